@@ -1,0 +1,118 @@
+"""Spikes as latencies: the two forms of a stimulus, padding and pooling.
+
+A neuron fires at most once in a stimulus, so all its spikes are one integer, the *latency*: the time step of the
+spike, or `time_steps` where the neuron stays silent. The *wave* of SpykeTorch holds the same as T binary frames.
+"""
+
+import functools
+import operator
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snnjax.kernels import checks
+from snnjax.kernels.checks import Pair
+
+
+def latency_dtype(time_steps: int) -> jnp.dtype:
+    """The smallest unsigned integer type that holds latencies 0..time_steps."""
+    return jnp.dtype(jnp.uint8 if time_steps <= 255 else jnp.uint16 if time_steps <= 65535 else jnp.uint32)
+
+
+@functools.partial(jax.jit, static_argnames="time_steps")
+def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
+    """Latencies as a cumulative spike wave: a neuron that fires at step t is 1 at t, t+1, ...
+
+    Args:
+      latency: (...) integers in 0..time_steps.
+      time_steps: T.
+
+    Returns:
+      (T, ...) bool.
+
+    Raises:
+      TypeError: `latency` does not hold integers, or `time_steps` is none.
+      ValueError: `time_steps` < 1.
+    """
+    steps = jnp.arange(checks.time_steps(time_steps), dtype=latency.dtype)
+    checks.latency("latency", latency, " ".join("." * latency.ndim))
+    return jnp.expand_dims(latency, 0) <= steps.reshape(-1, *(1,) * latency.ndim)
+
+
+@jax.jit
+def wave_to_latency(wave: jax.Array) -> jax.Array:
+    """The first step of each neuron of a cumulative spike wave, T where it is silent.
+
+    Args:
+      wave: (T, ...) binary, of any dtype.
+
+    Returns:
+      (...) unsigned integers.
+    """
+    time_steps = checks.time_steps(wave.shape[0])
+    return (time_steps - jnp.count_nonzero(wave, axis=0)).astype(latency_dtype(time_steps))
+
+
+@functools.partial(jax.jit, static_argnames=("padding", "time_steps"))
+def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
+    """Surrounds each map with silent neurons.
+
+    Args:
+      latency: (C, H, W) integers.
+      padding: rows and columns added on each side; one integer for both.
+      time_steps: T, the latency of silence.
+
+    Returns:
+      (C, H + 2 rows, W + 2 columns), dtype as `latency`.
+
+    Raises:
+      TypeError, ValueError: wrong rank, dtype, padding or time_steps.
+    """
+    checks.latency("latency", latency)
+    rows, columns = checks.pair("padding", padding, 0)
+    silent = checks.time_steps(time_steps)
+    return jnp.pad(latency, ((0, 0), (rows, rows), (columns, columns)), constant_values=silent)
+
+
+def windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[jax.Array]:
+    """For each tap of a sliding window, row by row, what it sees at every position: (C, H', W') views of (C, H, W)."""
+    channels, height, width = maps.shape
+    bottom = (height - kernel[0]) // stride[0] * stride[0] + 1
+    right = (width - kernel[1]) // stride[1] * stride[1] + 1
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):
+            yield lax.slice(maps, (0, row, column), (channels, row + bottom, column + right), (1, *stride))
+
+
+@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "time_steps"))
+def pool(
+    latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
+) -> jax.Array:
+    """Max pooling of the spike wave: the earliest spike of each window passes. Windows that do not fit are dropped.
+
+    Args:
+      latency: (C, H, W) integers.
+      window: rows and columns of the window; one integer for both.
+      time_steps: T, the latency of the silent neurons that `padding` adds.
+      stride: rows and columns from window to window; the window's size by default.
+      padding: silent rows and columns added on each side first.
+
+    Returns:
+      (C, H', W') with H' = (H + 2 padding - window) // stride + 1, dtype as `latency`.
+
+    Raises:
+      TypeError, ValueError: wrong rank or dtype; a window larger than the padded map; a stride below 1.
+    """
+    rows, columns = checks.pair("window", window, 1)
+    padded = pad(latency, padding, time_steps=time_steps)
+    checks.window("`window`", (rows, columns), padded.shape[1:])
+    strides = checks.pair("stride", (rows, columns) if stride is None else stride, 1)
+    return functools.reduce(jnp.minimum, windows(padded, (rows, columns), strides))
+
+
+def output_size(size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the positions that a window takes on a map."""
+    height, width = map(operator.floordiv, map(operator.sub, size, kernel), stride)
+    return height + 1, width + 1

@@ -1,0 +1,219 @@
+"""Spiking layers: their descriptions, frozen dataclasses, and the flax.nnx module that holds a layer's weights.
+
+The module has no arithmetic of its own: it calls `snnjax.kernels` with the settings of its description. All its methods
+take one stimulus; batches come from `jax.vmap`.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from snnjax import kernels
+from snnjax.kernels import Spikes, Winners, checks
+from snnjax.kernels.checks import Pair
+from snnjax.kernels.neurons import fire_at_last_step
+from snnjax.kernels.spikes import output_size
+
+
+@dataclasses.dataclass(frozen=True)
+class STDP:
+    """Unsupervised STDP: a+ starts at `ltp` and doubles every `doubling` images up to `ltp_max`; a- keeps its ratio."""
+
+    ltp: float = 0.004
+    ltd: float = -0.003
+    doubling: int = 500
+    ltp_max: float = 0.15
+    bounds: tuple[float, float] = (0.0, 1.0)
+    stabiliser: bool = True
+
+    def rates(self, image: jax.Array) -> jax.Array:
+        """(2,) float32 (a+, a-) for image number `image`, () integer, of a layer's training, counted from 0."""
+        schedule = optax.exponential_decay(self.ltp, self.doubling, 2.0, staircase=True, end_value=self.ltp_max)
+        return schedule(image + 1) * jnp.array([1.0, self.ltd / self.ltp], jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RSTDP:
+    """Reward-modulated STDP: base rates (a+, a-) after a correct and after a wrong decision."""
+
+    reward: tuple[float, float] = (0.004, -0.003)
+    punish: tuple[float, float] = (-0.004, 0.0005)
+    bounds: tuple[float, float] = (0.2, 0.8)
+    stabiliser: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Max pooling of spikes; the stride is the window's size by default."""
+
+    window: Pair
+    stride: Pair | None = None
+    padding: Pair = 0
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the pooled map."""
+        window = checks.pair("window", self.window, 1)
+        stride = window if self.stride is None else checks.pair("stride", self.stride, 1)
+        padded = _padded(size, self.padding)
+        checks.window("the pooling window", window, padded)
+        return output_size(padded, window, stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv:
+    """A convolutional spiking layer.
+
+    Attributes:
+      features: F, the number of feature maps.
+      kernel: rows and columns of the kernel; one integer for both.
+      padding: silent rows and columns added to the input.
+      stride: input rows and columns between neighbouring neurons.
+      threshold: of firing; with None, neurons above 0 fire at the last step, as in a decision layer.
+      winners: k, how many neurons may learn from one stimulus.
+      radius: of lateral inhibition around a winner.
+      stdp: how the layer learns unsupervised, if it does.
+      rstdp: how the layer learns by reward, if it does.
+      output_padding: silent rows and columns added to the output, to join branches of different size.
+      weight_mean: mean of the initial weights, normally distributed.
+      weight_std: their standard deviation.
+    """
+
+    features: int
+    kernel: Pair
+    padding: Pair = 0
+    stride: Pair = 1
+    threshold: float | None = None
+    winners: int = 1
+    radius: int = 0
+    stdp: STDP | None = None
+    rstdp: RSTDP | None = None
+    output_padding: Pair = 0
+    weight_mean: float = 0.8
+    weight_std: float = 0.05
+
+    def __post_init__(self) -> None:
+        checks.integer("features", self.features, 1)
+        checks.integer("winners", self.winners, 1)
+        checks.integer("radius", self.radius, 0)
+        checks.threshold(self.threshold)
+        for name, minimum in (("kernel", 1), ("padding", 0), ("stride", 1), ("output_padding", 0)):
+            checks.pair(name, getattr(self, name), minimum)
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the output map, without `output_padding`."""
+        kernel = checks.pair("kernel", self.kernel, 1)
+        padded = _padded(size, self.padding)
+        checks.window("the kernel", kernel, padded)
+        return output_size(padded, kernel, checks.pair("stride", self.stride, 1))
+
+    @property
+    def monotone(self) -> bool:
+        """Whether weights stay >= 0, so that potentials never fall and the last step decides who fires."""
+        return all(rule is None or rule.bounds[0] >= 0 for rule in (self.stdp, self.rstdp))
+
+
+def _padded(size: tuple[int, int], padding: Pair) -> tuple[int, int]:
+    rows, columns = checks.pair("padding", padding, 0)
+    return size[0] + 2 * rows, size[1] + 2 * columns
+
+
+class PlasticWeight(nnx.Variable):
+    """Weights that learn by plasticity, not by gradient."""
+
+
+class SpikingConv(nnx.Module):
+    """A convolutional spiking layer with its weights, (F, C, kh, kw) float32."""
+
+    def __init__(self, spec: Conv, channels: int, *, time_steps: int, rngs: nnx.Rngs):
+        """Draws the initial weights.
+
+        Args:
+          spec: the layer's description.
+          channels: C, the number of input maps.
+          time_steps: T.
+          rngs: their `params` stream draws the weights.
+        """
+        self.spec = spec
+        self.time_steps = checks.time_steps(time_steps)
+        shape = (spec.features, checks.integer("channels", channels, 1), *checks.pair("kernel", spec.kernel, 1))
+        noise = jax.random.normal(rngs.params(), shape, jnp.float32)
+        self.weight = PlasticWeight(spec.weight_mean + spec.weight_std * noise)
+
+    def __call__(self, latency: jax.Array) -> Spikes:
+        """The spikes of (C, H, W) input latencies: `Spikes` of (F, H', W')."""
+        spec = self.spec
+        return kernels.integrate_and_fire(
+            self._padded(latency),
+            self.weight[...],
+            threshold=spec.threshold,
+            time_steps=self.time_steps,
+            stride=spec.stride,
+        )
+
+    def fired(self, spiked: jax.Array) -> jax.Array:
+        """Who fires at all, (F, H', W') bool, of (C, H, W) bool inputs that did; for weights >= 0."""
+        return self.final_potentials(spiked) > (self.spec.threshold or 0)
+
+    def final_potentials(self, spiked: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all.
+
+        `weights`, (any F, C, kh, kw), take the place of the layer's own.
+        """
+        rows, columns = checks.pair("padding", self.spec.padding, 0)
+        padded = jnp.pad(spiked, ((0, 0), (rows, rows), (columns, columns)))
+        weights = self.weight[...] if weights is None else weights
+        return kernels.final_potentials(padded, weights, stride=self.spec.stride)
+
+    def winners(self, latency: jax.Array) -> Winners:
+        """Who learns from (C, H, W) input latencies: `Winners` of (k,), after pointwise inhibition."""
+        spec = self.spec
+        if spec.monotone:
+            left = kernels.first_spikes(
+                self._padded(latency),
+                self.weight[...],
+                threshold=spec.threshold,
+                time_steps=self.time_steps,
+                stride=spec.stride,
+            )
+        else:
+            left = kernels.strongest_feature(self(latency), time_steps=self.time_steps)
+        return kernels.k_winners(left, k=spec.winners, radius=spec.radius, time_steps=self.time_steps)
+
+    def decide(self, potentials: jax.Array) -> Winners:
+        """The one winner, (1,), of a decision layer with potentials (F, H', W') at the last step."""
+        spikes = fire_at_last_step(potentials, time_steps=self.time_steps)
+        return kernels.k_winners(spikes, k=1, radius=0, time_steps=self.time_steps)
+
+    def learn(self, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP) -> None:
+        """Updates the weights by one stimulus.
+
+        Args:
+          latency: (C, H, W) integers, the input.
+          winners: who learns.
+          rates: (2,) float, (a+, a-).
+          rule: its bounds and stabiliser apply.
+        """
+        self.weight[...] = kernels.stdp(self.weight[...], self._padded(latency), winners, rates, **self._rule(rule))
+
+    def learned_rows(
+        self, rows: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP
+    ) -> jax.Array:
+        """From the weights of the winners' features, (k, C, kh, kw) within the bounds, to their new weights."""
+        return kernels.learned_rows(rows, self._padded(latency), winners, rates, **self._rule(rule))
+
+    def _rule(self, rule: STDP | RSTDP) -> dict[str, Any]:
+        return dict(time_steps=self.time_steps, bounds=rule.bounds, stabiliser=rule.stabiliser, stride=self.spec.stride)
+
+    def _padded(self, latency: jax.Array) -> jax.Array:
+        return kernels.pad(latency, self.spec.padding, time_steps=self.time_steps)
+
+
+@functools.partial(jax.jit, static_argnames="time_steps")
+def spiked_to_latency(spiked: jax.Array, *, time_steps: int) -> jax.Array:
+    """Who fired at all as latencies: the last step where `spiked`, silence elsewhere."""
+    return jnp.where(spiked, time_steps - 1, time_steps).astype(kernels.latency_dtype(time_steps))

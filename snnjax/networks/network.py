@@ -1,0 +1,192 @@
+"""A network as data, and the flax.nnx module that runs it."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from snnjax import kernels
+from snnjax.kernels import Winners, checks
+from snnjax.layers import Conv, Pool, SpikingConv, spiked_to_latency
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled."""
+
+    branches: tuple[Conv, ...]
+    pool: Pool | None = None
+
+
+def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
+    """A stage of one layer or of several branches, with max pooling after it."""
+    return Stage(branches, Pool(pool) if isinstance(pool, int) else pool)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network: stages one after the other, the last of them decision layers.
+
+    Attributes:
+      name: as on the command line.
+      input_shape: (C, H, W) of the encoded image.
+      classes: number of classes; each decision layer has as many features for each, in order.
+      stages: the last one decides: with several branches, by majority of their votes.
+      time_steps: T.
+      epochs: the default number of epochs of each stage, in order.
+      reward_by_turns: in the reward phase, batch after batch, either the first of the layers that learn does, or all
+        the others; from the second epoch on only the others. By default all learn together.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    stages: tuple[Stage, ...]
+    time_steps: int = 15
+    epochs: tuple[int, ...] = ()
+    reward_by_turns: bool = False
+
+    def __post_init__(self) -> None:
+        checks.time_steps(self.time_steps)
+        checks.integer("classes", self.classes, 1)
+        for branch in self.stages[-1].branches:
+            if branch.rstdp is None or branch.features % self.classes:
+                raise ValueError(
+                    f"the last stage of {self.name} must learn by R-STDP with a multiple of {self.classes} features,"
+                    f" got {branch}"
+                )
+        if len(self.epochs) not in (0, len(self.stages)):
+            raise ValueError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
+        self.shapes  # noqa: B018  (raises where a map would vanish)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of the input, then of the output of each stage."""
+        shapes = [self.input_shape]
+        for number, each in enumerate(self.stages, 1):
+            try:
+                shapes.append(_output_shape(each, shapes[-1]))
+            except ValueError as error:
+                raise ValueError(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
+        return tuple(shapes)
+
+    def layers(self) -> Iterator[tuple[int, str, Conv]]:
+        """Number of the stage from 0, name and description of each layer: layer1, layer2, layer3_1, layer3_2, ..."""
+        for number, each in enumerate(self.stages):
+            for index, branch in enumerate(each.branches, 1):
+                suffix = f"_{index}" if len(each.branches) > 1 else ""
+                yield number, f"layer{number + 1}{suffix}", branch
+
+
+def _output_shape(each: Stage, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    sizes = set()
+    for branch in each.branches:
+        rows, columns = branch.output_size(shape[1:])
+        padding = checks.pair("output_padding", branch.output_padding, 0)
+        sizes.add((rows + 2 * padding[0], columns + 2 * padding[1]))
+    if len(sizes) > 1 and not all(branch.threshold is None for branch in each.branches):
+        raise ValueError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
+    size = sizes.pop()
+    return sum(b.features for b in each.branches), *(each.pool.output_size(size) if each.pool else size)
+
+
+class SpikingNetwork(nnx.Module):
+    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
+
+    The layers are attributes, named as in `Network.layers`: `network.layer1.weight[...]` is (F, C, kh, kw) float32.
+    """
+
+    def __init__(self, spec: Network, *, rngs: nnx.Rngs):
+        """Draws the initial weights of all layers from the `params` stream of `rngs`."""
+        self.spec = spec
+        for number, name, branch in spec.layers():
+            channels = spec.shapes[number][0]
+            setattr(self, name, SpikingConv(branch, channels, time_steps=spec.time_steps, rngs=rngs))
+
+    def branches(self, number: int) -> list[SpikingConv]:
+        """The layers of stage `number`, counted from 0."""
+        return [getattr(self, name) for at, name, _ in self.spec.layers() if at == number]
+
+    def weights(self) -> dict[str, jax.Array]:
+        """The weights of each layer by its name."""
+        return {name: getattr(self, name).weight[...] for _, name, _ in self.spec.layers()}
+
+    def set_weights(self, weights: dict[str, jax.Array]) -> None:
+        """Sets the weights of the layers named.
+
+        Raises:
+          ValueError: an unknown name, or weights of another shape.
+        """
+        names = [name for _, name, _ in self.spec.layers()]
+        for name, value in weights.items():
+            if name not in names:
+                raise ValueError(f"`weights` must name layers of {self.spec.name} ({', '.join(names)}), got {name!r}")
+            weight = getattr(self, name).weight
+            if value.shape != weight.shape:
+                raise ValueError(f"`weights[{name!r}]` must have shape {weight.shape}, got {value.shape}")
+            weight[...] = jnp.asarray(value, weight.dtype)
+
+    def respond(self, number: int, latency: jax.Array) -> jax.Array:
+        """Output latencies of stage `number`, pooled, of its input latencies (C, H, W)."""
+        return self._join(number, [layer(latency).latency for layer in self.branches(number)])
+
+    def fired(self, number: int, spiked: jax.Array) -> jax.Array:
+        """Who fires at all in stage `number`, pooled, bool, from which of its inputs (C, H, W) did: 1/T of the work.
+
+        Raises:
+          ValueError: the stage allows negative weights, so that who fires depends on when.
+        """
+        if not all(layer.spec.monotone for layer in self.branches(number)):
+            raise ValueError(f"stage {number} allows negative weights: who fires depends on the times of its inputs")
+        steps = self.spec.time_steps
+        outputs = [spiked_to_latency(layer.fired(spiked), time_steps=steps) for layer in self.branches(number)]
+        return self._join(number, outputs) < steps
+
+    def _join(self, number: int, latencies: list[jax.Array]) -> jax.Array:
+        steps = self.spec.time_steps
+        pool = self.spec.stages[number].pool
+        paddings = [branch.output_padding for branch in self.spec.stages[number].branches]
+        padded = [kernels.pad(x, p, time_steps=steps) for x, p in zip(latencies, paddings, strict=True)]
+        joined = jnp.concatenate(padded)
+        if pool is None:
+            return joined
+        return kernels.pool(joined, pool.window, stride=pool.stride, padding=pool.padding, time_steps=steps)
+
+    def votes(self, winners: list[Winners]) -> jax.Array:
+        """The class each decision layer votes for, (branches,) int32, -1 where it is silent."""
+        layers = self.spec.stages[-1].branches
+        votes = [
+            jnp.where(won.valid[0], won.feature[0] // (layer.features // self.spec.classes), -1)
+            for won, layer in zip(winners, layers, strict=True)
+        ]
+        return jnp.stack(votes)
+
+    def decision(self, votes: jax.Array) -> jax.Array:
+        """The class with the most votes, () int32, if at least two agree; else the middle branch's vote."""
+        counts = jnp.sum(votes[:, None] == jnp.arange(self.spec.classes), axis=0)
+        middle = votes[votes.shape[0] // 2]
+        return jnp.where(counts.max() >= 2, jnp.argmax(counts).astype(middle.dtype), middle)
+
+    def decide(self, spiked: jax.Array) -> jax.Array:
+        """The decision, () int32, -1 if silent, from which inputs (C, H, W) of the last stage fired: bool."""
+        winners = [layer.decide(layer.final_potentials(spiked)) for layer in self.branches(len(self.spec.stages) - 1)]
+        return self.decision(self.votes(winners))
+
+    def reach(self, latency: jax.Array, first: int, last: int) -> jax.Array:
+        """Which neurons fire at all after the stages first..last-1, bool, of the latencies that enter the first."""
+        for number in range(first, last):
+            if all(layer.spec.monotone for later in range(number, last) for layer in self.branches(later)):
+                spiked = latency < self.spec.time_steps
+                for later in range(number, last):
+                    spiked = self.fired(later, spiked)
+                return spiked
+            latency = self.respond(number, latency)
+        return latency < self.spec.time_steps
+
+    def __call__(self, latency: jax.Array) -> jax.Array:
+        """The class of one encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
+        if latency.shape != self.spec.input_shape:
+            raise ValueError(f"`latency` must have shape {self.spec.input_shape}, got {latency.shape}")
+        return self.decide(self.reach(latency, 0, len(self.spec.stages) - 1))

@@ -1,0 +1,304 @@
+"""Learning by reward: R-STDP of the decision layers, and of earlier layers that have a rule for it.
+
+Two forms of an epoch with the same result. `reward_images` makes one full step after the other and works for
+every network. `reward_blocks` is for networks whose last stage alone learns, with weights within their bounds:
+it computes the potentials of a block of images by one large product and then, image by image, those of the features
+alone that have changed within the block.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from snnjax import kernels
+from snnjax.kernels import Winners
+from snnjax.layers import RSTDP, SpikingConv, spiked_to_latency
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.training.progress import reporting_scan
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RewardState:
+    """What the reward phase carries from image to image. L layers learn."""
+
+    weights: nnx.State | None  # of the layers that learn; None while they are kept apart
+    rates: jax.Array  # [L, 2, 2] float32: (a+, a-) after reward, then after punishment
+    correct: jax.Array  # [] int32, in this batch so far
+    wrong: jax.Array  # [] int32
+    seen: jax.Array  # [] int32
+    batch: jax.Array  # [] int32, batches done in all epochs
+    epoch: jax.Array  # [] int32
+
+
+def rewarded(spec: Network) -> tuple[int, tuple[str, ...]]:
+    """Number of the first stage that learns by reward, and the names of all layers that do."""
+    layers = [(number, name) for number, name, layer in spec.layers() if layer.rstdp is not None]
+    return layers[0][0], tuple(name for _, name in layers)
+
+
+def split(network: SpikingNetwork) -> tuple[nnx.GraphDef[SpikingNetwork], nnx.State, nnx.State]:
+    """A network as its structure, the weights that learn by reward, and the frozen ones."""
+    _, names = rewarded(network.spec)
+    graphdef, learning, frozen = nnx.split(network, lambda path, _: path[0] in names, ...)
+    return graphdef, learning, frozen
+
+
+def base_rates(spec: Network) -> jax.Array:
+    """(L, 2, 2) float32, the rates (a+, a-) after reward and after punishment of each layer that learns."""
+    rules = [layer.rstdp for _, _, layer in spec.layers() if layer.rstdp is not None]
+    return jnp.array([[rule.reward, rule.punish] for rule in rules], jnp.float32)
+
+
+def initial_state(network: SpikingNetwork) -> RewardState:
+    """The state before the first image, with base rates and a copy of the network's weights."""
+    learning = jax.tree.map(jnp.array, split(network)[1])
+    return RewardState(learning, base_rates(network.spec), *(jnp.int32(0) for _ in range(5)))
+
+
+def within_bounds(network: SpikingNetwork) -> bool:
+    """Whether the weights of all layers that learn by reward lie within their bounds."""
+    return all(
+        bool(jnp.all((weights >= layer.rstdp.bounds[0]) & (weights <= layer.rstdp.bounds[1])))
+        for (_, name, layer), weights in zip(network.spec.layers(), network.weights().values(), strict=True)
+        if layer.rstdp is not None
+    )
+
+
+def _turns(spec: Network, layers: int, epoch: jax.Array, batch: jax.Array) -> jax.Array:
+    """Which of the layers learn in this batch, (L,) bool."""
+    if not spec.reward_by_turns:
+        return jnp.ones(layers, bool)
+    first = epoch + batch % 2 == 0
+    return jnp.where(jnp.arange(layers) == 0, first, ~first)
+
+
+def _count(spec: Network, state: RewardState, outcome: jax.Array, valid: jax.Array, batch_size: jax.Array) -> Any:
+    """Counts one outcome, and adapts the rates after the last image of a batch."""
+    state = dataclasses.replace(
+        state,
+        correct=state.correct + (valid & (outcome > 0)),
+        wrong=state.wrong + (valid & (outcome < 0)),
+        seen=state.seen + valid,
+    )
+    adapted = adapt(spec, state)
+    full = state.seen == batch_size
+    return jax.tree.map(lambda new, old: jnp.where(full, new, old), adapted, state)
+
+
+def adapt(spec: Network, state: RewardState) -> RewardState:
+    """Ends a batch: reward rates become base times the fraction wrong, punish rates base times the fraction correct."""
+    seen = jnp.maximum(state.seen, 1)
+    fractions = jnp.stack([state.wrong / seen, state.correct / seen]).astype(jnp.float32)
+    adapted = kernels.adapted_rates(base_rates(spec), fractions[:, None])
+    turns = _turns(spec, state.rates.shape[0], state.epoch, state.batch + 1)
+    zero = jnp.zeros_like(state.seen)
+    return dataclasses.replace(
+        state,
+        rates=jnp.where(turns[:, None, None], adapted, state.rates),
+        correct=zero,
+        wrong=zero,
+        seen=zero,
+        batch=state.batch + 1,
+    )
+
+
+def _outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
+    """1 correct, -1 wrong, 0 silent."""
+    return jnp.where(decision < 0, 0, jnp.where(decision == label, 1, -1))
+
+
+def reward_step(
+    network: SpikingNetwork, rates: jax.Array, inputs: jax.Array, label: jax.Array, learns: jax.Array
+) -> tuple[jax.Array, list[Winners]]:
+    """One image: decision, reward or punishment, update of every layer that learns.
+
+    Earlier layers are rewarded by the network's decision, each decision layer by its own vote.
+
+    Args:
+      network: its weights are updated in place.
+      rates: (L, 2, 2) float32.
+      inputs: (C, H, W) what enters the first stage that learns: latencies, or bool (who fired) if it is the last one.
+      label: () int32.
+      learns: (L,) bool.
+
+    Returns:
+      The decision, () int32, and the winners of each layer that learns.
+    """
+    spec = network.spec
+    first, names = rewarded(spec)
+    last = len(spec.stages) - 1
+    latency = spiked_to_latency(inputs, time_steps=spec.time_steps) if inputs.dtype == bool else inputs
+    plastic: list[tuple[SpikingConv, RSTDP, jax.Array, Winners]] = []
+    for number in range(first, last):
+        for layer in network.branches(number):
+            if layer.spec.rstdp is not None:
+                plastic.append((layer, layer.spec.rstdp, latency, layer.winners(latency)))
+        latency = network.respond(number, latency)
+    earlier = len(plastic)
+    for layer in network.branches(last):
+        assert layer.spec.rstdp is not None  # `Network` sees to it
+        won = layer.decide(layer.final_potentials(latency < spec.time_steps))
+        plastic.append((layer, layer.spec.rstdp, latency, won))
+    votes = network.votes([winners for *_, winners in plastic[earlier:]])
+    decision = network.decision(votes)
+    outcomes = jnp.concatenate([jnp.full(earlier, _outcome(decision, label)), _outcome(votes, label)])
+    for index, (layer, rule, seen, winners) in enumerate(plastic):
+        outcome = outcomes[index] * learns[index]
+        won = dataclasses.replace(winners, feature=jnp.where(outcome == 0, -1, winners.feature))
+        layer.learn(seen, won, kernels.reward_rates(outcome, *rates[index]), rule)
+    return decision, [winners for *_, winners in plastic]
+
+
+def _report(xs: tuple[jax.Array, ...], decisions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    _, labels, valid = xs
+    return valid.sum(), (valid & (decisions == labels)).sum()
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def reward_images(
+    graphdef: nnx.GraphDef[SpikingNetwork],
+    state: RewardState,
+    frozen: nnx.State,
+    inputs: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    batch_size: jax.Array,
+) -> tuple[RewardState, jax.Array]:
+    """Learns from images one by one, each by `reward_step`; for any network and any weights.
+
+    Args:
+      graphdef: with the weights in `state` and `frozen`, what `split` makes of a network.
+      state: is carried on.
+      frozen: weights that do not learn.
+      inputs: (reports, n, C, H, W) what enters the first stage that learns.
+      labels: (reports, n) int32.
+      valid: (reports, n) bool, False for images to pass over.
+      batch_size: () int32, images after which the rates adapt.
+
+    Returns:
+      The new state and the decisions, (reports * n,) int32.
+    """
+    spec = nnx.merge(graphdef, state.weights, frozen).spec
+
+    def step(state: RewardState, image: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:
+        inputs, label, valid = image
+        network = nnx.merge(graphdef, state.weights, frozen)
+        learns = valid & _turns(spec, state.rates.shape[0], state.epoch, state.batch)
+        decision, _ = reward_step(network, state.rates, inputs, label, learns)
+        counters = dataclasses.replace(state, weights=None)
+        counters = _count(spec, counters, _outcome(decision, label), valid, batch_size)
+        return dataclasses.replace(counters, weights=split(network)[1]), decision
+
+    return reporting_scan(step, state, (inputs, labels, valid), report=_report)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def reward_blocks(
+    graphdef: nnx.GraphDef[SpikingNetwork],
+    state: RewardState,
+    frozen: nnx.State,
+    spiked: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    batch_size: jax.Array,
+) -> tuple[RewardState, jax.Array]:
+    """As `reward_images`, block by block: for networks whose last stage alone learns, with weights within bounds.
+
+    Args:
+      graphdef: as in `reward_images`.
+      state: is carried on.
+      frozen: weights that do not learn.
+      spiked: (reports, blocks, B, C, H, W) bool, who fired of the inputs of the last stage.
+      labels: (reports, blocks, B) int32.
+      valid: (reports, blocks, B) bool, False for images to pass over.
+      batch_size: () int32, images after which the rates adapt.
+
+    Returns:
+      The new state and the decisions, (reports * blocks, B) int32.
+    """
+    network = nnx.merge(graphdef, state.weights, frozen)
+    spec, last = network.spec, len(network.spec.stages) - 1
+    size = spiked.shape[2]
+
+    def block(state: RewardState, images: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:
+        # Within a block the weights stay as they are, and the features that change are kept beside them: a scan that
+        # both read and wrote the weights would copy all of them for every image.
+        network = nnx.merge(graphdef, state.weights, frozen)
+        layers = network.branches(last)
+        potentials = [jax.vmap(layer.final_potentials)(images[0]) for layer in layers]
+        nobody = [_Changed(jnp.full(size, l.spec.features), jnp.zeros((size, *l.weight.shape[1:]))) for l in layers]
+        carry = (dataclasses.replace(state, weights=None), nobody)
+        step = functools.partial(_block_step, network, batch_size)
+        (counters, changed), decisions = jax.lax.scan(step, carry, (jnp.arange(size), potentials, *images))
+        for layer, rows in zip(layers, changed, strict=True):
+            layer.weight[...] = layer.weight[...].at[rows.feature].set(rows.weights, mode="drop")
+        return dataclasses.replace(counters, weights=split(network)[1]), decisions
+
+    return reporting_scan(block, state, (spiked, labels, valid), report=_report)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Changed:
+    """Features of one layer that have changed within a block of B images, one place an image."""
+
+    feature: jax.Array  # [B] int32, the number of features where nothing changed, or where it changed again later
+    weights: jax.Array  # [B, C, kh, kw] float32
+
+    def row(self, feature: jax.Array, weights: jax.Array) -> jax.Array:
+        """The present weights of a feature, (1, C, kh, kw), given those at the start of the block."""
+        here = self.feature == feature
+        return jnp.where(here.any(), self.weights[jnp.argmax(here)], weights[feature])[None]
+
+    def note(self, at: jax.Array, feature: jax.Array, row: jax.Array, nobody: int) -> "_Changed":
+        """Notes a feature's new row at place `at` and forgets its earlier one; feature -1 notes nothing."""
+        feature = jnp.where(feature < 0, nobody, feature)
+        features = jnp.where(self.feature == feature, nobody, self.feature)
+        return _Changed(features.at[at].set(feature), self.weights.at[at].set(row[0]))
+
+
+def _block_step(network: SpikingNetwork, batch_size: jax.Array, carry: Any, image: Any) -> tuple[Any, jax.Array]:
+    """One image of a block, given the potentials from the weights at the start of the block."""
+    (counters, changed), (at, potentials, spiked, label, valid) = carry, image
+    spec = network.spec
+    layers = network.branches(len(spec.stages) - 1)
+    won = [
+        layer.decide(stale.at[rows.feature].set(layer.final_potentials(spiked, rows.weights), mode="drop"))
+        for layer, stale, rows in zip(layers, potentials, changed, strict=True)
+    ]
+    votes = network.votes(won)
+    decision = network.decision(votes)
+    latency = spiked_to_latency(spiked, time_steps=spec.time_steps)
+    changed = [
+        _learn_in_block(layer, rows, at, latency, winner, _outcome(vote, label) * valid, rates)
+        for layer, rows, winner, vote, rates in zip(layers, changed, won, votes, counters.rates, strict=True)
+    ]
+    return (_count(spec, counters, _outcome(decision, label), valid, batch_size), changed), decision
+
+
+def _learn_in_block(
+    layer: SpikingConv,
+    changed: _Changed,
+    at: jax.Array,
+    latency: jax.Array,
+    winner: Winners,
+    outcome: jax.Array,
+    rates: jax.Array,
+) -> _Changed:
+    assert layer.spec.rstdp is not None  # `Network` sees to it
+    rates = kernels.reward_rates(outcome, *rates)
+    row = changed.row(winner.feature[0], layer.weight[...])
+    learned = layer.learned_rows(row, latency, winner, rates, layer.spec.rstdp)
+    return changed.note(at, jnp.where(outcome == 0, -1, winner.feature[0]), learned, layer.spec.features)
+
+
+def end_epoch(spec: Network, state: RewardState) -> RewardState:
+    """Ends an epoch: the last batch, if it is short, adapts the rates too."""
+    if int(state.seen) > 0:
+        state = adapt(spec, state)
+    return dataclasses.replace(state, epoch=state.epoch + 1)
