@@ -58,7 +58,7 @@ def time_steps(value: object) -> int:
 
 def threshold(value: object) -> None:
     """Raises TypeError or ValueError unless `value` is None, a finite number or a scalar array."""
-    if value is None or isinstance(value, jax.Array) and value.ndim == 0:
+    if value is None or (isinstance(value, jax.Array) and value.ndim == 0):
         return
     if isinstance(value, bool | jax.Array) or not isinstance(value, int | float | np.number):
         raise TypeError(f"`threshold` must be a number or None, got {value!r}")

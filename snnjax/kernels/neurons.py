@@ -35,7 +35,7 @@ class PositionSpikes:
     potential: jax.Array  # [H, W] float32, 0 where silent
 
 
-def patches(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> jax.Array:
+def patches(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> jax.Array:
     """The receptive field of each position as a column: (C, H, W) to (C kh kw, H' W')."""
     taps = jnp.stack(list(windows(maps, kernel, stride)), axis=1)
     return taps.reshape(maps.shape[0] * kernel[0] * kernel[1], -1)
@@ -127,7 +127,7 @@ def _silent(shape: tuple[int, ...], dtype: jnp.dtype, time_steps: int) -> Spikes
 
 
 def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
-    """Neurons without a threshold: who is above 0 at the last step fires there; `potential` has the shape of `Spikes`."""
+    """Neurons without a threshold, of any shape: who is above 0 at the last step fires there."""
     fired = potential > 0
     latency = jnp.where(fired, time_steps - 1, time_steps).astype(latency_dtype(time_steps))
     return Spikes(latency, jnp.where(fired, potential, 0))

@@ -15,7 +15,7 @@ from snnjax.kernels import checks
 from snnjax.kernels.competition import Winners
 
 
-def receptive_field(latency: jax.Array, row: jax.Array, column: jax.Array, kernel: tuple[int, int]) -> jax.Array:
+def receptive_field(latency: jax.Array, row: jax.Array, column: jax.Array, kernel: tuple[int, ...]) -> jax.Array:
     """What one position sees of the input: (C, kh, kw) of (C, H, W), from input row and column on."""
     return lax.dynamic_slice(latency, (0, row, column), (latency.shape[0], *kernel))
 

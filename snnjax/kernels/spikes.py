@@ -76,7 +76,7 @@ def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
     return jnp.pad(latency, ((0, 0), (rows, rows), (columns, columns)), constant_values=silent)
 
 
-def windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[jax.Array]:
+def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Iterator[jax.Array]:
     """For each tap of a sliding window, row by row, what it sees at every position: (C, H', W') views of (C, H, W)."""
     channels, height, width = maps.shape
     bottom = (height - kernel[0]) // stride[0] * stride[0] + 1
@@ -112,7 +112,7 @@ def pool(
     return functools.reduce(jnp.minimum, windows(padded, (rows, columns), strides))
 
 
-def output_size(size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+def output_size(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns of the positions that a window takes on a map."""
     height, width = map(operator.floordiv, map(operator.sub, size, kernel), stride)
     return height + 1, width + 1

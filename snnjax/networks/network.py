@@ -174,7 +174,7 @@ class SpikingNetwork(nnx.Module):
         winners = [layer.decide(layer.final_potentials(spiked)) for layer in self.branches(len(self.spec.stages) - 1)]
         return self.decision(self.votes(winners))
 
-    def reach(self, latency: jax.Array, first: int, last: int) -> jax.Array:
+    def reach(self, first: int, last: int, latency: jax.Array) -> jax.Array:
         """Which neurons fire at all after the stages first..last-1, bool, of the latencies that enter the first."""
         for number in range(first, last):
             if all(layer.spec.monotone for later in range(number, last) for layer in self.branches(later)):
@@ -185,8 +185,13 @@ class SpikingNetwork(nnx.Module):
             latency = self.respond(number, latency)
         return latency < self.spec.time_steps
 
+    def decide_from(self, first: int, inputs: jax.Array) -> jax.Array:
+        """The decision, () int32, from what enters stage `first`: latencies (C, H, W), or bool for the last stage."""
+        last = len(self.spec.stages) - 1
+        return self.decide(inputs if inputs.dtype == bool else self.reach(first, last, inputs))
+
     def __call__(self, latency: jax.Array) -> jax.Array:
         """The class of one encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
         if latency.shape != self.spec.input_shape:
             raise ValueError(f"`latency` must have shape {self.spec.input_shape}, got {latency.shape}")
-        return self.decide(self.reach(latency, 0, len(self.spec.stages) - 1))
+        return self.decide_from(0, latency)

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-C, X, Y = TypeVar("C"), TypeVar("X"), TypeVar("Y")
+C = TypeVar("C")
+X = TypeVar("X")
+Y = TypeVar("Y")
 Listener = Callable[[int, int], None]
 """Called with the number of images done since the last call, and how many of them were decided correctly."""
 
@@ -56,7 +58,7 @@ def reporting_scan(
 
 
 def split(images: int, block: int, every: int = 500) -> tuple[int, int]:
-    """How a scan over `images` in blocks reports about each `every` images: (reports, blocks a report), little padded."""
+    """How a scan over blocks of images reports about each `every` images: (reports, blocks a report), little padded."""
     blocks = -(-images // block)
     reports = max(1, min(blocks, round(images / every)))
     return reports, -(-blocks // reports)

@@ -44,8 +44,7 @@ def rewarded(spec: Network) -> tuple[int, tuple[str, ...]]:
 def split(network: SpikingNetwork) -> tuple[nnx.GraphDef[SpikingNetwork], nnx.State, nnx.State]:
     """A network as its structure, the weights that learn by reward, and the frozen ones."""
     _, names = rewarded(network.spec)
-    graphdef, learning, frozen = nnx.split(network, lambda path, _: path[0] in names, ...)
-    return graphdef, learning, frozen
+    return nnx.split(network, lambda path, _: path[0] in names, ...)  # type: ignore[return-value]
 
 
 def base_rates(spec: Network) -> jax.Array:
@@ -130,7 +129,7 @@ def reward_step(
       The decision, () int32, and the winners of each layer that learns.
     """
     spec = network.spec
-    first, names = rewarded(spec)
+    first, _ = rewarded(spec)
     last = len(spec.stages) - 1
     latency = spiked_to_latency(inputs, time_steps=spec.time_steps) if inputs.dtype == bool else inputs
     plastic: list[tuple[SpikingConv, RSTDP, jax.Array, Winners]] = []
@@ -221,8 +220,7 @@ def reward_blocks(
     Returns:
       The new state and the decisions, (reports * blocks, B) int32.
     """
-    network = nnx.merge(graphdef, state.weights, frozen)
-    spec, last = network.spec, len(network.spec.stages) - 1
+    last = len(nnx.merge(graphdef, state.weights, frozen).spec.stages) - 1
     size = spiked.shape[2]
 
     def block(state: RewardState, images: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:

@@ -1,0 +1,138 @@
+"""Trains a spiking network on digits by STDP and reward, and leaves a folder with what it learned.
+
+python experiments/train.py                                     scikit-learn's digits, under two minutes
+python experiments/train.py --dataset mnist --data_dir DIR      MNIST from IDX files, gzipped or not
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+from simple_parsing import ArgumentParser, field
+
+from snnjax import console, data
+from snnjax.networks import NETWORKS
+from snnjax.runs import RunFolder
+from snnjax.training.trainer import Settings, Trainer
+
+EPOCHS = {"digits": (7, 7, 100)}
+PATIENCE = {"digits": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to train, on what, for how long, and where to."""
+
+    model: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
+    dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
+    data_dir: Path | None = field(
+        default=None, help="folder of IDX files, or of sets that tensorflow-datasets prepared"
+    )
+    epochs: tuple[int, ...] = field(
+        default=(), help="epochs of each layer in order, reward phase last (7 7 100 on digits, else 2 4 100)"
+    )
+    batch_size: int = field(default=1000, help="images after which the reward phase adapts its learning rates")
+    ratio: float = field(default=1.0, help="share of the training images to use, drawn with --seed")
+    train_images: int | None = field(default=None, help="use only the first so many training images")
+    test_images: int | None = field(default=None, help="use only the first so many test images")
+    patience: int | None = field(
+        default=None, help="stop when the best test accuracy lies more epochs back; 0: never (0 on digits, else 5)"
+    )
+    device: str = field(default="auto", help="auto, cpu, gpu or tpu; auto takes an accelerator where there is one")
+    seed: int = field(default=0, help="of the initial weights and of --ratio")
+    out: Path | None = field(default=None, help="run folder (runs/MODEL_DATASET)")
+    resume: bool = field(default=False, help="go on with the run in the folder where it stopped")
+
+
+class Parser(ArgumentParser):
+    """Ends with one line and status 2 on bad arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        """Writes the message, and where help is."""
+        fail(f"{message} (--help explains the options)")
+
+
+def fail(message: object) -> NoReturn:
+    """One clear line, exit status 2."""
+    print(f"train.py: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """Options from the command line."""
+    parser = Parser(description=__doc__, add_config_path_arg=False)
+    parser.add_arguments(Options, dest="options")
+    return parser.parse_args(arguments).options
+
+
+def device(name: str) -> jax.Device:
+    """The device to run on.
+
+    Raises:
+      ValueError: an unknown name, or there is none of this kind.
+    """
+    if name not in ("auto", "cpu", "gpu", "tpu"):
+        raise ValueError(f"`device` must be auto, cpu, gpu or tpu, got {name!r}")
+    if name == "auto":
+        return jax.devices()[0]
+    try:
+        return jax.devices(name)[0]
+    except RuntimeError as error:
+        found = ", ".join(sorted({each.platform for each in jax.devices()}))
+        raise ValueError(f"`device` {name} is not at hand; jax sees: {found}") from error
+
+
+def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
+    """Trainer and settings of a run.
+
+    Raises:
+      ValueError, OSError: options or data are bad.
+    """
+    if options.model not in NETWORKS:
+        raise ValueError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
+    for name in ("train_images", "test_images"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}")
+    if not 0 < options.ratio <= 1:
+        raise ValueError(f"`ratio` must lie in (0, 1], got {options.ratio}")
+    network = NETWORKS[options.model]
+    epochs = options.epochs or EPOCHS.get(options.dataset) or network((6, 28, 28), 10).epochs
+    patience = PATIENCE.get(options.dataset, 5) if options.patience is None else options.patience
+    settings = Settings(epochs, options.batch_size, patience, options.seed)
+    images = data.load(options.dataset, options.data_dir)
+    images = images.share(options.ratio, options.seed).first(options.train_images, options.test_images)
+    spec = network((6, *images.train_images.shape[1:]), images.classes)
+    recorded = dict(model=options.model, dataset=options.dataset, ratio=options.ratio, **dataclasses.asdict(settings))
+    recorded |= dict(train_images=len(images.train_images), test_images=len(images.test_images))
+    return Trainer(spec, images, settings), recorded
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs from the command line."""
+    options = parse(arguments)
+    try:
+        where = device(options.device)
+        jax.config.update("jax_default_device", where)
+        trainer, settings = prepare(options)
+        folder = options.out or Path("runs") / f"{options.model}_{options.dataset}"
+        run = RunFolder(folder, settings, resume=options.resume)
+    except (ValueError, OSError) as error:
+        fail(error)
+    with run:
+        try:
+            console.header(trainer, where, run.path)
+            with console.Bars() as bars:
+                trainer.listener = bars
+                state = trainer.run(run.state or trainer.initial_state(), run.save)
+            results = run.finish(trainer, state, where)
+            console.summary(trainer, results, run.path)
+        except KeyboardInterrupt:
+            print(f"\nStopped; finished epochs are kept. Go on with the same command and --resume ({run.path}).")
+            raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What a training shows on the screen: bars in a terminal, lines in a log file."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from snnjax import runs
+from snnjax.training.trainer import Listener, Trainer
+
+_EVERY = 10.0
+"""Seconds between the lines of a phase in a log file."""
+
+
+class Bars(Listener):
+    """A bar for each phase with images/s and the running accuracy; in a file, a line now and then."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console()
+        self._progress = Progress(
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:>7} img/s"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._name, self._total, self._done, self._correct = "", 0, 0, 0
+        self._start = self._said = time.perf_counter()
+        self._epoch = ""
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def started(self, phase: str, images: int) -> None:
+        """Begins a bar."""
+        self._task = self._progress.add_task(phase, total=images, rate="", note="compiling")
+        self._name, self._total, self._done, self._correct, self._epoch = phase, images, 0, 0, ""
+        self._start = self._said = time.perf_counter()
+
+    def advanced(self, images: int, correct: int) -> None:
+        """Moves the bar."""
+        now = time.perf_counter()
+        if self._done == 0:
+            self._start = self._said = now  # the first report ends the compilation
+        self._done += images
+        self._correct += correct
+        self._show(now)
+
+    def tested(self, record: dict[str, Any]) -> None:
+        """Notes the accuracies of a reward epoch."""
+        train, test = record["train"]["accuracy"], record["test"]["accuracy"]
+        self._epoch = f"epoch {record['epoch'] + 1}: train {train:.1%} test {test:.1%}"
+        self._correct = 0
+        self._show(time.perf_counter())
+
+    def _show(self, now: float) -> None:
+        seconds = now - self._start
+        rate = f"{self._done / seconds:,.0f}" if seconds > 0.5 else ""
+        if self._task is not None:
+            self._progress.update(self._task, completed=self._done, rate=rate, note=self._epoch)
+        if not self.console.is_terminal and now - self._said > _EVERY:
+            self._said = now
+            self._line(f"{self._done}/{self._total}", rate, self._epoch)
+
+    def _line(self, count: str, rate: str, note: str) -> None:
+        self.console.print(f"{self._name:<22} {count:>15} {rate:>7} img/s  {note}".rstrip(), soft_wrap=True)
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """Ends the bar; in a file, says how long the phase took."""
+        if self._task is not None and record["name"] == self._name:
+            rate = f"{record['images_per_second']:,.0f}"
+            self._progress.update(self._task, completed=self._done, total=self._done, rate=rate)
+            if not self.console.is_terminal:
+                self._line(str(self._done), rate, self._epoch)
+
+
+def header(trainer: Trainer, device: jax.Device, folder: Path, console: Console | None = None) -> None:
+    """Says what is about to be trained, on what and where to."""
+    console = console or Console()
+    data, settings = trainer.data, trainer.settings
+    console.print(
+        f"[bold]{trainer.spec.name}[/] on {data.name}: {len(data.train_images):,} training and "
+        f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}",
+        highlight=False,
+    )
+    console.print(f"on {runs.device_name(device)}; into {folder}", highlight=False)
+
+
+def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
+    """Prints layers, phases and the test result as tables."""
+    console = console or Console()
+    layers = Table(title="layers", title_justify="left")
+    for name in ("layer", "input", "weights", "output of stage", "parameters"):
+        layers.add_column(name, justify="right" if name == "parameters" else "left")
+    shapes, weights = trainer.spec.shapes, trainer.network.weights()
+    for stage, name, _ in trainer.spec.layers():
+        shape = weights[name].shape
+        layers.add_row(name, _by(shapes[stage]), _by(shape), _by(shapes[stage + 1]), f"{weights[name].size:,}")
+    phases = Table(title="phases", title_justify="left")
+    for name in ("phase", "images", "compiling s", "running s", "images/s"):
+        phases.add_column(name, justify="left" if name == "phase" else "right")
+    for record in results["phases"]:
+        phases.add_row(
+            record["name"],
+            f"{record['images']:,}",
+            f"{record['compile_seconds']:.1f}",
+            f"{record['seconds']:.1f}",
+            f"{record['images_per_second']:,.0f}",
+        )
+    console.print(layers)
+    console.print(phases)
+    test, best = results["test"], results["best_epoch"]
+    which = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
+    console.print(
+        f"[bold]test accuracy {test['accuracy']:.2%}[/], wrong {test['wrong']:.2%}, silent {test['silent']:.2%}{which}",
+        highlight=False,
+    )
+    console.print(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,58 @@
+"""Pictures of what a network has learned."""
+
+from pathlib import Path
+
+import numpy as np
+
+from snnjax.checkpoint import beside
+
+
+def features_picture(path: Path, weights: np.ndarray, kernels: np.ndarray, title: str) -> None:
+    """Draws what each feature of a first layer is selective to, in the image: its weights through the filters.
+
+    Args:
+      path: of the PNG file to write.
+      weights: (F, C, kh, kw) of the first layer.
+      kernels: (C, n, n) of the filters that feed it.
+      title: above the picture.
+    """
+    from matplotlib.figure import Figure
+
+    images = features_in_image(weights, kernels)
+    columns = min(10, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(columns * 0.9, rows * 0.9 + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    for axis, image in zip(figure.subplots(rows, columns, squeeze=False).flat, images, strict=False):
+        limit = np.abs(image).max() or 1.0
+        axis.imshow(image, cmap="gray", vmin=-limit, vmax=limit)
+    for axis in figure.axes:
+        axis.axis("off")
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def features_in_image(weights: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+    """First-layer features drawn back into the image: each weight adds its filter at its place.
+
+    Args:
+      weights: (F, C, kh, kw).
+      kernels: (C, n, n).
+
+    Returns:
+      (F, kh + n - 1, kw + n - 1): light where the feature wants light, dark where it wants dark.
+    """
+    features, channels, height, width = weights.shape
+    if len(kernels) != channels:
+        raise ValueError(f"`kernels` must be one for each of {channels} channels, got {len(kernels)}")
+    window = kernels.shape[-1]
+    # Only what a feature prefers to the average counts: weights that are all alike show nothing.
+    contrast = weights - weights.mean(axis=(1, 2, 3), keepdims=True)
+    scaled = kernels / np.sqrt((kernels**2).sum(axis=(1, 2), keepdims=True))
+    images = np.zeros((features, height + window - 1, width + window - 1))
+    for row in range(height):
+        for column in range(width):
+            images[:, row : row + window, column : column + window] += np.tensordot(
+                contrast[:, :, row, column], scaled, axes=1
+            )
+    return images

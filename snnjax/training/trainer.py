@@ -1,0 +1,447 @@
+"""The training of a network from first to last: encoding, greedy STDP layer by layer, reward, tests.
+
+Every stage's outputs are computed once and kept compactly; no stage looks back. The state after each epoch holds all
+that is needed to go on exactly from there.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from snnjax.data import Dataset
+from snnjax.encoding import encode
+from snnjax.layers import SpikingConv
+from snnjax.metrics import fractions
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.training import progress, reward
+from snnjax.training.unsupervised import stdp_epoch
+
+BLOCK = 16
+"""Images whose potentials are computed together in the reward phase; the result does not depend on it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the result of a training depends on, besides network and data.
+
+    Attributes:
+      epochs: of each stage, in order; the last number is that of the reward phase.
+      batch_size: images after which the rates of the reward phase adapt.
+      patience: stops when the best test accuracy lies more than so many epochs back; 0 never stops early.
+      seed: of the initial weights.
+    """
+
+    epochs: tuple[int, ...]
+    batch_size: int = 1000
+    patience: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.epochs or any(not isinstance(count, int) or count < 0 for count in self.epochs):
+            raise ValueError(f"`epochs` must be integers of at least 0, got {self.epochs}")
+        for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < minimum:
+                raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
+
+
+class Listener:
+    """Hears of a training's course; does nothing by itself."""
+
+    def started(self, phase: str, images: int) -> None:
+        """A phase begins, of so many images."""
+
+    def advanced(self, images: int, correct: int) -> None:
+        """So many images more are done, `correct` of them decided correctly."""
+
+    def finished(self, record: dict[str, Any]) -> None:
+        """A phase is over: its name, seconds, compile_seconds and images_per_second."""
+
+    def tested(self, record: dict[str, Any]) -> None:
+        """A reward epoch is over: see `TrainState.epochs`."""
+
+
+@dataclasses.dataclass
+class TrainState:
+    """Where a training stands.
+
+    Attributes:
+      weights: of all layers, by name.
+      phase: index in `plan` of the phase to go on with.
+      done: epochs of it that are done.
+      reward: the reward phase's state but for its weights, once it has begun.
+      best: weights of the best network so far, by name.
+      phases: a record for each phase done: name, images, seconds, compile_seconds, images_per_second.
+      epochs: a record for each reward epoch: train and test, each accuracy, wrong, silent.
+      wins: by layer, how often each feature won in the last STDP epoch.
+    """
+
+    weights: dict[str, np.ndarray]
+    phase: int = 0
+    done: int = 0
+    reward: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    best: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    phases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    wins: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    _ARRAYS: ClassVar = ("weights", "reward", "best", "wins")
+
+    def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and JSON data, for a checkpoint."""
+        arrays = {f"{group}/{name}": value for group in self._ARRAYS for name, value in getattr(self, group).items()}
+        return arrays, {name: getattr(self, name) for name in ("phase", "done", "phases", "epochs")}
+
+    @classmethod
+    def unflatten(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> "TrainState":
+        """The inverse of `flatten`."""
+        groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in cls._ARRAYS}
+        for path, value in arrays.items():
+            group, name = path.split("/")
+            groups[group][name] = value
+        data: dict[str, Any] = {**groups, **{name: meta[name] for name in ("phase", "done", "phases", "epochs")}}
+        return cls(**data)
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the reward epoch with the best test accuracy, the later one among equals; -1 before the first."""
+        accuracies = [record["test"]["accuracy"] for record in self.epochs]
+        return max(range(len(accuracies)), key=lambda at: (accuracies[at], at), default=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One part of a training: one layer's STDP, or the reward phase (layer "")."""
+
+    name: str
+    stage: int
+    layer: str
+    epochs: int
+    branch: int = 0
+
+
+def plan(spec: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
+    """The phases of a training in order.
+
+    Raises:
+      ValueError: `epochs` is not one number for each stage.
+    """
+    if len(epochs) != len(spec.stages):
+        raise ValueError(f"`epochs` must be {len(spec.stages)} numbers for {spec.name}, got {len(epochs)}: {epochs}")
+    phases, branches = [], dict.fromkeys(range(len(spec.stages)), 0)
+    for stage, name, layer in spec.layers():
+        if layer.stdp is not None:
+            phases.append(Phase(f"STDP {name}", stage, name, epochs[stage], branches[stage]))
+            branches[stage] += 1
+    return *phases, Phase("R-STDP", reward.rewarded(spec)[0], "", epochs[-1])
+
+
+class Clock:
+    """Gathers the seconds, compilation apart, of the parts of a phase."""
+
+    def __init__(self, name: str):
+        self.name, self.images, self.seconds, self.compile_seconds = name, 0, 0.0, 0.0
+
+    def compile(self, function: Any, *args: Any) -> Any:
+        """Compiles a jitted function for arguments like these, without running it."""
+        start = time.perf_counter()
+        compiled = function.lower(*args).compile()
+        self.compile_seconds += time.perf_counter() - start
+        return compiled
+
+    def run(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a compiled function over so many images, to its end."""
+        start = time.perf_counter()
+        result = jax.block_until_ready(function(*args))
+        jax.effects_barrier()
+        self.seconds += time.perf_counter() - start
+        self.images += images
+        return result
+
+    def record(self) -> dict[str, Any]:
+        """name, images, seconds, compile_seconds, images_per_second."""
+        rate = self.images / self.seconds if self.seconds else 0.0
+        return dict(
+            name=self.name,
+            images=self.images,
+            seconds=round(self.seconds, 4),
+            compile_seconds=round(self.compile_seconds, 4),
+            images_per_second=round(rate, 1),
+        )
+
+
+class Batched:
+    """A function of one image over any number of them: vmapped, compiled once, run chunk by chunk with progress told.
+
+    Args:
+      function: of (state, image), to an array.
+      state: any pytree of arrays.
+      images: (N, ...) array of such images as will come.
+      clock: keeps the time.
+      chunk: images at a time; the last chunk is padded.
+    """
+
+    def __init__(self, function: Callable[..., Any], state: Any, images: np.ndarray, clock: Clock, chunk: int = 32):
+        self.clock, self.chunk = clock, chunk
+        example = np.zeros((chunk, *images.shape[1:]), images.dtype)
+        self._compiled = clock.compile(jax.jit(jax.vmap(function, in_axes=(None, 0))), state, example)
+
+    def __call__(self, state: Any, images: np.ndarray, tell: bool = True) -> np.ndarray:
+        """(N, ...) NumPy array of the function's values."""
+        pieces = []
+        for start in range(0, len(images), self.chunk):
+            piece = images[start : start + self.chunk]
+            count = len(piece)
+            if count < self.chunk:
+                piece = np.concatenate([piece, np.zeros((self.chunk - count, *piece.shape[1:]), piece.dtype)])
+            pieces.append(np.asarray(self.clock.run(count, self._compiled, state, piece))[:count])
+            if tell:
+                progress.tell(count)
+        return np.concatenate(pieces)
+
+
+def _arrange(values: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
+    """Pads the leading axis with zeros to fill `shape` and folds it so."""
+    missing = int(np.prod(shape)) - len(values)
+    if missing:
+        values = np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+    return jnp.asarray(values.reshape(*shape, *values.shape[1:]))
+
+
+class Trainer:
+    """Trains one network on one data set; `run` goes on from any state that it has left."""
+
+    def __init__(self, spec: Network, data: Dataset, settings: Settings, listener: Listener | None = None):
+        """Checks that network, data and settings fit together.
+
+        Raises:
+          ValueError: they do not.
+        """
+        if data.classes != spec.classes:
+            raise ValueError(f"the network has {spec.classes} classes, {data.name} has {data.classes}")
+        if data.train_images.shape[1:] != spec.input_shape[1:]:
+            raise ValueError(f"the network takes images of {spec.input_shape[1:]}, got {data.train_images.shape[1:]}")
+        self.spec, self.data, self.settings = spec, data, settings
+        self.plan = plan(spec, settings.epochs)
+        self.listener = listener or Listener()
+        self.network = SpikingNetwork(spec, rngs=nnx.Rngs(settings.seed))
+        self._cache: tuple[int, dict[str, np.ndarray]] | None = None
+
+    def initial_state(self) -> TrainState:
+        """The state before the first image."""
+        return TrainState({name: np.asarray(weights) for name, weights in self.network.weights().items()})
+
+    def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
+        """Trains to the end.
+
+        Args:
+          state: where to go on.
+          save: called after each epoch with the state.
+
+        Returns:
+          The last state, which is `state`, changed.
+        """
+        self.network.set_weights({name: jnp.asarray(value) for name, value in state.weights.items()})
+        with progress.listening(self.listener.advanced):
+            while state.phase < len(self.plan):
+                phase = self.plan[state.phase]
+                learn = self._reward if phase.layer == "" else self._unsupervised
+                for _ in learn(phase, state):
+                    save(state)
+                state.phase, state.done = state.phase + 1, 0
+                save(state)
+        return state
+
+    def _finish(self, clock: Clock, state: TrainState) -> None:
+        """Records a phase; one that was stopped and goes on stays one."""
+        record = clock.record()
+        for old in [old for old in state.phases if old["name"] == record["name"]]:
+            state.phases.remove(old)
+            for name in ("images", "seconds", "compile_seconds"):
+                record[name] = round(record[name] + old[name], 4)
+            record["images_per_second"] = round(record["images"] / max(record["seconds"], 1e-9), 1)
+        state.phases.append(record)
+        self.listener.finished(record)
+
+    def _map(self, name: str, function: Callable[..., Any], images: list[np.ndarray], state: TrainState) -> Any:
+        """A phase of its own: `function` of (weights, image) over one or more sets of images."""
+        clock = Clock(name)
+        self.listener.started(name, sum(map(len, images)))
+        batched = Batched(function, nnx.state(self.network), images[0], clock)
+        results = [batched(nnx.state(self.network), each) for each in images]
+        self._finish(clock, state)
+        return results
+
+    def _method(self, name: str, *args: int) -> Callable[[nnx.State, jax.Array], jax.Array]:
+        """A method of the network as a pure function of (weights, image)."""
+        graphdef, _ = nnx.split(self.network)
+        return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
+
+    def _encoded(self, state: TrainState) -> dict[str, np.ndarray]:
+        if self._cache is None:
+            images = [self.data.train_images, self.data.test_images]
+            train, test = self._map("encode", lambda _, image: encode(image), images, state)
+            self._cache = (0, dict(train=train, test=test))
+        return self._cache[1]
+
+    def _stage_inputs(self, stage: int, state: TrainState) -> dict[str, np.ndarray]:
+        """Latencies that enter a stage: of the training images; of the test images those that enter the network."""
+        inputs = self._encoded(state)
+        assert self._cache is not None  # `_encoded` has filled it
+        for at in range(self._cache[0], stage):
+            respond = self._method("respond", at)
+            inputs["train"] = self._map(f"outputs of stage {at + 1}", respond, [inputs["train"]], state)[0]
+            self._cache = (at + 1, inputs)
+        return inputs
+
+    def _reward_inputs(self, state: TrainState) -> dict[str, np.ndarray]:
+        """What enters the first stage that learns by reward, of both sets: bool for the last stage, else latencies."""
+        first, last = self.plan[-1].stage, len(self.spec.stages) - 1
+        inputs = self._stage_inputs(min(first, last - 1), state)
+        if first == last:
+            name = f"who fires in stage {last}"
+            (train,) = self._map(name, self._method("reach", last - 1, last), [inputs.pop("train")], state)
+            (test,) = self._map(name, self._method("reach", 0, last), [inputs.pop("test")], state)
+        else:
+            train, test = inputs.pop("train"), inputs.pop("test")
+            for at in range(first):
+                (test,) = self._map(f"outputs of stage {at + 1}", self._method("respond", at), [test], state)
+        self._cache = None
+        return dict(train=train, test=test)
+
+    def _unsupervised(self, phase: Phase, state: TrainState) -> Iterator[None]:
+        if state.done >= phase.epochs:
+            return
+        images = len(self.data.train_images)
+        inputs = self._stage_inputs(phase.stage, state)["train"]
+        layer: SpikingConv = getattr(self.network, phase.layer)
+        assert layer.spec.stdp is not None  # `plan` sees to it
+        clock = Clock(phase.name)
+        self.listener.started(phase.name, images * (phase.epochs - state.done))
+        shape = progress.split(images, 1)
+        latencies, valid = _arrange(inputs, shape), _arrange(np.ones(images, bool), shape)
+        # A branch starts at the first rates, but doubles them in step with the images that its stage has seen.
+        seen = phase.branch * phase.epochs * images % layer.spec.stdp.doubling
+        graphdef, weights = nnx.split(layer)
+        weights = jax.tree.map(jnp.array, weights)
+        compiled = clock.compile(stdp_epoch, graphdef, weights, jnp.int32(0), latencies, valid)
+        while state.done < phase.epochs:
+            number = jnp.int32(seen + state.done * images)
+            weights, features = clock.run(images, compiled, weights, number, latencies, valid)
+            nnx.update(layer, jax.tree.map(jnp.array, weights))  # `weights` themselves are donated
+            won = np.asarray(features)
+            state.wins[phase.layer] = np.bincount(won[won >= 0], minlength=layer.spec.features)
+            state.weights[phase.layer] = np.asarray(layer.weight[...])
+            state.done += 1
+            if state.done == phase.epochs:
+                self._finish(clock, state)
+            yield
+
+    def _reward(self, phase: Phase, state: TrainState) -> Iterator[None]:
+        if self._over(phase, state):
+            return
+        inputs = self._reward_inputs(state)
+        clock, test_clock = Clock(phase.name), Clock("test")
+        self.listener.started(phase.name, len(self.data.train_images) * (phase.epochs - state.done))
+        learning = reward.initial_state(self.network)
+        if state.reward:
+            stored: dict[str, Any] = {name: jnp.asarray(value) for name, value in state.reward.items()}
+            learning = dataclasses.replace(learning, **stored)
+        decide = self._method("decide_from", phase.stage)
+        test = Batched(decide, nnx.state(self.network), inputs["test"], test_clock)
+        epoch = RewardEpoch(self.network, inputs["train"], self.data.train_labels, self.settings.batch_size, clock)
+        while not self._over(phase, state):
+            learning, decisions = epoch(learning)
+            tested = test(nnx.state(self.network), inputs["test"], tell=False)
+            state.weights = {name: np.asarray(value) for name, value in self.network.weights().items()}
+            state.reward = {
+                field.name: np.asarray(getattr(learning, field.name))
+                for field in dataclasses.fields(learning)
+                if field.name != "weights"
+            }
+            train = fractions(decisions, self.data.train_labels)
+            record = dict(epoch=state.done, train=train, test=fractions(tested, self.data.test_labels))
+            state.epochs.append(record)
+            if state.best_epoch == state.done:
+                state.best = dict(state.weights)
+            state.done += 1
+            self.listener.tested(record)
+            if self._over(phase, state):
+                self._finish(clock, state)
+                self._finish(test_clock, state)
+            yield
+
+    def _over(self, phase: Phase, state: TrainState) -> bool:
+        patience = self.settings.patience
+        stale = 0 < patience < state.done - 1 - state.best_epoch
+        return state.done >= phase.epochs or stale
+
+    def decisions(self, weights: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+        """The decisions, (N,) int32, -1 where silent, on images (N, H, W) with weights by name."""
+        self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
+        graphdef, state = nnx.split(self.network)
+        decide = Batched(lambda state, image: nnx.merge(graphdef, state)(encode(image)), state, images, Clock(""))
+        return decide(state, images)
+
+
+class RewardEpoch:
+    """One reward epoch after the other over the same images; the network's weights are updated after each.
+
+    Args:
+      network: learns.
+      inputs: (N, C, H, W) what enters the first stage that learns by reward: bool if it is the last one.
+      labels: (N,) int32.
+      batch_size: images after which the rates adapt.
+      clock: keeps the time.
+    """
+
+    def __init__(self, network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, clock: Clock):
+        self.network, self.clock, self.batch_size = network, clock, jnp.int32(batch_size)
+        self.by_block = inputs.dtype == bool
+        self.images = len(inputs)
+        block = BLOCK if self.by_block else 1
+        self.shape = (*progress.split(self.images, block), block) if self.by_block else progress.split(self.images, 1)
+        self.inputs, self.labels = _arrange(inputs, self.shape), _arrange(labels.astype(np.int32), self.shape)
+        self._compiled: dict[str, Any] = {}
+
+    def __call__(self, learning: reward.RewardState) -> tuple[reward.RewardState, np.ndarray]:
+        """Learns from all images in order: the new state and the decisions, (N,) int32."""
+        valid = np.arange(int(np.prod(self.shape))) < self.images
+        decisions = np.full(valid.shape, -1)
+        if self.by_block:
+            learning = self._enter_bounds(learning, valid, decisions)
+        function = reward.reward_blocks if self.by_block else reward.reward_images
+        learning, decided = self._run(function, learning, self.inputs, self.labels, valid.reshape(self.shape))
+        decisions[valid] = np.asarray(decided).ravel()[valid]
+        return reward.end_epoch(self.network.spec, learning), decisions[: self.images]
+
+    def _enter_bounds(
+        self, learning: reward.RewardState, valid: np.ndarray, decisions: np.ndarray
+    ) -> reward.RewardState:
+        """Initial weights outside the bounds are pulled in by the first update: until then, image by image."""
+        for start in range(0, self.images, BLOCK):
+            if reward.within_bounds(self.network):
+                break
+            at = np.unravel_index(start, self.shape)[:2]
+            now = valid[None, start : start + BLOCK]
+            args = (self.inputs[at][None], self.labels[at][None], now)
+            learning, decided = self._run(reward.reward_images, learning, *args)
+            decisions[start : start + BLOCK] = np.asarray(decided)
+            valid[start : start + BLOCK] = False
+        return learning
+
+    def _run(self, function: Any, learning: reward.RewardState, *images: Any) -> Any:
+        graphdef, weights, frozen = reward.split(self.network)
+        args = (dataclasses.replace(learning, weights=weights), frozen, *images, self.batch_size)
+        if function.__name__ not in self._compiled:
+            self._compiled[function.__name__] = self.clock.compile(function, graphdef, *args)
+        count = int(np.sum(images[-1]))
+        learning, decided = self.clock.run(count, self._compiled[function.__name__], *args)
+        nnx.update(self.network, learning.weights)
+        return learning, decided
