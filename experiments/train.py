@@ -17,8 +17,8 @@ from snnjax.networks import NETWORKS
 from snnjax.runs import RunFolder
 from snnjax.training.trainer import Settings, Trainer
 
-EPOCHS = {"digits": (7, 7, 100)}
-PATIENCE = {"digits": 0}
+DIGITS: dict[str, Any] = dict(epochs=(7, 7, 100), batch_size=100, patience=0)
+"""Defaults for the small embedded set; for the others, those of the network and of `Settings`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Options:
     epochs: tuple[int, ...] = field(
         default=(), help="epochs of each layer in order, reward phase last (7 7 100 on digits, else 2 4 100)"
     )
-    batch_size: int = field(default=1000, help="images after which the reward phase adapts its learning rates")
+    batch_size: int | None = field(
+        default=None, help="images after which the reward phase adapts its learning rates (100 on digits, else 1000)"
+    )
     ratio: float = field(default=1.0, help="share of the training images to use, drawn with --seed")
     train_images: int | None = field(default=None, help="use only the first so many training images")
     test_images: int | None = field(default=None, help="use only the first so many test images")
@@ -99,9 +101,10 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     if not 0 < options.ratio <= 1:
         raise ValueError(f"`ratio` must lie in (0, 1], got {options.ratio}")
     network = NETWORKS[options.model]
-    epochs = options.epochs or EPOCHS.get(options.dataset) or network((6, 28, 28), 10).epochs
-    patience = PATIENCE.get(options.dataset, 5) if options.patience is None else options.patience
-    settings = Settings(epochs, options.batch_size, patience, options.seed)
+    defaults = DIGITS if options.dataset == "digits" else dict(epochs=network((6, 28, 28), 10).epochs)
+    chosen = dict(epochs=options.epochs or None, batch_size=options.batch_size, patience=options.patience)
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    settings = Settings(**{**defaults, **chosen}, seed=options.seed)
     images = data.load(options.dataset, options.data_dir)
     images = images.share(options.ratio, options.seed).first(options.train_images, options.test_images)
     spec = network((6, *images.train_images.shape[1:]), images.classes)
@@ -132,6 +135,8 @@ def main(arguments: list[str] | None = None) -> None:
         except KeyboardInterrupt:
             print(f"\nStopped; finished epochs are kept. Go on with the same command and --resume ({run.path}).")
             raise SystemExit(130) from None
+        except OSError as error:
+            fail(f"{error}; finished epochs are kept, go on with --resume once {run.path} can be written")
 
 
 if __name__ == "__main__":

@@ -97,8 +97,9 @@ def header(trainer: Trainer, device: jax.Device, folder: Path, console: Console 
         f"[bold]{trainer.spec.name}[/] on {data.name}: {len(data.train_images):,} training and "
         f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"on {runs.device_name(device)}; into {folder}", highlight=False)
+    console.print(f"on {runs.device_name(device)}; into {folder}", highlight=False, soft_wrap=True)
 
 
 def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
@@ -129,8 +130,11 @@ def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Co
     console.print(
         f"[bold]test accuracy {test['accuracy']:.2%}[/], wrong {test['wrong']:.2%}, silent {test['silent']:.2%}{which}",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}")
+    console.print(
+        f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}", soft_wrap=True
+    )
 
 
 def _by(shape: tuple[int, ...]) -> str:

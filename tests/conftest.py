@@ -1,0 +1,83 @@
+"""Settings and fixtures of the tests.
+
+The fixture `contract` holds what is true of every kernel: the same with and without `jax.jit`, `jax.vmap` is a loop,
+and a second call with other numbers compiles nothing.
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "warn")
+
+hypothesis.settings.register_profile("snnjax", deadline=None, max_examples=30, derandomize=True, database=None)
+hypothesis.settings.load_profile("snnjax")
+
+_compiled: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, **__: _compiled.append(event) if event.endswith("backend_compile_duration") else None
+)
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """Recorded results of the reference simulator, by name."""
+    with np.load(pathlib.Path(__file__).parent / "golden" / "kernels.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture
+def compilations() -> Callable[..., int]:
+    """Counts the programs that XLA compiles while a function is called."""
+
+    def count(function: Callable[[], Any]) -> int:
+        before = len(_compiled)
+        jax.block_until_ready(function())
+        return len(_compiled) - before
+
+    assert count(lambda: jax.jit(lambda x: x + 1)(0)) == 1, "compilations are not counted"
+    return count
+
+
+def assert_same(result: Any, expected: Any) -> None:
+    """Trees of equal integers and almost equal floats, all of the same shapes and dtypes."""
+
+    def check(one: jax.Array, other: jax.Array) -> None:
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        tolerance = 1e-6 * float(jnp.abs(other).max()) if jnp.issubdtype(one.dtype, jnp.floating) else 0
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
+
+    jax.tree.map(check, result, expected)
+
+
+def same_without_jit(function: Callable[..., Any], batch: list[Any], _: Callable[..., int]) -> None:
+    arguments = _take(batch, 0)
+    with jax.disable_jit():
+        expected = function(*arguments)
+    assert_same(function(*arguments), expected)
+
+
+def vmap_is_a_loop(function: Callable[..., Any], batch: list[Any], _: Callable[..., int]) -> None:
+    loop = [function(*_take(batch, index)) for index in range(len(jax.tree.leaves(batch)[0]))]
+    assert_same(jax.vmap(function)(*batch), jax.tree.map(lambda *results: jnp.stack(results), *loop))
+
+
+def compiled_once(function: Callable[..., Any], batch: list[Any], compilations: Callable[..., int]) -> None:
+    function(*_take(batch, 0))
+    assert compilations(lambda: function(*_take(batch, 1))) == 0
+
+
+def _take(batch: list[Any], index: int) -> list[Any]:
+    return jax.tree.map(lambda leaf: leaf[index], batch)
+
+
+@pytest.fixture(params=[same_without_jit, vmap_is_a_loop, compiled_once], ids=lambda check: check.__name__)
+def contract(request: pytest.FixtureRequest, compilations: Callable[..., int]) -> Callable[..., None]:
+    """Checks one clause of the contract for (function, list of arguments that each have a leading axis B)."""
+    return lambda function, batch: request.param(function, batch, compilations)

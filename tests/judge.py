@@ -1,0 +1,284 @@
+"""A slow judge in plain NumPy: one neuron, one step, one synapse at a time, in float64.
+
+Written from the description of the networks and sharing nothing with `snnjax`, so that both can only agree by being
+right. Layouts are those of the kernels: latencies (C, H, W), weights (F, C, kh, kw); strides and paddings are pairs.
+At the end stand the hypothesis strategies that draw cases for it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+Size = tuple[int, int]
+Neuron = tuple[int, int, int]  # feature, row, column
+
+
+# Spikes
+
+
+def wave(latency: np.ndarray, time_steps: int) -> np.ndarray:
+    """The cumulative spike wave, (T, ...) bool."""
+    return np.stack([latency <= step for step in range(time_steps)])
+
+
+def first_steps(wave: np.ndarray) -> np.ndarray:
+    """The first step of each neuron of a wave, T where it is silent."""
+    time_steps = len(wave)
+    latency = np.full(wave.shape[1:], time_steps)
+    for neuron in np.ndindex(latency.shape):
+        latency[neuron] = next((step for step in range(time_steps) if wave[step][neuron]), time_steps)
+    return latency
+
+
+def pad(latency: np.ndarray, padding: Size, time_steps: int) -> np.ndarray:
+    """Silent rows and columns on each side."""
+    (rows, columns), (channels, height, width) = padding, latency.shape
+    padded = np.full((channels, height + 2 * rows, width + 2 * columns), time_steps, latency.dtype)
+    padded[:, rows : rows + height, columns : columns + width] = latency
+    return padded
+
+
+def places(size: Size, window: Size, stride: Size) -> Iterator[tuple[Size, tuple[slice, slice]]]:
+    """Each position (row, column) of a sliding window with the part of the map that it sees."""
+    for row, top in enumerate(range(0, size[0] - window[0] + 1, stride[0])):
+        for column, left in enumerate(range(0, size[1] - window[1] + 1, stride[1])):
+            yield (row, column), (slice(top, top + window[0]), slice(left, left + window[1]))
+
+
+def slide(maps: np.ndarray, window: Size, stride: Size, see: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """What `see` makes of each window of (..., H, W), as maps (..., H', W')."""
+    seen = {place: see(maps[..., rows, columns]) for place, (rows, columns) in places(maps.shape[-2:], window, stride)}
+    height, width = max(seen)
+    return np.stack([np.stack([seen[i, j] for j in range(width + 1)], axis=-1) for i in range(height + 1)], axis=-2)
+
+
+def pool(latency: np.ndarray, window: Size, time_steps: int, stride: Size | None = None, padding: Size = (0, 0)):
+    """The earliest spike in each window: the maximum of the wave."""
+    padded = wave(pad(latency, padding, time_steps), time_steps)
+    return first_steps(slide(padded, window, stride or window, lambda seen: seen.max(axis=(-2, -1))))
+
+
+# Neurons
+
+
+def potentials(latency: np.ndarray, weights: np.ndarray, time_steps: int, stride: Size = (1, 1)) -> np.ndarray:
+    """Potentials at every step, (T, F, H', W')."""
+    weights = weights.astype(np.float64)
+
+    def synapses(field: np.ndarray) -> np.ndarray:
+        return np.array([(kernel * field).sum() for kernel in weights])
+
+    spikes = wave(latency, time_steps)
+    return np.stack([slide(spikes[step], weights.shape[2:], stride, synapses) for step in range(time_steps)])
+
+
+def fire(potentials: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Latency and potential at spike: the first crossing, or without a threshold who is above 0 at the last step."""
+    time_steps, *shape = potentials.shape
+    latency, potential = np.full(shape, time_steps), np.zeros(shape)
+    for neuron in np.ndindex(*shape):
+        for step in range(time_steps) if threshold is not None else [time_steps - 1]:
+            if potentials[step][neuron] > (threshold or 0):
+                latency[neuron], potential[neuron] = step, potentials[step][neuron]
+                break
+    return latency, potential
+
+
+# Competition
+
+
+def pointwise_inhibition(latency: np.ndarray, potential: np.ndarray, time_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """At each position only the earliest, then strongest, then lowest feature keeps its spike."""
+    latency, potential = latency.copy(), potential.copy()
+    features, height, width = latency.shape
+    for row, column in np.ndindex(height, width):
+        here = (slice(None), row, column)
+        order = sorted(range(features), key=lambda f, here=here: (latency[here][f], -potential[here][f], f))
+        for loser in order[1:]:
+            latency[loser, row, column], potential[loser, row, column] = time_steps, 0
+    return latency, potential
+
+
+def k_winners(latency: np.ndarray, potential: np.ndarray, k: int, radius: int, time_steps: int) -> list[Neuron]:
+    """Up to k times the earliest, then strongest, then lowest neuron left; it removes its map and its surroundings."""
+    left = [neuron for neuron in np.ndindex(latency.shape) if latency[neuron] < time_steps]
+    winners: list[Neuron] = []
+    while left and len(winners) < k:
+        winner = min(left, key=lambda neuron: (latency[neuron], -potential[neuron], neuron))
+        winners.append(winner)
+        left = [n for n in left if n[0] != winner[0] and not (radius > 0 and distance(n, winner) <= radius)]
+    return winners
+
+
+def distance(one: Neuron, other: Neuron) -> int:
+    """Rows or columns between two neurons, whichever is more."""
+    return max(abs(one[1] - other[1]), abs(one[2] - other[2]))
+
+
+# Plasticity
+
+
+def stdp(
+    weights: np.ndarray,
+    latency: np.ndarray,
+    winners: list[tuple[Neuron, int]],
+    rates: tuple[float, float],
+    time_steps: int,
+    bounds: tuple[float, float],
+    stabiliser: bool,
+    stride: Size = (1, 1),
+) -> np.ndarray:
+    """One update by all `winners`, each a neuron with its latency; if there are any, all weights are clipped."""
+    new = weights.astype(np.float64)
+    lower, upper = bounds
+    for (feature, row, column), spike in winners:
+        for c, i, j in np.ndindex(*weights.shape[1:]):
+            arrival = latency[c, row * stride[0] + i, column * stride[1] + j]
+            rate = rates[0] if arrival < time_steps and arrival <= spike else rates[1]
+            weight = new[feature, c, i, j]
+            new[feature, c, i, j] += rate * (weight - lower) * (upper - weight) if stabiliser else rate
+    return np.clip(new, lower, upper) if winners else new
+
+
+# Encoding
+
+
+def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
+    """Difference of Gaussians, mean 0, maximum 1."""
+    half = window // 2
+    kernel = np.zeros((window, window))
+    for x, y in np.ndindex(window, window):
+        squared = (x - half) ** 2 + (y - half) ** 2
+        gauss = [np.exp(-squared / (2 * sigma**2)) / sigma**2 for sigma in (sigma1, sigma2)]
+        kernel[x, y] = (gauss[0] - gauss[1]) / (2 * np.pi)
+    kernel -= kernel.mean()
+    return kernel / kernel.max()
+
+
+def gabor_kernel(window: int, orientation: float, div: float) -> np.ndarray:
+    """Gabor filter, mean 0, maximum 1."""
+    half, angle = window // 2, np.radians(orientation)
+    wavelength = 2 * window / div
+    kernel = np.zeros((window, window))
+    for i, j in np.ndindex(window, window):
+        x, y = i - half, j - half
+        along, across = y * np.sin(angle) + x * np.cos(angle), y * np.cos(angle) - x * np.sin(angle)
+        bell = np.exp(-(along**2 + 0.3**2 * across**2) / (2 * (0.8 * wavelength) ** 2))
+        kernel[i, j] = bell * np.cos(2 * np.pi * along / wavelength)
+    kernel -= kernel.mean()
+    return kernel / kernel.max()
+
+
+def filter_image(image: np.ndarray, kernels: list[np.ndarray], thresholds: list[float]) -> np.ndarray:
+    """Cross-correlation with zero padding; values below a kernel's threshold become 0."""
+    maps = []
+    for kernel, threshold in zip(kernels, thresholds, strict=True):
+        padded = np.pad(image.astype(np.float64), len(kernel) // 2)
+        output = slide(padded, kernel.shape, (1, 1), lambda seen, kernel=kernel: (seen * kernel).sum())
+        maps.append(np.where(output < threshold, 0, output))
+    return np.stack(maps)
+
+
+def local_normalization(maps: np.ndarray, radius: int) -> np.ndarray:
+    """Each value over the mean of its zero-padded neighbourhood."""
+    padded = np.pad(maps.astype(np.float64), ((0, 0), (radius, radius), (radius, radius)))
+    window = 2 * radius + 1
+    return maps / (slide(padded, (window, window), (1, 1), lambda seen: seen.mean(axis=(-2, -1))) + 1e-12)
+
+
+def lateral_inhibition(maps: np.ndarray, percents: np.ndarray) -> np.ndarray:
+    """Each value times 1 + the sum of percent[distance - 1] over its smaller neighbours."""
+    radius = len(percents)
+    padded = np.pad(maps.astype(np.float64), ((0, 0), (radius, radius), (radius, radius)))
+    out = maps.astype(np.float64)
+    for c, row, column in np.ndindex(*maps.shape):
+        factor = 1.0
+        for i, j in np.ndindex(2 * radius + 1, 2 * radius + 1):
+            far = max(abs(i - radius), abs(j - radius))
+            if far and padded[c, row + i, column + j] < maps[c, row, column]:
+                factor += percents[far - 1]
+        out[c, row, column] *= factor
+    return out
+
+
+def rank_order(intensities: np.ndarray, time_steps: int) -> np.ndarray:
+    """The value of rank r spikes at r // bin; ranks beyond T bins and zeros stay silent."""
+    flat = intensities.ravel()
+    alive = np.count_nonzero(flat)
+    size = max(alive // time_steps, 1)
+    latency = np.full(flat.shape, time_steps)
+    for rank, index in enumerate(np.argsort(-flat, kind="stable")[:alive]):
+        latency[index] = min(rank // size, time_steps)
+    return latency.reshape(intensities.shape)
+
+
+# Cases
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """The fixed part of a case. There are few, so that few programs are compiled."""
+
+    channels: int
+    size: Size
+    features: int
+    kernel: Size
+    time_steps: int
+    stride: Size = (1, 1)
+    padding: Size = (0, 0)
+
+    @property
+    def output_size(self) -> Size:
+        """Rows and columns of the layer's output."""
+        rows, columns = (
+            (size + 2 * padding - kernel) // stride + 1
+            for size, padding, kernel, stride in zip(self.size, self.padding, self.kernel, self.stride, strict=True)
+        )
+        return rows, columns
+
+
+GEOMETRIES = (
+    Geometry(2, (6, 5), 4, (3, 3), time_steps=5),
+    Geometry(1, (4, 7), 5, (2, 3), time_steps=15, padding=(0, 1)),
+    Geometry(2, (7, 6), 3, (3, 2), time_steps=5, stride=(2, 2)),
+    Geometry(3, (3, 4), 6, (3, 4), time_steps=1),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One drawn layer and its stimulus, padding included."""
+
+    geometry: Geometry
+    latency: np.ndarray  # [C, H, W] uint8
+    weights: np.ndarray  # [F, C, kh, kw] float32
+    threshold: float | None
+
+
+def arrays(shape: tuple[int, ...], elements: st.SearchStrategy, dtype: type = np.uint8) -> st.SearchStrategy:
+    """Arrays whose elements are all drawn one by one."""
+    return hnp.arrays(dtype, shape, elements=elements, fill=st.nothing())
+
+
+def latencies(shape: tuple[int, ...], time_steps: int) -> st.SearchStrategy:
+    """Latencies, a third of them silent."""
+    return arrays(shape, st.integers(0, time_steps + time_steps // 2).map(lambda step: min(step, time_steps)))
+
+
+def dyadic(shape: tuple[int, ...], low: int = 0, high: int = 64) -> st.SearchStrategy:
+    """float32 multiples of 1/64, from few values: all sums are exact, and ties are real ties."""
+    levels = [level for level in (-64, -33, -16, 0, 1, 16, 32, 63, 64, 80) if low <= level <= high]
+    return arrays(shape, st.sampled_from(levels), np.int64).map(lambda numbers: np.float32(numbers) / np.float32(64))
+
+
+@st.composite
+def layers(draw: st.DrawFn, low: int = 0, high: int = 64) -> Layer:
+    """A layer with weights from `low`/64 to `high`/64 and a stimulus; the threshold is often hit exactly."""
+    geometry = draw(st.sampled_from(GEOMETRIES))
+    latency = draw(latencies((geometry.channels, *geometry.size), geometry.time_steps))
+    weights = draw(dyadic((geometry.features, geometry.channels, *geometry.kernel), low, high))
+    threshold = draw(st.none() | st.integers(-1, 16).map(lambda quarters: quarters / 4))
+    return Layer(geometry, pad(latency, geometry.padding, geometry.time_steps), weights, threshold)

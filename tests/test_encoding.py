@@ -1,0 +1,176 @@
+"""From images to latencies."""
+
+import jax
+import judge
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnjax.encoding import (
+    DIGITS,
+    FilterBank,
+    dog_kernel,
+    encode,
+    filter_image,
+    gabor_kernel,
+    lateral_inhibition,
+    local_normalization,
+    rank_order,
+)
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (3, 12, 9), np.uint8)
+MAPS = np.float32(RNG.integers(0, 65, (3, 2, 6, 5)) / 64)
+PERCENTS = np.float32([0.5, 0.25, 0.125])
+BANK = FilterBank.of([dog_kernel(3, 1 / 3, 2 / 3), gabor_kernel(5, 22.5)], threshold=(50.0, -20.0), absolute=True)
+
+maps = st.sampled_from([(2, 4, 5), (1, 7, 3), (3, 1, 2)]).flatmap(judge.dyadic)
+
+
+@pytest.mark.parametrize(("window", "sigmas"), [(3, (1 / 3, 2 / 3)), (5, (6 / 9, 3 / 9)), (15, (13 / 9, 26 / 9))])
+def test_dog_kernel(window, sigmas):
+    kernel = dog_kernel(window, *sigmas)
+    np.testing.assert_allclose(kernel, judge.dog_kernel(window, *sigmas), rtol=1e-6, atol=1e-7)
+    assert kernel.dtype == np.float32
+
+
+@pytest.mark.parametrize("orientation", [0, 30, 90, 157.5, 300])
+@pytest.mark.parametrize(("window", "div"), [(3, 4.0), (7, 3.25)])
+def test_gabor_kernel(window, orientation, div):
+    kernel = gabor_kernel(window, orientation, div)
+    np.testing.assert_allclose(kernel, judge.gabor_kernel(window, orientation, div), rtol=1e-6, atol=1e-7)
+    assert kernel.dtype == np.float32
+
+
+def test_smaller_kernels_sit_in_the_middle_of_the_largest():
+    kernels = [np.full((1, 1), 3.0), np.full((3, 3), 2.0), np.ones((7, 7))]
+    weights = FilterBank.of(kernels).weights
+    assert weights.shape == (3, 7, 7)
+    for weight, kernel in zip(weights, kernels, strict=True):
+        margin = (7 - len(kernel)) // 2
+        np.testing.assert_array_equal(weight[margin : 7 - margin, margin : 7 - margin], kernel)
+        assert weight.sum() == kernel.sum()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 31), (5, 32), (4, 33), (3, 70)])  # around 32 columns, one tile
+@pytest.mark.parametrize("absolute", [False, True])
+def test_filter_image(size, absolute):
+    image = RNG.integers(0, 256, size, np.uint8)
+    kernels = [judge.dog_kernel(3, 1 / 3, 2 / 3), judge.dog_kernel(5, 6 / 9, 3 / 9), judge.gabor_kernel(7, 30, 4)]
+    thresholds = (50.0, -5.0, -100.0)
+    expected = judge.filter_image(image, kernels, thresholds)
+    filtered = filter_image(image, bank=FilterBank.of(kernels, thresholds, absolute))
+    np.testing.assert_allclose(filtered, np.abs(expected) if absolute else expected, rtol=1e-5, atol=1e-3)
+    one_threshold = filter_image(image, bank=FilterBank.of(kernels))
+    np.testing.assert_allclose(one_threshold, np.where(expected < 50, 0, expected), rtol=1e-5, atol=1e-3)
+
+
+@given(maps, st.sampled_from([0, 1, 3, 8]))
+def test_local_normalization(maps, radius):
+    normalized = local_normalization(maps, radius=radius)
+    np.testing.assert_allclose(normalized, judge.local_normalization(maps, radius), rtol=1e-5)
+
+
+@given(maps, st.sampled_from([1, 2, 3]))
+def test_lateral_inhibition(maps, radius):
+    percents = PERCENTS[:radius]
+    np.testing.assert_array_equal(lateral_inhibition(maps, percents), judge.lateral_inhibition(maps, percents))
+
+
+@given(
+    st.sampled_from([(2, 3, 4), (40,), (5, 1), (1,)]).flatmap(
+        lambda shape: judge.dyadic(shape) | judge.arrays(shape, st.integers(0, 99), np.float32)
+    ),
+    st.sampled_from([1, 5, 15]),
+)
+def test_rank_order(intensities, time_steps):
+    latency = rank_order(intensities, time_steps=time_steps)
+    np.testing.assert_array_equal(latency, judge.rank_order(intensities, time_steps))
+    assert latency.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("intensities", "latency"),
+    [
+        ([0, 0, 0, 0, 0, 0, 0, 0], [3, 3, 3, 3, 3, 3, 3, 3]),  # blank
+        ([0, 7, 0, 0, 0, 9, 0, 0], [3, 1, 3, 3, 3, 0, 3, 3]),  # fewer than T
+        ([2, 2, 2, 2, 2, 2, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3]),  # all equal; the last n - T bin are silent
+        ([1, 2, 2, 2, 1, 1, 2, 0], [2, 0, 0, 1, 2, 3, 1, 3]),  # equal values on both sides of a step
+    ],
+)
+def test_rank_order_by_hand(intensities, latency):
+    np.testing.assert_array_equal(rank_order(np.float32(intensities), time_steps=3), latency)
+
+
+def test_rank_order_of_many_values():
+    intensities = np.float32(RNG.integers(0, 50, (6, 28, 28)))
+    np.testing.assert_array_equal(rank_order(intensities, time_steps=15), judge.rank_order(intensities, 15))
+    latency = rank_order(intensities, time_steps=300)
+    np.testing.assert_array_equal(latency, judge.rank_order(intensities, 300))
+    assert latency.dtype == np.uint16
+
+
+@pytest.mark.parametrize("size", [(28, 28), (1, 1), (5, 40)])
+def test_blank_and_constant_images(size):
+    assert np.all(encode(np.zeros(size, np.uint8)) == 15)
+    constant = encode(np.full(size, 200, np.uint8))
+    assert constant.shape == (6, *size)
+    assert np.all(constant[:, 6:-6, 6:-6] == 15)
+
+
+def test_encoding_is_its_steps_one_after_the_other(golden):
+    image = golden["encode/images"][0]
+    for bank, radius, time_steps in [(DIGITS, 8, 15), (BANK, 2, 5)]:
+        normalized = local_normalization(filter_image(image, bank=bank), radius=radius)
+        latency = encode(image, time_steps=time_steps, bank=bank, radius=radius)
+        np.testing.assert_array_equal(latency, rank_order(normalized, time_steps=time_steps))
+        np.testing.assert_array_equal(
+            encode(np.float32(image), time_steps=time_steps, bank=bank, radius=radius), latency
+        )
+
+
+CONTRACTS = {
+    "local_normalization": (lambda x: local_normalization(x, radius=2), [MAPS]),
+    "lateral_inhibition": (lateral_inhibition, [MAPS, np.stack([PERCENTS, PERCENTS / 2, PERCENTS / 4])]),
+    "rank_order": (lambda x: rank_order(x, time_steps=5), [MAPS]),
+    "filter_image": (lambda x: filter_image(x, bank=BANK), [IMAGES]),
+    "encode": (lambda x: encode(x, bank=BANK), [IMAGES]),
+}
+
+
+@pytest.mark.parametrize("kernel", CONTRACTS)
+def test_contract(kernel, contract):
+    contract(*CONTRACTS[kernel])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: dog_kernel(4, 1.0, 2.0), ValueError, "`window` must be odd, got 4"),
+        (lambda: dog_kernel(0, 1.0, 2.0), ValueError, "`window` must be at least 1, got 0"),
+        (lambda: dog_kernel(3.0, 1.0, 2.0), TypeError, "`window` must be an integer, got 3.0"),
+        (lambda: dog_kernel(3, 0.0, 2.0), ValueError, "`sigma1` and `sigma2` must be positive .*got 0.0 and 2.0"),
+        (lambda: dog_kernel(3, 1.0, 1.0), ValueError, "`sigma1` and `sigma2` must be .*differ, got 1.0 and 1.0"),
+        (lambda: gabor_kernel(4, 0.0), ValueError, "`window` must be odd, got 4"),
+        (lambda: gabor_kernel(5, 0.0, div=0), ValueError, "`div` must be positive, got 0"),
+        (lambda: FilterBank.of([np.ones((4, 4))]), ValueError, "`kernels` .*odd.*got .*4"),
+        (lambda: filter_image(IMAGES), ValueError, r"`image` .*\(H W\), got shape \(3, 12, 9\)"),
+        (lambda: filter_image(IMAGES[0].tolist()), TypeError, "`image` must be an array .*got list"),
+        (lambda: encode(IMAGES[0, 0]), ValueError, r"`image` .*\(H W\), got shape \(9,\)"),
+        (lambda: encode(IMAGES[0], time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
+        (lambda: encode(IMAGES[0], radius=-1), ValueError, "`radius` must be at least 0, got -1"),
+        (lambda: local_normalization(IMAGES, radius=1), TypeError, "`maps` must hold floats, got dtype uint8"),
+        (lambda: local_normalization(MAPS, radius=1), ValueError, r"`maps` .*got shape \(3, 2, 6, 5\)"),
+        (lambda: local_normalization(MAPS[0], radius=-1), ValueError, "`radius` must be at least 0, got -1"),
+        (lambda: local_normalization(MAPS[0], radius=0.5), TypeError, "`radius` must be an integer, got 0.5"),
+        (lambda: lateral_inhibition(IMAGES, PERCENTS), TypeError, "`maps` must hold floats, got dtype uint8"),
+        (lambda: lateral_inhibition(MAPS[0], PERCENTS[0]), ValueError, r"`percents` .*\(D\), got shape \(\)"),
+        (lambda: rank_order(IMAGES, time_steps=5), TypeError, "`intensities` must hold floats, got dtype uint8"),
+        (lambda: rank_order([1.0], time_steps=5), TypeError, "`intensities` must be an array .*got list"),
+        (lambda: rank_order(MAPS, time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        jax.block_until_ready(call())

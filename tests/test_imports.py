@@ -1,0 +1,51 @@
+"""Who may import whom, read from the source."""
+
+import ast
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROOMS = ("kernels", "encoding", "layers", "networks", "training")
+"""The layers of the library; a room imports none that comes after it."""
+FILES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "snnjax").rglob("*.py"))]
+
+
+def imports(file: str) -> Iterator[str]:
+    """The full name of everything that a file imports, at its top or inside its functions."""
+    package = file.split("/")[:-1]
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = package[: len(package) + 1 - node.level] if node.level else []
+            yield from (".".join([*origin, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def room(name: str) -> str:
+    """The room of a dotted name or a file of the library."""
+    return name.removesuffix(".py").replace("/", ".").split(".")[1]
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) == "kernels"])
+def test_kernels_stand_alone(file):
+    allowed = {"jax", "numpy", *sys.stdlib_module_names}
+    strangers = [name for name in imports(file) if not f"{name}.".startswith("snnjax.kernels.")]
+    assert {name.split(".")[0] for name in strangers} <= allowed
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) in ROOMS])
+def test_rooms_import_no_later_room(file):
+    later = ROOMS[ROOMS.index(room(file)) + 1 :]
+    assert not [name for name in imports(file) if name.startswith("snnjax.") and room(name) in later]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_library_imports_nothing_built_on_it(file):
+    assert not {name.split(".")[0] for name in imports(file)} & {"experiments", "benchmarks", "tests"}
+
+
+def test_every_room_exists():
+    assert {room(file) for file in FILES} >= set(ROOMS)
