@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,9 @@ import numpy as np
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
-from simple_parsing import ArgumentParser, field
+from simple_parsing import field
 
-from snnjax import data, runs
+from snnjax import console, data, runs
 from snnjax.encoding import encode
 from snnjax.networks import NETWORKS, Network, SpikingNetwork
 from snnjax.training import progress, reward
@@ -34,7 +34,7 @@ from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, plan
 from snnjax.training.unsupervised import stdp_epoch
 
 PREPARED = 3000
-"""Images, repeated ones counted, that each layer has learned from before anything is measured."""
+"""Images that each layer learns from before anything is measured: those at hand again and again, up to ten times."""
 REFERENCES = {
     "mozafari2018": "MozafariMNIST2018",
     "deep2024": "DeepSNN",
@@ -56,21 +56,7 @@ class Options:
     images: int = field(default=300, help="use the first so many training and as many test images")
     repeats: int = field(default=3, help="how often each phase is measured")
     reference: Path | None = field(default=None, help="checkout of github.com/aidinattar/snn to measure side by side")
-    out: Path | None = field(default=None, help="JSON file to write the measurements to")
-
-
-class Parser(ArgumentParser):
-    """Ends with one line and status 2 on bad arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        """Writes the message, and where help is."""
-        fail(f"{message} (--help explains the options)")
-
-
-def fail(message: object, status: int = 2) -> NoReturn:
-    """One clear line, and an exit status."""
-    print(f"throughput.py: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(status)
+    out: Path | None = field(default=None, help="JSON file to write the measurements to (runs/throughput_TIME.json)")
 
 
 @dataclasses.dataclass
@@ -80,7 +66,7 @@ class Work:
     Attributes:
       images: that one run goes over.
       run: what is measured, with the arguments that `prepare` returns.
-      outcome: from what `run` returns to what both programs should agree on: (images, ...) or (features, ...).
+      outcome: from what `run` returns to what both programs should agree on, an array.
       prepare: fresh arguments, with the weights that all repeats start from.
       clock: keeps the seconds of compilation.
       cache: it computes once what later phases need, where the reference computes it anew for each image.
@@ -117,7 +103,8 @@ def measured_here(network: SpikingNetwork, images: data.Dataset, batch_size: int
 
     def batched(name: str, function: Callable[..., Any], inputs: np.ndarray, cache: bool = False) -> np.ndarray:
         clock, state = Clock(name), jax.tree.map(jnp.array, nnx.state(network))
-        run = Batched(function, state, inputs, clock)
+        chunk = -(-len(inputs) // -(-len(inputs) // 128))  # without the last chunk's padding, little in a long training
+        run = Batched(function, state, inputs, clock, chunk)
         works[name] = Work(len(inputs), lambda: run(state, inputs), clock=clock, cache=cache)
         return run(state, inputs)
 
@@ -125,12 +112,8 @@ def measured_here(network: SpikingNetwork, images: data.Dataset, batch_size: int
         graphdef = nnx.graphdef(network)
         return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
 
-    def encoded(state: nnx.State, image: jax.Array) -> jax.Array:
-        return encode(image, time_steps=network.spec.time_steps)
-
-    tested = batched("encode", encoded, images.test_images)
-    inputs = batched("encode", encoded, images.train_images)
-    stage = 0
+    encoded = batched("encode", lambda _, image: encode(image, time_steps=network.spec.time_steps), all_images(images))
+    inputs, stage = encoded[: len(images.train_images)], 0
     for name, phase in phases_of(network.spec):
         for at in range(stage, phase.stage):
             if at < last - 1:
@@ -142,13 +125,18 @@ def measured_here(network: SpikingNetwork, images: data.Dataset, batch_size: int
             works[name] = stdp(network, phase.layer, inputs)
         else:
             works[name] = rewarding(network, inputs, images.train_labels, batch_size)
-    batched("test", method("__call__"), tested)
+    batched("test", method("__call__"), encoded[len(images.train_images) :])
     return works
 
 
+def all_images(images: data.Dataset) -> np.ndarray:
+    """The training images, then the test images."""
+    return np.concatenate([images.train_images, images.test_images])
+
+
 def passes(images: int) -> range:
-    """The epochs that make `PREPARED` images or a little more."""
-    return range(-(-PREPARED // images))
+    """The epochs that make `PREPARED` images, at most ten."""
+    return range(min(10, -(-PREPARED // images)))
 
 
 def stdp(network: SpikingNetwork, layer: str, inputs: np.ndarray) -> Work:
@@ -204,10 +192,11 @@ class Reference:
         sys.path.insert(0, str(folder.resolve()))
         modules = ("torch", f"model.{network.removesuffix('_2')}", "s1c1", "SpykeTorch.utils")
         try:
-            self.torch, self.model, self.s1c1, self.utils = map(importlib.import_module, modules)
+            self.torch, model, self.s1c1, self.utils = map(importlib.import_module, modules)
         except ImportError as error:
             raise ValueError(f"the reference cannot start ({error}): pip install 'snnjax[benchmark]'") from error
         self.torch.set_grad_enabled(False)
+        self.build = getattr(model, REFERENCES[network])
 
     def encoder(self, time_steps: int) -> Callable[[np.ndarray], Any]:
         """From an image, bytes or floats of 0..1, to a byte wave."""
@@ -221,20 +210,17 @@ class Reference:
     def measured(self, network: SpikingNetwork, images: data.Dataset, batch_size: int) -> dict[str, Work]:
         """The phases by their names in snnjax, with the weights of our network."""
         spec, last = network.spec, len(network.spec.stages)
-        encoder = self.encoder(spec.time_steps)
-        train_images, test_images = (
-            x if x.dtype == np.uint8 else x / 255 for x in (images.train_images, images.test_images)
-        )
-        train, test = (self.torch.stack([encoder(image) for image in x]) for x in (train_images, test_images))
+        encoder, pixels, count = self.encoder(spec.time_steps), all_images(images), len(images.train_images)
+        pixels = pixels if pixels.dtype == np.uint8 else pixels / 255
+        train, test = self.torch.stack([encoder(image) for image in pixels]).tensor_split([count])
         labels, test_labels = (self.torch.tensor(y) for y in (images.train_labels, images.test_labels))
-        build = getattr(self.model, REFERENCES[spec.name])
-        model = build(spec.input_shape[0], spec.classes, device="cpu", tensorboard=False)
+        model = self.build(spec.input_shape[0], spec.classes, device="cpu", tensorboard=False)
         for name, value in network.weights().items():
             convolution(model, name).load_weight(self.torch.tensor(np.asarray(value)))
 
         def learn(phase: Phase, model: Any) -> Any:
             if not phase.layer:
-                for at in range(0, len(train), batch_size):
+                for at in range(0, count, batch_size):
                     model.train_rl(train[at : at + batch_size], labels[at : at + batch_size], layer_idx=last)
             elif len(spec.stages[phase.stage].branches) > 1:
                 model.train_unsupervised(train, phase.stage + 1, phase.branch)
@@ -252,9 +238,9 @@ class Reference:
         def latencies(waves: list[Any]) -> np.ndarray:
             return spec.time_steps - np.stack(waves).sum(1, dtype=int)
 
-        works = {"encode": Work(len(train), lambda: [encoder(image) for image in train_images], latencies)}
+        works = {"encode": Work(len(pixels), lambda: [encoder(image) for image in pixels], latencies)}
         for name, phase in phases_of(spec):
-            works[name] = Work(len(train), functools.partial(learn, phase), np.asarray, fresh)
+            works[name] = Work(count, functools.partial(learn, phase), np.asarray, fresh)
         works["test"] = Work(len(test), lambda model: model.test(test, test_labels, layer_idx=last), decisions, fresh)
         return works
 
@@ -265,9 +251,8 @@ def convolution(model: Any, layer: str) -> Any:
 
 
 def alike(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The share of images, features or decisions that agree."""
-    close = np.isclose(ours, theirs, atol=1e-3)
-    return float(close.reshape(len(close), -1).all(axis=1).mean())
+    """The share of latencies, weights or decisions that agree."""
+    return float(np.isclose(ours, theirs, atol=1e-3).mean())
 
 
 def records(programs: dict[str, dict[str, Work]], network: str) -> list[dict[str, Any]]:
@@ -288,18 +273,17 @@ def table(rows: list[dict[str, Any]], same: dict[str, float]) -> Table:
     programs = list(dict.fromkeys(row["program"] for row in rows))
     shown = Table(title="milliseconds an image: median (min..max)", title_justify="left")
     shown.add_column("phase")
-    for name in (*programs, "ratio", "alike", "compiling s"):
-        shown.add_column(name, justify="right")
+    for name in (*programs, *(("ratio", "alike") if same else ()), "compiling s"):
+        shown.add_column(name, justify="right", overflow="fold")
     for phase in dict.fromkeys(row["phase"] for row in rows):
         found = {row["program"]: row for row in rows if row["phase"] == phase}
         times = [
-            f"{row['ms_per_image']:.3f} ({row['min']:.3f}..{row['max']:.3f})" if row else ""
+            f"{row['ms_per_image']:.3g} ({row['min']:.3g}..{row['max']:.3g})" if row else ""
             for row in map(found.get, programs)
         ]
         ours = found["snnjax"]
-        ratio = f"{ours['ratio']:.1f}" if ours["ratio"] else ""
-        agree = f"{same[phase]:.1%}" if phase in same else ""
-        shown.add_row(phase, *times, ratio, agree, f"{ours['compile_seconds']:.1f}")
+        compared = [f"{ours['ratio']:.1f}", f"{same[phase]:.1%}"] if phase in same else [""] * 2 * bool(same)
+        shown.add_row(phase, *times, *compared, f"{ours['compile_seconds']:.1f}")
     return shown
 
 
@@ -314,24 +298,36 @@ def prepare(options: Options) -> tuple[Network, data.Dataset, Reference | None]:
     for name in ("images", "repeats"):
         if getattr(options, name) < 1:
             raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
-    if options.out and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
-        raise ValueError(f"`out` {options.out} must be a file in a folder that exists")
     reference = Reference(options.reference, options.network) if options.reference else None
     images = data.load(options.dataset, options.data_dir).first(options.images, options.images)
     return NETWORKS[options.network]((6, *images.train_images.shape[1:]), images.classes), images, reference
 
 
-def say_where(console: Console, spec: Network, images: data.Dataset, repeats: int, reference: Reference | None) -> None:
+def output_file(out: Path | None) -> Path:
+    """Where to write, tried now and not after all the work.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    out = out or Path("runs") / f"throughput_{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.open("a").close()
+    return out
+
+
+def say_where(screen: Console, spec: Network, images: data.Dataset, repeats: int, reference: Reference | None) -> None:
     """Prints what is about to be measured, the versions, the processors and the date."""
     versions = runs.versions()
     counts = f"{len(images.train_images)} training and {len(images.test_images)} test images"
-    console.print(f"[bold]{spec.name}[/] on {images.name}: {counts}, {repeats} repeats, {datetime.date.today()}")
-    console.print(f"snnjax on {runs.device_name(jax.devices()[0])}")
+    screen.print(f"[bold]{spec.name}[/] on {images.name}: {counts}, {repeats} repeats, {datetime.date.today()}")
+    screen.print(f"snnjax on {runs.device_name(jax.devices()[0])}")
     if reference:
         versions["torch"] = reference.torch.__version__
         threads = reference.torch.get_num_threads()
-        console.print(f"reference on {runs.device_name(jax.devices('cpu')[0])}, {threads} threads")
-    console.print(", ".join(f"{name} {version}" for name, version in versions.items()))
+        screen.print(f"reference on {runs.device_name(jax.devices('cpu')[0])}, {threads} threads")
+    screen.print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    if (load := os.getloadavg()[0]) > 1:
+        screen.print(f"[yellow]Others are at work here (load average {load:.1f}): times and ratios mean little.[/]")
 
 
 def notes(programs: dict[str, dict[str, Work]]) -> str:
@@ -343,7 +339,7 @@ def notes(programs: dict[str, dict[str, Work]]) -> str:
             cached += ours
         elif theirs and cached and phase != "test":
             single.append(f"{phase} {statistics.median(theirs.ms) / (ours + cached):.1f}")
-    return f"""ratio: reference / snnjax. alike: share of latencies, learned features and decisions that agree.
+    return f"""ratio: reference / snnjax. alike: share of latencies, learned weights and decisions that agree.
 Not like for like:
 1. snnjax learns from the outputs of frozen layers, computed once for all epochs in the phases without a ratio; the
    reference computes them anew for every image. Ratios with all that counted in one epoch: {", ".join(single)}.
@@ -353,15 +349,14 @@ Not like for like:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
-    parser = Parser(description=__doc__, add_config_path_arg=False)
-    parser.add_arguments(Options, dest="options")
-    options: Options = parser.parse_args(arguments).options
+    options = console.options(Options, __doc__, arguments)
     try:
         spec, images, reference = prepare(options)
+        out = output_file(options.out)
     except (ValueError, OSError) as error:
-        fail(error)
-    console = Console(highlight=False, soft_wrap=True)
-    say_where(console, spec, images, options.repeats, reference)
+        console.fail(error)
+    screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    say_where(screen, spec, images, options.repeats, reference)
     network, batch_size = SpikingNetwork(spec, rngs=nnx.Rngs(0)), min(1000, len(images.train_images))
     programs = {"snnjax": measured_here(network, images, batch_size)}
     if reference:
@@ -372,13 +367,14 @@ def main(arguments: list[str] | None = None) -> None:
     outcomes = {name: {p: works[p].outcome(r) for p, r in results[name].items()} for name, works in programs.items()}
     same = {p: alike(outcomes["snnjax"][p], theirs) for p, theirs in outcomes.get("reference", {}).items()}
     rows = records(programs, spec.name)
-    console.print(table(rows, same))
-    if options.out:
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    screen.print(table(rows, same))
     if reference:
-        console.print(notes(programs))
+        screen.print(notes(programs))
+    out.write_text(json.dumps(rows, indent=1) + "\n")
+    screen.print(f"written to {out}")
+    if reference:
         if same["test"] < 0.9:
-            fail(f"the programs do not compute the same: only {same['test']:.1%} of the decisions agree", 1)
+            console.fail(f"the programs do not compute the same: only {same['test']:.1%} of the decisions agree", 1)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ python experiments/train.py --dataset mnist --data_dir DIR      MNIST from IDX f
 """
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
-from simple_parsing import ArgumentParser, field
+from simple_parsing import field
 
 from snnjax import console, data
 from snnjax.networks import NETWORKS
@@ -46,27 +45,6 @@ class Options:
     seed: int = field(default=0, help="of the initial weights and of --ratio")
     out: Path | None = field(default=None, help="run folder (runs/MODEL_DATASET)")
     resume: bool = field(default=False, help="go on with the run in the folder where it stopped")
-
-
-class Parser(ArgumentParser):
-    """Ends with one line and status 2 on bad arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        """Writes the message, and where help is."""
-        fail(f"{message} (--help explains the options)")
-
-
-def fail(message: object) -> NoReturn:
-    """One clear line, exit status 2."""
-    print(f"train.py: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def parse(arguments: list[str] | None = None) -> Options:
-    """Options from the command line."""
-    parser = Parser(description=__doc__, add_config_path_arg=False)
-    parser.add_arguments(Options, dest="options")
-    return parser.parse_args(arguments).options
 
 
 def device(name: str) -> jax.Device:
@@ -115,7 +93,7 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
-    options = parse(arguments)
+    options = console.options(Options, __doc__, arguments)
     try:
         where = device(options.device)
         jax.config.update("jax_default_device", where)
@@ -123,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder = options.out or Path("runs") / f"{options.model}_{options.dataset}"
         run = RunFolder(folder, settings, resume=options.resume)
     except (ValueError, OSError) as error:
-        fail(error)
+        console.fail(error)
     with run:
         try:
             console.header(trainer, where, run.path)
@@ -136,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"\nStopped; finished epochs are kept. Go on with the same command and --resume ({run.path}).")
             raise SystemExit(130) from None
         except OSError as error:
-            fail(f"{error}; finished epochs are kept, go on with --resume once {run.path} can be written")
+            console.fail(f"{error}; finished epochs are kept, go on with --resume once {run.path} can be written")
 
 
 if __name__ == "__main__":

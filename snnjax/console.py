@@ -1,20 +1,42 @@
-"""What a training shows on the screen: bars in a terminal, lines in a log file."""
+"""What a command takes from its user and shows: options, errors, bars in a terminal, lines in a log file, tables."""
 
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from simple_parsing import ArgumentParser
 
 from snnjax import runs
 from snnjax.training.trainer import Listener, Trainer
 
+T = TypeVar("T")
+
 _EVERY = 10.0
 """Seconds between the lines of a phase in a log file."""
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message} (--help explains the options)")
+
+
+def fail(message: object, status: int = 2) -> NoReturn:
+    """Ends the program with one clear line on the error stream and an exit status."""
+    print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def options(kind: type[T], description: str | None, arguments: list[str] | None = None) -> T:
+    """Reads options from the command line, as a frozen dataclass declares them; bad ones end the program."""
+    parser = _Parser(description=description, add_config_path_arg=False)
+    parser.add_arguments(kind, dest="options")
+    return parser.parse_args(arguments).options
 
 
 class Bars(Listener):

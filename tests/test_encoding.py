@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnjax.encoding import (
-    DIGITS,
     FilterBank,
     dog_kernel,
     encode,
@@ -66,6 +65,12 @@ def test_filter_image(size, absolute):
     np.testing.assert_allclose(one_threshold, np.where(expected < 50, 0, expected), rtol=1e-5, atol=1e-3)
 
 
+def test_outputs_at_the_threshold_pass():
+    image = np.uint8([[24, 25, 26]])
+    filtered = filter_image(image, bank=FilterBank.of([np.full((1, 1), 2.0), np.full((1, 1), -2.0)], (50.0, -50.0)))
+    np.testing.assert_array_equal(filtered, [[[0, 50, 52]], [[-48, -50, 0]]])
+
+
 @given(maps, st.sampled_from([0, 1, 3, 8]))
 def test_local_normalization(maps, radius):
     normalized = local_normalization(maps, radius=radius)
@@ -119,15 +124,13 @@ def test_blank_and_constant_images(size):
     assert np.all(constant[:, 6:-6, 6:-6] == 15)
 
 
-def test_encoding_is_its_steps_one_after_the_other(golden):
-    image = golden["encode/images"][0]
-    for bank, radius, time_steps in [(DIGITS, 8, 15), (BANK, 2, 5)]:
-        normalized = local_normalization(filter_image(image, bank=bank), radius=radius)
-        latency = encode(image, time_steps=time_steps, bank=bank, radius=radius)
-        np.testing.assert_array_equal(latency, rank_order(normalized, time_steps=time_steps))
-        np.testing.assert_array_equal(
-            encode(np.float32(image), time_steps=time_steps, bank=bank, radius=radius), latency
-        )
+def test_encoding_is_its_steps_one_after_the_other():
+    settings = dict(time_steps=5, bank=BANK, radius=2)
+    for image in IMAGES:
+        normalized = local_normalization(filter_image(image, bank=BANK), radius=2)
+        latency = encode(image, **settings)
+        np.testing.assert_array_equal(latency, rank_order(normalized, time_steps=5))
+        np.testing.assert_array_equal(encode(np.float32(image), **settings), latency)
 
 
 CONTRACTS = {

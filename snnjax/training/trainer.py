@@ -5,6 +5,7 @@ that is needed to go on exactly from there.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -177,7 +178,10 @@ class Clock:
 
 
 class Batched:
-    """A function of one image over any number of them: vmapped, compiled once, run chunk by chunk with progress told.
+    """A function of one image over any number of them: compiled once, run chunk by chunk with progress told.
+
+    An accelerator takes a chunk at once; a CPU takes image after image, since the patches of one image stay in its
+    cache and those of several do not (measured: 3 times slower with 32 at once).
 
     Args:
       function: of (state, image), to an array.
@@ -187,10 +191,15 @@ class Batched:
       chunk: images at a time; the last chunk is padded.
     """
 
-    def __init__(self, function: Callable[..., Any], state: Any, images: np.ndarray, clock: Clock, chunk: int = 32):
+    def __init__(self, function: Callable[..., Any], state: Any, images: np.ndarray, clock: Clock, chunk: int = 128):
         self.clock, self.chunk = clock, chunk
         example = np.zeros((chunk, *images.shape[1:]), images.dtype)
-        self._compiled = clock.compile(jax.jit(jax.vmap(function, in_axes=(None, 0))), state, example)
+        together = None if on_cpu() else chunk
+
+        def chunkwise(state: Any, images: jax.Array) -> jax.Array:
+            return jax.lax.map(functools.partial(function, state), images, batch_size=together)
+
+        self._compiled = clock.compile(jax.jit(chunkwise), state, example)
 
     def __call__(self, state: Any, images: np.ndarray, tell: bool = True) -> np.ndarray:
         """(N, ...) NumPy array of the function's values."""
@@ -204,6 +213,11 @@ class Batched:
             if tell:
                 progress.tell(count)
         return np.concatenate(pieces)
+
+
+def on_cpu() -> bool:
+    """Whether arrays live on the CPU by default."""
+    return next(iter(jnp.zeros(()).devices())).platform == "cpu"
 
 
 def _arrange(values: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
