@@ -35,7 +35,7 @@ def fail(message: object, status: int = 2) -> NoReturn:
 def options(kind: type[T], description: str | None, arguments: list[str] | None = None) -> T:
     """Reads options from the command line, as a frozen dataclass declares them; bad ones end the program."""
     parser = _Parser(description=description, add_config_path_arg=False)
-    parser.add_arguments(kind, dest="options")
+    parser.add_arguments(kind, dest="options")  # type: ignore[type-var]
     return parser.parse_args(arguments).options
 
 

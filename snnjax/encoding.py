@@ -74,6 +74,8 @@ def _offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _balanced(kernel: np.ndarray) -> np.ndarray:
     kernel = kernel - kernel.mean()
+    if not kernel.max() > 0:
+        raise ValueError(f"`window` must be at least 3 for a filter with zero mean, got {len(kernel)}")
     return (kernel / kernel.max()).astype(np.float32)
 
 
@@ -159,7 +161,7 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     Raises:
       TypeError, ValueError: wrong dtype; T < 1.
     """
-    checks.real("intensities", intensities, " ".join("." * intensities.ndim))
+    checks.real("intensities", intensities, None)
     checks.time_steps(time_steps)
     # Floats that are not negative order as the integers of their bits do, and integers sort fast.
     keys = lax.bitcast_convert_type(jnp.maximum(intensities, 0).astype(jnp.float32).ravel(), jnp.int32)
@@ -173,15 +175,15 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     # Equal values on both sides of a boundary are told apart by position: from `first` on they come after it.
     greater, at_least = (size - jnp.searchsorted(ascending, boundaries, side=side) for side in ("right", "left"))
     boundary = jnp.arange(time_steps, dtype=jnp.int32)
-    alike = jnp.argmax(boundaries[:, None] == boundaries, axis=1)  # the first boundary of the same value
-    equal = keys == boundaries[:, None]
+    alike = jnp.argmax(boundaries[:, None] == boundaries[None], axis=1)  # the first boundary of the same value
+    equal = keys[None] == boundaries[:, None]
     group = jnp.where(equal, boundary[:, None], time_steps).min(axis=0)
     positions = lax.iota(jnp.int32, size)
     grouped = lax.sort(group * size + positions, is_stable=False)
     members = jnp.where(alike == boundary, at_least - greater, 0)
     start = (jnp.cumsum(members) - members)[alike]
     first = grouped[jnp.clip(start + ranks - greater, 0, size - 1)] % size
-    later = (keys < boundaries[:, None]) | (equal & (positions >= first[:, None]))
+    later = (keys[None] < boundaries[:, None]) | (equal & (positions[None] >= first[:, None]))
     latency = jnp.sum(later, axis=0, dtype=jnp.int32)
     latency = jnp.where(keys > 0, latency, time_steps).astype(latency_dtype(time_steps))
     return latency.reshape(intensities.shape)
@@ -206,6 +208,11 @@ class FilterBank:
         cls, kernels: Sequence[np.ndarray], threshold: float | tuple[float, ...] = 50.0, absolute: bool = False
     ) -> "FilterBank":
         """A bank of arrays such as `dog_kernel` and `gabor_kernel` make."""
+        for kernel in kernels:
+            if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
+                raise ValueError(f"`kernels` must be square with odd sides, got shape {kernel.shape}")
+        if isinstance(threshold, tuple) and len(threshold) != len(kernels):
+            raise ValueError(f"`threshold` must be one number or {len(kernels)}, got {len(threshold)}")
         return cls(tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels), threshold, absolute)
 
     @property

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-jax.config.update("jax_numpy_rank_promotion", "warn")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("snnjax", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.load_profile("snnjax")

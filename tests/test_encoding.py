@@ -159,7 +159,7 @@ def test_contract(kernel, contract):
         (lambda: gabor_kernel(5, 0.0, div=0), ValueError, "`div` must be positive, got 0"),
         (lambda: FilterBank.of([np.ones((4, 4))]), ValueError, "`kernels` .*odd.*got .*4"),
         (lambda: filter_image(IMAGES), ValueError, r"`image` .*\(H W\), got shape \(3, 12, 9\)"),
-        (lambda: filter_image(IMAGES[0].tolist()), TypeError, "`image` must be an array .*got list"),
+        (lambda: filter_image(IMAGES[0].tolist()), TypeError, "`image` must be an array.*got list"),
         (lambda: encode(IMAGES[0, 0]), ValueError, r"`image` .*\(H W\), got shape \(9,\)"),
         (lambda: encode(IMAGES[0], time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
         (lambda: encode(IMAGES[0], radius=-1), ValueError, "`radius` must be at least 0, got -1"),
@@ -170,7 +170,7 @@ def test_contract(kernel, contract):
         (lambda: lateral_inhibition(IMAGES, PERCENTS), TypeError, "`maps` must hold floats, got dtype uint8"),
         (lambda: lateral_inhibition(MAPS[0], PERCENTS[0]), ValueError, r"`percents` .*\(D\), got shape \(\)"),
         (lambda: rank_order(IMAGES, time_steps=5), TypeError, "`intensities` must hold floats, got dtype uint8"),
-        (lambda: rank_order([1.0], time_steps=5), TypeError, "`intensities` must be an array .*got list"),
+        (lambda: rank_order([1.0], time_steps=5), TypeError, "`intensities` must be an array.*got list"),
         (lambda: rank_order(MAPS, time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
     ],
 )

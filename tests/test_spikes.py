@@ -87,7 +87,7 @@ def test_contract(kernel, contract):
     [
         (lambda x: pad(x[0], 1, time_steps=5), ValueError, r"`latency` .*\(C H W\), got shape \(4, 5\)"),
         (lambda x: pad(x / 2, 1, time_steps=5), TypeError, "`latency` must hold integer .*got dtype float"),
-        (lambda x: pad(x.tolist(), 1, time_steps=5), TypeError, "`latency` must be an array .*got list"),
+        (lambda x: pad(x.tolist(), 1, time_steps=5), TypeError, "`latency` must be an array.*got list"),
         (lambda x: pad(x, -1, time_steps=5), ValueError, "`padding` must be at least 0, got -1"),
         (lambda x: pad(x, 0.5, time_steps=5), TypeError, "`padding` must be an integer, got 0.5"),
         (lambda x: pad(x, (1, 2, 3), time_steps=5), ValueError, r"`padding` .* got \(1, 2, 3\)"),
@@ -103,7 +103,7 @@ def test_contract(kernel, contract):
         (lambda x: latency_to_wave(x / 2, time_steps=5), TypeError, "`latency` must hold integer .*got dtype float"),
         (lambda x: latency_to_wave(x, time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
         (lambda x: latency_to_wave(x, time_steps=2.5), TypeError, "`time_steps` must be an integer, got 2.5"),
-        (lambda x: latency_to_wave(x.tolist(), time_steps=5), TypeError, "`latency` must be an array .*got list"),
+        (lambda x: latency_to_wave(x.tolist(), time_steps=5), TypeError, "`latency` must be an array.*got list"),
         (lambda x: latency_to_wave(x, time_steps=300), ValueError, "300.*got dtype uint8"),
         (lambda x: pad(x, 1, time_steps=300), ValueError, "300.*got dtype uint8"),
         (lambda x: wave_to_latency(x[:0]), ValueError, "`time_steps` must be at least 1, got 0"),

@@ -10,23 +10,26 @@ import numpy as np
 Pair = int | tuple[int, int]
 
 
-def array(name: str, value: object, axes: str) -> None:
-    """Raises TypeError if `value` is no array, ValueError if its rank is not that of `axes` ("C H W")."""
+def array(name: str, value: object, axes: str | None) -> None:
+    """Raises TypeError if `value` is no array, ValueError if its rank is not that of `axes` ("C H W"; None: any)."""
     if not isinstance(value, jax.Array | np.ndarray):
-        raise TypeError(f"`{name}` must be an array of axes ({axes}), got {type(value).__name__}")
-    if value.ndim != len(axes.split()):
+        expected = "" if axes is None else f" of axes ({axes})"
+        raise TypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
+    if axes is not None and value.ndim != len(axes.split()):
         raise ValueError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
 
 
-def latency(name: str, value: object, axes: str = "C H W") -> None:
-    """Raises TypeError or ValueError unless `value` is an array of integers with `axes`."""
+def latency(name: str, value: object, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
+    """Raises TypeError or ValueError unless `value` is an array of integers with `axes`, that can hold `time_steps`."""
     array(name, value, axes)
     dtype = value.dtype  # type: ignore[attr-defined]
     if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(f"`{name}` must hold integer time steps, got dtype {dtype}")
+    if time_steps > jnp.iinfo(dtype).max:
+        raise ValueError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {dtype}")
 
 
-def real(name: str, value: object, axes: str) -> None:
+def real(name: str, value: object, axes: str | None) -> None:
     """Raises TypeError or ValueError unless `value` is an array of floats with `axes`."""
     array(name, value, axes)
     dtype = value.dtype  # type: ignore[attr-defined]
@@ -66,14 +69,20 @@ def threshold(value: object) -> None:
         raise ValueError(f"`threshold` must be finite, got {value}")
 
 
-def convolution(latency_in: object, weights: object) -> None:
-    """Raises TypeError or ValueError unless `weights` (F, C, kh, kw) fit over `latency_in` (C, H, W)."""
-    latency("latency", latency_in)
+def bounds(value: tuple[float, float]) -> None:
+    """Raises ValueError unless `value` is (lower, upper)."""
+    if len(value) != 2 or not value[0] < value[1]:
+        raise ValueError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
+
+
+def convolution(latency_in: object, weights: object, *, name: str = "latency", time_steps: int = 0) -> None:
+    """Raises TypeError or ValueError unless `weights` (F, C, kh, kw) fit over `latency_in` (C, H, W), named `name`."""
+    latency(name, latency_in, time_steps=time_steps)
     real("weights", weights, "F C kh kw")
     channels, *size = latency_in.shape  # type: ignore[attr-defined]
     _, expected, *kernel = weights.shape  # type: ignore[attr-defined]
     if channels != expected:
-        raise ValueError(f"`latency` must have the {expected} channels of `weights`, got {channels}")
+        raise ValueError(f"`{name}` must have the {expected} channels of `weights`, got {channels}")
     window("the kernel of `weights`", kernel, size)
 
 

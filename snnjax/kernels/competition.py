@@ -103,7 +103,6 @@ def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
     return Spikes(jnp.where(inhibited, silent, spikes.latency), jnp.where(inhibited, 0, spikes.potential))
 
 
-@functools.partial(jax.jit, static_argnames=("k", "time_steps"))
 def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: int | jax.Array, time_steps: int) -> Winners:
     """Winner-take-all: up to k neurons, each the earliest, then strongest, then lowest flat index of those left.
 
@@ -126,8 +125,14 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: int | jax.Arra
     if not isinstance(radius, jax.Array):
         checks.integer("radius", radius, 0)
     checks.time_steps(time_steps)
+    return _k_winners(spikes, radius, k=k, time_steps=time_steps)
+
+
+@functools.partial(jax.jit, static_argnames=("k", "time_steps"))
+def _k_winners(spikes: Spikes | PositionSpikes, radius: int | jax.Array, *, k: int, time_steps: int) -> Winners:
     if isinstance(spikes, PositionSpikes):
         checks.latency("spikes.latency", spikes.latency, "H W")
+        checks.real("spikes.potential", spikes.potential, "H W")
         feature = spikes.feature
     else:
         _check(spikes)

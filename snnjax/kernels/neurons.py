@@ -45,9 +45,11 @@ def _product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
     return jnp.matmul(weights, spiked.astype(weights.dtype), precision=lax.Precision.HIGHEST)
 
 
-def _unfold(latency: jax.Array, weights: jax.Array, stride: Pair) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
+def _unfold(
+    latency: jax.Array, weights: jax.Array, stride: Pair, *, name: str = "latency", time_steps: int = 0
+) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
     """Patches (K, P), weights (F, K) and the shape (F, H', W') of what they make."""
-    checks.convolution(latency, weights)
+    checks.convolution(latency, weights, name=name, time_steps=time_steps)
     kernel = weights.shape[2:]
     strides = checks.pair("stride", stride, 1)
     shape = (weights.shape[0], *output_size(latency.shape[1:], kernel, strides))
@@ -70,8 +72,9 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
     Raises:
       TypeError, ValueError: wrong rank, dtype or channel count; a kernel larger than the map; T < 1.
     """
-    taps, flat, shape = _unfold(latency, weights, stride)
-    steps = jnp.arange(checks.time_steps(time_steps), dtype=latency.dtype)
+    checks.time_steps(time_steps)
+    taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
+    steps = jnp.arange(time_steps, dtype=latency.dtype)
     movie = lax.map(lambda step: _product(flat, taps <= step), steps)
     return movie.reshape(time_steps, *shape)
 
@@ -91,7 +94,10 @@ def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1)
     Raises:
       TypeError, ValueError: wrong rank or channel count; a kernel larger than the map.
     """
-    taps, flat, shape = _unfold(spiked.astype(jnp.uint8), weights, stride)
+    checks.array("spiked", spiked, "C H W")
+    if spiked.dtype != bool:
+        raise TypeError(f"`spiked` must hold booleans, got dtype {spiked.dtype}")
+    taps, flat, shape = _unfold(spiked.astype(jnp.uint8), weights, stride, name="spiked")
     return _product(flat, taps).reshape(shape)
 
 
@@ -110,6 +116,7 @@ def fire(potentials: jax.Array, *, threshold: float | jax.Array | None) -> Spike
     """
     checks.threshold(threshold)
     checks.real("potentials", potentials, "T F H W")
+    checks.time_steps(potentials.shape[0])
     return _fire(potentials, threshold)
 
 
@@ -135,9 +142,10 @@ def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
 
 def _cross(spikes: Spikes, potential: jax.Array, step: jax.Array, threshold: float | jax.Array) -> Spikes:
     """Adds the neurons that cross the threshold at `step`, if they have not fired before."""
-    fires = (potential > threshold) & (spikes.latency > step.astype(spikes.latency.dtype))
+    step = jnp.asarray(step, spikes.latency.dtype)
+    fires = (potential > threshold) & (spikes.latency > step)
     return Spikes(
-        jnp.where(fires, step.astype(spikes.latency.dtype), spikes.latency),
+        jnp.where(fires, step, spikes.latency),
         jnp.where(fires, potential, spikes.potential),
     )
 
@@ -168,15 +176,15 @@ def integrate_and_fire(
 def _integrate_and_fire(
     latency: jax.Array, weights: jax.Array, threshold: float | jax.Array | None, *, time_steps: int, stride: Pair
 ) -> Spikes:
-    taps, flat, shape = _unfold(latency, weights, stride)
     checks.time_steps(time_steps)
+    taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
     if threshold is None:
         spikes = fire_at_last_step(_product(flat, taps < time_steps), time_steps=time_steps)
     else:
         silent = _silent((flat.shape[0], taps.shape[1]), weights.dtype, time_steps)
 
         def step(at: jax.Array, spikes: Spikes) -> Spikes:
-            return _cross(spikes, _product(flat, taps <= at.astype(taps.dtype)), at, threshold)
+            return _cross(spikes, _product(flat, taps <= jnp.asarray(at, taps.dtype)), at, threshold)
 
         spikes = lax.fori_loop(0, time_steps, step, silent)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
@@ -211,24 +219,25 @@ def first_spikes(
 def _first_spikes(
     latency: jax.Array, weights: jax.Array, threshold: float | jax.Array | None, *, time_steps: int, stride: Pair
 ) -> PositionSpikes:
-    taps, flat, shape = _unfold(latency, weights, stride)
+    checks.time_steps(time_steps)
+    taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
     positions = taps.shape[1]
     # A position's earliest step lies in [low, high]; high = T stands for silence.
     low = jnp.zeros(positions, jnp.int32)
-    high = jnp.full(positions, checks.time_steps(time_steps), jnp.int32)
+    high = jnp.full(positions, time_steps, jnp.int32)
     if threshold is None:
         low, threshold, products = high - 1, 0.0, 1
     else:
-        products = time_steps.bit_length()
+        products = int(time_steps).bit_length()
     potential = jnp.zeros((flat.shape[0], positions), weights.dtype)
     for _ in range(products):
         middle = jnp.minimum((low + high) // 2, time_steps - 1)
-        tried = _product(flat, taps <= middle.astype(taps.dtype))
+        tried = _product(flat, taps <= middle.astype(taps.dtype)[None])
         fires = (tried.max(axis=0) > threshold) & (low < high)
         potential = jnp.where(fires, tried, potential)
         low, high = jnp.where(fires | (low >= high), low, middle + 1), jnp.where(fires, middle, high)
     strongest = potential.max(axis=0)
     features = lax.broadcasted_iota(jnp.int32, potential.shape, 0)
-    feature = jnp.where(potential == strongest, features, flat.shape[0]).min(axis=0)
+    feature = jnp.where(potential == strongest[None], features, flat.shape[0]).min(axis=0)
     spikes = PositionSpikes(feature, high.astype(latency_dtype(time_steps)), strongest)
     return jax.tree.map(lambda x: x.reshape(shape[1:]), spikes)

@@ -108,8 +108,9 @@ def learned_rows(
     """
     checks.convolution(latency, rows)
     checks.array("rates", rates, "2")
-    if not bounds[0] < bounds[1]:
-        raise ValueError(f"`bounds` must be (lower, upper) with lower < upper, got {bounds}")
+    if rates.shape != (2,):
+        raise ValueError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
+    checks.bounds(bounds)
     down, right = checks.pair("stride", stride, 1)
     fields = jax.vmap(lambda row, column: receptive_field(latency, row * down, column * right, rows.shape[2:]))(
         winners.row, winners.column

@@ -36,8 +36,8 @@ def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
       TypeError: `latency` does not hold integers, or `time_steps` is none.
       ValueError: `time_steps` < 1.
     """
-    steps = jnp.arange(checks.time_steps(time_steps), dtype=latency.dtype)
-    checks.latency("latency", latency, " ".join("." * latency.ndim))
+    checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
+    steps = jnp.arange(time_steps, dtype=latency.dtype)
     return jnp.expand_dims(latency, 0) <= steps.reshape(-1, *(1,) * latency.ndim)
 
 
@@ -70,10 +70,9 @@ def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
     Raises:
       TypeError, ValueError: wrong rank, dtype, padding or time_steps.
     """
-    checks.latency("latency", latency)
+    checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
     rows, columns = checks.pair("padding", padding, 0)
-    silent = checks.time_steps(time_steps)
-    return jnp.pad(latency, ((0, 0), (rows, rows), (columns, columns)), constant_values=silent)
+    return jnp.pad(latency, ((0, 0), (rows, rows), (columns, columns)), constant_values=time_steps)
 
 
 def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Iterator[jax.Array]:

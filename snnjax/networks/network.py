@@ -165,7 +165,7 @@ class SpikingNetwork(nnx.Module):
 
     def decision(self, votes: jax.Array) -> jax.Array:
         """The class with the most votes, () int32, if at least two agree; else the middle branch's vote."""
-        counts = jnp.sum(votes[:, None] == jnp.arange(self.spec.classes), axis=0)
+        counts = jnp.sum(votes[:, None] == jnp.arange(self.spec.classes)[None], axis=0)
         middle = votes[votes.shape[0] // 2]
         return jnp.where(counts.max() >= 2, jnp.argmax(counts).astype(middle.dtype), middle)
 

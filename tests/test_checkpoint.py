@@ -1,0 +1,140 @@
+"""Checkpoint files: what is written is read back to the last bit, or not at all."""
+
+import json
+import os
+import re
+import stat
+
+import numpy as np
+import pytest
+
+from snnjax import checkpoint, runs
+
+ARRAYS = {
+    "weights/layer1": np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32),
+    "best/layer1": np.float32([np.inf, -0.0, np.nan, 1e-45]),
+    "wins/layer1": np.arange(5),
+    "reward/seen": np.int32(7),
+    "spikes": np.array([[True, False]]),
+    "nothing": np.zeros((0, 3), np.uint8),
+    "a name/with Ünicode": np.uint8([1, 2]),
+}
+META = dict(phase=2, done=0, epochs=[dict(epoch=0, test=dict(accuracy=0.1))], settings=dict(out=None, name="ü"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    checkpoint.save(path, ARRAYS, META)
+    return path
+
+
+def assert_same(arrays: dict[str, np.ndarray]) -> None:
+    assert arrays.keys() == ARRAYS.keys()
+    for name, expected in ARRAYS.items():
+        assert (arrays[name].dtype, arrays[name].shape) == (expected.dtype, expected.shape)
+        assert arrays[name].tobytes() == expected.tobytes()
+
+
+def test_a_round_trip_keeps_everything(path):
+    arrays, meta = checkpoint.load(path)
+    assert_same(arrays)
+    assert meta == META
+    assert_same(runs.load_weights(path))
+
+
+def test_other_programs_can_read_it(path):
+    with np.load(path) as file:
+        np.testing.assert_array_equal(file["weights/layer1"], ARRAYS["weights/layer1"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_truncated_files_are_refused(path):
+    whole = path.read_bytes()
+    for length in np.linspace(0, len(whole) - 1, 50).astype(int):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            checkpoint.load(path)
+
+
+def test_damaged_files_are_refused(path):
+    """A flipped bit is noticed, or lies in a place that holds no data."""
+    whole, refused = path.read_bytes(), 0
+    for place in np.random.default_rng(1).choice(8 * len(whole), 300, replace=False):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            arrays, meta = checkpoint.load(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            assert_same(arrays)
+            assert meta == META
+    assert refused > 150
+
+
+def test_a_changed_array_is_noticed_though_the_file_is_sound(path):
+    with np.load(path) as file:
+        entries = dict(file)
+    for name, value in (("wins/layer1", np.arange(1, 6)), ("meta", np.frombuffer(json.dumps({}).encode(), np.uint8))):
+        np.savez(path, **entries | {name: value})
+        with pytest.raises(ValueError, match="its checksum does not match"):
+            checkpoint.load(path)
+    del entries["spikes"]
+    np.savez(path, **entries)
+    with pytest.raises(ValueError, match="its checksum does not match"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged or no checkpoint"):
+        checkpoint.load(tmp_path / "file")
+    np.savez(tmp_path / "plain.npz", weights=np.zeros(3))
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    np.savez(tmp_path / "pickled.npz", checksum=np.array([{}], dtype=object))
+    for name in ("plain.npz", "single.npy", "pickled.npz"):
+        with pytest.raises(ValueError, match="is damaged or no checkpoint"):
+            checkpoint.load(tmp_path / name)
+
+
+def test_a_missing_file_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.npz"):
+        checkpoint.load(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize(
+    ("module", "function"), [(np, "savez"), (os, "fsync"), (checkpoint.Path, "replace")], ids=lambda value: str(value)
+)
+def test_a_failed_write_leaves_the_old_file(path, monkeypatch, module, function):
+    """Wherever it fails: no half-written file, no temporary one."""
+    before = path.read_bytes()
+
+    def fail(*args, **_):
+        if function == "savez":
+            args[0].write(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(module, function, fail)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.save(path, {}, {})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_the_old_file(path):
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        checkpoint.save(path, {}, dict(settings=object()))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_second_write_replaces_the_first(path):
+    checkpoint.save(path, dict(only=np.float32(1)), {})
+    arrays, meta = checkpoint.load(path)
+    assert (list(arrays), meta) == (["only"], {})
+    assert list(path.parent.iterdir()) == [path]
