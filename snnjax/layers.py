@@ -159,15 +159,15 @@ class SpikingConv(nnx.Module):
         """Who fires at all, (F, H', W') bool, of (C, H, W) bool inputs that did; for weights >= 0."""
         return self.final_potentials(spiked) > (self.spec.threshold or 0)
 
-    def final_potentials(self, spiked: jax.Array, weights: jax.Array | None = None) -> jax.Array:
-        """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all.
-
-        `weights`, (any F, C, kh, kw), take the place of the layer's own.
-        """
+    def final_potentials(self, spiked: jax.Array) -> jax.Array:
+        """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all."""
         rows, columns = checks.pair("padding", self.spec.padding, 0)
         padded = jnp.pad(spiked, ((0, 0), (rows, rows), (columns, columns)))
-        weights = self.weight[...] if weights is None else weights
-        return kernels.final_potentials(padded, weights, stride=self.spec.stride)
+        return kernels.final_potentials(padded, self.weight[...], stride=self.spec.stride)
+
+    def final_potentials_of_block(self, spiked: jax.Array, taps: jax.Array) -> jax.Array:
+        """The same of B images, (B, F, H', W'), with weights (kh, kw, any F, C) in place of the layer's own."""
+        return kernels.final_potentials_of_block(spiked, taps, padding=self.spec.padding, stride=self.spec.stride)
 
     def winners(self, latency: jax.Array) -> Winners:
         """Who learns from (C, H, W) input latencies: `Winners` of (k,), after pointwise inhibition."""

@@ -93,7 +93,7 @@ def adapt(spec: Network, state: RewardState) -> RewardState:
     """Ends a batch: reward rates become base times the fraction wrong, punish rates base times the fraction correct."""
     seen = jnp.maximum(state.seen, 1)
     fractions = jnp.stack([state.wrong / seen, state.correct / seen]).astype(jnp.float32)
-    adapted = kernels.adapted_rates(base_rates(spec), fractions[:, None])
+    adapted = kernels.adapted_rates(base_rates(spec), fractions[None, :, None])
     turns = _turns(spec, state.rates.shape[0], state.epoch, state.batch + 1)
     zero = jnp.zeros_like(state.seen)
     return dataclasses.replace(
@@ -220,24 +220,27 @@ def reward_blocks(
     Returns:
       The new state and the decisions, (reports * blocks, B) int32.
     """
-    last = len(nnx.merge(graphdef, state.weights, frozen).spec.stages) - 1
+    network = nnx.merge(graphdef, state.weights, frozen)
+    layers = network.branches(len(network.spec.stages) - 1)
     size = spiked.shape[2]
 
-    def block(state: RewardState, images: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:
+    def block(carry: Any, images: tuple[jax.Array, ...]) -> Any:
         # Within a block the weights stay as they are, and the features that change are kept beside them: a scan that
         # both read and wrote the weights would copy all of them for every image.
-        network = nnx.merge(graphdef, state.weights, frozen)
-        layers = network.branches(last)
-        potentials = [jax.vmap(layer.final_potentials)(images[0]) for layer in layers]
-        nobody = [_Changed(jnp.full(size, l.spec.features), jnp.zeros((size, *l.weight.shape[1:]))) for l in layers]
-        carry = (dataclasses.replace(state, weights=None), nobody)
-        step = functools.partial(_block_step, network, batch_size)
-        (counters, changed), decisions = jax.lax.scan(step, carry, (jnp.arange(size), potentials, *images))
-        for layer, rows in zip(layers, changed, strict=True):
-            layer.weight[...] = layer.weight[...].at[rows.feature].set(rows.weights, mode="drop")
-        return dataclasses.replace(counters, weights=split(network)[1]), decisions
+        counters, taps = carry
+        stale = [layer.final_potentials_of_block(images[0], each) for layer, each in zip(layers, taps, strict=True)]
+        changed = [_Changed.nothing(each, size) for each in taps]
+        step = functools.partial(_block_step, network, taps, batch_size)
+        (counters, changed), decisions = jax.lax.scan(step, (counters, changed), (jnp.arange(size), stale, *images))
+        taps = [rows.merged(each) for each, rows in zip(taps, changed, strict=True)]
+        return (counters, taps), decisions
 
-    return reporting_scan(block, state, (spiked, labels, valid), report=_report)
+    taps = [jnp.moveaxis(layer.weight[...], (2, 3), (0, 1)) for layer in layers]
+    carry = (dataclasses.replace(state, weights=None), taps)
+    (counters, taps), decisions = reporting_scan(block, carry, (spiked, labels, valid), report=_report)
+    for layer, each in zip(layers, taps, strict=True):
+        layer.weight[...] = jnp.moveaxis(each, (0, 1), (2, 3))
+    return dataclasses.replace(counters, weights=split(network)[1]), decisions
 
 
 @jax.tree_util.register_dataclass
@@ -246,41 +249,59 @@ class _Changed:
     """Features of one layer that have changed within a block of B images, one place an image."""
 
     feature: jax.Array  # [B] int32, the number of features where nothing changed, or where it changed again later
-    weights: jax.Array  # [B, C, kh, kw] float32
+    taps: jax.Array  # [kh, kw, B, C] float32
 
-    def row(self, feature: jax.Array, weights: jax.Array) -> jax.Array:
-        """The present weights of a feature, (1, C, kh, kw), given those at the start of the block."""
+    @classmethod
+    def nothing(cls, taps: jax.Array, size: int) -> "_Changed":
+        """Before the first image of a block of `size`; `taps` are the layer's, (kh, kw, F, C)."""
+        rows, columns, features, channels = taps.shape
+        return cls(jnp.full(size, features), jnp.zeros((rows, columns, size, channels), taps.dtype))
+
+    def row(self, feature: jax.Array, taps: jax.Array) -> jax.Array:
+        """The present weights of a feature, (1, C, kh, kw), given the layer's at the start of the block."""
         here = self.feature == feature
-        return jnp.where(here.any(), self.weights[jnp.argmax(here)], weights[feature])[None]
+        row = jnp.where(here.any(), self.taps[:, :, jnp.argmax(here)], taps[:, :, feature])
+        return jnp.moveaxis(row, 2, 0)[None]
 
     def note(self, at: jax.Array, feature: jax.Array, row: jax.Array, nobody: int) -> "_Changed":
         """Notes a feature's new row at place `at` and forgets its earlier one; feature -1 notes nothing."""
         feature = jnp.where(feature < 0, nobody, feature)
         features = jnp.where(self.feature == feature, nobody, self.feature)
-        return _Changed(features.at[at].set(feature), self.weights.at[at].set(row[0]))
+        return _Changed(features.at[at].set(feature), self.taps.at[:, :, at].set(jnp.moveaxis(row[0], 0, 2)))
+
+    def merged(self, taps: jax.Array) -> jax.Array:
+        """The layer's weights, (kh, kw, F, C), with the changed features in place."""
+        return taps.at[:, :, self.feature].set(self.taps, mode="drop")
 
 
-def _block_step(network: SpikingNetwork, batch_size: jax.Array, carry: Any, image: Any) -> tuple[Any, jax.Array]:
-    """One image of a block, given the potentials from the weights at the start of the block."""
+def _block_step(
+    network: SpikingNetwork, taps: list[jax.Array], batch_size: jax.Array, carry: Any, image: Any
+) -> tuple[Any, jax.Array]:
+    """One image of a block, given the weights and potentials at the start of the block."""
     (counters, changed), (at, potentials, spiked, label, valid) = carry, image
     spec = network.spec
     layers = network.branches(len(spec.stages) - 1)
     won = [
-        layer.decide(stale.at[rows.feature].set(layer.final_potentials(spiked, rows.weights), mode="drop"))
+        layer.decide(
+            stale.at[rows.feature].set(layer.final_potentials_of_block(spiked[None], rows.taps)[0], mode="drop")
+        )
         for layer, stale, rows in zip(layers, potentials, changed, strict=True)
     ]
     votes = network.votes(won)
     decision = network.decision(votes)
     latency = spiked_to_latency(spiked, time_steps=spec.time_steps)
     changed = [
-        _learn_in_block(layer, rows, at, latency, winner, _outcome(vote, label) * valid, rates)
-        for layer, rows, winner, vote, rates in zip(layers, changed, won, votes, counters.rates, strict=True)
+        _learn_in_block(layer, each, rows, at, latency, winner, _outcome(vote, label) * valid, rates)
+        for layer, each, rows, winner, vote, rates in zip(
+            layers, taps, changed, won, votes, counters.rates, strict=True
+        )
     ]
     return (_count(spec, counters, _outcome(decision, label), valid, batch_size), changed), decision
 
 
 def _learn_in_block(
     layer: SpikingConv,
+    taps: jax.Array,
     changed: _Changed,
     at: jax.Array,
     latency: jax.Array,
@@ -290,7 +311,7 @@ def _learn_in_block(
 ) -> _Changed:
     assert layer.spec.rstdp is not None  # `Network` sees to it
     rates = kernels.reward_rates(outcome, *rates)
-    row = changed.row(winner.feature[0], layer.weight[...])
+    row = changed.row(winner.feature[0], taps)
     learned = layer.learned_rows(row, latency, winner, rates, layer.spec.rstdp)
     return changed.note(at, jnp.where(outcome == 0, -1, winner.feature[0]), learned, layer.spec.features)
 

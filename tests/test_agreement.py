@@ -1,0 +1,176 @@
+"""Agreement with a recorded run of the reference on MNIST.
+
+The data are not part of this repository: a folder with mnist/ (the four IDX files) and golden/networks/ is looked for
+at $SNNJAX_SHARED, then beside the checkout; without it these tests are skipped.
+"""
+
+import json
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from numpy.lib.stride_tricks import sliding_window_view
+
+from snnjax.data import Dataset, idx_folder
+from snnjax.encoding import encode
+from snnjax.kernels import Winners
+from snnjax.layers import STDP, SpikingConv
+from snnjax.networks import SpikingNetwork, mozafari2018
+from snnjax.training import reward
+from snnjax.training.trainer import Settings, Trainer, TrainState
+from snnjax.training.unsupervised import stdp_epoch
+
+T = 15
+LAYERS = ("layer1", "layer2", "layer3")
+
+
+@pytest.fixture(scope="module")
+def shared() -> pathlib.Path:
+    beside = pathlib.Path(__file__).parents[2] / "shared"
+    folder = pathlib.Path(os.environ.get("SNNJAX_SHARED", beside))
+    for part in ("golden/networks/mozafari2018.npz", "mnist"):
+        if not (folder / part).exists():
+            pytest.skip(f"no reference run at {folder}: set SNNJAX_SHARED to a folder with {part}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recorded(shared) -> dict[str, np.ndarray]:
+    with np.load(shared / "golden" / "networks" / "mozafari2018.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def mnist(shared) -> Dataset:
+    return idx_folder("mnist", shared / "mnist")
+
+
+def weights_at(recorded: dict[str, np.ndarray], moment: str) -> dict[str, np.ndarray]:
+    """The weights at "init", "stdp" or "final"; a tensor that is not recorded is as it was before."""
+    moments = ("init", "stdp", "final")
+    before = moments[: moments.index(moment) + 1]
+    tensors = {name: f"{name.replace('layer', 'block')}.conv.weight" for name in LAYERS}
+    return {
+        name: next(recorded[f"{at}/{tensor}"] for at in reversed(before) if f"{at}/{tensor}" in recorded)
+        for name, tensor in tensors.items()
+    }
+
+
+@pytest.fixture
+def network(recorded) -> SpikingNetwork:
+    """The network with the weights at the end of the recorded run."""
+    shapes = nnx.eval_shape(lambda: SpikingNetwork(mozafari2018(), rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(shapes)
+    network = nnx.merge(graphdef, jax.tree.map(lambda w: jnp.zeros(w.shape, w.dtype), state))
+    network.set_weights(weights_at(recorded, "final"))
+    return network
+
+
+def winners_of(winners: Winners) -> list[list[int]]:
+    places = zip(winners.feature.tolist(), winners.row.tolist(), winners.column.tolist(), strict=True)
+    return [list(place) for place in places if place[0] >= 0]
+
+
+def assert_learned(layer: SpikingConv, before: np.ndarray, recorded: dict[str, np.ndarray], step: str) -> None:
+    """The features that changed are those recorded, and so are their weights."""
+    (rows,) = (value for name, value in recorded.items() if name.startswith(f"{step}/rows/"))
+    (weights,) = (value for name, value in recorded.items() if name.startswith(f"{step}/weights/"))
+    after = np.asarray(layer.weight[...])
+    changed = np.flatnonzero((after != before).any(axis=(1, 2, 3)))
+    assert changed.tolist() == sorted(rows.tolist())
+    np.testing.assert_allclose(after[rows], weights, rtol=1e-5, atol=1e-6)
+
+
+def test_decisions(recorded, mnist):
+    """Trained weights sit at their bounds, so that sums land on thresholds and a few neurons flip by rounding."""
+    trainer = Trainer(mozafari2018(), mnist, Settings((0, 0, 0)))
+    decisions = trainer.decisions(weights_at(recorded, "final"), mnist.test_images[:500])
+    assert np.mean(decisions == recorded["test/decisions"]) >= 0.99
+
+
+@pytest.mark.parametrize("image", range(6))
+def test_single_steps_of_stdp(recorded, network, image):
+    latency = encode(recorded["steps/images"][image])
+    for number, name in enumerate(("stdp1", "stdp2")):
+        (layer,) = network.branches(number)
+        winners = layer.winners(latency)
+        before, latency_in = np.asarray(layer.weight[...]), latency
+        latency = network.respond(number, latency)
+        assert winners_of(winners) == recorded[f"steps/{image}/{name}/winners"].tolist()
+        layer.learn(latency_in, winners, STDP().rates(jnp.int32(0)), STDP())
+        assert_learned(layer, before, recorded, f"steps/{image}/{name}")
+
+
+@pytest.mark.parametrize("image", range(6))
+@pytest.mark.parametrize("outcome", ["reward", "punish"])
+def test_single_steps_of_reward(recorded, network, image, outcome):
+    spiked = network.reach(0, 2, encode(recorded["steps/images"][image]))
+    expected = int(recorded[f"steps/{image}/decision"])
+    label = jnp.int32(expected if outcome == "reward" else (expected + 1) % 10)
+    before, rates = np.asarray(network.layer3.weight[...]), reward.base_rates(network.spec)
+    decision, (winners,) = reward.reward_step(network, rates, spiked, label, jnp.ones(1, bool))
+    assert int(decision) == expected
+    assert winners_of(winners) == recorded[f"steps/{image}/winners"].tolist()
+    assert_learned(network.layer3, before, recorded, f"steps/{image}/{outcome}")
+
+
+def numpy_stdp(weights: np.ndarray, latencies: np.ndarray, padding: int, threshold: float, k: int, radius: int):
+    """Winners of image after image, and the final weights, in double precision; all rates as for the first images."""
+    weights, won = np.float64(weights), []
+    kernel = weights.shape[2:]
+    for number, latency in enumerate(latencies):
+        assert number + 1 < 500
+        padded = np.pad(latency, ((0, 0), (padding, padding), (padding, padding)), constant_values=T)
+        fields = sliding_window_view(padded, kernel, axis=(1, 2)).transpose(1, 2, 0, 3, 4)  # [H, W, C, kh, kw]
+        flat = fields.reshape(*fields.shape[:2], -1)
+        spike = np.full((len(weights), *fields.shape[:2]), T)
+        potential = np.zeros(spike.shape)
+        for step in range(T):
+            now = np.moveaxis((flat <= step) @ weights.reshape(len(weights), -1).T, 2, 0)
+            new = (spike == T) & (now > threshold)
+            spike[new], potential[new] = step, now[new]
+        feature, row, column = np.indices(spike.shape)
+        order = np.lexsort((feature, -potential, spike), axis=0)[0]  # pointwise inhibition: the first at each position
+        left = (spike < T) & (feature == order)
+        winners = []
+        while left.any() and len(winners) < k:
+            best = min(zip(spike[left], -potential[left], *(x[left] for x in (feature, row, column)), strict=True))
+            f, i, j = map(int, best[2:])
+            winners.append([f, i, j])
+            left &= (feature != f) & ((np.abs(row - i) > radius) | (np.abs(column - j) > radius))
+            rates = np.where((fields[i, j] < T) & (fields[i, j] <= best[0]), 0.004, -0.003)
+            weights[f] += rates * weights[f] * (1 - weights[f])
+        if winners:
+            weights = weights.clip(0, 1)
+        won.append(winners)
+    return won, weights
+
+
+def test_the_first_images_of_training_have_the_winners_of_a_plain_loop(recorded, network, mnist):
+    weights = weights_at(recorded, "init")["layer1"]
+    latencies = jax.lax.map(encode, mnist.train_images[:200])
+    winners, expected = numpy_stdp(weights, np.asarray(latencies), padding=2, threshold=15, k=5, radius=3)
+    network.set_weights(dict(layer1=weights))
+    graphdef, state = nnx.split(network.layer1)
+    valid = jnp.ones((1, 200), bool)
+    state, features = stdp_epoch(graphdef, state, jnp.int32(0), latencies[None], valid)
+    won = [[feature for feature in image if feature >= 0] for image in features.tolist()]
+    assert won == [[feature for feature, *_ in image] for image in winners]
+    np.testing.assert_allclose(state["weight"][...], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_free_run_has_the_accuracies_of_the_recorded_one(shared, recorded, mnist):
+    """About a minute: 6,000 training and 2,000 test images, 2 + 4 epochs of STDP, 4 of reward, from the same weights."""
+    accuracies = json.loads((shared / "golden" / "networks" / "mozafari2018.json").read_text())
+    trainer = Trainer(mozafari2018(), mnist.first(6000, 2000), Settings((2, 4, 4), batch_size=1000))
+    state = trainer.run(TrainState(weights_at(recorded, "init")))
+    assert len(state.epochs) == 4
+    for epoch, train, test in zip(state.epochs, accuracies["train"], accuracies["test"], strict=True):
+        assert epoch["train"]["accuracy"] == pytest.approx(train[0], abs=0.03)
+        assert epoch["test"]["accuracy"] == pytest.approx(test[0], abs=0.03)
+        assert epoch["train"]["silent"] == epoch["test"]["silent"] == 0

@@ -1,0 +1,377 @@
+"""The command line, and what a run leaves behind."""
+
+import csv
+import dataclasses
+import fcntl
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
+
+from snnjax import checkpoint, plots, runs
+from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.networks import NETWORKS, Network, stage
+
+ROOT = pathlib.Path(__file__).parents[1]
+SCRIPT = ROOT / "experiments" / "train.py"
+SHORT = ["--epochs", "1", "1", "1", "--train_images", "64", "--test_images", "32", "--device", "cpu"]
+LEFT = ["checkpoint.npz", "features.png", "history.csv", "results.json", "weights.npz"]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(SCRIPT), *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Of the processes; what the first one compiles serves the second."""
+    cache = dict(JAX_COMPILATION_CACHE_DIR=str(tmp_path_factory.mktemp("compiled")))
+    return os.environ | cache | dict(PYTHONPATH=str(ROOT), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, environment):
+    """A short run as a person starts it: the folder and the finished process."""
+    folder = tmp_path_factory.mktemp("runs") / "short"
+    process = subprocess.run(command(*SHORT, "--out", folder), capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    return folder, process
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script as a module, with a network that takes little time."""
+    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "train_script", module)
+        patch.setitem(NETWORKS, "tiny", tiny)
+        spec.loader.exec_module(module)
+        yield module
+    jax.config.update("jax_default_device", None)
+
+
+@pytest.fixture
+def train(script, monkeypatch, tmp_path):
+    """The script in a folder of its own."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.chdir(tmp_path)
+    return script
+
+
+@pytest.fixture(scope="module")
+def whole(script, tmp_path_factory):
+    """The folder of a run of the tiny network from first to last."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    script.main([*TINY, "--out", str(folder)])
+    return folder
+
+
+def tiny(input_shape, classes) -> Network:
+    layer = Conv(4, kernel=5, padding=2, threshold=15, winners=2, radius=3, stdp=STDP())
+    stages = (stage(layer, pool=7), stage(Conv(2 * classes, kernel=4, rstdp=RSTDP())))
+    return Network("tiny", input_shape, classes, stages, epochs=(1, 2))
+
+
+TINY = ["--model", "tiny", "--train_images", "40", "--test_images", "20", "--epochs", "2", "3", "--batch_size", "20"]
+
+
+def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:
+    """All files of a folder with their times and contents."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def refused(train, capsys, *arguments: object) -> str:
+    """The one line with which bad arguments end."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        train.main([*map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == ""
+    assert err.startswith("train.py: ")
+    assert err.count("\n") == 1, err
+    return err
+
+
+def test_a_run_leaves_its_files(run):
+    folder, process = run
+    assert sorted(path.name for path in folder.iterdir()) == LEFT
+    assert process.stderr == ""
+    assert "test accuracy" in process.stdout
+    assert "Traceback" not in process.stdout
+
+
+def test_results(run):
+    results = json.loads((run[0] / "results.json").read_text())
+    assert results.keys() >= {"settings", "versions", "device", "phases", "epochs", "test"}
+    settings = dict(model="mozafari2018", dataset="digits", epochs=[1, 1, 1], train_images=64, test_images=32, seed=0)
+    assert results["settings"].items() >= settings.items()
+    assert results["versions"].keys() >= {"python", "jax", "jaxlib", "flax", "numpy"}
+    assert results["versions"]["jax"] == jax.__version__
+    assert results["device"].startswith("cpu")
+    phases = {phase["name"]: phase for phase in results["phases"]}
+    assert phases.keys() >= {"encode", "STDP layer1", "STDP layer2", "R-STDP", "test"}
+    for phase in phases.values():
+        assert phase["images"] in (32, 64, 96)
+        assert phase["images_per_second"] == pytest.approx(phase["images"] / phase["seconds"], rel=0.05)
+    (epoch,) = results["epochs"]
+    for part in (epoch["train"], epoch["test"], results["test"]):
+        assert part["accuracy"] + part["wrong"] + part["silent"] == pytest.approx(1)
+    assert {name: results["test"][name] for name in epoch["test"]} == epoch["test"], "the one epoch is the best"
+    matrix = np.array(results["test"]["confusion_matrix"])
+    assert matrix.shape == (10, 10)
+    assert matrix.sum() == round(32 * (1 - results["test"]["silent"]))
+    assert np.trace(matrix) == round(32 * results["test"]["accuracy"])
+
+
+def test_history(run):
+    with (run[0] / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (epoch,) = json.loads((run[0] / "results.json").read_text())["epochs"]
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == [
+        dict(
+            epoch=0,
+            train_acc=epoch["train"]["accuracy"],
+            train_loss=epoch["train"]["wrong"],
+            test_acc=epoch["test"]["accuracy"],
+            test_loss=epoch["test"]["wrong"],
+        )
+    ]
+
+
+def test_weights(run):
+    weights = runs.load_weights(run[0] / "weights.npz")
+    assert {name: w.shape for name, w in weights.items()} == dict(
+        layer1=(30, 6, 5, 5), layer2=(250, 30, 3, 3), layer3=(200, 250, 5, 5)
+    )
+    for name, (low, high) in dict(layer1=(0, 1), layer2=(0, 1), layer3=(0.2, 0.8)).items():
+        assert low <= weights[name].min() < weights[name].max() <= high
+
+
+def test_the_picture_is_a_png(run):
+    from matplotlib.image import imread
+
+    picture = imread(run[0] / "features.png")
+    assert (run[0] / "features.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert picture.shape[0] > 200
+    assert picture.shape[1] > 600
+    assert picture.std() > 0.05, "nothing is drawn"
+
+
+def test_features_are_drawn_through_their_filters():
+    weights = np.zeros((1, 2, 2, 1))
+    weights[0, 1, 1, 0] = 1
+    kernels = np.zeros((2, 3, 3))
+    kernels[:, 1, 1] = 1, 2
+    image = plots.features_in_image(weights, kernels)
+    assert image.shape == (1, 4, 3)
+    np.testing.assert_allclose(image[0, 1:3, 1], [-0.5, 0.5], err_msg="beside the average weight, filters of norm 1")
+    assert np.count_nonzero(image) == 2
+    with pytest.raises(ValueError, match="`kernels` must be one for each of 2 channels, got 3"):
+        plots.features_in_image(weights, np.zeros((3, 3, 3)))
+
+
+def test_a_second_run_into_the_folder_is_refused(whole, train, capsys):
+    before = snapshot(whole)
+    for arguments in (TINY, [*TINY, "--seed", "1"]):
+        assert "already holds a run" in refused(train, capsys, *arguments, "--out", whole)
+    assert snapshot(whole) == before
+
+
+def test_other_settings_are_not_resumed(whole, train, capsys):
+    before = snapshot(whole)
+    line = refused(train, capsys, *TINY, "--seed", 1, "--out", whole, "--resume")
+    assert "cannot be resumed with other settings" in line
+    assert "seed 0 (now 1)" in line
+    assert snapshot(whole) == before
+
+
+@pytest.mark.parametrize("saves", [1, 4])
+def test_a_stopped_run_goes_on(whole, train, monkeypatch, capsys, saves):
+    """Ctrl-C after any epoch: the same command with --resume ends as if nothing had happened."""
+    count = iter(range(1, 100))
+    save = runs.RunFolder.save
+
+    def stop(self, state):
+        save(self, state)
+        if next(count) == saves:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.RunFolder, "save", stop)
+        with pytest.raises(SystemExit) as caught:
+            train.main([*TINY, "--out", "stopped"])
+    assert caught.value.code == 130
+    assert "--resume" in capsys.readouterr().out
+    assert sorted(os.listdir("stopped")) == ["checkpoint.npz", "history.csv"][: 1 if saves == 1 else 2]
+    train.main([*TINY, "--out", "stopped", "--resume"])
+    stopped = pathlib.Path("stopped")
+    assert sorted(os.listdir(stopped)) == LEFT
+    assert (stopped / "history.csv").read_text() == (whole / "history.csv").read_text()
+    weights = runs.load_weights(whole / "weights.npz")
+    for name, array in runs.load_weights(stopped / "weights.npz").items():
+        np.testing.assert_array_equal(array, weights[name])
+    results, expected = (json.loads((folder / "results.json").read_text()) for folder in (stopped, whole))
+    assert (results["epochs"], results["test"]) == (expected["epochs"], expected["test"])
+
+
+def test_resuming_a_finished_run_changes_nothing(whole, train):
+    before = snapshot(whole)
+    train.main([*TINY, "--out", str(whole), "--resume"])
+    after = snapshot(whole)
+    assert after.keys() == before.keys()
+    for name in ("checkpoint.npz", "history.csv", "results.json", "weights.npz"):
+        assert after[name][1] == before[name][1]
+
+
+def test_an_interrupt_leaves_a_checkpoint(tmp_path, environment):
+    """A real Ctrl-C in the middle of the reward phase."""
+    arguments = [*SHORT[4:], "--epochs", "1", "1", "100000", "--patience", "0", "--out", tmp_path / "out"]
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "out" / "history.csv").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "--resume" in out
+    assert "Traceback" not in err
+    arrays, meta = checkpoint.load(tmp_path / "out" / "checkpoint.npz")
+    assert meta["done"] == len(meta["epochs"]) > 0
+    assert {name for name in arrays if name.startswith("best/")} == {"best/layer1", "best/layer2", "best/layer3"}
+    assert sorted(os.listdir(tmp_path / "out")) == ["checkpoint.npz", "history.csv"]
+
+
+def test_a_folder_in_use_is_refused(train, capsys, tmp_path):
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another run is writing into" in refused(train, capsys, *TINY, "--out", tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == [".lock"]
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-100], lambda whole: b"", lambda whole: whole[::-1]])
+def test_a_damaged_checkpoint_is_refused(whole, train, capsys, tmp_path, damage):
+    path = tmp_path / "out" / "checkpoint.npz"
+    path.parent.mkdir()
+    path.write_bytes(damage((whole / "checkpoint.npz").read_bytes()))
+    before = snapshot(tmp_path)
+    assert "is damaged" in refused(train, capsys, *TINY, "--out", path.parent, "--resume")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit) as caught:
+        train.main([*TINY, "--out", "out"])
+    err = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*got 'vgg'"),
+        (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, got 'cifar'"),
+        (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
+        (["--device", "tpu"], "`device` tpu is not at hand; jax sees: "),
+        (["--epochs", "1", "2"], r"`epochs` must be 3 numbers for mozafari2018, got 2"),
+        (["--epochs", "1", "2", "3", "4"], r"`epochs` must be 3 numbers for mozafari2018, got 4"),
+        (["--epochs", "1", "-1", "1"], "epochs"),
+        (["--epochs", "1", "1", "1.5"], "epochs"),
+        (["--epochs", "one"], "epochs"),
+        (["--batch_size", "0"], "`batch_size` must be an integer of at least 1, got 0"),
+        (["--batch_size", "many"], "batch_size"),
+        (["--patience", "-1"], "patience"),
+        (["--seed", "-1"], "seed"),
+        (["--ratio", "0"], r"`ratio` must lie in \(0, 1\], got 0.0"),
+        (["--ratio", "1.5"], r"`ratio` must lie in \(0, 1\], got 1.5"),
+        (["--ratio", "nan"], r"`ratio` must lie in \(0, 1\], got nan"),
+        (["--ratio", "0.0001"], "`ratio` 0.0001 of 1437 training images leaves none"),
+        (["--train_images", "0"], "`train_images` must be at least 1, got 0"),
+        (["--test_images", "-5"], "test_images"),
+        (["--dataset", "mnist", "--data_dir", "nowhere"], "`data_dir` nowhere is no folder"),
+        (["--dataset", "mnist", "--data_dir", "empty"], "empty holds neither IDX files of mnist nor"),
+        (["--dataset", "mnist", "--data_dir", "truncated"], "truncated/train-images-idx3-ubyte must hold 116 bytes"),
+        (["--model", "tiny", "--epochs", "1", "1", "--out", "file/out"], "file"),
+        (["--model", "tiny", "--epochs", "1", "1", "--out", "file"], "file"),
+        (["--unknown", "1"], "unrecognized arguments: --unknown 1"),
+        (["stray"], "unrecognized arguments: stray"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "truncated").mkdir()
+    (tmp_path / "truncated" / "train-images-idx3-ubyte").write_bytes(
+        bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 10, 0, 0, 0, 10]) + bytes(99)
+    )
+    before = sorted(tmp_path.rglob("*"))
+    assert re.search(message, refused(train, capsys, *arguments))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_names_every_option_with_its_default(train, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    defaults = dict(
+        model="mozafari2018",
+        dataset="digits",
+        epochs="7 7 100 on digits, else 2 4 100",
+        batch_size="100 on digits, else 1000",
+        ratio="1.0",
+        patience="0 on digits, else 5",
+        device="auto",
+        seed="0",
+        out="runs/MODEL_DATASET",
+        resume="False",
+        data_dir="",
+        train_images="",
+        test_images="",
+    )
+    fields = train.Options.__dataclass_fields__
+    assert fields.keys() == defaults.keys()
+    _, described = text.split("Options [", 1)
+    for name, default in defaults.items():
+        block = re.search(rf"--{name} .*?(?=\(default: \S+\))\(default: \S+\)", described)
+        assert block, f"--{name} is not explained"
+        assert default in block[0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("digits", dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0)),
+        ("mnist", dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0)),
+    ],
+)
+def test_the_defaults_are_those_the_help_names(train, monkeypatch, dataset, expected):
+    images = train.data.digits()
+    monkeypatch.setattr(train.data, "load", lambda name, folder: images)
+    monkeypatch.setattr(train, "Trainer", lambda network, images, settings: settings)
+    settings, recorded = train.prepare(train.Options(dataset=dataset))
+    assert dataclasses.asdict(settings) == expected
+    assert recorded.items() >= dict(expected, model="mozafari2018", dataset=dataset, ratio=1.0).items()
