@@ -77,8 +77,9 @@ class beside:
         return self.temporary
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            self.temporary.chmod(0o644)
-            self.temporary.replace(self.path)
-        else:
+        try:
+            if kind is None:
+                self.temporary.chmod(0o644)
+                self.temporary.replace(self.path)
+        finally:
             self.temporary.unlink(missing_ok=True)

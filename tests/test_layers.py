@@ -84,7 +84,9 @@ def test_learning_is_that_of_the_judge(spec, rule):
     layer = layer_of(spec)
     before, rates = np.asarray(layer.weight[...]), np.float32([0.125, -0.0625])
     winners = layer.winners(LATENCIES[0])
-    judged = [((int(f), int(i), int(j)), int(t)) for f, i, j, t in zip(*jax.tree.leaves(winners), strict=True) if f >= 0]
+    judged = [
+        ((int(f), int(i), int(j)), int(t)) for f, i, j, t in zip(*jax.tree.leaves(winners), strict=True) if f >= 0
+    ]
     padded = judge.pad(LATENCIES[0], pair(spec.padding), T)
     expected = judge.stdp(before, padded, judged, rates, T, rule.bounds, rule.stabiliser, pair(spec.stride))
     rows = layer.learned_rows(layer.weight[...][winners.feature], LATENCIES[0], winners, rates, rule)

@@ -188,7 +188,10 @@ def test_networks_that_cannot_decide_are_refused(change, message):
     ("weights", "message"),
     [
         (dict(layer4=np.zeros(1)), r"layer1, layer2_1, layer2_2, layer3\), got 'layer4'"),
-        (dict(layer1=np.zeros((5, 2, 3, 4))), r"`weights\['layer1'\]` must have shape \(5, 2, 3, 3\), got \(5, 2, 3, 4\)"),
+        (
+            dict(layer1=np.zeros((5, 2, 3, 4))),
+            r"`weights\['layer1'\]` must have shape \(5, 2, 3, 3\), got \(5, 2, 3, 4\)",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(network, weights, message):

@@ -125,7 +125,9 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | No
     shape = (3, -(-24 // (block or 1)), block)[: 3 if block else 2]
     at = np.sort(np.random.default_rng(2).permutation(int(np.prod(shape)))[:IMAGES])
     for _ in range(epochs):
-        arrays = [np.random.default_rng(3).integers(0, 2, (int(np.prod(shape)), *x.shape[1:])) for x in (inputs, labels)]
+        arrays = [
+            np.random.default_rng(3).integers(0, 2, (int(np.prod(shape)), *x.shape[1:])) for x in (inputs, labels)
+        ]
         arrays = [spread.astype(x.dtype) for spread, x in zip(arrays, (inputs, labels), strict=True)]
         arrays.append(np.zeros(int(np.prod(shape)), bool))
         for spread, values in zip(arrays, (inputs, labels, True), strict=True):
@@ -170,7 +172,9 @@ def test_the_cases_tell_something():
         assert np.sum(made < 0) == 4
     winners = [plastic[0][3][0][0][0] for _, plastic in (judged_decision(*case) for case in decided_cases(ONE))]
     assert len(set(winners[:16])) < 12
-    votes = [[layer[4] for layer in plastic] for _, plastic in (judged_decision(*case) for case in decided_cases(THREE))]
+    votes = [
+        [layer[4] for layer in plastic] for _, plastic in (judged_decision(*case) for case in decided_cases(THREE))
+    ]
     assert {len(set(vote)) for vote in votes} == {1, 2, 3}
 
 
