@@ -1,8 +1,8 @@
 """Layer descriptions and the module that holds a layer's weights."""
 
-import judge
 import jax
 import jax.numpy as jnp
+import judge
 import numpy as np
 import pytest
 from flax import nnx

@@ -7,9 +7,9 @@ rate is exact: all forms of an epoch must agree to the last bit, whatever the or
 import collections
 import dataclasses
 
-import judge
 import jax
 import jax.numpy as jnp
+import judge
 import numpy as np
 import pytest
 from flax import nnx

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import judge
 import jax
 import jax.numpy as jnp
+import judge
 import numpy as np
 import pytest
 from flax import nnx
