@@ -186,6 +186,7 @@ def prepared(name: str, data_dir: Path | None) -> Dataset:
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         source = builder.as_data_source()
+        sources = {part: source[part] for part in ("train", "test")}
     except Exception as error:
         where = f"{data_dir} holds" if data_dir else "there are"
         folder = data_dir or "DIR"
@@ -198,7 +199,10 @@ def prepared(name: str, data_dir: Path | None) -> Dataset:
         ) from error
     arrays = {}
     for part in ("train", "test"):
-        records = list(source[part])
+        try:
+            records = list(sources[part])
+        except Exception as error:  # what a damaged file raises depends on the damage
+            raise ValueError(f"the prepared set {name} in {builder.data_dir} is damaged: {error}") from error
         arrays[f"{part}_images"] = np.stack([record["image"] for record in records])[..., 0]
         arrays[f"{part}_labels"] = np.array([record["label"] for record in records], np.int32)
     return Dataset(name, **arrays, classes=builder.info.features["label"].num_classes)
