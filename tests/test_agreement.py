@@ -21,7 +21,7 @@ from snnjax.kernels import Winners
 from snnjax.layers import STDP, SpikingConv
 from snnjax.networks import SpikingNetwork, mozafari2018
 from snnjax.training import reward
-from snnjax.training.trainer import Settings, Trainer, TrainState
+from snnjax.training.trainer import Clock, RewardEpoch, Settings, Trainer, TrainState
 from snnjax.training.unsupervised import stdp_epoch
 
 T = 15
@@ -76,16 +76,17 @@ def winners_of(winners: Winners) -> list[list[int]]:
 
 
 def assert_learned(
-    layer: SpikingConv, before: np.ndarray, recorded: dict[str, np.ndarray], step: str, but: int = 0
+    layer: SpikingConv, before: np.ndarray, recorded: dict[str, np.ndarray], step: str, but: tuple[int, ...] = ()
 ) -> None:
-    """The features that changed are those recorded, and so are their weights, `but` so many."""
+    """The features that changed are those recorded, and so are their weights, `but` for one synapse (C, kh, kw)."""
     (rows,) = (value for name, value in recorded.items() if name.startswith(f"{step}/rows/"))
     (weights,) = (value for name, value in recorded.items() if name.startswith(f"{step}/weights/"))
     after = np.asarray(layer.weight[...])
-    # XLA takes subnormal weights, which a trained layer holds, for 0: neither a change of a feature nor missed as one.
+    # XLA takes the subnormal weights of trained layers for 0, which is no change.
     changed = np.flatnonzero((np.abs(after - before) > 1e-30).any(axis=(1, 2, 3)))
     assert set(changed.tolist()) <= set(rows.tolist())
-    assert np.sum(~np.isclose(after[rows], weights, rtol=1e-5, atol=1e-6)) <= but
+    differ = np.argwhere(~np.isclose(after[rows], weights, rtol=1e-5, atol=1e-6))
+    assert {tuple(place) for place in differ[:, 1:].tolist()} <= {but}
 
 
 def test_decisions(recorded, mnist):
@@ -95,24 +96,37 @@ def test_decisions(recorded, mnist):
     assert np.mean(decisions == recorded["test/decisions"]) >= 0.99
 
 
-# Sums of trained weights, at 0 and 1, land on integers, and rounding decides. In image 4 two neurons of layer 1 fire at
-# one step with potentials 23.999996 and 23.999998, and another order of summation swaps them; in images 1 and 5 one
-# neuron of layer 2 lies on its threshold, and one synapse of the decision layer sees it fire or not.
-ROUNDED_WINNERS = {4}
-ROUNDED_INPUTS = {1: 1, 5: 1}
+# Trained weights are 0 or 1 within 1e-6, so that potentials lie on integers within 1e-5, and the order of summation
+# decides. In these steps the recorded winner of a rank and another neuron fire at the same step, and in double
+# precision their potentials differ by less than 1e-6:
+EQUALLY_STRONG = {
+    (4, "stdp1"): (0, [4, 10, 23], [7, 9, 22]),  # 23.9999957, gap 0
+    (0, "stdp2"): (6, [203, 10, 6], [176, 10, 6]),  # 11.9999979, gap 4e-7
+}
+# On these images a neuron of layer 2 has the potential 10.0000002 at a threshold of 10, so that one synapse of the
+# decision layer, (C, kh, kw) of the winner, may be causal or not.
+ON_THE_THRESHOLD = {1: (212, 1, 2), 5: (212, 2, 4)}
 
 
-@pytest.mark.parametrize("image", sorted(set(range(6)) - ROUNDED_WINNERS))
+@pytest.mark.parametrize("image", range(6))
 def test_single_steps_of_stdp(recorded, network, image):
     latency = encode(recorded["steps/images"][image])
     for number, name in enumerate(("stdp1", "stdp2")):
         (layer,) = network.branches(number)
-        winners = layer.winners(latency)
-        before, latency_in = np.asarray(layer.weight[...]), latency
-        latency = network.respond(number, latency)
-        assert winners_of(winners) == recorded[f"steps/{image}/{name}/winners"].tolist()
-        layer.learn(latency_in, winners, STDP().rates(jnp.int32(0)), STDP())
+        expected = recorded[f"steps/{image}/{name}/winners"]
+        winners, spikes = layer.winners(latency), layer(latency)
+        rank, *either = EQUALLY_STRONG.get((image, name), (len(expected),))
+        assert winners_of(winners)[:rank] == expected[:rank].tolist()
+        if either:
+            assert winners_of(winners)[rank] in either
+            assert len({int(spikes.latency[tuple(neuron)]) for neuron in either}) == 1
+            assert np.ptp([spikes.potential[tuple(neuron)] for neuron in either]) < 1e-5
+        steps = jnp.array([spikes.latency[tuple(neuron)] for neuron in expected])
+        before = np.asarray(layer.weight[...])
+        layer.learn(latency, Winners(*jnp.array(expected.T), steps), STDP().rates(jnp.int32(0)), STDP())
         assert_learned(layer, before, recorded, f"steps/{image}/{name}")
+        network.set_weights(weights_at(recorded, "final"))
+        latency = network.respond(number, latency)
 
 
 @pytest.mark.parametrize("image", range(6))
@@ -125,7 +139,7 @@ def test_single_steps_of_reward(recorded, network, image, outcome):
     decision, (winners,) = reward.reward_step(network, rates, spiked, label, jnp.ones(1, bool))
     assert int(decision) == expected
     assert winners_of(winners) == recorded[f"steps/{image}/winners"].tolist()
-    assert_learned(network.layer3, before, recorded, f"steps/{image}/{outcome}", ROUNDED_INPUTS.get(image, 0))
+    assert_learned(network.layer3, before, recorded, f"steps/{image}/{outcome}", ON_THE_THRESHOLD.get(image, ()))
 
 
 def numpy_stdp(weights: np.ndarray, latencies: np.ndarray, padding: int, threshold: float, k: int, radius: int):
@@ -173,11 +187,46 @@ def test_the_first_images_of_training_have_the_winners_of_a_plain_loop(recorded,
     np.testing.assert_allclose(state["weight"][...], expected, atol=1e-5)
 
 
+def numpy_reward(weights: np.ndarray, spiked: np.ndarray, labels: np.ndarray, padding: int, batch_size: int):
+    """Decisions image after image, and the final weights, in double precision."""
+    weights, decisions = np.float64(weights), []
+    wrong = correct = 1.0  # the first batch learns at the base rates
+    for number, (image, label) in enumerate(zip(spiked, labels, strict=True), 1):
+        padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))
+        fields = sliding_window_view(padded, weights.shape[2:], axis=(1, 2))  # [C, H, W, kh, kw]
+        potentials = np.einsum("chwij,fcij->fhw", fields, weights, optimize=True)
+        feature, row, column = np.unravel_index(np.argmax(potentials), potentials.shape)
+        decisions.append(int(feature) // 20 if potentials.max() > 0 else -1)
+        if decisions[-1] >= 0:
+            right = decisions[-1] == label
+            ltp, ltd = (0.004 * wrong, -0.003 * wrong) if right else (-0.004 * correct, 0.0005 * correct)
+            weights[feature] += np.where(fields[:, row, column], ltp, ltd)
+            weights = weights.clip(0.2, 0.8)
+        if number % batch_size == 0:
+            batch = np.array(decisions[-batch_size:])
+            correct = np.mean(batch == labels[number - batch_size : number])
+            wrong = np.mean(batch >= 0) - correct
+    return decisions, weights
+
+
+def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(recorded, network, mnist):
+    weights = weights_at(recorded, "stdp")
+    network.set_weights(weights)
+    graphdef, state = nnx.split(network)
+    reach = jax.jit(lambda latency: nnx.merge(graphdef, state).reach(0, 2, latency))
+    spiked = np.stack([reach(encode(image)) for image in mnist.train_images[:120]])
+    labels = mnist.train_labels[:120]
+    decisions, expected = numpy_reward(weights["layer3"], spiked, labels, padding=2, batch_size=40)
+    epoch = RewardEpoch(network, spiked, labels, 40, Clock(""))
+    assert epoch(reward.initial_state(network))[1].tolist() == decisions
+    np.testing.assert_allclose(network.layer3.weight[...], expected, atol=1e-5)
+
+
 def test_a_free_run_learns_as_the_recorded_one(shared, recorded, mnist):
     """About a minute: 6,000 training and 2,000 test images, 2 + 4 epochs of STDP, 4 of reward, from the same weights.
 
     Rounding parts the trajectories: two runs that differed in the order of summation alone were 8 points apart in the
-    test accuracy of the first epoch, and 3 in the last. So single epochs are held to 8 points, the mean of all to 4.
+    test accuracy of the first epoch. So single epochs are held to 8 points, the mean of all to 4.
     """
     accuracies = json.loads((shared / "golden" / "networks" / "mozafari2018.json").read_text())
     trainer = Trainer(mozafari2018(), mnist.first(6000, 2000), Settings((2, 4, 4), batch_size=1000))

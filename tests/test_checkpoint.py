@@ -107,7 +107,9 @@ def test_a_missing_file_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "function"), [(np, "savez"), (os, "fsync"), (checkpoint.Path, "replace")], ids=lambda value: str(value)
+    ("module", "function"),
+    [(np, "savez"), (os, "fsync"), (checkpoint.Path, "replace")],
+    ids=["write", "sync", "rename"],
 )
 def test_a_failed_write_leaves_the_old_file(path, monkeypatch, module, function):
     """Wherever it fails: no half-written file, no temporary one."""

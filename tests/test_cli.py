@@ -356,7 +356,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
     assert fields.keys() == defaults.keys()
     _, described = text.split("Options [", 1)
     for name, default in defaults.items():
-        block = re.search(rf"--{name} .*?(?=\(default: \S+\))\(default: \S+\)", described)
+        block = re.search(rf"--{name}(, --no{name})? \[?(str|int|float|bool|Path)\b.*?\(default: \S+\)", described)
         assert block, f"--{name} is not explained"
         assert default in block[0]
 
