@@ -203,28 +203,15 @@ class Batched:
 
     def __call__(self, state: Any, images: np.ndarray, tell: bool = True) -> np.ndarray:
         """(N, ...) NumPy array of the function's values."""
-        pieces: list[np.ndarray] = []
-        waiting: list[tuple[int, jax.Array]] = []  # two chunks at work at a time: parts of each run on one core alone
-        start = time.perf_counter()
-
-        def collect() -> None:
-            count, output = waiting.pop(0)
-            pieces.append(np.asarray(output)[:count])
-            if tell:
-                progress.tell(count)
-
-        for at in range(0, len(images), self.chunk):
-            piece = images[at : at + self.chunk]
+        pieces = []
+        for start in range(0, len(images), self.chunk):
+            piece = images[start : start + self.chunk]
             count = len(piece)
             if count < self.chunk:
                 piece = np.concatenate([piece, np.zeros((self.chunk - count, *piece.shape[1:]), piece.dtype)])
-            waiting.append((count, self._compiled(state, piece)))
-            if len(waiting) > 2:
-                collect()
-        while waiting:
-            collect()
-        self.clock.seconds += time.perf_counter() - start
-        self.clock.images += len(images)
+            pieces.append(np.asarray(self.clock.run(count, self._compiled, state, piece))[:count])
+            if tell:
+                progress.tell(count)
         return np.concatenate(pieces)
 
 
