@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import console, data, runs
+from snnjax import console, data, devices, runs
 from snnjax.encoding import encode
 from snnjax.networks import NETWORKS, Network, SpikingNetwork
 from snnjax.training import progress, reward
@@ -103,8 +103,7 @@ def measured_here(network: SpikingNetwork, images: data.Dataset, batch_size: int
 
     def batched(name: str, function: Callable[..., Any], inputs: np.ndarray, cache: bool = False) -> np.ndarray:
         clock, state = Clock(name), jax.tree.map(jnp.array, nnx.state(network))
-        chunk = -(-len(inputs) // -(-len(inputs) // 128))  # without the last chunk's padding, little in a long training
-        run = Batched(function, state, inputs, clock, chunk)
+        run = Batched(function, state, inputs, clock)
         works[name] = Work(len(inputs), lambda: run(state, inputs), clock=clock, cache=cache)
         return run(state, inputs)
 
@@ -315,12 +314,14 @@ def output_file(out: Path | None) -> Path:
     return out
 
 
-def say_where(screen: Console, spec: Network, images: data.Dataset, repeats: int, reference: Reference | None) -> None:
+def say_where(
+    screen: Console, where: jax.Device, spec: Network, images: data.Dataset, repeats: int, reference: Reference | None
+) -> None:
     """Prints what is about to be measured, the versions, the processors and the date."""
     versions = runs.versions()
     counts = f"{len(images.train_images)} training and {len(images.test_images)} test images"
     screen.print(f"[bold]{spec.name}[/] on {images.name}: {counts}, {repeats} repeats, {datetime.date.today()}")
-    screen.print(f"snnjax on {runs.device_name(jax.devices()[0])}")
+    screen.print(f"snnjax on {runs.device_name(where)}")
     if reference:
         versions["torch"] = reference.torch.__version__
         threads = reference.torch.get_num_threads()
@@ -351,12 +352,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     try:
+        where = devices.choose("auto")
         spec, images, reference = prepare(options)
         out = output_file(options.out)
     except (ValueError, OSError) as error:
         console.fail(error)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    say_where(screen, spec, images, options.repeats, reference)
+    say_where(screen, where, spec, images, options.repeats, reference)
     network, batch_size = SpikingNetwork(spec, rngs=nnx.Rngs(0)), min(1000, len(images.train_images))
     programs = {"snnjax": measured_here(network, images, batch_size)}
     if reference:

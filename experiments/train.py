@@ -8,10 +8,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
 from simple_parsing import field
 
-from snnjax import console, data
+from snnjax import console, data, devices
 from snnjax.networks import NETWORKS
 from snnjax.runs import RunFolder
 from snnjax.training.trainer import Settings, Trainer
@@ -47,23 +46,6 @@ class Options:
     resume: bool = field(default=False, help="go on with the run in the folder where it stopped")
 
 
-def device(name: str) -> jax.Device:
-    """The device to run on.
-
-    Raises:
-      ValueError: an unknown name, or there is none of this kind.
-    """
-    if name not in ("auto", "cpu", "gpu", "tpu"):
-        raise ValueError(f"`device` must be auto, cpu, gpu or tpu, got {name!r}")
-    if name == "auto":
-        return jax.devices()[0]
-    try:
-        return jax.devices(name)[0]
-    except RuntimeError as error:
-        found = ", ".join(sorted({each.platform for each in jax.devices()}))
-        raise ValueError(f"`device` {name} is not at hand; jax sees: {found}") from error
-
-
 def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     """Trainer and settings of a run.
 
@@ -95,8 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     try:
-        where = device(options.device)
-        jax.config.update("jax_default_device", where)
+        where = devices.choose(options.device)
         trainer, settings = prepare(options)
         folder = options.out or Path("runs") / f"{options.model}_{options.dataset}"
         run = RunFolder(folder, settings, resume=options.resume)

@@ -113,8 +113,9 @@ class Conv:
 
     @property
     def monotone(self) -> bool:
-        """Whether weights stay >= 0, so that potentials never fall and the last step decides who fires."""
-        return all(rule is None or rule.bounds[0] >= 0 for rule in (self.stdp, self.rstdp))
+        """Whether its rules keep weights >= 0, so that potentials never fall and the last step decides who fires."""
+        rules = [rule for rule in (self.stdp, self.rstdp) if rule is not None]
+        return bool(rules) and all(rule.bounds[0] >= 0 for rule in rules)
 
 
 def _padded(size: tuple[int, int], padding: Pair) -> tuple[int, int]:
@@ -171,18 +172,18 @@ class SpikingConv(nnx.Module):
 
     def winners(self, latency: jax.Array) -> Winners:
         """Who learns from (C, H, W) input latencies: `Winners` of (k,), after pointwise inhibition."""
-        spec = self.spec
-        if spec.monotone:
-            left = kernels.first_spikes(
-                self._padded(latency),
-                self.weight[...],
-                threshold=spec.threshold,
-                time_steps=self.time_steps,
-                stride=spec.stride,
-            )
-        else:
-            left = kernels.strongest_feature(self(latency), time_steps=self.time_steps)
-        return kernels.k_winners(left, k=spec.winners, radius=spec.radius, time_steps=self.time_steps)
+        spec, padded, weights = self.spec, self._padded(latency), self.weight[...]
+        neurons: dict[str, Any] = dict(threshold=spec.threshold, time_steps=self.time_steps, stride=spec.stride)
+        places: dict[str, Any] = dict(k=spec.winners, radius=spec.radius, time_steps=self.time_steps)
+        if not spec.monotone:
+            fired = kernels.strongest_feature(self(latency), time_steps=self.time_steps)
+            return kernels.k_winners(fired, **places)
+        return jax.lax.platform_dependent(
+            padded,
+            weights,
+            cpu=lambda *inputs: kernels.early_winners(*inputs, **neurons | places),
+            default=lambda *inputs: kernels.k_winners(kernels.first_spikes(*inputs, **neurons), **places),
+        )
 
     def decide(self, potentials: jax.Array) -> Winners:
         """The one winner, (1,), of a decision layer with potentials (F, H', W') at the last step."""
@@ -199,6 +200,12 @@ class SpikingConv(nnx.Module):
           rule: its bounds and stabiliser apply.
         """
         self.weight[...] = kernels.stdp(self.weight[...], self._padded(latency), winners, rates, **self._rule(rule))
+
+    def learn_within(self, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP) -> None:
+        """As `learn`, but touches the winners' features alone: the same if all weights lie within the bounds."""
+        weights = self.weight[...]
+        rows = self.learned_rows(weights[winners.feature], latency, winners, rates, rule)
+        self.weight[...] = kernels.set_rows(weights, winners, rows)
 
     def learned_rows(
         self, rows: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP

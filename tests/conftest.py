@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread over devices
 
 hypothesis.settings.register_profile("snnjax", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.load_profile("snnjax")

@@ -11,6 +11,7 @@ from snnjax.kernels import (
     PositionSpikes,
     Spikes,
     Winners,
+    early_winners,
     final_potentials,
     first_spikes,
     integrate_and_fire,
@@ -102,6 +103,12 @@ def test_winners_of_first_spikes(layer):
     feature, latency, potential = (corner(array, layer.latency_out) for array in vars(first).values())
     first = PositionSpikes(embedded(feature, (12, 12)), *embedded_spikes(latency, potential, layer.time_steps))
     assert_winners(k_winners(first, **layer.competition), layer.winners)
+
+
+@pytest.mark.parametrize("layer", range(0, 40, 5), indirect=True)
+def test_early_winners(layer):
+    settings = dict(threshold=layer.threshold, **layer.competition)
+    assert_winners(early_winners(layer.latency_in, layer.weights, **settings), layer.winners)
 
 
 def test_learning(layer):

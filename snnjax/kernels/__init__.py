@@ -18,6 +18,7 @@ from snnjax.kernels.neurons import (
     potentials,
 )
 from snnjax.kernels.plasticity import adapted_rates, learned_rows, reward_rates, set_rows, stdp
+from snnjax.kernels.search import early_winners
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Spikes",
     "Winners",
     "adapted_rates",
+    "early_winners",
     "feature_inhibition",
     "final_potentials",
     "final_potentials_of_block",

@@ -41,7 +41,8 @@ def patches(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -
     return taps.reshape(maps.shape[0] * kernel[0] * kernel[1], -1)
 
 
-def _product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
+def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
+    """Matrix product of floats and spikes, of any dtype, at the highest precision of the device."""
     return jnp.matmul(weights, spiked.astype(weights.dtype), precision=lax.Precision.HIGHEST)
 
 
@@ -75,7 +76,7 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
     checks.time_steps(time_steps)
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
     steps = jnp.arange(time_steps, dtype=latency.dtype)
-    movie = lax.map(lambda step: _product(flat, taps <= step), steps)
+    movie = lax.map(lambda step: product(flat, taps <= step), steps)
     return movie.reshape(time_steps, *shape)
 
 
@@ -98,7 +99,7 @@ def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1)
     if spiked.dtype != bool:
         raise TypeError(f"`spiked` must hold booleans, got dtype {spiked.dtype}")
     taps, flat, shape = _unfold(spiked.astype(jnp.uint8), weights, stride, name="spiked")
-    return _product(flat, taps).reshape(shape)
+    return product(flat, taps).reshape(shape)
 
 
 @functools.partial(jax.jit, static_argnames=("padding", "stride"))
@@ -106,7 +107,7 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
     """`final_potentials` of B images at once, leaving out the taps that fall on padding.
 
     Small maps under large kernels are mostly padding: of the 400 taps of a 5x5 kernel over 4x4 inputs padded by 2, 196
-    carry anything. Tap by tap, the image's part below it is multiplied by the weights of that tap.
+    carry anything. Tap by tap, the images' parts below it are multiplied by the weights of that tap.
 
     Args:
       spiked: (B, C, H, W) bool: the input neurons that fired, without padding.
@@ -129,21 +130,41 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
     padded = tuple(length + 2 * margin for length, margin in zip(size, paddings, strict=True))
     checks.window("the kernel of `taps`", kernel, padded)
     positions = output_size(padded, kernel, strides)
-    maps = jnp.moveaxis(spiked, 1, 0).astype(taps.dtype)
-    total = jnp.zeros((taps.shape[2], spiked.shape[0], *positions), taps.dtype)
-    for row in range(kernel[0]):
-        for column in range(kernel[1]):
-            spans = [
-                _span(tap, *lengths)
-                for tap, *lengths in zip((row, column), size, positions, strides, paddings, strict=True)
-            ]
-            (to_rows, from_rows), (to_columns, from_columns) = spans
-            below = maps[:, :, from_rows, from_columns]
+    spans = [
+        [_span(tap, *lengths) for tap in range(length)]
+        for length, *lengths in zip(kernel, size, positions, strides, paddings, strict=True)
+    ]
+    tapwise = _all_taps_at_once if spiked.shape[0] == 1 else _tap_by_tap
+    return tapwise(spiked, taps, spans, positions)
+
+
+Spans = list[list[tuple[slice, slice]]]
+
+
+def _tap_by_tap(spiked: jax.Array, taps: jax.Array, spans: Spans, positions: tuple[int, int]) -> jax.Array:
+    maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
+    total = jnp.zeros((taps.shape[2], *positions, spiked.shape[0]), taps.dtype)
+    for row, (to_rows, from_rows) in enumerate(spans[0]):
+        for column, (to_columns, from_columns) in enumerate(spans[1]):
+            below = maps[:, from_rows, from_columns]
             if below.size:
-                product = _product(taps[row, column], below.reshape(below.shape[0], -1))
-                part = product.reshape(-1, *below.shape[1:])
-                total = total.at[:, :, to_rows, to_columns].add(part)
-    return jnp.moveaxis(total, 1, 0)
+                part = product(taps[row, column], below.reshape(below.shape[0], -1))
+                total = total.at[:, to_rows, to_columns].add(part.reshape(-1, *below.shape[1:]))
+    return jnp.moveaxis(total, 3, 0)
+
+
+def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, spans: Spans, positions: tuple[int, int]) -> jax.Array:
+    """Twice the arithmetic in one product: better for one image and few features."""
+    rows, columns, features, channels = taps.shape
+    parts = product(taps.reshape(-1, channels), spiked[0].reshape(channels, -1))
+    parts = parts.reshape(rows, columns, features, *spiked.shape[2:])
+    total = jnp.zeros((features, *positions), taps.dtype)
+    for row, (to_rows, from_rows) in enumerate(spans[0]):
+        for column, (to_columns, from_columns) in enumerate(spans[1]):
+            part = parts[row, column, :, from_rows, from_columns]
+            edges = [(0, 0), *((to.start, n - to.stop) for to, n in zip((to_rows, to_columns), positions, strict=True))]
+            total += jnp.pad(part, edges)
+    return total[None]
 
 
 def _span(tap: int, size: int, positions: int, stride: int, padding: int) -> tuple[slice, slice]:
@@ -233,12 +254,12 @@ def _integrate_and_fire(
     checks.time_steps(time_steps)
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
     if threshold is None:
-        spikes = fire_at_last_step(_product(flat, taps < time_steps), time_steps=time_steps)
+        spikes = fire_at_last_step(product(flat, taps < time_steps), time_steps=time_steps)
     else:
         silent = _silent((flat.shape[0], taps.shape[1]), weights.dtype, time_steps)
 
         def step(at: jax.Array, spikes: Spikes) -> Spikes:
-            return _cross(spikes, _product(flat, taps <= jnp.asarray(at, taps.dtype)), at, threshold)
+            return _cross(spikes, product(flat, taps <= jnp.asarray(at, taps.dtype)), at, threshold)
 
         spikes = lax.fori_loop(0, time_steps, step, silent)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
@@ -286,7 +307,7 @@ def _first_spikes(
     potential = jnp.zeros((flat.shape[0], positions), weights.dtype)
     for _ in range(products):
         middle = jnp.minimum((low + high) // 2, time_steps - 1)
-        tried = _product(flat, taps <= middle.astype(taps.dtype)[None])
+        tried = product(flat, taps <= middle.astype(taps.dtype)[None])
         fires = (tried.max(axis=0) > threshold) & (low < high)
         potential = jnp.where(fires, tried, potential)
         low, high = jnp.where(fires | (low >= high), low, middle + 1), jnp.where(fires, middle, high)

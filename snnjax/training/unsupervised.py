@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,16 +34,39 @@ def stdp_epoch(
         raise ValueError("the layer has no STDP rule to learn by")
 
     def step(
-        carry: tuple[nnx.State, jax.Array], inputs: tuple[jax.Array, jax.Array]
+        learn: Callable[..., None], carry: tuple[nnx.State, jax.Array], inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[nnx.State, jax.Array], jax.Array]:
-        (state, image), (latency, valid) = carry, inputs
+        (state, image), (latency, learns) = carry, inputs
         layer = nnx.merge(graphdef, state)
         winners = layer.winners(latency)
-        winners = dataclasses.replace(winners, feature=jnp.where(valid, winners.feature, -1))
-        layer.learn(latency, winners, rule.rates(image), rule)
-        return (nnx.state(layer), image + valid), winners.feature
+        winners = dataclasses.replace(winners, feature=jnp.where(learns, winners.feature, -1))
+        learn(layer, latency, winners, rule.rates(image), rule)
+        return (nnx.state(layer), image + learns), winners.feature
 
+    # Initial weights outside the bounds are pulled in by the first update, nearly always with the first image. From
+    # then on the winners' features alone change, and the others need not be touched.
+    count = valid.size
+    flat = jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), (latencies, valid))
+
+    def outside(carry: Any) -> jax.Array:
+        (state, _), at, _ = carry
+        lower, upper = rule.bounds
+        return (at < count) & ~jnp.all(
+            jnp.array([jnp.all((w >= lower) & (w <= upper)) for w in jax.tree.leaves(state)])
+        )
+
+    def enter(carry: Any) -> Any:
+        inner, at, won = carry
+        inner, features = step(SpikingConv.learn, inner, jax.tree.map(lambda x: x[at], flat))
+        return inner, at + 1, won.at[at].set(features)
+
+    won = jnp.full((count, nnx.merge(graphdef, state).spec.winners), -1, jnp.int32)
+    carry, start, won = jax.lax.while_loop(outside, enter, ((state, image), jnp.int32(0), won))
+    rest = jnp.arange(count) >= start
     (state, _), features = reporting_scan(
-        step, (state, image), (latencies, valid), report=lambda xs, _: (xs[1].sum(), jnp.int32(0))
+        lambda carry, inputs: step(SpikingConv.learn_within, carry, inputs[:2]),
+        carry,
+        (latencies, valid & rest.reshape(valid.shape), valid),
+        report=lambda xs, _: (xs[2].sum(), jnp.int32(0)),
     )
-    return state, features
+    return state, jnp.where(rest[:, None], features, won)

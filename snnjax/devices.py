@@ -1,0 +1,39 @@
+"""Where programs run: the device for sequences, and all of its kind for images that do not depend on each other."""
+
+import contextlib
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+KINDS = ("auto", "cpu", "gpu", "tpu")
+
+
+def choose(name: str) -> jax.Device:
+    """Makes a kind of device the default one, and each core of a CPU a device of its own.
+
+    Args:
+      name: "cpu", "gpu", "tpu", or "auto", which takes an accelerator where there is one.
+
+    Raises:
+      ValueError: an unknown name, or there is none of this kind.
+    """
+    if name not in KINDS:
+        raise ValueError(f"`device` must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {name!r}")
+    with contextlib.suppress(RuntimeError):  # jax has started already, and keeps the devices that it has
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    try:
+        found = jax.devices(None if name == "auto" else name)
+    except RuntimeError as error:
+        kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
+        raise ValueError(f"`device` {name} is not at hand; jax sees: {kinds}") from error
+    jax.config.update("jax_default_device", found[0])
+    return found[0]
+
+
+def peers() -> Mesh:
+    """All devices of the kind that arrays live on by default, along one axis, "images"."""
+    kind = next(iter(jnp.zeros(()).devices())).platform
+    return Mesh(np.array(jax.devices(kind)), ("images",))

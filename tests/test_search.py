@@ -1,0 +1,91 @@
+"""The search for the winners of a layer."""
+
+import jax
+import jax.numpy as jnp
+import judge
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_competition import neurons
+
+from snnjax.kernels import early_winners, first_spikes, k_winners
+
+RNG = np.random.default_rng(0)
+LATENCY = RNG.integers(0, 6, (3, 2, 6, 5), np.uint8)
+WEIGHTS = np.float32(RNG.integers(0, 65, (3, 4, 2, 3, 2)) / 64)
+SETTINGS = dict(threshold=2.0, k=3, radius=1, time_steps=5)
+
+
+def expected(layer: judge.Layer, k: int, radius: int) -> tuple[list[judge.Neuron], list[int]]:
+    """Winners and their latencies, one neuron, one step and one synapse at a time."""
+    steps = layer.geometry.time_steps
+    movie = judge.potentials(layer.latency, layer.weights, steps, layer.geometry.stride)
+    inhibited = judge.pointwise_inhibition(*judge.fire(movie, layer.threshold), steps)
+    winners = judge.k_winners(*inhibited, k=k, radius=radius, time_steps=steps)
+    return winners, [inhibited[0][winner] for winner in winners]
+
+
+@given(judge.layers(high=80), st.sampled_from([1, 3, 8]), st.integers(0, 2))
+def test_the_winners_of_a_plain_loop(layer, k, radius):
+    """Of thresholds below 0 too, and of weights above 1."""
+    geometry = layer.geometry
+    settings = dict(threshold=layer.threshold, time_steps=geometry.time_steps, stride=geometry.stride)
+    winners = early_winners(layer.latency, layer.weights, k=k, radius=radius, **settings)
+    places, latencies = expected(layer, k, radius)
+    assert neurons(winners) == places
+    assert winners.latency.tolist() == latencies + [geometry.time_steps] * (k - len(places))
+
+
+@pytest.mark.parametrize(("features", "threshold"), [(40, 3), (300, 9), (300, None)])
+def test_many_positions_a_few_at_a_time(features, threshold):
+    """Larger maps than are looked at together; sums of multiples of 1/64 are exact."""
+    rng = np.random.default_rng(features)
+    weights = np.float32(rng.integers(0, 65, (features, 3, 3, 3)) / 64)
+    settings = dict(k=8, radius=2, time_steps=15)
+    find = jax.jit(lambda x: early_winners(x, weights, threshold=threshold, **settings))
+    judged = jax.jit(lambda x: k_winners(first_spikes(x, weights, threshold=threshold, time_steps=15), **settings))
+    won = set()
+    for latency in rng.integers(0, 40, (20, 3, 17, 14)).clip(max=15).astype(np.uint8):
+        winners = neurons(find(latency))
+        assert winners == neurons(judged(latency))
+        won.add(len(winners))
+    assert max(won) == 8
+
+
+CONTRACTS = {
+    "threshold": (lambda x, w, t: early_winners(x, w, **SETTINGS | dict(threshold=t)), [np.float32([1, 2, 3])]),
+    "no threshold": (lambda x, w: early_winners(x, w, **SETTINGS | dict(threshold=None), stride=2), []),
+}
+
+
+@pytest.mark.parametrize("case", CONTRACTS)
+def test_contract(case, contract):
+    function, more = CONTRACTS[case]
+    contract(function, [jnp.asarray(each) for each in (LATENCY, WEIGHTS, *more)])
+
+
+def test_another_threshold_or_radius_compiles_nothing(compilations):
+    early_winners(LATENCY[0], WEIGHTS[0], **SETTINGS)
+    other = SETTINGS | dict(threshold=1.25, radius=2)
+    assert compilations(lambda: early_winners(LATENCY[0], WEIGHTS[0], **other)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(k=0), ValueError, "`k` must be at least 1, got 0"),
+        (dict(radius=-1), ValueError, "`radius` must be at least 0, got -1"),
+        (dict(radius=1.5), TypeError, "`radius` must be an integer, got 1.5"),
+        (dict(threshold="2"), TypeError, "`threshold` must be a number or None, got '2'"),
+        (dict(time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
+        (dict(stride=0), ValueError, "`stride` must be at least 1, got 0"),
+        (dict(latency=LATENCY[0] / 2), TypeError, "`latency` must hold integer .*got dtype float"),
+        (dict(latency=LATENCY[0, :1]), ValueError, "`latency` must have the 2 channels of `weights`, got 1"),
+        (dict(weights=WEIGHTS[0, 0]), ValueError, r"`weights` .*\(F C kh kw\), got shape \(2, 3, 2\)"),
+        (dict(latency=LATENCY[0, :, :2]), ValueError, "the kernel of `weights` must fit .*2x5, got 3x2"),
+    ],
+)
+def test_bad_input(change, error, message):
+    with pytest.raises(error, match=message):
+        early_winners(**dict(latency=LATENCY[0], weights=WEIGHTS[0], **SETTINGS) | change)
