@@ -28,7 +28,7 @@ from simple_parsing import field
 
 from snnjax import console, data, devices, runs
 from snnjax.encoding import encode
-from snnjax.networks import NETWORKS, Network, SpikingNetwork
+from snnjax.networks import NETWORKS, Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
 from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, plan
 from snnjax.training.unsupervised import stdp_epoch
@@ -359,7 +359,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.fail(error)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     say_where(screen, where, spec, images, options.repeats, reference)
-    network, batch_size = SpikingNetwork(spec, rngs=nnx.Rngs(0)), min(1000, len(images.train_images))
+    network, batch_size = draw(spec), min(1000, len(images.train_images))
     programs = {"snnjax": measured_here(network, images, batch_size)}
     if reference:
         programs["reference"] = reference.measured(network, images, batch_size)

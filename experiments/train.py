@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 from simple_parsing import field
 
 from snnjax import console, data, devices
@@ -73,29 +74,42 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     return Trainer(spec, images, settings), recorded
 
 
+def folder_of(options: Options) -> Path:
+    """The run folder."""
+    return options.out or Path("runs") / f"{options.model}_{options.dataset}"
+
+
+def carry_out(options: Options, where: jax.Device) -> dict[str, Any]:
+    """Trains to the end and leaves a run folder; returns what its results.json holds. A finished run is only read.
+
+    Raises:
+      ValueError, OSError: options, data or folder are bad.
+    """
+    trainer, settings = prepare(options)
+    with RunFolder(folder_of(options), settings, resume=options.resume) as run:
+        console.header(trainer, where, run.path)
+        if not run.results:
+            try:
+                with console.Bars() as bars:
+                    trainer.listener = bars
+                    state = trainer.run(run.state or trainer.initial_state(), run.save)
+                run.finish(trainer, state, where)
+            except OSError as error:
+                raise OSError(f"{error}; finished epochs are kept, go on once {run.path} can be written") from error
+        console.summary(trainer, run.results, run.path)
+        return run.results
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     try:
-        where = devices.choose(options.device)
-        trainer, settings = prepare(options)
-        folder = options.out or Path("runs") / f"{options.model}_{options.dataset}"
-        run = RunFolder(folder, settings, resume=options.resume)
+        carry_out(options, devices.choose(options.device))
     except (ValueError, OSError) as error:
         console.fail(error)
-    with run:
-        try:
-            console.header(trainer, where, run.path)
-            with console.Bars() as bars:
-                trainer.listener = bars
-                state = trainer.run(run.state or trainer.initial_state(), run.save)
-            results = run.finish(trainer, state, where)
-            console.summary(trainer, results, run.path)
-        except KeyboardInterrupt:
-            print(f"\nStopped; finished epochs are kept. Go on with the same command and --resume ({run.path}).")
-            raise SystemExit(130) from None
-        except OSError as error:
-            console.fail(f"{error}; finished epochs are kept, go on with --resume once {run.path} can be written")
+    except KeyboardInterrupt:
+        print("\nStopped; finished epochs are kept. Go on with the same command and --resume.")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Pictures of what a network has learned."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,42 @@ def features_picture(path: Path, weights: np.ndarray, kernels: np.ndarray, title
         axis.axis("off")
     with beside(path) as temporary:
         figure.savefig(temporary, dpi=150)
+
+
+def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Draws the accuracy curves of each network: all our runs, their mean, and the recorded run.
+
+    Args:
+      path: of the PNG file to write.
+      rows: by network: its name, and under "train" and "test" the accuracies "reference" (epochs,), "seeds"
+        (seeds, epochs) and "mean" (epochs,).
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(rows))
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(4 * columns, 3.2 * lines + 0.6), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axis, row in zip(axes, rows, strict=False):
+        for part, color in (("train", "tab:blue"), ("test", "tab:orange")):
+            curves = np.array(row[part]["seeds"])
+            epochs = np.arange(1, curves.shape[1] + 1)
+            axis.plot(epochs, curves.T, color=color, linewidth=0.6, alpha=0.5)
+            axis.plot(epochs, row[part]["mean"], color=color, linewidth=2, label=f"snnjax, {part}")
+            theirs = row[part]["reference"]
+            axis.plot(range(1, len(theirs) + 1), theirs, "o--", color="black", markerfacecolor=color, markersize=6)
+        axis.plot([], [], "o--", color="black", label="PyTorch, one run")
+        axis.set_title(row["network"], fontsize=10)
+        axis.set_xlabel("reward epoch")
+        axis.set_xticks(epochs[:: -(-len(epochs) // 10)])
+        axis.grid(alpha=0.3)
+    for axis in axes[::columns]:
+        axis.set_ylabel("accuracy")
+    for axis in axes[len(rows) :]:
+        axis.axis("off")
+    axes[0].legend(fontsize=8, loc="lower right")
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=130)
 
 
 def features_in_image(weights: np.ndarray, kernels: np.ndarray) -> np.ndarray:

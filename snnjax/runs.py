@@ -26,6 +26,7 @@ class RunFolder:
     Attributes:
       path: of the folder.
       state: where an earlier run into it stopped, if it is to go on.
+      results: what results.json holds, once the run is finished; {} before.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], resume: bool):
@@ -38,6 +39,7 @@ class RunFolder:
         """
         self.path, self.settings = path, json.loads(json.dumps(settings))
         self.state: TrainState | None = None
+        self.results: dict[str, Any] = {}
         held = [name for name in (RESULTS, CHECKPOINT) if (path / name).exists()]
         if held and not resume:
             raise FileExistsError(
@@ -45,6 +47,7 @@ class RunFolder:
             )
         if (path / CHECKPOINT).exists():
             self.state = self._stored()
+            self.results = self._finished()
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(f"{path} cannot be written")
@@ -62,6 +65,15 @@ class RunFolder:
             changes = ", ".join(f"{name} {stored.get(name)} (now {self.settings[name]})" for name in differ)
             raise ValueError(f"the run in {self.path} cannot be resumed with other settings: it had {changes}")
         return TrainState.unflatten(arrays, meta)
+
+    def _finished(self) -> dict[str, Any]:
+        path = self.path / RESULTS
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: delete it, and --resume writes it anew") from error
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -87,12 +99,8 @@ class RunFolder:
                 parts = (record["train"], record["test"])
                 writer.writerow([record["epoch"], *(part[key] for part in parts for key in ("accuracy", "wrong"))])
 
-    def finish(self, trainer: Trainer, state: TrainState, device: jax.Device) -> dict[str, Any]:
-        """Tests the best network from images to decisions and writes weights, features and results.
-
-        Returns:
-          What results.json holds.
-        """
+    def finish(self, trainer: Trainer, state: TrainState, device: jax.Device) -> None:
+        """Tests the best network from images to decisions and writes weights, features and results."""
         best = state.best or state.weights
         decisions = trainer.decisions(best, trainer.data.test_images)
         results = dict(
@@ -111,7 +119,7 @@ class RunFolder:
         )
         with checkpoint.beside(self.path / RESULTS) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
-        return results
+        self.results = results
 
 
 def device_name(device: jax.Device) -> str:

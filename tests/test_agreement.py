@@ -20,7 +20,7 @@ from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
 from snnjax.layers import STDP, SpikingConv
-from snnjax.networks import NETWORKS, Network, SpikingNetwork
+from snnjax.networks import NETWORKS, Network, SpikingNetwork, draw
 from snnjax.training import reward
 from snnjax.training.trainer import Clock, RewardEpoch, Settings, Trainer, TrainState
 from snnjax.training.unsupervised import stdp_epoch
@@ -68,8 +68,7 @@ class Recorded:
 
     def network(self) -> SpikingNetwork:
         """The network with the weights at the end of the run."""
-        graphdef, state = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(self.spec, rngs=nnx.Rngs(0))))
-        network = nnx.merge(graphdef, jax.tree.map(lambda w: jnp.zeros(w.shape, w.dtype), state))
+        network = draw(self.spec)
         network.set_weights(self.weights("final"))
         return network
 

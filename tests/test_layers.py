@@ -112,6 +112,7 @@ def test_the_largest_potential_decides():
 def test_only_bounds_from_zero_up_are_monotone():
     assert Conv(1, 1, stdp=STDP(), rstdp=RSTDP()).monotone
     assert not Conv(1, 1, stdp=STDP(bounds=(-1, 1))).monotone
+    assert not Conv(1, 1).monotone, "nothing is known of weights without a rule"
     assert not Conv(1, 1, stdp=STDP(), rstdp=RSTDP(bounds=(-0.1, 1))).monotone
 
 

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from snnjax.layers import RSTDP, STDP, Conv, Pool
-from snnjax.networks import NETWORKS, Network, SpikingNetwork, Stage, mozafari2018, stage
+from snnjax.networks import NETWORKS, Network, SpikingNetwork, Stage, draw, mozafari2018, stage
 
 T = 15
 SHAPE = (2, 12, 12)
@@ -18,13 +18,6 @@ DECISION = Conv(6, kernel=3, padding=1, rstdp=RSTDP())
 
 def build(*stages: Stage, shape: tuple[int, int, int] = SHAPE, classes: int = 3) -> SpikingNetwork:
     return draw(Network("small", shape, classes, (*stages, stage(DECISION)), time_steps=T))
-
-
-def draw(spec: Network) -> SpikingNetwork:
-    """A network with weights drawn by NumPy, which compiles nothing."""
-    graphdef, weights = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0))))
-    rng = np.random.default_rng(1)
-    return nnx.merge(graphdef, jax.tree.map(lambda w: jnp.float32(rng.normal(0.8, 0.05, w.shape)), weights))
 
 
 def latencies(count: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
@@ -62,6 +55,15 @@ def test_shipped_networks_know_their_name_and_decide(name):
     assert spec.name == name
     assert len(spec.epochs) == len(spec.stages)
     assert 0 <= int(draw(spec)(latencies(1, spec.input_shape)[0])) < 10
+
+
+def test_weights_are_drawn_by_seed():
+    spec = NETWORKS["inception2024"]((6, 28, 28), 10)
+    first, again, other = (draw(spec, seed).weights() for seed in (3, 3, 4))
+    for name, weights in first.items():
+        np.testing.assert_array_equal(weights, again[name])
+        assert np.any(weights != other[name])
+        np.testing.assert_allclose([weights.mean(), weights.std()], [0.8, 0.05], atol=0.003)
 
 
 def test_stage_outputs_have_the_shapes_promised(network):
@@ -112,7 +114,7 @@ def test_vmap_is_a_loop(network):
     images = latencies(20)
     batch = jax.vmap(lambda latency: nnx.merge(graphdef, state)(latency))(images)
     assert batch.tolist() == [int(network(latency)) for latency in images]
-    assert set(batch.tolist()) == {-1, 0, 1, 2}, "the case tells nothing"
+    assert len(set(batch.tolist())) > 2, "the case tells nothing"
 
 
 @pytest.mark.parametrize(
@@ -192,6 +194,8 @@ def test_networks_that_cannot_decide_are_refused(change, message):
             dict(layer1=np.zeros((5, 2, 3, 4))),
             r"`weights\['layer1'\]` must have shape \(5, 2, 3, 3\), got \(5, 2, 3, 4\)",
         ),
+        (dict(layer1=np.full((5, 2, 3, 3), -0.5)), r"`weights\['layer1'\]` must be at least 0 .*, got -0.5"),
+        (dict(layer1=np.full((5, 2, 3, 3), np.nan)), r"`weights\['layer1'\]` must be at least 0 .*, got nan"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(network, weights, message):

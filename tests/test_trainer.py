@@ -15,7 +15,7 @@ from snnjax import checkpoint, metrics
 from snnjax.data import Dataset, digits
 from snnjax.encoding import encode
 from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks import Network, SpikingNetwork, stage
+from snnjax.networks import Network, draw, stage
 from snnjax.training import trainer as trainer_module
 from snnjax.training.trainer import Listener, Settings, Trainer, TrainState
 from snnjax.training.unsupervised import stdp_epoch
@@ -30,6 +30,7 @@ MIDDLE = stage(
     pool=2,
 )
 BRANCHES = Network("branches", SHAPE, 10, (FIRST, MIDDLE, stage(Conv(100, kernel=3, rstdp=RSTDP()))))
+SINGLE = Network("single", SHAPE, 10, (stage(Conv(50, kernel=28, rstdp=RSTDP())),))
 BY_TURNS = Network(
     "by turns",
     SHAPE,
@@ -82,7 +83,9 @@ def assert_same(state: TrainState, expected: TrainState) -> None:
     assert (state.phase, state.done, state.epochs) == (expected.phase, expected.done, expected.epochs)
 
 
-@pytest.mark.parametrize(("spec", "epochs", "least"), [(SHALLOW, (2, 10), 0.5), (BRANCHES, (2, 2, 10), 0.3)])
+@pytest.mark.parametrize(
+    ("spec", "epochs", "least"), [(SHALLOW, (2, 10), 0.5), (BRANCHES, (2, 2, 10), 0.3), (SINGLE, (10,), 0.5)]
+)
 def test_networks_beyond_the_shipped_ones_learn(data, spec, epochs, least):
     trainer = Trainer(spec, data, Settings(epochs, batch_size=50))
     state = trainer.run(trainer.initial_state())
@@ -97,7 +100,7 @@ def test_networks_beyond_the_shipped_ones_learn(data, spec, epochs, least):
 def test_layers_learn_one_after_the_other_from_frozen_ones(little):
     """The image number runs on from one branch to the next; each branch starts at the first rates."""
     state = train(BRANCHES, little, (1, 2, 0))
-    network = SpikingNetwork(BRANCHES, rngs=nnx.Rngs(0))
+    network = draw(BRANCHES)
     latencies = jax.vmap(encode)(little.train_images)
     for name, numbers in (("layer1", [0]), ("layer2_1", [0, 60]), ("layer2_2", [120 % 50, 120 % 50 + 60])):
         if name == "layer2_1":

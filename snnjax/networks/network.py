@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from snnjax import kernels
@@ -117,7 +118,7 @@ class SpikingNetwork(nnx.Module):
         """Sets the weights of the layers named.
 
         Raises:
-          ValueError: an unknown name, or weights of another shape.
+          ValueError: an unknown name, weights of another shape, or below 0 where the layer's bounds rule that out.
         """
         names = [name for _, name, _ in self.spec.layers()]
         for name, value in weights.items():
@@ -126,6 +127,8 @@ class SpikingNetwork(nnx.Module):
             weight = getattr(self, name).weight
             if value.shape != weight.shape:
                 raise ValueError(f"`weights[{name!r}]` must have shape {weight.shape}, got {value.shape}")
+            if getattr(self, name).spec.monotone and not bool(jnp.all(value >= 0)):
+                raise ValueError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {jnp.min(value)}")
             weight[...] = jnp.asarray(value, weight.dtype)
 
     def respond(self, number: int, latency: jax.Array) -> jax.Array:
@@ -195,3 +198,14 @@ class SpikingNetwork(nnx.Module):
         if latency.shape != self.spec.input_shape:
             raise ValueError(f"`latency` must have shape {self.spec.input_shape}, got {latency.shape}")
         return self.decide_from(0, latency)
+
+
+def draw(spec: Network, seed: int = 0) -> SpikingNetwork:
+    """A network with its initial weights, drawn by NumPy: the same on every device, and nothing to compile."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0))))
+    random = np.random.default_rng(seed)
+    network = nnx.merge(graphdef, jax.tree.map(lambda weight: jnp.zeros(weight.shape, weight.dtype), state))
+    for _, name, layer in spec.layers():
+        weight = getattr(network, name).weight
+        weight[...] = jnp.asarray(random.normal(layer.weight_mean, layer.weight_std, weight.shape), weight.dtype)
+    return network

@@ -21,7 +21,7 @@ from snnjax.data import Dataset
 from snnjax.encoding import encode
 from snnjax.layers import SpikingConv
 from snnjax.metrics import fractions
-from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
 from snnjax.training.unsupervised import stdp_epoch
 
@@ -247,7 +247,7 @@ class Trainer:
         self.spec, self.data, self.settings = spec, data, settings
         self.plan = plan(spec, settings.epochs)
         self.listener = listener or Listener()
-        self.network = SpikingNetwork(spec, rngs=nnx.Rngs(settings.seed))
+        self.network = draw(spec, settings.seed)
         self._cache: tuple[int, dict[str, np.ndarray]] | None = None
 
     def initial_state(self) -> TrainState:

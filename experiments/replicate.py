@@ -1,0 +1,160 @@
+"""Runs the networks under the protocol of a recorded run of the PyTorch code, for several seeds, and compares.
+
+python experiments/replicate.py --data_dir DIR      all six networks on MNIST; goes on where it stopped
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import train
+from rich.console import Console
+from rich.table import Table
+from simple_parsing import field
+
+from snnjax import checkpoint, console, devices, plots
+from snnjax.networks import NETWORKS
+
+REFERENCE = Path(__file__).with_name("reference.json")
+"""The accuracies of the PyTorch code, and how they were obtained."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to run; finished runs in the folder are kept, and one that was stopped goes on."""
+
+    networks: tuple[str, ...] = field(default=tuple(NETWORKS), help=f"which networks ({' '.join(NETWORKS)})")
+    seeds: int = field(default=5, help="how many runs of each network, with seeds 0, 1, ...")
+    dataset: str = field(default="mnist", help="the data set; the recorded figures are of mnist")
+    data_dir: Path | None = field(default=None, help="folder of the data set's files")
+    train_images: int = field(default=6000, help="the first so many training images")
+    test_images: int = field(default=2000, help="the first so many test images")
+    reward_epochs: int = field(default=4, help="epochs of the reward phase")
+    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
+    out: Path = field(default=Path("runs/replication"), help="folder of all runs, the table and the figure")
+
+
+def options_of(options: Options, network: str, seed: int) -> train.Options:
+    """One run under the protocol: two epochs of the first layer, four of each other, no early stop."""
+    stages = len(NETWORKS[network]((6, 28, 28), 10).stages)
+    return train.Options(
+        model=network,
+        dataset=options.dataset,
+        data_dir=options.data_dir,
+        epochs=(2, *[4] * (stages - 2), options.reward_epochs),
+        batch_size=min(1000, options.train_images),
+        train_images=options.train_images,
+        test_images=options.test_images,
+        patience=0,
+        device=options.device,
+        seed=seed,
+        out=options.out / network / f"seed{seed}",
+        resume=True,
+    )
+
+
+def curves(results: list[dict[str, Any]], part: str) -> np.ndarray:
+    """(seeds, epochs) accuracies in training or test."""
+    return np.array([[epoch[part]["accuracy"] for epoch in result["epochs"]] for result in results])
+
+
+def statistics(values: np.ndarray) -> dict[str, Any]:
+    """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs), epoch by epoch."""
+    from scipy.stats import t
+
+    count, mean = len(values), values.mean(axis=0)
+    spread = values.std(axis=0, ddof=1) if count > 1 else np.full(mean.shape, math.nan)
+    half = t.ppf(0.975, count - 1) * spread / math.sqrt(count) if count > 1 else spread
+    return dict(mean=mean.tolist(), sd=spread.tolist(), interval95=np.stack([mean - half, mean + half], 1).tolist())
+
+
+def compare(network: str, results: list[dict[str, Any]], reference: dict[str, Any]) -> dict[str, Any]:
+    """What is known of one network: the reference's accuracies, ours, and the time that both took."""
+    seconds = [sum(phase["seconds"] + phase["compile_seconds"] for phase in result["phases"]) for result in results]
+    row: dict[str, Any] = dict(network=network, seeds=len(results), seconds=float(np.mean(seconds)))
+    recorded = reference["networks"].get(network, {})
+    row["reference_seconds"] = recorded.get("seconds")
+    for part in ("train", "test"):
+        ours, theirs = curves(results, part), np.array(recorded.get(part, []))
+        row[part] = dict(reference=theirs.tolist(), seeds=ours.tolist(), **statistics(ours))
+        epochs = min(len(theirs), ours.shape[1])
+        gap = theirs[:epochs] - ours.mean(axis=0)[:epochs]
+        row[part]["gap"] = gap.tolist()
+        if len(ours) > 1:
+            row[part]["within_3_sd"] = (np.abs(gap) <= 3 * ours.std(axis=0, ddof=1)[:epochs]).tolist()
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The last epochs side by side, in percent."""
+    shown = Table(title="accuracy after the last reward epoch, %", title_justify="left")
+    for name in ("network", "", "reference", "snnjax", "95 % interval", "every epoch", "minutes", "times faster"):
+        shown.add_column(name, justify="left" if name in ("network", "") else "right")
+    for row in rows:
+        for part in ("train", "test"):
+            ours, first = row[part], part == "train"
+            low, high = (100 * value for value in ours["interval95"][-1])
+            epochs, faster = ours.get("within_3_sd", []), row["reference_seconds"]
+            shown.add_row(
+                row["network"] if first else "",
+                part,
+                f"{100 * ours['reference'][-1]:.1f}" if ours["reference"] else "",
+                f"{100 * ours['mean'][-1]:.1f} ± {100 * ours['sd'][-1]:.1f}",
+                f"{low:.1f} .. {high:.1f}",
+                f"{sum(epochs)} of {len(epochs)} within 3 sd" if epochs else "",
+                f"{row['seconds'] / 60:.1f}" if first else "",
+                f"{faster / row['seconds']:.0f}" if first and faster else "",
+            )
+    return shown
+
+
+def write(rows: list[dict[str, Any]], reference: dict[str, Any], shown: Table, out: Path) -> None:
+    """The table as text and JSON, and the figure."""
+    with checkpoint.beside(out / "replication.json") as temporary:
+        temporary.write_text(json.dumps(dict(reference=reference["how"], networks=rows), indent=1) + "\n")
+    with checkpoint.beside(out / "replication.txt") as temporary, temporary.open("w") as file:
+        Console(file=file, width=120).print(shown)
+    plots.replication_picture(out / "replication.png", rows)
+
+
+def prepare(options: Options) -> None:
+    """Checks the options.
+
+    Raises:
+      ValueError: they are bad.
+    """
+    for network in options.networks:
+        if network not in NETWORKS:
+            raise ValueError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
+    for name in ("seeds", "train_images", "test_images", "reward_epochs"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs from the command line."""
+    options = console.options(Options, __doc__, arguments)
+    reference = json.loads(REFERENCE.read_text())
+    try:
+        prepare(options)
+        where = devices.choose(options.device)
+        rows = []
+        for network in options.networks:
+            results = [train.carry_out(options_of(options, network, seed), where) for seed in range(options.seeds)]
+            rows.append(compare(network, results, reference))
+            shown = table(rows)
+            write(rows, reference, shown, options.out)
+    except (ValueError, OSError) as error:
+        console.fail(error)
+    except KeyboardInterrupt:
+        print("\nStopped; finished epochs are kept. The same command goes on.")
+        raise SystemExit(130) from None
+    Console(width=120).print(shown)
+    print(f"{options.out}: replication.json, replication.png, replication.txt, and a folder for each run")
+
+
+if __name__ == "__main__":
+    main()
