@@ -86,7 +86,7 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
       ImportError: the file needs torch, which is not installed.
     """
     path = Path(path)
-    save = _format(path, npz=_save_npz, pth=_save_pth)
+    save = _save_npz if _is_npz(path) else _pth_saver(path)
     entries = state_dict(spec, weights)
     with checkpoint.beside(path) as temporary, temporary.open("wb") as file:
         save(file, entries)
@@ -183,17 +183,16 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(ordered[:4]) + rest if ordered else "none"
 
 
-def _format(path: Path, *, npz: Callable[..., Any], pth: Callable[..., Any]) -> Callable[..., Any]:
-    """What to do with a file of that name."""
-    formats = {".npz": npz, ".pth": pth, ".pt": pth}
+def _is_npz(path: Path) -> bool:
+    formats = (".npz", ".pth", ".pt")
     if path.suffix not in formats:
         raise ValueError(f"`path` must end in {', '.join(formats)}, got {path}")
-    return formats[path.suffix]
+    return path.suffix == ".npz"
 
 
 def _entries(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file by name."""
-    load = _format(path, npz=lambda _: _load_npz, pth=_pth_loader)(path)
+    load = _load_npz if _is_npz(path) else _pth_loader(path)
     with path.open("rb") as file:
         try:
             entries = load(file)
@@ -244,13 +243,17 @@ def _save_npz(file: BinaryIO, entries: Mapping[str, np.ndarray]) -> None:
     np.savez(file, **entries)  # type: ignore[arg-type]
 
 
-def _save_pth(file: BinaryIO, entries: Mapping[str, np.ndarray]) -> None:
-    torch = _torch(file.name)
-    tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
-    torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
+def _pth_saver(path: Path) -> Callable[[BinaryIO, Mapping[str, np.ndarray]], None]:
+    torch = _torch(path)
+
+    def save(file: BinaryIO, entries: Mapping[str, np.ndarray]) -> None:
+        tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
+        torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
+
+    return save
 
 
-def _torch(path: Path | str) -> ModuleType:
+def _torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError as error:
