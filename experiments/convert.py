@@ -11,6 +11,7 @@ import numpy as np
 from simple_parsing import field
 
 from snnjax import checkpoint, console, pytorch
+from snnjax.kernels import checks
 from snnjax.networks import NETWORKS, Network
 
 
@@ -37,6 +38,8 @@ def convert(options: Options) -> str:
     """
     if options.model not in NETWORKS:
         raise ValueError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
+    for name in ("channels", "classes"):
+        checks.integer(name, getattr(options, name), 1)
     spec = NETWORKS[options.model]((options.channels, 28, 28), options.classes)
     source, destination = options.source, options.destination
     if not source.is_file():
@@ -49,9 +52,7 @@ def convert(options: Options) -> str:
         pytorch.write(destination, spec, run_weights(source, spec))
         return f"{destination}: state_dict of {spec.name} for the PyTorch code"
     if destination.suffix != ".npz":
-        raise ValueError(
-            f"`destination` must end in .npz, as {source} is none of a run's weights.npz, got {destination}"
-        )
+        raise ValueError(f"`destination` must end in .npz for weights from {source}, got {destination}")
     checkpoint.save(destination, pytorch.read(source, spec), dict(settings=dict(model=spec.name)))
     return f"{destination}: weights of {spec.name} for snnjax"
 

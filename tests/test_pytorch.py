@@ -398,33 +398,35 @@ CLASSES = dict(
 )
 
 
-def theirs(name: str, seed: int):
-    """A PyTorch network with weights of which a part fires and the rest does not, so that decisions differ."""
-    module = importlib.import_module(f"model.{name.removesuffix('_2')}")
-    model = getattr(module, CLASSES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False)
-    draw = np.random.default_rng(seed)
-    for _, layer, conv in spec_of(name).layers():
-        block = getattr(model, layer.replace("layer", "block"))["conv"]
-        taps = block.weight[0].numel()
-        share = 0.5 if conv.threshold is None else min(6 * conv.threshold / taps, 1)
-        block.load_weight(block.weight.new_tensor(draw.random(block.weight.shape) < share) * 0.9 + 0.05)
-    return model.eval()
+def selective(spec: Network, latencies: jax.Array) -> SpikingNetwork:
+    """A network with random weights, so scaled that a tenth of the neurons of each layer with a threshold fires."""
+    network, draw = SpikingNetwork(spec, rngs=nnx.Rngs(0)), np.random.default_rng(0)
+    for number in range(len(spec.stages)):
+        for layer in network.branches(number):
+            layer.weight[...] = jnp.asarray(draw.random(layer.weight.shape, np.float32)) ** 3
+            if layer.spec.threshold:
+                potentials = jax.vmap(layer.final_potentials)(latencies < spec.time_steps)
+                layer.weight[...] *= layer.spec.threshold / jnp.quantile(potentials, 0.9)
+        if number + 1 < len(spec.stages):
+            latencies = jax.vmap(lambda latency, at=number: network.respond(at, latency))(latencies)
+    return network
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_pytorch_networks_decide_as_ours(reference, torch, tmp_path, name):
-    """Both ways: what one saves the other loads, strictly, and decides the same."""
-    spec, model = spec_of(name), theirs(name, 0)
-    torch.save(model.state_dict(), tmp_path / "theirs.pth")
-    network = SpikingNetwork(spec, rngs=nnx.Rngs(0))
-    network.set_weights(pytorch.read(tmp_path / "theirs.pth", spec))
-    latencies = np.stack([encode(image) for image in digits().test_images[:12]])
-    decisions = jax.vmap(network)(jnp.asarray(latencies)).tolist()
-    assert len(set(decisions)) > 1
+    """What ours writes theirs loads strictly and decides the same; what theirs saves ours reads back."""
+    spec = spec_of(name)
+    latencies = jnp.stack([encode(image) for image in digits().test_images[:12]])
+    network = selective(spec, latencies)
     pytorch.write(tmp_path / "ours.pth", spec, network.weights())
-    again = theirs(name, 1)
-    again.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
-    for each in (model, again):
-        waves = torch.tensor(latencies[:, None] <= np.arange(15)[:, None, None, None])
-        outcomes = [each(wave, len(spec.stages)) for wave in waves]
-        assert [int(x[0] if isinstance(x, tuple) else x) for x in outcomes] == decisions
+    module = importlib.import_module(f"model.{name.removesuffix('_2')}")
+    model = getattr(module, CLASSES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()
+    model.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
+    waves = torch.tensor(np.asarray(latencies)[:, None] <= np.arange(15)[:, None, None, None])
+    outcomes = [model(wave, len(spec.stages)) for wave in waves]
+    decisions = [int(outcome[0] if isinstance(outcome, tuple) else outcome) for outcome in outcomes]
+    assert len(set(decisions)) > 2
+    assert jax.vmap(network)(latencies).tolist() == decisions
+    torch.save(model.state_dict(), tmp_path / "theirs.pth")
+    read = pytorch.read(tmp_path / "theirs.pth", spec)
+    assert_equal(read, {layer: np.asarray(x) for layer, x in network.weights().items()})
