@@ -8,6 +8,7 @@ alone that have changed within the block.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -112,7 +113,12 @@ def _outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def reward_step(
-    network: SpikingNetwork, rates: jax.Array, inputs: jax.Array, label: jax.Array, learns: jax.Array
+    network: SpikingNetwork,
+    rates: jax.Array,
+    inputs: jax.Array,
+    label: jax.Array,
+    learns: jax.Array,
+    learn: Callable[..., None] = SpikingConv.learn,
 ) -> tuple[jax.Array, list[Winners]]:
     """One image: decision, reward or punishment, update of every layer that learns.
 
@@ -124,32 +130,34 @@ def reward_step(
       inputs: (C, H, W) what enters the first stage that learns: latencies, or bool (who fired) if it is the last one.
       label: () int32.
       learns: (L,) bool.
+      learn: how: `SpikingConv.learn_within` is faster where all weights lie within their bounds.
 
     Returns:
       The decision, () int32, and the winners of each layer that learns.
     """
-    spec = network.spec
-    first, _ = rewarded(spec)
-    last = len(spec.stages) - 1
-    latency = spiked_to_latency(inputs, time_steps=spec.time_steps) if inputs.dtype == bool else inputs
+    spec, last = network.spec, len(network.spec.stages) - 1
     plastic: list[tuple[SpikingConv, RSTDP, jax.Array, Winners]] = []
-    for number in range(first, last):
+    at, latency = rewarded(spec)[0], inputs
+    # Times matter up to the last of the earlier stages that learn, from there on only who fires.
+    for number in (number for number, _, layer in spec.layers() if layer.rstdp is not None and number < last):
+        while at < number:
+            latency, at = network.respond(at, latency), at + 1
         for layer in network.branches(number):
             if layer.spec.rstdp is not None:
                 plastic.append((layer, layer.spec.rstdp, latency, layer.winners(latency)))
-        latency = network.respond(number, latency)
     earlier = len(plastic)
+    spiked = inputs if inputs.dtype == bool else network.reach(at, last, latency)
+    latency = spiked_to_latency(spiked, time_steps=spec.time_steps)
     for layer in network.branches(last):
         assert layer.spec.rstdp is not None  # `Network` sees to it
-        won = layer.decide(layer.final_potentials(latency < spec.time_steps))
-        plastic.append((layer, layer.spec.rstdp, latency, won))
+        plastic.append((layer, layer.spec.rstdp, latency, layer.decide(layer.final_potentials(spiked))))
     votes = network.votes([winners for *_, winners in plastic[earlier:]])
     decision = network.decision(votes)
     outcomes = jnp.concatenate([jnp.full(earlier, _outcome(decision, label)), _outcome(votes, label)])
     for index, (layer, rule, seen, winners) in enumerate(plastic):
         outcome = outcomes[index] * learns[index]
         won = dataclasses.replace(winners, feature=jnp.where(outcome == 0, -1, winners.feature))
-        layer.learn(seen, won, kernels.reward_rates(outcome, *rates[index]), rule)
+        learn(layer, seen, won, kernels.reward_rates(outcome, *rates[index]), rule)
     return decision, [winners for *_, winners in plastic]
 
 
@@ -158,7 +166,7 @@ def _report(xs: tuple[jax.Array, ...], decisions: jax.Array) -> tuple[jax.Array,
     return valid.sum(), (valid & (decisions == labels)).sum()
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
+@functools.partial(jax.jit, static_argnames=("graphdef", "within"))
 def reward_images(
     graphdef: nnx.GraphDef[SpikingNetwork],
     state: RewardState,
@@ -167,8 +175,9 @@ def reward_images(
     labels: jax.Array,
     valid: jax.Array,
     batch_size: jax.Array,
+    within: bool = False,
 ) -> tuple[RewardState, jax.Array]:
-    """Learns from images one by one, each by `reward_step`; for any network and any weights.
+    """Learns from images one by one, each by `reward_step`; for any network.
 
     Args:
       graphdef: with the weights in `state` and `frozen`, what `split` makes of a network.
@@ -178,17 +187,19 @@ def reward_images(
       labels: (reports, n) int32.
       valid: (reports, n) bool, False for images to pass over.
       batch_size: () int32, images after which the rates adapt.
+      within: all weights lie within their bounds, which saves much of the work.
 
     Returns:
       The new state and the decisions, (reports * n,) int32.
     """
+    learn = SpikingConv.learn_within if within else SpikingConv.learn
     spec = nnx.merge(graphdef, state.weights, frozen).spec
 
     def step(state: RewardState, image: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:
         inputs, label, valid = image
         network = nnx.merge(graphdef, state.weights, frozen)
         learns = valid & _turns(spec, state.rates.shape[0], state.epoch, state.batch)
-        decision, _ = reward_step(network, state.rates, inputs, label, learns)
+        decision, _ = reward_step(network, state.rates, inputs, label, learns, learn)
         counters = dataclasses.replace(state, weights=None)
         counters = _count(spec, counters, _outcome(decision, label), valid, batch_size)
         return dataclasses.replace(counters, weights=split(network)[1]), decision

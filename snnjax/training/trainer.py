@@ -320,13 +320,14 @@ class Trainer:
     def _reward_inputs(self, state: TrainState) -> dict[str, np.ndarray]:
         """What enters the first stage that learns by reward, of both sets: bool for the last stage, else latencies."""
         first, last = self.plan[-1].stage, len(self.spec.stages) - 1
-        inputs = self._stage_inputs(min(first, last - 1), state)
+        known = max(0, min(first, last - 1))
+        inputs = self._stage_inputs(known, state)
+        train, test = inputs.pop("train"), inputs.pop("test")
         if first == last:
             name = f"who fires in stage {last}"
-            (train,) = self._map(name, self._method("reach", last - 1, last), [inputs.pop("train")], state)
-            (test,) = self._map(name, self._method("reach", 0, last), [inputs.pop("test")], state)
+            (train,) = self._map(name, self._method("reach", known, last), [train], state)
+            (test,) = self._map(name, self._method("reach", 0, last), [test], state)
         else:
-            train, test = inputs.pop("train"), inputs.pop("test")
             for at in range(first):
                 (test,) = self._map(f"outputs of stage {at + 1}", self._method("respond", at), [test], state)
         self._cache = None
@@ -420,21 +421,20 @@ class RewardEpoch:
 
     def __init__(self, network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, clock: Clock):
         self.network, self.clock, self.batch_size = network, clock, jnp.int32(batch_size)
-        self.by_block = inputs.dtype == bool
         self.images = len(inputs)
-        block = BLOCK if self.by_block else 1
-        self.shape = (*progress.split(self.images, block), block) if self.by_block else progress.split(self.images, 1)
+        self.shape: tuple[int, ...] = progress.split(self.images, 1)
+        self._fast: Callable[..., Any] = functools.partial(reward.reward_images, within=True)
+        if inputs.dtype == bool:
+            self._fast, self.shape = reward.reward_blocks, (*progress.split(self.images, BLOCK), BLOCK)
         self.inputs, self.labels = _arrange(inputs, self.shape), _arrange(labels.astype(np.int32), self.shape)
-        self._compiled: dict[str, Any] = {}
+        self._compiled: dict[bool, Any] = {}
 
     def __call__(self, learning: reward.RewardState) -> tuple[reward.RewardState, np.ndarray]:
         """Learns from all images in order: the new state and the decisions, (N,) int32."""
         valid = np.arange(int(np.prod(self.shape))) < self.images
         decisions = np.full(valid.shape, -1)
-        if self.by_block:
-            learning = self._enter_bounds(learning, valid, decisions)
-        function = reward.reward_blocks if self.by_block else reward.reward_images
-        learning, decided = self._run(function, learning, self.inputs, self.labels, valid.reshape(self.shape))
+        learning = self._enter_bounds(learning, valid, decisions)
+        learning, decided = self._run(True, learning, self.inputs, self.labels, valid.reshape(self.shape))
         decisions[valid] = np.asarray(decided).ravel()[valid]
         return reward.end_epoch(self.network.spec, learning), decisions[: self.images]
 
@@ -445,20 +445,20 @@ class RewardEpoch:
         for start in range(0, self.images, BLOCK):
             if reward.within_bounds(self.network):
                 break
-            at = np.unravel_index(start, self.shape)[:2]
-            now = valid[None, start : start + BLOCK]
-            args = (self.inputs[at][None], self.labels[at][None], now)
-            learning, decided = self._run(reward.reward_images, learning, *args)
-            decisions[start : start + BLOCK] = np.asarray(decided)
-            valid[start : start + BLOCK] = False
+            now = slice(start, start + BLOCK)
+            inputs, labels = (x.reshape(-1, *x.shape[len(self.shape) :])[now] for x in (self.inputs, self.labels))
+            learning, decided = self._run(False, learning, inputs[None], labels[None], valid[None, now])
+            decisions[now] = np.asarray(decided)
+            valid[now] = False
         return learning
 
-    def _run(self, function: Any, learning: reward.RewardState, *images: Any) -> Any:
+    def _run(self, within: bool, learning: reward.RewardState, *images: Any) -> Any:
+        function = self._fast if within else reward.reward_images
         graphdef, weights, frozen = reward.split(self.network)
         args = (dataclasses.replace(learning, weights=weights), frozen, *images, self.batch_size)
-        if function.__name__ not in self._compiled:
-            self._compiled[function.__name__] = self.clock.compile(function, graphdef, *args)
+        if within not in self._compiled:
+            self._compiled[within] = self.clock.compile(jax.jit(function, static_argnums=0), graphdef, *args)
         count = int(np.sum(images[-1]))
-        learning, decided = self.clock.run(count, self._compiled[function.__name__], *args)
+        learning, decided = self.clock.run(count, self._compiled[within], *args)
         nnx.update(self.network, learning.weights)
         return learning, decided
