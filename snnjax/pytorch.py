@@ -32,7 +32,7 @@ from snnjax.layers import STDP, Conv
 from snnjax.networks import Network, SpikingNetwork
 
 _TORCH = (2, 10)
-"""The first torch whose weights-only loading has no known way to run code (CVE-2025-32434, CVE-2026-24747)."""
+"""The first torch with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747."""
 
 
 def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
