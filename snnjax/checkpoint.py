@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(f"{path} is damaged: its checksum does not match")
     del entries[_META]
     return entries, meta
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is one that `save` writes, by the names in it; false if there is none."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return f"{_CHECKSUM}.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _digest(entries: Mapping[str, np.ndarray]) -> bytes:

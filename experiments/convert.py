@@ -1,0 +1,83 @@
+"""Carries weights between snnjax and the PyTorch code github.com/aidinattar/snn; the source says which way.
+
+python experiments/convert.py --model mozafari2018 models/mozafari2018_mnist_best.pth weights.npz
+python experiments/convert.py --model mozafari2018 runs/mozafari2018_digits/weights.npz mozafari2018.pth
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from simple_parsing import field
+
+from snnjax import checkpoint, console, pytorch
+from snnjax.kernels import checks
+from snnjax.networks import NETWORKS, Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which network's weights, from where and where to."""
+
+    source: Path = field(
+        positional=True,
+        metavar="SOURCE",
+        help="weights.npz of a run, or a state_dict of the PyTorch code: .pth, .pt or .npz",
+    )
+    destination: Path = field(positional=True, metavar="DESTINATION", help="file to write, of the other kind")
+    model: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
+    channels: int = field(default=6, help="maps of an encoded image")
+    classes: int = field(default=10, help="classes that the network tells apart")
+
+
+def convert(options: Options) -> str:
+    """Writes the destination and says what it is.
+
+    Raises:
+      ValueError, OSError, ImportError: options or files are bad, or torch is missing.
+    """
+    if options.model not in NETWORKS:
+        raise ValueError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
+    for name in ("channels", "classes"):
+        checks.integer(name, getattr(options, name), 1)
+    spec = NETWORKS[options.model]((options.channels, 28, 28), options.classes)
+    source, destination = options.source, options.destination
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}")
+    if destination.exists():
+        raise FileExistsError(f"{destination} already exists: name another file")
+    if not destination.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {destination.parent} to write {destination.name} into")
+    if checkpoint.is_checkpoint(source):
+        pytorch.write(destination, spec, run_weights(source, spec))
+        return f"{destination}: state_dict of {spec.name} for the PyTorch code"
+    if destination.suffix != ".npz":
+        raise ValueError(f"`destination` must end in .npz for weights from {source}, got {destination}")
+    checkpoint.save(destination, pytorch.read(source, spec), dict(settings=dict(model=spec.name)))
+    return f"{destination}: weights of {spec.name} for snnjax"
+
+
+def run_weights(path: Path, spec: Network) -> dict[str, np.ndarray]:
+    """The weights that a run left.
+
+    Raises:
+      ValueError: they are damaged, or of another network.
+    """
+    weights, meta = checkpoint.load(path)
+    model = meta.get("settings", {}).get("model", spec.name)
+    if model != spec.name:
+        raise ValueError(f"`model` must be that of {path}, {model}, got {spec.name}")
+    return weights
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs from the command line."""
+    options = console.options(Options, __doc__, arguments)
+    try:
+        print(convert(options))
+    except (ValueError, OSError, ImportError) as error:
+        console.fail(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""Weights from and for the PyTorch code github.com/aidinattar/snn: files of its networks' state_dict.
+
+Such a state_dict holds, for our layer3_1 of F features:
+
+| name | shape | what it is |
+| --- | --- | --- |
+| block3_1.conv.weight | (F, C, kh, kw) | the weights |
+| block3_1.stdp.layer.weight | (F, C, kh, kw) | the same tensor again: a learning rule refers to its layer |
+| block3_1.stdp.ltp_0, .ltd_0, ... | (1,) | a+ and a- of feature 0, and of each other |
+| block3_1.anti_stdp.* | | the same of the rule that punishes, if the layer learns by reward |
+
+and, once, max_ap (1,): where the doubling of a+ ends. All are float32. A file is what `torch.save` writes (.pth, .pt;
+this needs torch) or an .npz of arrays with the same names. Nothing in a file is ever executed.
+"""
+
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from snnjax import checkpoint
+from snnjax.layers import STDP, Conv
+from snnjax.networks import Network, SpikingNetwork
+
+_TORCH = (2, 10)
+"""The first torch with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747."""
+
+
+def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
+    """The weights in a file, a whole state_dict or its convolution weights alone.
+
+    Learning rates in the file are not kept: a state_dict does not hold the counters that they go with, and a network
+    decides without them.
+
+    Args:
+      path: of the file, ending in .npz, .pth or .pt.
+      spec: the network that the weights are for.
+
+    Returns:
+      (F, C, kh, kw) float32 for each layer of `spec`, by its name.
+
+    Raises:
+      OSError: the file cannot be opened.
+      ValueError: it is damaged, no state_dict or another network's; or weights are misshapen, no floats, not finite or,
+        where the learning rule forbids it, negative.
+      ImportError: the file needs torch, which is not installed or too old to be trusted with it.
+    """
+    path = Path(path)
+    entries = {_present_name(name): value for name, value in _entries(path).items()}
+    shapes = _shapes(spec)
+    _check_names(f"{path} is no state_dict of {spec.name}", entries, spec)
+    weights = {}
+    for _, layer, conv in spec.layers():
+        name = _weight_name(layer)
+        weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
+        for rule in _rules(conv):
+            again = f"{_block(layer)}.{rule}.layer.weight"
+            if again in entries and not np.array_equal(entries[again], entries[name]):
+                raise ValueError(f"{path}: {again} must be the same as {name}, got other weights")
+    return weights
+
+
+def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
+    """Writes the file of a whole state_dict, in the place of one that was there.
+
+    The PyTorch code loads it by `model.load_state_dict(torch.load(path))`; an .npz by
+    `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
+
+    Args:
+      path: of the file, ending in .npz, .pth or .pt.
+      spec: the network that the weights are of.
+      weights: as for `state_dict`.
+
+    Raises:
+      OSError: the file cannot be written; one that was there before is still there.
+      ValueError: `path` ends otherwise, or as `state_dict` does.
+      ImportError: the file needs torch, which is not installed.
+    """
+    path = Path(path)
+    save = _save_npz if _is_npz(path) else _pth_saver(path)
+    entries = state_dict(spec, weights)
+    with checkpoint.beside(path) as temporary, temporary.open("wb") as file:
+        save(file, entries)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """All that the PyTorch network's state_dict holds, float32 by name, with learning rates as `spec` starts them.
+
+    A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter.
+
+    Args:
+      spec: the network.
+      weights: (F, C, kh, kw) floats for each layer, by its name.
+
+    Raises:
+      ValueError: other layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids
+        it, negative.
+    """
+    shapes = _shapes(spec)
+    if weights.keys() != shapes.keys():
+        raise ValueError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
+    limit = max((conv.stdp.ltp_max for _, _, conv in spec.layers() if conv.stdp), default=STDP.ltp_max)
+    entries = {"max_ap": np.array([limit], np.float32)}
+    for _, layer, conv in spec.layers():
+        weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
+        entries[_weight_name(layer)] = weight
+        for rule, (ltp, ltd) in _rules(conv).items():
+            for feature in range(conv.features):
+                entries[f"{_block(layer)}.{rule}.ltp_{feature}"] = np.array([ltp], np.float32)
+                entries[f"{_block(layer)}.{rule}.ltd_{feature}"] = np.array([ltd], np.float32)
+            entries[f"{_block(layer)}.{rule}.layer.weight"] = weight
+    return entries
+
+
+def _block(layer: str) -> str:
+    return layer.replace("layer", "block")
+
+
+def _weight_name(layer: str) -> str:
+    return f"{_block(layer)}.conv.weight"
+
+
+def _present_name(name: str) -> str:
+    """Until October 2024 a rule's layer was called conv_layer."""
+    return name.replace("stdp.conv_layer.", "stdp.layer.")
+
+
+def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
+    """The learning rules of a layer by their names there, with their first (a+, a-)."""
+    if conv.rstdp:
+        return dict(stdp=conv.rstdp.reward, anti_stdp=conv.rstdp.punish)
+    return dict(stdp=(conv.stdp.ltp, conv.stdp.ltd)) if conv.stdp else {}
+
+
+def _shapes(spec: Network) -> dict[str, tuple[int, ...]]:
+    """(F, C, kh, kw) of each layer; nothing is computed."""
+    weights = jax.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0)).weights())
+    return {layer: weights[layer].shape for _, layer, _ in spec.layers()}
+
+
+def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.ndarray:
+    """The weights of a layer as float32."""
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must hold floats, got dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {np.sum(~np.isfinite(array))} values that are not")
+    if conv.monotone and array.min() < 0:
+        raise ValueError(f"{name} must not be negative, as its learning rule keeps it, got {array.min()}")
+    return array
+
+
+def _check_names(refusal: str, names: Iterable[str], spec: Network) -> None:
+    found = set(names)
+    expected = {_weight_name(layer) for _, layer, _ in spec.layers()}
+    if not found or not all(name.endswith(".conv.weight") for name in found):
+        expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in _shapes(spec).items()}))
+    differ = {"it lacks": expected - found, "it has the unknown": found - expected}
+    reasons = [f"{what} {_some(sorted(names))}" for what, names in differ.items() if names]
+    if reasons:
+        raise ValueError(f"{refusal}: {', '.join(reasons)}")
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first names of many; those of convolution weights say most, so they come first."""
+    ordered = sorted(names, key=lambda name: not name.endswith(".conv.weight"))
+    rest = f" and {len(ordered) - 4} more" if len(ordered) > 4 else ""
+    return ", ".join(ordered[:4]) + rest if ordered else "none"
+
+
+def _is_npz(path: Path) -> bool:
+    formats = (".npz", ".pth", ".pt")
+    if path.suffix not in formats:
+        raise ValueError(f"`path` must end in {', '.join(formats)}, got {path}")
+    return path.suffix == ".npz"
+
+
+def _entries(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a file by name."""
+    load = _load_npz if _is_npz(path) else _pth_loader(path)
+    with path.open("rb") as file:
+        try:
+            entries = load(file)
+        except Exception as error:  # damaged and malicious files raise errors of many kinds
+            raise ValueError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} is no state_dict: it must hold arrays by name, got {type(entries).__name__}")
+    for name, value in entries.items():
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
+            raise ValueError(f"{path} is no state_dict: {name!r} must be an array, got {type(value).__name__}")
+    return entries
+
+
+def _reason(error: Exception) -> str:
+    """One sentence. Where torch refuses a file its own goes on to tell how to load it with all the code it runs."""
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return f"it holds {found[1] if found else 'something'}, which torch does not load as weights"
+    return f"{type(error).__name__} {error}".splitlines()[0].split(". ")[0]
+
+
+def _load_npz(file: BinaryIO) -> object:
+    loaded = np.load(file, allow_pickle=False)
+    return dict(loaded) if isinstance(loaded, Mapping) else loaded
+
+
+def _pth_loader(path: Path) -> Callable[[BinaryIO], object]:
+    torch = _torch(path)
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
+        needed = ".".join(map(str, _TORCH))
+        raise ImportError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
+
+    def load(file: BinaryIO) -> object:
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+        return {name: to_numpy(value) for name, value in loaded.items()} if isinstance(loaded, dict) else loaded
+
+    def to_numpy(value: Any) -> object:
+        if not isinstance(value, torch.Tensor):
+            return value
+        value = value.detach().float() if value.is_floating_point() else value.detach()  # NumPy has no bfloat16
+        return value.numpy()
+
+    return load
+
+
+def _save_npz(file: BinaryIO, entries: Mapping[str, np.ndarray]) -> None:
+    np.savez(file, **entries)  # type: ignore[arg-type]
+
+
+def _pth_saver(path: Path) -> Callable[[BinaryIO, Mapping[str, np.ndarray]], None]:
+    torch = _torch(path)
+
+    def save(file: BinaryIO, entries: Mapping[str, np.ndarray]) -> None:
+        tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
+        torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
+
+    return save
+
+
+def _torch(path: Path) -> ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"{path} needs PyTorch ({error}): pip install 'snnjax[torch]', or use an .npz") from error
+    return torch

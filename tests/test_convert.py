@@ -1,0 +1,116 @@
+"""The command that carries weights between snnjax and the PyTorch code."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from snnjax import checkpoint, pytorch, runs
+from snnjax.networks import NETWORKS
+
+ROOT = pathlib.Path(__file__).parents[1]
+SCRIPT = ROOT / "experiments" / "convert.py"
+SPEC = NETWORKS["deep2024"]((6, 28, 28), 10)
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("convert_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "convert_script", module)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    shapes = dict(layer1=(30, 6, 5, 5), layer2=(150, 30, 3, 3), layer3=(250, 150, 3, 3), layer4=(200, 250, 5, 5))
+    return {layer: draw.random(shape, np.float32) for layer, shape in shapes.items()}
+
+
+@pytest.fixture
+def run(tmp_path, weights) -> pathlib.Path:
+    """What a run of deep2024 leaves."""
+    path = tmp_path / "weights.npz"
+    checkpoint.save(path, weights, dict(settings=dict(model="deep2024", dataset="digits", seed=0)))
+    return path
+
+
+@pytest.fixture
+def theirs(tmp_path, weights) -> pathlib.Path:
+    """What the PyTorch code saves."""
+    path = tmp_path / "theirs.npz"
+    pytorch.write(path, SPEC, weights)
+    return path
+
+
+def assert_equal(path: pathlib.Path, weights: dict[str, np.ndarray]) -> None:
+    found = runs.load_weights(path)
+    assert found.keys() == weights.keys()
+    for layer, value in weights.items():
+        np.testing.assert_array_equal(found[layer], value, err_msg=layer)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pth"])
+def test_there_and_back(script, run, tmp_path, weights, suffix, capsys):
+    if suffix == ".pth":
+        pytest.importorskip("torch", minversion="2.10")
+    there, back = tmp_path / f"there{suffix}", tmp_path / "back.npz"
+    script.main([str(run), str(there), "--model", "deep2024"])
+    script.main(["--model", "deep2024", str(there), str(back)])
+    assert_equal(back, weights)
+    to_them, to_us = capsys.readouterr().out.splitlines()
+    assert to_them == f"{there}: state_dict of deep2024 for the PyTorch code"
+    assert to_us == f"{back}: weights of deep2024 for snnjax"
+
+
+def test_as_a_person_starts_it(theirs, tmp_path, weights):
+    command = [sys.executable, SCRIPT, "--model", "deep2024", theirs, tmp_path / "ours.npz"]
+    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(PYTHONPATH=str(ROOT)))
+    assert (process.returncode, process.stderr) == (0, "")
+    assert_equal(tmp_path / "ours.npz", weights)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("{run} {folder}/out.npz --model deep", "`model` must be one of mozafari2018, deep2024"),
+        ("{run} {folder}/out.npz", "`model` must be that of {run}, deep2024, got mozafari2018"),
+        ("{run} {theirs} --model deep2024", "{theirs} already exists: name another file"),
+        ("{run} {folder} --model deep2024", "{folder} already exists: name another file"),
+        ("{run} {folder}/none/out.npz --model deep2024", "there is no folder {folder}/none to write out.npz into"),
+        ("{run} {folder}/out.txt --model deep2024", "`path` must end in .npz, .pth, .pt, got {folder}/out.txt"),
+        ("{folder}/none.pth {folder}/out.npz", "there is no file {folder}/none.pth"),
+        ("{theirs} {folder}/out.pth", "`destination` must end in .npz for weights from {theirs}, got {folder}/out.pth"),
+        ("{theirs} {folder}/out.npz", "{theirs} is no state_dict of mozafari2018: it lacks "),
+        ("{theirs} {folder}/out.npz --model deep2024 --channels 18", "{theirs}: block1.conv.weight must have shape"),
+        ("{theirs} {folder}/out.npz --model deep2024 --classes 5", "{theirs} is no state_dict of deep2024: it has"),
+        ("{theirs} {folder}/out.npz --classes 0", "`classes` must be at least 1, got 0"),
+        ("{theirs}", "the following arguments are required: DESTINATION"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_no_file(script, run, theirs, tmp_path, capsys, arguments, message):
+    names = dict(run=run, theirs=theirs, folder=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SystemExit) as end:
+        script.main([word.format(**names) for word in arguments.split()])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message.format(**names) in line
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_damaged_run_is_refused(script, run, tmp_path, capsys):
+    whole = bytearray(run.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    run.write_bytes(whole)
+    with pytest.raises(SystemExit):
+        script.main(["--model", "deep2024", str(run), str(tmp_path / "out.npz")])
+    assert f"{run} is damaged" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [run]

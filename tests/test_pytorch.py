@@ -1,0 +1,432 @@
+"""Weights from and for the PyTorch code: its files are built here from what its networks were seen to hold.
+
+With $SNNJAX_REFERENCE, a checkout of github.com/aidinattar/snn, its own networks are asked too.
+"""
+
+import importlib
+import os
+import pathlib
+import pickle
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from snnjax import pytorch
+from snnjax.data import digits
+from snnjax.encoding import encode
+from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.networks import NETWORKS, Network, SpikingNetwork, stage
+
+ROOT = pathlib.Path(__file__).parents[1]
+STDP_ONLY, REWARDED = ("stdp",), ("stdp", "anti_stdp")
+SHALLOW = {"block1": (30, 6, 5, STDP_ONLY), "block2": (250, 30, 3, STDP_ONLY)}
+DEEP = {
+    "block1": (30, 6, 5, STDP_ONLY),
+    "block2": (150, 30, 3, STDP_ONLY),
+    "block3": (250, 150, 3, STDP_ONLY),
+    "block4": (200, 250, 5, REWARDED),
+}
+# Features, channels, kernel and rules of each block, and the number of tensors, in the PyTorch networks.
+LAYOUTS = {
+    "mozafari2018": (SHALLOW | {"block3": (200, 250, 5, REWARDED)}, 1368),
+    "deep2024": (DEEP, 1670),
+    "deepr2024": (DEEP | {"block3": (250, 150, 3, REWARDED)}, 2171),
+    "deepr2024_2": (DEEP | {"block3": (250, 150, 3, REWARDED)}, 2171),
+    "inception2024": (
+        {"block1": (30, 6, 5, STDP_ONLY), "block2": (75, 30, 3, STDP_ONLY)}
+        | {f"block3_{branch}": (100, 75, kernel, STDP_ONLY) for branch, kernel in enumerate((3, 5, 7), 1)}
+        | {"block4": (200, 300, 5, REWARDED)},
+        1624,
+    ),
+    "majority2024": (
+        SHALLOW | {f"block3_{branch}": (200, 250, kernel, REWARDED) for branch, kernel in enumerate((3, 5, 7), 1)},
+        2974,
+    ),
+}
+TINY = Network(
+    "tiny",
+    (6, 28, 28),
+    10,
+    (
+        stage(Conv(4, 5, padding=2, threshold=10, stdp=STDP()), pool=4),
+        stage(Conv(10, 3, rstdp=RSTDP()), Conv(20, 5, rstdp=RSTDP())),
+    ),
+)
+TINY_LAYOUT = {"block1": (4, 6, 5, STDP_ONLY), "block2_1": (10, 4, 3, REWARDED), "block2_2": (20, 4, 5, REWARDED)}
+
+
+def built(layout: dict[str, tuple]) -> dict[str, np.ndarray]:
+    """A state_dict as the PyTorch code would save it, with random weights and learning rates."""
+    draw, entries = np.random.default_rng(0), {"max_ap": np.float32([0.15])}
+    for block, (features, channels, kernel, rules) in layout.items():
+        weight = draw.random((features, channels, kernel, kernel), np.float32)
+        entries[f"{block}.conv.weight"] = weight
+        for rule in rules:
+            for feature in range(features):
+                for rate in ("ltp", "ltd"):
+                    entries[f"{block}.{rule}.{rate}_{feature}"] = draw.random(1, np.float32)
+            entries[f"{block}.{rule}.layer.weight"] = weight
+    return entries
+
+
+def spec_of(name: str) -> Network:
+    return NETWORKS[name]((6, 28, 28), 10)
+
+
+def weights_of(entries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    ends = ".conv.weight"
+    return {name.removesuffix(ends).replace("block", "layer"): x for name, x in entries.items() if name.endswith(ends)}
+
+
+def assert_equal(weights: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert list(weights) == list(expected)
+    for name, value in weights.items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.fixture
+def tiny() -> dict[str, np.ndarray]:
+    return built(TINY_LAYOUT)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_reads_and_writes_the_names_and_shapes_of_the_pytorch_one(tmp_path, name):
+    layout, count = LAYOUTS[name]
+    entries = built(layout)
+    assert len(entries) == count
+    np.savez(tmp_path / "theirs.npz", **entries)
+    weights = pytorch.read(tmp_path / "theirs.npz", spec_of(name))
+    assert_equal(weights, weights_of(entries))
+    pytorch.write(tmp_path / "ours.npz", spec_of(name), weights)
+    with np.load(tmp_path / "ours.npz") as ours:
+        assert {n: (x.shape, x.dtype) for n, x in ours.items()} == {n: (x.shape, x.dtype) for n, x in entries.items()}
+        for tensor, value in entries.items():
+            if tensor.endswith("weight"):
+                np.testing.assert_array_equal(ours[tensor], value, err_msg=tensor)
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "rates", "anti_rates"),
+    [
+        ("mozafari2018", "block1", (0.004, -0.003), None),
+        ("mozafari2018", "block3", (0.004, -0.003), (-0.004, 0.0005)),
+        ("deepr2024", "block3", (0.001, -0.00075), (-0.001, 0.000125)),
+        ("inception2024", "block3_2", (0.004, -0.003), None),
+        ("majority2024", "block3_3", (0.004, -0.003), (-0.004, 0.0005)),
+    ],
+)
+def test_learning_rates_start_anew(name, block, rates, anti_rates):
+    layout, _ = LAYOUTS[name]
+    entries = pytorch.state_dict(spec_of(name), weights_of(built(layout)))
+    assert entries["max_ap"] == np.float32(0.15)
+    for rule, expected in (("stdp", rates), ("anti_stdp", anti_rates)):
+        for index, rate in enumerate(("ltp", "ltd")):
+            found = [x for n, x in entries.items() if n.startswith(f"{block}.{rule}.{rate}_")]
+            assert np.unique(found) == np.float32(expected[index]) if expected else not found
+
+
+def test_weights_read_are_those_of_a_network(tmp_path, tiny):
+    np.savez(tmp_path / "tiny.npz", **tiny)
+    network = SpikingNetwork(TINY, rngs=nnx.Rngs(0))
+    network.set_weights(pytorch.read(str(tmp_path / "tiny.npz"), TINY))
+    pytorch.write(tmp_path / "back.npz", TINY, network.weights())
+    assert_equal(pytorch.read(tmp_path / "back.npz", TINY), weights_of(tiny))
+
+
+def test_convolution_weights_alone_are_enough(tmp_path, tiny):
+    np.savez(tmp_path / "tiny.npz", **{name: x for name, x in tiny.items() if name.endswith(".conv.weight")})
+    assert_equal(pytorch.read(tmp_path / "tiny.npz", TINY), weights_of(tiny))
+
+
+def test_names_of_before_october_2024_are_read(tmp_path, tiny):
+    np.savez(tmp_path / "tiny.npz", **{name.replace(".layer.", ".conv_layer."): x for name, x in tiny.items()})
+    assert_equal(pytorch.read(tmp_path / "tiny.npz", TINY), weights_of(tiny))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, jnp.bfloat16])
+def test_other_floats_become_float32(tiny, dtype):
+    weights = {layer: x.astype(dtype) for layer, x in weights_of(tiny).items()}
+    entries = pytorch.state_dict(TINY, weights)
+    assert_equal(weights_of(entries), {layer: x.astype(np.float32) for layer, x in weights.items()})
+
+
+WEIGHT, AGAIN = "block2_2.conv.weight", "block2_2.anti_stdp.layer.weight"
+
+
+def with_value(value: float) -> np.ndarray:
+    weight = np.ones((20, 4, 5, 5))
+    weight[3, 2, 1, 0] = value
+    return weight
+
+
+BAD_WEIGHTS = [
+    (np.ones((20, 4, 3, 3), np.float32), "must have shape (20, 4, 5, 5), got (20, 4, 3, 3)"),
+    (np.ones((20, 4, 5, 5), int), "must hold floats, got dtype int64"),
+    (np.ones((20, 4, 5, 5), bool), "must hold floats, got dtype bool"),
+    (with_value(np.nan), "must be finite, got 1 values that are not"),
+    (with_value(-np.inf), "must be finite, got 1 values that are not"),
+    (with_value(1e300), "must be finite, got 1 values that are not"),
+    (with_value(-0.25), "must not be negative, as its learning rule keeps it, got -0.25"),
+]
+
+
+@pytest.mark.parametrize(("weight", "message"), BAD_WEIGHTS)
+def test_bad_weights_are_refused(tmp_path, tiny, weight, message):
+    np.savez(tmp_path / "tiny.npz", **tiny | {WEIGHT: weight})
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'tiny.npz'}: {WEIGHT} {message}")):
+        pytorch.read(tmp_path / "tiny.npz", TINY)
+    with pytest.raises(ValueError, match=re.escape(f"`weights['layer2_2']` {message}")):
+        pytorch.write(tmp_path / "out.npz", TINY, weights_of(tiny) | dict(layer2_2=weight))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.npz"]
+
+
+def test_weights_that_contradict_each_other_are_refused(tmp_path, tiny):
+    np.savez(tmp_path / "tiny.npz", **tiny | {AGAIN: tiny[AGAIN] + 1})
+    with pytest.raises(ValueError, match=re.escape(f"{AGAIN} must be the same as {WEIGHT}")):
+        pytorch.read(tmp_path / "tiny.npz", TINY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: [x.pop(WEIGHT)], f"it lacks {WEIGHT}$"),
+        (lambda x: [x.pop(n) for n in list(x) if "block2_2" in n], f"it lacks {WEIGHT}, .* and 79 more$"),
+        (lambda x: [x.pop("max_ap")], "it lacks max_ap$"),
+        (lambda x: x.update({"block3.conv.weight": x[WEIGHT]}), r"it has the unknown block3\.conv\.weight$"),
+        (lambda x: x.clear(), r"it lacks block1\.conv\.weight, "),
+        (lambda x: [x.clear(), x.update(weights=np.ones(3))], r"it lacks .*, it has the unknown weights$"),
+    ],
+)
+def test_other_names_are_refused(tmp_path, tiny, change, message):
+    change(tiny)
+    np.savez(tmp_path / "tiny.npz", **tiny)
+    with pytest.raises(ValueError, match=f"tiny.npz is no state_dict of tiny: {message}"):
+        pytorch.read(tmp_path / "tiny.npz", TINY)
+
+
+def test_another_network_is_refused(tmp_path):
+    for theirs, ours in (("mozafari2018", "majority2024"), ("deepr2024", "deep2024"), ("deep2024", "mozafari2018")):
+        np.savez(tmp_path / "theirs.npz", **built(LAYOUTS[theirs][0]))
+        with pytest.raises(ValueError, match=f"is no state_dict of {ours}: it "):
+            pytorch.read(tmp_path / "theirs.npz", spec_of(ours))
+
+
+def test_other_layers_are_refused(tmp_path, tiny):
+    expected = "`weights` must be those of layer1, layer2_1, layer2_2 in tiny, got "
+    for weights, got in ((dict(layer1=tiny["block1.conv.weight"]), "layer1"), (tiny, "block1.conv"), ({}, "none")):
+        with pytest.raises(ValueError, match=re.escape(expected + got)):
+            pytorch.write(tmp_path / "out.npz", TINY, weights)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_kinds_of_file_are_refused(tmp_path, tiny):
+    for path in (tmp_path / "weights", tmp_path / "weights.onnx"):
+        for act in (lambda p: pytorch.read(p, TINY), lambda p: pytorch.write(p, TINY, weights_of(tiny))):
+            with pytest.raises(ValueError, match=r"`path` must end in \.npz, \.pth, \.pt, got .*weights"):
+                act(path)
+    with pytest.raises(FileNotFoundError, match=r"nothing\.npz"):
+        pytorch.read(tmp_path / "nothing.npz", TINY)
+
+
+def test_damaged_npz_files_are_refused(tmp_path, tiny):
+    path = tmp_path / "tiny.npz"
+    np.savez(path, **tiny)
+    whole = path.read_bytes()
+    for length in np.linspace(0, len(whole) - 1, 30).astype(int):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"tiny\.npz is damaged or no state_dict: \w+"):
+            pytorch.read(path, TINY)
+    path.write_text("weights")
+    with pytest.raises(ValueError, match=r"tiny\.npz is damaged or no state_dict: \w+"):
+        pytorch.read(path, TINY)
+
+
+class Malicious:
+    """Unpickled by a program that trusts its file, it creates another."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+def test_nothing_in_an_npz_file_is_executed(tmp_path, tiny):
+    np.savez(tmp_path / "tiny.npz", **tiny | {WEIGHT: np.array([Malicious(tmp_path / "touched")])})
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+        pytorch.read(tmp_path / "tiny.npz", TINY)
+    with (tmp_path / "single.npz").open("wb") as file:
+        np.save(file, tiny[WEIGHT])
+    with pytest.raises(ValueError, match="it must hold arrays by name, got ndarray"):
+        pytorch.read(tmp_path / "single.npz", TINY)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, tiny, monkeypatch):
+    path = tmp_path / "tiny.npz"
+    path.write_text("old")
+
+    def fail(file, **_):
+        file.write(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="no space left"):
+        pytorch.write(path, TINY, weights_of(tiny))
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_without_torch_it_says_what_to_install(tmp_path, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "tiny.pth").touch()
+    for path, act in (
+        ("tiny.pth", lambda p: pytorch.read(p, TINY)),
+        ("out.pth", lambda p: pytorch.write(p, TINY, weights_of(tiny))),
+    ):
+        with pytest.raises(ImportError, match=rf"{path} needs PyTorch .*pip install 'snnjax\[torch\]'"):
+            act(tmp_path / path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.pth"]
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", minversion="2.10")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_torch_files(torch, tmp_path, tiny, suffix):
+    """As the PyTorch code saves them, and back: it loads all names strictly, the shared weights stored once."""
+    theirs, ours = tmp_path / f"theirs{suffix}", tmp_path / f"ours{suffix}"
+    tensors = {id(x): torch.nn.Parameter(torch.tensor(x), requires_grad=False) for x in tiny.values()}
+    torch.save({name: tensors[id(x)] for name, x in tiny.items()}, theirs)
+    weights = pytorch.read(theirs, TINY)
+    assert_equal(weights, weights_of(tiny))
+    pytorch.write(ours, TINY, weights)
+    loaded = torch.load(ours, weights_only=True)
+    assert list(loaded) == list(tiny)
+    for name, x in pytorch.state_dict(TINY, weights).items():
+        assert loaded[name].dtype == torch.float32
+        np.testing.assert_array_equal(loaded[name].numpy(), x)
+    assert loaded[WEIGHT].data_ptr() == loaded[AGAIN].data_ptr()
+    assert len({x.data_ptr() for x in loaded.values()}) == len(tiny) - 5
+
+
+def test_torch_floats_and_integers(torch, tmp_path, tiny):
+    for dtype in (torch.bfloat16, torch.float64, torch.float16):
+        torch.save({name: torch.tensor(x).to(dtype) for name, x in tiny.items()}, tmp_path / "tiny.pth")
+        expected = {layer: torch.tensor(x).to(dtype).float().numpy() for layer, x in weights_of(tiny).items()}
+        assert_equal(pytorch.read(tmp_path / "tiny.pth", TINY), expected)
+    torch.save({name: torch.tensor(x).int() for name, x in tiny.items()}, tmp_path / "tiny.pth")
+    with pytest.raises(ValueError, match="must hold floats, got dtype int32"):
+        pytorch.read(tmp_path / "tiny.pth", TINY)
+
+
+def test_damaged_torch_files_are_refused(torch, tmp_path, tiny):
+    path = tmp_path / "tiny.pth"
+    pytorch.write(path, TINY, weights_of(tiny))
+    whole = path.read_bytes()
+    for length in np.linspace(0, len(whole) - 1, 30).astype(int):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"tiny\.pth is damaged or no state_dict: .+"):
+            pytorch.read(path, TINY)
+
+
+def test_nothing_in_a_torch_file_is_executed(torch, tmp_path, tiny, recwarn):
+    path, evil = tmp_path / "tiny.pth", Malicious(tmp_path / "touched")
+    for save in (torch.save, lambda x, p: p.write_bytes(pickle.dumps(x))):
+        save(dict(tiny, extra=evil), path)
+        with pytest.raises(ValueError, match=r"tiny\.pth is damaged or no state_dict: it holds .* torch does not load"):
+            pytorch.read(path, TINY)
+    assert not (tmp_path / "touched").exists()
+    assert not recwarn
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(
+        ValueError, match=r"it holds torch\.nn\.modules\.linear\.Linear, which torch does not load"
+    ) as e:
+        pytorch.read(path, TINY)
+    assert "False" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda x: x, "it must hold arrays by name, got Tensor"),
+        (lambda x: [x], "it must hold arrays by name, got list"),
+        (lambda x: dict(epoch=3, model=dict(weight=x)), "'epoch' must be an array, got int"),
+        (lambda x: {0: x}, "0 must be an array"),
+    ],
+)
+def test_other_contents_of_torch_files_are_refused(torch, tmp_path, content, message):
+    torch.save(content(torch.ones(3)), tmp_path / "tiny.pth")
+    with pytest.raises(ValueError, match=re.escape(f"tiny.pth is no state_dict: {message}")):
+        pytorch.read(tmp_path / "tiny.pth", TINY)
+
+
+def test_an_old_torch_is_not_trusted_with_a_file(torch, tmp_path, tiny, monkeypatch):
+    pytorch.write(tmp_path / "tiny.pth", TINY, weights_of(tiny))
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(ImportError, match=r"torch must be 2\.10 or newer to load .*tiny\.pth safely, got 2\.9\.1"):
+        pytorch.read(tmp_path / "tiny.pth", TINY)
+
+
+@pytest.fixture
+def reference(torch, monkeypatch) -> pathlib.Path:
+    """A checkout of the PyTorch code, ready to be imported."""
+    if not (folder := os.environ.get("SNNJAX_REFERENCE")):
+        pytest.skip("no checkout of github.com/aidinattar/snn: SNNJAX_REFERENCE names none")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.syspath_prepend(folder)
+    grad = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+    yield pathlib.Path(folder)
+    torch.set_grad_enabled(grad)
+
+
+CLASSES = dict(
+    mozafari2018="MozafariMNIST2018",
+    deep2024="DeepSNN",
+    deepr2024="DeepRSNN",
+    deepr2024_2="DeepRSNN2",
+    inception2024="InceptionSNN",
+    majority2024="MajoritySNN",
+)
+
+
+def selective(spec: Network, latencies: jax.Array) -> SpikingNetwork:
+    """A network with random weights, so scaled that a tenth of the neurons of each layer with a threshold fires."""
+    network, draw = SpikingNetwork(spec, rngs=nnx.Rngs(0)), np.random.default_rng(0)
+    for number in range(len(spec.stages)):
+        for layer in network.branches(number):
+            layer.weight[...] = jnp.asarray(draw.random(layer.weight.shape, np.float32)) ** 3
+            if layer.spec.threshold:
+                potentials = jax.vmap(layer.final_potentials)(latencies < spec.time_steps)
+                layer.weight[...] *= layer.spec.threshold / jnp.quantile(potentials, 0.9)
+        if number + 1 < len(spec.stages):
+            latencies = jax.vmap(lambda latency, at=number: network.respond(at, latency))(latencies)
+    return network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_pytorch_networks_decide_as_ours(reference, torch, tmp_path, name):
+    """What ours writes theirs loads strictly and decides the same; what theirs saves ours reads back."""
+    spec = spec_of(name)
+    latencies = jnp.stack([encode(image) for image in digits().test_images[:12]])
+    network = selective(spec, latencies)
+    pytorch.write(tmp_path / "ours.pth", spec, network.weights())
+    module = importlib.import_module(f"model.{name.removesuffix('_2')}")
+    model = getattr(module, CLASSES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()
+    model.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
+    waves = torch.tensor(np.asarray(latencies)[:, None] <= np.arange(15)[:, None, None, None])
+    outcomes = [model(wave, len(spec.stages)) for wave in waves]
+    decisions = [int(outcome[0] if isinstance(outcome, tuple) else outcome) for outcome in outcomes]
+    assert len(set(decisions)) > 2
+    assert jax.vmap(network)(latencies).tolist() == decisions
+    torch.save(model.state_dict(), tmp_path / "theirs.pth")
+    read = pytorch.read(tmp_path / "theirs.pth", spec)
+    assert_equal(read, {layer: np.asarray(x) for layer, x in network.weights().items()})
