@@ -236,10 +236,11 @@ class FilterBank:
 
     @property
     def weights(self) -> np.ndarray:
-        """(kernels, n, n) float32, n the largest window."""
+        """(F, n, n) float32, one for each output, n the largest window."""
         window = max(len(kernel) for kernel in self.kernels)
         margins = [(window - len(kernel)) // 2 for kernel in self.kernels]
-        return np.stack([np.pad(np.asarray(k, np.float32), m) for k, m in zip(self.kernels, margins, strict=True)])
+        padded = [np.pad(np.asarray(k, np.float32), m) for k, m in zip(self.kernels, margins, strict=True)]
+        return np.repeat(padded, self.copies, axis=0)
 
     @property
     def margin(self) -> int:
@@ -292,7 +293,7 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
     bank.output_shape(image.shape)  # raises where the image does not fit
     pixels = image.astype(jnp.float32)
     grey = pixels if image.ndim == 2 else pixels.sum(axis=-1)
-    maps = _correlate(jnp.pad(grey, bank.margin), bank.weights)
+    maps = _correlate(jnp.pad(grey, bank.margin), bank.weights[:: bank.copies])
     threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
     maps = jnp.where(maps < threshold, 0, maps)
     return jnp.repeat(jnp.abs(maps) if bank.absolute else maps, bank.copies, axis=0)
