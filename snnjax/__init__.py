@@ -6,9 +6,9 @@ weights in flax.nnx modules; `snnjax.training` trains them; `snnjax.data`, `metr
 """
 
 from snnjax import kernels
-from snnjax.encoding import encode
+from snnjax.encoding import Encoder, encode
 from snnjax.networks import NETWORKS, Network, SpikingNetwork
 
 __version__ = "0.1.0"
 
-__all__ = ["NETWORKS", "Network", "SpikingNetwork", "__version__", "encode", "kernels"]
+__all__ = ["NETWORKS", "Encoder", "Network", "SpikingNetwork", "__version__", "encode", "kernels"]

@@ -238,8 +238,8 @@ def idx_folder(name: str, folder: Path) -> Dataset:
       FileNotFoundError: a file is missing.
       ValueError: a file is damaged, or they do not fit together.
     """
-    paths = [_existing(folder, each) for each in _SOURCES[name].files]
-    return _dataset(name, [read_idx(path, rank) for path, rank in zip(paths, (3, 1, 3, 1), strict=True)])
+    files = zip(_SOURCES[name].files, (3, 1, 3, 1), strict=True)
+    return _dataset(name, [read_idx(_existing(folder, each), rank) for each, rank in files])
 
 
 def cifar_folder(name: str, folder: Path) -> Dataset:
