@@ -430,6 +430,7 @@ def test_copies_are_rotated_and_mirrored(planes):
         assert apart[found[-1]] < 0.4, "no rotation within 30 degrees comes close"
     angles, flips = zip(*found, strict=True)
     assert 60 <= found.count((0, ())) <= 66, "one of each image is as it was, and a small angle may change nothing"
+    assert 20 <= found[:60].count((0, ())) <= 45, "originals and copies are mixed"
     assert (min(angles) < -25, max(angles) > 25) == (True, True)
     assert min(flips.count(flip) - 60 * (flip == ()) for flip in set(flips)) >= 7, "a quarter each"
     assert len(set(flips)) == 4
