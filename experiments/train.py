@@ -2,6 +2,7 @@
 
 python experiments/train.py                                     scikit-learn's digits, under two minutes
 python experiments/train.py --dataset mnist --data_dir DIR      MNIST from IDX files, gzipped or not
+python experiments/train.py --dataset cifar10 --data_dir DIR    colour images, from the files of the binary version
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from simple_parsing import field
 from snnjax import console, data, devices
 from snnjax.networks import NETWORKS
 from snnjax.runs import RunFolder
-from snnjax.training.trainer import Settings, Trainer
+from snnjax.training.trainer import Settings, Trainer, network_for
 
 DIGITS: dict[str, Any] = dict(epochs=(7, 7, 100), batch_size=100, patience=0)
 """Defaults for the small embedded set; for the others, those of the network and of `Settings`."""
@@ -27,7 +28,7 @@ class Options:
     model: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
     dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
     data_dir: Path | None = field(
-        default=None, help="folder of IDX files, or of sets that tensorflow-datasets prepared"
+        default=None, help="folder of the set's own files, or of sets that tensorflow-datasets prepared"
     )
     epochs: tuple[int, ...] = field(
         default=(), help="epochs of each layer in order, reward phase last (7 7 100 on digits, else 2 4 100)"
@@ -35,14 +36,19 @@ class Options:
     batch_size: int | None = field(
         default=None, help="images after which the reward phase adapts its learning rates (100 on digits, else 1000)"
     )
-    ratio: float = field(default=1.0, help="share of the training images to use, drawn with --seed")
+    augment: bool = field(
+        default=False, help="add a copy of the training images, rotated by up to 30 degrees and mirrored at random"
+    )
+    ratio: float = field(
+        default=1.0, help="share of the training images to use; with --augment, share of them to add copies of"
+    )
     train_images: int | None = field(default=None, help="use only the first so many training images")
     test_images: int | None = field(default=None, help="use only the first so many test images")
     patience: int | None = field(
         default=None, help="stop when the best test accuracy lies more epochs back; 0: never (0 on digits, else 5)"
     )
     device: str = field(default="auto", help="auto, cpu, gpu or tpu; auto takes an accelerator where there is one")
-    seed: int = field(default=0, help="of the initial weights and of --ratio")
+    seed: int = field(default=0, help="of the initial weights, --ratio and --augment")
     out: Path | None = field(default=None, help="run folder (runs/MODEL_DATASET)")
     resume: bool = field(default=False, help="go on with the run in the folder where it stopped")
 
@@ -66,12 +72,13 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     chosen = dict(epochs=options.epochs or None, batch_size=options.batch_size, patience=options.patience)
     chosen = {name: value for name, value in chosen.items() if value is not None}
     settings = Settings(**{**defaults, **chosen}, seed=options.seed)
-    images = data.load(options.dataset, options.data_dir)
-    images = images.share(options.ratio, options.seed).first(options.train_images, options.test_images)
-    spec = network((6, *images.train_images.shape[1:]), images.classes)
-    recorded = dict(model=options.model, dataset=options.dataset, ratio=options.ratio, **dataclasses.asdict(settings))
+    images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
+    images = (images.augment if options.augment else images.share)(options.ratio, options.seed)
+    recorded = {name: getattr(options, name) for name in ("model", "dataset", "augment", "ratio")}
+    recorded |= dataclasses.asdict(settings)
     recorded |= dict(train_images=len(images.train_images), test_images=len(images.test_images))
-    return Trainer(spec, images, settings), recorded
+    recorded |= dict(data=f"sha256:{images.digest}")
+    return Trainer(network_for(network, images), images, settings), recorded
 
 
 def folder_of(options: Options) -> Path:

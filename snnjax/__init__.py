@@ -6,9 +6,9 @@ code; `snnjax.data`, `metrics`, `checkpoint`, `runs`, `plots` and `console` serv
 """
 
 from snnjax import kernels
-from snnjax.encoding import encode
+from snnjax.encoding import Encoder, encode
 from snnjax.networks import NETWORKS, Network, SpikingNetwork
 
 __version__ = "0.1.0"
 
-__all__ = ["NETWORKS", "Network", "SpikingNetwork", "__version__", "encode", "kernels"]
+__all__ = ["NETWORKS", "Encoder", "Network", "SpikingNetwork", "__version__", "encode", "kernels"]

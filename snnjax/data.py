@@ -1,24 +1,67 @@
-"""Data sets as arrays: from scikit-learn, from IDX files, or as tensorflow-datasets has prepared them."""
+"""Data sets as arrays: from scikit-learn, from their own files, or as tensorflow-datasets has prepared them."""
 
 import dataclasses
 import gzip
+import hashlib
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-DATASETS = ("digits", "mnist")
+from snnjax.encoding import COLOUR, GREY, Encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What is known of a data set beforehand.
+
+    Attributes:
+      builder: its name in tensorflow-datasets.
+      files: its own: IDX files of training images and labels, test images and labels; or CIFAR's, the test file last.
+      classes: how many there are.
+      first_label: the label of the first class in the files.
+      transposed: whether the files hold rows as columns.
+    """
+
+    builder: str
+    files: tuple[str, ...] = (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    )
+    classes: int = 10
+    first_label: int = 0
+    transposed: bool = False
+
+
+def _emnist(split: str, classes: int, first_label: int = 0) -> _Source:
+    kinds = [(part, kind) for part in ("train", "test") for kind in ("images-idx3", "labels-idx1")]
+    files = tuple(f"emnist-{split}-{part}-{kind}-ubyte" for part, kind in kinds)
+    return _Source(f"emnist/{split}", files, classes, first_label, transposed=True)
+
+
+_SOURCES = {
+    "mnist": _Source("mnist"),
+    "fashion_mnist": _Source("fashion_mnist"),
+    "kmnist": _Source("kmnist"),
+    "emnist_digits": _emnist("digits", 10),
+    "emnist_letters": _emnist("letters", 26, first_label=1),
+    "emnist_balanced": _emnist("balanced", 47),
+    "cifar10": _Source("cifar10", (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")),
+}
+DATASETS = ("digits", *_SOURCES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Grey images with their labels.
+    """Images with their labels.
 
     Attributes:
       name: of the data set.
-      train_images: (N, H, W) uint8 or float32 of 0..255.
+      train_images: (N, H, W) grey or (N, H, W, 3) colour, uint8 or float32 of 0..255.
       train_labels: (N,) int32 of 0..classes-1.
-      test_images: (M, H, W), as `train_images`.
+      test_images: (M, H, W) or (M, H, W, 3), as `train_images`.
       test_labels: (M,) int32.
       classes: how many there are.
     """
@@ -33,8 +76,8 @@ class Dataset:
     def __post_init__(self) -> None:
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if images.ndim != 3:
-                raise ValueError(f"`{part}_images` must have axes (N H W), got shape {images.shape}")
+            if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
+                raise ValueError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
             if len(images) != len(labels):
                 raise ValueError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
             if len(images) == 0:
@@ -45,6 +88,30 @@ class Dataset:
                 )
             if not np.isfinite(images).all():
                 raise ValueError(f"{self.name}: {part} images hold NaN or infinite values")
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise ValueError(
+                f"{self.name}: training images are of {self.train_images.shape[1:]}, "
+                f"test images of {self.test_images.shape[1:]}"
+            )
+
+    @property
+    def encoder(self) -> Encoder:
+        """What makes latencies of the images: `GREY` or `COLOUR`."""
+        return GREY if self.train_images.ndim == 3 else COLOUR
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the encoded images, as a network takes them."""
+        return self.encoder.output_shape(self.train_images.shape[1:])
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that tell these images and labels from all others, by SHA-256."""
+        hashed = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            hashed.update(f"{array.dtype} {array.shape}".encode())
+            hashed.update(np.ascontiguousarray(array).data)
+        return hashed.hexdigest()[:12]
 
     def first(self, train: int | None, test: int | None) -> "Dataset":
         """The first `train` and `test` images only; None keeps all."""
@@ -72,14 +139,39 @@ class Dataset:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self.train_images))[:count])
         return dataclasses.replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
 
+    def augment(self, ratio: float, seed: int) -> "Dataset":
+        """Adds altered copies of a random share of the training images, and mixes all of them.
+
+        A copy is rotated about its centre by up to 30 degrees either way (nearest pixel, black beyond the border), then
+        mirrored left to right and top to bottom, each with probability 1/2.
+
+        Raises:
+          ValueError: as `share` does.
+        """
+        copied, rng = self.share(ratio, seed), np.random.default_rng(seed)
+        images = np.concatenate([self.train_images, [_altered(image, rng) for image in copied.train_images]])
+        labels = np.concatenate([self.train_labels, copied.train_labels])
+        order = rng.permutation(len(images))
+        return dataclasses.replace(self, train_images=images[order], train_labels=labels[order])
+
+
+def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    from scipy.ndimage import rotate
+
+    image = rotate(image, rng.uniform(-30, 30), reshape=False, order=0, mode="grid-constant")
+    return np.flip(image, tuple(axis for axis in (1, 0) if rng.random() < 0.5))
+
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:
     """Loads a data set by name.
 
     Args:
-      name: "digits", which needs no files, or "mnist".
-      data_dir: for mnist, a folder of IDX files, gzipped or not; or one that tensorflow-datasets has prepared sets in
-        (its own default folder if None).
+      name: one of `DATASETS`; "digits" needs no files.
+      data_dir: a folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
+        binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None).
+
+    Returns:
+      Upright images, labels from 0. The set's own files keep their order, tensorflow-datasets has one of its own.
 
     Raises:
       ValueError: an unknown name; files that are truncated, mislabelled or do not fit together.
@@ -91,9 +183,10 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
         return digits()
     if data_dir is not None and not data_dir.is_dir():
         raise FileNotFoundError(f"`data_dir` {data_dir} is no folder")
-    if data_dir is not None and _idx_file(data_dir, "train", "images"):
-        return idx_folder(name, data_dir)
-    return prepared(name, data_dir)
+    if data_dir is None or not any(_file(data_dir, each) for each in _SOURCES[name].files):
+        return prepared(name, data_dir)
+    read = cifar_folder if name == "cifar10" else idx_folder
+    return read(name, data_dir)
 
 
 def digits() -> Dataset:
@@ -113,34 +206,69 @@ def digits() -> Dataset:
     return Dataset("digits", images[train], labels[train], images[test], labels[test])
 
 
-def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
-    stem = {"train": "train", "test": "t10k"}[part]
-    rank = {"images": 3, "labels": 1}[kind]
-    for name in (f"{stem}-{kind}-idx{rank}-ubyte", f"{stem}-{kind}.idx{rank}-ubyte"):
+def _file(folder: Path, name: str) -> Path | None:
+    for each in (name, name.replace("-idx", ".idx")):
         for suffix in ("", ".gz"):
-            if (folder / (name + suffix)).is_file():
-                return folder / (name + suffix)
+            if (folder / (each + suffix)).is_file():
+                return folder / (each + suffix)
     return None
 
 
-def idx_folder(name: str, folder: Path, classes: int = 10) -> Dataset:
-    """Reads the four IDX files of MNIST and its like from one folder, gzipped or not.
+def _existing(folder: Path, name: str) -> Path:
+    path = _file(folder, name)
+    if path is None:
+        raise FileNotFoundError(f"{folder} lacks {name} (or the same with .gz)")
+    return path
+
+
+def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
+    """Training images and labels, test images and labels as the files hold them, set upright and counted from 0."""
+    source = _SOURCES[name]
+    train, test = (
+        np.ascontiguousarray(images.swapaxes(1, 2)) if source.transposed else images for images in arrays[::2]
+    )
+    train_labels, test_labels = (labels.astype(np.int32) - source.first_label for labels in arrays[1::2])
+    return Dataset(name, train, train_labels, test, test_labels, source.classes)
+
+
+def idx_folder(name: str, folder: Path) -> Dataset:
+    """Reads the four IDX files of MNIST or its like from one folder, gzipped or not.
 
     Raises:
       FileNotFoundError: a file is missing.
       ValueError: a file is damaged, or they do not fit together.
     """
-    arrays = {}
-    for part in ("train", "test"):
-        for kind, rank in (("images", 3), ("labels", 1)):
-            path = _idx_file(folder, part, kind)
-            if path is None:
-                stem = {"train": "train", "test": "t10k"}[part]
-                raise FileNotFoundError(f"{folder} lacks {stem}-{kind}-idx{rank}-ubyte (or the same with .gz)")
-            arrays[f"{part}_{kind}"] = read_idx(path, rank)
-    for kind in ("train_labels", "test_labels"):
-        arrays[kind] = arrays[kind].astype(np.int32)
-    return Dataset(name, **arrays, classes=classes)
+    files = zip(_SOURCES[name].files, (3, 1, 3, 1), strict=True)
+    return _dataset(name, [read_idx(_existing(folder, each), rank) for each, rank in files])
+
+
+def cifar_folder(name: str, folder: Path) -> Dataset:
+    """Reads the six files of CIFAR-10's binary version from one folder, gzipped or not.
+
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: a file is damaged.
+    """
+    *train, test = [read_cifar(_existing(folder, each)) for each in _SOURCES[name].files]
+    images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    return _dataset(name, [images, labels, *test])
+
+
+def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads one file of CIFAR-10's binary version: a label, then the red, green and blue plane of each image.
+
+    Returns:
+      (N, 32, 32, 3) and (N,), uint8.
+
+    Raises:
+      ValueError: not a whole number of images, or damaged compression.
+    """
+    raw, record = _read(path), 1 + 3 * 32 * 32
+    if not raw or len(raw) % record:
+        raise ValueError(f"{path} must hold {record} bytes for each image, got {len(raw)} bytes in all")
+    records = np.frombuffer(raw, np.uint8).reshape(-1, record)
+    planes = records[:, 1:].reshape(-1, 3, 32, 32)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
@@ -156,12 +284,7 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     Raises:
       ValueError: wrong magic number, rank or length, or damaged compression.
     """
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is truncated or damaged: {error}") from error
+    raw = _read(path)
     header = 4 + 4 * rank
     magic = bytes([0, 0, 8, rank])
     if raw[:4] != magic:
@@ -175,34 +298,46 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
+def _read(path: Path) -> bytes:
+    """The bytes of a file, unzipped if it is gzipped."""
+    raw = path.read_bytes()
+    if raw[:2] != b"\x1f\x8b":
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}") from error
+
+
 def prepared(name: str, data_dir: Path | None) -> Dataset:
     """Reads a set that tensorflow-datasets has prepared as array_record, without TensorFlow.
 
     Raises:
       FileNotFoundError: it is not prepared; the message says how to do it.
+      ValueError: it is damaged.
     """
     import tensorflow_datasets as tfds
 
+    source = _SOURCES[name]
     try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-        source = builder.as_data_source()
-        sources = {part: source[part] for part in ("train", "test")}
+        builder = tfds.builder(source.builder, data_dir=data_dir, file_format="array_record")
+        splits = builder.as_data_source(["train", "test"])
     except Exception as error:
         where = f"{data_dir} holds" if data_dir else "there are"
-        folder = data_dir or "DIR"
         raise FileNotFoundError(
-            f"{where} neither IDX files of {name} nor a set that tensorflow-datasets has prepared. "
-            f"Put train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte "
-            f"(each may end in .gz) into a folder and name it with --data_dir; or, with a network, "
-            f"pip install 'snnjax[tensorflow]' and run: python -c \"import tensorflow_datasets as tfds; "
-            f"tfds.builder('{name}', data_dir='{folder}', file_format='array_record').download_and_prepare()\""
+            f"{where} neither the files of {name} nor a set that tensorflow-datasets has prepared. "
+            f"Put {', '.join(source.files)} (each may end in .gz) into a folder and name it with --data_dir; or, with "
+            f"a network, pip install 'snnjax[tensorflow]' and run: python -c \"import tensorflow_datasets as tfds; "
+            f"tfds.builder('{source.builder}', data_dir='{data_dir or 'DIR'}', file_format='array_record')"
+            f'.download_and_prepare()"'
         ) from error
-    arrays = {}
-    for part in ("train", "test"):
+    arrays = []
+    for split in splits:
         try:
-            records = list(sources[part])
+            records = list(split)
         except Exception as error:  # what a damaged file raises depends on the damage
             raise ValueError(f"the prepared set {name} in {builder.data_dir} is damaged: {error}") from error
-        arrays[f"{part}_images"] = np.stack([record["image"] for record in records])[..., 0]
-        arrays[f"{part}_labels"] = np.array([record["label"] for record in records], np.int32)
-    return Dataset(name, **arrays, classes=builder.info.features["label"].num_classes)
+        images = np.stack([record["image"] for record in records])
+        arrays.append(images[..., 0] if images.shape[-1] == 1 else images)
+        arrays.append(np.array([record["label"] for record in records]))
+    return _dataset(name, arrays)

@@ -197,40 +197,82 @@ class FilterBank:
       kernels: the filters, (n, n) each with n odd; smaller ones are zero-padded to the largest.
       threshold: outputs below it become 0; one number, or one for each kernel.
       absolute: takes the absolute value of the outputs, after the threshold.
+      padding: rows and columns of zeros on each side of the image; by default n // 2 of the largest kernel, so that
+        the outputs are of the image's size.
+      copies: how often each output comes, side by side.
     """
 
     kernels: tuple[tuple[tuple[float, ...], ...], ...]
     threshold: float | tuple[float, ...] = 50.0
     absolute: bool = False
+    padding: int | None = None
+    copies: int = 1
 
     @classmethod
     def of(
-        cls, kernels: Sequence[np.ndarray], threshold: float | tuple[float, ...] = 50.0, absolute: bool = False
+        cls,
+        kernels: Sequence[np.ndarray],
+        threshold: float | tuple[float, ...] = 50.0,
+        absolute: bool = False,
+        *,
+        padding: int | None = None,
+        copies: int = 1,
     ) -> "FilterBank":
-        """A bank of arrays such as `dog_kernel` and `gabor_kernel` make."""
+        """A bank of arrays such as `dog_kernel` and `gabor_kernel` make.
+
+        Raises:
+          TypeError, ValueError: kernels that are no squares of odd sides; thresholds that are not as many.
+        """
         for kernel in kernels:
             if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
                 raise ValueError(f"`kernels` must be square with odd sides, got shape {kernel.shape}")
         if isinstance(threshold, tuple) and len(threshold) != len(kernels):
             raise ValueError(f"`threshold` must be one number or {len(kernels)}, got {len(threshold)}")
-        return cls(tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels), threshold, absolute)
+        if padding is not None:
+            checks.integer("padding", padding, 0)
+        checks.integer("copies", copies, 1)
+        rows = tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels)
+        return cls(rows, threshold, absolute, padding, copies)
 
     @property
     def weights(self) -> np.ndarray:
-        """(F, n, n) float32, n the largest window."""
+        """(F, n, n) float32, one for each output, n the largest window."""
         window = max(len(kernel) for kernel in self.kernels)
         margins = [(window - len(kernel)) // 2 for kernel in self.kernels]
-        return np.stack([np.pad(np.asarray(k, np.float32), m) for k, m in zip(self.kernels, margins, strict=True)])
+        padded = [np.pad(np.asarray(k, np.float32), m) for k, m in zip(self.kernels, margins, strict=True)]
+        return np.repeat(padded, self.copies, axis=0)
+
+    @property
+    def margin(self) -> int:
+        """Rows and columns of zeros on each side of the image."""
+        return max(map(len, self.kernels)) // 2 if self.padding is None else self.padding
+
+    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """(F, H, W) of the outputs for images (H, W) or (H, W, 3).
+
+        Raises:
+          ValueError: another shape, or an image too small for the largest kernel.
+        """
+        if len(image_shape) not in (2, 3) or image_shape[2:] not in ((), (3,)):
+            raise ValueError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
+        growth = 2 * self.margin - max(map(len, self.kernels)) + 1
+        height, width = (size + growth for size in image_shape[:2])
+        if min(height, width) < 1:
+            raise ValueError(f"`image` must have more than {-growth} rows and columns, got shape {image_shape}")
+        return len(self.kernels) * self.copies, height, width
 
 
-DIGITS = FilterBank.of(
-    [
-        dog_kernel(window, first / 9, second / 9)
-        for window in (3, 7, 13)
-        for first, second in ((window, 2 * window), (2 * window, window))
-    ]
-)
+def _dogs(*windows: int) -> list[np.ndarray]:
+    """Differences of Gaussians at the digit networks' three scales, on and off centre, in windows of these sizes."""
+    scales = zip(windows, (3 / 9, 7 / 9, 13 / 9), strict=True)
+    return [dog_kernel(n, *sigmas) for n, sigma in scales for sigmas in ((sigma, 2 * sigma), (2 * sigma, sigma))]
+
+
+DIGITS = FilterBank.of(_dogs(3, 7, 13))
 """The six differences of Gaussians, on and off centre at three scales, of the digit networks."""
+
+COLOURS = FilterBank.of(_dogs(5, 9, 15), threshold=40.0, padding=8, copies=3)
+"""For colour images: the same scales in wider windows, each three times; the maps gain two rows and columns."""
 
 
 @functools.partial(jax.jit, static_argnames="bank")
@@ -238,37 +280,39 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
     """Filters an image by cross-correlation with zero padding and applies the thresholds.
 
     Args:
-      image: (H, W) of 0..255, any real dtype.
+      image: (H, W) or (H, W, 3) of 0..255, any real dtype; colour planes are added up.
       bank: the filters.
 
     Returns:
-      (F, H, W) float32.
+      (F, H, W) float32, F = kernels x copies; of another size than the image if `bank.padding` says so.
 
     Raises:
-      TypeError, ValueError: wrong rank.
+      TypeError, ValueError: wrong shape, or an image smaller than the filters.
     """
-    checks.array("image", image, "H W")
-    maps = _correlate(image.astype(jnp.float32), bank.weights)
+    checks.array("image", image, None)
+    bank.output_shape(image.shape)  # raises where the image does not fit
+    pixels = image.astype(jnp.float32)
+    grey = pixels if image.ndim == 2 else pixels.sum(axis=-1)
+    maps = _correlate(jnp.pad(grey, bank.margin), bank.weights[:: bank.copies])
     threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
     maps = jnp.where(maps < threshold, 0, maps)
-    return jnp.abs(maps) if bank.absolute else maps
+    return jnp.repeat(jnp.abs(maps) if bank.absolute else maps, bank.copies, axis=0)
 
 
 def _correlate(image: jax.Array, kernels: np.ndarray, tile: int = 32) -> jax.Array:
-    """Cross-correlation (H, W) * (F, n, n) -> (F, H, W) with zero padding, `tile` columns at once.
+    """Valid cross-correlation (H, W) * (F, n, n) -> (F, H - n + 1, W - n + 1), `tile` columns at once.
 
     A tile sees n rows of tile + n - 1 columns, and a band matrix holds each kernel at each of its columns: a product
     of twice the operations of im2col, on a tenth of its memory.
     """
-    height, width = image.shape
     window = kernels.shape[-1]
+    height, width = (size - window + 1 for size in image.shape)
     tile = min(tile, width)
     tiles = -(-width // tile)
     band = np.zeros((*kernels.shape[:2], tile + window - 1, tile), np.float32)
     for column in range(tile):
         band[:, :, column : column + window, column] = kernels
-    radius = window // 2
-    padded = jnp.pad(image, ((radius, radius), (radius, radius + tiles * tile - width)))
+    padded = jnp.pad(image, ((0, 0), (0, tiles * tile - width)))
     rows = jnp.stack([padded[row : row + height] for row in range(window)])
     seen = jnp.stack([rows[:, :, at * tile : (at + 1) * tile + window - 1] for at in range(tiles)])
     maps = jnp.einsum("tnhc,fncw->fhtw", seen, jnp.asarray(band), precision=lax.Precision.HIGHEST)
@@ -280,7 +324,7 @@ def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS,
     """Encodes an image as latencies: filters, thresholds, local normalisation, rank order over all channels.
 
     Args:
-      image: (H, W) of 0..255, any real dtype.
+      image: (H, W) or (H, W, 3) of 0..255, any real dtype.
       time_steps: T.
       bank: the filters and their thresholds.
       radius: of the local normalisation, in pixels.
@@ -289,7 +333,37 @@ def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS,
       (F, H, W) unsigned integer latencies, T where silent. A blank or constant image is silent but for its border.
 
     Raises:
-      TypeError, ValueError: wrong rank; T < 1.
+      TypeError, ValueError: wrong shape; T < 1.
     """
     maps = filter_image(image, bank=bank)
     return rank_order(local_normalization(maps, radius=radius), time_steps=time_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """The settings of `encode` in one place: `encoder(image)` is (F, H, W) latencies.
+
+    Attributes:
+      bank: the filters and their thresholds.
+      time_steps: T.
+      radius: of the local normalisation, in pixels.
+    """
+
+    bank: FilterBank = DIGITS
+    time_steps: int = 15
+    radius: int = 8
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Encodes an image, as `encode` does."""
+        return encode(image, time_steps=self.time_steps, bank=self.bank, radius=self.radius)
+
+    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """(F, H, W) of the latencies of images of this shape; raises ValueError where it does not fit."""
+        return self.bank.output_shape(image_shape)
+
+
+GREY = Encoder()
+"""For images (H, W): six maps of the image's size, T = 15."""
+
+COLOUR = Encoder(COLOURS, time_steps=20)
+"""For images (H, W, 3): 18 maps, two rows and columns larger than the image, T = 20."""

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from snnjax import checkpoint, metrics, plots
-from snnjax.encoding import DIGITS
 from snnjax.training.trainer import Trainer, TrainState
 
 CHECKPOINT, RESULTS = "checkpoint.npz", "results.json"
@@ -63,7 +62,7 @@ class RunFolder:
         differ = [name for name in self.settings if stored.get(name) != self.settings[name]]
         if differ:
             changes = ", ".join(f"{name} {stored.get(name)} (now {self.settings[name]})" for name in differ)
-            raise ValueError(f"the run in {self.path} cannot be resumed with other settings: it had {changes}")
+            raise ValueError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         return TrainState.unflatten(arrays, meta)
 
     def _finished(self) -> dict[str, Any]:
@@ -114,9 +113,8 @@ class RunFolder:
         )
         checkpoint.save(self.path / "weights.npz", best, dict(settings=self.settings))
         first = next(iter(best))
-        plots.features_picture(
-            self.path / "features.png", best[first], DIGITS.weights, f"{trainer.spec.name}, features of {first}"
-        )
+        title, filters = f"{trainer.spec.name}, features of {first}", trainer.encoder.bank.weights
+        plots.features_picture(self.path / "features.png", best[first], filters, title)
         with checkpoint.beside(self.path / RESULTS) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
         self.results = results

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
-from snnjax import checkpoint, plots, runs
+from snnjax import checkpoint, data, plots, runs
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
 
@@ -84,6 +84,15 @@ def tiny(input_shape, classes) -> Network:
 
 
 TINY = ["--model", "tiny", "--train_images", "40", "--test_images", "20", "--epochs", "2", "3", "--batch_size", "20"]
+
+
+def write_idx(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """IDX files of the same images and labels for training and test."""
+    folder.mkdir(exist_ok=True)
+    for part in ("train", "t10k"):
+        for name, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+            sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (folder / name).write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:
@@ -198,6 +207,43 @@ def test_other_settings_are_not_resumed(whole, train, capsys):
     assert snapshot(whole) == before
 
 
+def test_other_data_are_not_resumed(train, capsys, tmp_path):
+    """The same settings and as many images, but one pixel or one label of another value."""
+    images, labels = data.digits().train_images[:30].astype(np.uint8), data.digits().train_labels[:30].astype(np.uint8)
+    arguments = [*TINY, "--dataset", "mnist", "--data_dir", "idx", "--epochs", "0", "0", "--out", "run"]
+    write_idx(tmp_path / "idx", images, labels)
+    train.main(arguments)
+    settings = json.loads((tmp_path / "run" / "results.json").read_text())["settings"]
+    before = snapshot(tmp_path / "run")
+    for change in ("images", "labels"):
+        changed = dict(images=images.copy(), labels=labels.copy())
+        changed[change].flat[5] = 3 - changed[change].flat[5] % 2
+        write_idx(tmp_path / "idx", **changed)
+        line = refused(train, capsys, *arguments, "--resume")
+        assert re.search(
+            rf"other settings or data: it had data {settings['data']} \(now sha256:[0-9a-f]{{12}}\)$", line
+        )
+    assert snapshot(tmp_path / "run") == before
+
+
+def test_a_run_on_colour_images(train, tmp_path):
+    """From CIFAR files, with altered copies of half of them: 18 channels and 20 time steps."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3, 8, 8), np.uint8)
+    planes = noise.repeat(4, axis=-2).repeat(4, axis=-1).reshape(6, 10, -1)
+    labels = np.tile(np.arange(10, dtype=np.uint8), (6, 1))[..., None]
+    names = [f"data_batch_{number}.bin" for number in range(1, 6)]
+    for name, records in zip([*names, "test_batch.bin"], np.concatenate([labels, planes], axis=-1), strict=True):
+        (tmp_path / name).write_bytes(records.tobytes())
+    options = ["--dataset", "cifar10", "--data_dir", str(tmp_path), "--augment", "--ratio", "0.5", "--out", "run"]
+    train.main([*TINY, *options])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["settings"].items() >= dict(augment=True, ratio=0.5, train_images=60, test_images=10).items()
+    weights = runs.load_weights(tmp_path / "run" / "weights.npz")
+    assert weights["layer1"].shape == (4, 18, 5, 5)
+    assert results["test"]["silent"] < 1
+    assert sorted(os.listdir(tmp_path / "run")) == LEFT
+
+
 @pytest.mark.parametrize("saves", [1, 4])
 def test_a_stopped_run_goes_on(whole, train, monkeypatch, capsys, saves):
     """Ctrl-C after any epoch: the same command with --resume ends as if nothing had happened."""
@@ -293,7 +339,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
     ("arguments", "message"),
     [
         (["--model", "vgg"], r"`model` must be one of mozafari2018, .*got 'vgg'"),
-        (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, got 'cifar'"),
+        (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, .*cifar10, got 'cifar'"),
         (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
         (["--device", "tpu"], "`device` tpu is not at hand; jax sees: "),
         (["--epochs", "1", "2"], r"`epochs` must be 3 numbers for mozafari2018, got 2"),
@@ -312,7 +358,9 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--train_images", "0"], "`train_images` must be at least 1, got 0"),
         (["--test_images", "-5"], "test_images"),
         (["--dataset", "mnist", "--data_dir", "nowhere"], "`data_dir` nowhere is no folder"),
-        (["--dataset", "mnist", "--data_dir", "empty"], "empty holds neither IDX files of mnist nor"),
+        (["--dataset", "mnist", "--data_dir", "empty"], "empty holds neither the files of mnist nor"),
+        (["--dataset", "cifar10", "--data_dir", "truncated"], "truncated/test_batch.bin must hold 3073 bytes for each"),
+        (["--dataset", "kmnist", "--data_dir", "uneven"], "kmnist: 1 train images but 2 labels"),
         (["--dataset", "mnist", "--data_dir", "truncated"], "truncated/train-images-idx3-ubyte must hold 116 bytes"),
         (["--model", "tiny", "--epochs", "1", "1", "--out", "file/out"], "file"),
         (["--model", "tiny", "--epochs", "1", "1", "--out", "file"], "file"),
@@ -327,6 +375,9 @@ def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, messa
     (tmp_path / "truncated" / "train-images-idx3-ubyte").write_bytes(
         bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 10, 0, 0, 0, 10]) + bytes(99)
     )
+    for name in ("test_batch.bin", *(f"data_batch_{number}.bin" for number in range(1, 6))):
+        (tmp_path / "truncated" / name).write_bytes(bytes(3072 if name == "test_batch.bin" else 3073))
+    write_idx(tmp_path / "uneven", np.zeros((1, 28, 28), np.uint8), np.zeros(2, np.uint8))
     before = sorted(tmp_path.rglob("*"))
     assert re.search(message, refused(train, capsys, *arguments))
     assert sorted(tmp_path.rglob("*")) == before
@@ -342,6 +393,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         dataset="digits",
         epochs="7 7 100 on digits, else 2 4 100",
         batch_size="100 on digits, else 1000",
+        augment="False",
         ratio="1.0",
         patience="0 on digits, else 5",
         device="auto",
@@ -359,6 +411,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         block = re.search(rf"--{name}(, --no{name})? \[?(str|int|float|bool|Path)\b.*?\(default: \S+\)", described)
         assert block, f"--{name} is not explained"
         assert default in block[0]
+    assert re.search(f"--dataset str the data set: {', '.join(data.DATASETS)} ", described)
 
 
 @pytest.mark.parametrize(

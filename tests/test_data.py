@@ -1,4 +1,4 @@
-"""Data sets: scikit-learn's digits, IDX files, and what tensorflow-datasets has prepared."""
+"""Data sets: scikit-learn's digits, IDX and CIFAR files, and what tensorflow-datasets has prepared."""
 
 import gzip
 import re
@@ -9,8 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from snnjax.data import Dataset, digits, idx_folder, load, read_idx
+from snnjax.data import DATASETS, Dataset, digits, idx_folder, load, read_cifar, read_idx
+from snnjax.encoding import COLOUR, GREY
 
 RNG = np.random.default_rng(0)
 FILES = {
@@ -27,9 +29,11 @@ from PIL import Image
 
 class Mnist(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("3.0.1")
+    SHAPE, CLASSES = (28, 28, 1), 10
 
     def _info(self):
-        features = dict(image=tfds.features.Image(shape=(28, 28, 1)), label=tfds.features.ClassLabel(num_classes=10))
+        label = tfds.features.ClassLabel(num_classes=self.CLASSES)
+        features = dict(image=tfds.features.Image(shape=self.SHAPE), label=label)
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, manager):
@@ -37,12 +41,24 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, numbers):
         for number in numbers:
+            pixels = np.full(self.SHAPE, number, np.uint8)
+            pixels[1, 2] = 255 - np.arange(self.SHAPE[-1])
             png = io.BytesIO()  # as bytes, since arrays would need TensorFlow
-            Image.fromarray(np.full((28, 28), number, np.uint8)).save(png, "png")
+            Image.fromarray(pixels.squeeze()).save(png, "png")
             png.seek(0)
-            yield number, dict(image=png, label=number % 10)
+            yield number, dict(image=png, label=number % 10 + (self.CLASSES == 37))
 
-Mnist(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
+class Emnist(Mnist):
+    VERSION = tfds.core.Version("3.1.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="letters")]
+    CLASSES = 37  # as tensorflow-datasets has it: 26 letters, counted from 1
+
+class Cifar10(Mnist):
+    VERSION = tfds.core.Version("3.0.2")
+    SHAPE = (32, 32, 3)
+
+for kind in (Mnist, Emnist, Cifar10):
+    kind(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
 """
 
 
@@ -72,6 +88,25 @@ def calls(monkeypatch) -> list:
         monkeypatch.setattr(socket, name, call)
     monkeypatch.setattr(socket.socket, "connect", call)
     return calls
+
+
+def cifar(count: int, first: int) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """The bytes of a CIFAR file of so many images, with its images and labels."""
+    images = RNG.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    labels = np.arange(first, first + count, dtype=np.uint8) % 10
+    records = [bytes([label]) + image.transpose(2, 0, 1).tobytes() for image, label in zip(images, labels, strict=True)]
+    return b"".join(records), images, labels
+
+
+CIFAR = {f"data_batch_{n}.bin": cifar(n, n) for n in range(1, 6)} | {"test_batch.bin": cifar(3, 7)}
+
+
+@pytest.fixture
+def cifar_files(tmp_path):
+    """A folder of the files of CIFAR-10's binary version."""
+    for name, (content, *_) in CIFAR.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
 
 
 def small(**change) -> Dataset:
@@ -113,6 +148,86 @@ def test_idx_files_are_read_plain_and_gzipped(folder, zipped, dotted):
     assert (data.name, data.classes) == ("mnist", 10)
 
 
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
+def test_sets_in_the_files_of_mnist(folder, name):
+    data, mnist = load(name, folder), load("mnist", folder)
+    assert (data.name, data.classes) == (name, 10)
+    np.testing.assert_array_equal(data.train_images, mnist.train_images)
+    np.testing.assert_array_equal(data.test_labels, mnist.test_labels)
+
+
+@pytest.mark.parametrize(("split", "classes", "first"), [("digits", 10, 0), ("letters", 26, 1), ("balanced", 47, 0)])
+def test_emnist_is_set_upright_and_counted_from_0(tmp_path, split, classes, first):
+    labels = np.arange(classes, dtype=np.uint8)
+    images = RNG.integers(0, 256, (classes, 5, 4), np.uint8)
+    for part in ("train", "test"):
+        (tmp_path / f"emnist-{split}-{part}-images-idx3-ubyte").write_bytes(idx(images.swapaxes(1, 2)))
+        zipped = gzip.compress(idx(labels + np.uint8(first)))
+        (tmp_path / f"emnist-{split}-{part}-labels-idx1-ubyte.gz").write_bytes(zipped)
+    data = load(f"emnist_{split}", tmp_path)
+    for array, expected in (
+        (data.train_images, images),
+        (data.test_images, images),
+        (data.train_labels, labels),
+        (data.test_labels, labels),
+    ):
+        np.testing.assert_array_equal(array, expected)
+    assert data.train_images.flags.c_contiguous
+    assert (data.train_labels.dtype, data.classes) == (np.int32, classes)
+    other = "emnist_balanced" if split != "balanced" else "emnist_digits"
+    with pytest.raises(FileNotFoundError, match=f"{other.replace('_', '-')}-train-images-idx3-ubyte"):
+        load(other, tmp_path)
+
+
+@pytest.mark.parametrize("label", [0, 27])
+def test_labels_beyond_the_letters_are_refused(tmp_path, label):
+    for part in ("train", "test"):
+        (tmp_path / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(idx(FILES["train-images-idx3-ubyte"][:1]))
+        (tmp_path / f"emnist-letters-{part}-labels-idx1-ubyte").write_bytes(idx(np.uint8([label])))
+    message = f"emnist_letters: train labels must lie in 0..25, got {label - 1}..{label - 1}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load("emnist_letters", tmp_path)
+
+
+def test_cifar_files(cifar_files):
+    (cifar_files / "data_batch_4.bin.gz").write_bytes(gzip.compress(CIFAR["data_batch_4.bin"][0]))
+    (cifar_files / "data_batch_4.bin").unlink()
+    data = load("cifar10", cifar_files)
+    *train, test = [arrays for _, *arrays in CIFAR.values()]
+    images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    read = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    for array, expected in zip(read, (images, labels, *test), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    assert (data.train_images.dtype, data.train_labels.dtype, data.classes) == (np.uint8, np.int32, 10)
+    assert data.encoder is COLOUR
+    assert data.input_shape == (18, 34, 34)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (CIFAR["test_batch.bin"][0][:-1], "must hold 3073 bytes for each image, got 9218 bytes in all"),
+        (b"", "must hold 3073 bytes for each image, got 0 bytes in all"),
+        (gzip.compress(CIFAR["test_batch.bin"][0])[:-9], "is truncated or damaged"),
+        (b"\x0a" + bytes(3072), "cifar10: test labels must lie in 0..9, got 10..10"),
+    ],
+)
+def test_damaged_cifar_files_are_named(cifar_files, content, message):
+    path = cifar_files / "test_batch.bin"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load("cifar10", cifar_files)
+    assert str(path) in str(caught.value) or str(caught.value).startswith("cifar10: ")
+
+
+def test_a_missing_cifar_file_is_named(cifar_files):
+    (cifar_files / "data_batch_1.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{cifar_files} lacks data_batch_1.bin")):
+        load("cifar10", cifar_files)
+    with pytest.raises(FileNotFoundError):
+        read_cifar(cifar_files / "data_batch_1.bin")
+
+
 GOOD = idx(FILES["train-images-idx3-ubyte"])
 
 
@@ -144,9 +259,8 @@ def test_damaged_files_are_named(folder, name, content, message):
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    with pytest.raises(FileNotFoundError, match=name) as caught:
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks {name}")):
         load("mnist", folder)
-    assert str(folder) in str(caught.value)
     with pytest.raises(FileNotFoundError, match=f"lacks {name}"):
         idx_folder("mnist", folder)
 
@@ -158,7 +272,7 @@ def test_a_missing_folder_is_named(folder):
 
 
 def test_an_unknown_set_is_refused():
-    with pytest.raises(ValueError, match="`dataset` must be one of digits, mnist, got 'cifar'"):
+    with pytest.raises(ValueError, match=f"`dataset` must be one of {', '.join(DATASETS)}, got 'cifar'"):
         load("cifar")
 
 
@@ -186,8 +300,25 @@ def test_prepared_sets_are_read_without_tensorflow(prepared, calls):
         (data.test_images, data.test_labels, range(100, 107)),
     ):
         assert sorted(images[:, 0, 0]) == [*numbers]
+        assert np.all(images[:, 1, 2] == 255)
         np.testing.assert_array_equal(images[:, 27, 27] % 10, labels)
     assert labels.dtype == np.int32
+    assert not calls
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "bright"),
+    [("emnist_letters", (28, 28), 26, (2, 1)), ("cifar10", (32, 32, 3), 10, (1, 2))],
+)
+def test_prepared_sets_are_set_upright_and_counted_from_0(prepared, calls, name, shape, classes, bright):
+    data = load(name, prepared)
+    assert (data.train_images.shape, data.train_images.dtype) == ((12, *shape), np.uint8)
+    assert (data.name, data.classes, data.test_labels.dtype) == (name, classes, np.int32)
+    for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
+        pixels = images.reshape(*images.shape[:3], -1)
+        np.testing.assert_array_equal(pixels[:, 27, 27, 0] % 10, labels)
+        np.testing.assert_array_equal(pixels[:, *bright], np.tile(255 - np.arange(pixels.shape[-1]), (len(images), 1)))
     assert not calls
     assert "tensorflow" not in sys.modules
 
@@ -200,10 +331,18 @@ def test_damaged_prepared_sets_are_named(prepared, tmp_path):
         load("mnist", tmp_path)
 
 
-def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls):
+@pytest.mark.parametrize(
+    ("name", "hints"),
+    [
+        ("mnist", ["train-images-idx3-ubyte", "tfds.builder('mnist'"]),
+        ("emnist_balanced", ["emnist-balanced-test-labels-idx1-ubyte", "tfds.builder('emnist/balanced'"]),
+        ("cifar10", ["data_batch_1.bin", "tfds.builder('cifar10'"]),
+    ],
+)
+def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls, name, hints):
     with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared") as caught:
-        load("mnist", tmp_path)
-    for hint in (str(tmp_path), "train-images-idx3-ubyte", "--data_dir", "download_and_prepare"):
+        load(name, tmp_path)
+    for hint in (str(tmp_path), *hints, "--data_dir", "snnjax[tensorflow]", "download_and_prepare"):
         assert hint in str(caught.value)
     assert not calls, "the network was asked"
     assert not list(tmp_path.iterdir())
@@ -212,7 +351,9 @@ def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(train_images=np.zeros((3, 4, 4, 1))), "`train_images` must have axes (N H W), got shape (3, 4, 4, 1)"),
+        (dict(train_images=np.zeros((3, 4, 4, 1))), "must have axes (N H W) or (N H W 3), got shape (3, 4, 4, 1)"),
+        (dict(test_images=np.zeros((3, 16))), "`test_images` must have axes (N H W) or (N H W 3), got shape (3, 16)"),
+        (dict(test_images=np.zeros((3, 4, 4, 3))), "small: training images are of (4, 4), test images of (4, 4, 3)"),
         (dict(test_labels=np.array([0, 1])), "small: 3 test images but 2 labels"),
         (dict(train_images=np.zeros((0, 4, 4)), train_labels=np.array([])), "small: there are no train images"),
         (dict(test_labels=np.array([0, 1, 3])), "small: test labels must lie in 0..2, got 0..3"),
@@ -249,3 +390,60 @@ def test_a_share_is_drawn_with_the_seed():
 def test_a_share_of_nothing_is_refused(ratio):
     with pytest.raises(ValueError, match="`ratio`"):
         digits().share(ratio, 0)
+
+
+def test_the_digest_tells_data_apart():
+    data = small()
+    assert data.digest == small().digest
+    images, labels = data.train_images.copy(), data.train_labels[::-1]
+    images[1, 2, 3] = 1
+    others = [small(train_images=images), small(test_images=images), small(train_labels=labels), data.first(2, None)]
+    assert len({data.digest, *(other.digest for other in others)}) == 5
+    assert re.fullmatch("[0-9a-f]{12}", data.digest)
+
+
+def test_grey_and_colour_have_encoders_of_their_own():
+    assert (digits().encoder, digits().input_shape) == (GREY, (6, 28, 28))
+    images = np.zeros((3, 20, 16, 3), np.uint8)
+    colour = small(train_images=images, test_images=images)
+    assert (colour.encoder, colour.input_shape) == (COLOUR, (18, 22, 18))
+
+
+@pytest.mark.parametrize("planes", [(), (3,)])
+def test_copies_are_rotated_and_mirrored(planes):
+    images = RNG.integers(0, 256, (60, 28, 28, *planes), np.uint8)
+    labels = np.arange(60)
+    data = small(train_images=images, train_labels=labels, test_images=images, test_labels=labels, classes=60)
+    both = data.augment(1.0, seed=0)
+    assert (both.train_images.shape, both.train_images.dtype) == ((120, *images.shape[1:]), np.uint8)
+    np.testing.assert_array_equal(np.bincount(both.train_labels), np.full(60, 2))
+    np.testing.assert_array_equal(both.test_images, images)
+    alterations = {
+        (angle, flip): [np.flip(Image.fromarray(image).rotate(angle), flip) for image in images]
+        for angle in sorted(range(-30, 31), key=abs)
+        for flip in [(), (0,), (1,), (0, 1)]
+    }
+    found = []
+    for image, label in zip(both.train_images, both.train_labels, strict=True):
+        apart = {alteration: np.mean(altered[label] != image) for alteration, altered in alterations.items()}
+        found.append(min(apart, key=lambda alteration: apart[alteration]))
+        assert apart[found[-1]] < 0.4, "no rotation within 30 degrees comes close"
+    angles, flips = zip(*found, strict=True)
+    assert 60 <= found.count((0, ())) <= 66, "one of each image is as it was, and a small angle may change nothing"
+    assert 20 <= found[:60].count((0, ())) <= 45, "originals and copies are mixed"
+    assert (min(angles) < -25, max(angles) > 25) == (True, True)
+    assert min(flips.count(flip) - 60 * (flip == ()) for flip in set(flips)) >= 7, "a quarter each"
+    assert len(set(flips)) == 4
+
+
+def test_copies_are_drawn_with_the_seed():
+    data = digits().first(100, 10)
+    assert data.augment(0.5, 0).digest == data.augment(0.5, 0).digest
+    assert data.augment(0.5, 0).digest != data.augment(0.5, 1).digest
+    some = data.augment(0.25, 0)
+    assert len(some.train_images) == 125
+    assert some.train_images.dtype == np.float32
+    originals = [(some.train_images == image).all(axis=(1, 2)).any() for image in data.train_images]
+    assert all(originals), "no original is left out"
+    with pytest.raises(ValueError, match="`ratio`"):
+        data.augment(0, 0)

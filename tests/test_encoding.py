@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnjax.encoding import (
+    COLOUR,
+    GREY,
+    Encoder,
     FilterBank,
     dog_kernel,
     encode,
@@ -61,8 +64,33 @@ def test_filter_image(size, absolute):
     expected = judge.filter_image(image, kernels, thresholds)
     filtered = filter_image(image, bank=FilterBank.of(kernels, thresholds, absolute))
     np.testing.assert_allclose(filtered, np.abs(expected) if absolute else expected, rtol=1e-5, atol=1e-3)
+    padded = filter_image(image, bank=FilterBank.of(kernels, thresholds, absolute, padding=5))
+    assert padded.shape == (3, size[0] + 4, size[1] + 4)
+    np.testing.assert_allclose(padded[:, 2:-2, 2:-2], filtered, rtol=1e-5, atol=1e-3)
     one_threshold = filter_image(image, bank=FilterBank.of(kernels))
     np.testing.assert_allclose(one_threshold, np.where(expected < 50, 0, expected), rtol=1e-5, atol=1e-3)
+
+
+def test_colour_planes_are_added_and_outputs_copied():
+    image = RNG.integers(0, 256, (9, 12, 3), np.uint8)
+    bank = FilterBank.of([dog_kernel(3, 1 / 3, 2 / 3), dog_kernel(5, 6 / 9, 3 / 9)], (40.0, -10.0), copies=3)
+    expected = judge.filter_image(image.sum(axis=2), [np.array(kernel) for kernel in bank.kernels], [40.0, -10.0])
+    filtered = filter_image(image, bank=bank)
+    np.testing.assert_allclose(filtered, np.repeat(expected, 3, axis=0), rtol=1e-5, atol=1e-3)
+    assert bank.weights.shape == (6, 5, 5)
+    np.testing.assert_array_equal(bank.weights[3], bank.weights[5])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "image_shape"), [(GREY, (28, 28)), (COLOUR, (32, 32, 3)), (COLOUR, (7, 9)), (Encoder(BANK, 5), (1, 8))]
+)
+def test_an_encoder_is_encode_with_its_settings(encoder, image_shape):
+    image = RNG.integers(0, 256, image_shape, np.uint8)
+    latency = encoder(image)
+    assert latency.shape == encoder.output_shape(image_shape)
+    assert latency.max() == encoder.time_steps
+    settings = dict(time_steps=encoder.time_steps, bank=encoder.bank, radius=encoder.radius)
+    np.testing.assert_array_equal(latency, encode(image, **settings))
 
 
 def test_outputs_at_the_threshold_pass():
@@ -158,6 +186,14 @@ def test_contract(kernel, contract):
         (lambda: gabor_kernel(4, 0.0), ValueError, "`window` must be odd, got 4"),
         (lambda: gabor_kernel(5, 0.0, div=0), ValueError, "`div` must be positive, got 0"),
         (lambda: FilterBank.of([np.ones((4, 4))]), ValueError, "`kernels` .*odd.*got .*4"),
+        (lambda: FilterBank.of([np.ones((3, 3))], padding=-1), ValueError, "`padding` must be at least 0, got -1"),
+        (lambda: FilterBank.of([np.ones((3, 3))], copies=0), ValueError, "`copies` must be at least 1, got 0"),
+        (lambda: COLOUR.output_shape((32, 32, 4)), ValueError, r"`image` .*got shape \(32, 32, 4\)"),
+        (
+            lambda: filter_image(IMAGES[0], bank=FilterBank.of([np.ones((11, 11))], padding=0)),
+            ValueError,
+            r"`image` must have more than 10 rows and columns, got shape \(12, 9\)",
+        ),
         (lambda: filter_image(IMAGES), ValueError, r"`image` .*\(H W\), got shape \(3, 12, 9\)"),
         (lambda: filter_image(IMAGES[0].tolist()), TypeError, "`image` must be an array.*got list"),
         (lambda: encode(IMAGES[0, 0]), ValueError, r"`image` .*\(H W\), got shape \(9,\)"),

@@ -1,12 +1,13 @@
 """Recorded results of the reference simulator: the kernels and the judge must both give them."""
 
+import pathlib
 import types
 
 import judge
 import numpy as np
 import pytest
 
-from snnjax.encoding import DIGITS, dog_kernel, encode, gabor_kernel, lateral_inhibition, local_normalization
+from snnjax.encoding import COLOUR, DIGITS, dog_kernel, encode, gabor_kernel, lateral_inhibition, local_normalization
 from snnjax.kernels import (
     PositionSpikes,
     Spikes,
@@ -165,6 +166,13 @@ def test_the_filters_of_digits(golden):
 @pytest.mark.parametrize("number", range(24))
 def test_encoding(golden, number):
     np.testing.assert_array_equal(encode(golden["encode/images"][number]), golden["encode/latency"][number])
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_encoding_of_colour(number):
+    """Of the reference with equal values kept in order; its own sort leaves them in any."""
+    with np.load(pathlib.Path(__file__).parent / "golden" / "colour.npz") as recorded:
+        np.testing.assert_array_equal(COLOUR(recorded["images"][number]), recorded["latency"][number])
 
 
 @pytest.mark.parametrize("number", range(24))

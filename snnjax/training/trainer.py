@@ -18,7 +18,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from snnjax import devices
 from snnjax.data import Dataset
-from snnjax.encoding import encode
 from snnjax.layers import SpikingConv
 from snnjax.metrics import fractions
 from snnjax.networks import Network, SpikingNetwork, draw
@@ -116,6 +115,11 @@ class TrainState:
         """Number of the reward epoch with the best test accuracy, the later one among equals; -1 before the first."""
         accuracies = [record["test"]["accuracy"] for record in self.epochs]
         return max(range(len(accuracies)), key=lambda at: (accuracies[at], at), default=-1)
+
+
+def network_for(make: Callable[[tuple[int, int, int], int], Network], data: Dataset) -> Network:
+    """The network, as in `NETWORKS`, that takes the encoded images of a data set."""
+    return dataclasses.replace(make(data.input_shape, data.classes), time_steps=data.encoder.time_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,9 +246,10 @@ class Trainer:
         """
         if data.classes != spec.classes:
             raise ValueError(f"the network has {spec.classes} classes, {data.name} has {data.classes}")
-        if data.train_images.shape[1:] != spec.input_shape[1:]:
-            raise ValueError(f"the network takes images of {spec.input_shape[1:]}, got {data.train_images.shape[1:]}")
+        if data.input_shape != spec.input_shape:
+            raise ValueError(f"the network takes {spec.input_shape}, images of {data.name} become {data.input_shape}")
         self.spec, self.data, self.settings = spec, data, settings
+        self.encoder = dataclasses.replace(data.encoder, time_steps=spec.time_steps)
         self.plan = plan(spec, settings.epochs)
         self.listener = listener or Listener()
         self.network = draw(spec, settings.seed)
@@ -303,7 +308,7 @@ class Trainer:
     def _encoded(self, state: TrainState) -> dict[str, np.ndarray]:
         if self._cache is None:
             images = [self.data.train_images, self.data.test_images]
-            train, test = self._map("encode", lambda _, image: encode(image), images, state)
+            train, test = self._map("encode", lambda _, image: self.encoder(image), images, state)
             self._cache = (0, dict(train=train, test=test))
         return self._cache[1]
 
@@ -401,11 +406,11 @@ class Trainer:
         return state.done >= phase.epochs or stale
 
     def decisions(self, weights: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-        """The decisions, (N,) int32, -1 where silent, on images (N, H, W) with weights by name."""
+        """The decisions, (N,) int32, -1 where silent, on images as those of the data with weights by name."""
         self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
         graphdef, state = nnx.split(self.network)
-        decide = Batched(lambda state, image: nnx.merge(graphdef, state)(encode(image)), state, images, Clock(""))
-        return decide(state, images)
+        run = Batched(lambda state, image: nnx.merge(graphdef, state)(self.encoder(image)), state, images, Clock(""))
+        return run(state, images)
 
 
 class RewardEpoch:
