@@ -154,6 +154,12 @@ def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Co
         highlight=False,
         soft_wrap=True,
     )
+    area = "" if test["roc_auc"] is None else f", ROC AUC {test['roc_auc']:.4f}"
+    console.print(
+        f"macro F1 {test['f1']:.4f}, precision {test['precision']:.4f}, recall {test['recall']:.4f}{area}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(
         f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}", soft_wrap=True
     )

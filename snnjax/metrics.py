@@ -19,12 +19,39 @@ def fractions(decisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     )
 
 
-def report(decisions: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
-    """As `fractions`, and the confusion matrix: rows are labels, columns decisions; silent images are in no column."""
-    from sklearn.metrics import confusion_matrix
+def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) -> dict[str, Any]:
+    """As `fractions`, with scikit-learn's metrics of a whole test set.
 
-    decided = decisions >= 0
-    matrix = np.zeros((classes, classes), int)
+    Silent images lower the recall of their class and no precision; for the ROC AUC their potentials, zeros, count as
+    they are: every class is as likely.
+
+    Args:
+      decisions: (N,) integers, -1 where silent.
+      labels: (N,) integers.
+      potentials: (N, classes), the largest potential of each class.
+
+    Returns:
+      accuracy, wrong, silent; f1, precision, recall: means over the classes; roc_auc: one class against the rest, mean
+      over the classes that some but not all images have, None if there are none; classes: the same for each class;
+      confusion_matrix: rows are labels, columns decisions, silent images in no column.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
+
+    classes, decided = range(potentials.shape[1]), decisions >= 0
+    matrix = np.zeros((len(classes), len(classes)), int)
     if decided.any():
-        matrix = confusion_matrix(labels[decided], decisions[decided], labels=range(classes))
-    return dict(**fractions(decisions, labels), confusion_matrix=matrix.tolist())
+        matrix = confusion_matrix(labels[decided], decisions[decided], labels=classes)
+    scores = precision_recall_fscore_support(labels, decisions, labels=classes, zero_division=0)
+    areas = [
+        float(roc_auc_score(labels == each, potentials[:, each])) if 0 < np.sum(labels == each) < len(labels) else None
+        for each in classes
+    ]
+    each_class = dict(zip(("precision", "recall", "f1", "images"), (score.tolist() for score in scores), strict=True))
+    known = [area for area in areas if area is not None]
+    return dict(
+        **fractions(decisions, labels),
+        **{name: float(np.mean(each_class[name])) for name in ("f1", "precision", "recall")},
+        roc_auc=float(np.mean(known)) if known else None,
+        classes=dict(each_class, roc_auc=areas),
+        confusion_matrix=matrix.tolist(),
+    )

@@ -101,7 +101,7 @@ class RunFolder:
     def finish(self, trainer: Trainer, state: TrainState, device: jax.Device) -> None:
         """Tests the best network from images to decisions and writes weights, features and results."""
         best = state.best or state.weights
-        decisions = trainer.decisions(best, trainer.data.test_images)
+        decisions, potentials = trainer.judge(best, trainer.data.test_images)
         results = dict(
             settings=self.settings,
             versions=versions(),
@@ -109,7 +109,7 @@ class RunFolder:
             phases=state.phases,
             epochs=state.epochs,
             best_epoch=state.best_epoch,
-            test=metrics.report(decisions, trainer.data.test_labels, trainer.spec.classes),
+            test=metrics.report(decisions, trainer.data.test_labels, potentials),
         )
         checkpoint.save(self.path / "weights.npz", best, dict(settings=self.settings))
         first = next(iter(best))

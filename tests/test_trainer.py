@@ -256,7 +256,17 @@ def test_data_that_do_not_fit_the_network_are_refused(little):
 def test_metrics_by_hand():
     decisions, labels = np.array([0, 1, 2, -1, 1, 2, -1, 0]), np.array([0, 1, 1, 2, 2, 2, 0, 0])
     assert metrics.fractions(decisions, labels) == dict(accuracy=0.5, wrong=0.25, silent=0.25)
-    assert metrics.report(decisions, labels, 3)["confusion_matrix"] == [[2, 0, 0], [0, 1, 1], [0, 1, 1]]
-    assert metrics.report(np.full(8, -1), labels, 3) == dict(
-        accuracy=0.0, wrong=0.0, silent=1.0, confusion_matrix=[[0] * 3] * 3
-    )
+    potentials = np.eye(3)[decisions] * (decisions >= 0)[:, None] + 0.5 * (labels == 2)[:, None]
+    report = metrics.report(decisions, labels, potentials)
+    assert report["confusion_matrix"] == [[2, 0, 0], [0, 1, 1], [0, 1, 1]]
+    assert report["classes"]["precision"] == [1, 0.5, 0.5]
+    assert report["classes"]["recall"] == pytest.approx([2 / 3, 1 / 2, 1 / 3])
+    assert report["classes"]["images"] == [3, 2, 3]
+    assert report["f1"] == pytest.approx(np.mean([0.8, 0.5, 0.4]))
+    # Class 1 against the rest: 1 and 0 for its images; 0, 0.5, 1.5, 0.5, 0, 0 for the others.
+    assert report["classes"]["roc_auc"][1] == pytest.approx((5 + 1.5) / 12)
+    assert report["roc_auc"] == pytest.approx(np.mean(report["classes"]["roc_auc"]))
+    silent = metrics.report(np.full(8, -1), labels, np.zeros((8, 3)))
+    assert (silent["accuracy"], silent["silent"], silent["f1"], silent["roc_auc"]) == (0, 1, 0, 0.5)
+    assert silent["confusion_matrix"] == [[0] * 3] * 3
+    assert metrics.report(np.ones(2, int), np.ones(2, int), np.ones((2, 2)))["roc_auc"] is None

@@ -1,6 +1,7 @@
 """A network as data, and the flax.nnx module that runs it."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -174,8 +175,15 @@ class SpikingNetwork(nnx.Module):
 
     def decide(self, spiked: jax.Array) -> jax.Array:
         """The decision, () int32, -1 if silent, from which inputs (C, H, W) of the last stage fired: bool."""
-        winners = [layer.decide(layer.final_potentials(spiked)) for layer in self.branches(len(self.spec.stages) - 1)]
-        return self.decision(self.votes(winners))
+        return self.judge(spiked)[0]
+
+    def judge(self, spiked: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The decision as `decide`, and each class's largest potential, (classes,) float, added up over branches."""
+        layers = self.branches(len(self.spec.stages) - 1)
+        potentials = [layer.final_potentials(spiked) for layer in layers]
+        winners = [layer.decide(each) for layer, each in zip(layers, potentials, strict=True)]
+        largest = [each.reshape(self.spec.classes, -1).max(axis=1) for each in potentials]
+        return self.decision(self.votes(winners)), functools.reduce(jnp.add, largest)
 
     def reach(self, first: int, last: int, latency: jax.Array) -> jax.Array:
         """Which neurons fire at all after the stages first..last-1, bool, of the latencies that enter the first."""

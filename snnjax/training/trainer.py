@@ -190,7 +190,7 @@ class Batched:
     stay in its cache and those of several do not (measured: 3 times slower with 32 at once).
 
     Args:
-      function: of (state, image), to an array.
+      function: of (state, image), to a tree of arrays.
       state: any pytree of arrays.
       images: (N, ...) array of such images as will come.
       clock: keeps the time.
@@ -212,8 +212,8 @@ class Batched:
         example = jax.ShapeDtypeStruct((self.chunk, *images.shape[1:]), images.dtype, sharding=self._places[1])
         self._compiled = clock.compile(jax.jit(sharded), jax.device_put(state, self._places[0]), example)
 
-    def __call__(self, state: Any, images: np.ndarray, tell: bool = True) -> np.ndarray:
-        """(N, ...) NumPy array of the function's values."""
+    def __call__(self, state: Any, images: np.ndarray, tell: bool = True) -> Any:
+        """The function's values as NumPy arrays of (N, ...), in a tree as the function returns."""
         state, pieces = jax.device_put(state, self._places[0]), []
         for start in range(0, len(images), self.chunk):
             piece = images[start : start + self.chunk]
@@ -221,10 +221,11 @@ class Batched:
             if count < self.chunk:
                 piece = np.concatenate([piece, np.zeros((self.chunk - count, *piece.shape[1:]), piece.dtype)])
             piece = jax.device_put(piece, self._places[1])
-            pieces.append(np.asarray(self.clock.run(count, self._compiled, state, piece))[:count])
+            result = self.clock.run(count, self._compiled, state, piece)
+            pieces.append(jax.tree.map(lambda values, count=count: np.asarray(values)[:count], result))
             if tell:
                 progress.tell(count)
-        return np.concatenate(pieces)
+        return jax.tree.map(lambda *values: np.concatenate(values), *pieces)
 
 
 def _arrange(values: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
@@ -405,12 +406,25 @@ class Trainer:
         stale = 0 < patience < state.done - 1 - state.best_epoch
         return state.done >= phase.epochs or stale
 
-    def decisions(self, weights: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-        """The decisions, (N,) int32, -1 where silent, on images as those of the data with weights by name."""
+    def judge(self, weights: dict[str, np.ndarray], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decisions and potentials on images as those of the data, with weights by name.
+
+        Returns:
+          (N,) int32, -1 where silent; (N, classes) float32, the largest potential of each class at the last step.
+        """
         self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
         graphdef, state = nnx.split(self.network)
-        run = Batched(lambda state, image: nnx.merge(graphdef, state)(self.encoder(image)), state, images, Clock(""))
-        return run(state, images)
+        last = len(self.spec.stages) - 1
+
+        def judge(state: nnx.State, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+            network = nnx.merge(graphdef, state)
+            return network.judge(network.reach(0, last, self.encoder(image)))
+
+        return Batched(judge, state, images, Clock(""))(state, images)
+
+    def decisions(self, weights: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+        """The decisions alone of `judge`, (N,) int32."""
+        return self.judge(weights, images)[0]
 
 
 class RewardEpoch:
