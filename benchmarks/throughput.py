@@ -27,10 +27,9 @@ from rich.table import Table
 from simple_parsing import field
 
 from snnjax import console, data, devices, runs
-from snnjax.encoding import encode
 from snnjax.networks import NETWORKS, Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
-from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, plan
+from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, network_for, plan
 from snnjax.training.unsupervised import stdp_epoch
 
 PREPARED = 3000
@@ -111,7 +110,7 @@ def measured_here(network: SpikingNetwork, images: data.Dataset, batch_size: int
         graphdef = nnx.graphdef(network)
         return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
 
-    encoded = batched("encode", lambda _, image: encode(image, time_steps=network.spec.time_steps), all_images(images))
+    encoded = batched("encode", lambda _, image: images.encoder(image), all_images(images))
     inputs, stage = encoded[: len(images.train_images)], 0
     for name, phase in phases_of(network.spec):
         for at in range(stage, phase.stage):
@@ -299,7 +298,9 @@ def prepare(options: Options) -> tuple[Network, data.Dataset, Reference | None]:
             raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
     reference = Reference(options.reference, options.network) if options.reference else None
     images = data.load(options.dataset, options.data_dir).first(options.images, options.images)
-    return NETWORKS[options.network]((6, *images.train_images.shape[1:]), images.classes), images, reference
+    if reference and images.train_images.ndim > 3:
+        raise ValueError(f"`reference` is measured on grey images only, those of {images.name} have colours")
+    return network_for(NETWORKS[options.network], images), images, reference
 
 
 def output_file(out: Path | None) -> Path:

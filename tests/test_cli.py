@@ -293,7 +293,7 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path, environment):
             assert process.poll() is None, process.communicate()
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "--resume" in out
     assert "Traceback" not in err
