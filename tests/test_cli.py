@@ -286,7 +286,12 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path, environment):
     """A real Ctrl-C in the middle of the reward phase."""
     arguments = [*SHORT[4:], "--epochs", "1", "1", "100000", "--patience", "0", "--out", tmp_path / "out"]
     with subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
     ) as process:
         deadline = time.monotonic() + 300
         while not (tmp_path / "out" / "history.csv").exists() and time.monotonic() < deadline:

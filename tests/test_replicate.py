@@ -1,0 +1,71 @@
+"""The command that replicates the recorded runs, on a little of the embedded digits."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import replicate
+
+from snnjax.networks import NETWORKS
+
+TINY = ["--dataset", "digits", "--networks", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
+TINY += ["--train_images", "30", "--test_images", "20"]
+
+
+def test_runs_are_compared_and_kept(tmp_path, capsys):
+    replicate.main([*TINY, "--out", str(tmp_path)])
+    table = capsys.readouterr().out
+    assert "mozafari2018" in table.splitlines()[-5]
+    results = json.loads((tmp_path / "replication.json").read_text())
+    (row,) = results["networks"]
+    assert np.shape(row["test"]["seeds"]) == (2, 2)
+    np.testing.assert_allclose(row["test"]["mean"], np.mean(row["test"]["seeds"], axis=0))
+    recorded = json.loads(replicate.REFERENCE.read_text())["networks"]["mozafari2018"]
+    assert row["train"]["reference"] == recorded["train"]
+    assert (tmp_path / "replication.png").read_bytes().startswith(b"\x89PNG")
+    assert "mozafari2018" in (tmp_path / "replication.txt").read_text()
+    # The same command again only reads what is finished, and trains what is not.
+    (tmp_path / "mozafari2018" / "seed1" / "results.json").unlink()
+    before = (tmp_path / "mozafari2018" / "seed0" / "results.json").stat().st_mtime_ns
+    replicate.main([*TINY, "--out", str(tmp_path)])
+    assert (tmp_path / "mozafari2018" / "seed0" / "results.json").stat().st_mtime_ns == before
+    again = json.loads((tmp_path / "replication.json").read_text())["networks"][0]
+    assert again["test"] == row["test"]
+
+
+def test_statistics_by_hand():
+    found = replicate.statistics(np.array([[0.5, 1], [0.7, 1], [0.9, 1]]))
+    np.testing.assert_allclose(found["mean"], [0.7, 1])
+    np.testing.assert_allclose(found["sd"], [0.2, 0])
+    half = 4.302653 * 0.2 / 3**0.5  # of Student's t with two degrees of freedom
+    np.testing.assert_allclose(found["interval95"], [[0.7 - half, 0.7 + half], [1, 1]], rtol=1e-6)
+
+
+def test_every_network_has_recorded_accuracies():
+    reference = json.loads(replicate.REFERENCE.read_text())
+    assert reference["networks"].keys() == NETWORKS.keys()
+    for recorded in reference["networks"].values():
+        for part in ("train", "test"):
+            assert len(recorded[part]) == 4
+            assert all(0 < accuracy < 1 for accuracy in recorded[part])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--networks", "mozafari"], "`networks` must be of mozafari2018, .*, got 'mozafari'"),
+        (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
+        (["--dataset", "digit"], "`dataset` must be one of digits, .*, got 'digit'"),
+        (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
+    ],
+)
+def test_bad_options_end_with_one_line(tmp_path, capsys, options, message):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        replicate.main([*options, "--out", str(out)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(message, error)
+    assert not out.exists()
