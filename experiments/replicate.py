@@ -61,21 +61,30 @@ def curves(results: list[dict[str, Any]], part: str) -> np.ndarray:
     return np.array([[epoch[part]["accuracy"] for epoch in result["epochs"]] for result in results])
 
 
+def protocol(options: Options) -> dict[str, Any]:
+    """What the recorded runs have in common with a run under these options."""
+    return dict(dataset=options.dataset, train_images=options.train_images, test_images=options.test_images)
+
+
 def statistics(values: np.ndarray) -> dict[str, Any]:
-    """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs), epoch by epoch."""
+    """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs); None of one seed."""
     from scipy.stats import t
 
     count, mean = len(values), values.mean(axis=0)
-    spread = values.std(axis=0, ddof=1) if count > 1 else np.full(mean.shape, math.nan)
-    half = t.ppf(0.975, count - 1) * spread / math.sqrt(count) if count > 1 else spread
+    if count == 1:
+        return dict(mean=mean.tolist(), sd=None, interval95=None)
+    spread = values.std(axis=0, ddof=1)
+    half = t.ppf(0.975, count - 1) * spread / math.sqrt(count)
     return dict(mean=mean.tolist(), sd=spread.tolist(), interval95=np.stack([mean - half, mean + half], 1).tolist())
 
 
-def compare(network: str, results: list[dict[str, Any]], reference: dict[str, Any]) -> dict[str, Any]:
-    """What is known of one network: the reference's accuracies, ours, and the time that both took."""
+def compare(
+    network: str, results: list[dict[str, Any]], reference: dict[str, Any], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What is known of one network: the recorded accuracies if there are such, ours, and the time that both took."""
     seconds = [sum(phase["seconds"] + phase["compile_seconds"] for phase in result["phases"]) for result in results]
     row: dict[str, Any] = dict(network=network, seeds=len(results), seconds=float(np.mean(seconds)))
-    recorded = reference["networks"].get(network, {})
+    recorded = reference["networks"].get(network, {}) if reference["protocol"] == settings else {}
     row["reference_seconds"] = recorded.get("seconds")
     for part in ("train", "test"):
         ours, theirs = curves(results, part), np.array(recorded.get(part, []))
@@ -90,20 +99,25 @@ def compare(network: str, results: list[dict[str, Any]], reference: dict[str, An
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The last epochs side by side, in percent."""
-    shown = Table(title="accuracy after the last reward epoch, %", title_justify="left")
+    shown = Table(
+        title="accuracy in %, training and test, after the last reward epoch that both have", title_justify="left"
+    )
     for name in ("network", "", "reference", "snnjax", "95 % interval", "every epoch", "minutes", "times faster"):
         shown.add_column(name, justify="left" if name in ("network", "") else "right")
     for row in rows:
         for part in ("train", "test"):
             ours, first = row[part], part == "train"
-            low, high = (100 * value for value in ours["interval95"][-1])
+            last = (len(ours["reference"]) or len(ours["mean"])) - 1  # the last epoch that both have
+            last = min(last, len(ours["mean"]) - 1)
             epochs, faster = ours.get("within_3_sd", []), row["reference_seconds"]
+            spread = f" ± {100 * ours['sd'][last]:.1f}" if ours["sd"] else ""
+            interval = " .. ".join(f"{100 * value:.1f}" for value in ours["interval95"][last]) if ours["sd"] else ""
             shown.add_row(
                 row["network"] if first else "",
                 part,
-                f"{100 * ours['reference'][-1]:.1f}" if ours["reference"] else "",
-                f"{100 * ours['mean'][-1]:.1f} ± {100 * ours['sd'][-1]:.1f}",
-                f"{low:.1f} .. {high:.1f}",
+                f"{100 * ours['reference'][last]:.1f}" if ours["reference"] else "",
+                f"{100 * ours['mean'][last]:.1f}{spread}",
+                interval,
                 f"{sum(epochs)} of {len(epochs)} within 3 sd" if epochs else "",
                 f"{row['seconds'] / 60:.1f}" if first else "",
                 f"{faster / row['seconds']:.0f}" if first and faster else "",
@@ -129,6 +143,8 @@ def prepare(options: Options) -> None:
     for network in options.networks:
         if network not in NETWORKS:
             raise ValueError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
+    if not options.networks:
+        raise ValueError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
     for name in ("seeds", "train_images", "test_images", "reward_epochs"):
         if getattr(options, name) < 1:
             raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
@@ -144,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = []
         for network in options.networks:
             results = [train.carry_out(options_of(options, network, seed), where) for seed in range(options.seeds)]
-            rows.append(compare(network, results, reference))
+            rows.append(compare(network, results, reference, protocol(options)))
             shown = table(rows)
             write(rows, reference, shown, options.out)
     except (ValueError, OSError) as error:

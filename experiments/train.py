@@ -17,8 +17,8 @@ from snnjax.networks import NETWORKS
 from snnjax.runs import RunFolder
 from snnjax.training.trainer import Settings, Trainer, network_for
 
-DIGITS: dict[str, Any] = dict(epochs=(7, 7, 100), batch_size=100, patience=0)
-"""Defaults for the small embedded set; for the others, those of the network and of `Settings`."""
+DIGITS: dict[str, Any] = dict(batch_size=100, patience=0)
+"""Defaults for the small embedded set, besides longer epochs; for the others, those of the network and `Settings`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Options:
         default=None, help="folder of the set's own files, or of sets that tensorflow-datasets prepared"
     )
     epochs: tuple[int, ...] = field(
-        default=(), help="epochs of each layer in order, reward phase last (7 7 100 on digits, else 2 4 100)"
+        default=(),
+        help="epochs of each stage, reward phase last (by default 2 4 100 or 2 4 4 10, on digits 7 7 100 or 7 7 7 100)",
     )
     batch_size: int | None = field(
         default=None, help="images after which the reward phase adapts its learning rates (100 on digits, else 1000)"
@@ -68,7 +69,9 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     if not 0 < options.ratio <= 1:
         raise ValueError(f"`ratio` must lie in (0, 1], got {options.ratio}")
     network = NETWORKS[options.model]
-    defaults = DIGITS if options.dataset == "digits" else dict(epochs=network((6, 28, 28), 10).epochs)
+    defaults: dict[str, Any] = dict(epochs=network((6, 28, 28), 10).epochs)
+    if options.dataset == "digits":
+        defaults = DIGITS | dict(epochs=(*[7] * (len(defaults["epochs"]) - 1), 100))
     chosen = dict(epochs=options.epochs or None, batch_size=options.batch_size, patience=options.patience)
     chosen = {name: value for name, value in chosen.items() if value is not None}
     settings = Settings(**{**defaults, **chosen}, seed=options.seed)

@@ -23,7 +23,8 @@ def choose(name: str) -> jax.Device:
     if name not in KINDS:
         raise ValueError(f"`device` must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {name!r}")
     with contextlib.suppress(RuntimeError):  # jax has started already, and keeps the devices that it has
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)
     try:
         found = jax.devices(None if name == "auto" else name)
     except RuntimeError as error:

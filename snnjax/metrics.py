@@ -31,9 +31,9 @@ def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) ->
       potentials: (N, classes), the largest potential of each class.
 
     Returns:
-      accuracy, wrong, silent; f1, precision, recall: means over the classes; roc_auc: one class against the rest, mean
-      over the classes that some but not all images have, None if there are none; classes: the same for each class;
-      confusion_matrix: rows are labels, columns decisions, silent images in no column.
+      accuracy, wrong, silent; f1, precision, recall: means over the classes that have images; roc_auc: one class
+      against the rest, mean over the classes that some but not all images have, None if there are none; classes: the
+      same for each class; confusion_matrix: rows are labels, columns decisions, silent images in no column.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
@@ -47,10 +47,11 @@ def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) ->
         for each in classes
     ]
     each_class = dict(zip(("precision", "recall", "f1", "images"), (score.tolist() for score in scores), strict=True))
+    counts, averaged = each_class["images"], ("f1", "precision", "recall")
     known = [area for area in areas if area is not None]
     return dict(
         **fractions(decisions, labels),
-        **{name: float(np.mean(each_class[name])) for name in ("f1", "precision", "recall")},
+        **{name: float(np.mean([v for v, n in zip(each_class[name], counts, strict=True) if n])) for name in averaged},
         roc_auc=float(np.mean(known)) if known else None,
         classes=dict(each_class, roc_auc=areas),
         confusion_matrix=matrix.tolist(),

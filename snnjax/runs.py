@@ -44,6 +44,8 @@ class RunFolder:
             raise FileExistsError(
                 f"{path} already holds a run ({', '.join(held)}): go on with it by --resume, or name another --out"
             )
+        if held == [RESULTS]:
+            raise FileExistsError(f"{path} holds results but no {CHECKPOINT} to go on from: name another --out")
         if (path / CHECKPOINT).exists():
             self.state = self._stored()
             self.results = self._finished()

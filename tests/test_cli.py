@@ -282,6 +282,14 @@ def test_resuming_a_finished_run_changes_nothing(whole, train):
         assert after[name][1] == before[name][1]
 
 
+def test_results_without_a_checkpoint_are_not_resumed(train, capsys, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text("{}")
+    line = refused(train, capsys, *TINY, "--out", tmp_path / "out", "--resume")
+    assert "holds results but no checkpoint.npz" in line
+    assert os.listdir(tmp_path / "out") == ["results.json"]
+
+
 def test_an_interrupt_leaves_a_checkpoint(tmp_path, environment):
     """A real Ctrl-C in the middle of the reward phase."""
     arguments = [*SHORT[4:], "--epochs", "1", "1", "100000", "--patience", "0", "--out", tmp_path / "out"]

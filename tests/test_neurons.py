@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from snnjax.kernels import final_potentials, fire, first_spikes, integrate_and_fire, potentials
+from snnjax.kernels import (
+    final_potentials,
+    final_potentials_of_block,
+    fire,
+    first_spikes,
+    integrate_and_fire,
+    potentials,
+)
 
 RNG = np.random.default_rng(0)
 LATENCY = RNG.integers(0, 6, (3, 2, 6, 5), np.uint8)
@@ -29,6 +36,31 @@ def test_potentials(layer):
     assert movie.shape[2:] == layer.geometry.output_size
     final = final_potentials(layer.latency < steps, layer.weights, stride=stride)
     np.testing.assert_array_equal(final, expected[-1])
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding", "stride"),
+    [
+        ((4, 4), (5, 5), 2, 1),
+        ((2, 3), (5, 5), 2, 1),
+        ((1, 1), (5, 5), 2, 1),
+        ((3, 3), (7, 7), 2, 1),
+        ((5, 4), (3, 2), (1, 0), (2, 1)),
+        ((4, 5), (3, 3), 5, 3),
+    ],
+)
+def test_final_potentials_of_a_block(images, size, kernel, padding, stride):
+    """Sums of multiples of 1/64 are exact in any order."""
+    rng = np.random.default_rng(0)
+    spiked = rng.random((images, 3, *size)) < 0.5
+    weights = np.float32(rng.integers(0, 65, (4, 3, *kernel)) / 64)
+    taps = weights.transpose(2, 3, 0, 1)
+    block = final_potentials_of_block(spiked, taps, padding=padding, stride=stride)
+    rows, columns = np.broadcast_to(padding, 2)
+    for image, potential in zip(spiked, block, strict=True):
+        padded = np.pad(image, ((0, 0), (rows, rows), (columns, columns)))
+        np.testing.assert_array_equal(potential, final_potentials(padded, weights, stride=stride))
 
 
 @given(judge.layers(low=-64))

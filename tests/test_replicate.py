@@ -21,8 +21,7 @@ def test_runs_are_compared_and_kept(tmp_path, capsys):
     (row,) = results["networks"]
     assert np.shape(row["test"]["seeds"]) == (2, 2)
     np.testing.assert_allclose(row["test"]["mean"], np.mean(row["test"]["seeds"], axis=0))
-    recorded = json.loads(replicate.REFERENCE.read_text())["networks"]["mozafari2018"]
-    assert row["train"]["reference"] == recorded["train"]
+    assert row["train"]["reference"] == [], "the recorded run is of other data"
     assert (tmp_path / "replication.png").read_bytes().startswith(b"\x89PNG")
     assert "mozafari2018" in (tmp_path / "replication.txt").read_text()
     # The same command again only reads what is finished, and trains what is not.
@@ -42,6 +41,23 @@ def test_statistics_by_hand():
     np.testing.assert_allclose(found["interval95"], [[0.7 - half, 0.7 + half], [1, 1]], rtol=1e-6)
 
 
+def test_the_recorded_run_is_compared_under_its_protocol_alone():
+    reference = json.loads(replicate.REFERENCE.read_text())
+    recorded = reference["networks"]["mozafari2018"]
+    epochs = [
+        dict(train=dict(accuracy=train), test=dict(accuracy=test + 0.01))
+        for train, test in zip(recorded["train"], recorded["test"], strict=True)
+    ]
+    results = [dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])]
+    row = replicate.compare("mozafari2018", results, reference, replicate.protocol(replicate.Options()))
+    np.testing.assert_allclose(row["test"]["gap"], -0.01)
+    assert (row["seconds"], row["test"]["sd"]) == (60, None)
+    assert "NaN" not in json.dumps(row)
+    assert replicate.table([row]).row_count == 2
+    other = replicate.protocol(replicate.Options(train_images=600))
+    assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
+
+
 def test_every_network_has_recorded_accuracies():
     reference = json.loads(replicate.REFERENCE.read_text())
     assert reference["networks"].keys() == NETWORKS.keys()
@@ -55,6 +71,7 @@ def test_every_network_has_recorded_accuracies():
     ("options", "message"),
     [
         (["--networks", "mozafari"], "`networks` must be of mozafari2018, .*, got 'mozafari'"),
+        (["--networks"], "`networks` must name at least one of mozafari2018"),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--dataset", "digit"], "`dataset` must be one of digits, .*, got 'digit'"),
         (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),

@@ -188,6 +188,13 @@ def decided_cases(decision):
 DEEP = (stage(Conv(4, kernel=2, threshold=1, stdp=STDP())), stage(EARLIER), ONE)
 
 
+def test_decision_layers_take_turns_in_blocks_too():
+    network = network_of(THREE, by_turns=True)
+    inputs, labels = images_of(network)
+    expected = judged(network, inputs, labels, 8, epochs=2)
+    assert_judged(learn(network, inputs, labels, 8, epochs=2, block=16), expected)
+
+
 @pytest.mark.parametrize("by_turns", [False, True])
 def test_an_earlier_layer_learns_by_the_decision(by_turns):
     network = network_of(*DEEP, by_turns=by_turns)

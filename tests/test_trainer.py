@@ -139,6 +139,22 @@ def test_a_run_goes_on_from_any_state_as_if_it_had_not_stopped(little, spec, epo
         assert {phase["name"] for phase in resumed.phases} == {phase["name"] for phase in whole.phases}, where
 
 
+@pytest.mark.parametrize("batch_size", [16, 1000])
+def test_a_layer_that_waits_for_its_turn_stays_outside_the_bounds(little, batch_size):
+    """The decision layer learns from the second batch on, and its initial weights reach above its bounds till then."""
+    state = train(BY_TURNS, little.first(20, 10), (1, 2), batch_size=batch_size)
+    assert len(state.epochs) == 2
+    assert state.weights["layer2"].max() <= BY_TURNS.stages[1].branches[0].rstdp.bounds[1]
+
+
+def test_images_and_seconds_are_counted_after_each_epoch(little):
+    trainer = Trainer(SHALLOW, little, Settings((1, 3), batch_size=20, patience=0))
+    seen = []
+    trainer.run(trainer.initial_state(), lambda state: seen.append({p["name"]: dict(p) for p in state.phases}))
+    images = [phases["R-STDP"]["images"] for phases in seen if "R-STDP" in phases]
+    assert images[:3] == [60, 120, 180]
+
+
 def test_seeds_decide(little):
     first, again, other = (train(SHALLOW, little, (1, 1), seed=seed) for seed in (0, 0, 1))
     assert_same(again, first)
@@ -269,4 +285,5 @@ def test_metrics_by_hand():
     silent = metrics.report(np.full(8, -1), labels, np.zeros((8, 3)))
     assert (silent["accuracy"], silent["silent"], silent["f1"], silent["roc_auc"]) == (0, 1, 0, 0.5)
     assert silent["confusion_matrix"] == [[0] * 3] * 3
-    assert metrics.report(np.ones(2, int), np.ones(2, int), np.ones((2, 2)))["roc_auc"] is None
+    one_class = metrics.report(np.ones(2, int), np.ones(2, int), np.ones((2, 2)))
+    assert (one_class["roc_auc"], one_class["f1"]) == (None, 1), "classes without images count for nothing"

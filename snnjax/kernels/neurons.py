@@ -169,7 +169,7 @@ def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, spans: Spans, position
 
 def _span(tap: int, size: int, positions: int, stride: int, padding: int) -> tuple[slice, slice]:
     """Along one axis: the positions at which a tap lies on the map, and what of the map lies below it there."""
-    first = max(0, -(-(padding - tap) // stride))
+    first = min(positions, max(0, -(-(padding - tap) // stride)))
     last = min(positions - 1, (size - 1 + padding - tap) // stride)
     start = first * stride + tap - padding
     count = max(0, last - first + 1)

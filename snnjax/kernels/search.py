@@ -83,15 +83,14 @@ def _early_winners(
     if threshold is None:
         first, threshold = time_steps - 1, 0.0
     # Rounding never carries a sum of n weights <= 1 above n.
-    largest = weights.max()
+    largest = weights.max().astype(jnp.float32)
     largest = jnp.where(largest <= 1, 1, largest * (1 + 1e-4))
     down, right = (_band(*sizes) for sizes in zip(latency.shape[1:], kernel, strides, (height, width), strict=True))
     flat = weights.reshape(features, -1)
 
     def enough(step: jax.Array) -> jax.Array:
         active = jnp.sum(latency <= step, axis=0, dtype=jnp.float32)
-        seen = product(product(down, active), right.T).astype(weights.dtype)
-        return (seen * largest > threshold).ravel()
+        return (product(product(down, active), right.T) * largest > threshold).ravel()
 
     def potentials(step: jax.Array, positions: jax.Array) -> jax.Array:
         fields = jax.vmap(lambda p: receptive_field(latency, p // width * strides[0], p % width * strides[1], kernel))

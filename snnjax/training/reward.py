@@ -301,10 +301,11 @@ def _block_step(
     votes = network.votes(won)
     decision = network.decision(votes)
     latency = spiked_to_latency(spiked, time_steps=spec.time_steps)
+    outcomes = _outcome(votes, label) * (valid & _turns(spec, len(layers), counters.epoch, counters.batch))
     changed = [
-        _learn_in_block(layer, each, rows, at, latency, winner, _outcome(vote, label) * valid, rates)
-        for layer, each, rows, winner, vote, rates in zip(
-            layers, taps, changed, won, votes, counters.rates, strict=True
+        _learn_in_block(layer, each, rows, at, latency, winner, outcome, rates)
+        for layer, each, rows, winner, outcome, rates in zip(
+            layers, taps, changed, won, outcomes, counters.rates, strict=True
         )
     ]
     return (_count(spec, counters, _outcome(decision, label), valid, batch_size), changed), decision

@@ -281,16 +281,24 @@ class Trainer:
                 save(state)
         return state
 
-    def _finish(self, clock: Clock, state: TrainState) -> None:
-        """Records a phase; one that was stopped and goes on stays one."""
+    def _record(self, clock: Clock, state: TrainState) -> dict[str, Any]:
+        """Records a phase so far and starts its clock anew; one that was stopped and goes on stays one."""
         record = clock.record()
-        for old in [old for old in state.phases if old["name"] == record["name"]]:
-            state.phases.remove(old)
-            for name in ("images", "seconds", "compile_seconds"):
-                record[name] = round(record[name] + old[name], 4)
-            record["images_per_second"] = round(record["images"] / max(record["seconds"], 1e-9), 1)
-        state.phases.append(record)
-        self.listener.finished(record)
+        clock.images, clock.seconds, clock.compile_seconds = 0, 0.0, 0.0
+        found = [at for at, old in enumerate(state.phases) if old["name"] == record["name"]]
+        if not found:
+            state.phases.append(record)
+            return record
+        old = state.phases[found[0]]
+        for name in ("images", "seconds", "compile_seconds"):
+            record[name] = round(record[name] + old[name], 4)
+        record["images_per_second"] = round(record["images"] / max(record["seconds"], 1e-9), 1)
+        state.phases[found[0]] = record
+        return record
+
+    def _finish(self, clock: Clock, state: TrainState) -> None:
+        """Records a phase that is over."""
+        self.listener.finished(self._record(clock, state))
 
     def _map(self, name: str, function: Callable[..., Any], images: list[np.ndarray], state: TrainState) -> Any:
         """A phase of its own: `function` of (weights, image) over one or more sets of images."""
@@ -363,6 +371,7 @@ class Trainer:
             state.wins[phase.layer] = np.bincount(won[won >= 0], minlength=layer.spec.features)
             state.weights[phase.layer] = np.asarray(layer.weight[...])
             state.done += 1
+            self._record(clock, state)
             if state.done == phase.epochs:
                 self._finish(clock, state)
             yield
@@ -395,6 +404,8 @@ class Trainer:
             if state.best_epoch == state.done:
                 state.best = dict(state.weights)
             state.done += 1
+            self._record(clock, state)
+            self._record(test_clock, state)
             self.listener.tested(record)
             if self._over(phase, state):
                 self._finish(clock, state)
@@ -460,15 +471,17 @@ class RewardEpoch:
     def _enter_bounds(
         self, learning: reward.RewardState, valid: np.ndarray, decisions: np.ndarray
     ) -> reward.RewardState:
-        """Initial weights outside the bounds are pulled in by the first update: until then, image by image."""
+        """Initial weights outside the bounds are pulled in by a layer's first update: until then, image by image."""
         for start in range(0, self.images, BLOCK):
             if reward.within_bounds(self.network):
                 break
-            now = slice(start, start + BLOCK)
-            inputs, labels = (x.reshape(-1, *x.shape[len(self.shape) :])[now] for x in (self.inputs, self.labels))
-            learning, decided = self._run(False, learning, inputs[None], labels[None], valid[None, now])
-            decisions[now] = np.asarray(decided)
-            valid[now] = False
+            now = np.arange(start, start + BLOCK)
+            places = np.minimum(now, len(valid) - 1)  # beyond the end the last image again, which is passed over
+            inputs, labels = (x.reshape(-1, *x.shape[len(self.shape) :])[places] for x in (self.inputs, self.labels))
+            learns = valid[places] & (now < len(valid))
+            learning, decided = self._run(False, learning, inputs[None], labels[None], learns[None])
+            decisions[places[learns]] = np.asarray(decided)[learns]
+            valid[places] = False
         return learning
 
     def _run(self, within: bool, learning: reward.RewardState, *images: Any) -> Any:
