@@ -23,7 +23,8 @@ def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) ->
     """As `fractions`, with scikit-learn's metrics of a whole test set.
 
     Silent images lower the recall of their class and no precision; for the ROC AUC their potentials, zeros, count as
-    they are: every class is as likely.
+    they are: every class is as likely. Potentials grow with the number of an image's spikes, so that images are not on
+    one scale, and the ROC AUC is far lower than the accuracy lets expect.
 
     Args:
       decisions: (N,) integers, -1 where silent.
