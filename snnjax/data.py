@@ -78,8 +78,6 @@ class Dataset:
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
                 raise ValueError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
-            if images.dtype != self.train_images.dtype:
-                raise ValueError(f"{self.name}: {part} images must be {self.train_images.dtype}, got {images.dtype}")
             if len(images) != len(labels):
                 raise ValueError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
             if len(images) == 0:
@@ -94,6 +92,10 @@ class Dataset:
             raise ValueError(
                 f"{self.name}: training images are of {self.train_images.shape[1:]}, "
                 f"test images of {self.test_images.shape[1:]}"
+            )
+        if self.train_images.dtype != self.test_images.dtype:
+            raise ValueError(
+                f"{self.name}: training images are {self.train_images.dtype}, test images {self.test_images.dtype}"
             )
 
     @property

@@ -293,14 +293,11 @@ def test_results_without_a_checkpoint_are_not_resumed(train, capsys, tmp_path):
 def test_an_interrupt_leaves_a_checkpoint(tmp_path, environment):
     """A real Ctrl-C in the middle of the reward phase."""
     arguments = [*SHORT[4:], "--epochs", "1", "1", "100000", "--patience", "0", "--out", tmp_path / "out"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that ignores Ctrl-C would be inherited
     with subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
+        signal.signal(signal.SIGINT, before)
         deadline = time.monotonic() + 300
         while not (tmp_path / "out" / "history.csv").exists() and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()
@@ -404,7 +401,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
     defaults = dict(
         model="mozafari2018",
         dataset="digits",
-        epochs="7 7 100 on digits, else 2 4 100",
+        epochs="2 4 100 or 2 4 4 10, on digits 7 7 100 or 7 7 7 100",
         batch_size="100 on digits, else 1000",
         augment="False",
         ratio="1.0",

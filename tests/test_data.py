@@ -360,6 +360,7 @@ def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls, name, hints):
         (dict(train_labels=np.array([-1, 1, 2])), "small: train labels must lie in 0..2, got -1..2"),
         (dict(train_images=np.full((3, 4, 4), np.nan)), "small: train images hold NaN or infinite values"),
         (dict(test_images=np.full((3, 4, 4), -np.inf)), "small: test images hold NaN or infinite values"),
+        (dict(test_images=np.zeros((3, 4, 4), np.float64)), "small: training images are uint8, test images float64"),
     ],
 )
 def test_sets_that_do_not_fit_together_are_refused(change, message):

@@ -16,7 +16,7 @@ TINY += ["--train_images", "30", "--test_images", "20"]
 def test_runs_are_compared_and_kept(tmp_path, capsys):
     replicate.main([*TINY, "--out", str(tmp_path)])
     table = capsys.readouterr().out
-    assert "mozafari2018" in table.splitlines()[-5]
+    assert f"{tmp_path}: replication.json, replication.png, replication.txt" in table
     results = json.loads((tmp_path / "replication.json").read_text())
     (row,) = results["networks"]
     assert np.shape(row["test"]["seeds"]) == (2, 2)
