@@ -57,6 +57,15 @@ def test_shipped_networks_know_their_name_and_decide(name):
     assert 0 <= int(draw(spec)(latencies(1, spec.input_shape)[0])) < 10
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shipped_networks_take_other_channels_sizes_and_classes(name):
+    spec = NETWORKS[name]((2, 34, 30), 3)
+    assert {layer.features for layer in spec.stages[-1].branches} == {60}
+    assert int(draw(spec)(latencies(1, spec.input_shape)[0])) in (-1, 0, 1, 2)
+    with pytest.raises(ValueError, match=r"on input \(6, 5, 5\): stage \d: .* must fit into the map"):
+        NETWORKS[name]((6, 5, 5), 10)
+
+
 def test_weights_are_drawn_by_seed():
     spec = NETWORKS["inception2024"]((6, 28, 28), 10)
     first, again, other = (draw(spec, seed).weights() for seed in (3, 3, 4))
