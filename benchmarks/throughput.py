@@ -29,7 +29,7 @@ from simple_parsing import field
 from snnjax import console, data, devices, runs
 from snnjax.networks import NETWORKS, Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
-from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, network_for, plan
+from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, method, network_for, plan
 from snnjax.training.unsupervised import stdp_epoch
 
 PREPARED = 3000
@@ -106,24 +106,20 @@ def measured_here(network: SpikingNetwork, images: data.Dataset, batch_size: int
         works[name] = Work(len(inputs), lambda: run(state, inputs), clock=clock, cache=cache)
         return run(state, inputs)
 
-    def method(name: str, *args: int) -> Callable[[nnx.State, jax.Array], jax.Array]:
-        graphdef = nnx.graphdef(network)
-        return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
-
     encoded = batched("encode", lambda _, image: images.encoder(image), all_images(images))
     inputs, stage = encoded[: len(images.train_images)], 0
     for name, phase in phases_of(network.spec):
         for at in range(stage, phase.stage):
             if at < last - 1:
-                inputs = batched(f"outputs of stage {at + 1}", method("respond", at), inputs, cache=True)
+                inputs = batched(f"outputs of stage {at + 1}", method(network, "respond", at), inputs, cache=True)
             else:
-                inputs = batched(f"who fires in stage {last}", method("reach", at, last), inputs, cache=True)
+                inputs = batched(f"who fires in stage {last}", method(network, "reach", at, last), inputs, cache=True)
         stage = phase.stage
         if phase.layer:
             works[name] = stdp(network, phase.layer, inputs)
         else:
             works[name] = rewarding(network, inputs, images.train_labels, batch_size)
-    batched("test", method("__call__"), encoded[len(images.train_images) :])
+    batched("test", method(network, "__call__"), encoded[len(images.train_images) :])
     return works
 
 

@@ -107,8 +107,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         for part in ("train", "test"):
             ours, first = row[part], part == "train"
-            last = (len(ours["reference"]) or len(ours["mean"])) - 1  # the last epoch that both have
-            last = min(last, len(ours["mean"]) - 1)
+            last = min(len(curve) for curve in (ours["mean"], ours["reference"]) if curve) - 1
             epochs, faster = ours.get("within_3_sd", []), row["reference_seconds"]
             spread = f" ± {100 * ours['sd'][last]:.1f}" if ours["sd"] else ""
             interval = " .. ".join(f"{100 * value:.1f}" for value in ours["interval95"][last]) if ours["sd"] else ""

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import fcntl
-import importlib.util
+import importlib
 import json
 import os
 import pathlib
@@ -51,13 +51,9 @@ def run(tmp_path_factory, environment):
 @pytest.fixture(scope="module")
 def script():
     """The script as a module, with a network that takes little time."""
-    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "train_script", module)
         patch.setitem(NETWORKS, "tiny", tiny)
-        spec.loader.exec_module(module)
-        yield module
+        yield importlib.import_module("train")
     jax.config.update("jax_default_device", None)
 
 

@@ -1,11 +1,11 @@
 """The command that carries weights between snnjax and the PyTorch code."""
 
-import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
 
+import convert
 import numpy as np
 import pytest
 
@@ -15,16 +15,6 @@ from snnjax.networks import NETWORKS
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "convert.py"
 SPEC = NETWORKS["deep2024"]((6, 28, 28), 10)
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("convert_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "convert_script", module)
-        spec.loader.exec_module(module)
-        yield module
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +48,12 @@ def assert_equal(path: pathlib.Path, weights: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])
-def test_there_and_back(script, run, tmp_path, weights, suffix, capsys):
+def test_there_and_back(run, tmp_path, weights, suffix, capsys):
     if suffix == ".pth":
         pytest.importorskip("torch", minversion="2.10")
     there, back = tmp_path / f"there{suffix}", tmp_path / "back.npz"
-    script.main([str(run), str(there), "--model", "deep2024"])
-    script.main(["--model", "deep2024", str(there), str(back)])
+    convert.main([str(run), str(there), "--model", "deep2024"])
+    convert.main(["--model", "deep2024", str(there), str(back)])
     assert_equal(back, weights)
     to_them, to_us = capsys.readouterr().out.splitlines()
     assert to_them == f"{there}: state_dict of deep2024 for the PyTorch code"
@@ -95,22 +85,22 @@ def test_as_a_person_starts_it(theirs, tmp_path, weights):
         ("{theirs}", "the following arguments are required: DESTINATION"),
     ],
 )
-def test_mistakes_end_in_one_line_and_leave_no_file(script, run, theirs, tmp_path, capsys, arguments, message):
+def test_mistakes_end_in_one_line_and_leave_no_file(run, theirs, tmp_path, capsys, arguments, message):
     names = dict(run=run, theirs=theirs, folder=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(SystemExit) as end:
-        script.main([word.format(**names) for word in arguments.split()])
+        convert.main([word.format(**names) for word in arguments.split()])
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message.format(**names) in line
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_damaged_run_is_refused(script, run, tmp_path, capsys):
+def test_a_damaged_run_is_refused(run, tmp_path, capsys):
     whole = bytearray(run.read_bytes())
     whole[len(whole) // 2] ^= 1
     run.write_bytes(whole)
     with pytest.raises(SystemExit):
-        script.main(["--model", "deep2024", str(run), str(tmp_path / "out.npz")])
+        convert.main(["--model", "deep2024", str(run), str(tmp_path / "out.npz")])
     assert f"{run} is damaged" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [run]

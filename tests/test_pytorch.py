@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from benchmarks.throughput import REFERENCES
 from snnjax import pytorch
 from snnjax.data import digits
 from snnjax.encoding import encode
@@ -388,16 +389,6 @@ def reference(torch, monkeypatch) -> pathlib.Path:
     torch.set_grad_enabled(grad)
 
 
-CLASSES = dict(
-    mozafari2018="MozafariMNIST2018",
-    deep2024="DeepSNN",
-    deepr2024="DeepRSNN",
-    deepr2024_2="DeepRSNN2",
-    inception2024="InceptionSNN",
-    majority2024="MajoritySNN",
-)
-
-
 def selective(spec: Network, latencies: jax.Array) -> SpikingNetwork:
     """A network with random weights, so scaled that a tenth of the neurons of each layer with a threshold fires."""
     network, draw = SpikingNetwork(spec, rngs=nnx.Rngs(0)), np.random.default_rng(0)
@@ -420,7 +411,7 @@ def test_the_pytorch_networks_decide_as_ours(reference, torch, tmp_path, name):
     network = selective(spec, latencies)
     pytorch.write(tmp_path / "ours.pth", spec, network.weights())
     module = importlib.import_module(f"model.{name.removesuffix('_2')}")
-    model = getattr(module, CLASSES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()
+    model = getattr(module, REFERENCES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()
     model.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
     waves = torch.tensor(np.asarray(latencies)[:, None] <= np.arange(15)[:, None, None, None])
     outcomes = [model(wave, len(spec.stages)) for wave in waves]

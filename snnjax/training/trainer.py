@@ -122,6 +122,12 @@ def network_for(make: Callable[[tuple[int, int, int], int], Network], data: Data
     return dataclasses.replace(make(data.input_shape, data.classes), time_steps=data.encoder.time_steps)
 
 
+def method(network: SpikingNetwork, name: str, *args: int) -> Callable[[nnx.State, jax.Array], jax.Array]:
+    """A method of a network, with its first arguments, as a pure function of (weights, image)."""
+    graphdef = nnx.graphdef(network)
+    return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
+
+
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """One part of a training: one layer's STDP, or the reward phase (layer "")."""
@@ -155,10 +161,10 @@ class Clock:
     def __init__(self, name: str):
         self.name, self.images, self.seconds, self.compile_seconds = name, 0, 0.0, 0.0
 
-    def compile(self, function: Any, *args: Any) -> Any:
+    def compile(self, function: Any, *args: Any, **static: Any) -> Any:
         """Compiles a jitted function for arguments like these, without running it."""
         start = time.perf_counter()
-        compiled = function.lower(*args).compile()
+        compiled = function.lower(*args, **static).compile()
         self.compile_seconds += time.perf_counter() - start
         return compiled
 
@@ -296,23 +302,14 @@ class Trainer:
         state.phases[found[0]] = record
         return record
 
-    def _finish(self, clock: Clock, state: TrainState) -> None:
-        """Records a phase that is over."""
-        self.listener.finished(self._record(clock, state))
-
     def _map(self, name: str, function: Callable[..., Any], images: list[np.ndarray], state: TrainState) -> Any:
         """A phase of its own: `function` of (weights, image) over one or more sets of images."""
         clock = Clock(name)
         self.listener.started(name, sum(map(len, images)))
         batched = Batched(function, nnx.state(self.network), images[0], clock)
         results = [batched(nnx.state(self.network), each) for each in images]
-        self._finish(clock, state)
+        self.listener.finished(self._record(clock, state))
         return results
-
-    def _method(self, name: str, *args: int) -> Callable[[nnx.State, jax.Array], jax.Array]:
-        """A method of the network as a pure function of (weights, image)."""
-        graphdef, _ = nnx.split(self.network)
-        return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
 
     def _encoded(self, state: TrainState) -> dict[str, np.ndarray]:
         if self._cache is None:
@@ -326,7 +323,7 @@ class Trainer:
         inputs = self._encoded(state)
         assert self._cache is not None  # `_encoded` has filled it
         for at in range(self._cache[0], stage):
-            respond = self._method("respond", at)
+            respond = method(self.network, "respond", at)
             inputs["train"] = self._map(f"outputs of stage {at + 1}", respond, [inputs["train"]], state)[0]
             self._cache = (at + 1, inputs)
         return inputs
@@ -339,11 +336,11 @@ class Trainer:
         train, test = inputs.pop("train"), inputs.pop("test")
         if first == last:
             name = f"who fires in stage {last}"
-            (train,) = self._map(name, self._method("reach", known, last), [train], state)
-            (test,) = self._map(name, self._method("reach", 0, last), [test], state)
+            (train,) = self._map(name, method(self.network, "reach", known, last), [train], state)
+            (test,) = self._map(name, method(self.network, "reach", 0, last), [test], state)
         else:
             for at in range(first):
-                (test,) = self._map(f"outputs of stage {at + 1}", self._method("respond", at), [test], state)
+                (test,) = self._map(f"outputs of stage {at + 1}", method(self.network, "respond", at), [test], state)
         self._cache = None
         return dict(train=train, test=test)
 
@@ -371,9 +368,9 @@ class Trainer:
             state.wins[phase.layer] = np.bincount(won[won >= 0], minlength=layer.spec.features)
             state.weights[phase.layer] = np.asarray(layer.weight[...])
             state.done += 1
-            self._record(clock, state)
+            record = self._record(clock, state)
             if state.done == phase.epochs:
-                self._finish(clock, state)
+                self.listener.finished(record)
             yield
 
     def _reward(self, phase: Phase, state: TrainState) -> Iterator[None]:
@@ -386,7 +383,7 @@ class Trainer:
         if state.reward:
             stored: dict[str, Any] = {name: jnp.asarray(value) for name, value in state.reward.items()}
             learning = dataclasses.replace(learning, **stored)
-        decide = self._method("decide_from", phase.stage)
+        decide = method(self.network, "decide_from", phase.stage)
         test = Batched(decide, nnx.state(self.network), inputs["test"], test_clock)
         epoch = RewardEpoch(self.network, inputs["train"], self.data.train_labels, self.settings.batch_size, clock)
         while not self._over(phase, state):
@@ -404,12 +401,11 @@ class Trainer:
             if state.best_epoch == state.done:
                 state.best = dict(state.weights)
             state.done += 1
-            self._record(clock, state)
-            self._record(test_clock, state)
+            records = [self._record(each, state) for each in (clock, test_clock)]
             self.listener.tested(record)
             if self._over(phase, state):
-                self._finish(clock, state)
-                self._finish(test_clock, state)
+                for each in records:
+                    self.listener.finished(each)
             yield
 
     def _over(self, phase: Phase, state: TrainState) -> bool:
@@ -453,9 +449,10 @@ class RewardEpoch:
         self.network, self.clock, self.batch_size = network, clock, jnp.int32(batch_size)
         self.images = len(inputs)
         self.shape: tuple[int, ...] = progress.split(self.images, 1)
-        self._fast: Callable[..., Any] = functools.partial(reward.reward_images, within=True)
+        self._fast, self._static = reward.reward_images, dict(within=True)
         if inputs.dtype == bool:
-            self._fast, self.shape = reward.reward_blocks, (*progress.split(self.images, BLOCK), BLOCK)
+            self._fast, self._static = reward.reward_blocks, {}
+            self.shape = (*progress.split(self.images, BLOCK), BLOCK)
         self.inputs, self.labels = _arrange(inputs, self.shape), _arrange(labels.astype(np.int32), self.shape)
         self._compiled: dict[bool, Any] = {}
 
@@ -485,11 +482,11 @@ class RewardEpoch:
         return learning
 
     def _run(self, within: bool, learning: reward.RewardState, *images: Any) -> Any:
-        function = self._fast if within else reward.reward_images
+        function, static = (self._fast, self._static) if within else (reward.reward_images, {})
         graphdef, weights, frozen = reward.split(self.network)
         args = (dataclasses.replace(learning, weights=weights), frozen, *images, self.batch_size)
         if within not in self._compiled:
-            self._compiled[within] = self.clock.compile(jax.jit(function, static_argnums=0), graphdef, *args)
+            self._compiled[within] = self.clock.compile(function, graphdef, *args, **static)
         count = int(np.sum(images[-1]))
         learning, decided = self.clock.run(count, self._compiled[within], *args)
         nnx.update(self.network, learning.weights)

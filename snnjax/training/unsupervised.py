@@ -50,10 +50,8 @@ def stdp_epoch(
 
     def outside(carry: Any) -> jax.Array:
         (state, _), at, _ = carry
-        lower, upper = rule.bounds
-        return (at < count) & ~jnp.all(
-            jnp.array([jnp.all((w >= lower) & (w <= upper)) for w in jax.tree.leaves(state)])
-        )
+        (weights,), (lower, upper) = jax.tree.leaves(state), rule.bounds
+        return (at < count) & jnp.any((weights < lower) | (weights > upper))
 
     def enter(carry: Any) -> Any:
         inner, at, won = carry
