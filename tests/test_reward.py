@@ -26,7 +26,7 @@ FAST = dataclasses.replace(RULE, reward=(64 / 1024, -32 / 1024), punish=(-64 / 1
 ONE = stage(Conv(9, kernel=3, padding=1, rstdp=RULE))
 THREE = stage(*(Conv(6, kernel=kernel, padding=1, rstdp=RULE) for kernel in (1, 2, 4)))
 EARLIER = Conv(5, kernel=3, threshold=5, winners=3, stdp=STDP(), rstdp=FAST)
-IMAGES = 36  # in batches of 8 or 16, the last batch is one of 4
+IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
 
 
 def network_of(*stages, dyadic=(256, 768), by_turns=False) -> SpikingNetwork:

@@ -22,6 +22,10 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.training.progress import reporting_scan
 
 
+_ROUNDING = 1e-5
+"""Relative error that a float32 potential may have: bounds leave room for it."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RewardState:
@@ -239,7 +243,7 @@ def reward_blocks(
         # Within a block the weights stay as they are, and the features that change are kept beside them: a scan that
         # both read and wrote the weights would copy all of them for every image.
         counters, taps = carry
-        stale = [layer.final_potentials_of_block(images[0], each) for layer, each in zip(layers, taps, strict=True)]
+        stale = [_Stale.of(layer.final_potentials_of_block(images[0], each)) for layer, each in zip(layers, taps)]
         changed = [_Changed.nothing(each, size) for each in taps]
         step = functools.partial(_block_step, network, taps, batch_size)
         (counters, changed), decisions = jax.lax.scan(step, (counters, changed), (jnp.arange(size), stale, *images))
@@ -256,48 +260,93 @@ def reward_blocks(
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Changed:
-    """Features of one layer that have changed within a block of B images, one place an image."""
+class _Stale:
+    """What each feature of one layer had to show for each image of a block when the block began."""
 
-    feature: jax.Array  # [B] int32, the number of features where nothing changed, or where it changed again later
-    taps: jax.Array  # [kh, kw, B, C] float32
+    potential: jax.Array  # [B, F] float32, the largest of all positions
+    place: jax.Array  # [B, F] int32, the lowest position that has it
+
+    @classmethod
+    def of(cls, potentials: jax.Array) -> "_Stale":
+        """From potentials (B, F, H, W)."""
+        flat = potentials.reshape(*potentials.shape[:2], -1)
+        return cls(flat.max(axis=2), jnp.argmax(flat, axis=2).astype(jnp.int32))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Changed:
+    """The features of one layer that have changed within a block of B images."""
+
+    slot: jax.Array  # [F] int32, the image whose row holds the feature's weights, -1 where they have not changed
+    rise: jax.Array  # [F] float32, the most by which any weight of the feature can have grown
+    rows: jax.Array  # [B, kh, kw, C] float32, the weights that each image has changed
 
     @classmethod
     def nothing(cls, taps: jax.Array, size: int) -> "_Changed":
         """Before the first image of a block of `size`; `taps` are the layer's, (kh, kw, F, C)."""
         rows, columns, features, channels = taps.shape
-        return cls(jnp.full(size, features), jnp.zeros((rows, columns, size, channels), taps.dtype))
+        slot, rise = jnp.full(features, -1, jnp.int32), jnp.zeros(features, taps.dtype)
+        return cls(slot, rise, jnp.zeros((size, rows, columns, channels), taps.dtype))
 
     def row(self, feature: jax.Array, taps: jax.Array) -> jax.Array:
-        """The present weights of a feature, (1, C, kh, kw), given the layer's at the start of the block."""
-        here = self.feature == feature
-        row = jnp.where(here.any(), self.taps[:, :, jnp.argmax(here)], taps[:, :, feature])
-        return jnp.moveaxis(row, 2, 0)[None]
+        """The present weights of a feature, (kh, kw, C), given the layer's at the start of the block."""
+        slot = self.slot[feature]
+        return jnp.where(slot < 0, taps[:, :, feature], self.rows[slot])
 
-    def note(self, at: jax.Array, feature: jax.Array, row: jax.Array, nobody: int) -> "_Changed":
-        """Notes a feature's new row at place `at` and forgets its earlier one; feature -1 notes nothing."""
-        feature = jnp.where(feature < 0, nobody, feature)
-        features = jnp.where(self.feature == feature, nobody, self.feature)
-        return _Changed(features.at[at].set(feature), self.taps.at[:, :, at].set(jnp.moveaxis(row[0], 0, 2)))
+    def note(self, at: jax.Array, feature: jax.Array, row: jax.Array, growth: jax.Array) -> "_Changed":
+        """Notes a feature's new weights as those of image `at`; feature -1 notes nothing."""
+        beyond = jnp.where(feature < 0, len(self.slot), feature)
+        return _Changed(
+            self.slot.at[beyond].set(at, mode="drop"),
+            self.rise.at[beyond].add(growth, mode="drop"),
+            self.rows.at[at].set(row),
+        )
 
     def merged(self, taps: jax.Array) -> jax.Array:
         """The layer's weights, (kh, kw, F, C), with the changed features in place."""
-        return taps.at[:, :, self.feature].set(self.taps, mode="drop")
+        features, size = len(self.slot), len(self.rows)
+        owner = jnp.where(self.slot < 0, size, self.slot)
+        feature = jnp.full(size, features).at[owner].set(jnp.arange(features), mode="drop")
+        return taps.at[:, :, feature].set(jnp.moveaxis(self.rows, 0, 2), mode="drop")
+
+
+def _strongest(
+    layer: SpikingConv, taps: jax.Array, changed: _Changed, stale: _Stale, spiked: jax.Array
+) -> Winners:
+    """The winner of one image. Features that have changed are looked at anew only where they may have become it."""
+    known = changed.slot < 0
+    most = stale.potential + changed.rise * jnp.sum(spiked)
+    most = jnp.where(known, stale.potential, most + _ROUNDING * jnp.abs(most))
+
+    def unknown(search: Any) -> jax.Array:
+        potential, _, known = search
+        return ~known[jnp.argmax(potential)]
+
+    def look(search: Any) -> Any:
+        potential, place, known = search
+        feature = jnp.argmax(potential)
+        row = changed.rows[changed.slot[feature]]
+        exact = _Stale.of(layer.final_potentials_of_block(spiked[None], row[:, :, None]))
+        potential = potential.at[feature].set(exact.potential[0, 0])
+        return potential, place.at[feature].set(exact.place[0, 0]), known.at[feature].set(True)
+
+    potential, place, _ = jax.lax.while_loop(unknown, look, (most, stale.place, known))
+    feature = jnp.argmax(potential)
+    width = layer.spec.output_size(spiked.shape[1:])[1]
+    row, column = jnp.divmod(place[feature], width)
+    won = jnp.where(potential[feature] > 0, feature, -1)
+    return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
 
 
 def _block_step(
     network: SpikingNetwork, taps: list[jax.Array], batch_size: jax.Array, carry: Any, image: Any
 ) -> tuple[Any, jax.Array]:
     """One image of a block, given the weights and potentials at the start of the block."""
-    (counters, changed), (at, potentials, spiked, label, valid) = carry, image
+    (counters, changed), (at, stale, spiked, label, valid) = carry, image
     spec = network.spec
     layers = network.branches(len(spec.stages) - 1)
-    won = [
-        layer.decide(
-            stale.at[rows.feature].set(layer.final_potentials_of_block(spiked[None], rows.taps)[0], mode="drop")
-        )
-        for layer, stale, rows in zip(layers, potentials, changed, strict=True)
-    ]
+    won = [_strongest(*each, spiked) for each in zip(layers, taps, changed, stale, strict=True)]
     votes = network.votes(won)
     decision = network.decision(votes)
     latency = spiked_to_latency(spiked, time_steps=spec.time_steps)
@@ -321,11 +370,14 @@ def _learn_in_block(
     outcome: jax.Array,
     rates: jax.Array,
 ) -> _Changed:
-    assert layer.spec.rstdp is not None  # `Network` sees to it
+    rule = layer.spec.rstdp
+    assert rule is not None  # `Network` sees to it
     rates = kernels.reward_rates(outcome, *rates)
-    row = changed.row(winner.feature[0], taps)
-    learned = layer.learned_rows(row, latency, winner, rates, layer.spec.rstdp)
-    return changed.note(at, jnp.where(outcome == 0, -1, winner.feature[0]), learned, layer.spec.features)
+    row = jnp.moveaxis(changed.row(winner.feature[0], taps), 2, 0)[None]
+    learned = layer.learned_rows(row, latency, winner, rates, rule)
+    stretch = max(1.0, (rule.bounds[1] - rule.bounds[0]) ** 2 / 4) if rule.stabiliser else 1.0
+    growth = jnp.maximum(rates.max(), 0) * stretch
+    return changed.note(at, jnp.where(outcome == 0, -1, winner.feature[0]), jnp.moveaxis(learned[0], 0, 2), growth)
 
 
 def end_epoch(spec: Network, state: RewardState) -> RewardState:

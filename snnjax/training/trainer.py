@@ -24,7 +24,7 @@ from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
 from snnjax.training.unsupervised import stdp_epoch
 
-BLOCK = 16
+BLOCK = 32
 """Images whose potentials are computed together in the reward phase; the result does not depend on it."""
 
 
