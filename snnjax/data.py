@@ -166,7 +166,7 @@ def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.flip(image, tuple(axis for axis in (1, 0) if rng.random() < 0.5))
 
 
-def load(name: str, data_dir: Path | None = None) -> Dataset:
+def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     """Loads a data set by name.
 
     Args:
@@ -185,6 +185,7 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
         raise ValueError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
     if name == "digits":
         return digits()
+    data_dir = None if data_dir is None else Path(data_dir)
     if data_dir is not None and not data_dir.is_dir():
         raise FileNotFoundError(f"`data_dir` {data_dir} is no folder")
     if data_dir is None or not any(_file(data_dir, each) for each in _SOURCES[name].files):

@@ -140,7 +140,7 @@ def test_idx_files_are_read_plain_and_gzipped(folder, zipped, dotted):
         if name in zipped:
             path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
-    data = load("mnist", folder)
+    data = load("mnist", str(folder))
     read = (data.train_images, data.train_labels, data.test_images, data.test_labels)
     for array, expected in zip(read, FILES.values(), strict=True):
         np.testing.assert_array_equal(array, expected)

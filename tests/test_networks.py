@@ -62,7 +62,7 @@ def test_shipped_networks_take_other_channels_sizes_and_classes(name):
     spec = NETWORKS[name]((2, 34, 30), 3)
     assert {layer.features for layer in spec.stages[-1].branches} == {60}
     assert int(draw(spec)(latencies(1, spec.input_shape)[0])) in (-1, 0, 1, 2)
-    with pytest.raises(ValueError, match=r"on input \(6, 5, 5\): stage \d: .* must fit into the map"):
+    with pytest.raises(ValueError, match=rf"^{name} on input \(6, 5, 5\): stage \d: .* must fit into the map"):
         NETWORKS[name]((6, 5, 5), 10)
 
 

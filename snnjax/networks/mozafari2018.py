@@ -1,19 +1,18 @@
 """The digit network of Mozafari et al. 2019 (arXiv 1804.00227): two STDP layers and one decision layer."""
 
 from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks.network import Network, stage
+from snnjax.networks.network import Network, Stage, stage
+
+
+def stages(classes: int) -> tuple[Stage, ...]:
+    """Two stages that learn by STDP, and a decision layer of 20 features to a class."""
+    return (
+        stage(Conv(30, kernel=5, padding=2, threshold=15, winners=5, radius=3, stdp=STDP()), pool=2),
+        stage(Conv(250, kernel=3, padding=1, threshold=10, winners=8, radius=1, stdp=STDP()), pool=3),
+        stage(Conv(20 * classes, kernel=5, padding=2, rstdp=RSTDP())),
+    )
 
 
 def mozafari2018(input_shape: tuple[int, int, int] = (6, 28, 28), classes: int = 10) -> Network:
-    """The network for encoded images (C, H, W) of `classes` classes, 20 features of the decision layer to a class."""
-    return Network(
-        name="mozafari2018",
-        input_shape=input_shape,
-        classes=classes,
-        stages=(
-            stage(Conv(30, kernel=5, padding=2, threshold=15, winners=5, radius=3, stdp=STDP()), pool=2),
-            stage(Conv(250, kernel=3, padding=1, threshold=10, winners=8, radius=1, stdp=STDP()), pool=3),
-            stage(Conv(20 * classes, kernel=5, padding=2, rstdp=RSTDP())),
-        ),
-        epochs=(2, 4, 100),
-    )
+    """The network for encoded images (C, H, W) of `classes` classes."""
+    return Network("mozafari2018", input_shape, classes, stages(classes), epochs=(2, 4, 100))

@@ -2,8 +2,9 @@
 
 Two forms of an epoch with the same result. `reward_images` makes one full step after the other and works for
 every network. `reward_blocks` is for networks whose last stage alone learns, with weights within their bounds:
-it computes the potentials of a block of images by one large product and then, image by image, those of the features
-alone that have changed within the block.
+it computes the potentials of a block of images by one large product. The few features that change within the block are
+looked at anew, image by image, only where they may have become the strongest: one update moves no weight by more than
+its rate.
 """
 
 import dataclasses
@@ -20,7 +21,6 @@ from snnjax.kernels import Winners
 from snnjax.layers import RSTDP, SpikingConv, spiked_to_latency
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.training.progress import reporting_scan
-
 
 _ROUNDING = 1e-5
 """Relative error that a float32 potential may have: bounds leave room for it."""
@@ -243,7 +243,10 @@ def reward_blocks(
         # Within a block the weights stay as they are, and the features that change are kept beside them: a scan that
         # both read and wrote the weights would copy all of them for every image.
         counters, taps = carry
-        stale = [_Stale.of(layer.final_potentials_of_block(images[0], each)) for layer, each in zip(layers, taps)]
+        potentials = [
+            layer.final_potentials_of_block(images[0], each) for layer, each in zip(layers, taps, strict=True)
+        ]
+        stale = [_Stale.of(each) for each in potentials]
         changed = [_Changed.nothing(each, size) for each in taps]
         step = functools.partial(_block_step, network, taps, batch_size)
         (counters, changed), decisions = jax.lax.scan(step, (counters, changed), (jnp.arange(size), stale, *images))
@@ -311,9 +314,7 @@ class _Changed:
         return taps.at[:, :, feature].set(jnp.moveaxis(self.rows, 0, 2), mode="drop")
 
 
-def _strongest(
-    layer: SpikingConv, taps: jax.Array, changed: _Changed, stale: _Stale, spiked: jax.Array
-) -> Winners:
+def _strongest(layer: SpikingConv, taps: jax.Array, changed: _Changed, stale: _Stale, spiked: jax.Array) -> Winners:
     """The winner of one image. Features that have changed are looked at anew only where they may have become it."""
     known = changed.slot < 0
     most = stale.potential + changed.rise * jnp.sum(spiked)
@@ -333,8 +334,9 @@ def _strongest(
 
     potential, place, _ = jax.lax.while_loop(unknown, look, (most, stale.place, known))
     feature = jnp.argmax(potential)
-    width = layer.spec.output_size(spiked.shape[1:])[1]
-    row, column = jnp.divmod(place[feature], width)
+    _, height, width = spiked.shape
+    row_width = layer.spec.output_size((height, width))[1]
+    row, column = jnp.divmod(place[feature], row_width)
     won = jnp.where(potential[feature] > 0, feature, -1)
     return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
 
