@@ -180,7 +180,20 @@ class SpikingNetwork(nnx.Module):
     def judge(self, spiked: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The decision as `decide`, and each class's largest potential, (classes,) float, added up over branches."""
         layers = self.branches(len(self.spec.stages) - 1)
-        potentials = [layer.final_potentials(spiked) for layer in layers]
+        return self._judge([layer.final_potentials(spiked) for layer in layers])
+
+    def judge_block(self, spiked: jax.Array, taps: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """`judge` of B images together, (B, C, H, W) bool, which is faster; `taps` are those of `decision_taps`."""
+        layers = self.branches(len(self.spec.stages) - 1)
+        pairs = zip(layers, taps, strict=True)
+        return jax.vmap(self._judge)([layer.final_potentials_of_block(spiked, each) for layer, each in pairs])
+
+    def decision_taps(self) -> list[jax.Array]:
+        """The weights of the decision layers with the taps in front, (kh, kw, F, C)."""
+        return [jnp.moveaxis(layer.weight[...], (2, 3), (0, 1)) for layer in self.branches(len(self.spec.stages) - 1)]
+
+    def _judge(self, potentials: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        layers = self.branches(len(self.spec.stages) - 1)
         winners = [layer.decide(each) for layer, each in zip(layers, potentials, strict=True)]
         largest = [each.reshape(self.spec.classes, -1).max(axis=1) for each in potentials]
         return self.decision(self.votes(winners)), functools.reduce(jnp.add, largest)

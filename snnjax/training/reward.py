@@ -253,8 +253,7 @@ def reward_blocks(
         taps = [rows.merged(each) for each, rows in zip(taps, changed, strict=True)]
         return (counters, taps), decisions
 
-    taps = [jnp.moveaxis(layer.weight[...], (2, 3), (0, 1)) for layer in layers]
-    carry = (dataclasses.replace(state, weights=None), taps)
+    carry = (dataclasses.replace(state, weights=None), network.decision_taps())
     (counters, taps), decisions = reporting_scan(block, carry, (spiked, labels, valid), report=_report)
     for layer, each in zip(layers, taps, strict=True):
         layer.weight[...] = jnp.moveaxis(each, (0, 1), (2, 3))

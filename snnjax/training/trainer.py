@@ -128,6 +128,36 @@ def method(network: SpikingNetwork, name: str, *args: int) -> Callable[[nnx.Stat
     return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
 
 
+def judge(
+    network: SpikingNetwork, first: int, enter: Callable[[jax.Array], jax.Array] = lambda inputs: inputs
+) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+    """`SpikingNetwork.judge_block` as a pure function of (`judge_state`, images).
+
+    Args:
+      network: what decides.
+      first: the stage that the images enter.
+      enter: makes an image what enters it: latencies, or bool (who fired) for the last stage; by default it is that.
+    """
+    graphdef, last = nnx.graphdef(network), len(network.spec.stages) - 1
+
+    def judged(state: tuple[nnx.State, list[jax.Array]], images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        weights, taps = state
+        here = nnx.merge(graphdef, weights)
+
+        def reach(_: None, image: jax.Array) -> jax.Array:
+            inputs = enter(image)
+            return inputs if inputs.dtype == bool else here.reach(first, last, inputs)
+
+        return here.judge_block(_each(reach, None, images), taps)
+
+    return judged
+
+
+def judge_state(network: SpikingNetwork) -> tuple[nnx.State, list[jax.Array]]:
+    """The weights that `judge` needs."""
+    return nnx.state(network), network.decision_taps()
+
+
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """One part of a training: one layer's STDP, or the reward phase (layer "")."""
@@ -201,17 +231,22 @@ class Batched:
       images: (N, ...) array of such images as will come.
       clock: keeps the time.
       chunk: at most so many images at a time on each device; the last chunk is padded.
+      together: `function` takes a device's part of a chunk as a whole, (n, ...).
     """
 
-    def __init__(self, function: Callable[..., Any], state: Any, images: np.ndarray, clock: Clock, chunk: int = 128):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        state: Any,
+        images: np.ndarray,
+        clock: Clock,
+        chunk: int = 128,
+        together: bool = False,
+    ):
         self.clock, mesh = clock, devices.peers()
         chunks = -(-len(images) // (chunk * mesh.size))
         self.chunk = -(-len(images) // (chunks * mesh.size)) * mesh.size
-        together = None if mesh.devices[0].platform == "cpu" else self.chunk // mesh.size
-
-        def chunkwise(state: Any, images: jax.Array) -> jax.Array:
-            return jax.lax.map(functools.partial(function, state), images, batch_size=together)
-
+        chunkwise = function if together else functools.partial(_each, function)
         specs = (PartitionSpec(), PartitionSpec("images"))
         sharded = jax.shard_map(chunkwise, mesh=mesh, in_specs=specs, out_specs=specs[1], check_vma=False)
         self._places = tuple(NamedSharding(mesh, spec) for spec in specs)
@@ -232,6 +267,12 @@ class Batched:
             if tell:
                 progress.tell(count)
         return jax.tree.map(lambda *values: np.concatenate(values), *pieces)
+
+
+def _each(function: Callable[..., Any], state: Any, images: jax.Array) -> Any:
+    """`function` of (state, image) over images: one after the other on a CPU, all at once elsewhere."""
+    together = None if devices.peers().devices[0].platform == "cpu" else len(images)
+    return jax.lax.map(functools.partial(function, state), images, batch_size=together)
 
 
 def _arrange(values: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
@@ -383,12 +424,12 @@ class Trainer:
         if state.reward:
             stored: dict[str, Any] = {name: jnp.asarray(value) for name, value in state.reward.items()}
             learning = dataclasses.replace(learning, **stored)
-        decide = method(self.network, "decide_from", phase.stage)
-        test = Batched(decide, nnx.state(self.network), inputs["test"], test_clock)
+        judging = judge(self.network, phase.stage)
+        test = Batched(judging, judge_state(self.network), inputs["test"], test_clock, together=True)
         epoch = RewardEpoch(self.network, inputs["train"], self.data.train_labels, self.settings.batch_size, clock)
         while not self._over(phase, state):
             learning, decisions = epoch(learning)
-            tested = test(nnx.state(self.network), inputs["test"], tell=False)
+            tested, _ = test(judge_state(self.network), inputs["test"], tell=False)
             state.weights = {name: np.asarray(value) for name, value in self.network.weights().items()}
             state.reward = {
                 field.name: np.asarray(getattr(learning, field.name))
@@ -420,14 +461,8 @@ class Trainer:
           (N,) int32, -1 where silent; (N, classes) float32, the largest potential of each class at the last step.
         """
         self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
-        graphdef, state = nnx.split(self.network)
-        last = len(self.spec.stages) - 1
-
-        def judge(state: nnx.State, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-            network = nnx.merge(graphdef, state)
-            return network.judge(network.reach(0, last, self.encoder(image)))
-
-        return Batched(judge, state, images, Clock(""))(state, images)
+        state = judge_state(self.network)
+        return Batched(judge(self.network, 0, self.encoder), state, images, Clock(""), together=True)(state, images)
 
     def decisions(self, weights: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
         """The decisions alone of `judge`, (N,) int32."""
