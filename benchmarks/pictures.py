@@ -41,7 +41,7 @@ def throughput(path: Path, results: list[dict[str, Any]], title: str) -> None:
     figure = Figure(figsize=(6.4 * columns, 3.2 * lines + 0.8), layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    highest, shown = 0.0, {}
+    lowest, highest, shown = 1.0, 0.0, {}
     for axis, result in zip(axes, results, strict=False):
         bars = bars_of(result, key)
         phases = list(dict.fromkeys(phase for values in bars.values() for phase in values))
@@ -53,15 +53,17 @@ def throughput(path: Path, results: list[dict[str, Any]], title: str) -> None:
             drawn = axis.bar(places, heights, width * 0.95, bottom=bottom, color=COLORS[program])
             labels = [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in values.values()]
             axis.bar_label(drawn, labels, fontsize=7)
-            highest, shown[program] = max(highest, *values.values()), drawn
+            lowest, highest = min(lowest, *values.values()), max(highest, *values.values())
+            shown[program] = drawn
         axis.set_yscale("log")
-        axis.set_xticks(range(len(phases)), phases, fontsize=8)
+        names = [name.replace("outputs of stage", "outputs").replace("who fires in stage", "fires") for name in phases]
+        axis.set_xticks(range(len(phases)), names, fontsize=8 if len(phases) < 9 else 6)
         axis.set_title(result["network"], fontsize=10)
         axis.grid(axis="y", alpha=0.3)
         axis.set_axisbelow(True)
         if compared:
             axis.axhline(1, color="tab:blue", linewidth=1.5)
-    axes[0].set_ylim(top=2 * highest)
+    axes[0].set_ylim(0.6 * lowest, 2 * highest)
     for axis in axes[::columns]:
         axis.set_ylabel("times longer than snnjax" if compared else "snnjax, ms an image")
     for axis in axes[len(results) :]:
@@ -77,7 +79,7 @@ def bars_of(result: dict[str, Any], key: str) -> dict[str, dict[str, float]]:
     bars: dict[str, dict[str, float]] = {}
     for row in result["phases"]:
         if row.get(key) is not None and not (key == "ratio" and row["once"]):
-            bars.setdefault(row["program"], {})[row["phase"].replace("outputs of stage", "outputs")] = row[key]
+            bars.setdefault(row["program"], {})[row["phase"]] = row[key]
     for row in result["protocol"]:
         if key == "ratio" and row["ratio"] is not None:
             bars[row["program"]]["whole training"] = row["ratio"]

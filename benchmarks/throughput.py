@@ -53,7 +53,7 @@ class Options:
     spyker: bool = field(default=False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
     protocol: int = field(default=0, help="how often to run whole trainings too, a minute or more for each network")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu; on a gpu the reference runs there too")
-    short: bool = field(default=False, help="mozafari2018, 100 images and 2 repeats at most, no whole trainings")
+    short: bool = field(default=False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
     out: Path | None = field(default=None, help="folder to write to (runs/throughput_TIME)")
 
 
@@ -77,7 +77,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
       ValueError, OSError: options or data are bad.
     """
     if options.short:
-        less = {name: min(getattr(options, name), most) for name, most in (("images", 100), ("repeats", 2))}
+        less = {name: min(getattr(options, name), most) for name, most in (("images", 60), ("repeats", 2))}
         options = dataclasses.replace(options, networks=("mozafari2018",), protocol=0, **less)
     for network in options.networks:
         if network not in NETWORKS:
@@ -323,10 +323,11 @@ def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
 
 
 def caption(about: dict[str, Any]) -> str:
-    """On what and how the figures were obtained, in a sentence."""
+    """On what and how the figures were obtained."""
     named = ("snnjax", "jax", "torch", "spyker")
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in named if name in about["versions"])
-    where = "; ".join(f"{program} on {device}" for program, device in about["devices"].items())
+    devices = {name: device.replace(f": {about['processor']}", "") for name, device in about["devices"].items()}
+    where = "; ".join(f"{program} on {device}" for program, device in devices.items())
     return (
         f"{about['dataset']}, {about['images'][0]} training and {about['images'][1]} test images, "
         f"medians of {about['repeats']} repeats, {about['date']}, {about['processor']}; {where}; {versions}."
