@@ -1,378 +1,420 @@
-"""Measures the phases of a training in milliseconds an image, alone or side by side with the PyTorch reference.
+"""Measures the phases of a training in milliseconds an image, alone or beside the PyTorch reference and Spyker.
 
-python benchmarks/throughput.py                      snnjax on scikit-learn's digits, within a minute
-python benchmarks/throughput.py --reference DIR      also the reference, in a checkout of github.com/aidinattar/snn
+python benchmarks/throughput.py --short                     one network, within a minute
+python benchmarks/throughput.py --reference DIR --spyker    all networks, with a checkout of github.com/aidinattar/snn
+                                                            and Spyker: pip install 'snnjax[benchmark,spyker]'
 """
 
-import copy
+import contextlib
 import dataclasses
 import datetime
-import functools
-import importlib
 import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+import ours
+import pictures
+from programs import Learning, Task
 from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
+from worker import Worker
 
-from snnjax import console, data, devices, runs
-from snnjax.networks import NETWORKS, Network, SpikingNetwork, draw
-from snnjax.training import progress, reward
-from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, method, network_for, plan
-from snnjax.training.unsupervised import stdp_epoch
+from snnjax import checkpoint, console, data, devices
+from snnjax.networks import NETWORKS, Network
+from snnjax.training.trainer import Settings, network_for
 
-PREPARED = 3000
-"""Images that each layer learns from before anything is measured: those at hand again and again, up to ten times."""
-REFERENCES = {
-    "mozafari2018": "MozafariMNIST2018",
-    "deep2024": "DeepSNN",
-    "deepr2024": "DeepRSNN",
-    "deepr2024_2": "DeepRSNN2",
-    "inception2024": "InceptionSNN",
-    "majority2024": "MajoritySNN",
-}
-"""The reference's classes by the names of our networks."""
+PAUSE = 0.3
+"""Seconds between the turns of two programs: threads of the last one may spin for so long."""
+ALIKE = 0.9
+"""The least share of decisions that must agree with the reference's."""
+EQUAL = 1e-5
+"""Weights that differ no more are taken for equal; a change of a weight is hundreds of times larger."""
+SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}
+"""Programs by name, with their batches."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What to measure, on what, and against what."""
 
-    network: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
+    networks: tuple[str, ...] = field(default=tuple(NETWORKS), help=f"which networks ({' '.join(NETWORKS)})")
     dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
     data_dir: Path | None = field(default=None, help="folder of the data set's files, for all but digits")
     images: int = field(default=300, help="use the first so many training and as many test images")
-    repeats: int = field(default=3, help="how often each phase is measured")
+    repeats: int = field(default=5, help="how often each phase is measured, after once that does not count")
     reference: Path | None = field(default=None, help="checkout of github.com/aidinattar/snn to measure side by side")
-    out: Path | None = field(default=None, help="JSON file to write the measurements to (runs/throughput_TIME.json)")
+    spyker: bool = field(default=False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
+    protocol: int = field(default=0, help="how often to run whole trainings too, a minute or more for each network")
+    device: str = field(default="auto", help="auto, cpu, gpu or tpu; on a gpu the reference runs there too")
+    short: bool = field(default=False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
+    out: Path | None = field(default=None, help="folder to write to (runs/throughput_TIME)")
 
 
-@dataclasses.dataclass
-class Work:
-    """One phase of one program, and how long it took.
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A whole training: the images and epochs of the recorded runs of the reference, with more reward epochs."""
 
-    Attributes:
-      images: that one run goes over.
-      run: what is measured, with the arguments that `prepare` returns.
-      outcome: from what `run` returns to what both programs should agree on, an array.
-      prepare: fresh arguments, with the weights that all repeats start from.
-      clock: keeps the seconds of compilation.
-      cache: it computes once what later phases need, where the reference computes it anew for each image.
-      ms: milliseconds an image of each repeat.
-    """
+    train_images: int = 6000
+    test_images: int = 2000
+    reward_epochs: int = 20
 
-    images: int
-    run: Callable[..., Any]
-    outcome: Callable[[Any], Any] = np.asarray
-    prepare: Callable[[], tuple[Any, ...]] = tuple
-    clock: Clock = dataclasses.field(default_factory=lambda: Clock(""))
-    cache: bool = False
-    ms: list[float] = dataclasses.field(default_factory=list)
-
-    def measure(self) -> Any:
-        """Runs to the end of the device's work, and notes the time."""
-        args = self.prepare()
-        start = time.perf_counter()
-        result = jax.block_until_ready(self.run(*args))
-        jax.effects_barrier()
-        self.ms.append((time.perf_counter() - start) / self.images * 1e3)
-        return result
+    def epochs(self, spec: Network) -> tuple[int, ...]:
+        """Two of the first layer, four of each other, then reward."""
+        return (2, *[4] * (len(spec.stages) - 2), self.reward_epochs)
 
 
-def phases_of(spec: Network) -> list[tuple[str, Phase]]:
-    """The phases of a training with their names in the table: STDP 1, STDP 3_2, R-STDP."""
-    return [(phase.name.replace("layer", ""), phase) for phase in plan(spec, (1,) * len(spec.stages))]
-
-
-def measured_here(network: SpikingNetwork, images: data.Dataset, batch_size: int) -> dict[str, Work]:
-    """The phases of snnjax, compiled. The network learns a little first, and the phases start from what it learned."""
-    works: dict[str, Work] = {}
-    last = len(network.spec.stages) - 1
-
-    def batched(name: str, function: Callable[..., Any], inputs: np.ndarray, cache: bool = False) -> np.ndarray:
-        clock, state = Clock(name), jax.tree.map(jnp.array, nnx.state(network))
-        run = Batched(function, state, inputs, clock)
-        works[name] = Work(len(inputs), lambda: run(state, inputs), clock=clock, cache=cache)
-        return run(state, inputs)
-
-    encoded = batched("encode", lambda _, image: images.encoder(image), all_images(images))
-    inputs, stage = encoded[: len(images.train_images)], 0
-    for name, phase in phases_of(network.spec):
-        for at in range(stage, phase.stage):
-            if at < last - 1:
-                inputs = batched(f"outputs of stage {at + 1}", method(network, "respond", at), inputs, cache=True)
-            else:
-                inputs = batched(f"who fires in stage {last}", method(network, "reach", at, last), inputs, cache=True)
-        stage = phase.stage
-        if phase.layer:
-            works[name] = stdp(network, phase.layer, inputs)
-        else:
-            works[name] = rewarding(network, inputs, images.train_labels, batch_size)
-    batched("test", method(network, "__call__"), encoded[len(images.train_images) :])
-    return works
-
-
-def all_images(images: data.Dataset) -> np.ndarray:
-    """The training images, then the test images."""
-    return np.concatenate([images.train_images, images.test_images])
-
-
-def passes(images: int) -> range:
-    """The epochs that make `PREPARED` images, at most ten."""
-    return range(min(10, -(-PREPARED // images)))
-
-
-def stdp(network: SpikingNetwork, layer: str, inputs: np.ndarray) -> Work:
-    """An epoch of STDP of one layer, which has learned a little."""
-    clock, count = Clock(layer), len(inputs)
-    shape = progress.split(count, 1)
-    valid = jnp.arange(np.prod(shape)).reshape(shape) < count
-    latencies = jnp.asarray(np.resize(inputs, (*shape, *inputs.shape[1:])))
-    graphdef, state = nnx.split(getattr(network, layer))
-    state = jax.tree.map(jnp.array, state)  # a copy, which is donated
-    compiled = clock.compile(stdp_epoch, graphdef, state, jnp.int32(0), latencies, valid)
-    for number in passes(count):
-        state, _ = compiled(state, jnp.int32(number * count), latencies, valid)
-    nnx.update(getattr(network, layer), jax.tree.map(jnp.array, state))
-    return Work(
-        count,
-        lambda state: compiled(state, jnp.int32(0), latencies, valid),
-        lambda result: jax.tree.leaves(result[0])[0],
-        lambda: (jax.tree.map(jnp.array, state),),
-        clock,
-    )
-
-
-def rewarding(network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int) -> Work:
-    """An epoch of R-STDP of a network that has learned a little."""
-    clock = Clock("R-STDP")
-    epoch = RewardEpoch(network, inputs, labels, batch_size, clock)
-    learning = reward.initial_state(network)
-    for _ in passes(len(inputs)):
-        learning, _ = epoch(learning)
-    weights = network.weights()
-
-    def prepare() -> tuple[reward.RewardState]:
-        network.set_weights(weights)
-        return (reward.initial_state(network),)
-
-    return Work(len(inputs), epoch, lambda result: jax.tree.leaves(result[0].weights)[-1], prepare, clock)
-
-
-class Reference:
-    """The PyTorch program in a folder, imported from there.
-
-    Raises:
-      ValueError: it is no checkout, has no such network, or lacks a package.
-    """
-
-    def __init__(self, folder: Path, network: str):
-        if not (folder / "model" / "mozafari2018.py").is_file():
-            raise ValueError(f"`reference` {folder} is no checkout of aidinattar/snn: it has no model/mozafari2018.py")
-        if network not in REFERENCES:
-            raise ValueError(f"the reference has no network {network!r}, only {', '.join(REFERENCES)}")
-        os.environ["TQDM_DISABLE"] = "1"  # read on import: it draws nested bars
-        sys.path.insert(0, str(folder.resolve()))
-        modules = ("torch", f"model.{network.removesuffix('_2')}", "s1c1", "SpykeTorch.utils")
-        try:
-            self.torch, model, self.s1c1, self.utils = map(importlib.import_module, modules)
-        except ImportError as error:
-            raise ValueError(f"the reference cannot start ({error}): pip install 'snnjax[benchmark]'") from error
-        self.torch.set_grad_enabled(False)
-        self.build = getattr(model, REFERENCES[network])
-
-    def encoder(self, time_steps: int) -> Callable[[np.ndarray], Any]:
-        """From an image, bytes or floats of 0..1, to a byte wave."""
-        kernels = [
-            self.utils.DoGKernel(window, first / 9, second / 9)
-            for window in (3, 7, 13)
-            for first, second in ((window, 2 * window), (2 * window, window))
-        ]
-        return self.s1c1.S1C1(self.utils.Filter(kernels, padding=6, thresholds=50), timesteps=time_steps)
-
-    def measured(self, network: SpikingNetwork, images: data.Dataset, batch_size: int) -> dict[str, Work]:
-        """The phases by their names in snnjax, with the weights of our network."""
-        spec, last = network.spec, len(network.spec.stages)
-        encoder, pixels, count = self.encoder(spec.time_steps), all_images(images), len(images.train_images)
-        pixels = pixels if pixels.dtype == np.uint8 else pixels / 255
-        train, test = self.torch.stack([encoder(image) for image in pixels]).tensor_split([count])
-        labels, test_labels = (self.torch.tensor(y) for y in (images.train_labels, images.test_labels))
-        model = self.build(spec.input_shape[0], spec.classes, device="cpu", tensorboard=False)
-        for name, value in network.weights().items():
-            convolution(model, name).load_weight(self.torch.tensor(np.asarray(value)))
-
-        def learn(phase: Phase, model: Any) -> Any:
-            if not phase.layer:
-                for at in range(0, count, batch_size):
-                    model.train_rl(train[at : at + batch_size], labels[at : at + batch_size], layer_idx=last)
-            elif len(spec.stages[phase.stage].branches) > 1:
-                model.train_unsupervised(train, phase.stage + 1, phase.branch)
-            else:
-                model.train_unsupervised(train, phase.stage + 1)
-            return convolution(model, phase.layer or [name for _, name, _ in spec.layers()][-1]).weight
-
-        def decisions(_: Any) -> np.ndarray:
-            outcomes = (model.eval()(wave, last) for wave in test)  # majority2024 adds its branches' votes
-            return np.array([int(each[0] if isinstance(each, tuple) else each) for each in outcomes])
-
-        def fresh() -> tuple[Any]:
-            return (copy.deepcopy(model),)
-
-        def latencies(waves: list[Any]) -> np.ndarray:
-            return spec.time_steps - np.stack(waves).sum(1, dtype=int)
-
-        works = {"encode": Work(len(pixels), lambda: [encoder(image) for image in pixels], latencies)}
-        for name, phase in phases_of(spec):
-            works[name] = Work(count, functools.partial(learn, phase), np.asarray, fresh)
-        works["test"] = Work(len(test), lambda model: model.test(test, test_labels, layer_idx=last), decisions, fresh)
-        return works
-
-
-def convolution(model: Any, layer: str) -> Any:
-    """The reference's convolution that is our layer: block3_2 for layer3_2."""
-    return getattr(model, layer.replace("layer", "block"))["conv"]
-
-
-def alike(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The share of latencies, weights or decisions that agree."""
-    return float(np.isclose(ours, theirs, atol=1e-3).mean())
-
-
-def records(programs: dict[str, dict[str, Work]], network: str) -> list[dict[str, Any]]:
-    """The measurements: those of all phases of the one program, then of the other."""
-    rows = []
-    for program, works in programs.items():
-        for phase, work in works.items():
-            median, theirs = statistics.median(work.ms), programs.get("reference", {}).get(phase)
-            row = dict(network=network, phase=phase, program=program, ms_per_image=median)
-            row["ratio"] = statistics.median(theirs.ms) / median if theirs else None
-            row |= dict(min=min(work.ms), max=max(work.ms), compile_seconds=work.clock.compile_seconds)
-            rows.append(row)
-    return rows
-
-
-def table(rows: list[dict[str, Any]], same: dict[str, float]) -> Table:
-    """The measurements side by side; `same` holds the share of each phase's outcome that agrees."""
-    programs = list(dict.fromkeys(row["program"] for row in rows))
-    shown = Table(title="milliseconds an image: median (min..max)", title_justify="left")
-    shown.add_column("phase")
-    for name in (*programs, *(("ratio", "alike") if same else ()), "compiling s"):
-        shown.add_column(name, justify="right", overflow="fold")
-    for phase in dict.fromkeys(row["phase"] for row in rows):
-        found = {row["program"]: row for row in rows if row["phase"] == phase}
-        times = [
-            f"{row['ms_per_image']:.3g} ({row['min']:.3g}..{row['max']:.3g})" if row else ""
-            for row in map(found.get, programs)
-        ]
-        ours = found["snnjax"]
-        compared = [f"{ours['ratio']:.1f}", f"{same[phase]:.1%}"] if phase in same else [""] * 2 * bool(same)
-        shown.add_row(phase, *times, *compared, f"{ours['compile_seconds']:.1f}")
-    return shown
-
-
-def prepare(options: Options) -> tuple[Network, data.Dataset, Reference | None]:
-    """Network, images and reference.
+def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
+    """The options that hold, all images and the folder to write to.
 
     Raises:
       ValueError, OSError: options or data are bad.
     """
-    if options.network not in NETWORKS:
-        raise ValueError(f"`network` must be one of {', '.join(NETWORKS)}, got {options.network!r}")
-    for name in ("images", "repeats"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
-    reference = Reference(options.reference, options.network) if options.reference else None
-    images = data.load(options.dataset, options.data_dir).first(options.images, options.images)
-    if reference and images.train_images.ndim > 3:
-        raise ValueError(f"`reference` is measured on grey images only, those of {images.name} have colours")
-    return network_for(NETWORKS[options.network], images), images, reference
+    if options.short:
+        less = {name: min(getattr(options, name), most) for name, most in (("images", 60), ("repeats", 2))}
+        options = dataclasses.replace(options, networks=("mozafari2018",), protocol=0, **less)
+    for network in options.networks:
+        if network not in NETWORKS:
+            raise ValueError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
+    if not options.networks:
+        raise ValueError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
+    for name, least in (("images", 1), ("repeats", 1), ("protocol", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
+    if options.device not in devices.KINDS:
+        raise ValueError(f"`device` must be one of {', '.join(devices.KINDS)}, got {options.device!r}")
+    if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
+        where = options.reference
+        raise ValueError(f"`reference` {where} is no checkout of aidinattar/snn: it has no model/mozafari2018.py")
+    if options.spyker and "mozafari2018" not in options.networks:
+        raise ValueError("`spyker` is measured with mozafari2018 only, which `networks` does not name")
+    images = data.load(options.dataset, options.data_dir)
+    if (options.reference or options.spyker) and images.train_images.ndim > 3:
+        raise ValueError(f"other programs are measured on grey images only, those of {images.name} have colours")
+    out = options.out or Path("runs") / f"throughput_{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if (out / "throughput.json").exists():
+        raise FileExistsError(f"{out} already holds measurements (throughput.json): name another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    return options, images, out
 
 
-def output_file(out: Path | None) -> Path:
-    """Where to write, tried now and not after all the work.
+@contextlib.contextmanager
+def programs(options: Options, network: str) -> Iterator[list[Worker]]:
+    """The programs that take part, snnjax first, each in a process of its own."""
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker("snnjax", "ours", options.device))]
+        if options.reference:
+            device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
+            workers.append(stack.enter_context(Worker("reference", "reference", options.reference, device)))
+        if options.spyker and network == "mozafari2018":
+            workers += [stack.enter_context(Worker(name, "with_spyker", batch)) for name, batch in SPYKER.items()]
+        yield workers
+
+
+def task_of(spec: Network, images: data.Dataset, first: Worker, batch_size: int) -> Task:
+    """What the others are to do after snnjax has learned."""
+    weights, latencies = first.ask("learned")
+    learning = tuple(
+        Learning(
+            name,
+            phase.stage,
+            phase.layer or list(weights)[-1],
+            phase.branch,
+            len(spec.stages[phase.stage].branches),
+            rewarded=not phase.layer,
+        )
+        for name, phase in ours.phases_of(spec)
+    )
+    return Task(
+        network=spec.name,
+        classes=spec.classes,
+        time_steps=spec.time_steps,
+        stages=len(spec.stages),
+        learning=learning,
+        images=ours.all_images(images),
+        latencies=latencies,
+        labels=images.train_labels,
+        test_labels=images.test_labels,
+        weights=weights,
+        batch_size=batch_size,
+    )
+
+
+def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Milliseconds an image of each phase of each program, the programs taking turns phase by phase.
+
+    Args:
+      workers: snnjax first.
+      repeats: that count.
+      start: the weights that the learning phases start from.
+
+    Returns:
+      For each phase and program: phase, program, ms_per_image (the median), min, max, ms (of each repeat),
+      compile_seconds and once; of the other programs also the ratio to snnjax, and the share of alike outcomes.
+    """
+    times: dict[tuple[str, str], list[float]] = {}
+    for repeat in range(repeats + 1):  # the first does not count
+        for phase in workers[0].phases:
+            turn = [worker for worker in workers if phase in worker.phases]
+            for worker in turn[repeat % len(turn) :] + turn[: repeat % len(turn)]:
+                time.sleep(PAUSE if len(turn) > 1 else 0)
+                times.setdefault((phase, worker.name), []).append(worker.ask("measure", phase))
+    rows = []
+    for phase in workers[0].phases:
+        mine = statistics.median(times[phase, workers[0].name][1:])
+        expected = workers[0].ask("outcome", phase)
+        for worker in (worker for worker in workers if phase in worker.phases):
+            ms = times[phase, worker.name][1:]
+            about = {key: worker.phases[phase][key] for key in ("compile_seconds", "once")}
+            median, ratio, same = statistics.median(ms), None, None
+            if worker is not workers[0]:
+                ratio, same = median / mine, alike(expected, worker.ask("outcome", phase), start.get(phase))
+            row = dict(phase=phase, program=worker.name, ms_per_image=median, min=min(ms), max=max(ms), ms=ms)
+            rows.append({**row, **about, "ratio": ratio, "alike": same})
+    return rows
+
+
+def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None) -> float:
+    """The share of latencies or decisions that agree; of weights, of those that either program changed from `start`."""
+    counts = np.ones(ours.shape, bool)
+    if start is not None:
+        counts = (abs(ours - start) > EQUAL) | (abs(theirs - start) > EQUAL)
+    return float((abs(ours - theirs) <= EQUAL)[counts].mean()) if counts.any() else 1.0
+
+
+def whole(
+    spec: Network, images: data.Dataset, rows: list[dict[str, Any]], options: Options, protocol: Protocol = Protocol()
+) -> list[dict[str, Any]]:
+    """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up.
+
+    Each run of snnjax is in a process of its own, so that none finds anything compiled.
+    """
+    images = images.first(protocol.train_images, protocol.test_images)
+    epochs, count = protocol.epochs(spec), (len(images.train_images), len(images.test_images))
+    settings, runs = Settings(epochs, batch_size=min(1000, count[0]), patience=0), []
+    for _ in range(options.protocol):
+        with Worker("snnjax", "ours", options.device) as worker:
+            runs.append(worker.ask("train", spec, images, settings))
+    seconds, compiling = ([run[key] for run in runs] for key in ("seconds", "compile_seconds"))
+    common = dict(train_images=count[0], test_images=count[1], epochs=epochs)
+    accuracy, mine = runs[0]["accuracy"], statistics.median(seconds)
+    measured = dict(program="snnjax", how="measured", seconds=mine, min=min(seconds), max=max(seconds), ratio=None)
+    found = [{**common, **measured, "compile_seconds": statistics.median(compiling), "accuracy": accuracy}]
+    for program in dict.fromkeys(row["program"] for row in rows if row["program"] != "snnjax"):
+        ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
+        theirs = added_up(ms, spec, epochs, *count)
+        found.append({**common, "program": program, "how": "added up", "seconds": theirs, "ratio": theirs / mine})
+    return found
+
+
+def added_up(ms: dict[str, float], spec: Network, epochs: tuple[int, ...], train: int, test: int) -> float:
+    """Seconds of a whole training from milliseconds an image of its phases: all images once, then each epoch."""
+    total = (train + test) * ms["encode"] + epochs[-1] * test * ms["test"]
+    total += sum(phase.epochs * train * ms[name] for name, phase in ours.phases_of(spec, epochs))
+    return total / 1e3
+
+
+def table(result: dict[str, Any]) -> Table:
+    """What was measured of one network: a line for each phase and program."""
+    shown = Table(title=f"{result['network']}: milliseconds an image", title_justify="left")
+    compared = len(result["memory"]) > 1
+    comparison = ("ratio", "alike") if compared else ()
+    for name in ("phase", "program", "median", "least .. most", *comparison, "compiling s"):
+        shown.add_column(name, justify="left" if name in ("phase", "program") else "right")
+    for row in result["phases"]:
+        if row["program"] == "snnjax":
+            shown.add_section()
+        first = row["program"] == "snnjax"
+        times = f"{row['ms_per_image']:.3g}", f"{row['min']:.3g} .. {row['max']:.3g}"
+        ratio = ("", "") if row["ratio"] is None else (f"{row['ratio']:.1f}", f"{row['alike']:.1%}")
+        compiling = f"{row['compile_seconds']:.1f}" if first else ""
+        shown.add_row(row["phase"] if first else "", row["program"], *times, *(ratio if compared else ()), compiling)
+    return shown
+
+
+def say(result: dict[str, Any], screen: Console) -> None:
+    """Prints what was measured of one network."""
+    screen.print(table(result))
+    if single := in_one_epoch(result["phases"]):
+        screen.print(f"ratios to the reference with all that is done once counted into one epoch: {single}")
+    for row in result["protocol"]:
+        times = f" (of which compiling {row['compile_seconds']:.1f})" if row["program"] == "snnjax" else ""
+        ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.1f}"
+        screen.print(f"whole training, {row['program']}, {row['how']}: {row['seconds']:.1f} s{times}{ratio}")
+    for program, memory in result["memory"].items():
+        device = f", {memory['device_bytes'] / 2**20:.0f} MiB on the device" if memory["device_bytes"] else ""
+        sizes = f"{memory['peak_bytes'] / 2**20:.0f} MiB, {memory['loaded_bytes'] / 2**20:.0f} before the first image"
+        screen.print(f"peak memory, {program}: {sizes}{device}")
+
+
+def in_one_epoch(rows: list[dict[str, Any]]) -> str:
+    """The ratios to the reference if a single epoch had to pay for the outputs of frozen layers."""
+    paid, mine, single = 0.0, 0.0, []
+    for row in rows:
+        if row["program"] == "snnjax":
+            mine = row["ms_per_image"]
+            paid += mine * row["once"]
+        elif row["program"] == "reference" and paid and row["phase"] != "test":
+            single.append(f"{row['phase']} {row['ms_per_image'] / (mine + paid):.1f}")
+    return ", ".join(single)
+
+
+def notes(options: Options) -> list[str]:
+    """What the figures mean, and what is not like for like."""
+    found = [
+        "Medians, after one run that does not count. Compilation, once a run, is apart. Nothing is measured from "
+        "random weights: snnjax learns a little first, and every repeat of every program starts from those weights."
+    ]
+    if options.reference or options.spyker:
+        found += [
+            "ratio: median over snnjax's. alike: the share of latencies and decisions that are snnjax's; of the "
+            "weights that either program has changed, the share that agrees to 0.00001.",
+            "snnjax learns from outputs of frozen layers that it computes once for all epochs, in the phases without "
+            "a ratio; the other programs compute them anew for every image.",
+            "Phases but encode start from encoded images: latencies in snnjax, byte waves made before in the others.",
+            "snnjax spreads images that do not depend on each other over all cores, the reference and Spyker the "
+            "parts of an operation. Learning is image after image, but in Spyker's batches of 64.",
+        ]
+    if options.reference:
+        found.append("The reference encodes on the CPU whatever the device, as in its training program.")
+    if options.spyker:
+        found += [
+            "Spyker's own encoding: its filters are not scaled alike, nothing is normalised locally, and the bins of "
+            "its rank order differ by an image's remainder. Its other phases start from snnjax's encoded images.",
+            "Spyker in batches of 64 chooses the winners of a batch by the weights at its start, and doubles rates "
+            "between batches: another, coarser algorithm. It clips the winners' weights only.",
+        ]
+    if options.protocol:
+        found.append(
+            "Whole training: snnjax was run from images to last epoch, with all compilation; the other programs' "
+            "seconds are their milliseconds an image times the images of each phase, since running them takes long."
+        )
+    return found
+
+
+def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take."""
+    names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
+    order = {"encode": 0, "R-STDP": 2, "test": 3}
+    phases = sorted(names, key=lambda name: (order.get(name, 1), name))
+    trained = any(result["protocol"] for result in results)
+    lines = ["| network | | " + " | ".join([*phases, *["whole training"] * trained]) + " |"]
+    lines.append("| --- | --- |" + " --- |" * (len(phases) + trained))
+    for result in results:
+        for program in result["memory"]:
+            found = {row["phase"]: row for row in result["phases"] if row["program"] == program}
+            total = next((row for row in result["protocol"] if row["program"] == program), None)
+            if program == "snnjax":
+                label = f"| {result['network']} | snnjax, ms an image"
+                cells = [f"{found[phase]['ms_per_image']:.3g}" if phase in found else "" for phase in phases]
+                last = f"{total['seconds']:.0f} s" if total else ""
+            else:
+                label = f"| | {program}, times longer"
+                cells = [f"{found[phase]['ratio']:.1f}" if phase in found else "" for phase in phases]
+                last = f"{total['ratio']:.1f}" if total else ""
+            lines.append(" | ".join([label, *cells, *[last] * trained]) + " |")
+    return "\n".join([*lines, "", caption(about), ""])
+
+
+def caption(about: dict[str, Any]) -> str:
+    """On what and how the figures were obtained."""
+    named = ("snnjax", "jax", "torch", "spyker")
+    versions = ", ".join(f"{name} {about['versions'][name]}" for name in named if name in about["versions"])
+    devices = {name: device.replace(f": {about['processor']}", "") for name, device in about["devices"].items()}
+    where = "; ".join(f"{program} on {device}" for program, device in devices.items())
+    return (
+        f"{about['dataset']}, {about['images'][0]} training and {about['images'][1]} test images, "
+        f"medians of {about['repeats']} repeats, {about['date']}, {about['processor']}; {where}; {versions}."
+    )
+
+
+def write(out: Path, about: dict[str, Any], results: list[dict[str, Any]], remarks: list[str]) -> None:
+    """The measurements as JSON, as a Markdown table and as a figure."""
+    with checkpoint.beside(out / "throughput.json") as temporary:
+        temporary.write_text(json.dumps(dict(about=about, notes=remarks, networks=results), indent=1) + "\n")
+    with checkpoint.beside(out / "throughput.md") as temporary:
+        temporary.write_text(markdown(results, about))
+    pictures.throughput(out / "throughput.png", results, caption(about).split("; ")[0])
+
+
+def carry_out(options: Options, images: data.Dataset, out: Path, screen: Console) -> list[dict[str, Any]]:
+    """Measures network after network, prints and writes what is known after each.
 
     Raises:
-      OSError: it cannot be written.
+      ValueError, RuntimeError: a program cannot start, or fails.
+      OSError: the folder cannot be written.
     """
-    out = out or Path("runs") / f"throughput_{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.open("a").close()
-    return out
-
-
-def say_where(
-    screen: Console, where: jax.Device, spec: Network, images: data.Dataset, repeats: int, reference: Reference | None
-) -> None:
-    """Prints what is about to be measured, the versions, the processors and the date."""
-    versions = runs.versions()
-    counts = f"{len(images.train_images)} training and {len(images.test_images)} test images"
-    screen.print(f"[bold]{spec.name}[/] on {images.name}: {counts}, {repeats} repeats, {datetime.date.today()}")
-    screen.print(f"snnjax on {runs.device_name(where)}")
-    if reference:
-        versions["torch"] = reference.torch.__version__
-        threads = reference.torch.get_num_threads()
-        screen.print(f"reference on {runs.device_name(jax.devices('cpu')[0])}, {threads} threads")
-    screen.print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    if (load := os.getloadavg()[0]) > 1:
-        screen.print(f"[yellow]Others are at work here (load average {load:.1f}): times and ratios mean little.[/]")
-
-
-def notes(programs: dict[str, dict[str, Work]]) -> str:
-    """What is not like for like, and what the ratios of a single epoch would be."""
-    cached, single = 0.0, []
-    for phase, work in programs["snnjax"].items():
-        ours, theirs = statistics.median(work.ms), programs["reference"].get(phase)
-        if work.cache:
-            cached += ours
-        elif theirs and cached and phase != "test":
-            single.append(f"{phase} {statistics.median(theirs.ms) / (ours + cached):.1f}")
-    return f"""ratio: reference / snnjax. alike: share of latencies, learned weights and decisions that agree.
-Not like for like:
-1. snnjax learns from the outputs of frozen layers, computed once for all epochs in the phases without a ratio; the
-   reference computes them anew for every image. Ratios with all that counted in one epoch: {", ".join(single)}.
-2. Compilation, once a run, is apart.
-3. The reference's phases but encode start from byte waves that its own encoder made before."""
+    few, remarks = images.first(options.images, options.images), notes(options)
+    results: list[dict[str, Any]] = []
+    about: dict[str, Any] = dict(
+        date=str(datetime.date.today()),
+        dataset=images.name,
+        images=(len(few.train_images), len(few.test_images)),
+        repeats=options.repeats,
+        load=os.getloadavg()[0],
+        versions={},
+        devices={},
+    )
+    if about["load"] > 1:
+        screen.print(f"[yellow]Others are at work here (load {about['load']:.1f}): times and ratios mean little.[/]")
+    for name in options.networks:
+        spec = network_for(NETWORKS[name], few)
+        # Layers that learn by turns change places after a batch; else all images are one batch, at the first rates.
+        batch_size = -(-len(few.train_images) // (2 if spec.reward_by_turns else 1))
+        with programs(options, name) as workers:
+            about["processor"] = workers[0].about["processor"]
+            for worker in workers:
+                about["versions"] |= worker.about["versions"]
+                about["devices"][worker.name] = worker.about["device"]
+            if not results:
+                screen.print(caption(about))
+            workers[0].prepare((spec, few, batch_size))
+            start: dict[str, np.ndarray] = {}
+            if len(workers) > 1:
+                task = task_of(spec, few, workers[0], batch_size)
+                for worker in workers[1:]:
+                    worker.prepare(task)
+                start = {phase.name: task.weights[phase.layer] for phase in task.learning}
+            rows = measure(workers, options.repeats, start)
+            memory = {worker.name: worker.ask("memory") for worker in workers}
+        trained = whole(spec, images, rows, options) if options.protocol else []
+        results.append(dict(network=name, phases=rows, protocol=trained, memory=memory))
+        say(results[-1], screen)
+        write(out, about, results, remarks)
+    for number, remark in enumerate(remarks, 1):
+        screen.print(f"{number}. {remark}", soft_wrap=False)
+    screen.print(f"{out}: throughput.json, throughput.md, throughput.png")
+    return results
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     try:
-        where = devices.choose("auto")
-        spec, images, reference = prepare(options)
-        out = output_file(options.out)
+        options, images, out = prepare(options)
     except (ValueError, OSError) as error:
         console.fail(error)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    say_where(screen, where, spec, images, options.repeats, reference)
-    network, batch_size = draw(spec), min(1000, len(images.train_images))
-    programs = {"snnjax": measured_here(network, images, batch_size)}
-    if reference:
-        programs["reference"] = reference.measured(network, images, batch_size)
-    results: dict[str, dict[str, Any]] = {}
-    for _ in range(options.repeats):
-        results = {name: {p: work.measure() for p, work in works.items()} for name, works in programs.items()}
-    outcomes = {name: {p: works[p].outcome(r) for p, r in results[name].items()} for name, works in programs.items()}
-    same = {p: alike(outcomes["snnjax"][p], theirs) for p, theirs in outcomes.get("reference", {}).items()}
-    rows = records(programs, spec.name)
-    screen.print(table(rows, same))
-    if reference:
-        screen.print(notes(programs))
-    out.write_text(json.dumps(rows, indent=1) + "\n")
-    screen.print(f"written to {out}")
-    if reference and same["test"] < 0.9:
-        console.fail(f"the programs do not compute the same: only {same['test']:.1%} of the decisions agree", 1)
+    try:
+        results = carry_out(options, images, out, screen)
+    except (ValueError, OSError) as error:
+        console.fail(error)
+    except RuntimeError as error:
+        console.fail(error, 1)
+    except KeyboardInterrupt:
+        print(f"\nStopped; what was measured of finished networks is in {out}.")
+        raise SystemExit(130) from None
+    for result in results:
+        for row in result["phases"]:
+            if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
+                share = f"only {row['alike']:.1%} of the decisions agree"
+                console.fail(f"{result['network']}: the programs do not compute the same: {share}", 1)
 
 
 if __name__ == "__main__":

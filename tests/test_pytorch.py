@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from programs import REFERENCES
 
-from benchmarks.throughput import REFERENCES
 from snnjax import pytorch
 from snnjax.data import digits
 from snnjax.encoding import encode

@@ -1,0 +1,126 @@
+"""Figures of what was measured."""
+
+from pathlib import Path
+from typing import Any
+
+from snnjax.checkpoint import beside
+
+COLORS = {
+    "snnjax": "tab:blue",
+    "reference": "tab:orange",
+    "Spyker, batches of 1": "tab:green",
+    "Spyker, batches of 64": "tab:olive",
+}
+
+
+LABELS = {
+    "images": "images",
+    "features": "features of layer 2",
+    "map_size": "rows of the image",
+    "time_steps": "time steps",
+    "winners": "winners of layer 2",
+    "together": "images at a time",
+}
+"""What may grow, in words."""
+
+
+def throughput(path: Path, results: list[dict[str, Any]], title: str) -> None:
+    """Draws how many times longer than snnjax the others take, phase by phase; snnjax's milliseconds if it is alone.
+
+    Args:
+      path: of the PNG file to write.
+      results: of each network, as in throughput.json.
+      title: above the figure.
+    """
+    from matplotlib.figure import Figure
+
+    compared = any(row["ratio"] is not None for result in results for row in result["phases"])
+    key = "ratio" if compared else "ms_per_image"
+    columns = min(2, len(results))
+    lines = -(-len(results) // columns)
+    figure = Figure(figsize=(6.4 * columns, 3.2 * lines + 0.8), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    lowest, highest, shown = 1.0, 0.0, {}
+    for axis, result in zip(axes, results, strict=False):
+        bars = bars_of(result, key)
+        phases = list(dict.fromkeys(phase for values in bars.values() for phase in values))
+        width = 0.8 / len(bars)
+        for number, (program, values) in enumerate(bars.items()):
+            places = [phases.index(phase) + (number - (len(bars) - 1) / 2) * width for phase in values]
+            bottom = 1.0 if compared else 0.0
+            heights = [value - bottom for value in values.values()]
+            drawn = axis.bar(places, heights, width * 0.95, bottom=bottom, color=COLORS[program])
+            labels = [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in values.values()]
+            axis.bar_label(drawn, labels, fontsize=7)
+            lowest, highest = min(lowest, *values.values()), max(highest, *values.values())
+            shown[program] = drawn
+        axis.set_yscale("log")
+        names = [name.replace("outputs of stage", "outputs").replace("who fires in stage", "fires") for name in phases]
+        axis.set_xticks(range(len(phases)), names, fontsize=8 if len(phases) < 9 else 6)
+        axis.set_title(result["network"], fontsize=10)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_axisbelow(True)
+        if compared:
+            axis.axhline(1, color="tab:blue", linewidth=1.5)
+    axes[0].set_ylim(0.6 * lowest, 2 * highest)
+    for axis in axes[::columns]:
+        axis.set_ylabel("times longer than snnjax" if compared else "snnjax, ms an image")
+    for axis in axes[len(results) :]:
+        axis.axis("off")
+    if compared:
+        figure.legend(list(shown.values()), list(shown), fontsize=8, loc="outside lower center", ncols=len(shown))
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def bars_of(result: dict[str, Any], key: str) -> dict[str, dict[str, float]]:
+    """Of each program the phases and their values, the whole training last."""
+    bars: dict[str, dict[str, float]] = {}
+    for row in result["phases"]:
+        if row.get(key) is not None and not (key == "ratio" and row["once"]):
+            bars.setdefault(row["program"], {})[row["phase"]] = row[key]
+    for row in result["protocol"]:
+        if key == "ratio" and row["ratio"] is not None:
+            bars[row["program"]]["whole training"] = row["ratio"]
+    return bars
+
+
+def scaling(path: Path, rows: list[dict[str, Any]], title: str) -> None:
+    """Draws milliseconds an image, and seconds of compilation, over what grows: a panel for each.
+
+    Args:
+      path: of the PNG file to write.
+      rows: axis, value, phase, ms_per_image, min, max and compile_seconds of each point.
+      title: above the figure.
+    """
+    from matplotlib.figure import Figure
+
+    axes_of = list(dict.fromkeys(row["axis"] for row in rows))
+    columns = min(3, len(axes_of))
+    lines = -(-len(axes_of) // columns)
+    figure = Figure(figsize=(4 * columns, 3.2 * lines + 0.8), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for panel, axis in zip(panels, axes_of, strict=False):
+        for number, phase in enumerate(dict.fromkeys(row["phase"] for row in rows)):
+            points = [row for row in rows if (row["axis"], row["phase"]) == (axis, phase)]
+            values = [row["value"] for row in points]
+            middle, least, most = ([row[key] for row in points] for key in ("ms_per_image", "min", "max"))
+            color = f"tab:{('blue', 'orange', 'green')[number]}"
+            panel.fill_between(values, least, most, color=color, alpha=0.2)
+            panel.plot(values, middle, "o-", color=color, markersize=4, label=f"{phase}, ms an image")
+            compiling = [row["compile_seconds"] for row in points]
+            panel.plot(values, compiling, ":", color=color, label=f"{phase}, compiling s")
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_xticks(values, [str(value) for value in values])
+        panel.minorticks_off()
+        panel.set_xlabel(LABELS[axis])
+        panel.grid(alpha=0.3)
+    for panel in panels[len(axes_of) :]:
+        panel.axis("off")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=130)

@@ -1,0 +1,290 @@
+"""The benchmark: its short form from end to end, the programs in their processes, and what it writes."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pictures
+import pytest
+import throughput
+from programs import Work
+from worker import Worker
+
+from snnjax import data
+from snnjax.networks import mozafari2018
+from snnjax.training.trainer import Settings, Trainer
+
+ROOT = pathlib.Path(__file__).parents[1]
+PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "who fires in stage 2", "R-STDP", "test"]
+SPYKER = list(throughput.SPYKER)
+
+
+def short(out: pathlib.Path, *arguments: str) -> dict:
+    """What the short form measures of a few digits."""
+    throughput.main(["--short", "--images", "12", "--repeats", "1", "--out", str(out), *arguments])
+    return json.loads((out / "throughput.json").read_text())
+
+
+def row(phase: str, program: str, ms: float, ratio: float | None = None, once: bool = False) -> dict:
+    times = dict(ms_per_image=ms, min=ms, max=ms, ms=[ms], compile_seconds=1.0)
+    return dict(phase=phase, program=program, ratio=ratio, alike=ratio and 1.0, once=once, **times)
+
+
+def result(network: str = "mozafari2018", trained: bool = True) -> dict:
+    """Of a network, as if measured beside the reference."""
+    phases = [
+        *(row("encode", "snnjax", 0.1), row("encode", "reference", 1.0, 10.0)),
+        *(row("STDP 1", "snnjax", 0.2), row("STDP 1", "reference", 3.0, 15.0)),
+        row("outputs of stage 1", "snnjax", 0.3, once=True),
+        *(row("STDP 2", "snnjax", 0.5), row("STDP 2", "reference", 4.0, 8.0)),
+        row("who fires in stage 2", "snnjax", 0.2, once=True),
+        *(row("R-STDP", "snnjax", 1.0), row("R-STDP", "reference", 12.0, 12.0)),
+        *(row("test", "snnjax", 2.0), row("test", "reference", 9.0, 4.5)),
+    ]
+    sizes = dict(peak_bytes=2**28, loaded_bytes=2**27, device_bytes=None)
+    memory = dict(snnjax=sizes, reference=sizes)
+    times = dict(program="snnjax", how="measured", seconds=30.0, ratio=None, compile_seconds=9.0)
+    protocol = [times, dict(program="reference", how="added up", seconds=600.0, ratio=20.0)]
+    return dict(network=network, phases=phases, protocol=protocol if trained else [], memory=memory)
+
+
+def about() -> dict:
+    versions, devices = dict(snnjax="0.1.0", jax="0.10"), dict(snnjax="cpu", reference="cpu: 2 threads")
+    where = dict(dataset="digits", processor="a processor, 2 cores", date="2026-01-01")
+    return dict(**where, images=(60, 50), repeats=3, versions=versions, devices=devices)
+
+
+def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, capsys):
+    written = short(tmp_path)
+    (network,) = written["networks"]
+    assert network["network"] == "mozafari2018"
+    assert [row["phase"] for row in network["phases"]] == PHASES
+    for row in network["phases"]:
+        assert 0 < row["min"] <= row["ms_per_image"] <= row["max"]
+        assert len(row["ms"]) == 1
+        assert row["compile_seconds"] > 0
+        assert row["once"] == ("stage" in row["phase"])
+    memory = network["memory"]["snnjax"]
+    assert 2**26 < memory["loaded_bytes"] < memory["peak_bytes"]
+    assert written["about"]["images"] == [12, 12]
+    assert {"python", "jax", "snnjax"} <= set(written["about"]["versions"])
+    assert written["about"]["processor"]
+    assert (tmp_path / "throughput.png").stat().st_size > 1000
+    assert "| mozafari2018 | snnjax, ms an image |" in (tmp_path / "throughput.md").read_text()
+    printed = capsys.readouterr().out
+    assert "peak memory, snnjax" in printed
+    with pytest.raises(SystemExit) as stopped:
+        short(tmp_path)
+    assert stopped.value.code == 2
+    assert "already holds measurements" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("spyker"), reason="needs pip install 'snnjax[spyker]'")
+def test_spyker_learns_and_decides_as_snnjax(tmp_path):
+    (network,) = short(tmp_path, "--spyker")["networks"]
+    shared = {(row["phase"], row["program"]): row["alike"] for row in network["phases"] if row["alike"] is not None}
+    assert set(shared) == {(phase, program) for phase in PHASES if "stage" not in phase for program in SPYKER}
+    for phase in ("STDP 1", "STDP 2", "R-STDP", "test"):
+        assert shared[phase, SPYKER[0]] > 0.9
+    assert shared["test", SPYKER[1]] > 0.9
+    assert set(network["memory"]) == {"snnjax", *SPYKER}
+
+
+def test_the_reference_learns_and_decides_as_snnjax(tmp_path):
+    if not (folder := os.environ.get("SNNJAX_REFERENCE")):
+        pytest.skip("no checkout of github.com/aidinattar/snn: SNNJAX_REFERENCE names none")
+    pytest.importorskip("torch")
+    (network,) = short(tmp_path, "--reference", folder)["networks"]
+    shared = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] == "reference"}
+    assert set(shared) == {phase for phase in PHASES if "stage" not in phase}
+    assert min(shared.values()) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--networks", "vgg"], "`networks` must be of mozafari2018"),
+        (["--images", "0"], "`images` must be at least 1, got 0"),
+        (["--repeats", "0"], "`repeats` must be at least 1, got 0"),
+        (["--protocol", "-1"], "`protocol` must be at least 0, got -1"),
+        (["--device", "abacus"], "`device` must be one of auto"),
+        (["--dataset", "mnist"], "data_dir"),
+        (["--reference", "."], "is no checkout of aidinattar/snn"),
+        (["--spyker", "--networks", "deep2024"], "`spyker` is measured with mozafari2018 only"),
+        (["--quickly"], "--help explains the options"),
+    ],
+)
+def test_bad_options_give_one_clear_line(arguments, complaint, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        throughput.main(arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+TOY = """
+import os
+from programs import Work
+
+class Program:
+    def __init__(self, word):
+        if word == "no":
+            raise ValueError("it will not")
+        self.about = dict(word=word)
+
+    def prepare(self, images):
+        return {"add": Work(images, sum, lambda total: [total], lambda: ([1, 2],), compile_seconds=3.0)}
+
+    def finish(self, result):
+        assert result == 3
+
+    def device_memory(self):
+        return 7
+
+    def stumble(self):
+        raise KeyError("lost")
+
+    def die(self):
+        os._exit(5)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "toy"
+
+
+def test_a_worker_answers_and_measures(toy):
+    with Worker("a toy", toy, "yes") as worker:
+        assert worker.about == dict(word="yes")
+        worker.prepare(10)
+        assert worker.phases == {"add": dict(images=10, compile_seconds=3.0, once=False)}
+        assert worker.ask("measure", "add") > 0
+        assert worker.ask("outcome", "add").tolist() == [3]
+        memory = worker.ask("memory")
+        assert memory["device_bytes"] == 7
+        assert 0 < memory["loaded_bytes"] <= memory["peak_bytes"] < 2**28  # its own, not that of these tests
+
+
+def test_a_worker_tells_what_went_wrong_and_goes_on(toy):
+    with pytest.raises(ValueError, match="a toy: it will not"):
+        Worker("a toy", toy, "no")
+    with Worker("a toy", toy, "yes") as worker:
+        with pytest.raises(RuntimeError, match="a toy: KeyError: 'lost'"):
+            worker.ask("stumble")
+        worker.prepare(1)
+        with pytest.raises(RuntimeError, match="a toy ended unexpectedly, with status 5"):
+            worker.ask("die")
+
+
+class Fake:
+    """A worker whose phases take as long as told; notes whose turn it was."""
+
+    def __init__(self, name: str, turns: list[tuple[str, str]], **ms: list[float]):
+        self.name, self.turns, self.ms = name, turns, ms
+        self.phases = {phase: dict(compile_seconds=0.0, once=False) for phase in ms}
+
+    def ask(self, question: str, phase: str) -> object:
+        if question == "outcome":
+            return np.array([1, 2, 3, 4 if self.name == "snnjax" else 5])
+        self.turns.append((self.name, phase))
+        return self.ms[phase].pop(0)
+
+
+def test_programs_take_turns_and_the_first_round_does_not_count(monkeypatch):
+    monkeypatch.setattr(throughput, "PAUSE", 0)
+    turns: list[tuple[str, str]] = []
+    ours = Fake("snnjax", turns, test=[9, 1, 2, 4], once=[9, 1, 1, 1])
+    rows = throughput.measure([ours, Fake("other", turns, test=[90, 30, 10, 20])], 3, {})
+    assert [name for name, phase in turns if phase == "test"] == ["snnjax", "other", "other", "snnjax"] * 2
+    ours, theirs, once = rows
+    assert (ours["ms_per_image"], ours["min"], ours["max"], ours["ratio"]) == (2, 1, 4, None)
+    assert (theirs["ms"], theirs["ratio"], theirs["alike"]) == ([30, 10, 20], 10, 0.75)
+    assert (once["phase"], once["program"]) == ("once", "snnjax")
+
+
+def test_of_weights_only_those_that_changed_count():
+    start = np.zeros(8)
+    ours, theirs = start.copy(), start.copy()
+    ours[:3], theirs[1:4] = 0.5, 0.5
+    assert throughput.alike(ours, theirs, start) == 0.5
+    assert throughput.alike(start, start, start) == 1.0
+    assert throughput.alike(ours, theirs) == 0.75
+
+
+def test_a_whole_training_is_added_up_from_its_phases():
+    ms = {row["phase"]: row["ms_per_image"] for row in result()["phases"] if row["program"] == "reference"}
+    total = throughput.added_up(ms, mozafari2018(), (2, 4, 20), train=6000, test=2000)
+    assert total == pytest.approx(8 * 1 + 2 * 6 * 3 + 4 * 6 * 4 + 20 * 6 * 12 + 20 * 2 * 9)
+
+
+def test_a_whole_training_is_run_in_a_process_of_its_own(monkeypatch):
+    few, spec, protocol = data.digits().first(30, 20), mozafari2018(), throughput.Protocol(30, 20, 2)
+    rows = result()["phases"]
+    ours, theirs = throughput.whole(spec, few, rows, throughput.Options(protocol=1), protocol)
+    assert 0 < ours["compile_seconds"] < ours["seconds"]
+    assert ours["epochs"] == (2, 4, 2)
+    trainer = Trainer(spec, few, Settings((2, 4, 2), batch_size=30, patience=0))
+    assert ours["accuracy"] == trainer.run(trainer.initial_state()).epochs[-1]["test"]["accuracy"]
+    assert theirs["ratio"] == pytest.approx(theirs["seconds"] / ours["seconds"])
+
+
+def test_the_table_of_networks_by_phases():
+    table = throughput.markdown([result(), result("majority2024", trained=False)], about())
+    assert table.splitlines()[:6] == [
+        "| network | | encode | STDP 1 | STDP 2 | R-STDP | test | whole training |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| mozafari2018 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 | 30 s |",
+        "| | reference, times longer | 10.0 | 15.0 | 8.0 | 12.0 | 4.5 | 20.0 |",
+        "| majority2024 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 |  |",
+        "| | reference, times longer | 10.0 | 15.0 | 8.0 | 12.0 | 4.5 |  |",
+    ]
+    for part in ("digits", "60 training and 50 test images", "3 repeats", "2 cores", "2026-01-01", "jax 0.10"):
+        assert part in table.splitlines()[-1]
+
+
+def test_what_is_done_once_is_counted_into_one_epoch():
+    assert throughput.in_one_epoch(result()["phases"]) == "STDP 2 5.0, R-STDP 8.0"
+
+
+def test_the_figure_shows_ratios_and_whole_trainings(tmp_path):
+    pictures.throughput(tmp_path / "figure.png", [result(), result("majority2024", trained=False)], "a title")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert pictures.bars_of(result(), "ratio")["reference"] == {
+        "encode": 10.0,
+        "STDP 1": 15.0,
+        "STDP 2": 8.0,
+        "R-STDP": 12.0,
+        "test": 4.5,
+        "whole training": 20.0,
+    }
+
+
+def test_work_is_timed_to_the_end_of_the_device_s():
+    finished = []
+    work = Work(4, lambda start: start + 1, lambda result: [result], lambda: (1,))
+    assert work.measure(finished.append) >= 0
+    assert finished == [2]
+    assert work.last().tolist() == [2]
+
+
+def test_scaling_measures_a_point_and_counts_compilations(tmp_path):
+    command = ["benchmarks/scaling.py", "--axes", "features", "--points", "1", "--repeats", "1", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    written = json.loads((tmp_path / "scaling.json").read_text())
+    assert [(row["axis"], row["value"], row["phase"]) for row in written["points"]] == [
+        ("features", 50, "STDP 2"),
+        ("features", 50, "R-STDP"),
+        ("features", 50, "test"),
+    ]
+    assert written["compiled"]["later"] == 0
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
