@@ -13,7 +13,19 @@ from programs import Work
 from snnjax import data, devices, runs
 from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
-from snnjax.training.trainer import Batched, Clock, Phase, RewardEpoch, Settings, Trainer, method, plan
+from snnjax.training.trainer import (
+    Batched,
+    Clock,
+    Phase,
+    RewardEpoch,
+    Settings,
+    Trainer,
+    encoding,
+    judge,
+    judge_state,
+    method,
+    plan,
+)
 from snnjax.training.unsupervised import stdp_epoch
 
 PREPARED = 3000
@@ -40,7 +52,7 @@ class Program:
         """The phases, compiled. The network learns a little first, and the phases start from what it has learned."""
         spec, images, batch_size = task
         self.network, self.works, last = draw(spec), dict[str, Work](), len(spec.stages) - 1
-        self.encoded = self._batched("encode", lambda _, image: images.encoder(image), all_images(images))
+        self.encoded = self._batched("encode", encoding(images.encoder), all_images(images))
         inputs, stage = self.encoded[: len(images.train_images)], 0
         for name, phase in phases_of(spec):
             for at in range(stage, phase.stage):
@@ -54,7 +66,9 @@ class Program:
                 self.works[name] = stdp(self.network, phase.layer, inputs)
             else:
                 self.works[name] = rewarding(self.network, inputs, images.train_labels, batch_size)
-        self._batched("test", method(self.network, "__call__"), self.encoded[len(images.train_images) :])
+        clock, state, encoded = Clock("test"), judge_state(self.network), self.encoded[len(images.train_images) :]
+        run = Batched(judge(self.network, 0), state, encoded, clock, together=True)
+        self.works["test"] = Work(len(encoded), lambda: run(state, encoded)[0], compile_seconds=clock.compile_seconds)
         return self.works
 
     def _batched(self, name: str, function: Callable[..., Any], inputs: np.ndarray, once: bool = False) -> np.ndarray:

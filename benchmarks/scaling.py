@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import ours
 import pictures
@@ -26,7 +25,7 @@ from simple_parsing import field
 from snnjax import checkpoint, console, data, devices, runs
 from snnjax.networks import Network, SpikingNetwork, draw, mozafari2018, stage
 from snnjax.training import trainer
-from snnjax.training.trainer import Batched, Clock, method
+from snnjax.training.trainer import Batched, Clock, encoding, judge, judge_state, method
 
 POINTS: dict[str, tuple[int, ...]] = {
     "images": (50, 200, 400, 800),
@@ -97,7 +96,7 @@ def measure(case: Case, source: data.Dataset, repeats: int) -> dict[str, dict[st
     images, spec, works = case.data(source), case.spec, dict[str, Work]()
     network = draw(spec)
     encoder = dataclasses.replace(images.encoder, time_steps=spec.time_steps)
-    encoded = mapped(network, lambda _, image: encoder(image), images.train_images)
+    encoded = mapped(network, encoding(encoder), images.train_images)
     ours.stdp(network, "layer1", encoded)
     inputs = mapped(network, method(network, "respond", 0), encoded)
     works["STDP 2"] = ours.stdp(network, "layer2", inputs)
@@ -107,9 +106,9 @@ def measure(case: Case, source: data.Dataset, repeats: int) -> dict[str, dict[st
         works["R-STDP"] = ours.rewarding(network, fired, images.train_labels, case.images)
     finally:
         trainer.BLOCK = usual
-    clock, state = Clock("test"), jax.tree.map(jnp.array, nnx.state(network))
+    clock, state = Clock("test"), judge_state(network)
     chunk = case.together if case.together != Case.together else 128
-    test = Batched(method(network, "__call__"), state, encoded, clock, chunk=chunk)
+    test = Batched(judge(network, 0), state, encoded, clock, chunk=chunk, together=True)
     works["test"] = Work(case.images, lambda: test(state, encoded), compile_seconds=clock.compile_seconds)
     found = {}
     for name, work in works.items():

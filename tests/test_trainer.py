@@ -237,11 +237,11 @@ def test_listeners_hear_of_every_image(little):
     assert {phase["name"]: phase["images"] for phase in state.phases} == dict(counter.heard, test=90)
 
 
-def test_more_epochs_compile_no_more(little, compilations):
-    train(SHALLOW, little, (1, 1))
-    assert compilations(lambda: train(SHALLOW, little, (1, 1)).epochs) == compilations(
-        lambda: train(SHALLOW, little, (3, 3)).epochs
-    )
+@pytest.mark.parametrize("spec", [SHALLOW, BRANCHES])
+def test_more_epochs_and_other_seeds_compile_nothing(little, compilations, spec):
+    stages = len(spec.stages)
+    train(spec, little, (1,) * stages)
+    assert compilations(lambda: train(spec, little, (3,) * stages, seed=1).epochs) == 0
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax import devices
 from snnjax.data import Dataset
+from snnjax.encoding import Encoder
 from snnjax.layers import SpikingConv
 from snnjax.metrics import fractions
 from snnjax.networks import Network, SpikingNetwork, draw
@@ -122,35 +123,52 @@ def network_for(make: Callable[[tuple[int, int, int], int], Network], data: Data
     return dataclasses.replace(make(data.input_shape, data.classes), time_steps=data.encoder.time_steps)
 
 
-def method(network: SpikingNetwork, name: str, *args: int) -> Callable[[nnx.State, jax.Array], jax.Array]:
+OfImage = Callable[[Any, jax.Array], Any]
+"""A pure function of (state, image or images), such as `Batched` takes."""
+
+
+def method(network: SpikingNetwork, name: str, *args: int) -> OfImage:
     """A method of a network, with its first arguments, as a pure function of (weights, image)."""
-    graphdef = nnx.graphdef(network)
+    return _method(nnx.graphdef(network), name, *args)
+
+
+@functools.cache  # the same function for networks alike, so that nothing is compiled again
+def _method(
+    graphdef: nnx.GraphDef[SpikingNetwork], name: str, *args: int
+) -> Callable[[nnx.State, jax.Array], jax.Array]:
     return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
 
 
-def judge(
-    network: SpikingNetwork, first: int, enter: Callable[[jax.Array], jax.Array] = lambda inputs: inputs
-) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+def judge(network: SpikingNetwork, first: int, encoder: Encoder | None = None) -> OfImage:
     """`SpikingNetwork.judge_block` as a pure function of (`judge_state`, images).
 
     Args:
       network: what decides.
-      first: the stage that the images enter.
-      enter: makes an image what enters it: latencies, or bool (who fired) for the last stage; by default it is that.
+      first: the stage that the images enter, as latencies, or bool (who fired) for the last stage.
+      encoder: makes latencies of images that are no latencies yet.
     """
-    graphdef, last = nnx.graphdef(network), len(network.spec.stages) - 1
+    return _judge(nnx.graphdef(network), first, encoder)
 
+
+@functools.cache
+def _judge(graphdef: nnx.GraphDef[SpikingNetwork], first: int, encoder: Encoder | None) -> OfImage:
     def judged(state: tuple[nnx.State, list[jax.Array]], images: jax.Array) -> tuple[jax.Array, jax.Array]:
         weights, taps = state
-        here = nnx.merge(graphdef, weights)
+        network = nnx.merge(graphdef, weights)
 
         def reach(_: None, image: jax.Array) -> jax.Array:
-            inputs = enter(image)
-            return inputs if inputs.dtype == bool else here.reach(first, last, inputs)
+            inputs = encoder(image) if encoder else image
+            return inputs if inputs.dtype == bool else network.reach(first, len(network.spec.stages) - 1, inputs)
 
-        return here.judge_block(_each(reach, None, images), taps)
+        return network.judge_block(_each(reach, None, images), taps)
 
     return judged
+
+
+@functools.cache
+def encoding(encoder: Encoder) -> OfImage:
+    """An encoder as a function of (anything, image)."""
+    return lambda _, image: encoder(image)
 
 
 def judge_state(network: SpikingNetwork) -> tuple[nnx.State, list[jax.Array]]:
@@ -236,7 +254,7 @@ class Batched:
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: OfImage,
         state: Any,
         images: np.ndarray,
         clock: Clock,
@@ -246,12 +264,10 @@ class Batched:
         self.clock, mesh = clock, devices.peers()
         chunks = -(-len(images) // (chunk * mesh.size))
         self.chunk = -(-len(images) // (chunks * mesh.size)) * mesh.size
-        chunkwise = function if together else functools.partial(_each, function)
-        specs = (PartitionSpec(), PartitionSpec("images"))
-        sharded = jax.shard_map(chunkwise, mesh=mesh, in_specs=specs, out_specs=specs[1], check_vma=False)
-        self._places = tuple(NamedSharding(mesh, spec) for spec in specs)
+        self._places = tuple(NamedSharding(mesh, spec) for spec in _SPECS)
         example = jax.ShapeDtypeStruct((self.chunk, *images.shape[1:]), images.dtype, sharding=self._places[1])
-        self._compiled = clock.compile(jax.jit(sharded), jax.device_put(state, self._places[0]), example)
+        spread = _spread(function, mesh, together)
+        self._compiled = clock.compile(spread, jax.device_put(state, self._places[0]), example)
 
     def __call__(self, state: Any, images: np.ndarray, tell: bool = True) -> Any:
         """The function's values as NumPy arrays of (N, ...), in a tree as the function returns."""
@@ -269,7 +285,18 @@ class Batched:
         return jax.tree.map(lambda *values: np.concatenate(values), *pieces)
 
 
-def _each(function: Callable[..., Any], state: Any, images: jax.Array) -> Any:
+_SPECS = (PartitionSpec(), PartitionSpec("images"))
+"""How a state and images lie on the devices."""
+
+
+@functools.cache
+def _spread(function: OfImage, mesh: Mesh, together: bool) -> Any:
+    """`function` of (state, image), or of (state, images) if `together`, over images that lie on all devices."""
+    chunkwise = function if together else functools.partial(_each, function)
+    return jax.jit(jax.shard_map(chunkwise, mesh=mesh, in_specs=_SPECS, out_specs=_SPECS[1], check_vma=False))
+
+
+def _each(function: OfImage, state: Any, images: jax.Array) -> Any:
     """`function` of (state, image) over images: one after the other on a CPU, all at once elsewhere."""
     together = None if devices.peers().devices[0].platform == "cpu" else len(images)
     return jax.lax.map(functools.partial(function, state), images, batch_size=together)
@@ -355,7 +382,7 @@ class Trainer:
     def _encoded(self, state: TrainState) -> dict[str, np.ndarray]:
         if self._cache is None:
             images = [self.data.train_images, self.data.test_images]
-            train, test = self._map("encode", lambda _, image: self.encoder(image), images, state)
+            train, test = self._map("encode", encoding(self.encoder), images, state)
             self._cache = (0, dict(train=train, test=test))
         return self._cache[1]
 
