@@ -122,7 +122,7 @@ def passes(images: int) -> range:
 def stdp(network: SpikingNetwork, layer: str, inputs: np.ndarray) -> Work:
     """An epoch of STDP of one layer, which has learned a little."""
     clock, count = Clock(layer), len(inputs)
-    shape = progress.split(count, 1)
+    shape = (*progress.split(count, 1), 1)
     valid = jnp.arange(np.prod(shape)).reshape(shape) < count
     latencies = jnp.asarray(np.resize(inputs, (*shape, *inputs.shape[1:])))
     graphdef, state = nnx.split(getattr(network, layer))

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,3 +41,12 @@ def peers() -> Mesh:
     with jax.ensure_compile_time_eval():
         kind = next(iter(jnp.zeros(()).devices())).platform
     return Mesh(np.array(jax.devices(kind)), ("images",))
+
+
+def each(function: Callable[[Any], Any], images: Any) -> Any:
+    """`function` of one image over a tree of (B, ...): all at once on an accelerator, one after the other on a CPU.
+
+    The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32).
+    """
+    together = None if peers().devices[0].platform == "cpu" else len(jax.tree.leaves(images)[0])
+    return jax.lax.map(function, images, batch_size=together)

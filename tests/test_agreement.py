@@ -171,8 +171,9 @@ def test_single_steps_of_reward(run):
     def step(inputs: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
         network = nnx.merge(graphdef, jax.tree.map(jnp.array, state))
         rates = reward.base_rates(run.spec)
-        decision, winners = reward.reward_step(network, rates, inputs, label, jnp.ones(len(names), bool))
-        return decision, winners, network.weights()
+        looked = reward.look(network, inputs)
+        reward.reward_step(network, rates, looked, label, jnp.ones(len(names), bool))
+        return looked.decision, looked.winners, network.weights()
 
     for image in "012345":
         latency = encode(run["steps/images"][int(image)])
@@ -237,8 +238,8 @@ def test_the_first_images_of_training_have_the_winners_of_a_plain_loop(mozafari,
     network = mozafari.network()
     network.set_weights(dict(layer1=weights))
     graphdef, state = nnx.split(network.layer1)
-    valid = jnp.ones((1, 200), bool)
-    state, features = stdp_epoch(graphdef, state, jnp.int32(0), latencies[None], valid)
+    valid = jnp.ones((1, 200, 1), bool)
+    state, features = stdp_epoch(graphdef, state, jnp.int32(0), latencies[None, :, None], valid)
     won = [[feature for feature in image if feature >= 0] for image in features.tolist()]
     assert won == [[feature for feature, *_ in image] for image in winners]
     np.testing.assert_allclose(state["weight"][...], expected, atol=1e-5)

@@ -61,8 +61,10 @@ class Judged:
     decisions: list[list[int]]  # epochs, images
 
 
-def judged(network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, epochs: int) -> Judged:
-    """The reward phase as described: image after image, batch after batch."""
+def judged(
+    network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, epochs: int, together: int = 1
+) -> Judged:
+    """The reward phase as described: image after image, batch after batch; so many are decided by the same weights."""
     spec = network.spec
     rules = {name: layer.rstdp for _, name, layer in spec.layers() if layer.rstdp}
     base = np.array([[rule.reward, rule.punish] for rule in rules.values()])
@@ -77,8 +79,11 @@ def judged(network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batc
         result.decisions.append([])
         for start in range(0, len(labels), batch_size):
             right = labels[start : start + batch_size]
-            for latency, label in zip(latencies[start : start + batch_size], right, strict=True):
-                decision, plastic = judged_decision(spec, result.weights, latency)
+            for number, label in enumerate(right, start):
+                if number % together == 0:
+                    group = latencies[number : number + together]
+                    looked = iter([judged_decision(spec, result.weights, latency) for latency in group])
+                decision, plastic = next(looked)
                 result.decisions[-1].append(decision)
                 for index, (name, layer, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):
@@ -122,7 +127,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | No
     """`reward_images`, or `reward_blocks` with blocks of so many, over images with gaps of invalid ones between."""
     graphdef, _, frozen = reward.split(network)
     state, decisions = reward.initial_state(network), []
-    shape = (3, -(-24 // (block or 1)), block)[: 3 if block else 2]
+    shape = (3, -(-24 // (block or 1)), block or 1)
     at = np.sort(np.random.default_rng(2).permutation(int(np.prod(shape)))[:IMAGES])
     for _ in range(epochs):
         arrays = [
@@ -216,8 +221,9 @@ def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch
     for epoch in range(2):
         for batch in range(4):
             old, part = state, slice(8 * batch, 8 * batch + 8)
-            arrays = inputs[None, part], labels[None, part], np.ones((1, 8), bool)
+            arrays = inputs[None, part, None], labels[None, part, None], np.ones((1, 8, 1), bool)
             state, decided = reward.reward_images(graphdef, state, frozen, *arrays, jnp.int32(8))
+            decided = decided.ravel()
             learned = [
                 bool(jnp.any(old.weights[name]["weight"][...] != state.weights[name]["weight"][...]))
                 for name in ("layer2", "layer3")
@@ -232,13 +238,14 @@ def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch
         state = reward.end_epoch(network.spec, state)
 
 
+@pytest.mark.parametrize("together", [1, 6])
 @pytest.mark.parametrize("stages", [(ONE,), (THREE,), DEEP], ids=["one branch", "three branches", "earlier layer"])
-def test_epochs_of_the_trainer_are_the_judges(stages, compilations):
+def test_epochs_of_the_trainer_are_the_judges(stages, together, compilations):
     """Weights out of bounds are pulled in by the first update, which here comes only in the second block of images."""
     network = network_of(*stages, dyadic=(700, 1100))
     inputs, labels = images_of(network, silent=slice(0, BLOCK + 2))
-    expected = judged(network, inputs, labels, 8, epochs=2)
-    epoch = RewardEpoch(network, inputs, labels, 8, Clock(""))
+    expected = judged(network, inputs, labels, 8, epochs=2, together=together)
+    epoch = RewardEpoch(network, inputs, labels, 8, Clock(""), together)
     first = epoch(reward.initial_state(network))
     results = [first]
     assert compilations(lambda: results.append(epoch(first[0]))) == 0, "the second epoch compiles again"

@@ -110,7 +110,7 @@ def test_layers_learn_one_after_the_other_from_frozen_ones(little):
         graphdef, weights = nnx.split(getattr(network, name))
         for number in numbers:
             weights, features = stdp_epoch(
-                graphdef, weights, jnp.int32(number), latencies[None], jnp.ones((1, len(latencies)), bool)
+                graphdef, weights, jnp.int32(number), latencies[None, :, None], jnp.ones((1, len(latencies), 1), bool)
             )
         nnx.update(getattr(network, name), weights)
         np.testing.assert_allclose(state.weights[name], weights["weight"][...], rtol=1e-4, atol=1e-6)

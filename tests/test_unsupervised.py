@@ -28,23 +28,35 @@ LAYERS = {
 }
 
 
-def learn(spec: Conv, images: np.ndarray, weights: np.ndarray, seen: int = 0, valid: np.ndarray | None = None):
+def learn(
+    spec: Conv,
+    images: np.ndarray,
+    weights: np.ndarray,
+    seen: int = 0,
+    valid: np.ndarray | None = None,
+    together: int = 1,
+):
     """`stdp_epoch` over (reports, n, C, H, W): the new weights and the features that won, (reports * n, k)."""
     layer = nnx.eval_shape(lambda: SpikingConv(spec, images.shape[2], time_steps=T, rngs=nnx.Rngs(0)))
     graphdef, shapes = nnx.split(layer)
     state = jax.tree.map(lambda _: jnp.array(weights), shapes)
     valid = np.ones(images.shape[:2], bool) if valid is None else valid
+    images, valid = (x.reshape(len(x), -1, together, *x.shape[2:]) for x in (images, valid))
     state, features = stdp_epoch(graphdef, state, jnp.int32(seen), images, valid)
     return np.asarray(state["weight"][...]), np.asarray(features)
 
 
-def judged(spec: Conv, images: np.ndarray, weights: np.ndarray, seen: int = 0) -> tuple[np.ndarray, list[list[int]]]:
-    """The same by the judge, one image after the other."""
+def judged(
+    spec: Conv, images: np.ndarray, weights: np.ndarray, seen: int = 0, together: int = 1
+) -> tuple[np.ndarray, list[list[int]]]:
+    """The same by the judge, one image after the other; so many of them win by the same weights."""
     rule, features = spec.stdp, []
     pair = (spec.padding,) * 2, (spec.stride,) * 2
     for number, image in enumerate(images, seen):
+        if (number - seen) % together == 0:
+            shown = weights
         padded = judge.pad(image, pair[0], T)
-        latency, potential = judge.fire(judge.potentials(padded, weights, T, pair[1]), spec.threshold)
+        latency, potential = judge.fire(judge.potentials(padded, shown, T, pair[1]), spec.threshold)
         left = judge.pointwise_inhibition(latency, potential, T)
         winners = judge.k_winners(*left, spec.winners, spec.radius, T)
         ltp = min(rule.ltp * 2 ** ((number + 1) // rule.doubling), rule.ltp_max)
@@ -63,6 +75,16 @@ def test_an_epoch_is_that_of_the_judge(name):
     assert features.tolist() == winners
     np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
     assert np.abs(weights - WEIGHTS.clip(*spec.stdp.bounds)).max() > 0.05, "hardly anything was learned"
+
+
+@pytest.mark.parametrize("name", ["plain", "signed"])
+def test_images_together_win_by_the_same_weights_and_learn_in_order(name):
+    spec = LAYERS[name]
+    weights, features = learn(spec, IMAGES.reshape(3, 10, *IMAGES.shape[1:]), WEIGHTS, together=5)
+    expected, winners = judged(spec, IMAGES, WEIGHTS, together=5)
+    assert features.tolist() == winners
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
+    assert winners != judged(spec, IMAGES, WEIGHTS)[1], "the case tells nothing"
 
 
 def test_the_image_number_runs_on_from_epoch_to_epoch():

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from snnjax import kernels
+from snnjax import devices, kernels
 from snnjax.kernels import Winners
 from snnjax.layers import RSTDP, SpikingConv, spiked_to_latency
 from snnjax.networks import Network, SpikingNetwork
@@ -116,31 +116,32 @@ def _outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
     return jnp.where(decision < 0, 0, jnp.where(decision == label, 1, -1))
 
 
-def reward_step(
-    network: SpikingNetwork,
-    rates: jax.Array,
-    inputs: jax.Array,
-    label: jax.Array,
-    learns: jax.Array,
-    learn: Callable[..., None] = SpikingConv.learn,
-) -> tuple[jax.Array, list[Winners]]:
-    """One image: decision, reward or punishment, update of every layer that learns.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Looked:
+    """What one image comes to before anything is learned from it. L layers learn, the decision layers last."""
 
-    Earlier layers are rewarded by the network's decision, each decision layer by its own vote.
+    decision: jax.Array  # [] int32
+    votes: jax.Array  # [decision layers] int32
+    seen: list[jax.Array]  # [L] of (C, H, W) the latencies that enter each layer
+    winners: list[Winners]  # [L]
+
+
+def plastic(network: SpikingNetwork) -> list[tuple[SpikingConv, RSTDP]]:
+    """The layers that learn by reward, in order, with their rules."""
+    layers = [(getattr(network, name), layer.rstdp) for _, name, layer in network.spec.layers()]
+    return [(layer, rule) for layer, rule in layers if rule is not None]
+
+
+def look(network: SpikingNetwork, inputs: jax.Array) -> Looked:
+    """The winners of each layer that learns, and the decision.
 
     Args:
-      network: its weights are updated in place.
-      rates: (L, 2, 2) float32.
+      network: its weights stay as they are.
       inputs: (C, H, W) what enters the first stage that learns: latencies, or bool (who fired) if it is the last one.
-      label: () int32.
-      learns: (L,) bool.
-      learn: how: `SpikingConv.learn_within` is faster where all weights lie within their bounds.
-
-    Returns:
-      The decision, () int32, and the winners of each layer that learns.
     """
     spec, last = network.spec, len(network.spec.stages) - 1
-    plastic: list[tuple[SpikingConv, RSTDP, jax.Array, Winners]] = []
+    seen, winners = [], []
     at, latency = rewarded(spec)[0], inputs
     # Times matter up to the last of the earlier stages that learn, from there on only who fires.
     for number in (number for number, _, layer in spec.layers() if layer.rstdp is not None and number < last):
@@ -148,21 +149,45 @@ def reward_step(
             latency, at = network.respond(at, latency), at + 1
         for layer in network.branches(number):
             if layer.spec.rstdp is not None:
-                plastic.append((layer, layer.spec.rstdp, latency, layer.winners(latency)))
-    earlier = len(plastic)
+                seen.append(latency)
+                winners.append(layer.winners(latency))
+    earlier = len(seen)
     spiked = inputs if inputs.dtype == bool else network.reach(at, last, latency)
     latency = spiked_to_latency(spiked, time_steps=spec.time_steps)
     for layer in network.branches(last):
-        assert layer.spec.rstdp is not None  # `Network` sees to it
-        plastic.append((layer, layer.spec.rstdp, latency, layer.decide(layer.final_potentials(spiked))))
-    votes = network.votes([winners for *_, winners in plastic[earlier:]])
-    decision = network.decision(votes)
-    outcomes = jnp.concatenate([jnp.full(earlier, _outcome(decision, label)), _outcome(votes, label)])
-    for index, (layer, rule, seen, winners) in enumerate(plastic):
-        outcome = outcomes[index] * learns[index]
+        seen.append(latency)
+        winners.append(layer.decide(layer.final_potentials(spiked)))
+    votes = network.votes(winners[earlier:])
+    return Looked(network.decision(votes), votes, seen, winners)
+
+
+def reward_step(
+    network: SpikingNetwork,
+    rates: jax.Array,
+    looked: Looked,
+    label: jax.Array,
+    learns: jax.Array,
+    learn: Callable[..., None] = SpikingConv.learn,
+) -> None:
+    """Reward or punishment of one image: an update of every layer that learns.
+
+    Earlier layers are rewarded by the network's decision, each decision layer by its own vote.
+
+    Args:
+      network: its weights are updated in place.
+      rates: (L, 2, 2) float32.
+      looked: what the image came to.
+      label: () int32.
+      learns: (L,) bool.
+      learn: how: `SpikingConv.learn_within` is faster where all weights lie within their bounds.
+    """
+    layers = plastic(network)
+    earlier = len(layers) - len(looked.votes)
+    outcomes = jnp.concatenate([jnp.full(earlier, _outcome(looked.decision, label)), _outcome(looked.votes, label)])
+    for index, (layer, rule) in enumerate(layers):
+        outcome, winners = outcomes[index] * learns[index], looked.winners[index]
         won = dataclasses.replace(winners, feature=jnp.where(outcome == 0, -1, winners.feature))
-        learn(layer, seen, won, kernels.reward_rates(outcome, *rates[index]), rule)
-    return decision, [winners for *_, winners in plastic]
+        learn(layer, looked.seen[index], won, kernels.reward_rates(outcome, *rates[index]), rule)
 
 
 def _report(xs: tuple[jax.Array, ...], decisions: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,37 +206,46 @@ def reward_images(
     batch_size: jax.Array,
     within: bool = False,
 ) -> tuple[RewardState, jax.Array]:
-    """Learns from images one by one, each by `reward_step`; for any network.
+    """Learns by `look` and `reward_step`, for any network.
+
+    B images are looked at with the same weights, then their updates are applied in order; with B = 1 each image learns
+    from what all before it have left.
 
     Args:
       graphdef: with the weights in `state` and `frozen`, what `split` makes of a network.
       state: is carried on.
       frozen: weights that do not learn.
-      inputs: (reports, n, C, H, W) what enters the first stage that learns.
-      labels: (reports, n) int32.
-      valid: (reports, n) bool, False for images to pass over.
+      inputs: (reports, n, B, C, H, W) what enters the first stage that learns.
+      labels: (reports, n, B) int32.
+      valid: (reports, n, B) bool, False for images to pass over.
       batch_size: () int32, images after which the rates adapt.
       within: all weights lie within their bounds, which saves much of the work.
 
     Returns:
-      The new state and the decisions, (reports * n,) int32.
+      The new state and the decisions, (reports * n, B) int32.
     """
     learn = SpikingConv.learn_within if within else SpikingConv.learn
     spec = nnx.merge(graphdef, state.weights, frozen).spec
 
-    def step(state: RewardState, image: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:
-        inputs, label, valid = image
+    def learn_one(state: RewardState, image: tuple[Looked, jax.Array, jax.Array]) -> tuple[RewardState, jax.Array]:
+        looked, label, valid = image
         network = nnx.merge(graphdef, state.weights, frozen)
         learns = valid & _turns(spec, state.rates.shape[0], state.epoch, state.batch)
-        decision, _ = reward_step(network, state.rates, inputs, label, learns, learn)
+        reward_step(network, state.rates, looked, label, learns, learn)
         counters = dataclasses.replace(state, weights=None)
-        counters = _count(spec, counters, _outcome(decision, label), valid, batch_size)
-        return dataclasses.replace(counters, weights=split(network)[1]), decision
+        counters = _count(spec, counters, _outcome(looked.decision, label), valid, batch_size)
+        return dataclasses.replace(counters, weights=split(network)[1]), looked.decision
+
+    def step(state: RewardState, images: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:
+        inputs, labels, valid = images
+        network = nnx.merge(graphdef, state.weights, frozen)
+        looked = devices.each(functools.partial(look, network), inputs)
+        return jax.lax.scan(learn_one, state, (looked, labels, valid))
 
     return reporting_scan(step, state, (inputs, labels, valid), report=_report)
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
+@functools.partial(jax.jit, static_argnames=("graphdef", "together"))
 def reward_blocks(
     graphdef: nnx.GraphDef[SpikingNetwork],
     state: RewardState,
@@ -220,6 +254,7 @@ def reward_blocks(
     labels: jax.Array,
     valid: jax.Array,
     batch_size: jax.Array,
+    together: bool = False,
 ) -> tuple[RewardState, jax.Array]:
     """As `reward_images`, block by block: for networks whose last stage alone learns, with weights within bounds.
 
@@ -231,6 +266,8 @@ def reward_blocks(
       labels: (reports, blocks, B) int32.
       valid: (reports, blocks, B) bool, False for images to pass over.
       batch_size: () int32, images after which the rates adapt.
+      together: all images of a block are looked at with the weights at its start, as in `reward_images`; otherwise
+        each learns from what all before it have left, and the result does not depend on B.
 
     Returns:
       The new state and the decisions, (reports * blocks, B) int32.
@@ -248,7 +285,7 @@ def reward_blocks(
         ]
         stale = [_Stale.of(each) for each in potentials]
         changed = [_Changed.nothing(each, size) for each in taps]
-        step = functools.partial(_block_step, network, taps, batch_size)
+        step = functools.partial(_block_step, network, taps, batch_size, together)
         (counters, changed), decisions = jax.lax.scan(step, (counters, changed), (jnp.arange(size), stale, *images))
         taps = [rows.merged(each) for each, rows in zip(taps, changed, strict=True)]
         return (counters, taps), decisions
@@ -291,6 +328,10 @@ class _Changed:
         slot, rise = jnp.full(features, -1, jnp.int32), jnp.zeros(features, taps.dtype)
         return cls(slot, rise, jnp.zeros((size, rows, columns, channels), taps.dtype))
 
+    def forgotten(self) -> "_Changed":
+        """As if nothing had changed."""
+        return dataclasses.replace(self, slot=jnp.full_like(self.slot, -1))
+
     def row(self, feature: jax.Array, taps: jax.Array) -> jax.Array:
         """The present weights of a feature, (kh, kw, C), given the layer's at the start of the block."""
         slot = self.slot[feature]
@@ -313,7 +354,7 @@ class _Changed:
         return taps.at[:, :, feature].set(jnp.moveaxis(self.rows, 0, 2), mode="drop")
 
 
-def _strongest(layer: SpikingConv, taps: jax.Array, changed: _Changed, stale: _Stale, spiked: jax.Array) -> Winners:
+def _strongest(layer: SpikingConv, changed: _Changed, stale: _Stale, spiked: jax.Array) -> Winners:
     """The winner of one image. Features that have changed are looked at anew only where they may have become it."""
     known = changed.slot < 0
     most = stale.potential + changed.rise * jnp.sum(spiked)
@@ -341,13 +382,14 @@ def _strongest(layer: SpikingConv, taps: jax.Array, changed: _Changed, stale: _S
 
 
 def _block_step(
-    network: SpikingNetwork, taps: list[jax.Array], batch_size: jax.Array, carry: Any, image: Any
+    network: SpikingNetwork, taps: list[jax.Array], batch_size: jax.Array, together: bool, carry: Any, image: Any
 ) -> tuple[Any, jax.Array]:
     """One image of a block, given the weights and potentials at the start of the block."""
     (counters, changed), (at, stale, spiked, label, valid) = carry, image
     spec = network.spec
     layers = network.branches(len(spec.stages) - 1)
-    won = [_strongest(*each, spiked) for each in zip(layers, taps, changed, stale, strict=True)]
+    looked = [each.forgotten() for each in changed] if together else changed
+    won = [_strongest(*each, spiked) for each in zip(layers, looked, stale, strict=True)]
     votes = network.votes(won)
     decision = network.decision(votes)
     latency = spiked_to_latency(spiked, time_steps=spec.time_steps)

@@ -38,17 +38,20 @@ class Settings:
       batch_size: images after which the rates of the reward phase adapt.
       patience: stops when the best test accuracy lies more than so many epochs back; 0 never stops early.
       seed: of the initial weights.
+      update_batch: B, images whose winners are found with the same weights, before their updates are applied in order;
+        1 learns image after image.
     """
 
     epochs: tuple[int, ...]
     batch_size: int = 1000
     patience: int = 5
     seed: int = 0
+    update_batch: int = 1
 
     def __post_init__(self) -> None:
         if not self.epochs or any(not isinstance(count, int) or count < 0 for count in self.epochs):
             raise ValueError(f"`epochs` must be integers of at least 0, got {self.epochs}")
-        for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0)):
+        for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0), ("update_batch", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < minimum:
                 raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
@@ -156,11 +159,11 @@ def _judge(graphdef: nnx.GraphDef[SpikingNetwork], first: int, encoder: Encoder 
         weights, taps = state
         network = nnx.merge(graphdef, weights)
 
-        def reach(_: None, image: jax.Array) -> jax.Array:
+        def reach(image: jax.Array) -> jax.Array:
             inputs = encoder(image) if encoder else image
             return inputs if inputs.dtype == bool else network.reach(first, len(network.spec.stages) - 1, inputs)
 
-        return network.judge_block(_each(reach, None, images), taps)
+        return network.judge_block(devices.each(reach, images), taps)
 
     return judged
 
@@ -240,9 +243,6 @@ class Clock:
 class Batched:
     """A function of one image over any number of them, on all devices: compiled once, run chunk by chunk.
 
-    An accelerator takes its part of a chunk at once; a CPU core takes image after image, since the patches of one image
-    stay in its cache and those of several do not (measured: 3 times slower with 32 at once).
-
     Args:
       function: of (state, image), to a tree of arrays.
       state: any pytree of arrays.
@@ -292,14 +292,8 @@ _SPECS = (PartitionSpec(), PartitionSpec("images"))
 @functools.cache
 def _spread(function: OfImage, mesh: Mesh, together: bool) -> Any:
     """`function` of (state, image), or of (state, images) if `together`, over images that lie on all devices."""
-    chunkwise = function if together else functools.partial(_each, function)
+    chunkwise = function if together else lambda state, images: devices.each(functools.partial(function, state), images)
     return jax.jit(jax.shard_map(chunkwise, mesh=mesh, in_specs=_SPECS, out_specs=_SPECS[1], check_vma=False))
-
-
-def _each(function: OfImage, state: Any, images: jax.Array) -> Any:
-    """`function` of (state, image) over images: one after the other on a CPU, all at once elsewhere."""
-    together = None if devices.peers().devices[0].platform == "cpu" else len(images)
-    return jax.lax.map(functools.partial(function, state), images, batch_size=together)
 
 
 def _arrange(values: np.ndarray, shape: tuple[int, ...]) -> jax.Array:
@@ -421,7 +415,8 @@ class Trainer:
         assert layer.spec.stdp is not None  # `plan` sees to it
         clock = Clock(phase.name)
         self.listener.started(phase.name, images * (phase.epochs - state.done))
-        shape = progress.split(images, 1)
+        together = self.settings.update_batch
+        shape = (*progress.split(images, together), together)
         latencies, valid = _arrange(inputs, shape), _arrange(np.ones(images, bool), shape)
         # A branch starts at the first rates, but doubles them in step with the images that its stage has seen.
         seen = phase.branch * phase.epochs * images % layer.spec.stdp.doubling
@@ -453,7 +448,8 @@ class Trainer:
             learning = dataclasses.replace(learning, **stored)
         judging = judge(self.network, phase.stage)
         test = Batched(judging, judge_state(self.network), inputs["test"], test_clock, together=True)
-        epoch = RewardEpoch(self.network, inputs["train"], self.data.train_labels, self.settings.batch_size, clock)
+        batches = (self.settings.batch_size, clock, self.settings.update_batch)
+        epoch = RewardEpoch(self.network, inputs["train"], self.data.train_labels, *batches)
         while not self._over(phase, state):
             learning, decisions = epoch(learning)
             tested, _ = test(judge_state(self.network), inputs["test"], tell=False)
@@ -505,16 +501,25 @@ class RewardEpoch:
       labels: (N,) int32.
       batch_size: images after which the rates adapt.
       clock: keeps the time.
+      update_batch: images that are looked at with the same weights.
     """
 
-    def __init__(self, network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, clock: Clock):
+    def __init__(
+        self,
+        network: SpikingNetwork,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        clock: Clock,
+        update_batch: int = 1,
+    ):
         self.network, self.clock, self.batch_size = network, clock, jnp.int32(batch_size)
-        self.images = len(inputs)
-        self.shape: tuple[int, ...] = progress.split(self.images, 1)
+        self.images, self.update_batch, block = len(inputs), update_batch, update_batch
         self._fast, self._static = reward.reward_images, dict(within=True)
         if inputs.dtype == bool:
-            self._fast, self._static = reward.reward_blocks, {}
-            self.shape = (*progress.split(self.images, BLOCK), BLOCK)
+            self._fast, self._static = reward.reward_blocks, dict(together=update_batch > 1)
+            block = BLOCK if update_batch == 1 else update_batch
+        self.shape = (*progress.split(self.images, block), block)
         self.inputs, self.labels = _arrange(inputs, self.shape), _arrange(labels.astype(np.int32), self.shape)
         self._compiled: dict[bool, Any] = {}
 
@@ -530,16 +535,20 @@ class RewardEpoch:
     def _enter_bounds(
         self, learning: reward.RewardState, valid: np.ndarray, decisions: np.ndarray
     ) -> reward.RewardState:
-        """Initial weights outside the bounds are pulled in by a layer's first update: until then, image by image."""
-        for start in range(0, self.images, BLOCK):
+        """Until a first update has pulled all initial weights into the bounds, images are learned in the general form."""
+        batch = self.update_batch
+        many = batch * -(-BLOCK // batch)
+        inputs, labels = (x.reshape(-1, *x.shape[3:]) for x in (self.inputs, self.labels))
+        for start in range(0, self.images, many):
             if reward.within_bounds(self.network):
                 break
-            now = np.arange(start, start + BLOCK)
+            now = np.arange(start, start + many)
             places = np.minimum(now, len(valid) - 1)  # beyond the end the last image again, which is passed over
-            inputs, labels = (x.reshape(-1, *x.shape[len(self.shape) :])[places] for x in (self.inputs, self.labels))
             learns = valid[places] & (now < len(valid))
-            learning, decided = self._run(False, learning, inputs[None], labels[None], learns[None])
-            decisions[places[learns]] = np.asarray(decided)[learns]
+            images = (inputs[places], labels[places], learns)
+            arranged = (x.reshape(1, -1, batch, *x.shape[1:]) for x in images)
+            learning, decided = self._run(False, learning, *arranged)
+            decisions[places[learns]] = np.asarray(decided).ravel()[learns]
             valid[places] = False
         return learning
 

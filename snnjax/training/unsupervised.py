@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from snnjax import devices
 from snnjax.layers import SpikingConv
 from snnjax.training.progress import reporting_scan
+
+Carry = tuple[nnx.State, jax.Array]
+"""Weights, and how many images they have learned from."""
 
 
 @functools.partial(jax.jit, static_argnames="graphdef", donate_argnames="state")
@@ -19,33 +23,37 @@ def stdp_epoch(
 ) -> tuple[nnx.State, jax.Array]:
     """One epoch of STDP of one layer, as one scan.
 
+    The winners of B images are found with the same weights, then their updates are applied in order; with B = 1 each
+    image learns from what all before it have left.
+
     Args:
       graphdef: with `state`, what `nnx.split` makes of a `SpikingConv` that has an `stdp` rule; `state` is donated.
       state: the weights.
       image: () int32, how many images the layer has learned from before: the rates depend on it.
-      latencies: (reports, n, C, H, W) the inputs, in order.
-      valid: (reports, n) bool, False for padding, which changes nothing.
+      latencies: (reports, n, B, C, H, W) the inputs, in order.
+      valid: (reports, n, B) bool, False for padding, which changes nothing.
 
     Returns:
-      The new state, and the features that won for each image, (reports * n, k) int32, -1 where nobody did.
+      The new state, and the features that won for each image, (reports * n * B, k) int32, -1 where nobody did.
     """
     rule = nnx.merge(graphdef, state).spec.stdp
     if rule is None:
         raise ValueError("the layer has no STDP rule to learn by")
 
-    def step(
-        learn: Callable[..., None], carry: tuple[nnx.State, jax.Array], inputs: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[nnx.State, jax.Array], jax.Array]:
-        (state, image), (latency, learns) = carry, inputs
+    def learn_one(learn: Callable[..., None], carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
+        (state, image), (latency, learns, winners) = carry, inputs
         layer = nnx.merge(graphdef, state)
-        winners = layer.winners(latency)
         winners = dataclasses.replace(winners, feature=jnp.where(learns, winners.feature, -1))
         learn(layer, latency, winners, rule.rates(image), rule)
         return (nnx.state(layer), image + learns), winners.feature
 
+    def step(learn: Callable[..., None], carry: Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
+        winners = devices.each(nnx.merge(graphdef, carry[0]).winners, inputs[0])
+        return jax.lax.scan(functools.partial(learn_one, learn), carry, (*inputs, winners))
+
     # Initial weights outside the bounds are pulled in by the first update, nearly always with the first image. From
     # then on the winners' features alone change, and the others need not be touched.
-    count = valid.size
+    count = valid.shape[0] * valid.shape[1]
     flat = jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), (latencies, valid))
 
     def outside(carry: Any) -> jax.Array:
@@ -58,13 +66,14 @@ def stdp_epoch(
         inner, features = step(SpikingConv.learn, inner, jax.tree.map(lambda x: x[at], flat))
         return inner, at + 1, won.at[at].set(features)
 
-    won = jnp.full((count, nnx.merge(graphdef, state).spec.winners), -1, jnp.int32)
+    won = jnp.full((count, valid.shape[2], nnx.merge(graphdef, state).spec.winners), -1, jnp.int32)
     carry, start, won = jax.lax.while_loop(outside, enter, ((state, image), jnp.int32(0), won))
-    rest = jnp.arange(count) >= start
+    rest = (jnp.arange(count) >= start).reshape(*valid.shape[:2], 1)
     (state, _), features = reporting_scan(
         lambda carry, inputs: step(SpikingConv.learn_within, carry, inputs[:2]),
         carry,
-        (latencies, valid & rest.reshape(valid.shape), valid),
+        (latencies, valid & rest, valid),
         report=lambda xs, _: (xs[2].sum(), jnp.int32(0)),
     )
-    return state, jnp.where(rest[:, None], features, won)
+    features = jnp.where(rest.reshape(-1, 1, 1), features, won)
+    return state, features.reshape(-1, features.shape[-1])
