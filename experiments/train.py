@@ -37,6 +37,9 @@ class Options:
     batch_size: int | None = field(
         default=None, help="images after which the reward phase adapts its learning rates (100 on digits, else 1000)"
     )
+    update_batch: int = field(
+        default=1, help="images whose winners are found with the same weights before any of them changes a weight"
+    )
     augment: bool = field(
         default=False, help="add a copy of the training images, rotated by up to 30 degrees and mirrored at random"
     )
@@ -74,7 +77,7 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
         defaults = DIGITS | dict(epochs=(*[7] * (len(defaults["epochs"]) - 1), 100))
     chosen = dict(epochs=options.epochs or None, batch_size=options.batch_size, patience=options.patience)
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    settings = Settings(**{**defaults, **chosen}, seed=options.seed)
+    settings = Settings(**{**defaults, **chosen}, seed=options.seed, update_batch=options.update_batch)
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     images = (images.augment if options.augment else images.share)(options.ratio, options.seed)
     recorded = {name: getattr(options, name) for name in ("model", "dataset", "augment", "ratio")}

@@ -356,6 +356,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--batch_size", "0"], "`batch_size` must be an integer of at least 1, got 0"),
         (["--batch_size", "many"], "batch_size"),
         (["--patience", "-1"], "patience"),
+        (["--update_batch", "0"], "`update_batch` must be an integer of at least 1, got 0"),
         (["--seed", "-1"], "seed"),
         (["--ratio", "0"], r"`ratio` must lie in \(0, 1\], got 0.0"),
         (["--ratio", "1.5"], r"`ratio` must lie in \(0, 1\], got 1.5"),
@@ -399,6 +400,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         dataset="digits",
         epochs="2 4 100 or 2 4 4 10, on digits 7 7 100 or 7 7 7 100",
         batch_size="100 on digits, else 1000",
+        update_batch="1",
         augment="False",
         ratio="1.0",
         patience="0 on digits, else 5",
@@ -423,8 +425,8 @@ def test_help_names_every_option_with_its_default(train, capsys):
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("digits", dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0)),
-        ("mnist", dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0)),
+        ("digits", dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0, update_batch=1)),
+        ("mnist", dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0, update_batch=1)),
     ],
 )
 def test_the_defaults_are_those_the_help_names(train, monkeypatch, dataset, expected):

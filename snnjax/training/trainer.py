@@ -535,7 +535,7 @@ class RewardEpoch:
     def _enter_bounds(
         self, learning: reward.RewardState, valid: np.ndarray, decisions: np.ndarray
     ) -> reward.RewardState:
-        """Until a first update has pulled all initial weights into the bounds, images are learned in the general form."""
+        """Until a first update has pulled all weights into the bounds, images are learned in the general form."""
         batch = self.update_batch
         many = batch * -(-BLOCK // batch)
         inputs, labels = (x.reshape(-1, *x.shape[3:]) for x in (self.inputs, self.labels))
