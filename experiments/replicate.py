@@ -33,6 +33,9 @@ class Options:
     train_images: int = field(default=6000, help="the first so many training images")
     test_images: int = field(default=2000, help="the first so many test images")
     reward_epochs: int = field(default=4, help="epochs of the reward phase")
+    update_batch: int = field(
+        default=1, help="images whose winners are found with the same weights; the recorded runs learn one by one"
+    )
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
     out: Path = field(default=Path("runs/replication"), help="folder of all runs, the table and the figure")
 
@@ -49,6 +52,7 @@ def options_of(options: Options, network: str, seed: int) -> train.Options:
         train_images=options.train_images,
         test_images=options.test_images,
         patience=0,
+        update_batch=options.update_batch,
         device=options.device,
         seed=seed,
         out=options.out / network / f"seed{seed}",
@@ -144,7 +148,7 @@ def prepare(options: Options) -> None:
             raise ValueError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
     if not options.networks:
         raise ValueError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
-    for name in ("seeds", "train_images", "test_images", "reward_epochs"):
+    for name in ("seeds", "train_images", "test_images", "reward_epochs", "update_batch"):
         if getattr(options, name) < 1:
             raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
 

@@ -48,6 +48,7 @@ def test_potentials(layer):
         ((3, 3), (7, 7), 2, 1),
         ((5, 4), (3, 2), (1, 0), (2, 1)),
         ((4, 5), (3, 3), 5, 3),
+        ((10, 12), (9, 9), (1, 2), (2, 1)),
     ],
 )
 def test_final_potentials_of_a_block(images, size, kernel, padding, stride):

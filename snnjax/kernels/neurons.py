@@ -6,9 +6,11 @@ Potentials are sums of float32 weights at the highest precision of the device.
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from snnjax.kernels import checks
@@ -130,12 +132,34 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
     padded = tuple(length + 2 * margin for length, margin in zip(size, paddings, strict=True))
     checks.window("the kernel of `taps`", kernel, padded)
     positions = output_size(padded, kernel, strides)
+    if math.prod(kernel) > _MANY_TAPS:
+        return _fields_at_once(spiked, taps, paddings, strides, positions)
     spans = [
         [_span(tap, *lengths) for tap in range(length)]
         for length, *lengths in zip(kernel, size, positions, strides, paddings, strict=True)
     ]
     tapwise = _all_taps_at_once if spiked.shape[0] == 1 else _tap_by_tap
     return tapwise(spiked, taps, spans, positions)
+
+
+_MANY_TAPS = 64
+"""Kernels with more taps are not unrolled: compilation would take long, and little of them lies on padding."""
+
+
+def _fields_at_once(
+    spiked: jax.Array,
+    taps: jax.Array,
+    paddings: tuple[int, int],
+    strides: tuple[int, int],
+    positions: tuple[int, int],
+) -> jax.Array:
+    padded = jnp.pad(spiked, ((0, 0), (0, 0), *((margin, margin) for margin in paddings)))
+    rows, columns = (
+        stride * np.arange(count)[:, None] + np.arange(length)
+        for stride, count, length in zip(strides, positions, taps.shape[:2], strict=True)
+    )
+    fields = padded[:, :, rows[:, :, None, None], columns]  # B C H' kh W' kw
+    return jnp.einsum("rsfc,bchrws->bfhw", taps, fields.astype(taps.dtype), precision=lax.Precision.HIGHEST)
 
 
 Spans = list[list[tuple[slice, slice]]]

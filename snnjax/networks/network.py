@@ -183,7 +183,10 @@ class SpikingNetwork(nnx.Module):
         return self._judge([layer.final_potentials(spiked) for layer in layers])
 
     def judge_block(self, spiked: jax.Array, taps: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """`judge` of B images together, (B, C, H, W) bool, which is faster; `taps` are those of `decision_taps`."""
+        """`judge` of B images together, (B, C, H, W) bool, which is faster; `taps` are those of `decision_taps`.
+
+        How many images come together decides in which order floats are added up, and so near-ties.
+        """
         layers = self.branches(len(self.spec.stages) - 1)
         pairs = zip(layers, taps, strict=True)
         return jax.vmap(self._judge)([layer.final_potentials_of_block(spiked, each) for layer, each in pairs])

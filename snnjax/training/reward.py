@@ -3,8 +3,8 @@
 Two forms of an epoch with the same result. `reward_images` makes one full step after the other and works for
 every network. `reward_blocks` is for networks whose last stage alone learns, with weights within their bounds:
 it computes the potentials of a block of images by one large product. The few features that change within the block are
-looked at anew, image by image, only where they may have become the strongest: one update moves no weight by more than
-its rate.
+looked at anew, image by image; on a CPU only where they may have become the strongest, since the rates say how far an
+update can move a weight.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.training.progress import reporting_scan
 
 _ROUNDING = 1e-5
-"""Relative error that a float32 potential may have: bounds leave room for it."""
+"""Room for the error of a float32 potential, as a part of the largest that there could be."""
 
 
 @jax.tree_util.register_dataclass
@@ -302,8 +302,8 @@ def reward_blocks(
 class _Stale:
     """What each feature of one layer had to show for each image of a block when the block began."""
 
-    potential: jax.Array  # [B, F] float32, the largest of all positions
-    place: jax.Array  # [B, F] int32, the lowest position that has it
+    potential: jax.Array  # [B, F] or [F] float32, the largest of all positions
+    place: jax.Array  # [B, F] or [F] int32, the lowest position that has it
 
     @classmethod
     def of(cls, potentials: jax.Array) -> "_Stale":
@@ -355,30 +355,46 @@ class _Changed:
 
 
 def _strongest(layer: SpikingConv, changed: _Changed, stale: _Stale, spiked: jax.Array) -> Winners:
-    """The winner of one image. Features that have changed are looked at anew only where they may have become it."""
+    """The winner of one image, given what its features had to show when the block began, (F,)."""
+    forms = dict(cpu=functools.partial(_look_where_needed, layer), default=functools.partial(_look_at_all, layer))
+    present = jax.lax.platform_dependent(changed, stale, spiked, **forms)
+    feature = jnp.argmax(present.potential)
+    _, height, width = spiked.shape
+    row, column = jnp.divmod(present.place[feature], layer.spec.output_size((height, width))[1])
+    won = jnp.where(present.potential[feature] > 0, feature, -1)
+    return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
+
+
+def _look_at_all(layer: SpikingConv, changed: _Changed, stale: _Stale, spiked: jax.Array) -> _Stale:
+    """Looks at all features that have changed: without a loop that depends on data, as accelerators like it."""
+    exact = _Stale.of(layer.final_potentials_of_block(spiked[None], jnp.moveaxis(changed.rows, 0, 2)))
+    return jax.tree.map(lambda new, old: jnp.where(changed.slot < 0, old, new[0, changed.slot]), exact, stale)
+
+
+def _look_where_needed(layer: SpikingConv, changed: _Changed, stale: _Stale, spiked: jax.Array) -> _Stale:
+    """Looks at the features that have changed only where they may have become the strongest.
+
+    A potential grows at most by the growth of a weight, times the inputs that fired.
+    """
+    assert layer.spec.rstdp is not None  # `Network` sees to it
+    active = jnp.sum(spiked)
     known = changed.slot < 0
-    most = stale.potential + changed.rise * jnp.sum(spiked)
-    most = jnp.where(known, stale.potential, most + _ROUNDING * jnp.abs(most))
+    margin = _ROUNDING * max(map(abs, layer.spec.rstdp.bounds))
+    most = jnp.where(known, stale.potential, stale.potential + (changed.rise + margin) * active)
 
-    def unknown(search: Any) -> jax.Array:
-        potential, _, known = search
-        return ~known[jnp.argmax(potential)]
+    def unknown(search: tuple[_Stale, jax.Array]) -> jax.Array:
+        present, known = search
+        return ~known[jnp.argmax(present.potential)]
 
-    def look(search: Any) -> Any:
-        potential, place, known = search
-        feature = jnp.argmax(potential)
+    def look(search: tuple[_Stale, jax.Array]) -> tuple[_Stale, jax.Array]:
+        present, known = search
+        feature = jnp.argmax(present.potential)
         row = changed.rows[changed.slot[feature]]
         exact = _Stale.of(layer.final_potentials_of_block(spiked[None], row[:, :, None]))
-        potential = potential.at[feature].set(exact.potential[0, 0])
-        return potential, place.at[feature].set(exact.place[0, 0]), known.at[feature].set(True)
+        present = jax.tree.map(lambda old, new: old.at[feature].set(new[0, 0]), present, exact)
+        return present, known.at[feature].set(True)
 
-    potential, place, _ = jax.lax.while_loop(unknown, look, (most, stale.place, known))
-    feature = jnp.argmax(potential)
-    _, height, width = spiked.shape
-    row_width = layer.spec.output_size((height, width))[1]
-    row, column = jnp.divmod(place[feature], row_width)
-    won = jnp.where(potential[feature] > 0, feature, -1)
-    return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
+    return jax.lax.while_loop(unknown, look, (_Stale(most, stale.place), known))[0]
 
 
 def _block_step(
@@ -418,7 +434,7 @@ def _learn_in_block(
     rates = kernels.reward_rates(outcome, *rates)
     row = jnp.moveaxis(changed.row(winner.feature[0], taps), 2, 0)[None]
     learned = layer.learned_rows(row, latency, winner, rates, rule)
-    stretch = max(1.0, (rule.bounds[1] - rule.bounds[0]) ** 2 / 4) if rule.stabiliser else 1.0
+    stretch = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # the most that it multiplies by
     growth = jnp.maximum(rates.max(), 0) * stretch
     return changed.note(at, jnp.where(outcome == 0, -1, winner.feature[0]), jnp.moveaxis(learned[0], 0, 2), growth)
 

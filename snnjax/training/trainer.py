@@ -26,7 +26,7 @@ from snnjax.training import progress, reward
 from snnjax.training.unsupervised import stdp_epoch
 
 BLOCK = 32
-"""Images whose potentials are computed together in the reward phase; the result does not depend on it."""
+"""Images whose potentials are computed together in the reward phase; it decides nothing but near-ties."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ def network_for(make: Callable[[tuple[int, int, int], int], Network], data: Data
 
 
 OfImage = Callable[[Any, jax.Array], Any]
-"""A pure function of (state, image or images), such as `Batched` takes."""
+"""A pure function of (state, image), or of (state, images)."""
 
 
 def method(network: SpikingNetwork, name: str, *args: int) -> OfImage:
@@ -136,9 +136,7 @@ def method(network: SpikingNetwork, name: str, *args: int) -> OfImage:
 
 
 @functools.cache  # the same function for networks alike, so that nothing is compiled again
-def _method(
-    graphdef: nnx.GraphDef[SpikingNetwork], name: str, *args: int
-) -> Callable[[nnx.State, jax.Array], jax.Array]:
+def _method(graphdef: nnx.GraphDef[SpikingNetwork], name: str, *args: int) -> OfImage:
     return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
 
 
@@ -289,7 +287,7 @@ _SPECS = (PartitionSpec(), PartitionSpec("images"))
 """How a state and images lie on the devices."""
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _spread(function: OfImage, mesh: Mesh, together: bool) -> Any:
     """`function` of (state, image), or of (state, images) if `together`, over images that lie on all devices."""
     chunkwise = function if together else lambda state, images: devices.each(functools.partial(function, state), images)
