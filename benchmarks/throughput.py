@@ -241,8 +241,9 @@ def table(result: dict[str, Any]) -> Table:
 def say(result: dict[str, Any], screen: Console) -> None:
     """Prints what was measured of one network."""
     screen.print(table(result))
-    if single := in_one_epoch(result["phases"]):
-        screen.print(f"ratios to the reference with all that is done once counted into one epoch: {single}")
+    for program, ratios in result["in_one_epoch"].items():
+        listed = ", ".join(f"{phase} {ratio:.1f}" for phase, ratio in ratios.items())
+        screen.print(f"ratios to {program} with all that is done once counted into one epoch: {listed}")
     for row in result["protocol"]:
         times = f" (of which compiling {row['compile_seconds']:.1f})" if row["program"] == "snnjax" else ""
         ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.1f}"
@@ -253,16 +254,17 @@ def say(result: dict[str, Any], screen: Console) -> None:
         screen.print(f"peak memory, {program}: {sizes}{device}")
 
 
-def in_one_epoch(rows: list[dict[str, Any]]) -> str:
-    """The ratios to the reference if a single epoch had to pay for the outputs of frozen layers."""
-    paid, mine, single = 0.0, 0.0, []
+def in_one_epoch(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """By program and phase, the ratios if a single epoch had to pay for the outputs of frozen layers."""
+    paid, mine = 0.0, 0.0
+    found: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["program"] == "snnjax":
             mine = row["ms_per_image"]
             paid += mine * row["once"]
-        elif row["program"] == "reference" and paid and row["phase"] != "test":
-            single.append(f"{row['phase']} {row['ms_per_image'] / (mine + paid):.1f}")
-    return ", ".join(single)
+        elif paid and row["phase"] != "test":
+            found.setdefault(row["program"], {})[row["phase"]] = row["ms_per_image"] / (mine + paid)
+    return found
 
 
 def notes(options: Options) -> list[str]:
@@ -319,7 +321,11 @@ def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
                 cells = [f"{found[phase]['ratio']:.1f}" if phase in found else "" for phase in phases]
                 last = f"{total['ratio']:.1f}" if total else ""
             lines.append(" | ".join([label, *cells, *[last] * trained]) + " |")
-    return "\n".join([*lines, "", caption(about), ""])
+            if single := result["in_one_epoch"].get(program):
+                cells = [f"{single[phase]:.1f}" if phase in single else "" for phase in phases]
+                lines.append(" | ".join(["| | the same, one epoch alone", *cells, *[""] * trained]) + " |")
+    alone = "One epoch alone: it has to pay for the outputs of frozen layers, which are computed once for all epochs."
+    return "\n".join([*lines, "", caption(about), *[alone] * (len(about["devices"]) > 1), ""])
 
 
 def caption(about: dict[str, Any]) -> str:
@@ -384,7 +390,8 @@ def carry_out(options: Options, images: data.Dataset, out: Path, screen: Console
             rows = measure(workers, options.repeats, start)
             memory = {worker.name: worker.ask("memory") for worker in workers}
         trained = whole(spec, images, rows, options) if options.protocol else []
-        results.append(dict(network=name, phases=rows, protocol=trained, memory=memory))
+        single = in_one_epoch(rows)
+        results.append(dict(network=name, phases=rows, in_one_epoch=single, protocol=trained, memory=memory))
         say(results[-1], screen)
         write(out, about, results, remarks)
     for number, remark in enumerate(remarks, 1):
