@@ -66,11 +66,12 @@ def initial_state(network: SpikingNetwork) -> RewardState:
 
 def within_bounds(network: SpikingNetwork) -> bool:
     """Whether the weights of all layers that learn by reward lie within their bounds."""
-    return all(
-        bool(jnp.all((weights >= layer.rstdp.bounds[0]) & (weights <= layer.rstdp.bounds[1])))
-        for (_, name, layer), weights in zip(network.spec.layers(), network.weights().values(), strict=True)
-        if layer.rstdp is not None
-    )
+    return all(bool(_within(layer.weight[...], *rule.bounds)) for layer, rule in plastic(network))
+
+
+@jax.jit
+def _within(weights: jax.Array, lower: float, upper: float) -> jax.Array:
+    return jnp.all((weights >= lower) & (weights <= upper))
 
 
 def _turns(spec: Network, layers: int, epoch: jax.Array, batch: jax.Array) -> jax.Array:
@@ -94,6 +95,7 @@ def _count(spec: Network, state: RewardState, outcome: jax.Array, valid: jax.Arr
     return jax.tree.map(lambda new, old: jnp.where(full, new, old), adapted, state)
 
 
+@functools.partial(jax.jit, static_argnames="spec")
 def adapt(spec: Network, state: RewardState) -> RewardState:
     """Ends a batch: reward rates become base times the fraction wrong, punish rates base times the fraction correct."""
     seen = jnp.maximum(state.seen, 1)
