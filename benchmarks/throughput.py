@@ -51,7 +51,7 @@ class Options:
     repeats: int = field(default=5, help="how often each phase is measured, after once that does not count")
     reference: Path | None = field(default=None, help="checkout of github.com/aidinattar/snn to measure side by side")
     spyker: bool = field(default=False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
-    protocol: int = field(default=0, help="how often to run whole trainings too, a minute or more for each network")
+    protocol: int = field(default=0, help="how often to run whole trainings too, up to two minutes for each network")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu; on a gpu the reference runs there too")
     short: bool = field(default=False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
     out: Path | None = field(default=None, help="folder to write to (runs/throughput_TIME)")

@@ -1,6 +1,6 @@
 """Trains a spiking network on digits by STDP and reward, and leaves a folder with what it learned.
 
-python experiments/train.py                                     scikit-learn's digits, under two minutes
+python experiments/train.py                                     scikit-learn's digits, about a minute
 python experiments/train.py --dataset mnist --data_dir DIR      MNIST from IDX files, gzipped or not
 python experiments/train.py --dataset cifar10 --data_dir DIR    colour images, from the files of the binary version
 """
@@ -28,7 +28,8 @@ class Options:
     model: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
     dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
     data_dir: Path | None = field(
-        default=None, help="folder of the set's own files, or of sets that tensorflow-datasets prepared"
+        default=None,
+        help="folder of the set's own files, or of sets that tensorflow-datasets prepared; for all but digits",
     )
     epochs: tuple[int, ...] = field(
         default=(),

@@ -184,6 +184,8 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     if name not in DATASETS:
         raise ValueError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
     if name == "digits":
+        if data_dir is not None:
+            raise ValueError(f"`data_dir` {data_dir} is for all sets but digits: name another `dataset`")
         return digits()
     data_dir = None if data_dir is None else Path(data_dir)
     if data_dir is not None and not data_dir.is_dir():

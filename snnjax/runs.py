@@ -49,6 +49,8 @@ class RunFolder:
         if (path / CHECKPOINT).exists():
             self.state = self._stored()
             self.results = self._finished()
+        if path.is_file():
+            raise FileExistsError(f"{path} is a file, not a folder: name another --out")
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(f"{path} cannot be written")
