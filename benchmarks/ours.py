@@ -66,9 +66,7 @@ class Program:
                 self.works[name] = stdp(self.network, phase.layer, inputs)
             else:
                 self.works[name] = rewarding(self.network, inputs, images.train_labels, batch_size)
-        clock, state, encoded = Clock("test"), judge_state(self.network), self.encoded[len(images.train_images) :]
-        run = Batched(judge(self.network, 0), state, encoded, clock, together=True)
-        self.works["test"] = Work(len(encoded), lambda: run(state, encoded)[0], compile_seconds=clock.compile_seconds)
+        self.works["test"] = deciding(self.network, self.encoded[len(images.train_images) :])
         return self.works
 
     def _batched(self, name: str, function: Callable[..., Any], inputs: np.ndarray, once: bool = False) -> np.ndarray:
@@ -156,3 +154,10 @@ def rewarding(network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, b
     return Work(
         len(inputs), epoch, lambda result: jax.tree.leaves(result[0].weights)[-1], prepare, clock.compile_seconds
     )
+
+
+def deciding(network: SpikingNetwork, encoded: np.ndarray, chunk: int = 128) -> Work:
+    """From encoded images to decisions, as many as `chunk` at a time on each device."""
+    clock, state = Clock("test"), judge_state(network)
+    run = Batched(judge(network, 0), state, encoded, clock, chunk=chunk, together=True)
+    return Work(len(encoded), lambda: run(state, encoded)[0], compile_seconds=clock.compile_seconds)

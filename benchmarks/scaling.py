@@ -17,7 +17,7 @@ import numpy as np
 import ours
 import pictures
 from flax import nnx
-from programs import Work
+from programs import Work, folder
 from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
@@ -25,7 +25,7 @@ from simple_parsing import field
 from snnjax import checkpoint, console, data, devices, runs
 from snnjax.networks import Network, SpikingNetwork, draw, mozafari2018, stage
 from snnjax.training import trainer
-from snnjax.training.trainer import Batched, Clock, encoding, judge, judge_state, method
+from snnjax.training.trainer import Batched, Clock, encoding, method
 
 POINTS: dict[str, tuple[int, ...]] = {
     "images": (50, 200, 400, 800),
@@ -106,10 +106,7 @@ def measure(case: Case, source: data.Dataset, repeats: int) -> dict[str, dict[st
         works["R-STDP"] = ours.rewarding(network, fired, images.train_labels, case.images)
     finally:
         trainer.BLOCK = usual
-    clock, state = Clock("test"), judge_state(network)
-    chunk = case.together if case.together != Case.together else 128
-    test = Batched(judge(network, 0), state, encoded, clock, chunk=chunk, together=True)
-    works["test"] = Work(case.images, lambda: test(state, encoded), compile_seconds=clock.compile_seconds)
+    works["test"] = ours.deciding(network, encoded, chunk=case.together if case.together != Case.together else 128)
     found = {}
     for name, work in works.items():
         ms = [work.measure(jax.block_until_ready) for _ in range(repeats + 1)][1:]  # the first does not count
@@ -183,11 +180,7 @@ def prepare(options: Options) -> tuple[data.Dataset, Path, jax.Device]:
     images = data.load(options.dataset, options.data_dir)
     if images.train_images.ndim > 3:
         raise ValueError(f"`dataset` must be of grey images, those of {images.name} have colours")
-    out = options.out or Path("runs") / f"scaling_{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if (out / "scaling.json").exists():
-        raise FileExistsError(f"{out} already holds measurements (scaling.json): name another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    return images, out, devices.choose(options.device)
+    return images, folder(options.out, "scaling"), devices.choose(options.device)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import ours
 import pictures
-from programs import Learning, Task
+from programs import Learning, Task, folder
 from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
@@ -97,11 +97,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     images = data.load(options.dataset, options.data_dir)
     if (options.reference or options.spyker) and images.train_images.ndim > 3:
         raise ValueError(f"other programs are measured on grey images only, those of {images.name} have colours")
-    out = options.out or Path("runs") / f"throughput_{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if (out / "throughput.json").exists():
-        raise FileExistsError(f"{out} already holds measurements (throughput.json): name another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    return options, images, out
+    return options, images, folder(options.out, "throughput")
 
 
 @contextlib.contextmanager
@@ -324,8 +320,11 @@ def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
             if single := result["in_one_epoch"].get(program):
                 cells = [f"{single[phase]:.1f}" if phase in single else "" for phase in phases]
                 lines.append(" | ".join(["| | the same, one epoch alone", *cells, *[""] * trained]) + " |")
-    alone = "One epoch alone: it has to pay for the outputs of frozen layers, which are computed once for all epochs."
-    return "\n".join([*lines, "", caption(about), *[alone] * (len(about["devices"]) > 1), ""])
+    lines += ["", caption(about)]
+    if len(about["devices"]) > 1:
+        alone = "it has to pay for the outputs of frozen layers, which are computed once for all epochs."
+        lines.append(f"One epoch alone: {alone}")
+    return "\n".join([*lines, ""])
 
 
 def caption(about: dict[str, Any]) -> str:

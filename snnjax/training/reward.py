@@ -330,10 +330,6 @@ class _Changed:
         slot, rise = jnp.full(features, -1, jnp.int32), jnp.zeros(features, taps.dtype)
         return cls(slot, rise, jnp.zeros((size, rows, columns, channels), taps.dtype))
 
-    def forgotten(self) -> "_Changed":
-        """As if nothing had changed."""
-        return dataclasses.replace(self, slot=jnp.full_like(self.slot, -1))
-
     def row(self, feature: jax.Array, taps: jax.Array) -> jax.Array:
         """The present weights of a feature, (kh, kw, C), given the layer's at the start of the block."""
         slot = self.slot[feature]
@@ -356,10 +352,14 @@ class _Changed:
         return taps.at[:, :, feature].set(jnp.moveaxis(self.rows, 0, 2), mode="drop")
 
 
-def _strongest(layer: SpikingConv, changed: _Changed, stale: _Stale, spiked: jax.Array) -> Winners:
-    """The winner of one image, given what its features had to show when the block began, (F,)."""
+def _look_again(layer: SpikingConv, changed: _Changed, stale: _Stale, spiked: jax.Array) -> _Stale:
+    """What the features have to show for one image now, (F,), given what it was when the block began."""
     forms = dict(cpu=functools.partial(_look_where_needed, layer), default=functools.partial(_look_at_all, layer))
-    present = jax.lax.platform_dependent(changed, stale, spiked, **forms)
+    return jax.lax.platform_dependent(changed, stale, spiked, **forms)
+
+
+def _strongest(layer: SpikingConv, present: _Stale, spiked: jax.Array) -> Winners:
+    """The winner of one image."""
     feature = jnp.argmax(present.potential)
     _, height, width = spiked.shape
     row, column = jnp.divmod(present.place[feature], layer.spec.output_size((height, width))[1])
@@ -406,8 +406,9 @@ def _block_step(
     (counters, changed), (at, stale, spiked, label, valid) = carry, image
     spec = network.spec
     layers = network.branches(len(spec.stages) - 1)
-    looked = [each.forgotten() for each in changed] if together else changed
-    won = [_strongest(*each, spiked) for each in zip(layers, looked, stale, strict=True)]
+    if not together:
+        stale = [_look_again(*each, spiked) for each in zip(layers, changed, stale, strict=True)]
+    won = [_strongest(layer, each, spiked) for layer, each in zip(layers, stale, strict=True)]
     votes = network.votes(won)
     decision = network.decision(votes)
     latency = spiked_to_latency(spiked, time_steps=spec.time_steps)

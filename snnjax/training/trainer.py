@@ -536,10 +536,10 @@ class RewardEpoch:
         """Until a first update has pulled all weights into the bounds, images are learned in the general form."""
         batch = self.update_batch
         many = batch * -(-BLOCK // batch)
-        inputs, labels = (x.reshape(-1, *x.shape[3:]) for x in (self.inputs, self.labels))
         for start in range(0, self.images, many):
             if reward.within_bounds(self.network):
                 break
+            inputs, labels = (x.reshape(-1, *x.shape[3:]) for x in (self.inputs, self.labels))
             now = np.arange(start, start + many)
             places = np.minimum(now, len(valid) - 1)  # beyond the end the last image again, which is passed over
             learns = valid[places] & (now < len(valid))
