@@ -36,6 +36,7 @@ class Options:
     update_batch: int = field(
         default=1, help="images whose winners are found with the same weights; the recorded runs learn one by one"
     )
+    native: bool = field(default=False, help="compiled kernels, several times faster; needs a CPU and a C++ compiler")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
     out: Path = field(default=Path("runs/replication"), help="folder of all runs, the table and the figure")
 
@@ -53,6 +54,7 @@ def options_of(options: Options, network: str, seed: int) -> train.Options:
         test_images=options.test_images,
         patience=0,
         update_batch=options.update_batch,
+        native=options.native,
         device=options.device,
         seed=seed,
         out=options.out / network / f"seed{seed}",

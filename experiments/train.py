@@ -41,6 +41,9 @@ class Options:
     update_batch: int = field(
         default=1, help="images whose winners are found with the same weights before any of them changes a weight"
     )
+    native: bool = field(
+        default=False, help="learn and test by compiled kernels, several times faster; needs a CPU and a C++ compiler"
+    )
     augment: bool = field(
         default=False, help="add a copy of the training images, rotated by up to 30 degrees and mirrored at random"
     )
@@ -78,7 +81,8 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
         defaults = DIGITS | dict(epochs=(*[7] * (len(defaults["epochs"]) - 1), 100))
     chosen = dict(epochs=options.epochs or None, batch_size=options.batch_size, patience=options.patience)
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    settings = Settings(**{**defaults, **chosen}, seed=options.seed, update_batch=options.update_batch)
+    given = dict(seed=options.seed, update_batch=options.update_batch, native=options.native)
+    settings = Settings(**{**defaults, **chosen, **given})
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     images = (images.augment if options.augment else images.share)(options.ratio, options.seed)
     recorded = {name: getattr(options, name) for name in ("model", "dataset", "augment", "ratio")}

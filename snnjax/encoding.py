@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from snnjax import native
 from snnjax.kernels import checks
 from snnjax.kernels.spikes import latency_dtype
 
@@ -172,19 +173,23 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     # Rank and value of the first spike of the bins 1..T; below rank `count` there is nothing but zeros.
     ranks = jnp.arange(1, time_steps + 1, dtype=jnp.int32) * bin_size
     boundaries = jnp.where(ranks < size, ascending[jnp.clip(size - 1 - ranks, 0, size - 1)], 0)
-    # Equal values on both sides of a boundary are told apart by position: from `first` on they come after it.
     greater, at_least = (size - jnp.searchsorted(ascending, boundaries, side=side) for side in ("right", "left"))
-    boundary = jnp.arange(time_steps, dtype=jnp.int32)
-    alike = jnp.argmax(boundaries[:, None] == boundaries[None], axis=1)  # the first boundary of the same value
-    equal = keys[None] == boundaries[:, None]
-    group = jnp.where(equal, boundary[:, None], time_steps).min(axis=0)
-    positions = lax.iota(jnp.int32, size)
-    grouped = lax.sort(group * size + positions, is_stable=False)
-    members = jnp.where(alike == boundary, at_least - greater, 0)
-    start = (jnp.cumsum(members) - members)[alike]
-    first = grouped[jnp.clip(start + ranks - greater, 0, size - 1)] % size
-    later = (keys[None] < boundaries[:, None]) | (equal & (positions[None] >= first[:, None]))
-    latency = jnp.sum(later, axis=0, dtype=jnp.int32)
+
+    def apart() -> jax.Array:
+        """Equal values on both sides of a boundary are told apart by position: from `first` on they come after it."""
+        below, equal = keys[None] < boundaries[:, None], keys[None] == boundaries[:, None]
+        boundary = jnp.arange(time_steps, dtype=jnp.int32)
+        alike = jnp.argmax(boundaries[:, None] == boundaries[None], axis=1)  # the first boundary of the same value
+        group = jnp.where(equal, boundary[:, None], time_steps).min(axis=0)
+        positions = lax.iota(jnp.int32, size)
+        grouped = lax.sort(group * size + positions, is_stable=False)
+        members = jnp.where(alike == boundary, at_least - greater, 0)
+        start = (jnp.cumsum(members) - members)[alike]
+        first = grouped[jnp.clip(start + ranks - greater, 0, size - 1)] % size
+        return jnp.sum(below | (equal & (positions[None] >= first[:, None])), axis=0, dtype=jnp.int32)
+
+    split = (greater < ranks) & (boundaries > 0)
+    latency = lax.cond(split.any(), apart, lambda: jnp.sum(keys[None] <= boundaries[:, None], axis=0, dtype=jnp.int32))
     latency = jnp.where(keys > 0, latency, time_steps).astype(latency_dtype(time_steps))
     return latency.reshape(intensities.shape)
 
@@ -293,30 +298,73 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
     bank.output_shape(image.shape)  # raises where the image does not fit
     pixels = image.astype(jnp.float32)
     grey = pixels if image.ndim == 2 else pixels.sum(axis=-1)
-    maps = _correlate(jnp.pad(grey, bank.margin), bank.weights[:: bank.copies])
+    maps = _correlate(jnp.pad(grey, bank.margin), bank)
     threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
     maps = jnp.where(maps < threshold, 0, maps)
     return jnp.repeat(jnp.abs(maps) if bank.absolute else maps, bank.copies, axis=0)
 
 
-def _correlate(image: jax.Array, kernels: np.ndarray, tile: int = 32) -> jax.Array:
-    """Valid cross-correlation (H, W) * (F, n, n) -> (F, H - n + 1, W - n + 1), `tile` columns at once.
+def _correlate(image: jax.Array, bank: FilterBank) -> jax.Array:
+    """Valid cross-correlation with the kernels of a bank, (H, W) to (F, H - n + 1, W - n + 1), without copies.
 
-    A tile sees n rows of tile + n - 1 columns, and a band matrix holds each kernel at each of its columns: a product
-    of twice the operations of im2col, on a tenth of its memory.
+    Each kernel is a sum of few products of a column and a row, three for a difference of Gaussians, so that the image
+    is correlated with rows and the result with columns.
     """
-    window = kernels.shape[-1]
-    height, width = (size - window + 1 for size in image.shape)
-    tile = min(tile, width)
-    tiles = -(-width // tile)
-    band = np.zeros((*kernels.shape[:2], tile + window - 1, tile), np.float32)
-    for column in range(tile):
-        band[:, :, column : column + window, column] = kernels
-    padded = jnp.pad(image, ((0, 0), (0, tiles * tile - width)))
-    rows = jnp.stack([padded[row : row + height] for row in range(window)])
-    seen = jnp.stack([rows[:, :, at * tile : (at + 1) * tile + window - 1] for at in range(tiles)])
-    maps = jnp.einsum("tnhc,fncw->fhtw", seen, jnp.asarray(band), precision=lax.Precision.HIGHEST)
-    return maps.reshape(len(kernels), height, -1)[:, :, :width]
+    columns, rows, kept, scale = _separated(bank)
+    height, width = (size - rows.shape[2] + 1 for size in image.shape)
+    seen, bands = _tiles(image, rows)
+    across = jnp.einsum("thc,frcw->frhtw", seen, bands, precision=lax.Precision.HIGHEST)
+    across = across.reshape(*across.shape[:3], -1)[..., :width]
+    seen, bands = _tiles(jnp.moveaxis(across, 2, 3), columns)
+    maps = jnp.einsum("tfrwc,frch->fthw", seen, bands, precision=lax.Precision.HIGHEST)
+    maps = maps.reshape(len(maps), -1, width)[:, :height]
+    return maps[kept] * scale[:, None, None]
+
+
+@functools.cache
+def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The kernels as sums of products, but for those that are multiples of others, as off centre is of on centre.
+
+    Returns:
+      columns and rows, (kernels, terms, n) float32; then for each of the bank's kernels which of them it is a multiple
+      of, (F,), and by which factor, (F,) float32.
+    """
+    kernels = bank.weights[:: bank.copies].astype(np.float64)
+    firsts, kept, scale = list[np.ndarray](), list[int](), list[float]()
+    for kernel in kernels:
+        factors = [np.vdot(kernel, first) / np.vdot(first, first) for first in firsts] + [1.0]
+        candidates = [factor * first for factor, first in zip(factors, [*firsts, kernel], strict=True)]
+        at = next(i for i, each in enumerate(candidates) if np.allclose(each, kernel, rtol=0, atol=_SAME))
+        if at == len(firsts):
+            firsts.append(kernel)
+        kept.append(at)
+        scale.append(factors[at])
+    left, size, right = np.linalg.svd(np.stack(firsts))
+    terms = max(1, int((size > _SAME * size[:, :1]).sum(axis=1).max()))
+    columns = np.swapaxes(left * size[:, None], 1, 2)[:, :terms]
+    return columns.astype(np.float32), right[:, :terms].astype(np.float32), np.array(kept), np.array(scale, np.float32)
+
+
+_SAME = 1e-6
+"""Parts of a kernel, whose maximum is 1, that do not count: they are its rounding to float32."""
+
+
+def _tiles(maps: jax.Array, taps: np.ndarray, tile: int = 32) -> tuple[jax.Array, jax.Array]:
+    """For a correlation of the last axis, `tile` places at once: what each tile sees, and the taps at each place.
+
+    Returns:
+      (tiles, ..., c) of `maps` (..., c'), and band matrices (..., c, tile) of `taps` (..., n), with c = tile + n - 1.
+    """
+    window = taps.shape[-1]
+    size = maps.shape[-1] - window + 1
+    tile = min(tile, size)
+    tiles = -(-size // tile)
+    band = np.zeros((*taps.shape[:-1], tile + window - 1, tile), np.float32)
+    for place in range(tile):
+        band[..., place : place + window, place] = taps
+    padded = jnp.pad(maps, [(0, 0)] * (maps.ndim - 1) + [(0, tiles * tile - size)])
+    seen = [padded[..., at * tile : (at + 1) * tile + window - 1] for at in range(tiles)]
+    return jnp.stack(seen), jnp.asarray(band)
 
 
 @functools.partial(jax.jit, static_argnames=("time_steps", "bank", "radius"))
@@ -347,14 +395,19 @@ class Encoder:
       bank: the filters and their thresholds.
       time_steps: T.
       radius: of the local normalisation, in pixels.
+      native: takes the compiled rank order of `snnjax.native`, on a CPU; its results are the same.
     """
 
     bank: FilterBank = DIGITS
     time_steps: int = 15
     radius: int = 8
+    native: bool = False
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """Encodes an image, as `encode` does."""
+        if self.native:
+            maps = local_normalization(filter_image(image, bank=self.bank), radius=self.radius)
+            return native.rank_order(maps, time_steps=self.time_steps)
         return encode(image, time_steps=self.time_steps, bank=self.bank, radius=self.radius)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from snnjax import kernels
+from snnjax import kernels, native
 from snnjax.kernels import Spikes, Winners, checks
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.neurons import fire_at_last_step
@@ -145,16 +145,28 @@ class SpikingConv(nnx.Module):
         noise = jax.random.normal(rngs.params(), shape, jnp.float32)
         self.weight = PlasticWeight(spec.weight_mean + spec.weight_std * noise)
 
+    def weights(self) -> jax.Array:
+        """The weights, (F, C, kh, kw) float32."""
+        return self.weight[...]
+
+    def set_weights(self, weights: jax.Array) -> None:
+        """Sets the weights, (F, C, kh, kw)."""
+        self.weight[...] = weights
+
     def __call__(self, latency: jax.Array) -> Spikes:
         """The spikes of (C, H, W) input latencies: `Spikes` of (F, H', W')."""
         spec = self.spec
         return kernels.integrate_and_fire(
             self._padded(latency),
-            self.weight[...],
+            self.weights(),
             threshold=spec.threshold,
             time_steps=self.time_steps,
             stride=spec.stride,
         )
+
+    def latencies(self, latency: jax.Array) -> jax.Array:
+        """The latencies alone of the spikes of (C, H, W) input latencies: (F, H', W')."""
+        return self(latency).latency
 
     def fired(self, spiked: jax.Array) -> jax.Array:
         """Who fires at all, (F, H', W') bool, of (C, H, W) bool inputs that did; for weights >= 0."""
@@ -164,7 +176,7 @@ class SpikingConv(nnx.Module):
         """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all."""
         rows, columns = checks.pair("padding", self.spec.padding, 0)
         padded = jnp.pad(spiked, ((0, 0), (rows, rows), (columns, columns)))
-        return kernels.final_potentials(padded, self.weight[...], stride=self.spec.stride)
+        return kernels.final_potentials(padded, self.weights(), stride=self.spec.stride)
 
     def final_potentials_of_block(self, spiked: jax.Array, taps: jax.Array) -> jax.Array:
         """The same of B images, (B, F, H', W'), with weights (kh, kw, any F, C) in place of the layer's own."""
@@ -172,7 +184,7 @@ class SpikingConv(nnx.Module):
 
     def winners(self, latency: jax.Array) -> Winners:
         """Who learns from (C, H, W) input latencies: `Winners` of (k,), after pointwise inhibition."""
-        spec, padded, weights = self.spec, self._padded(latency), self.weight[...]
+        spec, padded, weights = self.spec, self._padded(latency), self.weights()
         neurons: dict[str, Any] = dict(threshold=spec.threshold, time_steps=self.time_steps, stride=spec.stride)
         places: dict[str, Any] = dict(k=spec.winners, radius=spec.radius, time_steps=self.time_steps)
         if not spec.monotone:
@@ -199,25 +211,79 @@ class SpikingConv(nnx.Module):
           rates: (2,) float, (a+, a-).
           rule: its bounds and stabiliser apply.
         """
-        self.weight[...] = kernels.stdp(self.weight[...], self._padded(latency), winners, rates, **self._rule(rule))
+        settings = dict(**self._rule(rule), stride=self.spec.stride)
+        self.set_weights(kernels.stdp(self.weights(), self._padded(latency), winners, rates, **settings))
 
     def learn_within(self, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP) -> None:
         """As `learn`, but touches the winners' features alone: the same if all weights lie within the bounds."""
-        weights = self.weight[...]
+        weights = self.weights()
         rows = self.learned_rows(weights[winners.feature], latency, winners, rates, rule)
-        self.weight[...] = kernels.set_rows(weights, winners, rows)
+        self.set_weights(kernels.set_rows(weights, winners, rows))
 
     def learned_rows(
         self, rows: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP
     ) -> jax.Array:
         """From the weights of the winners' features, (k, C, kh, kw) within the bounds, to their new weights."""
-        return kernels.learned_rows(rows, self._padded(latency), winners, rates, **self._rule(rule))
+        settings = dict(**self._rule(rule), stride=self.spec.stride)
+        return kernels.learned_rows(rows, self._padded(latency), winners, rates, **settings)
 
     def _rule(self, rule: STDP | RSTDP) -> dict[str, Any]:
-        return dict(time_steps=self.time_steps, bounds=rule.bounds, stabiliser=rule.stabiliser, stride=self.spec.stride)
+        return dict(time_steps=self.time_steps, bounds=rule.bounds, stabiliser=rule.stabiliser)
 
     def _padded(self, latency: jax.Array) -> jax.Array:
         return kernels.pad(latency, self.spec.padding, time_steps=self.time_steps)
+
+
+class NativeConv(SpikingConv):
+    """`SpikingConv` on the compiled kernels of `snnjax.native`, for CPUs; its weights lie as those take them.
+
+    `NativeConv.suits` tells which layers it can be.
+    """
+
+    def __init__(self, spec: Conv, channels: int, *, time_steps: int, rngs: nnx.Rngs):
+        """Draws the initial weights, as `SpikingConv` does."""
+        super().__init__(spec, channels, time_steps=time_steps, rngs=rngs)
+        self.weight = PlasticWeight(native.arrange(self.weight[...]))
+
+    @staticmethod
+    def suits(spec: Conv, time_steps: int) -> bool:
+        """Whether the compiled kernels can be such a layer: its stride is 1, and it fires only when inputs do."""
+        return spec.stride in (1, (1, 1)) and (spec.threshold or 0) >= 0 and time_steps <= native.STEPS
+
+    def weights(self) -> jax.Array:
+        """The weights, (F, C, kh, kw) float32."""
+        return native.restore(self.weight[...], self.spec.features)
+
+    def set_weights(self, weights: jax.Array) -> None:
+        """Sets the weights, (F, C, kh, kw)."""
+        self.weight[...] = native.arrange(weights)
+
+    def latencies(self, latency: jax.Array) -> jax.Array:
+        """The latencies alone of the spikes of (C, H, W) input latencies: (F, H', W')."""
+        if self.spec.threshold is None:
+            return super().latencies(latency)
+        limits: dict[str, Any] = dict(threshold=self.spec.threshold, time_steps=self.time_steps)
+        return native.latencies(latency, self.weight[...], **limits, **self._place())
+
+    def final_potentials(self, spiked: jax.Array) -> jax.Array:
+        """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all."""
+        return native.final_potentials(spiked, self.weight[...], **self._place())
+
+    def winners(self, latency: jax.Array) -> Winners:
+        """Who learns from (C, H, W) input latencies: `Winners` of (k,), after pointwise inhibition."""
+        spec = self.spec
+        if spec.threshold is None or not spec.monotone:
+            return super().winners(latency)
+        limits: dict[str, Any] = dict(threshold=spec.threshold, k=spec.winners, radius=spec.radius)
+        return native.winners(latency, self.weight[...], time_steps=self.time_steps, **limits, **self._place())
+
+    def learn_within(self, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP) -> None:
+        """As `learn`, but touches the winners' features alone: the same if all weights lie within the bounds."""
+        settings = self._rule(rule) | self._place()
+        self.weight[...] = native.learn(self.weight[...], latency, winners, rates, **settings)
+
+    def _place(self) -> dict[str, Any]:
+        return dict(features=self.spec.features, padding=self.spec.padding)
 
 
 @functools.partial(jax.jit, static_argnames="time_steps")

@@ -405,6 +405,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         epochs="2 4 100 or 2 4 4 10, on digits 7 7 100 or 7 7 7 100",
         batch_size="100 on digits, else 1000",
         update_batch="1",
+        native="False",
         augment="False",
         ratio="1.0",
         patience="0 on digits, else 5",
@@ -429,8 +430,8 @@ def test_help_names_every_option_with_its_default(train, capsys):
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("digits", dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0, update_batch=1)),
-        ("mnist", dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0, update_batch=1)),
+        ("digits", dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0, update_batch=1, native=False)),
+        ("mnist", dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0, update_batch=1, native=False)),
     ],
 )
 def test_the_defaults_are_those_the_help_names(train, monkeypatch, dataset, expected):
@@ -440,3 +441,13 @@ def test_the_defaults_are_those_the_help_names(train, monkeypatch, dataset, expe
     settings, recorded = train.prepare(train.Options(dataset=dataset))
     assert dataclasses.asdict(settings) == expected
     assert recorded.items() >= dict(expected, model="mozafari2018", dataset=dataset, ratio=1.0).items()
+
+
+def test_native_kernels_train_too(train, capsys):
+    arguments = ["--model", "tiny", *SHORT, "--native", "--out", "compiled"]
+    train.main(arguments)
+    results = json.loads(pathlib.Path("compiled/results.json").read_text())
+    assert results["settings"]["native"] is True
+    with pytest.raises(SystemExit):
+        train.main([each for each in arguments if each != "--native"] + ["--resume"])
+    assert "native" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-ROOMS = ("kernels", "encoding", "layers", "networks", "training")
+ROOMS = ("kernels", "native", "encoding", "layers", "networks", "training")
 """The layers of the library; a room imports none that comes after it."""
 FILES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "snnjax").rglob("*.py"))]
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from snnjax import kernels
 from snnjax.kernels import Winners, checks
-from snnjax.layers import Conv, Pool, SpikingConv, spiked_to_latency
+from snnjax.layers import Conv, NativeConv, Pool, SpikingConv, spiked_to_latency
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +97,21 @@ def _output_shape(each: Stage, shape: tuple[int, int, int]) -> tuple[int, int, i
 class SpikingNetwork(nnx.Module):
     """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
 
-    The layers are attributes, named as in `Network.layers`: `network.layer1.weight[...]` is (F, C, kh, kw) float32.
+    The layers are attributes, named as in `Network.layers`: `network.layer1.weights()` is (F, C, kh, kw) float32.
     """
 
-    def __init__(self, spec: Network, *, rngs: nnx.Rngs):
-        """Draws the initial weights of all layers from the `params` stream of `rngs`."""
+    def __init__(self, spec: Network, *, rngs: nnx.Rngs, native: bool = False):
+        """Draws the initial weights of all layers from the `params` stream of `rngs`.
+
+        Args:
+          spec: the network's description.
+          rngs: draw the weights.
+          native: takes the compiled kernels of `snnjax.native` for all layers that they suit.
+        """
         self.spec = spec
         for number, name, branch in spec.layers():
-            channels = spec.shapes[number][0]
-            setattr(self, name, SpikingConv(branch, channels, time_steps=spec.time_steps, rngs=rngs))
+            kind = NativeConv if native and NativeConv.suits(branch, spec.time_steps) else SpikingConv
+            setattr(self, name, kind(branch, spec.shapes[number][0], time_steps=spec.time_steps, rngs=rngs))
 
     def branches(self, number: int) -> list[SpikingConv]:
         """The layers of stage `number`, counted from 0."""
@@ -113,7 +119,7 @@ class SpikingNetwork(nnx.Module):
 
     def weights(self) -> dict[str, jax.Array]:
         """The weights of each layer by its name."""
-        return {name: getattr(self, name).weight[...] for _, name, _ in self.spec.layers()}
+        return {name: getattr(self, name).weights() for _, name, _ in self.spec.layers()}
 
     def set_weights(self, weights: dict[str, jax.Array]) -> None:
         """Sets the weights of the layers named.
@@ -125,16 +131,16 @@ class SpikingNetwork(nnx.Module):
         for name, value in weights.items():
             if name not in names:
                 raise ValueError(f"`weights` must name layers of {self.spec.name} ({', '.join(names)}), got {name!r}")
-            weight = getattr(self, name).weight
-            if value.shape != weight.shape:
-                raise ValueError(f"`weights[{name!r}]` must have shape {weight.shape}, got {value.shape}")
-            if getattr(self, name).spec.monotone and not bool(jnp.all(value >= 0)):
+            layer, shape = getattr(self, name), jax.eval_shape(getattr(self, name).weights).shape
+            if value.shape != shape:
+                raise ValueError(f"`weights[{name!r}]` must have shape {shape}, got {value.shape}")
+            if layer.spec.monotone and not bool(jnp.all(value >= 0)):
                 raise ValueError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {jnp.min(value)}")
-            weight[...] = jnp.asarray(value, weight.dtype)
+            layer.set_weights(jnp.asarray(value, layer.weight.dtype))
 
     def respond(self, number: int, latency: jax.Array) -> jax.Array:
         """Output latencies of stage `number`, pooled, of its input latencies (C, H, W)."""
-        return self._join(number, [layer(latency).latency for layer in self.branches(number)])
+        return self._join(number, [layer.latencies(latency) for layer in self.branches(number)])
 
     def fired(self, number: int, spiked: jax.Array) -> jax.Array:
         """Who fires at all in stage `number`, pooled, bool, from which of its inputs (C, H, W) did: 1/T of the work.
@@ -193,7 +199,7 @@ class SpikingNetwork(nnx.Module):
 
     def decision_taps(self) -> list[jax.Array]:
         """The weights of the decision layers with the taps in front, (kh, kw, F, C)."""
-        return [jnp.moveaxis(layer.weight[...], (2, 3), (0, 1)) for layer in self.branches(len(self.spec.stages) - 1)]
+        return [jnp.moveaxis(layer.weights(), (2, 3), (0, 1)) for layer in self.branches(len(self.spec.stages) - 1)]
 
     def _judge(self, potentials: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
         layers = self.branches(len(self.spec.stages) - 1)
@@ -224,12 +230,19 @@ class SpikingNetwork(nnx.Module):
         return self.decide_from(0, latency)
 
 
-def draw(spec: Network, seed: int = 0) -> SpikingNetwork:
-    """A network with its initial weights, drawn by NumPy: the same on every device, and nothing to compile."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0))))
+def draw(spec: Network, seed: int = 0, *, native: bool = False) -> SpikingNetwork:
+    """A network with its initial weights, drawn by NumPy: the same on every device, and nothing to compile.
+
+    Args:
+      spec: the network's description.
+      seed: of the weights.
+      native: takes the compiled kernels of `snnjax.native`, on a CPU, for all layers that they suit.
+    """
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0), native=native)))
     random = np.random.default_rng(seed)
     network = nnx.merge(graphdef, jax.tree.map(lambda weight: jnp.zeros(weight.shape, weight.dtype), state))
-    for _, name, layer in spec.layers():
-        weight = getattr(network, name).weight
-        weight[...] = jnp.asarray(random.normal(layer.weight_mean, layer.weight_std, weight.shape), weight.dtype)
+    for number, name, layer in spec.layers():
+        shape = (layer.features, spec.shapes[number][0], *checks.pair("kernel", layer.kernel, 1))
+        weights = random.normal(layer.weight_mean, layer.weight_std, shape)
+        getattr(network, name).set_weights(jnp.asarray(weights, jnp.float32))
     return network

@@ -9,7 +9,6 @@ update can move a weight.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,7 +65,7 @@ def initial_state(network: SpikingNetwork) -> RewardState:
 
 def within_bounds(network: SpikingNetwork) -> bool:
     """Whether the weights of all layers that learn by reward lie within their bounds."""
-    return all(bool(_within(layer.weight[...], *rule.bounds)) for layer, rule in plastic(network))
+    return all(bool(_within(layer.weights(), *rule.bounds)) for layer, rule in plastic(network))
 
 
 @jax.jit
@@ -169,7 +168,7 @@ def reward_step(
     looked: Looked,
     label: jax.Array,
     learns: jax.Array,
-    learn: Callable[..., None] = SpikingConv.learn,
+    learn: str = "learn",
 ) -> None:
     """Reward or punishment of one image: an update of every layer that learns.
 
@@ -181,7 +180,7 @@ def reward_step(
       looked: what the image came to.
       label: () int32.
       learns: (L,) bool.
-      learn: how: `SpikingConv.learn_within` is faster where all weights lie within their bounds.
+      learn: how: "learn_within", as the method of `SpikingConv`, is faster where all weights lie within their bounds.
     """
     layers = plastic(network)
     earlier = len(layers) - len(looked.votes)
@@ -189,7 +188,7 @@ def reward_step(
     for index, (layer, rule) in enumerate(layers):
         outcome, winners = outcomes[index] * learns[index], looked.winners[index]
         won = dataclasses.replace(winners, feature=jnp.where(outcome == 0, -1, winners.feature))
-        learn(layer, looked.seen[index], won, kernels.reward_rates(outcome, *rates[index]), rule)
+        getattr(layer, learn)(looked.seen[index], won, kernels.reward_rates(outcome, *rates[index]), rule)
 
 
 def _report(xs: tuple[jax.Array, ...], decisions: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -226,7 +225,7 @@ def reward_images(
     Returns:
       The new state and the decisions, (reports * n, B) int32.
     """
-    learn = SpikingConv.learn_within if within else SpikingConv.learn
+    learn = "learn_within" if within else "learn"
     spec = nnx.merge(graphdef, state.weights, frozen).spec
 
     def learn_one(state: RewardState, image: tuple[Looked, jax.Array, jax.Array]) -> tuple[RewardState, jax.Array]:
@@ -295,7 +294,7 @@ def reward_blocks(
     carry = (dataclasses.replace(state, weights=None), network.decision_taps())
     (counters, taps), decisions = reporting_scan(block, carry, (spiked, labels, valid), report=_report)
     for layer, each in zip(layers, taps, strict=True):
-        layer.weight[...] = jnp.moveaxis(each, (0, 1), (2, 3))
+        layer.set_weights(jnp.moveaxis(each, (0, 1), (2, 3)))
     return dataclasses.replace(counters, weights=split(network)[1]), decisions
 
 

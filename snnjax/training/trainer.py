@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snnjax import devices
+from snnjax import devices, native
 from snnjax.data import Dataset
 from snnjax.encoding import Encoder
 from snnjax.layers import SpikingConv
@@ -40,6 +40,7 @@ class Settings:
       seed: of the initial weights.
       update_batch: B, images whose winners are found with the same weights, before their updates are applied in order;
         1 learns image after image.
+      native: the compiled kernels of `snnjax.native` do the work, on a CPU; they round as another processor might.
     """
 
     epochs: tuple[int, ...]
@@ -47,6 +48,7 @@ class Settings:
     patience: int = 5
     seed: int = 0
     update_batch: int = 1
+    native: bool = False
 
     def __post_init__(self) -> None:
         if not self.epochs or any(not isinstance(count, int) or count < 0 for count in self.epochs):
@@ -310,16 +312,21 @@ class Trainer:
 
         Raises:
           ValueError: they do not.
+          OSError: native kernels are asked for and cannot be compiled.
         """
         if data.classes != spec.classes:
             raise ValueError(f"the network has {spec.classes} classes, {data.name} has {data.classes}")
         if data.input_shape != spec.input_shape:
             raise ValueError(f"the network takes {spec.input_shape}, images of {data.name} become {data.input_shape}")
+        if settings.native:
+            if (platform := devices.peers().devices[0].platform) != "cpu":
+                raise ValueError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
+            native.load()
         self.spec, self.data, self.settings = spec, data, settings
-        self.encoder = dataclasses.replace(data.encoder, time_steps=spec.time_steps)
+        self.encoder = dataclasses.replace(data.encoder, time_steps=spec.time_steps, native=settings.native)
         self.plan = plan(spec, settings.epochs)
         self.listener = listener or Listener()
-        self.network = draw(spec, settings.seed)
+        self.network = draw(spec, settings.seed, native=settings.native)
         self._cache: tuple[int, dict[str, np.ndarray]] | None = None
 
     def initial_state(self) -> TrainState:
@@ -427,7 +434,7 @@ class Trainer:
             nnx.update(layer, jax.tree.map(jnp.array, weights))  # `weights` themselves are donated
             won = np.asarray(features)
             state.wins[phase.layer] = np.bincount(won[won >= 0], minlength=layer.spec.features)
-            state.weights[phase.layer] = np.asarray(layer.weight[...])
+            state.weights[phase.layer] = np.asarray(layer.weights())
             state.done += 1
             record = self._record(clock, state)
             if state.done == phase.epochs:

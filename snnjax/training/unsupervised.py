@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -40,14 +39,14 @@ def stdp_epoch(
     if rule is None:
         raise ValueError("the layer has no STDP rule to learn by")
 
-    def learn_one(learn: Callable[..., None], carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
+    def learn_one(learn: str, carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
         (state, image), (latency, learns, winners) = carry, inputs
         layer = nnx.merge(graphdef, state)
         winners = dataclasses.replace(winners, feature=jnp.where(learns, winners.feature, -1))
-        learn(layer, latency, winners, rule.rates(image), rule)
+        getattr(layer, learn)(latency, winners, rule.rates(image), rule)
         return (nnx.state(layer), image + learns), winners.feature
 
-    def step(learn: Callable[..., None], carry: Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
+    def step(learn: str, carry: Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
         winners = devices.each(nnx.merge(graphdef, carry[0]).winners, inputs[0])
         return jax.lax.scan(functools.partial(learn_one, learn), carry, (*inputs, winners))
 
@@ -58,19 +57,19 @@ def stdp_epoch(
 
     def outside(carry: Any) -> jax.Array:
         (state, _), at, _ = carry
-        (weights,), (lower, upper) = jax.tree.leaves(state), rule.bounds
+        weights, (lower, upper) = nnx.merge(graphdef, state).weights(), rule.bounds
         return (at < count) & jnp.any((weights < lower) | (weights > upper))
 
     def enter(carry: Any) -> Any:
         inner, at, won = carry
-        inner, features = step(SpikingConv.learn, inner, jax.tree.map(lambda x: x[at], flat))
+        inner, features = step("learn", inner, jax.tree.map(lambda x: x[at], flat))
         return inner, at + 1, won.at[at].set(features)
 
     won = jnp.full((count, valid.shape[2], nnx.merge(graphdef, state).spec.winners), -1, jnp.int32)
     carry, start, won = jax.lax.while_loop(outside, enter, ((state, image), jnp.int32(0), won))
     rest = (jnp.arange(count) >= start).reshape(*valid.shape[:2], 1)
     (state, _), features = reporting_scan(
-        lambda carry, inputs: step(SpikingConv.learn_within, carry, inputs[:2]),
+        lambda carry, inputs: step("learn_within", carry, inputs[:2]),
         carry,
         (latencies, valid & rest, valid),
         report=lambda xs, _: (xs[2].sum(), jnp.int32(0)),

@@ -1,0 +1,245 @@
+"""The kernels of a layer in C++, for CPUs: an optional, faster form of what `snnjax.kernels` defines.
+
+They go through the inputs that fire, event by event, so that silent inputs cost nothing; XLA cannot. The results are
+those of `snnjax.kernels`, but that floats are added up in another order, which decides near-ties. The first use
+compiles `kernels.cc` for the processor at hand with a C++ compiler and keeps the library in the user's cache folder.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.checkpoint import beside
+from snnjax.kernels import Winners, checks
+from snnjax.kernels.checks import Pair
+from snnjax.kernels.spikes import output_size
+
+SOURCE = Path(__file__).with_name("kernels.cc")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-w")
+LANES = 16
+"""Features lie in groups of so many."""
+STEPS = 255
+"""The most time steps: latencies are bytes."""
+
+_NAMES = ("winners", "latencies", "potentials", "learn", "rank_order")
+
+
+@functools.cache
+def load() -> None:
+    """Makes the kernels known to XLA, once; compiles them if no earlier run has.
+
+    Raises:
+      OSError: there is no C++ compiler, or it fails.
+    """
+    library = ctypes.CDLL(str(_library()))
+    for name in _NAMES:
+        symbol = f"snnjax_{name}"
+        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+
+
+def compiler() -> list[str]:
+    """The command of a C++ compiler: $CXX, one of the system's, or that of the package ziglang.
+
+    Raises:
+      OSError: there is none.
+    """
+    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+        if found := shutil.which(name):
+            return [found]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "c++"]
+    raise OSError("the native kernels need a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
+
+
+def _library() -> Path:
+    """The compiled library, one for each source, compiler, jaxlib and processor."""
+    command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
+    made_of = (SOURCE.read_bytes(), " ".join(command).encode(), jax.lib.__version__.encode(), _processor().encode())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
+    path = cache / f"kernels-{hashlib.sha256(b' '.join(made_of)).hexdigest()[:16]}.so"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with beside(path) as temporary:
+            done = subprocess.run([*command, "-o", str(temporary), str(SOURCE)], capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
+    return path
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+
+
+def arrange(weights: jax.Array) -> jax.Array:
+    """Weights (F, C, kh, kw) as the kernels take them: (kh, C, kw, F), columns reversed, F filled up with zeros."""
+    taps = jnp.transpose(weights[..., ::-1], (2, 1, 3, 0))
+    return jnp.pad(taps, ((0, 0), (0, 0), (0, 0), (0, -taps.shape[3] % LANES)))
+
+
+def restore(taps: jax.Array, features: int) -> jax.Array:
+    """The inverse of `arrange`: (F, C, kh, kw)."""
+    return jnp.transpose(taps[..., :features], (3, 1, 0, 2))[..., ::-1]
+
+
+def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
+    load()
+    aliases = {0: 0} if name == "learn" else None
+    call = jax.ffi.ffi_call(f"snnjax_{name}", results, vmap_method="sequential", input_output_aliases=aliases)
+    return call(*args, **settings)
+
+
+def _settings(time_steps: int, padding: Pair) -> dict[str, Any]:
+    steps = checks.time_steps(time_steps)
+    if steps > STEPS:
+        raise ValueError(f"`time_steps` must be at most {STEPS} for native kernels, got {steps}")
+    above, left = checks.pair("padding", padding, 0)
+    return dict(steps=np.int64(steps), above=np.int64(above), left=np.int64(left))
+
+
+def _shape(latency: jax.Array, taps: jax.Array, features: int, padding: Pair) -> tuple[int, int, int]:
+    """(F, H', W') of what `taps` make of `latency`; raises where they do not fit."""
+    checks.array("taps", taps, "kh C kw F")
+    checks.array("latency", latency, "C H W")
+    if taps.dtype != jnp.float32 or latency.dtype != jnp.uint8:
+        found = f"{taps.dtype} and {latency.dtype}"
+        raise TypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {found}")
+    if latency.shape[0] != taps.shape[1]:
+        raise ValueError(f"`latency` must have the {taps.shape[1]} channels of `taps`, got {latency.shape[0]}")
+    if taps.shape[3] != features + -features % LANES:
+        raise ValueError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
+    rows, columns = checks.pair("padding", padding, 0)
+    size = (latency.shape[1] + 2 * rows, latency.shape[2] + 2 * columns)
+    kernel = (taps.shape[0], taps.shape[2])
+    checks.window("the kernel of `taps`", kernel, size)
+    return features, *output_size(size, kernel, (1, 1))
+
+
+def winners(
+    latency: jax.Array,
+    taps: jax.Array,
+    *,
+    features: int,
+    threshold: float | jax.Array,
+    k: int,
+    radius: int | jax.Array,
+    time_steps: int,
+    padding: Pair = 0,
+) -> Winners:
+    """`kernels.early_winners`, of weights >= 0.
+
+    Args:
+      latency: (C, H, W) uint8.
+      taps: (kh, C, kw, F) float32, as `arrange` makes them.
+      features: F without what fills it up.
+      threshold: of firing.
+      k: the most winners there can be.
+      radius: of lateral inhibition around a winner, in neurons.
+      time_steps: T.
+      padding: silent rows and columns around the input.
+
+    Returns:
+      `Winners` of (k,).
+
+    Raises:
+      TypeError, ValueError: wrong shapes, dtypes or settings.
+      OSError: the kernels cannot be compiled.
+    """
+    _shape(latency, taps, features, padding)
+    if not isinstance(radius, jax.Array):
+        checks.integer("radius", radius, 0)
+    number = jax.ShapeDtypeStruct((checks.integer("k", k, 1),), jnp.int32)
+    results = (number, number, number, jax.ShapeDtypeStruct((k,), jnp.uint8))
+    limits = _limit(threshold), jnp.asarray(radius, jnp.int32).reshape(1)
+    return Winners(*_call("winners", results, taps, latency, *limits, **_settings(time_steps, padding)))
+
+
+def _limit(threshold: float | jax.Array) -> jax.Array:
+    checks.threshold(threshold)
+    if threshold is None:
+        raise TypeError("`threshold` must be a number for native kernels, got None")
+    return jnp.asarray(threshold, jnp.float32).reshape(1)
+
+
+def latencies(
+    latency: jax.Array,
+    taps: jax.Array,
+    *,
+    features: int,
+    threshold: float | jax.Array,
+    time_steps: int,
+    padding: Pair = 0,
+) -> jax.Array:
+    """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8; arguments as in `winners`."""
+    result = jax.ShapeDtypeStruct(_shape(latency, taps, features, padding), jnp.uint8)
+    return _call("latencies", result, taps, latency, _limit(threshold), **_settings(time_steps, padding))
+
+
+def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, padding: Pair = 0) -> jax.Array:
+    """`kernels.final_potentials` of (C, H, W) bool, (F, H', W') float32; other arguments as in `winners`."""
+    latency = jnp.where(spiked, 0, 1).astype(jnp.uint8)
+    result = jax.ShapeDtypeStruct(_shape(latency, taps, features, padding), jnp.float32)
+    return _call("potentials", result, taps, latency, **_settings(1, padding))
+
+
+def learn(
+    taps: jax.Array,
+    latency: jax.Array,
+    won: Winners,
+    rates: jax.Array,
+    *,
+    features: int,
+    time_steps: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    stabiliser: bool = True,
+    padding: Pair = 0,
+) -> jax.Array:
+    """`kernels.stdp` for weights within the bounds: moves those of the winners alone.
+
+    Args:
+      taps: (kh, C, kw, F) float32, as `arrange` makes them.
+      latency: (C, H, W) uint8, without padding.
+      won: `Winners` of (k,), of distinct features.
+      rates: (2,) float32, (a+, a-).
+      features: F without what fills it up.
+      time_steps: T.
+      bounds: lower and upper bound of a weight.
+      stabiliser: multiplies each change by (w - lower)(upper - w).
+      padding: silent rows and columns around the input.
+
+    Returns:
+      (kh, C, kw, F) the new weights.
+
+    Raises:
+      TypeError, ValueError: wrong shapes, dtypes or settings.
+      OSError: the kernels cannot be compiled.
+    """
+    _shape(latency, taps, features, padding)
+    checks.bounds(bounds)
+    numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
+    rule = dict(lower=np.float32(bounds[0]), upper=np.float32(bounds[1]), stabiliser=bool(stabiliser))
+    result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
+    places = (*numbers, won.latency.astype(jnp.uint8), rates.astype(jnp.float32))
+    return _call("learn", result, taps, latency, *places, **rule, **_settings(time_steps, padding))
+
+
+def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
+    """`encoding.rank_order`: (...) float intensities, none negative, to (...) uint8 latencies, T where silent."""
+    checks.real("intensities", intensities, None)
+    result = jax.ShapeDtypeStruct(intensities.shape, jnp.uint8)
+    return _call("rank_order", result, intensities.astype(jnp.float32), steps=_settings(time_steps, 0)["steps"])

@@ -1,0 +1,329 @@
+// Spiking layers on a CPU, event by event: only inputs that fired cost anything.
+//
+// Weights lie as (kh, C, kw, F) with the columns of the kernel from right to left and F filled up with zeros to a
+// multiple of kLanes. So all that one input adds to a row of neurons lies side by side, as do the neurons' potentials,
+// which are kept as (H', W', F). Latencies are uint8, T where silent. Padding costs nothing: it never fires. The stride
+// is 1. Buffers are checked by Python before they come here.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+using Bytes = ffi::Buffer<ffi::U8>;
+using Floats = ffi::Buffer<ffi::F32>;
+using Integers = ffi::Buffer<ffi::S32>;
+
+// Sixteen features at once: the compiler splits them where registers are narrower.
+constexpr int64_t kLanes = 16;
+typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+// Memory that a thread keeps from call to call.
+template <typename T>
+T* scratch(std::vector<T>& memory, int64_t size) {
+  if (static_cast<int64_t>(memory.size()) < size) memory.resize(size);
+  return memory.data();
+}
+
+// A layer and the potentials of its neurons while inputs fire.
+struct Layer {
+  enum : uint8_t { kQuiet, kTouched, kDead };
+
+  const float* weights;
+  const uint8_t* latency;
+  int64_t rows, channels, columns, stride;  // of the weights
+  int64_t height, width, above, left;       // of the input, and its padding
+  int64_t out_height, out_width, positions;
+  float* potential;                         // [positions, stride]
+  uint8_t* state;                           // [positions]
+
+  Layer(const Floats& taps, const Bytes& inputs, int64_t above, int64_t left)
+      : weights(taps.typed_data()),
+        latency(inputs.typed_data()),
+        rows(taps.dimensions()[0]),
+        channels(taps.dimensions()[1]),
+        columns(taps.dimensions()[2]),
+        stride(taps.dimensions()[3]),
+        height(inputs.dimensions()[1]),
+        width(inputs.dimensions()[2]),
+        above(above),
+        left(left),
+        out_height(height + 2 * above - rows + 1),
+        out_width(width + 2 * left - columns + 1),
+        positions(out_height * out_width) {
+    static thread_local std::vector<float> potentials;
+    static thread_local std::vector<uint8_t> states;
+    potential = scratch(potentials, positions * stride);
+    state = scratch(states, positions);
+    std::fill_n(potential, positions * stride, 0.0f);
+    std::fill_n(state, positions, kQuiet);
+  }
+
+  // All inputs of one step fire.
+  void advance(int64_t step) {
+    switch (stride / kLanes) {
+      case 1: return advance_by<1>(step);
+      case 2: return advance_by<2>(step);
+      case 5: return advance_by<5>(step);
+      case 7: return advance_by<7>(step);
+      case 10: return advance_by<10>(step);
+      case 13: return advance_by<13>(step);
+      case 16: return advance_by<16>(step);
+      default: return advance_by<0>(step);
+    }
+  }
+
+ private:
+  // `kBlocks` x kLanes features, known to the compiler; any number if 0.
+  template <int64_t kBlocks>
+  void advance_by(int64_t step) {
+    const int64_t size = height * width, count = channels * size;
+    const uint64_t same = 0x0101010101010101u * step;
+    int64_t at = 0;
+    for (; at + 8 <= count; at += 8) {
+      uint64_t eight;
+      std::memcpy(&eight, latency + at, 8);
+      eight ^= same;  // a byte is zero where the input fires
+      if (!((eight - 0x0101010101010101u) & ~eight & 0x8080808080808080u)) continue;
+      for (int64_t i = at; i < at + 8; ++i)
+        if (latency[i] == step) excite<kBlocks>(i / size, i % size / width, i % width);
+    }
+    for (; at < count; ++at)
+      if (latency[at] == step) excite<kBlocks>(at / size, at % size / width, at % width);
+  }
+
+  template <int64_t kBlocks>
+  void excite(int32_t channel, int32_t row, int32_t column) {
+    const int64_t blocks = kBlocks ? kBlocks : stride / kLanes;
+    const int64_t first = std::max<int64_t>(0, column + left - columns + 1);
+    const int64_t last = std::min(out_width - 1, column + left);
+    for (int64_t y = std::max<int64_t>(0, row + above - rows + 1); y <= std::min(out_height - 1, row + above); ++y) {
+      const int64_t tap = row + above - y, skipped = first - (column + left - columns + 1);
+      const Lanes* gain = reinterpret_cast<const Lanes*>(weights + ((tap * channels + channel) * columns + skipped) * stride);
+      Lanes* sum = reinterpret_cast<Lanes*>(potential + (y * out_width + first) * stride);
+      uint8_t* now = state + y * out_width + first;
+      for (int64_t x = first; x <= last; ++x, gain += blocks, sum += blocks, ++now) {
+        if (*now == kDead) continue;
+        *now = kTouched;
+        for (int64_t b = 0; b < blocks; ++b) sum[b] += gain[b];
+      }
+    }
+  }
+};
+
+// The largest of `count` values, a multiple of kLanes.
+float largest(const float* values, int64_t count) {
+  const Lanes* blocks = reinterpret_cast<const Lanes*>(values);
+  Lanes most = blocks[0];
+  for (int64_t b = 1; b < count / kLanes; ++b) most = blocks[b] > most ? blocks[b] : most;
+  float result = most[0];
+  for (int64_t lane = 1; lane < kLanes; ++lane) result = std::max(result, most[lane]);
+  return result;
+}
+
+// Fire, pointwise inhibition and k winners, step after step until the winners are known.
+ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers radius, int64_t steps, int64_t above,
+                   int64_t left, ffi::Result<Integers> feature, ffi::Result<Integers> row,
+                   ffi::Result<Integers> column, ffi::Result<Bytes> when) {
+  struct Spike {
+    float potential;
+    int32_t feature, position;
+  };
+  static thread_local std::vector<Spike> spikes;
+  static thread_local std::vector<uint8_t> used;
+  Layer layer(weights, latency, above, left);
+  used.assign(layer.stride, 0);
+  const int64_t k = feature->element_count(), reach = radius.typed_data()[0];
+  const float limit = threshold.typed_data()[0];
+  int64_t won = 0;
+  for (int64_t step = 0; step < steps && won < k; ++step) {
+    layer.advance(step);
+    spikes.clear();
+    for (int64_t position = 0; position < layer.positions; ++position) {
+      if (layer.state[position] != Layer::kTouched) continue;
+      layer.state[position] = Layer::kQuiet;
+      const float* sums = layer.potential + position * layer.stride;
+      const float strongest = largest(sums, layer.stride);
+      if (!(strongest > limit)) continue;
+      layer.state[position] = Layer::kDead;
+      const int32_t first = std::find(sums, sums + layer.stride, strongest) - sums;
+      if (!used[first]) spikes.push_back({strongest, first, static_cast<int32_t>(position)});
+    }
+    std::sort(spikes.begin(), spikes.end(), [](const Spike& a, const Spike& b) {
+      if (a.potential != b.potential) return a.potential > b.potential;
+      return a.feature != b.feature ? a.feature < b.feature : a.position < b.position;
+    });
+    for (auto spike = spikes.begin(); spike != spikes.end() && won < k; ++spike) {
+      if (used[spike->feature]) continue;
+      const int64_t y = spike->position / layer.out_width, x = spike->position % layer.out_width;
+      const auto near = [&](int64_t other) {
+        return std::abs(row->typed_data()[other] - y) <= reach && std::abs(column->typed_data()[other] - x) <= reach;
+      };
+      bool inhibited = false;
+      for (int64_t other = 0; reach > 0 && other < won; ++other) inhibited |= near(other);
+      if (inhibited) continue;
+      used[spike->feature] = 1;
+      feature->typed_data()[won] = spike->feature;
+      row->typed_data()[won] = y;
+      column->typed_data()[won] = x;
+      when->typed_data()[won++] = step;
+    }
+  }
+  for (; won < k; ++won) {
+    feature->typed_data()[won] = -1;
+    row->typed_data()[won] = column->typed_data()[won] = 0;
+    when->typed_data()[won] = steps;
+  }
+  return ffi::Error::Success();
+}
+
+// From [positions, stride] to [features, positions].
+template <typename From, typename To>
+void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t features) {
+  for (int64_t p = 0; p < positions; p += kLanes) {
+    const int64_t end = std::min(positions, p + kLanes);
+    for (int64_t f = 0; f < features; ++f)
+      for (int64_t q = p; q < end; ++q) to[f * positions + q] = from[q * stride + f];
+  }
+}
+
+// The step at which each neuron first crosses the threshold.
+ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, int64_t steps, int64_t above, int64_t left,
+                     ffi::Result<Bytes> result) {
+  static thread_local std::vector<int32_t> memory;
+  Layer layer(weights, latency, above, left);
+  int32_t* when = scratch(memory, layer.positions * layer.stride);
+  std::fill_n(when, layer.positions * layer.stride, steps);
+  const Lanes limit = Lanes{} + threshold.typed_data()[0];
+  for (int64_t step = 0; step < steps; ++step) {
+    layer.advance(step);
+    const Steps now = Steps{} + static_cast<int32_t>(step);
+    for (int64_t position = 0; position < layer.positions; ++position) {
+      if (layer.state[position] != Layer::kTouched) continue;
+      layer.state[position] = Layer::kQuiet;
+      const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential + position * layer.stride);
+      Steps* first = reinterpret_cast<Steps*>(when + position * layer.stride);
+      for (int64_t b = 0; b < layer.stride / kLanes; ++b) first[b] = (sums[b] > limit) & (first[b] > now) ? now : first[b];
+    }
+  }
+  turn(when, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
+  return ffi::Error::Success();
+}
+
+// The potential of each neuron after the last step.
+ffi::Error potentials(Floats weights, Bytes latency, int64_t steps, int64_t above, int64_t left,
+                      ffi::Result<Floats> result) {
+  Layer layer(weights, latency, above, left);
+  for (int64_t step = 0; step < steps; ++step) layer.advance(step);
+  turn(layer.potential, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
+  return ffi::Error::Success();
+}
+
+// The winners' weights move, in place where XLA allows.
+ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, Integers column, Bytes when,
+                 Floats rates, int64_t steps, int64_t above, int64_t left, float lower, float upper, bool stabiliser,
+                 ffi::Result<Floats> result) {
+  const auto shape = weights.dimensions();
+  const int64_t rows = shape[0], channels = shape[1], columns = shape[2], stride = shape[3];
+  const int64_t height = latency.dimensions()[1], width = latency.dimensions()[2];
+  float* out = result->typed_data();
+  if (out != weights.typed_data()) std::memcpy(out, weights.typed_data(), weights.size_bytes());
+  struct Winner {
+    int64_t feature, row, column;
+    uint8_t latency;
+  };
+  static thread_local std::vector<Winner> winners;
+  winners.clear();
+  for (int64_t at = 0; at < static_cast<int64_t>(feature.element_count()); ++at)
+    if (feature.typed_data()[at] >= 0)
+      winners.push_back({feature.typed_data()[at], row.typed_data()[at] - above, column.typed_data()[at] - left,
+                         static_cast<uint8_t>(std::min<int64_t>(when.typed_data()[at], steps - 1))});
+  const float gain = rates.typed_data()[0], loss = rates.typed_data()[1];
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t channel = 0; channel < channels; ++channel)
+      for (int64_t c = 0; c < columns; ++c) {
+        float* of_tap = out + ((r * channels + channel) * columns + c) * stride;
+        for (const Winner& winner : winners) {
+          const int64_t y = winner.row + r, x = winner.column + columns - 1 - c;
+          const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+          const uint8_t input = inside ? latency.typed_data()[(channel * height + y) * width + x] : 255;
+          float& weight = of_tap[winner.feature];
+          float change = inside && input <= winner.latency ? gain : loss;
+          if (stabiliser) change *= (weight - lower) * (upper - weight);
+          weight = std::min(std::max(weight + change, lower), upper);
+        }
+      }
+  return ffi::Error::Success();
+}
+
+// Gives the values their latencies, `bin` of them to a step, from `step` to before `last`; the least keys come first.
+void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t last, uint8_t* latency) {
+  if (last - step == 1) {
+    for (; first != end; ++first) latency[*first & 0xffffffffu] = step;
+    return;
+  }
+  const int64_t middle = (step + last) / 2;
+  uint64_t* half = first + (middle - step) * bin;
+  if (half >= end) return share(first, end, bin, step, middle, latency);
+  std::nth_element(first, half, end);
+  share(first, half, bin, step, middle, latency);
+  share(half, end, bin, middle, last, latency);
+}
+
+// Intensities to latencies: by value, equal ones in order of flat index.
+ffi::Error rank_order(Floats intensities, int64_t steps, ffi::Result<Bytes> result) {
+  static thread_local std::vector<uint64_t> memory;
+  const int64_t size = intensities.element_count();
+  uint64_t* keys = scratch(memory, size);
+  int64_t count = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = intensities.typed_data()[i];
+    uint32_t bits;  // floats above 0 order as the integers of their bits do
+    std::memcpy(&bits, &value, 4);
+    keys[count] = static_cast<uint64_t>(~bits) << 32 | i;
+    count += value > 0;
+  }
+  const int64_t bin = std::max<int64_t>(1, count / steps), shared = std::min(count, bin * steps);
+  std::memset(result->typed_data(), steps, size);
+  if (shared < count) std::nth_element(keys, keys + shared, keys + count);
+  share(keys, keys + shared, bin, 0, steps, result->typed_data());
+  return ffi::Error::Success();
+}
+
+auto layer() { return ffi::Ffi::Bind().Arg<Floats>().Arg<Bytes>(); }
+
+template <typename Binding>
+auto settings(Binding&& binding) {
+  return std::move(binding).template Attr<int64_t>("steps").template Attr<int64_t>("above").template Attr<int64_t>("left");
+}
+
+template <typename Binding>
+auto winning(Binding&& binding) {
+  return std::move(binding).template Arg<Integers>().template Arg<Integers>().template Arg<Integers>().template Arg<Bytes>();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners,
+                              settings(layer().Arg<Floats>().Arg<Integers>())
+                                  .Ret<Integers>()
+                                  .Ret<Integers>()
+                                  .Ret<Integers>()
+                                  .Ret<Bytes>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies, settings(layer().Arg<Floats>()).Ret<Bytes>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials, settings(layer()).Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn, learn,
+                              settings(winning(layer()).Arg<Floats>())
+                                  .Attr<float>("lower")
+                                  .Attr<float>("upper")
+                                  .Attr<bool>("stabiliser")
+                                  .Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_rank_order, rank_order,
+                              ffi::Ffi::Bind().Arg<Floats>().Attr<int64_t>("steps").Ret<Bytes>());

@@ -1,0 +1,263 @@
+"""The compiled kernels: `snnjax.kernels` judges them."""
+
+import dataclasses
+import functools
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
+
+from snnjax import data, kernels, native
+from snnjax.encoding import rank_order
+from snnjax.layers import RSTDP, STDP, Conv, NativeConv, SpikingConv
+from snnjax.networks import NETWORKS, Network, draw, stage
+from snnjax.training.trainer import Settings, Trainer
+
+STEPS = 5
+RNG = np.random.default_rng(0)
+
+
+@st.composite
+def layers(draw):
+    """Latencies, weights whose sums are exact, and settings."""
+    sizes = {name: draw(st.integers(1, most)) for name, most in dict(C=3, H=7, W=7, F=20, kh=4, kw=4).items()}
+    padding = (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
+    sizes |= dict(H=max(sizes["H"], sizes["kh"]), W=max(sizes["W"], sizes["kw"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    latency = rng.integers(0, draw(st.integers(2, 12)), [sizes[n] for n in "CHW"]).clip(max=STEPS).astype(np.uint8)
+    weights = np.float32(rng.integers(0, 65, [sizes[n] for n in ("F", "C", "kh", "kw")]) / 64)
+    return jnp.asarray(latency), jnp.asarray(weights), padding, draw(st.sampled_from([0.0, 0.5, 2.25, 6.0]))
+
+
+def padded(latency, padding):
+    return kernels.pad(latency, padding, time_steps=STEPS)
+
+
+@given(layers(), st.sampled_from([1, 3, 8]), st.integers(0, 2))
+def test_winners_are_those_of_the_kernels(layer, k, radius):
+    latency, weights, padding, threshold = layer
+    settings = dict(threshold=threshold, k=k, radius=radius, time_steps=STEPS)
+    expected = kernels.early_winners(padded(latency, padding), weights, **settings)
+    won = native.winners(latency, native.arrange(weights), features=len(weights), padding=padding, **settings)
+    there = np.asarray(expected.valid)
+    np.testing.assert_array_equal(won.feature, expected.feature)
+    for name in ("row", "column", "latency"):
+        np.testing.assert_array_equal(getattr(won, name)[there], getattr(expected, name)[there])
+    assert (won.latency[~there] == STEPS).all()
+
+
+@given(layers())
+def test_latencies_and_potentials_are_those_of_the_kernels(layer):
+    latency, weights, padding, threshold = layer
+    taps, place = native.arrange(weights), dict(features=len(weights), padding=padding)
+    expected = kernels.integrate_and_fire(padded(latency, padding), weights, threshold=threshold, time_steps=STEPS)
+    found = native.latencies(latency, taps, threshold=threshold, time_steps=STEPS, **place)
+    np.testing.assert_array_equal(found, expected.latency)
+    spiked = latency < STEPS
+    expected = kernels.final_potentials(jnp.pad(spiked, ((0, 0), *((n, n) for n in padding))), weights)
+    np.testing.assert_array_equal(native.final_potentials(spiked, taps, **place), expected)
+
+
+@given(layers(), st.booleans(), st.sampled_from([(0.0, 1.0), (-1.5, 2.0)]))
+def test_learning_is_that_of_the_kernels(layer, stabiliser, bounds):
+    latency, weights, padding, threshold = layer
+    settings = dict(time_steps=STEPS, stabiliser=stabiliser, bounds=bounds)
+    competition = dict(k=4, radius=0, time_steps=STEPS)
+    won = kernels.early_winners(padded(latency, padding), weights, threshold=threshold, **competition)
+    rates = jnp.float32([0.5, -0.25])
+    expected = kernels.stdp(weights, padded(latency, padding), won, rates, **settings)
+    taps = native.arrange(weights)
+    learned = native.learn(taps, latency, won, rates, features=len(weights), padding=padding, **settings)
+    np.testing.assert_allclose(native.restore(learned, len(weights)), expected, atol=1e-6)
+    assert not learned[..., len(weights) :].any()
+    np.testing.assert_array_equal(native.restore(taps, len(weights)), weights)  # not overwritten where still needed
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.5, 1e-30]), min_size=1, max_size=60), st.integers(1, 20))
+def test_rank_order_is_that_of_the_encoding(values, steps):
+    """Of many equal values too."""
+    intensities = jnp.float32(values)
+    expected = rank_order(intensities, time_steps=steps)
+    np.testing.assert_array_equal(native.rank_order(intensities, time_steps=steps), expected)
+
+
+def test_recorded_winners_and_weights(golden_layer):  # noqa: F811
+    """Of the reference simulator."""
+    g = golden_layer
+    latency, taps, features = (
+        jnp.asarray(g.latency_in, jnp.uint8),
+        native.arrange(jnp.asarray(g.weights)),
+        len(g.weights),
+    )
+    found = native.final_potentials(latency < g.time_steps, taps, features=features)
+    np.testing.assert_allclose(found, g.final_potentials, rtol=1e-4)
+    if g.threshold is None:
+        return
+    settings = dict(features=features, time_steps=g.time_steps)
+    np.testing.assert_array_equal(native.latencies(latency, taps, threshold=g.threshold, **settings), g.latency_out)
+    won = native.winners(latency, taps, threshold=g.threshold, k=g.k, radius=g.radius, **settings)
+    found = np.stack([won.feature, won.row, won.column], axis=1)[np.asarray(won.valid)]
+    np.testing.assert_array_equal(found, g.winners.reshape(-1, 3))
+    if (g.weights >= g.lower).all() and (g.weights <= g.upper).all():
+        learned = native.learn(taps, latency, won, jnp.float32(g.rates), **settings, **g.rule)
+        np.testing.assert_allclose(native.restore(learned, features), g.weights_after, rtol=1e-4, atol=1e-6)
+
+
+BATCH = jnp.asarray(RNG.integers(0, STEPS + 3, (3, 2, 6, 5)).clip(max=STEPS), jnp.uint8)
+WEIGHTS = jnp.float32(RNG.integers(0, 65, (3, 4, 2, 3, 2)) / 64)
+TAPS = jax.vmap(native.arrange)(WEIGHTS)
+SETTINGS = dict(features=4, threshold=2.0, time_steps=STEPS)
+CONTRACTS = {
+    "winners": (lambda x, w: native.winners(x, w, k=3, radius=1, **SETTINGS), [BATCH, TAPS]),
+    "latencies": (lambda x, w: native.latencies(x, w, **SETTINGS, padding=1), [BATCH, TAPS]),
+    "potentials": (lambda x, w: native.final_potentials(x < STEPS, w, features=4), [BATCH, TAPS]),
+    "rank order": (lambda w: native.rank_order(w, time_steps=STEPS), [WEIGHTS]),
+}
+
+
+@pytest.mark.parametrize("case", CONTRACTS)
+def test_contract(case, contract):
+    function, inputs = CONTRACTS[case]
+    contract(function, inputs)
+
+
+@pytest.mark.parametrize("kernel", [3, (2, 4)])
+@pytest.mark.parametrize(
+    ("native_too", "change"),
+    [
+        (True, dict()),
+        (True, dict(threshold=None, stdp=None, rstdp=RSTDP())),
+        (True, dict(stdp=STDP(bounds=(-1.0, 1.0)))),
+        (False, dict(stride=2)),
+        (False, dict(threshold=-1.0)),
+    ],
+)
+def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
+    spec = Conv(7, kernel, padding=1, threshold=3.0, winners=3, radius=1, stdp=STDP())
+    spec = dataclasses.replace(spec, **change)
+    assert NativeConv.suits(spec, STEPS) == native_too
+    if not native_too:
+        return
+    plain, compiled = (kind(spec, 2, time_steps=STEPS, rngs=nnx.Rngs(0)) for kind in (SpikingConv, NativeConv))
+    weights = jnp.float32(RNG.integers(0, 65, plain.weights().shape) / 64)
+    for layer in (plain, compiled):
+        layer.set_weights(weights)
+    rule = spec.stdp or spec.rstdp
+    for latency in BATCH:
+        np.testing.assert_array_equal(plain.latencies(latency), compiled.latencies(latency))
+        np.testing.assert_array_equal(plain(latency).potential, compiled(latency).potential)
+        np.testing.assert_array_equal(plain.fired(latency < STEPS), compiled.fired(latency < STEPS))
+        won = plain.winners(latency)
+        np.testing.assert_array_equal(won.feature, compiled.winners(latency).feature)
+        for how in ("learn", "learn_within"):
+            for layer in (plain, compiled):
+                layer.set_weights(weights)
+                getattr(layer, how)(latency, won, jnp.float32([0.5, -0.25]), rule)
+            np.testing.assert_allclose(plain.weights(), compiled.weights(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_respond_alike(name):
+    """Stage by stage on the same inputs; sums differ by rounding, which decides near-ties."""
+    spec, images = NETWORKS[name]((6, 28, 28), 10), data.digits()
+    plain, compiled = draw(spec, seed=3), draw(spec, seed=3, native=True)
+    rng = np.random.default_rng(0)
+    weights = {}
+    for _, layer, conv in spec.layers():  # about a half of the neurons fire
+        shape = plain.weights()[layer].shape
+        weights[layer] = jnp.float32(rng.random(shape) * 8 * (conv.threshold or 1) / np.prod(shape[1:]))
+    for network in (plain, compiled):
+        network.set_weights(weights)
+    encoded = jax.lax.map(dataclasses.replace(images.encoder, native=True), images.train_images[:4])
+    np.testing.assert_array_equal(encoded, jax.lax.map(images.encoder, images.train_images[:4]))
+    for number, shape in enumerate(spec.shapes[:-1]):
+        latencies = jnp.asarray(rng.integers(0, 4 * spec.time_steps, (4, *shape)).clip(max=spec.time_steps), jnp.uint8)
+        if number < len(spec.stages) - 1:
+            found, expected = (jax.lax.map(functools.partial(n.respond, number), latencies) for n in (compiled, plain))
+            assert (found == expected).mean() > 0.999
+            assert 0 < (expected < spec.time_steps).mean() < 1
+    spiked = latencies < spec.time_steps
+    found, expected = (jax.lax.map(lambda x, n=n: n.judge(x)[1], spiked) for n in (compiled, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+FEATURES = stage(Conv(12, kernel=5, padding=2, threshold=15, winners=4, radius=3, stdp=STDP()), pool=4)
+SECOND = stage(Conv(20, kernel=3, padding=1, threshold=3, winners=4, stdp=STDP(), rstdp=RSTDP(bounds=(0.0, 1.0))))
+DECISION = stage(Conv(20, kernel=3, padding=1, rstdp=RSTDP()))
+
+
+@pytest.mark.parametrize("update_batch", [1, 4])
+@pytest.mark.parametrize("stages", [(FEATURES, DECISION), (FEATURES, SECOND, DECISION)])
+def test_training_is_almost_that_of_the_kernels(stages, update_batch):
+    """Whole runs part where rounding decides a near-tie, so that few weights may differ after so short a run."""
+    spec = Network("small", (6, 28, 28), 10, stages)
+    images = data.digits().first(24, 10)
+    weights = []
+    for kernels_in_cpp in (False, True):
+        settings = Settings((1,) * len(stages), batch_size=12, update_batch=update_batch, native=kernels_in_cpp)
+        trainer = Trainer(spec, images, settings)
+        state = trainer.run(trainer.initial_state())
+        assert all(np.abs(state.weights[name] - initial).max() > 0.01 for name, initial in draw_weights(spec).items())
+        weights.append(state.weights)
+    for name in weights[0]:
+        assert (np.abs(weights[0][name] - weights[1][name]) < 1e-5).mean() > 0.9
+
+
+def draw_weights(spec):
+    return {name: np.asarray(value) for name, value in draw(spec).weights().items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(k=0), ValueError, "`k` must be at least 1, got 0"),
+        (dict(radius=-1), ValueError, "`radius` must be at least 0, got -1"),
+        (dict(threshold=None), TypeError, "`threshold` must be a number for native kernels, got None"),
+        (dict(threshold="2"), TypeError, "`threshold` must be a number or None, got '2'"),
+        (dict(time_steps=256), ValueError, "`time_steps` must be at most 255 for native kernels, got 256"),
+        (dict(padding=-1), ValueError, "`padding` must be at least 0, got -1"),
+        (dict(latency=BATCH[0].astype(jnp.int32)), TypeError, "float32 and uint8 .*, got float32 and int32"),
+        (dict(latency=BATCH[0, :1]), ValueError, "`latency` must have the 2 channels of `taps`, got 1"),
+        (dict(latency=BATCH[0, :, :2]), ValueError, "the kernel of `taps` must fit .*2x5, got 3x2"),
+        (dict(taps=TAPS[0][..., :4]), ValueError, "`taps` must be arranged for 4 features"),
+        (dict(features=17), ValueError, "`taps` must be arranged for 17 features"),
+    ],
+)
+def test_bad_input(change, error, message):
+    inputs = dict(latency=BATCH[0], taps=TAPS[0], k=3, radius=1, **SETTINGS) | change
+    with pytest.raises(error, match=message):
+        native.winners(**inputs)
+
+
+def test_it_is_compiled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = native._library()
+    assert [file.name for file in (tmp_path / "snnjax").iterdir()] == [path.name]
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("compiled again"))
+    assert native._library() == path
+
+
+def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    broken = tmp_path / "kernels.cc"
+    broken.write_text("nonsense;")
+    monkeypatch.setattr(native, "SOURCE", broken)
+    with pytest.raises(OSError, match=r"(?s)did not compile, .* said: .*nonsense"):
+        native._library()
+    assert not list((tmp_path / "snnjax").iterdir())
+
+
+def test_without_a_compiler_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(OSError, match=re.escape("install g++ or clang, or pip install 'snnjax[native]'")):
+        native.compiler()
