@@ -1,5 +1,6 @@
 """snnjax under measurement: the functions that the trainer runs, and whole trainings."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from flax import nnx
 from programs import Work
 
 from snnjax import data, devices, runs
+from snnjax.native import load
 from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
 from snnjax.training.trainer import (
@@ -33,14 +35,19 @@ PREPARED = 3000
 
 
 class Program:
-    """snnjax on a kind of device.
+    """snnjax on a kind of device, on the kernels of XLA or on the compiled ones.
 
     Raises:
-      ValueError: there is none of this kind.
+      ValueError: there is no device of this kind, or the kernels cannot be compiled.
     """
 
-    def __init__(self, device: str):
-        self.device = devices.choose(device)
+    def __init__(self, device: str, native: bool = False):
+        self.device, self.native = devices.choose(device), native
+        try:
+            if native:
+                load()
+        except OSError as error:
+            raise ValueError(str(error)) from error
         self.about = dict(
             versions=runs.versions(),
             device=runs.device_name(self.device),
@@ -48,11 +55,13 @@ class Program:
             processor=runs.device_name(jax.devices("cpu")[0]).removeprefix("cpu: "),
         )
 
-    def prepare(self, task: tuple[Network, data.Dataset, int]) -> dict[str, Work]:
-        """The phases, compiled. The network learns a little first, and the phases start from what it has learned."""
-        spec, images, batch_size = task
-        self.network, self.works, last = draw(spec), dict[str, Work](), len(spec.stages) - 1
-        self.encoded = self._batched("encode", encoding(images.encoder), all_images(images))
+    def prepare(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> dict[str, Work]:
+        """The phases, compiled. They start from the weights in `task`; with none, the network learns a little first."""
+        spec, images, batch_size, weights = task
+        self.network, self.works, last = draw(spec, native=self.native), dict[str, Work](), len(spec.stages) - 1
+        self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
+        encoder = dataclasses.replace(images.encoder, native=self.native)
+        self.encoded = self._batched("encode", encoding(encoder), all_images(images))
         inputs, stage = self.encoded[: len(images.train_images)], 0
         for name, phase in phases_of(spec):
             for at in range(stage, phase.stage):
@@ -63,9 +72,9 @@ class Program:
                 inputs = self._batched(done, function, inputs, once=True)
             stage = phase.stage
             if phase.layer:
-                self.works[name] = stdp(self.network, phase.layer, inputs)
+                self.works[name] = stdp(self.network, phase.layer, inputs, warm=not weights)
             else:
-                self.works[name] = rewarding(self.network, inputs, images.train_labels, batch_size)
+                self.works[name] = rewarding(self.network, inputs, images.train_labels, batch_size, warm=not weights)
         self.works["test"] = deciding(self.network, self.encoded[len(images.train_images) :])
         return self.works
 
@@ -86,7 +95,7 @@ class Program:
     def train(self, spec: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
         """A whole training from images to the last epoch: seconds in all, those of compilation, and the accuracy."""
         start = time.perf_counter()
-        trainer = Trainer(spec, images, settings)
+        trainer = Trainer(spec, images, dataclasses.replace(settings, native=self.native))
         state = trainer.run(trainer.initial_state())
         seconds = time.perf_counter() - start
         compiling = sum(phase["compile_seconds"] for phase in state.phases)
@@ -117,8 +126,8 @@ def passes(images: int) -> range:
     return range(min(10, -(-PREPARED // images)))
 
 
-def stdp(network: SpikingNetwork, layer: str, inputs: np.ndarray) -> Work:
-    """An epoch of STDP of one layer, which has learned a little."""
+def stdp(network: SpikingNetwork, layer: str, inputs: np.ndarray, warm: bool = True) -> Work:
+    """An epoch of STDP of one layer, which learns a little before if `warm`."""
     clock, count = Clock(layer), len(inputs)
     shape = (*progress.split(count, 1), 1)
     valid = jnp.arange(np.prod(shape)).reshape(shape) < count
@@ -126,24 +135,26 @@ def stdp(network: SpikingNetwork, layer: str, inputs: np.ndarray) -> Work:
     graphdef, state = nnx.split(getattr(network, layer))
     state = jax.tree.map(jnp.array, state)  # a copy, which is donated
     compiled = clock.compile(stdp_epoch, graphdef, state, jnp.int32(0), latencies, valid)
-    for number in passes(count):
+    for number in passes(count) if warm else ():
         state, _ = compiled(state, jnp.int32(number * count), latencies, valid)
     nnx.update(getattr(network, layer), jax.tree.map(jnp.array, state))
     return Work(
         count,
         lambda state: compiled(state, jnp.int32(0), latencies, valid),
-        lambda result: jax.tree.leaves(result[0])[0],
+        lambda result: nnx.merge(graphdef, result[0]).weights(),
         lambda: (jax.tree.map(jnp.array, state),),
         clock.compile_seconds,
     )
 
 
-def rewarding(network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int) -> Work:
-    """An epoch of R-STDP of a network that has learned a little."""
+def rewarding(
+    network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, warm: bool = True
+) -> Work:
+    """An epoch of R-STDP of a network, which learns a little before if `warm`."""
     clock = Clock("R-STDP")
     epoch = RewardEpoch(network, inputs, labels, batch_size, clock)
     learning = reward.initial_state(network)
-    for _ in passes(len(inputs)):
+    for _ in passes(len(inputs)) if warm else ():
         learning, _ = epoch(learning)
     weights = network.weights()
 
@@ -151,9 +162,11 @@ def rewarding(network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, b
         network.set_weights(weights)
         return (reward.initial_state(network),)
 
-    return Work(
-        len(inputs), epoch, lambda result: jax.tree.leaves(result[0].weights)[-1], prepare, clock.compile_seconds
-    )
+    def outcome(result: tuple[reward.RewardState, np.ndarray]) -> jax.Array:
+        graphdef, _, frozen = reward.split(network)
+        return list(nnx.merge(graphdef, result[0].weights, frozen).weights().values())[-1]
+
+    return Work(len(inputs), epoch, outcome, prepare, clock.compile_seconds)
 
 
 def deciding(network: SpikingNetwork, encoded: np.ndarray, chunk: int = 128) -> Work:

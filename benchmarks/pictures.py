@@ -7,11 +7,13 @@ from snnjax.checkpoint import beside
 
 COLORS = {
     "snnjax": "tab:blue",
+    "snnjax, native": "tab:cyan",
     "reference": "tab:orange",
     "Spyker, batches of 1": "tab:green",
     "Spyker, batches of 64": "tab:olive",
 }
 
+TRAINING = "whole training"
 
 LABELS = {
     "images": "images",
@@ -82,7 +84,7 @@ def bars_of(result: dict[str, Any], key: str) -> dict[str, dict[str, float]]:
             bars.setdefault(row["program"], {})[row["phase"]] = row[key]
     for row in result["protocol"]:
         if key == "ratio" and row["ratio"] is not None:
-            bars[row["program"]]["whole training"] = row["ratio"]
+            bars[row["program"]][TRAINING] = row["ratio"]
     return bars
 
 

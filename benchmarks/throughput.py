@@ -36,6 +36,8 @@ ALIKE = 0.9
 """The least share of decisions that must agree with the reference's."""
 EQUAL = 1e-5
 """Weights that differ no more are taken for equal; a change of a weight is hundreds of times larger."""
+NATIVE = "snnjax, native"
+"""The program on compiled kernels."""
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}
 """Programs by name, with their batches."""
 
@@ -51,6 +53,7 @@ class Options:
     repeats: int = field(default=5, help="how often each phase is measured, after once that does not count")
     reference: Path | None = field(default=None, help="checkout of github.com/aidinattar/snn to measure side by side")
     spyker: bool = field(default=False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
+    native: bool = field(default=False, help="measure snnjax on its compiled kernels too, on a CPU")
     protocol: int = field(default=0, help="how often to run whole trainings too, up to two minutes for each network")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu; on a gpu the reference runs there too")
     short: bool = field(default=False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
@@ -104,13 +107,19 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
 def programs(options: Options, network: str) -> Iterator[list[Worker]]:
     """The programs that take part, snnjax first, each in a process of its own."""
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker("snnjax", "ours", options.device))]
+        own = ("snnjax", NATIVE) if options.native else ("snnjax",)
+        workers = [stack.enter_context(Worker(name, "ours", *ours_as(name, options))) for name in own]
         if options.reference:
             device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
             workers.append(stack.enter_context(Worker("reference", "reference", options.reference, device)))
         if options.spyker and network == "mozafari2018":
             workers += [stack.enter_context(Worker(name, "with_spyker", batch)) for name, batch in SPYKER.items()]
         yield workers
+
+
+def ours_as(program: str, options: Options) -> tuple[Any, ...]:
+    """The arguments of snnjax as one of the programs; none if the program is another."""
+    return {"snnjax": (options.device,), NATIVE: ("cpu", True)}.get(program, ())
 
 
 def task_of(spec: Network, images: data.Dataset, first: Worker, batch_size: int) -> Task:
@@ -178,6 +187,7 @@ def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -
 
 def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None) -> float:
     """The share of latencies or decisions that agree; of weights, of those that either program changed from `start`."""
+    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     counts = np.ones(ours.shape, bool)
     if start is not None:
         counts = (abs(ours - start) > EQUAL) | (abs(theirs - start) > EQUAL)
@@ -193,19 +203,22 @@ def whole(
     """
     images = images.first(protocol.train_images, protocol.test_images)
     epochs, count = protocol.epochs(spec), (len(images.train_images), len(images.test_images))
-    settings, runs = Settings(epochs, batch_size=min(1000, count[0]), patience=0), []
-    for _ in range(options.protocol):
-        with Worker("snnjax", "ours", options.device) as worker:
-            runs.append(worker.ask("train", spec, images, settings))
-    seconds, compiling = ([run[key] for run in runs] for key in ("seconds", "compile_seconds"))
+    settings, found = Settings(epochs, batch_size=min(1000, count[0]), patience=0), list[dict[str, Any]]()
     common = dict(train_images=count[0], test_images=count[1], epochs=epochs)
-    accuracy, mine = runs[0]["accuracy"], statistics.median(seconds)
-    measured = dict(program="snnjax", how="measured", seconds=mine, min=min(seconds), max=max(seconds), ratio=None)
-    found = [{**common, **measured, "compile_seconds": statistics.median(compiling), "accuracy": accuracy}]
-    for program in dict.fromkeys(row["program"] for row in rows if row["program"] != "snnjax"):
-        ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
-        theirs = added_up(ms, spec, epochs, *count)
-        found.append({**common, "program": program, "how": "added up", "seconds": theirs, "ratio": theirs / mine})
+    for program in dict.fromkeys(row["program"] for row in rows):
+        if arguments := ours_as(program, options):
+            runs = []
+            for _ in range(options.protocol):
+                with Worker(program, "ours", *arguments) as worker:
+                    runs.append(worker.ask("train", spec, images, settings))
+            seconds, compiling = ([run[key] for run in runs] for key in ("seconds", "compile_seconds"))
+            row = dict(how="measured", seconds=statistics.median(seconds), min=min(seconds), max=max(seconds))
+            row |= dict(compile_seconds=statistics.median(compiling), accuracy=runs[0]["accuracy"])
+        else:
+            ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
+            row = dict(how="added up", seconds=added_up(ms, spec, epochs, *count))
+        ratio = row["seconds"] / found[0]["seconds"] if found else None
+        found.append(dict(program=program, ratio=ratio, **common, **row))
     return found
 
 
@@ -224,12 +237,11 @@ def table(result: dict[str, Any]) -> Table:
     for name in ("phase", "program", "median", "least .. most", *comparison, "compiling s"):
         shown.add_column(name, justify="left" if name in ("phase", "program") else "right")
     for row in result["phases"]:
-        if row["program"] == "snnjax":
+        if first := row["program"] == "snnjax":
             shown.add_section()
-        first = row["program"] == "snnjax"
         times = f"{row['ms_per_image']:.3g}", f"{row['min']:.3g} .. {row['max']:.3g}"
         ratio = ("", "") if row["ratio"] is None else (f"{row['ratio']:.1f}", f"{row['alike']:.1%}")
-        compiling = f"{row['compile_seconds']:.1f}" if first else ""
+        compiling = f"{row['compile_seconds']:.1f}" if row["compile_seconds"] else ""
         shown.add_row(row["phase"] if first else "", row["program"], *times, *(ratio if compared else ()), compiling)
     return shown
 
@@ -241,7 +253,7 @@ def say(result: dict[str, Any], screen: Console) -> None:
         listed = ", ".join(f"{phase} {ratio:.1f}" for phase, ratio in ratios.items())
         screen.print(f"ratios to {program} with all that is done once counted into one epoch: {listed}")
     for row in result["protocol"]:
-        times = f" (of which compiling {row['compile_seconds']:.1f})" if row["program"] == "snnjax" else ""
+        times = f" (of which compiling {row['compile_seconds']:.1f})" if row["how"] == "measured" else ""
         ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.1f}"
         screen.print(f"whole training, {row['program']}, {row['how']}: {row['seconds']:.1f} s{times}{ratio}")
     for program, memory in result["memory"].items():
@@ -252,14 +264,16 @@ def say(result: dict[str, Any], screen: Console) -> None:
 
 def in_one_epoch(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """By program and phase, the ratios if a single epoch had to pay for the outputs of frozen layers."""
-    paid, mine = 0.0, 0.0
+    paid, mine = dict.fromkeys(("snnjax", NATIVE), 0.0), 0.0
     found: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row["program"] == "snnjax":
-            mine = row["ms_per_image"]
-            paid += mine * row["once"]
-        elif paid and row["phase"] != "test":
-            found.setdefault(row["program"], {})[row["phase"]] = row["ms_per_image"] / (mine + paid)
+        program, ms = row["program"], row["ms_per_image"]
+        if program in paid:
+            paid[program] += ms * row["once"]
+        if program == "snnjax":
+            mine = ms + paid[program]
+        elif paid["snnjax"] and not row["once"] and row["phase"] != "test":
+            found.setdefault(program, {})[row["phase"]] = (ms + paid.get(program, 0.0)) / mine
     return found
 
 
@@ -269,6 +283,11 @@ def notes(options: Options) -> list[str]:
         "Medians, after one run that does not count. Compilation, once a run, is apart. Nothing is measured from "
         "random weights: snnjax learns a little first, and every repeat of every program starts from those weights."
     ]
+    if options.native:
+        found.append(
+            f"{NATIVE}: the same program on its kernels in C++, which were compiled before; its seconds of compilation "
+            "are XLA's alone. They round otherwise, so that near-ties part. R-STDP is the same code, but in deepr2024."
+        )
     if options.reference or options.spyker:
         found += [
             "ratio: median over snnjax's. alike: the share of latencies and decisions that are snnjax's; of the "
@@ -297,34 +316,48 @@ def notes(options: Options) -> list[str]:
 
 
 def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take."""
+    """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take.
+
+    Where snnjax ran on compiled kernels too, a slash follows, and how many times longer than those.
+    """
     names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
     order = {"encode": 0, "R-STDP": 2, "test": 3}
-    phases = sorted(names, key=lambda name: (order.get(name, 1), name))
-    trained = any(result["protocol"] for result in results)
-    lines = ["| network | | " + " | ".join([*phases, *["whole training"] * trained]) + " |"]
-    lines.append("| --- | --- |" + " --- |" * (len(phases) + trained))
+    columns = sorted(names, key=lambda name: (order.get(name, 1), name))
+    columns += [pictures.TRAINING] * any(result["protocol"] for result in results)
+    lines = [f"| network | | {' | '.join(columns)} |", "| --- | --- |" + " --- |" * len(columns)]
+
+    def add(name: str, label: str, cells: dict[str, str]) -> None:
+        lines.append(" | ".join([f"| {name}".rstrip(), label, *(cells.get(column, "") for column in columns)]) + " |")
+
     for result in results:
+        ratios, single = pictures.bars_of(result, "ratio"), result["in_one_epoch"]
         for program in result["memory"]:
-            found = {row["phase"]: row for row in result["phases"] if row["program"] == program}
-            total = next((row for row in result["protocol"] if row["program"] == program), None)
-            if program == "snnjax":
-                label = f"| {result['network']} | snnjax, ms an image"
-                cells = [f"{found[phase]['ms_per_image']:.3g}" if phase in found else "" for phase in phases]
-                last = f"{total['seconds']:.0f} s" if total else ""
+            if ours_as(program, Options()):
+                times = pictures.bars_of(result, "ms_per_image")[program]
+                cells = {phase: f"{ms:.3g}" for phase, ms in times.items()}
+                seconds = [row["seconds"] for row in result["protocol"] if row["program"] == program]
+                cells[pictures.TRAINING] = f"{seconds[0]:.0f} s" if seconds else ""
+                add(result["network"] if program == "snnjax" else "", f"{program}, ms an image", cells)
             else:
-                label = f"| | {program}, times longer"
-                cells = [f"{found[phase]['ratio']:.1f}" if phase in found else "" for phase in phases]
-                last = f"{total['ratio']:.1f}" if total else ""
-            lines.append(" | ".join([label, *cells, *[last] * trained]) + " |")
-            if single := result["in_one_epoch"].get(program):
-                cells = [f"{single[phase]:.1f}" if phase in single else "" for phase in phases]
-                lines.append(" | ".join(["| | the same, one epoch alone", *cells, *[""] * trained]) + " |")
+                add("", f"{program}, times longer", longer(ratios, program))
+                if program in single:
+                    add("", "the same, one epoch alone", longer(single, program))
     lines += ["", caption(about)]
-    if len(about["devices"]) > 1:
+    if any(result["in_one_epoch"] for result in results):
         alone = "it has to pay for the outputs of frozen layers, which are computed once for all epochs."
         lines.append(f"One epoch alone: {alone}")
+    if NATIVE in about["devices"]:
+        lines.append(f"After a slash, how many times longer than {NATIVE}.")
     return "\n".join([*lines, ""])
+
+
+def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
+    """By phase, how many times longer than snnjax a program takes, and than snnjax on compiled kernels."""
+    native = ratios.get(NATIVE, {})
+    return {
+        phase: f"{ratio:.1f}" + (f" / {ratio / native[phase]:.1f}" if phase in native else "")
+        for phase, ratio in ratios[program].items()
+    }
 
 
 def caption(about: dict[str, Any]) -> str:
@@ -379,12 +412,13 @@ def carry_out(options: Options, images: data.Dataset, out: Path, screen: Console
                 about["devices"][worker.name] = worker.about["device"]
             if not results:
                 screen.print(caption(about))
-            workers[0].prepare((spec, few, batch_size))
+            workers[0].prepare((spec, few, batch_size, {}))
             start: dict[str, np.ndarray] = {}
             if len(workers) > 1:
                 task = task_of(spec, few, workers[0], batch_size)
                 for worker in workers[1:]:
-                    worker.prepare(task)
+                    own = (spec, few, batch_size, task.weights)
+                    worker.prepare(own if worker.name == NATIVE else task)
                 start = {phase.name: task.weights[phase.layer] for phase in task.learning}
             rows = measure(workers, options.repeats, start)
             memory = {worker.name: worker.ask("memory") for worker in workers}

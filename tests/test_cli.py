@@ -444,7 +444,7 @@ def test_the_defaults_are_those_the_help_names(train, monkeypatch, dataset, expe
 
 
 def test_native_kernels_train_too(train, capsys):
-    arguments = ["--model", "tiny", *SHORT, "--native", "--out", "compiled"]
+    arguments = ["--model", "tiny", "--epochs", "1", "1", *SHORT[4:], "--native", "--out", "compiled"]
     train.main(arguments)
     results = json.loads(pathlib.Path("compiled/results.json").read_text())
     assert results["settings"]["native"] is True

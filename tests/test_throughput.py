@@ -258,6 +258,33 @@ def test_the_table_of_networks_by_phases():
     assert table.splitlines()[-1].startswith("One epoch alone: ")
 
 
+def test_the_table_tells_how_much_longer_than_compiled_kernels():
+    found = result()
+    for phase in found["phases"][:]:
+        if phase["program"] == "snnjax":
+            found["phases"].append(
+                row(phase["phase"], throughput.NATIVE, phase["ms_per_image"] / 4, 0.25, phase["once"])
+            )
+    found["protocol"].append(dict(found["protocol"][0], program=throughput.NATIVE, seconds=15.0, ratio=0.5))
+    sizes = found["memory"]["snnjax"]
+    found["memory"] = {"snnjax": sizes, throughput.NATIVE: sizes, "reference": sizes}
+    found["in_one_epoch"] = throughput.in_one_epoch(found["phases"])
+    assert throughput.markdown([found], about()).splitlines()[2:6] == [
+        "| mozafari2018 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 | 30 s |",
+        "| | snnjax, native, ms an image | 0.025 | 0.05 | 0.125 | 0.25 | 0.5 | 15 s |",
+        "| | reference, times longer | 10.0 / 40.0 | 15.0 / 60.0 | 8.0 / 32.0 | 12.0 / 48.0 | 4.5 / 18.0 "
+        "| 20.0 / 40.0 |",
+        "| | the same, one epoch alone |  |  | 5.0 / 20.0 | 8.0 / 32.0 |  |  |",
+    ]
+
+
+def test_compiled_kernels_learn_and_decide_alike(tmp_path):
+    (network,) = short(tmp_path, "--native")["networks"]
+    shared = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] == throughput.NATIVE}
+    assert list(shared) == PHASES
+    assert min(shared.values()) > 0.9
+
+
 def test_what_is_done_once_is_counted_into_one_epoch():
     assert throughput.in_one_epoch(result()["phases"]) == {"reference": {"STDP 2": 5.0, "R-STDP": 8.0}}
 
