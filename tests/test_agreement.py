@@ -201,7 +201,7 @@ def step_of_stdp(
 
 
 def test_single_steps_of_reward(run):
-    network, first, names = run.network(), *reward.rewarded(run.spec)
+    network, first, names = run.network(), run.spec.first_rewarded, reward.rewarded(run.spec)
     graphdef, state = nnx.split(network)
 
     @jax.jit

@@ -40,7 +40,7 @@ def network_of(*stages, dyadic=(256, 768), by_turns=False) -> SpikingNetwork:
 
 def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of the first stage that learns by reward, some of them silent, and labels that follow from them."""
-    first, _ = reward.rewarded(network.spec)
+    first = network.spec.first_rewarded
     rng = np.random.default_rng(1)
     labels = rng.integers(0, CLASSES, IMAGES, np.int32)
     shape = network.spec.shapes[first]
@@ -101,7 +101,7 @@ def judged(
 
 def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray):
     """Decision, and for each layer that learns: name, description, what it saw, its winners, the vote that counts."""
-    first, _ = reward.rewarded(spec)
+    first = spec.first_rewarded
     last = len(spec.stages) - 1
     plastic, votes = [], []
     for number, name, layer in spec.layers():

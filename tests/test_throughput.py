@@ -260,11 +260,10 @@ def test_the_table_of_networks_by_phases():
 
 def test_the_table_tells_how_much_longer_than_compiled_kernels():
     found = result()
-    for phase in found["phases"][:]:
-        if phase["program"] == "snnjax":
-            found["phases"].append(
-                row(phase["phase"], throughput.NATIVE, phase["ms_per_image"] / 4, 0.25, phase["once"])
-            )
+    for at, ours in reversed(list(enumerate(found["phases"]))):
+        if ours["program"] == "snnjax":
+            faster = row(ours["phase"], throughput.NATIVE, ours["ms_per_image"] / 4, 0.25, ours["once"])
+            found["phases"].insert(at + 1, faster)
     found["protocol"].append(dict(found["protocol"][0], program=throughput.NATIVE, seconds=15.0, ratio=0.5))
     sizes = found["memory"]["snnjax"]
     found["memory"] = {"snnjax": sizes, throughput.NATIVE: sizes, "reference": sizes}

@@ -74,6 +74,11 @@ class Network:
                 raise ValueError(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
         return tuple(shapes)
 
+    @property
+    def first_rewarded(self) -> int:
+        """Number of the first stage that learns by reward."""
+        return min(number for number, _, layer in self.layers() if layer.rstdp is not None)
+
     def layers(self) -> Iterator[tuple[int, str, Conv]]:
         """Number of the stage from 0, name and description of each layer: layer1, layer2, layer3_1, layer3_2, ..."""
         for number, each in enumerate(self.stages):
@@ -110,7 +115,10 @@ class SpikingNetwork(nnx.Module):
         """
         self.spec = spec
         for number, name, branch in spec.layers():
-            kind = NativeConv if native and NativeConv.suits(branch, spec.time_steps) else SpikingConv
+            # Decision layers that learn alone do so in blocks of images, by products that XLA computes as fast.
+            in_blocks = number == spec.first_rewarded == len(spec.stages) - 1
+            suited = native and not in_blocks and NativeConv.suits(branch, spec.time_steps)
+            kind = NativeConv if suited else SpikingConv
             setattr(self, name, kind(branch, spec.shapes[number][0], time_steps=spec.time_steps, rngs=rngs))
 
     def branches(self, number: int) -> list[SpikingConv]:

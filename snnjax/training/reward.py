@@ -39,15 +39,14 @@ class RewardState:
     epoch: jax.Array  # [] int32
 
 
-def rewarded(spec: Network) -> tuple[int, tuple[str, ...]]:
-    """Number of the first stage that learns by reward, and the names of all layers that do."""
-    layers = [(number, name) for number, name, layer in spec.layers() if layer.rstdp is not None]
-    return layers[0][0], tuple(name for _, name in layers)
+def rewarded(spec: Network) -> tuple[str, ...]:
+    """Names of the layers that learn by reward, in order."""
+    return tuple(name for _, name, layer in spec.layers() if layer.rstdp is not None)
 
 
 def split(network: SpikingNetwork) -> tuple[nnx.GraphDef[SpikingNetwork], nnx.State, nnx.State]:
     """A network as its structure, the weights that learn by reward, and the frozen ones."""
-    _, names = rewarded(network.spec)
+    names = rewarded(network.spec)
     return nnx.split(network, lambda path, _: path[0] in names, ...)  # type: ignore[return-value]
 
 
@@ -143,7 +142,7 @@ def look(network: SpikingNetwork, inputs: jax.Array) -> Looked:
     """
     spec, last = network.spec, len(network.spec.stages) - 1
     seen, winners = [], []
-    at, latency = rewarded(spec)[0], inputs
+    at, latency = spec.first_rewarded, inputs
     # Times matter up to the last of the earlier stages that learn, from there on only who fires.
     for number in (number for number, _, layer in spec.layers() if layer.rstdp is not None and number < last):
         while at < number:

@@ -203,7 +203,7 @@ def plan(spec: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
         if layer.stdp is not None:
             phases.append(Phase(f"STDP {name}", stage, name, epochs[stage], branches[stage]))
             branches[stage] += 1
-    return *phases, Phase("R-STDP", reward.rewarded(spec)[0], "", epochs[-1])
+    return *phases, Phase("R-STDP", spec.first_rewarded, "", epochs[-1])
 
 
 class Clock:
