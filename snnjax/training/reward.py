@@ -31,7 +31,8 @@ class RewardState:
     """What the reward phase carries from image to image. L layers learn."""
 
     weights: nnx.State | None  # of the layers that learn; None while they are kept apart
-    rates: jax.Array  # [L, 2, 2] float32: (a+, a-) after reward, then after punishment
+    base: jax.Array  # [L, 2, 2] float32: (a+, a-) after reward, then after punishment, which the rates derive from
+    rates: jax.Array  # [L, 2, 2] float32: the rates of this batch
     correct: jax.Array  # [] int32, in this batch so far
     wrong: jax.Array  # [] int32
     seen: jax.Array  # [] int32
@@ -58,18 +59,14 @@ def base_rates(spec: Network) -> jax.Array:
 
 def initial_state(network: SpikingNetwork) -> RewardState:
     """The state before the first image, with base rates and a copy of the network's weights."""
-    learning = jax.tree.map(jnp.array, split(network)[1])
-    return RewardState(learning, base_rates(network.spec), *(jnp.int32(0) for _ in range(5)))
+    learning, base = jax.tree.map(jnp.array, split(network)[1]), base_rates(network.spec)
+    return RewardState(learning, base, base, *(jnp.int32(0) for _ in range(5)))
 
 
-def within_bounds(network: SpikingNetwork) -> bool:
-    """Whether the weights of all layers that learn by reward lie within their bounds."""
-    return all(bool(_within(layer.weights(), *rule.bounds)) for layer, rule in plastic(network))
-
-
-@jax.jit
-def _within(weights: jax.Array, lower: float, upper: float) -> jax.Array:
-    return jnp.all((weights >= lower) & (weights <= upper))
+def within_bounds(network: SpikingNetwork) -> jax.Array:
+    """Whether the weights of all layers that learn by reward lie within their bounds, () bool."""
+    weights = [(layer.weights(), *rule.bounds) for layer, rule in plastic(network)]
+    return jnp.all(jnp.array([jnp.all((w >= lower) & (w <= upper)) for w, lower, upper in weights]))
 
 
 def _turns(spec: Network, layers: int, epoch: jax.Array, batch: jax.Array) -> jax.Array:
@@ -93,12 +90,11 @@ def _count(spec: Network, state: RewardState, outcome: jax.Array, valid: jax.Arr
     return jax.tree.map(lambda new, old: jnp.where(full, new, old), adapted, state)
 
 
-@functools.partial(jax.jit, static_argnames="spec")
 def adapt(spec: Network, state: RewardState) -> RewardState:
     """Ends a batch: reward rates become base times the fraction wrong, punish rates base times the fraction correct."""
     seen = jnp.maximum(state.seen, 1)
     fractions = jnp.stack([state.wrong / seen, state.correct / seen]).astype(jnp.float32)
-    adapted = kernels.adapted_rates(base_rates(spec), fractions[None, :, None])
+    adapted = kernels.adapted_rates(state.base, fractions[None, :, None])
     turns = _turns(spec, state.rates.shape[0], state.epoch, state.batch + 1)
     zero = jnp.zeros_like(state.seen)
     return dataclasses.replace(
@@ -442,6 +438,59 @@ def _learn_in_block(
 
 def end_epoch(spec: Network, state: RewardState) -> RewardState:
     """Ends an epoch: the last batch, if it is short, adapts the rates too."""
-    if int(state.seen) > 0:
-        state = adapt(spec, state)
+    state = jax.tree.map(functools.partial(jnp.where, state.seen > 0), adapt(spec, state), state)
     return dataclasses.replace(state, epoch=state.epoch + 1)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "together"))
+def reward_epoch(
+    graphdef: nnx.GraphDef[SpikingNetwork],
+    state: RewardState,
+    frozen: nnx.State,
+    inputs: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    batch_size: jax.Array,
+    together: bool = False,
+) -> tuple[RewardState, jax.Array]:
+    """One epoch of learning by reward as one program, by the faster of the two forms that suits the network.
+
+    Args:
+      graphdef: with the weights in `state` and `frozen`, what `split` makes of a network.
+      state: is carried on.
+      frozen: weights that do not learn.
+      inputs: (reports, n, B, C, H, W) what enters the first stage that learns: bool if it is the last one.
+      labels: (reports, n, B) int32.
+      valid: (reports, n, B) bool, False for images to pass over.
+      batch_size: () int32, images after which the rates adapt.
+      together: B images are looked at with the same weights; otherwise B decides nothing but near-ties, and must be 1
+        for networks in which earlier stages learn.
+
+    Returns:
+      The new state and the decisions, (reports * n * B,) int32.
+    """
+    reports, blocks, size = valid.shape
+    fast = reward_blocks if inputs.dtype == bool else reward_images
+    within: dict[str, bool] = dict(together=together) if inputs.dtype == bool else dict(within=True)
+    flat = jax.tree.map(lambda x: x.reshape(reports * blocks, *x.shape[2:]), (inputs, labels, valid))
+    single = (1, 1, size) if together else (1, size, 1)
+
+    # Initial weights outside the bounds are pulled in by the first update. Until then images are learned from in the
+    # general form.
+    def outside(carry: Any) -> jax.Array:
+        state, at, _ = carry
+        return (at < reports * blocks) & ~within_bounds(nnx.merge(graphdef, state.weights, frozen))
+
+    def enter(carry: Any) -> Any:
+        state, at, decisions = carry
+        block = jax.tree.map(lambda x: x[at].reshape(*single, *x.shape[2:]), flat)
+        state, decided = reward_images(graphdef, state, frozen, *block, batch_size)
+        return state, at + 1, decisions.at[at].set(decided.ravel())
+
+    nothing = jnp.full((reports * blocks, size), -1, jnp.int32)
+    state, start, early = jax.lax.while_loop(outside, enter, (state, jnp.int32(0), nothing))
+    left = jnp.arange(reports * blocks) >= start
+    rest = (inputs, labels, valid & left.reshape(reports, blocks, 1))
+    state, decided = fast(graphdef, state, frozen, *rest, batch_size, **within)
+    spec = nnx.merge(graphdef, state.weights, frozen).spec
+    return end_epoch(spec, state), jnp.where(left[:, None], decided, early).ravel()

@@ -518,52 +518,19 @@ class RewardEpoch:
         clock: Clock,
         update_batch: int = 1,
     ):
-        self.network, self.clock, self.batch_size = network, clock, jnp.int32(batch_size)
-        self.images, self.update_batch, block = len(inputs), update_batch, update_batch
-        self._fast, self._static = reward.reward_images, dict(within=True)
-        if inputs.dtype == bool:
-            self._fast, self._static = reward.reward_blocks, dict(together=update_batch > 1)
-            block = BLOCK if update_batch == 1 else update_batch
-        self.shape = (*progress.split(self.images, block), block)
-        self.inputs, self.labels = _arrange(inputs, self.shape), _arrange(labels.astype(np.int32), self.shape)
-        self._compiled: dict[bool, Any] = {}
+        self.network, self.clock, self.images = network, clock, len(inputs)
+        block = BLOCK if update_batch == 1 and inputs.dtype == bool else update_batch
+        shape = (*progress.split(self.images, block), block)
+        self._inputs = [_arrange(x, shape) for x in (inputs, labels.astype(np.int32), np.ones(self.images, bool))]
+        self._inputs.append(jnp.int32(batch_size))
+        graphdef, _, frozen = reward.split(network)
+        args = (graphdef, reward.initial_state(network), frozen, *self._inputs)
+        self._compiled = clock.compile(reward.reward_epoch, *args, together=update_batch > 1)
 
     def __call__(self, learning: reward.RewardState) -> tuple[reward.RewardState, np.ndarray]:
         """Learns from all images in order: the new state and the decisions, (N,) int32."""
-        valid = np.arange(int(np.prod(self.shape))) < self.images
-        decisions = np.full(valid.shape, -1)
-        learning = self._enter_bounds(learning, valid, decisions)
-        learning, decided = self._run(True, learning, self.inputs, self.labels, valid.reshape(self.shape))
-        decisions[valid] = np.asarray(decided).ravel()[valid]
-        return reward.end_epoch(self.network.spec, learning), decisions[: self.images]
-
-    def _enter_bounds(
-        self, learning: reward.RewardState, valid: np.ndarray, decisions: np.ndarray
-    ) -> reward.RewardState:
-        """Until a first update has pulled all weights into the bounds, images are learned in the general form."""
-        batch = self.update_batch
-        many = batch * -(-BLOCK // batch)
-        for start in range(0, self.images, many):
-            if reward.within_bounds(self.network):
-                break
-            inputs, labels = (x.reshape(-1, *x.shape[3:]) for x in (self.inputs, self.labels))
-            now = np.arange(start, start + many)
-            places = np.minimum(now, len(valid) - 1)  # beyond the end the last image again, which is passed over
-            learns = valid[places] & (now < len(valid))
-            images = (inputs[places], labels[places], learns)
-            arranged = (x.reshape(1, -1, batch, *x.shape[1:]) for x in images)
-            learning, decided = self._run(False, learning, *arranged)
-            decisions[places[learns]] = np.asarray(decided).ravel()[learns]
-            valid[places] = False
-        return learning
-
-    def _run(self, within: bool, learning: reward.RewardState, *images: Any) -> Any:
-        function, static = (self._fast, self._static) if within else (reward.reward_images, {})
-        graphdef, weights, frozen = reward.split(self.network)
-        args = (dataclasses.replace(learning, weights=weights), frozen, *images, self.batch_size)
-        if within not in self._compiled:
-            self._compiled[within] = self.clock.compile(function, graphdef, *args, **static)
-        count = int(np.sum(images[-1]))
-        learning, decided = self.clock.run(count, self._compiled[within], *args)
-        nnx.update(self.network, learning.weights)
-        return learning, decided
+        _, weights, frozen = reward.split(self.network)
+        state = dataclasses.replace(learning, weights=weights)
+        state, decisions = self.clock.run(self.images, self._compiled, state, frozen, *self._inputs)
+        nnx.update(self.network, state.weights)
+        return state, np.asarray(decisions)[: self.images]
