@@ -126,3 +126,34 @@ def scaling(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
     with beside(path) as temporary:
         figure.savefig(temporary, dpi=130)
+
+
+def batches(path: Path, rows: list[dict[str, Any]], title: str) -> None:
+    """Draws images a second of each phase, and the accuracy, over the size of a batch.
+
+    Args:
+      path: of the PNG file to write.
+      rows: of each size update_batch: images_per_second by phase, accuracy and sd.
+      title: above the figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(title, fontsize=8)
+    speed, accuracy = figure.subplots(1, 2)
+    sizes = [row["update_batch"] for row in rows]
+    for phase in rows[0]["images_per_second"]:
+        speed.plot(sizes, [row["images_per_second"][phase] for row in rows], "o-", markersize=4, label=phase)
+    speed.set_ylabel("images a second")
+    speed.legend(fontsize=8)
+    spread = [100 * (row["sd"] or 0) for row in rows]
+    accuracy.errorbar(sizes, [100 * row["accuracy"] for row in rows], spread, fmt="o-", markersize=4, capsize=3)
+    accuracy.set_ylabel("test accuracy, %, mean ± sd")
+    for axis in (speed, accuracy):
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.set_xlabel("images whose winners are found with the same weights, B")
+        axis.grid(alpha=0.3)
+    speed.set_ylim(bottom=0)
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=130)

@@ -99,7 +99,8 @@ class Conv:
     def __post_init__(self) -> None:
         checks.integer("features", self.features, 1)
         checks.integer("winners", self.winners, 1)
-        checks.integer("radius", self.radius, 0)
+        if not isinstance(self.radius, jax.Array):  # `Sweep` puts arrays in the place of some numbers
+            checks.integer("radius", self.radius, 0)
         checks.threshold(self.threshold)
         for name, minimum in (("kernel", 1), ("padding", 0), ("stride", 1), ("output_padding", 0)):
             checks.pair(name, getattr(self, name), minimum)
@@ -170,7 +171,8 @@ class SpikingConv(nnx.Module):
 
     def fired(self, spiked: jax.Array) -> jax.Array:
         """Who fires at all, (F, H', W') bool, of (C, H, W) bool inputs that did; for weights >= 0."""
-        return self.final_potentials(spiked) > (self.spec.threshold or 0)
+        threshold = self.spec.threshold
+        return self.final_potentials(spiked) > (0.0 if threshold is None else threshold)
 
     def final_potentials(self, spiked: jax.Array) -> jax.Array:
         """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all."""

@@ -69,6 +69,40 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
         figure.savefig(temporary, dpi=130)
 
 
+def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
+    """Draws the last test accuracies of networks that differ, over each value that they differ in.
+
+    Args:
+      path: of the PNG file to write.
+      networks: of each, "variant" (what is special about it, by name) and "epochs" (with "test" and "accuracy").
+    """
+    from matplotlib.figure import Figure
+
+    names = list(networks[0]["variant"])
+    varied = [name for name in names if len({network["variant"][name] for network in networks}) > 1] or names[-1:]
+    columns = min(3, len(varied))
+    lines = -(-len(varied) // columns)
+    figure = Figure(figsize=(4 * columns, 3.2 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    accuracy = np.array([network["epochs"][-1]["test"]["accuracy"] for network in networks])
+    for axis, name in zip(axes, varied, strict=False):
+        values = np.array([network["variant"][name] for network in networks])
+        known = np.unique(values)
+        places = np.searchsorted(known, values)
+        axis.plot(places, 100 * accuracy, "o", alpha=0.5, markersize=5, label="one network")
+        axis.plot([100 * accuracy[places == at].mean() for at in range(len(known))], "-", label="mean")
+        axis.set_xticks(range(len(known)), [f"{value:g}" for value in known])
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.3)
+    for axis in axes[::columns]:
+        axis.set_ylabel("test accuracy, %")
+    for axis in axes[len(varied) :]:
+        axis.axis("off")
+    axes[0].legend(fontsize=8)
+    with beside(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
 def features_in_image(weights: np.ndarray, kernels: np.ndarray) -> np.ndarray:
     """First-layer features drawn back into the image: each weight adds its filter at its place.
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import batches
 import numpy as np
 import pictures
 import pytest
@@ -325,3 +326,26 @@ def test_scaling_measures_a_point_and_counts_compilations(tmp_path):
     ]
     assert written["compiled"]["later"] == 0
     assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_batches_are_measured_by_size(tmp_path):
+    few = ["--train_images", "24", "--test_images", "20", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path)]
+    batches.main(["--batches", "1", "4", "--seeds", "1", *few])
+    written = json.loads((tmp_path / "batches.json").read_text())
+    assert [row["update_batch"] for row in written["rows"]] == [1, 4]
+    for row in written["rows"]:
+        assert set(row["images_per_second"]) == {"STDP layer1", "STDP layer2", "R-STDP"}
+        assert min(row["images_per_second"].values()) > 0
+    assert len((tmp_path / "batches.md").read_text().splitlines()) == 6
+    assert (tmp_path / "batches.png").stat().st_size > 1000
+
+
+def test_the_accuracy_of_a_size_is_the_mean_over_its_seeds():
+    found = [
+        dict(update_batch=size, images_per_second={"R-STDP": rate}, test=[0.0, last])
+        for size, rate, last in ((1, 10.0, 0.5), (1, 30.0, 0.7), (2, 5.0, 0.4), (2, 7.0, 0.4))
+    ]
+    first, second = batches.rows_of(found)
+    assert (first["update_batch"], first["images_per_second"]) == (1, {"R-STDP": 20.0})
+    assert (first["accuracy"], first["sd"]) == (pytest.approx(0.6), pytest.approx(0.02**0.5))
+    assert batches.cells([first, second])[1][1] == ["2", "6", "40.0 ± 0.0", "-20.0"]

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -16,9 +18,33 @@ Carry = tuple[nnx.State, jax.Array]
 """Weights, and how many images they have learned from."""
 
 
+def change(layer: SpikingConv, changes: Mapping[str, jax.Array]) -> SpikingConv:
+    """Puts arrays in the place of a layer's threshold, radius, ltp and ltd, as `changes` names them: each ()."""
+    spec = layer.spec
+    rule, own = (dict[str, Any]({name: changes[name] for name in names if name in changes}) for names in (_RULE, _OWN))
+    if rule:
+        assert spec.stdp is not None  # whoever names rates knows of a rule
+        own["stdp"] = dataclasses.replace(spec.stdp, **rule)
+    layer.spec = dataclasses.replace(spec, **own)
+    return layer
+
+
+_OWN, _RULE = ("threshold", "radius"), ("ltp", "ltd")
+
+
+def merged(graphdef: Any, state: nnx.State, changes: Mapping[str, jax.Array]) -> SpikingConv:
+    """A layer, changed."""
+    return change(nnx.merge(graphdef, state), changes)
+
+
 @functools.partial(jax.jit, static_argnames="graphdef", donate_argnames="state")
 def stdp_epoch(
-    graphdef: nnx.GraphDef[SpikingConv], state: nnx.State, image: jax.Array, latencies: jax.Array, valid: jax.Array
+    graphdef: nnx.GraphDef[SpikingConv],
+    state: nnx.State,
+    image: jax.Array,
+    latencies: jax.Array,
+    valid: jax.Array,
+    changes: Mapping[str, jax.Array] = MappingProxyType({}),
 ) -> tuple[nnx.State, jax.Array]:
     """One epoch of STDP of one layer, as one scan.
 
@@ -31,23 +57,27 @@ def stdp_epoch(
       image: () int32, how many images the layer has learned from before: the rates depend on it.
       latencies: (reports, n, B, C, H, W) the inputs, in order.
       valid: (reports, n, B) bool, False for padding, which changes nothing.
+      changes: hyperparameters in the place of those of the layer, as `change` takes them, and `winners`, which is k
+        where that is less than the layer's.
 
     Returns:
       The new state, and the features that won for each image, (reports * n * B, k) int32, -1 where nobody did.
     """
-    rule = nnx.merge(graphdef, state).spec.stdp
+    spec = merged(graphdef, state, changes).spec
+    rule = spec.stdp
     if rule is None:
         raise ValueError("the layer has no STDP rule to learn by")
+    places = jnp.arange(spec.winners) < changes.get("winners", spec.winners)
 
     def learn_one(learn: str, carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
         (state, image), (latency, learns, winners) = carry, inputs
-        layer = nnx.merge(graphdef, state)
-        winners = dataclasses.replace(winners, feature=jnp.where(learns, winners.feature, -1))
+        layer = merged(graphdef, state, changes)
+        winners = dataclasses.replace(winners, feature=jnp.where(learns & places, winners.feature, -1))
         getattr(layer, learn)(latency, winners, rule.rates(image), rule)
         return (nnx.state(layer), image + learns), winners.feature
 
     def step(learn: str, carry: Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
-        winners = devices.each(nnx.merge(graphdef, carry[0]).winners, inputs[0])
+        winners = devices.each(merged(graphdef, carry[0], changes).winners, inputs[0])
         return jax.lax.scan(functools.partial(learn_one, learn), carry, (*inputs, winners))
 
     # Initial weights outside the bounds are pulled in by the first update, nearly always with the first image. From
@@ -65,7 +95,7 @@ def stdp_epoch(
         inner, features = step("learn", inner, jax.tree.map(lambda x: x[at], flat))
         return inner, at + 1, won.at[at].set(features)
 
-    won = jnp.full((count, valid.shape[2], nnx.merge(graphdef, state).spec.winners), -1, jnp.int32)
+    won = jnp.full((count, valid.shape[2], spec.winners), -1, jnp.int32)
     carry, start, won = jax.lax.while_loop(outside, enter, ((state, image), jnp.int32(0), won))
     rest = (jnp.arange(count) >= start).reshape(*valid.shape[:2], 1)
     (state, _), features = reporting_scan(
