@@ -1,5 +1,6 @@
 """Single kernels on one stimulus at mozafari2018's shapes: python -m pytest benchmarks --benchmark-only"""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import encode, kernels
+from snnjax import encode, kernels, native
 from snnjax.data import digits
 from snnjax.kernels import Winners
 
@@ -70,6 +71,23 @@ def test_early_winners(benchmark: Any, stimuli: Any, name: Any) -> None:
         benchmark, kernels.early_winners, given["latency"], given["weights"], time_steps=T, **settings
     )
     assert winners.feature.tolist() == given["winners"].feature.tolist()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_native_winners(benchmark: Any, stimuli: Any, name: Any) -> None:
+    layer, given = LAYERS[name], stimuli[name]
+    settings = {key: layer[key] for key in ("threshold", "k", "radius")}
+    find = jax.jit(functools.partial(native.winners, features=len(given["weights"]), time_steps=T, **settings))
+    winners: Winners = timed(benchmark, find, given["latency"], native.arrange(given["weights"]))
+    assert winners.feature.tolist() == given["winners"].feature.tolist()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_native_latencies(benchmark: Any, stimuli: Any, name: Any) -> None:
+    given = stimuli[name]
+    settings = dict(features=len(given["weights"]), threshold=LAYERS[name]["threshold"], time_steps=T)
+    run = jax.jit(functools.partial(native.latencies, **settings))
+    timed(benchmark, run, given["latency"], native.arrange(given["weights"]))
 
 
 @pytest.mark.parametrize("name", LAYERS)

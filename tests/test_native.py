@@ -220,6 +220,7 @@ def draw_weights(spec):
         (dict(k=0), ValueError, "`k` must be at least 1, got 0"),
         (dict(radius=-1), ValueError, "`radius` must be at least 0, got -1"),
         (dict(threshold=None), TypeError, "`threshold` must be a number for native kernels, got None"),
+        (dict(threshold=-0.5), ValueError, "`threshold` must be at least 0 for native kernels, got -0.5"),
         (dict(threshold="2"), TypeError, "`threshold` must be a number or None, got '2'"),
         (dict(time_steps=256), ValueError, "`time_steps` must be at most 255 for native kernels, got 256"),
         (dict(padding=-1), ValueError, "`padding` must be at least 0, got -1"),

@@ -147,7 +147,7 @@ def winners(
       latency: (C, H, W) uint8.
       taps: (kh, C, kw, F) float32, as `arrange` makes them.
       features: F without what fills it up.
-      threshold: of firing.
+      threshold: of firing, at least 0.
       k: the most winners there can be.
       radius: of lateral inhibition around a winner, in neurons.
       time_steps: T.
@@ -173,6 +173,8 @@ def _limit(threshold: float | jax.Array) -> jax.Array:
     checks.threshold(threshold)
     if threshold is None:
         raise TypeError("`threshold` must be a number for native kernels, got None")
+    if not isinstance(threshold, jax.Array) and threshold < 0:
+        raise ValueError(f"`threshold` must be at least 0 for native kernels, got {threshold}")
     return jnp.asarray(threshold, jnp.float32).reshape(1)
 
 
@@ -231,6 +233,8 @@ def learn(
     """
     _shape(latency, taps, features, padding)
     checks.bounds(bounds)
+    if rates.shape != (2,):
+        raise ValueError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
     rule = dict(lower=np.float32(bounds[0]), upper=np.float32(bounds[1]), stabiliser=bool(stabiliser))
     result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -106,7 +107,8 @@ struct Layer {
     const int64_t last = std::min(out_width - 1, column + left);
     for (int64_t y = std::max<int64_t>(0, row + above - rows + 1); y <= std::min(out_height - 1, row + above); ++y) {
       const int64_t tap = row + above - y, skipped = first - (column + left - columns + 1);
-      const Lanes* gain = reinterpret_cast<const Lanes*>(weights + ((tap * channels + channel) * columns + skipped) * stride);
+      const float* from = weights + ((tap * channels + channel) * columns + skipped) * stride;
+      const Lanes* gain = reinterpret_cast<const Lanes*>(from);
       Lanes* sum = reinterpret_cast<Lanes*>(potential + (y * out_width + first) * stride);
       uint8_t* now = state + y * out_width + first;
       for (int64_t x = first; x <= last; ++x, gain += blocks, sum += blocks, ++now) {
@@ -210,7 +212,8 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, int64_t st
       layer.state[position] = Layer::kQuiet;
       const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential + position * layer.stride);
       Steps* first = reinterpret_cast<Steps*>(when + position * layer.stride);
-      for (int64_t b = 0; b < layer.stride / kLanes; ++b) first[b] = (sums[b] > limit) & (first[b] > now) ? now : first[b];
+      for (int64_t b = 0; b < layer.stride / kLanes; ++b)
+        first[b] = (sums[b] > limit) & (first[b] > now) ? now : first[b];
     }
   }
   turn(when, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
@@ -241,10 +244,12 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   };
   static thread_local std::vector<Winner> winners;
   winners.clear();
-  for (int64_t at = 0; at < static_cast<int64_t>(feature.element_count()); ++at)
-    if (feature.typed_data()[at] >= 0)
-      winners.push_back({feature.typed_data()[at], row.typed_data()[at] - above, column.typed_data()[at] - left,
-                         static_cast<uint8_t>(std::min<int64_t>(when.typed_data()[at], steps - 1))});
+  for (int64_t at = 0; at < static_cast<int64_t>(feature.element_count()); ++at) {
+    const int32_t won = feature.typed_data()[at];
+    if (won < 0 || won >= stride) continue;
+    const uint8_t limit = std::min<int64_t>(when.typed_data()[at], steps - 1);
+    winners.push_back({won, row.typed_data()[at] - above, column.typed_data()[at] - left, limit});
+  }
   const float gain = rates.typed_data()[0], loss = rates.typed_data()[1];
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t channel = 0; channel < channels; ++channel)
@@ -301,12 +306,19 @@ auto layer() { return ffi::Ffi::Bind().Arg<Floats>().Arg<Bytes>(); }
 
 template <typename Binding>
 auto settings(Binding&& binding) {
-  return std::move(binding).template Attr<int64_t>("steps").template Attr<int64_t>("above").template Attr<int64_t>("left");
+  return std::move(binding)
+      .template Attr<int64_t>("steps")
+      .template Attr<int64_t>("above")
+      .template Attr<int64_t>("left");
 }
 
 template <typename Binding>
 auto winning(Binding&& binding) {
-  return std::move(binding).template Arg<Integers>().template Arg<Integers>().template Arg<Integers>().template Arg<Bytes>();
+  return std::move(binding)
+      .template Arg<Integers>()
+      .template Arg<Integers>()
+      .template Arg<Integers>()
+      .template Arg<Bytes>();
 }
 
 }  // namespace
