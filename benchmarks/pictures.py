@@ -152,7 +152,7 @@ def batches(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     for axis in (speed, accuracy):
         axis.set_xscale("log", base=2)
         axis.set_xticks(sizes, [str(size) for size in sizes])
-        axis.set_xlabel("images whose winners are found with the same weights, B")
+        axis.set_xlabel("B, images that learn from the same weights")
         axis.grid(alpha=0.3)
     speed.set_ylim(bottom=0)
     with beside(path) as temporary:

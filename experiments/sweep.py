@@ -173,7 +173,7 @@ def table(networks: list[dict[str, Any]]) -> Table:
     names = [name for name in networks[0]["variant"] if name != "seed"]
     shown = Table(title="accuracy in %, over the seeds", title_justify="left")
     for name in (*names, "seeds", "training, last epoch", "test, last epoch", "test, best epoch"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", overflow="fold")
     groups: dict[tuple[float, ...], list[Any]] = {}
     for network in networks:
         groups.setdefault(tuple(network["variant"][name] for name in names), []).append(network["epochs"])

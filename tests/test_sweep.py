@@ -5,11 +5,12 @@ import json
 import pathlib
 import sys
 
+import jax
 import numpy as np
 import pytest
 import sweep as script
 
-from snnjax import checkpoint, data
+from snnjax import checkpoint, data, devices
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training.sweep import Sweep, parameters, plain
@@ -53,6 +54,19 @@ def test_each_network_comes_to_what_it_comes_to_alone(name, native):
         assert result["epochs"] == state.epochs
         for layer, weights in state.weights.items():
             np.testing.assert_array_equal(result["weights"][layer], weights)
+
+
+def test_side_by_side_as_on_an_accelerator(monkeypatch):
+    """Under `jax.vmap` all networks and images go together; sums may round otherwise."""
+    settings, variants = Settings((2, 2), batch_size=15), VARIANTS[:2]
+    alone = Sweep(network("one"), IMAGES, settings, variants).run()
+    jax.clear_caches()
+    monkeypatch.setattr(devices, "each", lambda function, images: jax.vmap(function)(images))
+    together = Sweep(network("one"), IMAGES, settings, variants).run()
+    jax.clear_caches()
+    for one, other in zip(alone, together, strict=True):
+        for layer, weights in one["weights"].items():
+            assert (np.abs(weights - other["weights"][layer]) < 1e-5).mean() > 0.9
 
 
 def test_more_networks_compile_no_more(compilations):

@@ -23,12 +23,14 @@ from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
 from snnjax.training.trainer import (
     BLOCK,
+    CHUNK,
     Batched,
     Clock,
     Listener,
     Phase,
     Settings,
     Trainer,
+    each_device_takes,
     encoding,
     judge,
     judge_state,
@@ -282,7 +284,7 @@ class Sweep:
         images, clock, first = len(data.train_images), Clock(phase.name), phase.stage
         block = BLOCK if first == len(self.spec.stages) - 1 else 1
         shape = (*progress.split(images, block), block)
-        chunk = min(_CHUNK, len(data.test_images))
+        chunk = each_device_takes(len(data.test_images), CHUNK, self.mesh.size)  # as alone: it decides near-ties
         self.listener.started(phase.name, images * len(self.variants) * phase.epochs)
 
         def epoch(values: Values) -> Values:
@@ -323,10 +325,6 @@ class Sweep:
             weights = {name: np.asarray(value) for name, value in network.weights().items()}
             results.append(dict(variant=dict(variant), epochs=epochs[at], weights=weights))
         return results
-
-
-_CHUNK = 128
-"""Test images that are decided at a time."""
 
 
 def _together(own: Values, inputs: Values, shared: Values) -> tuple[Values, Values]:

@@ -240,6 +240,16 @@ class Clock:
         )
 
 
+CHUNK = 128
+"""Images at most that a device takes at a time where they do not depend on each other."""
+
+
+def each_device_takes(images: int, chunk: int, count: int) -> int:
+    """Images of a chunk on each of `count` devices, at most `chunk`, so that few are padded."""
+    chunks = -(-images // (chunk * count))
+    return -(-images // (chunks * count))
+
+
 class Batched:
     """A function of one image over any number of them, on all devices: compiled once, run chunk by chunk.
 
@@ -258,12 +268,11 @@ class Batched:
         state: Any,
         images: np.ndarray,
         clock: Clock,
-        chunk: int = 128,
+        chunk: int = CHUNK,
         together: bool = False,
     ):
         self.clock, mesh = clock, devices.peers()
-        chunks = -(-len(images) // (chunk * mesh.size))
-        self.chunk = -(-len(images) // (chunks * mesh.size)) * mesh.size
+        self.chunk = each_device_takes(len(images), chunk, mesh.size) * mesh.size
         self._places = tuple(NamedSharding(mesh, spec) for spec in _SPECS)
         example = jax.ShapeDtypeStruct((self.chunk, *images.shape[1:]), images.dtype, sharding=self._places[1])
         spread = _spread(function, mesh, together)
