@@ -118,6 +118,9 @@ def main(arguments: list[str] | None = None) -> None:
     trainings: list[dict[str, Any]] = []
     try:
         images, out, device = prepare(options)
+    except (ValueError, OSError) as error:
+        console.fail(error)
+    try:
         kernels = "native kernels" if options.native else "kernels of XLA"
         counts = f"{len(images.train_images)} training and {len(images.test_images)} test images"
         about: dict[str, Any] = dict(network=options.network, dataset=images.name, images=counts)

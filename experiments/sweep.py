@@ -58,10 +58,14 @@ def variants(options: Options) -> list[dict[str, float]]:
     values: dict[str, list[float]] = {}
     for each in options.vary:
         name, _, listed = each.partition("=")
+        if name in ("seed", *values):
+            raise ValueError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {each!r}")
         try:
             values[name] = [float(value) for value in listed.split(",")]
         except ValueError:
             raise ValueError(f"`vary` must be a name and its values, as layer1.threshold=10,15, got {each!r}") from None
+        if len(set(values[name])) < len(values[name]):
+            raise ValueError(f"`vary` must give values that differ, got {each!r}")
     values["seed"] = list(range(options.seeds))
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
@@ -77,6 +81,8 @@ def prepare(options: Options) -> tuple[Trainer, list[dict[str, float]], dict[str
             raise ValueError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
     ours, theirs = ({each.name for each in dataclasses.fields(kind)} for kind in (Options, train.Options))
     trainer, recorded = train.prepare(train.Options(**{name: getattr(options, name) for name in ours & theirs}))
+    if trainer.settings.epochs[-1] < 1:
+        raise ValueError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
     wanted = variants(options)
     for variant in wanted:
         check(trainer.spec, variant)

@@ -228,6 +228,8 @@ class FilterBank:
         Raises:
           TypeError, ValueError: kernels that are no squares of odd sides; thresholds that are not as many.
         """
+        if not len(kernels):
+            raise ValueError("`kernels` must hold at least one")
         for kernel in kernels:
             if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
                 raise ValueError(f"`kernels` must be square with odd sides, got shape {kernel.shape}")
@@ -332,9 +334,13 @@ def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     kernels = bank.weights[:: bank.copies].astype(np.float64)
     firsts, kept, scale = list[np.ndarray](), list[int](), list[float]()
     for kernel in kernels:
-        factors = [np.vdot(kernel, first) / np.vdot(first, first) for first in firsts] + [1.0]
+        factors = [np.vdot(kernel, first) / (np.vdot(first, first) or 1.0) for first in firsts] + [1.0]
         candidates = [factor * first for factor, first in zip(factors, [*firsts, kernel], strict=True)]
-        at = next(i for i, each in enumerate(candidates) if np.allclose(each, kernel, rtol=0, atol=_SAME))
+        at = next(
+            i
+            for i, each in enumerate(candidates)
+            if np.allclose(each, kernel, rtol=0, atol=_SAME * np.abs(kernel).max())
+        )
         if at == len(firsts):
             firsts.append(kernel)
         kept.append(at)
@@ -346,7 +352,7 @@ def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 _SAME = 1e-6
-"""Parts of a kernel, whose maximum is 1, that do not count: they are its rounding to float32."""
+"""Parts of a kernel that do not count, to its largest value: they are its rounding to float32."""
 
 
 def _tiles(maps: jax.Array, taps: np.ndarray, tile: int = 32) -> tuple[jax.Array, jax.Array]:

@@ -71,6 +71,16 @@ def test_filter_image(size, absolute):
     np.testing.assert_allclose(one_threshold, np.where(expected < 50, 0, expected), rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e-7, 1.0, 255.0])
+def test_multiples_of_a_kernel_are_told_from_others_at_any_scale(scale):
+    on, gabors = dog_kernel(5, 3 / 9, 6 / 9), [gabor_kernel(5, angle) for angle in (20.0, 70.0)]
+    kernels = [np.zeros((3, 3), np.float32), on, -2 * on, *gabors]
+    bank = FilterBank.of([scale * kernel for kernel in kernels], threshold=-1e9)
+    image = RNG.integers(0, 256, (40, 35), np.uint8)
+    expected = judge.filter_image(image, [np.array(kernel) for kernel in bank.kernels], [-1e9] * 5)
+    np.testing.assert_allclose(filter_image(image, bank=bank), expected, rtol=1e-4, atol=1e-2 * scale)
+
+
 def test_colour_planes_are_added_and_outputs_copied():
     image = RNG.integers(0, 256, (9, 12, 3), np.uint8)
     bank = FilterBank.of([dog_kernel(3, 1 / 3, 2 / 3), dog_kernel(5, 6 / 9, 3 / 9)], (40.0, -10.0), copies=3)

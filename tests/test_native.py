@@ -237,6 +237,23 @@ def test_bad_input(change, error, message):
         native.winners(**inputs)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(rates=jnp.zeros(3)), r"`rates` must be \(a\+, a-\), of shape \(2,\), got shape \(3,\)"),
+        (dict(row=jnp.zeros(1, jnp.int32)), r"`won` must hold arrays of one shape \(k,\), got \[\(1,\), \(3,\)\]"),
+        (dict(features=0), "`features` must be at least 1, got 0"),
+        (dict(bounds=(1.0, 0.0)), r"`bounds` must be \(lower, upper\)"),
+    ],
+)
+def test_bad_learning(change, message):
+    numbers = jnp.zeros(3, jnp.int32)
+    won = kernels.Winners(numbers, change.pop("row", numbers), numbers, jnp.zeros(3, jnp.uint8))
+    inputs = dict(taps=TAPS[0], latency=BATCH[0], won=won, rates=jnp.zeros(2), features=4, time_steps=STEPS) | change
+    with pytest.raises(ValueError, match=message):
+        native.learn(**inputs)
+
+
 def test_it_is_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = native._library()

@@ -25,6 +25,8 @@ STAGES = {
     "one": (stage(FEATURES, pool=4), stage(DECISION)),
     "branches": (stage(FEATURES, pool=2), stage(SECOND, SECOND, pool=2), stage(DECISION)),
     "votes": (stage(FEATURES, pool=4), stage(DECISION, dataclasses.replace(DECISION, kernel=1, padding=0), DECISION)),
+    "mixed": (stage(FEATURES, pool=2), stage(REWARDED, SECOND, pool=2), stage(DECISION)),
+    "first": (stage(dataclasses.replace(FEATURES, rstdp=RSTDP(bounds=(0.0, 1.0))), pool=4), stage(DECISION)),
     "rewarded": (stage(FEATURES, pool=2), stage(REWARDED, pool=2), stage(DECISION)),
 }
 VARIANTS = [
@@ -43,7 +45,9 @@ def test_each_network_comes_to_what_it_comes_to_alone(name, native):
     """Bit for bit; their number is odd, so that a device has one more than the other."""
     spec = network(name)
     last = f"{list(parameters(spec))[-1].split('.')[0]}."
-    variants = [*VARIANTS[:2], {**VARIANTS[2], f"{last}reward_ltp": 0.01, f"{last}punish_ltd": 0.002}]
+    known = parameters(spec)
+    variants = [{key: value for key, value in each.items() if key in known} for each in VARIANTS]
+    variants = [*variants[:2], {**variants[2], f"{last}reward_ltp": 0.01, f"{last}punish_ltd": 0.002}]
     settings = Settings((2,) * len(spec.stages), batch_size=15, patience=0, native=native)
     results = Sweep(spec, IMAGES, settings, variants).run()
     assert [result["variant"] for result in results] == variants
@@ -87,6 +91,7 @@ def test_what_may_vary_and_how_it_is_now():
     rewarded = parameters(network("rewarded"))
     assert "layer2.threshold" not in rewarded
     assert "layer2.reward_ltp" in rewarded
+    assert not [name for name in parameters(network("mixed")) if name.startswith("layer2_2.")]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,7 @@ def test_what_may_vary_and_how_it_is_now():
         ([], "`variants` must hold at least one"),
         ([{"layer1.kernel": 3}], r"must name some of seed, layer1.threshold, .*, got 'layer1.kernel'"),
         ([{"layer1.winners": 0}], "`layer1.winners` must be an integer of at least 1, got 0"),
+        ([{"layer1.winners": float("inf")}], "`layer1.winners` must be a number, got inf"),
         ([{"layer1.radius": 1.5}], "`layer1.radius` must be an integer of at least 0, got 1.5"),
         ([{"layer1.threshold": -1.0}], "`layer1.threshold` must be a number above 0, got -1"),
         ([{"layer2.reward_ltp": float("nan")}], "`layer2.reward_ltp` must be a number, got nan"),
@@ -138,6 +144,10 @@ def test_the_command_keeps_what_is_finished(run, capsys):
     ("arguments", "message"),
     [
         (["--vary", "layer1.threshold"], "`vary` must be a name and its values, as layer1.threshold=10,15"),
+        (["--vary", "seed=1,2"], "`vary` must name each hyperparameter once, and no seed"),
+        (["--vary", "layer1.radius=1,2", "layer1.radius=3"], "must name each hyperparameter once"),
+        (["--vary", "layer1.radius=1,1"], "`vary` must give values that differ"),
+        (["--epochs", "1", "0"], "`epochs` must end with at least 1 of the reward phase, got (1, 0)"),
         (["--vary", "layer1.kernel=3"], "`vary` must name some of seed, layer1.threshold"),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),

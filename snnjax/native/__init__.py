@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,8 +57,9 @@ def compiler() -> list[str]:
       OSError: there is none.
     """
     for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
-        if found := shutil.which(name):
-            return [found]
+        program, *options = shlex.split(name)
+        if found := shutil.which(program):
+            return [found, *options]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "c++"]
     raise OSError("the native kernels need a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
@@ -114,6 +116,7 @@ def _settings(time_steps: int, padding: Pair) -> dict[str, Any]:
 
 def _shape(latency: jax.Array, taps: jax.Array, features: int, padding: Pair) -> tuple[int, int, int]:
     """(F, H', W') of what `taps` make of `latency`; raises where they do not fit."""
+    checks.integer("features", features, 1)
     checks.array("taps", taps, "kh C kw F")
     checks.array("latency", latency, "C H W")
     if taps.dtype != jnp.float32 or latency.dtype != jnp.uint8:
@@ -235,6 +238,9 @@ def learn(
     checks.bounds(bounds)
     if rates.shape != (2,):
         raise ValueError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
+    shapes = {x.shape for x in (won.feature, won.row, won.column, won.latency)}
+    if len(shapes) > 1 or won.feature.ndim != 1:
+        raise ValueError(f"`won` must hold arrays of one shape (k,), got {sorted(shapes)}")
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
     rule = dict(lower=np.float32(bounds[0]), upper=np.float32(bounds[1]), stabiliser=bool(stabiliser))
     result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)

@@ -258,9 +258,10 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
         for (const Winner& winner : winners) {
           const int64_t y = winner.row + r, x = winner.column + columns - 1 - c;
           const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-          const uint8_t input = inside ? latency.typed_data()[(channel * height + y) * width + x] : 255;
+          const uint8_t silent = 255, *inputs = latency.typed_data() + channel * height * width;
+          const uint8_t input = inside ? inputs[y * width + x] : silent;
           float& weight = of_tap[winner.feature];
-          float change = inside && input <= winner.latency ? gain : loss;
+          float change = input <= winner.latency ? gain : loss;
           if (stabiliser) change *= (weight - lower) * (upper - weight);
           weight = std::min(std::max(weight + change, lower), upper);
         }
@@ -275,8 +276,8 @@ void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t la
     return;
   }
   const int64_t middle = (step + last) / 2;
+  if ((middle - step) * bin >= end - first) return share(first, end, bin, step, middle, latency);
   uint64_t* half = first + (middle - step) * bin;
-  if (half >= end) return share(first, end, bin, step, middle, latency);
   std::nth_element(first, half, end);
   share(first, half, bin, step, middle, latency);
   share(half, end, bin, middle, last, latency);

@@ -49,10 +49,13 @@ WHOLE = ("seed", "winners", "radius")
 
 
 def parameters(spec: Network) -> dict[str, float]:
-    """All that may vary, by name, with the values that the network has."""
+    """All that may vary, by name, with the values that the network has.
+
+    Of layers that come before all learning by reward, what STDP needs; of those that learn by reward, the rates.
+    """
     found: dict[str, float] = {"seed": 0}
-    for _, name, layer in spec.layers():
-        if layer.stdp is not None and layer.rstdp is None:
+    for number, name, layer in spec.layers():
+        if layer.stdp is not None and number < spec.first_rewarded:
             values = dict(threshold=layer.threshold, winners=layer.winners, radius=layer.radius)
             values |= dict(ltp=layer.stdp.ltp, ltd=layer.stdp.ltd)
         elif layer.rstdp is not None:
@@ -74,10 +77,10 @@ def check(spec: Network, variant: Variant) -> None:
         if name not in known:
             raise ValueError(f"`vary` must name some of {', '.join(known)}, got {name!r}")
         kind = name.split(".")[-1]
-        if kind in WHOLE and (value != int(value) or value < (kind == "winners")):
-            raise ValueError(f"`{name}` must be an integer of at least {int(kind == 'winners')}, got {value:g}")
         if not np.isfinite(value) or (kind in ("threshold", "ltp") and value <= 0):
             raise ValueError(f"`{name}` must be a number{' above 0' * (kind in ('threshold', 'ltp'))}, got {value:g}")
+        if kind in WHOLE and (value != int(value) or value < (kind == "winners")):
+            raise ValueError(f"`{name}` must be an integer of at least {int(kind == 'winners')}, got {value:g}")
 
 
 def plain(spec: Network, variant: Variant) -> Network:
@@ -105,7 +108,8 @@ def plain(spec: Network, variant: Variant) -> Network:
 
 
 class Sweep:
-    """Trains variants of a network together, as `Trainer` trains each alone.
+    """Trains variants of a network together, as `Trainer` trains each alone: the same bit for bit on a CPU, but for the
+    rounding of rates where ltp or ltd vary.
 
     Args:
       spec: what the variants have in common.
@@ -135,7 +139,7 @@ class Sweep:
         self.trainer = Trainer(spec, data, settings)
         self.listener = listener or Listener()
         self.phases: list[dict[str, Any]] = []
-        self.mesh = devices.peers()
+        self.mesh = devices.peers(len(variants))
         self.count = len(variants)
         # Each device has as many to train: the last one is trained again where they do not come out even.
         self.variants = [*variants, *[variants[-1]] * (-len(variants) % self.mesh.size)]
@@ -174,7 +178,7 @@ class Sweep:
             tests = dict(inputs=self._fired(0, own, tests))
         for number in range(first if first < last else 0):
             tests = dict(inputs=self._outputs(number, own, tests))
-        return self._reward(own, inputs, tests["inputs"])
+        return self._reward(own, inputs, dict(tests=tests["inputs"]))
 
     def _changes(self) -> dict[str, dict[str, jax.Array]]:
         """The hyperparameters of STDP layers: by layer and name, (N,)."""
@@ -278,13 +282,13 @@ class Sweep:
         self._finished(clock)
         return states
 
-    def _reward(self, own: Values, inputs: Values, tests: Any) -> list[dict[str, Any]]:
+    def _reward(self, own: Values, inputs: Values, tests: Values) -> list[dict[str, Any]]:
         """All reward epochs, each followed by a test."""
         data, settings, phase = self.trainer.data, self.trainer.settings, self.trainer.plan[-1]
         images, clock, first = len(data.train_images), Clock(phase.name), phase.stage
         block = BLOCK if first == len(self.spec.stages) - 1 else 1
         shape = (*progress.split(images, block), block)
-        chunk = each_device_takes(len(data.test_images), CHUNK, self.mesh.size)  # as alone: it decides near-ties
+        chunk = each_device_takes(len(data.test_images), CHUNK, devices.peers().size)  # as alone: decides near-ties
         self.listener.started(phase.name, images * len(self.variants) * phase.epochs)
 
         def epoch(values: Values) -> Values:
@@ -308,7 +312,7 @@ class Sweep:
         epochs: list[list[dict[str, Any]]] = [[] for _ in self.variants]
         for number in range(phase.epochs):
             given, shared = _together(own | values, inputs, labels)
-            given["tests"] = tests
+            given, shared = _together(given, tests, shared)
             run = run or self._compiled(clock, epoch, given, shared)
             result = clock.run(images * len(self.variants), run, given, shared)
             values = dict(states=result["states"], learning=result["learning"])
@@ -333,7 +337,7 @@ def _together(own: Values, inputs: Values, shared: Values) -> tuple[Values, Valu
 
 
 def _is_own(inputs: Values) -> bool:
-    return inputs["inputs"].ndim == 5  # networks, images, C, H, W
+    return next(iter(inputs.values())).ndim == 5  # networks, images, C, H, W
 
 
 def _folded(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -330,6 +330,8 @@ class Trainer:
         if settings.native:
             if (platform := devices.peers().devices[0].platform) != "cpu":
                 raise ValueError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
+            if spec.time_steps > native.STEPS:
+                raise ValueError(f"`native` kernels take at most {native.STEPS} time steps, got {spec.time_steps}")
             native.load()
         self.spec, self.data, self.settings = spec, data, settings
         self.encoder = dataclasses.replace(data.encoder, time_steps=spec.time_steps, native=settings.native)
