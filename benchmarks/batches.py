@@ -135,8 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         console.fail(error)
     except KeyboardInterrupt:
-        print(f"\nStopped; what was measured of finished sizes is in {out}.")
-        raise SystemExit(130) from None
+        console.stop(f"Stopped; what was measured of finished sizes is in {out}.")
     head, lines = cells(rows_of(trainings))
     shown = Table(*head)
     for line in lines:
@@ -146,4 +145,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -250,6 +250,8 @@ def say(result: dict[str, Any], screen: Console) -> None:
     """Prints what was measured of one network."""
     screen.print(table(result))
     for program, ratios in result["in_one_epoch"].items():
+        if program == NATIVE:
+            continue
         listed = ", ".join(f"{phase} {ratio:.1f}" for phase, ratio in ratios.items())
         screen.print(f"ratios to {program} with all that is done once counted into one epoch: {listed}")
     for row in result["protocol"]:
@@ -343,10 +345,11 @@ def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
                 if program in single:
                     add("", "the same, one epoch alone", longer(single, program))
     lines += ["", caption(about)]
-    if any(result["in_one_epoch"] for result in results):
+    others = [name for name in about["devices"] if not ours_as(name, Options())]
+    if others:
         alone = "it has to pay for the outputs of frozen layers, which are computed once for all epochs."
         lines.append(f"One epoch alone: {alone}")
-    if NATIVE in about["devices"]:
+    if others and NATIVE in about["devices"]:
         lines.append(f"After a slash, how many times longer than {NATIVE}.")
     return "\n".join([*lines, ""])
 
@@ -448,8 +451,7 @@ def main(arguments: list[str] | None = None) -> None:
     except RuntimeError as error:
         console.fail(error, 1)
     except KeyboardInterrupt:
-        print(f"\nStopped; what was measured of finished networks is in {out}.")
-        raise SystemExit(130) from None
+        console.stop(f"Stopped; what was measured of finished networks is in {out}.")
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
@@ -458,4 +460,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -171,11 +171,10 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         console.fail(error)
     except KeyboardInterrupt:
-        print("\nStopped; finished epochs are kept. The same command goes on.")
-        raise SystemExit(130) from None
+        console.stop("Stopped; finished epochs are kept. The same command goes on.")
     Console(width=120).print(shown)
     print(f"{options.out}: replication.json, replication.png, replication.txt, and a folder for each run")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

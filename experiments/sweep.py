@@ -9,6 +9,7 @@ What is finished is kept, and the same command goes on where it stopped.
 import dataclasses
 import itertools
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ class Options:
     batch_size: int | None = field(default=None, help="images after which the reward phase adapts its learning rates")
     train_images: int | None = field(default=None, help="use only the first so many training images")
     test_images: int | None = field(default=None, help="use only the first so many test images")
-    at_once: int = field(default=16, help="networks to one program; more need more memory")
-    alone: int = field(default=0, help="train the first so many one by one too, and tell how much longer that takes")
+    at_once: int = field(default=16, help="networks to one program, kept when it ends; more need more memory")
+    alone: int = field(
+        default=0, help="train the first so many one by one too, once, and tell how much longer it takes"
+    )
     native: bool = field(default=False, help="compiled kernels, several times faster; needs a CPU and a C++ compiler")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
     out: Path | None = field(default=None, help="folder to write to (runs/sweep_MODEL_DATASET)")
@@ -105,73 +108,70 @@ def known(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def carry_out(options: Options, screen: Console) -> dict[str, Any]:
-    """Trains group after group, and writes what is known after each.
+def carry_out(options: Options, screen: Console) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Trains group after group, and writes what is known after each: the result, and the networks of this sweep.
 
     Raises:
       ValueError, OSError: options, data or folder are bad.
     """
     where = devices.choose(options.device)
     trainer, wanted, settings = prepare(options)
-    out = options.out or Path("runs") / f"sweep_{options.model}_{options.dataset}"
+    out = folder_of(options)
     out.mkdir(parents=True, exist_ok=True)
-    result = known(out / "sweep.json", settings)
-    result["about"] = dict(device=runs.device_name(where), versions=runs.versions())
-    left = [each for each in wanted if each not in [network["variant"] for network in result["networks"]]]
-    kind = f"{trainer.spec.name} on {trainer.data.name}"
-    screen.print(f"{kind}: {len(wanted)} networks, {len(left)} to be trained; into {out}")
-    for start in range(0, len(left), options.at_once):
-        group = left[start : start + options.at_once]
-        begin = time.perf_counter()
-        with console.Bars(screen) as bars:
-            sweep = Sweep(trainer.spec, trainer.data, trainer.settings, group, bars)
-            trained = sweep.run()
-        seconds = time.perf_counter() - begin
-        compiling = sum(phase["compile_seconds"] for phase in sweep.phases)
-        result["programs"].append(dict(networks=len(group), seconds=seconds, compile_seconds=compiling))
-        for network in trained:
-            name = f"weights_{len(result['networks']):03d}.npz"
-            checkpoint.save(out / name, network.pop("weights"), {})
-            result["networks"].append(dict(network, weights=name))
+    with runs.hold(out):
+        result = known(out / "sweep.json", settings)
+        result["about"] = dict(device=runs.device_name(where), versions=runs.versions())
+        left = [each for each in wanted if each not in [network["variant"] for network in result["networks"]]]
+        kind = f"{trainer.spec.name} on {trainer.data.name}"
+        screen.print(f"{kind}: {len(wanted)} networks, {len(left)} to be trained; into {out}")
+        for start in range(0, len(left), options.at_once):
+            train_together(trainer, left[start : start + options.at_once], result, out, screen)
+            write(out, result, wanted)
+        networks = [network for network in result["networks"] if network["variant"] in wanted]
+        for network in networks[: options.alone]:
+            if "alone_seconds" not in network:
+                train_alone(trainer, network, screen)
         write(out, result, wanted)
-    return alone(options, trainer, wanted, result, screen, out)
+    return result, networks
 
 
-def alone(
-    options: Options,
-    trainer: Trainer,
-    wanted: list[dict[str, float]],
-    result: dict[str, Any],
-    screen: Console,
-    out: Path,
-) -> dict[str, Any]:
-    """Trains some of the networks one by one, and notes how long each takes and whether it comes to the same."""
-    if not options.alone:
-        return result
-    seconds, same = [], 0
-    for variant in wanted[: options.alone]:
-        begin = time.perf_counter()
-        settings = dataclasses.replace(trainer.settings, seed=int(variant["seed"]), patience=0)
-        with console.Bars(screen) as bars:
-            single = Trainer(plain(trainer.spec, variant), trainer.data, settings, bars)
-            epochs = single.run(single.initial_state()).epochs
-        seconds.append(time.perf_counter() - begin)
-        same += epochs == next(each["epochs"] for each in result["networks"] if each["variant"] == variant)
-    result["alone"] = dict(networks=len(seconds), seconds=sum(seconds), same=same)
-    write(out, result, wanted)
-    return result
+def folder_of(options: Options) -> Path:
+    """The folder of the sweep."""
+    return options.out or Path("runs") / f"sweep_{options.model}_{options.dataset}"
+
+
+def train_together(
+    trainer: Trainer, group: list[dict[str, float]], result: dict[str, Any], out: Path, screen: Console
+) -> None:
+    """Trains networks in one program, keeps their weights, and adds them to the result."""
+    begin = time.perf_counter()
+    with console.Bars(screen) as bars:
+        sweep = Sweep(trainer.spec, trainer.data, trainer.settings, group, bars)
+        trained = sweep.run()
+    seconds = time.perf_counter() - begin
+    compiling = sum(phase["compile_seconds"] for phase in sweep.phases)
+    result["programs"].append(dict(networks=len(group), seconds=seconds, compile_seconds=compiling))
+    for network in trained:
+        name = f"weights_{len(result['networks']):03d}.npz"
+        checkpoint.save(out / name, network.pop("weights"), {})
+        result["networks"].append(dict(network, weights=name, program=len(result["programs"]) - 1))
+
+
+def train_alone(trainer: Trainer, network: dict[str, Any], screen: Console) -> None:
+    """Trains one of the networks by itself, and notes how long that takes and whether it comes to the same."""
+    begin, variant = time.perf_counter(), network["variant"]
+    settings = dataclasses.replace(trainer.settings, seed=int(variant["seed"]), patience=0)
+    with console.Bars(screen) as bars:
+        single = Trainer(plain(trainer.spec, variant), trainer.data, settings, bars)
+        epochs = single.run(single.initial_state()).epochs
+    network |= dict(alone_seconds=time.perf_counter() - begin, alone_same=epochs == network["epochs"])
 
 
 def write(out: Path, result: dict[str, Any], wanted: list[dict[str, float]]) -> None:
-    """The results as JSON, and those that are wanted as a figure."""
+    """The results as JSON, and the networks of this sweep as a figure: the folder may hold more, of earlier ones."""
     with checkpoint.beside(out / "sweep.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
-    plots.sweep_picture(out / "sweep.png", of(result, wanted))
-
-
-def of(result: dict[str, Any], wanted: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """The networks that are wanted: the folder may hold more, of earlier starts."""
-    return [network for network in result["networks"] if network["variant"] in wanted]
+    plots.sweep_picture(out / "sweep.png", [each for each in result["networks"] if each["variant"] in wanted])
 
 
 def table(networks: list[dict[str, Any]]) -> Table:
@@ -179,7 +179,7 @@ def table(networks: list[dict[str, Any]]) -> Table:
     names = [name for name in networks[0]["variant"] if name != "seed"]
     shown = Table(title="accuracy in %, over the seeds", title_justify="left")
     for name in (*names, "seeds", "training, last epoch", "test, last epoch", "test, best epoch"):
-        shown.add_column(name, justify="right", overflow="fold")
+        shown.add_column(name, justify="right")
     groups: dict[tuple[float, ...], list[Any]] = {}
     for network in networks:
         groups.setdefault(tuple(network["variant"][name] for name in names), []).append(network["epochs"])
@@ -201,37 +201,35 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def say(result: dict[str, Any], screen: Console) -> None:
-    """How long it took."""
-    count, seconds, compiling = (
-        sum(program[key] for program in result["programs"]) for key in ("networks", "seconds", "compile_seconds")
-    )
-    took = f"{seconds:.1f} s, of which compiling {compiling:.1f}"
-    screen.print(f"{count} networks together: {took}: {seconds / count:.2f} s each")
-    if single := result.get("alone"):
-        each = single["seconds"] / single["networks"]
-        times = f"{each:.2f} s each, {each / (seconds / count):.1f} times as long"
-        screen.print(
-            f"{single['networks']} of them one by one: {times}; {single['same']} came to the very same accuracies"
-        )
+def say(result: dict[str, Any], networks: list[dict[str, Any]], screen: Console) -> None:
+    """How long it took, program by program, and how long one by one."""
+    for program in (result["programs"][at] for at in sorted({network["program"] for network in networks})):
+        count, seconds = program["networks"], program["seconds"]
+        took = f"{seconds:.1f} s, of which compiling {program['compile_seconds']:.1f}"
+        screen.print(f"{count} networks together: {took}; {seconds / count:.2f} s each")
+    if single := [network for network in networks if "alone_seconds" in network]:
+        programs = [result["programs"][network["program"]] for network in single]
+        together = float(np.mean([program["seconds"] / program["networks"] for program in programs]))
+        each = float(np.mean([network["alone_seconds"] for network in single]))
+        same = sum(network["alone_same"] for network in single)
+        times = f"{each:.2f} s each, {each / together:.1f} times as long"
+        screen.print(f"{len(single)} of them one by one: {times}; {same} came to the very same accuracies")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    screen = Console(highlight=False, soft_wrap=True)
+    screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     try:
-        result = carry_out(options, screen)
+        result, networks = carry_out(options, screen)
     except (ValueError, OSError) as error:
         console.fail(error)
     except KeyboardInterrupt:
-        print("\nStopped; finished networks are kept. The same command goes on.")
-        raise SystemExit(130) from None
-    screen.print(table(of(result, variants(options))))
-    say(result, screen)
-    out = options.out or Path("runs") / f"sweep_{options.model}_{options.dataset}"
-    screen.print(f"{out}: sweep.json, sweep.png, and the weights of each network")
+        console.stop("Stopped; finished groups of --at_once networks are kept. The same command goes on.")
+    screen.print(table(networks))
+    say(result, networks, screen)
+    screen.print(f"{folder_of(options)}: sweep.json, sweep.png, and the weights of each network")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

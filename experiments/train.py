@@ -126,9 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         console.fail(error)
     except KeyboardInterrupt:
-        print("\nStopped; finished epochs are kept. Go on with the same command and --resume.")
-        raise SystemExit(130) from None
+        console.stop("Stopped; finished epochs are kept. Go on with the same command and --resume.")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -1,7 +1,9 @@
 """What a command takes from its user and shows: options, errors, bars in a terminal, lines in a log file, tables."""
 
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
@@ -17,6 +19,8 @@ from snnjax.training.trainer import Listener, Trainer
 
 T = TypeVar("T")
 
+STOPPED = 130
+"""Exit status after Ctrl-C."""
 _EVERY = 10.0
 """Seconds between the lines of a phase in a log file."""
 
@@ -30,6 +34,23 @@ def fail(message: object, status: int = 2) -> NoReturn:
     """Ends the program with one clear line on the error stream and an exit status."""
     print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def stop(message: str) -> NoReturn:
+    """Ends the program after Ctrl-C, with a line that says how to go on."""
+    print(f"\n{message}", flush=True)
+    raise SystemExit(STOPPED) from None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a script; one that was stopped ends at once, without waiting for what JAX still computes in its threads."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code != STOPPED:
+            raise
+        sys.stderr.flush()
+        os._exit(STOPPED)
 
 
 def options(kind: type[T], description: str | None, arguments: list[str] | None = None) -> T:

@@ -90,7 +90,8 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
         known = np.unique(values)
         places = np.searchsorted(known, values)
         axis.plot(places, 100 * accuracy, "o", alpha=0.5, markersize=5, label="one network")
-        axis.plot([100 * accuracy[places == at].mean() for at in range(len(known))], "-", label="mean")
+        if name != "seed":
+            axis.plot([100 * accuracy[places == at].mean() for at in range(len(known))], "-", label="mean")
         axis.set_xticks(range(len(known)), [f"{value:g}" for value in known])
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)

@@ -1,11 +1,13 @@
 """The folder of a run: what it leaves behind, and how it goes on."""
 
+import contextlib
 import csv
 import fcntl
 import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +19,25 @@ from snnjax import checkpoint, metrics, plots
 from snnjax.training.trainer import Trainer, TrainState
 
 CHECKPOINT, RESULTS = "checkpoint.npz", "results.json"
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder.
+
+    Raises:
+      FileExistsError: another run is in it.
+    """
+    lock = path / ".lock"
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FileExistsError(f"another run is writing into {path}: name another --out") from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 class RunFolder:
@@ -54,11 +75,8 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(f"{path} cannot be written")
-        self._lock = (path / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FileExistsError(f"another run is writing into {path}: name another --out") from error
+        self._held = hold(path)
+        self._held.__enter__()
 
     def _stored(self) -> TrainState:
         arrays, meta = checkpoint.load(self.path / CHECKPOINT)
@@ -84,8 +102,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.close()
-        (self.path / ".lock").unlink(missing_ok=True)
+        self._held.__exit__(None, None, None)
 
     def save(self, state: TrainState) -> None:
         """Writes the checkpoint, and history.csv once there are reward epochs."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sweep as script
 
-from snnjax import checkpoint, data, devices
+from snnjax import checkpoint, data, devices, runs
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training.sweep import Sweep, parameters, plain
@@ -138,6 +138,17 @@ def test_the_command_keeps_what_is_finished(run, capsys):
     second = json.loads(pathlib.Path("swept/sweep.json").read_text())
     assert second["networks"][:4] == first["networks"]
     assert len(second["networks"]) == 6
+    run("--vary", "layer1.threshold=9,15", "--seeds", "2", "--alone", "1")
+    assert "4 networks, 0 to be trained" in capsys.readouterr().out
+    assert json.loads(pathlib.Path("swept/sweep.json").read_text()) == second, "nothing is trained again"
+
+
+def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
+    pathlib.Path("swept").mkdir()
+    with runs.hold(pathlib.Path("swept")), pytest.raises(SystemExit):
+        run()
+    assert "another run is writing into swept" in capsys.readouterr().err
+    assert not list(pathlib.Path("swept").iterdir())
 
 
 @pytest.mark.parametrize(

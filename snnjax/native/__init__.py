@@ -66,13 +66,16 @@ def compiler() -> list[str]:
 
 
 def _library() -> Path:
-    """The compiled library, one for each source, compiler, jaxlib and processor."""
-    command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
-    made_of = (SOURCE.read_bytes(), " ".join(command).encode(), jax.lib.__version__.encode(), _processor().encode())
+    """The compiled library, one for each source, jaxlib and processor."""
+    made_of = f"{SOURCE.read_text()} {FLAGS} {jax.lib.__version__} {_processor()}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
-    path = cache / f"kernels-{hashlib.sha256(b' '.join(made_of)).hexdigest()[:16]}.so"
+    path = cache / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"the native kernels cannot be kept in {cache} ({error}): set XDG_CACHE_HOME") from error
         with beside(path) as temporary:
             done = subprocess.run([*command, "-o", str(temporary), str(SOURCE)], capture_output=True, text=True)
             if done.returncode:
