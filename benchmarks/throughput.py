@@ -214,6 +214,7 @@ def whole(
             seconds, compiling = ([run[key] for run in runs] for key in ("seconds", "compile_seconds"))
             row = dict(how="measured", seconds=statistics.median(seconds), min=min(seconds), max=max(seconds))
             row |= dict(compile_seconds=statistics.median(compiling), accuracy=runs[0]["accuracy"])
+            row["ms_per_image"] = runs[0]["ms_per_image"]
         else:
             ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
             row = dict(how="added up", seconds=added_up(ms, spec, epochs, *count))
@@ -340,6 +341,9 @@ def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
                 seconds = [row["seconds"] for row in result["protocol"] if row["program"] == program]
                 cells[pictures.TRAINING] = f"{seconds[0]:.0f} s" if seconds else ""
                 add(result["network"] if program == "snnjax" else "", f"{program}, ms an image", cells)
+                for row in result["protocol"]:
+                    if row["program"] == program and "ms_per_image" in row:
+                        add("", "in its whole training", {k: f"{ms:.3g}" for k, ms in row["ms_per_image"].items()})
             else:
                 add("", f"{program}, times longer", longer(ratios, program))
                 if program in single:
