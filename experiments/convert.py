@@ -11,8 +11,10 @@ import numpy as np
 from simple_parsing import field
 
 from snnjax import checkpoint, console, pytorch
+from snnjax.encoding import COLOUR, GREY
 from snnjax.kernels import checks
 from snnjax.networks import NETWORKS, Network
+from snnjax.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,8 @@ def convert(options: Options) -> str:
         return f"{destination}: state_dict of {spec.name} for the PyTorch code"
     if destination.suffix != ".npz":
         raise ValueError(f"`destination` must end in .npz for weights from {source}, got {destination}")
-    checkpoint.save(destination, pytorch.read(source, spec), dict(settings=dict(model=spec.name)))
+    encoder = dataclasses.replace(GREY if options.channels == 6 else COLOUR, time_steps=spec.time_steps)
+    Trained(spec, pytorch.read(source, spec), encoder, dict(model=spec.name)).save(destination)
     return f"{destination}: weights of {spec.name} for snnjax"
 
 

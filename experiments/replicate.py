@@ -59,6 +59,7 @@ def options_of(options: Options, network: str, seed: int) -> train.Options:
         seed=seed,
         out=options.out / network / f"seed{seed}",
         resume=True,
+        reuse=False,  # so that the seconds are those of a whole training
     )
 
 

@@ -5,6 +5,7 @@ python experiments/train.py --dataset mnist --data_dir DIR      MNIST from IDX f
 python experiments/train.py --dataset cifar10 --data_dir DIR    colour images, from the files of the binary version
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from simple_parsing import field
 from snnjax import console, data, devices
 from snnjax.networks import NETWORKS
 from snnjax.runs import RunFolder
-from snnjax.training.trainer import Settings, Trainer, network_for
+from snnjax.tracking import Tracker
+from snnjax.training.trainer import Settings, Trainer, TrainState, network_for
 
 DIGITS: dict[str, Any] = dict(batch_size=100, patience=0)
 """Defaults for the small embedded set, besides longer epochs; for the others, those of the network and `Settings`."""
@@ -59,6 +61,13 @@ class Options:
     seed: int = field(default=0, help="of the initial weights, --ratio and --augment")
     out: Path | None = field(default=None, help="run folder (runs/MODEL_DATASET)")
     resume: bool = field(default=False, help="go on with the run in the folder where it stopped")
+    tensorboard: bool = field(
+        default=False, help="write scalars and pictures for TensorBoard into the run folder; needs tensorboardX"
+    )
+    reuse: bool = field(
+        default=True,
+        help="begin with layers that a run in a folder beside has trained from the same images, settings and seed",
+    )
 
 
 def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
@@ -97,6 +106,23 @@ def folder_of(options: Options) -> Path:
     return options.out or Path("runs") / f"{options.model}_{options.dataset}"
 
 
+def train(run: RunFolder, state: TrainState, where: jax.Device, tensorboard: bool) -> None:
+    """Trains to the end, with bars, and with event files if asked for."""
+    trainer = run.trainer
+    tracking = Tracker(run.path, trainer, run.settings, state) if tensorboard else contextlib.nullcontext()
+    with console.Bars() as bars, tracking as tracker:
+
+        def save(state: TrainState) -> None:
+            run.save(state)
+            if tracker:
+                tracker.note(state)
+
+        trainer.listener = bars
+        run.finish(trainer.run(state, save), where)
+        if tracker:
+            tracker.finish(run.path)
+
+
 def carry_out(options: Options, where: jax.Device) -> dict[str, Any]:
     """Trains to the end and leaves a run folder; returns what its results.json holds. A finished run is only read.
 
@@ -104,14 +130,12 @@ def carry_out(options: Options, where: jax.Device) -> dict[str, Any]:
       ValueError, OSError: options, data or folder are bad.
     """
     trainer, settings = prepare(options)
-    with RunFolder(folder_of(options), settings, resume=options.resume) as run:
-        console.header(trainer, where, run.path)
+    with RunFolder(folder_of(options), trainer, settings, resume=options.resume) as run:
+        state = run.start(where, options.reuse)
+        console.header(trainer, where, run)
         if not run.results:
             try:
-                with console.Bars() as bars:
-                    trainer.listener = bars
-                    state = trainer.run(run.state or trainer.initial_state(), run.save)
-                run.finish(trainer, state, where)
+                train(run, state, where, options.tensorboard)
             except OSError as error:
                 raise OSError(f"{error}; finished epochs are kept, go on once {run.path} can be written") from error
         console.summary(trainer, run.results, run.path)
@@ -123,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = console.options(Options, __doc__, arguments)
     try:
         carry_out(options, devices.choose(options.device))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         console.fail(error)
     except KeyboardInterrupt:
         console.stop("Stopped; finished epochs are kept. Go on with the same command and --resume.")

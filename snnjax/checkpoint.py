@@ -1,7 +1,9 @@
 """Checkpoints: one flat file with all that a run needs to go on, checked when read, never half-written."""
 
 import hashlib
+import io
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -35,15 +37,14 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) 
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `save` wrote: arrays and meta. No code is ever executed.
+    """Reads what `save` wrote: arrays and meta. No code is ever executed, no memory taken beyond the file's length.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is damaged, or no checkpoint.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            entries = {name: file[name] for name in file.files}
+        entries = _read(path)
         stored = entries.pop(_CHECKSUM).tobytes()
         meta = json.loads(entries[_META].tobytes())
     except FileNotFoundError:
@@ -54,6 +55,30 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(f"{path} is damaged: its checksum does not match")
     del entries[_META]
     return entries, meta
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that is not compressed, by name."""
+    with zipfile.ZipFile(path) as file:
+        infos = file.infolist()
+        if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+            raise ValueError("it is compressed")
+        if sum(info.file_size for info in infos) > path.stat().st_size:
+            raise ValueError("its parts are longer than it is")
+        return {info.filename.removesuffix(".npy"): _array(file.read(info)) for info in infos}
+
+
+def _array(raw: bytes) -> np.ndarray:
+    """An array from the bytes of an .npy file."""
+    stream = io.BytesIO(raw)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"it holds an array of format {version}")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    size, start = math.prod(shape), stream.tell()
+    if dtype.hasobject or min(shape, default=0) < 0 or size * dtype.itemsize != len(raw) - start:
+        raise ValueError(f"it holds {len(raw) - start} bytes for an array of {dtype} {shape}")
+    return np.frombuffer(raw, dtype, size, start).reshape(shape, order="F" if fortran else "C").copy()
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -82,8 +107,12 @@ class beside:
 
     def __enter__(self) -> Path:
         handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=self.path.suffix)
-        os.close(handle)
         self.temporary = Path(name)
+        try:
+            os.close(handle)
+        except OSError:
+            self.temporary.unlink(missing_ok=True)
+            raise
         return self.temporary
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

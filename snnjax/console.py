@@ -1,6 +1,7 @@
 """What a command takes from its user and shows: options, errors, bars in a terminal, lines in a log file, tables."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -43,7 +44,11 @@ def stop(message: str) -> NoReturn:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a script; one that was stopped ends at once, without waiting for what JAX still computes in its threads."""
+    """Runs a script; one that was stopped ends at once, without waiting for what JAX still computes in its threads.
+
+    A request to terminate (SIGTERM) stops it as Ctrl-C does.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except SystemExit as end:
@@ -111,6 +116,10 @@ class Bars(Listener):
         self._correct = 0
         self._show(time.perf_counter())
 
+    def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
+        """Says in words what a phase has shown."""
+        self.console.print(f"[bold]{phase}[/]: {'; '.join(diagnosis['words'])}", highlight=False, soft_wrap=True)
+
     def _show(self, now: float) -> None:
         seconds = now - self._start
         rate = f"{self._done / seconds:,.0f}" if seconds > 0.5 else ""
@@ -132,8 +141,8 @@ class Bars(Listener):
                 self._line(str(self._done), rate, self._epoch)
 
 
-def header(trainer: Trainer, device: jax.Device, folder: Path, console: Console | None = None) -> None:
-    """Says what is about to be trained, on what and where to."""
+def header(trainer: Trainer, device: jax.Device, run: runs.RunFolder, console: Console | None = None) -> None:
+    """Says what is about to be trained, on what, where to and what it begins with."""
     console = console or Console()
     data, settings = trainer.data, trainer.settings
     console.print(
@@ -142,7 +151,8 @@ def header(trainer: Trainer, device: jax.Device, folder: Path, console: Console 
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"on {runs.device_name(device)}; into {folder}", highlight=False, soft_wrap=True)
+    for line in (f"on {runs.device_name(device)}; into {run.path}", *run.notes):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
@@ -170,20 +180,21 @@ def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Co
     console.print(phases)
     test, best = results["test"], results["best_epoch"]
     which = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
-    console.print(
-        f"[bold]test accuracy {test['accuracy']:.2%}[/], wrong {test['wrong']:.2%}, silent {test['silent']:.2%}{which}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    area = "" if test["roc_auc"] is None else f", ROC AUC {test['roc_auc']:.4f}"
-    console.print(
-        f"macro F1 {test['f1']:.4f}, precision {test['precision']:.4f}, recall {test['recall']:.4f}{area}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    scores(test, which, console)
     console.print(
         f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}", soft_wrap=True
     )
+
+
+def scores(test: dict[str, Any], note: str = "", console: Console | None = None) -> None:
+    """Prints what `metrics.report` found, in two lines."""
+    area = "" if test["roc_auc"] is None else f", ROC AUC {test['roc_auc']:.4f}"
+    fractions = f"wrong {test['wrong']:.2%}, silent {test['silent']:.2%}"
+    for line in (
+        f"[bold]test accuracy {test['accuracy']:.2%}[/], {fractions}{note}",
+        f"macro F1 {test['f1']:.4f}, precision {test['precision']:.4f}, recall {test['recall']:.4f}{area}",
+    ):
+        (console or Console()).print(line, highlight=False, soft_wrap=True)
 
 
 def _by(shape: tuple[int, ...]) -> str:

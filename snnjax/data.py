@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import math
 import zlib
 from pathlib import Path
 
@@ -111,11 +112,12 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that tell these images and labels from all others, by SHA-256."""
-        hashed = hashlib.sha256()
-        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            hashed.update(f"{array.dtype} {array.shape}".encode())
-            hashed.update(np.ascontiguousarray(array).data)
-        return hashed.hexdigest()[:12]
+        return _digest(self.train_images, self.train_labels, self.test_images, self.test_labels)
+
+    @property
+    def train_digest(self) -> str:
+        """As `digest`, of the training images alone: all that STDP sees."""
+        return _digest(self.train_images)
 
     def first(self, train: int | None, test: int | None) -> "Dataset":
         """The first `train` and `test` images only; None keeps all."""
@@ -157,6 +159,14 @@ class Dataset:
         labels = np.concatenate([self.train_labels, copied.train_labels])
         order = rng.permutation(len(images))
         return dataclasses.replace(self, train_images=images[order], train_labels=labels[order])
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    hashed = hashlib.sha256()
+    for array in arrays:
+        hashed.update(f"{array.dtype} {array.shape}".encode())
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()[:12]
 
 
 def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -270,7 +280,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: not a whole number of images, or damaged compression.
     """
-    raw, record = _read(path), 1 + 3 * 32 * 32
+    raw, record = _read(path, MOST_BYTES), 1 + 3 * 32 * 32
     if not raw or len(raw) % record:
         raise ValueError(f"{path} must hold {record} bytes for each image, got {len(raw)} bytes in all")
     records = np.frombuffer(raw, np.uint8).reshape(-1, record)
@@ -291,29 +301,43 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     Raises:
       ValueError: wrong magic number, rank or length, or damaged compression.
     """
-    raw = _read(path)
     header = 4 + 4 * rank
     magic = bytes([0, 0, 8, rank])
-    if raw[:4] != magic:
-        raise ValueError(f"{path} must begin with the IDX magic number {magic.hex()}, got {raw[:4].hex() or 'nothing'}")
-    if len(raw) < header:
+    begin = _read(path, header)
+    if begin[:4] != magic:
+        raise ValueError(
+            f"{path} must begin with the IDX magic number {magic.hex()}, got {begin[:4].hex() or 'nothing'}"
+        )
+    if len(begin) < header:
         raise ValueError(f"{path} is truncated: it ends within its header")
-    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, header, 4))
-    expected = header + int(np.prod(shape, dtype=object))
+    shape = tuple(int.from_bytes(begin[at : at + 4], "big") for at in range(4, header, 4))
+    expected = header + math.prod(shape)
+    if expected > MOST_BYTES:
+        raise ValueError(f"{path} must hold at most {MOST_BYTES} bytes, its header says {expected} for shape {shape}")
+    raw = _read(path, expected + 1)
     if len(raw) != expected:
-        raise ValueError(f"{path} must hold {expected} bytes for shape {shape}, got {len(raw)}")
+        more = "more" if len(raw) > expected else len(raw)
+        raise ValueError(f"{path} must hold {expected} bytes for shape {shape}, got {more}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
-def _read(path: Path) -> bytes:
-    """The bytes of a file, unzipped if it is gzipped."""
-    raw = path.read_bytes()
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from error
+MOST_BYTES = 1 << 30
+"""No file of a data set may hold more, unzipped; the largest known, EMNIST's by class, holds half of it."""
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The bytes of a file up to so many, unzipped if it is gzipped."""
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream, pieces, left = gzip.GzipFile(fileobj=file) if gzipped else file, list[bytes](), most
+        try:
+            while left and (piece := stream.read(min(left, 1 << 20))):
+                pieces.append(piece)
+                left -= len(piece)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is truncated or damaged: {error}") from error
+    return b"".join(pieces)
 
 
 def prepared(name: str, data_dir: Path | None) -> Dataset:

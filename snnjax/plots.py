@@ -1,36 +1,205 @@
 """Pictures of what a network has learned."""
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from snnjax.checkpoint import beside
 
 
-def features_picture(path: Path, weights: np.ndarray, kernels: np.ndarray, title: str) -> None:
-    """Draws what each feature of a first layer is selective to, in the image: its weights through the filters.
+def write(path: Path, figure: Figure) -> None:
+    """Writes a figure as a PNG file, beside its place first."""
+    with beside(path) as temporary:
+        temporary.write_bytes(png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DOTS, format="png")
+    return buffer.getvalue()
+
+
+DOTS = 110
+"""Of pictures, an inch."""
+
+
+def features_picture(images: np.ndarray, title: str, rows: Sequence[str] = ()) -> Figure:
+    """A contact sheet of what features are selective to.
 
     Args:
-      path: of the PNG file to write.
-      weights: (F, C, kh, kw) of the first layer.
-      kernels: (C, n, n) of the filters that feed it.
-      title: above the picture.
+      images: (F, h, w), light where a feature wants light; each is drawn on a scale of its own.
+      title: above it.
+      rows: a name for each row, where the features fall into rows of one kind, such as classes; numbers by default.
     """
-    from matplotlib.figure import Figure
+    columns = len(images) // len(rows) if rows else _columns(len(images))
+    sheet, (height, width) = tiled(images / np.abs(images).max(axis=(1, 2), keepdims=True).clip(1e-12), columns)
+    lines = -(-len(images) // columns)
+    size = min(0.9, 16 / columns)
+    figure = Figure(figsize=(columns * size + 0.8, lines * size * height / width + 0.6), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    names = rows or [str(row * columns) for row in range(lines)]
+    axis.set_yticks(np.arange(lines) * height + (height - 1) / 2, names, fontsize=8)
+    axis.set_xticks(np.arange(columns) * width + (width - 1) / 2, [f"+{at}" for at in range(columns)], fontsize=7)
+    axis.set_xlabel("feature", fontsize=8)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_title(title, fontsize=10)
+    return figure
 
-    images = features_in_image(weights, kernels)
-    columns = min(10, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(columns * 0.9, rows * 0.9 + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    for axis, image in zip(figure.subplots(rows, columns, squeeze=False).flat, images, strict=False):
-        limit = np.abs(image).max() or 1.0
-        axis.imshow(image, cmap="gray", vmin=-limit, vmax=limit)
-    for axis in figure.axes:
-        axis.axis("off")
-    with beside(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+
+def _columns(count: int) -> int:
+    return min(count, 10 if count <= 50 else 25)
+
+
+def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Images side by side in rows, NaN between them: the sheet, and rows and columns of it that each takes.
+
+    Args:
+      images: (N, h, w).
+      columns: images in a row.
+    """
+    count, height, width = images.shape
+    gap = 1 + max(height, width) // 16
+    lines = -(-count // columns)
+    sheet = np.full((lines * columns, height + gap, width + gap), np.nan)
+    sheet[:count, :height, :width] = images
+    whole = sheet.reshape(lines, columns, height + gap, width + gap).swapaxes(1, 2)
+    return whole.reshape(lines * (height + gap), -1)[:-gap, :-gap], (height + gap, width + gap)
+
+
+def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
+    """Accuracy and silence by reward epoch, in training and test.
+
+    Args:
+      epochs: a record for each, as in results.json.
+      best: number of the best epoch.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    numbers = np.arange(1, len(epochs) + 1)
+    few = "o-" if len(epochs) <= 30 else "-"
+    for part, color in (("train", "tab:blue"), ("test", "tab:orange")):
+        accuracy = 100 * np.array([epoch[part]["accuracy"] for epoch in epochs])
+        axis.plot(numbers, accuracy, few, markersize=4, color=color, label=f"{part}, right")
+        silent = 100 * np.array([epoch[part]["silent"] for epoch in epochs])
+        if silent.any():
+            axis.plot(numbers, silent, ":", color=color, label=f"{part}, silent")
+    value = 100 * epochs[best]["test"]["accuracy"]
+    axis.plot(best + 1, value, "k*", markersize=11, label=f"best network, {value:.1f} %")
+    axis.set_xlabel("reward epoch")
+    axis.set_ylabel("images, %")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def confusion_picture(matrix: np.ndarray, counts: Sequence[int]) -> Figure:
+    """The confusion matrix: of the images of each class, how many were taken for which.
+
+    Args:
+      matrix: (classes, classes) integers, rows are labels.
+      counts: of each class's images, silent ones included: they are the last column.
+    """
+    images = np.asarray(counts)
+    whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
+    classes = len(matrix)
+    size = max(5.0, 0.42 * classes + 1)
+    figure = Figure(figsize=(size + 0.5, size), layout="constrained")
+    axis = figure.subplots()
+    shares = whole / np.maximum(images[:, None], 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(whole > 0) if classes <= 30 else ():
+        dark = shares[row, column] > 0.5
+        number = whole[row, column]
+        axis.text(column, row, number, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    axis.set_xticks(range(classes + 1), [*map(str, range(classes)), "silent"], fontsize=8)
+    axis.set_yticks(range(classes), [*map(str, range(classes))], fontsize=8)
+    axis.set_xlabel("decision")
+    axis.set_ylabel("label")
+    return figure
+
+
+def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
+    """How many weights of each layer have which value, before and after training."""
+    figure = Figure(figsize=(3.4 * len(after), 3), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(after), squeeze=False)[0], after, strict=True):
+        low = min(0.0, float(after[name].min()), float(before[name].min()))
+        high = max(1.0, float(after[name].max()), float(before[name].max()))
+        for weights, label, color in ((before, "before", "0.7"), (after, "after", "tab:blue")):
+            axis.hist(weights[name].ravel(), bins=50, range=(low, high), color=color, alpha=0.8, label=label)
+        axis.set_yscale("log")
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("weight")
+    figure.axes[0].set_ylabel("synapses")
+    figure.axes[0].legend(fontsize=8)
+    return figure
+
+
+def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], potentials: np.ndarray, title: str) -> Figure:
+    """What one image comes to, layer by layer: when each neuron fires, and how many of each map at each step.
+
+    Args:
+      image: (H, W) or (H, W, 3) of 0..255.
+      layers: by name latencies (F, H', W') as floats, NaN where silent, in units of the T steps.
+      potentials: (classes,) the largest potential of each class.
+      title: above it.
+    """
+    figure = Figure(figsize=(13, 2.6 + 3.1 * len(layers)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1
+    grid = figure.add_gridspec(1 + len(layers), 2, width_ratios=(3, 1), height_ratios=(0.8, *[1] * len(layers)))
+    axis = figure.add_subplot(grid[0, 0])
+    axis.imshow(image / 255, cmap="gray")
+    axis.set_title("image", fontsize=9)
+    axis.axis("off")
+    axis = figure.add_subplot(grid[0, 1])
+    winner = int(np.argmax(potentials))
+    axis.plot(potentials, "o", color="0.6")
+    axis.plot(winner, potentials[winner], "o", color="tab:orange")
+    axis.grid(alpha=0.3)
+    axis.set_xticks(range(len(potentials)) if len(potentials) <= 20 else range(0, len(potentials), 5))
+    axis.tick_params(labelsize=7)
+    axis.set_title("largest potential of each class", fontsize=9)
+    for row, (name, latency) in enumerate(layers.items(), 1):
+        axis = figure.add_subplot(grid[row, 0])
+        across = len(latency) if len(latency) <= 8 else round(np.sqrt(3.2 * len(latency)))
+        axis.imshow(tiled(latency, across)[0], cmap="viridis_r", vmin=0, vmax=steps - 1, interpolation="nearest")
+        axis.set_facecolor("0.93")
+        share = np.mean(~np.isnan(latency))
+        axis.set_title(f"{name}: {len(latency)} maps, {share:.0%} of the neurons fire; dark is late", fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis = figure.add_subplot(grid[row, 1])
+        counts = (latency.reshape(len(latency), 1, -1) == np.arange(steps)[:, None]).sum(axis=2)
+        axis.imshow(counts, aspect="auto", cmap="Greys", interpolation="nearest", norm="asinh")
+        axis.set_title("spikes of each map at each step", fontsize=9)
+        axis.set_xlabel("time step", fontsize=8)
+        axis.set_ylabel("feature map", fontsize=8)
+        axis.tick_params(labelsize=7)
+    return figure
+
+
+def comparison_picture(histories: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Test accuracies of several runs by reward epoch; each history as in results.json, by the run's name."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for name, epochs in histories.items():
+        accuracy = [100 * epoch["test"]["accuracy"] for epoch in epochs]
+        axis.plot(range(1, len(epochs) + 1), accuracy, "o-" if len(epochs) <= 30 else "-", markersize=4, label=name)
+    axis.set_xlabel("reward epoch")
+    axis.set_ylabel("test accuracy, %")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
 
 
 def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -41,8 +210,6 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
       rows: by network: its name, and under "train" and "test" the accuracies "reference" (epochs,), "seeds"
         (seeds, epochs) and "mean" (epochs,).
     """
-    from matplotlib.figure import Figure
-
     columns = min(3, len(rows))
     lines = -(-len(rows) // columns)
     figure = Figure(figsize=(4 * columns, 3.2 * lines + 0.6), layout="constrained")
@@ -65,8 +232,7 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
     for axis in axes[len(rows) :]:
         axis.axis("off")
     axes[0].legend(fontsize=8, loc="lower right")
-    with beside(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    write(path, figure)
 
 
 def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
@@ -76,8 +242,6 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
       path: of the PNG file to write.
       networks: of each, "variant" (what is special about it, by name) and "epochs" (with "test" and "accuracy").
     """
-    from matplotlib.figure import Figure
-
     names = list(networks[0]["variant"])
     varied = [name for name in names if len({network["variant"][name] for network in networks}) > 1] or names[-1:]
     columns = min(3, len(varied))
@@ -100,31 +264,4 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
     for axis in axes[len(varied) :]:
         axis.axis("off")
     axes[0].legend(fontsize=8)
-    with beside(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-
-
-def features_in_image(weights: np.ndarray, kernels: np.ndarray) -> np.ndarray:
-    """First-layer features drawn back into the image: each weight adds its filter at its place.
-
-    Args:
-      weights: (F, C, kh, kw).
-      kernels: (C, n, n).
-
-    Returns:
-      (F, kh + n - 1, kw + n - 1): light where the feature wants light, dark where it wants dark.
-    """
-    features, channels, height, width = weights.shape
-    if len(kernels) != channels:
-        raise ValueError(f"`kernels` must be one for each of {channels} channels, got {len(kernels)}")
-    window = kernels.shape[-1]
-    # Only what a feature prefers to the average counts: weights that are all alike show nothing.
-    contrast = weights - weights.mean(axis=(1, 2, 3), keepdims=True)
-    scaled = kernels / np.sqrt((kernels**2).sum(axis=(1, 2), keepdims=True))
-    images = np.zeros((features, height + window - 1, width + window - 1))
-    for row in range(height):
-        for column in range(width):
-            images[:, row : row + window, column : column + window] += np.tensordot(
-                contrast[:, :, row, column], scaled, axes=1
-            )
-    return images
+    write(path, figure)

@@ -17,19 +17,18 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from snnjax import checkpoint
 from snnjax.layers import STDP, Conv
-from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks import Network
 
 _TORCH = (2, 10)
 """The first torch with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747."""
@@ -56,7 +55,7 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     entries = {_present_name(name): value for name, value in _entries(path).items()}
-    shapes = _shapes(spec)
+    shapes = spec.weight_shapes
     _check_names(f"{path} is no state_dict of {spec.name}", entries, spec)
     weights = {}
     for _, layer, conv in spec.layers():
@@ -107,7 +106,7 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
       ValueError: other layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids
         it, negative.
     """
-    shapes = _shapes(spec)
+    shapes = spec.weight_shapes
     if weights.keys() != shapes.keys():
         raise ValueError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
     limit = max((conv.stdp.ltp_max for _, _, conv in spec.layers() if conv.stdp), default=STDP.ltp_max)
@@ -143,12 +142,6 @@ def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
     return dict(stdp=(conv.stdp.ltp, conv.stdp.ltd)) if conv.stdp else {}
 
 
-def _shapes(spec: Network) -> dict[str, tuple[int, ...]]:
-    """(F, C, kh, kw) of each layer; nothing is computed."""
-    weights = jax.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0)).weights())
-    return {layer: weights[layer].shape for _, layer, _ in spec.layers()}
-
-
 def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.ndarray:
     """The weights of a layer as float32."""
     array = np.asarray(value)
@@ -169,7 +162,9 @@ def _check_names(refusal: str, names: Iterable[str], spec: Network) -> None:
     found = set(names)
     expected = {_weight_name(layer) for _, layer, _ in spec.layers()}
     if not found or not all(name.endswith(".conv.weight") for name in found):
-        expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in _shapes(spec).items()}))
+        expected = set(
+            state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in spec.weight_shapes.items()})
+        )
     differ = {"it lacks": expected - found, "it has the unknown": found - expected}
     reasons = [f"{what} {_some(sorted(names))}" for what, names in differ.items() if names]
     if reasons:
@@ -214,7 +209,17 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__} {error}".splitlines()[0].split(". ")[0]
 
 
+MOST_BYTES = 1 << 31
+"""No .npz file may hold more, unzipped."""
+
+
 def _load_npz(file: BinaryIO) -> object:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            held = sum(info.file_size for info in archive.infolist())
+        if held > MOST_BYTES:
+            raise ValueError(f"it holds {held} bytes, at most {MOST_BYTES} are read")
+    file.seek(0)
     loaded = np.load(file, allow_pickle=False)
     return dict(loaded) if isinstance(loaded, Mapping) else loaded
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import importlib.metadata
 import json
@@ -15,10 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax import checkpoint, metrics, plots
-from snnjax.training.trainer import Trainer, TrainState
+from snnjax import checkpoint, metrics, plots, report
+from snnjax.networks import describe, draw
+from snnjax.trained import WEIGHTS, Trained
+from snnjax.training.trainer import Phase, Trainer, TrainState
 
-CHECKPOINT, RESULTS = "checkpoint.npz", "results.json"
+CHECKPOINT, PREVIOUS, RESULTS, LAYERS = "checkpoint.npz", "checkpoint.previous.npz", "results.json", "layers"
+FORMAT = 1
+"""Of the checkpoints: another number, another meaning."""
 
 
 @contextlib.contextmanager
@@ -47,31 +52,39 @@ class RunFolder:
       path: of the folder.
       state: where an earlier run into it stopped, if it is to go on.
       results: what results.json holds, once the run is finished; {} before.
+      notes: what a person should know about how the run begins.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], resume: bool):
+    def __init__(self, path: Path, trainer: Trainer, settings: dict[str, Any], resume: bool):
         """Takes the folder, creating it.
+
+        Args:
+          path: of the folder.
+          trainer: of the run.
+          settings: all that the run's result depends on, JSON data.
+          resume: goes on with the run that the folder holds.
 
         Raises:
           FileExistsError: it holds another run, and `resume` was not asked for; or another run holds it now.
           ValueError: what is to be resumed is damaged, or had other settings.
           OSError: the folder cannot be written.
         """
-        self.path, self.settings = path, json.loads(json.dumps(settings))
+        self.path, self.trainer, self.settings = path, trainer, json.loads(json.dumps(settings))
         self.state: TrainState | None = None
         self.results: dict[str, Any] = {}
-        held = [name for name in (RESULTS, CHECKPOINT) if (path / name).exists()]
+        self.notes: list[str] = []
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"{path} is a file, not a folder: name another --out")
+        held = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (path / name).exists()]
         if held and not resume:
             raise FileExistsError(
                 f"{path} already holds a run ({', '.join(held)}): go on with it by --resume, or name another --out"
             )
         if held == [RESULTS]:
             raise FileExistsError(f"{path} holds results but no {CHECKPOINT} to go on from: name another --out")
-        if (path / CHECKPOINT).exists():
+        if held:
             self.state = self._stored()
             self.results = self._finished()
-        if path.is_file():
-            raise FileExistsError(f"{path} is a file, not a folder: name another --out")
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(f"{path} cannot be written")
@@ -79,13 +92,47 @@ class RunFolder:
         self._held.__enter__()
 
     def _stored(self) -> TrainState:
-        arrays, meta = checkpoint.load(self.path / CHECKPOINT)
-        stored = meta.pop("settings")
+        """The state of the last checkpoint; if it is damaged, of the one before."""
+        damaged = []
+        for name in (CHECKPOINT, PREVIOUS):
+            try:
+                arrays, meta = checkpoint.load(self.path / name)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                damaged.append(str(error))
+                continue
+            state = self._fitting(self.path / name, arrays, meta)
+            if damaged:
+                self.notes.append(f"{'; '.join(damaged)}; going on from {name}, the state before")
+            return state
+        raise ValueError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
+
+    def _fitting(self, path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> TrainState:
+        if meta.get("format") != FORMAT:
+            raise ValueError(
+                f"{path} was written by another version of snnjax (format {meta.get('format')}, now {FORMAT}): finish "
+                "the run with that version, or name another --out"
+            )
+        stored = meta.get("settings", {})
         differ = [name for name in self.settings if stored.get(name) != self.settings[name]]
         if differ:
             changes = ", ".join(f"{name} {stored.get(name)} (now {self.settings[name]})" for name in differ)
             raise ValueError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
-        return TrainState.unflatten(arrays, meta)
+        if meta.get("network") != describe(self.trainer.spec):
+            raise ValueError(f"{path} is of another network than {self.trainer.spec.name} is now: name another --out")
+        try:
+            state = TrainState.unflatten(arrays, meta)
+            self.trainer.check(state)
+        except ValueError as error:
+            raise ValueError(f"{path} holds no state to go on from: {error}") from error
+        now = versions()
+        others = [
+            f"{name} {was} (now {now.get(name)})" for name, was in meta["versions"].items() if was != now.get(name)
+        ]
+        if others:
+            self.notes.append(f"the run began with {', '.join(others)}: it may end a little otherwise")
+        return state
 
     def _finished(self) -> dict[str, Any]:
         path = self.path / RESULTS
@@ -104,12 +151,63 @@ class RunFolder:
     ) -> None:
         self._held.__exit__(None, None, None)
 
+    def start(self, where: jax.Device, reuse: bool) -> TrainState:
+        """Where to begin: the state that was stored, or the initial one.
+
+        Args:
+          where: what the run runs on.
+          reuse: begins with the layers that runs in folders beside this one have trained from the same images,
+            settings and seed.
+        """
+        self._keys = self.trainer.layer_keys(device_name(where))
+        state = self.state or self.trainer.initial_state()
+        while reuse and not self.state and state.phase < len(self.trainer.plan) - 1:
+            phase = self.trainer.plan[state.phase]
+            if phase.epochs == 0:
+                state.phase += 1
+            elif not self._reused(phase.layer, state):
+                break
+        return state
+
+    def _reused(self, layer: str, state: TrainState) -> bool:
+        """Takes a layer from another run, if there is one."""
+        for path in sorted(self.path.parent.glob(f"*/{LAYERS}/{layer}-{self._keys[layer]}.npz")):
+            try:
+                arrays, meta = checkpoint.load(path)
+                self.trainer.reuse(state, layer, arrays[layer], meta["diagnosis"], str(path.parents[1]))
+            except (ValueError, KeyError, OSError) as error:
+                self.notes.append(f"{layer} is trained anew: {error}")
+                continue
+            self.notes.append(f"{layer} is that of {path.parents[1]}, trained from the same images, settings and seed")
+            return True
+        return False
+
     def save(self, state: TrainState) -> None:
-        """Writes the checkpoint, and history.csv once there are reward epochs."""
+        """Writes the checkpoint, layers that are trained, and history.csv once there are reward epochs.
+
+        The checkpoint before is kept as well, should the new one be damaged later.
+        """
         arrays, meta = state.flatten()
-        checkpoint.save(self.path / CHECKPOINT, arrays, dict(meta, settings=self.settings))
+        current, known = self.path / CHECKPOINT, dict(settings=self.settings, network=describe(self.trainer.spec))
+        if current.exists():
+            with contextlib.suppress(OSError), checkpoint.beside(self.path / PREVIOUS) as temporary:
+                temporary.unlink()
+                os.link(current, temporary)  # not on every file system
+        checkpoint.save(current, arrays, dict(meta, **known, format=FORMAT, versions=versions()))
         if state.epochs:
             self._write_history(state)
+        elif state.phase:
+            self._keep_layer(self.trainer.plan[state.phase - 1], state)
+
+    def _keep_layer(self, phase: Phase, state: TrainState) -> None:
+        if not phase.layer or not phase.epochs or phase.layer in state.reused:
+            return
+        path = self.path / LAYERS / f"{phase.layer}-{self._keys[phase.layer]}.npz"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            checkpoint.save(
+                path, {phase.layer: state.weights[phase.layer]}, dict(diagnosis=state.diagnoses[phase.name])
+            )
 
     def _write_history(self, state: TrainState) -> None:
         with checkpoint.beside(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
@@ -119,23 +217,37 @@ class RunFolder:
                 parts = (record["train"], record["test"])
                 writer.writerow([record["epoch"], *(part[key] for part in parts for key in ("accuracy", "wrong"))])
 
-    def finish(self, trainer: Trainer, state: TrainState, device: jax.Device) -> None:
-        """Tests the best network from images to decisions and writes weights, features and results."""
-        best = state.best or state.weights
-        decisions, potentials = trainer.judge(best, trainer.data.test_images)
+    def finish(self, state: TrainState, device: jax.Device) -> None:
+        """Tests the best network from images to decisions and writes weights, pictures, report and results."""
+        trainer = self.trainer
+        best, data = state.best or state.weights, trainer.data
+        decisions, potentials = trainer.judge(best, data.test_images)
+        encoder = dataclasses.replace(trainer.encoder, native=False)
+        trained = Trained(trainer.spec, best, encoder, self.settings)
         results = dict(
+            network=trainer.spec.name,
+            data=data.name,
             settings=self.settings,
             versions=versions(),
             device=device_name(device),
             phases=state.phases,
+            diagnoses=state.diagnoses,
+            reused=state.reused,
             epochs=state.epochs,
             best_epoch=state.best_epoch,
-            test=metrics.report(decisions, trainer.data.test_labels, potentials),
+            test=metrics.report(decisions, data.test_labels, potentials),
         )
-        checkpoint.save(self.path / "weights.npz", best, dict(settings=self.settings))
-        first = next(iter(best))
-        title, filters = f"{trainer.spec.name}, features of {first}", trainer.encoder.bank.weights
-        plots.features_picture(self.path / "features.png", best[first], filters, title)
+        trained.save(self.path / WEIGHTS)
+        pictures = self.path / report.PICTURES
+        pictures.mkdir(exist_ok=True)
+        initial = draw(trainer.spec, trainer.settings.seed).weights()
+        before = {name: np.asarray(value) for name, value in initial.items()}
+        plots.write(pictures / "weights.png", plots.weights_picture(before, best))
+        report.draw_results(pictures, results)
+        report.draw_features(pictures, trainer.network, encoder)
+        which = report.telling(decisions, data.test_labels)
+        report.draw_images(pictures, trainer.network, encoder, data.test_images, data.test_labels, which)
+        report.write_page(self.path, results)
         with checkpoint.beside(self.path / RESULTS) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
         self.results = results
@@ -167,12 +279,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def load_weights(path: Path) -> dict[str, np.ndarray]:
-    """Weights by layer name, as a run has left them in weights.npz.
-
-    Raises:
-      FileNotFoundError, ValueError: there is no such file, or it is damaged.
-    """
-    return checkpoint.load(path)[0]

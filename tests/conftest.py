@@ -5,7 +5,7 @@ and a second call with other numbers compiles nothing.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -24,6 +24,13 @@ _compiled: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, _, **__: _compiled.append(event) if event.endswith("backend_compile_duration") else None
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """What a module has compiled is let go after it: XLA aborts the process once its code fills all memory maps."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

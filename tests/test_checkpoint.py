@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pytest
 
-from snnjax import checkpoint, runs
+from snnjax import checkpoint
 
 ARRAYS = {
     "weights/layer1": np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32),
@@ -40,7 +40,6 @@ def test_a_round_trip_keeps_everything(path):
     arrays, meta = checkpoint.load(path)
     assert_same(arrays)
     assert meta == META
-    assert_same(runs.load_weights(path))
 
 
 def test_other_programs_can_read_it(path):

@@ -18,14 +18,16 @@ import numpy as np
 import pytest
 from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
-from snnjax import checkpoint, data, plots, runs
+from snnjax import checkpoint, data, runs
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
+from snnjax.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "train.py"
 SHORT = ["--epochs", "1", "1", "1", "--train_images", "64", "--test_images", "32", "--device", "cpu"]
-LEFT = ["checkpoint.npz", "features.png", "history.csv", "results.json", "weights.npz"]
+STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv", "layers"]
+LEFT = sorted([*STATE, "pictures", "report.html", "results.json", "weights.npz"])
 
 
 def command(*arguments: object) -> list[str]:
@@ -157,7 +159,7 @@ def test_history(run):
 
 
 def test_weights(run):
-    weights = runs.load_weights(run[0] / "weights.npz")
+    weights = Trained.read(run[0]).weights
     assert {name: w.shape for name, w in weights.items()} == dict(
         layer1=(30, 6, 5, 5), layer2=(250, 30, 3, 3), layer3=(200, 250, 5, 5)
     )
@@ -165,27 +167,33 @@ def test_weights(run):
         assert low <= weights[name].min() < weights[name].max() <= high
 
 
-def test_the_picture_is_a_png(run):
+def test_pictures(run):
     from matplotlib.image import imread
 
-    picture = imread(run[0] / "features.png")
-    assert (run[0] / "features.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert picture.shape[0] > 200
-    assert picture.shape[1] > 600
-    assert picture.std() > 0.05, "nothing is drawn"
+    names = {path.stem for path in (run[0] / "pictures").iterdir()}
+    assert names > {"confusion", "history", "weights", *(f"features_layer{number}" for number in (1, 2, 3))}
+    assert any(name.startswith("image_") for name in names)
+    for name in names:
+        picture = imread(run[0] / "pictures" / f"{name}.png")
+        assert min(picture.shape[:2]) > 150, name
+        assert picture[..., :3].std() > 0.05, f"nothing is drawn in {name}"
 
 
-def test_features_are_drawn_through_their_filters():
-    weights = np.zeros((1, 2, 2, 1))
-    weights[0, 1, 1, 0] = 1
-    kernels = np.zeros((2, 3, 3))
-    kernels[:, 1, 1] = 1, 2
-    image = plots.features_in_image(weights, kernels)
-    assert image.shape == (1, 4, 3)
-    np.testing.assert_allclose(image[0, 1:3, 1], [-0.5, 0.5], err_msg="beside the average weight, filters of norm 1")
-    assert np.count_nonzero(image) == 2
-    with pytest.raises(ValueError, match="`kernels` must be one for each of 2 channels, got 3"):
-        plots.features_in_image(weights, np.zeros((3, 3, 3)))
+def test_the_report_holds_all_on_one_page(run):
+    page = (run[0] / "report.html").read_text()
+    for text in ("mozafari2018 on digits", "STDP layer1</b>: nobody fired at", "precision", "jaxlib"):
+        assert text in page
+    assert page.count('src="data:image/png;base64,') == len(list((run[0] / "pictures").iterdir()))
+    assert not re.search(r'(src|href)="(?!data:)', page), "it needs no other file"
+
+
+def test_what_the_phases_show(run):
+    results = json.loads((run[0] / "results.json").read_text())
+    names = ["STDP layer1", "outputs of stage 1", "STDP layer2", "who fires in stage 2", "R-STDP"]
+    assert list(results["diagnoses"]) == names
+    out = " ".join(run[1].stdout.split())
+    for name, found in results["diagnoses"].items():
+        assert f"{name}: {'; '.join(found['words'])}" in out
 
 
 def test_a_second_run_into_the_folder_is_refused(whole, train, capsys):
@@ -234,7 +242,7 @@ def test_a_run_on_colour_images(train, tmp_path):
     train.main([*TINY, *options])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["settings"].items() >= dict(augment=True, ratio=0.5, train_images=60, test_images=10).items()
-    weights = runs.load_weights(tmp_path / "run" / "weights.npz")
+    weights = Trained.read(tmp_path / "run").weights
     assert weights["layer1"].shape == (4, 18, 5, 5)
     assert results["test"]["silent"] < 1
     assert sorted(os.listdir(tmp_path / "run")) == LEFT
@@ -257,13 +265,13 @@ def test_a_stopped_run_goes_on(whole, train, monkeypatch, capsys, saves):
             train.main([*TINY, "--out", "stopped"])
     assert caught.value.code == 130
     assert "--resume" in capsys.readouterr().out
-    assert sorted(os.listdir("stopped")) == ["checkpoint.npz", "history.csv"][: 1 if saves == 1 else 2]
+    assert sorted(os.listdir("stopped")) == (STATE[:1] if saves == 1 else STATE)
     train.main([*TINY, "--out", "stopped", "--resume"])
     stopped = pathlib.Path("stopped")
     assert sorted(os.listdir(stopped)) == LEFT
     assert (stopped / "history.csv").read_text() == (whole / "history.csv").read_text()
-    weights = runs.load_weights(whole / "weights.npz")
-    for name, array in runs.load_weights(stopped / "weights.npz").items():
+    weights = Trained.read(whole).weights
+    for name, array in Trained.read(stopped).weights.items():
         np.testing.assert_array_equal(array, weights[name])
     results, expected = (json.loads((folder / "results.json").read_text()) for folder in (stopped, whole))
     assert (results["epochs"], results["test"]) == (expected["epochs"], expected["test"])
@@ -306,7 +314,7 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path, environment):
     arrays, meta = checkpoint.load(tmp_path / "out" / "checkpoint.npz")
     assert meta["done"] == len(meta["epochs"]) > 0
     assert {name for name in arrays if name.startswith("best/")} == {"best/layer1", "best/layer2", "best/layer3"}
-    assert sorted(os.listdir(tmp_path / "out")) == ["checkpoint.npz", "history.csv"]
+    assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 
 def test_a_folder_in_use_is_refused(train, capsys, tmp_path):
@@ -413,6 +421,8 @@ def test_help_names_every_option_with_its_default(train, capsys):
         seed="0",
         out="runs/MODEL_DATASET",
         resume="False",
+        tensorboard="False",
+        reuse="True",
         data_dir="",
         train_images="",
         test_images="",

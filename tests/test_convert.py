@@ -9,8 +9,9 @@ import convert
 import numpy as np
 import pytest
 
-from snnjax import checkpoint, pytorch, runs
+from snnjax import checkpoint, pytorch
 from snnjax.networks import NETWORKS
+from snnjax.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "convert.py"
@@ -41,7 +42,7 @@ def theirs(tmp_path, weights) -> pathlib.Path:
 
 
 def assert_equal(path: pathlib.Path, weights: dict[str, np.ndarray]) -> None:
-    found = runs.load_weights(path)
+    found = Trained.read(path).weights
     assert found.keys() == weights.keys()
     for layer, value in weights.items():
         np.testing.assert_array_equal(found[layer], value, err_msg=layer)

@@ -235,7 +235,7 @@ GOOD = idx(FILES["train-images-idx3-ubyte"])
     ("name", "content", "message"),
     [
         ("train-images-idx3-ubyte", GOOD[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
-        ("train-images-idx3-ubyte", GOOD + b"x", "must hold 256 bytes for shape (12, 5, 4), got 257"),
+        ("train-images-idx3-ubyte", GOOD + b"x", "must hold 256 bytes for shape (12, 5, 4), got more"),
         ("train-images-idx3-ubyte", GOOD[:9], "is truncated"),
         ("train-images-idx3-ubyte", b"", "must begin with the IDX magic number 00000803, got nothing"),
         ("train-images-idx3-ubyte", b"\x89PNG" + GOOD[4:], "must begin with the IDX magic number 00000803"),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 
@@ -40,12 +40,13 @@ def padded(latency, padding):
     return kernels.pad(latency, padding, time_steps=STEPS)
 
 
+@settings(max_examples=15)  # each compiles anew
 @given(layers(), st.sampled_from([1, 3, 8]), st.integers(0, 2))
 def test_winners_are_those_of_the_kernels(layer, k, radius):
     latency, weights, padding, threshold = layer
-    settings = dict(threshold=threshold, k=k, radius=radius, time_steps=STEPS)
-    expected = kernels.early_winners(padded(latency, padding), weights, **settings)
-    won = native.winners(latency, native.arrange(weights), features=len(weights), padding=padding, **settings)
+    limits = dict(threshold=threshold, k=k, radius=radius, time_steps=STEPS)
+    expected = kernels.early_winners(padded(latency, padding), weights, **limits)
+    won = native.winners(latency, native.arrange(weights), features=len(weights), padding=padding, **limits)
     there = np.asarray(expected.valid)
     np.testing.assert_array_equal(won.feature, expected.feature)
     for name in ("row", "column", "latency"):
@@ -53,6 +54,7 @@ def test_winners_are_those_of_the_kernels(layer, k, radius):
     assert (won.latency[~there] == STEPS).all()
 
 
+@settings(max_examples=15)
 @given(layers())
 def test_latencies_and_potentials_are_those_of_the_kernels(layer):
     latency, weights, padding, threshold = layer
@@ -65,16 +67,17 @@ def test_latencies_and_potentials_are_those_of_the_kernels(layer):
     np.testing.assert_array_equal(native.final_potentials(spiked, taps, **place), expected)
 
 
+@settings(max_examples=15)
 @given(layers(), st.booleans(), st.sampled_from([(0.0, 1.0), (-1.5, 2.0)]))
 def test_learning_is_that_of_the_kernels(layer, stabiliser, bounds):
     latency, weights, padding, threshold = layer
-    settings = dict(time_steps=STEPS, stabiliser=stabiliser, bounds=bounds)
+    limits = dict(time_steps=STEPS, stabiliser=stabiliser, bounds=bounds)
     competition = dict(k=4, radius=0, time_steps=STEPS)
     won = kernels.early_winners(padded(latency, padding), weights, threshold=threshold, **competition)
     rates = jnp.float32([0.5, -0.25])
-    expected = kernels.stdp(weights, padded(latency, padding), won, rates, **settings)
+    expected = kernels.stdp(weights, padded(latency, padding), won, rates, **limits)
     taps = native.arrange(weights)
-    learned = native.learn(taps, latency, won, rates, features=len(weights), padding=padding, **settings)
+    learned = native.learn(taps, latency, won, rates, features=len(weights), padding=padding, **limits)
     np.testing.assert_allclose(native.restore(learned, len(weights)), expected, atol=1e-6)
     assert not learned[..., len(weights) :].any()
     np.testing.assert_array_equal(native.restore(taps, len(weights)), weights)  # not overwritten where still needed
@@ -100,13 +103,13 @@ def test_recorded_winners_and_weights(golden_layer):  # noqa: F811
     np.testing.assert_allclose(found, g.final_potentials, rtol=1e-4)
     if g.threshold is None:
         return
-    settings = dict(features=features, time_steps=g.time_steps)
-    np.testing.assert_array_equal(native.latencies(latency, taps, threshold=g.threshold, **settings), g.latency_out)
-    won = native.winners(latency, taps, threshold=g.threshold, k=g.k, radius=g.radius, **settings)
+    limits = dict(features=features, time_steps=g.time_steps)
+    np.testing.assert_array_equal(native.latencies(latency, taps, threshold=g.threshold, **limits), g.latency_out)
+    won = native.winners(latency, taps, threshold=g.threshold, k=g.k, radius=g.radius, **limits)
     found = np.stack([won.feature, won.row, won.column], axis=1)[np.asarray(won.valid)]
     np.testing.assert_array_equal(found, g.winners.reshape(-1, 3))
     if (g.weights >= g.lower).all() and (g.weights <= g.upper).all():
-        learned = native.learn(taps, latency, won, jnp.float32(g.rates), **settings, **g.rule)
+        learned = native.learn(taps, latency, won, jnp.float32(g.rates), **limits, **g.rule)
         np.testing.assert_allclose(native.restore(learned, features), g.weights_after, rtol=1e-4, atol=1e-6)
 
 
@@ -201,8 +204,8 @@ def test_training_is_almost_that_of_the_kernels(stages, update_batch):
     images = data.digits().first(24, 10)
     weights = []
     for kernels_in_cpp in (False, True):
-        settings = Settings((1,) * len(stages), batch_size=12, update_batch=update_batch, native=kernels_in_cpp)
-        trainer = Trainer(spec, images, settings)
+        how = Settings((1,) * len(stages), batch_size=12, update_batch=update_batch, native=kernels_in_cpp)
+        trainer = Trainer(spec, images, how)
         state = trainer.run(trainer.initial_state())
         assert all(np.abs(state.weights[name] - initial).max() > 0.01 for name, initial in draw_weights(spec).items())
         weights.append(state.weights)

@@ -7,7 +7,7 @@ from snnjax.networks.deepr2024 import deepr2024, deepr2024_2
 from snnjax.networks.inception2024 import inception2024
 from snnjax.networks.majority2024 import majority2024
 from snnjax.networks.mozafari2018 import mozafari2018
-from snnjax.networks.network import Network, SpikingNetwork, Stage, draw, stage
+from snnjax.networks.network import Network, SpikingNetwork, Stage, describe, described, draw, stage
 
 NETWORKS: dict[str, Callable[[tuple[int, int, int], int], Network]] = {
     network.__name__: network
@@ -23,6 +23,8 @@ __all__ = [
     "deep2024",
     "deepr2024",
     "deepr2024_2",
+    "describe",
+    "described",
     "draw",
     "inception2024",
     "majority2024",

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from flax import nnx
 
 from snnjax import kernels
 from snnjax.kernels import Winners, checks
-from snnjax.layers import Conv, NativeConv, Pool, SpikingConv, spiked_to_latency
+from snnjax.layers import RSTDP, STDP, Conv, NativeConv, Pool, SpikingConv, spiked_to_latency
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Network:
     def __post_init__(self) -> None:
         checks.time_steps(self.time_steps)
         checks.integer("classes", self.classes, 1)
+        if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
+            raise ValueError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
+        for size in self.input_shape:
+            checks.integer("input_shape", size, 1)
         for branch in self.stages[-1].branches:
             if branch.rstdp is None or branch.features % self.classes:
                 raise ValueError(
@@ -75,6 +81,12 @@ class Network:
         return tuple(shapes)
 
     @property
+    def weight_shapes(self) -> dict[str, tuple[int, int, int, int]]:
+        """(F, C, kh, kw) of the weights of each layer, by name."""
+        kernels = {name: checks.pair("kernel", layer.kernel, 1) for _, name, layer in self.layers()}
+        return {name: (layer.features, self.shapes[number][0], *kernels[name]) for number, name, layer in self.layers()}
+
+    @property
     def first_rewarded(self) -> int:
         """Number of the first stage that learns by reward."""
         return min(number for number, _, layer in self.layers() if layer.rstdp is not None)
@@ -85,6 +97,37 @@ class Network:
             for index, branch in enumerate(each.branches, 1):
                 suffix = f"_{index}" if len(each.branches) > 1 else ""
                 yield number, f"layer{number + 1}{suffix}", branch
+
+
+def describe(spec: Network) -> dict[str, Any]:
+    """A network as JSON data; `described` is the inverse."""
+    return json.loads(json.dumps(dataclasses.asdict(spec)))
+
+
+def described(data: Any) -> Network:
+    """The network that `describe` has made JSON data of.
+
+    Raises:
+      ValueError: the data describe none.
+    """
+    try:
+        stages = tuple(
+            Stage(tuple(_conv(branch) for branch in each["branches"]), each["pool"] and Pool(**_tuples(each["pool"])))
+            for each in data["stages"]
+        )
+        return Network(**_tuples(data) | dict(stages=stages))
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise ValueError(f"this describes no network: {error}") from error
+
+
+def _conv(data: dict[str, Any]) -> Conv:
+    rules = dict(stdp=data["stdp"] and STDP(**_tuples(data["stdp"])))
+    rules |= dict(rstdp=data["rstdp"] and RSTDP(**_tuples(data["rstdp"])))
+    return Conv(**_tuples(data) | rules)
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -226,6 +269,17 @@ class SpikingNetwork(nnx.Module):
             latency = self.respond(number, latency)
         return latency < self.spec.time_steps
 
+    def observe(self, latency: jax.Array) -> "Observed":
+        """What the latencies (C, H, W) of one image come to in every layer."""
+        seen, last = {"input": latency}, len(self.spec.stages) - 1
+        for number in range(last):
+            outputs = [layer.latencies(latency) for layer in self.branches(number)]
+            names = [name for at, name, _ in self.spec.layers() if at == number]
+            seen |= dict(zip(names, outputs, strict=True))
+            latency = self._join(number, outputs)
+        decision, potentials = self.judge(latency < self.spec.time_steps)
+        return Observed(seen, decision, potentials)
+
     def decide_from(self, first: int, inputs: jax.Array) -> jax.Array:
         """The decision, () int32, from what enters stage `first`: latencies (C, H, W), or bool for the last stage."""
         last = len(self.spec.stages) - 1
@@ -236,6 +290,16 @@ class SpikingNetwork(nnx.Module):
         if latency.shape != self.spec.input_shape:
             raise ValueError(f"`latency` must have shape {self.spec.input_shape}, got {latency.shape}")
         return self.decide_from(0, latency)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """What one image comes to in a network."""
+
+    latencies: dict[str, jax.Array]  # (F, H, W) of the input and of each layer but the deciding ones, before pooling
+    decision: jax.Array  # [] int32, the class, -1 if the network stays silent
+    potentials: jax.Array  # [classes] float32, each class's largest potential at the last step, added up over branches
 
 
 def draw(spec: Network, seed: int = 0, *, native: bool = False) -> SpikingNetwork:
@@ -249,8 +313,8 @@ def draw(spec: Network, seed: int = 0, *, native: bool = False) -> SpikingNetwor
     graphdef, state = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0), native=native)))
     random = np.random.default_rng(seed)
     network = nnx.merge(graphdef, jax.tree.map(lambda weight: jnp.zeros(weight.shape, weight.dtype), state))
-    for number, name, layer in spec.layers():
-        shape = (layer.features, spec.shapes[number][0], *checks.pair("kernel", layer.kernel, 1))
-        weights = random.normal(layer.weight_mean, layer.weight_std, shape)
+    shapes = spec.weight_shapes
+    for _, name, layer in spec.layers():
+        weights = random.normal(layer.weight_mean, layer.weight_std, shapes[name])
         getattr(network, name).set_weights(jnp.asarray(weights, jnp.float32))
     return network

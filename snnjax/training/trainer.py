@@ -6,6 +6,7 @@ that is needed to go on exactly from there.
 
 import dataclasses
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -16,13 +17,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snnjax import devices, native
+from snnjax import __version__, devices, native
 from snnjax.data import Dataset
 from snnjax.encoding import Encoder
 from snnjax.layers import SpikingConv
 from snnjax.metrics import fractions
 from snnjax.networks import Network, SpikingNetwork, draw
-from snnjax.training import progress, reward
+from snnjax.training import diagnosis, progress, reward
+from snnjax.training.diagnosis import Diagnosis
 from snnjax.training.unsupervised import stdp_epoch
 
 BLOCK = 32
@@ -74,6 +76,9 @@ class Listener:
     def tested(self, record: dict[str, Any]) -> None:
         """A reward epoch is over: see `TrainState.epochs`."""
 
+    def diagnosed(self, phase: str, diagnosis: Diagnosis) -> None:
+        """What a phase that is over has shown: see `snnjax.training.diagnosis`."""
+
 
 @dataclasses.dataclass
 class TrainState:
@@ -88,6 +93,8 @@ class TrainState:
       phases: a record for each phase done: name, images, seconds, compile_seconds, images_per_second.
       epochs: a record for each reward epoch: train and test, each accuracy, wrong, silent.
       wins: by layer, how often each feature won in the last STDP epoch.
+      diagnoses: by phase, what it has shown: see `snnjax.training.diagnosis`.
+      reused: by layer, where its weights come from, if an earlier run has trained it.
     """
 
     weights: dict[str, np.ndarray]
@@ -98,22 +105,34 @@ class TrainState:
     phases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     wins: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    diagnoses: dict[str, Diagnosis] = dataclasses.field(default_factory=dict)
+    reused: dict[str, str] = dataclasses.field(default_factory=dict)
 
     _ARRAYS: ClassVar = ("weights", "reward", "best", "wins")
+    _DATA: ClassVar = dict(phase=int, done=int, phases=list, epochs=list, diagnoses=dict, reused=dict)
 
     def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
         arrays = {f"{group}/{name}": value for group in self._ARRAYS for name, value in getattr(self, group).items()}
-        return arrays, {name: getattr(self, name) for name in ("phase", "done", "phases", "epochs")}
+        return arrays, {name: getattr(self, name) for name in self._DATA}
 
     @classmethod
     def unflatten(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> "TrainState":
-        """The inverse of `flatten`."""
+        """The inverse of `flatten`.
+
+        Raises:
+          ValueError: these are no such arrays and data.
+        """
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in cls._ARRAYS}
         for path, value in arrays.items():
-            group, name = path.split("/")
+            group, _, name = path.partition("/")
+            if group not in groups:
+                raise ValueError(f"the state of a training holds no array {path!r}")
             groups[group][name] = value
-        data: dict[str, Any] = {**groups, **{name: meta[name] for name in ("phase", "done", "phases", "epochs")}}
+        for name, kind in cls._DATA.items():
+            if not isinstance(meta.get(name), kind):
+                raise ValueError(f"the state of a training holds `{name}`, {kind.__name__}, got {meta.get(name)!r}")
+        data: dict[str, Any] = {**groups, **{name: meta[name] for name in cls._DATA}}
         return cls(**data)
 
     @property
@@ -342,7 +361,54 @@ class Trainer:
 
     def initial_state(self) -> TrainState:
         """The state before the first image."""
-        return TrainState({name: np.asarray(weights) for name, weights in self.network.weights().items()})
+        network = draw(self.spec, self.settings.seed)
+        return TrainState({name: np.asarray(weights) for name, weights in network.weights().items()})
+
+    def check(self, state: TrainState) -> None:
+        """Checks that a state is one that this training can go on from.
+
+        Raises:
+          ValueError: it is not.
+        """
+        learning, shapes = reward.initial_state(self.network), self.spec.weight_shapes
+        counters = {each.name: getattr(learning, each.name) for each in dataclasses.fields(learning)}
+        expected: dict[str, dict[str, Any]] = dict(weights=shapes, best=shapes)
+        expected["reward"] = {name: value.shape for name, value in counters.items() if name != "weights"}
+        for group, places in expected.items():
+            arrays = getattr(state, group)
+            found = {name: array.shape for name, array in arrays.items()}
+            if found != places and (arrays or group == "weights"):
+                raise ValueError(f"`{group}` must hold {places} for {self.spec.name}, got {found}")
+        if not 0 <= state.phase <= len(self.plan) or state.done < 0:
+            raise ValueError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
+
+    def layer_keys(self, where: str) -> dict[str, str]:
+        """For each layer that learns by STDP a name of all that its weights depend on, so that other runs may reuse it.
+
+        Args:
+          where: the device's name; others round otherwise.
+        """
+        settings, spec, keys = self.settings, self.spec, {}
+        common: tuple[Any, ...] = (__version__, jax.__version__, where, self.data.train_digest, self.encoder)
+        common += (spec.input_shape, spec.time_steps, settings.seed, settings.update_batch, settings.native)
+        for phase in self.plan[:-1]:
+            branches = spec.stages[phase.stage].branches[: phase.branch + 1]
+            before = (spec.stages[: phase.stage], branches, settings.epochs[: phase.stage + 1])
+            keys[phase.layer] = hashlib.sha256(repr((common, before)).encode()).hexdigest()[:16]
+        return keys
+
+    def reuse(self, state: TrainState, layer: str, weights: np.ndarray, diagnosis: Diagnosis, origin: str) -> None:
+        """Takes the weights of the next layer of a state from an earlier run instead of training it.
+
+        Raises:
+          ValueError: they do not fit.
+        """
+        phase, expected = self.plan[state.phase], state.weights[layer].shape
+        if phase.layer != layer or weights.shape != expected or "wins" not in diagnosis:
+            raise ValueError(f"`weights` of {layer} must be {expected} of {phase.layer}, got {weights.shape}")
+        state.weights[layer], state.reused[layer], state.diagnoses[phase.name] = weights, origin, diagnosis
+        state.wins[layer] = np.array(diagnosis["wins"])
+        state.phase += 1
 
     def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
         """Trains to the end.
@@ -389,6 +455,17 @@ class Trainer:
         self.listener.finished(self._record(clock, state))
         return results
 
+    def _diagnose(self, name: str, found: Diagnosis, state: TrainState) -> None:
+        state.diagnoses[name] = found
+        self.listener.diagnosed(name, found)
+
+    def _diagnose_outputs(self, name: str, stage: int, outputs: np.ndarray, state: TrainState) -> None:
+        """Of the first images: a share needs no more."""
+        some = outputs[:1000]
+        fired = some if some.dtype == bool else some < self.spec.time_steps
+        if stage >= 0:
+            self._diagnose(name, diagnosis.of_outputs(self.spec, stage, fired), state)
+
     def _encoded(self, state: TrainState) -> dict[str, np.ndarray]:
         if self._cache is None:
             images = [self.data.train_images, self.data.test_images]
@@ -402,7 +479,9 @@ class Trainer:
         assert self._cache is not None  # `_encoded` has filled it
         for at in range(self._cache[0], stage):
             respond = method(self.network, "respond", at)
-            inputs["train"] = self._map(f"outputs of stage {at + 1}", respond, [inputs["train"]], state)[0]
+            name = f"outputs of stage {at + 1}"
+            inputs["train"] = self._map(name, respond, [inputs["train"]], state)[0]
+            self._diagnose_outputs(name, at, inputs["train"], state)
             self._cache = (at + 1, inputs)
         return inputs
 
@@ -415,6 +494,7 @@ class Trainer:
         if first == last:
             name = f"who fires in stage {last}"
             (train,) = self._map(name, method(self.network, "reach", known, last), [train], state)
+            self._diagnose_outputs(name, last - 1, train, state)
             (test,) = self._map(name, method(self.network, "reach", 0, last), [test], state)
         else:
             for at in range(first):
@@ -443,13 +523,14 @@ class Trainer:
             number = jnp.int32(seen + state.done * images)
             weights, features = clock.run(images, compiled, weights, number, latencies, valid)
             nnx.update(layer, jax.tree.map(jnp.array, weights))  # `weights` themselves are donated
-            won = np.asarray(features)
+            won = np.asarray(features)[:images]
             state.wins[phase.layer] = np.bincount(won[won >= 0], minlength=layer.spec.features)
             state.weights[phase.layer] = np.asarray(layer.weights())
             state.done += 1
             record = self._record(clock, state)
             if state.done == phase.epochs:
                 self.listener.finished(record)
+                self._diagnose(phase.name, diagnosis.of_stdp(layer.spec, state.weights[phase.layer], won), state)
             yield
 
     def _reward(self, phase: Phase, state: TrainState) -> Iterator[None]:
@@ -486,6 +567,7 @@ class Trainer:
             if self._over(phase, state):
                 for each in records:
                     self.listener.finished(each)
+                self._diagnose(phase.name, diagnosis.of_reward(self.spec, state.weights, decisions), state)
             yield
 
     def _over(self, phase: Phase, state: TrainState) -> bool:

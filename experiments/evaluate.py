@@ -1,0 +1,91 @@
+"""Tests a trained network on a data set, the one that it was trained on by default.
+
+python experiments/evaluate.py runs/mozafari2018_digits
+python experiments/evaluate.py RUN --dataset mnist --data_dir DIR --out evaluation.json
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from simple_parsing import field
+
+from snnjax import checkpoint, console, data, devices, metrics
+from snnjax.trained import Trained
+from snnjax.training.trainer import Settings, Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which network to test, and on what."""
+
+    run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
+    dataset: str | None = field(default=None, help=f"{', '.join(data.DATASETS)} (the set that it was trained on)")
+    data_dir: Path | None = field(default=None, help="folder of the set's files, for all but digits")
+    test_images: int | None = field(default=None, help="use only the first so many test images")
+    native: bool = field(default=False, help="use the compiled kernels, on a CPU")
+    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
+    out: Path | None = field(default=None, help="JSON file to write the figures into")
+
+
+def evaluate(options: Options) -> dict[str, Any]:
+    """The figures of `metrics.report`, with what was tested on what.
+
+    Raises:
+      ValueError, OSError: options, run or data are bad.
+    """
+    trained = Trained.read(options.run)
+    if options.test_images is not None and options.test_images < 1:
+        raise ValueError(f"`test_images` must be at least 1, got {options.test_images}")
+    if options.out is not None and options.out.exists():
+        raise FileExistsError(f"{options.out} already exists: name another --out")
+    if options.out is not None and not options.out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {options.out.parent} to write {options.out.name} into")
+    name = options.dataset or trained.settings.get("dataset")
+    if name is None:
+        raise ValueError(f"`dataset` must be named: {options.run} does not say what it was trained on")
+    images = data.load(name, options.data_dir).first(1, options.test_images)
+    settings = Settings(epochs=(0,) * len(trained.spec.stages), native=options.native)
+    decisions, potentials = Trainer(trained.spec, images, settings).judge(trained.weights, images.test_images)
+    result = dict(run=str(options.run), dataset=name, test_images=len(images.test_images))
+    return result | metrics.report(decisions, images.test_labels, potentials)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the figures."""
+    print(f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}")
+    console.scores(result)
+    table = Table(title="classes", title_justify="left")
+    for name in ("class", "images", "precision", "recall", "F1", "most often taken for"):
+        table.add_column(name, justify="right")
+    classes = result["classes"]
+    for number, row in enumerate(result["confusion_matrix"]):
+        others = [0 if at == number else count for at, count in enumerate(row)]
+        worst = max(range(len(row)), key=others.__getitem__)
+        scores = [f"{classes[name][number]:.3f}" for name in ("precision", "recall", "f1")]
+        taken = f"{worst} ({others[worst]} times)" if others[worst] else ""
+        table.add_row(str(number), f"{classes['images'][number]:,}", *scores, taken)
+    Console().print(table)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs from the command line."""
+    options = console.options(Options, __doc__, arguments)
+    try:
+        devices.choose(options.device)
+        result = evaluate(options)
+        show(result)
+        if options.out is not None:
+            with checkpoint.beside(options.out) as temporary:
+                temporary.write_text(json.dumps(result, indent=1) + "\n")
+    except (ValueError, OSError) as error:
+        console.fail(error)
+    except KeyboardInterrupt:
+        console.stop("Stopped.")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,43 @@
+"""A network of your own: layers as data, two branches side by side, trained by the trainer that serves all.
+
+python experiments/examples/4_new_network.py
+"""
+
+from snnjax.data import digits
+from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.networks import Network, stage
+from snnjax.training.trainer import Listener, Settings, Trainer
+
+fast = STDP(doubling=200)
+network = Network(
+    name="two_views",
+    input_shape=(6, 28, 28),
+    classes=10,
+    stages=(
+        # Small and large kernels look at the same image; their maps are joined, then pooled.
+        stage(
+            Conv(12, kernel=3, padding=1, threshold=6, winners=5, radius=2, stdp=fast),
+            Conv(20, kernel=7, padding=3, threshold=25, winners=5, radius=3, stdp=fast),
+            pool=4,
+        ),
+        stage(Conv(100, kernel=5, padding=1, rstdp=RSTDP())),
+    ),
+)
+print("what each stage makes of the image, (maps, rows, columns):", network.shapes)
+
+
+class Words(Listener):
+    """Hears of the training's course; `snnjax.console.Bars` would draw bars instead."""
+
+    def diagnosed(self, phase, diagnosis):
+        print(f"{phase}: {'; '.join(diagnosis['words'])}")
+
+    def tested(self, record):
+        if record["epoch"] % 3 == 2:
+            train, test = record["train"]["accuracy"], record["test"]["accuracy"]
+            print(f"epoch {record['epoch'] + 1}: training {train:.1%}, test {test:.1%}")
+
+
+trainer = Trainer(network, digits().first(600, 200), Settings(epochs=(2, 9), batch_size=100), Words())
+state = trainer.run(trainer.initial_state())
+print(f"best test accuracy {state.epochs[state.best_epoch]['test']['accuracy']:.1%}")

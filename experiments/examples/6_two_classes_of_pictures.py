@@ -1,0 +1,47 @@
+"""Learning by reward to tell two classes of your own pictures: rings and crosses, drawn here at random.
+
+python experiments/examples/6_two_classes_of_pictures.py
+"""
+
+import numpy as np
+
+from snnjax.data import Dataset
+from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.networks import Network, stage
+from snnjax.training.trainer import Settings, Trainer
+
+
+def picture(kind, random):
+    """A ring (0) or a cross (1) of random size, place and brightness, 32x32 pixels."""
+    row, column, size = random.uniform(12, 20), random.uniform(12, 20), random.uniform(6, 10)
+    y, x = np.mgrid[:32, :32] - np.array([row, column])[:, None, None]
+    if kind == 0:
+        shape = np.abs(np.hypot(x, y) - size) < 1.5
+    else:
+        shape = (np.abs(np.abs(x) - np.abs(y)) < 1.8) & (np.maximum(np.abs(x), np.abs(y)) < size)
+    return (shape * random.uniform(120, 255) + random.uniform(0, 25, (32, 32))).astype(np.uint8)
+
+
+random = np.random.default_rng(0)
+labels = random.integers(0, 2, 400).astype(np.int32)
+images = np.stack([picture(kind, random) for kind in labels])
+data = Dataset("rings_and_crosses", images[:300], labels[:300], images[300:], labels[300:], classes=2)
+
+network = Network(
+    name="rings_and_crosses",
+    input_shape=data.input_shape,
+    classes=data.classes,
+    stages=(
+        stage(Conv(12, kernel=5, padding=2, threshold=12, winners=4, radius=3, stdp=STDP(doubling=150)), pool=4),
+        stage(Conv(20, kernel=8, rstdp=RSTDP())),  # 10 features for each class, each sees the whole picture
+    ),
+)
+trainer = Trainer(network, data, Settings(epochs=(3, 10), batch_size=50, patience=0))
+state = trainer.run(trainer.initial_state())
+for record in state.epochs[::3]:
+    train, test = (record[part]["accuracy"] for part in ("train", "test"))
+    print(f"epoch {record['epoch'] + 1}: training {train:.1%}, test {test:.1%}")
+
+decisions, potentials = trainer.judge(state.best, data.test_images[:3])
+for decision, potential, label in zip(decisions, potentials, data.test_labels, strict=False):
+    print(f"decided {decision} by potentials {potential[0]:.1f} and {potential[1]:.1f}, the label is {label}")

@@ -1,0 +1,132 @@
+"""Lets a trained network decide on image files: the class, each class's potential, when the neurons fire.
+
+python experiments/predict.py runs/mozafari2018_digits digit.png
+python experiments/predict.py RUN one.png two.jpg --invert --out pictures
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
+from simple_parsing import field
+
+from snnjax import console, devices, report
+from snnjax.networks.network import Observed
+from snnjax.trained import Trained
+
+MOST_PIXELS = 100_000_000
+"""No image file may hold more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which network decides, and on what."""
+
+    run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
+    images: list[Path] = field(positional=True, metavar="IMAGE", nargs="+", help="image files: PNG, JPEG and the like")
+    invert: bool = field(default=False, help="turn light to dark first: for dark strokes on a light ground")
+    out: Path | None = field(default=None, help="folder to draw what each image comes to, layer by layer, into")
+    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
+
+
+def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, list[str]]:
+    """An image file as the network takes it, and what was done to it.
+
+    Returns:
+      (H, W) or (H, W, 3) uint8, and sentences.
+
+    Raises:
+      OSError: there is no such file.
+      ValueError: it is no image, or too large.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    bank, (_, height, width) = trained.encoder.bank, trained.spec.input_shape
+    growth = 2 * bank.margin - max(map(len, bank.kernels)) + 1
+    size = (width - growth, height - growth)
+    colour = trained.settings.get("dataset") == "cifar10" or bank.copies > 1
+    notes: list[str] = []
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{path} has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
+            whole = image.convert("RGBA") if image.has_transparency_data else image.copy()
+        if whole.mode == "RGBA":
+            whole = Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole)
+            notes.append("transparent pixels taken as black")
+        plain = whole.convert("RGB" if colour else "L")
+    except FileNotFoundError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is no image that can be read") from error
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read, or is damaged: {error}") from error
+    if plain.size != size:
+        notes.append(f"resized from {plain.width}x{plain.height} to {size[0]}x{size[1]}")
+        plain = plain.resize(size, Image.Resampling.BOX if plain.width >= size[0] else Image.Resampling.BILINEAR)
+    pixels = np.asarray(plain)
+    if invert:
+        pixels = 255 - pixels
+        notes.append("inverted")
+    if np.median(pixels) > 127:
+        notes.append("its ground is light: where the network has learned light strokes on dark, take --invert")
+    return pixels, notes
+
+
+def show(path: Path, notes: list[str], seen: Observed, steps: int) -> None:
+    """Prints the decision on one image."""
+    decision, potentials = int(seen.decision), np.asarray(seen.potentials)
+    decided = "the network stays silent" if decision < 0 else f"class {decision}"
+    print(f"{path}: {decided}" + "".join(f"\n  {note}" for note in notes))
+    classes = Table("class", "largest potential", title="classes", title_justify="left")
+    for number, potential in enumerate(potentials):
+        classes.add_row(str(number), f"{potential:.1f}", style="bold" if number == decision else None)
+    times = Table("time step", *seen.latencies, title="spikes", title_justify="left")
+    counts = [np.bincount(np.asarray(x).ravel(), minlength=steps + 1) for x in seen.latencies.values()]
+    for name, row in zip([*map(str, range(steps)), "silent"], np.transpose(counts), strict=True):
+        times.add_row(name, *(f"{count:,}" for count in row))
+    for table in (classes, times):
+        for column in table.columns:
+            column.justify = "right"
+    Console().print(Columns([classes, times]))
+
+
+def predict(options: Options) -> None:
+    """Prints, and draws if asked to, what the images come to.
+
+    Raises:
+      ValueError, OSError: run or images are bad.
+    """
+    trained = Trained.read(options.run)
+    images = [read_image(path, trained, options.invert) for path in options.images]
+    network = trained.network()
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    for number, (path, (pixels, notes)) in enumerate(zip(options.images, images, strict=True)):
+        seen = report.observe(network, trained.encoder, pixels)
+        show(path, notes, seen, trained.spec.time_steps)
+        if options.out is not None:
+            target = options.out / f"{number}_{path.stem}.png"
+            if target.exists():
+                raise FileExistsError(f"{target} already exists: name another --out")
+            report.draw_activity(target, network, pixels, seen, f"{path.name}: class {int(seen.decision)}")
+            print(f"  drawn into {target}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs from the command line."""
+    options = console.options(Options, __doc__, arguments)
+    try:
+        devices.choose(options.device)
+        predict(options)
+    except (ValueError, OSError) as error:
+        console.fail(error)
+    except KeyboardInterrupt:
+        console.stop("Stopped.")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,141 @@
+"""Writes a run's pictures and report.html anew, or compares several runs on one page.
+
+python experiments/report.py runs/mozafari2018_digits --images 3 17     draws these test images too
+python experiments/report.py RUN1 RUN2 RUN3 --out comparison.html       compares three runs
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from simple_parsing import field
+
+from snnjax import checkpoint, console, data, devices, plots, report
+from snnjax.runs import RESULTS
+from snnjax.trained import Trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which runs, and what to draw."""
+
+    runs: list[Path] = field(positional=True, metavar="RUN", nargs="+", help="run folders")
+    images: list[int] = field(default_factory=list, help="numbers of test images to draw layer by layer, of one run")
+    data_dir: Path | None = field(default=None, help="folder of the data set's files, for --images of all but digits")
+    out: Path = field(default=Path("comparison.html"), help="file to compare several runs in")
+    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    """What a run's results.json holds.
+
+    Raises:
+      FileNotFoundError, ValueError: there is none, or it is damaged.
+    """
+    try:
+        results = json.loads((run / RESULTS).read_text())
+        missing = {"settings", "versions", "device", "phases", "diagnoses", "epochs", "best_epoch", "test"} - set(
+            results
+        )
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{run} holds no {RESULTS}: a run leaves it at its end, --resume finishes one"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{run / RESULTS} is damaged: {error}") from error
+    if missing:
+        raise ValueError(f"{run / RESULTS} lacks {', '.join(sorted(missing))}")
+    return results
+
+
+def renew(run: Path, options: Options) -> None:
+    """Draws the pictures of one run that need no data, those of the images asked for, and its page."""
+    results, trained = results_of(run), Trained.read(run)
+    pictures, network = run / report.PICTURES, trained.network()
+    pictures.mkdir(exist_ok=True)
+    report.draw_results(pictures, results)
+    report.draw_features(pictures, network, trained.encoder)
+    if options.images:
+        images = data.load(results["data"], options.data_dir)
+        count = len(images.test_images)
+        for number in options.images:
+            if not 0 <= number < count:
+                raise ValueError(f"`images` must lie in 0..{count - 1}, got {number}")
+        labels = images.test_labels
+        report.draw_images(pictures, network, trained.encoder, images.test_images, labels, options.images)
+    report.write_page(run, results)
+    print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
+
+
+NAMES = ("test, best %", "epoch", "test, last %", "silent %", "F1", "training, last %", "seconds")
+
+
+def row(results: dict[str, Any]) -> list[str]:
+    """One run in a line of the comparison."""
+    test, epochs = results["test"], results["epochs"]
+    last = epochs[-1] if epochs else None
+    seconds = sum(phase["seconds"] + phase["compile_seconds"] for phase in results["phases"])
+    return [
+        f"{100 * test['accuracy']:.2f}",
+        str(results["best_epoch"] + 1),
+        f"{100 * last['test']['accuracy']:.2f}" if last else "",
+        f"{100 * test['silent']:.2f}",
+        f"{test['f1']:.4f}",
+        f"{100 * last['train']['accuracy']:.2f}" if last else "",
+        f"{seconds:.1f}",
+    ]
+
+
+def compare(options: Options) -> None:
+    """Compares several runs in a table and on a page.
+
+    Raises:
+      FileExistsError: the page is there already.
+      ValueError, OSError: a run is bad.
+    """
+    if options.images:
+        raise ValueError("`images` are drawn of one run, got several")
+    if options.out.exists():
+        raise FileExistsError(f"{options.out} already exists: name another --out")
+    found = {str(run): results_of(run) for run in options.runs}
+    if len(found) < len(options.runs):
+        raise ValueError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
+    settings = [results["settings"] for results in found.values()]
+    keys = list(dict.fromkeys(key for each in settings for key in each))
+    varied = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
+    names = ["run", *varied, *NAMES]
+    rows = [
+        [run, *(json.dumps(results["settings"].get(key)) for key in varied), *row(results)]
+        for run, results in found.items()
+    ]
+    table = Table(title="runs", title_justify="left")
+    for name in names:
+        table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
+    for line in rows:
+        table.add_row(*line)
+    Console().print(table)
+    histories = {run: results["epochs"] for run, results in found.items()}
+    picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
+    body = f"<h1>{len(found)} runs</h1>{report.table(names, rows)}{picture}"
+    with checkpoint.beside(options.out.absolute()) as temporary:
+        temporary.write_text(report.page(f"{len(found)} runs", body), encoding="utf-8")
+    print(options.out)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs from the command line."""
+    options = console.options(Options, __doc__, arguments)
+    try:
+        devices.choose(options.device)
+        renew(options.runs[0], options) if len(options.runs) == 1 else compare(options)
+    except (ValueError, OSError) as error:
+        console.fail(error)
+    except KeyboardInterrupt:
+        console.stop("Stopped.")
+
+
+if __name__ == "__main__":
+    console.run(main)

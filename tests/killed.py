@@ -1,0 +1,111 @@
+"""Trains in child processes that kill themselves at given moments, until one gets to its end. Run by test_resume.py.
+
+python killed.py FOLDER MOMENT...    where a moment is PHASE:SECONDS after its start, or write:STEP:COUNT
+
+Everything is imported once and then forked, before JAX starts, so that a child takes little time.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+import traceback
+
+import train
+
+from snnjax import checkpoint, console
+from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.networks import NETWORKS, Network, stage
+
+PHASES = [
+    "encode",
+    "STDP layer1",
+    "outputs of stage 1",
+    "STDP layer2_1",
+    "STDP layer2_2",
+    "who fires in stage 2",
+    "R-STDP",
+]
+OPTIONS = ["--model", "branches", "--train_images", "60", "--test_images", "30", "--epochs", "1", "1", "5"]
+OPTIONS += ["--batch_size", "20", "--patience", "0", "--device", "cpu"]
+
+
+def branches(input_shape, classes) -> Network:
+    """A small network with branches."""
+    fast = STDP(doubling=50)
+    first = stage(Conv(6, kernel=5, padding=2, threshold=15, winners=5, radius=3, stdp=fast), pool=7)
+    one = Conv(10, kernel=2, threshold=2, winners=4, radius=1, stdp=fast)
+    other = Conv(10, kernel=4, threshold=6, winners=4, radius=1, stdp=fast, output_padding=1)
+    last = stage(Conv(4 * classes, kernel=3, rstdp=RSTDP()))
+    return Network("branches", input_shape, classes, (first, stage(one, other), last), epochs=(1, 1, 1))
+
+
+NETWORKS["branches"] = branches
+
+
+def die() -> None:
+    """As if the power had failed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def die_in_phase(name: str, seconds: float) -> None:
+    """Arranges for the end so many seconds after a phase, or the first one after it, has begun."""
+    started = console.Bars.started
+
+    def start(self, phase, images):
+        started(self, phase, images)
+        if PHASES.index(phase) >= PHASES.index(name):
+            threading.Timer(seconds, die).start()
+
+    console.Bars.started = start
+
+
+def die_in_write(step: str, count: int) -> None:
+    """Arranges for the end at the count-th time that a file is written beside its place, synced or renamed."""
+    module = dict(savez=checkpoint.np, fsync=os, replace=pathlib.Path, link=os)[step]
+    real, left = getattr(module, step), [count]
+
+    def call(*args, **settings):
+        left[0] -= 1
+        if left[0] < 0:
+            if step == "savez":
+                args[0].write(b"half of it")
+                args[0].flush()
+            die()
+        return real(*args, **settings)
+
+    setattr(module, step, call)
+
+
+def child(folder: str, moment: str) -> None:
+    """One training, from where the one before has ended."""
+    if moment:
+        kind, *rest = moment.split(":")
+        die_in_write(rest[0], int(rest[1])) if kind == "write" else die_in_phase(kind, float(rest[0]))
+    resume = ["--resume"] if os.path.isdir(folder) else []
+    train.main([*OPTIONS, "--out", folder, *resume])
+
+
+def main() -> None:
+    """Says what became of each child."""
+    folder, *moments = sys.argv[1:]
+    for moment in [*moments, ""]:
+        pid = os.fork()
+        if pid == 0:
+            out = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(out, 1)
+            try:
+                child(folder, moment)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        print(f"{moment or 'end'}={os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

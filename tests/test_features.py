@@ -1,0 +1,75 @@
+"""Features drawn back into the image: where a weight of a deep layer ends up."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from snnjax.encoding import Encoder, FilterBank
+from snnjax.features import drawn_back
+from snnjax.layers import RSTDP, STDP, Conv, Pool
+from snnjax.networks import NETWORKS, Network, draw, stage
+
+POINT = np.zeros((3, 3))
+POINT[1, 1] = 1
+ENCODER = Encoder(FilterBank.of([POINT]))
+"""Sees the image as it is, one map."""
+
+
+def place(image: np.ndarray) -> tuple[int, int]:
+    """Where an image is brightest."""
+    row, column = np.unravel_index(np.argmax(image), image.shape)
+    return int(row), int(column)
+
+
+def single(shape: tuple[int, ...], *at: int) -> np.ndarray:
+    """Weights of which one counts."""
+    weights = np.zeros(shape)
+    weights[at] = 1
+    return weights
+
+
+def test_a_weight_of_the_first_layer_is_a_pixel():
+    layer = Conv(2, kernel=3, padding=1, threshold=1, stdp=STDP())
+    spec = Network("one", (1, 9, 9), 2, (stage(dataclasses.replace(layer, rstdp=RSTDP())),))
+    weights = single((2, 1, 3, 3), 0, 0, 2, 0)
+    drawn = drawn_back(spec, dict(layer1=weights), ENCODER)["layer1"]
+    row, column = place(drawn.images[0])
+    assert (row + drawn.origin[0], column + drawn.origin[1]) == (1, -1), "one row below the neuron, one column left"
+    assert not drawn.images[1].any(), "weights that are all alike show nothing"
+    assert drawn.pitch == (1, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_deep_weights_go_through_pooling_strides_and_branches(stride):
+    """The pixel of a chain of single weights is where arithmetic says, for branches of either kernel size alike."""
+    small = Conv(2, kernel=3, padding=1, stride=stride, threshold=1, stdp=STDP())
+    large = Conv(3, kernel=5, padding=2, stride=stride, threshold=1, stdp=STDP())
+    last = Conv(2, kernel=3, rstdp=RSTDP())
+    spec = Network("deep", (1, 36, 36), 2, (stage(small, large, pool=Pool(3)), stage(last)))
+    weights = dict(layer1_1=single((2, 1, 3, 3), 1, 0, 1, 1), layer1_2=single((3, 1, 5, 5), 2, 0, 2, 2))
+    for channel in (1, 4):  # the features of either branch that look at the pixel below them
+        weights["layer2"] = single((2, 5, 3, 3), 0, channel, 2, 1)
+        drawn = drawn_back(spec, weights, ENCODER)
+        image, origin = drawn["layer2"].images[0], drawn["layer2"].origin
+        bright = np.argwhere(image > 0.5 * image.max()) + origin
+        np.testing.assert_allclose(bright.mean(axis=0), [stride * (2 * 3 + 1), stride * (1 * 3 + 1)])
+        assert (np.ptp(bright, axis=0) == 2 * stride).all(), "all places of the pooling window"
+        assert drawn["layer2"].pitch == (3 * stride, 3 * stride)
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_every_shipped_network_is_drawn(name):
+    spec = NETWORKS[name]((6, 28, 28), 10)
+    weights = {layer: np.asarray(value) for layer, value in draw(spec).weights().items()}
+    drawn = drawn_back(spec, weights, Encoder())
+    assert drawn.keys() == weights.keys()
+    for layer, each in drawn.items():
+        assert len(each.images) == len(weights[layer])
+        np.testing.assert_allclose((each.images**2).sum(axis=(1, 2)), 1, rtol=1e-6)
+
+
+def test_weights_of_other_maps_are_refused():
+    spec = Network("one", (1, 9, 9), 2, (stage(Conv(2, kernel=3, rstdp=RSTDP())),))
+    with pytest.raises(ValueError, match="`weights` must have 1 channels, got 2"):
+        drawn_back(spec, dict(layer1=np.zeros((2, 2, 3, 3))), ENCODER)

@@ -1,0 +1,214 @@
+"""Files from anywhere: 10,000 and more damaged or made-up ones are read or refused, in time and within memory."""
+
+import gzip
+import io
+import json
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnjax import checkpoint, data, pytorch
+from snnjax.encoding import GREY
+from snnjax.layers import RSTDP, STDP, Conv, Pool
+from snnjax.networks import NETWORKS, Network, describe, described, stage
+from snnjax.trained import Trained
+from snnjax.training.trainer import TrainState
+
+RANDOM = np.random.default_rng(0)
+IMAGES = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3]) + bytes(range(60))
+SMALL = Network(
+    "small",
+    (6, 9, 9),
+    2,
+    (stage(Conv(2, kernel=3, threshold=2, stdp=STDP()), pool=Pool(2, 1)), stage(Conv(2, kernel=3, rstdp=RSTDP()))),
+)
+
+
+def mutations(whole: bytes, count: int):
+    """Copies with bytes changed, runs of bytes cut out, doubled or swapped, and cut short."""
+    for number in range(count):
+        changed = bytearray(whole)
+        for _ in range(RANDOM.integers(1, 4)):
+            start, length = RANDOM.integers(0, max(len(changed), 1)), RANDOM.integers(1, 9)
+            kind = (number + RANDOM.integers(0, 2)) % 5
+            if kind == 0:
+                changed[start : start + length] = RANDOM.bytes(length)
+            elif kind == 1:
+                del changed[start : start + length]
+            elif kind == 2:
+                changed[start:start] = changed[start : start + length]
+            elif kind == 3:
+                changed[start : start + length] = bytes([RANDOM.choice([0, 1, 127, 128, 255])]) * length
+            else:
+                del changed[start:]
+        yield bytes(changed)
+
+
+def test_4000_damaged_idx_files(tmp_path):
+    path, read = tmp_path / "images", 0
+    for packed in (IMAGES, gzip.compress(IMAGES)):
+        for changed in mutations(packed, 2000):
+            path.write_bytes(changed)
+            try:
+                array = data.read_idx(path, 3)
+            except ValueError as error:
+                assert str(path) in str(error)
+            else:
+                read += 1
+                assert (array.dtype, array.ndim) == (np.uint8, 3)
+    assert 0 < read < 2000
+
+
+@settings(max_examples=3000)
+@given(
+    rank=st.integers(1, 4),
+    sizes=st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 5), max_size=5),
+    rest=st.binary(max_size=80),
+    packed=st.booleans(),
+)
+def test_3000_made_up_idx_files(tmp_path_factory, rank, sizes, rest, packed):
+    path = tmp_path_factory.getbasetemp() / "made_up"
+    raw = bytes([0, 0, 8, rank]) + b"".join(size.to_bytes(4, "big") for size in sizes) + rest
+    path.write_bytes(gzip.compress(raw, 0) if packed else raw)
+    try:
+        assert data.read_idx(path, 3).ndim == 3
+    except ValueError as error:
+        assert str(path) in str(error)
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """A checkpoint: its path, arrays and meta."""
+    path = tmp_path / "checkpoint.npz"
+    arrays = {"weights/layer1": np.ones((2, 3), np.float32), "reward/seen": np.int32(3)}
+    meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={}, reused={})
+    checkpoint.save(path, arrays, meta)
+    return path, arrays, meta
+
+
+def test_3000_damaged_checkpoints(sound):
+    path, *_ = sound
+    whole, read = path.read_bytes(), 0
+    for changed in mutations(whole, 3000):
+        path.write_bytes(changed)
+        try:
+            found, _ = checkpoint.load(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+        else:
+            read += 1
+            assert found["weights/layer1"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert read < 1000
+
+
+def unwrapped(value):
+    """A path into JSON data at random, and something else in its place."""
+    if isinstance(value, dict | list) and value and RANDOM.random() < 0.8:
+        key = RANDOM.choice(list(value)) if isinstance(value, dict) else int(RANDOM.integers(len(value)))
+        changed = dict(value) if isinstance(value, dict) else list(value)
+        changed[key] = unwrapped(changed[key])
+        return changed
+    strange = (None, -1, 0, 1e300, 2**70, "x", [], {}, [[]], True, float("nan"), dict(a=1), "../../etc")
+    return strange[RANDOM.integers(len(strange))]
+
+
+def test_1000_networks_that_are_none_in_files_that_are_sound(tmp_path):
+    """With a right checksum: what describes no network is refused, and no weights of other shapes are taken."""
+    path, read = tmp_path / "weights.npz", 0
+    weights = dict(layer1=np.ones((2, 6, 3, 3), np.float32), layer2=np.ones((2, 2, 3, 3), np.float32))
+    Trained(SMALL, weights, GREY, dict(model="small")).save(path)
+    assert Trained.read(path).spec == SMALL
+    arrays, meta = checkpoint.load(path)
+    for number in range(1000):
+        network = unwrapped(meta["network"]) if number % 2 else meta["network"]
+        encoder = meta["encoder"] if number % 2 else unwrapped(meta["encoder"])
+        checkpoint.save(path, arrays, dict(meta, network=network, encoder=encoder))
+        try:
+            Trained.read(path)
+            read += 1
+        except ValueError as error:
+            assert str(path) in str(error)
+    assert read < 900
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "small"])
+def test_every_network_survives_its_description(name):
+    spec = SMALL if name == "small" else NETWORKS[name]((6, 28, 28), 10)
+    assert described(json.loads(json.dumps(describe(spec)))) == spec
+
+
+def test_states_that_are_none(sound):
+    _, arrays, meta = sound
+    refused = 0
+    for _ in range(300):
+        changed = unwrapped(meta)
+        try:
+            TrainState.unflatten(arrays, changed if isinstance(changed, dict) else {})
+        except ValueError as error:
+            refused += 1
+            assert "the state of a training holds" in str(error)
+    assert refused > 100
+
+
+def peak_of(function, *arguments) -> int:
+    """The most bytes that a call holds, which is to be refused."""
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"damaged|at most|must hold"):
+        function(*arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, monkeypatch):
+    path = tmp_path / "bomb"
+    monkeypatch.setattr(data, "MOST_BYTES", 1 << 20)
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (1000, 30, 30))
+    path.write_bytes(gzip.compress(header + bytes(50 << 20)))
+    assert peak_of(data.read_idx, path, 3) < 6 << 20
+    path.write_bytes(gzip.compress(bytes(3073) + bytes(50 << 20)))
+    with pytest.raises(ValueError, match="must hold"):
+        data.read_cifar(path)
+    path.write_bytes(bytes([0, 0, 8, 3]) + b"\xff" * 12)
+    assert peak_of(data.read_idx, path, 3) < 1 << 20
+
+
+def archive(array_header: bytes, body: bytes, packed: bool = False) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as file:
+        file.writestr("checksum.npy", array_header + body)
+    return stream.getvalue()
+
+
+def npy(shape: str, kind: str = "<f4") -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        archive(npy("(1000000000000,)"), b"1234"),
+        archive(npy("(-1,)"), b"1234"),
+        archive(npy("(2,)", "|O"), b"12345678" * 2),
+        archive(npy("(13107200,)"), bytes(50 << 20), packed=True),
+        archive(b"\x93NUMPY\x03\x00" + b"\xff" * 4, b""),
+        archive(npy("(" + "1," * 4000 + ")"), b""),
+    ],
+    ids=["promises", "negative", "objects", "compressed", "version", "axes"],
+)
+def test_checkpoints_that_promise_or_unpack_to_much_take_little_memory(tmp_path, raw):
+    path = tmp_path / "bomb.npz"
+    path.write_bytes(raw)
+    assert peak_of(checkpoint.load, path) < 4 << 20
+
+
+def test_state_dicts_that_unpack_to_much_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pytorch, "MOST_BYTES", 1 << 20)
+    path = tmp_path / "bomb.npz"
+    path.write_bytes(archive(npy("(13107200,)"), bytes(50 << 20), packed=True))
+    assert peak_of(pytorch.read, path, NETWORKS["mozafari2018"]()) < 4 << 20

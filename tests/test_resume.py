@@ -1,0 +1,324 @@
+"""Nothing is lost: runs that were killed, folders on bad disks, damaged or foreign checkpoints, layers used again."""
+
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
+
+import snnjax
+from snnjax import checkpoint, data, runs
+from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.networks import Network, stage
+from snnjax.runs import CHECKPOINT, PREVIOUS, RunFolder
+from snnjax.training.trainer import Settings, Trainer, TrainState
+
+KILLED = pathlib.Path(__file__).parent / "killed.py"
+ROOT = KILLED.parents[1]
+MOMENTS = [
+    "encode:0",
+    "STDP layer1:0.05",
+    "write:fsync:0",
+    "outputs of stage 1:0.02",
+    "STDP layer2_1:0.1",
+    "write:replace:0",
+    "STDP layer2_2:0",
+    "who fires in stage 2:0.1",
+    "R-STDP:0.05",
+    "write:link:1",
+    "write:replace:5",
+    "write:savez:1",
+]
+
+
+def killed(folder: pathlib.Path, *moments: str) -> list[str]:
+    """Runs trainings into a folder that end at these moments, and one to the end: what became of each."""
+    environment = os.environ | dict(
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "experiments")]),
+        JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+        JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+    )
+    process = subprocess.run(
+        [sys.executable, str(KILLED), str(folder), *moments], capture_output=True, text=True, env=environment
+    )
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.split("\n")[:-1]
+    assert [line.rpartition("=")[0] for line in lines] == [*moments, "end"]
+    assert lines[-1] == "end=0", process.stderr
+    return [line.rpartition("=")[2] for line in lines[:-1]]
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
+    whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
+    assert killed(whole) == []
+    ends = killed(other, *MOMENTS)
+    assert set(ends) == {"-9"}, "every moment comes before the end"
+    for name in ("checkpoint.npz", "weights.npz"):
+        (arrays, meta), (expected, expected_meta) = (checkpoint.load(folder / name) for folder in (other, whole))
+        assert arrays.keys() == expected.keys()
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(array, expected[key], f"{name} {key}")
+        for each in (meta, expected_meta):
+            each.pop("phases", None)  # how long they took
+        assert meta == expected_meta
+    assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
+    left = [path.name for path in other.iterdir() if path.name.startswith(".")]
+    assert len(left) <= sum("write" in moment for moment in MOMENTS), "one temporary file a kill at most"
+
+
+def small(features: int = 4) -> Network:
+    layer = Conv(features, kernel=5, padding=2, threshold=15, winners=2, radius=3, stdp=STDP())
+    return Network("small", (6, 28, 28), 10, (stage(layer, pool=7), stage(Conv(20, kernel=4, rstdp=RSTDP()))))
+
+
+SETTINGS = dict(model="small", seed=0)
+
+
+def trainer_of(spec: Network | None = None, epochs=(1, 3), seed: int = 0, images: int = 40) -> Trainer:
+    settings = Settings(epochs, batch_size=20, patience=0, seed=seed)
+    return Trainer(spec or small(), data.digits().first(images, 20), settings)
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    return trainer_of()
+
+
+@pytest.fixture(scope="module")
+def stopped(trainer, tmp_path_factory) -> pathlib.Path:
+    """The folder of a run that stopped after its second reward epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "stopped"
+
+    def save(state):
+        run.save(state)
+        if len(state.epochs) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), RunFolder(folder, trainer, SETTINGS, resume=False) as run:
+        trainer.run(run.start(jax.devices()[0], reuse=False), save)
+    return folder
+
+
+@pytest.fixture
+def folder(stopped, tmp_path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(stopped, tmp_path / "runs" / "stopped"))
+
+
+def opened(folder: pathlib.Path, trainer: Trainer, settings=SETTINGS) -> tuple[TrainState | None, list[str]]:
+    with RunFolder(folder, trainer, settings, resume=True) as run:
+        return run.state, run.notes
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_both_checkpoints_are_kept_one_epoch_apart(folder, trainer):
+    state, notes = opened(folder, trainer)
+    assert (len(state.epochs), notes) == (2, [])
+    (folder / CHECKPOINT).unlink()
+    state, _ = opened(folder, trainer)
+    assert len(state.epochs) == 1
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer):
+    """200 damages: the last good state is used and said so, or the damage lies where nothing is; no file changes."""
+    whole, random, used = (folder / CHECKPOINT).read_bytes(), np.random.default_rng(0), 0
+    expected = {2: opened(folder, trainer)[0]}
+    (folder / CHECKPOINT).unlink()
+    expected[1] = opened(folder, trainer)[0]
+    for number in range(200):
+        place = int(random.integers(len(whole)))
+        damaged = whole[:place] if number % 2 else bytearray(whole)
+        if number % 2 == 0:
+            damaged[place] ^= 1 << int(random.integers(8))
+        (folder / CHECKPOINT).write_bytes(damaged)
+        before = contents(folder)
+        state, notes = opened(folder, trainer)
+        assert contents(folder) == before
+        good = expected[len(state.epochs)]
+        for name, array in good.weights.items():
+            np.testing.assert_array_equal(state.weights[name], array)
+        assert state.epochs == good.epochs
+        if len(state.epochs) == 1:
+            used += 1
+            assert "damaged" in notes[0]
+            assert "going on from checkpoint.previous.npz" in notes[0]
+        else:
+            assert number % 2 == 0, "a truncated file is damaged"
+    assert used > 150
+    (folder / PREVIOUS).write_bytes(b"")
+    (folder / CHECKPOINT).write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"damaged.*damaged.*nothing to go on from, name another --out"):
+        opened(folder, trainer)
+
+
+def test_going_on_from_the_one_before_ends_alike(folder, trainer):
+    """The epoch that the damaged checkpoint held is done again, to the last bit."""
+    whole = trainer.run(trainer.initial_state())
+    (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
+    with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
+        state = trainer.run(run.start(jax.devices()[0], reuse=True), run.save)
+    assert state.epochs == whole.epochs
+    for name, array in whole.weights.items():
+        np.testing.assert_array_equal(state.weights[name], array)
+
+
+FAULTS = [
+    (module, name, at)
+    for module, name in (
+        (checkpoint.np, "savez"),
+        (os, "fsync"),
+        (os, "link"),
+        (os, "close"),
+        (pathlib.Path, "replace"),
+        (pathlib.Path, "chmod"),
+        (checkpoint.tempfile, "mkstemp"),
+    )
+    for at in range(3)
+]
+
+
+@pytest.mark.parametrize("message", ["No space left on device", "Read-only file system", "Input/output error"])
+def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, message):
+    """Wherever writing fails, a state that was there before or the new one can be gone on from; no file is half."""
+    before, _ = opened(folder, trainer)
+    for module, name, at in FAULTS:
+        count = itertools.count()
+        real = getattr(module, name)
+
+        def fail(*args, real=real, count=count, at=at, **settings):
+            if next(count) == at:
+                raise OSError(28, message)
+            return real(*args, **settings)
+
+        with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
+            state = run.start(jax.devices()[0], reuse=False)
+            with monkeypatch.context() as patch:
+                patch.setattr(module, name, fail)
+                try:
+                    run.save(state)
+                except OSError as error:
+                    assert message in str(error)
+        after, notes = opened(folder, trainer)
+        assert notes == []
+        assert after.epochs == before.epochs
+        assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, "history.csv", "layers"}
+
+
+def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
+    cases = [
+        (trainer, SETTINGS | dict(seed=1), r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
+        (trainer_of(small(5)), SETTINGS, "is of another network than small is now"),
+    ]
+    before = contents(folder)
+    for other, settings, message in cases:
+        with pytest.raises(ValueError, match=message):
+            opened(folder, other, settings)
+    monkeypatch.setattr(runs, "FORMAT", 2)
+    with pytest.raises(ValueError, match=r"was written by another version of snnjax \(format 1, now 2\)"):
+        opened(folder, trainer)
+    assert contents(folder) == before
+
+
+def test_other_versions_of_packages_are_named(folder, trainer, monkeypatch):
+    monkeypatch.setattr(runs, "versions", lambda real=runs.versions: real() | dict(jax="99.0"))
+    state, notes = opened(folder, trainer)
+    assert len(state.epochs) == 2
+    assert notes == [f"the run began with jax {jax.__version__} (now 99.0): it may end a little otherwise"]
+
+
+def test_states_that_are_none_are_refused(folder, trainer):
+    """With a sound checksum, so that it is not damage: arrays missing, of other shapes, or figures out of range."""
+    arrays, meta = checkpoint.load(folder / CHECKPOINT)
+    without = {name: array for name, array in arrays.items() if name != "weights/layer2"}
+    cases = [
+        (without, meta, "`weights` must hold"),
+        (arrays | {"weights/layer1": arrays["weights/layer1"][:2]}, meta, "`weights` must hold"),
+        (arrays | {"best/layer1": arrays["weights/layer2"]}, meta, "`best` must hold"),
+        (arrays | {"reward/rates": np.zeros(3)}, meta, "`reward` must hold"),
+        (arrays | {"../layer1": np.zeros(3)}, meta, r"holds no array '\.\./layer1'"),
+        (arrays, meta | dict(phase=9), "`phase` must lie in 0..2, got 9"),
+        (arrays, meta | dict(phase="1"), "holds `phase`, int, got '1'"),
+        (arrays, {name: value for name, value in meta.items() if name != "epochs"}, "holds `epochs`, list, got None"),
+    ]
+    for changed, known, message in cases:
+        checkpoint.save(folder / CHECKPOINT, changed, known)
+        with pytest.raises(ValueError, match=message):
+            opened(folder, trainer)
+
+
+def test_layers_of_a_run_beside_are_used_again(folder, trainer):
+    """Other reward settings, same images and seed: no STDP, the same weights, and it is said."""
+    device = jax.devices()[0]
+    other = Trainer(trainer.spec, trainer.data, Settings((1, 2), batch_size=10, patience=0))
+    with RunFolder(folder.parent / "second", other, SETTINGS, resume=False) as run:
+        start = run.start(device, reuse=True)
+        assert run.notes == [f"layer1 is that of {folder}, trained from the same images, settings and seed"]
+        assert start.phase == 1
+        state = other.run(start, run.save)
+        run.finish(state, device)
+    results = json.loads((folder.parent / "second" / "results.json").read_text())
+    assert results["reused"] == dict(layer1=str(folder))
+    assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
+    assert results["diagnoses"]["STDP layer1"]["wins"] == state.wins["layer1"].tolist()
+    alone = Trainer(trainer.spec, trainer.data, Settings((1, 2), batch_size=10, patience=0))
+    expected = alone.run(alone.initial_state())
+    assert state.epochs == expected.epochs
+    for name, array in expected.weights.items():
+        np.testing.assert_array_equal(state.weights[name], array)
+    assert not (folder.parent / "second" / "layers").exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: trainer_of(seed=1),
+        lambda: trainer_of(images=39),
+        lambda: trainer_of(epochs=(2, 3)),
+        lambda: trainer_of(small(5)),
+    ],
+    ids=["seed", "images", "epochs", "network"],
+)
+def test_layers_of_another_training_are_not(folder, other):
+    with RunFolder(folder.parent / "second", other(), SETTINGS, resume=False) as run:
+        assert run.start(jax.devices()[0], reuse=True).phase == 0
+        assert run.notes == []
+
+
+def test_damaged_layers_are_trained_anew(folder, trainer):
+    (path,) = (folder / "layers").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    with RunFolder(folder.parent / "second", trainer, SETTINGS, resume=False) as run:
+        assert run.start(jax.devices()[0], reuse=True).phase == 0
+        assert "layer1 is trained anew" in run.notes[0]
+        assert "damaged" in run.notes[0]
+
+
+def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
+    with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
+        state = trainer.run(run.start(jax.devices()[0], reuse=True), run.save)
+        with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz"):
+            snnjax.load(folder)
+        run.finish(state, jax.devices()[0])
+    network = snnjax.load(folder)
+    assert network.spec == trainer.spec
+    images = trainer.data.test_images
+    latencies = jax.vmap(snnjax.encode)(images)
+    decisions = trainer.decisions(state.best, images)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(network))(latencies), decisions)
+    seen = network.observe(latencies[0])
+    assert int(seen.decision) == decisions[0]
+    assert {name: x.shape for name, x in seen.latencies.items()} == dict(input=(6, 28, 28), layer1=(4, 28, 28))
+    np.testing.assert_array_equal(seen.latencies["layer1"], network.layer1.latencies(latencies[0]))
+    report = (folder / "report.html").read_text()
+    assert "http" not in report, "it needs no network"
+    assert report.count("data:image/png;base64,") == len(list((folder / "pictures").iterdir())) >= 6

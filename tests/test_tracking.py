@@ -1,0 +1,37 @@
+"""Event files as TensorBoard itself reads them."""
+
+import jax
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_resume import SETTINGS, trainer_of
+
+from snnjax.runs import RunFolder
+from snnjax.tracking import FOLDER, Tracker
+
+
+def test_what_tensorboard_reads_of_a_run(tmp_path):
+    trainer = trainer_of(epochs=(2, 3))
+    with RunFolder(tmp_path, trainer, SETTINGS, resume=False) as run:
+        start = run.start(jax.devices()[0], reuse=False)
+        with Tracker(tmp_path, trainer, SETTINGS, start) as tracker:
+            state = trainer.run(start, lambda state: (run.save(state), tracker.note(state)))
+            run.finish(state, jax.devices()[0])
+            tracker.finish(tmp_path)
+    events = EventAccumulator(str(tmp_path / FOLDER), size_guidance=dict(scalars=0, images=0, histograms=0)).Reload()
+    tags = events.Tags()
+    for part in ("train", "test"):
+        for what in ("accuracy", "wrong", "silent"):
+            values = [(event.step, pytest.approx(event.value)) for event in events.Scalars(f"{what}/{part}")]
+            assert values == [(record["epoch"] + 1, record[part][what]) for record in state.epochs]
+    assert {"layer2/rate_plus_after_reward", "layer1/rate_plus", "layer1/spike_density"} <= set(tags["scalars"])
+    (_, last) = events.Scalars("layer1/convergence")
+    assert last.value == pytest.approx(state.diagnoses["STDP layer1"]["convergence"])
+    (_, density) = events.Scalars("layer1/winners_per_image")
+    assert density.value == pytest.approx(state.wins["layer1"].sum() / 40)
+    histogram = events.Histograms("layer1/winners_by_feature")[-1].histogram_value
+    assert histogram.num == state.wins["layer1"].sum()
+    assert {"layer1/weights", "layer2/weights", "layer1/winners_by_feature"} <= set(tags["histograms"])
+    assert {"confusion", "features_layer1", "features_layer2", "history", "weights"} <= set(tags["images"])
+    assert any(tag.startswith("image_") for tag in tags["images"])
+    assert {"settings/text_summary", "diagnosis/STDP_layer1/text_summary"} <= set(tags["tensors"])
+    assert len(events.Histograms("layer2/weights")) == 3

@@ -1,0 +1,148 @@
+"""Using a trained network: evaluate.py, predict.py, and report.py over one or several runs."""
+
+import importlib
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_cli import TINY, script, snapshot, whole  # noqa: F401  (fixtures)
+from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
+
+from snnjax import data
+from snnjax.trained import Trained
+
+RUN = "runs/first"
+
+
+@pytest.fixture
+def work(whole, monkeypatch, tmp_path):  # noqa: F811
+    """A folder to work in, with a run and a picture."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(whole, RUN)
+    image = data.digits().test_images[3]
+    Image.fromarray(image.astype(np.uint8)).save("digit.png")
+    Image.fromarray(255 - image.astype(np.uint8)).resize((300, 300)).convert("RGB").save("paper.jpg")
+    return tmp_path
+
+
+def called(name, monkeypatch, capsys, *arguments) -> str:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    capsys.readouterr()
+    importlib.import_module(name).main([*map(str, arguments)])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def refused(name, monkeypatch, capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as caught:
+        called(name, monkeypatch, capsys, *arguments)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert err.startswith(f"{name}.py: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_a_run_is_evaluated_as_at_its_end(work, monkeypatch, capsys):
+    results = json.loads((work / RUN / "results.json").read_text())
+    out = called("evaluate", monkeypatch, capsys, RUN, "--test_images", 20, "--out", "figures.json")
+    figures = json.loads((work / "figures.json").read_text())
+    assert {name: figures[name] for name in results["test"]} == results["test"]
+    assert f"test accuracy {results['test']['accuracy']:.2%}" in out
+    before = snapshot(work)
+    line = refused("evaluate", monkeypatch, capsys, RUN, "--out", "figures.json")
+    assert "already exists" in line
+    assert snapshot(work) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere"),
+        ([RUN, "--dataset", "emnist_letters", "--data_dir", "."], "holds neither the files of emnist_letters"),
+        ([RUN, "--test_images", "0"], "`test_images` must be at least 1, got 0"),
+        ([RUN, "--out", "no/folder.json"], "there is no folder no to write folder.json into"),
+        (["digit.png"], "digit.png is damaged or no checkpoint"),
+        ([f"{RUN}/checkpoint.npz"], "holds no trained network"),
+    ],
+)
+def test_evaluations_that_are_refused(work, monkeypatch, capsys, arguments, message):
+    assert message in refused("evaluate", monkeypatch, capsys, *arguments)
+
+
+def test_pictures_are_decided_on(work, monkeypatch, capsys):
+    trained = Trained.read(RUN)
+    network = trained.network()
+    images = [
+        np.asarray(Image.open("digit.png")),
+        255 - np.asarray(Image.open("paper.jpg").convert("L").resize((28, 28), Image.Resampling.BOX)),
+    ]
+    expected = [int(network(trained.encoder(image))) for image in images]
+    out = called("predict", monkeypatch, capsys, RUN, "digit.png")
+    assert f"digit.png: class {expected[0]} " in out
+    assert "resized" not in out
+    assert "input" in out
+    assert "layer1" in out
+    out = called("predict", monkeypatch, capsys, RUN, "paper.jpg", "--invert", "--out", "drawn")
+    assert f"paper.jpg: class {expected[1]} resized from 300x300 to 28x28 inverted" in out
+    assert os.listdir("drawn") == ["0_paper.png"]
+    assert "take --invert" in called("predict", monkeypatch, capsys, RUN, "paper.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is no image"), (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is"), (None, "No such file")],
+)
+def test_files_that_are_no_pictures(work, monkeypatch, capsys, content, message):
+    if content is not None:
+        (work / "bad.png").write_bytes(content)
+    line = refused("predict", monkeypatch, capsys, RUN, "bad.png")
+    assert "bad.png" in line
+    assert message in line
+
+
+def test_truncated_pictures(work, monkeypatch, capsys):
+    picture = (work / "digit.png").read_bytes()
+    for length in range(8, len(picture) // 2, 7):
+        (work / "bad.png").write_bytes(picture[:length])
+        assert "bad.png" in refused("predict", monkeypatch, capsys, RUN, "bad.png")
+
+
+def test_a_report_is_written_anew(work, monkeypatch, capsys):
+    (work / RUN / "report.html").unlink()
+    for picture in (work / RUN / "pictures").glob("features*"):
+        picture.unlink()
+    out = called("report", monkeypatch, capsys, RUN, "--images", 5, 7)
+    assert f"{RUN}/report.html" in out
+    names = {path.name for path in (work / RUN / "pictures").iterdir()}
+    assert names >= {"features_layer1.png", "features_layer2.png", "image_00005.png", "image_00007.png"}
+    page = (work / RUN / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(names)
+    assert "`images` must lie in 0..359, got 400" in refused("report", monkeypatch, capsys, RUN, "--images", 400)
+
+
+def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
+    script.main([*TINY, "--batch_size", "10", "--out", "runs/second"])
+    out = called("report", monkeypatch, capsys, RUN, "runs/second")
+    page = (work / "comparison.html").read_text()
+    for text in (RUN, "runs/second", "batch_size", "test, best %"):
+        assert text in page
+    assert "seed</th>" not in page, "only settings that differ are shown"
+    assert "comparison.html" in out
+    assert "comparison.html already exists" in refused("report", monkeypatch, capsys, RUN, "runs/second")
+    assert "must differ" in refused("report", monkeypatch, capsys, RUN, RUN, "--out", "other.html")
+    assert "holds no results.json" in refused("report", monkeypatch, capsys, RUN, "runs", "--out", "other.html")
+    (work / "runs" / "second" / "results.json").write_text("[]")
+    assert "second/results.json lacks" in refused("report", monkeypatch, capsys, RUN, "runs/second", "--out", "o.html")
+
+
+def test_layers_are_used_again_from_the_command_line(work, script, capsys):  # noqa: F811
+    script.main([*TINY, "--batch_size", "10", "--out", "runs/second"])
+    assert f"layer1 is that of {RUN}, trained from the same images, settings and seed" in capsys.readouterr().out
+    script.main([*TINY, "--batch_size", "10", "--noreuse", "--out", "runs/third"])
+    assert "is that of" not in capsys.readouterr().out
+    second, third = (json.loads((work / "runs" / name / "results.json").read_text()) for name in ("second", "third"))
+    assert second["epochs"] == third["epochs"]
