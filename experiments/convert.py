@@ -76,10 +76,8 @@ def run_weights(path: Path, spec: Network) -> dict[str, np.ndarray]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    try:
+    with console.plainly():
         print(convert(options))
-    except (ValueError, OSError, ImportError) as error:
-        console.fail(error)
 
 
 if __name__ == "__main__":

@@ -74,17 +74,13 @@ def show(result: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    try:
+    with console.plainly():
         devices.choose(options.device)
         result = evaluate(options)
         show(result)
         if options.out is not None:
             with checkpoint.beside(options.out) as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
-    except (ValueError, OSError) as error:
-        console.fail(error)
-    except KeyboardInterrupt:
-        console.stop("Stopped.")
 
 
 if __name__ == "__main__":

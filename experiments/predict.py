@@ -119,13 +119,9 @@ def predict(options: Options) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    try:
+    with console.plainly():
         devices.choose(options.device)
         predict(options)
-    except (ValueError, OSError) as error:
-        console.fail(error)
-    except KeyboardInterrupt:
-        console.stop("Stopped.")
 
 
 if __name__ == "__main__":

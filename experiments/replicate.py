@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     reference = json.loads(REFERENCE.read_text())
-    try:
+    with console.plainly("Stopped; finished epochs are kept. The same command goes on."):
         prepare(options)
         where = devices.choose(options.device)
         rows = []
@@ -169,10 +169,6 @@ def main(arguments: list[str] | None = None) -> None:
             rows.append(compare(network, results, reference, protocol(options)))
             shown = table(rows)
             write(rows, reference, shown, options.out)
-    except (ValueError, OSError) as error:
-        console.fail(error)
-    except KeyboardInterrupt:
-        console.stop("Stopped; finished epochs are kept. The same command goes on.")
     Console(width=120).print(shown)
     print(f"{options.out}: replication.json, replication.png, replication.txt, and a folder for each run")
 

@@ -128,13 +128,9 @@ def compare(options: Options) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    try:
+    with console.plainly():
         devices.choose(options.device)
         renew(options.runs[0], options) if len(options.runs) == 1 else compare(options)
-    except (ValueError, OSError) as error:
-        console.fail(error)
-    except KeyboardInterrupt:
-        console.stop("Stopped.")
 
 
 if __name__ == "__main__":

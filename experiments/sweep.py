@@ -220,12 +220,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    try:
+    with console.plainly("Stopped; finished groups of --at_once networks are kept. The same command goes on."):
         result, networks = carry_out(options, screen)
-    except (ValueError, OSError) as error:
-        console.fail(error)
-    except KeyboardInterrupt:
-        console.stop("Stopped; finished groups of --at_once networks are kept. The same command goes on.")
     screen.print(table(networks))
     say(result, networks, screen)
     screen.print(f"{folder_of(options)}: sweep.json, sweep.png, and the weights of each network")

@@ -145,12 +145,8 @@ def carry_out(options: Options, where: jax.Device) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    try:
+    with console.plainly("Stopped; finished epochs are kept. Go on with the same command and --resume."):
         carry_out(options, devices.choose(options.device))
-    except (ValueError, OSError, ImportError) as error:
-        console.fail(error)
-    except KeyboardInterrupt:
-        console.stop("Stopped; finished epochs are kept. Go on with the same command and --resume.")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """What a command takes from its user and shows: options, errors, bars in a terminal, lines in a log file, tables."""
 
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
@@ -41,6 +42,21 @@ def stop(message: str) -> NoReturn:
     """Ends the program after Ctrl-C, with a line that says how to go on."""
     print(f"\n{message}", flush=True)
     raise SystemExit(STOPPED) from None
+
+
+@contextlib.contextmanager
+def plainly(stopped: str = "Stopped.") -> Iterator[None]:
+    """Within it, what is wrong with options, files or data ends the program with one line, and so does Ctrl-C.
+
+    Args:
+      stopped: the line after Ctrl-C, which says how to go on.
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        stop(stopped)
 
 
 def run(main: Callable[[], None]) -> None:

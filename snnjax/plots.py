@@ -93,12 +93,7 @@ def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
             axis.plot(numbers, silent, ":", color=color, label=f"{part}, silent")
     value = 100 * epochs[best]["test"]["accuracy"]
     axis.plot(best + 1, value, "k*", markersize=11, label=f"best network, {value:.1f} %")
-    axis.set_xlabel("reward epoch")
-    axis.set_ylabel("images, %")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    return figure
+    return _by_epoch(figure, "images, %")
 
 
 def confusion_picture(matrix: np.ndarray, counts: Sequence[int]) -> Figure:
@@ -194,8 +189,14 @@ def comparison_picture(histories: dict[str, list[dict[str, Any]]]) -> Figure:
     for name, epochs in histories.items():
         accuracy = [100 * epoch["test"]["accuracy"] for epoch in epochs]
         axis.plot(range(1, len(epochs) + 1), accuracy, "o-" if len(epochs) <= 30 else "-", markersize=4, label=name)
+    return _by_epoch(figure, "test accuracy, %")
+
+
+def _by_epoch(figure: Figure, label: str) -> Figure:
+    """A figure whose one plot is by reward epoch, finished."""
+    (axis,) = figure.axes
     axis.set_xlabel("reward epoch")
-    axis.set_ylabel("test accuracy, %")
+    axis.set_ylabel(label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

@@ -93,4 +93,4 @@ class Tracker:
         from matplotlib.image import imread
 
         for path in sorted((run / PICTURES).glob("*.png")):
-            self._writer.add_image(path.stem, imread(path)[..., :3], 0, dataformats="HWC")
+            self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")
