@@ -29,6 +29,10 @@ class Options:
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
 
 
+REQUIRED = {"network", "data", "settings", "versions", "device", "phases", "diagnoses", "epochs", "best_epoch", "test"}
+"""What a results.json holds."""
+
+
 def results_of(run: Path) -> dict[str, Any]:
     """What a run's results.json holds.
 
@@ -37,9 +41,7 @@ def results_of(run: Path) -> dict[str, Any]:
     """
     try:
         results = json.loads((run / RESULTS).read_text())
-        missing = {"settings", "versions", "device", "phases", "diagnoses", "epochs", "best_epoch", "test"} - set(
-            results
-        )
+        missing = REQUIRED - set(results)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{run} holds no {RESULTS}: a run leaves it at its end, --resume finishes one"
