@@ -2,6 +2,9 @@
 
 import ast
 import pathlib
+import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -49,3 +52,15 @@ def test_the_library_imports_nothing_built_on_it(file):
 
 def test_every_room_exists():
     assert {room(file) for file in FILES} >= set(ROOMS)
+
+
+def test_the_reference_of_the_library_is_built_by_the_command_in_the_readme(tmp_path):
+    (command,) = re.findall(r"^\.venv/bin/pdoc ((?:.*\\\n)*.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    arguments = shlex.split(command.replace("\\\n", " "))
+    arguments[arguments.index("--output-directory") + 1] = str(tmp_path)
+    subprocess.run([sys.executable, "-m", "pdoc", *arguments], check=True, cwd=ROOT)
+    built = {str(path.relative_to(tmp_path).with_suffix("")) for path in tmp_path.rglob("*.html")}
+    rooms = {str(pathlib.Path(file).with_suffix("")).removesuffix("/__init__") for file in FILES}
+    inside = {name for name in rooms if name.startswith("snnjax/kernels/")} | {"snnjax/networks/network"}
+    assert built == rooms - inside | {"index"}, "the packages say what is public of these"
+    assert "rank order over all channels" in (tmp_path / "snnjax" / "encoding.html").read_text()
