@@ -54,7 +54,7 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{path} has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
             whole = image.convert("RGBA") if image.has_transparency_data else image.copy()
-        if whole.mode == "RGBA":
+        if whole.mode == "RGBA" and np.asarray(whole)[..., 3].min() < 255:
             whole = Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole)
             notes.append("transparent pixels taken as black")
         plain = whole.convert("RGB" if colour else "L")

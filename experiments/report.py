@@ -1,7 +1,7 @@
 """Writes a run's pictures and report.html anew, or compares several runs on one page.
 
 python experiments/report.py runs/mozafari2018_digits --images 3 17     draws these test images too
-python experiments/report.py RUN1 RUN2 RUN3 --out comparison.html       compares three runs
+python experiments/report.py RUN1 RUN2 RUN3                          compares three runs
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Options:
     runs: list[Path] = field(positional=True, metavar="RUN", nargs="+", help="run folders")
     images: list[int] = field(default_factory=list, help="numbers of test images to draw layer by layer, of one run")
     data_dir: Path | None = field(default=None, help="folder of the data set's files, for --images of all but digits")
-    out: Path = field(default=Path("comparison.html"), help="file to compare several runs in")
+    out: Path = field(default=Path("runs/comparison.html"), help="file to compare several runs in")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
 
 
@@ -102,6 +102,8 @@ def compare(options: Options) -> None:
         raise ValueError("`images` are drawn of one run, got several")
     if options.out.exists():
         raise FileExistsError(f"{options.out} already exists: name another --out")
+    if not options.out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {options.out.parent} to write {options.out.name} into")
     found = {str(run): results_of(run) for run in options.runs}
     if len(found) < len(options.runs):
         raise ValueError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
@@ -113,11 +115,9 @@ def compare(options: Options) -> None:
         [run, *(json.dumps(results["settings"].get(key)) for key in varied), *row(results)]
         for run, results in found.items()
     ]
-    table = Table(title="runs", title_justify="left")
-    for name in names:
-        table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
-    for line in rows:
-        table.add_row(*line)
+    table = Table("", *(Path(run).name for run in found), title="runs", title_justify="left")
+    for name, *values in zip(names, *rows, strict=True):
+        table.add_row(name, *values)
     Console().print(table)
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")

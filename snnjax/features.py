@@ -19,11 +19,14 @@ class Drawn:
       images: (F, h, w), light where the feature wants light, dark where it wants dark; each of Euclidean norm 1.
       origin: row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0.
       pitch: rows and columns between the places of neighbouring neurons.
+      strengths: (F,) root mean square of the differences between weights that the images show: small where nothing has
+        been learned.
     """
 
     images: np.ndarray
     origin: Pair
     pitch: Pair
+    strengths: np.ndarray
 
     def _moved(self, origin: Pair) -> "Drawn":
         return dataclasses.replace(self, origin=origin)
@@ -42,7 +45,7 @@ def drawn_back(spec: Network, weights: dict[str, np.ndarray], encoder: Encoder) 
       encoder: whose filters feed the first stage.
     """
     bank = encoder.bank
-    inputs = Drawn(_unit(bank.weights), (-bank.margin, -bank.margin), (1, 1))
+    inputs = Drawn(_unit(bank.weights), (-bank.margin, -bank.margin), (1, 1), np.ones(len(bank.weights)))
     drawn: dict[str, Drawn] = {}
     for number, each in enumerate(spec.stages):
         names = [name for at, name, _ in spec.layers() if at == number]
@@ -78,7 +81,8 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
             part = images[:, row * down : row * down + height, column * right : column * right + width]
             part += np.tensordot(contrast[:, :, row, column], inputs.images, axes=1)
     origin = (inputs.origin[0] - padding[0] * down, inputs.origin[1] - padding[1] * right)
-    return Drawn(_unit(images), origin, (down * stride[0], right * stride[1]))
+    strengths = np.sqrt((contrast**2).mean(axis=(1, 2, 3)))
+    return Drawn(_unit(images), origin, (down * stride[0], right * stride[1]), strengths)
 
 
 def _pooled(inputs: Drawn, window: Pair, padding: Pair, stride: Pair) -> Drawn:
@@ -89,7 +93,7 @@ def _pooled(inputs: Drawn, window: Pair, padding: Pair, stride: Pair) -> Drawn:
     for row, column in np.ndindex(*window):
         images[:, row * down : row * down + height, column * right : column * right + width] += inputs.images
     origin = (inputs.origin[0] - padding[0] * down, inputs.origin[1] - padding[1] * right)
-    return Drawn(_unit(images), origin, (down * stride[0], right * stride[1]))
+    return Drawn(_unit(images), origin, (down * stride[0], right * stride[1]), inputs.strengths)
 
 
 def _joined(parts: list[Drawn]) -> Drawn:
@@ -103,7 +107,8 @@ def _joined(parts: list[Drawn]) -> Drawn:
         count, height, width = part.images.shape
         images[start : start + count, top : top + height, left : left + width] = part.images
         start += count
-    return Drawn(images, (int(first[0]), int(first[1])), parts[0].pitch)
+    strengths = np.concatenate([part.strengths for part in parts])
+    return Drawn(images, (int(first[0]), int(first[1])), parts[0].pitch, strengths)
 
 
 def _unit(images: np.ndarray) -> np.ndarray:

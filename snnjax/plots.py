@@ -29,16 +29,18 @@ DOTS = 110
 """Of pictures, an inch."""
 
 
-def features_picture(images: np.ndarray, title: str, rows: Sequence[str] = ()) -> Figure:
+def features_picture(images: np.ndarray, title: str, strengths: np.ndarray, rows: Sequence[str] = ()) -> Figure:
     """A contact sheet of what features are selective to.
 
     Args:
-      images: (F, h, w), light where a feature wants light; each is drawn on a scale of its own.
+      images: (F, h, w), light where a feature wants light.
       title: above it.
+      strengths: (F,) contrasts to draw them in, relative to each other.
       rows: a name for each row, where the features fall into rows of one kind, such as classes; numbers by default.
     """
     columns = len(images) // len(rows) if rows else _columns(len(images))
-    sheet, (height, width) = tiled(images / np.abs(images).max(axis=(1, 2), keepdims=True).clip(1e-12), columns)
+    scale = np.abs(images).max(axis=(1, 2)).clip(1e-12) * strengths.max(initial=1e-12) / strengths.clip(1e-12)
+    sheet, (height, width) = tiled(images / scale[:, None, None], columns)
     lines = -(-len(images) // columns)
     size = min(0.9, 16 / columns)
     figure = Figure(figsize=(columns * size + 0.8, lines * size * height / width + 0.6), layout="constrained")
@@ -166,10 +168,13 @@ def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], potential
     for row, (name, latency) in enumerate(layers.items(), 1):
         axis = figure.add_subplot(grid[row, 0])
         across = len(latency) if len(latency) <= 8 else round(np.sqrt(3.2 * len(latency)))
-        axis.imshow(tiled(latency, across)[0], cmap="viridis_r", vmin=0, vmax=steps - 1, interpolation="nearest")
+        shown = axis.imshow(
+            tiled(latency, across)[0], cmap="viridis_r", vmin=0, vmax=steps - 1, interpolation="nearest"
+        )
+        figure.colorbar(shown, ax=axis, label="time step", fraction=0.03, pad=0.01)
         axis.set_facecolor("0.93")
         share = np.mean(~np.isnan(latency))
-        axis.set_title(f"{name}: {len(latency)} maps, {share:.0%} of the neurons fire; dark is late", fontsize=9)
+        axis.set_title(f"{name}: {len(latency)} maps, {share:.0%} of the neurons fire", fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
         axis = figure.add_subplot(grid[row, 1])

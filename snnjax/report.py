@@ -44,8 +44,9 @@ def draw_features(folder: Path, network: SpikingNetwork, encoder: Encoder) -> No
     for stage, name, _ in spec.layers():
         last = stage == len(spec.stages) - 1
         rows = [f"class {number}" for number in range(spec.classes)] if last else []
-        title = f"{spec.name}, features of {name}"
-        plots.write(folder / f"features_{name}.png", plots.features_picture(drawn[name].images, title, rows))
+        title, each = f"{spec.name}, features of {name}", drawn[name]
+        strengths = each.strengths if last else np.ones(len(each.images))  # those that never won stay faint
+        plots.write(folder / f"features_{name}.png", plots.features_picture(each.images, title, strengths, rows))
 
 
 def telling(decisions: np.ndarray, labels: np.ndarray) -> list[int]:
@@ -85,8 +86,8 @@ _CAPTIONS = {
     "history": "Accuracy by reward epoch",
     "confusion": "The best network's decisions on the test images",
     "weights": "Weights before and after training",
-    "features": "What each feature is selective to, drawn back into the image; light where it wants light",
-    "image": "When each neuron fires; silent ones are grey",
+    "features": "What each feature is selective to, drawn back into the image: light where it wants light",
+    "image": "When each neuron fires, layer by layer; silent ones are grey",
 }
 
 
@@ -150,7 +151,9 @@ def figure_of(png: bytes, caption: str) -> str:
 
 
 def _figure(path: Path) -> str:
-    return figure_of(path.read_bytes(), _CAPTIONS.get(_kind(path), path.stem))
+    kind, _, which = path.stem.partition("_")
+    caption = _CAPTIONS.get(kind, path.stem) + (f" ({which})" if which else "")
+    return figure_of(path.read_bytes(), caption)
 
 
 def _words(results: dict[str, Any]) -> str:

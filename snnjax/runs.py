@@ -160,7 +160,9 @@ class RunFolder:
             settings and seed.
         """
         self._keys = self.trainer.layer_keys(device_name(where))
-        state = self.state or self.trainer.initial_state()
+        state, plan = self.state or self.trainer.initial_state(), self.trainer.plan
+        if self.state and not self.results and state.phase < len(plan):
+            self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}")
         while reuse and not self.state and state.phase < len(self.trainer.plan) - 1:
             phase = self.trainer.plan[state.phase]
             if phase.epochs == 0:

@@ -127,7 +127,7 @@ def test_a_report_is_written_anew(work, monkeypatch, capsys):
 def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
     script.main([*TINY, "--batch_size", "10", "--out", "runs/second"])
     out = called("report", monkeypatch, capsys, RUN, "runs/second")
-    page = (work / "comparison.html").read_text()
+    page = (work / "runs" / "comparison.html").read_text()
     for text in (RUN, "runs/second", "batch_size", "test, best %"):
         assert text in page
     assert "seed</th>" not in page, "only settings that differ are shown"

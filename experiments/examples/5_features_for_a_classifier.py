@@ -21,11 +21,11 @@ network = Network(
     classes=10,
     stages=(
         stage(Conv(30, kernel=5, padding=2, threshold=15, winners=5, radius=3, stdp=rule), pool=2),
-        stage(Conv(100, kernel=3, padding=1, threshold=10, winners=8, radius=1, stdp=rule), pool=2),
-        stage(Conv(10, kernel=7, rstdp=RSTDP())),  # the trainer wants a stage that decides; it gets no epoch
+        stage(Conv(100, kernel=3, padding=1, threshold=10, winners=8, radius=1, stdp=rule), pool=3),
+        stage(Conv(10, kernel=4, rstdp=RSTDP())),  # the trainer wants a stage that decides; it gets no epoch
     ),
 )
-data = digits().first(400, 300)
+data = digits().first(600, 300)
 trainer = Trainer(network, data, Settings(epochs=(3, 4, 0)))
 
 
@@ -45,6 +45,6 @@ for name, learn in (("random weights", False), ("after STDP", True)):
         trainer.run(trainer.initial_state())
     extract = features(trainer.network)
     train, test = extract(data.train_images), extract(data.test_images)
-    classifier = LinearSVC(C=0.001, tol=0.01).fit(train, data.train_labels)
+    classifier = LinearSVC(C=0.01, tol=0.01).fit(train, data.train_labels)
     accuracy = classifier.score(test, data.test_labels)
     print(f"{name}: {train.shape[1]} features, {np.mean(train > 0):.0%} of them above 0, test accuracy {accuracy:.1%}")

@@ -42,6 +42,7 @@ for record in state.epochs[::3]:
     train, test = (record[part]["accuracy"] for part in ("train", "test"))
     print(f"epoch {record['epoch'] + 1}: training {train:.1%}, test {test:.1%}")
 
-decisions, potentials = trainer.judge(state.best, data.test_images[:3])
-for decision, potential, label in zip(decisions, potentials, data.test_labels, strict=False):
+chosen = np.concatenate([np.flatnonzero(data.test_labels == kind)[:2] for kind in (0, 1)])
+decisions, potentials = trainer.judge(state.best, data.test_images[chosen])
+for decision, potential, label in zip(decisions, potentials, data.test_labels[chosen], strict=True):
     print(f"decided {decision} by potentials {potential[0]:.1f} and {potential[1]:.1f}, the label is {label}")

@@ -1,6 +1,7 @@
 """Why a layer does or does not learn: a few figures after each phase, and what they mean in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,16 @@ def of_stdp(layer: Conv, weights: np.ndarray, won: np.ndarray) -> Diagnosis:
     )
 
 
-def of_outputs(spec: Network, stage: int, fired: np.ndarray) -> Diagnosis:
+def of_outputs(
+    spec: Network, stage: int, fired: np.ndarray, open_: Mapping[str, float] = MappingProxyType({})
+) -> Diagnosis:
     """What the outputs of a stage show.
 
     Args:
       spec: the network.
       stage: number of the stage, from 0.
       fired: (N, F, H, W) bool, which of its pooled outputs fired.
+      open_: `convergence` of its layers that have learned by STDP.
     """
     by_layer, start = {}, 0
     for number, name, layer in spec.layers():
@@ -78,7 +82,10 @@ def of_outputs(spec: Network, stage: int, fired: np.ndarray) -> Diagnosis:
     words.append(f"{_percent(silent)} of the images leave all silent")
     for number, name, layer in spec.layers():
         if number == stage and by_layer[name] > CROWDED:
-            words.append(f"the threshold {layer.threshold} of {name} is plainly too low: nearly every neuron fires")
+            cause = f"the threshold {layer.threshold} of {name} is plainly too low"
+            if open_.get(name, 0.0) >= LEARNED:
+                cause = f"{name} has learned too little yet, or its threshold {layer.threshold} is too low"
+            words.append(f"{cause}: nearly every neuron fires")
         elif number == stage and silent > SILENT:
             words.append(f"the threshold {layer.threshold} of {name} is plainly too high: try a lower one")
     return dict(silent=silent, firing=by_layer, words=words)

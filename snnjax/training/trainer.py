@@ -464,7 +464,9 @@ class Trainer:
         some = outputs[:1000]
         fired = some if some.dtype == bool else some < self.spec.time_steps
         if stage >= 0:
-            self._diagnose(name, diagnosis.of_outputs(self.spec, stage, fired), state)
+            found = {phase.layer: state.diagnoses.get(phase.name, {}) for phase in self.plan}
+            open_ = {layer: each["convergence"] for layer, each in found.items() if layer and each}
+            self._diagnose(name, diagnosis.of_outputs(self.spec, stage, fired, open_), state)
 
     def _encoded(self, state: TrainState) -> dict[str, np.ndarray]:
         if self._cache is None:
