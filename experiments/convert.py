@@ -46,10 +46,7 @@ def convert(options: Options) -> str:
     source, destination = options.source, options.destination
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
-    if destination.exists():
-        raise FileExistsError(f"{destination} already exists: name another file")
-    if not destination.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {destination.parent} to write {destination.name} into")
+    console.check_new(destination)
     if checkpoint.is_checkpoint(source):
         pytorch.write(destination, spec, run_weights(source, spec))
         return f"{destination}: state_dict of {spec.name} for the PyTorch code"

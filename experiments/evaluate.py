@@ -40,16 +40,16 @@ def evaluate(options: Options) -> dict[str, Any]:
     trained = Trained.read(options.run)
     if options.test_images is not None and options.test_images < 1:
         raise ValueError(f"`test_images` must be at least 1, got {options.test_images}")
-    if options.out is not None and options.out.exists():
-        raise FileExistsError(f"{options.out} already exists: name another --out")
-    if options.out is not None and not options.out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {options.out.parent} to write {options.out.name} into")
+    if options.out is not None:
+        console.check_new(options.out)
     name = options.dataset or trained.settings.get("dataset")
     if name is None:
         raise ValueError(f"`dataset` must be named: {options.run} does not say what it was trained on")
     images = data.load(name, options.data_dir).first(1, options.test_images)
     settings = Settings(epochs=(0,) * len(trained.spec.stages), native=options.native)
-    decisions, potentials = Trainer(trained.spec, images, settings).judge(trained.weights, images.test_images)
+    trainer = Trainer(trained.spec, images, settings)
+    trainer.encoder = dataclasses.replace(trained.encoder, native=options.native)
+    decisions, potentials = trainer.judge(trained.weights, images.test_images)
     result = dict(run=str(options.run), dataset=name, test_images=len(images.test_images))
     return result | metrics.report(decisions, images.test_labels, potentials)
 

@@ -17,8 +17,10 @@ from snnjax import console, devices, report
 from snnjax.networks.network import Observed
 from snnjax.trained import Trained
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 80_000_000
 """No image file may hold more."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+"""Of image files; others might run programs of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
       OSError: there is no such file.
       ValueError: it is no image, or too large.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     bank, (_, height, width) = trained.encoder.bank, trained.spec.input_shape
     growth = 2 * bank.margin - max(map(len, bank.kernels)) + 1
@@ -50,20 +52,26 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
     colour = trained.settings.get("dataset") == "cifar10" or bank.copies > 1
     notes: list[str] = []
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"{path} has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
-            whole = image.convert("RGBA") if image.has_transparency_data else image.copy()
-        if whole.mode == "RGBA" and np.asarray(whole)[..., 3].min() < 255:
+                raise ValueError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
+            if image.mode == "F":
+                raise ValueError("it holds floats: save it with 8 bits a pixel")
+            transparent = image.has_transparency_data
+            whole = ImageOps.exif_transpose(image)
+        if whole.mode.startswith("I"):
+            whole = Image.fromarray((np.asarray(whole).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+            notes.append("16 bits a pixel taken as 8")
+        if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
             whole = Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole)
             notes.append("transparent pixels taken as black")
         plain = whole.convert("RGB" if colour else "L")
     except FileNotFoundError:
         raise
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image that can be read") from error
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read, or is damaged: {error}") from error
+        raise ValueError(f"{path} is no image that can be read, of {', '.join(FORMATS)}") from error
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
     if plain.size != size:
         notes.append(f"resized from {plain.width}x{plain.height} to {size[0]}x{size[1]}")
         plain = plain.resize(size, Image.Resampling.BOX if plain.width >= size[0] else Image.Resampling.BILINEAR)
@@ -102,18 +110,18 @@ def predict(options: Options) -> None:
     """
     trained = Trained.read(options.run)
     images = [read_image(path, trained, options.invert) for path in options.images]
-    network = trained.network()
+    network, targets = trained.network(), list[Path]()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
+        targets = [options.out / f"{number}_{path.stem}.png" for number, path in enumerate(options.images)]
+        for target in targets:
+            console.check_new(target)
     for number, (path, (pixels, notes)) in enumerate(zip(options.images, images, strict=True)):
         seen = report.observe(network, trained.encoder, pixels)
         show(path, notes, seen, trained.spec.time_steps)
-        if options.out is not None:
-            target = options.out / f"{number}_{path.stem}.png"
-            if target.exists():
-                raise FileExistsError(f"{target} already exists: name another --out")
-            report.draw_activity(target, network, pixels, seen, f"{path.name}: class {int(seen.decision)}")
-            print(f"  drawn into {target}")
+        if targets:
+            report.draw_activity(targets[number], network, pixels, seen, f"{path.name}: class {int(seen.decision)}")
+            print(f"  drawn into {targets[number]}")
 
 
 def main(arguments: list[str] | None = None) -> None:

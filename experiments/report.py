@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from simple_parsing import field
 
 from snnjax import checkpoint, console, data, devices, plots, report
-from snnjax.runs import RESULTS
+from snnjax.runs import RESULTS, read_results
 from snnjax.trained import Trained
 
 
@@ -25,12 +26,8 @@ class Options:
     runs: list[Path] = field(positional=True, metavar="RUN", nargs="+", help="run folders")
     images: list[int] = field(default_factory=list, help="numbers of test images to draw layer by layer, of one run")
     data_dir: Path | None = field(default=None, help="folder of the data set's files, for --images of all but digits")
-    out: Path = field(default=Path("runs/comparison.html"), help="file to compare several runs in")
+    out: Path | None = field(default=None, help="file to compare several runs in (runs/comparison.html)")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
-
-
-REQUIRED = {"network", "data", "settings", "versions", "device", "phases", "diagnoses", "epochs", "best_epoch", "test"}
-"""What a results.json holds."""
 
 
 def results_of(run: Path) -> dict[str, Any]:
@@ -39,22 +36,15 @@ def results_of(run: Path) -> dict[str, Any]:
     Raises:
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
-    try:
-        results = json.loads((run / RESULTS).read_text())
-        missing = REQUIRED - set(results)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{run} holds no {RESULTS}: a run leaves it at its end, --resume finishes one"
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{run / RESULTS} is damaged: {error}") from error
-    if missing:
-        raise ValueError(f"{run / RESULTS} lacks {', '.join(sorted(missing))}")
-    return results
+    if not (run / RESULTS).exists():
+        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run leaves it at its end, --resume finishes one")
+    return read_results(run / RESULTS)
 
 
 def renew(run: Path, options: Options) -> None:
     """Draws the pictures of one run that need no data, those of the images asked for, and its page."""
+    if options.out is not None:
+        raise ValueError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
     results, trained = results_of(run), Trained.read(run)
     pictures, network = run / report.PICTURES, trained.network()
     pictures.mkdir(exist_ok=True)
@@ -100,10 +90,8 @@ def compare(options: Options) -> None:
     """
     if options.images:
         raise ValueError("`images` are drawn of one run, got several")
-    if options.out.exists():
-        raise FileExistsError(f"{options.out} already exists: name another --out")
-    if not options.out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {options.out.parent} to write {options.out.name} into")
+    out = options.out or Path("runs/comparison.html")
+    console.check_new(out)
     found = {str(run): results_of(run) for run in options.runs}
     if len(found) < len(options.runs):
         raise ValueError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
@@ -115,16 +103,16 @@ def compare(options: Options) -> None:
         [run, *(json.dumps(results["settings"].get(key)) for key in varied), *row(results)]
         for run, results in found.items()
     ]
-    table = Table("", *(Path(run).name for run in found), title="runs", title_justify="left")
+    table = Table("", *(escape(Path(run).name) for run in found), title="runs", title_justify="left")
     for name, *values in zip(names, *rows, strict=True):
-        table.add_row(name, *values)
+        table.add_row(name, *map(escape, values))
     Console().print(table)
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
     body = f"<h1>{len(found)} runs</h1>{report.table(names, rows)}{picture}"
-    with checkpoint.beside(options.out.absolute()) as temporary:
+    with checkpoint.beside(out.absolute()) as temporary:
         temporary.write_text(report.page(f"{len(found)} runs", body), encoding="utf-8")
-    print(options.out)
+    print(out)
 
 
 def main(arguments: list[str] | None = None) -> None:

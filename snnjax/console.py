@@ -1,5 +1,6 @@
 """What a command takes from its user and shows: options, errors, bars in a terminal, lines in a log file, tables."""
 
+import _thread
 import contextlib
 import os
 import signal
@@ -44,6 +45,18 @@ def stop(message: str) -> NoReturn:
     raise SystemExit(STOPPED) from None
 
 
+def check_new(path: Path) -> None:
+    """Checks that a file can be written at a place where there is none.
+
+    Raises:
+      FileExistsError, FileNotFoundError: there is one, or no folder for it.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} already exists: name another file")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
+
+
 @contextlib.contextmanager
 def plainly(stopped: str = "Stopped.") -> Iterator[None]:
     """Within it, what is wrong with options, files or data ends the program with one line, and so does Ctrl-C.
@@ -65,6 +78,7 @@ def run(main: Callable[[], None]) -> None:
     A request to terminate (SIGTERM) stops it as Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _unraisable
     try:
         main()
     except SystemExit as end:
@@ -72,6 +86,14 @@ def run(main: Callable[[], None]) -> None:
             raise
         sys.stderr.flush()
         os._exit(STOPPED)
+
+
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Ctrl-C during a callback of Python's own, which would only be printed there, stops the program too."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def options(kind: type[T], description: str | None, arguments: list[str] | None = None) -> T:
@@ -168,7 +190,7 @@ def header(trainer: Trainer, device: jax.Device, run: runs.RunFolder, console: C
         soft_wrap=True,
     )
     for line in (f"on {runs.device_name(device)}; into {run.path}", *run.notes):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
@@ -198,7 +220,9 @@ def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Co
     which = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
     scores(test, which, console)
     console.print(
-        f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}", soft_wrap=True
+        f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}",
+        markup=False,
+        soft_wrap=True,
     )
 
 

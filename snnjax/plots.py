@@ -150,7 +150,7 @@ def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], potential
       title: above it.
     """
     figure = Figure(figsize=(13, 2.6 + 3.1 * len(layers)), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1
     grid = figure.add_gridspec(1 + len(layers), 2, width_ratios=(3, 1), height_ratios=(0.8, *[1] * len(layers)))
     axis = figure.add_subplot(grid[0, 0])
@@ -193,7 +193,8 @@ def comparison_picture(histories: dict[str, list[dict[str, Any]]]) -> Figure:
     axis = figure.subplots()
     for name, epochs in histories.items():
         accuracy = [100 * epoch["test"]["accuracy"] for epoch in epochs]
-        axis.plot(range(1, len(epochs) + 1), accuracy, "o-" if len(epochs) <= 30 else "-", markersize=4, label=name)
+        label = f" {name}" if name.startswith("_") else name  # a legend leaves such names out
+        axis.plot(range(1, len(epochs) + 1), accuracy, "o-" if len(epochs) <= 30 else "-", markersize=4, label=label)
     return _by_epoch(figure, "test accuracy, %")
 
 
@@ -204,7 +205,9 @@ def _by_epoch(figure: Figure, label: str) -> Figure:
     axis.set_ylabel(label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    handles, names = axis.get_lines(), [str(line.get_label()) for line in axis.get_lines()]
+    for text in axis.legend(handles, names, fontsize=8).get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -93,20 +93,36 @@ _CAPTIONS = {
 
 def write_page(run: Path, results: dict[str, Any]) -> None:
     """Writes report.html: the results and all pictures of a run, in one file that needs no other."""
-    found = sorted((run / PICTURES).glob("*.png"), key=lambda path: (_place(path), path.name))
-    pictures = "\n".join(_figure(path) for path in found)
-    test, settings = results["test"], results["settings"]
-    title = f"{results['network']} on {results['data']}"
-    best, count = results["best_epoch"] + 1, len(results["epochs"])
-    known = settings | dict(device=results["device"]) | results["versions"]
-    body = f"""
-<h1>{html.escape(title)}</h1>
+    found = sorted((run / PICTURES).glob("[!.]*.png"), key=lambda path: (_place(path), path.name))
+    text = page(_title(results), body(results, [_figure(path) for path in found]))
+    with checkpoint.beside(run / PAGE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _title(results: dict[str, Any]) -> str:
+    return f"{results['network']} on {results['data']}"
+
+
+def body(results: dict[str, Any], pictures: list[str]) -> str:
+    """What a results.json holds as HTML.
+
+    Raises:
+      KeyError, TypeError, IndexError, AttributeError, ValueError: it holds something else.
+    """
+    test, best, count = results["test"], results["best_epoch"], len(results["epochs"])
+    known = results["settings"] | dict(device=results["device"]) | results["versions"]
+    which = f"; the best of {count} reward epochs: number {best + 1}" if count else ""
+    for part in ("train", "test") if count else ():
+        which += f"; {part} {results['epochs'][best][part]['accuracy']:.2%} then, "
+        which += f"{results['epochs'][-1][part]['accuracy']:.2%} in the last"
+    return f"""
+<h1>{html.escape(_title(results))}</h1>
 <p class="big">{test["accuracy"]:.2%} <small>of {sum(test["classes"]["images"]):,} test images right,
-{test["wrong"]:.2%} wrong, {test["silent"]:.2%} silent; the best of {count} reward epochs: number {best}</small></p>
+{test["wrong"]:.2%} wrong, {test["silent"]:.2%} silent{which}</small></p>
 <h2>What the phases show</h2>
 {_words(results)}
 <h2>Pictures</h2>
-{pictures}
+{"".join(pictures)}
 <h2>Classes</h2>
 {table(["class", "images", "precision", "recall", "F1", "ROC AUC"], _classes(test))}
 <h2>Phases</h2>
@@ -114,8 +130,6 @@ def write_page(run: Path, results: dict[str, Any]) -> None:
 <h2>Settings and versions</h2>
 {table(["", ""], [[name, json.dumps(value)] for name, value in known.items()])}
 """
-    with checkpoint.beside(run / PAGE) as temporary:
-        temporary.write_text(page(title, body), encoding="utf-8")
 
 
 def page(title: str, body: str) -> str:

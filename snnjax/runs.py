@@ -33,16 +33,37 @@ def hold(path: Path) -> Iterator[None]:
     Raises:
       FileExistsError: another run is in it.
     """
-    lock = path / ".lock"
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FileExistsError(f"another run is writing into {path}: name another --out") from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    lock, ours = path / ".lock", False
+    while not ours:
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise FileExistsError(f"another run is writing into {path}: name another --out") from error
+            with contextlib.suppress(FileNotFoundError):  # another run's end may have removed it in between
+                ours = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+            if ours:
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What a results.json holds.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it is damaged, or holds something else.
+    """
+    try:
+        results = json.loads(path.read_text())
+        report.body(results, [])
+        return results
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error}): delete it, and --resume writes it anew"
+        ) from error
 
 
 class RunFolder:
@@ -73,8 +94,20 @@ class RunFolder:
         self.state: TrainState | None = None
         self.results: dict[str, Any] = {}
         self.notes: list[str] = []
+        self._sound = True  # whether the last checkpoint is
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"{path} is a file, not a folder: name another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} cannot be written")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(hold(path))
+            self._take(resume)
+            self._held = stack.pop_all()
+
+    def _take(self, resume: bool) -> None:
+        """Reads what the folder holds."""
+        path = self.path
         held = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (path / name).exists()]
         if held and not resume:
             raise FileExistsError(
@@ -85,11 +118,9 @@ class RunFolder:
         if held:
             self.state = self._stored()
             self.results = self._finished()
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(f"{path} cannot be written")
-        self._held = hold(path)
-        self._held.__enter__()
+            for each in (path, path / LAYERS, path / report.PICTURES):  # what a killed run was writing
+                for half in each.glob(".*.*"):
+                    half.unlink(missing_ok=True)
 
     def _stored(self) -> TrainState:
         """The state of the last checkpoint; if it is damaged, of the one before."""
@@ -103,6 +134,7 @@ class RunFolder:
                 damaged.append(str(error))
                 continue
             state = self._fitting(self.path / name, arrays, meta)
+            self._sound = not damaged
             if damaged:
                 self.notes.append(f"{'; '.join(damaged)}; going on from {name}, the state before")
             return state
@@ -128,20 +160,18 @@ class RunFolder:
             raise ValueError(f"{path} holds no state to go on from: {error}") from error
         now = versions()
         others = [
-            f"{name} {was} (now {now.get(name)})" for name, was in meta["versions"].items() if was != now.get(name)
+            f"{name} {was} (now {now.get(name)})"
+            for name, was in dict(meta.get("versions", {})).items()
+            if was != now.get(name)
         ]
         if others:
             self.notes.append(f"the run began with {', '.join(others)}: it may end a little otherwise")
         return state
 
     def _finished(self) -> dict[str, Any]:
-        path = self.path / RESULTS
-        try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: delete it, and --resume writes it anew") from error
+        """The results, unless files of a finished run are missing: it is finished anew then."""
+        missing = [name for name in (RESULTS, WEIGHTS, report.PAGE) if not (self.path / name).exists()]
+        return {} if missing else read_results(self.path / RESULTS)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -149,7 +179,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held.__exit__(None, None, None)
+        self._held.close()
 
     def start(self, where: jax.Device, reuse: bool) -> TrainState:
         """Where to begin: the state that was stored, or the initial one.
@@ -173,7 +203,8 @@ class RunFolder:
 
     def _reused(self, layer: str, state: TrainState) -> bool:
         """Takes a layer from another run, if there is one."""
-        for path in sorted(self.path.parent.glob(f"*/{LAYERS}/{layer}-{self._keys[layer]}.npz")):
+        beside = self.path.parent if self.path.name not in ("", "..") else self.path.resolve().parent
+        for path in sorted(beside.glob(f"*/{LAYERS}/{layer}-{self._keys[layer]}.npz")):
             try:
                 arrays, meta = checkpoint.load(path)
                 self.trainer.reuse(state, layer, arrays[layer], meta["diagnosis"], str(path.parents[1]))
@@ -191,11 +222,12 @@ class RunFolder:
         """
         arrays, meta = state.flatten()
         current, known = self.path / CHECKPOINT, dict(settings=self.settings, network=describe(self.trainer.spec))
-        if current.exists():
+        if current.exists() and self._sound:
             with contextlib.suppress(OSError), checkpoint.beside(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
                 os.link(current, temporary)  # not on every file system
         checkpoint.save(current, arrays, dict(meta, **known, format=FORMAT, versions=versions()))
+        self._sound = True
         if state.epochs:
             self._write_history(state)
         elif state.phase:

@@ -92,5 +92,5 @@ class Tracker:
         """Adds the pictures that the run has left: confusion matrix, features, activation maps."""
         from matplotlib.image import imread
 
-        for path in sorted((run / PICTURES).glob("*.png")):
+        for path in sorted((run / PICTURES).glob("[!.]*.png")):
             self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")

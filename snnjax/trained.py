@@ -13,6 +13,8 @@ from snnjax.encoding import Encoder, FilterBank
 from snnjax.networks import Network, SpikingNetwork, describe, described, draw
 
 WEIGHTS = "weights.npz"
+LARGEST = 4096
+"""Rows and columns of an image, and time steps, that a file may ask for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +59,23 @@ class Trained:
             path = path / WEIGHTS
         weights, meta = checkpoint.load(path)
         try:
-            bank = meta["encoder"]["bank"]
-            bank |= dict(kernels=_frozen(bank["kernels"]), threshold=_frozen(bank["threshold"]))
+            filters = meta["encoder"]["bank"]
+            filters |= dict(kernels=_frozen(filters["kernels"]), threshold=_frozen(filters["threshold"]))
             trained = cls(
                 described(meta["network"]),
                 weights,
-                Encoder(**meta["encoder"] | dict(bank=FilterBank(**bank), native=False)),
+                Encoder(**meta["encoder"] | dict(bank=FilterBank(**filters), native=False)),
                 dict(meta["settings"]),
             )
             found, expected = {name: w.shape for name, w in weights.items()}, trained.spec.weight_shapes
+            channels, rows, columns = trained.spec.input_shape
+            bank = trained.encoder.bank
+            if max(rows, columns, bank.margin, trained.spec.time_steps, bank.copies) > LARGEST:
+                raise ValueError(
+                    f"images of {rows}x{columns}, margins of {bank.margin} or steps are more than {LARGEST}"
+                )
+            if (len(bank.kernels) * bank.copies, trained.encoder.time_steps) != (channels, trained.spec.time_steps):
+                raise ValueError("its encoder does not make what its network takes")
             if found != expected:  # before anything is drawn in the shapes that the file names
                 raise ValueError(f"`weights` must be {expected}, got {found}")
             trained.network()

@@ -322,3 +322,40 @@ def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
     report = (folder / "report.html").read_text()
     assert "http" not in report, "it needs no network"
     assert report.count("data:image/png;base64,") == len(list((folder / "pictures").iterdir())) >= 6
+
+
+def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, monkeypatch):
+    """Going on from the checkpoint before, and killed before the first new one is in place."""
+    (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
+    monkeypatch.setattr(checkpoint, "save", lambda *_: pytest.fail("killed here"))
+    with RunFolder(folder, trainer, SETTINGS, resume=True) as run, pytest.raises(pytest.fail.Exception):
+        run.save(run.start(jax.devices()[0], reuse=False))
+    assert len(opened(folder, trainer)[0].epochs) == 1
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
+    (folder / "pictures").mkdir()
+    halves = [folder / ".checkpoint.npz.x1.npz", folder / "pictures" / ".confusion.png.x2.png"]
+    for path in halves:
+        path.write_bytes(b"half")
+    opened(folder, trainer)
+    assert not any(path.exists() for path in halves)
+
+
+def test_a_lock_that_is_removed_in_between_is_not_held_twice(tmp_path, monkeypatch):
+    """Another run ends, and takes the lock's file with it, between this one's opening and locking it."""
+    real, calls = runs.fcntl.flock, []
+
+    def lock(file, how):
+        calls.append(how)
+        if len(calls) == 1:
+            (tmp_path / ".lock").unlink()
+        real(file, how)
+
+    monkeypatch.setattr(runs.fcntl, "flock", lock)
+    with runs.hold(tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(FileExistsError, match="another run is writing"), runs.hold(tmp_path):
+            pass
+        assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()

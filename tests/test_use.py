@@ -94,7 +94,7 @@ def test_pictures_are_decided_on(work, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is no image"), (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is"), (None, "No such file")],
+    [(b"", "is no image"), (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "cannot be read"), (None, "No such file")],
 )
 def test_files_that_are_no_pictures(work, monkeypatch, capsys, content, message):
     if content is not None:
@@ -109,6 +109,50 @@ def test_truncated_pictures(work, monkeypatch, capsys):
     for length in range(8, len(picture) // 2, 7):
         (work / "bad.png").write_bytes(picture[:length])
         assert "bad.png" in refused("predict", monkeypatch, capsys, RUN, "bad.png")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "1", "I;16", "LA", "F"])
+def test_pictures_of_other_kinds(work, monkeypatch, capsys, mode):
+    plain = Image.open("digit.png")
+    if mode == "I;16":
+        Image.fromarray(np.asarray(plain).astype(np.uint16) * 257).save("other.tiff")
+    else:
+        plain.convert(mode).save("other.tiff")
+    if mode == "F":
+        assert "other.tiff cannot be read: it holds floats" in refused(
+            "predict", monkeypatch, capsys, RUN, "other.tiff"
+        )
+        return
+    out = called("predict", monkeypatch, capsys, RUN, "other.tiff")
+    assert ("16 bits a pixel taken as 8" in out) == (mode == "I;16")
+    if mode in ("P", "I;16", "LA"):
+        assert out.split("classes")[1] == called("predict", monkeypatch, capsys, RUN, "digit.png").split("classes")[1]
+
+
+def test_no_picture_runs_a_program(work, monkeypatch, capsys):
+    """PostScript would be handed to an interpreter."""
+    (work / "bad.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
+    assert "bad.png is no image that can be read" in refused("predict", monkeypatch, capsys, RUN, "bad.png")
+
+
+def test_names_with_markup_and_dollars(work, monkeypatch, capsys):
+    shutil.copytree(RUN, "runs/_x$5_$[/b]")
+    out = called("report", monkeypatch, capsys, RUN, "runs/_x$5_$[/b]")
+    assert "[/b]" in out
+    os.rename("digit.png", "money_$5_$.png")
+    called("predict", monkeypatch, capsys, "runs/_x$5_$[/b]", "money_$5_$.png", "--out", "drawn")
+    assert os.listdir("drawn") == ["0_money_$5_$.png"]
+
+
+def test_a_finished_run_that_lost_files_is_finished_anew(work, script, whole):  # noqa: F811
+    for path in (work / RUN / "weights.npz", work / RUN / "report.html"):
+        path.unlink()
+    shutil.rmtree(work / RUN / "pictures")
+    script.main([*TINY, "--out", RUN, "--resume"])
+    found, expected = (Trained.read(folder).weights for folder in (work / RUN, whole))
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert len(list((work / RUN / "pictures").iterdir())) == len(list((whole / "pictures").iterdir()))
 
 
 def test_a_report_is_written_anew(work, monkeypatch, capsys):
@@ -135,8 +179,16 @@ def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
     assert "comparison.html already exists" in refused("report", monkeypatch, capsys, RUN, "runs/second")
     assert "must differ" in refused("report", monkeypatch, capsys, RUN, RUN, "--out", "other.html")
     assert "holds no results.json" in refused("report", monkeypatch, capsys, RUN, "runs", "--out", "other.html")
-    (work / "runs" / "second" / "results.json").write_text("[]")
-    assert "second/results.json lacks" in refused("report", monkeypatch, capsys, RUN, "runs/second", "--out", "o.html")
+    results = json.loads((work / "runs" / "second" / "results.json").read_text())
+    damages = ["[]", "[" * 100_000, json.dumps(results | dict(test={})), json.dumps(results | dict(best_epoch=99))]
+    for text in [
+        *damages,
+        json.dumps(results | dict(phases=[1])),
+        json.dumps({**results, "network": 0} | dict(epochs=3)),
+    ]:
+        (work / "runs" / "second" / "results.json").write_text(text)
+        line = refused("report", monkeypatch, capsys, RUN, "runs/second", "--out", "o.html")
+        assert "runs/second/results.json is damaged" in line
 
 
 def test_layers_are_used_again_from_the_command_line(work, script, capsys):  # noqa: F811

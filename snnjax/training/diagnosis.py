@@ -23,7 +23,7 @@ Diagnosis = dict[str, Any]
 def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:
     """Mean w(1-w), w the weight's place between its bounds: 0 where all have reached one of them."""
     place = (np.asarray(weights, np.float64) - bounds[0]) / (bounds[1] - bounds[0])
-    return float(np.mean(place * (1 - place)))
+    return float(np.mean(np.clip(place * (1 - place), 0, None)))  # initial weights may lie beyond the bounds
 
 
 def of_stdp(layer: Conv, weights: np.ndarray, won: np.ndarray) -> Diagnosis:
@@ -37,7 +37,7 @@ def of_stdp(layer: Conv, weights: np.ndarray, won: np.ndarray) -> Diagnosis:
     assert layer.stdp is not None  # whoever asks has trained it
     wins = np.bincount(won[won >= 0], minlength=layer.features)
     silent = float(np.mean(np.all(won < 0, axis=1)))
-    never, often = np.flatnonzero(wins == 0), np.flatnonzero(wins > OFTEN * max(wins.mean(), 1))
+    never, often = np.flatnonzero(wins == 0), np.flatnonzero(wins > OFTEN * wins.mean())
     open_ = convergence(weights, layer.stdp.bounds)
     words = [
         f"nobody fired at {_percent(silent)} of the images",
@@ -79,7 +79,7 @@ def of_outputs(
             start += layer.features
     silent = float(np.mean(~fired.any(axis=(1, 2, 3))))
     words = [f"{_percent(share)} of the neurons of {name} fire, after pooling" for name, share in by_layer.items()]
-    words.append(f"{_percent(silent)} of the images leave all silent")
+    words.append(f"{_percent(silent)} of the {len(fired):,} images looked at leave all silent")
     for number, name, layer in spec.layers():
         if number == stage and by_layer[name] > CROWDED:
             cause = f"the threshold {layer.threshold} of {name} is plainly too low"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -389,7 +390,15 @@ class Trainer:
           where: the device's name; others round otherwise.
         """
         settings, spec, keys = self.settings, self.spec, {}
-        common: tuple[Any, ...] = (__version__, jax.__version__, where, self.data.train_digest, self.encoder)
+        common: tuple[Any, ...] = (
+            __version__,
+            jax.__version__,
+            jaxlib.__version__,
+            np.__version__,
+            where,
+            self.data.train_digest,
+            self.encoder,
+        )
         common += (spec.input_shape, spec.time_steps, settings.seed, settings.update_batch, settings.native)
         for phase in self.plan[:-1]:
             branches = spec.stages[phase.stage].branches[: phase.branch + 1]
