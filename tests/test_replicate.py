@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import replicate
+from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 from snnjax.networks import NETWORKS
 

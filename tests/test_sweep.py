@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import sweep as script
+from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 from snnjax import checkpoint, data, devices, runs
 from snnjax.layers import RSTDP, STDP, Conv
