@@ -65,8 +65,8 @@ def renew(run: Path, options: Options) -> None:
 NAMES = ("test, best %", "epoch", "test, last %", "silent %", "F1", "training, last %", "seconds")
 
 
-def row(results: dict[str, Any]) -> list[str]:
-    """One run in a line of the comparison."""
+def column(results: dict[str, Any]) -> list[str]:
+    """What is compared of one run, in the order of `NAMES`."""
     test, epochs = results["test"], results["epochs"]
     last = epochs[-1] if epochs else None
     seconds = sum(phase["seconds"] + phase["compile_seconds"] for phase in results["phases"])
@@ -98,18 +98,17 @@ def compare(options: Options) -> None:
     settings = [results["settings"] for results in found.values()]
     keys = list(dict.fromkeys(key for each in settings for key in each))
     varied = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
-    names = ["run", *varied, *NAMES]
-    rows = [
-        [run, *(json.dumps(results["settings"].get(key)) for key in varied), *row(results)]
-        for run, results in found.items()
+    columns = [
+        [*(json.dumps(results["settings"].get(key)) for key in varied), *column(results)] for results in found.values()
     ]
-    table = Table("", *(escape(Path(run).name) for run in found), title="runs", title_justify="left")
-    for name, *values in zip(names, *rows, strict=True):
-        table.add_row(name, *map(escape, values))
+    lines = list(zip([*varied, *NAMES], *columns, strict=True))
+    table = Table("", *map(escape, found), title="runs", title_justify="left")
+    for line in lines:
+        table.add_row(*map(escape, line))
     Console().print(table)
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
-    body = f"<h1>{len(found)} runs</h1>{report.table(names, rows)}{picture}"
+    body = f"<h1>{len(found)} runs</h1>{report.table(['', *found], lines)}{picture}"
     with checkpoint.beside(out.absolute()) as temporary:
         temporary.write_text(report.page(f"{len(found)} runs", body), encoding="utf-8")
     print(out)

@@ -174,7 +174,7 @@ def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
     page = (work / "runs" / "comparison.html").read_text()
     for text in (RUN, "runs/second", "batch_size", "test, best %"):
         assert text in page
-    assert "seed</th>" not in page, "only settings that differ are shown"
+    assert ">seed<" not in page, "only settings that differ are shown"
     assert "comparison.html" in out
     assert "comparison.html already exists" in refused("report", monkeypatch, capsys, RUN, "runs/second")
     assert "must differ" in refused("report", monkeypatch, capsys, RUN, RUN, "--out", "other.html")
