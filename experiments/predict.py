@@ -49,7 +49,7 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
     bank, (_, height, width) = trained.encoder.bank, trained.spec.input_shape
     growth = 2 * bank.margin - max(map(len, bank.kernels)) + 1
     size = (width - growth, height - growth)
-    colour = trained.settings.get("dataset") == "cifar10" or bank.copies > 1
+    colour = bank.copies > 1
     notes: list[str] = []
     try:
         with Image.open(path, formats=FORMATS) as image:

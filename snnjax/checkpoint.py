@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -97,6 +98,17 @@ def _digest(entries: Mapping[str, np.ndarray]) -> bytes:
         digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
         digest.update(value.tobytes())
     return digest.digest()
+
+
+def clear(folder: Path) -> None:
+    """Removes the temporary files that `beside` has left in a folder where its program was killed, and no others."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
+"""Names that `beside` gives: a dot, the file's name, eight random characters, and the file's suffix again."""
 
 
 class beside:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from snnjax import checkpoint, metrics, plots, report
-from snnjax.networks import describe, draw
+from snnjax.networks import describe
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.trainer import Phase, Trainer, TrainState
 
@@ -95,6 +95,7 @@ class RunFolder:
         self.results: dict[str, Any] = {}
         self.notes: list[str] = []
         self._sound = True  # whether the last checkpoint is
+        self._known = dict(settings=self.settings, network=describe(trainer.spec), format=FORMAT, versions=versions())
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"{path} is a file, not a folder: name another --out")
         path.mkdir(parents=True, exist_ok=True)
@@ -119,8 +120,7 @@ class RunFolder:
             self.state = self._stored()
             self.results = self._finished()
             for each in (path, path / LAYERS, path / report.PICTURES):  # what a killed run was writing
-                for half in each.glob(".*.*"):
-                    half.unlink(missing_ok=True)
+                checkpoint.clear(each)
 
     def _stored(self) -> TrainState:
         """The state of the last checkpoint; if it is damaged, of the one before."""
@@ -193,8 +193,8 @@ class RunFolder:
         state, plan = self.state or self.trainer.initial_state(), self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}")
-        while reuse and not self.state and state.phase < len(self.trainer.plan) - 1:
-            phase = self.trainer.plan[state.phase]
+        while reuse and not self.state and state.phase < len(plan) - 1:
+            phase = plan[state.phase]
             if phase.epochs == 0:
                 state.phase += 1
             elif not self._reused(phase.layer, state):
@@ -221,12 +221,12 @@ class RunFolder:
         The checkpoint before is kept as well, should the new one be damaged later.
         """
         arrays, meta = state.flatten()
-        current, known = self.path / CHECKPOINT, dict(settings=self.settings, network=describe(self.trainer.spec))
+        current = self.path / CHECKPOINT
         if current.exists() and self._sound:
             with contextlib.suppress(OSError), checkpoint.beside(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
                 os.link(current, temporary)  # not on every file system
-        checkpoint.save(current, arrays, dict(meta, **known, format=FORMAT, versions=versions()))
+        checkpoint.save(current, arrays, meta | self._known)
         self._sound = True
         if state.epochs:
             self._write_history(state)
@@ -274,9 +274,7 @@ class RunFolder:
         trained.save(self.path / WEIGHTS)
         pictures = self.path / report.PICTURES
         pictures.mkdir(exist_ok=True)
-        initial = draw(trainer.spec, trainer.settings.seed).weights()
-        before = {name: np.asarray(value) for name, value in initial.items()}
-        plots.write(pictures / "weights.png", plots.weights_picture(before, best))
+        plots.write(pictures / "weights.png", plots.weights_picture(trainer.initial_state().weights, best))
         report.draw_results(pictures, results)
         report.draw_features(pictures, trainer.network, encoder)
         which = report.telling(decisions, data.test_labels)

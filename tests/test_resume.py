@@ -335,11 +335,17 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
 
 def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
     (folder / "pictures").mkdir()
-    halves = [folder / ".checkpoint.npz.x1.npz", folder / "pictures" / ".confusion.png.x2.png"]
-    for path in halves:
+    halves = [folder / ".checkpoint.npz.x1b_c3d4.npz", folder / "pictures" / ".confusion.png.abcdefgh.png"]
+    others = [folder / name for name in (".gitignore", ".pre-commit-config.yaml", ".notes.txt", ".a.npz.b.npz")]
+    for path in (*halves, *others):
         path.write_bytes(b"half")
     opened(folder, trainer)
     assert not any(path.exists() for path in halves)
+    assert all(path.exists() for path in others), "nothing but its own temporary files"
+    with checkpoint.beside(folder / "checkpoint.npz") as temporary:
+        checkpoint.clear(folder)
+        assert not temporary.exists(), "as `beside` names them"
+        temporary.touch()
 
 
 def test_a_lock_that_is_removed_in_between_is_not_held_twice(tmp_path, monkeypatch):
