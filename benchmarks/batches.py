@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, console, data, devices, runs
+from snnjax import checkpoint, data, devices
+from snnjax.app import console, runs
 from snnjax.networks import NETWORKS
 from snnjax.training.trainer import Settings, Trainer, network_for, plan
 

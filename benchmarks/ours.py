@@ -11,8 +11,9 @@ import numpy as np
 from flax import nnx
 from programs import Work
 
-from snnjax import data, devices, runs
-from snnjax.native import load
+from snnjax import data, devices
+from snnjax.app import runs
+from snnjax.kernels.native import load
 from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
 from snnjax.training.trainer import (

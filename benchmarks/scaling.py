@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, console, data, devices, runs
+from snnjax import checkpoint, data, devices
+from snnjax.app import console, runs
 from snnjax.networks import Network, SpikingNetwork, draw, mozafari2018, stage
 from snnjax.training import trainer
 from snnjax.training.trainer import Batched, Clock, encoding, method

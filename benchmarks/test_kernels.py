@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import encode, kernels, native
+from snnjax import encode, kernels
 from snnjax.data import digits
-from snnjax.kernels import Winners
+from snnjax.kernels import Winners, native
 
 pytest.importorskip("pytest_benchmark", reason="needs pip install 'snnjax[benchmark]'")
 

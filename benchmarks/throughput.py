@@ -26,7 +26,8 @@ from rich.table import Table
 from simple_parsing import field
 from worker import Worker
 
-from snnjax import checkpoint, console, data, devices
+from snnjax import checkpoint, data, devices
+from snnjax.app import console
 from snnjax.networks import NETWORKS, Network
 from snnjax.training.trainer import Settings, network_for
 

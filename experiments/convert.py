@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from simple_parsing import field
 
-from snnjax import checkpoint, console, pytorch
+from snnjax import checkpoint, pytorch
+from snnjax.app import console
 from snnjax.encoding import COLOUR, GREY
 from snnjax.kernels import checks
 from snnjax.networks import NETWORKS, Network

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, console, data, devices, metrics
+from snnjax import checkpoint, data, devices, metrics
+from snnjax.app import console
 from snnjax.trained import Trained
 from snnjax.training.trainer import Settings, Trainer
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import console, devices, report
+from snnjax import devices
+from snnjax.app import console, report
 from snnjax.networks.network import Observed
 from snnjax.trained import Trained
 

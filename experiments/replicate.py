@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, console, devices, plots
+from snnjax import checkpoint, devices
+from snnjax.app import console, plots
 from snnjax.networks import NETWORKS
 
 REFERENCE = Path(__file__).with_name("reference.json")

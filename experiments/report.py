@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, console, data, devices, plots, report
-from snnjax.runs import RESULTS, read_results
+from snnjax import checkpoint, data, devices
+from snnjax.app import console, plots, report
+from snnjax.app.runs import RESULTS, read_results
 from snnjax.trained import Trained
 
 

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, console, data, devices, plots, runs
+from snnjax import checkpoint, data, devices
+from snnjax.app import console, plots, runs
 from snnjax.networks import NETWORKS
 from snnjax.training.sweep import Sweep, check, plain
 from snnjax.training.trainer import Trainer

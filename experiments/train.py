@@ -13,10 +13,11 @@ from typing import Any
 import jax
 from simple_parsing import field
 
-from snnjax import console, data, devices
+from snnjax import data, devices
+from snnjax.app import console
+from snnjax.app.runs import RunFolder
+from snnjax.app.tracking import Tracker
 from snnjax.networks import NETWORKS
-from snnjax.runs import RunFolder
-from snnjax.tracking import Tracker
 from snnjax.training.trainer import Settings, Trainer, TrainState, network_for
 
 DIGITS: dict[str, Any] = dict(batch_size=100, patience=0)

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax import native
-from snnjax.kernels import checks
+from snnjax.kernels import checks, native
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -401,7 +400,7 @@ class Encoder:
       bank: the filters and their thresholds.
       time_steps: T.
       radius: of the local normalisation, in pixels.
-      native: takes the compiled rank order of `snnjax.native`, on a CPU; its results are the same.
+      native: takes the compiled rank order of `snnjax.kernels.native`, on a CPU; its results are the same.
     """
 
     bank: FilterBank = DIGITS

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from snnjax import kernels, native
-from snnjax.kernels import Spikes, Winners, checks
+from snnjax import kernels
+from snnjax.kernels import Spikes, Winners, checks, native
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.kernels.spikes import output_size
@@ -237,7 +237,7 @@ class SpikingConv(nnx.Module):
 
 
 class NativeConv(SpikingConv):
-    """`SpikingConv` on the compiled kernels of `snnjax.native`, for CPUs; its weights lie as those take them.
+    """`SpikingConv` on the compiled kernels of `snnjax.kernels.native`, for CPUs; its weights lie as those take them.
 
     `NativeConv.suits` tells which layers it can be.
     """

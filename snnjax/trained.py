@@ -87,7 +87,7 @@ class Trained:
         """The network with its weights.
 
         Args:
-          native: takes the compiled kernels of `snnjax.native`, on a CPU.
+          native: takes the compiled kernels of `snnjax.kernels.native`, on a CPU.
         """
         network = draw(self.spec, native=native)
         network.set_weights({name: jnp.asarray(value) for name, value in self.weights.items()})

@@ -15,7 +15,8 @@ import traceback
 
 import train
 
-from snnjax import checkpoint, console
+from snnjax import checkpoint
+from snnjax.app import console
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
 

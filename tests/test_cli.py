@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
-from snnjax import checkpoint, data, runs
+from snnjax import checkpoint, data
+from snnjax.app import runs
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from snnjax.app.features import drawn_back
 from snnjax.encoding import Encoder, FilterBank
-from snnjax.features import drawn_back
 from snnjax.layers import RSTDP, STDP, Conv, Pool
 from snnjax.networks import NETWORKS, Network, draw, stage
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 
-from snnjax import data, kernels, native
+from snnjax import data, kernels
 from snnjax.encoding import rank_order
+from snnjax.kernels import native
 from snnjax.layers import RSTDP, STDP, Conv, NativeConv, SpikingConv
 from snnjax.networks import NETWORKS, Network, draw, stage
 from snnjax.training.trainer import Settings, Trainer

@@ -14,10 +14,11 @@ import pytest
 from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 import snnjax
-from snnjax import checkpoint, data, runs
+from snnjax import checkpoint, data
+from snnjax.app import runs
+from snnjax.app.runs import CHECKPOINT, PREVIOUS, RunFolder
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import Network, stage
-from snnjax.runs import CHECKPOINT, PREVIOUS, RunFolder
 from snnjax.training.trainer import Settings, Trainer, TrainState
 
 KILLED = pathlib.Path(__file__).parent / "killed.py"

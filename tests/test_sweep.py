@@ -11,7 +11,8 @@ import pytest
 import sweep as script
 from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
-from snnjax import checkpoint, data, devices, runs
+from snnjax import checkpoint, data, devices
+from snnjax.app import runs
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training.sweep import Sweep, parameters, plain

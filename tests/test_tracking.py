@@ -5,8 +5,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import SETTINGS, trainer_of
 
-from snnjax.runs import RunFolder
-from snnjax.tracking import FOLDER, Tracker
+from snnjax.app.runs import RunFolder
+from snnjax.app.tracking import FOLDER, Tracker
 
 
 def test_what_tensorboard_reads_of_a_run(tmp_path):

@@ -27,7 +27,7 @@ print("what each stage makes of the image, (maps, rows, columns):", network.shap
 
 
 class Words(Listener):
-    """Hears of the training's course; `snnjax.console.Bars` would draw bars instead."""
+    """Hears of the training's course; `snnjax.app.console.Bars` would draw bars instead."""
 
     def diagnosed(self, phase, diagnosis):
         print(f"{phase}: {'; '.join(diagnosis['words'])}")

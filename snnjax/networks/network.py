@@ -154,7 +154,7 @@ class SpikingNetwork(nnx.Module):
         Args:
           spec: the network's description.
           rngs: draw the weights.
-          native: takes the compiled kernels of `snnjax.native` for all layers that they suit.
+          native: takes the compiled kernels of `snnjax.kernels.native` for all layers that they suit.
         """
         self.spec = spec
         for number, name, branch in spec.layers():
@@ -308,7 +308,7 @@ def draw(spec: Network, seed: int = 0, *, native: bool = False) -> SpikingNetwor
     Args:
       spec: the network's description.
       seed: of the weights.
-      native: takes the compiled kernels of `snnjax.native`, on a CPU, for all layers that they suit.
+      native: takes the compiled kernels of `snnjax.kernels.native`, on a CPU, for all layers that they suit.
     """
     graphdef, state = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0), native=native)))
     random = np.random.default_rng(seed)

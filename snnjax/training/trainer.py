@@ -18,9 +18,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snnjax import __version__, devices, native
+from snnjax import __version__, devices
 from snnjax.data import Dataset
 from snnjax.encoding import Encoder
+from snnjax.kernels import native
 from snnjax.layers import SpikingConv
 from snnjax.metrics import fractions
 from snnjax.networks import Network, SpikingNetwork, draw
@@ -43,7 +44,7 @@ class Settings:
       seed: of the initial weights.
       update_batch: B, images whose winners are found with the same weights, before their updates are applied in order;
         1 learns image after image.
-      native: the compiled kernels of `snnjax.native` do the work, on a CPU; they round as another processor might.
+      native: the compiled kernels do the work, on a CPU; they round as another processor might.
     """
 
     epochs: tuple[int, ...]

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from simple_parsing import ArgumentParser
 
-from snnjax import runs
+from snnjax.app import runs
 from snnjax.training.trainer import Listener, Trainer
 
 T = TypeVar("T")

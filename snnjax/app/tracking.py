@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.report import PICTURES
+from snnjax.app.report import PICTURES
 from snnjax.training import diagnosis, reward
 from snnjax.training.trainer import Phase, Trainer, TrainState
 

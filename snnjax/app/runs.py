@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax import checkpoint, metrics, plots, report
+from snnjax import checkpoint, metrics
+from snnjax.app import plots, report
 from snnjax.networks import describe
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.trainer import Phase, Trainer, TrainState

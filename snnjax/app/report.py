@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from snnjax import checkpoint, features, plots
+from snnjax import checkpoint
+from snnjax.app import features, plots
 from snnjax.encoding import Encoder
 from snnjax.networks import SpikingNetwork
 from snnjax.networks.network import Observed

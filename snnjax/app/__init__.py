@@ -1,0 +1,1 @@
+"""What the commands need: run folders, reports, pictures, the terminal."""
