@@ -1,0 +1,130 @@
+"""What networks are made of: frozen dataclasses that are pytrees of numbers and can be saved.
+
+A component's numbers (thresholds, rates, radii, bounds) are pytree leaves: changing one compiles nothing. Its structure
+(kernel sizes, numbers of features) is marked by `static`. Files hold components by the names of their classes, so that
+a class of your own can be saved, and loaded by any program that has imported it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+
+from snnjax.errors import InputError
+
+T = TypeVar("T")
+
+_TYPES: dict[str, type] = {}
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A field that is structure: another value compiles another program. It must be hashable."""
+    return dataclasses.field(default=default, metadata=dict(static=True))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def component(cls: type[T]) -> type[T]:
+    """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
+
+    If the class has a method `check`, it is called with every new value of plain numbers; it raises `InputError` where
+    they are wrong. It is not called under `jax.jit`, where numbers are arrays.
+
+    Raises:
+      InputError: another module has a component of the same name.
+    """
+    known = _TYPES.get(cls.__name__, cls)
+    origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
+    if origins[0] != origins[1] and "__main__" not in (known.__module__, cls.__module__):
+        raise InputError(f"`{cls.__name__}` is a component of {known.__module__} already: take another name")
+    if check := getattr(cls, "check", None):
+
+        def __post_init__(self: Any) -> None:
+            if all(isinstance(leaf, int | float | str | np.number) for leaf in jax.tree.leaves(_fields(self))):
+                check(self)
+
+        cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    jax.tree_util.register_dataclass(cls)
+    _TYPES[cls.__name__] = cls
+    return cls
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+
+
+def check_component(name: str, value: object) -> None:
+    """Raises InputError unless `value` is an instance of a class that `component` has registered itself."""
+    if _TYPES.get(type(value).__name__) is not type(value):
+        kind = type(value).__qualname__
+        raise InputError(f"`{name}` must be a component, a class decorated by @snnjax.component, got {kind}")
+
+
+def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
+    """A component as JSON data; what it holds of arrays is put into `arrays`, by its path.
+
+    Raises:
+      InputError: it holds something that cannot be saved.
+    """
+    if dataclasses.is_dataclass(value):
+        check_component(path or "value", value)
+        kept = {
+            name: to_data(each, arrays, f"{path}/{name}" if path else name) for name, each in _fields(value).items()
+        }
+        return dict(type=type(value).__name__, **kept)
+    if isinstance(value, tuple):
+        return [to_data(each, arrays, f"{path}/{at}") for at, each in enumerate(value)]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        if value.ndim == 0:
+            return value.item()
+        arrays[path] = np.asarray(value)
+        return dict(array=path)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    kinds = "numbers, strings, arrays, tuples and components"
+    raise InputError(f"`{path}` cannot be saved: a component holds {kinds}, got {type(value).__name__}")
+
+
+def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The inverse of `to_data`. No code is executed but that of components which this program has imported.
+
+    Raises:
+      InputError: the data describe none, or one of a class that this program does not know.
+    """
+    if isinstance(data, list):
+        return tuple(from_data(each, arrays) for each in data)
+    if not isinstance(data, dict):
+        return data
+    if data.keys() == {"array"}:
+        if data["array"] not in arrays:
+            raise InputError(f"there is no array {data['array']!r}")
+        return arrays[data["array"]]
+    name = data.get("type")
+    if name not in _TYPES:
+        raise InputError(f"it holds a {name!r}, unknown to this program: import the module that defines it first")
+    try:
+        return _TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
+    except TypeError as error:
+        raise InputError(f"it holds a {name!r} of other fields than this program knows: {error}") from error
+
+
+def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
+    """All numbers in a component by their paths, such as "competition.radius" or "reward.0"."""
+    if dataclasses.is_dataclass(value) or isinstance(value, tuple):
+        parts = _fields(value) if dataclasses.is_dataclass(value) else dict(enumerate(value))
+        for name, each in parts.items():
+            yield from numbers(each, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def replace(value: Any, path: str, change: Callable[[Any], Any]) -> Any:
+    """A component with what lies at a path changed."""
+    name, _, rest = path.partition(".")
+    if not path:
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(replace(each, rest, change) if str(at) == name else each for at, each in enumerate(value))
+    return dataclasses.replace(value, **{name: replace(getattr(value, name), rest, change)})

@@ -1,0 +1,12 @@
+"""Errors that are meant for users."""
+
+
+class InputError(ValueError):
+    """What a user gave is wrong: the message names the argument, what came and what was expected.
+
+    The commands show it as one line. Any other exception is a fault of the library and keeps its traceback.
+    """
+
+
+class MissingPackageError(InputError, ImportError):
+    """An optional package is needed and not installed; the message says how to install it."""
