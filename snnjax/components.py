@@ -38,17 +38,27 @@ def component(cls: type[T]) -> type[T]:
     origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
     if origins[0] != origins[1] and "__main__" not in (known.__module__, cls.__module__):
         raise InputError(f"`{cls.__name__}` is a component of {known.__module__} already: take another name")
-    if check := getattr(cls, "check", None):
+    check = getattr(cls, "check", None)
 
-        def __post_init__(self: Any) -> None:
-            if all(isinstance(leaf, int | float | str | np.number) for leaf in jax.tree.leaves(_fields(self))):
-                check(self)
+    def __post_init__(self: Any) -> None:
+        for each in dataclasses.fields(self):
+            if "float" in str(each.type):  # so that 15 and 15.0 are the same leaf
+                object.__setattr__(self, each.name, _floats(getattr(self, each.name)))
+        plain = int | float | str | np.number | np.ndarray
+        if check and all(isinstance(leaf, plain) for leaf in jax.tree.leaves(_fields(self))):
+            check(self)
 
-        cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True)(cls)
     jax.tree_util.register_dataclass(cls)
     _TYPES[cls.__name__] = cls
     return cls
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_floats, value))
+    return float(value) if type(value) is int else value
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -43,10 +45,26 @@ def peers(most: int | None = None) -> Mesh:
     return Mesh(np.array(jax.devices(kind)[:most]), ("images",))
 
 
-def each(function: Callable[[Any], Any], images: Any) -> Any:
+def map_images(function: Callable[[Any], Any], images: Any) -> Any:
     """`function` of one image over a tree of (B, ...): all at once on an accelerator, one after the other on a CPU.
 
     The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32).
     """
     together = None if peers().devices[0].platform == "cpu" else len(jax.tree.leaves(images)[0])
     return jax.lax.map(function, images, batch_size=together)
+
+
+def name_of(device: jax.Device) -> str:
+    """What a person calls a device."""
+    if device.platform != "cpu":
+        return f"{device.platform}: {device.device_kind}"
+    return f"cpu: {_processor()}, {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

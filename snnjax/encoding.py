@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.kernels import checks, native
+from snnjax.kernels import checks
+from snnjax.components import component, static
+from snnjax.kernels import native
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -193,7 +195,7 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     return latency.reshape(intensities.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@component
 class FilterBank:
     """Filters with their thresholds: what an image passes first. Hashable, so that it can be a static argument.
 
@@ -392,7 +394,7 @@ def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS,
     return rank_order(local_normalization(maps, radius=radius), time_steps=time_steps)
 
 
-@dataclasses.dataclass(frozen=True)
+@component
 class Encoder:
     """The settings of `encode` in one place: `encoder(image)` is (F, H, W) latencies.
 
@@ -403,16 +405,16 @@ class Encoder:
       native: takes the compiled rank order of `snnjax.kernels.native`, on a CPU; its results are the same.
     """
 
-    bank: FilterBank = DIGITS
-    time_steps: int = 15
-    radius: int = 8
-    native: bool = False
+    bank: FilterBank = static(DIGITS)
+    time_steps: int = static(15)
+    radius: int = static(8)
+
+    def native(self, image):
+        maps = local_normalization(filter_image(image, bank=self.bank), radius=self.radius)
+        return native.rank_order(maps, time_steps=self.time_steps)
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """Encodes an image, as `encode` does."""
-        if self.native:
-            maps = local_normalization(filter_image(image, bank=self.bank), radius=self.radius)
-            return native.rank_order(maps, time_steps=self.time_steps)
         return encode(image, time_steps=self.time_steps, bank=self.bank, radius=self.radius)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:

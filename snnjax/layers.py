@@ -1,59 +1,65 @@
-"""Spiking layers: their descriptions, frozen dataclasses, and the flax.nnx module that holds a layer's weights.
-
-The module has no arithmetic of its own: it calls `snnjax.kernels` with the settings of its description. All its methods
-take one stimulus; batches come from `jax.vmap`.
-"""
+"""Spiking layers: their descriptions, and a layer with its weights as the kernels see it."""
 
 import dataclasses
-import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import nnx
 
 from snnjax import kernels
+from snnjax.components import check_component, component, static
+from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks, native
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.kernels.spikes import output_size
 
 
-@dataclasses.dataclass(frozen=True)
-class STDP:
-    """Unsupervised STDP: a+ starts at `ltp` and doubles every `doubling` images up to `ltp_max`; a- keeps its ratio."""
+class Competition(Protocol):
+    """Who may learn from a stimulus: a component that is called with the spikes of a layer."""
 
-    ltp: float = 0.004
-    ltd: float = -0.003
-    doubling: int = 500
-    ltp_max: float = 0.15
-    bounds: tuple[float, float] = (0.0, 1.0)
-    stabiliser: bool = True
-
-    def rates(self, image: jax.Array) -> jax.Array:
-        """(2,) float32 (a+, a-) for image number `image`, () integer, of a layer's training, counted from 0."""
-        schedule = optax.exponential_decay(self.ltp, self.doubling, 2.0, staircase=True, end_value=self.ltp_max)
-        return schedule(image + 1) * jnp.array([1.0, self.ltd / self.ltp], jnp.float32)
+    def __call__(self, spikes: Spikes, *, time_steps: int) -> Winners:
+        """From `Spikes` of (F, H, W) to `Winners` of (k,), of distinct features."""
 
 
-@dataclasses.dataclass(frozen=True)
-class RSTDP:
-    """Reward-modulated STDP: base rates (a+, a-) after a correct and after a wrong decision."""
+@component
+class WTA:
+    """Winner-take-all: at each position one feature, then the k earliest, strongest neurons of distinct features.
 
-    reward: tuple[float, float] = (0.004, -0.003)
-    punish: tuple[float, float] = (-0.004, 0.0005)
-    bounds: tuple[float, float] = (0.2, 0.8)
-    stabiliser: bool = False
+    Attributes:
+      winners: k, how many neurons may learn from one stimulus.
+      radius: of lateral inhibition around a winner, in neurons; 0 inhibits none.
+    """
+
+    winners: int = static(1)
+    radius: int = 0
+
+    def check(self) -> None:
+        """Raises TypeError or InputError where a number is wrong."""
+        checks.integer("winners", self.winners, 1)
+        checks.integer("radius", self.radius, 0)
+
+    def __call__(self, spikes: Spikes, *, time_steps: int) -> Winners:
+        """From `Spikes` of (F, H, W) to `Winners` of (k,)."""
+        strongest = kernels.strongest_feature(spikes, time_steps=time_steps)
+        return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
 
 
-@dataclasses.dataclass(frozen=True)
+@component
 class Pool:
     """Max pooling of spikes; the stride is the window's size by default."""
 
-    window: Pair
-    stride: Pair | None = None
-    padding: Pair = 0
+    window: Pair = static()
+    stride: Pair | None = static(None)
+    padding: Pair = static(0)
+
+    def check(self) -> None:
+        """Raises TypeError or InputError where a number is wrong."""
+        checks.pair("window", self.window, 1)
+        checks.pair("padding", self.padding, 0)
+        if self.stride is not None:
+            checks.pair("stride", self.stride, 1)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
@@ -64,7 +70,7 @@ class Pool:
         return output_size(padded, window, stride)
 
 
-@dataclasses.dataclass(frozen=True)
+@component
 class Conv:
     """A convolutional spiking layer.
 
@@ -73,37 +79,41 @@ class Conv:
       kernel: rows and columns of the kernel; one integer for both.
       padding: silent rows and columns added to the input.
       stride: input rows and columns between neighbouring neurons.
-      threshold: of firing; with None, neurons above 0 fire at the last step, as in a decision layer.
-      winners: k, how many neurons may learn from one stimulus.
-      radius: of lateral inhibition around a winner.
-      stdp: how the layer learns unsupervised, if it does.
-      rstdp: how the layer learns by reward, if it does.
+      threshold: of firing; with None, as in a deciding layer, neurons above 0 fire at the last step.
+      competition: who may learn from a stimulus, where its learner asks.
+      learners: how the layer learns: one learner, or several, those without a teacher first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
       weight_mean: mean of the initial weights, normally distributed.
       weight_std: their standard deviation.
     """
 
-    features: int
-    kernel: Pair
-    padding: Pair = 0
-    stride: Pair = 1
+    features: int = static()
+    kernel: Pair = static()
+    padding: Pair = static(0)
+    stride: Pair = static(1)
     threshold: float | None = None
-    winners: int = 1
-    radius: int = 0
-    stdp: STDP | None = None
-    rstdp: RSTDP | None = None
-    output_padding: Pair = 0
+    competition: Any = WTA()
+    learners: Any = ()
+    output_padding: Pair = static(0)
     weight_mean: float = 0.8
     weight_std: float = 0.05
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises TypeError or InputError where a number is wrong."""
         checks.integer("features", self.features, 1)
-        checks.integer("winners", self.winners, 1)
-        if not isinstance(self.radius, jax.Array):  # `Sweep` puts arrays in the place of some numbers
-            checks.integer("radius", self.radius, 0)
         checks.threshold(self.threshold)
         for name, minimum in (("kernel", 1), ("padding", 0), ("stride", 1), ("output_padding", 0)):
             checks.pair(name, getattr(self, name), minimum)
+        if self.weight_std < 0:
+            raise InputError(f"`weight_std` must be at least 0, got {self.weight_std}")
+        check_component("competition", self.competition)
+        for learner in self.each_learner:
+            check_component("learners", learner)
+
+    @property
+    def each_learner(self) -> tuple[Any, ...]:
+        """The learners in order."""
+        return self.learners if isinstance(self.learners, tuple) else (self.learners,)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
@@ -114,9 +124,9 @@ class Conv:
 
     @property
     def monotone(self) -> bool:
-        """Whether its rules keep weights >= 0, so that potentials never fall and the last step decides who fires."""
-        rules = [rule for rule in (self.stdp, self.rstdp) if rule is not None]
-        return bool(rules) and all(rule.bounds[0] >= 0 for rule in rules)
+        """Whether all learners keep weights >= 0, so that potentials never fall and the last step decides who fires."""
+        bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]
+        return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)
 
 
 def _padded(size: tuple[int, int], padding: Pair) -> tuple[int, int]:
@@ -124,171 +134,241 @@ def _padded(size: tuple[int, int], padding: Pair) -> tuple[int, int]:
     return size[0] + 2 * rows, size[1] + 2 * columns
 
 
-class PlasticWeight(nnx.Variable):
-    """Weights that learn by plasticity, not by gradient."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
 
-
-class SpikingConv(nnx.Module):
-    """A convolutional spiking layer with its weights, (F, C, kh, kw) float32."""
-
-    def __init__(self, spec: Conv, channels: int, *, time_steps: int, rngs: nnx.Rngs):
-        """Draws the initial weights.
-
-        Args:
-          spec: the layer's description.
-          channels: C, the number of input maps.
-          time_steps: T.
-          rngs: their `params` stream draws the weights.
-        """
-        self.spec = spec
-        self.time_steps = checks.time_steps(time_steps)
-        shape = (spec.features, checks.integer("channels", channels, 1), *checks.pair("kernel", spec.kernel, 1))
-        noise = jax.random.normal(rngs.params(), shape, jnp.float32)
-        self.weight = PlasticWeight(spec.weight_mean + spec.weight_std * noise)
-
-    def weights(self) -> jax.Array:
-        """The weights, (F, C, kh, kw) float32."""
-        return self.weight[...]
-
-    def set_weights(self, weights: jax.Array) -> None:
-        """Sets the weights, (F, C, kh, kw)."""
-        self.weight[...] = weights
-
-    def __call__(self, latency: jax.Array) -> Spikes:
-        """The spikes of (C, H, W) input latencies: `Spikes` of (F, H', W')."""
-        spec = self.spec
-        return kernels.integrate_and_fire(
-            self._padded(latency),
-            self.weights(),
-            threshold=spec.threshold,
-            time_steps=self.time_steps,
-            stride=spec.stride,
-        )
-
-    def latencies(self, latency: jax.Array) -> jax.Array:
-        """The latencies alone of the spikes of (C, H, W) input latencies: (F, H', W')."""
-        return self(latency).latency
-
-    def fired(self, spiked: jax.Array) -> jax.Array:
-        """Who fires at all, (F, H', W') bool, of (C, H, W) bool inputs that did; for weights >= 0."""
-        threshold = self.spec.threshold
-        return self.final_potentials(spiked) > (0.0 if threshold is None else threshold)
-
-    def final_potentials(self, spiked: jax.Array) -> jax.Array:
-        """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all."""
-        rows, columns = checks.pair("padding", self.spec.padding, 0)
-        padded = jnp.pad(spiked, ((0, 0), (rows, rows), (columns, columns)))
-        return kernels.final_potentials(padded, self.weights(), stride=self.spec.stride)
-
-    def final_potentials_of_block(self, spiked: jax.Array, taps: jax.Array) -> jax.Array:
-        """The same of B images, (B, F, H', W'), with weights (kh, kw, any F, C) in place of the layer's own."""
-        return kernels.final_potentials_of_block(spiked, taps, padding=self.spec.padding, stride=self.spec.stride)
-
-    def winners(self, latency: jax.Array) -> Winners:
-        """Who learns from (C, H, W) input latencies: `Winners` of (k,), after pointwise inhibition."""
-        spec, padded, weights = self.spec, self._padded(latency), self.weights()
-        neurons: dict[str, Any] = dict(threshold=spec.threshold, time_steps=self.time_steps, stride=spec.stride)
-        places: dict[str, Any] = dict(k=spec.winners, radius=spec.radius, time_steps=self.time_steps)
-        if not spec.monotone:
-            fired = kernels.strongest_feature(self(latency), time_steps=self.time_steps)
-            return kernels.k_winners(fired, **places)
-        return jax.lax.platform_dependent(
-            padded,
-            weights,
-            cpu=lambda *inputs: kernels.early_winners(*inputs, **neurons | places),
-            default=lambda *inputs: kernels.k_winners(kernels.first_spikes(*inputs, **neurons), **places),
-        )
-
-    def decide(self, potentials: jax.Array) -> Winners:
-        """The one winner, (1,), of a decision layer with potentials (F, H', W') at the last step."""
-        spikes = fire_at_last_step(potentials, time_steps=self.time_steps)
-        return kernels.k_winners(spikes, k=1, radius=0, time_steps=self.time_steps)
-
-    def learn(self, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP) -> None:
-        """Updates the weights by one stimulus.
-
-        Args:
-          latency: (C, H, W) integers, the input.
-          winners: who learns.
-          rates: (2,) float, (a+, a-).
-          rule: its bounds and stabiliser apply.
-        """
-        settings = dict(**self._rule(rule), stride=self.spec.stride)
-        self.set_weights(kernels.stdp(self.weights(), self._padded(latency), winners, rates, **settings))
-
-    def learn_within(self, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP) -> None:
-        """As `learn`, but touches the winners' features alone: the same if all weights lie within the bounds."""
-        weights = self.weights()
-        rows = self.learned_rows(weights[winners.feature], latency, winners, rates, rule)
-        self.set_weights(kernels.set_rows(weights, winners, rows))
-
-    def learned_rows(
-        self, rows: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP
-    ) -> jax.Array:
-        """From the weights of the winners' features, (k, C, kh, kw) within the bounds, to their new weights."""
-        settings = dict(**self._rule(rule), stride=self.spec.stride)
-        return kernels.learned_rows(rows, self._padded(latency), winners, rates, **settings)
-
-    def _rule(self, rule: STDP | RSTDP) -> dict[str, Any]:
-        return dict(time_steps=self.time_steps, bounds=rule.bounds, stabiliser=rule.stabiliser)
-
-    def _padded(self, latency: jax.Array) -> jax.Array:
-        return kernels.pad(latency, self.spec.padding, time_steps=self.time_steps)
-
-
-class NativeConv(SpikingConv):
-    """`SpikingConv` on the compiled kernels of `snnjax.kernels.native`, for CPUs; its weights lie as those take them.
-
-    `NativeConv.suits` tells which layers it can be.
+    Attributes:
+      conv: the description; its numbers may be arrays.
+      weights: (F, C, kh, kw) float32, laid out as `form` takes them.
+      time_steps: T.
+      form: the kernels that compute it.
+      monotone: as of `Conv`.
+      classes: of a deciding layer, whose features fall into as many groups; 0 elsewhere.
+      within: all weights lie within the bounds of the learner at work, so that only the winners' weights change.
     """
 
-    def __init__(self, spec: Conv, channels: int, *, time_steps: int, rngs: nnx.Rngs):
-        """Draws the initial weights, as `SpikingConv` does."""
-        super().__init__(spec, channels, time_steps=time_steps, rngs=rngs)
-        self.weight = PlasticWeight(native.arrange(self.weight[...]))
-
-    @staticmethod
-    def suits(spec: Conv, time_steps: int) -> bool:
-        """Whether the compiled kernels can be such a layer: its stride is 1, and it fires only when inputs do."""
-        return spec.stride in (1, (1, 1)) and (spec.threshold or 0) >= 0 and time_steps <= native.STEPS
-
-    def weights(self) -> jax.Array:
-        """The weights, (F, C, kh, kw) float32."""
-        return native.restore(self.weight[...], self.spec.features)
-
-    def set_weights(self, weights: jax.Array) -> None:
-        """Sets the weights, (F, C, kh, kw)."""
-        self.weight[...] = native.arrange(weights)
+    conv: Conv
+    weights: jax.Array
+    time_steps: int = static()
+    form: "Form" = static()  # noqa: RUF009
+    monotone: bool = static(False)
+    classes: int = static(0)
+    within: bool = static(False)
 
     def latencies(self, latency: jax.Array) -> jax.Array:
-        """The latencies alone of the spikes of (C, H, W) input latencies: (F, H', W')."""
-        if self.spec.threshold is None:
-            return super().latencies(latency)
-        limits: dict[str, Any] = dict(threshold=self.spec.threshold, time_steps=self.time_steps)
-        return native.latencies(latency, self.weight[...], **limits, **self._place())
+        """When each neuron fires, (F, H', W') latencies, given those of the input, (C, H, W)."""
+        return self.form.latencies(self, latency)
 
-    def final_potentials(self, spiked: jax.Array) -> jax.Array:
-        """Potentials at the last step, (F, H', W') float, from (C, H, W) bool: which inputs fired at all."""
-        return native.final_potentials(spiked, self.weight[...], **self._place())
+    def spikes(self, latency: jax.Array) -> Spikes:
+        """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
+        return kernels.integrate_and_fire(
+            self.padded(latency),
+            self.plain_weights(),
+            threshold=self.conv.threshold,
+            time_steps=self.time_steps,
+            stride=self.conv.stride,
+        )
+
+    def potentials(self, latency: jax.Array) -> jax.Array:
+        """Potentials at the last step, (F, H', W') float32, for which only matters which inputs fire."""
+        return self.form.potentials(self, latency < self.time_steps)
+
+    def last_spikes(self, latency: jax.Array) -> Spikes:
+        """`Spikes` at the last step of all neurons above 0 or the threshold, whenever they crossed it."""
+        return fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
     def winners(self, latency: jax.Array) -> Winners:
-        """Who learns from (C, H, W) input latencies: `Winners` of (k,), after pointwise inhibition."""
-        spec = self.spec
-        if spec.threshold is None or not spec.monotone:
-            return super().winners(latency)
-        limits: dict[str, Any] = dict(threshold=spec.threshold, k=spec.winners, radius=spec.radius)
-        return native.winners(latency, self.weight[...], time_steps=self.time_steps, **limits, **self._place())
+        """Who may learn from (C, H, W) input latencies: `Winners` of (k,), by the layer's competition."""
+        if not self.monotone or not isinstance(self.conv.competition, WTA):
+            return plain_winners(self, latency)
+        return self.form.winners(self, latency)
 
-    def learn_within(self, latency: jax.Array, winners: Winners, rates: jax.Array, rule: STDP | RSTDP) -> None:
-        """As `learn`, but touches the winners' features alone: the same if all weights lie within the bounds."""
-        settings = self._rule(rule) | self._place()
-        self.weight[...] = native.learn(self.weight[...], latency, winners, rates, **settings)
+    def learn(
+        self, latency: jax.Array, winners: Winners, rates: jax.Array, *, bounds: Any, stabiliser: bool = True
+    ) -> "Layer":
+        """The layer after one STDP update, as `kernels.stdp` defines it.
 
-    def _place(self) -> dict[str, Any]:
-        return dict(features=self.spec.features, padding=self.spec.padding)
+        Args:
+          latency: (C, H, W) the input latencies that the winners saw.
+          winners: `Winners` of (k,), of distinct features; who has feature -1 does not learn.
+          rates: (2,) float32, (a+, a-).
+          bounds: lower and upper bound of a weight.
+          stabiliser: multiplies each change by (w - lower)(upper - w).
+        """
+        return dataclasses.replace(self, weights=self.form.learn(self, latency, winners, rates, bounds, stabiliser))
+
+    def plain_weights(self) -> jax.Array:
+        """The weights, (F, C, kh, kw) float32."""
+        return self.form.unpack(self.weights, self.conv.features)
+
+    def packed(self, form: "Form") -> "Layer":
+        """The same layer, computed by other kernels."""
+        return dataclasses.replace(self, weights=form.pack(self.plain_weights()), form=form)
+
+    def padded(self, latency: jax.Array) -> jax.Array:
+        """The input with the layer's padding."""
+        return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
 
 
-@functools.partial(jax.jit, static_argnames="time_steps")
-def spiked_to_latency(spiked: jax.Array, *, time_steps: int) -> jax.Array:
+class Form(NamedTuple):
+    """The kernels of a layer in one form: functions that take the layer first. All forms compute the same.
+
+    Attributes:
+      pack: from weights (F, C, kh, kw) to the layout of this form.
+      unpack: of (weights, F), the inverse.
+      latencies: of (layer, latency).
+      potentials: of (layer, spiked), at the last step; `spiked` is bool (C, H, W).
+      winners: of (layer, latency), for weights >= 0 and the competition `WTA`.
+      learn: of (layer, latency, winners, rates, bounds, stabiliser): the new weights.
+    """
+
+    pack: Callable[[jax.Array], jax.Array]
+    unpack: Callable[[jax.Array, int], jax.Array]
+    latencies: Callable[[Layer, jax.Array], jax.Array]
+    potentials: Callable[[Layer, jax.Array], jax.Array]
+    winners: Callable[[Layer, jax.Array], Winners]
+    learn: Callable[[Layer, jax.Array, Winners, jax.Array, Any, bool], jax.Array]
+
+
+def at_last_step(spiked: jax.Array, time_steps: int) -> jax.Array:
     """Who fired at all as latencies: the last step where `spiked`, silence elsewhere."""
     return jnp.where(spiked, time_steps - 1, time_steps).astype(kernels.latency_dtype(time_steps))
+
+
+def plain_winners(layer: Layer, latency: jax.Array) -> Winners:
+    """The winners by definition: who fires when, then the competition."""
+    return layer.conv.competition(layer.spikes(latency), time_steps=layer.time_steps)
+
+
+def _plain_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
+    return layer.spikes(latency).latency
+
+
+def _plain_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
+    rows, columns = checks.pair("padding", layer.conv.padding, 0)
+    padded = jnp.pad(spiked, ((0, 0), (rows, rows), (columns, columns)))
+    return kernels.final_potentials(padded, layer.plain_weights(), stride=layer.conv.stride)
+
+
+def _settings(layer: Layer) -> dict[str, Any]:
+    return dict(time_steps=layer.time_steps, stride=layer.conv.stride)
+
+
+def _plain_learn(
+    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
+) -> jax.Array:
+    rule = dict(bounds=bounds, stabiliser=stabiliser, **_settings(layer))
+    return kernels.stdp(layer.weights, layer.padded(latency), winners, rates, **rule)
+
+
+PLAIN = Form(lambda w: w, lambda w, _: w, _plain_latencies, _plain_potentials, plain_winners, _plain_learn)
+"""The definition: `integrate_and_fire`, the competition, `stdp`. The other forms are held to it by a test."""
+
+
+def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
+    """By a search that stops early on a CPU, by bisection elsewhere."""
+    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, **_settings(layer))
+    wta = layer.conv.competition
+    places: dict[str, Any] = dict(k=wta.winners, radius=wta.radius)
+    return jax.lax.platform_dependent(
+        layer.padded(latency),
+        layer.weights,
+        cpu=lambda *inputs: kernels.early_winners(*inputs, **limits, **places),
+        default=lambda *inputs: kernels.k_winners(
+            kernels.first_spikes(*inputs, **limits), time_steps=layer.time_steps, **places
+        ),
+    )
+
+
+def _fast_learn(
+    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
+) -> jax.Array:
+    """Touches the winners' features alone once all weights lie within the bounds."""
+    if not layer.within:
+        return _plain_learn(layer, latency, winners, rates, bounds, stabiliser)
+    rule = dict(bounds=bounds, stabiliser=stabiliser, **_settings(layer))
+    rows = kernels.learned_rows(layer.weights[winners.feature], layer.padded(latency), winners, rates, **rule)
+    return kernels.set_rows(layer.weights, winners, rows)
+
+
+FAST = PLAIN._replace(winners=_fast_winners, learn=_fast_learn)
+"""XLA's kernels, without the work that cannot change the result."""
+
+
+def _place(layer: Layer) -> dict[str, Any]:
+    return dict(features=layer.conv.features, padding=layer.conv.padding)
+
+
+def _native_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
+    if layer.conv.threshold is None:
+        return _plain_latencies(layer, latency)
+    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, time_steps=layer.time_steps)
+    return native.latencies(latency, layer.weights, **limits, **_place(layer))
+
+
+def _native_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
+    return native.final_potentials(spiked, layer.weights, **_place(layer))
+
+
+def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
+    if layer.conv.threshold is None:
+        return plain_winners(layer, latency)
+    wta = layer.conv.competition
+    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, k=wta.winners, radius=wta.radius)
+    return native.winners(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
+
+
+def _native_learn(
+    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
+) -> jax.Array:
+    if not layer.within:
+        plain = layer.packed(PLAIN)
+        return native.arrange(_plain_learn(plain, latency, winners, rates, bounds, stabiliser))
+    rule: dict[str, Any] = dict(time_steps=layer.time_steps, bounds=bounds, stabiliser=stabiliser)
+    return native.learn(layer.weights, latency, winners, rates, **rule, **_place(layer))
+
+
+NATIVE = Form(native.arrange, native.restore, _native_latencies, _native_potentials, _native_winners, _native_learn)
+"""The compiled kernels of `snnjax.kernels.native`, for CPUs; floats are added up in another order."""
+
+
+def native_suits(conv: Conv, time_steps: int) -> bool:
+    """Whether the compiled kernels can be such a layer: its stride is 1, and it fires only when inputs do."""
+    return conv.stride in (1, (1, 1)) and (conv.threshold or 0) >= 0 and time_steps <= native.STEPS
+
+
+def _taps_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
+    return block_potentials(layer, spiked[None])[0]
+
+
+def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
+    """Potentials at the last step of B images by one product, (B, F, H', W'), of a layer in the form `TAPS`.
+
+    How many images come together decides in which order floats are added up, and so near-ties.
+
+    Args:
+      layer: its weights are (kh, kw, any F, C).
+      spiked: (B, C, H, W) bool.
+    """
+    conv = layer.conv
+    return kernels.final_potentials_of_block(spiked, layer.weights, padding=conv.padding, stride=conv.stride)
+
+
+def _taps_learn(
+    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
+) -> jax.Array:
+    plain = layer.packed(PLAIN)
+    return TAPS.pack(_plain_learn(plain, latency, winners, rates, bounds, stabiliser))
+
+
+TAPS = Form(
+    lambda w: w.transpose(2, 3, 0, 1),
+    lambda w, _: w.transpose(2, 3, 0, 1),
+    _plain_latencies,
+    _taps_potentials,
+    plain_winners,
+    _taps_learn,
+)
+"""Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""

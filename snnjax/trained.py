@@ -1,18 +1,19 @@
-"""A trained network as a run has left it, with all that is needed to use it."""
+"""A trained network as one file, with all that is needed to use it."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from snnjax import checkpoint
-from snnjax.encoding import Encoder, FilterBank
-from snnjax.networks import Network, SpikingNetwork, describe, described, draw
+from snnjax.components import from_data, to_data
+from snnjax.errors import InputError
+from snnjax.networks import Network, SpikingNetwork
 
 WEIGHTS = "weights.npz"
+FORMAT = 2
+"""Of the files: another number, another meaning."""
 LARGEST = 4096
 """Rows and columns of an image, and time steps, that a file may ask for."""
 
@@ -22,33 +23,36 @@ class Trained:
     """What a run folder's weights.npz holds.
 
     Attributes:
-      spec: the network.
-      weights: of its layers, by name.
-      encoder: makes latencies of the images that it was trained on.
+      network: the description, with its encoder.
+      weights: (F, C, kh, kw) of its layers, by name.
+      image_shape: of the images that it takes: (H, W), or (H, W, 3) in colour.
       settings: of the run, as in its results.json.
     """
 
-    spec: Network
+    network: Network
     weights: dict[str, np.ndarray]
-    encoder: Encoder
-    settings: dict[str, Any]
+    image_shape: tuple[int, ...]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def save(self, path: Path) -> None:
-        """Writes it as one file, beside its place first.
+    def save(self, path: Path | str) -> None:
+        """Writes it as one file, whole or not at all.
 
         Raises:
           OSError: the file cannot be written.
+          InputError: a part of the network is of a class that is no component.
         """
-        encoder = json.loads(json.dumps(dataclasses.asdict(self.encoder)))
-        checkpoint.save(path, self.weights, dict(network=describe(self.spec), encoder=encoder, settings=self.settings))
+        arrays: dict[str, np.ndarray] = {}
+        data = to_data(self.network, arrays)
+        meta = dict(format=FORMAT, network=data, image_shape=self.image_shape, settings=self.settings)
+        checkpoint.save(Path(path), {**self.weights, **arrays}, meta)
 
     @classmethod
     def read(cls, run: Path | str) -> "Trained":
-        """Reads a run folder's weights, or such a file itself. No code is ever executed.
+        """Reads a run folder's weights, or such a file itself. No code in it is ever executed.
 
         Raises:
           FileNotFoundError: there is none.
-          ValueError: it is damaged, or holds something else.
+          InputError: it is damaged, holds something else, or a component that this program has not imported.
         """
         path = Path(run)
         if path.is_dir():
@@ -57,55 +61,40 @@ class Trained:
                     f"{path} holds no {WEIGHTS}: a run leaves it at its end, `--resume` finishes one"
                 )
             path = path / WEIGHTS
-        weights, meta = checkpoint.load(path)
+        arrays, meta = checkpoint.load(path)
+        if (found := meta.get("format")) != FORMAT:
+            raise InputError(f"{path} was written by another version of snnjax (format {found}, now {FORMAT})")
         try:
-            filters = meta["encoder"]["bank"]
-            filters |= dict(kernels=_frozen(filters["kernels"]), threshold=_frozen(filters["threshold"]))
-            trained = cls(
-                described(meta["network"]),
-                weights,
-                Encoder(**meta["encoder"] | dict(bank=FilterBank(**filters), native=False)),
-                dict(meta["settings"]),
-            )
-            found, expected = {name: w.shape for name, w in weights.items()}, trained.spec.weight_shapes
-            channels, rows, columns = trained.spec.input_shape
-            bank = trained.encoder.bank
-            if max(rows, columns, bank.margin, trained.spec.time_steps, bank.copies) > LARGEST:
-                raise ValueError(
-                    f"images of {rows}x{columns}, margins of {bank.margin} or steps are more than {LARGEST}"
-                )
-            if (len(bank.kernels) * bank.copies, trained.encoder.time_steps) != (channels, trained.spec.time_steps):
-                raise ValueError("its encoder does not make what its network takes")
-            if found != expected:  # before anything is drawn in the shapes that the file names
-                raise ValueError(f"`weights` must be {expected}, got {found}")
-            trained.network()
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no trained network: {error}") from error
+            network = from_data(meta["network"], arrays)
+            if not isinstance(network, Network) or network.encoder is None:
+                raise InputError("it describes no network with an encoder")
+            image_shape, shapes = tuple(map(int, meta["image_shape"])), network.weight_shapes
+            if max(*image_shape, *network.input_shape[1:], network.time_steps) > LARGEST:
+                raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST}")
+            if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
+                raise InputError("its encoder does not make what its network takes")
+            weights = {name: arrays[name] for name in shapes}
+            if (sizes := {name: each.shape for name, each in weights.items()}) != shapes:
+                raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
+            trained = cls(network, weights, image_shape, dict(meta["settings"]))
+            trained.spiking_network()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} holds no trained network: {error}") from error
         return trained
 
-    def network(self, *, native: bool = False) -> SpikingNetwork:
-        """The network with its weights.
-
-        Args:
-          native: takes the compiled kernels of `snnjax.kernels.native`, on a CPU.
-        """
-        network = draw(self.spec, native=native)
-        network.set_weights({name: jnp.asarray(value) for name, value in self.weights.items()})
-        return network
+    def spiking_network(self) -> SpikingNetwork:
+        """The network with its weights, ready to call on images."""
+        return SpikingNetwork(self.network, weights=self.weights)
 
 
 def load(run: Path | str) -> SpikingNetwork:
-    """The network that a run has trained, ready to call on the latencies of an image, to jit and to vmap.
+    """The network that a run has trained: call it on an image, jit it, vmap it.
 
     Args:
       run: the run's folder, or its weights.npz.
 
     Raises:
       FileNotFoundError: there is no such run, or it is not finished.
-      ValueError: the file is damaged, or holds something else.
+      InputError: the file is damaged, or holds something else.
     """
-    return Trained.read(run).network()
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return Trained.read(run).spiking_network()

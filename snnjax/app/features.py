@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from snnjax.encoding import Encoder
 from snnjax.kernels import checks
-from snnjax.networks import Network
+from snnjax.networks import SpikingNetwork
 
 Pair = tuple[int, int]
 
@@ -32,20 +31,19 @@ class Drawn:
         return dataclasses.replace(self, origin=origin)
 
 
-def drawn_back(spec: Network, weights: dict[str, np.ndarray], encoder: Encoder) -> dict[str, Drawn]:
+def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     """Every layer's features as images: each weight adds what its input is selective to, at its place.
 
     A weight counts by how far it lies above or below the mean of its feature: weights that are all alike show nothing.
     In the last stage, whose features are much alike, by how far it lies above or below the mean feature. What passes a
     pooling window is spread over all places in it. Compare Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
 
-    Args:
-      spec: the network.
-      weights: (F, C, kh, kw) of each layer, by name.
-      encoder: whose filters feed the first stage.
+    Where the encoder has no `bank` of filters, each of its maps is drawn as the pixel at the same place.
     """
-    bank = encoder.bank
-    inputs = Drawn(_unit(bank.weights), (-bank.margin, -bank.margin), (1, 1), np.ones(len(bank.weights)))
+    spec, weights = network.spec, {name: np.asarray(each) for name, each in network.weights().items()}
+    bank = getattr(spec.encoder, "bank", None)
+    filters, margin = (np.ones((spec.input_shape[0], 1, 1)), 0) if bank is None else (bank.weights, bank.margin)
+    inputs = Drawn(_unit(filters), (-margin, -margin), (1, 1), np.ones(len(filters)))
     drawn: dict[str, Drawn] = {}
     for number, each in enumerate(spec.stages):
         names = [name for at, name, _ in spec.layers() if at == number]

@@ -1,7 +1,6 @@
 """A run on one page: its pictures, drawn into the run folder, and report.html, which holds all of it in one file."""
 
 import base64
-import functools
 import html
 import json
 from collections.abc import Iterable
@@ -10,38 +9,33 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from snnjax import checkpoint
 from snnjax.app import features, plots
-from snnjax.encoding import Encoder
-from snnjax.networks import SpikingNetwork
-from snnjax.networks.network import Observed
+from snnjax.networks import Observed, SpikingNetwork
 
 PICTURES, PAGE = "pictures", "report.html"
 
 
-@functools.cache
-def _observing(graphdef: nnx.GraphDef[SpikingNetwork], encoder: Encoder) -> Any:
-    return jax.jit(lambda state, image: nnx.merge(graphdef, state).observe(encoder(image)))
+_observe = jax.jit(lambda model, image: model.observe(model.encode(image)))
 
 
-def observe(network: SpikingNetwork, encoder: Encoder, image: np.ndarray) -> Observed:
-    """What one image (H, W) or (H, W, 3) of 0..255 comes to in every layer."""
-    return _observing(nnx.graphdef(network), encoder)(nnx.state(network), image)
+def observe(network: SpikingNetwork, image: np.ndarray) -> Observed:
+    """The network's response to one image, (H, W) or (H, W, 3) of 0..255, layer by layer."""
+    return _observe(network.model, image)
 
 
 def draw_activity(path: Path, network: SpikingNetwork, image: np.ndarray, seen: Observed, title: str) -> None:
     """Draws what one image comes to, layer by layer, into a PNG file."""
     steps = network.spec.time_steps
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
-    plots.write(path, plots.activity_picture(image, layers, np.asarray(seen.potentials), title))
+    plots.write(path, plots.activity_picture(image, layers, np.asarray(seen.decided.scores), title))
 
 
-def draw_features(folder: Path, network: SpikingNetwork, encoder: Encoder) -> None:
+def draw_features(folder: Path, network: SpikingNetwork) -> None:
     """Draws a contact sheet for each layer of what its features are selective to."""
     spec = network.spec
-    drawn = features.drawn_back(spec, {name: np.asarray(w) for name, w in network.weights().items()}, encoder)
+    drawn = features.drawn_back(network)
     for stage, name, _ in spec.layers():
         last = stage == len(spec.stages) - 1
         rows = [f"class {number}" for number in range(spec.classes)] if last else []
@@ -59,15 +53,14 @@ def telling(decisions: np.ndarray, labels: np.ndarray) -> list[int]:
 def draw_images(
     folder: Path,
     network: SpikingNetwork,
-    encoder: Encoder,
     images: np.ndarray,
     labels: np.ndarray,
     which: Iterable[int],
 ) -> None:
     """Draws what some of the images come to, layer by layer."""
     for number in which:
-        seen = observe(network, encoder, images[number])
-        decision = int(seen.decision)
+        seen = observe(network, images[number])
+        decision = int(seen.decided.decision)
         decided = "the network stays silent" if decision < 0 else f"decided {decision}"
         title = f"test image {number}, of class {labels[number]}: {decided}"
         draw_activity(folder / f"image_{number:05}.png", network, images[number], seen, title)

@@ -2,52 +2,24 @@
 
 import contextlib
 import csv
-import dataclasses
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
-import numpy as np
-
-from snnjax import checkpoint, metrics
+from snnjax import checkpoint, devices, files, metrics
 from snnjax.app import plots, report
-from snnjax.networks import describe
+from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints
+from snnjax.components import to_data
+from snnjax.errors import InputError
 from snnjax.trained import WEIGHTS, Trained
-from snnjax.training.trainer import Phase, Trainer, TrainState
+from snnjax.training.state import TrainState
+from snnjax.training.trainer import Trainer
 
-CHECKPOINT, PREVIOUS, RESULTS, LAYERS = "checkpoint.npz", "checkpoint.previous.npz", "results.json", "layers"
-FORMAT = 1
-"""Of the checkpoints: another number, another meaning."""
-
-
-@contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder.
-
-    Raises:
-      FileExistsError: another run is in it.
-    """
-    lock, ours = path / ".lock", False
-    while not ours:
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise FileExistsError(f"another run is writing into {path}: name another --out") from error
-            with contextlib.suppress(FileNotFoundError):  # another run's end may have removed it in between
-                ours = os.path.samestat(os.fstat(file.fileno()), lock.stat())
-            if ours:
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
+RESULTS, LAYERS = "results.json", "layers"
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -55,20 +27,20 @@ def read_results(path: Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: there is none.
-      ValueError: it is damaged, or holds something else.
+      InputError: it is damaged, or holds something else.
     """
     try:
         results = json.loads(path.read_text())
         report.body(results, [])
         return results
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is damaged ({type(error).__name__}: {error}): delete it, and --resume writes it anew"
         ) from error
 
 
 class RunFolder:
-    """A folder that one run holds, from `open` to the end of the `with` block.
+    """A folder that one run holds, from its making to the end of the `with` block.
 
     Attributes:
       path: of the folder.
@@ -77,37 +49,33 @@ class RunFolder:
       notes: what a person should know about how the run begins.
     """
 
-    def __init__(self, path: Path, trainer: Trainer, settings: dict[str, Any], resume: bool):
+    def __init__(self, path: Path | str, trainer: Trainer, settings: dict[str, Any], resume: bool = False):
         """Takes the folder, creating it.
 
         Args:
           path: of the folder.
           trainer: of the run.
-          settings: all that the run's result depends on, JSON data.
+          settings: all that the run's result depends on besides the trainer's own, JSON data.
           resume: goes on with the run that the folder holds.
 
         Raises:
           FileExistsError: it holds another run, and `resume` was not asked for; or another run holds it now.
-          ValueError: what is to be resumed is damaged, or had other settings.
+          InputError: what is to be resumed is damaged, or had other settings.
           OSError: the folder cannot be written.
         """
-        self.path, self.trainer, self.settings = path, trainer, json.loads(json.dumps(settings))
+        self.path, self.trainer = Path(path), trainer
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.device = devices.name_of(devices.peers().devices[0])
         self.state: TrainState | None = None
         self.results: dict[str, Any] = {}
-        self.notes: list[str] = []
-        self._sound = True  # whether the last checkpoint is
-        self._known = dict(settings=self.settings, network=describe(trainer.spec), format=FORMAT, versions=versions())
-        if path.exists() and not path.is_dir():
-            raise FileExistsError(f"{path} is a file, not a folder: name another --out")
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(f"{path} cannot be written")
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(hold(path))
-            self._take(resume)
-            self._held = stack.pop_all()
+        network = to_data(trainer.network, {})
+        self._checkpoints = Checkpoints(self.path, self.settings, network, versions(), self.device)
+        self.notes = self._checkpoints.notes
+        with take(self.path) as held:
+            self._read(resume)
+            self._held = held.pop_all()
 
-    def _take(self, resume: bool) -> None:
+    def _read(self, resume: bool) -> None:
         """Reads what the folder holds."""
         path = self.path
         held = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (path / name).exists()]
@@ -118,61 +86,16 @@ class RunFolder:
         if held == [RESULTS]:
             raise FileExistsError(f"{path} holds results but no {CHECKPOINT} to go on from: name another --out")
         if held:
-            self.state = self._stored()
-            self.results = self._finished()
-            for each in (path, path / LAYERS, path / report.PICTURES):  # what a killed run was writing
-                checkpoint.clear(each)
-
-    def _stored(self) -> TrainState:
-        """The state of the last checkpoint; if it is damaged, of the one before."""
-        damaged = []
-        for name in (CHECKPOINT, PREVIOUS):
+            arrays, meta, file = self._checkpoints.load()
             try:
-                arrays, meta = checkpoint.load(self.path / name)
-            except FileNotFoundError:
-                continue
-            except ValueError as error:
-                damaged.append(str(error))
-                continue
-            state = self._fitting(self.path / name, arrays, meta)
-            self._sound = not damaged
-            if damaged:
-                self.notes.append(f"{'; '.join(damaged)}; going on from {name}, the state before")
-            return state
-        raise ValueError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
-
-    def _fitting(self, path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> TrainState:
-        if meta.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} was written by another version of snnjax (format {meta.get('format')}, now {FORMAT}): finish "
-                "the run with that version, or name another --out"
-            )
-        stored = meta.get("settings", {})
-        differ = [name for name in self.settings if stored.get(name) != self.settings[name]]
-        if differ:
-            changes = ", ".join(f"{name} {stored.get(name)} (now {self.settings[name]})" for name in differ)
-            raise ValueError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
-        if meta.get("network") != describe(self.trainer.spec):
-            raise ValueError(f"{path} is of another network than {self.trainer.spec.name} is now: name another --out")
-        try:
-            state = TrainState.unflatten(arrays, meta)
-            self.trainer.check(state)
-        except ValueError as error:
-            raise ValueError(f"{path} holds no state to go on from: {error}") from error
-        now = versions()
-        others = [
-            f"{name} {was} (now {now.get(name)})"
-            for name, was in dict(meta.get("versions", {})).items()
-            if was != now.get(name)
-        ]
-        if others:
-            self.notes.append(f"the run began with {', '.join(others)}: it may end a little otherwise")
-        return state
-
-    def _finished(self) -> dict[str, Any]:
-        """The results, unless files of a finished run are missing: it is finished anew then."""
-        missing = [name for name in (RESULTS, WEIGHTS, report.PAGE) if not (self.path / name).exists()]
-        return {} if missing else read_results(self.path / RESULTS)
+                self.state = TrainState.unflatten(arrays, meta)
+                self.trainer.engine.check(self.state)
+            except InputError as error:
+                raise InputError(f"{file} holds no state to go on from: {error}") from error
+            missing = [name for name in (RESULTS, WEIGHTS, report.PAGE) if not (path / name).exists()]
+            self.results = {} if missing else read_results(path / RESULTS)
+            for each in (path, path / LAYERS, path / report.PICTURES):  # what a killed run was writing
+                files.clear(each)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -182,124 +105,120 @@ class RunFolder:
     ) -> None:
         self._held.close()
 
-    def start(self, where: jax.Device, reuse: bool) -> TrainState:
+    def start(self, reuse: bool = False) -> TrainState:
         """Where to begin: the state that was stored, or the initial one.
 
         Args:
-          where: what the run runs on.
-          reuse: begins with the layers that runs in folders beside this one have trained from the same images,
-            settings and seed.
+          reuse: begins with the layers that runs in folders beside this one have trained from the same images, settings
+            and seed, by the same sources and versions on the same kind of device.
         """
-        self._keys = self.trainer.layer_keys(device_name(where))
         state, plan = self.state or self.trainer.initial_state(), self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}")
         while reuse and not self.state and state.phase < len(plan) - 1:
-            phase = plan[state.phase]
-            if phase.epochs == 0:
+            if plan[state.phase].epochs == 0:
                 state.phase += 1
-            elif not self._reused(phase.layer, state):
+            elif not self._reused(state):
                 break
         return state
 
-    def _reused(self, layer: str, state: TrainState) -> bool:
+    def _reused(self, state: TrainState) -> bool:
         """Takes a layer from another run, if there is one."""
-        beside = self.path.parent if self.path.name not in ("", "..") else self.path.resolve().parent
-        for path in sorted(beside.glob(f"*/{LAYERS}/{layer}-{self._keys[layer]}.npz")):
+        layer, key = self.trainer.plan[state.phase].layer, self.trainer.engine.key(state)
+        for path in sorted(self.path.resolve().parent.glob(f"*/{LAYERS}/{layer}-{key}.npz")):
+            run = self.path.parent / path.parents[1].name
             try:
                 arrays, meta = checkpoint.load(path)
-                self.trainer.reuse(state, layer, arrays[layer], meta["diagnosis"], str(path.parents[1]))
-            except (ValueError, KeyError, OSError) as error:
+                numbers = {name: x for name, x in arrays.items() if name != layer}
+                self.trainer.reuse(state, arrays[layer], numbers, meta["diagnosis"], str(run))
+            except (ValueError, KeyError, AttributeError, OSError) as error:
                 self.notes.append(f"{layer} is trained anew: {error}")
                 continue
-            self.notes.append(f"{layer} is that of {path.parents[1]}, trained from the same images, settings and seed")
+            self.notes.append(f"{layer} is that of {run}, trained from the same images, settings and seed")
             return True
         return False
 
     def save(self, state: TrainState) -> None:
-        """Writes the checkpoint, layers that are trained, and history.csv once there are reward epochs.
-
-        The checkpoint before is kept as well, should the new one be damaged later.
-        """
-        arrays, meta = state.flatten()
-        current = self.path / CHECKPOINT
-        if current.exists() and self._sound:
-            with contextlib.suppress(OSError), checkpoint.beside(self.path / PREVIOUS) as temporary:
-                temporary.unlink()
-                os.link(current, temporary)  # not on every file system
-        checkpoint.save(current, arrays, meta | self._known)
-        self._sound = True
+        """Writes the checkpoint, layers that are trained, and history.csv once there are epochs with a teacher."""
+        self._checkpoints.save(*state.flatten())
         if state.epochs:
             self._write_history(state)
         elif state.phase:
-            self._keep_layer(self.trainer.plan[state.phase - 1], state)
+            self._keep_layer(self.trainer.plan[state.phase - 1].layer, state)
 
-    def _keep_layer(self, phase: Phase, state: TrainState) -> None:
-        if not phase.layer or not phase.epochs or phase.layer in state.reused:
+    def _keep_layer(self, layer: str, state: TrainState) -> None:
+        """Keeps a layer that has learned alone, for other runs."""
+        if layer not in state.keys or layer in state.reused:
             return
-        path = self.path / LAYERS / f"{phase.layer}-{self._keys[phase.layer]}.npz"
+        path = self.path / LAYERS / f"{layer}-{state.keys[layer]}.npz"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            checkpoint.save(
-                path, {phase.layer: state.weights[phase.layer]}, dict(diagnosis=state.diagnoses[phase.name])
-            )
+            numbers = {name: x for name, x in state.numbers.items() if name.startswith(f"{layer}.")}
+            diagnosis = state.diagnoses[self.trainer.plan[state.phase - 1].name]
+            checkpoint.save(path, {layer: state.weights[layer], **numbers}, dict(diagnosis=diagnosis))
 
     def _write_history(self, state: TrainState) -> None:
-        with checkpoint.beside(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
+        with files.atomic_write(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", "train_acc", "train_loss", "test_acc", "test_loss"])
             for record in state.epochs:
                 parts = (record["train"], record["test"])
                 writer.writerow([record["epoch"], *(part[key] for part in parts for key in ("accuracy", "wrong"))])
 
-    def finish(self, state: TrainState, device: jax.Device) -> None:
-        """Tests the best network from images to decisions and writes weights, pictures, report and results."""
-        trainer = self.trainer
-        best, data = state.best or state.weights, trainer.data
-        decisions, potentials = trainer.judge(best, data.test_images)
-        encoder = dataclasses.replace(trainer.encoder, native=False)
-        trained = Trained(trainer.spec, best, encoder, self.settings)
+    def finish(self, state: TrainState) -> dict[str, Any]:
+        """Tests the best network from images to decisions and writes weights, pictures, report and results.
+
+        Returns:
+          What results.json holds.
+        """
+        trainer, data = self.trainer, self.trainer.data
+        decisions, scores = trainer.predict(state, data.test_images)
+        network = trainer.trained(state)
         results = dict(
-            network=trainer.spec.name,
+            network=trainer.network.name,
             data=data.name,
             settings=self.settings,
             versions=versions(),
-            device=device_name(device),
+            device=self.device,
             phases=state.phases,
             diagnoses=state.diagnoses,
             reused=state.reused,
             epochs=state.epochs,
             best_epoch=state.best_epoch,
-            test=metrics.report(decisions, data.test_labels, potentials),
+            test=metrics.report(decisions, data.test_labels, scores),
         )
-        trained.save(self.path / WEIGHTS)
+        shape = data.train_images.shape[1:]
+        Trained(network.spec, state.trained.weights, shape, self.settings).save(self.path / WEIGHTS)
         pictures = self.path / report.PICTURES
         pictures.mkdir(exist_ok=True)
-        plots.write(pictures / "weights.png", plots.weights_picture(trainer.initial_state().weights, best))
+        before = trainer.initial_state().weights
+        plots.write(pictures / "weights.png", plots.weights_picture(before, state.trained.weights))
         report.draw_results(pictures, results)
-        report.draw_features(pictures, trainer.network, encoder)
+        report.draw_features(pictures, network)
         which = report.telling(decisions, data.test_labels)
-        report.draw_images(pictures, trainer.network, encoder, data.test_images, data.test_labels, which)
+        report.draw_images(pictures, network, data.test_images, data.test_labels, which)
         report.write_page(self.path, results)
-        with checkpoint.beside(self.path / RESULTS) as temporary:
+        with files.atomic_write(self.path / RESULTS) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
         self.results = results
+        return results
 
 
-def device_name(device: jax.Device) -> str:
-    """What a person calls a device."""
-    if device.platform != "cpu":
-        return f"{device.platform}: {device.device_kind}"
-    return f"cpu: {_processor()}, {os.cpu_count()} cores"
+def take(path: Path) -> contextlib.ExitStack:
+    """Creates a folder and locks it, until the stack is closed.
 
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    Raises:
+      FileExistsError: it is a file, or another run holds it.
+      OSError: it cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file, not a folder: name another --out")
+    path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} cannot be written")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(files.lock(path))
+        return stack.pop_all()
 
 
 def versions() -> dict[str, str]:
@@ -312,3 +231,4 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+

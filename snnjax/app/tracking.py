@@ -5,12 +5,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from snnjax.app.report import PICTURES
-from snnjax.training import diagnosis, reward
-from snnjax.training.trainer import Phase, Trainer, TrainState
+from snnjax.errors import MissingPackageError
+from snnjax.training.state import TrainState
+from snnjax.training.trainer import Trainer
 
 FOLDER = "tensorboard"
 
@@ -22,12 +22,13 @@ class Tracker:
         """Begins to write; a run that goes on writes into the same folder.
 
         Raises:
-          ImportError: tensorboardX is not installed.
+          MissingPackageError: tensorboardX is not installed.
         """
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
+            need = "--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'"
+            raise MissingPackageError(need) from error
         self.trainer, self._known = trainer, set[str]()
         self._writer = SummaryWriter(str(run / FOLDER))
         self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in settings.items()))
@@ -44,49 +45,39 @@ class Tracker:
     def note(self, state: TrainState) -> None:
         """Notes the last epoch of a state, and what the phases so far have shown."""
         if state.done:
-            phase = self.trainer.plan[state.phase]
-            if phase.layer:
-                self._note_stdp(phase, state)
-            else:
-                self._note_reward(state)
+            self._note_epoch(state)
         for name, found in state.diagnoses.items():
-            if name not in self._known:
+            if name not in self._known and not (state.done and name == self.trainer.plan[state.phase].name):
                 self._known.add(name)
-                for layer, share in found.get("firing", {}).items():
-                    self._writer.add_scalar(f"{layer}/spike_density", share, 0)
+                self._scalars({f"{layer}/spike_density": x for layer, x in found.get("firing", {}).items()}, 0)
                 self._writer.add_text("diagnosis/" + name.replace(" ", "_"), "; ".join(found["words"]))
         self._writer.flush()
 
-    def _note_stdp(self, phase: Phase, state: TrainState) -> None:
-        layer = self.trainer.spec.stages[phase.stage].branches[phase.branch]
-        assert layer.stdp is not None  # `plan` sees to it
-        name, wins, images = phase.layer, state.wins[phase.layer], len(self.trainer.data.train_images)
-        seen = phase.branch * phase.epochs * images % layer.stdp.doubling + state.done * images
-        weights = state.weights[name]
-        scalars = {
-            "convergence": diagnosis.convergence(weights, layer.stdp.bounds),
-            "features_never_won": int(np.sum(wins == 0)),
-            "rate_plus": float(layer.stdp.rates(jnp.int32(seen - 1))[0]),
-            "winners_per_image": float(wins.sum() / images),
-        }
-        for what, value in scalars.items():
-            self._writer.add_scalar(f"{name}/{what}", value, state.done)
-        self._writer.add_histogram(f"{name}/weights", weights, state.done, bins="auto")
-        won = np.repeat(np.arange(len(wins)), wins)
-        if len(won):
-            self._writer.add_histogram(f"{name}/winners_by_feature", won, state.done, bins=np.arange(len(wins) + 1))
-
-    def _note_reward(self, state: TrainState) -> None:
-        record = state.epochs[-1]
-        for part in ("train", "test"):
-            for what, value in record[part].items():
-                self._writer.add_scalar(f"{what}/{part}", value, state.done)
-        for at, name in enumerate(reward.rewarded(self.trainer.spec)):
-            rates = state.reward["rates"][at]
-            for outcome, pair in zip(("reward", "punishment"), rates, strict=True):
-                for rate, value in zip(("plus", "minus"), pair, strict=True):
-                    self._writer.add_scalar(f"{name}/rate_{rate}_after_{outcome}", float(value), state.done)
+    def _note_epoch(self, state: TrainState) -> None:
+        phase, learning = self.trainer.plan[state.phase], self.trainer.engine.learning(state)
+        states = {phase.layer: learning} if phase.layer else learning[0]
+        found, convs = state.diagnoses[phase.name], {name: conv for _, name, conv in self.trainer.network.layers()}
+        for name, each in states.items():
+            learners = convs[name].each_learner
+            learner = next(x for x in learners if x.supervised != bool(phase.layer))
+            figures = {key: value.get(name) if isinstance(value, dict) else value for key, value in found.items()}
+            numbers = {key: x for key, x in figures.items() if isinstance(x, int | float)}
+            own = numbers if phase.layer else {key: x for key, x in numbers.items() if isinstance(found[key], dict)}
+            self._scalars({f"{name}/{key}": x for key, x in (own | learner.scalars(each)).items()}, state.done)
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
+        if wins := found.get("wins"):
+            won = np.repeat(np.arange(len(wins)), wins)
+            self._scalars({f"{phase.layer}/winners_per_image": len(won) / len(self.trainer.data.train_images)}, state.done)
+            if len(won):
+                bins = np.arange(len(wins) + 1)
+                self._writer.add_histogram(f"{phase.layer}/winners_by_feature", won, state.done, bins=bins)
+        if not phase.layer:
+            record = state.epochs[-1]
+            self._scalars({f"{x}/{part}": record[part][x] for part in ("train", "test") for x in record[part]}, state.done)
+
+    def _scalars(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def finish(self, run: Path) -> None:
         """Adds the pictures that the run has left: confusion matrix, features, activation maps."""

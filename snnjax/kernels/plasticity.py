@@ -42,7 +42,7 @@ def change(
     return jnp.clip(weights + delta, lower, upper)
 
 
-@functools.partial(jax.jit, static_argnames=("bounds", "stabiliser", "stride", "time_steps"))
+@functools.partial(jax.jit, static_argnames=("stabiliser", "stride", "time_steps"))
 def stdp(
     weights: jax.Array,
     latency: jax.Array,
@@ -90,7 +90,7 @@ def stdp(
     return set_rows(clipped, winners, rows)
 
 
-@functools.partial(jax.jit, static_argnames=("bounds", "stabiliser", "stride", "time_steps"))
+@functools.partial(jax.jit, static_argnames=("stabiliser", "stride", "time_steps"))
 def learned_rows(
     rows: jax.Array,
     latency: jax.Array,
@@ -110,7 +110,7 @@ def learned_rows(
     checks.array("rates", rates, "2")
     if rates.shape != (2,):
         raise ValueError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
-    checks.bounds(bounds)
+    pass
     down, right = checks.pair("stride", stride, 1)
     fields = jax.vmap(lambda row, column: receptive_field(latency, row * down, column * right, rows.shape[2:]))(
         winners.row, winners.column

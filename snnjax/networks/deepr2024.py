@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from snnjax.layers import RSTDP, STDP
+from snnjax.layers import WTA
+from snnjax.learners import RSTDP, STDP
 from snnjax.networks.deep2024 import stages as deep_stages
 from snnjax.networks.network import Network, Stage, stage
 
@@ -12,9 +13,11 @@ def stages(classes: int) -> tuple[Stage, ...]:
     first, second, third, decision = deep_stages(classes)
     rewarded = dataclasses.replace(
         third.branches[0],
-        radius=0,
-        stdp=STDP(stabiliser=False),
-        rstdp=RSTDP(reward=(0.001, -0.00075), punish=(-0.001, 0.000125), bounds=(0.0, 1.0)),
+        competition=WTA(15),
+        learners=(
+            STDP(stabiliser=False),
+            RSTDP(reward=(0.001, -0.00075), punish=(-0.001, 0.000125), bounds=(0.0, 1.0)),
+        ),
     )
     return first, second, stage(rewarded, pool=3), decision
 

@@ -1,27 +1,24 @@
-"""A network as data, and the flax.nnx module that runs it."""
+"""A network as data."""
 
-import dataclasses
-import functools
-import json
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from snnjax import kernels
-from snnjax.kernels import Winners, checks
-from snnjax.layers import RSTDP, STDP, Conv, NativeConv, Pool, SpikingConv, spiked_to_latency
+from snnjax import components
+from snnjax.components import check_component, component, static
+from snnjax.errors import InputError
+from snnjax.kernels import checks
+from snnjax.layers import Conv, Pool
+from snnjax.networks.decision import Decision, Majority
 
 
-@dataclasses.dataclass(frozen=True)
+@component
 class Stage:
     """Layers side by side on the same input; their outputs are joined feature after feature, then pooled."""
 
     branches: tuple[Conv, ...]
-    pool: Pool | None = None
+    pool: Pool | None = static(None)
 
 
 def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
@@ -29,45 +26,78 @@ def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
     return Stage(branches, Pool(pool) if isinstance(pool, int) else pool)
 
 
-@dataclasses.dataclass(frozen=True)
+@component
 class Network:
-    """A network: stages one after the other, the last of them decision layers.
+    """A network: stages one after the other, the last of them deciding layers.
 
     Attributes:
       name: as on the command line.
       input_shape: (C, H, W) of the encoded image.
-      classes: number of classes; each decision layer has as many features for each, in order.
-      stages: the last one decides: with several branches, by majority of their votes.
+      classes: number of classes; each deciding layer has as many features for each, in order.
+      stages: the last one decides.
       time_steps: T.
-      epochs: the default number of epochs of each stage, in order.
-      reward_by_turns: in the reward phase, batch after batch, either the first of the layers that learn does, or all
-        the others; from the second epoch on only the others. By default all learn together.
+      epochs: the default number of epochs of each stage, in order; the last is that of learning with a teacher.
+      reward_by_turns: batch after batch, either the first of the layers with a teacher learns, or all the others; from
+        the second epoch on only the others. By default all learn together.
+      encoder: makes latencies of images; by default one that suits the images that it is trained on.
+      decision: how the last stage decides.
     """
 
-    name: str
-    input_shape: tuple[int, int, int]
-    classes: int
-    stages: tuple[Stage, ...]
-    time_steps: int = 15
-    epochs: tuple[int, ...] = ()
-    reward_by_turns: bool = False
+    name: str = static()
+    input_shape: tuple[int, int, int] = static()
+    classes: int = static()
+    stages: tuple[Stage, ...] = ()
+    time_steps: int = static(15)
+    epochs: tuple[int, ...] = static(())
+    reward_by_turns: bool = static(False)
+    encoder: Any = None
+    decision: Decision = Majority()
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises TypeError or InputError where a part is wrong or has no effect."""
         checks.time_steps(self.time_steps)
         checks.integer("classes", self.classes, 1)
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
-            raise ValueError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
+            raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
         for size in self.input_shape:
             checks.integer("input_shape", size, 1)
-        for branch in self.stages[-1].branches:
-            if branch.rstdp is None or branch.features % self.classes:
-                raise ValueError(
-                    f"the last stage of {self.name} must learn by R-STDP with a multiple of {self.classes} features,"
-                    f" got {branch}"
-                )
+        if not self.stages:
+            raise InputError("`stages` must hold at least one")
+        check_component("decision", self.decision)
+        if self.encoder is not None:
+            check_component("encoder", self.encoder)
+            if self.encoder.time_steps != self.time_steps:
+                got = f"{self.encoder.time_steps} of `encoder`"
+                raise InputError(f"`time_steps` must be that of the encoder, got {self.time_steps} and {got}")
         if len(self.epochs) not in (0, len(self.stages)):
-            raise ValueError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
+            raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
+        self._check_last()
+        for _, name, conv in self.layers():
+            taught = [learner.supervised for learner in conv.each_learner]
+            if sum(taught) > 1 or taught != sorted(taught):
+                raise InputError(
+                    f"`learners` of {name} must be without a teacher but for the last, got {conv.learners}"
+                )
         self.shapes  # noqa: B018  (raises where a map would vanish)
+
+    def _check_last(self) -> None:
+        last = self.stages[-1]
+        if last.pool is not None:
+            raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {last.pool}")
+        for name, conv in zip(self.names[-1], last.branches, strict=True):
+            if not any(learner.supervised for learner in conv.each_learner) or conv.features % self.classes:
+                raise InputError(
+                    f"{name} of {self.name}, which decides, must have a learner with a teacher, such as RSTDP, and a "
+                    f"multiple of {self.classes} features, got {conv}"
+                )
+            idle = dict(output_padding=(0, (0, 0)))
+            if not any(not learner.supervised for learner in conv.each_learner):
+                idle["competition"] = (Conv.competition,)
+                if not self.decision.timed:
+                    idle["threshold"] = (None,)
+            for field, values in idle.items():
+                if (value := getattr(conv, field)) not in values:
+                    raise InputError(f"`{field}` of {name}, which decides, must be {values[0]}: {value} has no effect")
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -75,246 +105,94 @@ class Network:
         shapes = [self.input_shape]
         for number, each in enumerate(self.stages, 1):
             try:
-                shapes.append(_output_shape(each, shapes[-1]))
+                shapes.append(_output_shape(each, shapes[-1], joined=number < len(self.stages)))
             except ValueError as error:
-                raise ValueError(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
+                raise InputError(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
         return tuple(shapes)
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """(F, C, kh, kw) of the weights of each layer, by name."""
-        kernels = {name: checks.pair("kernel", layer.kernel, 1) for _, name, layer in self.layers()}
-        return {name: (layer.features, self.shapes[number][0], *kernels[name]) for number, name, layer in self.layers()}
+        shapes, kernels = self.shapes, {name: checks.pair("kernel", conv.kernel, 1) for _, name, conv in self.layers()}
+        return {name: (conv.features, shapes[number][0], *kernels[name]) for number, name, conv in self.layers()}
 
     @property
-    def first_rewarded(self) -> int:
-        """Number of the first stage that learns by reward."""
-        return min(number for number, _, layer in self.layers() if layer.rstdp is not None)
+    def first_supervised(self) -> int:
+        """Number of the first stage that learns with a teacher."""
+        taught = ((n, learner.supervised) for n, _, conv in self.layers() for learner in conv.each_learner)
+        return min(number for number, supervised in taught if supervised)
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the layers of each stage: layer1, layer2, layer3_1, layer3_2, ..."""
+        return tuple(
+            tuple(f"layer{n}" + (f"_{at}" if len(each.branches) > 1 else "") for at in range(1, len(each.branches) + 1))
+            for n, each in enumerate(self.stages, 1)
+        )
 
     def layers(self) -> Iterator[tuple[int, str, Conv]]:
-        """Number of the stage from 0, name and description of each layer: layer1, layer2, layer3_1, layer3_2, ..."""
-        for number, each in enumerate(self.stages):
-            for index, branch in enumerate(each.branches, 1):
-                suffix = f"_{index}" if len(each.branches) > 1 else ""
-                yield number, f"layer{number + 1}{suffix}", branch
+        """Number of the stage from 0, name and description of each layer, in order."""
+        for number, (names, each) in enumerate(zip(self.names, self.stages, strict=True)):
+            for name, branch in zip(names, each.branches, strict=True):
+                yield number, name, branch
+
+    def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """(F, C, kh, kw) float32 of each layer, normally distributed: the same on every device.
+
+        Raises:
+          InputError: some are below 0 where a layer's bounds rule that out.
+        """
+        random, weights = np.random.default_rng(seed), {}
+        for _, name, conv in self.layers():
+            drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
+            if conv.monotone and drawn.min() < 0:
+                what = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
+                raise InputError(
+                    f"`weight_mean` and `weight_std` of {name} must keep weights within its bounds: {what}"
+                )
+            weights[name] = drawn
+        return weights
+
+    def parameters(self) -> dict[str, int | float]:
+        """All numbers that a sweep may vary, by path: "layer1.threshold", "layer1.competition.radius", "encoder.…"."""
+        parts: dict[str, Any] = {name: conv for _, name, conv in self.layers()}
+        parts |= dict(encoder=self.encoder, decision=self.decision)
+        return {f"{part}.{path}": value for part, each in parts.items() for path, value in components.numbers(each)}
+
+    def vary(self, path: str, value: float) -> "Network":
+        """The network with one of its `parameters` changed; a unique end of its path is enough ("layer1.radius").
+
+        Raises:
+          InputError: there is none of this name, there are several, or it cannot have this value.
+        """
+        known = self.parameters()
+        part, _, end = path.partition(".")
+        found = [each for each in known if each == path or (each.startswith(f"{part}.") and each.endswith(f".{end}"))]
+        if path in found:
+            found = [path]
+        if not end or len(found) != 1:
+            listed = ", ".join(found or known)
+            raise InputError(f"`{path}` must name one of {listed}")
+        part, _, inner = found[0].partition(".")
+        if isinstance(known[found[0]], int):
+            if value != int(value):
+                raise InputError(f"`{path}` must be an integer, got {value:g}")
+            value = int(value)
+        else:
+            value = float(value)
+        if part in ("encoder", "decision"):
+            return components.replace(self, found[0], lambda _: value)
+        at = next((n, names.index(part)) for n, names in enumerate(self.names) if part in names)
+        return components.replace(self, f"stages.{at[0]}.branches.{at[1]}.{inner}", lambda _: value)
 
 
-def describe(spec: Network) -> dict[str, Any]:
-    """A network as JSON data; `described` is the inverse."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
-
-
-def described(data: Any) -> Network:
-    """The network that `describe` has made JSON data of.
-
-    Raises:
-      ValueError: the data describe none.
-    """
-    try:
-        stages = tuple(
-            Stage(tuple(_conv(branch) for branch in each["branches"]), each["pool"] and Pool(**_tuples(each["pool"])))
-            for each in data["stages"]
-        )
-        return Network(**_tuples(data) | dict(stages=stages))
-    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(f"this describes no network: {error}") from error
-
-
-def _conv(data: dict[str, Any]) -> Conv:
-    rules = dict(stdp=data["stdp"] and STDP(**_tuples(data["stdp"])))
-    rules |= dict(rstdp=data["rstdp"] and RSTDP(**_tuples(data["rstdp"])))
-    return Conv(**_tuples(data) | rules)
-
-
-def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-
-
-def _output_shape(each: Stage, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:
     sizes = set()
     for branch in each.branches:
-        rows, columns = branch.output_size(shape[1:])
+        rows, columns = branch.output_size((shape[1], shape[2]))
         padding = checks.pair("output_padding", branch.output_padding, 0)
         sizes.add((rows + 2 * padding[0], columns + 2 * padding[1]))
-    if len(sizes) > 1 and not all(branch.threshold is None for branch in each.branches):
-        raise ValueError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
+    if joined and len(sizes) > 1:
+        raise InputError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
     size = sizes.pop()
     return sum(b.features for b in each.branches), *(each.pool.output_size(size) if each.pool else size)
-
-
-class SpikingNetwork(nnx.Module):
-    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
-
-    The layers are attributes, named as in `Network.layers`: `network.layer1.weights()` is (F, C, kh, kw) float32.
-    """
-
-    def __init__(self, spec: Network, *, rngs: nnx.Rngs, native: bool = False):
-        """Draws the initial weights of all layers from the `params` stream of `rngs`.
-
-        Args:
-          spec: the network's description.
-          rngs: draw the weights.
-          native: takes the compiled kernels of `snnjax.kernels.native` for all layers that they suit.
-        """
-        self.spec = spec
-        for number, name, branch in spec.layers():
-            # Decision layers that learn alone do so in blocks of images, by products that XLA computes as fast.
-            in_blocks = number == spec.first_rewarded == len(spec.stages) - 1
-            suited = native and not in_blocks and NativeConv.suits(branch, spec.time_steps)
-            kind = NativeConv if suited else SpikingConv
-            setattr(self, name, kind(branch, spec.shapes[number][0], time_steps=spec.time_steps, rngs=rngs))
-
-    def branches(self, number: int) -> list[SpikingConv]:
-        """The layers of stage `number`, counted from 0."""
-        return [getattr(self, name) for at, name, _ in self.spec.layers() if at == number]
-
-    def weights(self) -> dict[str, jax.Array]:
-        """The weights of each layer by its name."""
-        return {name: getattr(self, name).weights() for _, name, _ in self.spec.layers()}
-
-    def set_weights(self, weights: dict[str, jax.Array]) -> None:
-        """Sets the weights of the layers named.
-
-        Raises:
-          ValueError: an unknown name, weights of another shape, or below 0 where the layer's bounds rule that out.
-        """
-        names = [name for _, name, _ in self.spec.layers()]
-        for name, value in weights.items():
-            if name not in names:
-                raise ValueError(f"`weights` must name layers of {self.spec.name} ({', '.join(names)}), got {name!r}")
-            layer, shape = getattr(self, name), jax.eval_shape(getattr(self, name).weights).shape
-            if value.shape != shape:
-                raise ValueError(f"`weights[{name!r}]` must have shape {shape}, got {value.shape}")
-            if layer.spec.monotone and not bool(jnp.all(value >= 0)):
-                raise ValueError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {jnp.min(value)}")
-            layer.set_weights(jnp.asarray(value, layer.weight.dtype))
-
-    def respond(self, number: int, latency: jax.Array) -> jax.Array:
-        """Output latencies of stage `number`, pooled, of its input latencies (C, H, W)."""
-        return self._join(number, [layer.latencies(latency) for layer in self.branches(number)])
-
-    def fired(self, number: int, spiked: jax.Array) -> jax.Array:
-        """Who fires at all in stage `number`, pooled, bool, from which of its inputs (C, H, W) did: 1/T of the work.
-
-        Raises:
-          ValueError: the stage allows negative weights, so that who fires depends on when.
-        """
-        if not all(layer.spec.monotone for layer in self.branches(number)):
-            raise ValueError(f"stage {number} allows negative weights: who fires depends on the times of its inputs")
-        steps = self.spec.time_steps
-        outputs = [spiked_to_latency(layer.fired(spiked), time_steps=steps) for layer in self.branches(number)]
-        return self._join(number, outputs) < steps
-
-    def _join(self, number: int, latencies: list[jax.Array]) -> jax.Array:
-        steps = self.spec.time_steps
-        pool = self.spec.stages[number].pool
-        paddings = [branch.output_padding for branch in self.spec.stages[number].branches]
-        padded = [kernels.pad(x, p, time_steps=steps) for x, p in zip(latencies, paddings, strict=True)]
-        joined = jnp.concatenate(padded)
-        if pool is None:
-            return joined
-        return kernels.pool(joined, pool.window, stride=pool.stride, padding=pool.padding, time_steps=steps)
-
-    def votes(self, winners: list[Winners]) -> jax.Array:
-        """The class each decision layer votes for, (branches,) int32, -1 where it is silent."""
-        layers = self.spec.stages[-1].branches
-        votes = [
-            jnp.where(won.valid[0], won.feature[0] // (layer.features // self.spec.classes), -1)
-            for won, layer in zip(winners, layers, strict=True)
-        ]
-        return jnp.stack(votes)
-
-    def decision(self, votes: jax.Array) -> jax.Array:
-        """The class with the most votes, () int32, if at least two agree; else the middle branch's vote."""
-        counts = jnp.sum(votes[:, None] == jnp.arange(self.spec.classes)[None], axis=0)
-        middle = votes[votes.shape[0] // 2]
-        return jnp.where(counts.max() >= 2, jnp.argmax(counts).astype(middle.dtype), middle)
-
-    def decide(self, spiked: jax.Array) -> jax.Array:
-        """The decision, () int32, -1 if silent, from which inputs (C, H, W) of the last stage fired: bool."""
-        return self.judge(spiked)[0]
-
-    def judge(self, spiked: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The decision as `decide`, and each class's largest potential, (classes,) float, added up over branches."""
-        layers = self.branches(len(self.spec.stages) - 1)
-        return self._judge([layer.final_potentials(spiked) for layer in layers])
-
-    def judge_block(self, spiked: jax.Array, taps: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """`judge` of B images together, (B, C, H, W) bool, which is faster; `taps` are those of `decision_taps`.
-
-        How many images come together decides in which order floats are added up, and so near-ties.
-        """
-        layers = self.branches(len(self.spec.stages) - 1)
-        pairs = zip(layers, taps, strict=True)
-        return jax.vmap(self._judge)([layer.final_potentials_of_block(spiked, each) for layer, each in pairs])
-
-    def decision_taps(self) -> list[jax.Array]:
-        """The weights of the decision layers with the taps in front, (kh, kw, F, C)."""
-        return [jnp.moveaxis(layer.weights(), (2, 3), (0, 1)) for layer in self.branches(len(self.spec.stages) - 1)]
-
-    def _judge(self, potentials: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-        layers = self.branches(len(self.spec.stages) - 1)
-        winners = [layer.decide(each) for layer, each in zip(layers, potentials, strict=True)]
-        largest = [each.reshape(self.spec.classes, -1).max(axis=1) for each in potentials]
-        return self.decision(self.votes(winners)), functools.reduce(jnp.add, largest)
-
-    def reach(self, first: int, last: int, latency: jax.Array) -> jax.Array:
-        """Which neurons fire at all after the stages first..last-1, bool, of the latencies that enter the first."""
-        for number in range(first, last):
-            if all(layer.spec.monotone for later in range(number, last) for layer in self.branches(later)):
-                spiked = latency < self.spec.time_steps
-                for later in range(number, last):
-                    spiked = self.fired(later, spiked)
-                return spiked
-            latency = self.respond(number, latency)
-        return latency < self.spec.time_steps
-
-    def observe(self, latency: jax.Array) -> "Observed":
-        """What the latencies (C, H, W) of one image come to in every layer."""
-        seen, last = {"input": latency}, len(self.spec.stages) - 1
-        for number in range(last):
-            outputs = [layer.latencies(latency) for layer in self.branches(number)]
-            names = [name for at, name, _ in self.spec.layers() if at == number]
-            seen |= dict(zip(names, outputs, strict=True))
-            latency = self._join(number, outputs)
-        decision, potentials = self.judge(latency < self.spec.time_steps)
-        return Observed(seen, decision, potentials)
-
-    def decide_from(self, first: int, inputs: jax.Array) -> jax.Array:
-        """The decision, () int32, from what enters stage `first`: latencies (C, H, W), or bool for the last stage."""
-        last = len(self.spec.stages) - 1
-        return self.decide(inputs if inputs.dtype == bool else self.reach(first, last, inputs))
-
-    def __call__(self, latency: jax.Array) -> jax.Array:
-        """The class of one encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
-        if latency.shape != self.spec.input_shape:
-            raise ValueError(f"`latency` must have shape {self.spec.input_shape}, got {latency.shape}")
-        return self.decide_from(0, latency)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Observed:
-    """What one image comes to in a network."""
-
-    latencies: dict[str, jax.Array]  # (F, H, W) of the input and of each layer but the deciding ones, before pooling
-    decision: jax.Array  # [] int32, the class, -1 if the network stays silent
-    potentials: jax.Array  # [classes] float32, each class's largest potential at the last step, added up over branches
-
-
-def draw(spec: Network, seed: int = 0, *, native: bool = False) -> SpikingNetwork:
-    """A network with its initial weights, drawn by NumPy: the same on every device, and nothing to compile.
-
-    Args:
-      spec: the network's description.
-      seed: of the weights.
-      native: takes the compiled kernels of `snnjax.kernels.native`, on a CPU, for all layers that they suit.
-    """
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0), native=native)))
-    random = np.random.default_rng(seed)
-    network = nnx.merge(graphdef, jax.tree.map(lambda weight: jnp.zeros(weight.shape, weight.dtype), state))
-    shapes = spec.weight_shapes
-    for _, name, layer in spec.layers():
-        weights = random.normal(layer.weight_mean, layer.weight_std, shapes[name])
-        getattr(network, name).set_weights(jnp.asarray(weights, jnp.float32))
-    return network

@@ -93,13 +93,13 @@ def _processor() -> str:
 
 def arrange(weights: jax.Array) -> jax.Array:
     """Weights (F, C, kh, kw) as the kernels take them: (kh, C, kw, F), columns reversed, F filled up with zeros."""
-    taps = jnp.transpose(weights[..., ::-1], (2, 1, 3, 0))
-    return jnp.pad(taps, ((0, 0), (0, 0), (0, 0), (0, -taps.shape[3] % LANES)))
+    taps, pad = weights[..., ::-1].transpose(2, 1, 3, 0), np.pad if isinstance(weights, np.ndarray) else jnp.pad
+    return pad(taps, ((0, 0), (0, 0), (0, 0), (0, -taps.shape[3] % LANES)))
 
 
 def restore(taps: jax.Array, features: int) -> jax.Array:
     """The inverse of `arrange`: (F, C, kh, kw)."""
-    return jnp.transpose(taps[..., :features], (3, 1, 0, 2))[..., ::-1]
+    return taps[..., :features].transpose(3, 1, 0, 2)[..., ::-1]
 
 
 def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:

@@ -1,0 +1,245 @@
+"""A network with its weights: the plain pytree that programs compute with, and the flax.nnx module around it."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from snnjax import kernels
+from snnjax.components import static
+from snnjax.errors import InputError
+from snnjax.layers import FAST, NATIVE, TAPS, Form, Layer, Pool, at_last_step, block_potentials, native_suits
+from snnjax.networks.decision import Decided, Decision, decide
+from snnjax.networks.network import Network
+
+Weights = Mapping[str, Any]
+"""(F, C, kh, kw) float32 of each layer, by its name."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`."""
+
+    layers: dict[str, Layer]
+    encoder: Any
+    decision: Decision
+    names: tuple[tuple[str, ...], ...] = static()  # of the layers of each stage
+    pools: tuple[Pool | None, ...] = static()
+    input_shape: tuple[int, int, int] = static()
+    classes: int = static()
+    time_steps: int = static()
+
+    @classmethod
+    def of(cls, network: Network, weights: Weights) -> "Model":
+        """A network with weights by layer name.
+
+        Raises:
+          InputError: other layers, weights of other shapes, or below 0 where a layer's bounds rule that out.
+        """
+        check_weights(network, weights)
+        if weights.keys() != network.weight_shapes.keys():
+            raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
+        last, layers = len(network.stages) - 1, {}
+        for number, name, conv in network.layers():
+            classes = network.classes if number == last else 0
+            weight = weights[name]
+            layers[name] = Layer(conv, weight, network.time_steps, FAST, conv.monotone, classes)
+        return cls(
+            layers,
+            network.encoder,
+            network.decision,
+            network.names,
+            tuple(each.pool for each in network.stages),
+            network.input_shape,
+            network.classes,
+            network.time_steps,
+        )
+
+    @property
+    def last(self) -> int:
+        """Number of the stage that decides."""
+        return len(self.names) - 1
+
+    def stage(self, number: int) -> list[Layer]:
+        """The layers of stage `number`, counted from 0."""
+        return [self.layers[name] for name in self.names[number]]
+
+    def packed(self, forms: Mapping[str, Form]) -> "Model":
+        """The same model, some of its layers computed by other kernels."""
+        layers = {name: layer.packed(forms[name]) if name in forms else layer for name, layer in self.layers.items()}
+        return dataclasses.replace(self, layers=layers)
+
+    def updated(self, layers: Mapping[str, Layer]) -> "Model":
+        """The model with some layers in the place of those of the same name."""
+        return dataclasses.replace(self, layers={**self.layers, **layers})
+
+    def encode(self, image: jax.Array) -> jax.Array:
+        """The latencies (C, H, W) of an image."""
+        if self.encoder is None:
+            raise InputError("the network has no `encoder`: give it one, or let it predict from latencies")
+        return self.encoder(image)
+
+    def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
+        """What enters stage `last`, latencies of (C, H, W), given what enters stage `first`.
+
+        Args:
+          latency: (C, H, W) integers.
+          first: number of the stage that `latency` enters, from 0.
+          last: number of the stage before which to stop; by default the one that decides.
+          timed: whether it matters when neurons fire. If not, they fire at the last step wherever that takes less work,
+            1/T of it: where weights are never negative.
+        """
+        last = self.last if last is None else last
+        for number in range(first, last):
+            if not timed and all(layer.monotone for later in range(number, last) for layer in self.stage(later)):
+                outputs = [self._fired(layer, latency) for layer in self.stage(number)]
+            else:
+                outputs = [layer.latencies(latency) for layer in self.stage(number)]
+            latency = self.join(number, outputs)
+        return latency
+
+    def _fired(self, layer: Layer, latency: jax.Array) -> jax.Array:
+        threshold = 0.0 if layer.conv.threshold is None else layer.conv.threshold
+        return at_last_step(layer.potentials(latency) > threshold, self.time_steps)
+
+    def join(self, number: int, latencies: list[jax.Array]) -> jax.Array:
+        """The outputs of the layers of a stage side by side, pooled."""
+        padded = [
+            kernels.pad(latency, layer.conv.output_padding, time_steps=self.time_steps)
+            for latency, layer in zip(latencies, self.stage(number), strict=True)
+        ]
+        joined, pool = jnp.concatenate(padded), self.pools[number]
+        if pool is None:
+            return joined
+        return kernels.pool(joined, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
+
+    def decide(self, latency: jax.Array) -> Decided:
+        """The decision from what enters the last stage."""
+        spikes = [x.spikes(latency) if self.decision.timed else x.last_spikes(latency) for x in self.stage(self.last)]
+        return decide(self.decision, spikes, self.classes)
+
+    def predict(self, latency: jax.Array) -> Decided:
+        """The decision on one encoded image, (C, H, W) latencies."""
+        if latency.shape != self.input_shape:
+            raise InputError(f"`latency` must have shape {self.input_shape}, got {latency.shape}")
+        return self.decide(self.forward(latency, timed=self.decision.timed))
+
+    def decide_block(self, latencies: jax.Array) -> Decided:
+        """`decide` of B images at once, (B, C, H, W), of a model whose deciding layers are in the form `TAPS`."""
+        if self.decision.timed:
+            return jax.vmap(self.decide)(latencies)
+        potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]
+        fire = functools.partial(kernels.fire_at_last_step, time_steps=self.time_steps)
+        return jax.vmap(lambda each: decide(self.decision, [fire(one) for one in each], self.classes))(potentials)
+
+    def observe(self, latency: jax.Array) -> "Observed":
+        """The network's response to the latencies (C, H, W) of one image, layer by layer."""
+        seen = {"input": latency}
+        for number in range(self.last):
+            outputs = [layer.latencies(latency) for layer in self.stage(number)]
+            seen |= dict(zip(self.names[number], outputs, strict=True))
+            latency = self.join(number, outputs)
+        return Observed(seen, self.decide(latency))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """The network's response to one image."""
+
+    latencies: dict[str, jax.Array]  # (F, H, W) of the input and of each layer but the deciding ones, before pooling
+    decided: Decided
+
+
+def native_forms(model: Model) -> dict[str, Form]:
+    """The compiled kernels for all layers that they suit."""
+    return {name: NATIVE for name, each in model.layers.items() if native_suits(each.conv, each.time_steps)}
+
+
+def deciding_forms(model: Model) -> dict[str, Form]:
+    """The form of the deciding layers that `Model.decide_block` needs."""
+    return dict.fromkeys(model.names[model.last], TAPS)
+
+
+def check_weights(network: Network, weights: Weights) -> None:
+    """Checks weights of some layers of a network.
+
+    Raises:
+      InputError: an unknown name, weights of another shape, or below 0 where the layer's bounds rule that out.
+    """
+    shapes, convs = network.weight_shapes, {name: conv for _, name, conv in network.layers()}
+    for name, value in weights.items():
+        if name not in shapes:
+            raise InputError(f"`weights` must name layers of {network.name} ({', '.join(shapes)}), got {name!r}")
+        if value.shape != shapes[name]:
+            raise InputError(f"`weights[{name!r}]` must have shape {shapes[name]}, got {value.shape}")
+        if convs[name].monotone and not isinstance(value, jax.core.Tracer) and (least := np.min(value)) < 0:
+            raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
+
+
+class PlasticWeight(nnx.Variable):
+    """Weights that learn by plasticity, not by gradient."""
+
+
+class SpikingNetwork(nnx.Module):
+    """A network with its weights as a flax module: to be called, jitted, vmapped.
+
+    Its methods take one stimulus; batches come from `jax.vmap`. The weights are variables named as the layers:
+    `network.layer1[...]` is (F, C, kh, kw) float32.
+    """
+
+    def __init__(self, spec: Network, seed: int = 0, *, weights: Weights | None = None):
+        """Draws the initial weights, as `Network.initial_weights` does, or takes those given.
+
+        Raises:
+          InputError: the weights do not fit the network.
+        """
+        layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
+        for name, layer in layers.items():
+            setattr(self, name, PlasticWeight(jnp.asarray(layer.weights)))
+        leaves, self._structure = jax.tree.flatten(spec)
+        self._numbers = tuple(None if isinstance(leaf, np.ndarray | jax.Array) else leaf for leaf in leaves)
+        self._arrays = nnx.List([nnx.Variable(jnp.asarray(x)) for x in leaves if isinstance(x, np.ndarray | jax.Array)])
+
+    @property
+    def spec(self) -> Network:
+        """The network's description."""
+        arrays = iter(self._arrays)
+        return jax.tree.unflatten(self._structure, [next(arrays)[...] if x is None else x for x in self._numbers])
+
+    @property
+    def model(self) -> Model:
+        """The network as the plain pytree that programs compute with."""
+        return Model.of(self.spec, self.weights())
+
+    def weights(self) -> dict[str, jax.Array]:
+        """(F, C, kh, kw) float32 of each layer, by its name."""
+        return {name: getattr(self, name)[...] for name in self.spec.weight_shapes}
+
+    def set_weights(self, weights: Weights) -> None:
+        """Sets the weights of the layers named.
+
+        Raises:
+          InputError: an unknown name, weights of another shape, or below 0 where the layer's bounds rule that out.
+        """
+        check_weights(self.spec, weights)
+        for name, value in weights.items():
+            getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """The class of an image, (H, W) or (H, W, 3) of 0..255: () int32, -1 if the network stays silent.
+
+        Raises:
+          InputError: the network has no encoder, or the image is of another shape than it takes.
+        """
+        return self.predict(self.model.encode(image))
+
+    def predict(self, latency: jax.Array) -> jax.Array:
+        """The class of an encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
+        return self.model.predict(latency).decision

@@ -1,0 +1,368 @@
+"""The engine of all trainings: one network, or many of one structure side by side, through the phases of their plan."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax import devices
+from snnjax.data import Dataset
+from snnjax.errors import InputError
+from snnjax.kernels import native
+from snnjax.layers import FAST, TAPS, Layer
+from snnjax.learners import Learner, Tally
+from snnjax.learners.learner import Diagnosis
+from snnjax.metrics import fractions
+from snnjax.networks import Model, Network
+from snnjax.training import diagnosis, origin, programs
+from snnjax.training.clock import Clock
+from snnjax.training.epoch import Epoch, Program
+from snnjax.training.outputs import Outputs, as_array
+from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
+
+BLOCK = 32
+"""Images whose potentials are computed together where deciding layers learn; it decides nothing but near-ties."""
+
+States = list[TrainState]
+
+
+class Engine:
+    """Trains networks that differ in numbers and seeds alone; `run` goes on from any states that it has left."""
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        data: Dataset,
+        settings: Settings,
+        seeds: Sequence[int] | None = None,
+        callback: Callback | None = None,
+    ):
+        """Checks that networks, data and settings fit together.
+
+        Args:
+          networks: one, or many of the same structure.
+          data: learned from and tested with.
+          settings: of all.
+          seeds: of the initial weights of each network, in place of the one in `settings`.
+          callback: hears of the training's course.
+
+        Raises:
+          InputError: they do not.
+          OSError: native kernels are asked for and cannot be compiled.
+        """
+        self.networks = [_with_encoder(each, data) for each in networks]
+        self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
+        self._check(data, settings)
+        self.network, self.data, self.settings = self.networks[0], data, settings
+        self.plan, self.callback = plan(self.network, settings.epochs), callback or Callback()
+        self.outputs = Outputs(self.networks, data, settings, self.callback)
+        self.spread = self.outputs.spread
+
+    def _check(self, data: Dataset, settings: Settings) -> None:
+        if not self.networks or len(self.seeds) != len(self.networks):
+            raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
+        network = self.networks[0]
+        if any(jax.tree.structure(each) != jax.tree.structure(network) for each in self.networks):
+            raise InputError("`networks` must differ in numbers alone, got several structures")
+        if data.classes != network.classes:
+            raise InputError(f"the network has {network.classes} classes, {data.name} has {data.classes}")
+        shape = tuple(network.encoder.output_shape(data.train_images.shape[1:]))
+        if shape != network.input_shape:
+            raise InputError(f"the network takes {network.input_shape}, images of {data.name} become {shape}")
+        if len(self.networks) > 1 and settings.patience:
+            raise InputError(f"`patience` must be 0 for many networks, got {settings.patience}")
+        if settings.native:
+            if (platform := devices.peers().devices[0].platform) != "cpu":
+                raise InputError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
+            if network.time_steps > native.STEPS:
+                raise InputError(f"`native` kernels take at most {native.STEPS} time steps, got {network.time_steps}")
+            native.load()
+
+    def initial_states(self) -> States:
+        """The states before the first image."""
+        return [TrainState(each.initial_weights(seed)) for each, seed in zip(self.networks, self.seeds, strict=True)]
+
+    def check(self, state: TrainState) -> None:
+        """Checks that a state is one that this training can go on from.
+
+        Raises:
+          InputError: it is not.
+        """
+        shapes: Any = self.network.weight_shapes
+        for group in ("weights", "best"):
+            found = {name: array.shape for name, array in getattr(state, group).items()}
+            if found != shapes and (found or group == "weights"):
+                raise InputError(f"`{group}` must hold {shapes} for {self.network.name}, got {found}")
+        if not 0 <= state.phase <= len(self.plan) or state.done < 0:
+            raise InputError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
+        if state.learning and state.phase < len(self.plan):
+            shapes = {name: array.shape for name, array in _flat(self._fresh(self.plan[state.phase], 0, state)).items()}
+            if (found := {name: array.shape for name, array in state.learning.items()}) != shapes:
+                raise InputError(f"`learning` must hold {shapes} for {self.network.name}, got {found}")
+
+    def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
+        """Trains to the end.
+
+        Args:
+          states: where to go on: of each network, all in the same place of the plan.
+          save: called after each epoch with the states.
+
+        Returns:
+          The last states, which are `states`, changed.
+        """
+        now = self.fingerprint
+        while states[0].phase < len(self.plan):
+            phase = self.plan[states[0].phase]
+            for state in states:
+                state.origin = state.origin or now
+            for _ in (self._learn_alone if phase.layer else self._learn_together)(phase, states):
+                save(states)
+            for state in states:
+                if phase.layer and phase.epochs and state.origin == now:
+                    state.keys[phase.layer] = self.key(state)
+                state.phase, state.done, state.learning, state.origin = state.phase + 1, 0, {}, ""
+            save(states)
+        self.outputs.forget()
+        return states
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells sources, versions and device from all others."""
+        return origin.fingerprint(self.network, devices.name_of(devices.peers().devices[0]))
+
+    def key(self, state: TrainState) -> str:
+        """The name of all that the weights of the layer depend on that learns in a state's phase."""
+        before = [state.keys.get(each.layer, "") for each in self.plan[: state.phase]]
+        digest = self.data.train_digest
+        return origin.layer_key(self.fingerprint, self.network, self.plan[state.phase], self.settings, digest, before)
+
+    def learning(self, state: TrainState, at: int = 0) -> Any:
+        """The learners' states in a state's phase: of its one layer, or (by layer name, `Tally`), of network `at`."""
+        fresh = self._fresh(self.plan[state.phase], at, state)
+        if not state.learning:
+            return fresh
+        return jax.tree.unflatten(jax.tree.structure(fresh), list(state.learning.values()))
+
+    def _fresh(self, phase: Phase, at: int, state: TrainState) -> Any:
+        """The learners' states before the first image of a phase."""
+        model = self.outputs.models([state])[0]
+        order = list(model.layers)
+
+        def init(name: str, learner: Learner, seen: int = 0) -> Any:
+            key = np.array([order.index(name), self.seeds[at]], np.uint32)
+            return jax.tree.map(as_array, learner.init(model.layers[name], key, seen))
+
+        if phase.layer:
+            learner = model.layers[phase.layer].conv.each_learner[self._which(phase)]
+            return init(phase.layer, learner, phase.branch * phase.epochs * len(self.data.train_images))
+        states = {name: init(name, programs.taught(model.layers[name])) for name in self.taught}
+        return states, Tally(*(np.int32(0) for _ in range(5)))
+
+    @property
+    def taught(self) -> list[str]:
+        """Names of the layers that learn with a teacher, in order."""
+        return [name for _, name, conv in self.network.layers() if any(each.supervised for each in conv.each_learner)]
+
+    def _which(self, phase: Phase) -> int:
+        """The place of a phase's learner among those of its layer."""
+        return sum(each.layer == phase.layer for each in self.plan[: self.plan.index(phase)])
+
+    def _report(self, images: int, correct: int) -> None:
+        self.callback.advanced(images, correct)
+
+    def _start(self, phase: Phase, states: States) -> None:
+        images = len(self.data.train_images) * len(self.networks)
+        self.callback.started(phase.name, images * (phase.epochs - states[0].done))
+
+    def _keep(self, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
+        """Takes a layer's weights and numbers into a state; returns the layer with plain weights."""
+        plain = layer.packed(FAST)
+        plain = dataclasses.replace(plain, weights=np.ascontiguousarray(plain.weights))
+        conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
+        state.keep_layer(name, conv, plain.weights, jax.tree.leaves(plain.conv))
+        return plain
+
+    def _diagnose(self, name: str, found: Diagnosis, state: TrainState, over: bool) -> None:
+        state.diagnoses[name] = found
+        if over and not self.spread.many:
+            self.callback.diagnosed(name, found)
+
+    # A layer that learns alone
+
+    def alone(self, phase: Phase, states: States) -> Epoch:
+        """The epochs of a phase in which one layer learns alone."""
+        inputs, carries = self.outputs.entering("train", phase.stage, states), []
+        for at, (model, state) in enumerate(zip(self.outputs.models(states), states, strict=True)):
+            layer, which = model.layers[phase.layer], self._which(phase)
+            form = self.outputs.form(layer, layer.conv.each_learner[which])
+            carries.append((layer.packed(form), self.learning(state, at)))
+        batch = self.settings.update_batch
+        return Epoch(
+            self.spread,
+            Clock(phase.name),
+            self.spread.stacked(carries),
+            {"": which},
+            Program(programs.learn_alone, dict(which=which, batch=batch)),
+            inputs,
+            batch=batch,
+            unit=batch,
+            report=self._report,
+        )
+
+    def _learn_alone(self, phase: Phase, states: States) -> Iterator[None]:
+        if states[0].done >= phase.epochs:
+            return
+        epoch = self.alone(phase, states)
+        self._start(phase, states)
+        while states[0].done < phase.epochs:
+            over = states[0].done + 1 == phase.epochs
+            (layers, learning), infos = epoch()
+            self.outputs.finish(epoch.clock, states, over)
+            parts = zip(*(self.spread.apart(each) for each in (layers, learning, infos)), strict=True)
+            for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
+                plain = self._keep(phase.layer, layer, state, at)
+                state.learning, state.done = _flat(learned), state.done + 1
+                found = plain.conv.each_learner[self._which(phase)].diagnose(phase.layer, plain, info)
+                self._diagnose(phase.name, dict(found, layer=phase.layer), state, over)
+            yield
+
+    # Layers that learn together
+
+    def together(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
+        """The epochs of the phase in which all layers with a teacher learn, given what enters the first of them."""
+        models, batch = self.outputs.models(states), self.settings.update_batch
+        blocks, deciding = programs.in_blocks(models[0], phase.stage), self.network.names[-1]
+        forms = {name: self.outputs.form(each, programs.taught(each)) for name, each in self._taught(models[0]).items()}
+        forms |= dict.fromkeys(deciding, TAPS) if blocks else {}
+        carries, frozen = [], []
+        for at, (model, state) in enumerate(zip(models, states, strict=True)):
+            layers = {name: layer.packed(forms[name]) for name, layer in self._taught(model).items()}
+            carries.append((layers, *self.learning(state, at)))
+            frozen.append(model.updated({name: _empty(layer) for name, layer in layers.items()}))
+        turns = dict(by_turns=self.network.reward_by_turns)
+        block = BLOCK if batch == 1 else batch
+        fast = Program(programs.learn_in_blocks, dict(block=block, together=batch > 1, **turns))
+        return Epoch(
+            self.spread,
+            Clock(phase.name),
+            self.spread.stacked(carries),
+            {name: len(layer.conv.each_learner) - 1 for name, layer in self._taught(models[0]).items()},
+            Program(programs.learn_together, dict(first=phase.stage, batch=batch, **turns)),
+            inputs,
+            fast=fast if blocks else None,
+            labels=self.data.train_labels.astype(np.int32),
+            own=dict(model=self.outputs.packed(frozen, forms)),
+            shared=dict(batch_size=np.int32(self.settings.batch_size)),
+            batch=batch,
+            unit=block if blocks else batch,
+            report=self._report,
+        )
+
+    def _taught(self, model: Model) -> dict[str, Layer]:
+        return {name: model.layers[name] for name in self.taught}
+
+    def entering(self, part: str, states: States) -> np.ndarray:
+        """What enters the first stage that learns with a teacher, of "train" or "test" images."""
+        first, last = self.network.first_supervised, len(self.network.stages) - 1
+        if first == last and not self.network.decision.timed:
+            return self.outputs.entering_untimed(part, states)
+        return self.outputs.entering(part, first, states)
+
+    def _learn_together(self, phase: Phase, states: States) -> Iterator[None]:
+        if self._over(phase, states):
+            return
+        inputs = {part: self.entering(part, states) for part in ("train", "test")}
+        self.outputs.forget()
+        epoch, test_clock = self.together(phase, states, inputs["train"]), Clock("test")
+        self._start(phase, states)
+        while not self._over(phase, states):
+            carry, (decisions, infos) = epoch()
+            tested = self.test(test_clock, states, carry[0], inputs["test"])
+            parts = zip(*(self.spread.apart(each) for each in (carry, decisions, infos, tested)), strict=True)
+            for at, (state, part) in enumerate(zip(states, parts, strict=True)):
+                self._end_epoch(phase, state, at, *part)
+            over = self._over(phase, states)
+            for clock in (epoch.clock, test_clock):
+                self.outputs.finish(clock, states, over)
+            self.callback.tested(_mean([state.epochs[-1] for state in states]))
+            if over:
+                self._diagnose(phase.name, states[0].diagnoses[phase.name], states[0], over)
+            yield
+
+    def _end_epoch(
+        self,
+        phase: Phase,
+        state: TrainState,
+        at: int,
+        carry: Any,
+        decisions: np.ndarray,
+        infos: Any,
+        tested: np.ndarray,
+    ) -> None:
+        found, state.weights = {}, dict(state.weights)
+        for name in self.taught:
+            plain = self._keep(name, carry[0][name], state, at)
+            found[name] = programs.taught(plain).diagnose(name, plain, infos[name])
+        train, test = fractions(decisions, self.data.train_labels), fractions(tested, self.data.test_labels)
+        state.learning = _flat(carry[1:])
+        state.epochs.append(dict(epoch=state.done, train=train, test=test))
+        if state.best_epoch == state.done:
+            state.best, state.best_numbers = dict(state.weights), dict(state.numbers)
+        state.done += 1
+        self._diagnose(phase.name, diagnosis.of_decisions(self.network.classes, decisions, found), state, over=False)
+
+    def test(self, clock: Clock, states: States, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
+        """Decisions on the test images, given the layers that learn as they are, and what enters the first of them."""
+        first, models = self.network.first_supervised, self.outputs.models(states)
+        deciding = dict.fromkeys(self.network.names[-1], TAPS)
+        if all(layer.form is TAPS for layer in layers.values()):
+            models = [model.updated({name: _empty(model.layers[name]) for name in layers}) for model in models]
+            kept = {name: dataclasses.replace(layer, within=False) for name, layer in layers.items()}
+            stacked = self.outputs.packed(models, dict.fromkeys(layers, FAST)).updated(kept)
+        else:
+            plain = [{name: x.packed(FAST) for name, x in part.items()} for part in self.spread.apart(layers)]
+            models = [model.updated(part) for model, part in zip(models, plain, strict=True)]
+            stacked = self.outputs.packed(models, deciding)
+        own = self.outputs.own(first)
+        return self.spread.map(clock, programs.decide_batch, stacked, inputs, own, first=first)[0]
+
+    def _over(self, phase: Phase, states: States) -> bool:
+        state, patience = states[0], self.settings.patience
+        return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
+
+    def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decisions on images as those of the data, (N,) int32, -1 where silent, and scores, (N, classes) float32.
+
+        Of many networks both have an axis of networks in front.
+        """
+        models = self.outputs.packed(self.outputs.models(states), dict.fromkeys(self.network.names[-1], TAPS))
+        static = dict(first=0, encode=True, native=self.settings.native)
+        return self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
+
+
+def _with_encoder(network: Network, data: Dataset) -> Network:
+    if network.encoder is not None:
+        return network
+    return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
+
+
+def _empty(layer: Layer) -> Layer:
+    """A layer whose weights come from elsewhere."""
+    return dataclasses.replace(layer, weights=np.zeros((0, 0, 0, 0), np.float32))
+
+
+def _flat(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a tree by their paths, in order."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _mean(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The record of an epoch, or the mean accuracies of many networks."""
+    if len(records) == 1:
+        return records[0]
+    parts = ("train", "test")
+    means = {part: dict(accuracy=float(np.mean([each[part]["accuracy"] for each in records]))) for part in parts}
+    return dict(epoch=records[0]["epoch"], **means)
