@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console, runs
 from snnjax.networks import NETWORKS
 from snnjax.training.trainer import Settings, Trainer, network_for, plan
@@ -105,9 +105,9 @@ def write(out: Path, about: dict[str, Any], trainings: list[dict[str, Any]], row
     head, lines = cells(rows)
     text = [" | ".join(line) for line in [head, ["---"] * len(head), *lines]]
     caption = ", ".join(str(value) for key, value in about.items() if key != "versions")
-    with checkpoint.beside(out / "batches.json") as temporary:
+    with files.atomic_write(out / "batches.json") as temporary:
         temporary.write_text(json.dumps(dict(about=about, rows=rows, trainings=trainings), indent=1) + "\n")
-    with checkpoint.beside(out / "batches.md") as temporary:
+    with files.atomic_write(out / "batches.md") as temporary:
         temporary.write_text("\n".join([*(f"| {line} |" for line in text), "", f"{caption}.", ""]))
     pictures.batches(out / "batches.png", rows, caption)
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console, runs
 from snnjax.networks import Network, SpikingNetwork, draw, mozafari2018, stage
 from snnjax.training import trainer
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
                 known[case] = measure(case, images, options.repeats)
             rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in known[case].items()]
     screen.print(table(rows))
-    with checkpoint.beside(out / "scaling.json") as temporary:
+    with files.atomic_write(out / "scaling.json") as temporary:
         result = dict(about={**about, "versions": runs.versions()}, compiled=compiled, usual=dataclasses.asdict(Case()))
         temporary.write_text(json.dumps({**result, "points": rows}, indent=1) + "\n")
     pictures.scaling(out / "scaling.png", rows, ", ".join(about.values()))

@@ -26,7 +26,7 @@ from rich.table import Table
 from simple_parsing import field
 from worker import Worker
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console
 from snnjax.networks import NETWORKS, Network
 from snnjax.training.trainer import Settings, network_for
@@ -382,9 +382,9 @@ def caption(about: dict[str, Any]) -> str:
 
 def write(out: Path, about: dict[str, Any], results: list[dict[str, Any]], remarks: list[str]) -> None:
     """The measurements as JSON, as a Markdown table and as a figure."""
-    with checkpoint.beside(out / "throughput.json") as temporary:
+    with files.atomic_write(out / "throughput.json") as temporary:
         temporary.write_text(json.dumps(dict(about=about, notes=remarks, networks=results), indent=1) + "\n")
-    with checkpoint.beside(out / "throughput.md") as temporary:
+    with files.atomic_write(out / "throughput.md") as temporary:
         temporary.write_text(markdown(results, about))
     pictures.throughput(out / "throughput.png", results, caption(about).split("; ")[0])
 

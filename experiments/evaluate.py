@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices, metrics
+from snnjax import data, devices, files, metrics
 from snnjax.app import console
 from snnjax.trained import Trained
 from snnjax.training.trainer import Settings, Trainer
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         result = evaluate(options)
         show(result)
         if options.out is not None:
-            with checkpoint.beside(options.out) as temporary:
+            with files.atomic_write(options.out) as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, devices
+from snnjax import devices, files
 from snnjax.app import console, plots
 from snnjax.networks import NETWORKS
 
@@ -134,9 +134,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def write(rows: list[dict[str, Any]], reference: dict[str, Any], shown: Table, out: Path) -> None:
     """The table as text and JSON, and the figure."""
-    with checkpoint.beside(out / "replication.json") as temporary:
+    with files.atomic_write(out / "replication.json") as temporary:
         temporary.write_text(json.dumps(dict(reference=reference["how"], networks=rows), indent=1) + "\n")
-    with checkpoint.beside(out / "replication.txt") as temporary, temporary.open("w") as file:
+    with files.atomic_write(out / "replication.txt") as temporary, temporary.open("w") as file:
         Console(file=file, width=120).print(shown)
     plots.replication_picture(out / "replication.png", rows)
 

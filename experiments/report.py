@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console, plots, report
 from snnjax.app.runs import RESULTS, read_results
 from snnjax.trained import Trained
@@ -110,7 +110,7 @@ def compare(options: Options) -> None:
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
     body = f"<h1>{len(found)} runs</h1>{report.table(['', *found], lines)}{picture}"
-    with checkpoint.beside(out.absolute()) as temporary:
+    with files.atomic_write(out.absolute()) as temporary:
         temporary.write_text(report.page(f"{len(found)} runs", body), encoding="utf-8")
     print(out)
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
+from snnjax import checkpoint, data, devices, files
 from snnjax.app import console, plots, runs
 from snnjax.networks import NETWORKS
 from snnjax.training.sweep import Sweep, check, plain
@@ -119,7 +119,7 @@ def carry_out(options: Options, screen: Console) -> tuple[dict[str, Any], list[d
     trainer, wanted, settings = prepare(options)
     out = folder_of(options)
     out.mkdir(parents=True, exist_ok=True)
-    with runs.hold(out):
+    with files.lock(out):
         result = known(out / "sweep.json", settings)
         result["about"] = dict(device=runs.device_name(where), versions=runs.versions())
         left = [each for each in wanted if each not in [network["variant"] for network in result["networks"]]]
@@ -170,7 +170,7 @@ def train_alone(trainer: Trainer, network: dict[str, Any], screen: Console) -> N
 
 def write(out: Path, result: dict[str, Any], wanted: list[dict[str, float]]) -> None:
     """The results as JSON, and the networks of this sweep as a figure: the folder may hold more, of earlier ones."""
-    with checkpoint.beside(out / "sweep.json") as temporary:
+    with files.atomic_write(out / "sweep.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     plots.sweep_picture(out / "sweep.png", [each for each in result["networks"] if each["variant"] in wanted])
 

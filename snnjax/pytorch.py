@@ -13,7 +13,6 @@ and, once, max_ap (1,): where the doubling of a+ ends. All are float32. A file i
 this needs torch) or an .npz of arrays with the same names. Nothing in a file is ever executed.
 """
 
-import os
 import pickle
 import re
 import warnings
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import checkpoint
+from snnjax import files
 from snnjax.layers import STDP, Conv
 from snnjax.networks import Network
 
@@ -87,10 +86,8 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
     path = Path(path)
     save = _save_npz if _is_npz(path) else _pth_saver(path)
     entries = state_dict(spec, weights)
-    with checkpoint.beside(path) as temporary, temporary.open("wb") as file:
+    with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         save(file, entries)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from snnjax.checkpoint import beside
+from snnjax.files import atomic_write
 
 
 def write(path: Path, figure: Figure) -> None:
     """Writes a figure as a PNG file, beside its place first."""
-    with beside(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(png(figure))
 
 

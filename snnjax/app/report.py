@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from snnjax import checkpoint
+from snnjax import files
 from snnjax.app import features, plots
 from snnjax.encoding import Encoder
 from snnjax.networks import SpikingNetwork
@@ -96,7 +96,7 @@ def write_page(run: Path, results: dict[str, Any]) -> None:
     """Writes report.html: the results and all pictures of a run, in one file that needs no other."""
     found = sorted((run / PICTURES).glob("[!.]*.png"), key=lambda path: (_place(path), path.name))
     text = page(_title(results), body(results, [_figure(path) for path in found]))
-    with checkpoint.beside(run / PAGE) as temporary:
+    with files.atomic_write(run / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -3,12 +3,10 @@
 import contextlib
 import csv
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax import checkpoint, metrics
+from snnjax import checkpoint, files, metrics
 from snnjax.app import plots, report
 from snnjax.networks import describe
 from snnjax.trained import WEIGHTS, Trained
@@ -25,29 +23,6 @@ from snnjax.training.trainer import Phase, Trainer, TrainState
 CHECKPOINT, PREVIOUS, RESULTS, LAYERS = "checkpoint.npz", "checkpoint.previous.npz", "results.json", "layers"
 FORMAT = 1
 """Of the checkpoints: another number, another meaning."""
-
-
-@contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder.
-
-    Raises:
-      FileExistsError: another run is in it.
-    """
-    lock, ours = path / ".lock", False
-    while not ours:
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise FileExistsError(f"another run is writing into {path}: name another --out") from error
-            with contextlib.suppress(FileNotFoundError):  # another run's end may have removed it in between
-                ours = os.path.samestat(os.fstat(file.fileno()), lock.stat())
-            if ours:
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -103,7 +78,7 @@ class RunFolder:
         if not os.access(path, os.W_OK):
             raise PermissionError(f"{path} cannot be written")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(hold(path))
+            stack.enter_context(files.lock(path))
             self._take(resume)
             self._held = stack.pop_all()
 
@@ -121,7 +96,7 @@ class RunFolder:
             self.state = self._stored()
             self.results = self._finished()
             for each in (path, path / LAYERS, path / report.PICTURES):  # what a killed run was writing
-                checkpoint.clear(each)
+                files.clear(each)
 
     def _stored(self) -> TrainState:
         """The state of the last checkpoint; if it is damaged, of the one before."""
@@ -204,8 +179,8 @@ class RunFolder:
 
     def _reused(self, layer: str, state: TrainState) -> bool:
         """Takes a layer from another run, if there is one."""
-        beside = self.path.parent if self.path.name not in ("", "..") else self.path.resolve().parent
-        for path in sorted(beside.glob(f"*/{LAYERS}/{layer}-{self._keys[layer]}.npz")):
+        siblings = self.path.parent if self.path.name not in ("", "..") else self.path.resolve().parent
+        for path in sorted(siblings.glob(f"*/{LAYERS}/{layer}-{self._keys[layer]}.npz")):
             try:
                 arrays, meta = checkpoint.load(path)
                 self.trainer.reuse(state, layer, arrays[layer], meta["diagnosis"], str(path.parents[1]))
@@ -224,7 +199,7 @@ class RunFolder:
         arrays, meta = state.flatten()
         current = self.path / CHECKPOINT
         if current.exists() and self._sound:
-            with contextlib.suppress(OSError), checkpoint.beside(self.path / PREVIOUS) as temporary:
+            with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
                 os.link(current, temporary)  # not on every file system
         checkpoint.save(current, arrays, meta | self._known)
@@ -245,7 +220,7 @@ class RunFolder:
             )
 
     def _write_history(self, state: TrainState) -> None:
-        with checkpoint.beside(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
+        with files.atomic_write(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", "train_acc", "train_loss", "test_acc", "test_loss"])
             for record in state.epochs:
@@ -281,7 +256,7 @@ class RunFolder:
         which = report.telling(decisions, data.test_labels)
         report.draw_images(pictures, trainer.network, encoder, data.test_images, data.test_labels, which)
         report.write_page(self.path, results)
-        with checkpoint.beside(self.path / RESULTS) as temporary:
+        with files.atomic_write(self.path / RESULTS) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
         self.results = results
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.checkpoint import beside
+from snnjax.files import atomic_write
 from snnjax.kernels import Winners, checks
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.spikes import output_size
@@ -76,7 +76,7 @@ def _library() -> Path:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"the native kernels cannot be kept in {cache} ({error}): set XDG_CACHE_HOME") from error
-        with beside(path) as temporary:
+        with atomic_write(path) as temporary:
             done = subprocess.run([*command, "-o", str(temporary), str(SOURCE)], capture_output=True, text=True)
             if done.returncode:
                 raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
