@@ -13,6 +13,7 @@ from programs import Work
 
 from snnjax import data, devices
 from snnjax.app import runs
+from snnjax.errors import InputError
 from snnjax.kernels.native import load
 from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
@@ -48,7 +49,7 @@ class Program:
             if native:
                 load()
         except OSError as error:
-            raise ValueError(str(error)) from error
+            raise InputError(str(error)) from error
         self.about = dict(
             versions=runs.versions(),
             device=runs.device_name(self.device),

@@ -13,6 +13,7 @@ from simple_parsing import field
 from snnjax import checkpoint, pytorch
 from snnjax.app import console
 from snnjax.encoding import COLOUR, GREY
+from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.networks import NETWORKS, Network
 from snnjax.trained import Trained
@@ -40,7 +41,7 @@ def convert(options: Options) -> str:
       ValueError, OSError, ImportError: options or files are bad, or torch is missing.
     """
     if options.model not in NETWORKS:
-        raise ValueError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
+        raise InputError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
     for name in ("channels", "classes"):
         checks.integer(name, getattr(options, name), 1)
     spec = NETWORKS[options.model]((options.channels, 28, 28), options.classes)
@@ -52,7 +53,7 @@ def convert(options: Options) -> str:
         pytorch.write(destination, spec, run_weights(source, spec))
         return f"{destination}: state_dict of {spec.name} for the PyTorch code"
     if destination.suffix != ".npz":
-        raise ValueError(f"`destination` must end in .npz for weights from {source}, got {destination}")
+        raise InputError(f"`destination` must end in .npz for weights from {source}, got {destination}")
     encoder = dataclasses.replace(GREY if options.channels == 6 else COLOUR, time_steps=spec.time_steps)
     Trained(spec, pytorch.read(source, spec), encoder, dict(model=spec.name)).save(destination)
     return f"{destination}: weights of {spec.name} for snnjax"
@@ -67,14 +68,14 @@ def run_weights(path: Path, spec: Network) -> dict[str, np.ndarray]:
     weights, meta = checkpoint.load(path)
     model = meta.get("settings", {}).get("model", spec.name)
     if model != spec.name:
-        raise ValueError(f"`model` must be that of {path}, {model}, got {spec.name}")
+        raise InputError(f"`model` must be that of {path}, {model}, got {spec.name}")
     return weights
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly():
+    with console.user_errors():
         print(convert(options))
 
 

@@ -15,6 +15,7 @@ from simple_parsing import field
 
 from snnjax import data, devices, files, metrics
 from snnjax.app import console
+from snnjax.errors import InputError
 from snnjax.trained import Trained
 from snnjax.training.trainer import Settings, Trainer
 
@@ -40,12 +41,12 @@ def evaluate(options: Options) -> dict[str, Any]:
     """
     trained = Trained.read(options.run)
     if options.test_images is not None and options.test_images < 1:
-        raise ValueError(f"`test_images` must be at least 1, got {options.test_images}")
+        raise InputError(f"`test_images` must be at least 1, got {options.test_images}")
     if options.out is not None:
         console.check_new(options.out)
     name = options.dataset or trained.settings.get("dataset")
     if name is None:
-        raise ValueError(f"`dataset` must be named: {options.run} does not say what it was trained on")
+        raise InputError(f"`dataset` must be named: {options.run} does not say what it was trained on")
     images = data.load(name, options.data_dir).first(1, options.test_images)
     settings = Settings(epochs=(0,) * len(trained.spec.stages), native=options.native)
     trainer = Trainer(trained.spec, images, settings)
@@ -75,7 +76,7 @@ def show(result: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly():
+    with console.user_errors():
         devices.choose(options.device)
         result = evaluate(options)
         show(result)

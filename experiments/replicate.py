@@ -17,6 +17,7 @@ from simple_parsing import field
 
 from snnjax import devices, files
 from snnjax.app import console, plots
+from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 
 REFERENCE = Path(__file__).with_name("reference.json")
@@ -149,19 +150,19 @@ def prepare(options: Options) -> None:
     """
     for network in options.networks:
         if network not in NETWORKS:
-            raise ValueError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
+            raise InputError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
     if not options.networks:
-        raise ValueError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
+        raise InputError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
     for name in ("seeds", "train_images", "test_images", "reward_epochs", "update_batch"):
         if getattr(options, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
+            raise InputError(f"`{name}` must be at least 1, got {getattr(options, name)}")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     reference = json.loads(REFERENCE.read_text())
-    with console.plainly("Stopped; finished epochs are kept. The same command goes on."):
+    with console.user_errors("Stopped; finished epochs are kept. The same command goes on."):
         prepare(options)
         where = devices.choose(options.device)
         rows = []

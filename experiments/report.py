@@ -17,6 +17,7 @@ from simple_parsing import field
 from snnjax import data, devices, files
 from snnjax.app import console, plots, report
 from snnjax.app.runs import RESULTS, read_results
+from snnjax.errors import InputError
 from snnjax.trained import Trained
 
 
@@ -45,7 +46,7 @@ def results_of(run: Path) -> dict[str, Any]:
 def renew(run: Path, options: Options) -> None:
     """Draws the pictures of one run that need no data, those of the images asked for, and its page."""
     if options.out is not None:
-        raise ValueError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
+        raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
     results, trained = results_of(run), Trained.read(run)
     pictures, network = run / report.PICTURES, trained.network()
     pictures.mkdir(exist_ok=True)
@@ -56,7 +57,7 @@ def renew(run: Path, options: Options) -> None:
         count = len(images.test_images)
         for number in options.images:
             if not 0 <= number < count:
-                raise ValueError(f"`images` must lie in 0..{count - 1}, got {number}")
+                raise InputError(f"`images` must lie in 0..{count - 1}, got {number}")
         labels = images.test_labels
         report.draw_images(pictures, network, trained.encoder, images.test_images, labels, options.images)
     report.write_page(run, results)
@@ -90,12 +91,12 @@ def compare(options: Options) -> None:
       ValueError, OSError: a run is bad.
     """
     if options.images:
-        raise ValueError("`images` are drawn of one run, got several")
+        raise InputError("`images` are drawn of one run, got several")
     out = options.out or Path("runs/comparison.html")
     console.check_new(out)
     found = {str(run): results_of(run) for run in options.runs}
     if len(found) < len(options.runs):
-        raise ValueError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
+        raise InputError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
     settings = [results["settings"] for results in found.values()]
     keys = list(dict.fromkeys(key for each in settings for key in each))
     varied = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
@@ -118,7 +119,7 @@ def compare(options: Options) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly():
+    with console.user_errors():
         devices.choose(options.device)
         renew(options.runs[0], options) if len(options.runs) == 1 else compare(options)
 

@@ -22,6 +22,7 @@ from simple_parsing import field
 
 from snnjax import checkpoint, data, devices, files
 from snnjax.app import console, plots, runs
+from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.training.sweep import Sweep, check, plain
 from snnjax.training.trainer import Trainer
@@ -58,18 +59,18 @@ def variants(options: Options) -> list[dict[str, float]]:
       ValueError: something that is no name with values.
     """
     if options.seeds < 1:
-        raise ValueError(f"`seeds` must be at least 1, got {options.seeds}")
+        raise InputError(f"`seeds` must be at least 1, got {options.seeds}")
     values: dict[str, list[float]] = {}
     for each in options.vary:
         name, _, listed = each.partition("=")
         if name in ("seed", *values):
-            raise ValueError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {each!r}")
+            raise InputError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {each!r}")
         try:
             values[name] = [float(value) for value in listed.split(",")]
         except ValueError:
-            raise ValueError(f"`vary` must be a name and its values, as layer1.threshold=10,15, got {each!r}") from None
+            raise InputError(f"`vary` must be a name and its values, as layer1.threshold=10,15, got {each!r}") from None
         if len(set(values[name])) < len(values[name]):
-            raise ValueError(f"`vary` must give values that differ, got {each!r}")
+            raise InputError(f"`vary` must give values that differ, got {each!r}")
     values["seed"] = list(range(options.seeds))
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
@@ -82,11 +83,11 @@ def prepare(options: Options) -> tuple[Trainer, list[dict[str, float]], dict[str
     """
     for name, least in (("at_once", 1), ("alone", 0)):
         if getattr(options, name) < least:
-            raise ValueError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
+            raise InputError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
     ours, theirs = ({each.name for each in dataclasses.fields(kind)} for kind in (Options, train.Options))
     trainer, recorded = train.prepare(train.Options(**{name: getattr(options, name) for name in ours & theirs}))
     if trainer.settings.epochs[-1] < 1:
-        raise ValueError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
+        raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
     wanted = variants(options)
     for variant in wanted:
         check(trainer.spec, variant)
@@ -105,7 +106,7 @@ def known(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     found = json.loads(path.read_text())
     if found["settings"] != fresh["settings"]:
         different = [name for name in fresh["settings"] if found["settings"].get(name) != fresh["settings"][name]]
-        raise ValueError(f"`out` {path.parent} holds a sweep of other settings ({', '.join(different)}): name another")
+        raise InputError(f"`out` {path.parent} holds a sweep of other settings ({', '.join(different)}): name another")
     return found
 
 
@@ -221,7 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    with console.plainly("Stopped; finished groups of --at_once networks are kept. The same command goes on."):
+    with console.user_errors("Stopped; finished groups of --at_once networks are kept. The same command goes on."):
         result, networks = carry_out(options, screen)
     screen.print(table(networks))
     say(result, networks, screen)

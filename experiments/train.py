@@ -17,6 +17,7 @@ from snnjax import data, devices
 from snnjax.app import console
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
+from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.training.trainer import Settings, Trainer, TrainState, network_for
 
@@ -78,13 +79,13 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
       ValueError, OSError: options or data are bad.
     """
     if options.model not in NETWORKS:
-        raise ValueError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
+        raise InputError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
     for name in ("train_images", "test_images"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}")
+            raise InputError(f"`{name}` must be at least 1, got {value}")
     if not 0 < options.ratio <= 1:
-        raise ValueError(f"`ratio` must lie in (0, 1], got {options.ratio}")
+        raise InputError(f"`ratio` must lie in (0, 1], got {options.ratio}")
     network = NETWORKS[options.model]
     defaults: dict[str, Any] = dict(epochs=network((6, 28, 28), 10).epochs)
     if options.dataset == "digits":
@@ -146,7 +147,7 @@ def carry_out(options: Options, where: jax.Device) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly("Stopped; finished epochs are kept. Go on with the same command and --resume."):
+    with console.user_errors("Stopped; finished epochs are kept. Go on with the same command and --resume."):
         carry_out(options, devices.choose(options.device))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.errors import InputError
-from snnjax.files import atomic_write, is_system_error
+from snnjax.files import atomic_write, is_disk_error
 
 _META, _CHECKSUM = "meta", "checksum"
 
@@ -46,8 +46,10 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         entries = _read(path)
         stored = entries.pop(_CHECKSUM).tobytes()
         meta = json.loads(entries[_META].tobytes())
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged archive raises errors of many kinds
-        if is_system_error(error):
+        if is_disk_error(error):
             raise
         raise InputError(f"{path} is damaged or no checkpoint: {error}") from error
     if stored != _digest(entries):

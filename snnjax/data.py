@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from snnjax.encoding import COLOUR, GREY, Encoder
+from snnjax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,24 +79,24 @@ class Dataset:
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
-                raise ValueError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
+                raise InputError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
             if len(images) != len(labels):
-                raise ValueError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
+                raise InputError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
             if len(images) == 0:
-                raise ValueError(f"{self.name}: there are no {part} images")
+                raise InputError(f"{self.name}: there are no {part} images")
             if labels.min() < 0 or labels.max() >= self.classes:
-                raise ValueError(
+                raise InputError(
                     f"{self.name}: {part} labels must lie in 0..{self.classes - 1}, got {labels.min()}..{labels.max()}"
                 )
             if not np.isfinite(images).all():
-                raise ValueError(f"{self.name}: {part} images hold NaN or infinite values")
+                raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: training images are of {self.train_images.shape[1:]}, "
                 f"test images of {self.test_images.shape[1:]}"
             )
         if self.train_images.dtype != self.test_images.dtype:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: training images are {self.train_images.dtype}, test images {self.test_images.dtype}"
             )
 
@@ -133,13 +134,13 @@ class Dataset:
         """A random share of the training images, in their order.
 
         Raises:
-          ValueError: `ratio` is not in (0, 1], or leaves no image.
+          InputError: `ratio` is not in (0, 1], or leaves no image.
         """
         if not 0 < ratio <= 1:
-            raise ValueError(f"`ratio` must lie in (0, 1], got {ratio}")
+            raise InputError(f"`ratio` must lie in (0, 1], got {ratio}")
         count = int(ratio * len(self.train_images))
         if count == 0:
-            raise ValueError(f"`ratio` {ratio} of {len(self.train_images)} training images leaves none")
+            raise InputError(f"`ratio` {ratio} of {len(self.train_images)} training images leaves none")
         if count == len(self.train_images):
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self.train_images))[:count])
@@ -152,7 +153,7 @@ class Dataset:
         mirrored left to right and top to bottom, each with probability 1/2.
 
         Raises:
-          ValueError: as `share` does.
+          InputError: as `share` does.
         """
         copied, rng = self.share(ratio, seed), np.random.default_rng(seed)
         images = np.concatenate([self.train_images, [_altered(image, rng) for image in copied.train_images]])
@@ -188,14 +189,14 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
       Upright images, labels from 0. The set's own files keep their order, tensorflow-datasets has one of its own.
 
     Raises:
-      ValueError: an unknown name; files that are truncated, mislabelled or do not fit together.
+      InputError: an unknown name; files that are truncated, mislabelled or do not fit together.
       FileNotFoundError: no such folder, or nothing in it that can be read; the message says what to do.
     """
     if name not in DATASETS:
-        raise ValueError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
+        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
     if name == "digits":
         if data_dir is not None:
-            raise ValueError(f"`data_dir` {data_dir} is for all sets but digits: name another `dataset`")
+            raise InputError(f"`data_dir` {data_dir} is for all sets but digits: name another `dataset`")
         return digits()
     data_dir = None if data_dir is None else Path(data_dir)
     if data_dir is not None and not data_dir.is_dir():
@@ -253,7 +254,7 @@ def idx_folder(name: str, folder: Path) -> Dataset:
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: a file is damaged, or they do not fit together.
+      InputError: a file is damaged, or they do not fit together.
     """
     files = zip(_SOURCES[name].files, (3, 1, 3, 1), strict=True)
     return _dataset(name, [read_idx(_existing(folder, each), rank) for each, rank in files])
@@ -264,7 +265,7 @@ def cifar_folder(name: str, folder: Path) -> Dataset:
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: a file is damaged.
+      InputError: a file is damaged.
     """
     *train, test = [read_cifar(_existing(folder, each)) for each in _SOURCES[name].files]
     images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
@@ -278,11 +279,11 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
       (N, 32, 32, 3) and (N,), uint8.
 
     Raises:
-      ValueError: not a whole number of images, or damaged compression.
+      InputError: not a whole number of images, or damaged compression.
     """
     raw, record = _read(path, MOST_BYTES), 1 + 3 * 32 * 32
     if not raw or len(raw) % record:
-        raise ValueError(f"{path} must hold {record} bytes for each image, got {len(raw)} bytes in all")
+        raise InputError(f"{path} must hold {record} bytes for each image, got {len(raw)} bytes in all")
     records = np.frombuffer(raw, np.uint8).reshape(-1, record)
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
@@ -299,25 +300,25 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
       uint8 array of `rank` axes.
 
     Raises:
-      ValueError: wrong magic number, rank or length, or damaged compression.
+      InputError: wrong magic number, rank or length, or damaged compression.
     """
     header = 4 + 4 * rank
     magic = bytes([0, 0, 8, rank])
     begin = _read(path, header)
     if begin[:4] != magic:
-        raise ValueError(
+        raise InputError(
             f"{path} must begin with the IDX magic number {magic.hex()}, got {begin[:4].hex() or 'nothing'}"
         )
     if len(begin) < header:
-        raise ValueError(f"{path} is truncated: it ends within its header")
+        raise InputError(f"{path} is truncated: it ends within its header")
     shape = tuple(int.from_bytes(begin[at : at + 4], "big") for at in range(4, header, 4))
     expected = header + math.prod(shape)
     if expected > MOST_BYTES:
-        raise ValueError(f"{path} must hold at most {MOST_BYTES} bytes, its header says {expected} for shape {shape}")
+        raise InputError(f"{path} must hold at most {MOST_BYTES} bytes, its header says {expected} for shape {shape}")
     raw = _read(path, expected + 1)
     if len(raw) != expected:
         more = "more" if len(raw) > expected else len(raw)
-        raise ValueError(f"{path} must hold {expected} bytes for shape {shape}, got {more}")
+        raise InputError(f"{path} must hold {expected} bytes for shape {shape}, got {more}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
@@ -336,7 +337,7 @@ def _read(path: Path, most: int) -> bytes:
                 pieces.append(piece)
                 left -= len(piece)
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is truncated or damaged: {error}") from error
+            raise InputError(f"{path} is truncated or damaged: {error}") from error
     return b"".join(pieces)
 
 
@@ -345,7 +346,7 @@ def prepared(name: str, data_dir: Path | None) -> Dataset:
 
     Raises:
       FileNotFoundError: it is not prepared; the message says how to do it.
-      ValueError: it is damaged.
+      InputError: it is damaged.
     """
     import tensorflow_datasets as tfds
 
@@ -367,7 +368,7 @@ def prepared(name: str, data_dir: Path | None) -> Dataset:
         try:
             records = list(split)
         except Exception as error:  # what a damaged file raises depends on the damage
-            raise ValueError(f"the prepared set {name} in {builder.data_dir} is damaged: {error}") from error
+            raise InputError(f"the prepared set {name} in {builder.data_dir} is damaged: {error}") from error
         images = np.stack([record["image"] for record in records])
         arrays.append(images[..., 0] if images.shape[-1] == 1 else images)
         arrays.append(np.array([record["label"] for record in records]))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from snnjax.errors import InputError
 from snnjax.kernels import checks, native
 from snnjax.kernels.spikes import latency_dtype
 
@@ -30,11 +31,11 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
       (window, window) float32.
 
     Raises:
-      TypeError, ValueError: `window` is no odd integer >= 1, or a sigma is not positive.
+      TypeError, InputError: `window` is no odd integer >= 1, or a sigma is not positive.
     """
     row, column = _offsets(window)
     if not (sigma1 > 0 and sigma2 > 0 and sigma1 != sigma2):
-        raise ValueError(f"`sigma1` and `sigma2` must be positive and differ, got {sigma1} and {sigma2}")
+        raise InputError(f"`sigma1` and `sigma2` must be positive and differ, got {sigma1} and {sigma2}")
     squared = row**2 + column**2
     outer, inner = (np.exp(-squared / (2 * sigma**2)) / sigma**2 for sigma in (sigma1, sigma2))
     return _balanced((outer - inner) / (2 * np.pi))
@@ -52,11 +53,11 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
       (window, window) float32.
 
     Raises:
-      TypeError, ValueError: `window` is no odd integer >= 1, or `div` is not positive.
+      TypeError, InputError: `window` is no odd integer >= 1, or `div` is not positive.
     """
     row, column = _offsets(window)
     if not div > 0:
-        raise ValueError(f"`div` must be positive, got {div}")
+        raise InputError(f"`div` must be positive, got {div}")
     wavelength, angle = 2 * window / div, np.deg2rad(orientation)
     sigma, gamma = 0.8 * wavelength, 0.3
     along = row * np.cos(angle) + column * np.sin(angle)
@@ -67,7 +68,7 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
 
 def _offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
     if checks.integer("window", window, 1) % 2 == 0:
-        raise ValueError(f"`window` must be odd, got {window}")
+        raise InputError(f"`window` must be odd, got {window}")
     row, column = np.mgrid[:window, :window] - window // 2
     return row, column
 
@@ -75,7 +76,7 @@ def _offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
 def _balanced(kernel: np.ndarray) -> np.ndarray:
     kernel = kernel - kernel.mean()
     if not kernel.max() > 0:
-        raise ValueError(f"`window` must be at least 3 for a filter with zero mean, got {len(kernel)}")
+        raise InputError(f"`window` must be at least 3 for a filter with zero mean, got {len(kernel)}")
     return (kernel / kernel.max()).astype(np.float32)
 
 
@@ -92,7 +93,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12)
       (C, H, W) float.
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype; a radius below 0.
+      TypeError, InputError: wrong rank or dtype; a radius below 0.
     """
     checks.real("maps", maps, "C H W")
     width = 2 * checks.integer("radius", radius, 0) + 1
@@ -125,7 +126,7 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
       (C, H, W) float.
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype.
+      TypeError, InputError: wrong rank or dtype.
     """
     checks.real("maps", maps, "C H W")
     checks.array("percents", percents, "D")
@@ -159,7 +160,7 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
       (...) unsigned integer latencies, T where silent.
 
     Raises:
-      TypeError, ValueError: wrong dtype; T < 1.
+      TypeError, InputError: wrong dtype; T < 1.
     """
     checks.real("intensities", intensities, None)
     checks.time_steps(time_steps)
@@ -225,15 +226,15 @@ class FilterBank:
         """A bank of arrays such as `dog_kernel` and `gabor_kernel` make.
 
         Raises:
-          TypeError, ValueError: kernels that are no squares of odd sides; thresholds that are not as many.
+          TypeError, InputError: kernels that are no squares of odd sides; thresholds that are not as many.
         """
         if not len(kernels):
-            raise ValueError("`kernels` must hold at least one")
+            raise InputError("`kernels` must hold at least one")
         for kernel in kernels:
             if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
-                raise ValueError(f"`kernels` must be square with odd sides, got shape {kernel.shape}")
+                raise InputError(f"`kernels` must be square with odd sides, got shape {kernel.shape}")
         if isinstance(threshold, tuple) and len(threshold) != len(kernels):
-            raise ValueError(f"`threshold` must be one number or {len(kernels)}, got {len(threshold)}")
+            raise InputError(f"`threshold` must be one number or {len(kernels)}, got {len(threshold)}")
         if padding is not None:
             checks.integer("padding", padding, 0)
         checks.integer("copies", copies, 1)
@@ -257,14 +258,14 @@ class FilterBank:
         """(F, H, W) of the outputs for images (H, W) or (H, W, 3).
 
         Raises:
-          ValueError: another shape, or an image too small for the largest kernel.
+          InputError: another shape, or an image too small for the largest kernel.
         """
         if len(image_shape) not in (2, 3) or image_shape[2:] not in ((), (3,)):
-            raise ValueError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
+            raise InputError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
         growth = 2 * self.margin - max(map(len, self.kernels)) + 1
         height, width = (size + growth for size in image_shape[:2])
         if min(height, width) < 1:
-            raise ValueError(f"`image` must have more than {-growth} rows and columns, got shape {image_shape}")
+            raise InputError(f"`image` must have more than {-growth} rows and columns, got shape {image_shape}")
         return len(self.kernels) * self.copies, height, width
 
 
@@ -293,7 +294,7 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
       (F, H, W) float32, F = kernels x copies; of another size than the image if `bank.padding` says so.
 
     Raises:
-      TypeError, ValueError: wrong shape, or an image smaller than the filters.
+      TypeError, InputError: wrong shape, or an image smaller than the filters.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
@@ -386,7 +387,7 @@ def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS,
       (F, H, W) unsigned integer latencies, T where silent. A blank or constant image is silent but for its border.
 
     Raises:
-      TypeError, ValueError: wrong shape; T < 1.
+      TypeError, InputError: wrong shape; T < 1.
     """
     maps = filter_image(image, bank=bank)
     return rank_order(local_normalization(maps, radius=radius), time_steps=time_steps)
@@ -416,7 +417,7 @@ class Encoder:
         return encode(image, time_steps=self.time_steps, bank=self.bank, radius=self.radius)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(F, H, W) of the latencies of images of this shape; raises ValueError where it does not fit."""
+        """(F, H, W) of the latencies of images of this shape; raises InputError where it does not fit."""
         return self.bank.output_shape(image_shape)
 
 

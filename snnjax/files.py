@@ -86,8 +86,6 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def is_system_error(error: BaseException) -> bool:
-    """Whether an error that came up while a file was read is the disk's or the memory's, not one of its content."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # a damaged file's seeks are invalid
-    )
+def is_disk_error(error: BaseException) -> bool:
+    """Whether an error that came up while a file was read is the system's, not one of the file's content."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks

@@ -10,6 +10,7 @@ import numpy as np
 
 from snnjax import checkpoint
 from snnjax.encoding import Encoder, FilterBank
+from snnjax.errors import InputError
 from snnjax.networks import Network, SpikingNetwork, describe, described, draw
 
 WEIGHTS = "weights.npz"
@@ -34,7 +35,7 @@ class Trained:
     settings: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Writes it as one file, beside its place first.
+        """Writes it as one file, whole or not at all.
 
         Raises:
           OSError: the file cannot be written.
@@ -71,16 +72,16 @@ class Trained:
             channels, rows, columns = trained.spec.input_shape
             bank = trained.encoder.bank
             if max(rows, columns, bank.margin, trained.spec.time_steps, bank.copies) > LARGEST:
-                raise ValueError(
+                raise InputError(
                     f"images of {rows}x{columns}, margins of {bank.margin} or steps are more than {LARGEST}"
                 )
             if (len(bank.kernels) * bank.copies, trained.encoder.time_steps) != (channels, trained.spec.time_steps):
-                raise ValueError("its encoder does not make what its network takes")
+                raise InputError("its encoder does not make what its network takes")
             if found != expected:  # before anything is drawn in the shapes that the file names
-                raise ValueError(f"`weights` must be {expected}, got {found}")
+                raise InputError(f"`weights` must be {expected}, got {found}")
             trained.network()
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no trained network: {error}") from error
+            raise InputError(f"{path} holds no trained network: {error}") from error
         return trained
 
     def network(self, *, native: bool = False) -> SpikingNetwork:

@@ -18,6 +18,7 @@ from rich.table import Table
 from simple_parsing import ArgumentParser
 
 from snnjax.app import runs
+from snnjax.errors import InputError
 from snnjax.training.trainer import Listener, Trainer
 
 T = TypeVar("T")
@@ -58,15 +59,17 @@ def check_new(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def plainly(stopped: str = "Stopped.") -> Iterator[None]:
+def user_errors(stopped: str = "Stopped.") -> Iterator[None]:
     """Within it, what is wrong with options, files or data ends the program with one line, and so does Ctrl-C.
+
+    Any other exception is a fault of the program, and keeps its traceback.
 
     Args:
       stopped: the line after Ctrl-C, which says how to go on.
     """
     try:
         yield
-    except (ValueError, OSError, ImportError) as error:
+    except (InputError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
         stop(stopped)

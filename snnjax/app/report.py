@@ -27,12 +27,12 @@ def _observing(graphdef: nnx.GraphDef[SpikingNetwork], encoder: Encoder) -> Any:
 
 
 def observe(network: SpikingNetwork, encoder: Encoder, image: np.ndarray) -> Observed:
-    """What one image (H, W) or (H, W, 3) of 0..255 comes to in every layer."""
+    """The network's response to one image, (H, W) or (H, W, 3) of 0..255."""
     return _observing(nnx.graphdef(network), encoder)(nnx.state(network), image)
 
 
 def draw_activity(path: Path, network: SpikingNetwork, image: np.ndarray, seen: Observed, title: str) -> None:
-    """Draws what one image comes to, layer by layer, into a PNG file."""
+    """Draws the network's response to one image into a PNG file."""
     steps = network.spec.time_steps
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
     plots.write(path, plots.activity_picture(image, layers, np.asarray(seen.potentials), title))
@@ -64,7 +64,7 @@ def draw_images(
     labels: np.ndarray,
     which: Iterable[int],
 ) -> None:
-    """Draws what some of the images come to, layer by layer."""
+    """Draws the network's response to some of the images."""
     for number in which:
         seen = observe(network, encoder, images[number])
         decision = int(seen.decision)

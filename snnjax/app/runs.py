@@ -16,6 +16,7 @@ import numpy as np
 
 from snnjax import checkpoint, files, metrics
 from snnjax.app import plots, report
+from snnjax.errors import InputError
 from snnjax.networks import describe
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.trainer import Phase, Trainer, TrainState
@@ -37,7 +38,7 @@ def read_results(path: Path) -> dict[str, Any]:
         report.body(results, [])
         return results
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is damaged ({type(error).__name__}: {error}): delete it, and --resume writes it anew"
         ) from error
 
@@ -114,11 +115,11 @@ class RunFolder:
             if damaged:
                 self.notes.append(f"{'; '.join(damaged)}; going on from {name}, the state before")
             return state
-        raise ValueError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
+        raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
 
     def _fitting(self, path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> TrainState:
         if meta.get("format") != FORMAT:
-            raise ValueError(
+            raise InputError(
                 f"{path} was written by another version of snnjax (format {meta.get('format')}, now {FORMAT}): finish "
                 "the run with that version, or name another --out"
             )
@@ -126,14 +127,14 @@ class RunFolder:
         differ = [name for name in self.settings if stored.get(name) != self.settings[name]]
         if differ:
             changes = ", ".join(f"{name} {stored.get(name)} (now {self.settings[name]})" for name in differ)
-            raise ValueError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
+            raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         if meta.get("network") != describe(self.trainer.spec):
-            raise ValueError(f"{path} is of another network than {self.trainer.spec.name} is now: name another --out")
+            raise InputError(f"{path} is of another network than {self.trainer.spec.name} is now: name another --out")
         try:
             state = TrainState.unflatten(arrays, meta)
             self.trainer.check(state)
         except ValueError as error:
-            raise ValueError(f"{path} holds no state to go on from: {error}") from error
+            raise InputError(f"{path} holds no state to go on from: {error}") from error
         now = versions()
         others = [
             f"{name} {was} (now {now.get(name)})"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax.app.report import PICTURES
+from snnjax.errors import MissingPackageError
 from snnjax.training import diagnosis, reward
 from snnjax.training.trainer import Phase, Trainer, TrainState
 
@@ -27,7 +28,7 @@ class Tracker:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
+            raise MissingPackageError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
         self.trainer, self._known = trainer, set[str]()
         self._writer = SummaryWriter(str(run / FOLDER))
         self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in settings.items()))

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from snnjax import kernels
+from snnjax.errors import InputError
 from snnjax.kernels import Winners, checks
 from snnjax.layers import RSTDP, STDP, Conv, NativeConv, Pool, SpikingConv, spiked_to_latency
 
@@ -56,17 +57,17 @@ class Network:
         checks.time_steps(self.time_steps)
         checks.integer("classes", self.classes, 1)
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
-            raise ValueError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
+            raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
         for size in self.input_shape:
             checks.integer("input_shape", size, 1)
         for branch in self.stages[-1].branches:
             if branch.rstdp is None or branch.features % self.classes:
-                raise ValueError(
+                raise InputError(
                     f"the last stage of {self.name} must learn by R-STDP with a multiple of {self.classes} features,"
                     f" got {branch}"
                 )
         if len(self.epochs) not in (0, len(self.stages)):
-            raise ValueError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
+            raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
         self.shapes  # noqa: B018  (raises where a map would vanish)
 
     @property
@@ -76,8 +77,8 @@ class Network:
         for number, each in enumerate(self.stages, 1):
             try:
                 shapes.append(_output_shape(each, shapes[-1]))
-            except ValueError as error:
-                raise ValueError(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
+            except InputError as error:
+                raise InputError(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
         return tuple(shapes)
 
     @property
@@ -117,7 +118,7 @@ def described(data: Any) -> Network:
         )
         return Network(**_tuples(data) | dict(stages=stages))
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(f"this describes no network: {error}") from error
+        raise InputError(f"this describes no network: {error}") from error
 
 
 def _conv(data: dict[str, Any]) -> Conv:
@@ -137,7 +138,7 @@ def _output_shape(each: Stage, shape: tuple[int, int, int]) -> tuple[int, int, i
         padding = checks.pair("output_padding", branch.output_padding, 0)
         sizes.add((rows + 2 * padding[0], columns + 2 * padding[1]))
     if len(sizes) > 1 and not all(branch.threshold is None for branch in each.branches):
-        raise ValueError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
+        raise InputError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
     size = sizes.pop()
     return sum(b.features for b in each.branches), *(each.pool.output_size(size) if each.pool else size)
 
@@ -181,12 +182,12 @@ class SpikingNetwork(nnx.Module):
         names = [name for _, name, _ in self.spec.layers()]
         for name, value in weights.items():
             if name not in names:
-                raise ValueError(f"`weights` must name layers of {self.spec.name} ({', '.join(names)}), got {name!r}")
+                raise InputError(f"`weights` must name layers of {self.spec.name} ({', '.join(names)}), got {name!r}")
             layer, shape = getattr(self, name), jax.eval_shape(getattr(self, name).weights).shape
             if value.shape != shape:
-                raise ValueError(f"`weights[{name!r}]` must have shape {shape}, got {value.shape}")
+                raise InputError(f"`weights[{name!r}]` must have shape {shape}, got {value.shape}")
             if layer.spec.monotone and not bool(jnp.all(value >= 0)):
-                raise ValueError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {jnp.min(value)}")
+                raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {jnp.min(value)}")
             layer.set_weights(jnp.asarray(value, layer.weight.dtype))
 
     def respond(self, number: int, latency: jax.Array) -> jax.Array:
@@ -200,7 +201,7 @@ class SpikingNetwork(nnx.Module):
           ValueError: the stage allows negative weights, so that who fires depends on when.
         """
         if not all(layer.spec.monotone for layer in self.branches(number)):
-            raise ValueError(f"stage {number} allows negative weights: who fires depends on the times of its inputs")
+            raise InputError(f"stage {number} allows negative weights: who fires depends on the times of its inputs")
         steps = self.spec.time_steps
         outputs = [spiked_to_latency(layer.fired(spiked), time_steps=steps) for layer in self.branches(number)]
         return self._join(number, outputs) < steps
@@ -270,7 +271,7 @@ class SpikingNetwork(nnx.Module):
         return latency < self.spec.time_steps
 
     def observe(self, latency: jax.Array) -> "Observed":
-        """What the latencies (C, H, W) of one image come to in every layer."""
+        """The network's response to the latencies (C, H, W) of one image."""
         seen, last = {"input": latency}, len(self.spec.stages) - 1
         for number in range(last):
             outputs = [layer.latencies(latency) for layer in self.branches(number)]
@@ -288,14 +289,14 @@ class SpikingNetwork(nnx.Module):
     def __call__(self, latency: jax.Array) -> jax.Array:
         """The class of one encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
         if latency.shape != self.spec.input_shape:
-            raise ValueError(f"`latency` must have shape {self.spec.input_shape}, got {latency.shape}")
+            raise InputError(f"`latency` must have shape {self.spec.input_shape}, got {latency.shape}")
         return self.decide_from(0, latency)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Observed:
-    """What one image comes to in a network."""
+    """The network's response to one image."""
 
     latencies: dict[str, jax.Array]  # (F, H, W) of the input and of each layer but the deciding ones, before pooling
     decision: jax.Array  # [] int32, the class, -1 if the network stays silent

@@ -115,7 +115,7 @@ def _outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Looked:
-    """What one image comes to before anything is learned from it. L layers learn, the decision layers last."""
+    """The network's response to one image before it learns from it. L layers learn, the decision layers last."""
 
     decision: jax.Array  # [] int32
     votes: jax.Array  # [decision layers] int32
@@ -235,7 +235,7 @@ def reward_images(
     def step(state: RewardState, images: tuple[jax.Array, ...]) -> tuple[RewardState, jax.Array]:
         inputs, labels, valid = images
         network = nnx.merge(graphdef, state.weights, frozen)
-        looked = devices.each(functools.partial(look, network), inputs)
+        looked = devices.map_images(functools.partial(look, network), inputs)
         return jax.lax.scan(learn_one, state, (looked, labels, valid))
 
     return reporting_scan(step, state, (inputs, labels, valid), report=_report)

@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from snnjax import devices
 from snnjax.data import Dataset
+from snnjax.errors import InputError
 from snnjax.layers import Conv
 from snnjax.metrics import fractions
 from snnjax.networks import Network, SpikingNetwork, draw
@@ -75,12 +76,12 @@ def check(spec: Network, variant: Variant) -> None:
     known = parameters(spec)
     for name, value in variant.items():
         if name not in known:
-            raise ValueError(f"`vary` must name some of {', '.join(known)}, got {name!r}")
+            raise InputError(f"`vary` must name some of {', '.join(known)}, got {name!r}")
         kind = name.split(".")[-1]
         if not np.isfinite(value) or (kind in ("threshold", "ltp") and value <= 0):
-            raise ValueError(f"`{name}` must be a number{' above 0' * (kind in ('threshold', 'ltp'))}, got {value:g}")
+            raise InputError(f"`{name}` must be a number{' above 0' * (kind in ('threshold', 'ltp'))}, got {value:g}")
         if kind in WHOLE and (value != int(value) or value < (kind == "winners")):
-            raise ValueError(f"`{name}` must be an integer of at least {int(kind == 'winners')}, got {value:g}")
+            raise InputError(f"`{name}` must be an integer of at least {int(kind == 'winners')}, got {value:g}")
 
 
 def plain(spec: Network, variant: Variant) -> Network:
@@ -131,11 +132,11 @@ class Sweep:
         listener: Listener | None = None,
     ):
         if not variants:
-            raise ValueError("`variants` must hold at least one")
+            raise InputError("`variants` must hold at least one")
         for variant in variants:
             check(spec, variant)
         if settings.update_batch != 1:
-            raise ValueError(f"`update_batch` must be 1 in a sweep, got {settings.update_batch}")
+            raise InputError(f"`update_batch` must be 1 in a sweep, got {settings.update_batch}")
         self.trainer = Trainer(spec, data, settings)
         self.listener = listener or Listener()
         self.phases: list[dict[str, Any]] = []
@@ -215,7 +216,7 @@ class Sweep:
         """A function of one network's values, `own` and `shared`, over all networks."""
 
         def of_device(own: Values, shared: Values) -> Any:
-            return devices.each(lambda one: function({**shared, **one}), own)
+            return devices.map_images(lambda one: function({**shared, **one}), own)
 
         everywhere, apart = PartitionSpec(), PartitionSpec("images")
         spread = jax.shard_map(
@@ -240,7 +241,7 @@ class Sweep:
 
         def of_network(values: Values) -> jax.Array:
             network = self._network(values)
-            return devices.each(functools.partial(function, network), values["inputs"])
+            return devices.map_images(functools.partial(function, network), values["inputs"])
 
         run = self._compiled(clock, of_network, given, shared)
         result = clock.run(count, run, given, shared)

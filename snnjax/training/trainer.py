@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from snnjax import __version__, devices
 from snnjax.data import Dataset
 from snnjax.encoding import Encoder
+from snnjax.errors import InputError
 from snnjax.kernels import native
 from snnjax.layers import SpikingConv
 from snnjax.metrics import fractions
@@ -56,11 +57,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.epochs or any(not isinstance(count, int) or count < 0 for count in self.epochs):
-            raise ValueError(f"`epochs` must be integers of at least 0, got {self.epochs}")
+            raise InputError(f"`epochs` must be integers of at least 0, got {self.epochs}")
         for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0), ("update_batch", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < minimum:
-                raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
+                raise InputError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
 
 
 class Listener:
@@ -129,11 +130,11 @@ class TrainState:
         for path, value in arrays.items():
             group, _, name = path.partition("/")
             if group not in groups:
-                raise ValueError(f"the state of a training holds no array {path!r}")
+                raise InputError(f"the state of a training holds no array {path!r}")
             groups[group][name] = value
         for name, kind in cls._DATA.items():
             if not isinstance(meta.get(name), kind):
-                raise ValueError(f"the state of a training holds `{name}`, {kind.__name__}, got {meta.get(name)!r}")
+                raise InputError(f"the state of a training holds `{name}`, {kind.__name__}, got {meta.get(name)!r}")
         data: dict[str, Any] = {**groups, **{name: meta[name] for name in cls._DATA}}
         return cls(**data)
 
@@ -184,7 +185,7 @@ def _judge(graphdef: nnx.GraphDef[SpikingNetwork], first: int, encoder: Encoder 
             inputs = encoder(image) if encoder else image
             return inputs if inputs.dtype == bool else network.reach(first, len(network.spec.stages) - 1, inputs)
 
-        return network.judge_block(devices.each(reach, images), taps)
+        return network.judge_block(devices.map_images(reach, images), taps)
 
     return judged
 
@@ -218,7 +219,7 @@ def plan(spec: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
       ValueError: `epochs` is not one number for each stage.
     """
     if len(epochs) != len(spec.stages):
-        raise ValueError(f"`epochs` must be {len(spec.stages)} numbers for {spec.name}, got {len(epochs)}: {epochs}")
+        raise InputError(f"`epochs` must be {len(spec.stages)} numbers for {spec.name}, got {len(epochs)}: {epochs}")
     phases, branches = [], dict.fromkeys(range(len(spec.stages)), 0)
     for stage, name, layer in spec.layers():
         if layer.stdp is not None:
@@ -322,7 +323,9 @@ _SPECS = (PartitionSpec(), PartitionSpec("images"))
 @functools.lru_cache(maxsize=64)
 def _spread(function: OfImage, mesh: Mesh, together: bool) -> Any:
     """`function` of (state, image), or of (state, images) if `together`, over images that lie on all devices."""
-    chunkwise = function if together else lambda state, images: devices.each(functools.partial(function, state), images)
+    chunkwise = (
+        function if together else lambda state, images: devices.map_images(functools.partial(function, state), images)
+    )
     return jax.jit(jax.shard_map(chunkwise, mesh=mesh, in_specs=_SPECS, out_specs=_SPECS[1], check_vma=False))
 
 
@@ -345,14 +348,14 @@ class Trainer:
           OSError: native kernels are asked for and cannot be compiled.
         """
         if data.classes != spec.classes:
-            raise ValueError(f"the network has {spec.classes} classes, {data.name} has {data.classes}")
+            raise InputError(f"the network has {spec.classes} classes, {data.name} has {data.classes}")
         if data.input_shape != spec.input_shape:
-            raise ValueError(f"the network takes {spec.input_shape}, images of {data.name} become {data.input_shape}")
+            raise InputError(f"the network takes {spec.input_shape}, images of {data.name} become {data.input_shape}")
         if settings.native:
             if (platform := devices.peers().devices[0].platform) != "cpu":
-                raise ValueError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
+                raise InputError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
             if spec.time_steps > native.STEPS:
-                raise ValueError(f"`native` kernels take at most {native.STEPS} time steps, got {spec.time_steps}")
+                raise InputError(f"`native` kernels take at most {native.STEPS} time steps, got {spec.time_steps}")
             native.load()
         self.spec, self.data, self.settings = spec, data, settings
         self.encoder = dataclasses.replace(data.encoder, time_steps=spec.time_steps, native=settings.native)
@@ -380,9 +383,9 @@ class Trainer:
             arrays = getattr(state, group)
             found = {name: array.shape for name, array in arrays.items()}
             if found != places and (arrays or group == "weights"):
-                raise ValueError(f"`{group}` must hold {places} for {self.spec.name}, got {found}")
+                raise InputError(f"`{group}` must hold {places} for {self.spec.name}, got {found}")
         if not 0 <= state.phase <= len(self.plan) or state.done < 0:
-            raise ValueError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
+            raise InputError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
 
     def layer_keys(self, where: str) -> dict[str, str]:
         """For each layer that learns by STDP a name of all that its weights depend on, so that other runs may reuse it.
@@ -415,7 +418,7 @@ class Trainer:
         """
         phase, expected = self.plan[state.phase], state.weights[layer].shape
         if phase.layer != layer or weights.shape != expected or "wins" not in diagnosis:
-            raise ValueError(f"`weights` of {layer} must be {expected} of {phase.layer}, got {weights.shape}")
+            raise InputError(f"`weights` of {layer} must be {expected} of {phase.layer}, got {weights.shape}")
         state.weights[layer], state.reused[layer], state.diagnoses[phase.name] = weights, origin, diagnosis
         state.wins[layer] = np.array(diagnosis["wins"])
         state.phase += 1

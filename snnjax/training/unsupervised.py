@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from snnjax import devices
+from snnjax.errors import InputError
 from snnjax.layers import SpikingConv
 from snnjax.training.progress import reporting_scan
 
@@ -66,7 +67,7 @@ def stdp_epoch(
     spec = merged(graphdef, state, changes).spec
     rule = spec.stdp
     if rule is None:
-        raise ValueError("the layer has no STDP rule to learn by")
+        raise InputError("the layer has no STDP rule to learn by")
     places = jnp.arange(spec.winners) < changes.get("winners", spec.winners)
 
     def learn_one(learn: str, carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
@@ -77,7 +78,7 @@ def stdp_epoch(
         return (nnx.state(layer), image + learns), winners.feature
 
     def step(learn: str, carry: Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
-        winners = devices.each(merged(graphdef, carry[0], changes).winners, inputs[0])
+        winners = devices.map_images(merged(graphdef, carry[0], changes).winners, inputs[0])
         return jax.lax.scan(functools.partial(learn_one, learn), carry, (*inputs, winners))
 
     # Initial weights outside the bounds are pulled in by the first update, nearly always with the first image. From
