@@ -62,8 +62,7 @@ class Program:
         spec, images, batch_size, weights = task
         self.network, self.works, last = draw(spec, native=self.native), dict[str, Work](), len(spec.stages) - 1
         self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
-        encoder = dataclasses.replace(images.encoder, native=self.native)
-        self.encoded = self._batched("encode", encoding(encoder), all_images(images))
+        self.encoded = self._batched("encode", encoding(images.encoder, self.native), all_images(images))
         inputs, stage = self.encoded[: len(images.train_images)], 0
         for name, phase in phases_of(spec):
             for at in range(stage, phase.stage):

@@ -50,7 +50,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     images = data.load(name, options.data_dir).first(1, options.test_images)
     settings = Settings(epochs=(0,) * len(trained.spec.stages), native=options.native)
     trainer = Trainer(trained.spec, images, settings)
-    trainer.encoder = dataclasses.replace(trained.encoder, native=options.native)
+    trainer.encoder = trained.encoder
     decisions, potentials = trainer.judge(trained.weights, images.test_images)
     result = dict(run=str(options.run), dataset=name, test_images=len(images.test_images))
     return result | metrics.report(decisions, images.test_labels, potentials)

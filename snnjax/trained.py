@@ -62,10 +62,11 @@ class Trained:
         try:
             filters = meta["encoder"]["bank"]
             filters |= dict(kernels=_frozen(filters["kernels"]), threshold=_frozen(filters["threshold"]))
+            kept = {name: value for name, value in meta["encoder"].items() if name != "native"}  # of older files
             trained = cls(
                 described(meta["network"]),
                 weights,
-                Encoder(**meta["encoder"] | dict(bank=FilterBank(**filters), native=False)),
+                Encoder(**kept | dict(bank=FilterBank(**filters))),
                 dict(meta["settings"]),
             )
             found, expected = {name: w.shape for name, w in weights.items()}, trained.spec.weight_shapes
@@ -80,7 +81,7 @@ class Trained:
             if found != expected:  # before anything is drawn in the shapes that the file names
                 raise InputError(f"`weights` must be {expected}, got {found}")
             trained.network()
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path} holds no trained network: {error}") from error
         return trained
 

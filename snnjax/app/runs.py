@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 import importlib.metadata
 import json
 import os
@@ -233,7 +232,7 @@ class RunFolder:
         trainer = self.trainer
         best, data = state.best or state.weights, trainer.data
         decisions, potentials = trainer.judge(best, data.test_images)
-        encoder = dataclasses.replace(trainer.encoder, native=False)
+        encoder = trainer.encoder
         trained = Trained(trainer.spec, best, encoder, self.settings)
         results = dict(
             network=trainer.spec.name,

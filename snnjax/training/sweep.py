@@ -203,7 +203,7 @@ class Sweep:
     def _encode(self) -> list[np.ndarray]:
         clock, sets = Clock("encode"), [self.trainer.data.train_images, self.trainer.data.test_images]
         self.listener.started(clock.name, sum(map(len, sets)))
-        run = Batched(encoding(self.trainer.encoder), None, sets[0], clock)
+        run = Batched(encoding(self.trainer.encoder, self.trainer.settings.native), None, sets[0], clock)
         encoded = [run(None, images) for images in sets]
         self._finished(clock)
         return encoded

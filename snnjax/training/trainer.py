@@ -164,25 +164,26 @@ def _method(graphdef: nnx.GraphDef[SpikingNetwork], name: str, *args: int) -> Of
     return lambda state, image: getattr(nnx.merge(graphdef, state), name)(*args, image)
 
 
-def judge(network: SpikingNetwork, first: int, encoder: Encoder | None = None) -> OfImage:
+def judge(network: SpikingNetwork, first: int, encoder: Encoder | None = None, native: bool = False) -> OfImage:
     """`SpikingNetwork.judge_block` as a pure function of (`judge_state`, images).
 
     Args:
       network: what decides.
       first: the stage that the images enter, as latencies, or bool (who fired) for the last stage.
       encoder: makes latencies of images that are no latencies yet.
+      native: the encoder takes compiled kernels.
     """
-    return _judge(nnx.graphdef(network), first, encoder)
+    return _judge(nnx.graphdef(network), first, encoder, native)
 
 
 @functools.cache
-def _judge(graphdef: nnx.GraphDef[SpikingNetwork], first: int, encoder: Encoder | None) -> OfImage:
+def _judge(graphdef: nnx.GraphDef[SpikingNetwork], first: int, encoder: Encoder | None, native: bool) -> OfImage:
     def judged(state: tuple[nnx.State, list[jax.Array]], images: jax.Array) -> tuple[jax.Array, jax.Array]:
         weights, taps = state
         network = nnx.merge(graphdef, weights)
 
         def reach(image: jax.Array) -> jax.Array:
-            inputs = encoder(image) if encoder else image
+            inputs = encoder(image, native=native) if encoder else image
             return inputs if inputs.dtype == bool else network.reach(first, len(network.spec.stages) - 1, inputs)
 
         return network.judge_block(devices.map_images(reach, images), taps)
@@ -191,9 +192,9 @@ def _judge(graphdef: nnx.GraphDef[SpikingNetwork], first: int, encoder: Encoder 
 
 
 @functools.cache
-def encoding(encoder: Encoder) -> OfImage:
+def encoding(encoder: Encoder, native: bool = False) -> OfImage:
     """An encoder as a function of (anything, image)."""
-    return lambda _, image: encoder(image)
+    return lambda _, image: encoder(image, native=native)
 
 
 def judge_state(network: SpikingNetwork) -> tuple[nnx.State, list[jax.Array]]:
@@ -358,7 +359,7 @@ class Trainer:
                 raise InputError(f"`native` kernels take at most {native.STEPS} time steps, got {spec.time_steps}")
             native.load()
         self.spec, self.data, self.settings = spec, data, settings
-        self.encoder = dataclasses.replace(data.encoder, time_steps=spec.time_steps, native=settings.native)
+        self.encoder = dataclasses.replace(data.encoder, time_steps=spec.time_steps)
         self.plan = plan(spec, settings.epochs)
         self.listener = listener or Listener()
         self.network = draw(spec, settings.seed, native=settings.native)
@@ -401,7 +402,7 @@ class Trainer:
             np.__version__,
             where,
             self.data.train_digest,
-            self.encoder,
+            dataclasses.asdict(self.encoder),
         )
         common += (spec.input_shape, spec.time_steps, settings.seed, settings.update_batch, settings.native)
         for phase in self.plan[:-1]:
@@ -484,7 +485,7 @@ class Trainer:
     def _encoded(self, state: TrainState) -> dict[str, np.ndarray]:
         if self._cache is None:
             images = [self.data.train_images, self.data.test_images]
-            train, test = self._map("encode", encoding(self.encoder), images, state)
+            train, test = self._map("encode", encoding(self.encoder, self.settings.native), images, state)
             self._cache = (0, dict(train=train, test=test))
         return self._cache[1]
 
@@ -598,7 +599,8 @@ class Trainer:
         """
         self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
         state = judge_state(self.network)
-        return Batched(judge(self.network, 0, self.encoder), state, images, Clock(""), together=True)(state, images)
+        judging = judge(self.network, 0, self.encoder, self.settings.native)
+        return Batched(judging, state, images, Clock(""), together=True)(state, images)
 
     def decisions(self, weights: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
         """The decisions alone of `judge`, (N,) int32."""

@@ -1,11 +1,5 @@
-"""From an image to the latencies of its first spikes (S1/C1): filters, thresholds, local normalisation, rank order.
+"""Filters of images: differences of Gaussians, Gabor filters, and banks of them with thresholds."""
 
-References:
-  Mozafari et al. 2019, Bio-inspired digit recognition using reward-modulated STDP in deep convolutional networks.
-  Kheradpisheh et al. 2018, STDP-based spiking deep convolutional neural networks for object recognition.
-"""
-
-import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -14,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from snnjax.components import component, static
 from snnjax.errors import InputError
-from snnjax.kernels import checks, native
-from snnjax.kernels.spikes import latency_dtype
+from snnjax.kernels import checks
 
 
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
@@ -80,123 +74,9 @@ def _balanced(kernel: np.ndarray) -> np.ndarray:
     return (kernel / kernel.max()).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnames="radius")
-def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12) -> jax.Array:
-    """Divides each value by the mean of its zero-padded square neighbourhood, channel by channel.
-
-    Args:
-      maps: (C, H, W) float.
-      radius: of the neighbourhood, in pixels; it has 2 radius + 1 rows and columns.
-      epsilon: added to the mean.
-
-    Returns:
-      (C, H, W) float.
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype; a radius below 0.
-    """
-    checks.real("maps", maps, "C H W")
-    width = 2 * checks.integer("radius", radius, 0) + 1
-    mean = _box_sum(maps, radius) / width**2
-    return maps / (mean + epsilon)
-
-
-def _box_sum(maps: jax.Array, radius: int) -> jax.Array:
-    """Sums over square neighbourhoods, as products with a band of ones on each side."""
-
-    def band(size: int) -> jax.Array:
-        distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-        return jnp.asarray(distance <= radius, maps.dtype)
-
-    rows, columns = band(maps.shape[1]), band(maps.shape[2])
-    return jnp.einsum("ih,chw,wj->cij", rows, maps, columns, precision=lax.Precision.HIGHEST)
-
-
-@jax.jit
-def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
-    """Raises each value by a share of itself for every smaller neighbour, by their Chebyshev distance.
-
-    The step is optional, before `rank_order`: values that stand out gain on their surroundings (Kheradpisheh et al.).
-
-    Args:
-      maps: (C, H, W) float; beyond the border lie zeros.
-      percents: (D,) float, the share for a neighbour at distance 1, 2, ... D.
-
-    Returns:
-      (C, H, W) float.
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype.
-    """
-    checks.real("maps", maps, "C H W")
-    checks.array("percents", percents, "D")
-    radius = percents.shape[0]
-    padded = jnp.pad(maps, ((0, 0), (radius, radius), (radius, radius)))
-    factor = jnp.ones_like(maps)
-    for row in range(-radius, radius + 1):
-        for column in range(-radius, radius + 1):
-            if distance := max(abs(row), abs(column)):
-                start = (0, radius + row, radius + column)
-                neighbour = lax.dynamic_slice(padded, start, maps.shape)
-                factor += jnp.where(neighbour < maps, percents[distance - 1].astype(maps.dtype), 0)
-    return maps * factor
-
-
-@functools.partial(jax.jit, static_argnames="time_steps")
-def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
-    """Intensity to latency: the strongest values spike first, in equal numbers a step.
-
-    With n values above zero and bins of n // T, the value of rank r (descending; equal values in order of flat index)
-    spikes at step r // bin; the last n - T bin stay silent. With n < T, each spikes at a step of its own.
-
-    No indices are sorted: the boundaries between the bins come from one sort of bare values, and where a boundary
-    splits equal values, from one sort of those values' positions. That is several times faster than an argsort.
-
-    Args:
-      intensities: (...) float32, none negative.
-      time_steps: T.
-
-    Returns:
-      (...) unsigned integer latencies, T where silent.
-
-    Raises:
-      TypeError, InputError: wrong dtype; T < 1.
-    """
-    checks.real("intensities", intensities, None)
-    checks.time_steps(time_steps)
-    # Floats that are not negative order as the integers of their bits do, and integers sort fast.
-    keys = lax.bitcast_convert_type(jnp.maximum(intensities, 0).astype(jnp.float32).ravel(), jnp.int32)
-    size = keys.size
-    ascending = lax.sort(keys, is_stable=False)
-    count = jnp.sum(keys > 0, dtype=jnp.int32)
-    bin_size = jnp.maximum(count // time_steps, 1)
-    # Rank and value of the first spike of the bins 1..T; below rank `count` there is nothing but zeros.
-    ranks = jnp.arange(1, time_steps + 1, dtype=jnp.int32) * bin_size
-    boundaries = jnp.where(ranks < size, ascending[jnp.clip(size - 1 - ranks, 0, size - 1)], 0)
-    greater, at_least = (size - jnp.searchsorted(ascending, boundaries, side=side) for side in ("right", "left"))
-
-    def apart() -> jax.Array:
-        """Equal values on both sides of a boundary are told apart by position: from `first` on they come after it."""
-        below, equal = keys[None] < boundaries[:, None], keys[None] == boundaries[:, None]
-        boundary = jnp.arange(time_steps, dtype=jnp.int32)
-        alike = jnp.argmax(boundaries[:, None] == boundaries[None], axis=1)  # the first boundary of the same value
-        group = jnp.where(equal, boundary[:, None], time_steps).min(axis=0)
-        positions = lax.iota(jnp.int32, size)
-        grouped = lax.sort(group * size + positions, is_stable=False)
-        members = jnp.where(alike == boundary, at_least - greater, 0)
-        start = (jnp.cumsum(members) - members)[alike]
-        first = grouped[jnp.clip(start + ranks - greater, 0, size - 1)] % size
-        return jnp.sum(below | (equal & (positions[None] >= first[:, None])), axis=0, dtype=jnp.int32)
-
-    split = (greater < ranks) & (boundaries > 0)
-    latency = lax.cond(split.any(), apart, lambda: jnp.sum(keys[None] <= boundaries[:, None], axis=0, dtype=jnp.int32))
-    latency = jnp.where(keys > 0, latency, time_steps).astype(latency_dtype(time_steps))
-    return latency.reshape(intensities.shape)
-
-
-@dataclasses.dataclass(frozen=True)
+@component
 class FilterBank:
-    """Filters with their thresholds: what an image passes first. Hashable, so that it can be a static argument.
+    """Filters with their thresholds: what an image passes first. All of it is structure; it is hashable.
 
     Attributes:
       kernels: the filters, (n, n) each with n odd; smaller ones are zero-padded to the largest.
@@ -207,11 +87,32 @@ class FilterBank:
       copies: how often each output comes, side by side.
     """
 
-    kernels: tuple[tuple[tuple[float, ...], ...], ...]
-    threshold: float | tuple[float, ...] = 50.0
-    absolute: bool = False
-    padding: int | None = None
-    copies: int = 1
+    kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
+    threshold: float | tuple[float, ...] = static(default=50.0)
+    absolute: bool = static(default=False)
+    padding: int | None = static(default=None)
+    copies: int = static(default=1)
+
+    def check(self) -> None:
+        """Raises TypeError or InputError where something is wrong."""
+        if not self.kernels:
+            raise InputError("`kernels` must hold at least one")
+        for kernel in self.kernels:
+            shapes = sorted({np.shape(row) for row in kernel})
+            if len(kernel) % 2 == 0 or shapes != [(len(kernel),)]:
+                raise InputError(f"`kernels` must be square with odd sides, got {len(kernel)} rows of shapes {shapes}")
+        each = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,) * len(self.kernels)
+        if len(each) != len(self.kernels):
+            raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {len(each)}")
+        if not np.isfinite([*each, *(tap for kernel in self.kernels for row in kernel for tap in row)]).all():
+            raise InputError("`kernels` and `threshold` must be finite numbers")
+        if self.padding is not None:
+            checks.integer("padding", self.padding, 0)
+        checks.integer("copies", self.copies, 1)
+
+    def __repr__(self) -> str:
+        window = max(map(len, self.kernels))
+        return f"FilterBank({len(self.kernels)} kernels up to {window}x{window}, threshold={self.threshold})"
 
     @classmethod
     def of(
@@ -228,16 +129,8 @@ class FilterBank:
         Raises:
           TypeError, InputError: kernels that are no squares of odd sides; thresholds that are not as many.
         """
-        if not len(kernels):
-            raise InputError("`kernels` must hold at least one")
         for kernel in kernels:
-            if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) % 2 == 0:
-                raise InputError(f"`kernels` must be square with odd sides, got shape {kernel.shape}")
-        if isinstance(threshold, tuple) and len(threshold) != len(kernels):
-            raise InputError(f"`threshold` must be one number or {len(kernels)}, got {len(threshold)}")
-        if padding is not None:
-            checks.integer("padding", padding, 0)
-        checks.integer("copies", copies, 1)
+            checks.array("kernels", kernel, "n n")
         rows = tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels)
         return cls(rows, threshold, absolute, padding, copies)
 
@@ -371,58 +264,3 @@ def _tiles(maps: jax.Array, taps: np.ndarray, tile: int = 32) -> tuple[jax.Array
     padded = jnp.pad(maps, [(0, 0)] * (maps.ndim - 1) + [(0, tiles * tile - size)])
     seen = [padded[..., at * tile : (at + 1) * tile + window - 1] for at in range(tiles)]
     return jnp.stack(seen), jnp.asarray(band)
-
-
-@functools.partial(jax.jit, static_argnames=("time_steps", "bank", "radius"))
-def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS, radius: int = 8) -> jax.Array:
-    """Encodes an image as latencies: filters, thresholds, local normalisation, rank order over all channels.
-
-    Args:
-      image: (H, W) or (H, W, 3) of 0..255, any real dtype.
-      time_steps: T.
-      bank: the filters and their thresholds.
-      radius: of the local normalisation, in pixels.
-
-    Returns:
-      (F, H, W) unsigned integer latencies, T where silent. A blank or constant image is silent but for its border.
-
-    Raises:
-      TypeError, InputError: wrong shape; T < 1.
-    """
-    maps = filter_image(image, bank=bank)
-    return rank_order(local_normalization(maps, radius=radius), time_steps=time_steps)
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoder:
-    """The settings of `encode` in one place: `encoder(image)` is (F, H, W) latencies.
-
-    Attributes:
-      bank: the filters and their thresholds.
-      time_steps: T.
-      radius: of the local normalisation, in pixels.
-      native: takes the compiled rank order of `snnjax.kernels.native`, on a CPU; its results are the same.
-    """
-
-    bank: FilterBank = DIGITS
-    time_steps: int = 15
-    radius: int = 8
-    native: bool = False
-
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """Encodes an image, as `encode` does."""
-        if self.native:
-            maps = local_normalization(filter_image(image, bank=self.bank), radius=self.radius)
-            return native.rank_order(maps, time_steps=self.time_steps)
-        return encode(image, time_steps=self.time_steps, bank=self.bank, radius=self.radius)
-
-    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(F, H, W) of the latencies of images of this shape; raises InputError where it does not fit."""
-        return self.bank.output_shape(image_shape)
-
-
-GREY = Encoder()
-"""For images (H, W): six maps of the image's size, T = 15."""
-
-COLOUR = Encoder(COLOURS, time_steps=20)
-"""For images (H, W, 3): 18 maps, two rows and columns larger than the image, T = 20."""
