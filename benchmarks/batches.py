@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console, runs
+from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.training.trainer import Settings, Trainer, network_for, plan
 
@@ -49,12 +50,12 @@ def prepare(options: Options) -> tuple[data.Dataset, Path, Any]:
       ValueError, OSError: options or data are bad.
     """
     if options.network not in NETWORKS:
-        raise ValueError(f"`network` must be one of {', '.join(NETWORKS)}, got {options.network!r}")
+        raise InputError(f"`network` must be one of {', '.join(NETWORKS)}, got {options.network!r}")
     if not options.batches or min(options.batches) < 1:
-        raise ValueError(f"`batches` must be integers of at least 1, got {options.batches}")
+        raise InputError(f"`batches` must be integers of at least 1, got {options.batches}")
     for name in ("seeds", "epochs", "train_images", "test_images"):
         if getattr(options, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
+            raise InputError(f"`{name}` must be at least 1, got {getattr(options, name)}")
     device = devices.choose(options.device)
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     return images, folder(options.out, "batches"), device
@@ -105,9 +106,9 @@ def write(out: Path, about: dict[str, Any], trainings: list[dict[str, Any]], row
     head, lines = cells(rows)
     text = [" | ".join(line) for line in [head, ["---"] * len(head), *lines]]
     caption = ", ".join(str(value) for key, value in about.items() if key != "versions")
-    with checkpoint.beside(out / "batches.json") as temporary:
+    with files.atomic_write(out / "batches.json") as temporary:
         temporary.write_text(json.dumps(dict(about=about, rows=rows, trainings=trainings), indent=1) + "\n")
-    with checkpoint.beside(out / "batches.md") as temporary:
+    with files.atomic_write(out / "batches.md") as temporary:
         temporary.write_text("\n".join([*(f"| {line} |" for line in text), "", f"{caption}.", ""]))
     pictures.batches(out / "batches.png", rows, caption)
 
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     trainings: list[dict[str, Any]] = []
     try:
         images, out, device = prepare(options)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         console.fail(error)
     try:
         kernels = "native kernels" if options.native else "kernels of XLA"
@@ -133,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
                 last = trainings[-1]["test"][-1]
                 screen.print(f"B = {size}, seed {seed}: test accuracy {last:.1%}")
             write(out, about, trainings, rows_of(trainings))
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         console.fail(error)
     except KeyboardInterrupt:
         console.stop(f"Stopped; what was measured of finished sizes is in {out}.")

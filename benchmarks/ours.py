@@ -13,6 +13,7 @@ from programs import Work
 
 from snnjax import data, devices
 from snnjax.app import runs
+from snnjax.errors import InputError
 from snnjax.kernels.native import load
 from snnjax.networks import Network, SpikingNetwork, draw
 from snnjax.training import progress, reward
@@ -48,7 +49,7 @@ class Program:
             if native:
                 load()
         except OSError as error:
-            raise ValueError(str(error)) from error
+            raise InputError(str(error)) from error
         self.about = dict(
             versions=runs.versions(),
             device=runs.device_name(self.device),
@@ -61,8 +62,7 @@ class Program:
         spec, images, batch_size, weights = task
         self.network, self.works, last = draw(spec, native=self.native), dict[str, Work](), len(spec.stages) - 1
         self.network.set_weights({name: jnp.asarray(value) for name, value in weights.items()})
-        encoder = dataclasses.replace(images.encoder, native=self.native)
-        self.encoded = self._batched("encode", encoding(encoder), all_images(images))
+        self.encoded = self._batched("encode", encoding(images.encoder, self.native), all_images(images))
         inputs, stage = self.encoded[: len(images.train_images)], 0
         for name, phase in phases_of(spec):
             for at in range(stage, phase.stage):

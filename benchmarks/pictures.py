@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from snnjax.checkpoint import beside
+from snnjax.files import atomic_write
 
 COLORS = {
     "snnjax": "tab:blue",
@@ -72,7 +72,7 @@ def throughput(path: Path, results: list[dict[str, Any]], title: str) -> None:
         axis.axis("off")
     if compared:
         figure.legend(list(shown.values()), list(shown), fontsize=8, loc="outside lower center", ncols=len(shown))
-    with beside(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=130)
 
 
@@ -124,7 +124,7 @@ def scaling(path: Path, rows: list[dict[str, Any]], title: str) -> None:
         panel.axis("off")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
-    with beside(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=130)
 
 
@@ -155,5 +155,5 @@ def batches(path: Path, rows: list[dict[str, Any]], title: str) -> None:
         axis.set_xlabel("B, images that learn from the same weights")
         axis.grid(alpha=0.3)
     speed.set_ylim(bottom=0)
-    with beside(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=130)

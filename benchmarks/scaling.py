@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console, runs
+from snnjax.errors import InputError
 from snnjax.networks import Network, SpikingNetwork, draw, mozafari2018, stage
 from snnjax.training import trainer
 from snnjax.training.trainer import Batched, Clock, encoding, method
@@ -174,13 +175,13 @@ def prepare(options: Options) -> tuple[data.Dataset, Path, jax.Device]:
     """
     for axis in options.axes:
         if axis not in POINTS:
-            raise ValueError(f"`axes` must be of {', '.join(POINTS)}, got {axis!r}")
+            raise InputError(f"`axes` must be of {', '.join(POINTS)}, got {axis!r}")
     for name in ("points", "repeats"):
         if getattr(options, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
+            raise InputError(f"`{name}` must be at least 1, got {getattr(options, name)}")
     images = data.load(options.dataset, options.data_dir)
     if images.train_images.ndim > 3:
-        raise ValueError(f"`dataset` must be of grey images, those of {images.name} have colours")
+        raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
     return images, folder(options.out, "scaling"), devices.choose(options.device)
 
 
@@ -189,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = console.options(Options, __doc__, arguments)
     try:
         images, out, device = prepare(options)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         console.fail(error)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     about = dict(date=str(datetime.date.today()), device=runs.device_name(device), dataset=images.name)
@@ -208,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
                 known[case] = measure(case, images, options.repeats)
             rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in known[case].items()]
     screen.print(table(rows))
-    with checkpoint.beside(out / "scaling.json") as temporary:
+    with files.atomic_write(out / "scaling.json") as temporary:
         result = dict(about={**about, "versions": runs.versions()}, compiled=compiled, usual=dataclasses.asdict(Case()))
         temporary.write_text(json.dumps({**result, "points": rows}, indent=1) + "\n")
     pictures.scaling(out / "scaling.png", rows, ", ".join(about.values()))

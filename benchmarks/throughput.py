@@ -26,8 +26,9 @@ from rich.table import Table
 from simple_parsing import field
 from worker import Worker
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console
+from snnjax.errors import InputError
 from snnjax.networks import NETWORKS, Network
 from snnjax.training.trainer import Settings, network_for
 
@@ -85,22 +86,22 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
         options = dataclasses.replace(options, networks=("mozafari2018",), protocol=0, **less)
     for network in options.networks:
         if network not in NETWORKS:
-            raise ValueError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
+            raise InputError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
     if not options.networks:
-        raise ValueError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
+        raise InputError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
     for name, least in (("images", 1), ("repeats", 1), ("protocol", 0)):
         if getattr(options, name) < least:
-            raise ValueError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
+            raise InputError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
     if options.device not in devices.KINDS:
-        raise ValueError(f"`device` must be one of {', '.join(devices.KINDS)}, got {options.device!r}")
+        raise InputError(f"`device` must be one of {', '.join(devices.KINDS)}, got {options.device!r}")
     if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
         where = options.reference
-        raise ValueError(f"`reference` {where} is no checkout of aidinattar/snn: it has no model/mozafari2018.py")
+        raise InputError(f"`reference` {where} is no checkout of aidinattar/snn: it has no model/mozafari2018.py")
     if options.spyker and "mozafari2018" not in options.networks:
-        raise ValueError("`spyker` is measured with mozafari2018 only, which `networks` does not name")
+        raise InputError("`spyker` is measured with mozafari2018 only, which `networks` does not name")
     images = data.load(options.dataset, options.data_dir)
     if (options.reference or options.spyker) and images.train_images.ndim > 3:
-        raise ValueError(f"other programs are measured on grey images only, those of {images.name} have colours")
+        raise InputError(f"other programs are measured on grey images only, those of {images.name} have colours")
     return options, images, folder(options.out, "throughput")
 
 
@@ -382,9 +383,9 @@ def caption(about: dict[str, Any]) -> str:
 
 def write(out: Path, about: dict[str, Any], results: list[dict[str, Any]], remarks: list[str]) -> None:
     """The measurements as JSON, as a Markdown table and as a figure."""
-    with checkpoint.beside(out / "throughput.json") as temporary:
+    with files.atomic_write(out / "throughput.json") as temporary:
         temporary.write_text(json.dumps(dict(about=about, notes=remarks, networks=results), indent=1) + "\n")
-    with checkpoint.beside(out / "throughput.md") as temporary:
+    with files.atomic_write(out / "throughput.md") as temporary:
         temporary.write_text(markdown(results, about))
     pictures.throughput(out / "throughput.png", results, caption(about).split("; ")[0])
 
@@ -446,7 +447,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = console.options(Options, __doc__, arguments)
     try:
         options, images, out = prepare(options)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         console.fail(error)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     try:

@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices, metrics
+from snnjax import data, devices, files, metrics
 from snnjax.app import console
+from snnjax.errors import InputError
 from snnjax.trained import Trained
-from snnjax.training.trainer import Settings, Trainer
+from snnjax.training.state import Settings, TrainState
+from snnjax.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,23 +38,25 @@ def evaluate(options: Options) -> dict[str, Any]:
     """The figures of `metrics.report`, with what was tested on what.
 
     Raises:
-      ValueError, OSError: options, run or data are bad.
+      InputError, OSError: options, run or data are bad.
     """
     trained = Trained.read(options.run)
     if options.test_images is not None and options.test_images < 1:
-        raise ValueError(f"`test_images` must be at least 1, got {options.test_images}")
+        raise InputError(f"`test_images` must be at least 1, got {options.test_images}")
     if options.out is not None:
         console.check_new(options.out)
     name = options.dataset or trained.settings.get("dataset")
     if name is None:
-        raise ValueError(f"`dataset` must be named: {options.run} does not say what it was trained on")
+        raise InputError(
+            f"`dataset` must be named, {options.run} does not say what it was trained on: one of "
+            f"{', '.join(data.DATASETS)}, or an .npz file as `Dataset.save` writes it"
+        )
     images = data.load(name, options.data_dir).first(1, options.test_images)
-    settings = Settings(epochs=(0,) * len(trained.spec.stages), native=options.native)
-    trainer = Trainer(trained.spec, images, settings)
-    trainer.encoder = dataclasses.replace(trained.encoder, native=options.native)
-    decisions, potentials = trainer.judge(trained.weights, images.test_images)
+    settings = Settings(epochs=(0,) * len(trained.network.stages), native=options.native)
+    trainer = Trainer(trained.network, images, settings)
+    decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)
     result = dict(run=str(options.run), dataset=name, test_images=len(images.test_images))
-    return result | metrics.report(decisions, images.test_labels, potentials)
+    return result | metrics.report(decisions, images.test_labels, scores)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -75,12 +79,12 @@ def show(result: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly():
+    with console.user_errors():
         devices.choose(options.device)
         result = evaluate(options)
         show(result)
         if options.out is not None:
-            with checkpoint.beside(options.out) as temporary:
+            with files.atomic_write(options.out) as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -15,7 +15,8 @@ from simple_parsing import field
 
 from snnjax import devices
 from snnjax.app import console, report
-from snnjax.networks.network import Observed
+from snnjax.errors import InputError
+from snnjax.networks import Observed
 from snnjax.trained import Trained
 
 MOST_PIXELS = 80_000_000
@@ -31,7 +32,7 @@ class Options:
     run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
     images: list[Path] = field(positional=True, metavar="IMAGE", nargs="+", help="image files: PNG, JPEG and the like")
     invert: bool = field(default=False, help="turn light to dark first: for dark strokes on a light ground")
-    out: Path | None = field(default=None, help="folder to draw what each image comes to, layer by layer, into")
+    out: Path | None = field(default=None, help="folder for pictures of the network's response to each image")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
 
 
@@ -43,21 +44,18 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
 
     Raises:
       OSError: there is no such file.
-      ValueError: it is no image, or too large.
+      InputError: it is no image, or too large.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    bank, (_, height, width) = trained.encoder.bank, trained.spec.input_shape
-    growth = 2 * bank.margin - max(map(len, bank.kernels)) + 1
-    size = (width - growth, height - growth)
-    colour = bank.copies > 1
+    size, colour = (trained.image_shape[1], trained.image_shape[0]), len(trained.image_shape) == 3
     notes: list[str] = []
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
+                raise InputError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
             if image.mode == "F":
-                raise ValueError("it holds floats: save it with 8 bits a pixel")
+                raise InputError("it holds floats: save it with 8 bits a pixel")
             transparent = image.has_transparency_data
             whole = ImageOps.exif_transpose(image)
         if whole.mode.startswith("I"):
@@ -70,9 +68,9 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
     except FileNotFoundError:
         raise
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image that can be read, of {', '.join(FORMATS)}") from error
+        raise InputError(f"{path} is no image that can be read, of {', '.join(FORMATS)}") from error
     except Exception as error:  # damaged files raise errors of many kinds
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
     if plain.size != size:
         notes.append(f"resized from {plain.width}x{plain.height} to {size[0]}x{size[1]}")
         plain = plain.resize(size, Image.Resampling.BOX if plain.width >= size[0] else Image.Resampling.BILINEAR)
@@ -87,10 +85,10 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
 
 def show(path: Path, notes: list[str], seen: Observed, steps: int) -> None:
     """Prints the decision on one image."""
-    decision, potentials = int(seen.decision), np.asarray(seen.potentials)
+    decision, potentials = int(seen.decided.decision), np.asarray(seen.decided.scores)
     decided = "the network stays silent" if decision < 0 else f"class {decision}"
     print(f"{path}: {decided}" + "".join(f"\n  {note}" for note in notes))
-    classes = Table("class", "largest potential", title="classes", title_justify="left")
+    classes = Table("class", "score", title="classes", title_justify="left")
     for number, potential in enumerate(potentials):
         classes.add_row(str(number), f"{potential:.1f}", style="bold" if number == decision else None)
     times = Table("time step", *seen.latencies, title="spikes", title_justify="left")
@@ -104,31 +102,33 @@ def show(path: Path, notes: list[str], seen: Observed, steps: int) -> None:
 
 
 def predict(options: Options) -> None:
-    """Prints, and draws if asked to, what the images come to.
+    """Prints, and draws if asked to, the network's response to the images.
 
     Raises:
-      ValueError, OSError: run or images are bad.
+      InputError, OSError: run or images are bad.
     """
     trained = Trained.read(options.run)
     images = [read_image(path, trained, options.invert) for path in options.images]
-    network, targets = trained.network(), list[Path]()
+    network, targets = trained.spiking_network(), list[Path]()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         targets = [options.out / f"{number}_{path.stem}.png" for number, path in enumerate(options.images)]
         for target in targets:
             console.check_new(target)
     for number, (path, (pixels, notes)) in enumerate(zip(options.images, images, strict=True)):
-        seen = report.observe(network, trained.encoder, pixels)
-        show(path, notes, seen, trained.spec.time_steps)
+        seen = report.observe(network, pixels)
+        show(path, notes, seen, trained.network.time_steps)
         if targets:
-            report.draw_activity(targets[number], network, pixels, seen, f"{path.name}: class {int(seen.decision)}")
+            report.draw_activity(
+                targets[number], network, pixels, seen, f"{path.name}: class {int(seen.decided.decision)}"
+            )
             print(f"  drawn into {targets[number]}")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly():
+    with console.user_errors():
         devices.choose(options.device)
         predict(options)
 

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, devices
+from snnjax import devices, files
 from snnjax.app import console, plots
+from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 
 REFERENCE = Path(__file__).with_name("reference.json")
@@ -134,9 +135,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def write(rows: list[dict[str, Any]], reference: dict[str, Any], shown: Table, out: Path) -> None:
     """The table as text and JSON, and the figure."""
-    with checkpoint.beside(out / "replication.json") as temporary:
+    with files.atomic_write(out / "replication.json") as temporary:
         temporary.write_text(json.dumps(dict(reference=reference["how"], networks=rows), indent=1) + "\n")
-    with checkpoint.beside(out / "replication.txt") as temporary, temporary.open("w") as file:
+    with files.atomic_write(out / "replication.txt") as temporary, temporary.open("w") as file:
         Console(file=file, width=120).print(shown)
     plots.replication_picture(out / "replication.png", rows)
 
@@ -149,24 +150,24 @@ def prepare(options: Options) -> None:
     """
     for network in options.networks:
         if network not in NETWORKS:
-            raise ValueError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
+            raise InputError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
     if not options.networks:
-        raise ValueError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
+        raise InputError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
     for name in ("seeds", "train_images", "test_images", "reward_epochs", "update_batch"):
         if getattr(options, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(options, name)}")
+            raise InputError(f"`{name}` must be at least 1, got {getattr(options, name)}")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     reference = json.loads(REFERENCE.read_text())
-    with console.plainly("Stopped; finished epochs are kept. The same command goes on."):
+    with console.user_errors("Stopped; finished epochs are kept. The same command goes on."):
         prepare(options)
-        where = devices.choose(options.device)
+        devices.choose(options.device)
         rows = []
         for network in options.networks:
-            results = [train.carry_out(options_of(options, network, seed), where) for seed in range(options.seeds)]
+            results = [train.run(options_of(options, network, seed)) for seed in range(options.seeds)]
             rows.append(compare(network, results, reference, protocol(options)))
             shown = table(rows)
             write(rows, reference, shown, options.out)

@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
+from snnjax import data, devices, files
 from snnjax.app import console, plots, report
 from snnjax.app.runs import RESULTS, read_results
-from snnjax.trained import Trained
+from snnjax.errors import InputError
+from snnjax.trained import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Options:
 
     runs: list[Path] = field(positional=True, metavar="RUN", nargs="+", help="run folders")
     images: list[int] = field(default_factory=list, help="numbers of test images to draw layer by layer, of one run")
+    dataset: str | None = field(default=None, help="the data set of --images, where the run does not say it")
     data_dir: Path | None = field(default=None, help="folder of the data set's files, for --images of all but digits")
     out: Path | None = field(default=None, help="file to compare several runs in (runs/comparison.html)")
     device: str = field(default="auto", help="auto, cpu, gpu or tpu")
@@ -45,20 +47,20 @@ def results_of(run: Path) -> dict[str, Any]:
 def renew(run: Path, options: Options) -> None:
     """Draws the pictures of one run that need no data, those of the images asked for, and its page."""
     if options.out is not None:
-        raise ValueError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
-    results, trained = results_of(run), Trained.read(run)
-    pictures, network = run / report.PICTURES, trained.network()
+        raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
+    results, network = results_of(run), load(run)
+    pictures = run / report.PICTURES
     pictures.mkdir(exist_ok=True)
     report.draw_results(pictures, results)
-    report.draw_features(pictures, network, trained.encoder)
+    report.draw_features(pictures, network)
     if options.images:
-        images = data.load(results["data"], options.data_dir)
+        images = data.load(options.dataset or results["settings"].get("dataset", results["data"]), options.data_dir)
         count = len(images.test_images)
         for number in options.images:
             if not 0 <= number < count:
-                raise ValueError(f"`images` must lie in 0..{count - 1}, got {number}")
+                raise InputError(f"`images` must lie in 0..{count - 1}, got {number}")
         labels = images.test_labels
-        report.draw_images(pictures, network, trained.encoder, images.test_images, labels, options.images)
+        report.draw_images(pictures, network, images.test_images, labels, options.images)
     report.write_page(run, results)
     print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 
@@ -90,12 +92,12 @@ def compare(options: Options) -> None:
       ValueError, OSError: a run is bad.
     """
     if options.images:
-        raise ValueError("`images` are drawn of one run, got several")
+        raise InputError("`images` are drawn of one run, got several")
     out = options.out or Path("runs/comparison.html")
     console.check_new(out)
     found = {str(run): results_of(run) for run in options.runs}
     if len(found) < len(options.runs):
-        raise ValueError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
+        raise InputError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
     settings = [results["settings"] for results in found.values()]
     keys = list(dict.fromkeys(key for each in settings for key in each))
     varied = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
@@ -110,7 +112,7 @@ def compare(options: Options) -> None:
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
     body = f"<h1>{len(found)} runs</h1>{report.table(['', *found], lines)}{picture}"
-    with checkpoint.beside(out.absolute()) as temporary:
+    with files.atomic_write(out.absolute()) as temporary:
         temporary.write_text(report.page(f"{len(found)} runs", body), encoding="utf-8")
     print(out)
 
@@ -118,7 +120,7 @@ def compare(options: Options) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly():
+    with console.user_errors():
         devices.choose(options.device)
         renew(options.runs[0], options) if len(options.runs) == 1 else compare(options)
 

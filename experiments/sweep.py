@@ -1,14 +1,13 @@
-"""Trains many networks at once, in one program: several seeds, and every combination of the hyperparameters given.
+"""Trains many networks side by side: several seeds, and every combination of the numbers given.
 
 python experiments/sweep.py --seeds 4
-python experiments/sweep.py --seeds 2 --vary layer1.threshold=10,15,20 layer2.winners=4,8
+python experiments/sweep.py --seeds 2 --vary layer1.threshold=10,15,20 layer2.radius=1,2
 
 What is finished is kept, and the same command goes on where it stopped.
 """
 
 import dataclasses
 import itertools
-import json
 import sys
 import time
 from pathlib import Path
@@ -20,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import checkpoint, data, devices
-from snnjax.app import console, plots, runs
-from snnjax.networks import NETWORKS
-from snnjax.training.sweep import Sweep, check, plain
+from snnjax import data, devices
+from snnjax.app import console
+from snnjax.app.sweeps import SweepFolder
+from snnjax.errors import InputError
+from snnjax.networks import NETWORKS, Network
+from snnjax.training.sweep import Sweep
 from snnjax.training.trainer import Trainer
 
 
@@ -32,7 +33,7 @@ class Options:
     """What to vary, what to train and on what."""
 
     vary: tuple[str, ...] = field(
-        default=(), help="hyperparameters and their values, as layer1.threshold=10,15,20; a wrong name lists all"
+        default=(), help="numbers of the network and their values, as layer1.threshold=10,15,20; a wrong name lists all"
     )
     seeds: int = field(default=1, help="networks of each combination, with seeds 0, 1, ...")
     model: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
@@ -58,121 +59,76 @@ def variants(options: Options) -> list[dict[str, float]]:
       ValueError: something that is no name with values.
     """
     if options.seeds < 1:
-        raise ValueError(f"`seeds` must be at least 1, got {options.seeds}")
+        raise InputError(f"`seeds` must be at least 1, got {options.seeds}")
     values: dict[str, list[float]] = {}
     for each in options.vary:
         name, _, listed = each.partition("=")
         if name in ("seed", *values):
-            raise ValueError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {each!r}")
+            raise InputError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {each!r}")
         try:
             values[name] = [float(value) for value in listed.split(",")]
         except ValueError:
-            raise ValueError(f"`vary` must be a name and its values, as layer1.threshold=10,15, got {each!r}") from None
+            raise InputError(f"`vary` must be a name and its values, as layer1.threshold=10,15, got {each!r}") from None
         if len(set(values[name])) < len(values[name]):
-            raise ValueError(f"`vary` must give values that differ, got {each!r}")
+            raise InputError(f"`vary` must give values that differ, got {each!r}")
     values["seed"] = list(range(options.seeds))
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
 
-def prepare(options: Options) -> tuple[Trainer, list[dict[str, float]], dict[str, Any]]:
-    """A trainer of the network that all vary, the variants, and the settings of the sweep.
+def prepare(options: Options) -> tuple[Sweep, Network, dict[str, Any]]:
+    """The sweep, the network that all vary, and the settings.
 
     Raises:
-      ValueError, OSError: options or data are bad.
+      InputError, OSError: options or data are bad.
     """
     for name, least in (("at_once", 1), ("alone", 0)):
         if getattr(options, name) < least:
-            raise ValueError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
+            raise InputError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
     ours, theirs = ({each.name for each in dataclasses.fields(kind)} for kind in (Options, train.Options))
     trainer, recorded = train.prepare(train.Options(**{name: getattr(options, name) for name in ours & theirs}))
     if trainer.settings.epochs[-1] < 1:
-        raise ValueError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
-    wanted = variants(options)
-    for variant in wanted:
-        check(trainer.spec, variant)
-    return trainer, wanted, {name: value for name, value in recorded.items() if name not in ("seed", "patience")}
-
-
-def known(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier start of the same sweep has left, or an empty result.
-
-    Raises:
-      ValueError: another sweep has left something here.
-    """
-    fresh = dict(settings=json.loads(json.dumps(settings)), networks=[], programs=[])
-    if not path.exists():
-        return fresh
-    found = json.loads(path.read_text())
-    if found["settings"] != fresh["settings"]:
-        different = [name for name in fresh["settings"] if found["settings"].get(name) != fresh["settings"][name]]
-        raise ValueError(f"`out` {path.parent} holds a sweep of other settings ({', '.join(different)}): name another")
-    return found
-
-
-def carry_out(options: Options, screen: Console) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Trains group after group, and writes what is known after each: the result, and the networks of this sweep.
-
-    Raises:
-      ValueError, OSError: options, data or folder are bad.
-    """
-    where = devices.choose(options.device)
-    trainer, wanted, settings = prepare(options)
-    out = folder_of(options)
-    out.mkdir(parents=True, exist_ok=True)
-    with runs.hold(out):
-        result = known(out / "sweep.json", settings)
-        result["about"] = dict(device=runs.device_name(where), versions=runs.versions())
-        left = [each for each in wanted if each not in [network["variant"] for network in result["networks"]]]
-        kind = f"{trainer.spec.name} on {trainer.data.name}"
-        screen.print(f"{kind}: {len(wanted)} networks, {len(left)} to be trained; into {out}")
-        for start in range(0, len(left), options.at_once):
-            train_together(trainer, left[start : start + options.at_once], result, out, screen)
-            write(out, result, wanted)
-        networks = [network for network in result["networks"] if network["variant"] in wanted]
-        for network in networks[: options.alone]:
-            if "alone_seconds" not in network:
-                train_alone(trainer, network, screen)
-        write(out, result, wanted)
-    return result, networks
+        raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
+    settings = dataclasses.replace(trainer.settings, patience=0)
+    sweep = Sweep(trainer.network, trainer.data, settings, variants(options), at_once=options.at_once)
+    return sweep, trainer.network, {name: x for name, x in recorded.items() if name not in ("seed", "patience")}
 
 
 def folder_of(options: Options) -> Path:
     """The folder of the sweep."""
-    return options.out or Path("runs") / f"sweep_{options.model}_{options.dataset}"
+    return options.out or Path("runs") / f"sweep_{options.model}_{Path(options.dataset).stem}"
 
 
-def train_together(
-    trainer: Trainer, group: list[dict[str, float]], result: dict[str, Any], out: Path, screen: Console
-) -> None:
-    """Trains networks in one program, keeps their weights, and adds them to the result."""
+def run(options: Options, screen: Console) -> list[dict[str, Any]]:
+    """Trains what is left of a sweep; what is known of each network.
+
+    Raises:
+      InputError, OSError: options, data or folder are bad.
+    """
+    sweep, network, settings = prepare(options)
+    with SweepFolder(folder_of(options), sweep, settings) as folder:
+        left = len(sweep.networks) - len(folder.state.done)
+        count = f"{len(sweep.networks)} networks, {left} to be trained"
+        screen.print(f"{network.name} on {sweep.data.name}: {count}; into {folder.path}")
+        for note in folder.notes:
+            screen.print(note, markup=False)
+        with console.Bars(screen) as bars:
+            sweep.callback = bars
+            networks = folder.run()
+        for at, record in enumerate(networks[: options.alone]):
+            if "alone_seconds" not in record:
+                train_alone(sweep, at, record, screen)
+                folder.save()
+        return networks
+
+
+def train_alone(sweep: Sweep, at: int, record: dict[str, Any], screen: Console) -> None:
+    """Trains one of the networks by itself, and notes how long that takes and whether it comes to the same."""
     begin = time.perf_counter()
     with console.Bars(screen) as bars:
-        sweep = Sweep(trainer.spec, trainer.data, trainer.settings, group, bars)
-        trained = sweep.run()
-    seconds = time.perf_counter() - begin
-    compiling = sum(phase["compile_seconds"] for phase in sweep.phases)
-    result["programs"].append(dict(networks=len(group), seconds=seconds, compile_seconds=compiling))
-    for network in trained:
-        name = f"weights_{len(result['networks']):03d}.npz"
-        checkpoint.save(out / name, network.pop("weights"), {})
-        result["networks"].append(dict(network, weights=name, program=len(result["programs"]) - 1))
-
-
-def train_alone(trainer: Trainer, network: dict[str, Any], screen: Console) -> None:
-    """Trains one of the networks by itself, and notes how long that takes and whether it comes to the same."""
-    begin, variant = time.perf_counter(), network["variant"]
-    settings = dataclasses.replace(trainer.settings, seed=int(variant["seed"]), patience=0)
-    with console.Bars(screen) as bars:
-        single = Trainer(plain(trainer.spec, variant), trainer.data, settings, bars)
+        settings = dataclasses.replace(sweep.settings, seed=sweep.seeds[at])
+        single = Trainer(sweep.networks[at], sweep.data, settings, bars)
         epochs = single.run(single.initial_state()).epochs
-    network |= dict(alone_seconds=time.perf_counter() - begin, alone_same=epochs == network["epochs"])
-
-
-def write(out: Path, result: dict[str, Any], wanted: list[dict[str, float]]) -> None:
-    """The results as JSON, and the networks of this sweep as a figure: the folder may hold more, of earlier ones."""
-    with checkpoint.beside(out / "sweep.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-    plots.sweep_picture(out / "sweep.png", [each for each in result["networks"] if each["variant"] in wanted])
+    record |= dict(alone_seconds=time.perf_counter() - begin, alone_same=epochs == record["epochs"])
 
 
 def table(networks: list[dict[str, Any]]) -> Table:
@@ -202,18 +158,15 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def say(result: dict[str, Any], networks: list[dict[str, Any]], screen: Console) -> None:
-    """How long it took, program by program, and how long one by one."""
-    for program in (result["programs"][at] for at in sorted({network["program"] for network in networks})):
-        count, seconds = program["networks"], program["seconds"]
-        took = f"{seconds:.1f} s, of which compiling {program['compile_seconds']:.1f}"
-        screen.print(f"{count} networks together: {took}; {seconds / count:.2f} s each")
+def say(networks: list[dict[str, Any]], screen: Console) -> None:
+    """How long it took side by side, and how long one by one."""
+    seconds = [each["seconds"] + each["compile_seconds"] for each in networks]
+    compiling = sum(each["compile_seconds"] for each in networks)
+    took = f"{sum(seconds):.1f} s, of which compiling {compiling:.1f}"
+    screen.print(f"{len(networks)} networks side by side: {took}; {np.mean(seconds):.2f} s each")
     if single := [network for network in networks if "alone_seconds" in network]:
-        programs = [result["programs"][network["program"]] for network in single]
-        together = float(np.mean([program["seconds"] / program["networks"] for program in programs]))
-        each = float(np.mean([network["alone_seconds"] for network in single]))
-        same = sum(network["alone_same"] for network in single)
-        times = f"{each:.2f} s each, {each / together:.1f} times as long"
+        each, same = float(np.mean([x["alone_seconds"] for x in single])), sum(x["alone_same"] for x in single)
+        times = f"{each:.2f} s each, {each / float(np.mean(seconds)):.1f} times as long"
         screen.print(f"{len(single)} of them one by one: {times}; {same} came to the very same accuracies")
 
 
@@ -221,10 +174,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    with console.plainly("Stopped; finished groups of --at_once networks are kept. The same command goes on."):
-        result, networks = carry_out(options, screen)
+    with console.user_errors("Stopped; finished epochs are kept. The same command goes on."):
+        devices.choose(options.device)
+        networks = run(options, screen)
     screen.print(table(networks))
-    say(result, networks, screen)
+    say(networks, screen)
     screen.print(f"{folder_of(options)}: sweep.json, sweep.png, and the weights of each network")
 
 

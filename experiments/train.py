@@ -10,15 +10,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
 from simple_parsing import field
 
 from snnjax import data, devices
 from snnjax.app import console
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
+from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
-from snnjax.training.trainer import Settings, Trainer, TrainState, network_for
+from snnjax.training.state import Settings, TrainState
+from snnjax.training.trainer import Trainer, network_for
 
 DIGITS: dict[str, Any] = dict(batch_size=100, patience=0)
 """Defaults for the small embedded set, besides longer epochs; for the others, those of the network and `Settings`."""
@@ -29,7 +30,9 @@ class Options:
     """What to train, on what, for how long, and where to."""
 
     model: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
-    dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
+    dataset: str = field(
+        default="digits", help=f"the data set: {', '.join(data.DATASETS)}, or an .npz file as Dataset.save writes it"
+    )
     data_dir: Path | None = field(
         default=None,
         help="folder of the set's own files, or of sets that tensorflow-datasets prepared; for all but digits",
@@ -75,16 +78,16 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     """Trainer and settings of a run.
 
     Raises:
-      ValueError, OSError: options or data are bad.
+      InputError, OSError: options or data are bad.
     """
     if options.model not in NETWORKS:
-        raise ValueError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
+        raise InputError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
     for name in ("train_images", "test_images"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}")
+            raise InputError(f"`{name}` must be at least 1, got {value}")
     if not 0 < options.ratio <= 1:
-        raise ValueError(f"`ratio` must lie in (0, 1], got {options.ratio}")
+        raise InputError(f"`ratio` must lie in (0, 1], got {options.ratio}")
     network = NETWORKS[options.model]
     defaults: dict[str, Any] = dict(epochs=network((6, 28, 28), 10).epochs)
     if options.dataset == "digits":
@@ -104,50 +107,51 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
 
 def folder_of(options: Options) -> Path:
     """The run folder."""
-    return options.out or Path("runs") / f"{options.model}_{options.dataset}"
+    return options.out or Path("runs") / f"{options.model}_{Path(options.dataset).stem}"
 
 
-def train(run: RunFolder, state: TrainState, where: jax.Device, tensorboard: bool) -> None:
-    """Trains to the end, with bars, and with event files if asked for."""
-    trainer = run.trainer
-    tracking = Tracker(run.path, trainer, run.settings, state) if tensorboard else contextlib.nullcontext()
-    with console.Bars() as bars, tracking as tracker:
-
-        def save(state: TrainState) -> None:
-            run.save(state)
-            if tracker:
-                tracker.note(state)
-
-        trainer.listener = bars
-        run.finish(trainer.run(state, save), where)
-        if tracker:
-            tracker.finish(run.path)
-
-
-def carry_out(options: Options, where: jax.Device) -> dict[str, Any]:
+def run(options: Options) -> dict[str, Any]:
     """Trains to the end and leaves a run folder; returns what its results.json holds. A finished run is only read.
 
     Raises:
-      ValueError, OSError: options, data or folder are bad.
+      InputError, OSError: options, data or folder are bad.
     """
     trainer, settings = prepare(options)
-    with RunFolder(folder_of(options), trainer, settings, resume=options.resume) as run:
-        state = run.start(where, options.reuse)
-        console.header(trainer, where, run)
-        if not run.results:
+    with RunFolder(folder_of(options), trainer, settings, resume=options.resume) as folder:
+        state = folder.start(options.reuse)
+        console.header(folder)
+        if not folder.results:
             try:
-                train(run, state, where, options.tensorboard)
+                train(folder, state, options.tensorboard)
             except OSError as error:
-                raise OSError(f"{error}; finished epochs are kept, go on once {run.path} can be written") from error
-        console.summary(trainer, run.results, run.path)
-        return run.results
+                raise OSError(f"{error}; finished epochs are kept, go on once {folder.path} can be written") from error
+        console.summary(trainer.network, folder.results, folder.path)
+        return folder.results
+
+
+def train(folder: RunFolder, state: TrainState, tensorboard: bool) -> None:
+    """Trains to the end, with bars, and with event files if asked for."""
+    trainer = folder.trainer
+    tracking = Tracker(folder.path, trainer, folder.settings, state) if tensorboard else contextlib.nullcontext()
+    with console.Bars() as bars, tracking as tracker:
+
+        def save(state: TrainState) -> None:
+            folder.save(state)
+            if tracker:
+                tracker.note(state)
+
+        trainer.callback = bars
+        folder.finish(trainer.run(state, save))
+        if tracker:
+            tracker.finish(folder.path)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    with console.plainly("Stopped; finished epochs are kept. Go on with the same command and --resume."):
-        carry_out(options, devices.choose(options.device))
+    with console.user_errors("Stopped; finished epochs are kept. Go on with the same command and --resume."):
+        devices.choose(options.device)
+        run(options)
 
 
 if __name__ == "__main__":

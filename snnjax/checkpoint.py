@@ -4,9 +4,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import re
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from snnjax.errors import InputError
+from snnjax.files import atomic_write, is_disk_error
+
 _META, _CHECKSUM = "meta", "checksum"
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-    """Writes arrays and JSON data into one .npz file, beside its place first and then renamed.
+    """Writes arrays and JSON data into one .npz file, whole or not at all.
 
     Args:
       path: of the file.
@@ -31,29 +31,29 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) 
     entries = {name: np.asarray(value) for name, value in arrays.items()}
     entries[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     entries[_CHECKSUM] = np.frombuffer(_digest(entries), np.uint8)
-    with beside(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **entries)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads what `save` wrote: arrays and meta. No code is ever executed, no memory taken beyond the file's length.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or no checkpoint.
+      OSError, MemoryError: it cannot be read.
+      InputError: it is damaged, or no checkpoint.
     """
     try:
         entries = _read(path)
         stored = entries.pop(_CHECKSUM).tobytes()
         meta = json.loads(entries[_META].tobytes())
-    except FileNotFoundError:
+    except MemoryError:
         raise
     except Exception as error:  # a damaged archive raises errors of many kinds
-        raise ValueError(f"{path} is damaged or no checkpoint: {error}") from error
+        if is_disk_error(error):
+            raise
+        raise InputError(f"{path} is damaged or no checkpoint: {error}") from error
     if stored != _digest(entries):
-        raise ValueError(f"{path} is damaged: its checksum does not match")
+        raise InputError(f"{path} is damaged: its checksum does not match")
     del entries[_META]
     return entries, meta
 
@@ -63,9 +63,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as file:
         infos = file.infolist()
         if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-            raise ValueError("it is compressed")
+            raise InputError("it is compressed")
         if sum(info.file_size for info in infos) > path.stat().st_size:
-            raise ValueError("its parts are longer than it is")
+            raise InputError("its parts are longer than it is")
         return {info.filename.removesuffix(".npy"): _array(file.read(info)) for info in infos}
 
 
@@ -74,11 +74,11 @@ def _array(raw: bytes) -> np.ndarray:
     stream = io.BytesIO(raw)
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
-        raise ValueError(f"it holds an array of format {version}")
+        raise InputError(f"it holds an array of format {version}")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     size, start = math.prod(shape), stream.tell()
     if dtype.hasobject or min(shape, default=0) < 0 or size * dtype.itemsize != len(raw) - start:
-        raise ValueError(f"it holds {len(raw) - start} bytes for an array of {dtype} {shape}")
+        raise InputError(f"it holds {len(raw) - start} bytes for an array of {dtype} {shape}")
     return np.frombuffer(raw, dtype, size, start).reshape(shape, order="F" if fortran else "C").copy()
 
 
@@ -98,39 +98,3 @@ def _digest(entries: Mapping[str, np.ndarray]) -> bytes:
         digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
         digest.update(value.tobytes())
     return digest.digest()
-
-
-def clear(folder: Path) -> None:
-    """Removes the temporary files that `beside` has left in a folder where its program was killed, and no others."""
-    for path in folder.glob(".*"):
-        if _TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-_TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
-"""Names that `beside` gives: a dot, the file's name, eight random characters, and the file's suffix again."""
-
-
-class beside:
-    """A context that gives the path of a temporary file beside `path`, and renames it to `path` if all went well."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> Path:
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=self.path.suffix)
-        self.temporary = Path(name)
-        try:
-            os.close(handle)
-        except OSError:
-            self.temporary.unlink(missing_ok=True)
-            raise
-        return self.temporary
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                self.temporary.chmod(0o644)
-                self.temporary.replace(self.path)
-        finally:
-            self.temporary.unlink(missing_ok=True)

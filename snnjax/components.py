@@ -19,7 +19,7 @@ T = TypeVar("T")
 _TYPES: dict[str, type] = {}
 
 
-def static(default: Any = dataclasses.MISSING) -> Any:
+def static(*, default: Any = dataclasses.MISSING) -> Any:
     """A field that is structure: another value compiles another program. It must be hashable."""
     return dataclasses.field(default=default, metadata=dict(static=True))
 

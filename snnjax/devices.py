@@ -12,20 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from snnjax.errors import InputError
+
 KINDS = ("auto", "cpu", "gpu", "tpu")
 
 
 def choose(name: str) -> jax.Device:
-    """Makes a kind of device the default one, and each core of a CPU a device of its own.
+    """Makes the first device of a kind the default, and each core of a CPU a device of its own.
 
     Args:
       name: "cpu", "gpu", "tpu", or "auto", which takes an accelerator where there is one.
 
     Raises:
-      ValueError: an unknown name, or there is none of this kind.
+      InputError: an unknown name, or there is none of this kind.
     """
     if name not in KINDS:
-        raise ValueError(f"`device` must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {name!r}")
+        raise InputError(f"`device` must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {name!r}")
     with contextlib.suppress(RuntimeError):  # jax has started already, and keeps the devices that it has
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", cores)
@@ -33,7 +35,7 @@ def choose(name: str) -> jax.Device:
         found = jax.devices(None if name == "auto" else name)
     except RuntimeError as error:
         kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
-        raise ValueError(f"`device` {name} is not at hand; jax sees: {kinds}") from error
+        raise InputError(f"`device` {name} is not available; jax sees: {kinds}") from error
     jax.config.update("jax_default_device", found[0])
     return found[0]
 
@@ -50,8 +52,8 @@ def map_images(function: Callable[[Any], Any], images: Any) -> Any:
 
     The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32).
     """
-    together = None if peers().devices[0].platform == "cpu" else len(jax.tree.leaves(images)[0])
-    return jax.lax.map(function, images, batch_size=together)
+    batch = None if peers().devices[0].platform == "cpu" else len(jax.tree.leaves(images)[0])
+    return jax.lax.map(function, images, batch_size=batch)
 
 
 def name_of(device: jax.Device) -> str:

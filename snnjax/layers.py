@@ -32,7 +32,7 @@ class WTA:
       radius: of lateral inhibition around a winner, in neurons; 0 inhibits none.
     """
 
-    winners: int = static(1)
+    winners: int = static(default=1)
     radius: int = 0
 
     def check(self) -> None:
@@ -51,8 +51,8 @@ class Pool:
     """Max pooling of spikes; the stride is the window's size by default."""
 
     window: Pair = static()
-    stride: Pair | None = static(None)
-    padding: Pair = static(0)
+    stride: Pair | None = static(default=None)
+    padding: Pair = static(default=0)
 
     def check(self) -> None:
         """Raises TypeError or InputError where a number is wrong."""
@@ -89,12 +89,12 @@ class Conv:
 
     features: int = static()
     kernel: Pair = static()
-    padding: Pair = static(0)
-    stride: Pair = static(1)
+    padding: Pair = static(default=0)
+    stride: Pair = static(default=1)
     threshold: float | None = None
     competition: Any = WTA()
     learners: Any = ()
-    output_padding: Pair = static(0)
+    output_padding: Pair = static(default=0)
     weight_mean: float = 0.8
     weight_std: float = 0.05
 
@@ -153,9 +153,9 @@ class Layer:
     weights: jax.Array
     time_steps: int = static()
     form: "Form" = static()  # noqa: RUF009
-    monotone: bool = static(False)
-    classes: int = static(0)
-    within: bool = static(False)
+    monotone: bool = static(default=False)
+    classes: int = static(default=0)
+    within: bool = static(default=False)
 
     def latencies(self, latency: jax.Array) -> jax.Array:
         """When each neuron fires, (F, H', W') latencies, given those of the input, (C, H, W)."""
@@ -272,14 +272,15 @@ def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     limits: dict[str, Any] = dict(threshold=layer.conv.threshold, **_settings(layer))
     wta = layer.conv.competition
     places: dict[str, Any] = dict(k=wta.winners, radius=wta.radius)
-    return jax.lax.platform_dependent(
-        layer.padded(latency),
-        layer.weights,
-        cpu=lambda *inputs: kernels.early_winners(*inputs, **limits, **places),
-        default=lambda *inputs: kernels.k_winners(
-            kernels.first_spikes(*inputs, **limits), time_steps=layer.time_steps, **places
-        ),
-    )
+
+    def early(latency: jax.Array, weights: jax.Array) -> Winners:
+        return kernels.early_winners(latency, weights, **limits, **places)
+
+    def by_bisection(latency: jax.Array, weights: jax.Array) -> Winners:
+        spikes = kernels.first_spikes(latency, weights, **limits)
+        return kernels.k_winners(spikes, time_steps=layer.time_steps, **places)
+
+    return jax.lax.platform_dependent(layer.padded(latency), layer.weights, cpu=early, default=by_bisection)
 
 
 def _fast_learn(

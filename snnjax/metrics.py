@@ -24,7 +24,7 @@ def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) ->
 
     Silent images lower the recall of their class and no precision; for the ROC AUC their potentials, zeros, count as
     they are: every class is as likely. Potentials grow with the number of an image's spikes, so that images are not on
-    one scale, and the ROC AUC is far lower than the accuracy lets expect.
+    one scale, and the ROC AUC is far lower than the accuracy suggests.
 
     Args:
       decisions: (N,) integers, -1 where silent.

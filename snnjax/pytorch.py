@@ -13,7 +13,6 @@ and, once, max_ap (1,): where the doubling of a+ ends. All are float32. A file i
 this needs torch) or an .npz of arrays with the same names. Nothing in a file is ever executed.
 """
 
-import os
 import pickle
 import re
 import warnings
@@ -26,8 +25,10 @@ from typing import Any, BinaryIO
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import checkpoint
-from snnjax.layers import STDP, Conv
+from snnjax import files
+from snnjax.errors import InputError, MissingPackageError
+from snnjax.layers import Conv
+from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network
 
 _TORCH = (2, 10)
@@ -49,7 +50,7 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
 
     Raises:
       OSError: the file cannot be opened.
-      ValueError: it is damaged, no state_dict or another network's; or weights are misshapen, no floats, not finite or,
+      InputError: it is damaged, no state_dict or another network's; or weights are misshapen, no floats, not finite or,
         where the learning rule forbids it, negative.
       ImportError: the file needs torch, which is not installed or too old to be trusted with it.
     """
@@ -64,7 +65,7 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
         for rule in _rules(conv):
             again = f"{_block(layer)}.{rule}.layer.weight"
             if again in entries and not np.array_equal(entries[again], entries[name]):
-                raise ValueError(f"{path}: {again} must be the same as {name}, got other weights")
+                raise InputError(f"{path}: {again} must be the same as {name}, got other weights")
     return weights
 
 
@@ -81,16 +82,14 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
 
     Raises:
       OSError: the file cannot be written; one that was there before is still there.
-      ValueError: `path` ends otherwise, or as `state_dict` does.
+      InputError: `path` ends otherwise, or as `state_dict` does.
       ImportError: the file needs torch, which is not installed.
     """
     path = Path(path)
     save = _save_npz if _is_npz(path) else _pth_saver(path)
     entries = state_dict(spec, weights)
-    with checkpoint.beside(path) as temporary, temporary.open("wb") as file:
+    with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         save(file, entries)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -103,13 +102,14 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
       weights: (F, C, kh, kw) floats for each layer, by its name.
 
     Raises:
-      ValueError: other layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids
+      InputError: other layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids
         it, negative.
     """
     shapes = spec.weight_shapes
     if weights.keys() != shapes.keys():
-        raise ValueError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
-    limit = max((conv.stdp.ltp_max for _, _, conv in spec.layers() if conv.stdp), default=STDP.ltp_max)
+        raise InputError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
+    limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
+    limit = max(limits, default=STDP.ltp_max)
     entries = {"max_ap": np.array([limit], np.float32)}
     for _, layer, conv in spec.layers():
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
@@ -137,24 +137,25 @@ def _present_name(name: str) -> str:
 
 def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
     """The learning rules of a layer by their names there, with their first (a+, a-)."""
-    if conv.rstdp:
-        return dict(stdp=conv.rstdp.reward, anti_stdp=conv.rstdp.punish)
-    return dict(stdp=(conv.stdp.ltp, conv.stdp.ltd)) if conv.stdp else {}
+    last = conv.each_learner[-1] if conv.each_learner else None
+    if isinstance(last, RSTDP):
+        return dict(stdp=last.reward, anti_stdp=last.punish)
+    return dict(stdp=(last.ltp, last.ltd)) if isinstance(last, STDP) else {}
 
 
 def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.ndarray:
     """The weights of a layer as float32."""
     array = np.asarray(value)
     if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        raise InputError(f"{name} must have shape {shape}, got {array.shape}")
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name} must hold floats, got dtype {array.dtype}")
+        raise InputError(f"{name} must hold floats, got dtype {array.dtype}")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {np.sum(~np.isfinite(array))} values that are not")
+        raise InputError(f"{name} must be finite, got {np.sum(~np.isfinite(array))} values that are not")
     if conv.monotone and array.min() < 0:
-        raise ValueError(f"{name} must not be negative, as its learning rule keeps it, got {array.min()}")
+        raise InputError(f"{name} must not be negative, as its learning rule keeps it, got {array.min()}")
     return array
 
 
@@ -168,7 +169,7 @@ def _check_names(refusal: str, names: Iterable[str], spec: Network) -> None:
     differ = {"it lacks": expected - found, "it has the unknown": found - expected}
     reasons = [f"{what} {_some(sorted(names))}" for what, names in differ.items() if names]
     if reasons:
-        raise ValueError(f"{refusal}: {', '.join(reasons)}")
+        raise InputError(f"{refusal}: {', '.join(reasons)}")
 
 
 def _some(names: Iterable[str]) -> str:
@@ -181,7 +182,7 @@ def _some(names: Iterable[str]) -> str:
 def _is_npz(path: Path) -> bool:
     formats = (".npz", ".pth", ".pt")
     if path.suffix not in formats:
-        raise ValueError(f"`path` must end in {', '.join(formats)}, got {path}")
+        raise InputError(f"`path` must end in {', '.join(formats)}, got {path}")
     return path.suffix == ".npz"
 
 
@@ -192,12 +193,14 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
         try:
             entries = load(file)
         except Exception as error:  # damaged and malicious files raise errors of many kinds
-            raise ValueError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
+            if files.is_disk_error(error):
+                raise
+            raise InputError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
     if not isinstance(entries, dict):
-        raise ValueError(f"{path} is no state_dict: it must hold arrays by name, got {type(entries).__name__}")
+        raise InputError(f"{path} is no state_dict: it must hold arrays by name, got {type(entries).__name__}")
     for name, value in entries.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
-            raise ValueError(f"{path} is no state_dict: {name!r} must be an array, got {type(value).__name__}")
+            raise InputError(f"{path} is no state_dict: {name!r} must be an array, got {type(value).__name__}")
     return entries
 
 
@@ -218,7 +221,7 @@ def _load_npz(file: BinaryIO) -> object:
         with zipfile.ZipFile(file) as archive:
             held = sum(info.file_size for info in archive.infolist())
         if held > MOST_BYTES:
-            raise ValueError(f"it holds {held} bytes, at most {MOST_BYTES} are read")
+            raise InputError(f"it holds {held} bytes, at most {MOST_BYTES} are read")
     file.seek(0)
     loaded = np.load(file, allow_pickle=False)
     return dict(loaded) if isinstance(loaded, Mapping) else loaded
@@ -228,7 +231,7 @@ def _pth_loader(path: Path) -> Callable[[BinaryIO], object]:
     torch = _torch(path)
     if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
         needed = ".".join(map(str, _TORCH))
-        raise ImportError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
+        raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
 
     def load(file: BinaryIO) -> object:
         with warnings.catch_warnings(action="ignore"):
@@ -262,5 +265,7 @@ def _torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"{path} needs PyTorch ({error}): pip install 'snnjax[torch]', or use an .npz") from error
+        raise MissingPackageError(
+            f"{path} needs PyTorch ({error}): pip install 'snnjax[torch]', or use an .npz"
+        ) from error
     return torch

@@ -1,9 +1,12 @@
 """Checkpoint files: what is written is read back to the last bit, or not at all."""
 
+import errno
 import json
 import os
+import pathlib
 import re
 import stat
+import zipfile
 
 import numpy as np
 import pytest
@@ -106,8 +109,26 @@ def test_a_missing_file_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "fault", [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOMEM, "No memory"), MemoryError()], ids=repr
+)
+def test_a_disk_that_cannot_be_read_is_no_damaged_file(path, monkeypatch, fault):
+    def read(*_):
+        raise fault
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", read)
+    with pytest.raises(type(fault)) as caught:
+        checkpoint.load(path)
+    assert caught.value is fault
+
+
+def test_what_may_not_be_read_is_no_damaged_file(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("module", "function"),
-    [(np, "savez"), (os, "fsync"), (checkpoint.Path, "replace")],
+    [(np, "savez"), (os, "fsync"), (pathlib.Path, "replace")],
     ids=["write", "sync", "rename"],
 )
 def test_a_failed_write_leaves_the_old_file(path, monkeypatch, module, function):

@@ -356,7 +356,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--model", "vgg"], r"`model` must be one of mozafari2018, .*got 'vgg'"),
         (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, .*cifar10, got 'cifar'"),
         (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
-        (["--device", "tpu"], "`device` tpu is not at hand; jax sees: "),
+        (["--device", "tpu"], "`device` tpu is not available; jax sees: "),
         (["--epochs", "1", "2"], r"`epochs` must be 3 numbers for mozafari2018, got 2"),
         (["--epochs", "1", "2", "3", "4"], r"`epochs` must be 3 numbers for mozafari2018, got 4"),
         (["--epochs", "1", "-1", "1"], "epochs"),
@@ -401,6 +401,31 @@ def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, messa
     before = sorted(tmp_path.rglob("*"))
     assert re.search(message, refused(train, capsys, *arguments))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "lines"),
+    [
+        (
+            "train.devices.choose = lambda _: int('a fault')",
+            1,
+            ["Traceback (most recent", "ValueError: invalid literal"],
+        ),
+        ("sys.argv += ['--batch_size', '0']", 2, ["-c: `batch_size` must be an integer of at least 1, got 0"] * 2),
+    ],
+    ids=["of the program", "of the user"],
+)
+def test_only_faults_of_the_program_have_a_traceback(environment, fault, status, lines):
+    paths = dict(PYTHONPATH=os.pathsep.join([str(ROOT), str(SCRIPT.parent)]))
+    script = f"import sys, train; {fault}; train.console.run(train.main)"
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment | paths, check=False
+    )
+    said = process.stderr.splitlines()
+    assert process.returncode == status
+    assert (len(said) > 1) == (lines[0] != lines[1])
+    assert said[0].startswith(lines[0])
+    assert said[-1].startswith(lines[1])
 
 
 def test_help_names_every_option_with_its_default(train, capsys):

@@ -1,5 +1,6 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, and what tensorflow-datasets has prepared."""
 
+import errno
 import gzip
 import re
 import shutil
@@ -9,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from PIL import Image
 
 from snnjax.data import DATASETS, Dataset, digits, idx_folder, load, read_cifar, read_idx
@@ -220,6 +222,17 @@ def test_damaged_cifar_files_are_named(cifar_files, content, message):
     assert str(path) in str(caught.value) or str(caught.value).startswith("cifar10: ")
 
 
+def test_a_disk_that_cannot_be_read_is_no_damaged_file(folder, monkeypatch):
+    def read(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for name in FILES:
+        (folder / name).write_bytes(gzip.compress((folder / name).read_bytes()))
+    monkeypatch.setattr(gzip.GzipFile, "read", read)
+    with pytest.raises(OSError, match="Input/output error"):
+        load("mnist", folder)
+
+
 def test_a_missing_cifar_file_is_named(cifar_files):
     (cifar_files / "data_batch_1.bin").unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(f"{cifar_files} lacks data_batch_1.bin")):
@@ -360,12 +373,33 @@ def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls, name, hints):
         (dict(train_labels=np.array([-1, 1, 2])), "small: train labels must lie in 0..2, got -1..2"),
         (dict(train_images=np.full((3, 4, 4), np.nan)), "small: train images hold NaN or infinite values"),
         (dict(test_images=np.full((3, 4, 4), -np.inf)), "small: test images hold NaN or infinite values"),
+        *(
+            (
+                dict(train_images=images),
+                f"`train_images` must be of 0..255, got values up to {most}: multiply them by 255",
+            )
+            for images, most in (
+                (np.full((3, 4, 4), 1.0), "1.0"),
+                (np.full((3, 4, 4), 0.5), "0.5"),
+                (np.ones((3, 4, 4), bool), True),
+            )
+        ),
+        (
+            dict(test_images=np.ones((3, 4, 4), np.uint8)),
+            "`test_images` must be of 0..255, got values up to 1: multiply",
+        ),
         (dict(test_images=np.zeros((3, 4, 4), np.float64)), "small: training images are uint8, test images float64"),
     ],
 )
 def test_sets_that_do_not_fit_together_are_refused(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         small(**change)
+
+
+def test_a_set_is_shown_in_one_line():
+    assert repr(small()) == "Dataset(small: 3 training and 3 test images of 4x4, 3 classes)"
+    images = np.zeros((3, 5, 4, 3), np.uint8)
+    assert "3 test images of 5x4x3, 3 classes" in repr(small(train_images=images, test_images=images))
 
 
 def test_first():
@@ -397,7 +431,7 @@ def test_the_digest_tells_data_apart():
     data = small()
     assert data.digest == small().digest
     images, labels = data.train_images.copy(), data.train_labels[::-1]
-    images[1, 2, 3] = 1
+    images[1, 2, 3] = 9
     others = [small(train_images=images), small(test_images=images), small(train_labels=labels), data.first(2, None)]
     assert len({data.digest, *(other.digest for other in others)}) == 5
     assert re.fullmatch("[0-9a-f]{12}", data.digest)
@@ -435,6 +469,18 @@ def test_copies_are_rotated_and_mirrored(planes):
     assert (min(angles) < -25, max(angles) > 25) == (True, True)
     assert min(flips.count(flip) - 60 * (flip == ()) for flip in set(flips)) >= 7, "a quarter each"
     assert len(set(flips)) == 4
+
+
+def test_the_angles_are_drawn_apart_from_what_is_copied(monkeypatch):
+    """The numbers that say which images are copied do not say by how much they are rotated."""
+    angles, rotate = [], scipy.ndimage.rotate
+    monkeypatch.setattr(
+        scipy.ndimage, "rotate", lambda image, angle, **how: (angles.append(angle), rotate(image, angle, **how))[1]
+    )
+    for seed in range(3):
+        digits().first(40, 1).augment(0.5, seed)
+        assert not np.isin(angles, np.random.default_rng(seed).uniform(-30, 30, 1000)).any()
+    assert len(angles) == len(set(angles)) == 60
 
 
 def test_copies_are_drawn_with_the_seed():

@@ -1,5 +1,8 @@
 """From images to latencies."""
 
+import dataclasses
+import json
+
 import jax
 import judge
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnjax.components import from_data, to_data
 from snnjax.encoding import (
     COLOUR,
     GREY,
@@ -185,6 +189,18 @@ def test_contract(kernel, contract):
     contract(*CONTRACTS[kernel])
 
 
+def test_encoders_can_be_saved_compared_and_traced():
+    """They are components, all structure; they are shown without their numbers."""
+    encoder, arrays = Encoder(BANK, time_steps=5), {}
+    again = from_data(json.loads(json.dumps(to_data(encoder, arrays))), arrays)
+    assert (again, hash(again), arrays) == (encoder, hash(encoder), {})
+    assert jax.tree.leaves(encoder) == []
+    encoded = jax.jit(lambda encoder, image: encoder(image))(again, IMAGES[0])
+    np.testing.assert_array_equal(encoded, encoder(IMAGES[0]))
+    bank = "FilterBank(2 kernels up to 5x5, threshold=(50.0, -20.0))"
+    assert repr(encoder) == f"Encoder(bank={bank}, time_steps=5, radius=8)"
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -198,6 +214,18 @@ def test_contract(kernel, contract):
         (lambda: FilterBank.of([np.ones((4, 4))]), ValueError, "`kernels` .*odd.*got .*4"),
         (lambda: FilterBank.of([np.ones((3, 3))], padding=-1), ValueError, "`padding` must be at least 0, got -1"),
         (lambda: FilterBank.of([np.ones((3, 3))], copies=0), ValueError, "`copies` must be at least 1, got 0"),
+        (lambda: FilterBank.of([]), ValueError, "`kernels` must hold at least one"),
+        (lambda: FilterBank.of([np.ones(3)]), ValueError, r"`kernels` must have axes \(n n\), got shape \(3,\)"),
+        (lambda: FilterBank(()), ValueError, "`kernels` must hold at least one"),
+        (lambda: FilterBank((((1.0,),),), copies=0), ValueError, "`copies` must be at least 1, got 0"),
+        (lambda: FilterBank((((1.0, 2.0), (3.0, 4.0)),)), ValueError, r"`kernels` .*, got 2 rows of shapes \[\(2,\)\]"),
+        (lambda: FilterBank(((1.0,),)), ValueError, r"`kernels` .*, got 1 rows of shapes \[\(\)\]"),
+        (lambda: FilterBank((((np.nan,),),)), ValueError, "`kernels` and `threshold` must be finite"),
+        (lambda: FilterBank((((1.0,),),), np.inf), ValueError, "`kernels` and `threshold` must be finite"),
+        (lambda: FilterBank((((1.0,),),), (1.0, 2.0)), ValueError, "`threshold` must be one number or 1, got 2"),
+        (lambda: Encoder(time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
+        (lambda: dataclasses.replace(GREY, radius=-1), ValueError, "`radius` must be at least 0, got -1"),
+        (lambda: Encoder("grey"), TypeError, "`bank` must be a FilterBank, got str"),
         (lambda: COLOUR.output_shape((32, 32, 4)), ValueError, r"`image` .*got shape \(32, 32, 4\)"),
         (
             lambda: filter_image(IMAGES[0], bank=FilterBank.of([np.ones((11, 11))], padding=0)),

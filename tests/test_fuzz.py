@@ -166,7 +166,7 @@ def peak_of(function, *arguments) -> int:
 
 def test_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, monkeypatch):
     path = tmp_path / "bomb"
-    monkeypatch.setattr(data, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(data.readers, "MOST_BYTES", 1 << 20)
     header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (1000, 30, 30))
     path.write_bytes(gzip.compress(header + bytes(50 << 20)))
     assert peak_of(data.read_idx, path, 3) < 6 << 20

@@ -179,7 +179,7 @@ def test_networks_respond_alike(name):
         weights[layer] = jnp.float32(rng.random(shape) * 8 * (conv.threshold or 1) / np.prod(shape[1:]))
     for network in (plain, compiled):
         network.set_weights(weights)
-    encoded = jax.lax.map(dataclasses.replace(images.encoder, native=True), images.train_images[:4])
+    encoded = jax.lax.map(functools.partial(images.encoder, native=True), images.train_images[:4])
     np.testing.assert_array_equal(encoded, jax.lax.map(images.encoder, images.train_images[:4]))
     for number, shape in enumerate(spec.shapes[:-1]):
         latencies = jnp.asarray(rng.integers(0, 4 * spec.time_steps, (4, *shape)).clip(max=spec.time_steps), jnp.uint8)

@@ -11,8 +11,7 @@ import pytest
 import sweep as script
 from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
-from snnjax import checkpoint, data, devices
-from snnjax.app import runs
+from snnjax import checkpoint, data, devices, files
 from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training.sweep import Sweep, parameters, plain
@@ -147,7 +146,7 @@ def test_the_command_keeps_what_is_finished(run, capsys):
 
 def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
     pathlib.Path("swept").mkdir()
-    with runs.hold(pathlib.Path("swept")), pytest.raises(SystemExit):
+    with files.lock(pathlib.Path("swept")), pytest.raises(SystemExit):
         run()
     assert "another run is writing into swept" in capsys.readouterr().err
     assert not list(pathlib.Path("swept").iterdir())

@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -11,14 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from simple_parsing import ArgumentParser
 
 from snnjax.app import runs
-from snnjax.training.trainer import Listener, Trainer
+from snnjax.errors import InputError
+from snnjax.networks import Network
+from snnjax.training.state import Callback
 
 T = TypeVar("T")
 
@@ -58,15 +60,17 @@ def check_new(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def plainly(stopped: str = "Stopped.") -> Iterator[None]:
+def user_errors(stopped: str = "Stopped.") -> Iterator[None]:
     """Within it, what is wrong with options, files or data ends the program with one line, and so does Ctrl-C.
+
+    Any other exception is a fault of the program, and keeps its traceback.
 
     Args:
       stopped: the line after Ctrl-C, which says how to go on.
     """
     try:
         yield
-    except (ValueError, OSError, ImportError) as error:
+    except (InputError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
         stop(stopped)
@@ -103,7 +107,7 @@ def options(kind: type[T], description: str | None, arguments: list[str] | None 
     return parser.parse_args(arguments).options
 
 
-class Bars(Listener):
+class Bars(Callback):
     """A bar for each phase with images/s and the running accuracy; in a file, a line now and then."""
 
     def __init__(self, console: Console | None = None):
@@ -179,30 +183,30 @@ class Bars(Listener):
                 self._line(str(self._done), rate, self._epoch)
 
 
-def header(trainer: Trainer, device: jax.Device, run: runs.RunFolder, console: Console | None = None) -> None:
+def header(run: runs.RunFolder, console: Console | None = None) -> None:
     """Says what is about to be trained, on what, where to and what it begins with."""
     console = console or Console()
-    data, settings = trainer.data, trainer.settings
+    trainer, data, settings = run.trainer, run.trainer.data, run.trainer.settings
     console.print(
-        f"[bold]{trainer.spec.name}[/] on {data.name}: {len(data.train_images):,} training and "
+        f"[bold]{trainer.network.name}[/] on {data.name}: {len(data.train_images):,} training and "
         f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}",
         highlight=False,
         soft_wrap=True,
     )
-    for line in (f"on {runs.device_name(device)}; into {run.path}", *run.notes):
+    for line in (f"on {run.device}; into {run.path}", *run.notes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def summary(trainer: Trainer, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
+def summary(network: Network, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
     """Prints layers, phases and the test result as tables."""
     console = console or Console()
     layers = Table(title="layers", title_justify="left")
     for name in ("layer", "input", "weights", "output of stage", "parameters"):
         layers.add_column(name, justify="right" if name == "parameters" else "left")
-    shapes, weights = trainer.spec.shapes, trainer.network.weights()
-    for stage, name, _ in trainer.spec.layers():
-        shape = weights[name].shape
-        layers.add_row(name, _by(shapes[stage]), _by(shape), _by(shapes[stage + 1]), f"{weights[name].size:,}")
+    shapes, weights = network.shapes, network.weight_shapes
+    for stage, name, _ in network.layers():
+        size = f"{math.prod(weights[name]):,}"
+        layers.add_row(name, _by(shapes[stage]), _by(weights[name]), _by(shapes[stage + 1]), size)
     phases = Table(title="phases", title_justify="left")
     for name in ("phase", "images", "compiling s", "running s", "images/s"):
         phases.add_column(name, justify="left" if name == "phase" else "right")

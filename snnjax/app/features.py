@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.networks import SpikingNetwork
 
@@ -69,7 +70,7 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
     """A layer's features, given what its input maps are selective to."""
     features, channels, rows, columns = weights.shape
     if len(inputs.images) != channels:
-        raise ValueError(f"`weights` must have {len(inputs.images)} channels, got {channels}")
+        raise InputError(f"`weights` must have {len(inputs.images)} channels, got {channels}")
     contrast = weights - weights.mean(axis=(1, 2, 3), keepdims=True)
     height, width = inputs.images.shape[1:]
     down, right = inputs.pitch

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from snnjax.checkpoint import beside
+from snnjax.files import atomic_write
 
 
 def write(path: Path, figure: Figure) -> None:
-    """Writes a figure as a PNG file, beside its place first."""
-    with beside(path) as temporary:
+    """Writes a figure as a PNG file, whole or not at all."""
+    with atomic_write(path) as temporary:
         temporary.write_bytes(png(figure))
 
 
@@ -26,7 +26,7 @@ def png(figure: Figure) -> bytes:
 
 
 DOTS = 110
-"""Of pictures, an inch."""
+"""Dots per inch."""
 
 
 def features_picture(images: np.ndarray, title: str, strengths: np.ndarray, rows: Sequence[str] = ()) -> Figure:
@@ -141,7 +141,7 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
 
 
 def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], potentials: np.ndarray, title: str) -> Figure:
-    """What one image comes to, layer by layer: when each neuron fires, and how many of each map at each step.
+    """The network's response to one image: when each neuron fires, and how many of each map fire at each step.
 
     Args:
       image: (H, W) or (H, W, 3) of 0..255.

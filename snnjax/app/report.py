@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax import checkpoint
+from snnjax import files
 from snnjax.app import features, plots
 from snnjax.networks import Observed, SpikingNetwork
 
@@ -26,7 +26,7 @@ def observe(network: SpikingNetwork, image: np.ndarray) -> Observed:
 
 
 def draw_activity(path: Path, network: SpikingNetwork, image: np.ndarray, seen: Observed, title: str) -> None:
-    """Draws what one image comes to, layer by layer, into a PNG file."""
+    """Draws the network's response to one image into a PNG file."""
     steps = network.spec.time_steps
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
     plots.write(path, plots.activity_picture(image, layers, np.asarray(seen.decided.scores), title))
@@ -57,7 +57,7 @@ def draw_images(
     labels: np.ndarray,
     which: Iterable[int],
 ) -> None:
-    """Draws what some of the images come to, layer by layer."""
+    """Draws the network's response to some of the images."""
     for number in which:
         seen = observe(network, images[number])
         decision = int(seen.decided.decision)
@@ -89,7 +89,7 @@ def write_page(run: Path, results: dict[str, Any]) -> None:
     """Writes report.html: the results and all pictures of a run, in one file that needs no other."""
     found = sorted((run / PICTURES).glob("[!.]*.png"), key=lambda path: (_place(path), path.name))
     text = page(_title(results), body(results, [_figure(path) for path in found]))
-    with checkpoint.beside(run / PAGE) as temporary:
+    with files.atomic_write(run / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

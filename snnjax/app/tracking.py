@@ -67,13 +67,14 @@ class Tracker:
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         if wins := found.get("wins"):
             won = np.repeat(np.arange(len(wins)), wins)
-            self._scalars({f"{phase.layer}/winners_per_image": len(won) / len(self.trainer.data.train_images)}, state.done)
+            each = len(won) / len(self.trainer.data.train_images)
+            self._scalars({f"{phase.layer}/winners_per_image": each}, state.done)
             if len(won):
                 bins = np.arange(len(wins) + 1)
                 self._writer.add_histogram(f"{phase.layer}/winners_by_feature", won, state.done, bins=bins)
         if not phase.layer:
-            record = state.epochs[-1]
-            self._scalars({f"{x}/{part}": record[part][x] for part in ("train", "test") for x in record[part]}, state.done)
+            parts = {part: state.epochs[-1][part] for part in ("train", "test")}
+            self._scalars({f"{x}/{part}": value[x] for part, value in parts.items() for x in value}, state.done)
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():

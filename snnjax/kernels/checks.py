@@ -7,30 +7,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.errors import InputError
+
 Pair = int | tuple[int, int]
 
 
 def array(name: str, value: object, axes: str | None) -> None:
-    """Raises TypeError if `value` is no array, ValueError if its rank is not that of `axes` ("C H W"; None: any)."""
+    """Raises TypeError if `value` is no array, InputError if its rank is not that of `axes` ("C H W"; None: any)."""
     if not isinstance(value, jax.Array | np.ndarray):
         expected = "" if axes is None else f" of axes ({axes})"
         raise TypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
     if axes is not None and value.ndim != len(axes.split()):
-        raise ValueError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
+        raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
 
 
 def latency(name: str, value: object, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
-    """Raises TypeError or ValueError unless `value` is an array of integers with `axes`, that can hold `time_steps`."""
+    """Raises TypeError or InputError unless `value` is an array of integers with `axes`, that can hold `time_steps`."""
     array(name, value, axes)
     dtype = value.dtype  # type: ignore[attr-defined]
     if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(f"`{name}` must hold integer time steps, got dtype {dtype}")
     if time_steps > jnp.iinfo(dtype).max:
-        raise ValueError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {dtype}")
+        raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {dtype}")
 
 
 def real(name: str, value: object, axes: str | None) -> None:
-    """Raises TypeError or ValueError unless `value` is an array of floats with `axes`."""
+    """Raises TypeError or InputError unless `value` is an array of floats with `axes`."""
     array(name, value, axes)
     dtype = value.dtype  # type: ignore[attr-defined]
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -38,11 +40,11 @@ def real(name: str, value: object, axes: str | None) -> None:
 
 
 def integer(name: str, value: object, minimum: int) -> int:
-    """Returns `value`; raises TypeError if it is no integer, ValueError if it is below `minimum`."""
+    """Returns `value`; raises TypeError if it is no integer, InputError if it is below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if value < minimum:
-        raise ValueError(f"`{name}` must be at least {minimum}, got {value}")
+        raise InputError(f"`{name}` must be at least {minimum}, got {value}")
     return int(value)
 
 
@@ -50,43 +52,43 @@ def pair(name: str, value: Pair, minimum: int) -> tuple[int, int]:
     """Returns `value` as (rows, columns); raises as `integer` does."""
     values: Sequence[int] = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
-        raise ValueError(f"`{name}` must be one integer or two (rows, columns), got {value!r}")
+        raise InputError(f"`{name}` must be one integer or two (rows, columns), got {value!r}")
     return integer(name, values[0], minimum), integer(name, values[1], minimum)
 
 
 def time_steps(value: object) -> int:
-    """Returns the number of time steps; raises TypeError or ValueError unless it is an integer >= 1."""
+    """Returns the number of time steps; raises TypeError or InputError unless it is an integer >= 1."""
     return integer("time_steps", value, 1)
 
 
 def threshold(value: object) -> None:
-    """Raises TypeError or ValueError unless `value` is None, a finite number or a scalar array."""
+    """Raises TypeError or InputError unless `value` is None, a finite number or a scalar array."""
     if value is None or (isinstance(value, jax.Array) and value.ndim == 0):
         return
     if isinstance(value, bool | jax.Array) or not isinstance(value, int | float | np.number):
         raise TypeError(f"`threshold` must be a number or None, got {value!r}")
     if not math.isfinite(value):
-        raise ValueError(f"`threshold` must be finite, got {value}")
+        raise InputError(f"`threshold` must be finite, got {value}")
 
 
 def bounds(value: tuple[float, float]) -> None:
-    """Raises ValueError unless `value` is (lower, upper)."""
+    """Raises InputError unless `value` is (lower, upper)."""
     if len(value) != 2 or not value[0] < value[1]:
-        raise ValueError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
+        raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
 
 
 def convolution(latency_in: object, weights: object, *, name: str = "latency", time_steps: int = 0) -> None:
-    """Raises TypeError or ValueError unless `weights` (F, C, kh, kw) fit over `latency_in` (C, H, W), named `name`."""
+    """Raises TypeError or InputError unless `weights` (F, C, kh, kw) fit over `latency_in` (C, H, W), named `name`."""
     latency(name, latency_in, time_steps=time_steps)
     real("weights", weights, "F C kh kw")
     channels, *size = latency_in.shape  # type: ignore[attr-defined]
     _, expected, *kernel = weights.shape  # type: ignore[attr-defined]
     if channels != expected:
-        raise ValueError(f"`{name}` must have the {expected} channels of `weights`, got {channels}")
+        raise InputError(f"`{name}` must have the {expected} channels of `weights`, got {channels}")
     window("the kernel of `weights`", kernel, size)
 
 
 def window(name: str, kernel: Sequence[int], size: Sequence[int]) -> None:
-    """Raises ValueError if a window is larger than the map it slides over."""
+    """Raises InputError if a window is larger than the map it slides over."""
     if kernel[0] > size[0] or kernel[1] > size[1]:
-        raise ValueError(f"{name} must fit into the map of {size[0]}x{size[1]}, got {kernel[0]}x{kernel[1]}")
+        raise InputError(f"{name} must fit into the map of {size[0]}x{size[1]}, got {kernel[0]}x{kernel[1]}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.neurons import PositionSpikes, Spikes
 
@@ -44,7 +45,7 @@ def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
       `PositionSpikes` of (H, W).
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype.
+      TypeError, InputError: wrong rank or dtype.
     """
     _check(spikes)
     earliest = spikes.latency.min(axis=0)
@@ -69,7 +70,7 @@ def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
       `Spikes` of (F, H, W).
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype.
+      TypeError, InputError: wrong rank or dtype.
     """
     kept = strongest_feature(spikes, time_steps=time_steps)
     features = lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0)
@@ -89,12 +90,12 @@ def feature_inhibition(spikes: Spikes, inhibited: jax.Array, *, time_steps: int)
       `Spikes` of (F, H, W).
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype; as many entries as features are needed.
+      TypeError, InputError: wrong rank or dtype; as many entries as features are needed.
     """
     _check(spikes)
     checks.array("inhibited", inhibited, "F")
     if inhibited.shape[0] != spikes.latency.shape[0]:
-        raise ValueError(f"`inhibited` must have {spikes.latency.shape[0]} entries, got {inhibited.shape[0]}")
+        raise InputError(f"`inhibited` must have {spikes.latency.shape[0]} entries, got {inhibited.shape[0]}")
     return _silence(spikes, inhibited.astype(bool)[:, None, None], checks.time_steps(time_steps))
 
 
@@ -119,7 +120,7 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: int | jax.Arra
       `Winners` of (k,).
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype; k < 1; radius < 0.
+      TypeError, InputError: wrong rank or dtype; k < 1; radius < 0.
     """
     checks.integer("k", k, 1)
     if not isinstance(radius, jax.Array):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
@@ -73,7 +74,7 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
       (T, F, H', W') float, with H' = (H - kh) // stride + 1.
 
     Raises:
-      TypeError, ValueError: wrong rank, dtype or channel count; a kernel larger than the map; T < 1.
+      TypeError, InputError: wrong rank, dtype or channel count; a kernel larger than the map; T < 1.
     """
     checks.time_steps(time_steps)
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
@@ -95,7 +96,7 @@ def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1)
       (F, H', W') float.
 
     Raises:
-      TypeError, ValueError: wrong rank or channel count; a kernel larger than the map.
+      TypeError, InputError: wrong rank or channel count; a kernel larger than the map.
     """
     checks.array("spiked", spiked, "C H W")
     if spiked.dtype != bool:
@@ -121,12 +122,12 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
       (B, F, H', W') float.
 
     Raises:
-      TypeError, ValueError: wrong rank or channel count; a kernel larger than the padded map.
+      TypeError, InputError: wrong rank or channel count; a kernel larger than the padded map.
     """
     checks.array("spiked", spiked, "B C H W")
     checks.real("taps", taps, "kh kw F C")
     if spiked.shape[1] != taps.shape[3]:
-        raise ValueError(f"`spiked` must have the {taps.shape[3]} channels of `taps`, got {spiked.shape[1]}")
+        raise InputError(f"`spiked` must have the {taps.shape[3]} channels of `taps`, got {spiked.shape[1]}")
     paddings, strides = checks.pair("padding", padding, 0), checks.pair("stride", stride, 1)
     kernel, size = taps.shape[:2], spiked.shape[2:]
     padded = tuple(length + 2 * margin for length, margin in zip(size, paddings, strict=True))
@@ -211,7 +212,7 @@ def fire(potentials: jax.Array, *, threshold: float | jax.Array | None) -> Spike
       `Spikes` of (F, H, W).
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype; a threshold that is not a number.
+      TypeError, InputError: wrong rank or dtype; a threshold that is not a number.
     """
     checks.threshold(threshold)
     checks.real("potentials", potentials, "T F H W")
@@ -265,7 +266,7 @@ def integrate_and_fire(
       `Spikes` of (F, H', W').
 
     Raises:
-      TypeError, ValueError: as `potentials` and `fire`.
+      TypeError, InputError: as `potentials` and `fire`.
     """
     checks.threshold(threshold)
     return _integrate_and_fire(latency, weights, threshold, time_steps=time_steps, stride=stride)
@@ -308,7 +309,7 @@ def first_spikes(
       `PositionSpikes` of (H', W'); among equal latencies the largest potential, then the lowest feature.
 
     Raises:
-      TypeError, ValueError: as `potentials` and `fire`.
+      TypeError, InputError: as `potentials` and `fire`.
     """
     checks.threshold(threshold)
     return _first_spikes(latency, weights, threshold, time_steps=time_steps, stride=stride)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.competition import Winners
 
@@ -73,7 +74,7 @@ def stdp(
       (F, C, kh, kw) the new weights.
 
     Raises:
-      TypeError, ValueError: wrong rank, dtype or channel count; bounds out of order.
+      TypeError, InputError: wrong rank, dtype or channel count; bounds out of order.
     """
     checks.convolution(latency, weights)
     rows = learned_rows(
@@ -109,7 +110,7 @@ def learned_rows(
     checks.convolution(latency, rows)
     checks.array("rates", rates, "2")
     if rates.shape != (2,):
-        raise ValueError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
+        raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
     pass
     down, right = checks.pair("stride", stride, 1)
     fields = jax.vmap(lambda row, column: receptive_field(latency, row * down, column * right, rows.shape[2:]))(

@@ -49,7 +49,7 @@ def early_winners(
       `Winners` of (k,).
 
     Raises:
-      TypeError, ValueError: wrong rank, dtype or channel count; a kernel larger than the map; k or T < 1; radius < 0; a
+      TypeError, InputError: wrong rank, dtype or channel count; a kernel larger than the map; k or T < 1; radius < 0; a
         threshold that is not a number.
     """
     checks.threshold(threshold)

@@ -34,7 +34,7 @@ def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
 
     Raises:
       TypeError: `latency` does not hold integers, or `time_steps` is none.
-      ValueError: `time_steps` < 1.
+      InputError: `time_steps` < 1.
     """
     checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
     steps = jnp.arange(time_steps, dtype=latency.dtype)
@@ -68,7 +68,7 @@ def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
       (C, H + 2 rows, W + 2 columns), dtype as `latency`.
 
     Raises:
-      TypeError, ValueError: wrong rank, dtype, padding or time_steps.
+      TypeError, InputError: wrong rank, dtype, padding or time_steps.
     """
     checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
     rows, columns = checks.pair("padding", padding, 0)
@@ -102,7 +102,7 @@ def pool(
       (C, H', W') with H' = (H + 2 padding - window) // stride + 1, dtype as `latency`.
 
     Raises:
-      TypeError, ValueError: wrong rank or dtype; a window larger than the padded map; a stride below 1.
+      TypeError, InputError: wrong rank or dtype; a window larger than the padded map; a stride below 1.
     """
     rows, columns = checks.pair("window", window, 1)
     padded = pad(latency, padding, time_steps=time_steps)

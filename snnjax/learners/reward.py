@@ -33,7 +33,7 @@ class RSTDP(Learner):
     reward: tuple[float, float] = (0.004, -0.003)
     punish: tuple[float, float] = (-0.004, 0.0005)
     bounds: tuple[float, float] = (0.2, 0.8)
-    stabiliser: bool = static(False)
+    stabiliser: bool = static(default=False)
 
     supervised = True
     native = True
@@ -83,7 +83,7 @@ class RSTDP(Learner):
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """How far the weights have converged."""
-        open_ = convergence(layer.weights, self.bounds)
+        open_ = convergence(np.asarray(layer.weights), self.bounds)
         return dict(convergence=open_, words=[f"mean w(1-w) between the bounds of {name} is {open_:.3f}"])
 
 

@@ -37,7 +37,7 @@ class STDP(Learner):
     doubling: int = 500
     ltp_max: float = 0.15
     bounds: tuple[float, float] = (0.0, 1.0)
-    stabiliser: bool = static(True)
+    stabiliser: bool = static(default=True)
 
     native = True
 
@@ -83,7 +83,7 @@ class STDP(Learner):
         wins = np.bincount(info[info >= 0], minlength=features)
         silent = float(np.mean(np.all(info < 0, axis=1)))
         never, often = np.flatnonzero(wins == 0), np.flatnonzero(wins > OFTEN * wins.mean())
-        open_ = convergence(layer.weights, self.bounds)
+        open_ = convergence(np.asarray(layer.weights), self.bounds)
         words = [
             f"nobody fired at {percent(silent)} of the images",
             f"{len(never)} of {features} features never won" + listed(never),

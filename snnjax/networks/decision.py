@@ -18,7 +18,7 @@ class Decision(Protocol):
         potentials at the last step of all neurons above 0, which takes 1/T of the work.
     """
 
-    timed: bool
+    timed: ClassVar[bool]
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """What speaks for each class, (classes,) float32, from `Spikes` of (F, H, W) of one layer; 0: nothing does.

@@ -18,7 +18,7 @@ class Stage:
     """Layers side by side on the same input; their outputs are joined feature after feature, then pooled."""
 
     branches: tuple[Conv, ...]
-    pool: Pool | None = static(None)
+    pool: Pool | None = static(default=None)
 
 
 def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
@@ -47,9 +47,9 @@ class Network:
     input_shape: tuple[int, int, int] = static()
     classes: int = static()
     stages: tuple[Stage, ...] = ()
-    time_steps: int = static(15)
-    epochs: tuple[int, ...] = static(())
-    reward_by_turns: bool = static(False)
+    time_steps: int = static(default=15)
+    epochs: tuple[int, ...] = static(default=())
+    reward_by_turns: bool = static(default=False)
     encoder: Any = None
     decision: Decision = Majority()
 
@@ -90,7 +90,7 @@ class Network:
                     f"{name} of {self.name}, which decides, must have a learner with a teacher, such as RSTDP, and a "
                     f"multiple of {self.classes} features, got {conv}"
                 )
-            idle = dict(output_padding=(0, (0, 0)))
+            idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
             if not any(not learner.supervised for learner in conv.each_learner):
                 idle["competition"] = (Conv.competition,)
                 if not self.decision.timed:

@@ -64,7 +64,7 @@ class Engine:
         if not self.networks or len(self.seeds) != len(self.networks):
             raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
         network = self.networks[0]
-        if any(jax.tree.structure(each) != jax.tree.structure(network) for each in self.networks):
+        if len({jax.tree.structure(each) for each in self.networks}) > 1:
             raise InputError("`networks` must differ in numbers alone, got several structures")
         if data.classes != network.classes:
             raise InputError(f"the network has {network.classes} classes, {data.name} has {data.classes}")
@@ -158,7 +158,8 @@ class Engine:
             learner = model.layers[phase.layer].conv.each_learner[self._which(phase)]
             return init(phase.layer, learner, phase.branch * phase.epochs * len(self.data.train_images))
         states = {name: init(name, programs.taught(model.layers[name])) for name in self.taught}
-        return states, Tally(*(np.int32(0) for _ in range(5)))
+        zeros: list[Any] = [np.int32(0)] * 5
+        return states, Tally(*zeros)
 
     @property
     def taught(self) -> list[str]:
@@ -179,10 +180,10 @@ class Engine:
     def _keep(self, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
         """Takes a layer's weights and numbers into a state; returns the layer with plain weights."""
         plain = layer.packed(FAST)
-        plain = dataclasses.replace(plain, weights=np.ascontiguousarray(plain.weights))
+        weights: Any = np.ascontiguousarray(plain.weights)
         conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
-        state.keep_layer(name, conv, plain.weights, jax.tree.leaves(plain.conv))
-        return plain
+        state.keep_layer(name, conv, weights, jax.tree.leaves(plain.conv))
+        return dataclasses.replace(plain, weights=weights)
 
     def _diagnose(self, name: str, found: Diagnosis, state: TrainState, over: bool) -> None:
         state.diagnoses[name] = found
@@ -284,9 +285,9 @@ class Engine:
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
                 self._end_epoch(phase, state, at, *part)
             over = self._over(phase, states)
+            self.callback.tested(_mean([state.epochs[-1] for state in states]))
             for clock in (epoch.clock, test_clock):
                 self.outputs.finish(clock, states, over)
-            self.callback.tested(_mean([state.epochs[-1] for state in states]))
             if over:
                 self._diagnose(phase.name, states[0].diagnoses[phase.name], states[0], over)
             yield
@@ -338,7 +339,7 @@ class Engine:
         Of many networks both have an axis of networks in front.
         """
         models = self.outputs.packed(self.outputs.models(states), dict.fromkeys(self.network.names[-1], TAPS))
-        static = dict(first=0, encode=True, native=self.settings.native)
+        static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
         return self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
 
 
@@ -350,7 +351,8 @@ def _with_encoder(network: Network, data: Dataset) -> Network:
 
 def _empty(layer: Layer) -> Layer:
     """A layer whose weights come from elsewhere."""
-    return dataclasses.replace(layer, weights=np.zeros((0, 0, 0, 0), np.float32))
+    nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
+    return dataclasses.replace(layer, weights=nothing)
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

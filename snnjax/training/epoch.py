@@ -79,7 +79,7 @@ class Epoch:
         size = -(-total // (count * unit)) * unit
         for start in range(0, total, size):
             piece = inputs[:, start : start + size] if apart else inputs[start : start + size]
-            own, shared = {}, {}
+            own, shared = dict[str, Any](), dict[str, Any]()
             (own if apart else shared)["latencies"] = self._spread.place(piece, size, apart)
             if self._labels is not None:
                 shared["labels"] = self._spread.place(self._labels[start : start + size], size, False)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax import devices
+from snnjax.encoding import Encoder
 from snnjax.layers import Layer, at_last_step, block_potentials
 from snnjax.learners import RSTDP, Learner, Signal, Tally
 from snnjax.learners.blocks import Changed, Strongest, learn_in_block, present
@@ -25,7 +26,7 @@ def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
 
 
 def _encode(model: Model, native: bool, image: jax.Array) -> jax.Array:
-    return model.encoder.native(image) if native and hasattr(model.encoder, "native") else model.encode(image)
+    return model.encoder(image, native=True) if native and type(model.encoder) is Encoder else model.encode(image)
 
 
 def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, timed: bool) -> jax.Array:
@@ -401,7 +402,7 @@ def learning_program(function: Callable[..., Any], mesh: Mesh | None, static: tu
         return jax.jit(one, donate_argnums=0)
 
     def of_device(carry: Any, own: dict[str, Any], shared: dict[str, Any]) -> Any:
-        return devices.map_images(lambda each: one(*each, shared), (carry, own))
+        return devices.map_images(lambda each: one(each[0], each[1], shared), (carry, own))
 
     specs = (APART, APART, EVERYWHERE)
     return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=APART, check_vma=False))

@@ -34,6 +34,15 @@ class Trainer:
         self.engine = Engine([network], data, settings, callback=callback)
         self.network, self.data, self.settings, self.plan = self.engine.network, data, settings, self.engine.plan
 
+    @property
+    def callback(self) -> Callback:
+        """Hears of the training's course."""
+        return self.engine.callback
+
+    @callback.setter
+    def callback(self, callback: Callback) -> None:
+        self.engine.callback = self.engine.outputs.callback = callback
+
     def initial_state(self) -> TrainState:
         """The state before the first image."""
         return self.engine.initial_states()[0]

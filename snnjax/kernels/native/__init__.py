@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.checkpoint import beside
+from snnjax.errors import InputError
+from snnjax.files import atomic_write
 from snnjax.kernels import Winners, checks
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.spikes import output_size
@@ -76,7 +77,7 @@ def _library() -> Path:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"the native kernels cannot be kept in {cache} ({error}): set XDG_CACHE_HOME") from error
-        with beside(path) as temporary:
+        with atomic_write(path) as temporary:
             done = subprocess.run([*command, "-o", str(temporary), str(SOURCE)], capture_output=True, text=True)
             if done.returncode:
                 raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
@@ -112,7 +113,7 @@ def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
 def _settings(time_steps: int, padding: Pair) -> dict[str, Any]:
     steps = checks.time_steps(time_steps)
     if steps > STEPS:
-        raise ValueError(f"`time_steps` must be at most {STEPS} for native kernels, got {steps}")
+        raise InputError(f"`time_steps` must be at most {STEPS} for native kernels, got {steps}")
     above, left = checks.pair("padding", padding, 0)
     return dict(steps=np.int64(steps), above=np.int64(above), left=np.int64(left))
 
@@ -126,9 +127,9 @@ def _shape(latency: jax.Array, taps: jax.Array, features: int, padding: Pair) ->
         found = f"{taps.dtype} and {latency.dtype}"
         raise TypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {found}")
     if latency.shape[0] != taps.shape[1]:
-        raise ValueError(f"`latency` must have the {taps.shape[1]} channels of `taps`, got {latency.shape[0]}")
+        raise InputError(f"`latency` must have the {taps.shape[1]} channels of `taps`, got {latency.shape[0]}")
     if taps.shape[3] != features + -features % LANES:
-        raise ValueError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
+        raise InputError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
     rows, columns = checks.pair("padding", padding, 0)
     size = (latency.shape[1] + 2 * rows, latency.shape[2] + 2 * columns)
     kernel = (taps.shape[0], taps.shape[2])
@@ -163,7 +164,7 @@ def winners(
       `Winners` of (k,).
 
     Raises:
-      TypeError, ValueError: wrong shapes, dtypes or settings.
+      TypeError, InputError: wrong shapes, dtypes or settings.
       OSError: the kernels cannot be compiled.
     """
     _shape(latency, taps, features, padding)
@@ -180,7 +181,7 @@ def _limit(threshold: float | jax.Array) -> jax.Array:
     if threshold is None:
         raise TypeError("`threshold` must be a number for native kernels, got None")
     if not isinstance(threshold, jax.Array) and threshold < 0:
-        raise ValueError(f"`threshold` must be at least 0 for native kernels, got {threshold}")
+        raise InputError(f"`threshold` must be at least 0 for native kernels, got {threshold}")
     return jnp.asarray(threshold, jnp.float32).reshape(1)
 
 
@@ -234,16 +235,16 @@ def learn(
       (kh, C, kw, F) the new weights.
 
     Raises:
-      TypeError, ValueError: wrong shapes, dtypes or settings.
+      TypeError, InputError: wrong shapes, dtypes or settings.
       OSError: the kernels cannot be compiled.
     """
     _shape(latency, taps, features, padding)
     checks.bounds(bounds)
     if rates.shape != (2,):
-        raise ValueError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
+        raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
     shapes = {x.shape for x in (won.feature, won.row, won.column, won.latency)}
     if len(shapes) > 1 or won.feature.ndim != 1:
-        raise ValueError(f"`won` must hold arrays of one shape (k,), got {sorted(shapes)}")
+        raise InputError(f"`won` must hold arrays of one shape (k,), got {sorted(shapes)}")
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
     rule = dict(lower=np.float32(bounds[0]), upper=np.float32(bounds[1]), stabiliser=bool(stabiliser))
     result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)

@@ -1,0 +1,142 @@
+"""A data set in memory."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from snnjax.encoding import COLOUR, GREY, Encoder
+from snnjax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Dataset:
+    """Images with their labels.
+
+    Attributes:
+      name: of the data set.
+      train_images: (N, H, W) grey or (N, H, W, 3) colour, uint8 or float32 of 0..255.
+      train_labels: (N,) int32 of 0..classes-1.
+      test_images: (M, H, W) or (M, H, W, 3), as `train_images`.
+      test_labels: (M,) int32.
+      classes: how many there are.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: int = 10
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            self._check_part(part, getattr(self, f"{part}_images"), getattr(self, f"{part}_labels"))
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise InputError(
+                f"{self.name}: training images are of {self.train_images.shape[1:]}, "
+                f"test images of {self.test_images.shape[1:]}"
+            )
+        if self.train_images.dtype != self.test_images.dtype:
+            raise InputError(
+                f"{self.name}: training images are {self.train_images.dtype}, test images {self.test_images.dtype}"
+            )
+
+    def _check_part(self, part: str, images: np.ndarray, labels: np.ndarray) -> None:
+        if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
+            raise InputError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
+        if len(images) != len(labels):
+            raise InputError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
+        if len(images) == 0:
+            raise InputError(f"{self.name}: there are no {part} images")
+        if labels.min() < 0 or labels.max() >= self.classes:
+            raise InputError(
+                f"{self.name}: {part} labels must lie in 0..{self.classes - 1}, got {labels.min()}..{labels.max()}"
+            )
+        if not np.isfinite(images).all():
+            raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
+        if 0 < (most := images.max(initial=0)) <= 1:
+            raise InputError(f"`{part}_images` must be of 0..255, got values up to {most}: multiply them by 255")
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.train_images.shape[1:]))
+        counts = f"{len(self.train_images)} training and {len(self.test_images)} test images"
+        return f"Dataset({self.name}: {counts} of {size}, {self.classes} classes)"
+
+    @property
+    def encoder(self) -> Encoder:
+        """What makes latencies of the images: `GREY` or `COLOUR`."""
+        return GREY if self.train_images.ndim == 3 else COLOUR
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the encoded images, as a network takes them."""
+        return self.encoder.output_shape(self.train_images.shape[1:])
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that tell these images and labels from all others, by SHA-256."""
+        return _digest(self.train_images, self.train_labels, self.test_images, self.test_labels)
+
+    @property
+    def train_digest(self) -> str:
+        """As `digest`, of the training images alone: all that STDP sees."""
+        return _digest(self.train_images)
+
+    def first(self, train: int | None, test: int | None) -> "Dataset":
+        """The first `train` and `test` images only; None keeps all."""
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[:train],
+            train_labels=self.train_labels[:train],
+            test_images=self.test_images[:test],
+            test_labels=self.test_labels[:test],
+        )
+
+    def share(self, ratio: float, seed: int) -> "Dataset":
+        """A random share of the training images, in their order.
+
+        Raises:
+          InputError: `ratio` is not in (0, 1], or leaves no image.
+        """
+        if not 0 < ratio <= 1:
+            raise InputError(f"`ratio` must lie in (0, 1], got {ratio}")
+        count = int(ratio * len(self.train_images))
+        if count == 0:
+            raise InputError(f"`ratio` {ratio} of {len(self.train_images)} training images leaves none")
+        if count == len(self.train_images):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self.train_images))[:count])
+        return dataclasses.replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
+
+    def augment(self, ratio: float, seed: int) -> "Dataset":
+        """Adds altered copies of a random share of the training images, and mixes all of them.
+
+        A copy is rotated about its centre by up to 30 degrees either way (nearest pixel, black beyond the border), then
+        mirrored left to right and top to bottom, each with probability 1/2.
+
+        Raises:
+          InputError: as `share` does.
+        """
+        copied = self.share(ratio, seed)
+        (stream,) = np.random.SeedSequence(seed).spawn(1)  # independent of the one that `share` draws from
+        rng = np.random.default_rng(stream)
+        images = np.concatenate([self.train_images, [_altered(image, rng) for image in copied.train_images]])
+        labels = np.concatenate([self.train_labels, copied.train_labels])
+        order = rng.permutation(len(images))
+        return dataclasses.replace(self, train_images=images[order], train_labels=labels[order])
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    hashed = hashlib.sha256()
+    for array in arrays:
+        hashed.update(f"{array.dtype} {array.shape}".encode())
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()[:12]
+
+
+def _altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    from scipy.ndimage import rotate
+
+    image = rotate(image, rng.uniform(-30, 30), reshape=False, order=0, mode="grid-constant")
+    return np.flip(image, tuple(axis for axis in (1, 0) if rng.random() < 0.5))

@@ -1,0 +1,91 @@
+"""Files that are never half-written, and folders that one run at a time writes into."""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+_TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
+"""Names of the temporary files: a dot, the file's name, eight random characters, and the file's suffix again."""
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Gives the path of a temporary file in the same folder; renames it to `path` if all went well, else removes it.
+
+    What was written is on the disk before the rename, and the rename before this ends. The umask applies.
+
+    Raises:
+      OSError: the file cannot be written; one that was there before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not every system can sync a folder; the file is whole in any case
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def clear(folder: Path) -> None:
+    """Removes temporary files that `atomic_write` has left in a folder where its program was killed, and no others."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder; on a file system without locks it warns, and does not.
+
+    Raises:
+      FileExistsError: another run is in it.
+      OSError: the folder cannot be written.
+    """
+    path, ours = folder / ".lock", False
+    while not ours:
+        with path.open("a") as file:
+            try:
+                _lock(file)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                    raise FileExistsError(f"another run is writing into {folder}: name another --out") from error
+                warnings.warn(f"{folder} cannot be locked ({error}): let no other run write into it", stacklevel=3)
+            with contextlib.suppress(FileNotFoundError):  # another run's end may have removed it in between
+                ours = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if ours:
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(OSError):  # Windows removes no open file
+                        path.unlink()
+
+
+def _lock(file: IO[str]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether an error that came up while a file was read is the system's, not one of the file's content."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks

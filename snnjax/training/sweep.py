@@ -1,0 +1,160 @@
+"""Many networks of one kind: other seeds, other numbers. Those that differ in numbers alone train in one program."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax.data import Dataset
+from snnjax.errors import InputError
+from snnjax.networks import Network
+from snnjax.training.engine import Engine
+from snnjax.training.state import Callback, Settings, TrainState
+
+Variant = Mapping[str, float]
+"""What is special about a network: "seed", and some of `Network.parameters`, such as "layer1.threshold"."""
+
+
+@dataclasses.dataclass
+class SweepState:
+    """Where a sweep stands.
+
+    Attributes:
+      done: of each network that is trained, by its place among the variants: epochs and seconds.
+      group: where the networks stand that train now.
+    """
+
+    done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    group: list[TrainState] = dataclasses.field(default_factory=list)
+
+    def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and JSON data, for a checkpoint."""
+        arrays, group = {}, []
+        for at, state in enumerate(self.group):
+            own, meta = state.flatten()
+            arrays.update({f"{at}/{name}": value for name, value in own.items()})
+            group.append(meta)
+        return arrays, dict(done={str(at): record for at, record in self.done.items()}, group=group)
+
+    @classmethod
+    def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "SweepState":
+        """The inverse of `flatten`.
+
+        Raises:
+          InputError: these are no such arrays and data.
+        """
+        try:
+            parts: list[dict[str, np.ndarray]] = [{} for _ in meta["group"]]
+            for path, value in arrays.items():
+                at, _, name = path.partition("/")
+                parts[int(at)][name] = value
+            group = [TrainState.unflatten(part, each) for part, each in zip(parts, meta["group"], strict=True)]
+            return cls({int(at): record for at, record in meta["done"].items()}, group)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"these hold no state of a sweep: {error}") from error
+
+
+class Sweep:
+    """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
+
+    Attributes:
+      networks: the variants' descriptions, in order.
+      groups: the places of those that train in one program.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: Dataset,
+        settings: Settings,
+        variants: Sequence[Variant],
+        callback: Callback | None = None,
+        at_once: int = 16,
+    ):
+        """Checks the variants.
+
+        Args:
+          network: what the variants have in common.
+          data: learned from and tested with.
+          settings: common settings; `patience` is 0, and seeds are the variants' own where they have one.
+          variants: what is special about each network.
+          callback: hears of the training's course.
+          at_once: networks of one program at most.
+
+        Raises:
+          InputError: something that cannot vary, or a value that it cannot have.
+        """
+        if not variants or at_once < 1:
+            raise InputError(f"`variants` and `at_once` must be at least one, got {len(variants)} and {at_once}")
+        self.data, self.settings, self.variants = data, settings, [dict(each) for each in variants]
+        self.callback = callback or Callback()
+        self.seeds = [int(each.get("seed", settings.seed)) for each in variants]
+        self.networks = [_varied(network, each) for each in self.variants]
+        alike: dict[Any, list[int]] = {}
+        for at, each in enumerate(self.networks):
+            alike.setdefault(jax.tree.structure(each), []).append(at)
+        places = [each[start : start + at_once] for each in alike.values() for start in range(0, len(each), at_once)]
+        self.groups = places
+
+    def engine(self, group: Sequence[int]) -> Engine:
+        """What trains the networks of a group."""
+        networks, seeds = [self.networks[at] for at in group], [self.seeds[at] for at in group]
+        return Engine(networks, self.data, self.settings, seeds, self.callback)
+
+    def run(
+        self,
+        state: SweepState | None = None,
+        save: Callable[[SweepState], None] = lambda state: None,
+        keep: Callable[[int, Network, TrainState], None] = lambda at, network, state: None,
+    ) -> SweepState:
+        """Trains all to the end.
+
+        Args:
+          state: where to go on.
+          save: called after each epoch with the state.
+          keep: called with the place, the description and the state of each network that is trained, before the state
+            that says so is saved.
+
+        Returns:
+          The last state.
+        """
+        state = SweepState() if state is None else state
+        for group in self.groups:
+            left = [at for at in group if at not in state.done]
+            if not left:
+                continue
+            engine = self.engine(left)
+            if len(state.group) != len(left):
+                state.group = engine.initial_states()
+
+            def saved(states: list[TrainState], state: SweepState = state) -> None:
+                state.group = states
+                save(state)
+
+            engine.run(state.group, saved)
+            for at, network, trained in zip(left, engine.networks, state.group, strict=True):
+                keep(at, network, trained)
+                seconds = sum(each["seconds"] for each in trained.phases) / len(left)
+                compiling = sum(each["compile_seconds"] for each in trained.phases) / len(left)
+                state.done[at] = dict(
+                    variant=self.variants[at],
+                    epochs=trained.epochs,
+                    best_epoch=trained.best_epoch,
+                    diagnoses=trained.diagnoses,
+                    seconds=seconds,
+                    compile_seconds=compiling,
+                )
+            state.group = []
+            save(state)
+        return state
+
+
+def _varied(network: Network, variant: Variant) -> Network:
+    for name, value in variant.items():
+        if name != "seed":
+            network = network.vary(name, value)
+        elif value != int(value) or value < 0:
+            raise InputError(f"`seed` must be an integer of at least 0, got {value}")
+    return network
