@@ -1,6 +1,7 @@
 """Where programs run: the device for sequences, and all of its kind for images that do not depend on each other."""
 
 import contextlib
+import hashlib
 import os
 import platform
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from snnjax import files
 from snnjax.errors import InputError
 
 KINDS = ("auto", "cpu", "gpu", "tpu")
@@ -37,7 +39,17 @@ def choose(name: str) -> jax.Device:
         kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
         raise InputError(f"`device` {name} is not available; jax sees: {kinds}") from error
     jax.config.update("jax_default_device", found[0])
+    keep_programs()
     return found[0]
+
+
+def keep_programs() -> None:
+    """Makes JAX keep what it compiles in the user's cache folder, unless it has been told where to."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]  # a program runs on its processor alone
+        jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / f"programs-{kind}"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def peers(most: int | None = None) -> Mesh:
@@ -64,9 +76,17 @@ def name_of(device: jax.Device) -> str:
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.machine()
+
+
+def processor_features() -> str:
+    """What the processor at hand can do, as the system says it."""
+    return _cpuinfo("flags", "Features") or platform.machine()
+
+
+def _cpuinfo(*names: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(names)), "")

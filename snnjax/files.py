@@ -89,3 +89,14 @@ def _lock(file: IO[str]) -> None:
 def is_disk_error(error: BaseException) -> bool:
     """Whether an error that came up while a file was read is the system's, not one of the file's content."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks
+
+
+def cache_folder() -> Path:
+    """The user's folder of what can be made again, created if need be.
+
+    Raises:
+      OSError: it cannot be created.
+    """
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
+    path.mkdir(parents=True, exist_ok=True)
+    return path

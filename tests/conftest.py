@@ -4,6 +4,7 @@ The fixture `contract` holds what is true of every kernel: the same with and wit
 and a second call with other numbers compiles nothing.
 """
 
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,15 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread over devices
+
+# What is compiled is kept, for this session and the next ones, and for programs that tests start.
+for name, value in dict(
+    jax_compilation_cache_dir=str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+    jax_persistent_cache_min_compile_time_secs=0,
+    jax_persistent_cache_min_entry_size_bytes=-1,
+).items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
 
 hypothesis.settings.register_profile("snnjax", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.load_profile("snnjax")
