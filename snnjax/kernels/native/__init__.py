@@ -214,7 +214,7 @@ def learn(
     *,
     features: int,
     time_steps: int,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: checks.Bounds = (0.0, 1.0),
     stabiliser: bool = True,
     padding: Pair = 0,
 ) -> jax.Array:
@@ -227,7 +227,7 @@ def learn(
       rates: (2,) float32, (a+, a-).
       features: F without what fills it up.
       time_steps: T.
-      bounds: lower and upper bound of a weight.
+      bounds: lower and upper bound of a weight, numbers or () float.
       stabiliser: multiplies each change by (w - lower)(upper - w).
       padding: silent rows and columns around the input.
 
@@ -246,10 +246,11 @@ def learn(
     if len(shapes) > 1 or won.feature.ndim != 1:
         raise InputError(f"`won` must hold arrays of one shape (k,), got {sorted(shapes)}")
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
-    rule = dict(lower=np.float32(bounds[0]), upper=np.float32(bounds[1]), stabiliser=bool(stabiliser))
+    limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
     result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
-    places = (*numbers, won.latency.astype(jnp.uint8), rates.astype(jnp.float32))
-    return _call("learn", result, taps, latency, *places, **rule, **_settings(time_steps, padding))
+    rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
+    settings = dict(stabiliser=bool(stabiliser), **_settings(time_steps, padding))
+    return _call("learn", result, taps, latency, *numbers, *rule, **settings)
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
