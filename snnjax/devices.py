@@ -46,10 +46,15 @@ def choose(name: str) -> jax.Device:
 def keep_programs() -> None:
     """Makes JAX keep what it compiles in the user's cache folder, unless it has been told where to."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]  # a program runs on its processor alone
-        jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / f"programs-{kind}"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        with contextlib.suppress(OSError):
+            _keep_programs_in(files.cache_folder())
+
+
+def _keep_programs_in(folder: Path) -> None:
+    kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]  # a program runs on its processor alone
+    jax.config.update("jax_compilation_cache_dir", str(folder / f"programs-{kind}"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def peers(most: int | None = None) -> Mesh:

@@ -98,5 +98,8 @@ def cache_folder() -> Path:
       OSError: it cannot be created.
     """
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"nothing can be kept in {path} ({error}): set XDG_CACHE_HOME") from error
     return path

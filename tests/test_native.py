@@ -118,9 +118,19 @@ BATCH = jnp.asarray(RNG.integers(0, STEPS + 3, (3, 2, 6, 5)).clip(max=STEPS), jn
 WEIGHTS = jnp.float32(RNG.integers(0, 65, (3, 4, 2, 3, 2)) / 64)
 TAPS = jax.vmap(native.arrange)(WEIGHTS)
 SETTINGS = dict(features=4, threshold=2.0, time_steps=STEPS)
+
+
+def learned(latency, taps, lower, upper):
+    """By its own winners, between bounds that are arrays."""
+    won = native.winners(latency, taps, k=3, radius=1, **SETTINGS)
+    rule = dict(features=4, time_steps=STEPS, bounds=(lower, upper))
+    return native.learn(taps, latency, won, jnp.float32([0.5, -0.25]), **rule)
+
+
 CONTRACTS = {
     "winners": (lambda x, w: native.winners(x, w, k=3, radius=1, **SETTINGS), [BATCH, TAPS]),
     "latencies": (lambda x, w: native.latencies(x, w, **SETTINGS, padding=1), [BATCH, TAPS]),
+    "learn": (learned, [BATCH, TAPS, jnp.float32([0, 0.25, -1]), jnp.float32([1, 0.75, 2])]),
     "potentials": (lambda x, w: native.final_potentials(x < STEPS, w, features=4), [BATCH, TAPS]),
     "rank order": (lambda w: native.rank_order(w, time_steps=STEPS), [WEIGHTS]),
 }
@@ -240,6 +250,17 @@ def test_bad_input(change, error, message):
     inputs = dict(latency=BATCH[0], taps=TAPS[0], k=3, radius=1, **SETTINGS) | change
     with pytest.raises(error, match=message):
         native.winners(**inputs)
+
+
+@pytest.mark.parametrize("threshold", [-0.5, np.nan])
+@pytest.mark.parametrize("find", [functools.partial(native.winners, k=3, radius=1), native.latencies])
+def test_bad_thresholds_in_arrays(find, threshold):
+    """They are known only once the kernel runs."""
+    run = jax.jit(lambda threshold: find(BATCH[0], TAPS[0], **SETTINGS | dict(threshold=threshold)))
+    with pytest.raises(
+        jax.errors.JaxRuntimeError, match="`threshold` must be at least 0 for native kernels, got -?(0.5|nan)"
+    ):
+        jax.block_until_ready(run(jnp.float32(threshold)))
 
 
 @pytest.mark.parametrize(

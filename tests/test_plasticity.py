@@ -145,6 +145,20 @@ def test_contract(kernel, contract):
 
 
 @pytest.mark.parametrize("learn", [stdp, learned_rows])
+def test_bounds_are_numbers_like_any_other(learn, compilations):
+    """Other ones compile nothing; arrays do what numbers do, also one for each of a batch."""
+    inputs = [ROWS[0], LATENCY[0], jax.tree.map(lambda x: x[0], WINNERS), RATES[0]]
+
+    def learned(lower, upper):
+        return learn(*inputs, time_steps=5, bounds=(lower, upper))
+
+    expected = [learned(0.0, 1.0), learned(0.25, 0.75)]
+    assert compilations(lambda: learned(-0.5, 0.5)) == 0
+    found = jax.jit(jax.vmap(learned))(jnp.float32([0, 0.25]), jnp.float32([1, 0.75]))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("learn", [stdp, learned_rows])
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_competition import neurons
 
-from snnjax.kernels import early_winners, first_spikes, k_winners
+from snnjax.kernels import checks, early_winners, first_spikes, k_winners
 
 RNG = np.random.default_rng(0)
 LATENCY = RNG.integers(0, 6, (3, 2, 6, 5), np.uint8)
@@ -63,6 +63,17 @@ CONTRACTS = {
 def test_contract(case, contract):
     function, more = CONTRACTS[case]
     contract(function, [jnp.asarray(each) for each in (LATENCY, WEIGHTS, *more)])
+
+
+@pytest.mark.parametrize("kind", [int, np.float64, np.int32, np.array, jnp.float32, np.float16])
+def test_thresholds_of_any_kind(kind):
+    expected = early_winners(LATENCY[0], WEIGHTS[0], **SETTINGS | dict(threshold=2.0))
+    found = early_winners(LATENCY[0], WEIGHTS[0], **SETTINGS | dict(threshold=kind(2)))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_threshold_may_be_known_by_shape_alone():
+    checks.threshold(jax.ShapeDtypeStruct((), jnp.float32))
 
 
 def test_another_threshold_or_radius_compiles_nothing(compilations):

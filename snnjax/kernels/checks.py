@@ -10,6 +10,7 @@ import numpy as np
 from snnjax.errors import InputError
 
 Pair = int | tuple[int, int]
+Bounds = tuple[float | jax.Array, float | jax.Array]
 
 
 def array(name: str, value: object, axes: str | None) -> None:
@@ -62,18 +63,26 @@ def time_steps(value: object) -> int:
 
 
 def threshold(value: object) -> None:
-    """Raises TypeError or InputError unless `value` is None, a finite number or a scalar array."""
-    if value is None or (isinstance(value, jax.Array) and value.ndim == 0):
-        return
-    if isinstance(value, bool | jax.Array) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"`threshold` must be a number or None, got {value!r}")
-    if not math.isfinite(value):
-        raise InputError(f"`threshold` must be finite, got {value}")
+    """Raises TypeError or InputError unless `value` is None, a finite number, or a real array of shape ()."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if _is_number(value):
+        if not math.isfinite(value):  # type: ignore[arg-type]
+            raise InputError(f"`threshold` must be finite, got {value}")
+    elif value is not None:
+        kind = getattr(value, "dtype", bool)
+        real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
+        if getattr(value, "shape", None) != () or not real:
+            raise TypeError(f"`threshold` must be a number or None, got {value!r}")
 
 
-def bounds(value: tuple[float, float]) -> None:
-    """Raises InputError unless `value` is (lower, upper)."""
-    if len(value) != 2 or not value[0] < value[1]:
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def bounds(value: Bounds) -> None:
+    """Raises InputError unless `value` is (lower, upper); of arrays the order is not known yet."""
+    if len(value) != 2 or (all(map(_is_number, value)) and not value[0] < value[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
 
 

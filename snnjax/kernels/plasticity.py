@@ -6,6 +6,7 @@ References:
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ def receptive_field(latency: jax.Array, row: jax.Array, column: jax.Array, kerne
 
 
 def change(
-    weights: jax.Array, causal: jax.Array, rates: jax.Array, *, bounds: tuple[float, float], stabiliser: bool
+    weights: jax.Array, causal: jax.Array, rates: jax.Array, *, bounds: checks.Bounds, stabiliser: bool
 ) -> jax.Array:
     """The STDP rule itself, elementwise: a+ where the synapse is causal, a- elsewhere, then the bounds.
 
@@ -30,20 +31,19 @@ def change(
       weights: (...) float.
       causal: (...) bool: the input fired no later than the neuron.
       rates: (2,) float, (a+, a-).
-      bounds: lower and upper bound of a weight.
+      bounds: lower and upper bound of a weight, numbers or () float.
       stabiliser: multiplies the change by (w - lower)(upper - w), so that weights settle at the bounds.
 
     Returns:
       (...) the new weights.
     """
-    lower, upper = bounds
+    lower, upper = (jnp.asarray(bound, weights.dtype) for bound in bounds)
     delta = jnp.where(causal, rates[0], rates[1])
     if stabiliser:
         delta *= (weights - lower) * (upper - weights)
     return jnp.clip(weights + delta, lower, upper)
 
 
-@functools.partial(jax.jit, static_argnames=("stabiliser", "stride", "time_steps"))
 def stdp(
     weights: jax.Array,
     latency: jax.Array,
@@ -51,7 +51,7 @@ def stdp(
     rates: jax.Array,
     *,
     time_steps: int,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: checks.Bounds = (0.0, 1.0),
     stabiliser: bool = True,
     stride: checks.Pair = 1,
 ) -> jax.Array:
@@ -66,7 +66,7 @@ def stdp(
       winners: `Winners` of (k,), of distinct features.
       rates: (2,) float, (a+, a-): learning rates of potentiation (LTP) and depression (LTD).
       time_steps: T.
-      bounds: lower and upper bound of a weight.
+      bounds: lower and upper bound of a weight, numbers or () float.
       stabiliser: multiplies each change by (w - lower)(upper - w).
       stride: of the layer, in input rows and columns.
 
@@ -76,22 +76,24 @@ def stdp(
     Raises:
       TypeError, InputError: wrong rank, dtype or channel count; bounds out of order.
     """
+    checks.bounds(bounds)
+    settings = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
+    return _stdp(weights, latency, winners, rates, bounds, **settings)
+
+
+_SETTINGS = ("stabiliser", "stride", "time_steps")
+
+
+@functools.partial(jax.jit, static_argnames=_SETTINGS)
+def _stdp(
+    weights: jax.Array, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: checks.Bounds, **settings: Any
+) -> jax.Array:
     checks.convolution(latency, weights)
-    rows = learned_rows(
-        weights[winners.feature],
-        latency,
-        winners,
-        rates,
-        time_steps=time_steps,
-        bounds=bounds,
-        stabiliser=stabiliser,
-        stride=stride,
-    )
+    rows = _learned_rows(weights[winners.feature], latency, winners, rates, bounds, **settings)
     clipped = jnp.where(winners.valid.any(), jnp.clip(weights, *bounds), weights)
     return set_rows(clipped, winners, rows)
 
 
-@functools.partial(jax.jit, static_argnames=("stabiliser", "stride", "time_steps"))
 def learned_rows(
     rows: jax.Array,
     latency: jax.Array,
@@ -99,7 +101,7 @@ def learned_rows(
     rates: jax.Array,
     *,
     time_steps: int,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: checks.Bounds = (0.0, 1.0),
     stabiliser: bool = True,
     stride: checks.Pair = 1,
 ) -> jax.Array:
@@ -107,11 +109,27 @@ def learned_rows(
 
     With `set_rows` it makes the same update where all weights lie within the bounds, without touching the others.
     """
+    checks.bounds(bounds)
+    settings = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
+    return _learned_rows(rows, latency, winners, rates, bounds, **settings)
+
+
+@functools.partial(jax.jit, static_argnames=_SETTINGS)
+def _learned_rows(
+    rows: jax.Array,
+    latency: jax.Array,
+    winners: Winners,
+    rates: jax.Array,
+    bounds: checks.Bounds,
+    *,
+    time_steps: int,
+    stabiliser: bool,
+    stride: checks.Pair,
+) -> jax.Array:
     checks.convolution(latency, rows)
     checks.array("rates", rates, "2")
     if rates.shape != (2,):
         raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
-    pass
     down, right = checks.pair("stride", stride, 1)
     fields = jax.vmap(lambda row, column: receptive_field(latency, row * down, column * right, rows.shape[2:]))(
         winners.row, winners.column

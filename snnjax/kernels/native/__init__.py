@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.util
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -22,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax import devices
 from snnjax.errors import InputError
-from snnjax.files import atomic_write
+from snnjax.files import atomic_write, cache_folder
 from snnjax.kernels import Winners, checks
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.spikes import output_size
@@ -68,28 +68,15 @@ def compiler() -> list[str]:
 
 def _library() -> Path:
     """The compiled library, one for each source, jaxlib and processor."""
-    made_of = f"{SOURCE.read_text()} {FLAGS} {jax.lib.__version__} {_processor()}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
-    path = cache / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
+    made_of = f"{SOURCE.read_text()} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
+    path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"the native kernels cannot be kept in {cache} ({error}): set XDG_CACHE_HOME") from error
         with atomic_write(path) as temporary:
             done = subprocess.run([*command, "-o", str(temporary), str(SOURCE)], capture_output=True, text=True)
             if done.returncode:
                 raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
     return path
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
 
 
 def arrange(weights: jax.Array) -> jax.Array:
@@ -214,7 +201,7 @@ def learn(
     *,
     features: int,
     time_steps: int,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: checks.Bounds = (0.0, 1.0),
     stabiliser: bool = True,
     padding: Pair = 0,
 ) -> jax.Array:
@@ -227,7 +214,7 @@ def learn(
       rates: (2,) float32, (a+, a-).
       features: F without what fills it up.
       time_steps: T.
-      bounds: lower and upper bound of a weight.
+      bounds: lower and upper bound of a weight, numbers or () float.
       stabiliser: multiplies each change by (w - lower)(upper - w).
       padding: silent rows and columns around the input.
 
@@ -246,10 +233,11 @@ def learn(
     if len(shapes) > 1 or won.feature.ndim != 1:
         raise InputError(f"`won` must hold arrays of one shape (k,), got {sorted(shapes)}")
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
-    rule = dict(lower=np.float32(bounds[0]), upper=np.float32(bounds[1]), stabiliser=bool(stabiliser))
+    limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
     result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
-    places = (*numbers, won.latency.astype(jnp.uint8), rates.astype(jnp.float32))
-    return _call("learn", result, taps, latency, *places, **rule, **_settings(time_steps, padding))
+    rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
+    settings = dict(stabiliser=bool(stabiliser), **_settings(time_steps, padding))
+    return _call("learn", result, taps, latency, *numbers, *rule, **settings)
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:

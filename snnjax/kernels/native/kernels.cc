@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "xla/ffi/api/ffi.h"
@@ -120,6 +121,12 @@ struct Layer {
   }
 };
 
+// What a threshold below zero is answered with: neurons that no input reaches would fire, and they are not looked at.
+ffi::Error refused(float threshold) {
+  return ffi::Error::InvalidArgument("`threshold` must be at least 0 for native kernels, got " +
+                                     std::to_string(threshold));
+}
+
 // The largest of `count` values, a multiple of kLanes.
 float largest(const float* values, int64_t count) {
   const Lanes* blocks = reinterpret_cast<const Lanes*>(values);
@@ -140,10 +147,11 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
   };
   static thread_local std::vector<Spike> spikes;
   static thread_local std::vector<uint8_t> used;
+  const float limit = threshold.typed_data()[0];
+  if (!(limit >= 0)) return refused(limit);
   Layer layer(weights, latency, above, left);
   used.assign(layer.stride, 0);
   const int64_t k = feature->element_count(), reach = radius.typed_data()[0];
-  const float limit = threshold.typed_data()[0];
   int64_t won = 0;
   for (int64_t step = 0; step < steps && won < k; ++step) {
     layer.advance(step);
@@ -200,6 +208,7 @@ void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t f
 ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, int64_t steps, int64_t above, int64_t left,
                      ffi::Result<Bytes> result) {
   static thread_local std::vector<int32_t> memory;
+  if (!(threshold.typed_data()[0] >= 0)) return refused(threshold.typed_data()[0]);
   Layer layer(weights, latency, above, left);
   int32_t* when = scratch(memory, layer.positions * layer.stride);
   std::fill_n(when, layer.positions * layer.stride, steps);
@@ -231,7 +240,7 @@ ffi::Error potentials(Floats weights, Bytes latency, int64_t steps, int64_t abov
 
 // The winners' weights move, in place where XLA allows.
 ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, Integers column, Bytes when,
-                 Floats rates, int64_t steps, int64_t above, int64_t left, float lower, float upper, bool stabiliser,
+                 Floats rates, Floats bounds, int64_t steps, int64_t above, int64_t left, bool stabiliser,
                  ffi::Result<Floats> result) {
   const auto shape = weights.dimensions();
   const int64_t rows = shape[0], channels = shape[1], columns = shape[2], stride = shape[3];
@@ -251,6 +260,7 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
     winners.push_back({won, row.typed_data()[at] - above, column.typed_data()[at] - left, limit});
   }
   const float gain = rates.typed_data()[0], loss = rates.typed_data()[1];
+  const float lower = bounds.typed_data()[0], upper = bounds.typed_data()[1];
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t channel = 0; channel < channels; ++channel)
       for (int64_t c = 0; c < columns; ++c) {
@@ -333,9 +343,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies, settings(layer().Arg<Floats>()).Ret<Bytes>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials, settings(layer()).Ret<Floats>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn, learn,
-                              settings(winning(layer()).Arg<Floats>())
-                                  .Attr<float>("lower")
-                                  .Attr<float>("upper")
+                              settings(winning(layer()).Arg<Floats>().Arg<Floats>())
                                   .Attr<bool>("stabiliser")
                                   .Ret<Floats>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_rank_order, rank_order,
