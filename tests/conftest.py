@@ -20,7 +20,8 @@ jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread 
 
 # What is compiled is kept, for this session and the next ones, and for programs that tests start.
 for name, value in dict(
-    jax_compilation_cache_dir=str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+    jax_compilation_cache_dir=os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    or str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
     jax_persistent_cache_min_compile_time_secs=0,
     jax_persistent_cache_min_entry_size_bytes=-1,
 ).items():
