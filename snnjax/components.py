@@ -65,11 +65,15 @@ def _fields(value: Any) -> dict[str, Any]:
     return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
 
 
-def check_component(name: str, value: object) -> None:
-    """Raises InputError unless `value` is an instance of a class that `component` has registered itself."""
-    if _TYPES.get(type(value).__name__) is not type(value):
-        kind = type(value).__qualname__
-        raise InputError(f"`{name}` must be a component, a class decorated by @snnjax.component, got {kind}")
+def check_component(name: str, value: object, *needs: str) -> None:
+    """Raises InputError unless `value` is of a class that `component` has registered itself, with some attributes."""
+    kind = type(value)
+    if _TYPES.get(kind.__name__) is not kind:
+        raise InputError(
+            f"`{name}` must be a component, a class decorated by @snnjax.component, got {kind.__qualname__}"
+        )
+    if lacks := [each for each in needs if not hasattr(value, each)]:
+        raise InputError(f"`{name}` must have {', '.join(needs)}: {kind.__qualname__} lacks {', '.join(lacks)}")
 
 
 def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:

@@ -106,9 +106,9 @@ class Conv:
             checks.pair(name, getattr(self, name), minimum)
         if self.weight_std < 0:
             raise InputError(f"`weight_std` must be at least 0, got {self.weight_std}")
-        check_component("competition", self.competition)
+        check_component("competition", self.competition, "__call__")
         for learner in self.each_learner:
-            check_component("learners", learner)
+            check_component("learners", learner, "init", "forward", "update", "supervised")
 
     @property
     def each_learner(self) -> tuple[Any, ...]:

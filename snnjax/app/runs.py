@@ -16,7 +16,7 @@ from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints
 from snnjax.components import to_data
 from snnjax.errors import InputError
 from snnjax.trained import WEIGHTS, Trained
-from snnjax.training.state import TrainState
+from snnjax.training.state import Phase, TrainState
 from snnjax.training.trainer import Trainer
 
 RESULTS, LAYERS = "results.json", "layers"
@@ -117,7 +117,7 @@ class RunFolder:
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}")
         while reuse and not self.state and state.phase < len(plan) - 1:
             if plan[state.phase].epochs == 0:
-                state.phase += 1
+                self.trainer.engine.end_phase(state)
             elif not self._reused(state):
                 break
         return state
@@ -144,18 +144,19 @@ class RunFolder:
         if state.epochs:
             self._write_history(state)
         elif state.phase:
-            self._keep_layer(self.trainer.plan[state.phase - 1].layer, state)
+            self._keep_layer(self.trainer.plan[state.phase - 1], state)
 
-    def _keep_layer(self, layer: str, state: TrainState) -> None:
+    def _keep_layer(self, phase: Phase, state: TrainState) -> None:
         """Keeps a layer that has learned alone, for other runs."""
-        if layer not in state.keys or layer in state.reused:
+        layer = phase.layer
+        if layer not in state.keys or layer in state.reused or not phase.epochs:
             return
         path = self.path / LAYERS / f"{layer}-{state.keys[layer]}.npz"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             numbers = {name: x for name, x in state.numbers.items() if name.startswith(f"{layer}.")}
-            diagnosis = state.diagnoses[self.trainer.plan[state.phase - 1].name]
-            checkpoint.save(path, {layer: state.weights[layer], **numbers}, dict(diagnosis=diagnosis))
+            arrays = {layer: state.weights[layer], **numbers}
+            checkpoint.save(path, arrays, dict(diagnosis=state.diagnoses[phase.name]))
 
     def _write_history(self, state: TrainState) -> None:
         with files.atomic_write(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:

@@ -63,9 +63,9 @@ class Network:
             checks.integer("input_shape", size, 1)
         if not self.stages:
             raise InputError("`stages` must hold at least one")
-        check_component("decision", self.decision)
+        check_component("decision", self.decision, "timed", "scores", "decide")
         if self.encoder is not None:
-            check_component("encoder", self.encoder)
+            check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
             if self.encoder.time_steps != self.time_steps:
                 got = f"{self.encoder.time_steps} of `encoder`"
                 raise InputError(f"`time_steps` must be that of the encoder, got {self.time_steps} and {got}")

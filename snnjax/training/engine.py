@@ -1,6 +1,7 @@
 """The engine of all trainings: one network, or many of one structure side by side, through the phases of their plan."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -112,31 +113,36 @@ class Engine:
         Returns:
           The last states, which are `states`, changed.
         """
-        now = self.fingerprint
         while states[0].phase < len(self.plan):
             phase = self.plan[states[0].phase]
             for state in states:
-                state.origin = state.origin or now
+                state.origin = state.origin or self.fingerprint
             for _ in (self._learn_alone if phase.layer else self._learn_together)(phase, states):
                 save(states)
             for state in states:
-                if phase.layer and phase.epochs and state.origin == now:
-                    state.keys[phase.layer] = self.key(state)
-                state.phase, state.done, state.learning, state.origin = state.phase + 1, 0, {}, ""
+                self.end_phase(state)
             save(states)
         self.outputs.forget()
         return states
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Tells sources, versions and device from all others."""
         return origin.fingerprint(self.network, devices.name_of(devices.peers().devices[0]))
 
     def key(self, state: TrainState) -> str:
-        """The name of all that the weights of the layer depend on that learns in a state's phase."""
-        before = [state.keys.get(each.layer, "") for each in self.plan[: state.phase]]
-        digest = self.data.train_digest
-        return origin.layer_key(self.fingerprint, self.network, self.plan[state.phase], self.settings, digest, before)
+        """The name of all that the weights of the layer depend on that learns in a state's phase; "" if nobody knows."""
+        phase, before = self.plan[state.phase], [state.keys.get(each.layer, "") for each in self.plan[: state.phase]]
+        if not phase.layer or not all(before) or state.origin not in ("", self.fingerprint):
+            return ""
+        digest = self.data.train_digest if phase.epochs else ""
+        return origin.layer_key(self.fingerprint, self.network, phase, self.settings, digest, before)
+
+    def end_phase(self, state: TrainState) -> None:
+        """Ends a state's phase: its layer is named, if it was trained from first to last by what is at work now."""
+        if key := self.key(state):
+            state.keys[self.plan[state.phase].layer] = key
+        state.phase, state.done, state.learning, state.origin = state.phase + 1, 0, {}, ""
 
     def learning(self, state: TrainState, at: int = 0) -> Any:
         """The learners' states in a state's phase: of its one layer, or (by layer name, `Tally`), of network `at`."""
@@ -147,7 +153,7 @@ class Engine:
 
     def _fresh(self, phase: Phase, at: int, state: TrainState) -> Any:
         """The learners' states before the first image of a phase."""
-        model = self.outputs.models([state])[0]
+        model = self.outputs.model(state, at)
         order = list(model.layers)
 
         def init(name: str, learner: Learner, seen: int = 0) -> Any:

@@ -30,13 +30,17 @@ class Outputs:
     def __init__(self, networks: Sequence[Network], data: Dataset, settings: Settings, callback: Callback):
         self.networks, self.data, self.settings, self.callback = networks, data, settings, callback
         self.network, self.spread = networks[0], Spread(len(networks))
-        self._shared_code = all(each.encoder == self.network.encoder for each in networks)
+        codes = [jax.tree.leaves(each.encoder) for each in networks]
+        self._shared_code = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
         self._kept: dict[str, tuple[int, str, np.ndarray]] = {}
 
+    def model(self, state: TrainState, at: int = 0) -> Model:
+        """Network number `at` with the weights of a state, all numbers of 32 bits."""
+        return jax.tree.map(as_array, Model.of(state.network(self.networks[at]), state.weights))
+
     def models(self, states: Sequence[TrainState]) -> list[Model]:
-        """The networks with their weights, all numbers as NumPy arrays."""
-        pairs = zip(states, self.networks, strict=False)
-        return [jax.tree.map(as_array, Model.of(state.network(net), state.weights)) for state, net in pairs]
+        """All networks with their weights."""
+        return [self.model(state, at) for at, state in enumerate(states)]
 
     def form(self, layer: Layer, learner: Learner | None = None) -> Form:
         """The kernels of a layer, which learns or not."""

@@ -93,11 +93,10 @@ class Trainer:
             raise InputError(f"`weights` of {phase.layer} must have shape {expected}, got {weights.shape}")
         if not isinstance(diagnosis.get("words"), list):
             raise InputError(f"`diagnosis` of {phase.layer} must hold `words`, got {sorted(diagnosis)}")
-        state.keys[phase.layer] = self.engine.key(state)
         state.weights[phase.layer], state.reused[phase.layer] = weights, origin
         state.numbers.update(numbers)
         state.diagnoses[phase.name] = diagnosis
-        state.phase += 1
+        self.engine.end_phase(state)
 
 
 def network_for(make: Callable[..., Network], data: Dataset) -> Network:
