@@ -17,7 +17,7 @@ from snnjax.learners import Learner, Tally
 from snnjax.learners.learner import Diagnosis
 from snnjax.metrics import fractions
 from snnjax.networks import Model, Network
-from snnjax.training import diagnosis, origin, programs
+from snnjax.training import blocks, diagnosis, origin, programs
 from snnjax.training.clock import Clock
 from snnjax.training.epoch import Epoch, Program
 from snnjax.training.outputs import Outputs, as_array
@@ -131,7 +131,7 @@ class Engine:
         return origin.fingerprint(self.network, devices.name_of(devices.peers().devices[0]))
 
     def key(self, state: TrainState) -> str:
-        """The name of all that the weights of the layer depend on that learns in a state's phase; "" if nobody knows."""
+        """The name of all that the layer of a state's phase depends on when it has learned; "" if nobody knows."""
         phase, before = self.plan[state.phase], [state.keys.get(each.layer, "") for each in self.plan[: state.phase]]
         if not phase.layer or not all(before) or state.origin not in ("", self.fingerprint):
             return ""
@@ -240,9 +240,9 @@ class Engine:
     def together(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of the phase in which all layers with a teacher learn, given what enters the first of them."""
         models, batch = self.outputs.models(states), self.settings.update_batch
-        blocks, deciding = programs.in_blocks(models[0], phase.stage), self.network.names[-1]
+        in_blocks, deciding = blocks.in_blocks(models[0], phase.stage), self.network.names[-1]
         forms = {name: self.outputs.form(each, programs.taught(each)) for name, each in self._taught(models[0]).items()}
-        forms |= dict.fromkeys(deciding, TAPS) if blocks else {}
+        forms |= dict.fromkeys(deciding, TAPS) if in_blocks else {}
         carries, frozen = [], []
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {name: layer.packed(forms[name]) for name, layer in self._taught(model).items()}
@@ -250,7 +250,7 @@ class Engine:
             frozen.append(model.updated({name: _empty(layer) for name, layer in layers.items()}))
         turns = dict(by_turns=self.network.reward_by_turns)
         block = BLOCK if batch == 1 else batch
-        fast = Program(programs.learn_in_blocks, dict(block=block, together=batch > 1, **turns))
+        fast = Program(blocks.learn_in_blocks, dict(block=block, together=batch > 1, **turns))
         return Epoch(
             self.spread,
             Clock(phase.name),
@@ -258,12 +258,12 @@ class Engine:
             {name: len(layer.conv.each_learner) - 1 for name, layer in self._taught(models[0]).items()},
             Program(programs.learn_together, dict(first=phase.stage, batch=batch, **turns)),
             inputs,
-            fast=fast if blocks else None,
+            fast=fast if in_blocks else None,
             labels=self.data.train_labels.astype(np.int32),
             own=dict(model=self.outputs.packed(frozen, forms)),
             shared=dict(batch_size=np.int32(self.settings.batch_size)),
             batch=batch,
-            unit=block if blocks else batch,
+            unit=block if in_blocks else batch,
             report=self._report,
         )
 

@@ -8,9 +8,8 @@ import jax
 import numpy as np
 
 from snnjax.layers import Layer
-from snnjax.training import programs
 from snnjax.training.clock import Clock
-from snnjax.training.spread import Spread
+from snnjax.training.spread import Spread, learning_program
 
 SLICE = 1000
 """Images, about, between two reports of an epoch's progress."""
@@ -65,7 +64,7 @@ class Epoch:
         layers = self._layers()
         self._bounded = {name: at for name, at in learners.items() if _bounds(layers[name], at) is not None}
         self._plain, self._fast = (
-            programs.learning_program(each.function, spread.mesh, tuple(sorted(each.static.items())))
+            learning_program(each.function, spread.mesh, tuple(sorted(each.static.items())))
             for each in (plain, fast or plain)
         )
         self._slices = list(self._cut(inputs, unit))

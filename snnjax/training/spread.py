@@ -1,15 +1,17 @@
 """How work is spread over devices: images of one network, or many networks."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax import devices
-from snnjax.training import programs
 from snnjax.training.clock import Clock
-from snnjax.training.programs import APART, EVERYWHERE
+
+EVERYWHERE, APART = PartitionSpec(), PartitionSpec("images")
 
 CHUNK = 128
 """Images at most that a device takes at a time where they do not depend on each other."""
@@ -25,10 +27,10 @@ class Spread:
     def stacked(self, trees: Sequence[Any]) -> Any:
         """One tree, or many with an axis of networks, as many to a device: the last one may come again."""
         if self.mesh is None:
-            return programs.place(trees[0], None, EVERYWHERE)
+            return place(trees[0], None, EVERYWHERE)
         padded = [*trees, *[trees[-1]] * (-len(trees) % self.mesh.size)]
         leaves = [np.stack(each) for each in zip(*map(jax.tree.leaves, padded), strict=True)]
-        return jax.tree.unflatten(jax.tree.structure(trees[0]), programs.place(leaves, self.mesh, APART))
+        return jax.tree.unflatten(jax.tree.structure(trees[0]), place(leaves, self.mesh, APART))
 
     def apart(self, tree: Any) -> list[Any]:
         """The inverse of `stacked`, as NumPy arrays."""
@@ -40,7 +42,7 @@ class Spread:
         values = _filled(values, size, int(own))
         if own and self.mesh is not None:
             values = _filled(values, -(-self.count // self.mesh.size) * self.mesh.size, 0)
-        return programs.place(values, self.mesh, APART if own else EVERYWHERE)
+        return place(values, self.mesh, APART if own else EVERYWHERE)
 
     def map(
         self,
@@ -69,16 +71,13 @@ class Spread:
         total, devices_ = images.shape[int(own)], devices.peers()
         each = _each_device_takes(total, devices_.size)
         chunk, mesh = (each, self.mesh) if self.many else (each * devices_.size, devices_)
-        program = programs.mapping_program(function, mesh, self.many, own, tuple(sorted(static.items())))
-        models = models if self.many else programs.place(models, mesh, EVERYWHERE)
+        program = mapping_program(function, mesh, self.many, own, tuple(sorted(static.items())))
+        models = models if self.many else place(models, mesh, EVERYWHERE)
         pieces = []
         for start in range(0, total, chunk):
             piece = images[:, start : start + chunk] if own else images[start : start + chunk]
             count = piece.shape[int(own)]
-            if self.many:
-                placed = self.place(piece, chunk, own)
-            else:
-                placed = programs.place(_filled(piece, chunk, 0), mesh, APART)
+            placed = self.place(piece, chunk, own) if self.many else place(_filled(piece, chunk, 0), mesh, APART)
             result = clock.run(count * self.count, program, models, placed)
             part = (slice(self.count), slice(count)) if self.many else slice(count)
             pieces.append(jax.tree.map(lambda x, part=part: np.asarray(x)[part], result))
@@ -99,3 +98,59 @@ def _filled(values: np.ndarray, size: int, axis: int) -> np.ndarray:
         return values
     shape = (*values.shape[:axis], missing, *values.shape[axis + 1 :])
     return np.concatenate([values, np.zeros(shape, values.dtype)], axis)
+
+
+@functools.lru_cache(maxsize=256)
+def learning_program(function: Callable[..., Any], mesh: Mesh | None, static: tuple[tuple[str, Any], ...]) -> Any:
+    """A jitted `function` of (carry, own, shared), where `own` and `shared` hold its other arguments by name.
+
+    Args:
+      function: of (carry, ...), for one network.
+      mesh: None for one network; for many, the devices that they are spread over: `carry` and `own` then have a leading
+        axis of networks.
+      static: arguments that are no arrays.
+    """
+
+    def one(carry: Any, own: dict[str, Any], shared: dict[str, Any]) -> Any:
+        return function(carry, **own, **shared, **dict(static))
+
+    if mesh is None:
+        return jax.jit(one, donate_argnums=0)
+
+    def of_device(carry: Any, own: dict[str, Any], shared: dict[str, Any]) -> Any:
+        return devices.map_images(lambda each: one(each[0], each[1], shared), (carry, own))
+
+    specs = (APART, APART, EVERYWHERE)
+    return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=APART, check_vma=False))
+
+
+@functools.lru_cache(maxsize=256)
+def mapping_program(
+    function: Callable[..., Any], mesh: Mesh, many: bool, own_images: bool, static: tuple[tuple[str, Any], ...]
+) -> Any:
+    """A jitted `function` of (model, images), spread over devices: by images for one network, by networks for many.
+
+    Args:
+      function: of (model, images), to arrays with a leading axis of images.
+      mesh: the devices.
+      many: models have a leading axis of networks.
+      own_images: images have it too.
+      static: arguments that are no arrays.
+    """
+    bound = functools.partial(function, **dict(static))
+    if not many:
+        specs = (EVERYWHERE, APART)
+        return jax.jit(jax.shard_map(bound, mesh=mesh, in_specs=specs, out_specs=APART, check_vma=False))
+
+    def of_device(models: Any, images: Any) -> Any:
+        if own_images:
+            return devices.map_images(lambda each: bound(*each), (models, images))
+        return devices.map_images(lambda model: bound(model, images), models)
+
+    specs = (APART, APART if own_images else EVERYWHERE)
+    return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=APART, check_vma=False))
+
+
+def place(values: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
+    """Puts arrays where a program takes them."""
+    return jax.device_put(values, None if mesh is None else NamedSharding(mesh, spec))

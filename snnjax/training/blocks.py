@@ -7,15 +7,18 @@ the rates say how far an update can move a weight. The result is that of learnin
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.kernels import Winners
-from snnjax.layers import Layer, block_potentials
-from snnjax.learners.reward import RSTDP
+from snnjax.layers import Layer, at_last_step, block_potentials
+from snnjax.learners import RSTDP
+from snnjax.networks import Majority, Model
+from snnjax.networks.decision import majority
+from snnjax.training.programs import Course, Together, outcome, taught, where
 
 _ROUNDING = 1e-5
 """Room for the error of a float32 potential, as a part of the largest that there could be."""
@@ -156,3 +159,84 @@ def learn_in_block(
     stretch = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # the most that it multiplies by
     growth = jnp.maximum(rate.max(), 0) * stretch
     return changed.note(at, jnp.where(outcome == 0, -1, winner.feature[0]), jnp.moveaxis(learned[0], 0, 2), growth)
+
+
+def in_blocks(model: Model, first: int) -> bool:
+    """Whether `learn_in_blocks` can do the work of `programs.learn_together`."""
+    rules = all(type(taught(layer)) is RSTDP for layer in model.stage(model.last))
+    return first == model.last and type(model.decision) is Majority and rules
+
+
+def learn_in_blocks(
+    carry: Together,
+    model: Model,
+    latencies: jax.Array,
+    labels: jax.Array,
+    start: jax.Array,
+    count: jax.Array,
+    last: jax.Array,
+    batch_size: jax.Array,
+    block: int,
+    together: bool,
+    by_turns: bool,
+) -> tuple[Together, tuple[jax.Array, Any]]:
+    """`programs.learn_together` of deciding layers that learn by `RSTDP`, with their weights within the bounds.
+
+    Args:
+      carry: layers in the form `TAPS`.
+      model: the whole network.
+      latencies: (S, C, H, W) what enters the last stage, S >= B.
+      labels: (S,) int32.
+      start: () int32, the first image to learn from.
+      count: () int32, of the image after the last one.
+      last: () bool, whether an epoch ends with it.
+      batch_size: () int32, images after which rates adapt.
+      block: B, images of a block.
+      together: all images of a block are seen with the weights at its start; otherwise the result does not depend on B.
+      by_turns: as `Network.reward_by_turns`.
+
+    Returns:
+      As `learn_together`.
+    """
+    names, size = model.names[model.last], len(latencies)
+    course = Course(names, by_turns, batch_size)
+
+    def one_image(layers: dict[str, Layer], inner: Any, image: Any) -> Any:
+        states, tally, changed = inner
+        at, stale, latency, label, valid = image
+        spiked = latency < model.time_steps
+        collapsed, votes, found = at_last_step(spiked, model.time_steps), [], {}
+        for name, tell in zip(names, course.turns(tally), strict=True):
+            layer, rule, now = layers[name], cast(RSTDP, taught(layers[name])), stale[name]
+            if not together:
+                now = present(layer, rule, changed[name], now, spiked)
+            winner = now.winner(layer, (latency.shape[1], latency.shape[2]))
+            feature = winner.feature[0]
+            votes.append(jnp.where(feature < 0, -1, feature // (layer.conv.features // model.classes)))
+            told = outcome(votes[-1], label) * (valid & tell)
+            learned = learn_in_block(layer, rule, states[name], changed[name], at, collapsed, winner, told)
+            changed, found[name] = {**changed, name: learned}, jnp.where(told == 0, -1, winner.feature)
+        decision = majority(jnp.stack(votes), model.classes)
+        _, *counted = course.count_one((layers, states, tally), outcome(decision, label))
+        return (*where(valid, tuple(counted), (states, tally)), changed), (decision, found)
+
+    def one_block(carry: Any) -> Any:
+        at, (layers, states, tally), found = carry
+        base = jnp.minimum(at, size - block)
+        images, known = (jax.lax.dynamic_slice_in_dim(each, base, block) for each in (latencies, labels))
+        numbers = base + jnp.arange(block)
+        valid = (numbers >= at) & (numbers < count)
+        stale = {name: Strongest.of(block_potentials(layers[name], images < model.time_steps)) for name in names}
+        changed = {name: Changed.nothing(layers[name], block) for name in names}
+        each = (jnp.arange(block), stale, images, known, valid)
+        (states, tally, changed), results = jax.lax.scan(
+            functools.partial(one_image, layers), (states, tally, changed), each
+        )
+        layers = {name: changed[name].merged(layers[name]) for name in names}
+        places = jnp.where(valid, numbers, size)  # others are dropped
+        found = jax.tree.map(lambda all_, new: all_.at[places].set(new, mode="drop"), found, results)
+        return base + block, (layers, states, tally), found
+
+    nothing = (jnp.full(size, -1, jnp.int32), {name: jnp.full((size, 1), -1, jnp.int32) for name in names})
+    _, learned, found = jax.lax.while_loop(lambda c: c[0] < count, one_block, (start, carry, nothing))
+    return course.end_epoch(learned, last), found
