@@ -257,9 +257,7 @@ def test_bad_input(change, error, message):
 def test_bad_thresholds_in_arrays(find, threshold):
     """They are known only once the kernel runs."""
     run = jax.jit(lambda threshold: find(BATCH[0], TAPS[0], **SETTINGS | dict(threshold=threshold)))
-    with pytest.raises(
-        jax.errors.JaxRuntimeError, match="`threshold` must be at least 0 for native kernels, got -?(0.5|nan)"
-    ):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="`threshold` must be at least 0 for native kernels, got"):
         jax.block_until_ready(run(jnp.float32(threshold)))
 
 

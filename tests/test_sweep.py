@@ -66,7 +66,7 @@ def test_side_by_side_as_on_an_accelerator(monkeypatch):
     settings, variants = Settings((2, 2), batch_size=15), VARIANTS[:2]
     alone = Sweep(network("one"), IMAGES, settings, variants).run()
     jax.clear_caches()
-    monkeypatch.setattr(devices, "each", lambda function, images: jax.vmap(function)(images))
+    monkeypatch.setattr(devices, "map_images", lambda function, images: jax.vmap(function)(images))
     together = Sweep(network("one"), IMAGES, settings, variants).run()
     jax.clear_caches()
     for one, other in zip(alone, together, strict=True):

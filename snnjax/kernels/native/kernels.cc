@@ -121,8 +121,8 @@ struct Layer {
   }
 };
 
-// What a threshold below zero is answered with: neurons that no input reaches would fire, and they are not looked at.
-ffi::Error refused(float threshold) {
+// Below a threshold of 0 neurons without input fire too; the kernels look at none of them.
+ffi::Error refuse(float threshold) {
   return ffi::Error::InvalidArgument("`threshold` must be at least 0 for native kernels, got " +
                                      std::to_string(threshold));
 }
@@ -148,7 +148,7 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
   static thread_local std::vector<Spike> spikes;
   static thread_local std::vector<uint8_t> used;
   const float limit = threshold.typed_data()[0];
-  if (!(limit >= 0)) return refused(limit);
+  if (!(limit >= 0)) return refuse(limit);
   Layer layer(weights, latency, above, left);
   used.assign(layer.stride, 0);
   const int64_t k = feature->element_count(), reach = radius.typed_data()[0];
@@ -208,7 +208,7 @@ void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t f
 ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, int64_t steps, int64_t above, int64_t left,
                      ffi::Result<Bytes> result) {
   static thread_local std::vector<int32_t> memory;
-  if (!(threshold.typed_data()[0] >= 0)) return refused(threshold.typed_data()[0]);
+  if (!(threshold.typed_data()[0] >= 0)) return refuse(threshold.typed_data()[0]);
   Layer layer(weights, latency, above, left);
   int32_t* when = scratch(memory, layer.positions * layer.stride);
   std::fill_n(when, layer.positions * layer.stride, steps);
