@@ -128,10 +128,11 @@ class RunFolder:
         for path in sorted(self.path.resolve().parent.glob(f"*/{LAYERS}/{layer}-{key}.npz")):
             run = self.path.parent / path.parents[1].name
             try:
-                arrays, meta = checkpoint.load(path)
-                numbers = {name: x for name, x in arrays.items() if name != layer}
-                self.trainer.reuse(state, arrays[layer], numbers, meta["diagnosis"], str(run))
-            except (ValueError, KeyError, AttributeError, OSError) as error:
+                numbers, meta = checkpoint.load(path)
+                if layer not in numbers or not isinstance(meta.get("diagnosis"), dict):
+                    raise InputError(f"{path} holds no {layer} with its diagnosis")
+                self.trainer.reuse(state, numbers.pop(layer), numbers, meta["diagnosis"], str(run))
+            except (InputError, OSError) as error:
                 self.notes.append(f"{layer} is trained anew: {error}")
                 continue
             self.notes.append(f"{layer} is that of {run}, trained from the same images, settings and seed")
