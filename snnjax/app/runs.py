@@ -12,8 +12,7 @@ from typing import Any
 
 from snnjax import checkpoint, devices, files, metrics
 from snnjax.app import plots, report
-from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints
-from snnjax.components import to_data
+from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints, described
 from snnjax.errors import InputError
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.state import Phase, TrainState
@@ -68,7 +67,7 @@ class RunFolder:
         self.device = devices.name_of(devices.peers().devices[0])
         self.state: TrainState | None = None
         self.results: dict[str, Any] = {}
-        network = to_data(trainer.network, {})
+        network = described(trainer.network)
         self._checkpoints = Checkpoints(self.path, self.settings, network, versions(), self.device)
         self.notes = self._checkpoints.notes
         with take(self.path) as held:
