@@ -26,7 +26,9 @@ class Options:
     """Which network to test, and on what."""
 
     run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
-    dataset: str | None = field(default=None, help=f"{', '.join(data.DATASETS)} (the set that it was trained on)")
+    dataset: str | None = field(
+        default=None, help=f"{', '.join(data.DATASETS)}, or an .npz file (the set that it was trained on)"
+    )
     data_dir: Path | None = field(default=None, help="folder of the set's files, for all but digits")
     test_images: int | None = field(default=None, help="use only the first so many test images")
     native: bool = field(default=False, help="use the compiled kernels, on a CPU")

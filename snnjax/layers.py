@@ -106,6 +106,10 @@ class Conv:
             checks.pair(name, getattr(self, name), minimum)
         if self.weight_std < 0:
             raise InputError(f"`weight_std` must be at least 0, got {self.weight_std}")
+        self.check_parts()
+
+    def check_parts(self) -> None:
+        """Raises InputError where competition or learners are no components, which makes all of it unknown to JAX."""
         check_component("competition", self.competition, "__call__")
         for learner in self.each_learner:
             check_component("learners", learner, "init", "forward", "update", "supervised")

@@ -17,7 +17,8 @@ import train
 
 from snnjax import checkpoint
 from snnjax.app import console
-from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.layers import WTA, Conv
+from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 
 PHASES = [
@@ -36,10 +37,10 @@ OPTIONS += ["--batch_size", "20", "--patience", "0", "--device", "cpu"]
 def branches(input_shape, classes) -> Network:
     """A small network with branches."""
     fast = STDP(doubling=50)
-    first = stage(Conv(6, kernel=5, padding=2, threshold=15, winners=5, radius=3, stdp=fast), pool=7)
-    one = Conv(10, kernel=2, threshold=2, winners=4, radius=1, stdp=fast)
-    other = Conv(10, kernel=4, threshold=6, winners=4, radius=1, stdp=fast, output_padding=1)
-    last = stage(Conv(4 * classes, kernel=3, rstdp=RSTDP()))
+    first = stage(Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=fast), pool=7)
+    one = Conv(10, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=fast)
+    other = Conv(10, kernel=4, threshold=6, competition=WTA(4, radius=1), learners=fast, output_padding=1)
+    last = stage(Conv(4 * classes, kernel=3, learners=RSTDP()))
     return Network("branches", input_shape, classes, (first, stage(one, other), last), epochs=(1, 1, 1))
 
 

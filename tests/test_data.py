@@ -1,7 +1,9 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, and what tensorflow-datasets has prepared."""
 
+import dataclasses
 import errno
 import gzip
+import pathlib
 import re
 import shutil
 import socket
@@ -285,7 +287,9 @@ def test_a_missing_folder_is_named(folder):
 
 
 def test_an_unknown_set_is_refused():
-    with pytest.raises(ValueError, match=f"`dataset` must be one of {', '.join(DATASETS)}, got 'cifar'"):
+    with pytest.raises(
+        ValueError, match=f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got 'cifar'"
+    ):
         load("cifar")
 
 
@@ -494,3 +498,95 @@ def test_copies_are_drawn_with_the_seed():
     assert all(originals), "no original is left out"
     with pytest.raises(ValueError, match="`ratio`"):
         data.augment(0, 0)
+
+
+OWN = Dataset("mine", *FILES.values(), classes=12)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("planes", [(), (3,)])
+def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path, kind, planes):
+    """The very same images and labels, so that their digest is the same."""
+    images = [RNG.integers(0, 256, (count, 5, 4, *planes)).astype(kind) for count in (12, 7)]
+    labels = [np.arange(len(each), dtype=np.int32) for each in images]
+    saved = Dataset("mine", images[0], labels[0], images[1], labels[1], 20)
+    saved.save(tmp_path / "mine.npz")
+    loaded = load(str(tmp_path / "mine.npz"))
+    assert (loaded.name, loaded.classes, loaded.digest) == ("mine", 20, saved.digest)
+    assert loaded.train_images.dtype == kind
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
+
+
+def own(path, **changes) -> str:
+    """A file of one's own set, some arrays changed or, if None, left out."""
+    arrays = {name.replace("-", "_"): x for name, x in vars(OWN).items() if name not in ("name", "classes")}
+    arrays = {name: x for name, x in (arrays | changes).items() if x is not None}
+    np.savez_compressed(path, **arrays)
+    return str(path)
+
+
+def test_own_files_of_other_programs_are_read(tmp_path):
+    """Compressed, of other numbers, without the number of classes."""
+    wide = dict(train_images=OWN.train_images.astype(float), test_images=OWN.test_images.astype(np.int64))
+    loaded = load(own(tmp_path / "theirs.npz", **wide, train_labels=OWN.train_labels.astype(np.int64)))
+    assert (loaded.classes, loaded.train_labels.dtype) == (OWN.train_labels.max() + 1, np.int32)
+    assert (loaded.train_images.dtype, loaded.test_images.dtype) == (np.float32, np.float32)
+    np.testing.assert_array_equal(loaded.test_images, OWN.test_images)
+    assert load(own(tmp_path / "more.npz", classes=np.array(30))).classes == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(test_labels=None),
+            "must hold train_images, train_labels, test_images, test_labels, it lacks test_labels",
+        ),
+        (
+            dict(train_images=np.zeros((12, 20))),
+            r"`train_images` must be \(N, H, W, ...\) numbers, got float64 of shape",
+        ),
+        (dict(train_images=np.full((12, 5, 4), "a")), r"`train_images` must be \(N, H, W, ...\) numbers, got <U1"),
+        (dict(test_labels=np.zeros(7)), r"`test_labels` must be \(N,\) integers, got float64 of shape \(7,\)"),
+        (dict(test_labels=np.int32(7)), r"`test_labels` must be \(N,\) integers, got int32 of shape \(\)"),
+        (dict(test_labels=np.zeros(6, int)), "theirs: 7 test images but 6 labels"),
+        (dict(classes=np.array(3)), r"train labels must lie in 0\.\.2, got 0\.\.9"),
+        (dict(classes=np.array(2.5)), "`classes` must be an integer of at least 1, got 2.5"),
+        (dict(classes=np.zeros(2, int)), r"`classes` must be an integer of at least 1, got \[0 0\]"),
+        (dict(train_images=np.full((12, 5, 4), np.nan)), "train images hold NaN"),
+        (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
+    ],
+)
+def test_bad_files_of_ones_own_are_named(tmp_path, changes, message):
+    path = own(tmp_path / "theirs.npz", **changes)
+    with pytest.raises(ValueError, match=rf"theirs\.npz.*{message}"):
+        load(path)
+
+
+def test_damaged_files_of_ones_own_are_named(tmp_path):
+    whole = pathlib.Path(own(tmp_path / "whole.npz")).read_bytes()
+    for content in (b"", b"data", *(whole[:length] for length in range(10, len(whole), len(whole) // 10))):
+        (tmp_path / "mine.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"mine\.npz is damaged or no \.npz file: \w+"):
+            load(str(tmp_path / "mine.npz"))
+
+
+def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
+    path = own(tmp_path / "bomb.npz", train_images=np.zeros((12, 500, 500), np.uint8))
+    monkeypatch.setattr("snnjax.data.readers.MOST_BYTES", 1_000_000)
+    with pytest.raises(ValueError, match=r"bomb\.npz is damaged .*: it holds \d+ bytes, at most 1000000 are read"):
+        load(path)
+
+
+def test_files_of_ones_own_that_are_not_there_or_not_meant(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file none\.npz"):
+        load("none.npz")
+    with pytest.raises(ValueError, match=r"`data_dir` .* is for all sets but \.npz files"):
+        load(own(tmp_path / "mine.npz"), tmp_path)
+    with pytest.raises(ValueError, match=r"`path` must end in \.npz, got .*mine"):
+        OWN.save(tmp_path / "mine")
+    objects = dataclasses.replace(OWN, test_labels=OWN.test_labels.astype(object))
+    with pytest.raises(ValueError, match="a data set of numbers can be saved, got `test_labels` of object"):
+        objects.save(tmp_path / "objects.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-GROUND = ("errors", "files")
+GROUND = ("errors", "files", "devices")
 """Anyone may import these; they import nothing of the library but each other."""
-ROOMS = ("kernels", "components", "encoding", "data", "layers", "networks", "training", "app")
+ROOMS = ("kernels", "components", "encoding", "data", "layers", "learners", "networks", "trained", "training", "app")
 """The layers of the library; a room imports none that comes after it."""
 FILES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "snnjax").rglob("*.py"))]
 
@@ -59,6 +59,16 @@ def test_the_library_imports_nothing_built_on_it(file):
     assert not {name.split(".")[0] for name in imports(file)} & {"experiments", "benchmarks", "tests"}
 
 
+def test_a_library_user_imports_nothing_of_the_commands():
+    """Neither what draws and prints, nor what only some data sets need."""
+    out = subprocess.run(
+        [sys.executable, "-c", "import sys, snnjax; print(*sys.modules)"], check=True, cwd=ROOT, stdout=subprocess.PIPE
+    ).stdout.decode()
+    assert "snnjax.training.trainer" in out.split()
+    strangers = {"snnjax.app", "matplotlib", "simple_parsing", "tensorflow_datasets", "tensorboardX", "sklearn"}
+    assert not strangers & {*out.split()}
+
+
 def test_every_room_exists():
     assert {room(file) for file in FILES} >= set(ROOMS)
 
@@ -70,7 +80,9 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_readme(tmp_
     subprocess.run([sys.executable, "-m", "pdoc", *arguments], check=True, cwd=ROOT)
     built = {str(path.relative_to(tmp_path).with_suffix("")) for path in tmp_path.rglob("*.html")}
     rooms = {str(pathlib.Path(file).with_suffix("")).removesuffix("/__init__") for file in FILES}
-    inside = tuple(f"snnjax/{name}" for name in ("kernels/", "encoding/", "data/", "networks/network"))
+    packages = ["kernels/", "encoding/", "data/", "learners/"]
+    packages += [f"networks/{name}" for name in ("network", "model", "decision")]
+    inside = tuple(f"snnjax/{name}" for name in packages)
     hidden = {name for name in rooms if name.startswith(inside)} - {"snnjax/kernels/native"}
     assert built == rooms - hidden | {"index"}, "the packages say what is public of these"
     assert "rank order over all channels" in (tmp_path / "snnjax" / "encoding.html").read_text()

@@ -3,6 +3,8 @@
 With $SNNJAX_REFERENCE, a checkout of github.com/aidinattar/snn, its own networks are asked too.
 """
 
+import dataclasses
+import functools
 import importlib
 import os
 import pathlib
@@ -14,14 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from programs import REFERENCES
 
 from snnjax import pytorch
 from snnjax.data import digits
 from snnjax.encoding import encode
-from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks import NETWORKS, Network, SpikingNetwork, stage
+from snnjax.layers import Conv
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import NETWORKS, Model, Network, SpikingNetwork, stage
 
 ROOT = pathlib.Path(__file__).parents[1]
 STDP_ONLY, REWARDED = ("stdp",), ("stdp", "anti_stdp")
@@ -54,8 +56,8 @@ TINY = Network(
     (6, 28, 28),
     10,
     (
-        stage(Conv(4, 5, padding=2, threshold=10, stdp=STDP()), pool=4),
-        stage(Conv(10, 3, rstdp=RSTDP()), Conv(20, 5, rstdp=RSTDP())),
+        stage(Conv(4, 5, padding=2, threshold=10, learners=STDP()), pool=4),
+        stage(Conv(10, 3, learners=RSTDP()), Conv(20, 5, learners=RSTDP())),
     ),
 )
 TINY_LAYOUT = {"block1": (4, 6, 5, STDP_ONLY), "block2_1": (10, 4, 3, REWARDED), "block2_2": (20, 4, 5, REWARDED)}
@@ -134,7 +136,7 @@ def test_learning_rates_start_anew(name, block, rates, anti_rates):
 
 def test_weights_read_are_those_of_a_network(tmp_path, tiny):
     np.savez(tmp_path / "tiny.npz", **tiny)
-    network = SpikingNetwork(TINY, rngs=nnx.Rngs(0))
+    network = SpikingNetwork(TINY)
     network.set_weights(pytorch.read(str(tmp_path / "tiny.npz"), TINY))
     pytorch.write(tmp_path / "back.npz", TINY, network.weights())
     assert_equal(pytorch.read(tmp_path / "back.npz", TINY), weights_of(tiny))
@@ -391,15 +393,18 @@ def reference(torch, monkeypatch) -> pathlib.Path:
 
 def selective(spec: Network, latencies: jax.Array) -> SpikingNetwork:
     """A network with random weights, so scaled that a tenth of the neurons of each layer with a threshold fires."""
-    network, draw = SpikingNetwork(spec, rngs=nnx.Rngs(0)), np.random.default_rng(0)
-    for number in range(len(spec.stages)):
-        for layer in network.branches(number):
-            layer.weight[...] = jnp.asarray(draw.random(layer.weight.shape, np.float32)) ** 3
-            if layer.spec.threshold:
-                potentials = jax.vmap(layer.final_potentials)(latencies < spec.time_steps)
-                layer.weight[...] *= layer.spec.threshold / jnp.quantile(potentials, 0.9)
+    network, draw = SpikingNetwork(spec), np.random.default_rng(0)
+    for number, names in enumerate(spec.names):
+        for name in names:
+            layer = network.model.layers[name]
+            weights = jnp.asarray(draw.random(layer.weights.shape, np.float32)) ** 3
+            if layer.conv.threshold:
+                potentials = jax.vmap(dataclasses.replace(layer, weights=weights).potentials)(latencies)
+                weights *= layer.conv.threshold / jnp.quantile(potentials, 0.9)
+            network.set_weights({name: weights})
         if number + 1 < len(spec.stages):
-            latencies = jax.vmap(lambda latency, at=number: network.respond(at, latency))(latencies)
+            forward, model = functools.partial(Model.forward, first=number, last=number + 1), network.model
+            latencies = jax.vmap(lambda latency: forward(model, latency))(latencies)
     return network
 
 
@@ -417,7 +422,7 @@ def test_the_pytorch_networks_decide_as_ours(reference, torch, tmp_path, name):
     outcomes = [model(wave, len(spec.stages)) for wave in waves]
     decisions = [int(outcome[0] if isinstance(outcome, tuple) else outcome) for outcome in outcomes]
     assert len(set(decisions)) > 2
-    assert jax.vmap(network)(latencies).tolist() == decisions
+    assert jax.vmap(network.predict)(latencies).tolist() == decisions
     torch.save(model.state_dict(), tmp_path / "theirs.pth")
     read = pytorch.read(tmp_path / "theirs.pth", spec)
     assert_equal(read, {layer: np.asarray(x) for layer, x in network.weights().items()})

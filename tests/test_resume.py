@@ -11,15 +11,18 @@ import sys
 import jax
 import numpy as np
 import pytest
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 import snnjax
 from snnjax import checkpoint, data, files
 from snnjax.app import runs
-from snnjax.app.runs import CHECKPOINT, PREVIOUS, RunFolder
-from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS
+from snnjax.app.runs import RunFolder
+from snnjax.layers import WTA, Conv
+from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
-from snnjax.training.trainer import Settings, Trainer, TrainState
+from snnjax.trained import Trained
+from snnjax.training.state import Settings, TrainState
+from snnjax.training.trainer import Trainer
 
 KILLED = pathlib.Path(__file__).parent / "killed.py"
 ROOT = KILLED.parents[1]
@@ -41,12 +44,7 @@ MOMENTS = [
 
 def killed(folder: pathlib.Path, *moments: str) -> list[str]:
     """Runs trainings into a folder that end at these moments, and one to the end: what became of each."""
-    environment = os.environ | dict(
-        PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "experiments")]),
-        JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-        JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
-    )
+    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "experiments")]))
     process = subprocess.run(
         [sys.executable, str(KILLED), str(folder), *moments], capture_output=True, text=True, env=environment
     )
@@ -76,8 +74,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
 
 
 def small(features: int = 4) -> Network:
-    layer = Conv(features, kernel=5, padding=2, threshold=15, winners=2, radius=3, stdp=STDP())
-    return Network("small", (6, 28, 28), 10, (stage(layer, pool=7), stage(Conv(20, kernel=4, rstdp=RSTDP()))))
+    layer = Conv(features, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
+    return Network("small", (6, 28, 28), 10, (stage(layer, pool=7), stage(Conv(20, kernel=4, learners=RSTDP()))))
 
 
 SETTINGS = dict(model="small", seed=0)
@@ -104,7 +102,7 @@ def stopped(trainer, tmp_path_factory) -> pathlib.Path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), RunFolder(folder, trainer, SETTINGS, resume=False) as run:
-        trainer.run(run.start(jax.devices()[0], reuse=False), save)
+        trainer.run(run.start(reuse=False), save)
     return folder
 
 
@@ -167,7 +165,7 @@ def test_going_on_from_the_one_before_ends_alike(folder, trainer):
     whole = trainer.run(trainer.initial_state())
     (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
-        state = trainer.run(run.start(jax.devices()[0], reuse=True), run.save)
+        state = trainer.run(run.start(reuse=True), run.save)
     assert state.epochs == whole.epochs
     for name, array in whole.weights.items():
         np.testing.assert_array_equal(state.weights[name], array)
@@ -201,7 +199,7 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, message)
             return real(*args, **settings)
 
         with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
-            state = run.start(jax.devices()[0], reuse=False)
+            state = run.start(reuse=False)
             with monkeypatch.context() as patch:
                 patch.setattr(module, name, fail)
                 try:
@@ -217,16 +215,38 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, message)
 def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
     cases = [
         (trainer, SETTINGS | dict(seed=1), r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
-        (trainer_of(small(5)), SETTINGS, "is of another network than small is now"),
+        (trainer_of(small(5)), SETTINGS, "is of another network than that of this name is now: name another --out"),
     ]
     before = contents(folder)
     for other, settings, message in cases:
         with pytest.raises(ValueError, match=message):
             opened(folder, other, settings)
-    monkeypatch.setattr(runs, "FORMAT", 2)
-    with pytest.raises(ValueError, match=r"was written by another version of snnjax \(format 1, now 2\)"):
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("found", [1, None, 3])
+def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, found):
+    """As earlier versions have left them: some said no format at all."""
+    arrays, meta = checkpoint.load(folder / CHECKPOINT)
+    del meta["format"]
+    checkpoint.save(folder / CHECKPOINT, arrays, meta if found is None else meta | dict(format=found))
+    before = contents(folder)
+    line = rf"checkpoint\.npz was written by another version of snnjax \(format {found}, now 2\): finish the run with"
+    with pytest.raises(ValueError, match=line):
         opened(folder, trainer)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("found", [1, None, 3])
+def test_trained_networks_of_another_format_are_refused(trainer, tmp_path, found):
+    state, path = trainer.initial_state(), tmp_path / "weights.npz"
+    Trained(trainer.network, state.weights, (28, 28)).save(path)
+    arrays, meta = checkpoint.load(path)
+    del meta["format"]
+    checkpoint.save(path, arrays, meta if found is None else meta | dict(format=found))
+    line = rf"weights\.npz was written by another version of snnjax \(format {found}, now 2\)"
+    with pytest.raises(ValueError, match=line):
+        snnjax.load(tmp_path)
 
 
 def test_other_versions_of_packages_are_named(folder, trainer, monkeypatch):
@@ -244,7 +264,8 @@ def test_states_that_are_none_are_refused(folder, trainer):
         (without, meta, "`weights` must hold"),
         (arrays | {"weights/layer1": arrays["weights/layer1"][:2]}, meta, "`weights` must hold"),
         (arrays | {"best/layer1": arrays["weights/layer2"]}, meta, "`best` must hold"),
-        (arrays | {"reward/rates": np.zeros(3)}, meta, "`reward` must hold"),
+        (arrays | {"learning/[0]['layer2']": np.zeros(3)}, meta, "`learning` must hold"),
+        (arrays | {"learning/more": np.zeros(3)}, meta, "`learning` must hold"),
         (arrays | {"../layer1": np.zeros(3)}, meta, r"holds no array '\.\./layer1'"),
         (arrays, meta | dict(phase=9), "`phase` must lie in 0..2, got 9"),
         (arrays, meta | dict(phase="1"), "holds `phase`, int, got '1'"),
@@ -258,20 +279,20 @@ def test_states_that_are_none_are_refused(folder, trainer):
 
 def test_layers_of_a_run_beside_are_used_again(folder, trainer):
     """Other reward settings, same images and seed: no STDP, the same weights, and it is said."""
-    device = jax.devices()[0]
-    other = Trainer(trainer.spec, trainer.data, Settings((1, 2), batch_size=10, patience=0))
+    other = Trainer(trainer.network, trainer.data, Settings((1, 2), batch_size=10, patience=0))
     with RunFolder(folder.parent / "second", other, SETTINGS, resume=False) as run:
-        start = run.start(device, reuse=True)
+        start = run.start(reuse=True)
         assert run.notes == [f"layer1 is that of {folder}, trained from the same images, settings and seed"]
         assert start.phase == 1
         state = other.run(start, run.save)
-        run.finish(state, device)
+        run.finish(state)
+    alone = Trainer(trainer.network, trainer.data, Settings((1, 2), batch_size=10, patience=0))
+    expected = alone.run(alone.initial_state())
     results = json.loads((folder.parent / "second" / "results.json").read_text())
     assert results["reused"] == dict(layer1=str(folder))
     assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
-    assert results["diagnoses"]["STDP layer1"]["wins"] == state.wins["layer1"].tolist()
-    alone = Trainer(trainer.spec, trainer.data, Settings((1, 2), batch_size=10, patience=0))
-    expected = alone.run(alone.initial_state())
+    assert results["diagnoses"]["STDP layer1"] == expected.diagnoses["STDP layer1"]
+    assert state.diagnoses == expected.diagnoses
     assert state.epochs == expected.epochs
     for name, array in expected.weights.items():
         np.testing.assert_array_equal(state.weights[name], array)
@@ -290,7 +311,7 @@ def test_layers_of_a_run_beside_are_used_again(folder, trainer):
 )
 def test_layers_of_another_training_are_not(folder, other):
     with RunFolder(folder.parent / "second", other(), SETTINGS, resume=False) as run:
-        assert run.start(jax.devices()[0], reuse=True).phase == 0
+        assert run.start(reuse=True).phase == 0
         assert run.notes == []
 
 
@@ -298,27 +319,28 @@ def test_damaged_layers_are_trained_anew(folder, trainer):
     (path,) = (folder / "layers").iterdir()
     path.write_bytes(path.read_bytes()[:-3])
     with RunFolder(folder.parent / "second", trainer, SETTINGS, resume=False) as run:
-        assert run.start(jax.devices()[0], reuse=True).phase == 0
+        assert run.start(reuse=True).phase == 0
         assert "layer1 is trained anew" in run.notes[0]
         assert "damaged" in run.notes[0]
 
 
 def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
-        state = trainer.run(run.start(jax.devices()[0], reuse=True), run.save)
+        state = trainer.run(run.start(reuse=True), run.save)
         with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz"):
             snnjax.load(folder)
-        run.finish(state, jax.devices()[0])
+        run.finish(state)
     network = snnjax.load(folder)
-    assert network.spec == trainer.spec
+    assert network.spec == trainer.network
     images = trainer.data.test_images
-    latencies = jax.vmap(snnjax.encode)(images)
-    decisions = trainer.decisions(state.best, images)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(network))(latencies), decisions)
-    seen = network.observe(latencies[0])
-    assert int(seen.decision) == decisions[0]
+    decisions, scores = trainer.predict(state, images)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(network))(images), decisions)
+    latency = snnjax.encode(images[0])
+    seen = network.model.observe(latency)
+    assert int(seen.decided.decision) == decisions[0]
+    np.testing.assert_allclose(seen.decided.scores, scores[0], rtol=1e-5)
     assert {name: x.shape for name, x in seen.latencies.items()} == dict(input=(6, 28, 28), layer1=(4, 28, 28))
-    np.testing.assert_array_equal(seen.latencies["layer1"], network.layer1.latencies(latencies[0]))
+    np.testing.assert_array_equal(seen.latencies["layer1"], network.model.layers["layer1"].latencies(latency))
     report = (folder / "report.html").read_text()
     assert "http" not in report, "it needs no network"
     assert report.count("data:image/png;base64,") == len(list((folder / "pictures").iterdir())) >= 6
@@ -329,7 +351,7 @@ def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, mon
     (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
     monkeypatch.setattr(checkpoint, "save", lambda *_: pytest.fail("killed here"))
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run, pytest.raises(pytest.fail.Exception):
-        run.save(run.start(jax.devices()[0], reuse=False))
+        run.save(run.start(reuse=False))
     assert len(opened(folder, trainer)[0].epochs) == 1
 
 

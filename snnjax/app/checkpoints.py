@@ -1,6 +1,7 @@
 """The checkpoints of long work: the last one, and the one before should it be damaged."""
 
 import contextlib
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,20 @@ from typing import Any
 import numpy as np
 
 from snnjax import checkpoint, files
+from snnjax.components import to_data
 from snnjax.errors import InputError
 
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 FORMAT = 2
 """Of the checkpoints: another number, another meaning."""
+
+
+def described(network: Any) -> dict[str, Any]:
+    """All that tells a network from others, as JSON data: its description, and digests of the arrays in it."""
+    arrays: dict[str, np.ndarray] = {}
+    data = to_data(network, arrays)
+    digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
+    return dict(data=data, arrays=digests)
 
 
 class Checkpoints:

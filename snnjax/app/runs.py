@@ -12,8 +12,7 @@ from typing import Any
 
 from snnjax import checkpoint, devices, files, metrics
 from snnjax.app import plots, report
-from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints
-from snnjax.components import to_data
+from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints, described
 from snnjax.errors import InputError
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.state import Phase, TrainState
@@ -68,7 +67,7 @@ class RunFolder:
         self.device = devices.name_of(devices.peers().devices[0])
         self.state: TrainState | None = None
         self.results: dict[str, Any] = {}
-        network = to_data(trainer.network, {})
+        network = described(trainer.network)
         self._checkpoints = Checkpoints(self.path, self.settings, network, versions(), self.device)
         self.notes = self._checkpoints.notes
         with take(self.path) as held:
@@ -128,10 +127,11 @@ class RunFolder:
         for path in sorted(self.path.resolve().parent.glob(f"*/{LAYERS}/{layer}-{key}.npz")):
             run = self.path.parent / path.parents[1].name
             try:
-                arrays, meta = checkpoint.load(path)
-                numbers = {name: x for name, x in arrays.items() if name != layer}
-                self.trainer.reuse(state, arrays[layer], numbers, meta["diagnosis"], str(run))
-            except (ValueError, KeyError, AttributeError, OSError) as error:
+                numbers, meta = checkpoint.load(path)
+                if layer not in numbers or not isinstance(meta.get("diagnosis"), dict):
+                    raise InputError(f"{path} holds no {layer} with its diagnosis")
+                self.trainer.reuse(state, numbers.pop(layer), numbers, meta["diagnosis"], str(run))
+            except (InputError, OSError) as error:
                 self.notes.append(f"{layer} is trained anew: {error}")
                 continue
             self.notes.append(f"{layer} is that of {run}, trained from the same images, settings and seed")

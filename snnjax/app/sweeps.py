@@ -7,9 +7,8 @@ from typing import Any
 
 from snnjax import devices, files
 from snnjax.app import plots
-from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints
+from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints, described
 from snnjax.app.runs import take, versions
-from snnjax.components import to_data
 from snnjax.networks import Network
 from snnjax.trained import Trained
 from snnjax.training.state import TrainState
@@ -47,7 +46,7 @@ class SweepFolder:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings | dict(variants=sweep.variants)))
         found, device = versions(), devices.name_of(devices.peers().devices[0])
         self._about = dict(versions=found, device=device)
-        networks = [to_data(each, {}) for each in sweep.networks]
+        networks = [described(each) for each in sweep.networks]
         self._checkpoints = Checkpoints(self.path, self.settings, networks, found, device)
         self.notes, self.state = self._checkpoints.notes, SweepState()
         with take(self.path) as held:

@@ -1,7 +1,19 @@
-"""Data sets as arrays: from scikit-learn, from their own files, or as tensorflow-datasets has prepared them."""
+"""Data sets as arrays: from scikit-learn, their own files, tensorflow-datasets, or a file of one's own."""
 
 from snnjax.data.dataset import Dataset
-from snnjax.data.readers import read_cifar, read_idx
-from snnjax.data.sources import DATASETS, cifar_folder, digits, idx_folder, load, prepared
+from snnjax.data.readers import read_cifar, read_idx, read_npz
+from snnjax.data.sources import DATASETS, cifar_folder, digits, idx_folder, load, npz_file, prepared
 
-__all__ = ["DATASETS", "Dataset", "cifar_folder", "digits", "idx_folder", "load", "prepared", "read_cifar", "read_idx"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "cifar_folder",
+    "digits",
+    "idx_folder",
+    "load",
+    "npz_file",
+    "prepared",
+    "read_cifar",
+    "read_idx",
+    "read_npz",
+]

@@ -2,11 +2,16 @@
 
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from snnjax.encoding import COLOUR, GREY, Encoder
 from snnjax.errors import InputError
+from snnjax.files import atomic_write
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+"""What a data set consists of, in order."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -82,6 +87,22 @@ class Dataset:
     def train_digest(self) -> str:
         """As `digest`, of the training images alone: all that STDP sees."""
         return _digest(self.train_images)
+
+    def save(self, path: Path | str) -> None:
+        """Writes it as an .npz file, whole or not at all; `snnjax.data.load` takes the file's path as a name.
+
+        Raises:
+          OSError: the file cannot be written; one that was there before is still there.
+          InputError: `path` does not end in .npz, or images or labels are no numbers.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise InputError(f"`path` must end in .npz, got {path}")
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        if wrong := [f"`{name}` of {each.dtype}" for name, each in arrays.items() if each.dtype.kind not in "iuf"]:
+            raise InputError(f"a data set of numbers can be saved, got {', '.join(wrong)}")
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, classes=np.int32(self.classes), **arrays)
 
     def first(self, train: int | None, test: int | None) -> "Dataset":
         """The first `train` and `test` images only; None keeps all."""

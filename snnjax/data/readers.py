@@ -1,7 +1,8 @@
-"""Readers of the files that data sets come in: IDX and CIFAR's binary version, gzipped or not."""
+"""Readers of the files that data sets come in: IDX and CIFAR's binary version, gzipped or not, and .npz."""
 
 import gzip
 import math
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -62,6 +63,26 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
         more = "more" if len(raw) > expected else len(raw)
         raise InputError(f"{path} must hold {expected} bytes for shape {shape}, got {more}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of an .npz file by name, compressed or not. No code in it is ever executed.
+
+    Raises:
+      OSError: it cannot be read.
+      InputError: it is damaged or no .npz file; it holds objects, or much more than its length lets expect.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            held, most = sum(info.file_size for info in archive.infolist()), max(MOST_BYTES, path.stat().st_size)
+            if held > most:
+                raise InputError(f"it holds {held} bytes, at most {most} are read")
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+    except Exception as error:  # a damaged archive raises errors of many kinds
+        if is_disk_error(error):
+            raise
+        raise InputError(f"{path} is damaged or no .npz file: {error}") from error
 
 
 def _read(path: Path, most: int) -> bytes:

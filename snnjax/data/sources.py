@@ -1,12 +1,12 @@
-"""The data sets that are known by name: from scikit-learn, their own files, or tensorflow-datasets."""
+"""Data sets by name: from scikit-learn, their own files, tensorflow-datasets, or a file of one's own."""
 
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from snnjax.data.dataset import Dataset
-from snnjax.data.readers import read_cifar, read_idx
+from snnjax.data.dataset import ARRAYS, Dataset
+from snnjax.data.readers import read_cifar, read_idx, read_npz
 from snnjax.errors import InputError
 
 
@@ -56,7 +56,7 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     """Loads a data set by name.
 
     Args:
-      name: one of `DATASETS`; "digits" needs no files.
+      name: one of `DATASETS`, of which "digits" needs no files; or the path of an .npz file, see `npz_file`.
       data_dir: a folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
         binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None).
 
@@ -67,12 +67,14 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
       InputError: an unknown name; files that are truncated, mislabelled or do not fit together.
       FileNotFoundError: no such folder, or nothing in it that can be read; the message says what to do.
     """
-    if name not in DATASETS:
-        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, got {name!r}")
-    if name == "digits":
+    own = name.endswith(".npz")
+    if name not in DATASETS and not own:
+        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got {name!r}")
+    if name == "digits" or own:
         if data_dir is not None:
-            raise InputError(f"`data_dir` {data_dir} is for all sets but digits: name another `dataset`")
-        return digits()
+            which = ".npz files" if own else "digits"
+            raise InputError(f"`data_dir` {data_dir} is for all sets but {which}: name another `dataset`")
+        return npz_file(Path(name)) if own else digits()
     data_dir = None if data_dir is None else Path(data_dir)
     if data_dir is not None and not data_dir.is_dir():
         raise FileNotFoundError(f"`data_dir` {data_dir} is no folder")
@@ -97,6 +99,39 @@ def digits() -> Dataset:
     labels = raw.target.astype(np.int32)
     train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
     return Dataset("digits", images[train], labels[train], images[test], labels[test])
+
+
+def npz_file(path: Path) -> Dataset:
+    """Reads a data set of one's own, as `Dataset.save` writes it; its name is that of the file.
+
+    Args:
+      path: of an .npz file of train_images, train_labels, test_images and test_labels as `Dataset` has them, integers
+        or floats, and perhaps `classes`, by default the highest label and one.
+
+    Raises:
+      FileNotFoundError: there is none.
+      InputError: it is damaged, lacks an array, or its arrays are no images and labels.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    arrays = read_npz(path)
+    if lacking := [name for name in ARRAYS if name not in arrays]:
+        raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
+    try:
+        for name in ARRAYS:
+            kinds, rank, what = ("iu", 1, "(N,) integers") if "labels" in name else ("iuf", 3, "(N, H, W, ...) numbers")
+            if (array := arrays[name]).dtype.kind not in kinds or array.ndim < rank:
+                raise InputError(f"`{name}` must be {what}, got {array.dtype} of shape {array.shape}")
+        images = [
+            arrays[name] if arrays[name].dtype == np.uint8 else arrays[name].astype(np.float32) for name in ARRAYS[::2]
+        ]
+        labels = [arrays[name].astype(np.int32) for name in ARRAYS[1::2]]
+        classes = arrays.get("classes", max(each.max(initial=0) for each in labels) + 1)
+        if np.ndim(classes) or classes.dtype.kind not in "iu" or classes < 1:
+            raise InputError(f"`classes` must be an integer of at least 1, got {classes}")
+        return Dataset(path.stem, images[0], labels[0], images[1], labels[1], int(classes))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -63,12 +63,10 @@ class Network:
             checks.integer("input_shape", size, 1)
         if not self.stages:
             raise InputError("`stages` must hold at least one")
-        check_component("decision", self.decision, "timed", "scores", "decide")
-        if self.encoder is not None:
-            check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
-            if self.encoder.time_steps != self.time_steps:
-                got = f"{self.encoder.time_steps} of `encoder`"
-                raise InputError(f"`time_steps` must be that of the encoder, got {self.time_steps} and {got}")
+        self.check_parts()
+        if self.encoder is not None and self.encoder.time_steps != self.time_steps:
+            got = f"{self.encoder.time_steps} of `encoder`"
+            raise InputError(f"`time_steps` must be that of the encoder, got {self.time_steps} and {got}")
         if len(self.epochs) not in (0, len(self.stages)):
             raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
         self._check_last()
@@ -79,6 +77,14 @@ class Network:
                     f"`learners` of {name} must be without a teacher but for the last, got {conv.learners}"
                 )
         self.shapes  # noqa: B018  (raises where a map would vanish)
+
+    def check_parts(self) -> None:
+        """Raises InputError where a part is no component; JAX would take it for an array, and no file could hold it."""
+        check_component("decision", self.decision, "timed", "scores", "decide")
+        if self.encoder is not None:
+            check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
+        for _, _, conv in self.layers():
+            conv.check_parts()
 
     def _check_last(self) -> None:
         last = self.stages[-1]

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from snnjax import devices
+from snnjax.components import to_data
 from snnjax.data import Dataset
 from snnjax.errors import InputError
 from snnjax.kernels import native
@@ -65,6 +66,8 @@ class Engine:
         if not self.networks or len(self.seeds) != len(self.networks):
             raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
         network = self.networks[0]
+        network.check_parts()
+        to_data(network, {})  # what cannot be saved is refused before the work, not after it
         if len({jax.tree.structure(each) for each in self.networks}) > 1:
             raise InputError("`networks` must differ in numbers alone, got several structures")
         if data.classes != network.classes:
@@ -140,6 +143,7 @@ class Engine:
 
     def end_phase(self, state: TrainState) -> None:
         """Ends a state's phase: its layer is named, if it was trained from first to last by what is at work now."""
+        state.keys.pop(self.plan[state.phase].layer, None)
         if key := self.key(state):
             state.keys[self.plan[state.phase].layer] = key
         state.phase, state.done, state.learning, state.origin = state.phase + 1, 0, {}, ""

@@ -3,14 +3,20 @@
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from snnjax.data import Dataset
 from snnjax.errors import InputError
+from snnjax.learners import STDP
 from snnjax.learners.learner import Diagnosis
 from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.model import check_weights
 from snnjax.training.engine import Engine
 from snnjax.training.state import Callback, Settings, TrainState
+
+FIGURES = ("layer", "words", "wins", "convergence")
+"""What the diagnosis of a layer that has learned alone must hold; the first two, if it is not by STDP."""
 
 
 class Trainer:
@@ -88,11 +94,16 @@ class Trainer:
           InputError: they do not fit.
         """
         phase = self.plan[state.phase]
-        expected = state.weights[phase.layer].shape
-        if weights.shape != expected:
-            raise InputError(f"`weights` of {phase.layer} must have shape {expected}, got {weights.shape}")
-        if not isinstance(diagnosis.get("words"), list):
-            raise InputError(f"`diagnosis` of {phase.layer} must hold `words`, got {sorted(diagnosis)}")
+        conv = next(conv for _, name, conv in self.network.layers() if name == phase.layer)
+        sizes = {f"{phase.layer}.{at}": np.shape(leaf) for at, leaf in enumerate(jax.tree.leaves(conv))}
+        check_weights(self.network, {phase.layer: weights})
+        if weights.dtype != np.float32 or not np.isfinite(weights).all():
+            raise InputError(f"`weights` of {phase.layer} must be finite numbers of float32, got {weights.dtype}")
+        if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
+            raise InputError(f"`numbers` of {phase.layer} must be some of {sizes}, got {wrong}")
+        figures = FIGURES if any(type(each) is STDP for each in conv.each_learner) else FIGURES[:2]
+        if lacks := [each for each in figures if each not in diagnosis]:
+            raise InputError(f"`diagnosis` of {phase.layer} lacks {', '.join(lacks)}")
         state.weights[phase.layer], state.reused[phase.layer] = weights, origin
         state.numbers.update(numbers)
         state.diagnoses[phase.name] = diagnosis
