@@ -1,6 +1,7 @@
 """Spiking layers: their descriptions, and a layer with its weights as the kernels see it."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -104,7 +105,9 @@ class Conv:
         checks.threshold(self.threshold)
         for name, minimum in (("kernel", 1), ("padding", 0), ("stride", 1), ("output_padding", 0)):
             checks.pair(name, getattr(self, name), minimum)
-        if self.weight_std < 0:
+        if not math.isfinite(self.weight_mean):
+            raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
+        if not 0 <= self.weight_std < math.inf:
             raise InputError(f"`weight_std` must be at least 0, got {self.weight_std}")
         self.check_parts()
 

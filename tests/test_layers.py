@@ -1,4 +1,6 @@
-"""Layer descriptions and the module that holds a layer's weights."""
+"""Layer descriptions, and layers with their weights."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,42 +10,49 @@ import pytest
 from flax import nnx
 
 from snnjax import kernels
-from snnjax.layers import RSTDP, STDP, Conv, PlasticWeight, Pool, SpikingConv, spiked_to_latency
+from snnjax.kernels.neurons import fire_at_last_step
+from snnjax.layers import FAST, PLAIN, WTA, Conv, Form, Layer, Pool, at_last_step
+from snnjax.learners import RSTDP, STDP
+from snnjax.learners.blocks import Strongest
+from snnjax.learners.reward import strongest_of_class
+from snnjax.networks import Network, SpikingNetwork, stage
+from snnjax.networks.model import PlasticWeight
 
 T = 15
 RNG = np.random.default_rng(0)
 LATENCIES = RNG.integers(0, 20, (3, 2, 6, 7)).clip(max=T).astype(np.uint8)
+SIGNED = dict(weight_mean=0.1, weight_std=0.5)
 LAYERS = [
-    Conv(4, kernel=3, padding=1, threshold=4, winners=3, radius=1, stdp=STDP()),
-    Conv(4, kernel=(2, 3), padding=(1, 0), stride=(2, 1), threshold=2.5, winners=2, stdp=STDP()),
-    Conv(6, kernel=3, padding=2, winners=2, rstdp=RSTDP()),
-    Conv(4, kernel=3, padding=1, threshold=1, winners=4, stdp=STDP(bounds=(-1, 1)), weight_mean=0.1, weight_std=0.5),
+    Conv(4, kernel=3, padding=1, threshold=4, competition=WTA(3, radius=1), learners=STDP()),
+    Conv(4, kernel=(2, 3), padding=(1, 0), stride=(2, 1), threshold=2.5, competition=WTA(2), learners=STDP()),
+    Conv(6, kernel=3, padding=2, competition=WTA(2), learners=RSTDP()),
+    Conv(4, kernel=3, padding=1, threshold=1, competition=WTA(4), learners=STDP(bounds=(-1, 1)), **SIGNED),
 ]
 
 
-def layer_of(spec: Conv, channels: int = 2) -> SpikingConv:
+def layer_of(conv: Conv, channels: int = 2, form: Form = FAST) -> Layer:
     """A layer with weights drawn by NumPy, which compiles nothing."""
-    layer = nnx.eval_shape(lambda: SpikingConv(spec, channels, time_steps=T, rngs=nnx.Rngs(0)))
-    graphdef, weights = nnx.split(layer)
-    draw = np.random.default_rng(1).normal
-    return nnx.merge(
-        graphdef, jax.tree.map(lambda w: jnp.float32(draw(spec.weight_mean, spec.weight_std, w.shape)), weights)
+    drawn = np.random.default_rng(1).normal(
+        conv.weight_mean, conv.weight_std, (conv.features, channels, *pair(conv.kernel))
     )
+    return Layer(conv, jnp.float32(drawn), T, form, conv.monotone)
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def judged_spikes(layer: SpikingConv, latency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    padded = judge.pad(latency, pair(layer.spec.padding), T)
-    weights = np.asarray(layer.weight[...])
-    return judge.fire(judge.potentials(padded, weights, T, pair(layer.spec.stride)), layer.spec.threshold)
+def judged_spikes(layer: Layer, latency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    padded = judge.pad(latency, pair(layer.conv.padding), T)
+    weights = np.asarray(layer.weights)
+    return judge.fire(judge.potentials(padded, weights, T, pair(layer.conv.stride)), layer.conv.threshold)
 
 
 def test_weights_are_plastic_variables_drawn_from_the_seed():
+    spec = Network("one", (6, 9, 9), 10, (stage(Conv(30, kernel=5, learners=RSTDP())),))
+
     def weights_of(seed):
-        return SpikingConv(Conv(30, kernel=5), channels=6, time_steps=T, rngs=nnx.Rngs(seed)).weight
+        return SpikingNetwork(spec, seed).layer1
 
     assert isinstance(weights_of(0), PlasticWeight)
     assert not isinstance(weights_of(0), nnx.Param), "an optimizer of gradients must not find them"
@@ -55,69 +64,85 @@ def test_weights_are_plastic_variables_drawn_from_the_seed():
     assert np.any(weights != weights_of(1)[...])
 
 
-@pytest.mark.parametrize("spec", LAYERS)
-def test_a_layer_fires_and_competes_as_the_judge_says(spec):
-    layer = layer_of(spec)
+@pytest.mark.parametrize("conv", LAYERS)
+@pytest.mark.parametrize("form", [FAST, PLAIN], ids=["fast", "plain"])
+def test_a_layer_fires_and_competes_as_the_judge_says(conv, form):
+    layer = layer_of(conv, form=form)
     for latency in LATENCIES:
-        spikes, (expected, potential) = layer(latency), judged_spikes(layer, latency)
+        spikes, (expected, potential) = layer.spikes(latency), judged_spikes(layer, latency)
         np.testing.assert_array_equal(spikes.latency, expected)
+        np.testing.assert_array_equal(layer.latencies(latency), expected)
         np.testing.assert_allclose(spikes.potential, potential, rtol=1e-5)
-        assert spikes.latency.shape[1:] == spec.output_size(latency.shape[1:])
+        assert spikes.latency.shape[1:] == conv.output_size(latency.shape[1:])
         left = judge.pointwise_inhibition(expected, potential, T)
-        winners = judge.k_winners(*left, spec.winners, spec.radius, T)
+        winners = judge.k_winners(*left, conv.competition.winners, conv.competition.radius, T)
         won = layer.winners(latency)
         assert [tuple(map(int, w)) for w in zip(won.feature, won.row, won.column, strict=True) if w[0] >= 0] == winners
 
 
-@pytest.mark.parametrize("spec", [spec for spec in LAYERS if spec.monotone])
-def test_who_fires_follows_from_who_fired(spec):
-    layer = layer_of(spec)
+@pytest.mark.parametrize("conv", [conv for conv in LAYERS if conv.monotone])
+def test_who_fires_follows_from_who_fired(conv):
+    layer = layer_of(conv)
     for latency in LATENCIES:
-        np.testing.assert_array_equal(layer.fired(latency < T), judged_spikes(layer, latency)[0] < T)
+        potentials = layer.potentials(at_last_step(latency < T, T))
+        np.testing.assert_array_equal(potentials, layer.potentials(latency))
+        np.testing.assert_array_equal(potentials > (conv.threshold or 0), judged_spikes(layer, latency)[0] < T)
 
 
 @pytest.mark.parametrize(
-    ("spec", "rule"),
+    ("conv", "rule"),
     [(LAYERS[0], STDP()), (LAYERS[1], STDP(bounds=(-1, 2), stabiliser=False)), (LAYERS[2], RSTDP())],
 )
-def test_learning_is_that_of_the_judge(spec, rule):
-    layer = layer_of(spec)
-    before, rates = np.asarray(layer.weight[...]), np.float32([0.125, -0.0625])
+def test_learning_is_that_of_the_judge(conv, rule):
+    layer = layer_of(conv)
+    before, rates = np.asarray(layer.weights), np.float32([0.125, -0.0625])
     winners = layer.winners(LATENCIES[0])
     judged = [
         ((int(f), int(i), int(j)), int(t)) for f, i, j, t in zip(*jax.tree.leaves(winners), strict=True) if f >= 0
     ]
-    padded = judge.pad(LATENCIES[0], pair(spec.padding), T)
-    expected = judge.stdp(before, padded, judged, rates, T, rule.bounds, rule.stabiliser, pair(spec.stride))
-    rows = layer.learned_rows(layer.weight[...][winners.feature], LATENCIES[0], winners, rates, rule)
-    layer.learn(LATENCIES[0], winners, rates, rule)
+    padded = judge.pad(LATENCIES[0], pair(conv.padding), T)
+    expected = judge.stdp(before, padded, judged, rates, T, rule.bounds, rule.stabiliser, pair(conv.stride))
+    how = dict(bounds=rule.bounds, stabiliser=rule.stabiliser)
+    learned = layer.learn(LATENCIES[0], winners, rates, **how).weights
     assert judged, "nobody learns"
-    np.testing.assert_allclose(layer.weight[...], expected, rtol=1e-5, atol=1e-7)
-    for row, feature in zip(rows, winners.feature, strict=True):
-        if feature >= 0 and np.all((before >= rule.bounds[0]) & (before <= rule.bounds[1])):
-            np.testing.assert_array_equal(row, layer.weight[...][feature])
+    np.testing.assert_allclose(learned, expected, rtol=1e-5, atol=1e-7)
+    if np.all((before >= rule.bounds[0]) & (before <= rule.bounds[1])):
+        within = dataclasses.replace(layer, within=True).learn(LATENCIES[0], winners, rates, **how)
+        np.testing.assert_array_equal(within.weights, learned, "only the winners' features are touched")
 
 
 def test_the_largest_potential_decides():
-    layer = layer_of(Conv(4, kernel=1, rstdp=RSTDP()))
+    """The strongest neuron of all, image by image and in blocks, and the strongest of a class."""
+    layer = dataclasses.replace(layer_of(Conv(4, kernel=1, learners=RSTDP())), classes=1)
 
     def decide(potentials):
-        won = layer.decide(jnp.float32(potentials).reshape(4, 1, 2))
+        potentials = jnp.float32(potentials).reshape(4, 1, 2)
+        won = strongest_of_class(layer, fire_at_last_step(potentials, time_steps=T), jnp.int32(0))
+        stale = jax.tree.map(lambda x: x[0], Strongest.of(potentials[None]))
+        in_block = stale.winner(layer, (1, 2))
+        assert in_block.feature == won.feature
+        if won.feature >= 0:
+            assert (in_block.row, in_block.column, in_block.latency) == (won.row, won.column, won.latency)
         return int(won.feature[0]), int(won.column[0])
 
     assert decide([[0, 1], [2, 3], [3, 0], [-5, 2]]) == (1, 1), "lowest flat index among equals"
     assert decide(np.full((4, 2), -1))[0] == decide(np.zeros((4, 2)))[0] == -1, "nobody above 0"
+    layer = dataclasses.replace(layer, classes=2)
+    spikes = fire_at_last_step(jnp.float32([[0, 1], [2, 3], [3, 4], [4, 0]]).reshape(4, 1, 2), time_steps=T)
+    for vote, expected in ((0, (1, 1)), (1, (2, 1)), (-1, (-1,))):
+        won = strongest_of_class(layer, spikes, jnp.int32(vote))
+        assert (int(won.feature[0]), int(won.column[0]))[: len(expected)] == expected
 
 
 def test_only_bounds_from_zero_up_are_monotone():
-    assert Conv(1, 1, stdp=STDP(), rstdp=RSTDP()).monotone
-    assert not Conv(1, 1, stdp=STDP(bounds=(-1, 1))).monotone
+    assert Conv(1, 1, learners=(STDP(), RSTDP())).monotone
+    assert not Conv(1, 1, learners=STDP(bounds=(-1, 1))).monotone
     assert not Conv(1, 1).monotone, "nothing is known of weights without a rule"
-    assert not Conv(1, 1, stdp=STDP(), rstdp=RSTDP(bounds=(-0.1, 1))).monotone
+    assert not Conv(1, 1, learners=(STDP(), RSTDP(bounds=(-0.1, 1)))).monotone
 
 
-def test_spiked_to_latency():
-    latency = spiked_to_latency(np.array([True, False]), time_steps=300)
+def test_who_fired_as_latencies():
+    latency = at_last_step(np.array([True, False]), time_steps=300)
     assert latency.tolist() == [299, 300]
 
 
@@ -139,9 +164,11 @@ def test_pools_know_their_output_size(pool, size):
         (dict(padding=-1), ValueError, "`padding` must be at least 0, got -1"),
         (dict(stride=0), ValueError, "`stride` must be at least 1"),
         (dict(output_padding=(0, -2)), ValueError, "`output_padding` must be at least 0, got -2"),
-        (dict(winners=0), ValueError, "`winners` must be at least 1"),
-        (dict(radius=-1), ValueError, "`radius` must be at least 0"),
-        (dict(radius=True), TypeError, "`radius` must be an integer"),
+        (dict(weight_std=-0.1), ValueError, "`weight_std` must be at least 0, got -0.1"),
+        (dict(weight_std=float("nan")), ValueError, "`weight_std` must be at least 0, got nan"),
+        (dict(weight_mean=float("inf")), ValueError, "`weight_mean` must be finite, got inf"),
+        (dict(competition=5), ValueError, "`competition` must be a component"),
+        (dict(learners=(STDP(), "RSTDP")), ValueError, "`learners` must be a component"),
         (dict(threshold=float("nan")), ValueError, "`threshold` must be finite, got nan"),
         (dict(threshold="15"), TypeError, "`threshold` must be a number or None"),
     ],
@@ -151,6 +178,19 @@ def test_bad_settings_are_named(settings, error, message):
         Conv(**dict(features=4, kernel=3) | settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (dict(winners=0), ValueError, "`winners` must be at least 1"),
+        (dict(radius=-1), ValueError, "`radius` must be at least 0"),
+        (dict(radius=True), TypeError, "`radius` must be an integer"),
+    ],
+)
+def test_bad_competitions_are_named(settings, error, message):
+    with pytest.raises(error, match=message):
+        WTA(**settings)
+
+
 def test_input_of_other_channels_is_refused():
     with pytest.raises(ValueError, match="must have the 2 channels of `weights`, got 1"):
-        layer_of(LAYERS[0])(LATENCIES[0][:1])
+        layer_of(LAYERS[0]).spikes(LATENCIES[0][:1])

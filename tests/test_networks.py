@@ -1,6 +1,9 @@
 """Networks as data, and the module that runs them."""
 
+import collections
 import dataclasses
+import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +11,25 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax.layers import RSTDP, STDP, Conv, Pool
-from snnjax.networks import NETWORKS, Network, SpikingNetwork, Stage, draw, mozafari2018, stage
+from snnjax import checkpoint, components
+from snnjax.data import digits
+from snnjax.encoding import Encoder
+from snnjax.errors import InputError
+from snnjax.layers import WTA, Conv, Pool
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import NETWORKS, Majority, Model, Network, SpikingNetwork, Stage, mozafari2018, stage
+from snnjax.networks.decision import majority
+from snnjax.trained import Trained
+from snnjax.training.state import Settings, TrainState
+from snnjax.training.trainer import Trainer
 
 T = 15
 SHAPE = (2, 12, 12)
-DECISION = Conv(6, kernel=3, padding=1, rstdp=RSTDP())
+DECISION = Conv(6, kernel=3, padding=1, learners=RSTDP())
 
 
 def build(*stages: Stage, shape: tuple[int, int, int] = SHAPE, classes: int = 3) -> SpikingNetwork:
-    return draw(Network("small", shape, classes, (*stages, stage(DECISION)), time_steps=T))
+    return SpikingNetwork(Network("small", shape, classes, (*stages, stage(DECISION)), time_steps=T))
 
 
 def latencies(count: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
@@ -26,10 +38,10 @@ def latencies(count: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
 
 
 DEEP = (
-    stage(Conv(5, kernel=3, padding=1, threshold=3.5, stdp=STDP()), pool=Pool(3, stride=2, padding=1)),
+    stage(Conv(5, kernel=3, padding=1, threshold=3.5, learners=STDP()), pool=Pool(3, stride=2, padding=1)),
     stage(
-        Conv(4, kernel=2, threshold=5, stdp=STDP()),
-        Conv(3, kernel=4, threshold=24, stdp=STDP(), output_padding=1),
+        Conv(4, kernel=2, threshold=5, learners=STDP()),
+        Conv(3, kernel=4, threshold=24, learners=STDP(), output_padding=1),
         pool=2,
     ),
 )
@@ -43,10 +55,16 @@ def network() -> SpikingNetwork:
 def test_shapes_of_mozafari2018():
     spec = mozafari2018()
     assert spec.shapes == ((6, 28, 28), (30, 14, 14), (250, 4, 4), (200, 4, 4))
-    network = nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0)))
-    shapes = {name: getattr(network, name).weight.shape for _, name, _ in spec.layers()}
-    assert shapes == dict(layer1=(30, 6, 5, 5), layer2=(250, 30, 3, 3), layer3=(200, 250, 5, 5))
+    shapes = dict(layer1=(30, 6, 5, 5), layer2=(250, 30, 3, 3), layer3=(200, 250, 5, 5))
+    assert spec.weight_shapes == shapes
+    assert {name: each.shape for name, each in spec.initial_weights().items()} == shapes
     assert mozafari2018(classes=7).stages[-1].branches[0].features == 140
+
+
+def predict(spec: Network) -> jax.Array:
+    """The decision of a new network on random latencies, by one program."""
+    network = SpikingNetwork(spec)
+    return jax.jit(type(network.model).predict)(network.model, latencies(1, spec.input_shape)[0]).decision
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -54,75 +72,93 @@ def test_shipped_networks_know_their_name_and_decide(name):
     spec = NETWORKS[name]((6, 28, 28), 10)
     assert spec.name == name
     assert len(spec.epochs) == len(spec.stages)
-    assert 0 <= int(draw(spec)(latencies(1, spec.input_shape)[0])) < 10
+    assert 0 <= int(predict(spec)) < 10
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shipped_networks_take_other_channels_sizes_and_classes(name):
     spec = NETWORKS[name]((2, 34, 30), 3)
     assert {layer.features for layer in spec.stages[-1].branches} == {60}
-    assert int(draw(spec)(latencies(1, spec.input_shape)[0])) in (-1, 0, 1, 2)
+    assert int(predict(spec)) in (-1, 0, 1, 2)
     with pytest.raises(ValueError, match=rf"^{name} on input \(6, 5, 5\): stage \d: .* must fit into the map"):
         NETWORKS[name]((6, 5, 5), 10)
 
 
 def test_weights_are_drawn_by_seed():
     spec = NETWORKS["inception2024"]((6, 28, 28), 10)
-    first, again, other = (draw(spec, seed).weights() for seed in (3, 3, 4))
+    first, again, other = (spec.initial_weights(seed) for seed in (3, 3, 4))
     for name, weights in first.items():
         np.testing.assert_array_equal(weights, again[name])
         assert np.any(weights != other[name])
         np.testing.assert_allclose([weights.mean(), weights.std()], [0.8, 0.05], atol=0.003)
 
 
+def test_there_is_one_initialiser():
+    """Of a description, of a module, and of a training."""
+    for name in ("mozafari2018", "inception2024"):
+        spec = NETWORKS[name]((6, 28, 28), 10)
+        module = SpikingNetwork(spec, seed=3).weights()
+        trainer = Trainer(spec, digits().first(2, 2), Settings((0,) * len(spec.stages), seed=3))
+        for weights in (module, trainer.initial_state().weights):
+            assert list(weights) == list(spec.weight_shapes)
+            for layer, expected in spec.initial_weights(3).items():
+                assert weights[layer].dtype == expected.dtype == np.float32
+                np.testing.assert_array_equal(weights[layer], expected)
+
+
 def test_stage_outputs_have_the_shapes_promised(network):
     assert network.spec.shapes == (SHAPE, (5, 6, 6), (7, 2, 2), (6, 2, 2))
     latency = latencies(1)[0]
-    for number, shape in enumerate(network.spec.shapes[1:]):
-        latency = network.respond(number, latency)
+    for number, shape in enumerate(network.spec.shapes[1:-1]):
+        latency = network.model.forward(latency, number, number + 1)
         assert latency.shape == shape
+    assert network.model.stage(2)[0].latencies(latency).shape == network.spec.shapes[-1]
 
 
 def test_branches_are_joined_in_order(network):
-    latency = network.respond(0, latencies(1)[0])
-    outputs = [layer(latency).latency for layer in network.branches(1)]
-    joined = network.respond(1, latency)
+    model = network.model
+    latency = model.forward(latencies(1)[0], 0, 1)
+    outputs = [layer.latencies(latency) for layer in model.stage(1)]
+    joined = model.forward(latency, 1, 2)
     np.testing.assert_array_equal(joined[:4, 0, 0], outputs[0][:, :2, :2].min(axis=(1, 2)))
     np.testing.assert_array_equal(joined[4:, 0, 0], outputs[1][:, 0, 0], "padded by one row and column")
+    observed = model.observe(latencies(1)[0])
+    assert list(observed.latencies) == ["input", "layer1", "layer2_1", "layer2_2"]
+    np.testing.assert_array_equal(observed.latencies["layer2_2"], outputs[1])
 
 
 def test_the_last_step_decides(network):
     full = spiked = 0
+    model = network.model
+    timed, untimed = (jax.jit(functools.partial(Model.forward, timed=timed)) for timed in (True, False))
     for latency in latencies(20):
-        expected = latency
-        for number in range(2):
-            expected = network.respond(number, expected)
-        reached = network.reach(0, 2, latency)
-        np.testing.assert_array_equal(reached, expected < T)
-        assert network(latency) == network.decide(expected < T) == network.decide_from(2, reached)
-        full, spiked = full + reached.size, spiked + int(reached.sum())
+        expected, reached = timed(model, latency), untimed(model, latency)
+        np.testing.assert_array_equal(reached < T, expected < T)
+        assert np.isin(reached, (T - 1, T)).all(), "no step but the last is computed"
+        decisions = [model.decide(each).decision for each in (expected, reached)]
+        assert network.predict(latency) == decisions[0] == decisions[1] == model.observe(latency).decided.decision
+        full, spiked = full + reached.size, spiked + int((reached < T).sum())
     assert 0 < spiked < full, "the case tells nothing"
 
 
 def test_signed_weights_are_propagated_in_time():
     """A neuron that fires early and is inhibited later has fired, though its last potential is below the threshold."""
-    signed = Conv(1, kernel=1, threshold=0.5, stdp=STDP(bounds=(-1, 1)))
-    network = build(stage(signed), stage(Conv(3, kernel=1, threshold=0.1, stdp=STDP())), shape=(2, 1, 2))
+    signed = Conv(1, kernel=1, threshold=0.5, learners=STDP(bounds=(-1, 1)))
+    network = build(stage(signed), stage(Conv(3, kernel=1, threshold=0.1, learners=STDP())), shape=(2, 1, 2))
     network.set_weights(dict(layer1=np.float32([1, -1]).reshape(1, 2, 1, 1)))
     latency = np.uint8([[0, 3], [3, 0]]).reshape(2, 1, 2)
-    assert network.respond(0, latency).tolist() == [[[0, T]]]
-    assert network.reach(0, 1, latency).tolist() == [[[True, False]]]
-    assert network.reach(0, 2, latency).tolist() == [[[True, False]]] * 3
-    assert network(latency) >= 0
-    with pytest.raises(ValueError, match="stage 0 allows negative weights"):
-        network.fired(0, latency < T)
+    model = network.model
+    assert model.forward(latency, 0, 1).tolist() == [[[0, T]]]
+    assert model.forward(latency, 0, 1, timed=False).tolist() == [[[0, T]]]
+    assert (model.forward(latency, 0, 2, timed=False) < T).tolist() == [[[True, False]]] * 3
+    assert network.predict(latency) >= 0
 
 
 def test_vmap_is_a_loop(network):
     graphdef, state = nnx.split(network)
     images = latencies(20)
-    batch = jax.vmap(lambda latency: nnx.merge(graphdef, state)(latency))(images)
-    assert batch.tolist() == [int(network(latency)) for latency in images]
+    batch = jax.vmap(lambda latency: nnx.merge(graphdef, state).predict(latency))(images)
+    assert batch.tolist() == [int(network.predict(latency)) for latency in images]
     assert len(set(batch.tolist())) > 2, "the case tells nothing"
 
 
@@ -142,22 +178,39 @@ def test_vmap_is_a_loop(network):
         ([-1, -1, 2], -1),
     ],
 )
-def test_two_equal_votes_decide_else_the_middle_branch(network, votes, decision):
-    assert network.decision(jnp.array(votes)) == decision
+def test_two_equal_votes_decide_else_the_middle_branch(votes, decision):
+    assert majority(jnp.array(votes), classes=3) == decision
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, 5])
+def test_the_majority_of_any_number_of_layers(layers):
+    """As its docstring says: the most votes if two agree, the lowest class among equals, else layer L // 2's vote."""
+    votes = np.array(list(itertools.product([-1, 0, 1, 2], repeat=layers)))
+    expected = []
+    for each in votes.tolist():
+        counts = collections.Counter(vote for vote in each if vote >= 0)
+        most = max(counts.values(), default=0)
+        agreed = [vote for vote, count in counts.items() if count == most]
+        expected.append(min(agreed) if most >= 2 else each[layers // 2])
+    scores = np.float32(votes[:, :, None] == np.arange(3)) * np.arange(1, layers + 1, dtype=np.float32)[:, None]
+    assert jax.vmap(Majority().decide)(scores).tolist() == expected
+    assert jax.vmap(functools.partial(majority, classes=3))(votes).tolist() == expected
 
 
 def test_branches_vote_for_the_class_of_their_winner():
     branches = [dataclasses.replace(DECISION, features=features, kernel=1, padding=0) for features in (3, 6, 9)]
     spec = Network("votes", (1, 1, 1), 3, (stage(*branches),))
-    network = draw(spec)
-    for name, best in zip(network.weights(), (1, 4, 2), strict=True):
-        weights = np.full((getattr(network, name).spec.features, 1, 1, 1), 0.5, np.float32)
+    network = SpikingNetwork(spec)
+    for (name, before), best in zip(network.weights().items(), (1, 4, 2), strict=True):
+        weights = np.full(before.shape, 0.5, np.float32)
         weights[best] = 0.6
         network.set_weights({name: weights})
-    winners = [layer.decide(layer.final_potentials(np.ones((1, 1, 1), bool))) for layer in network.branches(0)]
-    assert network.votes(winners).tolist() == [1, 2, 0]
-    assert int(network(np.zeros((1, 1, 1), np.uint8))) == 2
-    assert int(network(np.full((1, 1, 1), T, np.uint8))) == -1, "a silent input"
+    decided = network.model.predict(np.zeros((1, 1, 1), np.uint8))
+    assert decided.votes.tolist() == [1, 2, 0]
+    np.testing.assert_allclose(decided.scores, [0.5 + 0.5 + 0.6, 0.6 + 0.5 + 0.5, 0.5 + 0.6 + 0.5], rtol=1e-6)
+    assert int(decided.decision) == 2
+    silent = network.model.predict(np.full((1, 1, 1), T, np.uint8))
+    assert (int(silent.decision), silent.votes.tolist(), silent.scores.tolist()) == (-1, [-1] * 3, [0] * 3)
 
 
 @pytest.mark.parametrize(
@@ -180,14 +233,29 @@ def test_maps_that_do_not_fit_are_refused(stages, message):
         build(*stages)
 
 
+def last(**change) -> dict:
+    """The stages of a network of one deciding layer, which is changed."""
+    return dict(stages=(stage(dataclasses.replace(DECISION, **change)),))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (dict(classes=4), "multiple of 4 features"),
         (dict(classes=0), "`classes` must be at least 1"),
-        (dict(stages=(stage(Conv(6, kernel=3, stdp=STDP())),)), "must learn by R-STDP"),
+        (
+            dict(stages=(stage(Conv(6, kernel=3, learners=STDP())),)),
+            "must have a learner with a teacher, such as RSTDP",
+        ),
         (dict(time_steps=0), "`time_steps` must be at least 1"),
         (dict(epochs=(1, 2)), "`epochs` must be one for each of 1 stages"),
+        (last(threshold=3.0), "`threshold` of layer1, which decides, must be None: 3.0 has no effect"),
+        (last(competition=WTA(2)), "`competition` of layer1, which decides, must be"),
+        (last(output_padding=1), "`output_padding` of layer1, which decides, must be 0: 1 has no effect"),
+        (last(output_padding=(0, 2)), "`output_padding` of layer1, which decides, must be 0"),
+        (dict(stages=(stage(DECISION, pool=2),)), "`pool` of the last stage of small must be None, it has no effect"),
+        (last(learners=(RSTDP(), STDP())), "`learners` of layer1 must be without a teacher but for the last"),
+        (last(learners=(RSTDP(), RSTDP())), "`learners` of layer1 must be without a teacher but for the last"),
     ],
 )
 def test_networks_that_cannot_decide_are_refused(change, message):
@@ -214,4 +282,67 @@ def test_weights_that_do_not_fit_are_refused(network, weights, message):
 
 def test_an_input_of_another_shape_is_refused(network):
     with pytest.raises(ValueError, match=r"`latency` must have shape \(2, 12, 12\), got \(2, 12, 11\)"):
-        network(np.zeros((2, 12, 11), np.uint8))
+        network.predict(np.zeros((2, 12, 11), np.uint8))
+
+
+FIRST = Conv(4, kernel=5, threshold=15, competition=WTA(2), learners=(STDP(), RSTDP(bounds=(0, 1))))
+SOUND = Network(
+    "sound", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(Conv(10, kernel=6, learners=RSTDP()))), encoder=Encoder()
+)
+WRONG = [
+    (STDP, dict(doubling=0), "`doubling` must be at least 1, got 0"),
+    (STDP, dict(ltp=0), "`ltp` must lie above 0 and up to `ltp_max`"),
+    (STDP, dict(ltp=0.2, ltp_max=0.1), "`ltp` must lie above 0 and up to `ltp_max`"),
+    (STDP, dict(ltd=0.001), "`ltd` must be at most 0, got 0.001"),
+    (STDP, dict(ltd=float("nan")), "`ltd` must be at most 0, got nan"),
+    (STDP, dict(bounds=(1.0, 0.0)), "`bounds` must be .* lower < upper"),
+    (RSTDP, dict(reward=(-0.004, -0.003)), r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
+    (RSTDP, dict(reward=(0.004, 0.003)), r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
+    (RSTDP, dict(punish=(0.004, 0.0005)), r"`punish` must be \(a\+, a-\), at most 0 and at least 0"),
+    (RSTDP, dict(punish=(-0.004, -0.0005)), r"`punish` must be \(a\+, a-\), at most 0 and at least 0"),
+    (RSTDP, dict(punish=(-0.004, float("nan"))), r"`punish` must be \(a\+, a-\)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "message"), WRONG)
+def test_rates_that_cannot_be_are_refused_wherever_they_come_from(kind, change, message, tmp_path):
+    """From the constructor, by a change of a network, and from a file, whose checksum is right."""
+    with pytest.raises(InputError, match=message):
+        kind(**change)
+    at = [type(each) for each in FIRST.learners].index(kind)
+    for name, value in change.items():
+        if not isinstance(value, tuple) and len(change) == 1:
+            with pytest.raises(InputError, match=message):
+                SOUND.vary(f"layer1.learners.{at}.{name}", value)
+    path = tmp_path / "weights.npz"
+    Trained(SOUND, SOUND.initial_weights(), (28, 28)).save(path)
+    assert Trained.read(path).network == SOUND
+    arrays, meta = checkpoint.load(path)
+    meta["network"]["stages"][0]["branches"][0]["learners"][at] |= change
+    checkpoint.save(path, arrays, meta)
+    with pytest.raises(InputError, match=message):
+        Trained.read(path)
+
+
+def test_initial_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
+    low = components.replace(SOUND, "stages.0.branches.0.weight_mean", lambda _: 0.01)
+    trainer = Trainer(low, digits().first(10, 10), Settings((1, 1), batch_size=10))
+    for make in (low.initial_weights, lambda: SpikingNetwork(low), trainer.initial_state):
+        with pytest.raises(InputError, match="`weight_mean` and `weight_std` of layer1 must keep weights within its"):
+            make()
+    weights = SOUND.initial_weights()
+    for value in (-0.25, np.nan):
+        weights["layer1"][0, 0, 0, 0] = value
+        path = tmp_path / "weights.npz"
+        Trained(low, weights, (28, 28)).save(path)
+        for take in (
+            lambda: SpikingNetwork(low, weights=weights),
+            lambda: SpikingNetwork(SOUND).set_weights(weights),
+            lambda: Model.of(low, weights),
+            lambda: trainer.run(TrainState(dict(weights))),
+            lambda: Trained.read(path),
+        ):
+            with pytest.raises(InputError, match=rf"`weights\['layer1'\]` must be at least 0 .* got {value}"):
+                take()
+    signed = components.replace(low, "stages.0.branches.0.learners", lambda _: STDP(bounds=(-1.0, 1.0)))
+    assert signed.initial_weights()["layer1"].min() < 0, "where bounds allow it, weights may be below 0"

@@ -6,41 +6,65 @@ rate is exact: all forms of an epoch must agree to the last bit, whatever the or
 
 import collections
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import judge
 import numpy as np
 import pytest
-from flax import nnx
 
-from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.training import reward
-from snnjax.training.trainer import BLOCK, Clock, RewardEpoch
+from snnjax import component
+from snnjax.data import Dataset
+from snnjax.layers import FAST, TAPS, WTA, Conv
+from snnjax.learners import RSTDP, STDP, Tally, blocks
+from snnjax.networks import Model, Network, SpikingNetwork, stage
+from snnjax.training import epoch as epoch_module
+from snnjax.training import programs
+from snnjax.training.engine import BLOCK
+from snnjax.training.epoch import _outside
+from snnjax.training.state import Settings
+from snnjax.training.trainer import Trainer
 
 T = 15
 CLASSES = 3
 RULE = RSTDP(reward=(4 / 1024, -3 / 1024), punish=(-4 / 1024, 1 / 1024), bounds=(0.25, 0.75))
-FAST = dataclasses.replace(RULE, reward=(64 / 1024, -32 / 1024), punish=(-64 / 1024, 16 / 1024), bounds=(0.0, 1.0))
-ONE = stage(Conv(9, kernel=3, padding=1, rstdp=RULE))
-THREE = stage(*(Conv(6, kernel=kernel, padding=1, rstdp=RULE) for kernel in (1, 2, 4)))
-EARLIER = Conv(5, kernel=3, threshold=5, winners=3, stdp=STDP(), rstdp=FAST)
+QUICK = dataclasses.replace(RULE, reward=(64 / 1024, -32 / 1024), punish=(-64 / 1024, 16 / 1024), bounds=(0.0, 1.0))
+ONE = stage(Conv(9, kernel=3, padding=1, learners=RULE))
+THREE = stage(*(Conv(6, kernel=kernel, padding=1, learners=RULE) for kernel in (1, 2, 4)))
+EARLIER = Conv(5, kernel=3, threshold=5, competition=WTA(3), learners=(STDP(), QUICK))
+BEFORE = stage(Conv(4, kernel=2, threshold=1, learners=STDP()))
+DEEP = (BEFORE, stage(EARLIER), ONE)
+WIDE = (
+    BEFORE,
+    stage(EARLIER, Conv(4, kernel=5, padding=1, threshold=12, competition=WTA(2, radius=1), learners=QUICK)),
+    ONE,
+)
+"""Two layers side by side learn by reward, one of them by reward alone."""
 IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
+
+
+@component
+class Raw:
+    """Stands for an encoder: what enters the layers that learn is given."""
+
+    time_steps = T
+
+    def output_shape(self, image_shape):
+        return 4, *image_shape
 
 
 def network_of(*stages, dyadic=(256, 768), by_turns=False) -> SpikingNetwork:
     """A network with weights of `dyadic` / 1024."""
-    spec = Network("small", (4, 6, 6), CLASSES, stages, time_steps=T, reward_by_turns=by_turns)
-    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: SpikingNetwork(spec, rngs=nnx.Rngs(0))))
+    spec = Network("small", (4, 6, 6), CLASSES, stages, time_steps=T, reward_by_turns=by_turns, encoder=Raw())
     rng = np.random.default_rng(0)
-    low, high = dyadic
-    return nnx.merge(graphdef, jax.tree.map(lambda w: jnp.float32(rng.integers(low, high, w.shape) / 1024), shapes))
+    weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in spec.weight_shapes.items()}
+    return SpikingNetwork(spec, weights=weights)
 
 
 def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of the first stage that learns by reward, some of them silent, and labels that follow from them."""
-    first = network.spec.first_rewarded
+    first = network.spec.first_supervised
     rng = np.random.default_rng(1)
     labels = rng.integers(0, CLASSES, IMAGES, np.int32)
     shape = network.spec.shapes[first]
@@ -49,7 +73,12 @@ def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tupl
     latencies[bright] //= 5
     latencies = latencies.clip(max=T).astype(np.uint8)
     latencies[silent] = T
-    return (latencies < T if first == len(network.spec.stages) - 1 else latencies), labels
+    return latencies, labels
+
+
+def taught(conv: Conv) -> RSTDP | None:
+    """The rule by which a layer learns by reward."""
+    return next((each for each in conv.each_learner if each.supervised), None)
 
 
 @dataclasses.dataclass
@@ -66,10 +95,9 @@ def judged(
 ) -> Judged:
     """The reward phase as described: image after image, batch after batch; so many are decided by the same weights."""
     spec = network.spec
-    rules = {name: layer.rstdp for _, name, layer in spec.layers() if layer.rstdp}
+    rules = {name: taught(conv) for _, name, conv in spec.layers() if taught(conv)}
     base = np.array([[rule.reward, rule.punish] for rule in rules.values()])
     result = Judged({name: np.float64(w) for name, w in network.weights().items()}, base, [])
-    latencies = np.where(inputs, T - 1, T) if inputs.dtype == bool else inputs
     batch = 0
 
     def learns(index: int, epoch: int, batch: int) -> bool:
@@ -81,13 +109,13 @@ def judged(
             right = labels[start : start + batch_size]
             for number, label in enumerate(right, start):
                 if number % together == 0:
-                    group = latencies[number : number + together]
+                    group = inputs[number : number + together]
                     looked = iter([judged_decision(spec, result.weights, latency) for latency in group])
                 decision, plastic = next(looked)
                 result.decisions[-1].append(decision)
-                for index, (name, layer, seen, winners, vote) in enumerate(plastic):
+                for index, (name, conv, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):
-                        rates, rule = result.rates[index][0 if vote == label else 1], layer.rstdp
+                        rates, rule = result.rates[index][0 if vote == label else 1], taught(conv)
                         new = judge.stdp(result.weights[name], seen, winners, rates, T, rule.bounds, rule.stabiliser)
                         result.weights[name] = new
             made = np.array(result.decisions[-1][start:])
@@ -101,51 +129,78 @@ def judged(
 
 def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray):
     """Decision, and for each layer that learns: name, description, what it saw, its winners, the vote that counts."""
-    first = spec.first_rewarded
-    last = len(spec.stages) - 1
-    plastic, votes = [], []
-    for number, name, layer in spec.layers():
-        if number < first:
-            continue
-        seen = judge.pad(latency, (layer.padding, layer.padding), T)
-        if number == last:  # the last step is all that counts
-            spikes = judge.fire(judge.potentials(seen // T, weights[name], 1), None)
-            winners = [(winner, T - 1) for winner in judge.k_winners(*spikes, 1, 0, 1)]
-            votes.append(winners[0][0][0] * CLASSES // layer.features if winners else -1)
-        else:
-            latency, potential = judge.fire(judge.potentials(seen, weights[name], T), layer.threshold)
-            left = judge.pointwise_inhibition(latency, potential, T)
-            winners = [(w, latency[w]) for w in judge.k_winners(*left, layer.winners, layer.radius, T)]
-        plastic.append((name, layer, seen, winners, number == last))
+    plastic, votes, last = [], [], len(spec.stages) - 1
+    for number, (names, each) in enumerate(zip(spec.names, spec.stages, strict=True)):
+        outputs = []
+        for name, conv in zip(names, each.branches, strict=True) if number >= spec.first_supervised else ():
+            seen = judge.pad(latency, (conv.padding, conv.padding), T)
+            if number == last:  # the last step is all that counts
+                spikes = judge.fire(judge.potentials(seen // T, weights[name], 1), None)
+                winners = [(winner, T - 1) for winner in judge.k_winners(*spikes, 1, 0, 1)]
+                votes.append(winners[0][0][0] * CLASSES // conv.features if winners else -1)
+            else:
+                fired, potential = judge.fire(judge.potentials(seen, weights[name], T), conv.threshold)
+                left = judge.pointwise_inhibition(fired, potential, T)
+                found = judge.k_winners(*left, conv.competition.winners, conv.competition.radius, T)
+                winners = [(w, fired[w]) for w in found]
+                outputs.append(fired)
+            plastic.append((name, conv, seen, winners, number == last))
+        latency = np.concatenate(outputs) if outputs else latency
     counts = collections.Counter(vote for vote in votes if vote >= 0).most_common(1)
     decision = counts[0][0] if counts and counts[0][1] >= 2 else votes[len(votes) // 2]
     own = iter(votes)
     return decision, [(*layer, next(own) if decides else decision) for *layer, decides in plastic]
 
 
+def model_of(network: SpikingNetwork, form) -> Model:
+    """The model, its layers that learn by reward in one form, and within their bounds."""
+    model = network.model
+    names = [name for _, name, conv in network.spec.layers() if taught(conv)]
+    layers = {name: dataclasses.replace(model.layers[name].packed(form), within=True) for name in names}
+    return model.updated(layers)
+
+
+def carry_of(network: SpikingNetwork, model: Model) -> programs.Together:
+    """The start of `programs.learn_together` and `programs.learn_in_blocks`."""
+    layers = {name: model.layers[name] for _, name, conv in network.spec.layers() if taught(conv)}
+    states = {name: jnp.asarray(programs.taught(x).init(x, np.zeros(2), 0)) for name, x in layers.items()}
+    return layers, states, Tally(*jnp.zeros(5, jnp.int32))
+
+
+STATIC = ("block", "together", "by_turns")
+TOGETHER = jax.jit(programs.learn_together, static_argnames=("first", "batch", "by_turns"))
+BLOCKS = jax.jit(programs.learn_in_blocks, static_argnames=STATIC)
+
+
+def program_of(network: SpikingNetwork, block: int | None):
+    """`learn_together` image by image, or `learn_in_blocks` with blocks of so many."""
+    turns = dict(by_turns=network.spec.reward_by_turns)
+    if block:
+        return functools.partial(BLOCKS, block=block, together=False, **turns)
+    return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)
+
+
 def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | None) -> Judged:
-    """`reward_images`, or `reward_blocks` with blocks of so many, over images with gaps of invalid ones between."""
-    graphdef, _, frozen = reward.split(network)
-    state, decisions = reward.initial_state(network), []
-    shape = (3, -(-24 // (block or 1)), block or 1)
-    at = np.sort(np.random.default_rng(2).permutation(int(np.prod(shape)))[:IMAGES])
+    """An epoch in three slices, each within other images that neither teach nor count."""
+    program, model = program_of(network, block), model_of(network, TAPS if block else FAST)
+    carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
     for _ in range(epochs):
-        arrays = [
-            np.random.default_rng(3).integers(0, 2, (int(np.prod(shape)), *x.shape[1:])) for x in (inputs, labels)
-        ]
-        arrays = [spread.astype(x.dtype) for spread, x in zip(arrays, (inputs, labels), strict=True)]
-        arrays.append(np.zeros(int(np.prod(shape)), bool))
-        for spread, values in zip(arrays, (inputs, labels, True), strict=True):
-            spread[at] = values
-        function = reward.reward_blocks if block else reward.reward_images
-        arranged = [x.reshape(*shape, *x.shape[1:]) for x in arrays]
-        state, decided = function(graphdef, state, frozen, *arranged, jnp.int32(batch_size))
-        state = reward.end_epoch(network.spec, state)
-        decisions.append(np.asarray(decided).ravel()[at].tolist())
-    weights = {name: np.asarray(layer["weight"][...]) for name, layer in state.weights.items()}
-    assert int(state.epoch) == epochs
-    assert int(state.batch) == epochs * -(-IMAGES // batch_size)
-    return Judged(weights, np.asarray(state.rates), decisions)
+        decisions.append([])
+        for at in range(0, IMAGES, 24):
+            part = slice(at, at + 24)
+            count, start = len(labels[part]), int(rng.integers(0, 8))
+            images = rng.integers(0, T + 1, (32, *inputs.shape[1:]), np.uint8)
+            known = rng.integers(0, CLASSES, 32, np.int32)
+            images[start : start + count], known[start : start + count] = inputs[part], labels[part]
+            where = jnp.int32(start), jnp.int32(start + count), jnp.bool_(part.stop >= IMAGES)
+            carry, (decided, _) = program(carry, model, images, known, *where, jnp.int32(batch_size))
+            decisions[-1] += np.asarray(decided)[start : start + count].tolist()
+    layers, states, tally = carry
+    assert int(tally.epoch) == epochs
+    assert int(tally.batch) == epochs * -(-IMAGES // batch_size)
+    assert int(tally.seen) == 0
+    weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
+    return Judged(weights, np.stack([states[name] for name in layers]), decisions)
 
 
 def assert_judged(result: Judged, expected: Judged) -> None:
@@ -187,51 +242,54 @@ def decided_cases(decision):
     network = network_of(decision)
     inputs, _ = images_of(network, silent=slice(0))
     weights = {name: np.float64(w) for name, w in network.weights().items()}
-    return [(network.spec, weights, np.where(spiked, T - 1, T)) for spiked in inputs]
+    return [(network.spec, weights, latency) for latency in inputs]
 
 
 ROUGH = {
     "narrow bounds": RSTDP((16 / 256, -64 / 256), (-200 / 256, 64 / 256), bounds=(0.25, 0.5)),
-    "wide bounds": RSTDP((-64 / 256, 200 / 256), (200 / 256, -16 / 256), bounds=(-2.0, 2.0)),
+    "wide bounds": RSTDP((200 / 256, -16 / 256), (-64 / 256, 200 / 256), bounds=(-2.0, 2.0)),
     "stabiliser": RSTDP((64 / 256, -16 / 256), (-200 / 256, 200 / 256), bounds=(-2.0, 2.0), stabiliser=True),
 }
 """Rules whose updates often change which feature is the strongest."""
 
 
+@functools.partial(jax.jit, static_argnames=STATIC)
+def all_changed(*args, block, together, by_turns):
+    """`learn_in_blocks` in the way that accelerators take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "present", blocks._all_changed)
+        return programs.learn_in_blocks(*args, block=block, together=together, by_turns=by_turns)
+
+
 @pytest.mark.parametrize("name", ROUGH)
-def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name, monkeypatch):
+def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
     """In blocks, whichever way they look, as in images one by one."""
     rule, rng, changes = ROUGH[name], np.random.default_rng(5), 0
-    network = network_of(stage(Conv(12, kernel=5, padding=1, rstdp=rule)))
-    graphdef, _, frozen = reward.split(network)
-
-    def at_all(*args):  # a function of its own, which jax traces while the other way is replaced
-        with monkeypatch.context() as patch:
-            patch.setattr(reward, "_look_where_needed", reward._look_at_all)
-            return reward.reward_blocks.__wrapped__(*args)
-
-    eager = jax.jit(at_all, static_argnums=0)
+    network = network_of(stage(Conv(12, kernel=5, padding=1, learners=rule)))
     for _ in range(10):
         levels = np.linspace(*rule.bounds, 5)
-        network.layer1.weight[...] = jnp.float32(rng.choice(levels, network.layer1.weight.shape))
-        inputs = rng.random((64, 4, 6, 6)) < rng.choice([0.05, 0.3, 0.9])
-        images = inputs, rng.integers(0, CLASSES, 64, np.int32), rng.random(64) < 0.85
+        network.set_weights(dict(layer1=np.float32(rng.choice(levels, network.layer1[...].shape))))
+        spiked = rng.random((64, 4, 6, 6)) < rng.choice([0.05, 0.3, 0.9])
+        images, labels = np.where(spiked, np.uint8(T - 1), np.uint8(T)), rng.integers(0, CLASSES, 64, np.int32)
+        start, count = np.int32(rng.integers(0, 9)), np.int32(rng.integers(50, 65))
 
-        def run(function, block, **static):
-            arranged = (x.reshape(1, -1, block, *x.shape[1:]) for x in images)
-            state = reward.initial_state(network)
-            state, decided = function(graphdef, state, frozen, *arranged, jnp.int32(8), **static)
-            return np.asarray(decided).ravel(), np.asarray(state.weights["layer1"]["weight"][...])
+        def run(function, form, **static):
+            model = model_of(network, form)
+            where = start, count, np.bool_(False), np.int32(8)
+            (layers, *_), (decided, _) = function(
+                carry_of(network, model), model, images, labels, *where, by_turns=False, **static
+            )
+            return np.asarray(decided), np.asarray(layers["layer1"].plain_weights())
 
-        decisions, weights = run(reward.reward_images, 1)
-        for decided, learned in (run(eager, 16), run(reward.reward_blocks, 16)):
+        decisions, weights = run(TOGETHER, FAST, first=0, batch=1)
+        in_blocks = dict(block=16, together=False)
+        for decided, learned in (run(all_changed, TAPS, **in_blocks), run(BLOCKS, TAPS, **in_blocks)):
             assert decided.tolist() == decisions.tolist()
             np.testing.assert_allclose(learned, weights, rtol=0, atol=1e-4 if rule.stabiliser else 0)
-        changes += np.sum(decisions != run(reward.reward_blocks, 16, together=True)[0])
+        at_once = run(BLOCKS, TAPS, block=16, together=True)
+        np.testing.assert_array_equal(at_once[0], run(TOGETHER, FAST, first=0, batch=16)[0], "with the same weights")
+        changes += np.sum(decisions != at_once[0])
     assert changes > 50, "the cases tell nothing"
-
-
-DEEP = (stage(Conv(4, kernel=2, threshold=1, stdp=STDP())), stage(EARLIER), ONE)
 
 
 def test_decision_layers_take_turns_in_blocks_too():
@@ -241,13 +299,14 @@ def test_decision_layers_take_turns_in_blocks_too():
     assert_judged(learn(network, inputs, labels, 8, epochs=2, block=16), expected)
 
 
-@pytest.mark.parametrize("by_turns", [False, True])
-def test_an_earlier_layer_learns_by_the_decision(by_turns):
-    network = network_of(*DEEP, by_turns=by_turns)
+@pytest.mark.parametrize(("stages", "by_turns"), [(DEEP, False), (DEEP, True), (WIDE, False), (WIDE, True)])
+def test_earlier_layers_learn_by_the_decision(stages, by_turns):
+    """Each of those side by side learns once from an image, by winners of its own; the last from its own winner."""
+    network = network_of(*stages, by_turns=by_turns)
     inputs, labels = images_of(network)
     expected = judged(network, inputs, labels, 8, epochs=2)
     result = learn(network, inputs, labels, 8, epochs=2, block=None)
-    assert set(result.weights) == {"layer2", "layer3"}
+    assert set(result.weights) == set(network.weights()) - {"layer1"}
     assert_judged(result, expected)
     for name, weights in result.weights.items():
         assert np.any(weights != network.weights()[name]), f"{name} has learned nothing"
@@ -256,48 +315,66 @@ def test_an_earlier_layer_learns_by_the_decision(by_turns):
 def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch():
     network = network_of(*DEEP, by_turns=True)
     inputs, labels = images_of(network)
-    graphdef, _, frozen = reward.split(network)
-    state = reward.initial_state(network)
-    base = reward.base_rates(network.spec)
+    program, model = program_of(network, None), model_of(network, FAST)
+    carry, base = carry_of(network, model), {}
+    names = list(carry[0])
+    base = [np.float32([QUICK.reward, QUICK.punish]), np.float32([RULE.reward, RULE.punish])]
     for epoch in range(2):
         for batch in range(4):
-            old, part = state, slice(8 * batch, 8 * batch + 8)
-            arrays = inputs[None, part, None], labels[None, part, None], np.ones((1, 8, 1), bool)
-            state, decided = reward.reward_images(graphdef, state, frozen, *arrays, jnp.int32(8))
-            decided = decided.ravel()
-            learned = [
-                bool(jnp.any(old.weights[name]["weight"][...] != state.weights[name]["weight"][...]))
-                for name in ("layer2", "layer3")
-            ]
+            old, start, end = carry, 8 * batch, 8 * batch + 8
+            where = np.int32(start), np.int32(end), np.bool_(batch == 3), np.int32(8)
+            carry, (decided, _) = program(carry, model, inputs, labels, *where)
+            decided, right = np.asarray(decided)[start:end], labels[start:end]
+            learned = [bool(jnp.any(old[0][name].weights != carry[0][name].weights)) for name in names]
             first = epoch == 0 and batch % 2 == 0
             assert learned == [first, not first]
-            wrong = np.mean((decided >= 0) & (decided != labels[part]))
+            wrong = np.mean((decided >= 0) & (decided != right))
             next_first = epoch == 0 and batch % 2 == 1
             kept, adapted = (1, 0) if next_first else (0, 1)
-            np.testing.assert_array_equal(state.rates[kept], old.rates[kept])
-            np.testing.assert_array_equal(state.rates[adapted, 0], base[adapted, 0] * np.float32(wrong))
-        state = reward.end_epoch(network.spec, state)
+            np.testing.assert_array_equal(carry[1][names[kept]], old[1][names[kept]])
+            np.testing.assert_array_equal(carry[1][names[adapted]][0], base[adapted][0] * np.float32(wrong))
 
 
 @pytest.mark.parametrize("together", [1, 6])
-@pytest.mark.parametrize("stages", [(ONE,), (THREE,), DEEP], ids=["one branch", "three branches", "earlier layer"])
-def test_epochs_of_the_trainer_are_the_judges(stages, together, compilations):
-    """Weights out of bounds are pulled in by the first update, which here comes only in the second block of images."""
+@pytest.mark.parametrize(
+    "stages",
+    [(ONE,), (THREE,), DEEP, WIDE],
+    ids=["one branch", "three branches", "earlier layer", "two earlier layers"],
+)
+def test_epochs_of_the_trainer_are_the_judges(stages, together, compilations, monkeypatch):
+    """Weights out of bounds are pulled in by the first update, which here comes only in the second block of images.
+
+    The second slice of an epoch is short.
+    """
+    monkeypatch.setattr(epoch_module, "SLICE", BLOCK)
     network = network_of(*stages, dyadic=(700, 1100))
     inputs, labels = images_of(network, silent=slice(0, BLOCK + 2))
     expected = judged(network, inputs, labels, 8, epochs=2, together=together)
-    epoch = RewardEpoch(network, inputs, labels, 8, Clock(""), together)
-    first = epoch(reward.initial_state(network))
+    images = np.zeros((IMAGES, 6, 6), np.uint8)
+    data = Dataset("none", images, labels, images, labels, CLASSES)
+    epochs = (0,) * (len(stages) - 1) + (2,)
+    trainer = Trainer(network.spec, data, Settings(epochs, batch_size=8, update_batch=together))
+    state = dataclasses.replace(
+        trainer.initial_state(), weights={n: np.asarray(w) for n, w in network.weights().items()}
+    )
+    state.phase = len(trainer.plan) - 1
+    epoch = trainer.engine.together(trainer.plan[-1], [state], inputs)
+    _, first = epoch()
     results = [first]
-    assert compilations(lambda: results.append(epoch(first[0]))) == 0, "the second epoch compiles again"
-    weights = {name: np.asarray(w) for name, w in network.weights().items()}
-    decisions = [decided.tolist() for _, decided in results]
-    assert_judged(Judged(weights, np.asarray(results[1][0].rates), decisions), expected)
+    assert compilations(lambda: results.append(epoch()[1])) == 0, "the second epoch compiles again"
+    layers, states, tally = epoch.carry
+    assert (int(tally.epoch), int(tally.seen)) == (2, 0)
+    weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
+    rates = np.stack([states[name] for name in layers])
+    assert_judged(Judged(weights, rates, [decided.tolist() for decided, _ in results]), expected)
+    assert all(len(decided) == IMAGES for decided, _ in results)
 
 
 def test_base_rates_and_bounds():
-    network = network_of(*DEEP)
-    np.testing.assert_array_equal(reward.base_rates(network.spec)[:, 0], np.float32([FAST.reward, RULE.reward]))
-    np.testing.assert_array_equal(reward.base_rates(network.spec)[:, 1], np.float32([FAST.punish, RULE.punish]))
-    assert reward.within_bounds(network)
-    assert not reward.within_bounds(network_of(*DEEP, dyadic=(200, 1000)))
+    model = network_of(*DEEP).model
+    rates = {name: programs.taught(model.layers[name]).init(None, None, 0) for name in ("layer2", "layer3")}
+    np.testing.assert_array_equal(rates["layer2"], np.float32([QUICK.reward, QUICK.punish]))
+    np.testing.assert_array_equal(rates["layer3"], np.float32([RULE.reward, RULE.punish]))
+    at = dict(layer2=1, layer3=0)
+    assert not _outside(model.layers, at)
+    assert _outside(network_of(*DEEP, dyadic=(200, 1000)).model.layers, at)

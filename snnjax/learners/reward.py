@@ -1,5 +1,6 @@
 """Learning by reward: R-STDP (Mozafari et al. 2018)."""
 
+import math
 from typing import Any
 
 import jax
@@ -43,7 +44,7 @@ class RSTDP(Learner):
         checks.bounds(self.bounds)
         for name, sign in (("reward", 1), ("punish", -1)):
             rates = getattr(self, name)
-            if len(rates) != 2 or sign * rates[0] < 0 or sign * rates[1] > 0:
+            if len(rates) != 2 or not (0 <= sign * rates[0] < math.inf and -math.inf < sign * rates[1] <= 0):
                 signs = "at least 0 and at most 0" if sign > 0 else "at most 0 and at least 0"
                 raise InputError(f"`{name}` must be (a+, a-), {signs}, got {rates}")
 

@@ -1,5 +1,6 @@
 """Unsupervised learning by STDP, with winner-take-all."""
 
+import math
 from typing import Any
 
 import jax
@@ -45,9 +46,9 @@ class STDP(Learner):
         """Raises TypeError or InputError where a number is wrong."""
         checks.integer("doubling", self.doubling, 1)
         checks.bounds(self.bounds)
-        if not 0 < self.ltp <= self.ltp_max:
+        if not 0 < self.ltp <= self.ltp_max < math.inf:
             raise InputError(f"`ltp` must lie above 0 and up to `ltp_max` ({self.ltp_max}), got {self.ltp}")
-        if self.ltd > 0:
+        if not -math.inf < self.ltd <= 0:
             raise InputError(f"`ltd` must be at most 0, got {self.ltd}")
 
     def rates(self, image: jax.Array) -> jax.Array:
