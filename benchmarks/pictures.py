@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from snnjax.files import atomic_write
+from matplotlib.figure import Figure
+
+from snnjax.app import plots
 
 COLORS = {
     "snnjax": "tab:blue",
@@ -34,29 +36,22 @@ def throughput(path: Path, results: list[dict[str, Any]], title: str) -> None:
       results: of each network, as in throughput.json.
       title: above the figure.
     """
-    from matplotlib.figure import Figure
-
     compared = any(row["ratio"] is not None for result in results for row in result["phases"])
-    key = "ratio" if compared else "ms_per_image"
-    columns = min(2, len(results))
-    lines = -(-len(results) // columns)
-    figure = Figure(figsize=(6.4 * columns, 3.2 * lines + 0.8), layout="constrained")
+    figure, axes, left = plots.panels(len(results), columns=2, width=6.4, extra=0.8)
     figure.suptitle(title, fontsize=9)
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    lowest, highest, shown = 1.0, 0.0, {}
-    for axis, result in zip(axes, results, strict=False):
-        bars = bars_of(result, key)
+    bottom, lowest, highest = float(compared), 1.0, 0.0
+    shown: dict[str, Any] = {}
+    for axis, result in zip(axes, results, strict=True):
+        bars = bars_of(result, "ratio" if compared else "ms_per_image")
         phases = list(dict.fromkeys(phase for values in bars.values() for phase in values))
         width = 0.8 / len(bars)
         for number, (program, values) in enumerate(bars.items()):
             places = [phases.index(phase) + (number - (len(bars) - 1) / 2) * width for phase in values]
-            bottom = 1.0 if compared else 0.0
             heights = [value - bottom for value in values.values()]
-            drawn = axis.bar(places, heights, width * 0.95, bottom=bottom, color=COLORS[program])
+            shown[program] = axis.bar(places, heights, width * 0.95, bottom=bottom, color=COLORS[program])
             labels = [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in values.values()]
-            axis.bar_label(drawn, labels, fontsize=7)
+            axis.bar_label(shown[program], labels, fontsize=7)
             lowest, highest = min(lowest, *values.values()), max(highest, *values.values())
-            shown[program] = drawn
         axis.set_yscale("log")
         names = [name.replace("outputs of stage", "outputs").replace("who fires in stage", "fires") for name in phases]
         axis.set_xticks(range(len(phases)), names, fontsize=8 if len(phases) < 9 else 6)
@@ -66,14 +61,11 @@ def throughput(path: Path, results: list[dict[str, Any]], title: str) -> None:
         if compared:
             axis.axhline(1, color="tab:blue", linewidth=1.5)
     axes[0].set_ylim(0.6 * lowest, 2 * highest)
-    for axis in axes[::columns]:
+    for axis in left:
         axis.set_ylabel("times longer than snnjax" if compared else "snnjax, ms an image")
-    for axis in axes[len(results) :]:
-        axis.axis("off")
     if compared:
         figure.legend(list(shown.values()), list(shown), fontsize=8, loc="outside lower center", ncols=len(shown))
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    plots.write(path, figure)
 
 
 def bars_of(result: dict[str, Any], key: str) -> dict[str, dict[str, float]]:
@@ -96,23 +88,17 @@ def scaling(path: Path, rows: list[dict[str, Any]], title: str) -> None:
       rows: axis, value, phase, ms_per_image, min, max and compile_seconds of each point.
       title: above the figure.
     """
-    from matplotlib.figure import Figure
-
-    axes_of = list(dict.fromkeys(row["axis"] for row in rows))
-    columns = min(3, len(axes_of))
-    lines = -(-len(axes_of) // columns)
-    figure = Figure(figsize=(4 * columns, 3.2 * lines + 0.8), layout="constrained")
+    grows = list(dict.fromkeys(row["axis"] for row in rows))
+    figure, panels, _ = plots.panels(len(grows), extra=0.8)
     figure.suptitle(title, fontsize=9)
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    for panel, axis in zip(panels, axes_of, strict=False):
+    for panel, axis in zip(panels, grows, strict=True):
         for number, phase in enumerate(dict.fromkeys(row["phase"] for row in rows)):
             points = [row for row in rows if (row["axis"], row["phase"]) == (axis, phase)]
-            values = [row["value"] for row in points]
-            middle, least, most = ([row[key] for row in points] for key in ("ms_per_image", "min", "max"))
+            keys = ("value", "ms_per_image", "min", "max", "compile_seconds")
+            values, middle, least, most, compiling = ([row[key] for row in points] for key in keys)
             color = f"tab:{('blue', 'orange', 'green')[number]}"
             panel.fill_between(values, least, most, color=color, alpha=0.2)
             panel.plot(values, middle, "o-", color=color, markersize=4, label=f"{phase}, ms an image")
-            compiling = [row["compile_seconds"] for row in points]
             panel.plot(values, compiling, ":", color=color, label=f"{phase}, compiling s")
         panel.set_xscale("log")
         panel.set_yscale("log")
@@ -120,12 +106,9 @@ def scaling(path: Path, rows: list[dict[str, Any]], title: str) -> None:
         panel.minorticks_off()
         panel.set_xlabel(LABELS[axis])
         panel.grid(alpha=0.3)
-    for panel in panels[len(axes_of) :]:
-        panel.axis("off")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    plots.write(path, figure)
 
 
 def batches(path: Path, rows: list[dict[str, Any]], title: str) -> None:
@@ -136,8 +119,6 @@ def batches(path: Path, rows: list[dict[str, Any]], title: str) -> None:
       rows: of each size update_batch: images_per_second by phase, accuracy and sd.
       title: above the figure.
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=8)
     speed, accuracy = figure.subplots(1, 2)
@@ -155,5 +136,4 @@ def batches(path: Path, rows: list[dict[str, Any]], title: str) -> None:
         axis.set_xlabel("B, images that learn from the same weights")
         axis.grid(alpha=0.3)
     speed.set_ylim(bottom=0)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    plots.write(path, figure)

@@ -4,36 +4,11 @@ Imports no program, so that a process holds the one that it measures alone.
 """
 
 import dataclasses
-import datetime
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-REFERENCES = {
-    "mozafari2018": "MozafariMNIST2018",
-    "deep2024": "DeepSNN",
-    "deepr2024": "DeepRSNN",
-    "deepr2024_2": "DeepRSNN2",
-    "inception2024": "InceptionSNN",
-    "majority2024": "MajoritySNN",
-}
-"""The reference's classes by the names of our networks."""
-
-
-def folder(out: Path | None, name: str) -> Path:
-    """The folder to write measurements to, created: `out`, or runs/NAME_TIME.
-
-    Raises:
-      OSError: it holds some already, or cannot be created.
-    """
-    out = out or Path("runs") / f"{name}_{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if (out / f"{name}.json").exists():
-        raise FileExistsError(f"{out} already holds measurements ({name}.json): name another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
 
 
 @dataclasses.dataclass(frozen=True)

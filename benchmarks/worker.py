@@ -150,7 +150,7 @@ def serve(module: str, pipe: Connection) -> None:
             answer: tuple[Any, Any] = (None, method(*arguments))
         except KeyboardInterrupt:
             return
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:
             answer = ValueError, str(error)
         except Exception as error:
             traceback.print_exc()

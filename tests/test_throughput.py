@@ -13,13 +13,14 @@ import numpy as np
 import pictures
 import pytest
 import throughput
+import throughput_report
 from programs import Work
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 from worker import Worker
 
 from snnjax import data
 from snnjax.networks import mozafari2018
-from snnjax.training.trainer import Settings, Trainer
+from snnjax.training.state import Settings
+from snnjax.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).parents[1]
 PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "who fires in stage 2", "R-STDP", "test"]
@@ -52,7 +53,7 @@ def result(network: str = "mozafari2018", trained: bool = True) -> dict:
     memory = dict(snnjax=sizes, reference=sizes)
     times = dict(program="snnjax", how="measured", seconds=30.0, ratio=None, compile_seconds=9.0)
     protocol = [times, dict(program="reference", how="added up", seconds=600.0, ratio=20.0)]
-    single = throughput.in_one_epoch(phases)
+    single = throughput_report.in_one_epoch(phases)
     trained = protocol if trained else []
     return dict(network=network, phases=phases, in_one_epoch=single, protocol=trained, memory=memory)
 
@@ -238,7 +239,7 @@ def test_a_whole_training_is_added_up_from_its_phases():
 def test_a_whole_training_is_run_with_all_compilation():
     few, spec, protocol = data.digits().first(30, 20), mozafari2018(), throughput.Protocol(30, 20, 2)
     rows = result()["phases"]
-    ours, theirs = throughput.whole(spec, few, rows, throughput.Options(protocol=1), protocol)
+    ours, theirs = throughput.whole_training(spec, few, rows, throughput.Options(protocol=1), protocol)
     assert 0 < ours["compile_seconds"] < ours["seconds"]
     assert ours["epochs"] == (2, 4, 2)
     trainer = Trainer(spec, few, Settings((2, 4, 2), batch_size=30, patience=0))
@@ -247,16 +248,16 @@ def test_a_whole_training_is_run_with_all_compilation():
 
 
 def test_the_table_of_networks_by_phases():
-    table = throughput.markdown([result(), result("majority2024", trained=False)], about())
+    table = throughput_report.markdown([result(), result("majority2024", trained=False)], about())
     assert table.splitlines()[:8] == [
-        "| network | | encode | STDP 1 | STDP 2 | R-STDP | test | whole training |",
+        "| network |  | encode | STDP 1 | STDP 2 | R-STDP | test | whole training |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         "| mozafari2018 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 | 30 s |",
-        "| | reference, times longer | 10.0 | 15.0 | 8.0 | 12.0 | 4.5 | 20.0 |",
-        "| | the same, one epoch alone |  |  | 5.0 | 8.0 |  |  |",
+        "|  | reference, times longer | 10.0 | 15.0 | 8.0 | 12.0 | 4.5 | 20.0 |",
+        "|  | the same, one epoch alone |  |  | 5.0 | 8.0 |  |  |",
         "| majority2024 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 |  |",
-        "| | reference, times longer | 10.0 | 15.0 | 8.0 | 12.0 | 4.5 |  |",
-        "| | the same, one epoch alone |  |  | 5.0 | 8.0 |  |  |",
+        "|  | reference, times longer | 10.0 | 15.0 | 8.0 | 12.0 | 4.5 |  |",
+        "|  | the same, one epoch alone |  |  | 5.0 | 8.0 |  |  |",
     ]
     for part in ("digits", "60 training and 50 test images", "3 repeats", "2 cores", "2026-01-01", "jax 0.10"):
         assert part in table.splitlines()[-2]
@@ -273,19 +274,19 @@ def test_the_table_tells_how_much_longer_than_compiled_kernels():
     found["protocol"][-1]["ms_per_image"] = {"encode": 0.02, "R-STDP": 0.2, "outputs of stage 1": 0.1}
     sizes = found["memory"]["snnjax"]
     found["memory"] = {"snnjax": sizes, throughput.NATIVE: sizes, "reference": sizes}
-    found["in_one_epoch"] = throughput.in_one_epoch(found["phases"])
-    assert throughput.markdown([found], about()).splitlines()[2:7] == [
+    found["in_one_epoch"] = throughput_report.in_one_epoch(found["phases"])
+    assert throughput_report.markdown([found], about()).splitlines()[2:7] == [
         "| mozafari2018 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 | 30 s |",
-        "| | snnjax, native, ms an image | 0.025 | 0.05 | 0.125 | 0.25 | 0.5 | 15 s |",
-        "| | in its whole training | 0.02 |  |  | 0.2 |  |  |",
-        "| | reference, times longer | 10.0 / 40.0 | 15.0 / 60.0 | 8.0 / 32.0 | 12.0 / 48.0 | 4.5 / 18.0 "
+        "|  | snnjax, native, ms an image | 0.025 | 0.05 | 0.125 | 0.25 | 0.5 | 15 s |",
+        "|  | in its whole training | 0.02 |  |  | 0.2 |  |  |",
+        "|  | reference, times longer | 10.0 / 40.0 | 15.0 / 60.0 | 8.0 / 32.0 | 12.0 / 48.0 | 4.5 / 18.0 "
         "| 20.0 / 40.0 |",
-        "| | the same, one epoch alone |  |  | 5.0 / 20.0 | 8.0 / 32.0 |  |  |",
+        "|  | the same, one epoch alone |  |  | 5.0 / 20.0 | 8.0 / 32.0 |  |  |",
     ]
 
 
 def test_what_is_done_once_is_counted_into_one_epoch():
-    assert throughput.in_one_epoch(result()["phases"]) == {"reference": {"STDP 2": 5.0, "R-STDP": 8.0}}
+    assert throughput_report.in_one_epoch(result()["phases"]) == {"reference": {"STDP 2": 5.0, "R-STDP": 8.0}}
 
 
 def test_the_figure_shows_ratios_and_whole_trainings(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -27,6 +28,26 @@ def png(figure: Figure) -> bytes:
 
 DOTS = 110
 """Dots per inch."""
+
+
+def panels(
+    count: int, columns: int = 3, width: float = 4, extra: float = 0
+) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
+    """Plots side by side with one vertical axis: the figure, all plots, and those on the left.
+
+    Args:
+      count: how many.
+      columns: plots in a row, at most.
+      width: of each, in inches.
+      extra: height besides the plots, in inches.
+    """
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(width * columns, 3.2 * lines + extra), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axis in axes.flat[count:]:
+        axis.axis("off")
+    return figure, list(axes.flat[:count]), list(axes[:, 0])
 
 
 def features_picture(images: np.ndarray, title: str, strengths: np.ndarray, rows: Sequence[str] = ()) -> Figure:
@@ -219,11 +240,8 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
       rows: by network: its name, and under "train" and "test" the accuracies "reference" (epochs,), "seeds"
         (seeds, epochs) and "mean" (epochs,).
     """
-    columns = min(3, len(rows))
-    lines = -(-len(rows) // columns)
-    figure = Figure(figsize=(4 * columns, 3.2 * lines + 0.6), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    for axis, row in zip(axes, rows, strict=False):
+    figure, axes, left = panels(len(rows), extra=0.6)
+    for axis, row in zip(axes, rows, strict=True):
         for part, color in (("train", "tab:blue"), ("test", "tab:orange")):
             curves = np.array(row[part]["seeds"])
             epochs = np.arange(1, curves.shape[1] + 1)
@@ -236,10 +254,8 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
         axis.set_xlabel("reward epoch")
         axis.set_xticks(epochs[:: -(-len(epochs) // 10)])
         axis.grid(alpha=0.3)
-    for axis in axes[::columns]:
+    for axis in left:
         axis.set_ylabel("accuracy")
-    for axis in axes[len(rows) :]:
-        axis.axis("off")
     axes[0].legend(fontsize=8, loc="lower right")
     write(path, figure)
 
@@ -253,12 +269,9 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
     """
     names = list(networks[0]["variant"])
     varied = [name for name in names if len({network["variant"][name] for network in networks}) > 1] or names[-1:]
-    columns = min(3, len(varied))
-    lines = -(-len(varied) // columns)
-    figure = Figure(figsize=(4 * columns, 3.2 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    figure, axes, left = panels(len(varied))
     accuracy = np.array([network["epochs"][-1]["test"]["accuracy"] for network in networks])
-    for axis, name in zip(axes, varied, strict=False):
+    for axis, name in zip(axes, varied, strict=True):
         values = np.array([network["variant"][name] for network in networks])
         known = np.unique(values)
         places = np.searchsorted(known, values)
@@ -268,9 +281,7 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
         axis.set_xticks(range(len(known)), [f"{value:g}" for value in known])
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
-    for axis in axes[::columns]:
+    for axis in left:
         axis.set_ylabel("test accuracy, %")
-    for axis in axes[len(varied) :]:
-        axis.axis("off")
     axes[0].legend(fontsize=8)
     write(path, figure)

@@ -202,9 +202,9 @@ class Engine:
 
     # A layer that learns alone
 
-    def alone(self, phase: Phase, states: States) -> Epoch:
-        """The epochs of a phase in which one layer learns alone."""
-        inputs, carries = self.outputs.entering("train", phase.stage, states), []
+    def alone(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
+        """The epochs of a phase in which one layer learns alone, given what enters it."""
+        carries = []
         for at, (model, state) in enumerate(zip(self.outputs.models(states), states, strict=True)):
             layer, which = model.layers[phase.layer], self._which(phase)
             form = self.outputs.form(layer, layer.conv.each_learner[which])
@@ -225,7 +225,7 @@ class Engine:
     def _learn_alone(self, phase: Phase, states: States) -> Iterator[None]:
         if states[0].done >= phase.epochs:
             return
-        epoch = self.alone(phase, states)
+        epoch = self.alone(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
         while states[0].done < phase.epochs:
             over = states[0].done + 1 == phase.epochs

@@ -90,7 +90,7 @@ class Epoch:
         for start, count, own, shared in self._slices:
             at, step = 0, self._batch
             while at < count:
-                within = self._within()
+                within = self.within()
                 end = count if within else min(at + step, count)
                 whole = start + end == self._slices[-1][0] + self._slices[-1][1]
                 numbers = dict(start=np.int32(at), count=np.int32(end), last=np.bool_(whole))
@@ -111,7 +111,7 @@ class Epoch:
         correct = 0 if self._labels is None else int(np.sum(found[0] == self._labels[start:end]))
         self._report((end - start) * self._spread.count, correct)
 
-    def _within(self) -> bool:
+    def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
         if not self._ready:
             layers = self._layers()

@@ -1,0 +1,152 @@
+"""snnjax under measurement: the programs of its training engine, and whole trainings."""
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from programs import Work
+
+from snnjax import data, devices
+from snnjax.app import runs
+from snnjax.kernels import native as compiled
+from snnjax.layers import TAPS
+from snnjax.networks import Network
+from snnjax.training import programs
+from snnjax.training.clock import Clock
+from snnjax.training.engine import Engine
+from snnjax.training.epoch import Epoch
+from snnjax.training.state import Phase, Settings, TrainState, plan
+from snnjax.training.trainer import Trainer
+
+PREPARED = 3000
+"""Images that each layer learns from before anything is measured: those at hand again and again, up to ten times."""
+
+
+class Program:
+    """snnjax on a kind of device, on the kernels of XLA or on the native ones.
+
+    Raises:
+      InputError, OSError: there is no device of this kind, or the kernels cannot be compiled.
+    """
+
+    def __init__(self, device: str, native: bool = False):
+        self.device, self.native = devices.choose(device), native
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
+        if native:
+            compiled.load()
+        self.about = dict(
+            versions=runs.versions(),
+            device=devices.name_of(self.device),
+            platform=self.device.platform,
+            processor=devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: "),
+        )
+
+    def prepare(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> dict[str, Work]:
+        """The phases, compiled. They start from the weights in `task`; with none, the network learns a little first."""
+        network, images, batch_size, weights = task
+        # No epochs are planned, so that learners count the images that they have seen from 0 in every phase.
+        settings = Settings((0,) * len(network.stages), batch_size, patience=0, native=self.native)
+        self.engine, self.works = Engine([network], images, settings), dict[str, Work]()
+        self.weights = self.engine.initial_states()[0].weights | weights
+        count, stage, last = len(images.train_images), 0, len(network.stages) - 1
+        epochs = 1 if weights else min(10, -(-PREPARED // count))
+        self.encoded = self._map("encode", all_images(images), programs.encode_batch, native=self.native)
+        inputs = self.encoded[:count]
+        for number, phase in enumerate(self.engine.plan):
+            for at in range(stage, phase.stage):
+                timed = at < last - 1 or network.decision.timed
+                title = f"outputs of stage {at + 1}" if timed else f"who fires in stage {last}"
+                static = dict(first=at, last=at + 1, timed=timed)
+                inputs = self._map(title, inputs, programs.forward_batch, once=True, **static)
+            stage = phase.stage
+            self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not weights)
+        forms = dict.fromkeys(network.names[-1], TAPS)
+        self._map("test", self.encoded[count:], programs.decide_batch, forms, first=0)
+        self.works["test"].outcome = lambda found: found[0]
+        return self.works
+
+    def _map(
+        self, name: str, images: np.ndarray, function: Any, forms: Any = None, once: bool = False, **static: Any
+    ) -> Any:
+        """Adds a phase that does not learn; returns what it computes."""
+        spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
+        model = outputs.packed(outputs.models([TrainState(self.weights)]), forms)
+        model = programs.place(model, devices.peers(), programs.EVERYWHERE)
+
+        def run() -> Any:
+            return spread.map(clock, function, model, images, **static)
+
+        found = run()
+        self.works[name] = Work(len(images), run, compile_seconds=clock.compile_seconds, once=once)
+        return found
+
+    def _learn(self, number: int, phase: Phase, inputs: np.ndarray, epochs: int, keep: bool) -> Work:
+        """An epoch of a phase that learns; so many are run before, and leave their weights to all later phases."""
+        begin = self.engine.alone if phase.layer else self.engine.together
+
+        def prepare() -> tuple[Epoch]:
+            epoch = begin(phase, [TrainState(self.weights, phase=number)], inputs)
+            epoch.within()  # a training finds that out once, not in each epoch
+            return (epoch,)
+
+        def learned(carry: Any) -> dict[str, np.ndarray]:
+            layers = {phase.layer: carry[0]} if phase.layer else carry[0]
+            return {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
+
+        (epoch,) = prepare()
+        for _ in range(epochs):
+            epoch()
+        if keep:
+            self.weights |= learned(epoch.carry)
+        return Work(
+            len(inputs),
+            lambda epoch: epoch(),
+            lambda found: list(learned(found[0]).values())[-1],
+            prepare,
+            epoch.clock.compile_seconds,
+        )
+
+    def learned(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The weights that the phases start from, by layer, and the encoded images."""
+        return self.weights, self.encoded
+
+    def train(self, network: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
+        """A whole training from images to the last epoch: seconds in all, those of compilation, and the accuracy.
+
+        And the milliseconds an image of each phase of it, by the names in the table.
+        """
+        start = time.perf_counter()
+        trainer = Trainer(network, images, dataclasses.replace(settings, native=self.native))
+        state = trainer.run(trainer.initial_state())
+        seconds = time.perf_counter() - start
+        compiling = sum(phase["compile_seconds"] for phase in state.phases)
+        ms = {shown(each["name"]): 1e3 * each["seconds"] / each["images"] for each in state.phases}
+        accuracy = state.epochs[-1]["test"]["accuracy"]
+        return dict(seconds=seconds, compile_seconds=compiling, accuracy=accuracy, ms_per_image=ms)
+
+    def finish(self, result: Any) -> None:
+        """Waits for the device."""
+        jax.block_until_ready(result)
+
+    def device_memory(self) -> int | None:
+        """Bytes at most in use on an accelerator."""
+        return None if self.device.platform == "cpu" else (self.device.memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def shown(phase: str) -> str:
+    """The name of a phase in the table: STDP 1, STDP 3_2, R-STDP."""
+    return phase.replace("layer", "")
+
+
+def phases_of(network: Network, epochs: tuple[int, ...] = ()) -> list[tuple[str, Phase]]:
+    """The phases of a training with their names in the table."""
+    return [(shown(phase.name), phase) for phase in plan(network, epochs or (1,) * len(network.stages))]
+
+
+def all_images(images: data.Dataset) -> np.ndarray:
+    """The training images, then the test images."""
+    return np.concatenate([images.train_images, images.test_images])
