@@ -90,7 +90,7 @@ def prepare(options: Options) -> tuple[Sweep, Network, dict[str, Any]]:
         raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
     sweep = Sweep(trainer.network, trainer.data, settings, variants(options), at_once=options.at_once)
-    return sweep, trainer.network, {name: x for name, x in recorded.items() if name not in ("seed", "patience")}
+    return sweep, trainer.network, recorded
 
 
 def folder_of(options: Options) -> Path:

@@ -99,11 +99,8 @@ def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     images = (images.augment if options.augment else images.share)(options.ratio, options.seed)
     recorded = {name: getattr(options, name) for name in ("model", "dataset", "augment", "ratio")}
-    recorded |= dataclasses.asdict(settings)
     if options.dataset.endswith(".npz"):  # so that evaluate.py finds it from any folder
         recorded["dataset"] = str(Path(options.dataset).resolve())
-    recorded |= dict(train_images=len(images.train_images), test_images=len(images.test_images))
-    recorded |= dict(data=f"sha256:{images.digest}")
     return Trainer(network_for(network, images), images, settings), recorded
 
 

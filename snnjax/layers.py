@@ -153,6 +153,7 @@ class Layer:
       form: the kernels that compute it.
       monotone: as of `Conv`.
       classes: of a deciding layer, whose features fall into as many groups; 0 elsewhere.
+      timed: of a deciding layer, as of its `Decision`.
       within: all weights lie within the bounds of the learner at work, so that only the winners' weights change.
     """
 
@@ -162,6 +163,7 @@ class Layer:
     form: "Form" = static()  # noqa: RUF009
     monotone: bool = static(default=False)
     classes: int = static(default=0)
+    timed: bool = static(default=False)
     within: bool = static(default=False)
 
     def latencies(self, latency: jax.Array) -> jax.Array:
@@ -186,6 +188,10 @@ class Layer:
         """`Spikes` at the last step of all neurons above 0 or the threshold, whenever they crossed it."""
         return fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
+    def deciding_spikes(self, latency: jax.Array) -> Spikes:
+        """`Spikes` of (F, H', W') that the network's `Decision` is made from, of a deciding layer."""
+        return self.spikes(latency) if self.timed else self.last_spikes(latency)
+
     def winners(self, latency: jax.Array) -> Winners:
         """Who may learn from (C, H, W) input latencies: `Winners` of (k,), by the layer's competition."""
         if not self.monotone or not isinstance(self.conv.competition, WTA):
@@ -205,6 +211,16 @@ class Layer:
           stabiliser: multiplies each change by (w - lower)(upper - w).
         """
         return dataclasses.replace(self, weights=self.form.learn(self, latency, winners, rates, bounds, stabiliser))
+
+    def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
+        """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
+        kernel = checks.pair("kernel", self.conv.kernel, 1)
+        return kernels.receptive_fields(self.padded(latency), winners, kernel=kernel, stride=self.conv.stride)
+
+    def with_rows(self, winners: Winners, rows: jax.Array) -> "Layer":
+        """The layer with new weights of the winners' features, (k, C, kh, kw); where nobody won, nothing changes."""
+        weights = kernels.set_rows(self.plain_weights(), winners, rows)
+        return dataclasses.replace(self, weights=self.form.pack(weights))
 
     def plain_weights(self) -> jax.Array:
         """The weights, (F, C, kh, kw) float32."""

@@ -1,1 +1,9 @@
-"""What the commands need: run folders, reports, pictures, the terminal."""
+"""What commands need beyond the library: folders of runs and sweeps, reports, pictures, options, progress in a terminal.
+
+`RunFolder` and `SweepFolder` serve scripts of your own as well.
+"""
+
+from snnjax.app.runs import RunFolder
+from snnjax.app.sweeps import SweepFolder
+
+__all__ = ["RunFolder", "SweepFolder"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -13,9 +14,10 @@ from typing import Any
 from snnjax import checkpoint, devices, files, metrics
 from snnjax.app import plots, report
 from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints, described
+from snnjax.data import Dataset
 from snnjax.errors import InputError
 from snnjax.trained import WEIGHTS, Trained
-from snnjax.training.state import Phase, TrainState
+from snnjax.training.state import Phase, Settings, TrainState
 from snnjax.training.trainer import Trainer
 
 RESULTS, LAYERS = "results.json", "layers"
@@ -48,13 +50,13 @@ class RunFolder:
       notes: what a person should know about how the run begins.
     """
 
-    def __init__(self, path: Path | str, trainer: Trainer, settings: dict[str, Any], resume: bool = False):
+    def __init__(self, path: Path | str, trainer: Trainer, settings: dict[str, Any] | None = None, resume: bool = False):
         """Takes the folder, creating it.
 
         Args:
           path: of the folder.
           trainer: of the run.
-          settings: all that the run's result depends on besides the trainer's own, JSON data.
+          settings: what the run's result depends on besides the trainer's settings and data, JSON data.
           resume: goes on with the run that the folder holds.
 
         Raises:
@@ -63,7 +65,7 @@ class RunFolder:
           OSError: the folder cannot be written.
         """
         self.path, self.trainer = Path(path), trainer
-        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.settings = known(trainer.settings, trainer.data, settings)
         self.device = devices.name_of(devices.peers().devices[0])
         self.state: TrainState | None = None
         self.results: dict[str, Any] = {}
@@ -138,6 +140,10 @@ class RunFolder:
             return True
         return False
 
+    def run(self) -> dict[str, Any]:
+        """Trains what is left of it and finishes: what results.json holds. A finished run is only read."""
+        return self.results or self.finish(self.trainer.run(self.start(), self.save))
+
     def save(self, state: TrainState) -> None:
         """Writes the checkpoint, layers that are trained, and history.csv once there are epochs with a teacher."""
         self._checkpoints.save(*state.flatten())
@@ -203,6 +209,13 @@ class RunFolder:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
         self.results = results
         return results
+
+
+def known(settings: Settings, data: Dataset, others: dict[str, Any] | None) -> dict[str, Any]:
+    """All that a training's result depends on besides the network, JSON data."""
+    sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
+    own = dataclasses.asdict(settings) | sizes | dict(data=f"sha256:{data.digest}")
+    return json.loads(json.dumps((others or {}) | own))
 
 
 def take(path: Path) -> contextlib.ExitStack:

@@ -8,7 +8,7 @@ from typing import Any
 from snnjax import devices, files
 from snnjax.app import plots
 from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints, described
-from snnjax.app.runs import take, versions
+from snnjax.app.runs import known, take, versions
 from snnjax.networks import Network
 from snnjax.trained import Trained
 from snnjax.training.state import TrainState
@@ -29,13 +29,13 @@ class SweepFolder:
       notes: what a person should know about how the sweep begins.
     """
 
-    def __init__(self, path: Path | str, sweep: Sweep, settings: dict[str, Any]):
+    def __init__(self, path: Path | str, sweep: Sweep, settings: dict[str, Any] | None = None):
         """Takes the folder, creating it, and reads what an earlier start of the same sweep has left.
 
         Args:
           path: of the folder.
           sweep: that is to be done.
-          settings: all that its result depends on besides, JSON data.
+          settings: what its result depends on besides the sweep's settings and data, JSON data.
 
         Raises:
           FileExistsError: another program holds it.
@@ -43,7 +43,7 @@ class SweepFolder:
           OSError: it cannot be written.
         """
         self.path, self.sweep = Path(path), sweep
-        self.settings: dict[str, Any] = json.loads(json.dumps(settings | dict(variants=sweep.variants)))
+        self.settings = known(sweep.settings, sweep.data, settings) | dict(variants=sweep.variants)
         found, device = versions(), devices.name_of(devices.peers().devices[0])
         self._about = dict(versions=found, device=device)
         networks = [described(each) for each in sweep.networks]

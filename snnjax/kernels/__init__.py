@@ -18,7 +18,7 @@ from snnjax.kernels.neurons import (
     integrate_and_fire,
     potentials,
 )
-from snnjax.kernels.plasticity import adapted_rates, learned_rows, reward_rates, set_rows, stdp
+from snnjax.kernels.plasticity import adapted_rates, learned_rows, receptive_fields, reward_rates, set_rows, stdp
 from snnjax.kernels.search import early_winners
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
 
@@ -43,6 +43,7 @@ __all__ = [
     "pointwise_inhibition",
     "pool",
     "potentials",
+    "receptive_fields",
     "reward_rates",
     "set_rows",
     "stdp",

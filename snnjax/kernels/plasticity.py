@@ -22,6 +22,27 @@ def receptive_field(latency: jax.Array, row: jax.Array, column: jax.Array, kerne
     return lax.dynamic_slice(latency, (0, row, column), (latency.shape[0], *kernel))
 
 
+@functools.partial(jax.jit, static_argnames=("kernel", "stride"))
+def receptive_fields(
+    latency: jax.Array, winners: Winners, *, kernel: checks.Pair, stride: checks.Pair = 1
+) -> jax.Array:
+    """What each winner sees of the input; places that nobody won see some part of it.
+
+    Args:
+      latency: (C, H, W) the input, padding included.
+      winners: `Winners` of (k,).
+      kernel: rows and columns of the kernel.
+      stride: of the layer, in input rows and columns.
+
+    Returns:
+      (k, C, kh, kw), dtype as `latency`.
+    """
+    down, right = checks.pair("stride", stride, 1)
+    size = checks.pair("kernel", kernel, 1)
+    see = functools.partial(receptive_field, latency, kernel=size)
+    return jax.vmap(see)(winners.row * down, winners.column * right)
+
+
 def change(
     weights: jax.Array, causal: jax.Array, rates: jax.Array, *, bounds: checks.Bounds, stabiliser: bool
 ) -> jax.Array:
@@ -130,10 +151,7 @@ def _learned_rows(
     checks.array("rates", rates, "2")
     if rates.shape != (2,):
         raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
-    down, right = checks.pair("stride", stride, 1)
-    fields = jax.vmap(lambda row, column: receptive_field(latency, row * down, column * right, rows.shape[2:]))(
-        winners.row, winners.column
-    )
+    fields = receptive_fields(latency, winners, kernel=rows.shape[2:], stride=stride)
     fired = fields < checks.time_steps(time_steps)
     causal = fired & (fields <= winners.latency.astype(fields.dtype)[:, None, None, None])
     return change(rows, causal, rates, bounds=bounds, stabiliser=stabiliser)

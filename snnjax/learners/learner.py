@@ -75,7 +75,7 @@ class Learner:
     def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
         """The response to one stimulus, (C, H, W) latencies; reads weights, changes nothing.
 
-        In a deciding layer it has an attribute `spikes`, `Spikes` of (F, H', W').
+        In a deciding layer it has an attribute `spikes`, `Spikes` of (F, H', W'), as `layer.deciding_spikes` has them.
         """
         raise NotImplementedError
 

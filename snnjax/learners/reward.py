@@ -54,7 +54,7 @@ class RSTDP(Learner):
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Response:
         """Who may learn; in a deciding layer, what the decision is made from."""
-        return Response(spikes=layer.last_spikes(latency)) if layer.classes else Response(layer.winners(latency))
+        return Response(spikes=layer.deciding_spikes(latency)) if layer.classes else Response(layer.winners(latency))
 
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None

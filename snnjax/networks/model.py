@@ -47,9 +47,8 @@ class Model:
             raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
         last, layers = len(network.stages) - 1, {}
         for number, name, conv in network.layers():
-            classes = network.classes if number == last else 0
-            weight = weights[name]
-            layers[name] = Layer(conv, weight, network.time_steps, FAST, conv.monotone, classes)
+            role: dict[str, Any] = dict(classes=network.classes, timed=network.decision.timed) if number == last else {}
+            layers[name] = Layer(conv, weights[name], network.time_steps, FAST, conv.monotone, **role)
         return cls(
             layers,
             network.encoder,
@@ -121,7 +120,7 @@ class Model:
 
     def decide(self, latency: jax.Array) -> Decided:
         """The decision from what enters the last stage."""
-        spikes = [x.spikes(latency) if self.decision.timed else x.last_spikes(latency) for x in self.stage(self.last)]
+        spikes = [layer.deciding_spikes(latency) for layer in self.stage(self.last)]
         return decide(self.decision, spikes, self.classes)
 
     def predict(self, latency: jax.Array) -> Decided:

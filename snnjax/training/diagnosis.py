@@ -71,4 +71,5 @@ def of_decisions(classes: int, decisions: np.ndarray, learners: Mapping[str, Dia
         for key, value in each.items():
             if key != "words":
                 figures.setdefault(key, {})[name] = value
-    return dict(silent=silent, never_decided=len(never), decided=counts.tolist(), **figures, words=words)
+    ours = dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
+    return figures | ours

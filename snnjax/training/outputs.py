@@ -134,11 +134,8 @@ class Outputs:
         name = f"outputs of stage {stage + 1}"
         for at, state in enumerate(states):
             fired = (values[at] if self.own(stage + 1) else values)[:1000] < self.network.time_steps
-            open_ = {
-                each["layer"]: each["convergence"]
-                for each in state.diagnoses.values()
-                if "convergence" in each and "layer" in each
-            }
+            said = (each for each in state.diagnoses.values() if "layer" in each)
+            open_ = {each["layer"]: each["convergence"] for each in said if "convergence" in each}
             found = diagnosis.of_outputs(state.network(self.networks[at]), stage, fired, open_)
             state.diagnoses[name] = found
             if not self.spread.many:

@@ -1,0 +1,52 @@
+"""An encoder of your own: bright pixels and dark ones fire, those of the strongest contrast first, without any filter.
+
+python experiments/examples/7_own_encoder.py FOLDER
+"""
+
+import sys
+
+import jax.numpy as jnp
+
+import snnjax
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, stage
+from snnjax.app import RunFolder, SweepFolder
+from snnjax.data import digits
+
+
+@snnjax.component
+class LightAndDark:
+    """Two maps of the image: how much each pixel is lighter, and darker, than the mean."""
+
+    least: float = 0.1  # contrast, as a share of the strongest, from which on a pixel fires
+    time_steps: int = snnjax.static(default=15)
+
+    def __call__(self, image):
+        contrast = jnp.asarray(image, jnp.float32) - jnp.mean(image, dtype=jnp.float32)
+        share = contrast / jnp.abs(contrast).max().clip(1e-6)
+        late = (1 - jnp.stack([share, -share])) / (1 - self.least)  # 0 the strongest, 1 the weakest that fires
+        return jnp.clip(jnp.floor(late * self.time_steps), 0, self.time_steps).astype(jnp.uint8)
+
+    def output_shape(self, image_shape):
+        return (2, *image_shape)
+
+
+def network():
+    features = Conv(16, 5, padding=2, threshold=8, competition=WTA(3, radius=3), learners=STDP(doubling=150))
+    stages = stage(features, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP()))
+    return Network("own_encoder", (2, 28, 28), 10, stages, encoder=LightAndDark())
+
+
+def main(folder):
+    data = digits().first(500, 200)
+    with RunFolder(f"{folder}/run", Trainer(network(), data, Settings((3, 8), 50)), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path / 'report.html'}")
+    image = data.test_images[0]
+    print(f"the network says {snnjax.load(f'{folder}/run')(image)}, the label is {data.test_labels[0]}")
+    shares = [{"encoder.least": share} for share in (0.1, 0.3, 0.6)]
+    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, Settings((3, 8), 50, patience=0), shares)) as sweep:
+        for each in sweep.run():
+            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,53 @@
+"""A decision of your own: all features of a class speak for it, not the strongest alone.
+
+python experiments/examples/9_own_decision.py FOLDER
+"""
+
+import sys
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+import snnjax
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, stage
+from snnjax.app import RunFolder, SweepFolder
+from snnjax.data import digits
+
+
+@snnjax.component
+class Choir:
+    """The score of a class is a power mean of the largest potentials of its features."""
+
+    power: float = 8.0  # with 1 all features count alike; the larger, the more the strongest counts
+    timed: ClassVar[bool] = False  # potentials at the last step are enough; True brings spikes with their times
+
+    def scores(self, spikes, classes):
+        best = spikes.potential.max(axis=(1, 2)).reshape(classes, -1)
+        scale = best.max().clip(1e-6)
+        return scale * jnp.mean((best / scale) ** self.power, axis=1) ** (1 / self.power)
+
+    def decide(self, scores):
+        total = scores.sum(axis=0)  # over the deciding layers
+        return jnp.where(total.max() > 0, jnp.argmax(total), -1).astype(jnp.int32)
+
+
+def network():
+    features = Conv(16, 5, padding=2, threshold=15, competition=WTA(3, radius=3), learners=STDP(doubling=150))
+    stages = stage(features, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP()))
+    return Network("own_decision", (6, 28, 28), 10, stages, decision=Choir())
+
+
+def main(folder):
+    data = digits().first(500, 200)
+    with RunFolder(f"{folder}/run", Trainer(network(), data, Settings((3, 8), 50)), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path / 'report.html'}")
+    image = data.test_images[0]
+    print(f"the network says {snnjax.load(f'{folder}/run')(image)}, the label is {data.test_labels[0]}")
+    powers = [{"decision.power": power} for power in (1, 8, 64)]
+    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, Settings((3, 8), 50, patience=0), powers)) as sweep:
+        for each in sweep.run():
+            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
