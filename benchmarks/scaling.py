@@ -20,7 +20,7 @@ from snnjax import data
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import Network, mozafari2018
-from snnjax.training import engine, programs, spread
+from snnjax.training import engine, spread
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.trainer import Trainer
 
@@ -87,7 +87,7 @@ class Options(common.Options):
 
 def measure(program: Program, case: Case, source: data.Dataset, repeats: int) -> dict[str, dict[str, float]]:
     """Of STDP of the second layer, R-STDP and test: ms_per_image (the median), min, max and compile_seconds."""
-    for cache in (jax.clear_caches, programs.learning_program.cache_clear, programs.mapping_program.cache_clear):
+    for cache in (jax.clear_caches, spread.learning_program.cache_clear, spread.mapping_program.cache_clear):
         cache()  # so that each point compiles all that it needs
     chunk = spread.CHUNK if case.together == Case.together else case.together
     with mock.patch.multiple(engine, BLOCK=case.together), mock.patch.multiple(spread, CHUNK=chunk):

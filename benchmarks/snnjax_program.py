@@ -15,6 +15,7 @@ from snnjax.kernels import native as compiled
 from snnjax.layers import TAPS
 from snnjax.networks import Network
 from snnjax.training import programs
+from snnjax.training import spread as spread_module
 from snnjax.training.clock import Clock
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
@@ -75,7 +76,7 @@ class Program:
         """Adds a phase that does not learn; returns what it computes."""
         spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
         model = outputs.packed(outputs.models([TrainState(self.weights)]), forms)
-        model = programs.place(model, devices.peers(), programs.EVERYWHERE)
+        model = spread_module.place(model, devices.peers(), spread_module.EVERYWHERE)
 
         def run() -> Any:
             return spread.map(clock, function, model, images, **static)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from numpy.lib.stride_tricks import sliding_window_view
+from snnjax.training.unsupervised import stdp_epoch
 
 from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
@@ -23,7 +24,6 @@ from snnjax.layers import STDP, SpikingConv
 from snnjax.networks import NETWORKS, Network, SpikingNetwork, draw
 from snnjax.training import reward
 from snnjax.training.trainer import Clock, RewardEpoch, Settings, Trainer, TrainState
-from snnjax.training.unsupervised import stdp_epoch
 
 T = 15
 

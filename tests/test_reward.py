@@ -17,10 +17,10 @@ import pytest
 from snnjax import component
 from snnjax.data import Dataset
 from snnjax.layers import FAST, TAPS, WTA, Conv
-from snnjax.learners import RSTDP, STDP, Tally, blocks
+from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Model, Network, SpikingNetwork, stage
+from snnjax.training import blocks, programs
 from snnjax.training import epoch as epoch_module
-from snnjax.training import programs
 from snnjax.training.engine import BLOCK
 from snnjax.training.epoch import _outside
 from snnjax.training.state import Settings
@@ -161,7 +161,7 @@ def model_of(network: SpikingNetwork, form) -> Model:
 
 
 def carry_of(network: SpikingNetwork, model: Model) -> programs.Together:
-    """The start of `programs.learn_together` and `programs.learn_in_blocks`."""
+    """The start of `programs.learn_together` and `blocks.learn_in_blocks`."""
     layers = {name: model.layers[name] for _, name, conv in network.spec.layers() if taught(conv)}
     states = {name: jnp.asarray(programs.taught(x).init(x, np.zeros(2), 0)) for name, x in layers.items()}
     return layers, states, Tally(*jnp.zeros(5, jnp.int32))
@@ -169,7 +169,7 @@ def carry_of(network: SpikingNetwork, model: Model) -> programs.Together:
 
 STATIC = ("block", "together", "by_turns")
 TOGETHER = jax.jit(programs.learn_together, static_argnames=("first", "batch", "by_turns"))
-BLOCKS = jax.jit(programs.learn_in_blocks, static_argnames=STATIC)
+BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
 
 
 def program_of(network: SpikingNetwork, block: int | None):
@@ -257,8 +257,8 @@ ROUGH = {
 def all_changed(*args, block, together, by_turns):
     """`learn_in_blocks` in the way that accelerators take."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "present", blocks._all_changed)
-        return programs.learn_in_blocks(*args, block=block, together=together, by_turns=by_turns)
+        patch.setattr(blocks, "present", blocks._all_changed)
+        return blocks.learn_in_blocks(*args, block=block, together=together, by_turns=by_turns)
 
 
 @pytest.mark.parametrize("name", ROUGH)

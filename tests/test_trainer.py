@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
+from snnjax.training.unsupervised import stdp_epoch
 
 from snnjax import checkpoint, metrics
 from snnjax.data import Dataset, digits
@@ -18,7 +19,6 @@ from snnjax.layers import RSTDP, STDP, Conv
 from snnjax.networks import Network, draw, stage
 from snnjax.training import trainer as trainer_module
 from snnjax.training.trainer import Listener, Settings, Trainer, TrainState
-from snnjax.training.unsupervised import stdp_epoch
 
 SHAPE = (6, 28, 28)
 FAST = STDP(doubling=50)

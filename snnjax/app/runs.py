@@ -50,7 +50,9 @@ class RunFolder:
       notes: what a person should know about how the run begins.
     """
 
-    def __init__(self, path: Path | str, trainer: Trainer, settings: dict[str, Any] | None = None, resume: bool = False):
+    def __init__(
+        self, path: Path | str, trainer: Trainer, settings: dict[str, Any] | None = None, resume: bool = False
+    ):
         """Takes the folder, creating it.
 
         Args:
