@@ -7,8 +7,9 @@ import pytest
 
 from snnjax.app.features import drawn_back
 from snnjax.encoding import Encoder, FilterBank
-from snnjax.layers import RSTDP, STDP, Conv, Pool
-from snnjax.networks import NETWORKS, Network, draw, stage
+from snnjax.layers import Conv, Pool
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import NETWORKS, Network, SpikingNetwork, stage
 
 POINT = np.zeros((3, 3))
 POINT[1, 1] = 1
@@ -29,11 +30,15 @@ def single(shape: tuple[int, ...], *at: int) -> np.ndarray:
     return weights
 
 
+def drawn_of(spec: Network, weights: dict[str, np.ndarray]) -> dict:
+    return drawn_back(SpikingNetwork(dataclasses.replace(spec, encoder=ENCODER), weights=weights))
+
+
 def test_a_weight_of_the_first_layer_is_a_pixel():
-    layer = Conv(2, kernel=3, padding=1, threshold=1, stdp=STDP())
-    spec = Network("one", (1, 9, 9), 2, (stage(dataclasses.replace(layer, rstdp=RSTDP())),))
+    layer = Conv(2, kernel=3, padding=1, learners=RSTDP())
+    spec = Network("one", (1, 9, 9), 2, (stage(layer),))
     weights = single((2, 1, 3, 3), 0, 0, 2, 0)
-    drawn = drawn_back(spec, dict(layer1=weights), ENCODER)["layer1"]
+    drawn = drawn_of(spec, dict(layer1=weights))["layer1"]
     row, column = place(drawn.images[0])
     assert (row + drawn.origin[0], column + drawn.origin[1]) == (1, -1), "one row below the neuron, one column left"
     assert not drawn.images[1].any(), "weights that are all alike show nothing"
@@ -43,14 +48,14 @@ def test_a_weight_of_the_first_layer_is_a_pixel():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_deep_weights_go_through_pooling_strides_and_branches(stride):
     """The pixel of a chain of single weights is where arithmetic says, for branches of either kernel size alike."""
-    small = Conv(2, kernel=3, padding=1, stride=stride, threshold=1, stdp=STDP())
-    large = Conv(3, kernel=5, padding=2, stride=stride, threshold=1, stdp=STDP())
-    last = Conv(2, kernel=3, rstdp=RSTDP())
+    small = Conv(2, kernel=3, padding=1, stride=stride, threshold=1, learners=STDP())
+    large = Conv(3, kernel=5, padding=2, stride=stride, threshold=1, learners=STDP())
+    last = Conv(2, kernel=3, learners=RSTDP())
     spec = Network("deep", (1, 36, 36), 2, (stage(small, large, pool=Pool(3)), stage(last)))
     weights = dict(layer1_1=single((2, 1, 3, 3), 1, 0, 1, 1), layer1_2=single((3, 1, 5, 5), 2, 0, 2, 2))
     for channel in (1, 4):  # the features of either branch that look at the pixel below them
         weights["layer2"] = single((2, 5, 3, 3), 0, channel, 2, 1)
-        drawn = drawn_back(spec, weights, ENCODER)
+        drawn = drawn_of(spec, weights)
         image, origin = drawn["layer2"].images[0], drawn["layer2"].origin
         bright = np.argwhere(image > 0.5 * image.max()) + origin
         np.testing.assert_allclose(bright.mean(axis=0), [stride * (2 * 3 + 1), stride * (1 * 3 + 1)])
@@ -61,8 +66,8 @@ def test_deep_weights_go_through_pooling_strides_and_branches(stride):
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_every_shipped_network_is_drawn(name):
     spec = NETWORKS[name]((6, 28, 28), 10)
-    weights = {layer: np.asarray(value) for layer, value in draw(spec).weights().items()}
-    drawn = drawn_back(spec, weights, Encoder())
+    weights = spec.initial_weights()
+    drawn = drawn_back(SpikingNetwork(dataclasses.replace(spec, encoder=Encoder()), weights=weights))
     assert drawn.keys() == weights.keys()
     for layer, each in drawn.items():
         assert len(each.images) == len(weights[layer])
@@ -70,6 +75,7 @@ def test_every_shipped_network_is_drawn(name):
 
 
 def test_weights_of_other_maps_are_refused():
-    spec = Network("one", (1, 9, 9), 2, (stage(Conv(2, kernel=3, rstdp=RSTDP())),))
+    """An encoder of one map before a network of two."""
+    spec = Network("one", (2, 9, 9), 2, (stage(Conv(2, kernel=3, learners=RSTDP())),))
     with pytest.raises(ValueError, match="`weights` must have 1 channels, got 2"):
-        drawn_back(spec, dict(layer1=np.zeros((2, 2, 3, 3))), ENCODER)
+        drawn_of(spec, dict(layer1=np.zeros((2, 2, 3, 3))))

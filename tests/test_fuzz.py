@@ -1,22 +1,26 @@
 """Files from anywhere: 10,000 and more damaged or made-up ones are read or refused, in time and within memory."""
 
+import dataclasses
 import gzip
 import io
 import json
 import tracemalloc
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnjax import checkpoint, data, pytorch
-from snnjax.encoding import GREY
-from snnjax.layers import RSTDP, STDP, Conv, Pool
-from snnjax.networks import NETWORKS, Network, describe, described, stage
+from snnjax.components import from_data, to_data
+from snnjax.encoding import COLOUR, GREY, Encoder, FilterBank
+from snnjax.layers import Conv, Pool
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
-from snnjax.training.trainer import TrainState
+from snnjax.training.state import TrainState
 
 RANDOM = np.random.default_rng(0)
 IMAGES = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3]) + bytes(range(60))
@@ -24,7 +28,10 @@ SMALL = Network(
     "small",
     (6, 9, 9),
     2,
-    (stage(Conv(2, kernel=3, threshold=2, stdp=STDP()), pool=Pool(2, 1)), stage(Conv(2, kernel=3, rstdp=RSTDP()))),
+    (
+        stage(Conv(2, kernel=3, threshold=2, learners=STDP()), pool=Pool(2, 1)),
+        stage(Conv(2, kernel=3, learners=RSTDP())),
+    ),
 )
 
 
@@ -84,8 +91,8 @@ def test_3000_made_up_idx_files(tmp_path_factory, rank, sizes, rest, packed):
 def sound(tmp_path):
     """A checkpoint: its path, arrays and meta."""
     path = tmp_path / "checkpoint.npz"
-    arrays = {"weights/layer1": np.ones((2, 3), np.float32), "reward/seen": np.int32(3)}
-    meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={}, reused={})
+    arrays = {"weights/layer1": np.ones((2, 3), np.float32), "learning/[0]": np.int32(3)}
+    meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={}, reused={}, keys={}, origin="")
     checkpoint.save(path, arrays, meta)
     return path, arrays, meta
 
@@ -119,26 +126,40 @@ def unwrapped(value):
 def test_1000_networks_that_are_none_in_files_that_are_sound(tmp_path):
     """With a right checksum: what describes no network is refused, and no weights of other shapes are taken."""
     path, read = tmp_path / "weights.npz", 0
+    spec = dataclasses.replace(SMALL, encoder=GREY)
     weights = dict(layer1=np.ones((2, 6, 3, 3), np.float32), layer2=np.ones((2, 2, 3, 3), np.float32))
-    Trained(SMALL, weights, GREY, dict(model="small")).save(path)
-    assert Trained.read(path).spec == SMALL
+    Trained(spec, weights, (9, 9), dict(model="small")).save(path)
+    assert Trained.read(path).network == spec
     arrays, meta = checkpoint.load(path)
     for number in range(1000):
-        network = unwrapped(meta["network"]) if number % 2 else meta["network"]
-        encoder = meta["encoder"] if number % 2 else unwrapped(meta["encoder"])
-        checkpoint.save(path, arrays, dict(meta, network=network, encoder=encoder))
+        network, encoder = meta["network"], meta["network"]["encoder"]
+        network = unwrapped(network) if number % 2 else dict(network, encoder=unwrapped(encoder))
+        shape = unwrapped(meta["image_shape"]) if number % 10 == 0 else meta["image_shape"]
+        checkpoint.save(path, arrays, dict(meta, network=network, image_shape=shape))
         try:
-            Trained.read(path)
-            read += 1
+            trained = Trained.read(path)
         except ValueError as error:
             assert str(path) in str(error)
+        else:
+            read += 1
+            assert {name: each.shape for name, each in trained.weights.items()} == trained.network.weight_shapes
     assert read < 900
 
 
+OWN = Encoder(FilterBank.of([np.eye(3), np.ones((5, 5))], (1.0, 2.0)), radius=3)
+
+
+@pytest.mark.parametrize("encoder", [None, GREY, OWN], ids=["none", "grey", "own"])
 @pytest.mark.parametrize("name", [*NETWORKS, "small"])
-def test_every_network_survives_its_description(name):
+def test_every_network_survives_its_description(name, encoder):
     spec = SMALL if name == "small" else NETWORKS[name]((6, 28, 28), 10)
-    assert described(json.loads(json.dumps(describe(spec)))) == spec
+    spec, arrays = dataclasses.replace(spec, encoder=encoder), {}
+    data = json.loads(json.dumps(to_data(spec, arrays)))
+    found = from_data(data, arrays)
+    assert found == spec
+    assert jax.tree.structure(found) == jax.tree.structure(spec)
+    colour = dataclasses.replace(spec, encoder=COLOUR, time_steps=20)
+    assert from_data(to_data(colour, arrays), arrays) == colour != spec
 
 
 def test_states_that_are_none(sound):

@@ -1,63 +1,51 @@
 """Whole trainings of small networks: that they learn, stop, and go on from any state as if they had never stopped."""
 
 import collections
+import copy
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from jax.experimental.compilation_cache import compilation_cache
-from snnjax.training.unsupervised import stdp_epoch
 
 from snnjax import checkpoint, metrics
 from snnjax.data import Dataset, digits
 from snnjax.encoding import encode
-from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks import Network, draw, stage
-from snnjax.training import trainer as trainer_module
-from snnjax.training.trainer import Listener, Settings, Trainer, TrainState
+from snnjax.layers import FAST, WTA, Conv, Layer
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import Model, Network, stage
+from snnjax.training import engine as engine_module
+from snnjax.training import programs
+from snnjax.training.state import Callback, Settings, TrainState
+from snnjax.training.trainer import Trainer
 
 SHAPE = (6, 28, 28)
-FAST = STDP(doubling=50)
-FIRST = stage(Conv(10, kernel=5, padding=2, threshold=15, winners=5, radius=3, stdp=FAST), pool=4)
-SHALLOW = Network("shallow", SHAPE, 10, (FIRST, stage(Conv(100, kernel=5, padding=1, rstdp=RSTDP()))))
+QUICK = STDP(doubling=50)
+FIRST = Conv(10, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=QUICK)
+DECIDING = Conv(100, kernel=5, padding=1, learners=RSTDP())
+SHALLOW = Network("shallow", SHAPE, 10, (stage(FIRST, pool=4), stage(DECIDING)))
 MIDDLE = stage(
-    Conv(30, kernel=2, threshold=2, winners=8, radius=1, stdp=FAST),
-    Conv(30, kernel=4, threshold=6, winners=8, radius=1, stdp=FAST, output_padding=1),
+    Conv(30, kernel=2, threshold=2, competition=WTA(8, radius=1), learners=QUICK),
+    Conv(30, kernel=4, threshold=6, competition=WTA(8, radius=1), learners=QUICK, output_padding=1),
     pool=2,
 )
-BRANCHES = Network("branches", SHAPE, 10, (FIRST, MIDDLE, stage(Conv(100, kernel=3, rstdp=RSTDP()))))
-SINGLE = Network("single", SHAPE, 10, (stage(Conv(50, kernel=28, rstdp=RSTDP())),))
-BY_TURNS = Network(
-    "by turns",
+BRANCHES = Network("branches", SHAPE, 10, (stage(FIRST, pool=4), MIDDLE, stage(Conv(100, 3, learners=RSTDP()))))
+SINGLE = Network("single", SHAPE, 10, (stage(Conv(50, kernel=28, learners=RSTDP())),))
+REWARDED = RSTDP(bounds=(0, 1))
+BOTH = dataclasses.replace(FIRST, learners=(QUICK, REWARDED))
+BY_TURNS = Network("by turns", SHAPE, 10, (stage(BOTH, pool=4), stage(DECIDING)), reward_by_turns=True)
+LATE = Network(
+    "late",
     SHAPE,
     10,
-    (stage(dataclasses.replace(FIRST.branches[0], rstdp=RSTDP(bounds=(0, 1))), pool=4), SHALLOW.stages[1]),
-    reward_by_turns=True,
+    (
+        stage(dataclasses.replace(FIRST, learners=REWARDED), pool=4),
+        stage(Conv(12, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=QUICK), pool=2),
+        stage(Conv(20, kernel=3, learners=RSTDP())),
+    ),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Many trainings here are of the same networks: what they compile is kept, so that they take less time."""
-    settings = dict(
-        jax_compilation_cache_dir=str(tmp_path_factory.mktemp("compiled")),
-        jax_persistent_cache_min_compile_time_secs=0,
-        jax_persistent_cache_min_entry_size_bytes=-1,
-    )
-    before = {name: getattr(jax.config, name) for name in settings}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            jax.config.update(name, value)
-            patch.setenv(name.upper(), str(value))  # for programs that a test starts
-        compilation_cache.reset_cache()
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+"""A stage that learns by STDP after one that learns by reward alone."""
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +65,13 @@ def train(spec: Network, data: Dataset, epochs: tuple[int, ...], **settings) -> 
 
 def assert_same(state: TrainState, expected: TrainState) -> None:
     """To the last bit, in all but how long it took."""
-    for group in ("weights", "reward", "best", "wins"):
+    for group in ("weights", "numbers", "learning", "best", "best_numbers"):
         arrays, others = getattr(state, group), getattr(expected, group)
         assert arrays.keys() == others.keys()
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, others[name], f"{group} {name}")
-    assert (state.phase, state.done, state.epochs) == (expected.phase, expected.done, expected.epochs)
+    for name in ("phase", "done", "epochs", "diagnoses", "reused", "keys", "origin"):
+        assert getattr(state, name) == getattr(expected, name), name
 
 
 @pytest.mark.parametrize(
@@ -93,7 +82,10 @@ def test_networks_beyond_the_shipped_ones_learn(data, spec, epochs, least):
     state = trainer.run(trainer.initial_state())
     best = state.epochs[state.best_epoch]["test"]
     assert best["accuracy"] > least > state.epochs[0]["train"]["accuracy"]
-    decisions = trainer.decisions(state.best, data.test_images)
+    decisions, scores = trainer.predict(state, data.test_images)
+    assert (scores.argmax(axis=1) == decisions)[decisions >= 0].all(), "of one deciding layer"
+    network = trainer.trained(state)
+    assert [int(network(image)) for image in data.test_images[:3]] == decisions[:3].tolist()
     assert metrics.fractions(decisions, data.test_labels) == best, "from images, the best network decides otherwise"
     for part in ("train", "test"):
         assert sum(state.epochs[-1][part].values()) == pytest.approx(1)
@@ -102,43 +94,97 @@ def test_networks_beyond_the_shipped_ones_learn(data, spec, epochs, least):
 def test_layers_learn_one_after_the_other_from_frozen_ones(little):
     """The image number runs on from one branch to the next; each branch starts at the first rates."""
     state = train(BRANCHES, little, (1, 2, 0))
-    network = draw(BRANCHES)
+    weights = BRANCHES.initial_weights()
     latencies = jax.vmap(encode)(little.train_images)
+    learn = jax.jit(programs.learn_alone, static_argnames=("which", "batch"))
+    convs = {name: conv for _, name, conv in BRANCHES.layers()}
     for name, numbers in (("layer1", [0]), ("layer2_1", [0, 60]), ("layer2_2", [120 % 50, 120 % 50 + 60])):
         if name == "layer2_1":
-            graphdef, weights = nnx.split(network)
-            respond = jax.jit(jax.vmap(lambda latency: nnx.merge(graphdef, weights).respond(0, latency)))
-            latencies = respond(latencies)
-        graphdef, weights = nnx.split(getattr(network, name))
+            model = Model.of(BRANCHES, weights)
+            latencies = jax.jit(jax.vmap(lambda latency: model.forward(latency, 0, 1)))(latencies)
+        layer = Layer(convs[name], jnp.asarray(weights[name]), BRANCHES.time_steps, FAST, convs[name].monotone)
         for number in numbers:
-            weights, features = stdp_epoch(
-                graphdef, weights, jnp.int32(number), latencies[None, :, None], jnp.ones((1, len(latencies), 1), bool)
-            )
-        nnx.update(getattr(network, name), weights)
-        np.testing.assert_allclose(state.weights[name], weights["weight"][...], rtol=1e-4, atol=1e-6)
-        won = np.asarray(features)
-        np.testing.assert_array_equal(state.wins[name], np.bincount(won[won >= 0], minlength=len(state.wins[name])))
+            where = np.int32(0), np.int32(len(latencies)), np.bool_(True)
+            (layer, _), won = learn((layer, np.int32(number)), latencies, *where, which=0, batch=1)
+        weights[name], won = np.asarray(layer.weights), np.asarray(won)
+        np.testing.assert_allclose(state.weights[name], weights[name], rtol=1e-4, atol=1e-6)
+        wins = np.bincount(won[won >= 0], minlength=len(weights[name]))
+        assert state.diagnoses[f"STDP {name}"]["wins"] == wins.tolist()
 
 
-@pytest.mark.parametrize(("spec", "epochs"), [(BRANCHES, (2, 1, 2)), (BY_TURNS, (0, 3))])
-def test_a_run_goes_on_from_any_state_as_if_it_had_not_stopped(little, spec, epochs, tmp_path):
-    names = (tmp_path / f"{number}.npz" for number in itertools.count())
-    states = {}
+@pytest.mark.parametrize(
+    ("spec", "epochs", "update_batch"),
+    [(BRANCHES, (2, 1, 2), 1), (BY_TURNS, (0, 3), 1), (LATE, (0, 2, 2), 1), (LATE, (0, 2, 2), 8)],
+    ids=["branches", "by turns", "late", "late, batched"],
+)
+def test_a_run_goes_on_from_any_state_as_if_it_had_not_stopped(little, spec, epochs, update_batch, tmp_path):
+    """By the same trainer begun anew, and from every file that was saved, by a new trainer."""
+    files = []
 
     def save(state):
-        """Keeps the first file of each state: a phase that is over is saved once more, before the next begins."""
-        states.setdefault((state.phase, state.done), path := next(names))
-        checkpoint.save(path, *state.flatten())
+        files.append(tmp_path / f"{len(files)}.npz")
+        checkpoint.save(files[-1], *state.flatten())
 
     def trainer():
-        return Trainer(spec, little, Settings(epochs, batch_size=20, patience=0))
+        return Trainer(spec, little, Settings(epochs, batch_size=20, patience=0, update_batch=update_batch))
 
-    whole = trainer().run(trainer().initial_state(), save)
+    first = trainer()
+    whole = copy.deepcopy(first.run(first.initial_state(), save))
     assert len(whole.epochs) == epochs[-1]
-    for where, path in states.items():
+    assert_same(first.run(first.initial_state()), whole)
+    for path in files:
         resumed = trainer().run(TrainState.unflatten(*checkpoint.load(path)))
         assert_same(resumed, whole)
-        assert {phase["name"] for phase in resumed.phases} == {phase["name"] for phase in whole.phases}, where
+        assert {phase["name"] for phase in resumed.phases} == {phase["name"] for phase in whole.phases}, path
+    assert len(files) == len(first.plan) + sum(phase.epochs for phase in first.plan)
+
+
+def test_a_run_resumed_after_every_epoch_is_the_whole_run(little):
+    """Each epoch by a trainer of its own, that knows nothing but the state."""
+    settings = Settings((0, 2, 2), batch_size=20, patience=0)
+    states = [Trainer(LATE, little, settings).initial_state()]
+    whole = Trainer(LATE, little, settings).run(copy.deepcopy(states[0]))
+
+    class Stop(Exception):
+        pass
+
+    def stop(state):
+        arrays, meta = copy.deepcopy(state.flatten())
+        states.append(TrainState.unflatten(arrays, meta))
+        raise Stop
+
+    for _ in range(20):
+        try:
+            last = Trainer(LATE, little, settings).run(copy.deepcopy(states[-1]), stop)
+        except Stop:
+            continue
+        break
+    assert len(states) > 4
+    assert_same(last, whole)
+    assert np.any(whole.weights["layer1"] != states[0].weights["layer1"]), "the first layer has learned nothing"
+    assert np.any(whole.weights["layer2"] != states[0].weights["layer2"])
+
+
+@pytest.mark.parametrize("at", [0, 3, 5])
+def test_a_run_that_failed_is_begun_anew_with_the_same_trainer(little, at):
+    """What the trainer keeps of the outputs of layers is not of the run that was interrupted."""
+    settings = Settings((0, 2, 2), batch_size=20, patience=0)
+    whole = Trainer(LATE, little, settings)
+    expected = whole.run(whole.initial_state())
+    trainer, saved = Trainer(LATE, little, settings), []
+
+    def fail(state):
+        saved.append(copy.deepcopy(state))
+        if len(saved) > at:
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        trainer.run(trainer.initial_state(), fail)
+    assert_same(trainer.run(trainer.initial_state()), expected)
+    assert_same(trainer.run(saved[-1]), expected)
+    other = dataclasses.replace(settings, seed=1)
+    different = Trainer(LATE, little, other).initial_state()
+    assert_same(trainer.run(copy.deepcopy(different)), Trainer(LATE, little, settings).run(different))
 
 
 @pytest.mark.parametrize("batch_size", [16, 1000])
@@ -146,7 +192,7 @@ def test_a_layer_that_waits_for_its_turn_stays_outside_the_bounds(little, batch_
     """The decision layer learns from the second batch on, and its initial weights reach above its bounds till then."""
     state = train(BY_TURNS, little.first(20, 10), (1, 2), batch_size=batch_size)
     assert len(state.epochs) == 2
-    assert state.weights["layer2"].max() <= BY_TURNS.stages[1].branches[0].rstdp.bounds[1]
+    assert state.weights["layer2"].max() <= DECIDING.learners.bounds[1]
 
 
 def test_images_and_seconds_are_counted_after_each_epoch(little):
@@ -171,7 +217,7 @@ def scripted(monkeypatch, data, accuracies):
         truth = metrics.fractions(decisions, labels)
         return dict(truth, accuracy=next(script)) if labels is data.test_labels else truth
 
-    monkeypatch.setattr(trainer_module, "fractions", fractions)
+    monkeypatch.setattr(engine_module, "fractions", fractions)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +252,8 @@ def test_no_epochs_leave_the_initial_weights(little):
         np.testing.assert_array_equal(state.weights[name], weights)
 
 
-def test_listeners_hear_of_every_image(little):
-    class Counter(Listener):
+def test_callbacks_hear_of_every_image(little):
+    class Counter(Callback):
         def __init__(self):
             self.promised, self.heard, self.tests = collections.Counter(), collections.Counter(), 0
 

@@ -116,6 +116,7 @@ class Engine:
         Returns:
           The last states, which are `states`, changed.
         """
+        self.outputs.forget()  # what an interrupted run has left: the states must hear of its diagnoses, too
         while states[0].phase < len(self.plan):
             phase = self.plan[states[0].phase]
             for state in states:
