@@ -3,7 +3,7 @@
 python experiments/sweep.py --seeds 4
 python experiments/sweep.py --seeds 2 --vary layer1.threshold=10,15,20 layer2.radius=1,2
 
-What is finished is kept, and the same command goes on where it stopped.
+What is finished is kept, and the same command goes on where it stopped; more seeds or values add to it.
 """
 
 import dataclasses

@@ -1,6 +1,8 @@
 """Trains in child processes that kill themselves at given moments, until one gets to its end. Run by test_resume.py.
 
-python killed.py FOLDER MOMENT...    where a moment is PHASE:SECONDS after its start, or write:STEP:COUNT
+python killed.py KIND FOLDER MOMENT...    where KIND is run or sweep
+
+A moment is PHASE:SECONDS after the start of a phase, or of a later one; or write:STEP:COUNT.
 
 Everything is imported once and then forked, before JAX starts, so that a child takes little time.
 """
@@ -13,10 +15,11 @@ import threading
 import time
 import traceback
 
+import sweep
 import train
 
 from snnjax import checkpoint
-from snnjax.app import console
+from snnjax.app import console, plots
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
@@ -33,6 +36,16 @@ PHASES = [
 OPTIONS = ["--model", "branches", "--train_images", "60", "--test_images", "30", "--epochs", "1", "1", "5"]
 OPTIONS += ["--batch_size", "20", "--patience", "0", "--device", "cpu"]
 
+SWEPT = ["--vary", "layer1.winners=2,3", "--seeds", "2", "--model", "plain", "--epochs", "1", "3", "--device", "cpu"]
+SWEPT += ["--train_images", "60", "--test_images", "30", "--batch_size", "20"]
+
+
+def plain(input_shape, classes) -> Network:
+    """A small network."""
+    first = Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP(doubling=50))
+    last = Conv(4 * classes, kernel=4, learners=RSTDP())
+    return Network("plain", input_shape, classes, (stage(first, pool=7), stage(last)), epochs=(1, 1))
+
 
 def branches(input_shape, classes) -> Network:
     """A small network with branches."""
@@ -44,7 +57,8 @@ def branches(input_shape, classes) -> Network:
     return Network("branches", input_shape, classes, (first, stage(one, other), last), epochs=(1, 1, 1))
 
 
-NETWORKS["branches"] = branches
+NETWORKS |= dict(branches=branches, plain=plain)
+plots.png = lambda figure: b"a picture, which takes longer to draw than all the rest"
 
 
 def die() -> None:
@@ -59,6 +73,7 @@ def die_in_phase(name: str, seconds: float) -> None:
 
     def start(self, phase, images):
         started(self, phase, images)
+        phase = dict.fromkeys(("who fires in stage 1", "outputs of stage 2"), "who fires in stage 2").get(phase, phase)
         if PHASES.index(phase) >= PHASES.index(name):
             threading.Timer(seconds, die).start()
 
@@ -82,25 +97,28 @@ def die_in_write(step: str, count: int) -> None:
     setattr(module, step, call)
 
 
-def child(folder: str, moment: str) -> None:
+def child(kind: str, folder: str, moment: str) -> None:
     """One training, from where the one before has ended."""
     if moment:
-        kind, *rest = moment.split(":")
-        die_in_write(rest[0], int(rest[1])) if kind == "write" else die_in_phase(kind, float(rest[0]))
+        place, *rest = moment.split(":")
+        die_in_write(rest[0], int(rest[1])) if place == "write" else die_in_phase(place, float(rest[0]))
     resume = ["--resume"] if os.path.isdir(folder) else []
-    train.main([*OPTIONS, "--out", folder, *resume])
+    if kind == "sweep":
+        sweep.main([*SWEPT, "--out", folder])
+    else:
+        train.main([*OPTIONS, "--out", folder, *resume])
 
 
 def main() -> None:
     """Says what became of each child."""
-    folder, *moments = sys.argv[1:]
+    kind, folder, *moments = sys.argv[1:]
     for moment in [*moments, ""]:
         pid = os.fork()
         if pid == 0:
             out = os.open(os.devnull, os.O_WRONLY)
             os.dup2(out, 1)
             try:
-                child(folder, moment)
+                child(kind, folder, moment)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)

@@ -42,11 +42,11 @@ MOMENTS = [
 ]
 
 
-def killed(folder: pathlib.Path, *moments: str) -> list[str]:
-    """Runs trainings into a folder that end at these moments, and one to the end: what became of each."""
+def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
+    """Runs trainings or sweeps into a folder that end at these moments, and one to the end: what became of each."""
     environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "experiments")]))
     process = subprocess.run(
-        [sys.executable, str(KILLED), str(folder), *moments], capture_output=True, text=True, env=environment
+        [sys.executable, str(KILLED), kind, str(folder), *moments], capture_output=True, text=True, env=environment
     )
     assert process.returncode == 0, process.stderr
     lines = process.stdout.split("\n")[:-1]
@@ -57,8 +57,8 @@ def killed(folder: pathlib.Path, *moments: str) -> list[str]:
 
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
-    assert killed(whole) == []
-    ends = killed(other, *MOMENTS)
+    assert killed("run", whole) == []
+    ends = killed("run", other, *MOMENTS)
     assert set(ends) == {"-9"}, "every moment comes before the end"
     for name in ("checkpoint.npz", "weights.npz"):
         (arrays, meta), (expected, expected_meta) = (checkpoint.load(folder / name) for folder in (other, whole))
@@ -71,6 +71,38 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
     assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
     assert len(left) <= sum("write" in moment for moment in MOMENTS), "one temporary file a kill at most"
+
+
+def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
+    """Four networks in two programs, killed somewhere in each phase of both, and while files are written."""
+    whole, other = tmp_path / "whole", tmp_path / "killed"
+    assert killed("sweep", whole) == []
+    random = np.random.default_rng(0)
+    places = ["encode", "STDP layer1", "R-STDP", "STDP layer1", "R-STDP"]
+    moments = [f"{place}:{seconds:.3f}" for place, seconds in zip(places, random.uniform(0, 0.2, 5), strict=True)]
+    moments[2:2] = [f"write:replace:{random.integers(4)}"]
+    moments[4:4] = [f"write:savez:{random.integers(1, 4)}"]
+    ends = killed("sweep", other, *moments)
+    assert ends.count("-9") >= 5, ends
+    assert set(ends) <= {"-9", "0"}
+
+    def told(path):
+        """What a file says, but for how long it took."""
+        results = json.loads((path / "sweep.json").read_text())
+        for each in results["networks"]:
+            assert each.pop("seconds") > 0
+            assert each.pop("compile_seconds") >= 0
+        return results
+
+    assert told(other) == told(whole)
+    assert len(told(other)["networks"]) == 4
+    for path in whole.glob("weights_*.npz"):
+        (arrays, meta), (expected, expected_meta) = (checkpoint.load(each / path.name) for each in (other, whole))
+        assert meta == expected_meta
+        assert arrays.keys() == expected.keys() == {"layer1", "layer2"}
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, expected[name], f"{path.name} {name}")
+    assert {path.name for path in other.iterdir() if path.name[0] != "."} == {path.name for path in whole.iterdir()}
 
 
 def small(features: int = 4) -> Network:

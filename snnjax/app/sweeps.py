@@ -5,10 +5,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from snnjax import devices, files
 from snnjax.app import plots
 from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, Checkpoints, described
 from snnjax.app.runs import known, take, versions
+from snnjax.errors import InputError
 from snnjax.networks import Network
 from snnjax.trained import Trained
 from snnjax.training.state import TrainState
@@ -21,11 +24,13 @@ class SweepFolder:
     """A folder that one sweep holds, from its making to the end of the `with` block.
 
     It leaves the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json, which says what is
-    special about each network and how it went. All of it can be made again from the checkpoint and the weights.
+    special about each network and how it went. All of it can be made again from the checkpoint and the weights. A sweep
+    of the same settings with other variants adds to it; those that are trained already are not trained again.
 
     Attributes:
       path: of the folder.
       state: where an earlier start of the same sweep stopped.
+      others: what is known of networks that are trained and no variants of this sweep.
       notes: what a person should know about how the sweep begins.
     """
 
@@ -43,18 +48,34 @@ class SweepFolder:
           OSError: it cannot be written.
         """
         self.path, self.sweep = Path(path), sweep
-        self.settings = known(sweep.settings, sweep.data, settings) | dict(variants=sweep.variants)
+        self.settings = known(sweep.settings, sweep.data, settings)
         found, device = versions(), devices.name_of(devices.peers().devices[0])
         self._about = dict(versions=found, device=device)
-        networks = [described(each) for each in sweep.networks]
-        self._checkpoints = Checkpoints(self.path, self.settings, networks, found, device)
-        self.notes, self.state = self._checkpoints.notes, SweepState()
+        self._checkpoints = Checkpoints(self.path, self.settings, described(sweep.network), found, device)
+        self.notes, self.state, self.others = self._checkpoints.notes, SweepState(), list[dict[str, Any]]()
         with take(self.path) as held:
             if any((self.path / name).exists() for name in (CHECKPOINT, PREVIOUS)):
-                arrays, meta, _ = self._checkpoints.load()
-                self.state = SweepState.unflatten(arrays, meta)
-                files.clear(self.path)
+                self._read(*self._checkpoints.load())
             self._held = held.pop_all()
+
+    def _read(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], file: Path) -> None:
+        """Takes the state of a checkpoint, whose variants may have been others, or in another order."""
+        try:
+            state, was = SweepState.unflatten(arrays, meta), meta["variants"]
+            place = {at: self.sweep.variants.index(x) for at, x in enumerate(was) if x in self.sweep.variants}
+            self.others = [*meta["others"], *(record for at, record in state.done.items() if at not in place)]
+            self.state.done = {place[at]: record for at, record in state.done.items() if at in place}
+            for record in list(self.others):
+                if record["variant"] in self.sweep.variants:
+                    self.state.done[self.sweep.variants.index(record["variant"])] = record
+                    self.others.remove(record)
+            if all(at in place for at in state.places):
+                self.state.group, self.state.places = state.group, [place[at] for at in state.places]
+                for at, each in zip(self.state.places, self.state.group, strict=True):
+                    self.sweep.engine([at]).check(each)
+        except (KeyError, TypeError, AttributeError, InputError) as error:
+            raise InputError(f"{file} holds no state of a sweep to go on from: {error}") from error
+        files.clear(self.path)
 
     def __enter__(self) -> "SweepFolder":
         return self
@@ -76,25 +97,29 @@ class SweepFolder:
         return [self.state.done[at] for at in sorted(self.state.done)]
 
     def _save(self, state: SweepState) -> None:
-        self._checkpoints.save(*state.flatten())
+        arrays, meta = state.flatten()
+        self._checkpoints.save(arrays, meta | dict(variants=self.sweep.variants, others=self.others))
         if state.done and not state.group:
             self.write()
 
-    def _keep(self, at: int, network: Network, state: TrainState) -> None:
+    def _keep(self, at: int, network: Network, state: TrainState) -> dict[str, Any]:
+        """Writes the weights of a network; says where."""
         shape, best = self.sweep.data.train_images.shape[1:], state.trained
-        path = self.path / f"weights_{at:03d}.npz"
-        Trained(best.network(network), best.weights, shape, self.settings | self.sweep.variants[at]).save(path)
+        name = f"weights_{len(self.state.done) + len(self.others):03d}.npz"
+        Trained(best.network(network), best.weights, shape, self.settings | self.sweep.variants[at]).save(
+            self.path / name
+        )
+        return dict(weights=name)
 
     def save(self) -> None:
         """Keeps what has been added to the networks."""
-        self._checkpoints.save(*self.state.flatten())
-        self.write()
+        self._save(self.state)
 
     def write(self) -> None:
         """Writes sweep.json and the figure."""
-        known = [dict(record, weights=f"weights_{at:03d}.npz") for at, record in sorted(self.state.done.items())]
+        known = sorted([*self.others, *self.state.done.values()], key=lambda record: record["weights"])
         results = dict(settings=self.settings, about=self._about, networks=known)
         with files.atomic_write(self.path / RESULTS) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
-        if known and known[0]["epochs"]:
-            plots.sweep_picture(self.path / "sweep.png", known)
+        if self.networks and self.networks[0]["epochs"]:
+            plots.sweep_picture(self.path / "sweep.png", self.networks)

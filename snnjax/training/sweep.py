@@ -24,10 +24,12 @@ class SweepState:
     Attributes:
       done: of each network that is trained, by its place among the variants: epochs and seconds.
       group: where the networks stand that train now.
+      places: of these among the variants.
     """
 
     done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     group: list[TrainState] = dataclasses.field(default_factory=list)
+    places: list[int] = dataclasses.field(default_factory=list)
 
     def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
@@ -36,7 +38,8 @@ class SweepState:
             own, meta = state.flatten()
             arrays.update({f"{at}/{name}": value for name, value in own.items()})
             group.append(meta)
-        return arrays, dict(done={str(at): record for at, record in self.done.items()}, group=group)
+        done = {str(at): record for at, record in self.done.items()}
+        return arrays, dict(done=done, group=group, places=self.places)
 
     @classmethod
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "SweepState":
@@ -51,7 +54,8 @@ class SweepState:
                 at, _, name = path.partition("/")
                 parts[int(at)][name] = value
             group = [TrainState.unflatten(part, each) for part, each in zip(parts, meta["group"], strict=True)]
-            return cls({int(at): record for at, record in meta["done"].items()}, group)
+            places = [at for at, _ in zip(meta["places"], group, strict=True)]
+            return cls({int(at): record for at, record in meta["done"].items()}, group, places)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"these hold no state of a sweep: {error}") from error
 
@@ -60,7 +64,8 @@ class Sweep:
     """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
 
     Attributes:
-      networks: the variants' descriptions, in order.
+      network: what the variants have in common.
+      networks: their descriptions, in order.
       groups: the places of those that train in one program.
     """
 
@@ -88,7 +93,8 @@ class Sweep:
         """
         if not variants or at_once < 1:
             raise InputError(f"`variants` and `at_once` must be at least one, got {len(variants)} and {at_once}")
-        self.data, self.settings, self.variants = data, settings, [dict(each) for each in variants]
+        self.network, self.data, self.settings = network, data, settings
+        self.variants = [dict(each) for each in variants]
         self.callback = callback or Callback()
         self.seeds = [int(each.get("seed", settings.seed)) for each in variants]
         self.networks = [_varied(network, each) for each in self.variants]
@@ -107,7 +113,7 @@ class Sweep:
         self,
         state: SweepState | None = None,
         save: Callable[[SweepState], None] = lambda state: None,
-        keep: Callable[[int, Network, TrainState], None] = lambda at, network, state: None,
+        keep: Callable[[int, Network, TrainState], Mapping[str, Any]] = lambda at, network, state: {},
     ) -> SweepState:
         """Trains all to the end.
 
@@ -115,19 +121,19 @@ class Sweep:
           state: where to go on.
           save: called after each epoch with the state.
           keep: called with the place, the description and the state of each network that is trained, before the state
-            that says so is saved.
+            that says so is saved; what it returns is added to what is known of the network.
 
         Returns:
           The last state.
         """
         state = SweepState() if state is None else state
-        for group in self.groups:
+        for group in [state.places, *self.groups]:
             left = [at for at in group if at not in state.done]
             if not left:
                 continue
             engine = self.engine(left)
-            if len(state.group) != len(left):
-                state.group = engine.initial_states()
+            if state.places != left:
+                state.group, state.places = engine.initial_states(), left
 
             def saved(states: list[TrainState], state: SweepState = state) -> None:
                 state.group = states
@@ -135,7 +141,7 @@ class Sweep:
 
             engine.run(state.group, saved)
             for at, network, trained in zip(left, engine.networks, state.group, strict=True):
-                keep(at, network, trained)
+                more = keep(at, network, trained)
                 seconds = sum(each["seconds"] for each in trained.phases) / len(left)
                 compiling = sum(each["compile_seconds"] for each in trained.phases) / len(left)
                 state.done[at] = dict(
@@ -145,8 +151,9 @@ class Sweep:
                     diagnoses=trained.diagnoses,
                     seconds=seconds,
                     compile_seconds=compiling,
+                    **more,
                 )
-            state.group = []
+            state.group, state.places = [], []
             save(state)
         return state
 
