@@ -83,6 +83,7 @@ class Options(common.Options):
     axes: tuple[str, ...] = field(default=tuple(POINTS), help=f"what grows ({' '.join(POINTS)})")
     points: int = field(default=4, help="measure the first so many points of each axis")
     repeats: int = field(default=3, help="how often each point is measured")
+    images: int = field(default=Case.images, help="train with and test so many images, where another thing grows")
 
 
 def measure(program: Program, case: Case, source: data.Dataset, repeats: int) -> dict[str, dict[str, float]]:
@@ -99,7 +100,7 @@ def measure(program: Program, case: Case, source: data.Dataset, repeats: int) ->
     return found
 
 
-def count_compilations(source: data.Dataset, images: int = 200) -> dict[str, int]:
+def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
     """Programs compiled in a training of three epochs a phase, in ten batches each, and then with another seed.
 
     Returns:
@@ -143,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     options, screen = console.options(Options, __doc__, arguments), common.screen()
     with console.user_errors():
         options.check_names("axes", POINTS)
-        options.check_least(1, "points", "repeats")
+        options.check_least(1, "points", "repeats", "images")
         images = data.load(options.dataset, options.data_dir)
         if images.train_images.ndim > 3:
             raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
@@ -151,21 +152,21 @@ def main(arguments: list[str] | None = None) -> None:
     about = common.about(images, program.device)
     caption = common.caption(about)
     screen.print(caption)
-    compiled = count_compilations(images)
+    compiled = count_compilations(images, options.images)
     screen.print(
         f"compiled in a training: {compiled['first']} programs by the end of each phase's first epoch, "
         f"{compiled['later']} in later epochs and batches, {compiled['seed']} with another seed in the same process"
     )
-    known: dict[Case, dict[str, dict[str, float]]] = {}
+    usual, known = Case(options.images), dict[Case, dict[str, dict[str, float]]]()
     rows: list[dict[str, Any]] = []
     for axis in options.axes:
         for value in POINTS[axis][: options.points]:
-            case = dataclasses.replace(Case(), **{axis: value})
+            case = dataclasses.replace(usual, **{axis: value})
             if case not in known:
                 known[case] = measure(program, case, images, options.repeats)
             rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in known[case].items()]
     screen.print(table(rows))
-    measured = dict(about=about, compiled=compiled, usual=dataclasses.asdict(Case()), points=rows)
+    measured = dict(about=about, compiled=compiled, usual=dataclasses.asdict(usual), points=rows)
     common.write_json(out / "scaling.json", measured)
     pictures.scaling(out / "scaling.png", rows, caption)
     screen.print(f"{out}: scaling.json, scaling.png")
