@@ -10,6 +10,16 @@ from typing import Any
 
 import numpy as np
 
+REFERENCES = {
+    "mozafari2018": "MozafariMNIST2018",
+    "deep2024": "DeepSNN",
+    "deepr2024": "DeepRSNN",
+    "deepr2024_2": "DeepRSNN2",
+    "inception2024": "InceptionSNN",
+    "majority2024": "MajoritySNN",
+}
+"""The reference's classes by the names of our networks."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Learning:
@@ -25,33 +35,19 @@ class Learning:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What another program is to do after snnjax, on the same images and from the weights that snnjax has learned.
-
-    Attributes:
-      network: its name.
-      classes: how many there are.
-      time_steps: T.
-      stages: how many the network has.
-      learning: the phases of a training, in order.
-      images: (N + M, H, W) the training images, then the test images.
-      latencies: (N + M, C, H, W) uint8, what snnjax encodes them to.
-      labels: (N,) of the training images.
-      test_labels: (M,).
-      weights: by layer name.
-      batch_size: images to a batch of the reward phase.
-    """
+    """What another program is to do after snnjax, on the same images and from the weights that snnjax has learned."""
 
     network: str
     classes: int
     time_steps: int
     stages: int
-    learning: tuple[Learning, ...]
-    images: np.ndarray
-    latencies: np.ndarray
-    labels: np.ndarray
-    test_labels: np.ndarray
-    weights: dict[str, np.ndarray]
-    batch_size: int
+    learning: tuple[Learning, ...]  # the phases of a training, in order
+    images: np.ndarray  # (N + M, H, W) the training images, then the test images
+    latencies: np.ndarray  # (N + M, C, H, W) uint8, what snnjax encodes them to
+    labels: np.ndarray  # (N,) of the training images
+    test_labels: np.ndarray  # (M,)
+    weights: dict[str, np.ndarray]  # by layer name
+    batch_size: int  # images to a batch of the reward phase
 
     @property
     def waves(self) -> np.ndarray:
@@ -91,5 +87,5 @@ class Work:
         return (time.perf_counter() - start) / self.images * 1e3
 
     def last(self) -> np.ndarray:
-        """What the last run came to."""
+        """The outcome of the last run."""
         return np.asarray(self.outcome(self._result))

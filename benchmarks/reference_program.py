@@ -10,17 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from programs import Learning, Task, Work
-
-CLASSES = {
-    "mozafari2018": "MozafariMNIST2018",
-    "deep2024": "DeepSNN",
-    "deepr2024": "DeepRSNN",
-    "deepr2024_2": "DeepRSNN2",
-    "inception2024": "InceptionSNN",
-    "majority2024": "MajoritySNN",
-}
-"""The reference's classes by the names of our networks."""
+from programs import REFERENCES, Learning, Task, Work
 
 
 class Program:
@@ -61,7 +51,7 @@ class Program:
         train, test = self.torch.stack([encoder(image) for image in pixels]).tensor_split([count])
         labels, test_labels = (self.torch.tensor(y) for y in (task.labels, task.test_labels))
         module = importlib.import_module(f"model.{task.network.removesuffix('_2')}")
-        build = getattr(module, CLASSES[task.network])
+        build = getattr(module, REFERENCES[task.network])
         model = build(task.latencies.shape[1], task.classes, device=self.device, tensorboard=False)
         for name, value in task.weights.items():
             convolution(model, name).load_weight(self.torch.tensor(value))

@@ -39,6 +39,8 @@ ALIKE = 0.9
 """The least share of decisions that must agree with the reference's."""
 EQUAL = 1e-5
 """Weights that differ no more are taken for equal; a change of a weight is hundreds of times larger."""
+Row = dict[str, Any]
+"""What is known of one phase, network or training: JSON data."""
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}
 """Programs by name, with their batches."""
 
@@ -126,33 +128,17 @@ def programs(options: Options, network: str) -> Iterator[list[Worker]]:
 def task_of(network: Network, images: data.Dataset, first: Worker, batch_size: int) -> Task:
     """What the others are to do after snnjax has learned."""
     weights, latencies = first.ask("learned")
+    branches, last = [len(stage.branches) for stage in network.stages], list(weights)[-1]
     learning = tuple(
-        Learning(
-            name,
-            phase.stage,
-            phase.layer or list(weights)[-1],
-            phase.branch,
-            len(network.stages[phase.stage].branches),
-            rewarded=not phase.layer,
-        )
-        for name, phase in phases_of(network)
+        Learning(name, each.stage, each.layer or last, each.branch, branches[each.stage], rewarded=not each.layer)
+        for name, each in phases_of(network)
     )
-    return Task(
-        network=network.name,
-        classes=network.classes,
-        time_steps=network.time_steps,
-        stages=len(network.stages),
-        learning=learning,
-        images=all_images(images),
-        latencies=latencies,
-        labels=images.train_labels,
-        test_labels=images.test_labels,
-        weights=weights,
-        batch_size=batch_size,
-    )
+    described = (network.name, network.classes, network.time_steps, len(network.stages))
+    seen = (all_images(images), latencies, images.train_labels, images.test_labels)
+    return Task(*described, learning, *seen, weights, batch_size)
 
 
-def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -> list[Row]:
     """Milliseconds an image of each phase of each program, the programs taking turns phase by phase.
 
     Args:
@@ -196,19 +182,15 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 
 
 def whole_training(
-    network: Network,
-    images: data.Dataset,
-    rows: list[dict[str, Any]],
-    options: Options,
-    protocol: Protocol = Protocol(),
-) -> list[dict[str, Any]]:
+    network: Network, images: data.Dataset, rows: list[Row], options: Options, protocol: Protocol = Protocol()
+) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up.
 
     Each run of snnjax is in a process of its own, so that none finds anything compiled.
     """
     images = images.first(protocol.train_images, protocol.test_images)
     epochs, count = protocol.epochs(network), (len(images.train_images), len(images.test_images))
-    settings, found = Settings(epochs, batch_size=min(1000, count[0]), patience=0), list[dict[str, Any]]()
+    settings, found = Settings(epochs, batch_size=min(1000, count[0]), patience=0), list[Row]()
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in OWN:
             runs = []
@@ -235,7 +217,7 @@ def added_up(ms: dict[str, float], network: Network, epochs: tuple[int, ...], tr
     return total / 1e3
 
 
-def measure_network(name: str, images: data.Dataset, options: Options, about: dict[str, Any]) -> dict[str, Any]:
+def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
     """What throughput.json holds of one network; notes versions and devices in `about`.
 
     Raises:
@@ -265,7 +247,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: di
     return dict(network=name, phases=rows, in_one_epoch=single, protocol=trained, memory=memory)
 
 
-def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> list[dict[str, Any]]:
+def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> list[Row]:
     """Measures network after network, prints and writes what is known after each.
 
     Raises:
@@ -285,7 +267,7 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> l
     )
     if about["load"] > 1:
         screen.print(f"[yellow]Others are at work here (load {about['load']:.1f}): times and ratios mean little.[/]")
-    results: list[dict[str, Any]] = []
+    results: list[Row] = []
     for name in options.networks:
         results.append(measure_network(name, images, options, about))
         if len(results) == 1:
