@@ -46,7 +46,7 @@ class Options(common.Options):
 def train(options: Options, images: data.Dataset, size: int, seed: int) -> dict[str, Any]:
     """One training: images a second of each learning phase, and test accuracies."""
     network = network_for(NETWORKS[options.network], images)
-    epochs = (2, *[4] * (len(network.stages) - 2), options.epochs)
+    epochs = common.epochs(network, options.epochs)
     batch_size = min(1000, len(images.train_images))
     settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=options.native)
     trainer = Trainer(network, images, settings)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from simple_parsing import field
 from snnjax import data, devices, files
 from snnjax.app import runs
 from snnjax.errors import InputError
+from snnjax.networks import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,16 @@ class Options:
             raise FileExistsError(f"{out} already holds measurements ({name}.json): name another --out")
         out.mkdir(parents=True, exist_ok=True)
         return out
+
+
+def epochs(network: Network, reward: int) -> tuple[int, ...]:
+    """Those of the recorded runs of the reference: two of the first layer, four of each other, then reward."""
+    return (2, *[4] * (len(network.stages) - 2), reward)
+
+
+def summary(name: str, values: list[float]) -> dict[str, Any]:
+    """Median, by this name, min and max."""
+    return {name: statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def screen() -> Console:

@@ -4,7 +4,6 @@ python benchmarks/scaling.py                        about four minutes on two co
 """
 
 import dataclasses
-import statistics
 from typing import Any
 from unittest import mock
 
@@ -24,15 +23,15 @@ from snnjax.training import engine, programs, spread
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.trainer import Trainer
 
-POINTS: dict[str, tuple[int, ...]] = {
-    "images": (50, 200, 400, 800),
-    "features": (50, 125, 250, 500),
-    "map_size": (14, 28, 42, 56),
-    "time_steps": (5, 10, 15, 30),
-    "winners": (1, 4, 8, 16),
-    "together": (1, 8, 32, 128),
+POINTS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "images": ("images", (50, 200, 400, 800)),
+    "features": ("features of layer 2", (50, 125, 250, 500)),
+    "map_size": ("rows of the image", (14, 28, 42, 56)),
+    "time_steps": ("time steps", (5, 10, 15, 30)),
+    "winners": ("winners of layer 2", (1, 4, 8, 16)),
+    "together": ("images at a time", (1, 8, 32, 128)),
 }
-"""What grows, by the field of `Case`; the others stay as they are there."""
+"""What grows, by the field of `Case`, in words and from where to where; the other fields stay as they are there."""
 PHASES = ("STDP 2", "R-STDP", "test")
 
 
@@ -92,11 +91,11 @@ def measure(program: Program, case: Case, source: data.Dataset, repeats: int) ->
         cache()  # so that each point compiles all that it needs
     chunk = spread.CHUNK if case.together == Case.together else case.together
     with mock.patch.multiple(engine, BLOCK=case.together), mock.patch.multiple(spread, CHUNK=chunk):
-        works, found = program.prepare((case.network, case.data(source), case.images, {})), {}
+        program.prepare((case.network, case.data(source), case.images, {}))
+        works, found = program.works, {}
         for name in PHASES:
             ms = [works[name].measure(program.finish) for _ in range(repeats + 1)][1:]  # the first does not count
-            times = dict(ms_per_image=statistics.median(ms), min=min(ms), max=max(ms))
-            found[name] = {**times, "compile_seconds": works[name].compile_seconds}
+            found[name] = common.summary("ms_per_image", ms) | dict(compile_seconds=works[name].compile_seconds)
     return found
 
 
@@ -133,7 +132,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     sections: dict[str, dict[int, list[str]]] = {}
     for row in rows:
         axis, value = row["axis"], row["value"]
-        cells = sections.setdefault(axis, {}).setdefault(value, [pictures.LABELS[axis], str(value)])
+        cells = sections.setdefault(axis, {}).setdefault(value, [POINTS[axis][0], str(value)])
         cells.append(f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})")
     lines = [list(section.values()) for section in sections.values()]
     return common.table(("grows", "value", *PHASES), lines, "milliseconds an image (compiling s)")
@@ -160,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     usual, known = Case(options.images), dict[Case, dict[str, dict[str, float]]]()
     rows: list[dict[str, Any]] = []
     for axis in options.axes:
-        for value in POINTS[axis][: options.points]:
+        for value in POINTS[axis][1][: options.points]:
             case = dataclasses.replace(usual, **{axis: value})
             if case not in known:
                 known[case] = measure(program, case, images, options.repeats)
@@ -168,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     screen.print(table(rows))
     measured = dict(about=about, compiled=compiled, usual=dataclasses.asdict(usual), points=rows)
     common.write_json(out / "scaling.json", measured)
-    pictures.scaling(out / "scaling.png", rows, caption)
+    pictures.scaling(out / "scaling.png", rows, {axis: label for axis, (label, _) in POINTS.items()}, caption)
     screen.print(f"{out}: scaling.json, scaling.png")
 
 

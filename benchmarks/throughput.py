@@ -86,10 +86,6 @@ class Protocol:
     test_images: int = 2000
     reward_epochs: int = 20
 
-    def epochs(self, network: Network) -> tuple[int, ...]:
-        """Two of the first layer, four of each other, then reward."""
-        return (2, *[4] * (len(network.stages) - 2), self.reward_epochs)
-
 
 def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     """The options that hold, all images and the folder to write to.
@@ -159,16 +155,17 @@ def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -
                 times.setdefault((phase, worker.name), []).append(worker.ask("measure", phase))
     rows = []
     for phase in workers[0].phases:
-        mine = statistics.median(times[phase, workers[0].name][1:])
         expected = workers[0].ask("outcome", phase)
         for worker in (worker for worker in workers if phase in worker.phases):
             ms = times[phase, worker.name][1:]
-            about = {key: worker.phases[phase][key] for key in ("compile_seconds", "once")}
-            median, ratio, same = statistics.median(ms), None, None
+            row = dict(phase=phase, program=worker.name, **common.summary("ms_per_image", ms), ms=ms)
+            row |= {key: worker.phases[phase][key] for key in ("compile_seconds", "once")} | dict(
+                ratio=None, alike=None
+            )
             if worker is not workers[0]:
-                ratio, same = median / mine, alike(expected, worker.ask("outcome", phase), start.get(phase))
-            row = dict(phase=phase, program=worker.name, ms_per_image=median, min=min(ms), max=max(ms), ms=ms)
-            rows.append({**row, **about, "ratio": ratio, "alike": same})
+                row["ratio"] = row["ms_per_image"] / statistics.median(times[phase, workers[0].name][1:])
+                row["alike"] = alike(expected, worker.ask("outcome", phase), start.get(phase))
+            rows.append(row)
     return rows
 
 
@@ -189,7 +186,7 @@ def whole_training(
     Each run of snnjax is in a process of its own, so that none finds anything compiled.
     """
     images = images.first(protocol.train_images, protocol.test_images)
-    epochs, count = protocol.epochs(network), (len(images.train_images), len(images.test_images))
+    epochs, count = common.epochs(network, protocol.reward_epochs), (len(images.train_images), len(images.test_images))
     settings, found = Settings(epochs, batch_size=min(1000, count[0]), patience=0), list[Row]()
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in OWN:
@@ -197,16 +194,15 @@ def whole_training(
             for _ in range(options.protocol):
                 with Worker(program, "snnjax_program", *options.snnjax(program)) as worker:
                     runs.append(worker.ask("train", network, images, settings))
-            seconds, compiling = ([run[key] for run in runs] for key in ("seconds", "compile_seconds"))
-            row = dict(how="measured", seconds=statistics.median(seconds), min=min(seconds), max=max(seconds))
-            row |= dict(compile_seconds=statistics.median(compiling), accuracy=runs[0]["accuracy"])
-            row["ms_per_image"] = runs[0]["ms_per_image"]
+            compiling = statistics.median(run["compile_seconds"] for run in runs)
+            row = dict(runs[0], how="measured", compile_seconds=compiling)
+            row |= common.summary("seconds", [run["seconds"] for run in runs])
         else:
             ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
             row = dict(how="added up", seconds=added_up(ms, network, epochs, *count))
         ratio = row["seconds"] / found[0]["seconds"] if found else None
-        common_to_all = dict(ratio=ratio, train_images=count[0], test_images=count[1], epochs=epochs)
-        found.append(dict(program=program, **common_to_all, **row))
+        row |= dict(program=program, ratio=ratio, train_images=count[0], test_images=count[1], epochs=epochs)
+        found.append(row)
     return found
 
 
@@ -247,11 +243,11 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
     return dict(network=name, phases=rows, in_one_epoch=single, protocol=trained, memory=memory)
 
 
-def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> list[Row]:
+def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> None:
     """Measures network after network, prints and writes what is known after each.
 
     Raises:
-      ValueError, RuntimeError: a program cannot start, or fails.
+      ValueError, RuntimeError: a program cannot start, or fails; or decisions differ.
       OSError: the folder cannot be written.
     """
     measured = dict(reference=bool(options.reference), spyker=options.spyker, protocol=bool(options.protocol))
@@ -279,7 +275,12 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> l
     for number, note in enumerate(notes, 1):
         screen.print(f"{number}. {note}", soft_wrap=False)
     screen.print(f"{out}: throughput.json, throughput.md, throughput.png")
-    return results
+    for result in results:
+        for row in result["phases"]:
+            if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
+                raise RuntimeError(
+                    f"{result['network']}: only {row['alike']:.1%} of the reference's decisions are alike"
+                )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -289,14 +290,9 @@ def main(arguments: list[str] | None = None) -> None:
         options, images, out = prepare(options)
     with console.user_errors(f"Stopped; what was measured of finished networks is in {out}."):
         try:
-            results = run(options, images, out, common.screen())
+            run(options, images, out, common.screen())
         except (ValueError, RuntimeError) as error:
             console.fail(error, 2 if isinstance(error, ValueError) else 1)
-    for result in results:
-        for row in result["phases"]:
-            if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
-                share = f"only {row['alike']:.1%} of the decisions agree"
-                console.fail(f"{result['network']}: the programs do not compute the same: {share}", 1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import traceback
@@ -15,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from programs import Work
+from programs import peak
 
 SETTINGS = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 """Environment of the programs: several may share an accelerator, and bars cost time."""
@@ -26,9 +25,7 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
 
     Args:
       name: of the program, for people.
-      module: in this folder, that holds its class `Program`, which has `about` (data), `prepare(task)` (returns the
-        phases, `Work` by name), `finish(result)` (waits for the device), `device_memory()` (bytes, or None where it
-        has no memory of its own), and what else may be asked by name.
+      module: in this folder, that holds its class `Program`, one of `programs.Program`.
       arguments: of that class.
 
     Raises:
@@ -56,7 +53,8 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
 
     def prepare(self, task: Any) -> None:
         """Has the phases prepared: `phases` then says of each images, compile_seconds and once."""
-        self.phases = self.ask("prepare", task)
+        self.ask("prepare", task)
+        self.phases = self.ask("phases")
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """Waits for the answer.
@@ -79,52 +77,19 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
         self._process.wait()
 
 
-class _Served:
-    """The end of the child: a program and the phases that it has prepared."""
-
-    def __init__(self, module: str):
-        self.module, self.works = module, dict[str, Work]()
-
-    def start(self, *arguments: Any) -> dict[str, Any]:
-        self.program: Any = importlib.import_module(self.module).Program(*arguments)
-        self.loaded = peak()
-        return self.program.about
-
-    def prepare(self, task: Any) -> dict[str, dict[str, Any]]:
-        self.works = self.program.prepare(task)
-        keys = ("images", "compile_seconds", "once")
-        return {phase: {key: getattr(work, key) for key in keys} for phase, work in self.works.items()}
-
-    def measure(self, phase: str) -> float:
-        return self.works[phase].measure(self.program.finish)
-
-    def outcome(self, phase: str) -> Any:
-        return self.works[phase].last()
-
-    def memory(self) -> dict[str, int | None]:
-        return dict(peak_bytes=peak(), loaded_bytes=self.loaded, device_bytes=self.program.device_memory())
-
-
-def peak() -> int:
-    """Bytes of memory that this process has had at most."""
-    try:
-        # Not ru_maxrss: on Linux a new process inherits that of the one that started it.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
-
-
 def serve(module: str, pipe: Connection) -> None:
     """Answers questions until the parent hangs up."""
-    served = _Served(module)
+    program: Any = None
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             question, arguments = pipe.recv()
             try:
-                method = getattr(served, question, None) or getattr(served.program, question)
-                answer: tuple[Any, Any] = (None, method(*arguments))
+                if question == "start":
+                    program = importlib.import_module(module).Program(*arguments)
+                    program.loaded = peak()
+                    answer: tuple[Any, Any] = (None, program.about)
+                else:
+                    answer = (None, getattr(program, question)(*arguments))
             except (ValueError, ImportError, OSError) as error:
                 answer = ValueError, str(error)
             except Exception as error:

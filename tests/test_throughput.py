@@ -138,16 +138,16 @@ def test_bad_options_give_one_clear_line(arguments, complaint, tmp_path, capsys,
 
 TOY = """
 import os
-from programs import Work
+import programs
 
-class Program:
+class Program(programs.Program):
     def __init__(self, word):
         if word == "no":
             raise ValueError("it will not")
         self.about = dict(word=word)
 
     def prepare(self, images):
-        return {"add": Work(images, sum, lambda total: [total], lambda: ([1, 2],), compile_seconds=3.0)}
+        self.works = {"add": programs.Work(images, sum, lambda total: [total], lambda: ([1, 2],), compile_seconds=3.0)}
 
     def finish(self, result):
         assert result == 3
