@@ -15,7 +15,7 @@ from rich.table import Table
 from simple_parsing import field
 from snnjax_program import Program
 
-from snnjax import data
+from snnjax import data, files
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import Network, mozafari2018
@@ -135,15 +135,15 @@ def table(rows: list[dict[str, Any]]) -> Table:
         cells = sections.setdefault(axis, {}).setdefault(value, [POINTS[axis][0], str(value)])
         cells.append(f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})")
     lines = [list(section.values()) for section in sections.values()]
-    return common.table(("grows", "value", *PHASES), lines, "milliseconds an image (compiling s)")
+    return console.table(("grows", "value", *PHASES), lines, "milliseconds an image (compiling s)")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
-    options, screen = console.options(Options, __doc__, arguments), common.screen()
+    options, screen = console.options(Options, __doc__, arguments), console.screen()
     with console.user_errors():
-        options.check_names("axes", POINTS)
-        options.check_least(1, "points", "repeats", "images")
+        console.check_names(options, "axes", POINTS)
+        console.check_least(options, 1, "points", "repeats", "images")
         images = data.load(options.dataset, options.data_dir)
         if images.train_images.ndim > 3:
             raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
             rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in known[case].items()]
     screen.print(table(rows))
     measured = dict(about=about, compiled=compiled, usual=dataclasses.asdict(usual), points=rows)
-    common.write_json(out / "scaling.json", measured)
+    files.write_json(out / "scaling.json", measured)
     pictures.scaling(out / "scaling.png", rows, {axis: label for axis, (label, _) in POINTS.items()}, caption)
     screen.print(f"{out}: scaling.json, scaling.png")
 

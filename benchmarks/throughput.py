@@ -26,7 +26,7 @@ from snnjax_program import all_images, phases_of
 from throughput_report import NATIVE, OWN, caption
 from worker import Worker
 
-from snnjax import data, devices
+from snnjax import data, devices, files
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS, Network
@@ -62,9 +62,9 @@ class Options(common.Options):
 
     def check(self) -> None:
         """Raises InputError where an option is bad."""
-        self.check_names("networks", NETWORKS)
-        self.check_least(1, "images", "repeats")
-        self.check_least(0, "protocol")
+        console.check_names(self, "networks", NETWORKS)
+        console.check_least(self, 1, "images", "repeats")
+        console.check_least(self, 0, "protocol")
         if self.device not in devices.KINDS:
             raise InputError(f"`device` must be one of {', '.join(devices.KINDS)}, got {self.device!r}")
         if self.reference and not (self.reference / "model" / "mozafari2018.py").is_file():
@@ -269,8 +269,8 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
         if len(results) == 1:
             screen.print(caption(about))
         throughput_report.show(results[-1], screen)
-        common.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
-        common.write_text(out / "throughput.md", throughput_report.markdown(results, about))
+        files.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
+        files.write_text(out / "throughput.md", throughput_report.markdown(results, about))
         pictures.throughput(out / "throughput.png", results, caption(about).split("; ")[0])
     for number, note in enumerate(notes, 1):
         screen.print(f"{number}. {note}", soft_wrap=False)
@@ -290,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
         options, images, out = prepare(options)
     with console.user_errors(f"Stopped; what was measured of finished networks is in {out}."):
         try:
-            run(options, images, out, common.screen())
+            run(options, images, out, console.screen())
         except (ValueError, RuntimeError) as error:
             console.fail(error, 2 if isinstance(error, ValueError) else 1)
 
