@@ -12,7 +12,7 @@ import numpy as np
 import pictures
 from simple_parsing import field
 
-from snnjax import data, devices
+from snnjax import data, devices, files
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
@@ -40,13 +40,13 @@ class Options(common.Options):
             raise InputError(f"`network` must be one of {', '.join(NETWORKS)}, got {self.network!r}")
         if not self.batches or min(self.batches) < 1:
             raise InputError(f"`batches` must be integers of at least 1, got {self.batches}")
-        self.check_least(1, "seeds", "epochs", "train_images", "test_images")
+        console.check_least(self, 1, "seeds", "epochs", "train_images", "test_images")
 
 
 def train(options: Options, images: data.Dataset, size: int, seed: int) -> dict[str, Any]:
     """One training: images a second of each learning phase, and test accuracies."""
     network = network_for(NETWORKS[options.network], images)
-    epochs = (2, *[4] * (len(network.stages) - 2), options.epochs)
+    epochs = common.epochs(network, options.epochs)
     batch_size = min(1000, len(images.train_images))
     settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=options.native)
     trainer = Trainer(network, images, settings)
@@ -85,14 +85,14 @@ def cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 def write(out: Path, about: dict[str, Any], trainings: list[dict[str, Any]]) -> None:
     """The measurements as JSON, as a Markdown table and as a figure."""
     rows, caption = rows_of(trainings), common.caption(about)
-    common.write_json(out / "batches.json", dict(about=about, rows=rows, trainings=trainings))
-    common.write_text(out / "batches.md", "\n".join([*common.markdown(*cells(rows)), "", f"{caption}.", ""]))
+    files.write_json(out / "batches.json", dict(about=about, rows=rows, trainings=trainings))
+    files.write_text(out / "batches.md", "\n".join([*common.markdown(*cells(rows)), "", f"{caption}.", ""]))
     pictures.batches(out / "batches.png", rows, caption)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
-    options, screen = console.options(Options, __doc__, arguments), common.screen()
+    options, screen = console.options(Options, __doc__, arguments), console.screen()
     with console.user_errors():
         options.check()
         device = devices.choose(options.device)
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
                 screen.print(f"B = {size}, seed {seed}: test accuracy {trainings[-1]['test'][-1]:.1%}")
             write(out, about, trainings)
     head, lines = cells(rows_of(trainings))
-    screen.print(common.table(head, [lines], left=len(head)))
+    screen.print(console.table(head, [lines], left=len(head)))
     screen.print(f"{out}: batches.json, batches.md, batches.png")
 
 

@@ -17,16 +17,6 @@ COLORS = {
 
 TRAINING = "whole training"
 
-LABELS = {
-    "images": "images",
-    "features": "features of layer 2",
-    "map_size": "rows of the image",
-    "time_steps": "time steps",
-    "winners": "winners of layer 2",
-    "together": "images at a time",
-}
-"""What may grow, in words."""
-
 
 def throughput(path: Path, results: list[dict[str, Any]], title: str) -> None:
     """Draws how many times longer than snnjax the others take, phase by phase; snnjax's milliseconds if it is alone.
@@ -80,12 +70,13 @@ def bars_of(result: dict[str, Any], key: str) -> dict[str, dict[str, float]]:
     return bars
 
 
-def scaling(path: Path, rows: list[dict[str, Any]], title: str) -> None:
+def scaling(path: Path, rows: list[dict[str, Any]], labels: dict[str, str], title: str) -> None:
     """Draws milliseconds an image, and seconds of compilation, over what grows: a panel for each.
 
     Args:
       path: of the PNG file to write.
       rows: axis, value, phase, ms_per_image, min, max and compile_seconds of each point.
+      labels: what grows in words, by axis.
       title: above the figure.
     """
     grows = list(dict.fromkeys(row["axis"] for row in rows))
@@ -104,10 +95,9 @@ def scaling(path: Path, rows: list[dict[str, Any]], title: str) -> None:
         panel.set_yscale("log")
         panel.set_xticks(values, [str(value) for value in values])
         panel.minorticks_off()
-        panel.set_xlabel(LABELS[axis])
+        panel.set_xlabel(labels[axis])
         panel.grid(alpha=0.3)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
     plots.write(path, figure)
 
 

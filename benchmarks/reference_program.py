@@ -10,20 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from programs import Learning, Task, Work
-
-CLASSES = {
-    "mozafari2018": "MozafariMNIST2018",
-    "deep2024": "DeepSNN",
-    "deepr2024": "DeepRSNN",
-    "deepr2024_2": "DeepRSNN2",
-    "inception2024": "InceptionSNN",
-    "majority2024": "MajoritySNN",
-}
-"""The reference's classes by the names of our networks."""
+import programs
+from programs import REFERENCES, Learning, Task, Work
 
 
-class Program:
+class Program(programs.Program):
     """The reference on "cpu" or "cuda".
 
     Raises:
@@ -54,14 +45,14 @@ class Program:
         ]
         return self.s1c1.S1C1(self.utils.Filter(kernels, padding=6, thresholds=50), timesteps=time_steps)
 
-    def prepare(self, task: Task) -> dict[str, Work]:
+    def prepare(self, task: Task) -> None:
         """The phases by their names in snnjax, with the weights of our network."""
         encoder, count = self.encoder(task.time_steps), len(task.labels)
         pixels = task.images if task.images.dtype == np.uint8 else task.images / 255
         train, test = self.torch.stack([encoder(image) for image in pixels]).tensor_split([count])
         labels, test_labels = (self.torch.tensor(y) for y in (task.labels, task.test_labels))
         module = importlib.import_module(f"model.{task.network.removesuffix('_2')}")
-        build = getattr(module, CLASSES[task.network])
+        build = getattr(module, REFERENCES[task.network])
         model = build(task.latencies.shape[1], task.classes, device=self.device, tensorboard=False)
         for name, value in task.weights.items():
             convolution(model, name).load_weight(self.torch.tensor(value))
@@ -94,12 +85,11 @@ class Program:
         def latencies(waves: list[Any]) -> np.ndarray:
             return task.time_steps - np.stack(waves).sum(1, dtype=int)
 
-        works = {"encode": Work(len(pixels), lambda: [encoder(image) for image in pixels], latencies)}
+        self.works = {"encode": Work(len(pixels), lambda: [encoder(image) for image in pixels], latencies)}
         for phase in task.learning:
             start = functools.partial(fresh, phase.rewarded)
-            works[phase.name] = Work(count, functools.partial(learn, phase), np.asarray, start)
-        works["test"] = Work(len(test), lambda model: model.test(test, test_labels, task.stages), decisions, fresh)
-        return works
+            self.works[phase.name] = Work(count, functools.partial(learn, phase), np.asarray, start)
+        self.works["test"] = Work(len(test), lambda model: model.test(test, test_labels, task.stages), decisions, fresh)
 
     def finish(self, _: Any) -> None:
         """Waits for the device."""

@@ -4,7 +4,6 @@ python benchmarks/scaling.py                        about four minutes on two co
 """
 
 import dataclasses
-import statistics
 from typing import Any
 from unittest import mock
 
@@ -16,7 +15,7 @@ from rich.table import Table
 from simple_parsing import field
 from snnjax_program import Program
 
-from snnjax import data
+from snnjax import data, files
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import Network, mozafari2018
@@ -24,15 +23,15 @@ from snnjax.training import engine, spread
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.trainer import Trainer
 
-POINTS: dict[str, tuple[int, ...]] = {
-    "images": (50, 200, 400, 800),
-    "features": (50, 125, 250, 500),
-    "map_size": (14, 28, 42, 56),
-    "time_steps": (5, 10, 15, 30),
-    "winners": (1, 4, 8, 16),
-    "together": (1, 8, 32, 128),
+POINTS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "images": ("images", (50, 200, 400, 800)),
+    "features": ("features of layer 2", (50, 125, 250, 500)),
+    "map_size": ("rows of the image", (14, 28, 42, 56)),
+    "time_steps": ("time steps", (5, 10, 15, 30)),
+    "winners": ("winners of layer 2", (1, 4, 8, 16)),
+    "together": ("images at a time", (1, 8, 32, 128)),
 }
-"""What grows, by the field of `Case`; the others stay as they are there."""
+"""What grows, by the field of `Case`, in words and from where to where; the other fields stay as they are there."""
 PHASES = ("STDP 2", "R-STDP", "test")
 
 
@@ -83,6 +82,7 @@ class Options(common.Options):
     axes: tuple[str, ...] = field(default=tuple(POINTS), help=f"what grows ({' '.join(POINTS)})")
     points: int = field(default=4, help="measure the first so many points of each axis")
     repeats: int = field(default=3, help="how often each point is measured")
+    images: int = field(default=Case.images, help="train with and test so many images, where another thing grows")
 
 
 def measure(program: Program, case: Case, source: data.Dataset, repeats: int) -> dict[str, dict[str, float]]:
@@ -91,15 +91,15 @@ def measure(program: Program, case: Case, source: data.Dataset, repeats: int) ->
         cache()  # so that each point compiles all that it needs
     chunk = spread.CHUNK if case.together == Case.together else case.together
     with mock.patch.multiple(engine, BLOCK=case.together), mock.patch.multiple(spread, CHUNK=chunk):
-        works, found = program.prepare((case.network, case.data(source), case.images, {})), {}
+        program.prepare((case.network, case.data(source), case.images, {}))
+        works, found = program.works, {}
         for name in PHASES:
             ms = [works[name].measure(program.finish) for _ in range(repeats + 1)][1:]  # the first does not count
-            times = dict(ms_per_image=statistics.median(ms), min=min(ms), max=max(ms))
-            found[name] = {**times, "compile_seconds": works[name].compile_seconds}
+            found[name] = common.summary("ms_per_image", ms) | dict(compile_seconds=works[name].compile_seconds)
     return found
 
 
-def count_compilations(source: data.Dataset, images: int = 200) -> dict[str, int]:
+def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
     """Programs compiled in a training of three epochs a phase, in ten batches each, and then with another seed.
 
     Returns:
@@ -132,18 +132,18 @@ def table(rows: list[dict[str, Any]]) -> Table:
     sections: dict[str, dict[int, list[str]]] = {}
     for row in rows:
         axis, value = row["axis"], row["value"]
-        cells = sections.setdefault(axis, {}).setdefault(value, [pictures.LABELS[axis], str(value)])
+        cells = sections.setdefault(axis, {}).setdefault(value, [POINTS[axis][0], str(value)])
         cells.append(f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})")
     lines = [list(section.values()) for section in sections.values()]
-    return common.table(("grows", "value", *PHASES), lines, "milliseconds an image (compiling s)")
+    return console.table(("grows", "value", *PHASES), lines, "milliseconds an image (compiling s)")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
-    options, screen = console.options(Options, __doc__, arguments), common.screen()
+    options, screen = console.options(Options, __doc__, arguments), console.screen()
     with console.user_errors():
-        options.check_names("axes", POINTS)
-        options.check_least(1, "points", "repeats")
+        console.check_names(options, "axes", POINTS)
+        console.check_least(options, 1, "points", "repeats", "images")
         images = data.load(options.dataset, options.data_dir)
         if images.train_images.ndim > 3:
             raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
@@ -151,23 +151,23 @@ def main(arguments: list[str] | None = None) -> None:
     about = common.about(images, program.device)
     caption = common.caption(about)
     screen.print(caption)
-    compiled = count_compilations(images)
+    compiled = count_compilations(images, options.images)
     screen.print(
         f"compiled in a training: {compiled['first']} programs by the end of each phase's first epoch, "
         f"{compiled['later']} in later epochs and batches, {compiled['seed']} with another seed in the same process"
     )
-    known: dict[Case, dict[str, dict[str, float]]] = {}
+    usual, known = Case(options.images), dict[Case, dict[str, dict[str, float]]]()
     rows: list[dict[str, Any]] = []
     for axis in options.axes:
-        for value in POINTS[axis][: options.points]:
-            case = dataclasses.replace(Case(), **{axis: value})
+        for value in POINTS[axis][1][: options.points]:
+            case = dataclasses.replace(usual, **{axis: value})
             if case not in known:
                 known[case] = measure(program, case, images, options.repeats)
             rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in known[case].items()]
     screen.print(table(rows))
-    measured = dict(about=about, compiled=compiled, usual=dataclasses.asdict(Case()), points=rows)
-    common.write_json(out / "scaling.json", measured)
-    pictures.scaling(out / "scaling.png", rows, caption)
+    measured = dict(about=about, compiled=compiled, usual=dataclasses.asdict(usual), points=rows)
+    files.write_json(out / "scaling.json", measured)
+    pictures.scaling(out / "scaling.png", rows, {axis: label for axis, (label, _) in POINTS.items()}, caption)
     screen.print(f"{out}: scaling.json, scaling.png")
 
 

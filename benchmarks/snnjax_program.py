@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import programs
 from programs import Work
 
 from snnjax import data, devices
@@ -14,11 +15,10 @@ from snnjax.app import runs
 from snnjax.kernels import native as compiled
 from snnjax.layers import TAPS
 from snnjax.networks import Network
-from snnjax.training import programs
-from snnjax.training import spread as spread_module
 from snnjax.training.clock import Clock
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
+from snnjax.training.programs import EVERYWHERE, decide_batch, encode_batch, forward_batch, place
 from snnjax.training.state import Phase, Settings, TrainState, plan
 from snnjax.training.trainer import Trainer
 
@@ -26,7 +26,7 @@ PREPARED = 3000
 """Images that each layer learns from before anything is measured: those at hand again and again, up to ten times."""
 
 
-class Program:
+class Program(programs.Program):
     """snnjax on a kind of device, on the kernels of XLA or on the native ones.
 
     Raises:
@@ -46,7 +46,7 @@ class Program:
             processor=devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: "),
         )
 
-    def prepare(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> dict[str, Work]:
+    def prepare(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> None:
         """The phases, compiled. They start from the weights in `task`; with none, the network learns a little first."""
         network, images, batch_size, weights = task
         # No epochs are planned, so that learners count the images that they have seen from 0 in every phase.
@@ -55,20 +55,19 @@ class Program:
         self.weights = self.engine.initial_states()[0].weights | weights
         count, stage, last = len(images.train_images), 0, len(network.stages) - 1
         epochs = 1 if weights else min(10, -(-PREPARED // count))
-        self.encoded = self._map("encode", all_images(images), programs.encode_batch, native=self.native)
+        self.encoded = self._map("encode", all_images(images), encode_batch, native=self.native)
         inputs = self.encoded[:count]
         for number, phase in enumerate(self.engine.plan):
             for at in range(stage, phase.stage):
                 timed = at < last - 1 or network.decision.timed
                 title = f"outputs of stage {at + 1}" if timed else f"who fires in stage {last}"
                 static = dict(first=at, last=at + 1, timed=timed)
-                inputs = self._map(title, inputs, programs.forward_batch, once=True, **static)
+                inputs = self._map(title, inputs, forward_batch, once=True, **static)
             stage = phase.stage
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not weights)
         forms = dict.fromkeys(network.names[-1], TAPS)
-        self._map("test", self.encoded[count:], programs.decide_batch, forms, first=0)
+        self._map("test", self.encoded[count:], decide_batch, forms, first=0)
         self.works["test"].outcome = lambda found: found[0]
-        return self.works
 
     def _map(
         self, name: str, images: np.ndarray, function: Any, forms: Any = None, once: bool = False, **static: Any
@@ -76,7 +75,7 @@ class Program:
         """Adds a phase that does not learn; returns what it computes."""
         spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
         model = outputs.packed(outputs.models([TrainState(self.weights)]), forms)
-        model = spread_module.place(model, devices.peers(), spread_module.EVERYWHERE)
+        model = place(model, devices.peers(), EVERYWHERE)
 
         def run() -> Any:
             return spread.map(clock, function, model, images, **static)
@@ -123,11 +122,12 @@ class Program:
         start = time.perf_counter()
         trainer = Trainer(network, images, dataclasses.replace(settings, native=self.native))
         state = trainer.run(trainer.initial_state())
-        seconds = time.perf_counter() - start
-        compiling = sum(phase["compile_seconds"] for phase in state.phases)
-        ms = {shown(each["name"]): 1e3 * each["seconds"] / each["images"] for each in state.phases}
-        accuracy = state.epochs[-1]["test"]["accuracy"]
-        return dict(seconds=seconds, compile_seconds=compiling, accuracy=accuracy, ms_per_image=ms)
+        return dict(
+            seconds=time.perf_counter() - start,
+            compile_seconds=sum(phase["compile_seconds"] for phase in state.phases),
+            accuracy=state.epochs[-1]["test"]["accuracy"],
+            ms_per_image={shown(each["name"]): 1e3 * each["seconds"] / each["images"] for each in state.phases},
+        )
 
     def finish(self, result: Any) -> None:
         """Waits for the device."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import programs
 from programs import Learning, Task, Work
 
 THRESHOLDS, POOLS = (15.0, 10.0), (2, 3)
@@ -22,7 +23,7 @@ FAINT = 0.02
 """Filter outputs at most so large do not spike, as in Spyker's own examples."""
 
 
-class Program:
+class Program(programs.Program):
     """Spyker in batches of `batch` images.
 
     Raises:
@@ -39,7 +40,7 @@ class Program:
         versions = dict(spyker=importlib.metadata.version("spyker"))
         self.about = dict(versions=versions, device=f"cpu: {self.spyker.max_threads()} threads")
 
-    def prepare(self, task: Task) -> dict[str, Work]:
+    def prepare(self, task: Task) -> None:
         """The phases by their names in snnjax, with the weights of our network."""
         self.task, count = task, len(task.labels)
         pixels = task.images.astype(np.float32)[:, None] / 255
@@ -69,11 +70,10 @@ class Program:
             return run
 
         steps = task.time_steps
-        works = {"encode": Work(len(pixels), encode, lambda waves: steps - waves.sum(1, dtype=int))}
+        self.works = {"encode": Work(len(pixels), encode, lambda waves: steps - waves.sum(1, dtype=int))}
         for phase in task.learning:
-            works[phase.name] = Work(count, learn(phase), np.asarray, lambda: (self.layers(),))
-        works["test"] = Work(len(test), decide, np.asarray, lambda: (self.layers(),))
-        return works
+            self.works[phase.name] = Work(count, learn(phase), np.asarray, lambda: (self.layers(),))
+        self.works["test"] = Work(len(test), decide, np.asarray, lambda: (self.layers(),))
 
     def batches(self, count: int) -> Iterator[slice]:
         """The parts of `count` images."""
@@ -134,10 +134,3 @@ class Program:
             for each in won:
                 each.c = int(wrong)
         layers[2].stdp(waves, winners, self.spyker.fire(potentials))
-
-    def finish(self, _: Any) -> None:
-        """Its calls return when the work is done."""
-
-    def device_memory(self) -> int | None:
-        """It runs on the CPU."""
-        return None

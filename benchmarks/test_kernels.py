@@ -1,7 +1,7 @@
 """Single kernels on one stimulus at mozafari2018's shapes: python -m pytest benchmarks --benchmark-only"""
 
-import functools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import pytest
 
 from snnjax import encode, kernels
 from snnjax.data import digits
-from snnjax.kernels import Winners, native
+from snnjax.kernels import native
 
 pytest.importorskip("pytest_benchmark", reason="needs pip install 'snnjax[benchmark]'")
 
@@ -23,9 +23,23 @@ LAYERS: dict[str, dict[str, Any]] = {
 DECISION, BLOCK = (200, 250, 5, 5), 32
 """Weights of the decision layer, and the images whose potentials it computes together."""
 
+native_latencies = jax.jit(native.latencies, static_argnames=("features", "threshold", "time_steps"))
+native_winners = jax.jit(native.winners, static_argnames=("features", "threshold", "k", "radius", "time_steps"))
+KERNELS: dict[str, Callable[[Any], Any]] = {
+    "integrate_and_fire": lambda x: kernels.integrate_and_fire(x.latency, x.weights, **x.limits),
+    "first_spikes": lambda x: kernels.first_spikes(x.latency, x.weights, **x.limits),
+    "native_latencies": lambda x: native_latencies(x.latency, x.taps, features=len(x.weights), **x.limits),
+    "early_winners": lambda x: kernels.early_winners(x.latency, x.weights, **x.limits, **x.wta),
+    "native_winners": lambda x: native_winners(x.latency, x.taps, features=len(x.weights), **x.limits, **x.wta),
+    "pointwise_inhibition": lambda x: kernels.pointwise_inhibition(x.spikes, time_steps=T),
+    "k_winners": lambda x: kernels.k_winners(x.inhibited, time_steps=T, **x.wta),
+    "stdp": lambda x: kernels.stdp(x.weights, x.latency, x.winners, jnp.array([0.004, -0.003]), time_steps=T),
+    "pool": lambda x: kernels.pool(x.spikes.latency, x.pool, time_steps=T),
+}
+
 
 @pytest.fixture(scope="module")
-def stimuli() -> dict[str, dict[str, Any]]:
+def stimuli() -> dict[str, SimpleNamespace]:
     """What enters each layer, its weights, and what its kernels make of them one after the other."""
     draw = np.random.default_rng(0)
     latency, found = encode(digits().train_images[0], time_steps=T), {}
@@ -33,83 +47,36 @@ def stimuli() -> dict[str, dict[str, Any]]:
         # Weights near 0 and 1, as learning leaves them.
         high = draw.random(layer["shape"]) < 0.3
         weights = jnp.asarray(np.where(high, 0.9, 0) + 0.1 * draw.random(layer["shape"]), jnp.float32)
-        latency = kernels.pad(latency, layer["padding"], time_steps=T)
-        spikes = kernels.integrate_and_fire(latency, weights, threshold=layer["threshold"], time_steps=T)
-        inhibited = kernels.pointwise_inhibition(spikes, time_steps=T)
-        winners = kernels.k_winners(inhibited, k=layer["k"], radius=layer["radius"], time_steps=T)
-        found[name] = dict(latency=latency, weights=weights, spikes=spikes, inhibited=inhibited, winners=winners)
-        latency = kernels.pool(spikes.latency, layer["pool"], time_steps=T)
+        x = SimpleNamespace(weights=weights, taps=native.arrange(weights), pool=layer["pool"])
+        x.limits, x.wta = dict(threshold=layer["threshold"], time_steps=T), dict(k=layer["k"], radius=layer["radius"])
+        x.latency = kernels.pad(latency, layer["padding"], time_steps=T)
+        x.spikes = KERNELS["integrate_and_fire"](x)
+        x.inhibited = KERNELS["pointwise_inhibition"](x)
+        x.winners = KERNELS["k_winners"](x)
+        latency, found[name] = KERNELS["pool"](x), x
     return found
 
 
-def timed(benchmark: Any, function: Callable[..., Any], *args: Any, **static: Any) -> Any:
+def timed(benchmark: Any, kernel: Callable[..., Any], *args: Any) -> Any:
     """Measures a kernel to the end of the device's work, compiled before."""
 
     def run() -> Any:
-        return jax.block_until_ready(function(*args, **static))
+        return jax.block_until_ready(kernel(*args))
 
     run()
     return benchmark(run)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_layer(benchmark: Any, stimuli: Any, kernel: str, name: str) -> None:
+    found = timed(benchmark, KERNELS[kernel], stimuli[name])
+    if "winners" in kernel:
+        assert found.feature.tolist() == stimuli[name].winners.feature.tolist()
+
+
 def test_encode(benchmark: Any) -> None:
-    timed(benchmark, encode, jnp.asarray(digits().train_images[0]), time_steps=T)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("kernel", [kernels.integrate_and_fire, kernels.first_spikes], ids=lambda f: f.__name__)
-def test_neurons(benchmark: Any, stimuli: Any, kernel: Any, name: Any) -> None:
-    given = stimuli[name]
-    timed(benchmark, kernel, given["latency"], given["weights"], threshold=LAYERS[name]["threshold"], time_steps=T)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_early_winners(benchmark: Any, stimuli: Any, name: Any) -> None:
-    layer, given = LAYERS[name], stimuli[name]
-    settings = {key: layer[key] for key in ("threshold", "k", "radius")}
-    winners: Winners = timed(
-        benchmark, kernels.early_winners, given["latency"], given["weights"], time_steps=T, **settings
-    )
-    assert winners.feature.tolist() == given["winners"].feature.tolist()
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_native_winners(benchmark: Any, stimuli: Any, name: Any) -> None:
-    layer, given = LAYERS[name], stimuli[name]
-    settings = {key: layer[key] for key in ("threshold", "k", "radius")}
-    find = jax.jit(functools.partial(native.winners, features=len(given["weights"]), time_steps=T, **settings))
-    winners: Winners = timed(benchmark, find, given["latency"], native.arrange(given["weights"]))
-    assert winners.feature.tolist() == given["winners"].feature.tolist()
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_native_latencies(benchmark: Any, stimuli: Any, name: Any) -> None:
-    given = stimuli[name]
-    settings = dict(features=len(given["weights"]), threshold=LAYERS[name]["threshold"], time_steps=T)
-    run = jax.jit(functools.partial(native.latencies, **settings))
-    timed(benchmark, run, given["latency"], native.arrange(given["weights"]))
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_pointwise_inhibition(benchmark: Any, stimuli: Any, name: Any) -> None:
-    timed(benchmark, kernels.pointwise_inhibition, stimuli[name]["spikes"], time_steps=T)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_k_winners(benchmark: Any, stimuli: Any, name: Any) -> None:
-    settings = {key: LAYERS[name][key] for key in ("k", "radius")}
-    timed(benchmark, kernels.k_winners, stimuli[name]["inhibited"], time_steps=T, **settings)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_stdp(benchmark: Any, stimuli: Any, name: Any) -> None:
-    given, rates = stimuli[name], jnp.array([0.004, -0.003])
-    timed(benchmark, kernels.stdp, given["weights"], given["latency"], given["winners"], rates, time_steps=T)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_pool(benchmark: Any, stimuli: Any, name: Any) -> None:
-    timed(benchmark, kernels.pool, stimuli[name]["spikes"].latency, LAYERS[name]["pool"], time_steps=T)
+    timed(benchmark, lambda image: encode(image, time_steps=T), jnp.asarray(digits().train_images[0]))
 
 
 def test_final_potentials(benchmark: Any) -> None:
@@ -119,9 +86,9 @@ def test_final_potentials(benchmark: Any) -> None:
 
 
 @pytest.mark.parametrize("images", [1, BLOCK])
-def test_final_potentials_of_block(benchmark: Any, images: Any) -> None:
+def test_final_potentials_of_block(benchmark: Any, images: int) -> None:
     draw = np.random.default_rng(0)
     features, channels, *kernel = DECISION
     spiked = jnp.asarray(draw.random((images, channels, 4, 4)) < 0.3)
     taps = jnp.asarray(draw.random((*kernel, features, channels), np.float32))
-    timed(benchmark, kernels.final_potentials_of_block, spiked, taps, padding=2)
+    timed(benchmark, lambda *args: kernels.final_potentials_of_block(*args, padding=2), spiked, taps)

@@ -26,7 +26,7 @@ from snnjax_program import all_images, phases_of
 from throughput_report import NATIVE, OWN, caption
 from worker import Worker
 
-from snnjax import data, devices
+from snnjax import data, devices, files
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS, Network
@@ -39,6 +39,8 @@ ALIKE = 0.9
 """The least share of decisions that must agree with the reference's."""
 EQUAL = 1e-5
 """Weights that differ no more are taken for equal; a change of a weight is hundreds of times larger."""
+Row = dict[str, Any]
+"""What is known of one phase, network or training: JSON data."""
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}
 """Programs by name, with their batches."""
 
@@ -60,9 +62,9 @@ class Options(common.Options):
 
     def check(self) -> None:
         """Raises InputError where an option is bad."""
-        self.check_names("networks", NETWORKS)
-        self.check_least(1, "images", "repeats")
-        self.check_least(0, "protocol")
+        console.check_names(self, "networks", NETWORKS)
+        console.check_least(self, 1, "images", "repeats")
+        console.check_least(self, 0, "protocol")
         if self.device not in devices.KINDS:
             raise InputError(f"`device` must be one of {', '.join(devices.KINDS)}, got {self.device!r}")
         if self.reference and not (self.reference / "model" / "mozafari2018.py").is_file():
@@ -83,10 +85,6 @@ class Protocol:
     train_images: int = 6000
     test_images: int = 2000
     reward_epochs: int = 20
-
-    def epochs(self, network: Network) -> tuple[int, ...]:
-        """Two of the first layer, four of each other, then reward."""
-        return (2, *[4] * (len(network.stages) - 2), self.reward_epochs)
 
 
 def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
@@ -126,33 +124,17 @@ def programs(options: Options, network: str) -> Iterator[list[Worker]]:
 def task_of(network: Network, images: data.Dataset, first: Worker, batch_size: int) -> Task:
     """What the others are to do after snnjax has learned."""
     weights, latencies = first.ask("learned")
+    branches, last = [len(stage.branches) for stage in network.stages], list(weights)[-1]
     learning = tuple(
-        Learning(
-            name,
-            phase.stage,
-            phase.layer or list(weights)[-1],
-            phase.branch,
-            len(network.stages[phase.stage].branches),
-            rewarded=not phase.layer,
-        )
-        for name, phase in phases_of(network)
+        Learning(name, each.stage, each.layer or last, each.branch, branches[each.stage], rewarded=not each.layer)
+        for name, each in phases_of(network)
     )
-    return Task(
-        network=network.name,
-        classes=network.classes,
-        time_steps=network.time_steps,
-        stages=len(network.stages),
-        learning=learning,
-        images=all_images(images),
-        latencies=latencies,
-        labels=images.train_labels,
-        test_labels=images.test_labels,
-        weights=weights,
-        batch_size=batch_size,
-    )
+    described = (network.name, network.classes, network.time_steps, len(network.stages))
+    seen = (all_images(images), latencies, images.train_labels, images.test_labels)
+    return Task(*described, learning, *seen, weights, batch_size)
 
 
-def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -> list[Row]:
     """Milliseconds an image of each phase of each program, the programs taking turns phase by phase.
 
     Args:
@@ -173,16 +155,17 @@ def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -
                 times.setdefault((phase, worker.name), []).append(worker.ask("measure", phase))
     rows = []
     for phase in workers[0].phases:
-        mine = statistics.median(times[phase, workers[0].name][1:])
         expected = workers[0].ask("outcome", phase)
         for worker in (worker for worker in workers if phase in worker.phases):
             ms = times[phase, worker.name][1:]
-            about = {key: worker.phases[phase][key] for key in ("compile_seconds", "once")}
-            median, ratio, same = statistics.median(ms), None, None
+            row = dict(phase=phase, program=worker.name, **common.summary("ms_per_image", ms), ms=ms)
+            row |= {key: worker.phases[phase][key] for key in ("compile_seconds", "once")} | dict(
+                ratio=None, alike=None
+            )
             if worker is not workers[0]:
-                ratio, same = median / mine, alike(expected, worker.ask("outcome", phase), start.get(phase))
-            row = dict(phase=phase, program=worker.name, ms_per_image=median, min=min(ms), max=max(ms), ms=ms)
-            rows.append({**row, **about, "ratio": ratio, "alike": same})
+                row["ratio"] = row["ms_per_image"] / statistics.median(times[phase, workers[0].name][1:])
+                row["alike"] = alike(expected, worker.ask("outcome", phase), start.get(phase))
+            rows.append(row)
     return rows
 
 
@@ -196,35 +179,30 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 
 
 def whole_training(
-    network: Network,
-    images: data.Dataset,
-    rows: list[dict[str, Any]],
-    options: Options,
-    protocol: Protocol = Protocol(),
-) -> list[dict[str, Any]]:
+    network: Network, images: data.Dataset, rows: list[Row], options: Options, protocol: Protocol = Protocol()
+) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up.
 
     Each run of snnjax is in a process of its own, so that none finds anything compiled.
     """
     images = images.first(protocol.train_images, protocol.test_images)
-    epochs, count = protocol.epochs(network), (len(images.train_images), len(images.test_images))
-    settings, found = Settings(epochs, batch_size=min(1000, count[0]), patience=0), list[dict[str, Any]]()
+    epochs, count = common.epochs(network, protocol.reward_epochs), (len(images.train_images), len(images.test_images))
+    settings, found = Settings(epochs, batch_size=min(1000, count[0]), patience=0), list[Row]()
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in OWN:
             runs = []
             for _ in range(options.protocol):
                 with Worker(program, "snnjax_program", *options.snnjax(program)) as worker:
                     runs.append(worker.ask("train", network, images, settings))
-            seconds, compiling = ([run[key] for run in runs] for key in ("seconds", "compile_seconds"))
-            row = dict(how="measured", seconds=statistics.median(seconds), min=min(seconds), max=max(seconds))
-            row |= dict(compile_seconds=statistics.median(compiling), accuracy=runs[0]["accuracy"])
-            row["ms_per_image"] = runs[0]["ms_per_image"]
+            compiling = statistics.median(run["compile_seconds"] for run in runs)
+            row = dict(runs[0], how="measured", compile_seconds=compiling)
+            row |= common.summary("seconds", [run["seconds"] for run in runs])
         else:
             ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
             row = dict(how="added up", seconds=added_up(ms, network, epochs, *count))
         ratio = row["seconds"] / found[0]["seconds"] if found else None
-        common_to_all = dict(ratio=ratio, train_images=count[0], test_images=count[1], epochs=epochs)
-        found.append(dict(program=program, **common_to_all, **row))
+        row |= dict(program=program, ratio=ratio, train_images=count[0], test_images=count[1], epochs=epochs)
+        found.append(row)
     return found
 
 
@@ -235,7 +213,7 @@ def added_up(ms: dict[str, float], network: Network, epochs: tuple[int, ...], tr
     return total / 1e3
 
 
-def measure_network(name: str, images: data.Dataset, options: Options, about: dict[str, Any]) -> dict[str, Any]:
+def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
     """What throughput.json holds of one network; notes versions and devices in `about`.
 
     Raises:
@@ -265,11 +243,11 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: di
     return dict(network=name, phases=rows, in_one_epoch=single, protocol=trained, memory=memory)
 
 
-def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> list[dict[str, Any]]:
+def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> None:
     """Measures network after network, prints and writes what is known after each.
 
     Raises:
-      ValueError, RuntimeError: a program cannot start, or fails.
+      ValueError, RuntimeError: a program cannot start, or fails; or decisions differ.
       OSError: the folder cannot be written.
     """
     measured = dict(reference=bool(options.reference), spyker=options.spyker, protocol=bool(options.protocol))
@@ -285,19 +263,24 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> l
     )
     if about["load"] > 1:
         screen.print(f"[yellow]Others are at work here (load {about['load']:.1f}): times and ratios mean little.[/]")
-    results: list[dict[str, Any]] = []
+    results: list[Row] = []
     for name in options.networks:
         results.append(measure_network(name, images, options, about))
         if len(results) == 1:
             screen.print(caption(about))
         throughput_report.show(results[-1], screen)
-        common.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
-        common.write_text(out / "throughput.md", throughput_report.markdown(results, about))
+        files.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
+        files.write_text(out / "throughput.md", throughput_report.markdown(results, about))
         pictures.throughput(out / "throughput.png", results, caption(about).split("; ")[0])
     for number, note in enumerate(notes, 1):
         screen.print(f"{number}. {note}", soft_wrap=False)
     screen.print(f"{out}: throughput.json, throughput.md, throughput.png")
-    return results
+    for result in results:
+        for row in result["phases"]:
+            if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
+                raise RuntimeError(
+                    f"{result['network']}: only {row['alike']:.1%} of the reference's decisions are alike"
+                )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -307,14 +290,9 @@ def main(arguments: list[str] | None = None) -> None:
         options, images, out = prepare(options)
     with console.user_errors(f"Stopped; what was measured of finished networks is in {out}."):
         try:
-            results = run(options, images, out, common.screen())
+            run(options, images, out, console.screen())
         except (ValueError, RuntimeError) as error:
             console.fail(error, 2 if isinstance(error, ValueError) else 1)
-    for result in results:
-        for row in result["phases"]:
-            if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
-                share = f"only {row['alike']:.1%} of the decisions agree"
-                console.fail(f"{result['network']}: the programs do not compute the same: {share}", 1)
 
 
 if __name__ == "__main__":

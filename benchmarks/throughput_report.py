@@ -7,6 +7,8 @@ import pictures
 from rich.console import Console
 from rich.table import Table
 
+from snnjax.app import console
+
 NATIVE = "snnjax, native"
 """The program on native kernels."""
 OWN = ("snnjax", NATIVE)
@@ -27,7 +29,7 @@ def table(result: dict[str, Any]) -> Table:
         sections[-1].append([*cells, f"{row['compile_seconds']:.1f}" if row["compile_seconds"] else ""])
     comparison = ("ratio", "alike") if compared else ()
     head = ("phase", "program", "median", "least .. most", *comparison, "compiling s")
-    return common.table(head, sections, f"{result['network']}: milliseconds an image", left=2)
+    return console.table(head, sections, f"{result['network']}: milliseconds an image", left=2)
 
 
 def show(result: dict[str, Any], screen: Console) -> None:

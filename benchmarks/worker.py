@@ -3,45 +3,29 @@
 A process to each program makes peak memory that program's own, and keeps thread pools apart.
 """
 
+import contextlib
 import importlib
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from programs import Work
+from programs import peak
 
 SETTINGS = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 """Environment of the programs: several may share an accelerator, and bars cost time."""
 
 
-class Program(Protocol):
-    """What a module under measurement calls `Program`; more methods may be asked by name."""
-
-    about: dict[str, Any]
-
-    def prepare(self, task: Any) -> dict[str, Work]:
-        """The phases, by name, ready to be measured."""
-
-    def finish(self, result: Any) -> object:
-        """Waits for the device."""
-
-    def device_memory(self) -> int | None:
-        """Bytes at most in use on an accelerator."""
-
-
-class Worker:
+class Worker(contextlib.AbstractContextManager["Worker"]):
     """The end of the parent.
 
     Args:
       name: of the program, for people.
-      module: in this folder, that holds its class `Program`.
+      module: in this folder, that holds its class `Program`, one of `programs.Program`.
       arguments: of that class.
 
     Raises:
@@ -52,23 +36,25 @@ class Worker:
     def __init__(self, name: str, module: str, *arguments: Any):
         self.name, self.phases = name, dict[str, dict[str, Any]]()
         self._pipe, theirs = multiprocessing.Pipe()
-        command = [sys.executable, str(Path(__file__)), module, str(theirs.fileno())]
         # The snnjax beside this folder is measured, even if another one is installed.
         paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**SETTINGS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL, env=environment
+            [sys.executable, __file__, module, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdout=subprocess.DEVNULL,
+            env={**SETTINGS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
         theirs.close()
         try:
             self.about: dict[str, Any] = self.ask("start", *arguments)
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
 
     def prepare(self, task: Any) -> None:
         """Has the phases prepared: `phases` then says of each images, compile_seconds and once."""
-        self.phases = self.ask("prepare", task)
+        self.ask("prepare", task)
+        self.phases = self.ask("phases")
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """Waits for the answer.
@@ -85,77 +71,31 @@ class Worker:
             raise error(f"{self.name}: {answer}")
         return answer
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the process."""
         self._pipe.close()
         self._process.wait()
 
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class _Served:
-    """The end of the child: a program and the phases that it has prepared."""
-
-    def __init__(self, module: str):
-        self.module = module
-        self.works: dict[str, Work] = {}
-
-    def start(self, *arguments: Any) -> dict[str, Any]:
-        self.program: Program = importlib.import_module(self.module).Program(*arguments)
-        self.loaded = peak()
-        return self.program.about
-
-    def prepare(self, task: Any) -> dict[str, dict[str, Any]]:
-        self.works = self.program.prepare(task)
-        keys = ("images", "compile_seconds", "once")
-        return {phase: {key: getattr(work, key) for key in keys} for phase, work in self.works.items()}
-
-    def measure(self, phase: str) -> float:
-        return self.works[phase].measure(self.program.finish)
-
-    def outcome(self, phase: str) -> Any:
-        return self.works[phase].last()
-
-    def memory(self) -> dict[str, int | None]:
-        return dict(peak_bytes=peak(), loaded_bytes=self.loaded, device_bytes=self.program.device_memory())
-
-
-def peak() -> int:
-    """Bytes of memory that this process has had at most."""
-    try:
-        # Not ru_maxrss: on Linux a new process inherits that of the one that started it.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
-
 
 def serve(module: str, pipe: Connection) -> None:
     """Answers questions until the parent hangs up."""
-    served = _Served(module)
-    while True:
-        try:
+    program: Any = None
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
             question, arguments = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            method = getattr(served, question, None) or getattr(served.program, question)
-            answer: tuple[Any, Any] = (None, method(*arguments))
-        except KeyboardInterrupt:
-            return
-        except (ValueError, ImportError, OSError) as error:
-            answer = ValueError, str(error)
-        except Exception as error:
-            traceback.print_exc()
-            answer = RuntimeError, f"{type(error).__name__}: {error}"
-        pipe.send(answer)
+            try:
+                if question == "start":
+                    program = importlib.import_module(module).Program(*arguments)
+                    program.loaded = peak()
+                    answer: tuple[Any, Any] = (None, program.about)
+                else:
+                    answer = (None, getattr(program, question)(*arguments))
+            except (ValueError, ImportError, OSError) as error:
+                answer = ValueError, str(error)
+            except Exception as error:
+                traceback.print_exc()
+                answer = RuntimeError, f"{type(error).__name__}: {error}"
+            pipe.send(answer)
 
 
 if __name__ == "__main__":

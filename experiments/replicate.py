@@ -17,7 +17,6 @@ from simple_parsing import field
 
 from snnjax import devices, files
 from snnjax.app import console, plots
-from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 
 REFERENCE = Path(__file__).with_name("reference.json")
@@ -45,23 +44,18 @@ class Options:
 
 def options_of(options: Options, network: str, seed: int) -> train.Options:
     """One run under the protocol: two epochs of the first layer, four of each other, no early stop."""
+    names = ("dataset", "data_dir", "train_images", "test_images", "update_batch", "native", "device")
     stages = len(NETWORKS[network]((6, 28, 28), 10).stages)
     return train.Options(
         model=network,
-        dataset=options.dataset,
-        data_dir=options.data_dir,
         epochs=(2, *[4] * (stages - 2), options.reward_epochs),
         batch_size=min(1000, options.train_images),
-        train_images=options.train_images,
-        test_images=options.test_images,
         patience=0,
-        update_batch=options.update_batch,
-        native=options.native,
-        device=options.device,
         seed=seed,
         out=options.out / network / f"seed{seed}",
         resume=True,
         reuse=False,  # so that the seconds are those of a whole training
+        **{name: getattr(options, name) for name in names},
     )
 
 
@@ -108,54 +102,31 @@ def compare(
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The last epochs side by side, in percent."""
-    shown = Table(
-        title="accuracy in %, training and test, after the last reward epoch that both have", title_justify="left"
-    )
-    for name in ("network", "", "reference", "snnjax", "95 % interval", "every epoch", "minutes", "times faster"):
-        shown.add_column(name, justify="left" if name in ("network", "") else "right")
+    lines = []
     for row in rows:
         for part in ("train", "test"):
             ours, first = row[part], part == "train"
             last = min(len(curve) for curve in (ours["mean"], ours["reference"]) if curve) - 1
             epochs, faster = ours.get("within_3_sd", []), row["reference_seconds"]
             spread = f" ± {100 * ours['sd'][last]:.1f}" if ours["sd"] else ""
-            interval = " .. ".join(f"{100 * value:.1f}" for value in ours["interval95"][last]) if ours["sd"] else ""
-            shown.add_row(
-                row["network"] if first else "",
-                part,
-                f"{100 * ours['reference'][last]:.1f}" if ours["reference"] else "",
-                f"{100 * ours['mean'][last]:.1f}{spread}",
-                interval,
-                f"{sum(epochs)} of {len(epochs)} within 3 sd" if epochs else "",
-                f"{row['seconds'] / 60:.1f}" if first else "",
-                f"{faster / row['seconds']:.0f}" if first and faster else "",
-            )
-    return shown
+            cells = [row["network"] if first else "", part]
+            cells.append(f"{100 * ours['reference'][last]:.1f}" if ours["reference"] else "")
+            cells.append(f"{100 * ours['mean'][last]:.1f}{spread}")
+            cells.append(" .. ".join(f"{100 * x:.1f}" for x in ours["interval95"][last]) if ours["sd"] else "")
+            cells.append(f"{sum(epochs)} of {len(epochs)} within 3 sd" if epochs else "")
+            cells.append(f"{row['seconds'] / 60:.1f}" if first else "")
+            lines.append([*cells, f"{faster / row['seconds']:.0f}" if first and faster else ""])
+    head = ("network", "", "reference", "snnjax", "95 % interval", "every epoch", "minutes", "times faster")
+    title = "accuracy in %, training and test, after the last reward epoch that both have"
+    return console.table(head, [lines], title, left=2)
 
 
 def write(rows: list[dict[str, Any]], reference: dict[str, Any], shown: Table, out: Path) -> None:
     """The table as text and JSON, and the figure."""
-    with files.atomic_write(out / "replication.json") as temporary:
-        temporary.write_text(json.dumps(dict(reference=reference["how"], networks=rows), indent=1) + "\n")
+    files.write_json(out / "replication.json", dict(reference=reference["how"], networks=rows))
     with files.atomic_write(out / "replication.txt") as temporary, temporary.open("w") as file:
         Console(file=file, width=120).print(shown)
     plots.replication_picture(out / "replication.png", rows)
-
-
-def prepare(options: Options) -> None:
-    """Checks the options.
-
-    Raises:
-      ValueError: they are bad.
-    """
-    for network in options.networks:
-        if network not in NETWORKS:
-            raise InputError(f"`networks` must be of {', '.join(NETWORKS)}, got {network!r}")
-    if not options.networks:
-        raise InputError(f"`networks` must name at least one of {', '.join(NETWORKS)}")
-    for name in ("seeds", "train_images", "test_images", "reward_epochs", "update_batch"):
-        if getattr(options, name) < 1:
-            raise InputError(f"`{name}` must be at least 1, got {getattr(options, name)}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -163,7 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = console.options(Options, __doc__, arguments)
     reference = json.loads(REFERENCE.read_text())
     with console.user_errors("Stopped; finished epochs are kept. The same command goes on."):
-        prepare(options)
+        console.check_names(options, "networks", NETWORKS)
+        console.check_least(options, 1, "seeds", "train_images", "test_images", "reward_epochs", "update_batch")
         devices.choose(options.device)
         rows = []
         for network in options.networks:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -39,6 +40,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON data, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def clear(folder: Path) -> None:

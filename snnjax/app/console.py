@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from simple_parsing import ArgumentParser
 
-from snnjax.app import runs
+from snnjax.app import report, runs
 from snnjax.errors import InputError
 from snnjax.networks import Network
 from snnjax.training.state import Callback
@@ -45,6 +45,23 @@ def stop(message: str) -> NoReturn:
     """Ends the program after Ctrl-C, with a line that says how to go on."""
     print(f"\n{message}", flush=True)
     raise SystemExit(STOPPED) from None
+
+
+def check_least(options: object, least: int, *names: str) -> None:
+    """Raises InputError where one of these options is a number less than `least`."""
+    for name in names:
+        if getattr(options, name) < least:
+            raise InputError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
+
+
+def check_names(options: object, name: str, known: Iterable[str]) -> None:
+    """Raises InputError unless this option lists known names, at least one."""
+    listed, expected = getattr(options, name), ", ".join(known)
+    for each in listed:
+        if each not in known:
+            raise InputError(f"`{name}` must be of {expected}, got {each!r}")
+    if not listed:
+        raise InputError(f"`{name}` must name at least one of {expected}")
 
 
 def check_new(path: Path) -> None:
@@ -105,6 +122,30 @@ def options(kind: type[T], description: str | None, arguments: list[str] | None 
     parser = _Parser(description=description, add_config_path_arg=False)
     parser.add_arguments(kind, dest="options")  # type: ignore[type-var]
     return parser.parse_args(arguments).options
+
+
+def screen() -> Console:
+    """Where tables of results are shown; wide enough for them in a file."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+
+
+def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], title: str = "", left: int = 1) -> Table:
+    """A table.
+
+    Args:
+      head: names of the columns.
+      sections: lines of cells, with a rule between sections.
+      title: above it.
+      left: columns that hold words; the others hold numbers.
+    """
+    shown = Table(title=title or None, title_justify="left")
+    for at, name in enumerate(head):
+        shown.add_column(name, justify="left" if at < left else "right")
+    for lines in sections:
+        shown.add_section()
+        for cells in lines:
+            shown.add_row(*cells)
+    return shown
 
 
 class Bars(Callback):
@@ -200,34 +241,19 @@ def header(run: runs.RunFolder, console: Console | None = None) -> None:
 def summary(network: Network, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
     """Prints layers, phases and the test result as tables."""
     console = console or Console()
-    layers = Table(title="layers", title_justify="left")
-    for name in ("layer", "input", "weights", "output of stage", "parameters"):
-        layers.add_column(name, justify="right" if name == "parameters" else "left")
     shapes, weights = network.shapes, network.weight_shapes
-    for stage, name, _ in network.layers():
-        size = f"{math.prod(weights[name]):,}"
-        layers.add_row(name, _by(shapes[stage]), _by(weights[name]), _by(shapes[stage + 1]), size)
-    phases = Table(title="phases", title_justify="left")
-    for name in ("phase", "images", "compiling s", "running s", "images/s"):
-        phases.add_column(name, justify="left" if name == "phase" else "right")
-    for record in results["phases"]:
-        phases.add_row(
-            record["name"],
-            f"{record['images']:,}",
-            f"{record['compile_seconds']:.1f}",
-            f"{record['seconds']:.1f}",
-            f"{record['images_per_second']:,.0f}",
-        )
-    console.print(layers)
-    console.print(phases)
+    layers = [
+        [name, _by(shapes[at]), _by(weights[name]), _by(shapes[at + 1]), f"{math.prod(weights[name]):,}"]
+        for at, name, _ in network.layers()
+    ]
+    head = ("layer", "input", "weights", "output of stage", "parameters")
+    console.print(table(head, [layers], "layers", left=4))
+    console.print(table(report.PHASES, [report.phases(results)], "phases"))
     test, best = results["test"], results["best_epoch"]
     which = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
     scores(test, which, console)
-    console.print(
-        f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.name[0] != '.'))}",
-        markup=False,
-        soft_wrap=True,
-    )
+    files = ", ".join(sorted(path.name for path in folder.iterdir() if path.name[0] != "."))
+    console.print(f"{folder}: {files}", markup=False, soft_wrap=True)
 
 
 def scores(test: dict[str, Any], note: str = "", console: Console | None = None) -> None:

@@ -51,11 +51,7 @@ def telling(decisions: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def draw_images(
-    folder: Path,
-    network: SpikingNetwork,
-    images: np.ndarray,
-    labels: np.ndarray,
-    which: Iterable[int],
+    folder: Path, network: SpikingNetwork, images: np.ndarray, labels: np.ndarray, which: Iterable[int]
 ) -> None:
     """Draws the network's response to some of the images."""
     for number in which:
@@ -70,10 +66,8 @@ def draw_results(folder: Path, results: dict[str, Any]) -> None:
     """Draws the history and the confusion matrix that a results.json holds."""
     if results["epochs"]:
         plots.write(folder / "history.png", plots.history_picture(results["epochs"], results["best_epoch"]))
-    test = results["test"]
-    plots.write(
-        folder / "confusion.png", plots.confusion_picture(np.array(test["confusion_matrix"]), test["classes"]["images"])
-    )
+    matrix, counts = np.array(results["test"]["confusion_matrix"]), results["test"]["classes"]["images"]
+    plots.write(folder / "confusion.png", plots.confusion_picture(matrix, counts))
 
 
 _CAPTIONS = {
@@ -89,8 +83,7 @@ def write_page(run: Path, results: dict[str, Any]) -> None:
     """Writes report.html: the results and all pictures of a run, in one file that needs no other."""
     found = sorted((run / PICTURES).glob("[!.]*.png"), key=lambda path: (_place(path), path.name))
     text = page(_title(results), body(results, [_figure(path) for path in found]))
-    with files.atomic_write(run / PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    files.write_text(run / PAGE, text)
 
 
 def _title(results: dict[str, Any]) -> str:
@@ -120,7 +113,7 @@ def body(results: dict[str, Any], pictures: list[str]) -> str:
 <h2>Classes</h2>
 {table(["class", "images", "precision", "recall", "F1", "ROC AUC"], _classes(test))}
 <h2>Phases</h2>
-{table(["phase", "images", "compiling s", "running s", "images/s"], _phases(results))}
+{table(PHASES, phases(results))}
 <h2>Settings and versions</h2>
 {table(["", ""], [[name, json.dumps(value)] for name, value in known.items()])}
 """
@@ -183,20 +176,16 @@ def _classes(test: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _phases(results: dict[str, Any]) -> list[list[str]]:
-    return [
-        [
-            record["name"],
-            f"{record['images']:,}",
-            f"{record['compile_seconds']:.1f}",
-            f"{record['seconds']:.1f}",
-            f"{record['images_per_second']:,.0f}",
-        ]
-        for record in results["phases"]
-    ]
+PHASES = ("phase", "images", "compiling s", "running s", "images/s")
 
 
-def table(names: list[str], rows: Iterable[Iterable[str]]) -> str:
+def phases(results: dict[str, Any]) -> list[list[str]]:
+    """What a results.json holds of each phase, in the order of `PHASES`."""
+    keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
+    return [[each["name"], *(format(each[key], spec) for key, spec in keys.items())] for each in results["phases"]]
+
+
+def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table as HTML."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
