@@ -51,7 +51,9 @@ class RunFolder:
       notes: what a person should know about how the run begins.
     """
 
-    def __init__(self, path: Path | str, trainer: Trainer, settings: dict[str, Any] | None = None, resume: bool = False):
+    def __init__(
+        self, path: Path | str, trainer: Trainer, settings: dict[str, Any] | None = None, resume: bool = False
+    ):
         """Takes the folder, creating it.
 
         Args:
@@ -184,6 +186,7 @@ class RunFolder:
             network=trainer.network.name,
             data=data.name,
             settings=self.settings,
+            parameters=trainer.network.parameters(),
             versions=versions(),
             device=self.device,
             phases=state.phases,

@@ -178,7 +178,7 @@ def check_weights(network: Network, weights: Weights) -> None:
             raise InputError(f"`weights` must name layers of {network.name} ({', '.join(shapes)}), got {name!r}")
         if value.shape != shapes[name]:
             raise InputError(f"`weights[{name!r}]` must have shape {shapes[name]}, got {value.shape}")
-        if convs[name].monotone and not isinstance(value, jax.core.Tracer) and (least := np.min(value)) < 0:
+        if convs[name].monotone and not isinstance(value, jax.core.Tracer) and (least := np.asarray(value).min()) < 0:
             raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
 
 
