@@ -18,7 +18,8 @@ from snnjax.networks import Network
 from snnjax.training.clock import Clock
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
-from snnjax.training.programs import EVERYWHERE, decide_batch, encode_batch, forward_batch, place
+from snnjax.training.programs import decide_batch, encode_batch, forward_batch
+from snnjax.training.spread import EVERYWHERE, place
 from snnjax.training.state import Phase, Settings, TrainState, plan
 from snnjax.training.trainer import Trainer
 

@@ -125,7 +125,12 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
-    """All numbers in a component by their paths, such as "competition.radius" or "reward.0"."""
+    """All numbers in a component by their paths, such as "competition.radius" or "reward.0".
+
+    Those of arrays are left out, also where they are written as tuples of tuples, as the kernels of filters are.
+    """
+    if isinstance(value, tuple) and any(isinstance(each, tuple) for each in value):
+        return
     if dataclasses.is_dataclass(value) or isinstance(value, tuple):
         parts = _fields(value) if dataclasses.is_dataclass(value) else dict(enumerate(value))
         for name, each in parts.items():

@@ -1,14 +1,29 @@
-"""The examples run, and say what they are there to show."""
+"""The examples run, and say what they are there to show; parts of one's own do all that the library's own do."""
 
+import html
+import json
 import pathlib
 import re
 import runpy
+import subprocess
+import sys
+from typing import Any
 
 import jax
+import numpy as np
 import pytest
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
-EXAMPLES = pathlib.Path(__file__).parents[1] / "experiments" / "examples"
+from snnjax import checkpoint
+
+TESTS = pathlib.Path(__file__).parent
+EXAMPLES = TESTS.parent / "experiments" / "examples"
+OWN = {
+    "3_own_rule": ("layer1.learners.rate", [0.05, 0.2, 0.5], "EarlyInputs layer1"),
+    "7_own_encoder": ("encoder.least", [0.1, 0.3, 0.6], "STDP layer1"),
+    "8_own_competition": ("layer1.competition.waiting", [0, 1, 10], "STDP layer1"),
+    "9_own_decision": ("decision.power", [1, 8, 64], "STDP layer1"),
+}
+"""Of each example of a part of one's own: the path of its own number, the values of its sweep, its first phase."""
 
 
 @pytest.fixture
@@ -36,14 +51,8 @@ def test_own_scan(output):
     assert max(spreads) < 0.1 < 0.16, "weights move to their bounds"
 
 
-@pytest.mark.parametrize("output", ["3_new_rule"], indirect=True)
-def test_a_new_rule(output):
-    (ours, theirs) = re.findall(r"_rule: (\d+) of 16 features have won", output)
-    assert int(ours) > 3 < int(theirs)
-
-
-@pytest.mark.parametrize("output", ["4_new_network"], indirect=True)
-def test_a_new_network(output):
+@pytest.mark.parametrize("output", ["4_own_network"], indirect=True)
+def test_own_network(output):
     assert "((6, 28, 28), (32, 7, 7), (100, 5, 5))" in output
     assert percents(output)[-1] > 50
 
@@ -60,6 +69,87 @@ def test_two_classes(output):
     assert last > max(first, 80)
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("own")
+
+
+@pytest.fixture(scope="module")
+def ran(root) -> dict[str, Any]:
+    """What became of the examples of parts of one's own, each killed once and run again, then loaded elsewhere."""
+    command = [sys.executable, str(TESTS / "own_parts.py"), str(root), *OWN]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    statuses = {(name, int(at)): int(code) for name, at, code in re.findall(r"^(\w+) (\d) (-?\d+)$", done.stdout, re.M)}
+    assert statuses == {(name, at): -9 * (at > 0) for name in OWN for at in (5, 0)} | {("load", 0): 0}, done.stderr
+    loaded = json.loads(re.search(r"^loaded (.*)$", done.stdout, re.M)[1])
+    return dict(loaded=loaded, said=done.stderr)
+
+
+def weights_of(path: pathlib.Path) -> dict[str, np.ndarray]:
+    return checkpoint.load(path)[0]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(ran, root, name):
+    """The sweep has trained the same network without a stop, side by side with others."""
+    found, expected = (weights_of(root / name / each) for each in ("run/weights.npz", "sweep/weights_001.npz"))
+    assert found.keys() == expected.keys() == {"layer1", "layer2"}
+    for layer, array in expected.items():
+        np.testing.assert_array_equal(found[layer], array)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_parts_learn(ran, root, name):
+    results = json.loads((root / name / "run" / "results.json").read_text())
+    assert results["test"]["accuracy"] > 0.4
+    assert OWN[name][2] in [phase["name"] for phase in results["phases"]]
+    weights = weights_of(root / name / "run" / "weights.npz")["layer1"]
+    assert np.mean(weights * (1 - weights)) < 0.1 < 0.16, "weights move to their bounds"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_numbers_are_swept(ran, root, name):
+    path, values, _ = OWN[name]
+    networks = json.loads((root / name / "sweep" / "sweep.json").read_text())["networks"]
+    (short,) = networks[0]["variant"]
+    assert path.endswith(short.split(".")[1])
+    assert [each["variant"][short] for each in networks] == values
+    first, last = (weights_of(root / name / "sweep" / f"weights_{at:03}.npz") for at in (0, 2))
+    assert any((first[layer] != last[layer]).any() for layer in first), "the number makes a difference"
+    assert (root / name / "sweep" / "sweep.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_parts_are_loaded_by_a_program_that_imports_them(ran, root, name):
+    loaded, results = ran["loaded"][name], json.loads((root / name / "run" / "results.json").read_text())
+    assert "unknown to this program: import the module that defines it first" in loaded["refused"]
+    assert loaded["accuracy"] == results["test"]["accuracy"]
+    path, values, _ = OWN[name]
+    assert loaded["varied"][path] == values[-1]
+    assert results["parameters"][path] in values
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_parts_are_reported(ran, root, name):
+    run = root / name / "run"
+    results, page = json.loads((run / "results.json").read_text()), (run / "report.html").read_text()
+    pictures = {path.name for path in (run / "pictures").iterdir()}
+    assert pictures >= {"history.png", "confusion.png", "weights.png", "features_layer1.png", "features_layer2.png"}
+    assert page.count("data:image/png;base64,") == len(pictures)
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page))
+    for words in (f"{name[2:]} on digits", f"{results['test']['accuracy']:.2%}", *OWN[name][::2]):
+        assert words in text
+    assert not re.search(r"\b(nan|None)\b", text.split("Settings and versions")[0])
+
+
+def test_examples_are_short():
+    """A part of one's own takes at most 40 lines, with the network, the training and the sweep."""
+    for name in OWN:
+        text = re.sub(r'"""(.|\n)*?"""', "", (EXAMPLES / f"{name}.py").read_text())
+        lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+        assert len(lines) <= 40, name
+
+
 def test_every_example_is_run():
-    tested = re.findall(r'"(\d_\w+)"', pathlib.Path(__file__).read_text())
-    assert sorted(tested) == sorted(path.stem for path in EXAMPLES.glob("*.py"))
+    tested = re.findall(r'^.*"(\d_\w+)"', pathlib.Path(__file__).read_text(), re.M)
+    assert {*tested} == {path.stem for path in EXAMPLES.glob("*.py")}

@@ -1,4 +1,4 @@
-"""A plasticity rule of your own: a component with `forward` and `update`, which the trainer takes as any other.
+"""A plasticity rule of your own: a component with a method `update`, which the trainer takes as any other.
 
 Winners move towards the inputs that fired early: their weights are the share of images at which an input did. A feature
 that has won often moves ever less, so that it stays what it has become.
@@ -8,13 +8,14 @@ python experiments/examples/3_own_rule.py FOLDER
 
 import sys
 
-import jax.numpy as jnp
 import numpy as np
 
 import snnjax
 from snnjax import RSTDP, WTA, Conv, Learner, Network, Settings, Sweep, Trainer, stage
 from snnjax.app import RunFolder, SweepFolder
 from snnjax.data import digits
+
+SETTINGS = Settings(epochs=(2, 6), batch_size=50, patience=0)
 
 
 @snnjax.component
@@ -30,15 +31,13 @@ class EarlyInputs(Learner):
     def init(self, layer, key, seen):
         return np.zeros(layer.conv.features, np.int32)
 
-    def forward(self, layer, state, latency):
-        return layer.winners(latency)
-
-    def update(self, layer, state, latency, winners, signal):
+    def update(self, layer, state, latency, response, signal):
+        winners = response.winners
         early = layer.receptive_fields(latency, winners) < self.early
         rate = self.rate / (1 + state[winners.feature] / self.settles)
         old = layer.weights[winners.feature]
         layer = layer.with_rows(winners, old + rate[:, None, None, None] * (early - old))
-        return layer, state.at[winners.feature].add(jnp.where(winners.valid, 1, 0)), winners.feature
+        return layer, state.at[winners.feature].add(winners.valid), winners.feature
 
 
 def network():
@@ -46,16 +45,23 @@ def network():
     return Network("own_rule", (6, 28, 28), 10, (stage(features, pool=4), stage(Conv(50, kernel=5, learners=RSTDP()))))
 
 
-def main(folder):
-    data = digits().first(500, 200)
-    with RunFolder(f"{folder}/run", Trainer(network(), data, Settings((2, 8), 50)), resume=True) as run:
-        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path / 'report.html'}")
-    image = data.test_images[0]
-    print(f"the network says {snnjax.load(f'{folder}/run')(image)}, the label is {data.test_labels[0]}")
-    rates = [{"layer1.rate": rate} for rate in (0.05, 0.2, 0.5)]
-    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, Settings((2, 8), 50, patience=0), rates)) as sweep:
-        for each in sweep.run():
+def train(folder, data):
+    with RunFolder(f"{folder}/run", Trainer(network(), data, SETTINGS), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
+
+
+def sweep(folder, data):
+    variants = [{"layer1.rate": rate} for rate in (0.05, 0.2, 0.5)]
+    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, SETTINGS, variants)) as networks:
+        for each in networks.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+
+
+def main(folder):
+    data = digits().first(400, 200)
+    train(folder, data)
+    print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    sweep(folder, data)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ import jax
 import numpy as np
 from sklearn.svm import LinearSVC
 
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, stage
 from snnjax.data import digits
-from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks import Network, stage
-from snnjax.training.trainer import Settings, Trainer
 
 rule = STDP(doubling=300)
 network = Network(
@@ -20,31 +18,32 @@ network = Network(
     input_shape=(6, 28, 28),
     classes=10,
     stages=(
-        stage(Conv(30, kernel=5, padding=2, threshold=15, winners=5, radius=3, stdp=rule), pool=2),
-        stage(Conv(100, kernel=3, padding=1, threshold=10, winners=8, radius=1, stdp=rule), pool=3),
-        stage(Conv(10, kernel=4, rstdp=RSTDP())),  # the trainer wants a stage that decides; it gets no epoch
+        stage(Conv(30, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=rule), pool=2),
+        stage(Conv(100, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=rule), pool=3),
+        stage(Conv(10, kernel=4, learners=RSTDP())),  # the trainer wants a stage that decides; it gets no epoch
     ),
 )
 data = digits().first(600, 300)
 trainer = Trainer(network, data, Settings(epochs=(3, 4, 0)))
 
 
-def features(trained):
-    """An image as numbers: how early each neuron of the second layer fires, 0 where it is silent."""
+@jax.jit
+def features(model, images):
+    """Images as numbers: how early each neuron of the second layer fires, 0 where it is silent."""
 
-    @jax.jit
     def of_image(image):
-        latency = trained.respond(1, trained.respond(0, trainer.encoder(image)))
+        latency = model.forward(model.encode(image))  # what enters the stage that decides
         return (network.time_steps - latency.astype(np.float32)).ravel() / network.time_steps
 
-    return lambda images: np.asarray(jax.lax.map(of_image, images))
+    return jax.lax.map(of_image, images)
 
 
-for name, learn in (("random weights", False), ("after STDP", True)):
-    if learn:
-        trainer.run(trainer.initial_state())
-    extract = features(trainer.network)
-    train, test = extract(data.train_images), extract(data.test_images)
+state = trainer.initial_state()
+for name in ("random weights", "after STDP"):
+    if name == "after STDP":
+        state = trainer.run(state)
+    model = trainer.trained(state).model
+    train, test = (np.asarray(features(model, images)) for images in (data.train_images, data.test_images))
     classifier = LinearSVC(C=0.01, tol=0.01).fit(train, data.train_labels)
     accuracy = classifier.score(test, data.test_labels)
     print(f"{name}: {train.shape[1]} features, {np.mean(train > 0):.0%} of them above 0, test accuracy {accuracy:.1%}")

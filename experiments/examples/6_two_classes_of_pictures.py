@@ -5,10 +5,8 @@ python experiments/examples/6_two_classes_of_pictures.py
 
 import numpy as np
 
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, stage
 from snnjax.data import Dataset
-from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks import Network, stage
-from snnjax.training.trainer import Settings, Trainer
 
 
 def picture(kind, random):
@@ -32,8 +30,11 @@ network = Network(
     input_shape=data.input_shape,
     classes=data.classes,
     stages=(
-        stage(Conv(12, kernel=5, padding=2, threshold=12, winners=4, radius=3, stdp=STDP(doubling=150)), pool=4),
-        stage(Conv(20, kernel=8, rstdp=RSTDP())),  # 10 features for each class, each sees the whole picture
+        stage(
+            Conv(12, kernel=5, padding=2, threshold=12, competition=WTA(4, radius=3), learners=STDP(doubling=150)),
+            pool=4,
+        ),
+        stage(Conv(20, kernel=8, learners=RSTDP())),  # 10 features for each class, each sees the whole picture
     ),
 )
 trainer = Trainer(network, data, Settings(epochs=(3, 10), batch_size=50, patience=0))
@@ -43,6 +44,6 @@ for record in state.epochs[::3]:
     print(f"epoch {record['epoch'] + 1}: training {train:.1%}, test {test:.1%}")
 
 chosen = np.concatenate([np.flatnonzero(data.test_labels == kind)[:2] for kind in (0, 1)])
-decisions, potentials = trainer.judge(state.best, data.test_images[chosen])
-for decision, potential, label in zip(decisions, potentials, data.test_labels[chosen], strict=True):
-    print(f"decided {decision} by potentials {potential[0]:.1f} and {potential[1]:.1f}, the label is {label}")
+decisions, scores = trainer.predict(state, data.test_images[chosen])
+for decision, score, label in zip(decisions, scores, data.test_labels[chosen], strict=True):
+    print(f"decided {decision} by potentials {score[0]:.1f} and {score[1]:.1f}, the label is {label}")

@@ -13,6 +13,8 @@ from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, st
 from snnjax.app import RunFolder, SweepFolder
 from snnjax.data import digits
 
+SETTINGS = Settings(epochs=(3, 6), batch_size=50, patience=0)
+
 
 @snnjax.component
 class Choir:
@@ -37,16 +39,23 @@ def network():
     return Network("own_decision", (6, 28, 28), 10, stages, decision=Choir())
 
 
-def main(folder):
-    data = digits().first(500, 200)
-    with RunFolder(f"{folder}/run", Trainer(network(), data, Settings((3, 8), 50)), resume=True) as run:
-        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path / 'report.html'}")
-    image = data.test_images[0]
-    print(f"the network says {snnjax.load(f'{folder}/run')(image)}, the label is {data.test_labels[0]}")
-    powers = [{"decision.power": power} for power in (1, 8, 64)]
-    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, Settings((3, 8), 50, patience=0), powers)) as sweep:
-        for each in sweep.run():
+def train(folder, data):
+    with RunFolder(f"{folder}/run", Trainer(network(), data, SETTINGS), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
+
+
+def sweep(folder, data):
+    variants = [{"decision.power": power} for power in (1, 8, 64)]
+    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, SETTINGS, variants)) as networks:
+        for each in networks.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+
+
+def main(folder):
+    data = digits().first(400, 200)
+    train(folder, data)
+    print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    sweep(folder, data)
 
 
 if __name__ == "__main__":

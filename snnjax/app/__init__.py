@@ -1,4 +1,4 @@
-"""What commands need beyond the library: folders of runs and sweeps, reports, pictures, options, progress bars.
+"""What commands need beyond the library: folders of runs and sweeps, reports, options, progress in a terminal.
 
 `RunFolder` and `SweepFolder` serve scripts of your own as well.
 """

@@ -161,13 +161,13 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
     return figure
 
 
-def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], potentials: np.ndarray, title: str) -> Figure:
+def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], scores: np.ndarray, title: str) -> Figure:
     """The network's response to one image: when each neuron fires, and how many of each map fire at each step.
 
     Args:
       image: (H, W) or (H, W, 3) of 0..255.
       layers: by name latencies (F, H', W') as floats, NaN where silent, in units of the T steps.
-      potentials: (classes,) the largest potential of each class.
+      scores: (classes,) what speaks for each class; the largest potential by default.
       title: above it.
     """
     figure = Figure(figsize=(13, 2.6 + 3.1 * len(layers)), layout="constrained")
@@ -179,13 +179,13 @@ def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], potential
     axis.set_title("image", fontsize=9)
     axis.axis("off")
     axis = figure.add_subplot(grid[0, 1])
-    winner = int(np.argmax(potentials))
-    axis.plot(potentials, "o", color="0.6")
-    axis.plot(winner, potentials[winner], "o", color="tab:orange")
+    winner = int(np.argmax(scores))
+    axis.plot(scores, "o", color="0.6")
+    axis.plot(winner, scores[winner], "o", color="tab:orange")
     axis.grid(alpha=0.3)
-    axis.set_xticks(range(len(potentials)) if len(potentials) <= 20 else range(0, len(potentials), 5))
+    axis.set_xticks(range(len(scores)) if len(scores) <= 20 else range(0, len(scores), 5))
     axis.tick_params(labelsize=7)
-    axis.set_title("largest potential of each class", fontsize=9)
+    axis.set_title("score of each class", fontsize=9)
     for row, (name, latency) in enumerate(layers.items(), 1):
         axis = figure.add_subplot(grid[row, 0])
         across = len(latency) if len(latency) <= 8 else round(np.sqrt(3.2 * len(latency)))

@@ -114,6 +114,8 @@ def body(results: dict[str, Any], pictures: list[str]) -> str:
 {table(["class", "images", "precision", "recall", "F1", "ROC AUC"], _classes(test))}
 <h2>Phases</h2>
 {table(PHASES, phases(results))}
+<h2>Numbers of the network</h2>
+{table(["", ""], [[name, f"{value:g}"] for name, value in results.get("parameters", {}).items()])}
 <h2>Settings and versions</h2>
 {table(["", ""], [[name, json.dumps(value)] for name, value in known.items()])}
 """

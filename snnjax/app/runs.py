@@ -187,6 +187,7 @@ class RunFolder:
             network=trainer.network.name,
             data=data.name,
             settings=self.settings,
+            parameters=trainer.network.parameters(),
             versions=versions(),
             device=self.device,
             phases=state.phases,

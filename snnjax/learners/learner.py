@@ -75,9 +75,12 @@ class Learner:
     def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
         """The response to one stimulus, (C, H, W) latencies; reads weights, changes nothing.
 
-        In a deciding layer it has an attribute `spikes`, `Spikes` of (F, H', W'), as `layer.deciding_spikes` has them.
+        By default the layer's winners. With a teacher, in a deciding layer, it needs an attribute `spikes`, what the
+        decision is made from: by default these alone, as `layer.deciding_spikes` has them.
         """
-        raise NotImplementedError
+        if self.supervised and layer.classes:
+            return Response(spikes=layer.deciding_spikes(latency))
+        return Response(layer.winners(latency))
 
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None

@@ -52,10 +52,6 @@ class RSTDP(Learner):
         """The rates (a+, a-) after reward, then after punishment, (2, 2) float32."""
         return np.array([self.reward, self.punish], np.float32)
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Response:
-        """Who may learn; in a deciding layer, what the decision is made from."""
-        return Response(spikes=layer.deciding_spikes(latency)) if layer.classes else Response(layer.winners(latency))
-
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None
     ) -> tuple[Layer, Any, Any]:

@@ -61,10 +61,6 @@ class STDP(Learner):
         """How many images have been learned from, () int32; branches double their rates in step with their stage's."""
         return np.int32(seen % int(self.doubling))
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Response:
-        """Who may learn."""
-        return Response(layer.winners(latency))
-
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None
     ) -> tuple[Layer, Any, Any]:

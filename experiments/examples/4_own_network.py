@@ -3,10 +3,8 @@
 python experiments/examples/4_new_network.py
 """
 
+from snnjax import RSTDP, STDP, WTA, Callback, Conv, Network, Settings, Trainer, stage
 from snnjax.data import digits
-from snnjax.layers import RSTDP, STDP, Conv
-from snnjax.networks import Network, stage
-from snnjax.training.trainer import Listener, Settings, Trainer
 
 fast = STDP(doubling=200)
 network = Network(
@@ -16,17 +14,17 @@ network = Network(
     stages=(
         # Small and large kernels look at the same image; their maps are joined, then pooled.
         stage(
-            Conv(12, kernel=3, padding=1, threshold=6, winners=5, radius=2, stdp=fast),
-            Conv(20, kernel=7, padding=3, threshold=25, winners=5, radius=3, stdp=fast),
+            Conv(12, kernel=3, padding=1, threshold=6, competition=WTA(5, radius=2), learners=fast),
+            Conv(20, kernel=7, padding=3, threshold=25, competition=WTA(5, radius=3), learners=fast),
             pool=4,
         ),
-        stage(Conv(100, kernel=5, padding=1, rstdp=RSTDP())),
+        stage(Conv(100, kernel=5, padding=1, learners=RSTDP())),
     ),
 )
 print("what each stage makes of the image, (maps, rows, columns):", network.shapes)
 
 
-class Words(Listener):
+class Words(Callback):
     """Hears of the training's course; `snnjax.app.console.Bars` would draw bars instead."""
 
     def diagnosed(self, phase, diagnosis):

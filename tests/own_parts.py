@@ -1,0 +1,97 @@
+"""Runs the examples of parts of one's own as their users might: kills each, goes on with it, loads it elsewhere.
+
+python own_parts.py FOLDER EXAMPLE...
+
+Everything is imported once and then forked, before JAX starts, so that a child takes little time. Prints what became of
+each child, and what a program of its own finds in the folders that they leave, as JSON.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import sklearn.datasets  # noqa: F401  (what the children need, imported once)
+
+import snnjax
+from snnjax.app.checkpoints import Checkpoints
+from snnjax.data import digits
+from snnjax.errors import InputError
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "examples"))
+
+
+def die_after(count: int) -> None:
+    """Arranges for the end, as if the power had failed, after so many checkpoints."""
+    save, saved = Checkpoints.save, []
+
+    def call(*args, **settings):
+        save(*args, **settings)
+        saved.append(None)
+        if len(saved) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+
+    Checkpoints.save = call
+
+
+def run(name: str, folder: str, killed_after: int = 0) -> None:
+    """Runs an example as `python NAME.py FOLDER` does."""
+    die_after(killed_after)
+    importlib.import_module(name).main(folder)
+
+
+def load(names: list[str], root: str) -> None:
+    """Loads what the examples leave, in a process that has run none of them."""
+    found, data = {}, digits().first(1, 200)
+    for name in names:
+        try:
+            snnjax.load(f"{root}/{name}/run")
+            refused = ""
+        except InputError as error:
+            refused = str(error)
+        importlib.import_module(name)
+        network = snnjax.load(f"{root}/{name}/run")
+        decisions = np.asarray(jax.jit(lambda images, network=network: jax.lax.map(network, images))(data.test_images))
+        varied = snnjax.load(f"{root}/{name}/sweep/weights_002.npz").spec.parameters()
+        found[name] = dict(refused=refused, accuracy=float(np.mean(decisions == data.test_labels)), varied=varied)
+    print("loaded " + json.dumps(found), flush=True)
+
+
+def forked(work: Callable[[], None]) -> int:
+    """The exit status of a child that does some work."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main() -> None:
+    """Says what became of each child."""
+    root, *names = sys.argv[1:]
+    for name in names:
+        folder = f"{root}/{name}"
+        for moment in (5, 0):  # in the middle of learning by reward; not at all
+            with contextlib.redirect_stdout(sys.stderr):
+                status = forked(lambda name=name, folder=folder, moment=moment: run(name, folder, moment))
+            print(f"{name} {moment} {status}", flush=True)
+    print(f"load 0 {forked(lambda: load(names, root))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
