@@ -64,7 +64,7 @@ class Engine:
         if not self.networks or len(self.seeds) != len(self.networks):
             raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
         network = self.networks[0]
-        if len({jax.tree.structure(each) for each in self.networks}) > 1:
+        if len({each.structure for each in self.networks}) > 1:
             raise InputError("`networks` must differ in numbers alone, got several structures")
         if data.classes != network.classes:
             raise InputError(f"the network has {network.classes} classes, {data.name} has {data.classes}")
