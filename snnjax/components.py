@@ -42,8 +42,12 @@ def component(cls: type[T]) -> type[T]:
 
     def __post_init__(self: Any) -> None:
         for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            new = _scalars(value)
             if "float" in str(each.type):  # so that 15 and 15.0 are the same leaf
-                object.__setattr__(self, each.name, _floats(getattr(self, each.name)))
+                new = _floats(new)
+            if new is not value:
+                object.__setattr__(self, each.name, new)
         plain = int | float | str | np.number | np.ndarray
         if check and all(isinstance(leaf, plain) for leaf in jax.tree.leaves(_fields(self))):
             check(self)
@@ -59,6 +63,14 @@ def _floats(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_floats, value))
     return float(value) if type(value) is int else value
+
+
+def _scalars(value: Any) -> Any:
+    """NumPy arrays without axes, as `jax.device_get` makes them of numbers, as scalars."""
+    if isinstance(value, tuple):
+        new = tuple(map(_scalars, value))
+        return new if any(one is not other for one, other in zip(new, value, strict=True)) else value
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def _fields(value: Any) -> dict[str, Any]:

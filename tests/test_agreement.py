@@ -13,17 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from numpy.lib.stride_tricks import sliding_window_view
-from snnjax.training.unsupervised import stdp_epoch
 
 from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
-from snnjax.layers import STDP, SpikingConv
-from snnjax.networks import NETWORKS, Network, SpikingNetwork, draw
-from snnjax.training import reward
-from snnjax.training.trainer import Clock, RewardEpoch, Settings, Trainer, TrainState
+from snnjax.layers import FAST, Layer
+from snnjax.learners import STDP, Tally
+from snnjax.learners.reward import strongest_of_class
+from snnjax.networks import NETWORKS, Model, Network
+from snnjax.training import programs
+from snnjax.training.state import Settings, TrainState
+from snnjax.training.trainer import Trainer
 
 T = 15
 
@@ -66,11 +67,9 @@ class Recorded:
     def winners(self, step: str) -> list[tuple[int, ...]]:
         return [tuple(place) for place in self.arrays[f"{step}/winners"].tolist()]
 
-    def network(self) -> SpikingNetwork:
-        """The network with the weights at the end of the run."""
-        network = draw(self.spec)
-        network.set_weights(self.weights("final"))
-        return network
+    def model(self, moment: str = "final") -> Model:
+        """The network with the weights of a moment."""
+        return Model.of(self.spec, {name: jnp.asarray(weights) for name, weights in self.weights(moment).items()})
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -124,7 +123,7 @@ def assert_learned(
 def test_decisions(run, mnist):
     """Trained weights sit at their bounds, so that sums land on thresholds and a few neurons flip by rounding."""
     trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages)))
-    decisions = trainer.decisions(run.weights("final"), mnist.test_images[:500])
+    decisions, _ = trainer.predict(TrainState(run.weights("final")), mnist.test_images[:500])
     assert np.mean(decisions == run["test/decisions"]) >= 0.99
 
 
@@ -148,42 +147,41 @@ ON_THE_THRESHOLD = {
 }
 
 
-def doubtful(network: SpikingNetwork, stage: int, latency: jax.Array) -> np.ndarray:
+def doubtful(model: Model, stage: int, latency: jax.Array) -> np.ndarray:
     """Outputs (C, H, W) of a stage whose times rounding decides: in double precision a potential is at the threshold.
 
     Which way they fall depends on the processor and on XLA's version.
     """
     near = []
-    for layer in network.branches(stage):
-        padding, weights = layer.spec.padding, np.float64(layer.weight[...])
+    for layer in model.stage(stage):
+        padding, weights = layer.conv.padding, np.float64(layer.weights)
         padded = np.pad(latency, ((0, 0), (padding, padding), (padding, padding)), constant_values=T)
         fields = sliding_window_view(padded, weights.shape[2:], axis=(1, 2)).transpose(1, 2, 0, 3, 4)
         flat, kernels = fields.reshape(*fields.shape[:2], -1), weights.reshape(len(weights), -1).T
-        gaps = [np.abs((flat <= step) @ kernels - layer.spec.threshold) for step in range(T)]
+        gaps = [np.abs((flat <= step) @ kernels - layer.conv.threshold) for step in range(T)]
         near.append(np.moveaxis(np.min(gaps, axis=0) < 4e-6, 2, 0))
-    return np.asarray(network._join(stage, [np.where(each, 0, T).astype(np.uint8) for each in near])) < T
+    return np.asarray(model.join(stage, [np.where(each, 0, T).astype(np.uint8) for each in near])) < T
 
 
 def test_single_steps_of_stdp(run):
-    network = run.network()
+    model = run.model()
     for image in "012345":
         latency = encode(run["steps/images"][int(image)])
         doubt = np.zeros(latency.shape, bool)
-        for stage in range(len(run.spec.stages) - 1):
-            branches = network.branches(stage)
-            for index, layer in enumerate(branches):
-                step = f"stdp{stage + 1}" + (f"_{index}" if len(branches) > 1 else "")
+        for stage in range(model.last):
+            names = model.names[stage]
+            for index, name in enumerate(names):
+                step = f"stdp{stage + 1}" + (f"_{index}" if len(names) > 1 else "")
                 if f"steps/{image}/{step}/winners" in run.arrays:
-                    step_of_stdp(run, layer, image, step, latency, doubt)
-            network.set_weights(run.weights("final"))
-            latency, doubt = network.respond(stage, latency), doubtful(network, stage, latency)
+                    step_of_stdp(run, name, model.layers[name], image, step, latency, doubt)
+            latency, doubt = model.forward(latency, stage, stage + 1), doubtful(model, stage, latency)
 
 
 def step_of_stdp(
-    run: Recorded, layer: SpikingConv, image: str, step: str, latency: jax.Array, doubt: np.ndarray
+    run: Recorded, name: str, layer: Layer, image: str, step: str, latency: jax.Array, doubt: np.ndarray
 ) -> None:
     expected = run.winners(f"steps/{image}/{step}")
-    winners, spikes = winners_of(layer.winners(latency)), layer(latency)
+    winners, spikes = winners_of(layer.winners(latency)), layer.spikes(latency)
     rank, *either = EQUALLY_STRONG.get((run.spec.name, image, step), (len(expected),))
     assert winners[:rank] == expected[:rank]
     if either:
@@ -193,49 +191,64 @@ def step_of_stdp(
     else:
         assert winners == expected
     steps = jnp.array([spikes.latency[neuron] for neuron in expected])
-    before = np.asarray(layer.weight[...])
-    layer.learn(latency, Winners(*jnp.array(expected).T, steps), STDP().rates(jnp.int32(0)), layer.spec.stdp)
-    (name,) = (n.split("/")[-1] for n in run.arrays if n.startswith(f"steps/{image}/{step}/rows/"))
-    name = name.split(".")[0].replace("block", "layer")
-    assert_learned(run, f"steps/{image}/{step}", name, before, np.asarray(layer.weight[...]), expected, doubt)
+    before, learner = np.asarray(layer.weights), layer.conv.each_learner[0]
+    how = dict(bounds=learner.bounds, stabiliser=learner.stabiliser)
+    winners = Winners(*jnp.array(expected).T, steps)
+    learned = layer.learn(latency, winners, STDP().rates(jnp.int32(0)), **how)
+    (recorded,) = (n.split("/")[-1] for n in run.arrays if n.startswith(f"steps/{image}/{step}/rows/"))
+    assert recorded.split(".")[0].replace("block", "layer") == name
+    assert_learned(run, f"steps/{image}/{step}", name, before, np.asarray(learned.weights), expected, doubt)
 
 
 def test_single_steps_of_reward(run):
-    network, first, names = run.network(), run.spec.first_rewarded, reward.rewarded(run.spec)
-    graphdef, state = nnx.split(network)
+    model, first = run.model(), run.spec.first_supervised
+    names = [name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner)]
+    layers = {name: model.layers[name] for name in names}
+    states = {name: jnp.asarray(programs.taught(x).init(x, np.zeros(2), 0)) for name, x in layers.items()}
+    carry = layers, states, Tally(*jnp.zeros(5, jnp.int32))
 
     @jax.jit
-    def step(inputs: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
-        network = nnx.merge(graphdef, jax.tree.map(jnp.array, state))
-        rates = reward.base_rates(run.spec)
-        looked = reward.look(network, inputs)
-        reward.reward_step(network, rates, looked, label, jnp.ones(len(names), bool))
-        return looked.decision, looked.winners, network.weights()
+    def step(carry, latency: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
+        _, found, decided = programs._responses(model.updated(carry[0]), carry[1], latency, first)
+        votes = dict(zip(model.names[-1], decided.votes, strict=True))
+        winners = [
+            strongest_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
+            for name in names
+        ]
+        where = jnp.int32(0), jnp.int32(1), jnp.bool_(True), jnp.int32(1000)
+        how = dict(first=first, batch=1, by_turns=False)
+        (after, *_), (decisions, infos) = programs.learn_together(
+            carry, model, latency[None], label[None], *where, **how
+        )
+        infos = [infos[name][0] for name in names]
+        return decisions[0], winners, infos, {name: layer.weights for name, layer in after.items()}
 
     for image in "012345":
         latency = encode(run["steps/images"][int(image)])
         for stage in range(first):
-            latency, doubt = network.respond(stage, latency), doubtful(network, stage, latency)
+            latency, doubt = model.forward(latency, stage, stage + 1), doubtful(model, stage, latency)
         for neuron, when in ON_THE_THRESHOLD.get((run.spec.name, image), {}).items():
             latency = latency.at[neuron].set(when)
-        inputs = latency < T if first == len(run.spec.stages) - 1 else latency
         here = f"steps/{image}"
         decided = int(run[f"{here}/decision"])
-        # Each decision layer is rewarded by its own vote.
+        # Each deciding layer is rewarded by its own vote.
         votes = run.arrays.get(f"{here}/votes", np.array([decided]))
         for index, name in enumerate(names):
             vote = votes[index] if len(votes) > 1 else decided
             other = next(label for label in range(10) if label not in (*votes, decided))
             for outcome, label in (("reward", vote), ("punish", other)):
-                decision, winners, after = step(inputs, jnp.int32(label))
+                decision, winners, infos, after = step(carry, latency, jnp.int32(label))
                 assert int(decision) == decided
                 key = "winners_layer3" if name == "layer3" and len(names) > 1 else "winners"
                 key = f"winners_{index}" if len(votes) > 1 else key
                 expected = [tuple(place) for place in run[f"{here}/{key}"].tolist()]
                 assert winners_of(winners[index]) == expected
-                before = np.asarray(getattr(network, name).weight[...])
+                assert [feature for feature in infos[index].tolist() if feature >= 0] == [
+                    place[0] for place in expected
+                ]
+                before = np.asarray(layers[name].weights)
                 later = index > 0 and len(votes) == 1  # what it sees follows from doubtful times
-                seen = doubtful(network, first, latency) | doubt.any() if later else doubt
+                seen = doubtful(model, first, latency) | doubt.any() if later else doubt
                 assert_learned(run, f"{here}/{outcome}", name, before, np.asarray(after[name]), expected, seen)
 
 
@@ -275,14 +288,14 @@ def test_the_first_images_of_training_have_the_winners_of_a_plain_loop(mozafari,
     weights = mozafari.weights("init")["layer1"]
     latencies = jax.lax.map(encode, mnist.train_images[:200])
     winners, expected = numpy_stdp(weights, np.asarray(latencies), padding=2, threshold=15, k=5, radius=3)
-    network = mozafari.network()
-    network.set_weights(dict(layer1=weights))
-    graphdef, state = nnx.split(network.layer1)
-    valid = jnp.ones((1, 200, 1), bool)
-    state, features = stdp_epoch(graphdef, state, jnp.int32(0), latencies[None, :, None], valid)
+    conv = mozafari.spec.stages[0].branches[0]
+    layer = Layer(conv, jnp.asarray(weights), T, FAST, conv.monotone)
+    where = jnp.int32(0), jnp.int32(200), jnp.bool_(True)
+    learn = jax.jit(programs.learn_alone, static_argnames=("which", "batch"))
+    (layer, _), features = learn((layer, jnp.int32(0)), latencies, *where, which=0, batch=1)
     won = [[feature for feature in image if feature >= 0] for image in features.tolist()]
     assert won == [[feature for feature, *_ in image] for image in winners]
-    np.testing.assert_allclose(state["weight"][...], expected, atol=1e-5)
+    np.testing.assert_allclose(layer.weights, expected, atol=1e-5)
 
 
 def numpy_reward(weights: np.ndarray, spiked: np.ndarray, labels: np.ndarray, padding: int, batch_size: int):
@@ -308,16 +321,14 @@ def numpy_reward(weights: np.ndarray, spiked: np.ndarray, labels: np.ndarray, pa
 
 
 def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(mozafari, mnist):
-    weights, network = mozafari.weights("stdp"), mozafari.network()
-    network.set_weights(weights)
-    graphdef, state = nnx.split(network)
-    reach = jax.jit(lambda latency: nnx.merge(graphdef, state).reach(0, 2, latency))
-    spiked = np.stack([reach(encode(image)) for image in mnist.train_images[:120]])
-    labels = mnist.train_labels[:120]
-    decisions, expected = numpy_reward(weights["layer3"], spiked, labels, padding=2, batch_size=40)
-    epoch = RewardEpoch(network, spiked, labels, 40, Clock(""))
-    assert epoch(reward.initial_state(network))[1].tolist() == decisions
-    np.testing.assert_allclose(network.layer3.weight[...], expected, atol=1e-5)
+    trainer = Trainer(mozafari.spec, mnist.first(120, 10), Settings((0, 0, 1), batch_size=40))
+    state = TrainState(mozafari.weights("stdp"), phase=2)
+    inputs = trainer.engine.entering("train", [state])
+    spiked, labels = inputs < T, mnist.train_labels[:120]
+    decisions, expected = numpy_reward(state.weights["layer3"], spiked, labels, padding=2, batch_size=40)
+    carry, (decided, _) = trainer.engine.together(trainer.plan[2], [state], inputs)()
+    assert decided.tolist() == decisions
+    np.testing.assert_allclose(carry[0]["layer3"].plain_weights(), expected, atol=1e-5)
 
 
 def test_free_runs_learn_as_the_recorded_one(shared, mozafari, mnist):

@@ -191,6 +191,17 @@ def test_bad_competitions_are_named(settings, error, message):
         WTA(**settings)
 
 
+def test_a_layer_comes_back_from_a_device():
+    """Numbers come as arrays without axes, and go on as numbers."""
+    layer = jax.tree.map(jnp.asarray, layer_of(LAYERS[0]))
+    for back in (jax.device_get(layer), jax.tree.map(np.asarray, layer)):
+        for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(layer), strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(back.latencies(LATENCIES[0]), layer.latencies(LATENCIES[0]))
+    with pytest.raises(ValueError, match="`threshold` must be finite, got nan"):
+        dataclasses.replace(LAYERS[0], threshold=np.array(np.nan))
+
+
 def test_input_of_other_channels_is_refused():
     with pytest.raises(ValueError, match="must have the 2 channels of `weights`, got 1"):
         layer_of(LAYERS[0]).spikes(LATENCIES[0][:1])

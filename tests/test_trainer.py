@@ -17,7 +17,9 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Model, Network, stage
 from snnjax.training import engine as engine_module
 from snnjax.training import programs
+from snnjax.training.engine import Engine
 from snnjax.training.state import Callback, Settings, TrainState
+from snnjax.training.sweep import Sweep
 from snnjax.training.trainer import Trainer
 
 SHAPE = (6, 28, 28)
@@ -207,6 +209,24 @@ def test_seeds_decide(little):
     first, again, other = (train(SHALLOW, little, (1, 1), seed=seed) for seed in (0, 0, 1))
     assert_same(again, first)
     assert np.any(first.weights["layer1"] != other.weights["layer1"])
+
+
+def test_bounds_that_allow_other_kernels_are_no_mere_numbers(little):
+    """Weights that may become negative need other programs, whichever network comes first in a sweep."""
+    settings, path = Settings((1, 1), batch_size=20, patience=0), "layer1.learners.bounds.0"
+    rough = dataclasses.replace(FIRST, threshold=3, learners=STDP(ltp=0.1, ltd=-0.3, stabiliser=False))
+    spec = dataclasses.replace(SHALLOW, stages=(stage(rough, pool=4), SHALLOW.stages[1]))
+    variants, found = [{path: 0.0}, {path: -1.0}], {}
+    Sweep(spec, little, settings, variants).run(keep=lambda at, network, state: found.update({at: state}))
+    for at, variant in enumerate(variants):
+        trainer = Trainer(spec.vary(path, variant[path]), little, settings)
+        alone = trainer.run(trainer.initial_state())
+        for name, weights in alone.weights.items():
+            np.testing.assert_allclose(found[at].weights[name], weights, atol=1e-6)
+    assert alone.weights["layer1"].min() < -0.5, "the case tells nothing"
+    mixed = [spec.vary(path, variant[path]) for variant in variants]
+    with pytest.raises(ValueError, match="`networks` must differ in numbers alone"):
+        Engine(mixed, little, settings)
 
 
 def scripted(monkeypatch, data, accuracies):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from snnjax import components
@@ -121,6 +122,12 @@ class Network:
         """(F, C, kh, kw) of the weights of each layer, by name."""
         shapes, kernels = self.shapes, {name: checks.pair("kernel", conv.kernel, 1) for _, name, conv in self.layers()}
         return {name: (conv.features, shapes[number][0], *kernels[name]) for number, name, conv in self.layers()}
+
+    @property
+    def structure(self) -> Any:
+        """What programs are made for: networks that are equal in it differ in numbers alone, and train side by side."""
+        kinds = tuple((conv.monotone, (conv.threshold or 0) >= 0) for _, _, conv in self.layers())
+        return jax.tree.structure(self), kinds
 
     @property
     def first_supervised(self) -> int:

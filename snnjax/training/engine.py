@@ -68,7 +68,7 @@ class Engine:
         network = self.networks[0]
         network.check_parts()
         to_data(network, {})  # what cannot be saved is refused before the work, not after it
-        if len({jax.tree.structure(each) for each in self.networks}) > 1:
+        if len({each.structure for each in self.networks}) > 1:
             raise InputError("`networks` must differ in numbers alone, got several structures")
         if data.classes != network.classes:
             raise InputError(f"the network has {network.classes} classes, {data.name} has {data.classes}")

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from snnjax.data import Dataset
@@ -100,7 +99,7 @@ class Sweep:
         self.networks = [_varied(network, each) for each in self.variants]
         alike: dict[Any, list[int]] = {}
         for at, each in enumerate(self.networks):
-            alike.setdefault(jax.tree.structure(each), []).append(at)
+            alike.setdefault(each.structure, []).append(at)
         places = [each[start : start + at_once] for each in alike.values() for start in range(0, len(each), at_once)]
         self.groups = places
 

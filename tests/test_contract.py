@@ -1,0 +1,182 @@
+"""What is true of every learner, and of every form of a layer's kernels."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snnjax import component
+from snnjax.kernels import native
+from snnjax.layers import FAST, NATIVE, PLAIN, TAPS, WTA, Conv, Layer, native_suits
+from snnjax.learners import RSTDP, STDP, Learner, Response
+from snnjax.testing import check_learner
+
+T = 15
+RNG = np.random.default_rng(0)
+LATENCIES = RNG.integers(0, 2 * T, (3, 2, 6, 7)).clip(max=T).astype(np.uint8)
+
+
+@component
+class Homeostatic(Learner):
+    """A learner of this test's own: additive, noisy, and with a threshold that rises with each winner."""
+
+    rate: float = 0.125
+    rise: float = 0.25
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def init(self, layer, key, seen):
+        return dict(key=key, fired=np.int32(0))
+
+    def forward(self, layer, state, latency):
+        return Response(layer.winners(latency))
+
+    def update(self, layer, state, latency, response, signal):
+        key, now = jax.random.split(state["key"])
+        rates = self.rate * jnp.float32([1, -0.5]) * jax.random.uniform(now, minval=0.5)
+        learned = layer.learn(latency, response.winners, rates, bounds=self.bounds, stabiliser=False)
+        won = (response.winners.feature >= 0).sum(dtype=jnp.int32)
+        conv = dataclasses.replace(layer.conv, threshold=layer.conv.threshold + self.rise * won)
+        return dataclasses.replace(learned, conv=conv), dict(key=key, fired=state["fired"] + won), won
+
+
+LEARNERS = {
+    "STDP": (STDP(ltp=0.04, ltd=-0.03, doubling=3), dict()),
+    "signed STDP": (
+        STDP(ltp=0.04, ltd=-0.03, bounds=(-1.0, 1.0), stabiliser=False),
+        dict(conv=Conv(4, 3, threshold=0.25)),
+    ),
+    "RSTDP, deciding": (RSTDP(), dict(deciding=True)),
+    "RSTDP, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True), dict()),
+    "one of its own": (Homeostatic(), dict()),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learners_keep_the_contract(name):
+    learner, settings = LEARNERS[name]
+    check_learner(learner, **settings)
+
+
+@component
+class Forgetful(Homeostatic):
+    """Weights decay, by silence too."""
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, won = super().update(layer, state, latency, response, signal)
+        return dataclasses.replace(layer, weights=layer.weights * 0.875), state, won
+
+
+@component
+class Unbounded(Homeostatic):
+    """Says that it keeps bounds."""
+
+    def update(self, layer, state, latency, response, signal):
+        won = response.winners.feature >= 0
+        layer = dataclasses.replace(layer, weights=layer.weights + jnp.where(won.any(), 1.0, 0.0))
+        return layer, state, won
+
+
+@component
+class Choosy(Homeostatic):
+    """Asks for the value of a number."""
+
+    def update(self, layer, state, latency, response, signal):
+        if self.rate > 0:
+            return super().update(layer, state, latency, response, signal)
+        return layer, state, response.winners.feature
+
+
+@component
+class Growing(Homeostatic):
+    """Its state changes its type."""
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, won = super().update(layer, state, latency, response, signal)
+        return layer, dict(state, fired=state["fired"] * 1.0), won
+
+
+@component
+class Global(Homeostatic):
+    """Keeps what belongs into its state elsewhere."""
+
+    def forward(self, layer, state, latency):
+        COUNT.append(0)
+        threshold = layer.conv.threshold + len(COUNT) % 7
+        return Response(
+            dataclasses.replace(layer, conv=dataclasses.replace(layer.conv, threshold=threshold)).winners(latency)
+        )
+
+
+COUNT: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        (Forgetful(), "a silent stimulus changes the weights"),
+        (Unbounded(), r"`bounds` are \(0.0, 1.0\), but weights lie in"),
+        (Choosy(), "under `jax.jit` the learner fails"),
+        (Growing(), "under `jax.jit` the learner fails, or changes shapes or dtypes"),
+        (Global(), "otherwise|is not `forward`, then `update`"),
+    ],
+)
+def test_learners_that_break_the_contract_are_found(learner, message):
+    with pytest.raises(AssertionError, match=message):
+        check_learner(learner)
+
+
+def test_a_layer_that_learns_nothing_is_no_check():
+    with pytest.raises(AssertionError, match="nothing is learned: the check needs another `conv`"):
+        check_learner(STDP(), Conv(4, kernel=3, threshold=1e6))
+
+
+CONVS = {
+    "padded": Conv(5, kernel=3, padding=1, threshold=4.0, competition=WTA(3, radius=1), learners=STDP()),
+    "tall": Conv(5, kernel=(3, 2), padding=(0, 1), threshold=2.5, competition=WTA(5), learners=STDP()),
+    "strided": Conv(5, kernel=3, stride=(2, 1), threshold=4.0, competition=WTA(2), learners=STDP()),
+    "deciding": Conv(6, kernel=3, padding=1, learners=RSTDP()),
+    "signed": Conv(5, kernel=3, threshold=0.5, competition=WTA(3), learners=STDP(bounds=(-1.0, 1.0))),
+}
+
+
+@pytest.mark.parametrize("name", CONVS)
+@pytest.mark.parametrize("form", [FAST, NATIVE, TAPS], ids=["fast", "native", "taps"])
+def test_forms_are_the_plain_one(name, form):
+    """Weights are multiples of 1/64, so that sums are exact in any order: all but the update is the same to the bit."""
+    conv = CONVS[name]
+    if form is NATIVE:
+        if not native_suits(conv, T):
+            pytest.skip("compiled kernels have no strides")
+        try:
+            native.load()
+        except OSError as error:
+            pytest.skip(f"no compiler: {error}")
+    rule = conv.learners
+    lower, upper = (math.ceil(64 * rule.bounds[0]), math.floor(64 * rule.bounds[1]))
+    kernel = conv.kernel if isinstance(conv.kernel, tuple) else (conv.kernel,) * 2
+    weights = jnp.float32(np.random.default_rng(1).integers(lower, upper + 1, (conv.features, 2, *kernel)) / 64)
+    plain = Layer(conv, weights, T, PLAIN, conv.monotone)
+    layer = plain.packed(form)
+    np.testing.assert_array_equal(layer.plain_weights(), weights)
+    np.testing.assert_array_equal(layer.packed(PLAIN).weights, weights)
+    how, learned = dict(bounds=rule.bounds, stabiliser=rule.stabiliser), 0
+    for latency in LATENCIES:
+        for method in (Layer.latencies, Layer.potentials, Layer.spikes, Layer.last_spikes):
+            found, expected = method(layer, latency), method(plain, latency)
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+        found, expected = layer.winners(latency), plain.winners(latency)
+        np.testing.assert_array_equal(found.feature, expected.feature)
+        there = np.asarray(expected.valid)
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(one[there], other[there])
+        for rates in ((0.5, -0.25), (-0.5, 0.25)):
+            after = plain.learn(latency, expected, jnp.float32(rates), **how).weights
+            for within in (False, True):
+                each = dataclasses.replace(layer, within=within).learn(latency, expected, jnp.float32(rates), **how)
+                assert each.form is form
+                np.testing.assert_allclose(each.plain_weights(), after, rtol=0, atol=1e-6)
+            learned += int((after != weights).sum())
+    assert learned > 100, "hardly anything is learned"

@@ -1,0 +1,132 @@
+"""Every program of a training is lowered for CPU, CUDA and TPU: no card is needed to see that it can be."""
+
+import dataclasses
+import functools
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from snnjax import devices
+from snnjax.encoding import GREY
+from snnjax.layers import FAST, TAPS
+from snnjax.learners import Tally
+from snnjax.networks import NETWORKS, Model
+from snnjax.networks.model import deciding_forms
+from snnjax.training import programs
+from snnjax.training.outputs import as_array
+
+PLATFORMS = ["cpu", "cuda", "tpu"]
+IMAGES, BLOCK = 4, 2
+
+
+@pytest.fixture(autouse=True)
+def accelerator(monkeypatch):
+    """Programs take the form that they have on an accelerator, where images are mapped all at once."""
+    card = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
+    monkeypatch.setattr(devices, "peers", lambda most=None: card)
+
+
+def assert_exported(function, *arguments, platforms=PLATFORMS) -> None:
+    """It is lowered for all platforms, and calls nothing back on the host."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), arguments)
+    exported = jax.export.export(jax.jit(function), platforms=platforms)(*shapes)
+    assert exported.platforms == tuple(platforms)
+    assert "callback" not in exported.mlir_module()
+
+
+def test_a_callback_would_be_seen():
+    def tells(x):
+        jax.debug.callback(print, x)
+        return x
+
+    with pytest.raises((AssertionError, NotImplementedError), match="callback"):
+        assert_exported(tells, np.float32(0), platforms=["cpu"])
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request) -> Model:
+    """A network with its encoder, and NumPy arrays as numbers."""
+    spec = dataclasses.replace(NETWORKS[request.param](GREY.output_shape((28, 28)), 10), encoder=GREY)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in spec.weight_shapes.items()}
+    return jax.tree.map(as_array, Model.of(spec, weights))
+
+
+def entering(model: Model, number: int) -> np.ndarray:
+    """Latencies that enter a stage."""
+    shape = jax.eval_shape(lambda x: model.forward(x, 0, number), np.zeros(model.input_shape, np.uint8)).shape
+    return np.zeros((IMAGES, *shape), np.uint8)
+
+
+SLICE = dict(start=np.int32(0), count=np.int32(IMAGES), last=np.bool_(True))
+
+
+def together(model: Model, form) -> tuple:
+    """What learns with a teacher, its learners' states, and the tally."""
+    layers = {
+        name: dataclasses.replace(layer.packed(form), within=True)
+        for name, layer in model.layers.items()
+        if programs.taught(layer).supervised
+    }
+    states = {name: programs.taught(x).init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
+    return jax.tree.map(as_array, (layers, states, Tally(*[np.int32(0)] * 5)))
+
+
+def first_taught(model: Model) -> int:
+    names = together(model, FAST)[0]
+    return min(number for number, stage in enumerate(model.names) if any(name in names for name in stage))
+
+
+def test_encoding(model):
+    function = functools.partial(programs.encode_batch, native=False)
+    assert_exported(function, model, np.zeros((IMAGES, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_forward(model, timed):
+    for number in range(model.last):
+        function = functools.partial(programs.forward_batch, first=number, last=number + 1, timed=timed)
+        assert_exported(function, model, entering(model, number))
+
+
+def test_decisions(model):
+    packed = jax.tree.map(as_array, model.packed(deciding_forms(model)))
+    for number, encode in ((0, True), (model.last, False)):
+        inputs = np.zeros((IMAGES, 28, 28), np.uint8) if encode else entering(model, number)
+        assert_exported(functools.partial(programs.decide_batch, first=number, encode=encode), packed, inputs)
+
+
+@pytest.mark.parametrize(("within", "batch"), [(False, 1), (True, 1), (True, BLOCK)])
+def test_learning_alone(model, within, batch):
+    """The first layer that learns so, and the last."""
+    alone = [
+        (number, name)
+        for number, names in enumerate(model.names)
+        for name in names
+        if not model.layers[name].conv.each_learner[0].supervised
+    ]
+    for number, name in (alone[0], alone[-1]):
+        layer = dataclasses.replace(model.layers[name], within=within)
+        state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
+        function = functools.partial(programs.learn_alone, which=0, batch=batch)
+        assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
+
+
+@pytest.mark.parametrize(("by_turns", "batch"), [(False, 1), (True, 1), (False, BLOCK)])
+def test_learning_together(model, by_turns, batch):
+    first = first_taught(model)
+    arguments = together(model, FAST), model, entering(model, first), np.zeros(IMAGES, np.int32), *SLICE.values()
+    function = functools.partial(programs.learn_together, first=first, batch=batch, by_turns=by_turns)
+    assert_exported(function, *arguments, np.int32(3))
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_learning_in_blocks(model, at_once):
+    first = first_taught(model)
+    assert programs.in_blocks(model, first) == (first == model.last)
+    if first < model.last:
+        pytest.skip("earlier layers learn image by image")
+    arguments = together(model, TAPS), model, entering(model, first), np.zeros(IMAGES, np.int32), *SLICE.values()
+    function = functools.partial(programs.learn_in_blocks, block=BLOCK, together=at_once, by_turns=False)
+    assert_exported(function, *arguments, np.int32(3))
