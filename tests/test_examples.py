@@ -6,7 +6,6 @@ import runpy
 
 import jax
 import pytest
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "experiments" / "examples"
 
