@@ -16,11 +16,11 @@ import time
 import jax
 import numpy as np
 import pytest
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 from snnjax import checkpoint, data
 from snnjax.app import runs
-from snnjax.layers import RSTDP, STDP, Conv
+from snnjax.layers import WTA, Conv
+from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 
@@ -35,18 +35,14 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(SCRIPT), *map(str, arguments)]
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Of the processes; what the first one compiles serves the second."""
-    cache = dict(JAX_COMPILATION_CACHE_DIR=str(tmp_path_factory.mktemp("compiled")))
-    return os.environ | cache | dict(PYTHONPATH=str(ROOT), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+ENVIRONMENT = os.environ | dict(PYTHONPATH=str(ROOT))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, environment):
+def run(tmp_path_factory):
     """A short run as a person starts it: the folder and the finished process."""
     folder = tmp_path_factory.mktemp("runs") / "short"
-    process = subprocess.run(command(*SHORT, "--out", folder), capture_output=True, text=True, env=environment)
+    process = subprocess.run(command(*SHORT, "--out", folder), capture_output=True, text=True, env=ENVIRONMENT)
     assert process.returncode == 0, process.stderr
     return folder, process
 
@@ -77,8 +73,8 @@ def whole(script, tmp_path_factory):
 
 
 def tiny(input_shape, classes) -> Network:
-    layer = Conv(4, kernel=5, padding=2, threshold=15, winners=2, radius=3, stdp=STDP())
-    stages = (stage(layer, pool=7), stage(Conv(2 * classes, kernel=4, rstdp=RSTDP())))
+    layer = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
+    stages = (stage(layer, pool=7), stage(Conv(2 * classes, kernel=4, learners=RSTDP())))
     return Network("tiny", input_shape, classes, stages, epochs=(1, 2))
 
 
@@ -190,7 +186,7 @@ def test_the_report_holds_all_on_one_page(run):
 
 def test_what_the_phases_show(run):
     results = json.loads((run[0] / "results.json").read_text())
-    names = ["STDP layer1", "outputs of stage 1", "STDP layer2", "who fires in stage 2", "R-STDP"]
+    names = ["STDP layer1", "outputs of stage 1", "STDP layer2", "outputs of stage 2", "R-STDP"]
     assert list(results["diagnoses"]) == names
     out = " ".join(run[1].stdout.split())
     for name, found in results["diagnoses"].items():
@@ -295,12 +291,12 @@ def test_results_without_a_checkpoint_are_not_resumed(train, capsys, tmp_path):
     assert os.listdir(tmp_path / "out") == ["results.json"]
 
 
-def test_an_interrupt_leaves_a_checkpoint(tmp_path, environment):
+def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     """A real Ctrl-C in the middle of the reward phase."""
     arguments = [*SHORT[4:], "--epochs", "1", "1", "100000", "--patience", "0", "--out", tmp_path / "out"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that ignores Ctrl-C would be inherited
     with subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as process:
         signal.signal(signal.SIGINT, before)
         deadline = time.monotonic() + 300
@@ -354,7 +350,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
     ("arguments", "message"),
     [
         (["--model", "vgg"], r"`model` must be one of mozafari2018, .*got 'vgg'"),
-        (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, .*cifar10, got 'cifar'"),
+        (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, .*cifar10, or an .npz file, got 'cifar'"),
         (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
         (["--device", "tpu"], "`device` tpu is not available; jax sees: "),
         (["--epochs", "1", "2"], r"`epochs` must be 3 numbers for mozafari2018, got 2"),
@@ -415,11 +411,11 @@ def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, messa
     ],
     ids=["of the program", "of the user"],
 )
-def test_only_faults_of_the_program_have_a_traceback(environment, fault, status, lines):
+def test_only_faults_of_the_program_have_a_traceback(fault, status, lines):
     paths = dict(PYTHONPATH=os.pathsep.join([str(ROOT), str(SCRIPT.parent)]))
     script = f"import sys, train; {fault}; train.console.run(train.main)"
     process = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment | paths, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT | paths, check=False
     )
     said = process.stderr.splitlines()
     assert process.returncode == status
@@ -460,7 +456,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         block = re.search(rf"--{name}(, --no{name})? \[?(str|int|float|bool|Path)\b.*?\(default: \S+\)", described)
         assert block, f"--{name} is not explained"
         assert default in block[0]
-    assert re.search(f"--dataset str the data set: {', '.join(data.DATASETS)} ", described)
+    assert re.search(f"--dataset str the data set: {', '.join(data.DATASETS)}, or an .npz file ", described)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,26 @@
 """The command that carries weights between snnjax and the PyTorch code."""
 
+import dataclasses
+import json
 import os
 import pathlib
 import subprocess
 import sys
 
 import convert
+import evaluate
 import numpy as np
 import pytest
 
-from snnjax import checkpoint, pytorch
-from snnjax.networks import NETWORKS
+from snnjax import pytorch
+from snnjax.data import Dataset
+from snnjax.encoding import COLOUR, GREY
+from snnjax.networks import NETWORKS, SpikingNetwork
 from snnjax.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "convert.py"
-SPEC = NETWORKS["deep2024"]((6, 28, 28), 10)
+SPEC = dataclasses.replace(NETWORKS["deep2024"]((6, 28, 28), 10), encoder=GREY)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def weights() -> dict[str, np.ndarray]:
 def run(tmp_path, weights) -> pathlib.Path:
     """What a run of deep2024 leaves."""
     path = tmp_path / "weights.npz"
-    checkpoint.save(path, weights, dict(settings=dict(model="deep2024", dataset="digits", seed=0)))
+    Trained(SPEC, weights, (28, 28), dict(model="deep2024", dataset="digits", seed=0)).save(path)
     return path
 
 
@@ -53,9 +58,11 @@ def test_there_and_back(run, tmp_path, weights, suffix, capsys):
     if suffix == ".pth":
         pytest.importorskip("torch", minversion="2.10")
     there, back = tmp_path / f"there{suffix}", tmp_path / "back.npz"
-    convert.main([str(run), str(there), "--model", "deep2024"])
+    convert.main([str(run), str(there)])
     convert.main(["--model", "deep2024", str(there), str(back)])
     assert_equal(back, weights)
+    trained = Trained.read(back)
+    assert (trained.network, trained.image_shape) == (SPEC, (28, 28))
     to_them, to_us = capsys.readouterr().out.splitlines()
     assert to_them == f"{there}: state_dict of deep2024 for the PyTorch code"
     assert to_us == f"{back}: weights of deep2024 for snnjax"
@@ -68,21 +75,52 @@ def test_as_a_person_starts_it(theirs, tmp_path, weights):
     assert_equal(tmp_path / "ours.npz", weights)
 
 
+def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
+    """Its encoder, time steps and images come with it: it decides as the network that it came from."""
+    spec = dataclasses.replace(
+        NETWORKS["mozafari2018"](COLOUR.output_shape((32, 32, 3)), 10), encoder=COLOUR, time_steps=COLOUR.time_steps
+    )
+    draw = np.random.default_rng(0)
+    weights = {name: draw.random(shape, np.float32) ** 3 for name, shape in spec.weight_shapes.items()}
+    pytorch.write(tmp_path / "theirs.npz", spec, weights)
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    for image, (row, column) in zip(images, [(0, 0), (0, 22), (22, 0), (22, 22)], strict=True):
+        image[row : row + 10, column : column + 10] = draw.integers(0, 256, (10, 10, 3))
+    labels = np.arange(4, dtype=np.int32)
+    Dataset("mine", images, labels, images, labels).save(tmp_path / "mine.npz")
+    command = f"--model mozafari2018 --channels 18 {tmp_path}/theirs.npz {tmp_path}/ours.npz"
+    convert.main(command.split())
+    trained = Trained.read(tmp_path / "ours.npz")
+    assert (trained.network, trained.image_shape) == (spec, (32, 32, 3))
+    evaluate.main(f"{tmp_path}/ours.npz --dataset {tmp_path}/mine.npz --out {tmp_path}/out.json --device cpu".split())
+    found = json.loads((tmp_path / "out.json").read_text())
+    model = SpikingNetwork(spec, weights=weights)
+    decisions = [int(model(image)) for image in images]
+    assert len(set(decisions)) > 1
+    assert found["accuracy"] == np.mean(decisions == labels)
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (labels, decisions), 1)
+    assert found["confusion_matrix"] == confusion.tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("{run} {folder}/out.npz --model deep", "`model` must be one of mozafari2018, deep2024"),
-        ("{run} {folder}/out.npz", "`model` must be that of {run}, deep2024, got mozafari2018"),
+        ("{run} {folder}/out.npz --model deep", "`model` must be that of {run}, deep2024, got deep"),
+        ("{run} {folder}/out.npz --model mozafari2018", "`model` must be that of {run}, deep2024, got mozafari2018"),
+        ("{theirs} {folder}/out.npz --model deep", "`model` must be one of mozafari2018, deep2024"),
+        ("{theirs} {folder}/out.npz", "majority2024 for a state_dict, got None"),
         ("{run} {theirs} --model deep2024", "{theirs} already exists: name another file"),
         ("{run} {folder} --model deep2024", "{folder} already exists: name another file"),
         ("{run} {folder}/none/out.npz --model deep2024", "there is no folder {folder}/none to write out.npz into"),
         ("{run} {folder}/out.txt --model deep2024", "`path` must end in .npz, .pth, .pt, got {folder}/out.txt"),
         ("{folder}/none.pth {folder}/out.npz", "there is no file {folder}/none.pth"),
         ("{theirs} {folder}/out.pth", "`destination` must end in .npz for weights from {theirs}, got {folder}/out.pth"),
-        ("{theirs} {folder}/out.npz", "{theirs} is no state_dict of mozafari2018: it lacks "),
+        ("{theirs} {folder}/out.npz --model mozafari2018", "{theirs} is no state_dict of mozafari2018: it lacks "),
         ("{theirs} {folder}/out.npz --model deep2024 --channels 18", "{theirs}: block1.conv.weight must have shape"),
         ("{theirs} {folder}/out.npz --model deep2024 --classes 5", "{theirs} is no state_dict of deep2024: it has"),
-        ("{theirs} {folder}/out.npz --classes 0", "`classes` must be at least 1, got 0"),
+        ("{theirs} {folder}/out.npz --model deep2024 --classes 0", "`classes` must be at least 1, got 0"),
+        ("{theirs} {folder}/out.npz --model deep2024 --channels 3", "`channels` must be one of 6, 18, got 3"),
         ("{theirs}", "the following arguments are required: DESTINATION"),
     ],
 )

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import replicate
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 from snnjax.networks import NETWORKS
 
@@ -74,7 +73,7 @@ def test_every_network_has_recorded_accuracies():
         (["--networks", "mozafari"], "`networks` must be of mozafari2018, .*, got 'mozafari'"),
         (["--networks"], "`networks` must name at least one of mozafari2018"),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
-        (["--dataset", "digit"], "`dataset` must be one of digits, .*, got 'digit'"),
+        (["--dataset", "digit"], "`dataset` must be one of digits, .*, or an .npz file, got 'digit'"),
         (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
     ],
 )

@@ -1,5 +1,6 @@
 """Nothing is lost: runs that were killed, folders on bad disks, damaged or foreign checkpoints, layers used again."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -13,14 +14,16 @@ import numpy as np
 import pytest
 
 import snnjax
-from snnjax import checkpoint, data, files
+from snnjax import checkpoint, data, devices, files
 from snnjax.app import runs
 from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS
 from snnjax.app.runs import RunFolder
+from snnjax.encoding import Encoder
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
 from snnjax.trained import Trained
+from snnjax.training import origin
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.trainer import Trainer
 
@@ -105,16 +108,20 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     assert {path.name for path in other.iterdir() if path.name[0] != "."} == {path.name for path in whole.iterdir()}
 
 
+def last(kernel: int):
+    return stage(Conv(20, kernel=kernel, learners=RSTDP()))
+
+
 def small(features: int = 4) -> Network:
     layer = Conv(features, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
-    return Network("small", (6, 28, 28), 10, (stage(layer, pool=7), stage(Conv(20, kernel=4, learners=RSTDP()))))
+    return Network("small", (6, 28, 28), 10, (stage(layer, pool=7), last(4)))
 
 
 SETTINGS = dict(model="small", seed=0)
 
 
-def trainer_of(spec: Network | None = None, epochs=(1, 3), seed: int = 0, images: int = 40) -> Trainer:
-    settings = Settings(epochs, batch_size=20, patience=0, seed=seed)
+def trainer_of(spec: Network | None = None, epochs=(1, 3), seed: int = 0, images: int = 40, **others) -> Trainer:
+    settings = Settings(epochs, batch_size=20, patience=0, seed=seed, **others)
     return Trainer(spec or small(), data.digits().first(images, 20), settings)
 
 
@@ -288,6 +295,14 @@ def test_other_versions_of_packages_are_named(folder, trainer, monkeypatch):
     assert notes == [f"the run began with jax {jax.__version__} (now 99.0): it may end a little otherwise"]
 
 
+def test_another_device_is_named(folder, trainer, monkeypatch):
+    was = devices.name_of(jax.devices()[0])
+    monkeypatch.setattr(devices, "name_of", lambda device: "gpu: another")
+    state, notes = opened(folder, trainer)
+    assert len(state.epochs) == 2
+    assert notes == [f"the run began with device {was} (now gpu: another): it may end a little otherwise"]
+
+
 def test_states_that_are_none_are_refused(folder, trainer):
     """With a sound checksum, so that it is not damage: arrays missing, of other shapes, or figures out of range."""
     arrays, meta = checkpoint.load(folder / CHECKPOINT)
@@ -338,13 +353,74 @@ def test_layers_of_a_run_beside_are_used_again(folder, trainer):
         lambda: trainer_of(images=39),
         lambda: trainer_of(epochs=(2, 3)),
         lambda: trainer_of(small(5)),
+        lambda: trainer_of(small().vary("layer1.ltp", 0.005)),
+        lambda: trainer_of(dataclasses.replace(small(), encoder=Encoder(radius=7))),
+        lambda: trainer_of(update_batch=2),
+        lambda: trainer_of(native=True),
     ],
-    ids=["seed", "images", "epochs", "network"],
+    ids=["seed", "images", "epochs", "network", "rate", "encoder", "update_batch", "native"],
 )
 def test_layers_of_another_training_are_not(folder, other):
     with RunFolder(folder.parent / "second", other(), SETTINGS, resume=False) as run:
         assert run.start(reuse=True).phase == 0
         assert run.notes == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (origin, "_library", lambda: "of other sources"),
+        (jax, "__version__", "99.0"),
+        (origin.jaxlib, "__version__", "99.0"),
+        (np, "__version__", "99.0"),
+        (devices, "name_of", lambda device: "cpu: another"),
+        (origin, "_library", origin._library),
+    ],
+    ids=["sources", "jax", "jaxlib", "numpy", "device", "nothing"],
+)
+def test_layers_that_other_programs_or_devices_have_trained_are_not(folder, monkeypatch, module, name, value):
+    same = value is getattr(module, name)
+    monkeypatch.setattr(module, name, value)
+    with RunFolder(folder.parent / "second", trainer_of(), SETTINGS) as run:
+        assert run.start(reuse=True).phase == (1 if same else 0)
+        assert len(run.notes) == (1 if same else 0)
+
+
+def test_the_key_of_a_layer_is_kept_in_the_checkpoint(folder, trainer):
+    """Made when it is finished, not when it is stored: by then sources and device may be others."""
+    (path,) = (folder / "layers").iterdir()
+    _, meta = checkpoint.load(folder / CHECKPOINT)
+    assert path.name == f"layer1-{meta['keys']['layer1']}.npz"
+    state, _ = opened(folder, trainer)
+    assert state.keys == meta["keys"]
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another device", "the same"])
+def test_a_layer_that_two_devices_have_trained_is_not_stored(tmp_path, monkeypatch, other):
+    """Begun on one and finished on the other; nor is a layer after it, which depends on it."""
+
+    def stop(state):
+        run.save(state)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, trainer_of(epochs=(2, 1)), SETTINGS) as run:
+        run.trainer.run(run.start(), stop)
+    if other:
+        monkeypatch.setattr(devices, "name_of", lambda device: "cpu: another")
+    trainer = trainer_of(epochs=(2, 1))
+    with RunFolder(tmp_path, trainer, SETTINGS, resume=True) as run:
+        assert any("the run began with device" in note for note in run.notes) == other
+        state = run.start()
+        assert (state.phase, state.done) == (0, 1)
+        trainer.run(state, run.save)
+    assert (tmp_path / "layers").exists() != other
+    assert ("layer1" in state.keys) != other
+    _, meta = checkpoint.load(tmp_path / CHECKPOINT)
+    assert meta["keys"] == state.keys
+    two = stage(Conv(3, kernel=2, threshold=2.0, learners=STDP()))
+    deep = trainer_of(Network("deep", (6, 28, 28), 10, (*small().stages[:1], two, last(3))), epochs=(2, 2, 1))
+    after = TrainState(deep.initial_state().weights, phase=1, keys=state.keys)
+    assert bool(deep.engine.key(after)) != other
 
 
 def test_damaged_layers_are_trained_anew(folder, trainer):
@@ -354,6 +430,43 @@ def test_damaged_layers_are_trained_anew(folder, trainer):
         assert run.start(reuse=True).phase == 0
         assert "layer1 is trained anew" in run.notes[0]
         assert "damaged" in run.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda arrays, found: found.pop("words"), "`diagnosis` of layer1 lacks words"),
+        (lambda arrays, found: found.pop("convergence"), "`diagnosis` of layer1 lacks convergence"),
+        (lambda arrays, found: [found.pop("wins"), found.pop("layer")], "`diagnosis` of layer1 lacks layer, wins"),
+        (lambda arrays, found: arrays.clear(), "holds no layer1 with its diagnosis"),
+        (lambda arrays, found: arrays.update(layer1=arrays["layer1"][:2]), "must have shape (4, 6, 5, 5), got (2,"),
+        (lambda arrays, found: arrays.update(layer1=arrays["layer1"].astype(float)), "of float32, got float64"),
+        (lambda arrays, found: arrays.update(layer1=-arrays["layer1"]), "must be at least 0"),
+        (lambda arrays, found: arrays.update(layer1=arrays["layer1"] * np.float32(np.nan)), "must be finite numbers"),
+        (lambda arrays, found: arrays.update({"layer1.0": np.zeros(3)}), "`numbers` of layer1 must be some of"),
+        (lambda arrays, found: arrays.update({"layer9.0": np.zeros(())}), "`numbers` of layer1 must be some of"),
+    ],
+)
+def test_incomplete_layers_are_trained_anew(folder, trainer, change, message):
+    """With a sound checksum."""
+    (path,) = (folder / "layers").iterdir()
+    arrays, meta = checkpoint.load(path)
+    change(arrays, meta["diagnosis"])
+    checkpoint.save(path, arrays, meta)
+    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
+        state = run.start(reuse=True)
+    assert (state.phase, state.keys, state.reused, state.numbers) == (0, {}, {}, {})
+    (note,) = run.notes
+    assert "layer1 is trained anew" in note
+    assert message in note
+
+
+def test_a_layer_file_without_a_diagnosis_is_trained_anew(folder, trainer):
+    (path,) = (folder / "layers").iterdir()
+    checkpoint.save(path, checkpoint.load(path)[0], {})
+    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
+        assert run.start(reuse=True).phase == 0
+    assert "holds no layer1 with its diagnosis" in run.notes[0]
 
 
 def test_a_finished_run_is_loaded_as_a_network(folder, trainer):

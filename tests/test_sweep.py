@@ -1,116 +1,208 @@
 """Many networks at once: each comes to what it comes to alone."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import sys
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sweep as script
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
-from snnjax import checkpoint, data, devices, files
-from snnjax.layers import RSTDP, STDP, Conv
+from snnjax import checkpoint, component, data, devices, files, static
+from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS
+from snnjax.app.sweeps import SweepFolder
+from snnjax.encoding import encode
+from snnjax.layers import WTA, Conv
+from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.training.sweep import Sweep, parameters, plain
-from snnjax.training.trainer import Settings, Trainer
+from snnjax.trained import Trained
+from snnjax.training.state import Settings
+from snnjax.training.sweep import Sweep
+from snnjax.training.trainer import Trainer
 
 IMAGES = data.digits().first(40, 30)
-FEATURES = Conv(12, kernel=5, padding=2, threshold=15, winners=4, radius=3, stdp=STDP(doubling=15))
-SECOND = Conv(8, kernel=3, padding=1, threshold=3, winners=3, radius=1, stdp=STDP(doubling=15))
-REWARDED = dataclasses.replace(SECOND, rstdp=RSTDP(bounds=(0.0, 1.0)))
-DECISION = Conv(20, kernel=3, padding=1, rstdp=RSTDP())
+RULE, BOUNDED = STDP(doubling=15), RSTDP(bounds=(0.0, 1.0))
+FEATURES = Conv(12, kernel=5, padding=2, threshold=15, competition=WTA(4, radius=3), learners=RULE)
+SECOND = Conv(8, kernel=3, padding=1, threshold=3, competition=WTA(3, radius=1), learners=RULE)
+REWARDED = dataclasses.replace(SECOND, learners=(RULE, BOUNDED))
+DECISION = Conv(20, kernel=3, padding=1, learners=RSTDP())
 STAGES = {
     "one": (stage(FEATURES, pool=4), stage(DECISION)),
     "branches": (stage(FEATURES, pool=2), stage(SECOND, SECOND, pool=2), stage(DECISION)),
     "votes": (stage(FEATURES, pool=4), stage(DECISION, dataclasses.replace(DECISION, kernel=1, padding=0), DECISION)),
     "mixed": (stage(FEATURES, pool=2), stage(REWARDED, SECOND, pool=2), stage(DECISION)),
-    "first": (stage(dataclasses.replace(FEATURES, rstdp=RSTDP(bounds=(0.0, 1.0))), pool=4), stage(DECISION)),
+    "first": (stage(dataclasses.replace(FEATURES, learners=(RULE, BOUNDED)), pool=4), stage(DECISION)),
     "rewarded": (stage(FEATURES, pool=2), stage(REWARDED, pool=2), stage(DECISION)),
 }
 VARIANTS = [
     {"seed": 3},
-    {"seed": 1, "layer1.threshold": 9.0, "layer1.winners": 2, "layer1.radius": 1},
-    {"seed": 3, "layer1.ltp": 0.02, "layer1.ltd": -0.01, "layer1.winners": 6},
+    {"seed": 1, "layer1.threshold": 9.0, "layer1.radius": 1},
+    {"seed": 3, "layer1.ltp": 0.02, "layer1.ltd": -0.01, "layer1.doubling": 7},
 ]
+
+
+@component
+class Gain:
+    """Encodes a darker image."""
+
+    gain: float = 1.0
+    time_steps: int = static(default=15)
+
+    def __call__(self, image):
+        return encode(image * self.gain)
+
+    def output_shape(self, image_shape):
+        return (6, *image_shape)
+
+
+@component
+class Least:
+    """The strongest class, if it is strong enough."""
+
+    timed = False
+    least: float = 0.0
+
+    def scores(self, spikes, classes):
+        return spikes.potential.reshape(classes, -1).max(axis=1)
+
+    def decide(self, scores):
+        total = scores.sum(axis=0)
+        return jnp.where(total.max() > self.least, jnp.argmax(total), -1).astype(jnp.int32)
 
 
 def network(name: str) -> Network:
     return Network(name, (6, 28, 28), 10, STAGES[name])
 
 
+def weights_of(sweep: Sweep) -> dict[int, dict[str, np.ndarray]]:
+    """Does a sweep; the last weights of each network."""
+    weights = {}
+    sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
+    return weights
+
+
 @pytest.mark.parametrize(("name", "native"), [(name, False) for name in STAGES if name != "first"] + [("first", True)])
 def test_each_network_comes_to_what_it_comes_to_alone(name, native):
-    """Bit for bit; their number is odd, so that a device has one more than the other."""
+    """Bit for bit; the number in one program is odd, so that a device has one more than the other."""
     spec = network(name)
-    last = f"{list(parameters(spec))[-1].split('.')[0]}."
-    known = parameters(spec)
-    variants = [{key: value for key, value in each.items() if key in known} for each in VARIANTS]
-    variants = [*variants[:2], {**variants[2], f"{last}reward_ltp": 0.01, f"{last}punish_ltd": 0.002}]
-    settings = Settings((2,) * len(spec.stages), batch_size=15, patience=0, native=native)
-    results = Sweep(spec, IMAGES, settings, variants).run()
-    assert [result["variant"] for result in results] == variants
-    assert len({json.dumps(result["epochs"]) for result in results}) == 3
-    for variant, result in zip(variants[1:], results[1:], strict=True):
-        alone = Trainer(plain(spec, variant), IMAGES, dataclasses.replace(settings, seed=variant["seed"]))
-        state = alone.run(alone.initial_state())
-        assert result["epochs"] == state.epochs
-        for layer, weights in state.weights.items():
-            np.testing.assert_array_equal(result["weights"][layer], weights)
+    last = f"{spec.names[-1][-1]}."
+    variants = [*VARIANTS[:2], {**VARIANTS[2], f"{last}reward.0": 0.01, f"{last}punish.1": 0.002}]
+    variants += [{"seed": 1, "layer1.winners": 2}] if name == "one" else []  # of a structure, and a program, of its own
+    settings, weights = Settings((2,) * len(spec.stages), batch_size=15, patience=0, native=native), {}
+    sweep = Sweep(spec, IMAGES, settings, variants)
+    assert sweep.groups == [[0, 1, 2], [3]][: len(variants) - 2]
+    state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
+    assert [state.done[at]["variant"] for at in range(len(variants))] == variants
+    assert len({json.dumps(record["epochs"]) for record in state.done.values()}) > 2
+    for at in range(1, len(variants)):
+        alone = Trainer(sweep.networks[at], IMAGES, dataclasses.replace(settings, seed=variants[at]["seed"]))
+        expected = alone.run(alone.initial_state())
+        assert state.done[at]["epochs"] == expected.epochs
+        assert state.done[at]["diagnoses"] == expected.diagnoses
+        for layer, array in expected.weights.items():
+            np.testing.assert_array_equal(weights[at][layer], array)
+
+
+def test_the_encoder_and_the_decision_may_vary_too():
+    """Each network has latencies of its own then."""
+    spec, settings = dataclasses.replace(network("one"), encoder=Gain(), decision=Least()), Settings((1, 2), patience=0)
+    variants = [{"seed": 0}, {"seed": 0, "encoder.gain": 0.1}, {"seed": 0, "decision.least": 1e9}]
+    sweep = Sweep(spec, IMAGES, settings, variants)
+    assert sweep.groups == [[0, 1, 2]]
+    done = sweep.run().done
+    assert len({json.dumps([record["epochs"], record["diagnoses"]]) for record in done.values()}) == 3
+    assert done[2]["epochs"][-1]["test"]["silent"] == 1
+    for at in (1, 2):
+        alone = Trainer(sweep.networks[at], IMAGES, settings)
+        assert done[at]["epochs"] == alone.run(alone.initial_state()).epochs
 
 
 def test_side_by_side_as_on_an_accelerator(monkeypatch):
     """Under `jax.vmap` all networks and images go together; sums may round otherwise."""
-    settings, variants = Settings((2, 2), batch_size=15), VARIANTS[:2]
-    alone = Sweep(network("one"), IMAGES, settings, variants).run()
+    settings, variants = Settings((2, 2), batch_size=15, patience=0), VARIANTS[:2]
+    alone = weights_of(Sweep(network("one"), IMAGES, settings, variants))
     jax.clear_caches()
     monkeypatch.setattr(devices, "map_images", lambda function, images: jax.vmap(function)(images))
-    together = Sweep(network("one"), IMAGES, settings, variants).run()
+    batched = weights_of(Sweep(network("one"), IMAGES, settings, variants))
     jax.clear_caches()
-    for one, other in zip(alone, together, strict=True):
-        for layer, weights in one["weights"].items():
-            assert (np.abs(weights - other["weights"][layer]) < 1e-5).mean() > 0.9
+    for at, one in alone.items():
+        for layer, weights in one.items():
+            assert (np.abs(weights - batched[at][layer]) < 1e-5).mean() > 0.9
 
 
 def test_more_networks_compile_no_more(compilations):
-    spec, settings = network("one"), Settings((1, 1), batch_size=15)
-    counts = [
-        compilations(lambda n=n: [Sweep(spec, IMAGES, settings, VARIANTS[1:] * n).run()[0]["weights"]]) for n in (1, 3)
-    ]
+    spec, settings = network("one"), Settings((1, 1), batch_size=15, patience=0)
+    counts = []
+    for n in (1, 3):
+        jax.clear_caches()
+        counts.append(compilations(lambda n=n: weights_of(Sweep(spec, IMAGES, settings, VARIANTS[1:] * n))))
     assert counts[1] <= counts[0]
 
 
+def test_other_numbers_compile_nothing(compilations):
+    spec, settings = network("one"), Settings((1, 1), batch_size=15, patience=0)
+    weights_of(Sweep(spec, IMAGES, settings, VARIANTS[1:]))
+    others = [{"seed": 5, "layer1.threshold": 8.0, "layer1.radius": 2}, {"seed": 6, "layer2.reward.0": 0.01}]
+    assert compilations(lambda: weights_of(Sweep(spec, IMAGES, settings, others))) == 0
+
+
 def test_what_may_vary_and_how_it_is_now():
-    learned = dict(threshold=3, winners=3, radius=1, ltp=0.004, ltd=-0.003)
-    rates = dict(reward_ltp=0.004, reward_ltd=-0.003, punish_ltp=-0.004, punish_ltd=0.0005)
-    layers = dict(layer1=learned | dict(threshold=15, winners=4, radius=3), layer2_1=learned, layer2_2=learned)
-    layers |= dict(layer3=rates)
+    shape = dict(kernel=3, padding=1, stride=1, output_padding=0)
+    initial = dict(weight_mean=0.8, weight_std=0.05)
+    rule = dict(ltp=0.004, ltd=-0.003, doubling=15, ltp_max=0.15) | {"bounds.0": 0, "bounds.1": 1}
+    reward = {"reward.0": 0.004, "reward.1": -0.003, "punish.0": -0.004, "punish.1": 0.0005}
+
+    def learns(numbers: dict[str, float], place: str = "") -> dict[str, float]:
+        return {f"learners.{place}{name}": value for name, value in numbers.items()}
+
+    def competes(winners: int, radius: int) -> dict[str, float]:
+        return {"competition.winners": winners, "competition.radius": radius}
+
+    first = shape | dict(features=12, kernel=5, padding=2, threshold=15) | competes(4, 3) | learns(rule) | initial
+    second = shape | dict(features=8, threshold=3) | competes(3, 1) | learns(rule) | initial
+    last = shape | dict(features=20) | competes(1, 0) | learns(reward | {"bounds.0": 0.2, "bounds.1": 0.8}) | initial
+    layers = dict(layer1=first, layer2_1=second, layer2_2=second, layer3=last)
     expected = {f"{layer}.{key}": value for layer, each in layers.items() for key, value in each.items()}
-    assert parameters(network("branches")) == {"seed": 0, **expected}
-    rewarded = parameters(network("rewarded"))
-    assert "layer2.threshold" not in rewarded
-    assert "layer2.reward_ltp" in rewarded
-    assert not [name for name in parameters(network("mixed")) if name.startswith("layer2_2.")]
+    assert network("branches").parameters() == expected
+    both = shape | dict(features=8, threshold=3) | competes(3, 1) | initial | learns(rule, "0.")
+    both |= learns(reward | {"bounds.0": 0, "bounds.1": 1}, "1.")
+    found = network("rewarded").parameters()
+    assert {name.removeprefix("layer2."): x for name, x in found.items() if name.startswith("layer2.")} == both
+    encoding = dataclasses.replace(network("one"), encoder=Gain(), decision=Least()).parameters()
+    assert {name: x for name, x in encoding.items() if not name.startswith("layer")} == {
+        "encoder.gain": 1,
+        "encoder.time_steps": 15,
+        "decision.least": 0,
+    }
 
 
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        ([], "`variants` must hold at least one"),
-        ([{"layer1.kernel": 3}], r"must name some of seed, layer1.threshold, .*, got 'layer1.kernel'"),
-        ([{"layer1.winners": 0}], "`layer1.winners` must be an integer of at least 1, got 0"),
-        ([{"layer1.winners": float("inf")}], "`layer1.winners` must be a number, got inf"),
-        ([{"layer1.radius": 1.5}], "`layer1.radius` must be an integer of at least 0, got 1.5"),
-        ([{"layer1.threshold": -1.0}], "`layer1.threshold` must be a number above 0, got -1"),
-        ([{"layer2.reward_ltp": float("nan")}], "`layer2.reward_ltp` must be a number, got nan"),
+        ([], "`variants` and `at_once` must be at least one, got 0 and 16"),
+        ([{"layer1.kernels": 3}], r"`layer1\.kernels` must name one of layer1\.features, .*layer1\.threshold, "),
+        ([{"layer2.bounds": 3}], "`layer2.bounds` must name one of"),
+        ([{"threshold": 3}], "`threshold` must name one of"),
+        ([{"layer1.kernel": 40}], "the kernel"),
+        ([{"layer1.winners": 0}], "`winners` must be at least 1, got 0"),
+        ([{"layer1.winners": float("inf")}], "`layer1.winners` must be a finite number, got inf"),
+        ([{"layer1.radius": 1.5}], "`layer1.radius` must be an integer, got 1.5"),
+        ([{"layer1.radius": -1}], "`radius` must be at least 0, got -1"),
+        ([{"layer1.threshold": float("-inf")}], "`layer1.threshold` must be a finite number, got -inf"),
+        ([{"layer1.ltp": 0.2}], r"`ltp` must lie above 0 and up to `ltp_max` \(0\.15\), got 0\.2"),
+        ([{"layer2.reward.0": float("nan")}], "`layer2.reward.0` must be a finite number, got nan"),
         ([{"seed": -1}], "`seed` must be an integer of at least 0, got -1"),
+        ([{"seed": float("nan")}], "`seed` must be an integer of at least 0, got nan"),
     ],
 )
 def test_bad_variants(variants, message):
     with pytest.raises(ValueError, match=message):
-        Sweep(network("one"), IMAGES, Settings((1, 1)), variants)
+        Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), variants)
 
 
 @pytest.fixture
@@ -123,25 +215,130 @@ def run(monkeypatch, tmp_path):
     return lambda *arguments: script.main([*small, "--out", "swept", *arguments])
 
 
+def told(folder: str = "swept") -> dict[str, Any]:
+    """What sweep.json says."""
+    return json.loads((pathlib.Path(folder) / "sweep.json").read_text())
+
+
 def test_the_command_keeps_what_is_finished(run, capsys):
     run("--vary", "layer1.threshold=9,15", "--seeds", "2", "--at_once", "3", "--alone", "1")
     printed = capsys.readouterr().out
     assert "4 networks, 4 to be trained" in printed
     assert "1 came to the very same accuracies" in printed
-    first = json.loads(pathlib.Path("swept/sweep.json").read_text())
-    assert [program["networks"] for program in first["programs"]] == [3, 1]
+    first = told()
     assert [each["variant"]["layer1.threshold"] for each in first["networks"]] == [9, 9, 15, 15]
-    weights, _ = checkpoint.load(pathlib.Path("swept") / first["networks"][1]["weights"])
-    assert {name: value.shape for name, value in weights.items()} == {"layer1": (12, 6, 5, 5), "layer2": (20, 12, 3, 3)}
+    for at, each in enumerate(first["networks"]):
+        trained = Trained.read(pathlib.Path("swept") / each["weights"])
+        shapes = {name: value.shape for name, value in trained.weights.items()}
+        assert shapes == {"layer1": (12, 6, 5, 5), "layer2": (20, 12, 3, 3)}
+        assert trained.network.parameters()["layer1.threshold"] == [9, 9, 15, 15][at]
+        assert trained.settings["seed"] == each["variant"]["seed"] == at % 2
     assert pathlib.Path("swept/sweep.png").stat().st_size > 1000
     run("--vary", "layer1.threshold=9,15", "--seeds", "3")
     assert "6 networks, 2 to be trained" in capsys.readouterr().out
-    second = json.loads(pathlib.Path("swept/sweep.json").read_text())
+    second = told()
     assert second["networks"][:4] == first["networks"]
-    assert len(second["networks"]) == 6
+    assert len({each["weights"] for each in second["networks"]}) == 6
+    assert [each["variant"]["seed"] for each in second["networks"][4:]] == [2, 2]
     run("--vary", "layer1.threshold=9,15", "--seeds", "2", "--alone", "1")
     assert "4 networks, 0 to be trained" in capsys.readouterr().out
-    assert json.loads(pathlib.Path("swept/sweep.json").read_text()) == second, "nothing is trained again"
+    assert told() == second, "nothing is trained again, and nothing forgotten"
+    run("--vary", "layer1.threshold=9,15", "--seeds", "3", "--alone", "1")
+    assert "6 networks, 0 to be trained" in capsys.readouterr().out
+    assert told() == second
+
+
+def test_no_more_networks_than_told_share_a_program():
+    variants = [{"seed": 1}, {"seed": 2, "layer1.winners": 2}, {"seed": 3}, {"seed": 4, "layer1.threshold": 9.0}]
+    sweep = Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), variants, at_once=2)
+    assert sweep.groups == [[0, 2], [3], [1]]
+
+
+def test_losing_what_can_be_written_again_loses_nothing(run, capsys):
+    arguments = ["--vary", "layer1.threshold=9,15", "--at_once", "1"]
+    run(*arguments)
+    folder, before = pathlib.Path("swept"), told()
+    for name in ("sweep.json", "sweep.png"):
+        (folder / name).unlink()
+    run(*arguments)
+    assert "2 networks, 0 to be trained" in capsys.readouterr().out.replace("2 to be", "")
+    assert told() == before
+    assert (folder / "sweep.png").exists()
+    whole = (folder / CHECKPOINT).read_bytes()
+    for damaged in (whole[:-7], b"", whole[: len(whole) // 2]):
+        (folder / CHECKPOINT).write_bytes(damaged)
+        capsys.readouterr()
+        run(*arguments)
+        out = " ".join(capsys.readouterr().out.split())
+        assert "checkpoint.npz is damaged" in out
+        assert f"going on from {PREVIOUS}, the state before" in out
+        assert "2 networks, 1 to be trained" in out
+        found = told()
+        for each, expected in zip(found["networks"], before["networks"], strict=True):
+            assert {**each, **dict.fromkeys(("seconds", "compile_seconds"))} == {
+                **expected,
+                **dict.fromkeys(("seconds", "compile_seconds")),
+            }
+    for name in (CHECKPOINT, PREVIOUS):
+        (folder / name).write_bytes(whole[:-7])
+    with pytest.raises(SystemExit):
+        run(*arguments)
+    assert "there is nothing to go on from, name another --out" in capsys.readouterr().err
+
+
+def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
+    """Stopped within the second of two programs, then asked for other networks at once, and more of them."""
+    calls, save = itertools.count(), SweepFolder._save
+
+    def stop(self, state):
+        save(self, state)
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+
+    arguments = ["--vary", "layer1.winners=3,2", "--epochs", "1", "2"]
+    monkeypatch.setattr(SweepFolder, "_save", stop)
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments, "--at_once", "1")
+    monkeypatch.setattr(SweepFolder, "_save", save)
+    assert stopped.value.code == 130
+    assert "The same command goes on" in capsys.readouterr().out
+    _, meta = checkpoint.load(pathlib.Path("swept") / CHECKPOINT)
+    assert (list(meta["done"]), meta["places"], meta["group"][0]["phase"]) == (["0"], [1], 1)
+    run("--vary", "layer1.winners=2,4", "--epochs", "1", "2")
+    assert "2 networks, 2 to be trained" in capsys.readouterr().out
+    found = {each["variant"]["layer1.winners"]: each for each in told()["networks"]}
+    assert list(found) == [3, 2, 4]
+    run(*arguments, "--out", "whole")
+    for each in told("whole")["networks"]:
+        assert found[each["variant"]["layer1.winners"]]["epochs"] == each["epochs"]
+        ours = Trained.read(pathlib.Path("swept") / found[each["variant"]["layer1.winners"]]["weights"])
+        theirs = Trained.read(pathlib.Path("whole") / each["weights"])
+        assert ours.network == theirs.network
+        for name, array in theirs.weights.items():
+            np.testing.assert_array_equal(ours.weights[name], array)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(done=None),
+        dict(done={"7": {}}),
+        dict(places=[0, 1]),
+        dict(group=[dict(phase=3)], places=[0]),
+        dict(variants=3),
+    ],
+)
+def test_states_of_sweeps_that_are_none_are_refused(run, capsys, change):
+    run("--vary", "layer1.threshold=9,15")
+    path = pathlib.Path("swept") / CHECKPOINT
+    arrays, meta = checkpoint.load(path)
+    checkpoint.save(path, arrays, meta | change)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        run("--vary", "layer1.threshold=9,15")
+    err = capsys.readouterr().err
+    assert (stopped.value.code, err.count("\n")) == (2, 1)
+    assert "checkpoint.npz holds no state of a sweep to go on from" in err
 
 
 def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
@@ -160,7 +357,7 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--vary", "layer1.radius=1,2", "layer1.radius=3"], "must name each hyperparameter once"),
         (["--vary", "layer1.radius=1,1"], "`vary` must give values that differ"),
         (["--epochs", "1", "0"], "`epochs` must end with at least 1 of the reward phase, got (1, 0)"),
-        (["--vary", "layer1.kernel=3"], "`vary` must name some of seed, layer1.threshold"),
+        (["--vary", "layer1.kernels=3"], "`layer1.kernels` must name one of layer1.features, "),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),
         (["--model", "none"], "`model` must be one of"),
@@ -177,4 +374,5 @@ def test_another_sweep_is_not_overwritten(run, capsys):
     run()
     with pytest.raises(SystemExit):
         run("--batch_size", "7")
-    assert "holds a sweep of other settings (batch_size)" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "swept cannot be resumed with other settings or data: it had batch_size 100 (now 7)" in err

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import TINY, script, snapshot, whole  # noqa: F401  (fixtures)
-from test_trainer import compiled_once  # noqa: F401  (a fixture that all tests here use)
 
 from snnjax import data
 from snnjax.trained import Trained
@@ -75,12 +74,12 @@ def test_evaluations_that_are_refused(work, monkeypatch, capsys, arguments, mess
 
 def test_pictures_are_decided_on(work, monkeypatch, capsys):
     trained = Trained.read(RUN)
-    network = trained.network()
+    network = trained.spiking_network()
     images = [
         np.asarray(Image.open("digit.png")),
         255 - np.asarray(Image.open("paper.jpg").convert("L").resize((28, 28), Image.Resampling.BOX)),
     ]
-    expected = [int(network(trained.encoder(image))) for image in images]
+    expected = [int(network(image)) for image in images]
     out = called("predict", monkeypatch, capsys, RUN, "digit.png")
     assert f"digit.png: class {expected[0]} " in out
     assert "resized" not in out

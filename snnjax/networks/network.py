@@ -1,5 +1,6 @@
 """A network as data."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,8 +185,10 @@ class Network:
         if path in found:
             found = [path]
         if not end or len(found) != 1:
-            listed = ", ".join(found or known)
-            raise InputError(f"`{path}` must name one of {listed}")
+            few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
+            raise InputError(f"`{path}` must name one of {', '.join(found or few)}")
+        if not math.isfinite(value):
+            raise InputError(f"`{path}` must be a finite number, got {value}")
         part, _, inner = found[0].partition(".")
         if isinstance(known[found[0]], int):
             if value != int(value):

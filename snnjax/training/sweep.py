@@ -1,6 +1,7 @@
 """Many networks of one kind: other seeds, other numbers. Those that differ in numbers alone train in one program."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -95,8 +96,8 @@ class Sweep:
         self.network, self.data, self.settings = network, data, settings
         self.variants = [dict(each) for each in variants]
         self.callback = callback or Callback()
-        self.seeds = [int(each.get("seed", settings.seed)) for each in variants]
         self.networks = [_varied(network, each) for each in self.variants]
+        self.seeds = [int(each.get("seed", settings.seed)) for each in variants]
         alike: dict[Any, list[int]] = {}
         for at, each in enumerate(self.networks):
             alike.setdefault(each.structure, []).append(at)
@@ -161,6 +162,6 @@ def _varied(network: Network, variant: Variant) -> Network:
     for name, value in variant.items():
         if name != "seed":
             network = network.vary(name, value)
-        elif value != int(value) or value < 0:
+        elif not math.isfinite(value) or value != int(value) or value < 0:
             raise InputError(f"`seed` must be an integer of at least 0, got {value}")
     return network

@@ -1,0 +1,216 @@
+"""Trained networks as files: they decide after loading as before, in this process and in others."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import own_classes as own
+import pytest
+
+import snnjax
+from snnjax import checkpoint, component, data
+from snnjax.app.runs import RunFolder
+from snnjax.data import Dataset
+from snnjax.encoding import COLOUR, Encoder
+from snnjax.layers import WTA, Conv
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import Majority, Network, stage
+from snnjax.trained import Trained
+from snnjax.training.state import Settings
+from snnjax.training.trainer import Trainer
+
+ROOT = pathlib.Path(__file__).parents[1]
+FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
+DIGITS = data.digits().first(20, 12)
+PICTURES = Dataset(
+    "pictures",
+    *(
+        np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2),
+        np.arange(12, dtype=np.int32) % 10,
+    )
+    * 2,
+)
+
+
+def network(shape: tuple[int, int, int], kernel: int, **others) -> Network:
+    last = Conv(20, kernel=kernel, learners=RSTDP())
+    return Network("two", shape, 10, (stage(FIRST, pool=7), stage(last)), **others)
+
+
+NETWORKS = {
+    "grey": (network((6, 28, 28), 4, time_steps=30, encoder=Encoder(time_steps=30)), DIGITS),
+    "colour": (
+        network((18, 26, 26), 3, time_steps=30, encoder=dataclasses.replace(COLOUR, time_steps=30)),
+        PICTURES,
+    ),
+    "own": (
+        dataclasses.replace(
+            network(
+                (1, 28, 28), 4, time_steps=9, encoder=own.Levels(np.linspace(20.0, 250.0, 9)), decision=own.First()
+            ),
+            stages=(
+                stage(dataclasses.replace(FIRST, threshold=3.0, competition=own.Anyone(), learners=own.Hebb()), pool=7),
+                stage(Conv(20, kernel=4, threshold=2.0, learners=own.Teacher())),
+            ),
+        ),
+        DIGITS,
+    ),
+}
+LOAD = """
+import json, sys
+import numpy as np
+import jax, snnjax, own_classes
+with np.load(sys.argv[1]) as images:
+    decided = {name: jax.vmap(snnjax.load(f"{sys.argv[2]}/{name}"))(images[name]).tolist() for name in images}
+print(json.dumps(decided))
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[pathlib.Path, dict[str, Trained], dict[str, list[int]]]:
+    """The folder of trained networks, the networks, and what they decide before they are saved."""
+    folder, networks, decisions = tmp_path_factory.mktemp("trained"), {}, {}
+    for name, (spec, images) in NETWORKS.items():
+        trainer, draw = Trainer(spec, images, Settings((0, 0))), np.random.default_rng(1)
+        state = trainer.initial_state()
+        state.weights = {layer: draw.random(x.shape, np.float32) ** 2 for layer, x in state.weights.items()}
+        decisions[name] = trainer.predict(state, images.test_images)[0].tolist()
+        networks[name] = Trained(trainer.network, state.weights, images.test_images.shape[1:])
+        (folder / name).mkdir()
+        networks[name].save(folder / name / "weights.npz")
+    np.savez(folder / "images.npz", **{name: images.test_images for name, (_, images) in NETWORKS.items()})
+    return folder, networks, decisions
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_decides_after_loading_as_before(saved, name):
+    """It takes images, for which its encoder and its time steps come with it."""
+    folder, networks, decisions = saved
+    spec, images = NETWORKS[name]
+    loaded = snnjax.load(folder / name)
+    assert jax.tree.structure(loaded.spec) == jax.tree.structure(networks[name].network)
+    assert loaded.spec.time_steps == spec.time_steps
+    found = [int(loaded(image)) for image in images.test_images]
+    assert found == decisions[name]
+    assert len(set(found)) > 1
+    for image in images.test_images[:3]:
+        code, expected = loaded.model.encode(image), spec.encoder(image)
+        np.testing.assert_array_equal(code, expected)
+        assert 15 < code.max() == spec.time_steps or name == "own"
+        seen = networks[name].spiking_network().model.observe(expected)
+        for layer, latency in loaded.model.observe(code).latencies.items():
+            np.testing.assert_array_equal(latency, seen.latencies[layer])
+
+
+def test_networks_decide_in_another_process_as_here(saved):
+    folder, _, decisions = saved
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    process = subprocess.run(
+        [sys.executable, "-c", LOAD, folder / "images.npz", folder],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(PYTHONPATH=paths),
+    )
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == decisions
+
+
+def test_parts_that_a_program_does_not_know_are_named(saved, tmp_path):
+    """As in a process that has not imported the module that defines them."""
+    arrays, meta = checkpoint.load(saved[0] / "own" / "weights.npz")
+    meta["network"]["encoder"]["type"] = "Strange"
+    checkpoint.save(tmp_path / "weights.npz", arrays, meta)
+    with pytest.raises(ValueError, match="it holds a 'Strange', unknown to this program: import the module that"):
+        snnjax.load(tmp_path)
+
+
+class Unknown(Encoder):
+    """No component: not decorated."""
+
+
+class Plain:
+    time_steps = 15
+
+    def output_shape(self, shape):
+        return (6, *shape)
+
+
+class PlainDecision(Majority):
+    """No component."""
+
+
+class PlainCompetition(WTA):
+    """No component."""
+
+
+class PlainLearner(STDP):
+    """No component."""
+
+
+class PlainTeacher:
+    supervised = True
+
+
+@component
+class Held:
+    """A component that holds what no file can."""
+
+    inner: object
+
+    timed = False
+
+    def scores(self, spikes, classes):
+        raise NotImplementedError
+
+    def decide(self, scores):
+        raise NotImplementedError
+
+
+def with_first(**changes) -> Network:
+    spec = network((6, 28, 28), 4)
+    return dataclasses.replace(spec, stages=(stage(dataclasses.replace(FIRST, **changes), pool=7), spec.stages[1]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: network((6, 28, 28), 4, encoder=Unknown()), "`encoder` must be a component, .* got Unknown"),
+        (lambda: network((6, 28, 28), 4, encoder=Plain()), "`encoder` must be a component, .* got Plain"),
+        (lambda: network((6, 28, 28), 4, decision=PlainDecision()), "`decision` must be .* got PlainDecision"),
+        (lambda: with_first(competition=PlainCompetition(2)), "`competition` must be .* got PlainCompetition"),
+        (lambda: with_first(learners=PlainLearner()), "`learners` must be .* got PlainLearner"),
+        (lambda: with_first(learners=(STDP(), PlainTeacher())), "`learners` must be .* got PlainTeacher"),
+        (lambda: network((6, 28, 28), 4, decision=Held(Plain())), "`decision/inner` cannot be saved: .* got Plain"),
+        (lambda: network((6, 28, 28), 4, decision=Held(PlainDecision())), "`decision/inner` must be .* got PlainDec"),
+        (lambda: network((6, 28, 28), 4, decision=STDP()), "`decision` must have timed, scores, decide: STDP lacks"),
+    ],
+)
+def test_parts_that_are_no_components_are_refused_at_once(make, message):
+    """When the trainer is made at the latest, not when its first layer or the whole network is saved."""
+    with pytest.raises(ValueError, match=message):
+        Trainer(make(), DIGITS, Settings((1, 1)))
+
+
+def test_a_network_with_parts_of_ones_own_is_trained_saved_and_reused(tmp_path):
+    """From first to last: its learners say of themselves what they like, and other runs take its layers."""
+    spec, images = NETWORKS["own"]
+    trainer = Trainer(spec, images, Settings((1, 2), batch_size=10, patience=0))
+    with RunFolder(tmp_path / "one", trainer, {}) as run:
+        state = trainer.run(run.start(), run.save)
+        run.finish(state)
+    assert "Hebb layer1" in state.diagnoses
+    decisions = trainer.predict(state, images.test_images)[0]
+    np.testing.assert_array_equal(jax.vmap(snnjax.load(tmp_path / "one"))(images.test_images), decisions)
+    with RunFolder(tmp_path / "two", trainer, {}) as run:
+        assert run.start(reuse=True).phase == 1
+        assert "layer1 is that of" in run.notes[0]
+    other = dataclasses.replace(spec, encoder=own.Levels(np.linspace(30.0, 250.0, 9)))
+    with RunFolder(tmp_path / "two", Trainer(other, images, trainer.settings), {}) as run:
+        assert run.start(reuse=True).phase == 0, "the arrays of its encoder are others"
+    with pytest.raises(ValueError, match="is of another network"):
+        RunFolder(tmp_path / "one", Trainer(other, images, trainer.settings), {}, resume=True)
