@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from snnjax import devices, files
@@ -60,9 +59,7 @@ class SweepFolder:
     def __enter__(self) -> "SweepFolder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def run(self) -> list[dict[str, Any]]:
@@ -95,7 +92,6 @@ class SweepFolder:
         """Writes sweep.json and the figure."""
         known = [dict(record, weights=f"weights_{at:03d}.npz") for at, record in sorted(self.state.done.items())]
         results = dict(settings=self.settings, about=self._about, networks=known)
-        with files.atomic_write(self.path / RESULTS) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        files.write_json(self.path / RESULTS, results)
         if known and known[0]["epochs"]:
             plots.sweep_picture(self.path / "sweep.png", known)
