@@ -3,10 +3,11 @@
 Spyker: github.com/ShahriarRezghi/Spyker, its wheel on PyPI, on the CPU.
 """
 
+import functools
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,37 +43,31 @@ class Program(programs.Program):
 
     def prepare(self, task: Task) -> None:
         """The phases by their names in snnjax, with the weights of our network."""
-        self.task, count = task, len(task.labels)
+        self.task, count, steps, spyker = task, len(task.labels), task.time_steps, self.spyker
         pixels = task.images.astype(np.float32)[:, None] / 255
         train, test = np.split(task.waves, [count])
-        filters = [self.spyker.DoGFilter(*sigmas) for sigmas in SIGMAS]
-        self.filters = self.spyker.DoG(6, filters, pad=6)
+        filters = spyker.DoG(6, [spyker.DoGFilter(*sigmas) for sigmas in SIGMAS], pad=6)
 
         def encode() -> np.ndarray:
-            return np.concatenate([self.encoded(pixels[batch]) for batch in self.batches(len(pixels))])
+            filtered = (spyker.threshold(filters(pixels[batch]), FAINT) for batch in self.batches(len(pixels)))
+            return np.concatenate([spyker.code(each, steps) for each in filtered])
 
         def decide(layers: list[Any]) -> np.ndarray:
             winners = [won for batch in self.batches(len(test)) for won in self.decided(layers, test[batch])[1]]
             return self.classes_of(winners)
 
-        def learn(phase: Learning) -> Callable[[list[Any]], np.ndarray]:
-            at = phase.stage
+        def learn(phase: Learning, layers: list[Any]) -> np.ndarray:
+            seen = 0
+            for batch in self.batches(count):
+                if phase.rewarded:
+                    self.reward(layers, train[batch], task.labels[batch])
+                else:
+                    seen = self.stdp(layers, phase.stage, train[batch], seen)
+            return spyker.to_numpy(layers[phase.stage].kernel)
 
-            def run(layers: list[Any]) -> np.ndarray:
-                seen = 0
-                for batch in self.batches(count):
-                    if phase.rewarded:
-                        self.reward(layers, train[batch], task.labels[batch])
-                    else:
-                        seen = self.stdp(layers, at, train[batch], seen)
-                return self.spyker.to_numpy(layers[at].kernel)
-
-            return run
-
-        steps = task.time_steps
         self.works = {"encode": Work(len(pixels), encode, lambda waves: steps - waves.sum(1, dtype=int))}
         for phase in task.learning:
-            self.works[phase.name] = Work(count, learn(phase), np.asarray, lambda: (self.layers(),))
+            self.works[phase.name] = Work(count, functools.partial(learn, phase), np.asarray, lambda: (self.layers(),))
         self.works["test"] = Work(len(test), decide, np.asarray, lambda: (self.layers(),))
 
     def batches(self, count: int) -> Iterator[slice]:
@@ -91,10 +86,6 @@ class Program(programs.Program):
                 layer.stdpconfig = [spyker.STDPConfig(*each, False, 0.2, 0.8) for each in rates]
             made.append(layer)
         return made
-
-    def encoded(self, pixels: np.ndarray) -> np.ndarray:
-        """Waves of images."""
-        return self.spyker.code(self.spyker.threshold(self.filters(pixels), FAINT), self.task.time_steps)
 
     def reached(self, layers: list[Any], at: int, waves: np.ndarray) -> np.ndarray:
         """What enters a layer."""

@@ -41,6 +41,8 @@ EQUAL = 1e-5
 """Weights that differ no more are taken for equal; a change of a weight is hundreds of times larger."""
 Row = dict[str, Any]
 """What is known of one phase, network or training: JSON data."""
+PROTOCOL = (6000, 2000, 20)
+"""Training and test images of the recorded runs of the reference, and more reward epochs than theirs."""
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}
 """Programs by name, with their batches."""
 
@@ -76,15 +78,6 @@ class Options(common.Options):
     def snnjax(self, program: str) -> tuple[Any, ...]:
         """The arguments of snnjax as one of its programs."""
         return ("cpu", True) if program == NATIVE else (self.device,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """A whole training: the images and epochs of the recorded runs of the reference, with more reward epochs."""
-
-    train_images: int = 6000
-    test_images: int = 2000
-    reward_epochs: int = 20
 
 
 def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
@@ -179,15 +172,16 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 
 
 def whole_training(
-    network: Network, images: data.Dataset, rows: list[Row], options: Options, protocol: Protocol = Protocol()
+    network: Network, images: data.Dataset, rows: list[Row], options: Options, protocol: tuple[int, int, int] = PROTOCOL
 ) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up.
 
     Each run of snnjax is in a process of its own, so that none finds anything compiled.
     """
-    images = images.first(protocol.train_images, protocol.test_images)
-    epochs, count = common.epochs(network, protocol.reward_epochs), (len(images.train_images), len(images.test_images))
-    settings, found = Settings(epochs, batch_size=min(1000, count[0]), patience=0), list[Row]()
+    *most, reward = protocol
+    images, epochs, found = images.first(*most), common.epochs(network, reward), list[Row]()
+    count = len(images.train_images), len(images.test_images)
+    settings = Settings(epochs, batch_size=min(1000, count[0]), patience=0)
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in OWN:
             runs = []

@@ -5,7 +5,6 @@ python experiments/evaluate.py RUN --dataset mnist --data_dir DIR --out evaluati
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         result = evaluate(options)
         show(result)
         if options.out is not None:
-            with files.atomic_write(options.out) as temporary:
-                temporary.write_text(json.dumps(result, indent=1) + "\n")
+            files.write_json(options.out, result)
 
 
 if __name__ == "__main__":

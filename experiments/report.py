@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from simple_parsing import field
 
 from snnjax import data, devices, files
@@ -105,15 +104,13 @@ def compare(options: Options) -> None:
         [*(json.dumps(results["settings"].get(key)) for key in varied), *column(results)] for results in found.values()
     ]
     lines = list(zip([*varied, *NAMES], *columns, strict=True))
-    table = Table("", *map(escape, found), title="runs", title_justify="left")
-    for line in lines:
-        table.add_row(*map(escape, line))
-    Console().print(table)
+    Console().print(
+        console.table(["", *map(escape, found)], [[map(escape, line) for line in lines]], "runs", len(found) + 1)
+    )
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
     body = f"<h1>{len(found)} runs</h1>{report.table(['', *found], lines)}{picture}"
-    with files.atomic_write(out.absolute()) as temporary:
-        temporary.write_text(report.page(f"{len(found)} runs", body), encoding="utf-8")
+    files.write_text(out.absolute(), report.page(f"{len(found)} runs", body))
     print(out)
 
 

@@ -8,7 +8,6 @@ What is finished is kept, and the same command goes on where it stopped; more se
 
 import dataclasses
 import itertools
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,7 @@ def variants(options: Options) -> list[dict[str, float]]:
     Raises:
       ValueError: something that is no name with values.
     """
-    if options.seeds < 1:
-        raise InputError(f"`seeds` must be at least 1, got {options.seeds}")
+    console.check_least(options, 1, "seeds")
     values: dict[str, list[float]] = {}
     for each in options.vary:
         name, _, listed = each.partition("=")
@@ -81,9 +79,8 @@ def prepare(options: Options) -> tuple[Sweep, Network, dict[str, Any]]:
     Raises:
       InputError, OSError: options or data are bad.
     """
-    for name, least in (("at_once", 1), ("alone", 0)):
-        if getattr(options, name) < least:
-            raise InputError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
+    console.check_least(options, 1, "at_once")
+    console.check_least(options, 0, "alone")
     ours, theirs = ({each.name for each in dataclasses.fields(kind)} for kind in (Options, train.Options))
     trainer, recorded = train.prepare(train.Options(**{name: getattr(options, name) for name in ours & theirs}))
     if trainer.settings.epochs[-1] < 1:
@@ -134,9 +131,6 @@ def train_alone(sweep: Sweep, at: int, record: dict[str, Any], screen: Console) 
 def table(networks: list[dict[str, Any]]) -> Table:
     """Test accuracies of each combination over its seeds, the best first."""
     names = [name for name in networks[0]["variant"] if name != "seed"]
-    shown = Table(title="accuracy in %, over the seeds", title_justify="left")
-    for name in (*names, "seeds", "training, last epoch", "test, last epoch", "test, best epoch"):
-        shown.add_column(name, justify="right")
     groups: dict[tuple[float, ...], list[Any]] = {}
     for network in networks:
         groups.setdefault(tuple(network["variant"][name] for name in names), []).append(network["epochs"])
@@ -148,9 +142,9 @@ def table(networks: list[dict[str, Any]]) -> Table:
         )
         cells = [spread(each) for each in (train[:, -1], test[:, -1], test.max(axis=1))]
         rows.append((test[:, -1].mean(), [*(f"{value:g}" for value in values), str(len(runs_of)), *cells]))
-    for _, cells in sorted(rows, key=lambda row: -row[0]):
-        shown.add_row(*cells)
-    return shown
+    lines = [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
+    head = (*names, "seeds", "training, last epoch", "test, last epoch", "test, best epoch")
+    return console.table(head, [lines], "accuracy in %, over the seeds", left=0)
 
 
 def spread(values: np.ndarray) -> str:
@@ -173,7 +167,7 @@ def say(networks: list[dict[str, Any]], screen: Console) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options = console.options(Options, __doc__, arguments)
-    screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    screen = console.screen()
     with console.user_errors("Stopped; finished epochs are kept. The same command goes on."):
         devices.choose(options.device)
         networks = run(options, screen)

@@ -17,7 +17,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -86,10 +86,14 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
       ImportError: the file needs torch, which is not installed.
     """
     path = Path(path)
-    save = _save_npz if _is_npz(path) else _pth_saver(path)
-    entries = state_dict(spec, weights)
+    torch = None if _is_npz(path) else _torch(path)
+    entries: dict[str, Any] = state_dict(spec, weights)
     with files.atomic_write(path) as temporary, temporary.open("wb") as file:
-        save(file, entries)
+        if torch is None:
+            np.savez(file, **entries)
+        else:
+            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
+            torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
 
 
 def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -163,9 +167,8 @@ def _check_names(refusal: str, names: Iterable[str], spec: Network) -> None:
     found = set(names)
     expected = {_weight_name(layer) for _, layer, _ in spec.layers()}
     if not found or not all(name.endswith(".conv.weight") for name in found):
-        expected = set(
-            state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in spec.weight_shapes.items()})
-        )
+        zeros = {layer: np.zeros(shape, np.float32) for layer, shape in spec.weight_shapes.items()}
+        expected = set(state_dict(spec, zeros))
     differ = {"it lacks": expected - found, "it has the unknown": found - expected}
     reasons = [f"{what} {_some(sorted(names))}" for what, names in differ.items() if names]
     if reasons:
@@ -188,10 +191,13 @@ def _is_npz(path: Path) -> bool:
 
 def _entries(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file by name."""
-    load = _load_npz if _is_npz(path) else _pth_loader(path)
+    torch = None if _is_npz(path) else _torch(path)
+    if torch and tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
+        needed = ".".join(map(str, _TORCH))
+        raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
     with path.open("rb") as file:
         try:
-            entries = load(file)
+            entries = _load_pth(torch, file) if torch else _load_npz(file)
         except Exception as error:  # damaged and malicious files raise errors of many kinds
             if files.is_disk_error(error):
                 raise
@@ -227,45 +233,20 @@ def _load_npz(file: BinaryIO) -> object:
     return dict(loaded) if isinstance(loaded, Mapping) else loaded
 
 
-def _pth_loader(path: Path) -> Callable[[BinaryIO], object]:
-    torch = _torch(path)
-    if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
-        needed = ".".join(map(str, _TORCH))
-        raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
-
-    def load(file: BinaryIO) -> object:
-        with warnings.catch_warnings(action="ignore"):
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: to_numpy(value) for name, value in loaded.items()} if isinstance(loaded, dict) else loaded
-
-    def to_numpy(value: Any) -> object:
-        if not isinstance(value, torch.Tensor):
-            return value
-        value = value.detach().float() if value.is_floating_point() else value.detach()  # NumPy has no bfloat16
-        return value.numpy()
-
-    return load
-
-
-def _save_npz(file: BinaryIO, entries: Mapping[str, np.ndarray]) -> None:
-    np.savez(file, **entries)  # type: ignore[arg-type]
-
-
-def _pth_saver(path: Path) -> Callable[[BinaryIO, Mapping[str, np.ndarray]], None]:
-    torch = _torch(path)
-
-    def save(file: BinaryIO, entries: Mapping[str, np.ndarray]) -> None:
-        tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
-        torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
-
-    return save
+def _load_pth(torch: ModuleType, file: BinaryIO) -> object:
+    with warnings.catch_warnings(action="ignore"):
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, dict):
+        return loaded
+    tensors = {name: x.detach() for name, x in loaded.items() if isinstance(x, torch.Tensor)}
+    # NumPy has no bfloat16.
+    return loaded | {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors.items()}
 
 
 def _torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise MissingPackageError(
-            f"{path} needs PyTorch ({error}): pip install 'snnjax[torch]', or use an .npz"
-        ) from error
+        need = f"{path} needs PyTorch ({error}): pip install 'snnjax[torch]', or use an .npz"
+        raise MissingPackageError(need) from error
     return torch

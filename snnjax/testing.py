@@ -122,7 +122,7 @@ class _Case:
 
 def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
     """Raises AssertionError unless two trees are the same: floats too if `exact`, else but for rounding."""
-    trees = jax.tree.structure(found), jax.tree.structure(expected)
+    trees: list[Any] = [jax.tree.structure(found), jax.tree.structure(expected)]
     assert trees[0] == trees[1], f"{words}: the structure is {trees[0]}, not {trees[1]}"
     for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         one, other, where = np.asarray(one), np.asarray(other), jax.tree_util.keystr(path)
@@ -225,12 +225,10 @@ def _respond(model: Model, states: Any, latency: Any) -> Any:
 
 def _update(model: Model, carry: Any, response: Any, label: Any) -> Any:
     layers, states, tally = carry
-    names, (seen, found, decided) = list(layers), response
-    told = programs._signals(programs._outcomes(model, names, decided, label), label, jnp.ones(len(names), bool))
+    course, (seen, found, decided) = programs.Course(list(layers), False, jnp.int32(3)), response
     new = {
-        name: layers[name].conv.learners.update(layers[name], states[name], seen[name], found[name], signal)
-        for name, signal in zip(names, told, strict=True)
+        name: programs.taught(layers[name]).update(layers[name], states[name], seen[name], found[name], signal)
+        for name, signal in course.signals(model, decided, label, tally).items()
     }
     layers, states = ({name: each[at] for name, each in new.items()} for at in (0, 1))
-    won = programs.outcome(decided.decision, label)
-    return layers, *programs._count(layers, states, tally, won, jnp.int32(3), False, names)
+    return course.count_one((layers, states, tally), programs.outcome(decided.decision, label))

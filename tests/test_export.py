@@ -14,7 +14,7 @@ from snnjax.layers import FAST, TAPS
 from snnjax.learners import Tally
 from snnjax.networks import NETWORKS, Model
 from snnjax.networks.model import deciding_forms
-from snnjax.training import programs
+from snnjax.training import blocks, programs
 from snnjax.training.outputs import as_array
 
 PLATFORMS = ["cpu", "cuda", "tpu"]
@@ -124,9 +124,9 @@ def test_learning_together(model, by_turns, batch):
 @pytest.mark.parametrize("at_once", [False, True])
 def test_learning_in_blocks(model, at_once):
     first = first_taught(model)
-    assert programs.in_blocks(model, first) == (first == model.last)
+    assert blocks.in_blocks(model, first) == (first == model.last)
     if first < model.last:
         pytest.skip("earlier layers learn image by image")
     arguments = together(model, TAPS), model, entering(model, first), np.zeros(IMAGES, np.int32), *SLICE.values()
-    function = functools.partial(programs.learn_in_blocks, block=BLOCK, together=at_once, by_turns=False)
+    function = functools.partial(blocks.learn_in_blocks, block=BLOCK, together=at_once, by_turns=False)
     assert_exported(function, *arguments, np.int32(3))

@@ -235,7 +235,7 @@ def test_a_whole_training_is_added_up_from_its_phases():
 
 
 def test_a_whole_training_is_run_with_all_compilation():
-    few, spec, protocol = data.digits().first(12, 10), mozafari2018(), throughput.Protocol(12, 10, 1)
+    few, spec, protocol = data.digits().first(12, 10), mozafari2018(), (12, 10, 1)
     rows = result()["phases"]
     ours, theirs = throughput.whole_training(spec, few, rows, throughput.Options(protocol=1), protocol)
     assert 0 < ours["compile_seconds"] < ours["seconds"]

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from rich.console import Console
@@ -164,23 +163,18 @@ class Bars(Callback):
             disable=not self.console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._name, self._total, self._done, self._correct = "", 0, 0, 0
-        self._start = self._said = time.perf_counter()
-        self._epoch = ""
 
     def __enter__(self) -> "Bars":
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def started(self, phase: str, images: int) -> None:
         """Begins a bar."""
         self._task = self._progress.add_task(phase, total=images, rate="", note="compiling")
-        self._name, self._total, self._done, self._correct, self._epoch = phase, images, 0, 0, ""
+        self._name, self._total, self._done, self._epoch = phase, images, 0, ""
         self._start = self._said = time.perf_counter()
 
     def advanced(self, images: int, correct: int) -> None:
@@ -189,14 +183,12 @@ class Bars(Callback):
         if self._done == 0:
             self._start = self._said = now  # the first report ends the compilation
         self._done += images
-        self._correct += correct
         self._show(now)
 
     def tested(self, record: dict[str, Any]) -> None:
         """Notes the accuracies of a reward epoch."""
         train, test = record["train"]["accuracy"], record["test"]["accuracy"]
         self._epoch = f"epoch {record['epoch'] + 1}: train {train:.1%} test {test:.1%}"
-        self._correct = 0
         self._show(time.perf_counter())
 
     def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
@@ -210,10 +202,10 @@ class Bars(Callback):
             self._progress.update(self._task, completed=self._done, rate=rate, note=self._epoch)
         if not self.console.is_terminal and now - self._said > _EVERY:
             self._said = now
-            self._line(f"{self._done}/{self._total}", rate, self._epoch)
+            self._line(f"{self._done}/{self._total}", rate)
 
-    def _line(self, count: str, rate: str, note: str) -> None:
-        self.console.print(f"{self._name:<22} {count:>15} {rate:>7} img/s  {note}".rstrip(), soft_wrap=True)
+    def _line(self, count: str, rate: str) -> None:
+        self.console.print(f"{self._name:<22} {count:>15} {rate:>7} img/s  {self._epoch}".rstrip(), soft_wrap=True)
 
     def finished(self, record: dict[str, Any]) -> None:
         """Ends the bar; in a file, says how long the phase took."""
@@ -221,7 +213,7 @@ class Bars(Callback):
             rate = f"{record['images_per_second']:,.0f}"
             self._progress.update(self._task, completed=self._done, total=self._done, rate=rate)
             if not self.console.is_terminal:
-                self._line(str(self._done), rate, self._epoch)
+                self._line(str(self._done), rate)
 
 
 def header(run: runs.RunFolder, console: Console | None = None) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from snnjax import checkpoint, devices, files, metrics
@@ -103,9 +102,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def start(self, reuse: bool = False) -> TrainState:
@@ -208,8 +205,7 @@ class RunFolder:
         which = report.telling(decisions, data.test_labels)
         report.draw_images(pictures, network, data.test_images, data.test_labels, which)
         report.write_page(self.path, results)
-        with files.atomic_write(self.path / RESULTS) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        files.write_json(self.path / RESULTS, results)
         self.results = results
         return results
 

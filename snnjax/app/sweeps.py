@@ -1,8 +1,6 @@
 """The folder of a sweep: what it leaves behind, and how it goes on."""
 
-import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -80,9 +78,7 @@ class SweepFolder:
     def __enter__(self) -> "SweepFolder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def run(self) -> list[dict[str, Any]]:
@@ -119,7 +115,6 @@ class SweepFolder:
         """Writes sweep.json and the figure."""
         known = sorted([*self.others, *self.state.done.values()], key=lambda record: record["weights"])
         results = dict(settings=self.settings, about=self._about, networks=known)
-        with files.atomic_write(self.path / RESULTS) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        files.write_json(self.path / RESULTS, results)
         if self.networks and self.networks[0]["epochs"]:
             plots.sweep_picture(self.path / "sweep.png", self.networks)
