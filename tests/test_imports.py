@@ -6,14 +6,15 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-GROUND = ("errors", "files")
+GROUND = ("errors", "files", "devices")
 """Anyone may import these; they import nothing of the library but each other."""
-ROOMS = ("kernels", "components", "encoding", "data", "layers", "networks", "training", "app")
+ROOMS = ("kernels", "components", "encoding", "data", "layers", "learners", "networks", "training", "app")
 """The layers of the library; a room imports none that comes after it."""
 FILES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "snnjax").rglob("*.py"))]
 
@@ -70,7 +71,33 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_readme(tmp_
     subprocess.run([sys.executable, "-m", "pdoc", *arguments], check=True, cwd=ROOT)
     built = {str(path.relative_to(tmp_path).with_suffix("")) for path in tmp_path.rglob("*.html")}
     rooms = {str(pathlib.Path(file).with_suffix("")).removesuffix("/__init__") for file in FILES}
-    inside = tuple(f"snnjax/{name}" for name in ("kernels/", "encoding/", "data/", "networks/network"))
+    packages = (
+        "kernels/",
+        "encoding/",
+        "data/",
+        "learners/",
+        "networks/network",
+        "networks/decision",
+        "networks/model",
+    )
+    inside = tuple(f"snnjax/{name}" for name in packages)
     hidden = {name for name in rooms if name.startswith(inside)} - {"snnjax/kernels/native"}
     assert built == rooms - hidden | {"index"}, "the packages say what is public of these"
     assert "rank order over all channels" in (tmp_path / "snnjax" / "encoding.html").read_text()
+
+
+def test_the_library_pulls_in_nothing_that_only_commands_need():
+    """Beyond what JAX, Flax and optax pull in themselves; their time is nearly all that an import takes."""
+    heavy = {"matplotlib", "rich", "tensorflow_datasets", "sklearn", "scipy", "simple_parsing", "PIL", "tensorboardX"}
+    code = "import sys, jax, flax.nnx, optax; known = {*sys.modules}; import snnjax; print(*{*sys.modules} - known)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    packages = {name.split(".")[0] for name in done.stdout.split()}
+    assert not packages & heavy
+    assert not [name for name in done.stdout.split() if name.startswith("snnjax.app")]
+
+
+def test_the_package_says_that_it_is_typed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package, files in settings.items():
+        assert all((ROOT / package.replace(".", "/") / name).exists() for name in files)
+    assert {name for files in settings.values() for name in files} == {"py.typed", "kernels.cc"}
