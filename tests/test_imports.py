@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -86,3 +87,20 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_readme(tmp_
     hidden = {name for name in rooms if name.startswith(inside)} - {"snnjax/kernels/native"}
     assert built == rooms - hidden | {"index"}, "the packages say what is public of these"
     assert "rank order over all channels" in (tmp_path / "snnjax" / "encoding.html").read_text()
+
+
+def test_the_library_pulls_in_nothing_that_only_commands_need():
+    """Beyond what JAX, Flax and optax pull in themselves; their time is nearly all that an import takes."""
+    heavy = {"matplotlib", "rich", "tensorflow_datasets", "sklearn", "scipy", "simple_parsing", "PIL", "tensorboardX"}
+    code = "import sys, jax, flax.nnx, optax; known = {*sys.modules}; import snnjax; print(*{*sys.modules} - known)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    packages = {name.split(".")[0] for name in done.stdout.split()}
+    assert not packages & heavy
+    assert not [name for name in done.stdout.split() if name.startswith("snnjax.app")]
+
+
+def test_the_package_says_that_it_is_typed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package, files in settings.items():
+        assert all((ROOT / package.replace(".", "/") / name).exists() for name in files)
+    assert {name for files in settings.values() for name in files} == {"py.typed", "kernels.cc"}

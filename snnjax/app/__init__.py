@@ -3,7 +3,5 @@
 `RunFolder` and `SweepFolder` serve scripts of your own as well.
 """
 
-from snnjax.app.runs import RunFolder
-from snnjax.app.sweeps import SweepFolder
-
-__all__ = ["RunFolder", "SweepFolder"]
+from snnjax.app.runs import RunFolder as RunFolder
+from snnjax.app.sweeps import SweepFolder as SweepFolder

@@ -1,0 +1,52 @@
+"""What a plasticity rule of one's own is written with: receptive fields, and rows of weights."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snnjax import Conv, Layer, kernels
+from snnjax.kernels import Winners
+from snnjax.layers import FAST, NATIVE, PLAIN, TAPS
+
+T, STRIDE, PADDING = 15, (2, 1), (1, 2)
+WINNERS = Winners(*(jnp.array(x) for x in ([2, -1, 0], [1, 0, 2], [0, 3, 5], [4, 15, 7])))
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_receptive_fields_by_definition(random, contract):
+    latency = random.integers(0, T + 1, (2, 4, 9, 8)).astype(np.uint8)
+    rows, columns = random.integers(0, 4, (2, 3)), random.integers(0, 6, (2, 3))
+
+    def see(latency, row, column):
+        winners = Winners(row, row, column, row)
+        return kernels.receptive_fields(latency, winners, kernel=(3, 2), stride=STRIDE)
+
+    contract(see, [jnp.asarray(latency), jnp.asarray(rows, jnp.int32), jnp.asarray(columns, jnp.int32)])
+    for found, row, column in zip(see(latency[0], rows[0], columns[0]), rows[0], columns[0], strict=True):
+        np.testing.assert_array_equal(found, latency[0][:, 2 * row : 2 * row + 3, column : column + 2])
+
+
+def test_winners_of_a_layer_see_its_padding(random):
+    conv = Conv(3, (3, 2), padding=PADDING, stride=STRIDE, threshold=1)
+    layer = Layer(conv, jnp.zeros((3, 4, 3, 2)), T, FAST)
+    latency = random.integers(0, T + 1, (4, 7, 6)).astype(np.uint8)
+    padded = np.pad(latency, ((0, 0), (1, 1), (2, 2)), constant_values=T)
+    found = layer.receptive_fields(jnp.asarray(latency), WINNERS)
+    for field, row, column in zip(found, WINNERS.row, WINNERS.column, strict=True):
+        np.testing.assert_array_equal(field, padded[:, 2 * row : 2 * row + 3, column : column + 2])
+
+
+@pytest.mark.parametrize("form", [PLAIN, FAST, NATIVE, TAPS], ids=["plain", "fast", "native", "taps"])
+def test_rows_are_put_where_they_were_won(random, form):
+    weights = jnp.asarray(random.random((3, 4, 3, 2)), jnp.float32)
+    layer = Layer(Conv(3, (3, 2), threshold=1), weights, T, PLAIN).packed(form)
+    rows = jnp.asarray(random.random((3, 4, 3, 2)), jnp.float32)
+    found = layer.with_rows(WINNERS, rows)
+    expected = np.array(weights)
+    expected[2], expected[0] = rows[0], rows[2]
+    np.testing.assert_array_equal(found.plain_weights(), expected)
+    assert found.form is form
