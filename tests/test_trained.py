@@ -27,14 +27,10 @@ from snnjax.training.trainer import Trainer
 ROOT = pathlib.Path(__file__).parents[1]
 FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
 DIGITS = data.digits().first(20, 12)
-PICTURES = Dataset(
-    "pictures",
-    *(
-        np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2),
-        np.arange(12, dtype=np.int32) % 10,
-    )
-    * 2,
-)
+SPOTS = np.zeros((12, 24, 24, 3), np.uint8)
+for number, spot in enumerate(np.random.default_rng(0).integers(0, 256, (12, 10, 10, 3), np.uint8)):
+    SPOTS[number, 7 * (number % 3) :, 5 * (number // 3) :][:10, :9] = spot[:, :9]
+PICTURES = Dataset("pictures", SPOTS, np.arange(12) % 10, SPOTS, np.arange(12) % 10)
 
 
 def network(shape: tuple[int, int, int], kernel: int, **others) -> Network:
@@ -78,7 +74,8 @@ def saved(tmp_path_factory) -> tuple[pathlib.Path, dict[str, Trained], dict[str,
     for name, (spec, images) in NETWORKS.items():
         trainer, draw = Trainer(spec, images, Settings((0, 0))), np.random.default_rng(1)
         state = trainer.initial_state()
-        state.weights = {layer: draw.random(x.shape, np.float32) ** 2 for layer, x in state.weights.items()}
+        state.weights = {layer: draw.random(x.shape, np.float32) ** 3 for layer, x in state.weights.items()}
+        state.weights["layer1"] *= dict(grey=0.9, colour=0.3, own=1.5)[name]  # so that some fire and some do not
         decisions[name] = trainer.predict(state, images.test_images)[0].tolist()
         networks[name] = Trained(trainer.network, state.weights, images.test_images.shape[1:])
         (folder / name).mkdir()
