@@ -89,7 +89,7 @@ class _Case:
         layers = {name: dataclasses.replace(model.layers[name], within=False) for name in names}
         states = {
             name: jax.tree.map(
-                lambda x: jnp.asarray(as_array(x)), layer.conv.learners.init(layer, np.uint32([at, 0]), 0)
+                lambda x: jnp.asarray(as_array(x)), layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0)
             )
             for at, (name, layer) in enumerate(layers.items())
         }
@@ -103,7 +103,8 @@ class _Case:
         latencies = jnp.asarray(self.latencies if latencies is None else latencies)
         if not self.learner.supervised:
             return programs.learn_alone(carry, latencies, *where, which=0, batch=batch)
-        labels, static = jnp.asarray(self.labels), dict(first=0, batch=batch, by_turns=False)
+        labels = jnp.asarray(self.labels)
+        static: dict[str, Any] = dict(first=0, batch=batch, by_turns=False)
         return programs.learn_together(carry, self.models[0], latencies, labels, *where, jnp.int32(3), **static)
 
     def layer(self, carry: Any) -> Layer:
