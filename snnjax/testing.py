@@ -89,7 +89,7 @@ class _Case:
         layers = {name: dataclasses.replace(model.layers[name], within=False) for name in names}
         states = {
             name: jax.tree.map(
-                lambda x: jnp.asarray(as_array(x)), layer.conv.learners.init(layer, np.uint32([at, 0]), 0)
+                lambda x: jnp.asarray(as_array(x)), layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0)
             )
             for at, (name, layer) in enumerate(layers.items())
         }
@@ -103,7 +103,7 @@ class _Case:
         latencies = jnp.asarray(self.latencies if latencies is None else latencies)
         if not self.learner.supervised:
             return programs.learn_alone(carry, latencies, *where, which=0, batch=batch)
-        labels, static = jnp.asarray(self.labels), dict(first=0, batch=batch, by_turns=False)
+        labels, static = jnp.asarray(self.labels), dict[str, Any](first=0, batch=batch, by_turns=False)
         return programs.learn_together(carry, self.models[0], latencies, labels, *where, jnp.int32(3), **static)
 
     def layer(self, carry: Any) -> Layer:
@@ -122,7 +122,7 @@ class _Case:
 
 def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
     """Raises AssertionError unless two trees are the same: floats too if `exact`, else but for rounding."""
-    trees = jax.tree.structure(found), jax.tree.structure(expected)
+    trees: list[Any] = [jax.tree.structure(found), jax.tree.structure(expected)]
     assert trees[0] == trees[1], f"{words}: the structure is {trees[0]}, not {trees[1]}"
     for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         one, other, where = np.asarray(one), np.asarray(other), jax.tree_util.keystr(path)
