@@ -29,7 +29,7 @@ def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
     If the class has a method `check`, it is called with every new value of plain numbers; it raises `InputError` where
-    they are wrong. It is not called under `jax.jit`, where numbers are arrays.
+    they are wrong. It is not called where numbers are arrays of JAX, nor where JAX rebuilds a value from its leaves.
 
     Raises:
       InputError: another module has a component of the same name.
@@ -42,19 +42,32 @@ def component(cls: type[T]) -> type[T]:
 
     def __post_init__(self: Any) -> None:
         for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            new = _scalars(value)
             if "float" in str(each.type):  # so that 15 and 15.0 are the same leaf
-                new = _floats(new)
-            if new is not value:
-                object.__setattr__(self, each.name, new)
+                object.__setattr__(self, each.name, _floats(getattr(self, each.name)))
         plain = int | float | str | np.number | np.ndarray
         if check and all(isinstance(leaf, plain) for leaf in jax.tree.leaves(_fields(self))):
             check(self)
 
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True)(cls)
-    jax.tree_util.register_dataclass(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    structure = [each.name for each in fields if each.metadata.get("static")]
+    leaves = [each.name for each in fields if not each.metadata.get("static")]
+
+    def flatten(value: T) -> tuple[Any, Any]:
+        return [getattr(value, name) for name in leaves], tuple(getattr(value, name) for name in structure)
+
+    def flatten_with_keys(value: T) -> tuple[Any, Any]:
+        parts, kept = flatten(value)
+        return [(jax.tree_util.GetAttrKey(name), x) for name, x in zip(leaves, parts, strict=True)], kept
+
+    def unflatten(kept: Any, parts: Any) -> T:
+        value = object.__new__(cls)
+        for name, part in zip((*structure, *leaves), (*kept, *parts), strict=True):
+            object.__setattr__(value, name, part)
+        return value
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     _TYPES[cls.__name__] = cls
     return cls
 
@@ -63,14 +76,6 @@ def _floats(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_floats, value))
     return float(value) if type(value) is int else value
-
-
-def _scalars(value: Any) -> Any:
-    """NumPy arrays without axes, as `jax.device_get` makes them of numbers, as scalars."""
-    if isinstance(value, tuple):
-        new = tuple(map(_scalars, value))
-        return new if any(one is not other for one, other in zip(new, value, strict=True)) else value
-    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, message)
 
 def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
     cases = [
-        (trainer, SETTINGS | dict(seed=1), r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
+        (trainer_of(seed=1), SETTINGS, r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
         (trainer_of(small(5)), SETTINGS, "is of another network than that of this name is now: name another --out"),
     ]
     before = contents(folder)
@@ -442,7 +442,7 @@ def test_damaged_layers_are_trained_anew(folder, trainer):
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"][:2]), "must have shape (4, 6, 5, 5), got (2,"),
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"].astype(float)), "of float32, got float64"),
         (lambda arrays, found: arrays.update(layer1=-arrays["layer1"]), "must be at least 0"),
-        (lambda arrays, found: arrays.update(layer1=arrays["layer1"] * np.float32(np.nan)), "must be finite numbers"),
+        (lambda arrays, found: arrays.update(layer1=arrays["layer1"] * np.float32(np.nan)), "must be at least 0 as the layer's bounds, got nan"),
         (lambda arrays, found: arrays.update({"layer1.0": np.zeros(3)}), "`numbers` of layer1 must be some of"),
         (lambda arrays, found: arrays.update({"layer9.0": np.zeros(())}), "`numbers` of layer1 must be some of"),
     ],

@@ -50,6 +50,9 @@ class Raw:
 
     time_steps = T
 
+    def __call__(self, image):
+        raise NotImplementedError
+
     def output_shape(self, image_shape):
         return 4, *image_shape
 
