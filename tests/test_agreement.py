@@ -331,6 +331,7 @@ def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(moz
     np.testing.assert_allclose(carry[0]["layer3"].plain_weights(), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_free_runs_learn_as_the_recorded_one(shared, mozafari, mnist):
     """About half a minute: 6,000 training and 2,000 test images, 2 + 4 epochs of STDP, 4 of reward, the same weights.
 

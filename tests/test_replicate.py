@@ -13,6 +13,7 @@ TINY = ["--dataset", "digits", "--networks", "mozafari2018", "--seeds", "2", "--
 TINY += ["--train_images", "30", "--test_images", "20"]
 
 
+@pytest.mark.slow
 def test_runs_are_compared_and_kept(tmp_path, capsys):
     replicate.main([*TINY, "--out", str(tmp_path)])
     table = capsys.readouterr().out

@@ -58,6 +58,7 @@ def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
     return [line.rpartition("=")[2] for line in lines[:-1]]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
     assert killed("run", whole) == []
@@ -76,6 +77,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
     assert len(left) <= sum("write" in moment for moment in MOMENTS), "one temporary file a kill at most"
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     """Four networks in two programs, killed somewhere in each phase of both, and while files are written."""
     whole, other = tmp_path / "whole", tmp_path / "killed"

@@ -217,7 +217,7 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers(little):
     rough = dataclasses.replace(FIRST, threshold=3, learners=STDP(ltp=0.1, ltd=-0.3, stabiliser=False))
     spec = dataclasses.replace(SHALLOW, stages=(stage(rough, pool=4), SHALLOW.stages[1]))
     variants, found = [{path: 0.0}, {path: -1.0}], {}
-    Sweep(spec, little, settings, variants).run(keep=lambda at, network, state: found.update({at: state}))
+    Sweep(spec, little, settings, variants).run(keep=lambda at, network, state: found.update({at: state}) or {})
     for at, variant in enumerate(variants):
         trainer = Trainer(spec.vary(path, variant[path]), little, settings)
         alone = trainer.run(trainer.initial_state())
