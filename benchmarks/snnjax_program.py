@@ -87,7 +87,7 @@ class Program(programs.Program):
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, epochs: int, keep: bool) -> Work:
         """An epoch of a phase that learns; so many are run before, and leave their weights to all later phases."""
-        begin = self.engine.alone if phase.layer else self.engine.together
+        begin = self.engine.unsupervised if phase.layer else self.engine.supervised
 
         def prepare() -> tuple[Epoch]:
             epoch = begin(phase, [TrainState(self.weights, phase=number)], inputs)

@@ -82,7 +82,7 @@ class Conv:
       stride: input rows and columns between neighbouring neurons.
       threshold: of firing; with None, as in a deciding layer, neurons above 0 fire at the last step.
       competition: who may learn from a stimulus, where its learner asks.
-      learners: how the layer learns: one learner, or several, those without a teacher first.
+      learners: how the layer learns: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
       weight_mean: mean of the initial weights, normally distributed.
       weight_std: their standard deviation.
@@ -121,6 +121,11 @@ class Conv:
     def each_learner(self) -> tuple[Any, ...]:
         """The learners in order."""
         return self.learners if isinstance(self.learners, tuple) else (self.learners,)
+
+    @property
+    def supervised(self) -> Any:
+        """The supervised learner, which is the last."""
+        return self.each_learner[-1]
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""

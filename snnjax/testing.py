@@ -38,7 +38,7 @@ def check_learner(
     Args:
       learner: a component.
       conv: a layer that it suits, whose learners do not matter; by default one of four features.
-      deciding: whether the layer decides between two classes; else a learner with a teacher is in the stage before.
+      deciding: whether the layer decides between two classes; else it lies in the stage before the last.
       input_shape: (C, H, W) of the stimuli.
       images: how many there are; half of them must be a multiple of `update_batch`.
       update_batch: B, stimuli that `forward` sees with the same weights.
@@ -102,10 +102,10 @@ class _Case:
         where = jnp.int32(start), jnp.int32(count), jnp.bool_(last)
         latencies = jnp.asarray(self.latencies if latencies is None else latencies)
         if not self.learner.supervised:
-            return programs.learn_alone(carry, latencies, *where, which=0, batch=batch)
+            return programs.learn_unsupervised(carry, latencies, *where, which=0, batch=batch)
         labels = jnp.asarray(self.labels)
         static: dict[str, Any] = dict(first=0, batch=batch, by_turns=False)
-        return programs.learn_together(carry, self.models[0], latencies, labels, *where, jnp.int32(3), **static)
+        return programs.learn_supervised(carry, self.models[0], latencies, labels, *where, jnp.int32(3), **static)
 
     def layer(self, carry: Any) -> Layer:
         """The layer that learns by the learner."""
@@ -226,10 +226,10 @@ def _respond(model: Model, states: Any, latency: Any) -> Any:
 
 def _update(model: Model, carry: Any, response: Any, label: Any) -> Any:
     layers, states, tally = carry
-    course, (seen, found, decided) = programs.Course(list(layers), False, jnp.int32(3)), response
+    schedule, (seen, found, decided) = programs.Schedule(list(layers), False, jnp.int32(3)), response
     new = {
-        name: programs.taught(layers[name]).update(layers[name], states[name], seen[name], found[name], signal)
-        for name, signal in course.signals(model, decided, label, tally).items()
+        name: layers[name].conv.supervised.update(layers[name], states[name], seen[name], found[name], signal)
+        for name, signal in schedule.signals(model, decided, label, tally).items()
     }
     layers, states = ({name: each[at] for name, each in new.items()} for at in (0, 1))
-    return course.count_one((layers, states, tally), programs.outcome(decided.decision, label))
+    return schedule.count_outcome((layers, states, tally), programs.outcome(decided.decision, label))

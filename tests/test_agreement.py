@@ -204,7 +204,7 @@ def test_single_steps_of_reward(run):
     model, first = run.model(), run.spec.first_supervised
     names = [name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner)]
     layers = {name: model.layers[name] for name in names}
-    states = {name: jnp.asarray(programs.taught(x).init(x, np.zeros(2), 0)) for name, x in layers.items()}
+    states = {name: jnp.asarray(x.conv.supervised.init(x, np.zeros(2), 0)) for name, x in layers.items()}
     carry = layers, states, Tally(*jnp.zeros(5, jnp.int32))
 
     @jax.jit
@@ -217,7 +217,7 @@ def test_single_steps_of_reward(run):
         ]
         where = jnp.int32(0), jnp.int32(1), jnp.bool_(True), jnp.int32(1000)
         how = dict(first=first, batch=1, by_turns=False)
-        (after, *_), (decisions, infos) = programs.learn_together(
+        (after, *_), (decisions, infos) = programs.learn_supervised(
             carry, model, latency[None], label[None], *where, **how
         )
         infos = [infos[name][0] for name in names]
@@ -291,7 +291,7 @@ def test_the_first_images_of_training_have_the_winners_of_a_plain_loop(mozafari,
     conv = mozafari.spec.stages[0].branches[0]
     layer = Layer(conv, jnp.asarray(weights), T, FAST, conv.monotone)
     where = jnp.int32(0), jnp.int32(200), jnp.bool_(True)
-    learn = jax.jit(programs.learn_alone, static_argnames=("which", "batch"))
+    learn = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
     (layer, _), features = learn((layer, jnp.int32(0)), latencies, *where, which=0, batch=1)
     won = [[feature for feature in image if feature >= 0] for image in features.tolist()]
     assert won == [[feature for feature, *_ in image] for image in winners]
@@ -326,7 +326,7 @@ def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(moz
     inputs = trainer.engine.entering("train", [state])
     spiked, labels = inputs < T, mnist.train_labels[:120]
     decisions, expected = numpy_reward(state.weights["layer3"], spiked, labels, padding=2, batch_size=40)
-    carry, (decided, _) = trainer.engine.together(trainer.plan[2], [state], inputs)()
+    carry, (decided, _) = trainer.engine.supervised(trainer.plan[2], [state], inputs)()
     assert decided.tolist() == decisions
     np.testing.assert_allclose(carry[0]["layer3"].plain_weights(), expected, atol=1e-5)
 

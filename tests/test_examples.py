@@ -89,6 +89,7 @@ def weights_of(path: pathlib.Path) -> dict[str, np.ndarray]:
     return checkpoint.load(path)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(ran, root, name):
     """The sweep has trained the same network without a stop, side by side with others."""
@@ -98,6 +99,7 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(ran, ro
         np.testing.assert_array_equal(found[layer], array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_own_parts_learn(ran, root, name):
     results = json.loads((root / name / "run" / "results.json").read_text())
@@ -107,6 +109,7 @@ def test_own_parts_learn(ran, root, name):
     assert np.mean(weights * (1 - weights)) < 0.1 < 0.16, "weights move to their bounds"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_own_numbers_are_swept(ran, root, name):
     path, values, _ = OWN[name]
@@ -119,6 +122,7 @@ def test_own_numbers_are_swept(ran, root, name):
     assert (root / name / "sweep" / "sweep.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_own_parts_are_loaded_by_a_program_that_imports_them(ran, root, name):
     loaded, results = ran["loaded"][name], json.loads((root / name / "run" / "results.json").read_text())
@@ -129,6 +133,7 @@ def test_own_parts_are_loaded_by_a_program_that_imports_them(ran, root, name):
     assert results["parameters"][path] in values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_own_parts_are_reported(ran, root, name):
     run = root / name / "run"

@@ -62,19 +62,19 @@ def entering(model: Model, number: int) -> np.ndarray:
 SLICE = dict(start=np.int32(0), count=np.int32(IMAGES), last=np.bool_(True))
 
 
-def together(model: Model, form) -> tuple:
-    """What learns with a teacher, its learners' states, and the tally."""
+def carried(model: Model, form) -> tuple:
+    """What learns supervised, its learners' states, and the tally."""
     layers = {
         name: dataclasses.replace(layer.packed(form), within=True)
         for name, layer in model.layers.items()
-        if programs.taught(layer).supervised
+        if layer.conv.supervised.supervised
     }
-    states = {name: programs.taught(x).init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
+    states = {name: x.conv.supervised.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
     return jax.tree.map(as_array, (layers, states, Tally(*[np.int32(0)] * 5)))
 
 
-def first_taught(model: Model) -> int:
-    names = together(model, FAST)[0]
+def first_supervised(model: Model) -> int:
+    names = carried(model, FAST)[0]
     return min(number for number, stage in enumerate(model.names) if any(name in names for name in stage))
 
 
@@ -109,24 +109,36 @@ def test_learning_alone(model, within, batch):
     for number, name in (alone[0], alone[-1]):
         layer = dataclasses.replace(model.layers[name], within=within)
         state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
-        function = functools.partial(programs.learn_alone, which=0, batch=batch)
+        function = functools.partial(programs.learn_unsupervised, which=0, batch=batch)
         assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
 
 
 @pytest.mark.parametrize(("by_turns", "batch"), [(False, 1), (True, 1), (False, BLOCK)])
 def test_learning_together(model, by_turns, batch):
-    first = first_taught(model)
-    arguments = together(model, FAST), model, entering(model, first), np.zeros(IMAGES, np.int32), *SLICE.values()
-    function = functools.partial(programs.learn_together, first=first, batch=batch, by_turns=by_turns)
+    first = first_supervised(model)
+    arguments = (
+        carried(model, FAST),
+        model,
+        entering(model, first),
+        np.zeros(IMAGES, np.int32),
+        *SLICE.values(),
+    )
+    function = functools.partial(programs.learn_supervised, first=first, batch=batch, by_turns=by_turns)
     assert_exported(function, *arguments, np.int32(3))
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_learning_in_blocks(model, at_once):
-    first = first_taught(model)
+    first = first_supervised(model)
     assert blocks.in_blocks(model, first) == (first == model.last)
     if first < model.last:
         pytest.skip("earlier layers learn image by image")
-    arguments = together(model, TAPS), model, entering(model, first), np.zeros(IMAGES, np.int32), *SLICE.values()
-    function = functools.partial(blocks.learn_in_blocks, block=BLOCK, together=at_once, by_turns=False)
+    arguments = (
+        carried(model, TAPS),
+        model,
+        entering(model, first),
+        np.zeros(IMAGES, np.int32),
+        *SLICE.values(),
+    )
+    function = functools.partial(blocks.learn_in_blocks, block=BLOCK, batched=at_once, by_turns=False)
     assert_exported(function, *arguments, np.int32(3))

@@ -1,4 +1,4 @@
-"""Learning of one layer without a teacher, against a plain loop over images, neurons and steps."""
+"""Unsupervised learning of one layer, against a plain loop over images, neurons and steps."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ LAYERS = {
     "signed": dataclasses.replace(BASE, threshold=1, learners=dataclasses.replace(QUICK, bounds=(-1, 1))),
     "no threshold": dataclasses.replace(BASE, threshold=None),
 }
-LEARN = jax.jit(programs.learn_alone, static_argnames=("which", "batch"))
+LEARN = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
 
 
 def learn(
@@ -39,26 +39,26 @@ def learn(
     weights: np.ndarray,
     seen: int = 0,
     part: slice = slice(None),
-    together: int = 1,
+    batched: int = 1,
     form=FAST,
 ):
-    """`learn_alone` from a part of images (N, C, H, W): the new weights and the features that won, (N, k)."""
+    """`learn_unsupervised` from a part of images (N, C, H, W): the new weights and the features that won, (N, k)."""
     layer = Layer(conv, jnp.asarray(weights), T, form, conv.monotone)
     start, count, _ = part.indices(len(images))
     where = jnp.int32(start), jnp.int32(count), jnp.bool_(True)
-    (layer, state), features = LEARN((layer, jnp.int32(seen)), images, *where, which=0, batch=together)
+    (layer, state), features = LEARN((layer, jnp.int32(seen)), images, *where, which=0, batch=batched)
     assert int(state) == seen + count - start
     return np.asarray(layer.weights), np.asarray(features)
 
 
 def judged(
-    conv: Conv, images: np.ndarray, weights: np.ndarray, seen: int = 0, together: int = 1
+    conv: Conv, images: np.ndarray, weights: np.ndarray, seen: int = 0, batched: int = 1
 ) -> tuple[np.ndarray, list[list[int]]]:
     """The same by the judge, one image after the other; so many of them win by the same weights."""
     rule, features = conv.learners, []
     pair = (conv.padding,) * 2, (conv.stride,) * 2
     for number, image in enumerate(images, seen):
-        if (number - seen) % together == 0:
+        if (number - seen) % batched == 0:
             shown = weights
         padded = judge.pad(image, pair[0], T)
         latency, potential = judge.fire(judge.potentials(padded, shown, T, pair[1]), conv.threshold)
@@ -86,9 +86,9 @@ def test_an_epoch_is_that_of_the_judge(name):
 def test_images_together_win_by_the_same_weights_and_learn_in_order(name):
     """Also where the last group is short."""
     conv = LAYERS[name]
-    for together in (5, 7):
-        weights, features = learn(conv, IMAGES, WEIGHTS, together=together)
-        expected, winners = judged(conv, IMAGES, WEIGHTS, together=together)
+    for batched in (5, 7):
+        weights, features = learn(conv, IMAGES, WEIGHTS, batched=batched)
+        expected, winners = judged(conv, IMAGES, WEIGHTS, batched=batched)
         assert features.tolist() == winners
         np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
         assert winners != judged(conv, IMAGES, WEIGHTS)[1], "the case tells nothing"
@@ -103,14 +103,14 @@ def test_the_image_number_runs_on_from_epoch_to_epoch():
     assert np.any(second != learn(BASE, IMAGES, first)[0]), "the number has no effect"
 
 
-@pytest.mark.parametrize("together", [1, 5])
-def test_images_before_and_after_the_part_neither_teach_nor_count(together):
+@pytest.mark.parametrize("batched", [1, 5])
+def test_images_before_and_after_the_part_neither_teach_nor_count(batched):
     """Those that fill up the last slice of an epoch, and those that an earlier call has learned from."""
     part = slice(6, 6 + len(IMAGES))
     images = RNG.integers(0, T, (part.stop + 9, *IMAGES.shape[1:]), np.uint8)
     images[part] = IMAGES
-    weights, features = learn(BASE, images, WEIGHTS, part=part, together=together)
-    expected, winners = learn(BASE, IMAGES, WEIGHTS, together=together)
+    weights, features = learn(BASE, images, WEIGHTS, part=part, batched=batched)
+    expected, winners = learn(BASE, IMAGES, WEIGHTS, batched=batched)
     np.testing.assert_array_equal(weights, expected)
     np.testing.assert_array_equal(features[part], winners)
 

@@ -245,7 +245,7 @@ def last(**change) -> dict:
         (dict(classes=0), "`classes` must be at least 1"),
         (
             dict(stages=(stage(Conv(6, kernel=3, learners=STDP())),)),
-            "must have a learner with a teacher, such as RSTDP",
+            "must have a supervised learner, such as RSTDP",
         ),
         (dict(time_steps=0), "`time_steps` must be at least 1"),
         (dict(epochs=(1, 2)), "`epochs` must be one for each of 1 stages"),
@@ -254,8 +254,8 @@ def last(**change) -> dict:
         (last(output_padding=1), "`output_padding` of layer1, which decides, must be 0: 1 has no effect"),
         (last(output_padding=(0, 2)), "`output_padding` of layer1, which decides, must be 0"),
         (dict(stages=(stage(DECISION, pool=2),)), "`pool` of the last stage of small must be None, it has no effect"),
-        (last(learners=(RSTDP(), STDP())), "`learners` of layer1 must be without a teacher but for the last"),
-        (last(learners=(RSTDP(), RSTDP())), "`learners` of layer1 must be without a teacher but for the last"),
+        (last(learners=(RSTDP(), STDP())), "`learners` of layer1 must be unsupervised but for the last"),
+        (last(learners=(RSTDP(), RSTDP())), "`learners` of layer1 must be unsupervised but for the last"),
     ],
 )
 def test_networks_that_cannot_decide_are_refused(change, message):

@@ -79,7 +79,7 @@ def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tupl
     return latencies, labels
 
 
-def taught(conv: Conv) -> RSTDP | None:
+def rule_of(conv: Conv) -> RSTDP | None:
     """The rule by which a layer learns by reward."""
     return next((each for each in conv.each_learner if each.supervised), None)
 
@@ -94,11 +94,11 @@ class Judged:
 
 
 def judged(
-    network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, epochs: int, together: int = 1
+    network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, epochs: int, batched: int = 1
 ) -> Judged:
     """The reward phase as described: image after image, batch after batch; so many are decided by the same weights."""
     spec = network.spec
-    rules = {name: taught(conv) for _, name, conv in spec.layers() if taught(conv)}
+    rules = {name: rule_of(conv) for _, name, conv in spec.layers() if rule_of(conv)}
     base = np.array([[rule.reward, rule.punish] for rule in rules.values()])
     result = Judged({name: np.float64(w) for name, w in network.weights().items()}, base, [])
     batch = 0
@@ -111,14 +111,14 @@ def judged(
         for start in range(0, len(labels), batch_size):
             right = labels[start : start + batch_size]
             for number, label in enumerate(right, start):
-                if number % together == 0:
-                    group = inputs[number : number + together]
+                if number % batched == 0:
+                    group = inputs[number : number + batched]
                     looked = iter([judged_decision(spec, result.weights, latency) for latency in group])
                 decision, plastic = next(looked)
                 result.decisions[-1].append(decision)
                 for index, (name, conv, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):
-                        rates, rule = result.rates[index][0 if vote == label else 1], taught(conv)
+                        rates, rule = result.rates[index][0 if vote == label else 1], rule_of(conv)
                         new = judge.stdp(result.weights[name], seen, winners, rates, T, rule.bounds, rule.stabiliser)
                         result.weights[name] = new
             made = np.array(result.decisions[-1][start:])
@@ -158,28 +158,28 @@ def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.n
 def model_of(network: SpikingNetwork, form) -> Model:
     """The model, its layers that learn by reward in one form, and within their bounds."""
     model = network.model
-    names = [name for _, name, conv in network.spec.layers() if taught(conv)]
+    names = [name for _, name, conv in network.spec.layers() if rule_of(conv)]
     layers = {name: dataclasses.replace(model.layers[name].packed(form), within=True) for name in names}
     return model.updated(layers)
 
 
-def carry_of(network: SpikingNetwork, model: Model) -> programs.Together:
-    """The start of `programs.learn_together` and `blocks.learn_in_blocks`."""
-    layers = {name: model.layers[name] for _, name, conv in network.spec.layers() if taught(conv)}
-    states = {name: jnp.asarray(programs.taught(x).init(x, np.zeros(2), 0)) for name, x in layers.items()}
+def carry_of(network: SpikingNetwork, model: Model) -> programs.SupervisedCarry:
+    """The start of `programs.learn_supervised` and `blocks.learn_in_blocks`."""
+    layers = {name: model.layers[name] for _, name, conv in network.spec.layers() if rule_of(conv)}
+    states = {name: jnp.asarray(x.conv.supervised.init(x, np.zeros(2), 0)) for name, x in layers.items()}
     return layers, states, Tally(*jnp.zeros(5, jnp.int32))
 
 
-STATIC = ("block", "together", "by_turns")
-TOGETHER = jax.jit(programs.learn_together, static_argnames=("first", "batch", "by_turns"))
+STATIC = ("block", "batched", "by_turns")
+TOGETHER = jax.jit(programs.learn_supervised, static_argnames=("first", "batch", "by_turns"))
 BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
 
 
 def program_of(network: SpikingNetwork, block: int | None):
-    """`learn_together` image by image, or `learn_in_blocks` with blocks of so many."""
+    """`learn_supervised` image by image, or `learn_in_blocks` with blocks of so many."""
     turns = dict(by_turns=network.spec.reward_by_turns)
     if block:
-        return functools.partial(BLOCKS, block=block, together=False, **turns)
+        return functools.partial(BLOCKS, block=block, batched=False, **turns)
     return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)
 
 
@@ -257,11 +257,11 @@ ROUGH = {
 
 
 @functools.partial(jax.jit, static_argnames=STATIC)
-def all_changed(*args, block, together, by_turns):
+def all_changed(*args, block, batched, by_turns):
     """`learn_in_blocks` in the way that accelerators take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "present", blocks._all_changed)
-        return blocks.learn_in_blocks(*args, block=block, together=together, by_turns=by_turns)
+        return blocks.learn_in_blocks(*args, block=block, batched=batched, by_turns=by_turns)
 
 
 @pytest.mark.parametrize("name", ROUGH)
@@ -285,11 +285,11 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
             return np.asarray(decided), np.asarray(layers["layer1"].plain_weights())
 
         decisions, weights = run(TOGETHER, FAST, first=0, batch=1)
-        in_blocks = dict(block=16, together=False)
+        in_blocks = dict(block=16, batched=False)
         for decided, learned in (run(all_changed, TAPS, **in_blocks), run(BLOCKS, TAPS, **in_blocks)):
             assert decided.tolist() == decisions.tolist()
             np.testing.assert_allclose(learned, weights, rtol=0, atol=1e-4 if rule.stabiliser else 0)
-        at_once = run(BLOCKS, TAPS, block=16, together=True)
+        at_once = run(BLOCKS, TAPS, block=16, batched=True)
         np.testing.assert_array_equal(at_once[0], run(TOGETHER, FAST, first=0, batch=16)[0], "with the same weights")
         changes += np.sum(decisions != at_once[0])
     assert changes > 50, "the cases tell nothing"
@@ -338,13 +338,13 @@ def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch
             np.testing.assert_array_equal(carry[1][names[adapted]][0], base[adapted][0] * np.float32(wrong))
 
 
-@pytest.mark.parametrize("together", [1, 6])
+@pytest.mark.parametrize("batched", [1, 6])
 @pytest.mark.parametrize(
     "stages",
     [(ONE,), (THREE,), DEEP, WIDE],
     ids=["one branch", "three branches", "earlier layer", "two earlier layers"],
 )
-def test_epochs_of_the_trainer_are_the_judges(stages, together, compilations, monkeypatch):
+def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, monkeypatch):
     """Weights out of bounds are pulled in by the first update, which here comes only in the second block of images.
 
     The second slice of an epoch is short.
@@ -352,16 +352,16 @@ def test_epochs_of_the_trainer_are_the_judges(stages, together, compilations, mo
     monkeypatch.setattr(epoch_module, "SLICE", BLOCK)
     network = network_of(*stages, dyadic=(700, 1100))
     inputs, labels = images_of(network, silent=slice(0, BLOCK + 2))
-    expected = judged(network, inputs, labels, 8, epochs=2, together=together)
+    expected = judged(network, inputs, labels, 8, epochs=2, batched=batched)
     images = np.zeros((IMAGES, 6, 6), np.uint8)
     data = Dataset("none", images, labels, images, labels, CLASSES)
     epochs = (0,) * (len(stages) - 1) + (2,)
-    trainer = Trainer(network.spec, data, Settings(epochs, batch_size=8, update_batch=together))
+    trainer = Trainer(network.spec, data, Settings(epochs, batch_size=8, update_batch=batched))
     state = dataclasses.replace(
         trainer.initial_state(), weights={n: np.asarray(w) for n, w in network.weights().items()}
     )
     state.phase = len(trainer.plan) - 1
-    epoch = trainer.engine.together(trainer.plan[-1], [state], inputs)
+    epoch = trainer.engine.supervised(trainer.plan[-1], [state], inputs)
     _, first = epoch()
     results = [first]
     assert compilations(lambda: results.append(epoch()[1])) == 0, "the second epoch compiles again"
@@ -375,7 +375,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, together, compilations, mo
 
 def test_base_rates_and_bounds():
     model = network_of(*DEEP).model
-    rates = {name: programs.taught(model.layers[name]).init(None, None, 0) for name in ("layer2", "layer3")}
+    rates = {name: model.layers[name].conv.supervised.init(None, None, 0) for name in ("layer2", "layer3")}
     np.testing.assert_array_equal(rates["layer2"], np.float32([QUICK.reward, QUICK.punish]))
     np.testing.assert_array_equal(rates["layer3"], np.float32([RULE.reward, RULE.punish]))
     at = dict(layer2=1, layer3=0)

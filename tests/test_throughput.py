@@ -62,6 +62,7 @@ def about() -> dict:
     return dict(**where, images=(60, 50), repeats=3, versions=versions, devices=devices)
 
 
+@pytest.mark.slow
 def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, capsys):
     written = short(tmp_path, "--native")
     (network,) = written["networks"]

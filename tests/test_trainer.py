@@ -98,7 +98,7 @@ def test_layers_learn_one_after_the_other_from_frozen_ones(little):
     state = train(BRANCHES, little, (1, 2, 0))
     weights = BRANCHES.initial_weights()
     latencies = jax.vmap(encode)(little.train_images)
-    learn = jax.jit(programs.learn_alone, static_argnames=("which", "batch"))
+    learn = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
     convs = {name: conv for _, name, conv in BRANCHES.layers()}
     for name, numbers in (("layer1", [0]), ("layer2_1", [0, 60]), ("layer2_2", [120 % 50, 120 % 50 + 60])):
         if name == "layer2_1":

@@ -25,7 +25,7 @@ print("what each stage makes of the image, (maps, rows, columns):", network.shap
 
 
 class Words(Callback):
-    """Hears of the training's course; `snnjax.app.console.Bars` would draw bars instead."""
+    """Hears of the training's schedule; `snnjax.app.console.Bars` would draw bars instead."""
 
     def diagnosed(self, phase, diagnosis):
         print(f"{phase}: {'; '.join(diagnosis['words'])}")

@@ -144,7 +144,7 @@ class RunFolder:
         return self.results or self.finish(self.trainer.run(self.start(), self.save))
 
     def save(self, state: TrainState) -> None:
-        """Writes the checkpoint, layers that are trained, and history.csv once there are epochs with a teacher."""
+        """Writes the checkpoint, layers that are trained, and history.csv once there are supervised epochs."""
         self._checkpoints.save(*state.flatten())
         if state.epochs:
             self._write_history(state)

@@ -26,7 +26,7 @@ class Response(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Signal:
-    """What a learner with a teacher is told of one stimulus."""
+    """What a supervised learner is given for one stimulus."""
 
     reward: jax.Array  # [] int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned
     label: jax.Array  # [] int32, the class; -1 where nothing is to be learned
@@ -53,8 +53,8 @@ class Learner:
     stimuli with the same weights before their updates are applied in order. A silent stimulus must change no weights.
 
     Attributes:
-      supervised: whether it needs a teacher. Layers without one learn by themselves, one after the other; then all
-        layers with one learn together, each stimulus passing through the whole network.
+      supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other;
+        then all supervised ones at once, each stimulus passing through the whole network.
       bounds: (lower, upper) if it keeps weights within bounds; with lower >= 0 faster kernels serve.
       native: whether it touches the weights by the methods of `Layer` alone, so that compiled kernels may hold them.
     """
@@ -75,8 +75,8 @@ class Learner:
     def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
         """The response to one stimulus, (C, H, W) latencies; reads weights, changes nothing.
 
-        By default the layer's winners. With a teacher, in a deciding layer, it needs an attribute `spikes`, what the
-        decision is made from: by default these alone, as `layer.deciding_spikes` has them.
+        By default the layer's winners. In a deciding layer it needs an attribute `spikes`, which the decision is made
+        from: by default these alone, as `layer.deciding_spikes` has them.
         """
         if self.supervised and layer.classes:
             return Response(spikes=layer.deciding_spikes(latency))
@@ -92,12 +92,12 @@ class Learner:
           state: as `init` makes it.
           latency: (C, H, W) the stimulus.
           response: what `forward` returned for it.
-          signal: what a teacher says; None for learners without one.
+          signal: reward, label and vote; None for unsupervised learners.
         """
         raise NotImplementedError
 
     def end_batch(self, state: Any, tally: Tally) -> Any:
-        """The state after a batch of `batch_size` stimuli, for learners with a teacher."""
+        """The state after a batch of `batch_size` stimuli, for supervised learners."""
         return state
 
     def end_epoch(self, state: Any) -> Any:

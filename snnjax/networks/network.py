@@ -38,8 +38,8 @@ class Network:
       classes: number of classes; each deciding layer has as many features for each, in order.
       stages: the last one decides.
       time_steps: T.
-      epochs: the default number of epochs of each stage, in order; the last is that of learning with a teacher.
-      reward_by_turns: batch after batch, either the first of the layers with a teacher learns, or all the others; from
+      epochs: the default number of epochs of each stage, in order; the last is that of supervised learning.
+      reward_by_turns: batch after batch, either the first of the supervised layers learns, or all the others; from
         the second epoch on only the others. By default all learn together.
       encoder: makes latencies of images; by default one that suits the images that it is trained on.
       decision: how the last stage decides.
@@ -75,9 +75,7 @@ class Network:
         for _, name, conv in self.layers():
             taught = [learner.supervised for learner in conv.each_learner]
             if sum(taught) > 1 or taught != sorted(taught):
-                raise InputError(
-                    f"`learners` of {name} must be without a teacher but for the last, got {conv.learners}"
-                )
+                raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {conv.learners}")
         self.shapes  # noqa: B018  (raises where a map would vanish)
 
     def check_parts(self) -> None:
@@ -95,7 +93,7 @@ class Network:
         for name, conv in zip(self.names[-1], last.branches, strict=True):
             if not any(learner.supervised for learner in conv.each_learner) or conv.features % self.classes:
                 raise InputError(
-                    f"{name} of {self.name}, which decides, must have a learner with a teacher, such as RSTDP, and a "
+                    f"{name} of {self.name}, which decides, must have a supervised learner, such as RSTDP, and a "
                     f"multiple of {self.classes} features, got {conv}"
                 )
             idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
@@ -132,7 +130,7 @@ class Network:
 
     @property
     def first_supervised(self) -> int:
-        """Number of the first stage that learns with a teacher."""
+        """Number of the first stage that learns supervised."""
         taught = ((n, learner.supervised) for n, _, conv in self.layers() for learner in conv.each_learner)
         return min(number for number, supervised in taught if supervised)
 

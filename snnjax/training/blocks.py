@@ -18,7 +18,7 @@ from snnjax.layers import Layer, at_last_step, block_potentials
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
-from snnjax.training.programs import Course, Together, outcome, taught, where
+from snnjax.training.programs import Schedule, SupervisedCarry, outcome, where
 
 _ROUNDING = 1e-5
 """Room for the error of a float32 potential, as a part of the largest that there could be."""
@@ -162,13 +162,13 @@ def learn_in_block(
 
 
 def in_blocks(model: Model, first: int) -> bool:
-    """Whether `learn_in_blocks` can do the work of `programs.learn_together`."""
-    rules = all(type(taught(layer)) is RSTDP for layer in model.stage(model.last))
+    """Whether `learn_in_blocks` can do the work of `programs.learn_supervised`."""
+    rules = all(type(layer.conv.supervised) is RSTDP for layer in model.stage(model.last))
     return first == model.last and type(model.decision) is Majority and rules
 
 
 def learn_in_blocks(
-    carry: Together,
+    carry: SupervisedCarry,
     model: Model,
     latencies: jax.Array,
     labels: jax.Array,
@@ -177,10 +177,10 @@ def learn_in_blocks(
     last: jax.Array,
     batch_size: jax.Array,
     block: int,
-    together: bool,
+    batched: bool,
     by_turns: bool,
-) -> tuple[Together, tuple[jax.Array, Any]]:
-    """`programs.learn_together` of deciding layers that learn by `RSTDP`, with their weights within the bounds.
+) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
+    """`programs.learn_supervised` of deciding layers that learn by `RSTDP`, with their weights within the bounds.
 
     Args:
       carry: layers in the form `TAPS`.
@@ -192,23 +192,23 @@ def learn_in_blocks(
       last: () bool, whether an epoch ends with it.
       batch_size: () int32, images after which rates adapt.
       block: B, images of a block.
-      together: all images of a block are seen with the weights at its start; otherwise the result does not depend on B.
+      batched: all images of a block are seen with the weights at its start; otherwise the result does not depend on B.
       by_turns: as `Network.reward_by_turns`.
 
     Returns:
-      As `learn_together`.
+      As `learn_supervised`.
     """
     names, size = model.names[model.last], len(latencies)
-    course = Course(names, by_turns, batch_size)
+    schedule = Schedule(names, by_turns, batch_size)
 
     def one_image(layers: dict[str, Layer], inner: Any, image: Any) -> Any:
         states, tally, changed = inner
         at, stale, latency, label, valid = image
         spiked = latency < model.time_steps
         collapsed, votes, found = at_last_step(spiked, model.time_steps), [], {}
-        for name, tell in zip(names, course.turns(tally), strict=True):
-            layer, rule, now = layers[name], cast(RSTDP, taught(layers[name])), stale[name]
-            if not together:
+        for name, tell in zip(names, schedule.turns(tally), strict=True):
+            layer, rule, now = layers[name], cast(RSTDP, layers[name].conv.supervised), stale[name]
+            if not batched:
                 now = present(layer, rule, changed[name], now, spiked)
             winner = now.winner(layer, (latency.shape[1], latency.shape[2]))
             feature = winner.feature[0]
@@ -217,7 +217,7 @@ def learn_in_blocks(
             learned = learn_in_block(layer, rule, states[name], changed[name], at, collapsed, winner, told)
             changed, found[name] = {**changed, name: learned}, jnp.where(told == 0, -1, winner.feature)
         decision = majority(jnp.stack(votes), model.classes)
-        _, *counted = course.count_one((layers, states, tally), outcome(decision, label))
+        _, *counted = schedule.count_outcome((layers, states, tally), outcome(decision, label))
         return (*where(valid, tuple(counted), (states, tally)), changed), (decision, found)
 
     def one_block(carry: Any) -> Any:
@@ -239,4 +239,4 @@ def learn_in_blocks(
 
     nothing = (jnp.full(size, -1, jnp.int32), {name: jnp.full((size, 1), -1, jnp.int32) for name in names})
     _, learned, found = jax.lax.while_loop(lambda c: c[0] < count, one_block, (start, carry, nothing))
-    return course.end_epoch(learned, last), found
+    return schedule.end_epoch(learned, last), found

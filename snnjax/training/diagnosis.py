@@ -48,7 +48,7 @@ def _number(value: float | None) -> str:
 
 
 def of_decisions(classes: int, decisions: np.ndarray, learners: Mapping[str, Diagnosis]) -> Diagnosis:
-    """What the last epoch with a teacher shows.
+    """What the last supervised epoch shows.
 
     Args:
       classes: how many there are.

@@ -48,7 +48,7 @@ class Engine:
           data: learned from and tested with.
           settings: of all.
           seeds: of the initial weights of each network, in place of the one in `settings`.
-          callback: hears of the training's course.
+          callback: hears of the training's schedule.
 
         Raises:
           InputError: they do not.
@@ -121,7 +121,7 @@ class Engine:
             phase = self.plan[states[0].phase]
             for state in states:
                 state.origin = state.origin or self.fingerprint
-            for _ in (self._learn_alone if phase.layer else self._learn_together)(phase, states):
+            for _ in (self._learn_unsupervised if phase.layer else self._learn_supervised)(phase, states):
                 save(states)
             for state in states:
                 self.end_phase(state)
@@ -168,13 +168,13 @@ class Engine:
         if phase.layer:
             learner = model.layers[phase.layer].conv.each_learner[self._which(phase)]
             return init(phase.layer, learner, phase.branch * phase.epochs * len(self.data.train_images))
-        states = {name: init(name, programs.taught(model.layers[name])) for name in self.taught}
+        states = {name: init(name, model.layers[name].conv.supervised) for name in self.supervised_layers}
         zeros: list[Any] = [np.int32(0)] * 5
         return states, Tally(*zeros)
 
     @property
-    def taught(self) -> list[str]:
-        """Names of the layers that learn with a teacher, in order."""
+    def supervised_layers(self) -> list[str]:
+        """Names of the layers that learn supervised, in order."""
         return [name for _, name, conv in self.network.layers() if any(each.supervised for each in conv.each_learner)]
 
     def _which(self, phase: Phase) -> int:
@@ -203,7 +203,7 @@ class Engine:
 
     # A layer that learns alone
 
-    def alone(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
+    def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of a phase in which one layer learns alone, given what enters it."""
         carries = []
         for at, (model, state) in enumerate(zip(self.outputs.models(states), states, strict=True)):
@@ -216,23 +216,23 @@ class Engine:
             Clock(phase.name),
             self.spread.stacked(carries),
             {"": which},
-            Program(programs.learn_alone, dict(which=which, batch=batch)),
+            Program(programs.learn_unsupervised, dict(which=which, batch=batch)),
             inputs,
             batch=batch,
             unit=batch,
             report=self._report,
         )
 
-    def _learn_alone(self, phase: Phase, states: States) -> Iterator[None]:
+    def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[None]:
         if states[0].done >= phase.epochs:
             return
-        epoch = self.alone(phase, states, self.outputs.entering("train", phase.stage, states))
+        epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
         while states[0].done < phase.epochs:
             over = states[0].done + 1 == phase.epochs
             (layers, learning), infos = epoch()
             self.outputs.finish(epoch.clock, states, over)
-            parts = zip(*(self.spread.apart(each) for each in (layers, learning, infos)), strict=True)
+            parts = zip(*(self.spread.unstacked(each) for each in (layers, learning, infos)), strict=True)
             for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
                 plain = self._keep(phase.layer, layer, state, at)
                 state.learning, state.done = _flat(learned), state.done + 1
@@ -242,26 +242,28 @@ class Engine:
 
     # Layers that learn together
 
-    def together(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
-        """The epochs of the phase in which all layers with a teacher learn, given what enters the first of them."""
+    def supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
+        """The epochs of the phase in which all supervised layers learn, given what enters the first of them."""
         models, batch = self.outputs.models(states), self.settings.update_batch
         in_blocks, deciding = blocks.in_blocks(models[0], phase.stage), self.network.names[-1]
-        forms = {name: self.outputs.form(each, programs.taught(each)) for name, each in self._taught(models[0]).items()}
+        forms = {
+            name: self.outputs.form(each, each.conv.supervised) for name, each in self._supervised(models[0]).items()
+        }
         forms |= dict.fromkeys(deciding, TAPS) if in_blocks else {}
         carries, frozen = [], []
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
-            layers = {name: layer.packed(forms[name]) for name, layer in self._taught(model).items()}
+            layers = {name: layer.packed(forms[name]) for name, layer in self._supervised(model).items()}
             carries.append((layers, *self.learning(state, at)))
             frozen.append(model.updated({name: _empty(layer) for name, layer in layers.items()}))
         turns = dict(by_turns=self.network.reward_by_turns)
         block = BLOCK if batch == 1 else batch
-        fast = Program(blocks.learn_in_blocks, dict(block=block, together=batch > 1, **turns))
+        fast = Program(blocks.learn_in_blocks, dict(block=block, batched=batch > 1, **turns))
         return Epoch(
             self.spread,
             Clock(phase.name),
             self.spread.stacked(carries),
-            {name: len(layer.conv.each_learner) - 1 for name, layer in self._taught(models[0]).items()},
-            Program(programs.learn_together, dict(first=phase.stage, batch=batch, **turns)),
+            {name: len(layer.conv.each_learner) - 1 for name, layer in self._supervised(models[0]).items()},
+            Program(programs.learn_supervised, dict(first=phase.stage, batch=batch, **turns)),
             inputs,
             fast=fast if in_blocks else None,
             labels=self.data.train_labels.astype(np.int32),
@@ -272,27 +274,27 @@ class Engine:
             report=self._report,
         )
 
-    def _taught(self, model: Model) -> dict[str, Layer]:
-        return {name: model.layers[name] for name in self.taught}
+    def _supervised(self, model: Model) -> dict[str, Layer]:
+        return {name: model.layers[name] for name in self.supervised_layers}
 
     def entering(self, part: str, states: States) -> np.ndarray:
-        """What enters the first stage that learns with a teacher, of "train" or "test" images."""
+        """What enters the first stage that learns supervised, of "train" or "test" images."""
         first, last = self.network.first_supervised, len(self.network.stages) - 1
         if first == last and not self.network.decision.timed:
             return self.outputs.entering_untimed(part, states)
         return self.outputs.entering(part, first, states)
 
-    def _learn_together(self, phase: Phase, states: States) -> Iterator[None]:
+    def _learn_supervised(self, phase: Phase, states: States) -> Iterator[None]:
         if self._over(phase, states):
             return
         inputs = {part: self.entering(part, states) for part in ("train", "test")}
         self.outputs.forget()
-        epoch, test_clock = self.together(phase, states, inputs["train"]), Clock("test")
+        epoch, test_clock = self.supervised(phase, states, inputs["train"]), Clock("test")
         self._start(phase, states)
         while not self._over(phase, states):
             carry, (decisions, infos) = epoch()
             tested = self.test(test_clock, states, carry[0], inputs["test"])
-            parts = zip(*(self.spread.apart(each) for each in (carry, decisions, infos, tested)), strict=True)
+            parts = zip(*(self.spread.unstacked(each) for each in (carry, decisions, infos, tested)), strict=True)
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
                 self._end_epoch(phase, state, at, *part)
             over = self._over(phase, states)
@@ -314,9 +316,9 @@ class Engine:
         tested: np.ndarray,
     ) -> None:
         found, state.weights = {}, dict(state.weights)
-        for name in self.taught:
+        for name in self.supervised_layers:
             plain = self._keep(name, carry[0][name], state, at)
-            found[name] = programs.taught(plain).diagnose(name, plain, infos[name])
+            found[name] = plain.conv.supervised.diagnose(name, plain, infos[name])
         train, test = fractions(decisions, self.data.train_labels), fractions(tested, self.data.test_labels)
         state.learning = _flat(carry[1:])
         state.epochs.append(dict(epoch=state.done, train=train, test=test))
@@ -334,7 +336,7 @@ class Engine:
             kept = {name: dataclasses.replace(layer, within=False) for name, layer in layers.items()}
             stacked = self.outputs.packed(models, dict.fromkeys(layers, FAST)).updated(kept)
         else:
-            plain = [{name: x.packed(FAST) for name, x in part.items()} for part in self.spread.apart(layers)]
+            plain = [{name: x.packed(FAST) for name, x in part.items()} for part in self.spread.unstacked(layers)]
             models = [model.updated(part) for model, part in zip(models, plain, strict=True)]
             stacked = self.outputs.packed(models, deciding)
         own = self.outputs.own(first)

@@ -33,7 +33,7 @@ class Epoch:
       plain: the program that learns.
       fast: one that does the same where all weights lie within their bounds.
       inputs: latencies that enter, (N, C, H, W), or (networks, N, C, H, W).
-      labels: (N,) int32, where there is a teacher.
+      labels: (N,) int32, of supervised learning.
       own: other arguments of the programs that each network has of its own.
       shared: those that all share.
       batch: images that are looked at with the same weights.
@@ -115,7 +115,7 @@ class Epoch:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
         if not self._ready:
             layers = self._layers()
-            if any(_outside(each, self._bounded) for each in self._spread.apart(layers)):
+            if any(_outside(each, self._bounded) for each in self._spread.unstacked(layers)):
                 return False
             known = {name: dataclasses.replace(layers[name], within=True) for name in self._bounded}
             first = layers | known

@@ -53,7 +53,7 @@ def decide_batch(
     return decided.decision, decided.scores
 
 
-def learn_alone(
+def learn_unsupervised(
     carry: tuple[Layer, Any],
     latencies: jax.Array,
     start: jax.Array,
@@ -62,7 +62,7 @@ def learn_alone(
     which: int,
     batch: int,
 ) -> tuple[tuple[Layer, Any], Any]:
-    """A slice of an epoch of one layer that learns without a teacher.
+    """A slice of an epoch of unsupervised learning of one layer.
 
     Args:
       carry: the layer and the state of its learner.
@@ -98,12 +98,12 @@ def learn_alone(
     return (layer, state), infos
 
 
-Together = tuple[dict[str, Layer], dict[str, Any], Tally]
-"""The layers that learn with a teacher and the states of their learners, by name, and the network's decisions."""
+SupervisedCarry = tuple[dict[str, Layer], dict[str, Any], Tally]
+"""The layers that learn supervised and the states of their learners, by name, and the network's decisions."""
 
 
-def learn_together(
-    carry: Together,
+def learn_supervised(
+    carry: SupervisedCarry,
     model: Model,
     latencies: jax.Array,
     labels: jax.Array,
@@ -114,8 +114,8 @@ def learn_together(
     first: int,
     batch: int,
     by_turns: bool,
-) -> tuple[Together, tuple[jax.Array, Any]]:
-    """A slice of an epoch of all layers that learn with a teacher.
+) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
+    """A slice of an epoch of all layers that learn supervised.
 
     Args:
       carry: what learns.
@@ -133,7 +133,7 @@ def learn_together(
     Returns:
       The new carry; decisions, (S,) int32, and info of each layer and image, (S, ...) by name.
     """
-    course = Course([name for stage in model.names for name in stage if name in carry[0]], by_turns, batch_size)
+    schedule = Schedule([name for stage in model.names for name in stage if name in carry[0]], by_turns, batch_size)
 
     def respond(learned: Any, at: jax.Array) -> Any:
         (layers, states, _), *_ = learned
@@ -142,13 +142,13 @@ def learn_together(
     def update(learned: Any, at: jax.Array, responses: Any) -> Any:
         (layers, states, tally), decisions, infos = learned
         seen, response, decided = responses
-        signals = course.signals(model, decided, labels[at], tally)
+        signals = schedule.signals(model, decided, labels[at], tally)
         results = {
-            name: taught(layers[name]).update(layers[name], states[name], seen[name], response[name], signal)
+            name: layers[name].conv.supervised.update(layers[name], states[name], seen[name], response[name], signal)
             for name, signal in signals.items()
         }
         layers, states, found = ({name: each[part] for name, each in results.items()} for part in range(3))
-        carry = course.count_one((layers, states, tally), outcome(decided.decision, labels[at]))
+        carry = schedule.count_outcome((layers, states, tally), outcome(decided.decision, labels[at]))
         return carry, decisions.at[at].set(decided.decision), _put(infos, at, found)
 
     silent = jnp.full(len(latencies), -1, jnp.int32)
@@ -159,12 +159,7 @@ def learn_together(
 
     learned = (carry, silent, _room(first_info, latencies))
     learned, decisions, infos = _in_order(respond, update, learned, start, count, batch)
-    return course.end_epoch(learned, last), (decisions, infos)
-
-
-def taught(layer: Layer) -> Learner:
-    """The learner of a layer that needs a teacher."""
-    return layer.conv.each_learner[-1]
+    return schedule.end_epoch(learned, last), (decisions, infos)
 
 
 def _responses(model: Model, states: dict[str, Any], latency: jax.Array, first: int) -> tuple[Any, Any, Decided]:
@@ -178,7 +173,7 @@ def _responses(model: Model, states: dict[str, Any], latency: jax.Array, first: 
             at = number
         for name in learning:
             layer = model.layers[name]
-            seen[name], found[name] = latency, taught(layer).forward(layer, states[name], latency)
+            seen[name], found[name] = latency, layer.conv.supervised.forward(layer, states[name], latency)
     spikes = [found[name].spikes for name in model.names[model.last]]
     return seen, found, decide(model.decision, spikes, model.classes)
 
@@ -188,8 +183,8 @@ def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
     return jnp.where(decision < 0, 0, jnp.where(decision == label, 1, -1))
 
 
-class Course(NamedTuple):
-    """How layers with a teacher learn: their names in order, whether by turns, and images of a batch, () int32."""
+class Schedule(NamedTuple):
+    """How supervised layers learn: their names in order, whether by turns, and images of a batch, () int32."""
 
     names: Sequence[str]
     by_turns: bool
@@ -211,7 +206,7 @@ class Course(NamedTuple):
             signals[name] = Signal(outcome(vote, label) * turns[at], jnp.where(turns[at], label, -1), vote)
         return signals
 
-    def count_one(self, carry: Together, won: jax.Array) -> Together:
+    def count_outcome(self, carry: SupervisedCarry, won: jax.Array) -> SupervisedCarry:
         """Counts one outcome, and ends the batch after its last image."""
         layers, states, tally = carry
         counts = dict(correct=tally.correct + (won > 0), wrong=tally.wrong + (won < 0), seen=tally.seen + 1)
@@ -225,15 +220,17 @@ class Course(NamedTuple):
         """Ends a batch; of layers that learn by turns, only those of the next batch adapt."""
         turns, adapted = self.turns(tally, ahead=1), {}
         for at, name in enumerate(self.names):
-            adapted[name] = where(turns[at], taught(layers[name]).end_batch(states[name], tally), states[name])
+            adapted[name] = where(turns[at], layers[name].conv.supervised.end_batch(states[name], tally), states[name])
         zero = jnp.zeros_like(tally.seen)
         return adapted, Tally(zero, zero, zero, tally.batch + 1, tally.epoch)
 
-    def end_epoch(self, carry: Together, last: jax.Array) -> Together:
+    def end_epoch(self, carry: SupervisedCarry, last: jax.Array) -> SupervisedCarry:
         """Ends an epoch where it is over: the last batch, if it is short, is one too."""
         layers, states, tally = carry
         states, tally = where(last & (tally.seen > 0), self._end_batch(layers, states, tally), (states, tally))
-        states = {name: where(last, taught(layers[name]).end_epoch(each), each) for name, each in states.items()}
+        states = {
+            name: where(last, layers[name].conv.supervised.end_epoch(each), each) for name, each in states.items()
+        }
         return layers, states, dataclasses.replace(tally, epoch=tally.epoch + last)
 
 

@@ -32,7 +32,7 @@ class Spread:
         leaves = [np.stack(each) for each in zip(*map(jax.tree.leaves, padded), strict=True)]
         return jax.tree.unflatten(jax.tree.structure(trees[0]), place(leaves, self.mesh, APART))
 
-    def apart(self, tree: Any) -> list[Any]:
+    def unstacked(self, tree: Any) -> list[Any]:
         """The inverse of `stacked`, as NumPy arrays."""
         places: list[Any] = list(range(self.count)) if self.many else [()]  # [()] makes numbers of arrays without axes
         return [jax.tree.map(lambda x, at=at: np.asarray(x)[at], tree) for at in places]

@@ -18,8 +18,8 @@ class Settings:
     """What the result of a training depends on, besides network and data.
 
     Attributes:
-      epochs: of each stage, in order; the last number is that of learning with a teacher.
-      batch_size: images after which the rates of learners with a teacher adapt.
+      epochs: of each stage, in order; the last number is that of supervised learning.
+      batch_size: images after which the rates of supervised learners adapt.
       patience: stops when the best test accuracy lies more than so many epochs back; 0 never stops early.
       seed: of the initial weights.
       update_batch: B, images whose winners are found with the same weights, before their updates are applied in order;
@@ -45,7 +45,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One part of a training: one layer that learns alone, or all layers with a teacher (layer "")."""
+    """One part of a training: the unsupervised learning of one layer, or that of all supervised layers (layer "")."""
 
     name: str
     stage: int
@@ -88,7 +88,7 @@ class TrainState:
       best: weights of the best network so far, by name.
       best_numbers: numbers of the best network so far, as `numbers`.
       phases: a record for each phase done: name, images, seconds, compile_seconds, images_per_second.
-      epochs: a record for each epoch with a teacher: train and test, each accuracy, wrong, silent.
+      epochs: a record for each supervised epoch: train and test, each accuracy, wrong, silent.
       diagnoses: by phase, what its last epoch has shown, JSON data with "words".
       reused: by layer, where its weights come from, if an earlier run has trained it.
       keys: by layer that has learned alone, a name of all that its weights depend on; see `snnjax.training.origin`.
@@ -176,7 +176,7 @@ class TrainState:
 
 
 class Callback:
-    """Hears of a training's course; does nothing by itself."""
+    """Hears of a training's schedule; does nothing by itself."""
 
     def started(self, phase: str, images: int) -> None:
         """A phase begins, of so many images."""
@@ -188,7 +188,7 @@ class Callback:
         """A phase is over: its name, seconds, compile_seconds and images_per_second."""
 
     def tested(self, record: dict[str, Any]) -> None:
-        """An epoch with a teacher is over: see `TrainState.epochs`; of many networks, the mean accuracies."""
+        """A supervised epoch is over: see `TrainState.epochs`; of many networks, the mean accuracies."""
 
     def diagnosed(self, phase: str, diagnosis: Diagnosis) -> None:
         """What a phase that is over has shown: see `TrainState.diagnoses`."""

@@ -85,7 +85,7 @@ class Sweep:
           data: learned from and tested with.
           settings: common settings; `patience` is 0, and seeds are the variants' own where they have one.
           variants: what is special about each network.
-          callback: hears of the training's course.
+          callback: hears of the training's schedule.
           at_once: networks of one program at most.
 
         Raises:

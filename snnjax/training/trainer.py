@@ -42,7 +42,7 @@ class Trainer:
 
     @property
     def callback(self) -> Callback:
-        """Hears of the training's course."""
+        """Hears of the training's schedule."""
         return self.engine.callback
 
     @callback.setter
