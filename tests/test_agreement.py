@@ -163,6 +163,7 @@ def doubtful(model: Model, stage: int, latency: jax.Array) -> np.ndarray:
     return np.asarray(model.join(stage, [np.where(each, 0, T).astype(np.uint8) for each in near])) < T
 
 
+@pytest.mark.slow
 def test_single_steps_of_stdp(run):
     model = run.model()
     for image in "012345":
@@ -320,6 +321,7 @@ def numpy_reward(weights: np.ndarray, spiked: np.ndarray, labels: np.ndarray, pa
     return decisions, weights
 
 
+@pytest.mark.slow
 def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(mozafari, mnist):
     trainer = Trainer(mozafari.spec, mnist.first(120, 10), Settings((0, 0, 1), batch_size=40))
     state = TrainState(mozafari.weights("stdp"), phase=2)

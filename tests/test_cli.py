@@ -227,6 +227,7 @@ def test_other_data_are_not_resumed(train, capsys, tmp_path):
     assert snapshot(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_a_run_on_colour_images(train, tmp_path):
     """From CIFAR files, with altered copies of half of them: 18 channels and 20 time steps."""
     noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3, 8, 8), np.uint8)

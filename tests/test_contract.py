@@ -54,6 +54,7 @@ LEARNERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learners_keep_the_contract(name):
     learner, settings = LEARNERS[name]

@@ -75,6 +75,7 @@ def test_as_a_person_starts_it(theirs, tmp_path, weights):
     assert_equal(tmp_path / "ours.npz", weights)
 
 
+@pytest.mark.slow
 def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
     """Its encoder, time steps and images come with it: it decides as the network that it came from."""
     spec = dataclasses.replace(

@@ -22,6 +22,7 @@ def layer_of(conv: Conv, weights: np.ndarray) -> Layer:
     return Layer(conv, weights, SPEC.time_steps, PLAIN)
 
 
+@pytest.mark.slow
 def test_phases_of_a_training_tell_what_they_show():
     heard = {}
 

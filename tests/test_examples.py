@@ -51,18 +51,21 @@ def test_own_scan(output):
     assert max(spreads) < 0.1 < 0.16, "weights move to their bounds"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["4_own_network"], indirect=True)
 def test_own_network(output):
     assert "((6, 28, 28), (32, 7, 7), (100, 5, 5))" in output
     assert percents(output)[-1] > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["5_features_for_a_classifier"], indirect=True)
 def test_a_classifier_on_features(output):
     random, learned = percents(output)
     assert learned > max(random, 85)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["6_two_classes_of_pictures"], indirect=True)
 def test_two_classes(output):
     first, last = percents(output)[0], percents(output)[-1]

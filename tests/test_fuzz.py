@@ -70,6 +70,7 @@ def test_4000_damaged_idx_files(tmp_path):
     assert 0 < read < 2000
 
 
+@pytest.mark.slow
 @settings(max_examples=3000)
 @given(
     rank=st.integers(1, 4),

@@ -74,6 +74,7 @@ def test_every_room_exists():
     assert {room(file) for file in FILES} >= set(ROOMS)
 
 
+@pytest.mark.slow
 def test_the_reference_of_the_library_is_built_by_the_command_in_the_readme(tmp_path):
     (command,) = re.findall(r"^\.venv/bin/pdoc ((?:.*\\\n)*.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     arguments = shlex.split(command.replace("\\\n", " "))

@@ -43,6 +43,7 @@ def padded(latency, padding):
     return kernels.pad(latency, padding, time_steps=STEPS)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)  # each compiles anew
 @given(layers(), st.sampled_from([1, 3, 8]), st.integers(0, 2))
 def test_winners_are_those_of_the_kernels(layer, k, radius):
@@ -57,6 +58,7 @@ def test_winners_are_those_of_the_kernels(layer, k, radius):
     assert (won.latency[~there] == STEPS).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(layers())
 def test_latencies_and_potentials_are_those_of_the_kernels(layer):
@@ -70,6 +72,7 @@ def test_latencies_and_potentials_are_those_of_the_kernels(layer):
     np.testing.assert_array_equal(native.final_potentials(spiked, taps, **place), expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(layers(), st.booleans(), st.sampled_from([(0.0, 1.0), (-1.5, 2.0)]))
 def test_learning_is_that_of_the_kernels(layer, stabiliser, bounds):
@@ -215,6 +218,7 @@ SECOND = stage(Conv(20, kernel=3, padding=1, threshold=3, competition=WTA(4), le
 DECISION = stage(Conv(20, kernel=3, padding=1, learners=RSTDP()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stages", "update_batch"), [((FEATURES, DECISION), 4), ((FEATURES, SECOND, DECISION), 1)], ids=["frozen", "all"]
 )

@@ -264,6 +264,7 @@ def all_changed(*args, block, batched, by_turns):
         return blocks.learn_in_blocks(*args, block=block, batched=batched, by_turns=by_turns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROUGH)
 def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
     """In blocks, whichever way they look, as in images one by one."""
@@ -338,6 +339,7 @@ def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch
             np.testing.assert_array_equal(carry[1][names[adapted]][0], base[adapted][0] * np.float32(wrong))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batched", [1, 6])
 @pytest.mark.parametrize(
     "stages",

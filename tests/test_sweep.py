@@ -86,6 +86,7 @@ def weights_of(sweep: Sweep) -> dict[int, dict[str, np.ndarray]]:
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "native"), [(name, False) for name in STAGES if name != "first"] + [("first", True)])
 def test_each_network_comes_to_what_it_comes_to_alone(name, native):
     """Bit for bit; the number in one program is odd, so that a device has one more than the other."""
@@ -108,6 +109,7 @@ def test_each_network_comes_to_what_it_comes_to_alone(name, native):
             np.testing.assert_array_equal(weights[at][layer], array)
 
 
+@pytest.mark.slow
 def test_the_encoder_and_the_decision_may_vary_too():
     """Each network has latencies of its own then."""
     spec, settings = dataclasses.replace(network("one"), encoder=Gain(), decision=Least()), Settings((1, 2), patience=0)
@@ -122,6 +124,7 @@ def test_the_encoder_and_the_decision_may_vary_too():
         assert done[at]["epochs"] == alone.run(alone.initial_state()).epochs
 
 
+@pytest.mark.slow
 def test_side_by_side_as_on_an_accelerator(monkeypatch):
     """Under `jax.vmap` all networks and images go together; sums may round otherwise."""
     settings, variants = Settings((2, 2), batch_size=15, patience=0), VARIANTS[:2]
@@ -135,6 +138,7 @@ def test_side_by_side_as_on_an_accelerator(monkeypatch):
             assert (np.abs(weights - batched[at][layer]) < 1e-5).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_more_networks_compile_no_more(compilations):
     spec, settings = network("one"), Settings((1, 1), batch_size=15, patience=0)
     spec = spec.vary("layer1.features", 11)  # a structure of its own, so that nothing of it is compiled already

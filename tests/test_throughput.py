@@ -235,6 +235,7 @@ def test_a_whole_training_is_added_up_from_its_phases():
     assert total == pytest.approx(8 * 1 + 2 * 6 * 3 + 4 * 6 * 4 + 20 * 6 * 12 + 20 * 2 * 9)
 
 
+@pytest.mark.slow
 def test_a_whole_training_is_run_with_all_compilation():
     few, spec, protocol = data.digits().first(12, 10), mozafari2018(), (12, 10, 1)
     rows = result()["phases"]
@@ -314,6 +315,7 @@ def test_work_is_timed_to_the_end_of_what_the_device_does():
     assert work.last().tolist() == [2]
 
 
+@pytest.mark.slow
 def test_scaling_measures_a_point_and_counts_compilations(tmp_path):
     few = ["--axes", "features", "--points", "1", "--repeats", "1", "--images", "20", "--device", "cpu"]
     scaling.main([*few, "--out", str(tmp_path)])
@@ -327,6 +329,7 @@ def test_scaling_measures_a_point_and_counts_compilations(tmp_path):
     assert (tmp_path / "scaling.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_batches_are_measured_by_size(tmp_path):
     few = ["--train_images", "24", "--test_images", "20", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path)]
     batches.main(["--batches", "1", "4", "--seeds", "1", *few])

@@ -76,6 +76,7 @@ def assert_same(state: TrainState, expected: TrainState) -> None:
         assert getattr(state, name) == getattr(expected, name), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "epochs", "least"), [(SHALLOW, (2, 10), 0.5), (BRANCHES, (2, 2, 10), 0.3), (SINGLE, (10,), 0.5)]
 )
@@ -93,6 +94,7 @@ def test_networks_beyond_the_shipped_ones_learn(data, spec, epochs, least):
         assert sum(state.epochs[-1][part].values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_layers_learn_one_after_the_other_from_frozen_ones(little):
     """The image number runs on from one branch to the next; each branch starts at the first rates."""
     state = train(BRANCHES, little, (1, 2, 0))
@@ -189,6 +191,7 @@ def test_a_run_that_failed_is_begun_anew_with_the_same_trainer(little, at):
     assert_same(trainer.run(copy.deepcopy(different)), Trainer(LATE, little, settings).run(different))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [16, 1000])
 def test_a_layer_that_waits_for_its_turn_stays_outside_the_bounds(little, batch_size):
     """The decision layer learns from the second batch on, and its initial weights reach above its bounds till then."""

@@ -217,6 +217,7 @@ def three() -> data.Dataset:
     )
 
 
+@pytest.mark.slow
 def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, script, monkeypatch, capsys):  # noqa: F811
     """The run says where the data are, and from whichever folder they are found."""
     (work / "sets").mkdir()
