@@ -385,11 +385,8 @@ def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
     return kernels.final_potentials_of_block(spiked, layer.weights, padding=conv.padding, stride=conv.stride)
 
 
-def _taps_learn(
-    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
-) -> jax.Array:
-    plain = layer.packed(PLAIN)
-    return TAPS.pack(_plain_learn(plain, latency, winners, rates, bounds, stabiliser))
+def _taps_learn(layer: Layer, *update: Any) -> jax.Array:
+    return TAPS.pack(_plain_learn(layer.packed(PLAIN), *update))
 
 
 TAPS = Form(
