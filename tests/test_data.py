@@ -142,7 +142,7 @@ def test_idx_files_are_read_plain_and_gzipped(folder, zipped, dotted):
         path = folder / (name.replace("-idx", ".idx") if dotted else name)
         (folder / name).rename(path)
         if name in zipped:
-            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
             path.unlink()
     data = load("mnist", str(folder))
     read = (data.train_images, data.train_labels, data.test_images, data.test_labels)
@@ -166,7 +166,7 @@ def test_emnist_is_set_upright_and_counted_from_0(tmp_path, split, classes, firs
     images = RNG.integers(0, 256, (classes, 5, 4), np.uint8)
     for part in ("train", "test"):
         (tmp_path / f"emnist-{split}-{part}-images-idx3-ubyte").write_bytes(idx(images.swapaxes(1, 2)))
-        zipped = gzip.compress(idx(labels + np.uint8(first)))
+        zipped = gzip.compress(idx(labels + np.uint8(first)), mtime=0)
         (tmp_path / f"emnist-{split}-{part}-labels-idx1-ubyte.gz").write_bytes(zipped)
     data = load(f"emnist_{split}", tmp_path)
     for array, expected in (
@@ -194,7 +194,7 @@ def test_labels_beyond_the_letters_are_refused(tmp_path, label):
 
 
 def test_cifar_files(cifar_files):
-    (cifar_files / "data_batch_4.bin.gz").write_bytes(gzip.compress(CIFAR["data_batch_4.bin"][0]))
+    (cifar_files / "data_batch_4.bin.gz").write_bytes(gzip.compress(CIFAR["data_batch_4.bin"][0], mtime=0))
     (cifar_files / "data_batch_4.bin").unlink()
     data = load("cifar10", cifar_files)
     *train, test = [arrays for _, *arrays in CIFAR.values()]
@@ -212,7 +212,7 @@ def test_cifar_files(cifar_files):
     [
         (CIFAR["test_batch.bin"][0][:-1], "must hold 3073 bytes for each image, got 9218 bytes in all"),
         (b"", "must hold 3073 bytes for each image, got 0 bytes in all"),
-        (gzip.compress(CIFAR["test_batch.bin"][0])[:-9], "is truncated or damaged"),
+        (gzip.compress(CIFAR["test_batch.bin"][0], mtime=0)[:-9], "is truncated or damaged"),
         (b"\x0a" + bytes(3072), "cifar10: test labels must lie in 0..9, got 10..10"),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_file(folder, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     for name in FILES:
-        (folder / name).write_bytes(gzip.compress((folder / name).read_bytes()))
+        (folder / name).write_bytes(gzip.compress((folder / name).read_bytes(), mtime=0))
     monkeypatch.setattr(gzip.GzipFile, "read", read)
     with pytest.raises(OSError, match="Input/output error"):
         load("mnist", folder)
@@ -256,8 +256,8 @@ GOOD = idx(FILES["train-images-idx3-ubyte"])
         ("train-images-idx3-ubyte", b"\x89PNG" + GOOD[4:], "must begin with the IDX magic number 00000803"),
         ("train-images-idx3-ubyte", idx(FILES["train-images-idx3-ubyte"][0]), "magic number 00000803, got 00000802"),
         ("train-images-idx3-ubyte", bytes([0, 0, 8, 3]) + b"\xff" * 12, "must hold"),
-        ("train-images-idx3-ubyte", gzip.compress(GOOD)[:-9], "is truncated or damaged"),
-        ("train-images-idx3-ubyte", gzip.compress(GOOD)[:30] + b"\xff" * 40, "is truncated or damaged"),
+        ("train-images-idx3-ubyte", gzip.compress(GOOD, mtime=0)[:-9], "is truncated or damaged"),
+        ("train-images-idx3-ubyte", gzip.compress(GOOD, mtime=0)[:30] + b"\xff" * 40, "is truncated or damaged"),
         ("t10k-labels-idx1-ubyte", GOOD, "must begin with the IDX magic number 00000801, got 00000803"),
         ("t10k-labels-idx1-ubyte", idx(np.arange(6, dtype=np.uint8)), "mnist: 7 test images but 6 labels"),
         ("train-labels-idx1-ubyte", idx(np.arange(12, dtype=np.uint8)), "train labels must lie in 0..9, got 0..11"),
