@@ -60,7 +60,7 @@ def check_learner(
 
 
 class _Case:
-    """A layer, with a deciding one behind it where it needs one to be taught, and stimuli."""
+    """A layer, with a deciding one behind it where it needs one to learn, and stimuli."""
 
     def __init__(self, conv: Conv, deciding: bool, input_shape: tuple[int, int, int], images: int, seed: int):
         random = np.random.default_rng(seed)

@@ -73,8 +73,8 @@ class Network:
             raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
         self._check_last()
         for _, name, conv in self.layers():
-            taught = [learner.supervised for learner in conv.each_learner]
-            if sum(taught) > 1 or taught != sorted(taught):
+            supervised = [learner.supervised for learner in conv.each_learner]
+            if sum(supervised) > 1 or supervised != sorted(supervised):
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {conv.learners}")
         self.shapes  # noqa: B018  (raises where a map would vanish)
 
@@ -131,8 +131,8 @@ class Network:
     @property
     def first_supervised(self) -> int:
         """Number of the first stage that learns supervised."""
-        taught = ((n, learner.supervised) for n, _, conv in self.layers() for learner in conv.each_learner)
-        return min(number for number, supervised in taught if supervised)
+        found = ((n, learner.supervised) for n, _, conv in self.layers() for learner in conv.each_learner)
+        return min(number for number, supervised in found if supervised)
 
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:

@@ -186,14 +186,9 @@ def learn_in_blocks(
       carry: layers in the form `TAPS`.
       model: the whole network.
       latencies: (S, C, H, W) what enters the last stage, S >= B.
-      labels: (S,) int32.
-      start: () int32, the first image to learn from.
-      count: () int32, of the image after the last one.
-      last: () bool, whether an epoch ends with it.
-      batch_size: () int32, images after which rates adapt.
+      labels, start, count, last, batch_size, by_turns: as of `learn_supervised`.
       block: B, images of a block.
       batched: all images of a block are seen with the weights at its start; otherwise the result does not depend on B.
-      by_turns: as `Network.reward_by_turns`.
 
     Returns:
       As `learn_supervised`.
@@ -206,16 +201,16 @@ def learn_in_blocks(
         at, stale, latency, label, valid = image
         spiked = latency < model.time_steps
         collapsed, votes, found = at_last_step(spiked, model.time_steps), [], {}
-        for name, tell in zip(names, schedule.turns(tally), strict=True):
+        for name, turn in zip(names, schedule.turns(tally), strict=True):
             layer, rule, now = layers[name], cast(RSTDP, layers[name].conv.supervised), stale[name]
             if not batched:
                 now = present(layer, rule, changed[name], now, spiked)
             winner = now.winner(layer, (latency.shape[1], latency.shape[2]))
             feature = winner.feature[0]
             votes.append(jnp.where(feature < 0, -1, feature // (layer.conv.features // model.classes)))
-            told = outcome(votes[-1], label) * (valid & tell)
-            learned = learn_in_block(layer, rule, states[name], changed[name], at, collapsed, winner, told)
-            changed, found[name] = {**changed, name: learned}, jnp.where(told == 0, -1, winner.feature)
+            won = outcome(votes[-1], label) * (valid & turn)
+            learned = learn_in_block(layer, rule, states[name], changed[name], at, collapsed, winner, won)
+            changed, found[name] = {**changed, name: learned}, jnp.where(won == 0, -1, winner.feature)
         decision = majority(jnp.stack(votes), model.classes)
         _, *counted = schedule.count_outcome((layers, states, tally), outcome(decision, label))
         return (*where(valid, tuple(counted), (states, tally)), changed), (decision, found)

@@ -47,10 +47,12 @@ class Outputs:
         suits = self.settings.native and native_suits(layer.conv, layer.time_steps)
         return NATIVE if suits and (learner is None or learner.native) else FAST
 
-    def packed(self, models: Sequence[Model], forms: Mapping[str, Form] | None = None) -> Any:
+    def packed(
+        self, models: Sequence[Model], forms: Mapping[str, Form] | None = None, spread: Spread | None = None
+    ) -> Any:
         """Models that do not learn, in their fastest forms, or in those named, on the devices."""
         best = {name: self.form(layer) for name, layer in models[0].layers.items()} | dict(forms or {})
-        return self.spread.stacked([model.packed(best) for model in models])
+        return (spread or self.spread).stacked([model.packed(best) for model in models])
 
     def own(self, stage: int) -> bool:
         """Whether networks have latencies of their own before a stage; encoders that agree make the same for all."""
@@ -82,12 +84,33 @@ class Outputs:
             self._diagnose(last - 1, values, states)
         return values
 
-    def map(self, name: str, states: Sequence[TrainState], images: list[np.ndarray], kind: Any, **static: Any) -> Any:
-        """A phase of its own: a function of `snnjax.training.programs` over one or more sets of images."""
-        clock, models, own = Clock(name), self.packed(self.models(states)), static.pop("own", False)
-        self.callback.started(name, sum(each.shape[int(own)] for each in images) * len(self.networks))
+    def map(
+        self,
+        name: str,
+        states: Sequence[TrainState],
+        images: list[np.ndarray],
+        kind: Any,
+        *,
+        own: bool = False,
+        once: bool = False,
+        **static: Any,
+    ) -> Any:
+        """A phase of its own: a function of `snnjax.training.programs` over one or more sets of images.
+
+        Args:
+          name: of the phase.
+          states: of the networks.
+          images: the sets.
+          kind: the function.
+          own: whether each network has images of its own.
+          once: the first network does it for all.
+          **static: settings of the function.
+        """
+        clock, spread = Clock(name), Spread(1) if once else self.spread
+        models = self.packed(self.models(states)[: spread.count], spread=spread)
+        self.callback.started(name, sum(each.shape[int(own)] for each in images) * spread.count)
         settings = dict(own=own, report=lambda count: self.callback.advanced(count, 0), **static)
-        results = [self.spread.map(clock, kind, models, each, **settings) for each in images]
+        results = [spread.map(clock, kind, models, each, **settings) for each in images]
         self.finish(clock, states)
         return results
 
@@ -102,12 +125,11 @@ class Outputs:
         """Both parts are encoded at once; the other one's code is kept if nothing later of it is."""
         sets = dict(train=self.data.train_images, test=self.data.test_images)
         wanted = [each for each in sets if each == part or each not in self._kept]
-        results = self.map(
-            "encode", states, [sets[each] for each in wanted], programs.encode_batch, native=self.settings.native
-        )
+        images = [sets[each] for each in wanted]
+        static: dict[str, Any] = dict(once=self._shared_code, native=self.settings.native)
+        results = self.map("encode", states, images, programs.encode_batch, **static)
         for each, result in zip(wanted, results, strict=True):
-            values = result[0] if self.spread.many and self._shared_code else result
-            self._kept[each] = (0, self._key(states, 0), values)
+            self._kept[each] = (0, self._key(states, 0), result)
         return self._kept[part][2]
 
     def _forward(self, name: str, states: Any, values: np.ndarray, first: int, last: int, timed: bool) -> np.ndarray:
