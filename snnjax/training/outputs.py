@@ -133,7 +133,7 @@ class Outputs:
         return self._kept[part][2]
 
     def _forward(self, name: str, states: Any, values: np.ndarray, first: int, last: int, timed: bool) -> np.ndarray:
-        static = dict(own=self.own(first), first=first, last=last, timed=timed)
+        static: dict[str, Any] = dict(own=self.own(first), first=first, last=last, timed=timed)
         return self.map(name, states, [values], programs.forward_batch, **static)[0]
 
     def _keep(self, part: str, stage: int, states: Sequence[TrainState], values: np.ndarray) -> None:
