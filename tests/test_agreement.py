@@ -210,7 +210,8 @@ def test_single_steps_of_reward(run):
 
     @jax.jit
     def step(carry, latency: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
-        _, found, decided = programs._responses(model.updated(carry[0]), carry[1], latency, first)
+        rule = programs.Supervised(model, names, first, by_turns=False, batch_size=jnp.int32(1000))
+        _, found, decided = rule.forward(carry, (latency, label))
         votes = dict(zip(model.names[-1], decided.votes, strict=True))
         winners = [
             strongest_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners

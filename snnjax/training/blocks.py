@@ -2,12 +2,12 @@
 
 The potentials of a block of images come from one large product with the weights at its start. The few features that
 change within the block are computed anew, image by image; on a CPU only where they may have become the strongest, since
-the rates say how far an update can move a weight. The result is that of learning image by image, but for near-ties.
+the rates bound the change of a weight. The result is that of learning image by image, but for near-ties.
 """
 
 import dataclasses
 import functools
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +18,13 @@ from snnjax.layers import Layer, at_last_step, block_potentials
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
-from snnjax.training.programs import Schedule, SupervisedCarry, outcome, where
+from snnjax.training.programs import Supervised, SupervisedCarry, outcome, where
 
 _ROUNDING = 1e-5
-"""Room for the error of a float32 potential, as a part of the largest that there could be."""
+"""Bound of the error of a float32 potential, relative to the largest possible one."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Strongest:
+class Strongest(NamedTuple):
     """The strongest neuron of each feature of one layer."""
 
     potential: jax.Array  # [B, F] or [F] float32, the largest of all positions
@@ -38,7 +36,7 @@ class Strongest:
         flat = potentials.reshape(*potentials.shape[:2], -1)
         return cls(flat.max(axis=2), jnp.argmax(flat, axis=2).astype(jnp.int32))
 
-    def winner(self, layer: Layer, size: tuple[int, int]) -> Winners:
+    def winner(self, layer: Layer, size: Any) -> Winners:
         """The winner of one image, (1,), given rows and columns of the layer's input."""
         feature = jnp.argmax(self.potential)
         row, column = jnp.divmod(self.place[feature], layer.conv.output_size(size)[1])
@@ -46,123 +44,96 @@ class Strongest:
         return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Changed:
+class Changed(NamedTuple):
     """The features of one layer that have changed within a block of B images.
 
     They are kept beside the weights: a scan that both read and wrote these would copy all of them for every image.
     """
 
     slot: jax.Array  # [F] int32, the image whose row holds the feature's weights, -1 where they have not changed
-    rise: jax.Array  # [F] float32, the most by which any weight of the feature can have grown
+    rise: jax.Array  # [F] float32, upper bound of the growth of any weight of the feature
     rows: jax.Array  # [B, kh, kw, C] float32, the weights that each image has changed
 
-    @classmethod
-    def nothing(cls, layer: Layer, size: int) -> "Changed":
-        """Before the first image of a block of `size`."""
-        rows, columns, features, channels = layer.weights.shape
-        slot, rise = jnp.full(features, -1, jnp.int32), jnp.zeros(features, layer.weights.dtype)
-        return cls(slot, rise, jnp.zeros((size, rows, columns, channels), layer.weights.dtype))
 
-    def row(self, feature: jax.Array, layer: Layer) -> jax.Array:
-        """The present weights of a feature, (kh, kw, C), given the layer at the start of the block."""
-        slot = self.slot[feature]
-        return jnp.where(slot < 0, layer.weights[:, :, feature], self.rows[slot])
-
-    def note(self, at: jax.Array, feature: jax.Array, row: jax.Array, growth: jax.Array) -> "Changed":
-        """Notes a feature's new weights as those of image `at`; feature -1 notes nothing."""
-        beyond = jnp.where(feature < 0, len(self.slot), feature)
-        return Changed(
-            self.slot.at[beyond].set(at, mode="drop"),
-            self.rise.at[beyond].add(growth, mode="drop"),
-            self.rows.at[at].set(row),
-        )
-
-    def merged(self, layer: Layer) -> Layer:
-        """The layer with the changed features in place."""
-        features, size = len(self.slot), len(self.rows)
-        owner = jnp.where(self.slot < 0, size, self.slot)
-        feature = jnp.full(size, features).at[owner].set(jnp.arange(features), mode="drop")
-        weights = layer.weights.at[:, :, feature].set(jnp.moveaxis(self.rows, 0, 2), mode="drop")
-        return dataclasses.replace(layer, weights=weights)
+def _unchanged(layer: Layer, block: int) -> Changed:
+    """Before the first image of a block."""
+    rows, columns, features, channels = layer.weights.shape
+    slot, rise = jnp.full(features, -1, jnp.int32), jnp.zeros(features)
+    return Changed(slot, rise, jnp.zeros((block, rows, columns, channels)))
 
 
-def present(layer: Layer, rule: RSTDP, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
-    """The strongest neuron of each feature for one image now, (F,), given what it was when the block began."""
-    forms = dict(
-        cpu=functools.partial(_where_needed, layer, rule), default=functools.partial(_all_changed, layer, rule)
-    )
-    return jax.lax.platform_dependent(changed, stale, spiked, **forms)
+def _merged(layer: Layer, changed: Changed) -> Layer:
+    """The layer with the changed features in place."""
+    features, size = len(changed.slot), len(changed.rows)
+    owner = jnp.where(changed.slot < 0, size, changed.slot)
+    feature = jnp.full(size, features).at[owner].set(jnp.arange(features), mode="drop")
+    weights = layer.weights.at[:, :, feature].set(jnp.moveaxis(changed.rows, 0, 2), mode="drop")
+    return dataclasses.replace(layer, weights=weights)
 
 
-def _rows_as_layer(layer: Layer, rows: jax.Array) -> Layer:
-    return dataclasses.replace(layer, weights=jnp.moveaxis(rows, 0, 2))
+def _strongest(layer: Layer, rows: jax.Array, spiked: jax.Array) -> Strongest:
+    """The strongest neurons of features with weights (F, kh, kw, C) for one image, (1, F)."""
+    changed = dataclasses.replace(layer, weights=jnp.moveaxis(rows, 0, 2))
+    return Strongest.of(block_potentials(changed, spiked[None]))
 
 
-def _all_changed(layer: Layer, rule: RSTDP, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
-    """Computes all features that have changed: without a loop that depends on data, as accelerators like it."""
-    exact = Strongest.of(block_potentials(_rows_as_layer(layer, changed.rows), spiked[None]))
+def _all_changed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
+    """Computes all features that have changed: without a loop that depends on data, which is slow on accelerators."""
+    exact = _strongest(layer, changed.rows, spiked)
     return jax.tree.map(lambda new, old: jnp.where(changed.slot < 0, old, new[0, changed.slot]), exact, stale)
 
 
-def _where_needed(layer: Layer, rule: RSTDP, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
+def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
     """Computes the features that have changed only where they may have become the strongest.
 
     A potential grows at most by the growth of a weight, times the inputs that fired.
     """
-    active, known = jnp.sum(spiked), changed.slot < 0
-    margin = _ROUNDING * jnp.maximum(jnp.abs(rule.bounds[0]), jnp.abs(rule.bounds[1]))
+    active, known, bounds = jnp.sum(spiked), changed.slot < 0, layer.conv.supervised.bounds
+    margin = _ROUNDING * jnp.maximum(jnp.abs(bounds[0]), jnp.abs(bounds[1]))
     most = jnp.where(known, stale.potential, stale.potential + (changed.rise + margin) * active)
 
-    def unknown(search: tuple[Strongest, jax.Array]) -> jax.Array:
+    def unknown(search: Any) -> jax.Array:
         found, known = search
         return ~known[jnp.argmax(found.potential)]
 
-    def compute(search: tuple[Strongest, jax.Array]) -> tuple[Strongest, jax.Array]:
+    def compute(search: Any) -> tuple[Strongest, jax.Array]:
         found, known = search
         feature = jnp.argmax(found.potential)
-        row = changed.rows[changed.slot[feature]]
-        exact = Strongest.of(block_potentials(_rows_as_layer(layer, row[None]), spiked[None]))
+        exact = _strongest(layer, changed.rows[changed.slot[feature]][None], spiked)
         found = jax.tree.map(lambda old, new: old.at[feature].set(new[0, 0]), found, exact)
         return found, known.at[feature].set(True)
 
     return jax.lax.while_loop(unknown, compute, (Strongest(most, stale.place), known))[0]
 
 
-def learn_in_block(
-    layer: Layer,
-    rule: RSTDP,
-    rates: jax.Array,
-    changed: Changed,
-    at: jax.Array,
-    latency: jax.Array,
-    winner: Winners,
-    outcome: jax.Array,
-) -> Changed:
-    """The update of `RSTDP` for image `at` of a block, kept in `changed`.
+present = functools.partial(jax.lax.platform_dependent, cpu=_where_needed, default=_all_changed)
+"""The strongest neuron of each feature for one image now, (F,), given what it was when the block began."""
 
-    Args:
-      layer: at the start of the block, in the form `TAPS`.
-      rule: of the layer.
-      rates: (2, 2) float32, its state.
-      changed: what the images before have changed.
-      at: () int32.
-      latency: (C, H, W) input latencies.
-      winner: `Winners` of (1,).
-      outcome: () int32: 1 reward, -1 punishment, 0 neither.
+
+def _update(
+    layer: Layer, rates: jax.Array, changed: Changed, at: jax.Array, latency: jax.Array, winner: Winners, won: jax.Array
+) -> Changed:
+    """The update of `RSTDP` with rates (2, 2) after the outcome `won` of image `at` of a block.
+
+    `layer` is as at the start of the block, `winner` is (1,).
     """
-    rate = kernels.reward_rates(outcome, rates[0], rates[1])
-    row = jnp.moveaxis(changed.row(winner.feature[0], layer), 2, 0)[None]
+    rule, feature, rate = layer.conv.supervised, winner.feature[0], kernels.reward_rates(won, rates[0], rates[1])
+    slot = changed.slot[feature]
+    row = jnp.where(slot < 0, layer.weights[:, :, feature], changed.rows[slot])
     settings: dict[str, Any] = dict(time_steps=layer.time_steps, stride=layer.conv.stride, stabiliser=rule.stabiliser)
+    row = jnp.moveaxis(row, 2, 0)[None]
     learned = kernels.learned_rows(row, layer.padded(latency), winner, rate, bounds=rule.bounds, **settings)
-    stretch = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # the most that it multiplies by
-    growth = jnp.maximum(rate.max(), 0) * stretch
-    return changed.note(at, jnp.where(outcome == 0, -1, winner.feature[0]), jnp.moveaxis(learned[0], 0, 2), growth)
+    largest = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # of the stabiliser's factors
+    target = jnp.where((won == 0) | (feature < 0), len(changed.slot), feature)  # one beyond the last is dropped
+    return Changed(
+        changed.slot.at[target].set(at, mode="drop"),
+        changed.rise.at[target].add(jnp.maximum(rate.max(), 0) * largest, mode="drop"),
+        changed.rows.at[at].set(jnp.moveaxis(learned[0], 0, 2)),
+    )
 
 
 def in_blocks(model: Model, first: int) -> bool:
-    """Whether `learn_in_blocks` can do the work of `programs.learn_supervised`."""
+    """Whether `learn_in_blocks` can replace `programs.learn_supervised`."""
     rules = all(type(layer.conv.supervised) is RSTDP for layer in model.stage(model.last))
     return first == model.last and type(model.decision) is Majority and rules
 
@@ -180,40 +151,32 @@ def learn_in_blocks(
     batched: bool,
     by_turns: bool,
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
-    """`programs.learn_supervised` of deciding layers that learn by `RSTDP`, with their weights within the bounds.
+    """As `programs.learn_supervised`, of deciding `RSTDP` layers in the form `TAPS`, with weights within the bounds.
 
-    Args:
-      carry: layers in the form `TAPS`.
-      model: the whole network.
-      latencies: (S, C, H, W) what enters the last stage, S >= B.
-      labels, start, count, last, batch_size, by_turns: as of `learn_supervised`.
-      block: B, images of a block.
-      batched: all images of a block are seen with the weights at its start; otherwise the result does not depend on B.
-
-    Returns:
-      As `learn_supervised`.
+    There must be at least `block` images. `batched`: all images of a block are passed forward with the weights at its
+    start; otherwise the result does not depend on `block`.
     """
     names, size = model.names[model.last], len(latencies)
-    schedule = Schedule(names, by_turns, batch_size)
+    rule = Supervised(model, names, model.last, by_turns, batch_size)
 
     def one_image(layers: dict[str, Layer], inner: Any, image: Any) -> Any:
         states, tally, changed = inner
         at, stale, latency, label, valid = image
         spiked = latency < model.time_steps
-        collapsed, votes, found = at_last_step(spiked, model.time_steps), [], {}
-        for name, turn in zip(names, schedule.turns(tally), strict=True):
-            layer, rule, now = layers[name], cast(RSTDP, layers[name].conv.supervised), stale[name]
+        collapsed, votes, learned, found = at_last_step(spiked, model.time_steps), [], {}, {}
+        for name, turn in rule.turns(tally).items():
+            layer, now = layers[name], stale[name]
             if not batched:
-                now = present(layer, rule, changed[name], now, spiked)
-            winner = now.winner(layer, (latency.shape[1], latency.shape[2]))
+                now = present(layer, changed[name], now, spiked)
+            winner = now.winner(layer, latency.shape[1:])
             feature = winner.feature[0]
             votes.append(jnp.where(feature < 0, -1, feature // (layer.conv.features // model.classes)))
             won = outcome(votes[-1], label) * (valid & turn)
-            learned = learn_in_block(layer, rule, states[name], changed[name], at, collapsed, winner, won)
-            changed, found[name] = {**changed, name: learned}, jnp.where(won == 0, -1, winner.feature)
+            learned[name] = _update(layer, states[name], changed[name], at, collapsed, winner, won)
+            found[name] = jnp.where(won == 0, -1, winner.feature)
         decision = majority(jnp.stack(votes), model.classes)
-        _, *counted = schedule.count_outcome((layers, states, tally), outcome(decision, label))
-        return (*where(valid, tuple(counted), (states, tally)), changed), (decision, found)
+        counted = rule.count_outcome(layers, states, tally, outcome(decision, label))
+        return (*where(valid, counted, (states, tally)), learned), (decision, found)
 
     def one_block(carry: Any) -> Any:
         at, (layers, states, tally), found = carry
@@ -222,16 +185,14 @@ def learn_in_blocks(
         numbers = base + jnp.arange(block)
         valid = (numbers >= at) & (numbers < count)
         stale = {name: Strongest.of(block_potentials(layers[name], images < model.time_steps)) for name in names}
-        changed = {name: Changed.nothing(layers[name], block) for name in names}
+        before = states, tally, {name: _unchanged(layers[name], block) for name in names}
         each = (jnp.arange(block), stale, images, known, valid)
-        (states, tally, changed), results = jax.lax.scan(
-            functools.partial(one_image, layers), (states, tally, changed), each
-        )
-        layers = {name: changed[name].merged(layers[name]) for name in names}
+        (states, tally, changed), results = jax.lax.scan(functools.partial(one_image, layers), before, each)
+        layers = {name: _merged(layers[name], changed[name]) for name in names}
         places = jnp.where(valid, numbers, size)  # others are dropped
         found = jax.tree.map(lambda all_, new: all_.at[places].set(new, mode="drop"), found, results)
         return base + block, (layers, states, tally), found
 
     nothing = (jnp.full(size, -1, jnp.int32), {name: jnp.full((size, 1), -1, jnp.int32) for name in names})
     _, learned, found = jax.lax.while_loop(lambda c: c[0] < count, one_block, (start, carry, nothing))
-    return schedule.end_epoch(learned, last), found
+    return rule.end_epoch(learned, last), found

@@ -1,4 +1,4 @@
-"""What a layer's weights come from: a name of all that they depend on, so that a later run may use them again."""
+"""Keys of trained layers: digests of all that their weights depend on, so that a later run may use them again."""
 
 import functools
 import hashlib
@@ -19,34 +19,23 @@ from snnjax.training.state import Phase, Settings
 
 
 def fingerprint(network: Network, device: str) -> str:
-    """Sixteen digits that tell the sources, versions and device of a program from all others.
-
-    Args:
-      network: whose components may be of a user's own files.
-      device: the device's name; others round otherwise.
-    """
+    """Digest of the library's and the components' sources, the versions, and the device's name (rounding differs)."""
     versions = (jax.__version__, jaxlib.__version__, np.__version__)
     return _hash(_library(), sorted(_own_sources(network)), versions, device)
 
 
 def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, data: str, before: Sequence[str]) -> str:
-    """The name of what a layer that has learned alone depends on.
+    """Digest of all that the layer of an unsupervised phase depends on.
 
-    Args:
-      origin: the `fingerprint` it was trained with, from its first epoch to its last.
-      network: the network.
-      phase: of the layer.
-      settings: of the training.
-      data: digest of the training images.
-      before: keys of the layers that have learned before it.
+    `origin` is the `fingerprint` of the whole phase, `data` the digest of the training images, and `before` are the
+    keys of the layers that have learned before.
     """
     numbers: dict[str, np.ndarray] = {}
-    encoder = to_data(network.encoder, numbers)
-    stages = [to_data(each, numbers, str(at)) for at, each in enumerate(network.stages[: phase.stage])]
-    branches = [to_data(each, numbers, f"b{at}") for at, each in enumerate(network.stages[phase.stage].branches)]
+    stages = network.stages[: phase.stage], network.stages[phase.stage].branches
+    parts = to_data((network.encoder, *stages), numbers)
     arrays = {name: value.tolist() for name, value in numbers.items()}
     common = (network.input_shape, network.time_steps, settings.seed, settings.update_batch, settings.native)
-    return _hash(origin, phase.__dict__, encoder, stages, branches, arrays, common, data, list(before))
+    return _hash(origin, phase.__dict__, parts, arrays, common, data, list(before))
 
 
 def _hash(*values: Any) -> str:
@@ -55,7 +44,7 @@ def _hash(*values: Any) -> str:
 
 @functools.cache
 def _library() -> str:
-    """Digest of the library's sources, but for what only shows or stores."""
+    """Digest of the library's sources, without those of the app, which only shows or stores."""
     root, hashed = Path(snnjax.__file__).parent, hashlib.sha256()
     for path in sorted(path for kind in ("*.py", "*.cc") for path in root.rglob(kind)):
         if path.relative_to(root).parts[0] != "app":
@@ -72,6 +61,6 @@ def _own_sources(network: Network) -> set[str]:
     for kind in {type(part) for part in parts if not type(part).__module__.startswith("snnjax.")}:
         try:
             files.add(hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest())
-        except (OSError, TypeError):  # typed in by hand: nobody can say what it was
+        except (OSError, TypeError):  # defined in an interactive session: its source is unknown
             files.add(f"{kind.__name__} {id(kind)}")
     return files

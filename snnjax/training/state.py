@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
 
 import jax
 import numpy as np
@@ -12,6 +12,8 @@ from snnjax.layers import Conv
 from snnjax.learners.learner import Diagnosis
 from snnjax.networks import Network
 
+Arrays = dict[str, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -20,11 +22,10 @@ class Settings:
     Attributes:
       epochs: of each stage, in order; the last number is that of supervised learning.
       batch_size: images after which the rates of supervised learners adapt.
-      patience: stops when the best test accuracy lies more than so many epochs back; 0 never stops early.
+      patience: epochs without a better test accuracy after which training stops; 0 never stops early.
       seed: of the initial weights.
-      update_batch: B, images whose winners are found with the same weights, before their updates are applied in order;
-        1 learns image after image.
-      native: the compiled kernels do the work, on a CPU; they round as another processor might.
+      update_batch: B, images passed forward with the same weights, before their updates are applied in order.
+      native: uses compiled kernels, on a CPU; their rounding may depend on the processor.
     """
 
     epochs: tuple[int, ...]
@@ -45,34 +46,28 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One part of a training: the unsupervised learning of one layer, or that of all supervised layers (layer "")."""
+    """The unsupervised learning of one layer by one learner, or that of all supervised layers (layer "")."""
 
     name: str
-    stage: int
+    stage: int  # of the layer, or the first supervised one
     layer: str
     epochs: int
-    branch: int = 0
+    branch: int = 0  # unsupervised phases of the same stage before it
 
 
 def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
-    """The phases of a training in order.
-
-    Raises:
-      InputError: `epochs` is not one number for each stage.
-    """
+    """The phases of a training in order; raises InputError unless `epochs` is one number for each stage."""
     stages = len(network.stages)
     if len(epochs) != stages:
         raise InputError(f"`epochs` must be {stages} numbers for {network.name}, got {len(epochs)}: {epochs}")
-    phases, branches = [], dict.fromkeys(range(stages), 0)
+    phases: list[Phase] = []
     for stage, name, conv in network.layers():
         for learner in conv.each_learner:
             if not learner.supervised:
-                title = f"{type(learner).__name__} {name}"
-                phases.append(Phase(title, stage, name, epochs[stage], branches[stage]))
-                branches[stage] += 1
-    kinds = {type(conv.each_learner[-1]).__name__ for conv in network.stages[-1].branches}
-    title = {"RSTDP": "R-STDP"}.get(name := kinds.pop(), name)
-    return *phases, Phase(title, network.first_supervised, "", epochs[-1])
+                branch = sum(phase.stage == stage for phase in phases)
+                phases.append(Phase(f"{type(learner).__name__} {name}", stage, name, epochs[stage], branch))
+    name = type(network.stages[-1].branches[0].supervised).__name__
+    return *phases, Phase({"RSTDP": "R-STDP"}.get(name, name), network.first_supervised, "", epochs[-1])
 
 
 @dataclasses.dataclass
@@ -82,26 +77,26 @@ class TrainState:
     Attributes:
       weights: (F, C, kh, kw) of all layers, by name.
       numbers: those numbers of layers' descriptions that learners have changed, by layer and place.
-      phase: index in `plan` of the phase to go on with.
-      done: epochs of it that are done.
-      learning: the states of the learners at work, and the tally, once their phase has begun.
+      phase: index of the current phase in `plan`.
+      done: its completed epochs.
+      learning: the states of its learners, and the tally, once it has begun.
       best: weights of the best network so far, by name.
-      best_numbers: numbers of the best network so far, as `numbers`.
-      phases: a record for each phase done: name, images, seconds, compile_seconds, images_per_second.
-      epochs: a record for each supervised epoch: train and test, each accuracy, wrong, silent.
-      diagnoses: by phase, what its last epoch has shown, JSON data with "words".
-      reused: by layer, where its weights come from, if an earlier run has trained it.
-      keys: by layer that has learned alone, a name of all that its weights depend on; see `snnjax.training.origin`.
-      origin: what the phase at work began with: sources, versions and device.
+      best_numbers: its `numbers`.
+      phases: a record of each completed phase: name, images, seconds, compile_seconds, images_per_second.
+      epochs: a record of each supervised epoch: train and test, each accuracy, wrong, silent.
+      diagnoses: of the last epoch of each phase, by its name, JSON data with "words".
+      reused: by layer, the earlier run that has trained it.
+      keys: by layer trained unsupervised, what its weights depend on; see `snnjax.training.origin`.
+      origin: sources, versions and device at the start of the current phase.
     """
 
-    weights: dict[str, np.ndarray]
-    numbers: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    weights: Arrays
+    numbers: Arrays = dataclasses.field(default_factory=dict)
     phase: int = 0
     done: int = 0
-    learning: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    best: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    best_numbers: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    learning: Arrays = dataclasses.field(default_factory=dict)
+    best: Arrays = dataclasses.field(default_factory=dict)
+    best_numbers: Arrays = dataclasses.field(default_factory=dict)
     phases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     diagnoses: dict[str, Diagnosis] = dataclasses.field(default_factory=dict)
@@ -110,33 +105,27 @@ class TrainState:
     origin: str = ""
 
     _ARRAYS: ClassVar = ("weights", "numbers", "learning", "best", "best_numbers")
-    _DATA: ClassVar = dict(
-        phase=int, done=int, phases=list, epochs=list, diagnoses=dict, reused=dict, keys=dict, origin=str
-    )
 
-    def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def flatten(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
         arrays = {f"{group}/{name}": value for group in self._ARRAYS for name, value in getattr(self, group).items()}
-        return arrays, {name: getattr(self, name) for name in self._DATA}
+        return arrays, {name: value for name, value in vars(self).items() if name not in self._ARRAYS}
 
     @classmethod
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "TrainState":
-        """The inverse of `flatten`.
-
-        Raises:
-          InputError: these are no such arrays and data.
-        """
-        groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in cls._ARRAYS}
-        for path, value in arrays.items():
+        """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
+        parts: dict[str, Any] = {group: {} for group in cls._ARRAYS}
+        for path, array in arrays.items():
             group, _, name = path.partition("/")
-            if group not in groups:
+            if group not in cls._ARRAYS:
                 raise InputError(f"the state of a training holds no array {path!r}")
-            groups[group][name] = value
-        for name, kind in cls._DATA.items():
-            if not isinstance(meta.get(name), kind):
-                raise InputError(f"the state of a training holds `{name}`, {kind.__name__}, got {meta.get(name)!r}")
-        data: dict[str, Any] = {**groups, **{name: meta[name] for name in cls._DATA}}
-        return cls(**data)
+            parts[group][name] = array
+        for each in dataclasses.fields(cls):
+            value = parts.setdefault(each.name, meta.get(each.name))
+            kind: Any = get_origin(each.type) or each.type
+            if not isinstance(value, kind):
+                raise InputError(f"the state of a training holds `{each.name}`, {kind.__name__}, got {value!r}")
+        return cls(**parts)
 
     @property
     def best_epoch(self) -> int:
@@ -153,22 +142,13 @@ class TrainState:
         """The network's description with the numbers that learners have changed."""
         if not self.numbers:
             return network
-        convs = {name: self._with_numbers(name, conv) for _, name, conv in network.layers()}
-        stages = tuple(
-            dataclasses.replace(each, branches=tuple(convs[name] for name in names))
-            for names, each in zip(network.names, network.stages, strict=True)
-        )
-        return dataclasses.replace(network, stages=stages)
-
-    def _with_numbers(self, name: str, conv: Conv) -> Conv:
-        leaves, structure = jax.tree.flatten(conv)
-        changed = [self.numbers.get(f"{name}.{at}", leaf) for at, leaf in enumerate(leaves)]
-        return jax.tree.unflatten(
-            structure, [x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in changed]
-        )
+        convs = ((name, enumerate(jax.tree.leaves(conv))) for _, name, conv in network.layers())
+        leaves = [self.numbers.get(f"{name}.{at}", leaf) for name, numbers in convs for at, leaf in numbers]
+        plain = [x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in leaves]
+        return dataclasses.replace(network, stages=jax.tree.unflatten(jax.tree.structure(network.stages), plain))
 
     def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
-        """Takes the weights and the numbers of a layer that has learned; `conv` is its description before all."""
+        """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
         self.weights[name] = weights
         for at, (was, now) in enumerate(zip(jax.tree.leaves(conv), numbers, strict=True)):
             if not np.array_equal(np.asarray(was, now.dtype), now):
@@ -176,19 +156,19 @@ class TrainState:
 
 
 class Callback:
-    """Hears of a training's schedule; does nothing by itself."""
+    """Is told of a training's events; does nothing by itself."""
 
     def started(self, phase: str, images: int) -> None:
-        """A phase begins, of so many images."""
+        """A phase of `images` images begins."""
 
     def advanced(self, images: int, correct: int) -> None:
-        """So many images more are done, `correct` of them decided correctly."""
+        """More images are done, `correct` of them decided correctly."""
 
     def finished(self, record: dict[str, Any]) -> None:
-        """A phase is over: its name, seconds, compile_seconds and images_per_second."""
+        """A phase has ended: its name, seconds, compile_seconds and images_per_second."""
 
     def tested(self, record: dict[str, Any]) -> None:
-        """A supervised epoch is over: see `TrainState.epochs`; of many networks, the mean accuracies."""
+        """A supervised epoch has ended: see `TrainState.epochs`; of many networks, the mean accuracies."""
 
     def diagnosed(self, phase: str, diagnosis: Diagnosis) -> None:
-        """What a phase that is over has shown: see `TrainState.diagnoses`."""
+        """The diagnosis of a phase that has ended: see `TrainState.diagnoses`."""

@@ -19,35 +19,22 @@ Variant = Mapping[str, float]
 
 @dataclasses.dataclass
 class SweepState:
-    """Where a sweep stands.
+    """Where a sweep stands; networks go by their places among the variants."""
 
-    Attributes:
-      done: of each network that is trained, by its place among the variants: epochs and seconds.
-      group: where the networks stand that train now.
-      places: of these among the variants.
-    """
-
-    done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    group: list[TrainState] = dataclasses.field(default_factory=list)
-    places: list[int] = dataclasses.field(default_factory=list)
+    done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # records of the trained networks
+    group: list[TrainState] = dataclasses.field(default_factory=list)  # states of the networks in training
+    places: list[int] = dataclasses.field(default_factory=list)  # of these
 
     def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
-        arrays, group = {}, []
-        for at, state in enumerate(self.group):
-            own, meta = state.flatten()
-            arrays.update({f"{at}/{name}": value for name, value in own.items()})
-            group.append(meta)
+        parts = [state.flatten() for state in self.group]
+        arrays = {f"{at}/{name}": value for at, (own, _) in enumerate(parts) for name, value in own.items()}
         done = {str(at): record for at, record in self.done.items()}
-        return arrays, dict(done=done, group=group, places=self.places)
+        return arrays, dict(done=done, group=[meta for _, meta in parts], places=self.places)
 
     @classmethod
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "SweepState":
-        """The inverse of `flatten`.
-
-        Raises:
-          InputError: these are no such arrays and data.
-        """
+        """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
         try:
             parts: list[dict[str, np.ndarray]] = [{} for _ in meta["group"]]
             for path, value in arrays.items():
@@ -56,16 +43,15 @@ class SweepState:
             group = [TrainState.unflatten(part, each) for part, each in zip(parts, meta["group"], strict=True)]
             places = [at for at, _ in zip(meta["places"], group, strict=True)]
             return cls({int(at): record for at, record in meta["done"].items()}, group, places)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"these hold no state of a sweep: {error}") from error
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"this is no state of a sweep: {error}") from error
 
 
 class Sweep:
     """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
 
     Attributes:
-      network: what the variants have in common.
-      networks: their descriptions, in order.
+      networks: the descriptions of the variants, in order.
       groups: the places of those that train in one program.
     """
 
@@ -78,18 +64,10 @@ class Sweep:
         callback: Callback | None = None,
         at_once: int = 16,
     ):
-        """Checks the variants.
+        """Raises InputError where a variant names what cannot vary, or a value that it cannot have.
 
-        Args:
-          network: what the variants have in common.
-          data: learned from and tested with.
-          settings: common settings; `patience` is 0, and seeds are the variants' own where they have one.
-          variants: what is special about each network.
-          callback: hears of the training's schedule.
-          at_once: networks of one program at most.
-
-        Raises:
-          InputError: something that cannot vary, or a value that it cannot have.
+        `settings` are those of all networks: `patience` must be 0, a variant's own "seed" is preferred. At most
+        `at_once` networks train in one program.
         """
         if not variants or at_once < 1:
             raise InputError(f"`variants` and `at_once` must be at least one, got {len(variants)} and {at_once}")
@@ -101,11 +79,12 @@ class Sweep:
         alike: dict[Any, list[int]] = {}
         for at, each in enumerate(self.networks):
             alike.setdefault(each.structure, []).append(at)
-        places = [each[start : start + at_once] for each in alike.values() for start in range(0, len(each), at_once)]
-        self.groups = places
+        self.groups = [
+            places[start : start + at_once] for places in alike.values() for start in range(0, len(places), at_once)
+        ]
 
     def engine(self, group: Sequence[int]) -> Engine:
-        """What trains the networks of a group."""
+        """The engine that trains the networks of a group."""
         networks, seeds = [self.networks[at] for at in group], [self.seeds[at] for at in group]
         return Engine(networks, self.data, self.settings, seeds, self.callback)
 
@@ -115,47 +94,36 @@ class Sweep:
         save: Callable[[SweepState], None] = lambda state: None,
         keep: Callable[[int, Network, TrainState], Mapping[str, Any]] = lambda at, network, state: {},
     ) -> SweepState:
-        """Trains all to the end.
+        """Trains all networks and returns the last state, which is `state`, changed.
 
         Args:
           state: where to go on.
           save: called after each epoch with the state.
-          keep: called with the place, the description and the state of each network that is trained, before the state
-            that says so is saved; what it returns is added to what is known of the network.
-
-        Returns:
-          The last state.
+          keep: called with place, description and state of each trained network, before the state is saved; what it
+            returns is added to the network's record.
         """
-        state = SweepState() if state is None else state
-        for group in [state.places, *self.groups]:
-            left = [at for at in group if at not in state.done]
+        sweep = state or SweepState()
+        for group in [sweep.places, *self.groups]:
+            left = [at for at in group if at not in sweep.done]
             if not left:
                 continue
             engine = self.engine(left)
-            if state.places != left:
-                state.group, state.places = engine.initial_states(), left
-
-            def saved(states: list[TrainState], state: SweepState = state) -> None:
-                state.group = states
-                save(state)
-
-            engine.run(state.group, saved)
-            for at, network, trained in zip(left, engine.networks, state.group, strict=True):
-                more = keep(at, network, trained)
-                seconds = sum(each["seconds"] for each in trained.phases) / len(left)
-                compiling = sum(each["compile_seconds"] for each in trained.phases) / len(left)
-                state.done[at] = dict(
+            if sweep.places != left:
+                sweep.group, sweep.places = engine.initial_states(), left
+            engine.run(sweep.group, lambda _: save(sweep))
+            for at, network, trained in zip(left, engine.networks, sweep.group, strict=True):
+                times = ("seconds", "compile_seconds")
+                sweep.done[at] = dict(
                     variant=self.variants[at],
                     epochs=trained.epochs,
                     best_epoch=trained.best_epoch,
                     diagnoses=trained.diagnoses,
-                    seconds=seconds,
-                    compile_seconds=compiling,
-                    **more,
+                    **{name: sum(each[name] for each in trained.phases) / len(left) for name in times},
+                    **keep(at, network, trained),
                 )
-            state.group, state.places = [], []
-            save(state)
-        return state
+            sweep.group, sweep.places = [], []
+            save(sweep)
+        return sweep
 
 
 def _varied(network: Network, variant: Variant) -> Network:

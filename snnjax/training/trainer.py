@@ -15,34 +15,24 @@ from snnjax.networks.model import check_weights
 from snnjax.training.engine import Engine
 from snnjax.training.state import Callback, Settings, TrainState
 
-FIGURES = ("layer", "words", "wins", "convergence")
-"""What the diagnosis of a layer that has learned alone must hold; the first two, if it is not by STDP."""
-
 
 class Trainer:
     """Trains one network on one data set; `run` goes on from any state that it has left.
 
     Attributes:
       network: the description, with its encoder.
-      data: learned from and tested with.
-      settings: of the training.
-      plan: its phases in order.
+      plan: the phases of the training, in order.
       engine: does the work.
     """
 
     def __init__(self, network: Network, data: Dataset, settings: Settings, callback: Callback | None = None):
-        """Checks that network, data and settings fit together.
-
-        Raises:
-          InputError: they do not.
-          OSError: native kernels are asked for and cannot be compiled.
-        """
+        """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile."""
         self.engine = Engine([network], data, settings, callback=callback)
         self.network, self.data, self.settings, self.plan = self.engine.network, data, settings, self.engine.plan
 
     @property
     def callback(self) -> Callback:
-        """Hears of the training's schedule."""
+        """Is told of the training's events."""
         return self.engine.callback
 
     @callback.setter
@@ -54,19 +44,11 @@ class Trainer:
         return self.engine.initial_states()[0]
 
     def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
-        """Trains to the end.
-
-        Args:
-          state: where to go on.
-          save: called after each epoch with the state.
-
-        Returns:
-          The last state, which is `state`, changed.
-        """
+        """Trains to the end from a state, which it changes and returns; `save` is called with it after each epoch."""
         return self.engine.run([state], lambda states: save(states[0]))[0]
 
     def predict(self, state: TrainState, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Decisions and scores on images as those of the data, of the best network of a state.
+        """Decisions and scores of the best network of a state on images like those of the data.
 
         Returns:
           (N,) int32, -1 where silent; (N, classes) float32, the score of each class, its largest potential by default.
@@ -81,17 +63,10 @@ class Trainer:
     def reuse(
         self, state: TrainState, weights: np.ndarray, numbers: dict[str, np.ndarray], diagnosis: Diagnosis, origin: str
     ) -> None:
-        """Takes the layer that learns next from an earlier run instead of training it.
+        """Takes the layer of the current phase from an earlier run, named `origin`, instead of training it.
 
-        Args:
-          state: is changed.
-          weights: (F, C, kh, kw) of the layer.
-          numbers: those that its learner has changed, as `TrainState.numbers`.
-          diagnosis: what its training has shown.
-          origin: where it comes from.
-
-        Raises:
-          InputError: they do not fit.
+        `weights` are (F, C, kh, kw) float32, `numbers` and `diagnosis` as in `TrainState`; raises InputError unless
+        they fit.
         """
         phase = self.plan[state.phase]
         conv = next(conv for _, name, conv in self.network.layers() if name == phase.layer)
@@ -101,8 +76,8 @@ class Trainer:
             raise InputError(f"`weights` of {phase.layer} must be finite numbers of float32, got {weights.dtype}")
         if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
             raise InputError(f"`numbers` of {phase.layer} must be some of {sizes}, got {wrong}")
-        figures = FIGURES if any(type(each) is STDP for each in conv.each_learner) else FIGURES[:2]
-        if lacks := [each for each in figures if each not in diagnosis]:
+        figures = {"layer", "words"} | ({"wins", "convergence"} if STDP in map(type, conv.each_learner) else set())
+        if lacks := sorted(figures - diagnosis.keys()):
             raise InputError(f"`diagnosis` of {phase.layer} lacks {', '.join(lacks)}")
         state.weights[phase.layer], state.reused[phase.layer] = weights, origin
         state.numbers.update(numbers)
@@ -111,6 +86,6 @@ class Trainer:
 
 
 def network_for(make: Callable[..., Network], data: Dataset) -> Network:
-    """The network, as in `NETWORKS`, that takes the images of a data set by its encoder."""
+    """A network of `NETWORKS` for the images of a data set, with its encoder."""
     network = make(data.input_shape, data.classes)
     return dataclasses.replace(network, time_steps=data.encoder.time_steps, encoder=data.encoder)
