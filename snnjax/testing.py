@@ -35,18 +35,13 @@ def check_learner(
     """Trains small layers by the programs of the trainer; raises AssertionError that names the clause not kept.
 
     Args:
-      learner: a component.
-      conv: a layer that suits it, whose learners do not matter; by default one of four features.
+      conv: a layer that suits the learner, whose own learners do not matter; by default one of four features.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       input_shape: (C, H, W) of the stimuli.
-      images: number of stimuli; half of them must be a multiple of `update_batch`.
-      update_batch: B, as in `snnjax.Settings`.
-      seed: of weights and stimuli.
+      images: number of stimuli; half of them must be a multiple of `update_batch`, which is as in `snnjax.Settings`.
     """
-    if conv is None:
-        kinds: dict[str, Any] = dict() if deciding else dict(threshold=4.0, competition=WTA(2, radius=1))
-        conv = Conv(2 * CLASSES, kernel=3, **kinds)
-    case = _Case(dataclasses.replace(conv, learners=learner), deciding, input_shape, images, seed)
+    default = Conv(2 * CLASSES, 3) if deciding else Conv(2 * CLASSES, 3, threshold=4.0, competition=WTA(2, radius=1))
+    case = _Case(dataclasses.replace(conv or default, learners=learner), deciding, input_shape, images, seed)
     for check in (_jit, _vmap, _bounds, _silence, _numbers):
         check(case)
     for batch in (1, update_batch):
@@ -66,29 +61,27 @@ class _Case:
         steps = self.network.time_steps
         self.latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps).astype(np.uint8)
         self.labels, self.learner = random.integers(0, CLASSES, images, np.int32), conv.each_learner[0]
-        models = [self._model(random) for _ in range(2)]
-        self.carries = [self._carry(model) for model in models]
-        supervised = programs.Supervised(models[0], list(models[0].layers), 0, False, jnp.int32(3))
+        (model, first), (_, second) = self._start(random), self._start(random)
+        self.carries = [first, second]
+        supervised = programs.Supervised(model, list(model.layers), 0, False, jnp.int32(3))
         self.rule: Any = supervised if self.learner.supervised else programs.Unsupervised(0)
         self.compiled = jax.jit(self.learn, static_argnames="batch")
 
-    def _model(self, random: np.random.Generator) -> Model:
+    def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
+        """A model, and what learns of it, as the programs take it."""
         weights = {}
         for _, name, conv in self.network.layers():
             lower, upper = getattr(conv.learners, "bounds", (0.0, 1.0))
             place = random.integers(13, 52, self.network.weight_shapes[name]) / 64  # so that sums are exact
             weights[name] = np.float32(lower + (upper - lower) * place)
-        return _arrays(Model.of(self.network, weights))
-
-    def _carry(self, model: Model) -> Any:
-        """What learns, as the programs take it."""
+        model = _arrays(Model.of(self.network, weights))
         states = {
             name: _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
             for at, (name, layer) in enumerate(model.layers.items())
         }
         if not self.learner.supervised:
-            return model.layers["layer1"], states["layer1"]
-        return model.layers, states, Tally(*jnp.zeros(5, jnp.int32))
+            return model, (model.layers["layer1"], states["layer1"])
+        return model, (model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
     def learn(self, carry: Any, latencies: Any, start: Any, count: Any, last: Any, batch: int = 1) -> Any:
         """The carry after learning from images start..count-1, and what the program found of each."""
@@ -171,8 +164,8 @@ def _numbers(case: _Case) -> None:
 def _resume(case: _Case, batch: int) -> None:
     carry, images = case.carries[0], len(case.latencies)
     whole, _ = case.compiled(carry, case.latencies, 0, images, True, batch=batch)
-    first, _ = case.compiled(carry, case.latencies, 0, images // 2, False, batch=batch)
-    stored = jax.tree.map(lambda x: np.array(x), first)
+    half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, batch=batch)
+    stored = jax.tree.map(np.array, half)
     found, _ = case.compiled(stored, case.latencies, images // 2, images, True, batch=batch)
     _same(found, whole, True, "stopped in the middle of an epoch, it goes on otherwise than if it had not stopped")
 

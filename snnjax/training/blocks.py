@@ -58,8 +58,8 @@ class Changed(NamedTuple):
 def _unchanged(layer: Layer, block: int) -> Changed:
     """Before the first image of a block."""
     rows, columns, features, channels = layer.weights.shape
-    slot, rise = jnp.full(features, -1, jnp.int32), jnp.zeros(features)
-    return Changed(slot, rise, jnp.zeros((block, rows, columns, channels)))
+    slot = jnp.full(features, -1, jnp.int32)
+    return Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
 
 
 def _merged(layer: Layer, changed: Changed) -> Layer:

@@ -27,15 +27,14 @@ def fingerprint(network: Network, device: str) -> str:
 def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, data: str, before: Sequence[str]) -> str:
     """Digest of all that the layer of an unsupervised phase depends on.
 
-    `origin` is the `fingerprint` of the whole phase, `data` the digest of the training images, and `before` are the
-    keys of the layers that have learned before.
+    `origin` is its `fingerprint`, `data` the digest of the training images; `before` are the keys of earlier layers.
     """
     numbers: dict[str, np.ndarray] = {}
-    stages = network.stages[: phase.stage], network.stages[phase.stage].branches
-    parts = to_data((network.encoder, *stages), numbers)
+    parts = network.encoder, network.stages[: phase.stage], network.stages[phase.stage].branches
+    described = to_data(parts, numbers)
     arrays = {name: value.tolist() for name, value in numbers.items()}
     common = (network.input_shape, network.time_steps, settings.seed, settings.update_batch, settings.native)
-    return _hash(origin, phase.__dict__, parts, arrays, common, data, list(before))
+    return _hash(origin, phase.__dict__, described, arrays, common, data, list(before))
 
 
 def _hash(*values: Any) -> str:

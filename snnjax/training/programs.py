@@ -185,21 +185,20 @@ class Supervised(NamedTuple):
 
     def count_outcome(self, layers: dict[str, Layer], states: Any, tally: Tally, won: jax.Array) -> tuple[Any, Tally]:
         """Counts one outcome, and ends the batch after its last image: new states and tally."""
-        counts = dict(correct=tally.correct + (won > 0), wrong=tally.wrong + (won < 0), seen=tally.seen + 1)
-        tally = dataclasses.replace(tally, **counts)
-        return where(tally.seen == self.batch_size, self._end_batch(layers, states, tally), (states, tally))
+        tally = Tally(tally.correct + (won > 0), tally.wrong + (won < 0), tally.seen + 1, tally.batch, tally.epoch)
+        return self._end_batch(tally.seen == self.batch_size, layers, states, tally)
 
-    def _end_batch(self, layers: dict[str, Layer], states: Any, tally: Tally) -> tuple[Any, Tally]:
-        """Ends a batch; of layers that learn by turns, only those of the next batch adapt."""
+    def _end_batch(self, last: jax.Array, layers: dict[str, Layer], states: Any, tally: Tally) -> tuple[Any, Tally]:
+        """Ends a batch if `last`; of layers that learn by turns, only those of the next batch adapt."""
         adapted, zero = {}, jnp.zeros_like(tally.seen)
         for name, turn in self.turns(tally, ahead=1).items():
             adapted[name] = where(turn, layers[name].conv.supervised.end_batch(states[name], tally), states[name])
-        return adapted, Tally(zero, zero, zero, tally.batch + 1, tally.epoch)
+        return where(last, (adapted, Tally(zero, zero, zero, tally.batch + 1, tally.epoch)), (states, tally))
 
     def end_epoch(self, carry: SupervisedCarry, last: jax.Array) -> SupervisedCarry:
         """The carry, after an epoch if `last`: its last batch may be short."""
         layers, states, tally = carry
-        states, tally = where(last & (tally.seen > 0), self._end_batch(layers, states, tally), (states, tally))
+        states, tally = self._end_batch(last & (tally.seen > 0), layers, states, tally)
         ended = {name: layers[name].conv.supervised.end_epoch(state) for name, state in states.items()}
         return layers, where(last, ended, states), dataclasses.replace(tally, epoch=tally.epoch + last)
 

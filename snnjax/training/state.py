@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any, ClassVar, get_origin
 
 import jax
@@ -72,37 +73,21 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
 
 @dataclasses.dataclass
 class TrainState:
-    """Where the training of one network stands.
-
-    Attributes:
-      weights: (F, C, kh, kw) of all layers, by name.
-      numbers: those numbers of layers' descriptions that learners have changed, by layer and place.
-      phase: index of the current phase in `plan`.
-      done: its completed epochs.
-      learning: the states of its learners, and the tally, once it has begun.
-      best: weights of the best network so far, by name.
-      best_numbers: its `numbers`.
-      phases: a record of each completed phase: name, images, seconds, compile_seconds, images_per_second.
-      epochs: a record of each supervised epoch: train and test, each accuracy, wrong, silent.
-      diagnoses: of the last epoch of each phase, by its name, JSON data with "words".
-      reused: by layer, the earlier run that has trained it.
-      keys: by layer trained unsupervised, what its weights depend on; see `snnjax.training.origin`.
-      origin: sources, versions and device at the start of the current phase.
-    """
+    """Where the training of one network stands; weights are (F, C, kh, kw) float32, by layer name."""
 
     weights: Arrays
-    numbers: Arrays = dataclasses.field(default_factory=dict)
-    phase: int = 0
-    done: int = 0
-    learning: Arrays = dataclasses.field(default_factory=dict)
-    best: Arrays = dataclasses.field(default_factory=dict)
-    best_numbers: Arrays = dataclasses.field(default_factory=dict)
-    phases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    diagnoses: dict[str, Diagnosis] = dataclasses.field(default_factory=dict)
-    reused: dict[str, str] = dataclasses.field(default_factory=dict)
-    keys: dict[str, str] = dataclasses.field(default_factory=dict)
-    origin: str = ""
+    numbers: Arrays = field(default_factory=dict)  # numbers of layers that learners have changed, by layer and place
+    phase: int = 0  # index of the current phase in `plan`
+    done: int = 0  # its completed epochs
+    learning: Arrays = field(default_factory=dict)  # the states of its learners, and the tally, once it has begun
+    best: Arrays = field(default_factory=dict)  # weights of the best network so far
+    best_numbers: Arrays = field(default_factory=dict)  # its `numbers`
+    phases: list[dict[str, Any]] = field(default_factory=list)  # of each, as `Callback.finished`, with its images
+    epochs: list[dict[str, Any]] = field(default_factory=list)  # supervised: train and test accuracy, wrong, silent
+    diagnoses: dict[str, Diagnosis] = field(default_factory=dict)  # of each phase's last epoch; "words" are sentences
+    reused: dict[str, str] = field(default_factory=dict)  # by layer, the earlier run that has trained it
+    keys: dict[str, str] = field(default_factory=dict)  # `snnjax.training.origin.layer_key` of unsupervised layers
+    origin: str = ""  # `snnjax.training.origin.fingerprint` at the start of the current phase
 
     _ARRAYS: ClassVar = ("weights", "numbers", "learning", "best", "best_numbers")
 
@@ -151,8 +136,9 @@ class TrainState:
         """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
         self.weights[name] = weights
         for at, (was, now) in enumerate(zip(jax.tree.leaves(conv), numbers, strict=True)):
-            if not np.array_equal(np.asarray(was, now.dtype), now):
-                self.numbers[f"{name}.{at}"] = np.asarray(now)
+            self.numbers[f"{name}.{at}"] = np.asarray(now)
+            if np.array_equal(np.asarray(was, now.dtype), now):
+                del self.numbers[f"{name}.{at}"]
 
 
 class Callback:

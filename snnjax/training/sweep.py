@@ -13,7 +13,7 @@ from snnjax.networks import Network
 from snnjax.training.engine import Engine
 from snnjax.training.state import Callback, Settings, TrainState
 
-Variant = Mapping[str, float]
+Variant = dict[str, float]
 """What is special about a network: "seed", and some of `Network.parameters`, such as "layer1.threshold"."""
 
 
@@ -47,41 +47,38 @@ class SweepState:
             raise InputError(f"this is no state of a sweep: {error}") from error
 
 
+@dataclasses.dataclass(eq=False)
 class Sweep:
     """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
 
     Attributes:
+      network: what the variants have in common.
+      settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
+      variants: what is special about each network.
+      at_once: networks of one program at most.
       networks: the descriptions of the variants, in order.
       groups: the places of those that train in one program.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        data: Dataset,
-        settings: Settings,
-        variants: Sequence[Variant],
-        callback: Callback | None = None,
-        at_once: int = 16,
-    ):
-        """Raises InputError where a variant names what cannot vary, or a value that it cannot have.
+    network: Network
+    data: Dataset
+    settings: Settings
+    variants: Sequence[Variant]
+    callback: Callback | None = None
+    at_once: int = 16
 
-        `settings` are those of all networks: `patience` must be 0, a variant's own "seed" is preferred. At most
-        `at_once` networks train in one program.
-        """
-        if not variants or at_once < 1:
-            raise InputError(f"`variants` and `at_once` must be at least one, got {len(variants)} and {at_once}")
-        self.network, self.data, self.settings = network, data, settings
-        self.variants = [dict(each) for each in variants]
-        self.callback = callback or Callback()
-        self.networks = [_varied(network, each) for each in self.variants]
-        self.seeds = [int(each.get("seed", settings.seed)) for each in variants]
+    def __post_init__(self) -> None:
+        """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
+        if not self.variants or self.at_once < 1:
+            sizes = f"{len(self.variants)} and {self.at_once}"
+            raise InputError(f"`variants` and `at_once` must be at least one, got {sizes}")
+        self.networks = [_varied(self.network, each) for each in self.variants]
+        self.seeds = [int(each.get("seed", self.settings.seed)) for each in self.variants]
         alike: dict[Any, list[int]] = {}
         for at, each in enumerate(self.networks):
             alike.setdefault(each.structure, []).append(at)
-        self.groups = [
-            places[start : start + at_once] for places in alike.values() for start in range(0, len(places), at_once)
-        ]
+        size = self.at_once
+        self.groups = [each[at : at + size] for each in alike.values() for at in range(0, len(each), size)]
 
     def engine(self, group: Sequence[int]) -> Engine:
         """The engine that trains the networks of a group."""
@@ -94,15 +91,11 @@ class Sweep:
         save: Callable[[SweepState], None] = lambda state: None,
         keep: Callable[[int, Network, TrainState], Mapping[str, Any]] = lambda at, network, state: {},
     ) -> SweepState:
-        """Trains all networks and returns the last state, which is `state`, changed.
+        """Trains all networks from a state, which it changes and returns; `save` is called with it after each epoch.
 
-        Args:
-          state: where to go on.
-          save: called after each epoch with the state.
-          keep: called with place, description and state of each trained network, before the state is saved; what it
-            returns is added to the network's record.
+        `keep` is called with place, description and state of each trained network; it returns more for its record.
         """
-        sweep = state or SweepState()
+        sweep, times = state or SweepState(), ("seconds", "compile_seconds")
         for group in [sweep.places, *self.groups]:
             left = [at for at in group if at not in sweep.done]
             if not left:
@@ -112,7 +105,6 @@ class Sweep:
                 sweep.group, sweep.places = engine.initial_states(), left
             engine.run(sweep.group, lambda _: save(sweep))
             for at, network, trained in zip(left, engine.networks, sweep.group, strict=True):
-                times = ("seconds", "compile_seconds")
                 sweep.done[at] = dict(
                     variant=self.variants[at],
                     epochs=trained.epochs,

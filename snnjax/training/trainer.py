@@ -48,10 +48,9 @@ class Trainer:
         return self.engine.run([state], lambda states: save(states[0]))[0]
 
     def predict(self, state: TrainState, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Decisions and scores of the best network of a state on images like those of the data.
+        """Decisions and scores of the best network of a state on N images like those of the data.
 
-        Returns:
-          (N,) int32, -1 where silent; (N, classes) float32, the score of each class, its largest potential by default.
+        (N,) int32, -1 where silent, and (N, classes) float32, by default the largest potential of each class.
         """
         return self.engine.predict([state.trained], images)
 
@@ -65,11 +64,10 @@ class Trainer:
     ) -> None:
         """Takes the layer of the current phase from an earlier run, named `origin`, instead of training it.
 
-        `weights` are (F, C, kh, kw) float32, `numbers` and `diagnosis` as in `TrainState`; raises InputError unless
-        they fit.
+        Raises InputError unless weights, (F, C, kh, kw) float32, `numbers` and `diagnosis`, as in `TrainState`, fit.
         """
         phase = self.plan[state.phase]
-        conv = next(conv for _, name, conv in self.network.layers() if name == phase.layer)
+        conv = {name: conv for _, name, conv in self.network.layers()}[phase.layer]
         sizes = {f"{phase.layer}.{at}": np.shape(leaf) for at, leaf in enumerate(jax.tree.leaves(conv))}
         check_weights(self.network, {phase.layer: weights})
         if weights.dtype != np.float32 or not np.isfinite(weights).all():
