@@ -193,6 +193,6 @@ def learn_in_blocks(
         found = jax.tree.map(lambda all_, new: all_.at[places].set(new, mode="drop"), found, results)
         return base + block, (layers, states, tally), found
 
-    nothing = (jnp.full(size, -1, jnp.int32), {name: jnp.full((size, 1), -1, jnp.int32) for name in names})
-    _, learned, found = jax.lax.while_loop(lambda c: c[0] < count, one_block, (start, carry, nothing))
+    zeros = jnp.zeros(size, jnp.int32), {name: jnp.zeros((size, 1), jnp.int32) for name in names}
+    _, learned, found = jax.lax.while_loop(lambda c: c[0] < count, one_block, (start, carry, zeros))
     return rule.end_epoch(learned, last), found

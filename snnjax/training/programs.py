@@ -84,7 +84,7 @@ def learn_supervised(
 def learn(
     rule: Any, carry: Any, images: Any, start: jax.Array, count: jax.Array, last: jax.Array, batch: int
 ) -> tuple[Any, Any]:
-    """Learns from images start..count-1 of (S, ...); `last` ends the epoch. The new carry, and info of each image.
+    """Learns from images start..count-1 of S; `last` ends the epoch. The new carry, and info (S, ...), 0 of the others.
 
     `rule` is `Unsupervised` or `Supervised`, images are (latencies, labels or None). `batch` images at a time are
     passed forward with the same weights, then their updates are applied in order.
