@@ -358,3 +358,12 @@ def test_metrics_by_hand():
     assert silent["confusion_matrix"] == [[0] * 3] * 3
     one_class = metrics.report(np.ones(2, int), np.ones(2, int), np.ones((2, 2)))
     assert (one_class["roc_auc"], one_class["f1"]) == (None, 1), "classes without images count for nothing"
+
+
+def test_a_number_that_has_its_initial_value_again_is_not_kept():
+    state, leaves = TrainState({}), [np.asarray(leaf) for leaf in jax.tree.leaves(FIRST)]
+    weights = np.zeros((10, 6, 5, 5), np.float32)
+    state.keep_layer("layer1", FIRST, weights, [leaf + leaf.dtype.type(1) for leaf in leaves])
+    assert state.numbers.keys() == {f"layer1.{at}" for at in range(len(leaves))}
+    state.keep_layer("layer1", FIRST, weights, leaves)
+    assert state.numbers == {}
