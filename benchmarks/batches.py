@@ -1,19 +1,21 @@
-"""What learning in batches brings and costs: images a second and accuracy over several seeds, by the size of a batch.
+"""Effect of the batch size: images a second and accuracy over several seeds.
 
 python benchmarks/batches.py --dataset mnist --data_dir DIR --native
 """
 
 import dataclasses
+import itertools
+import operator
+import statistics
 from pathlib import Path
-from typing import Any
 
 import common
-import numpy as np
-import pictures
-from simple_parsing import field
+from common import Row
+from matplotlib.figure import Figure
+from simple_parsing import choice, field
 
 from snnjax import data, devices, files
-from snnjax.app import console
+from snnjax.app import console, plots
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.training.state import Settings
@@ -22,32 +24,21 @@ from snnjax.training.trainer import Trainer, network_for
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
-    """What to train, in batches of which sizes, and how often."""
+    """What to train, with which batch sizes, and how often."""
 
-    network: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
-    batches: tuple[int, ...] = field(
-        default=(1, 2, 4, 8, 16, 32, 64, 128, 256), help="images whose winners are found with the same weights"
-    )
-    seeds: int = field(default=3, help="trainings of each size, with seeds 0, 1, ...")
-    epochs: int = field(default=10, help="of the reward phase, after 2 of the first layer and 4 of each other")
-    train_images: int = field(default=6000, help="use at most the first so many training images")
-    test_images: int = field(default=2000, help="use at most the first so many test images")
-    native: bool = field(default=False, help="compiled kernels, on a CPU")
-
-    def check(self) -> None:
-        """Raises InputError where an option is bad."""
-        if self.network not in NETWORKS:
-            raise InputError(f"`network` must be one of {', '.join(NETWORKS)}, got {self.network!r}")
-        if not self.batches or min(self.batches) < 1:
-            raise InputError(f"`batches` must be integers of at least 1, got {self.batches}")
-        console.check_least(self, 1, "seeds", "epochs", "train_images", "test_images")
+    network: str = choice(*NETWORKS, default="mozafari2018", help="the network")
+    batches: tuple[int, ...] = field(default=(1, 2, 4, 8, 16, 32, 64, 128, 256), help="batch sizes, in images")
+    seeds: int = field(default=3, help="trainings of each batch size, with seeds 0, 1, ...")
+    epochs: int = field(default=10, help="reward epochs, after 2 of the first layer and 4 of each other")
+    train_images: int = field(default=6000, help="number of training images, at most")
+    test_images: int = field(default=2000, help="number of test images, at most")
+    native: bool = field(default=False, help="use the compiled kernels, on a CPU")
 
 
-def train(options: Options, images: data.Dataset, size: int, seed: int) -> dict[str, Any]:
+def train(options: Options, images: data.Dataset, size: int, seed: int) -> Row:
     """One training: images a second of each learning phase, and test accuracies."""
     network = network_for(NETWORKS[options.network], images)
-    epochs = common.epochs(network, options.epochs)
-    batch_size = min(1000, len(images.train_images))
+    epochs, batch_size = common.epochs(network, options.epochs), min(1000, len(images.train_images))
     settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=options.native)
     trainer = Trainer(network, images, settings)
     state = trainer.run(trainer.initial_state())
@@ -57,60 +48,74 @@ def train(options: Options, images: data.Dataset, size: int, seed: int) -> dict[
     return dict(update_batch=size, seed=seed, images_per_second=rates, test=accuracies)
 
 
-def rows_of(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By size of batch: median images a second of each phase, mean and standard deviation of the last accuracy."""
+def rows_of(trainings: list[Row]) -> list[Row]:
+    """By batch size: median images a second of each phase, mean and standard deviation of the last accuracy."""
     rows = []
-    for size in dict.fromkeys(each["update_batch"] for each in trainings):
-        same = [each for each in trainings if each["update_batch"] == size]
-        last = np.array([each["test"][-1] for each in same])
-        spread = float(last.std(ddof=1)) if len(last) > 1 else None
-        phases = same[0]["images_per_second"]
-        rates = {phase: float(np.median([each["images_per_second"][phase] for each in same])) for phase in phases}
-        rows.append(dict(update_batch=size, images_per_second=rates, accuracy=float(last.mean()), sd=spread))
+    for size, group in itertools.groupby(trainings, operator.itemgetter("update_batch")):
+        rates, accuracies = zip(*((each["images_per_second"], each["test"][-1]) for each in group), strict=True)
+        sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+        medians = {phase: statistics.median(each[phase] for each in rates) for phase in rates[0]}
+        rows.append(dict(update_batch=size, images_per_second=medians, accuracy=statistics.mean(accuracies), sd=sd))
     return rows
 
 
-def cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The head and the lines of the table."""
-    phases, first, lines = list(rows[0]["images_per_second"]), rows[0], []
+def cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of the table."""
+    first, lines = rows[0], []
     for row in rows:
-        rates = [f"{row['images_per_second'][phase]:,.0f}" for phase in phases]
+        rates = [f"{rate:,.0f}" for rate in row["images_per_second"].values()]
         spread = "" if row["sd"] is None else f" ± {100 * row['sd']:.1f}"
         gap = f"{100 * (row['accuracy'] - first['accuracy']):+.1f}"
         lines.append([str(row["update_batch"]), *rates, f"{100 * row['accuracy']:.1f}{spread}", gap])
-    titles = [f"{phase.replace('layer', '')}, images/s" for phase in phases]
+    titles = [f"{phase.replace('layer', '')}, images/s" for phase in first["images_per_second"]]
     return ["B", *titles, "test, %", f"to B = {first['update_batch']}"], lines
 
 
-def write(out: Path, about: dict[str, Any], trainings: list[dict[str, Any]]) -> None:
-    """The measurements as JSON, as a Markdown table and as a figure."""
-    rows, caption = rows_of(trainings), common.caption(about)
-    files.write_json(out / "batches.json", dict(about=about, rows=rows, trainings=trainings))
-    files.write_text(out / "batches.md", "\n".join([*common.markdown(*cells(rows)), "", f"{caption}.", ""]))
-    pictures.batches(out / "batches.png", rows, caption)
+def draw(path: Path, rows: list[Row], title: str) -> None:
+    """Draws images a second of each phase, and the accuracy, by batch size."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(title, fontsize=8)
+    speed, accuracy = figure.subplots(1, 2)
+    sizes = [row["update_batch"] for row in rows]
+    for phase in rows[0]["images_per_second"]:
+        speed.plot(sizes, [row["images_per_second"][phase] for row in rows], "o-", markersize=4, label=phase)
+    speed.set(ylabel="images a second", ylim=(0, None))
+    speed.legend(fontsize=8)
+    spread = [100 * (row["sd"] or 0) for row in rows]
+    accuracy.errorbar(sizes, [100 * row["accuracy"] for row in rows], spread, fmt="o-", markersize=4, capsize=3)
+    accuracy.set_ylabel("test accuracy, %, mean ± sd")
+    for axis in (speed, accuracy):
+        common.plot_by(axis, sizes, "B, images that learn from the same weights")
+    plots.write(path, figure)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
     options, screen = console.options(Options, __doc__, arguments), console.screen()
     with console.user_errors():
-        options.check()
+        if not options.batches or min(options.batches) < 1:
+            raise InputError(f"`batches` must be integers of at least 1, got {options.batches}")
+        console.check_least(options, 1, "seeds", "epochs", "train_images", "test_images")
         device = devices.choose(options.device)
         images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
         out = options.folder("batches")
-    kernels = "native kernels" if options.native else "kernels of XLA"
     counts = f"{len(images.train_images)} training and {len(images.test_images)} test images"
     about = dict(network=options.network, dataset=images.name, images=counts, seeds=f"{options.seeds} seeds")
-    about |= dict(epochs=f"{options.epochs} reward epochs", kernels=kernels) | common.about(images, device)
-    trainings: list[dict[str, Any]] = []
-    with console.user_errors(f"Stopped; what was measured of finished sizes is in {out}."):
-        for size in options.batches:
+    about["epochs"] = f"{options.epochs} reward epochs"
+    about["kernels"] = "native kernels" if options.native else "kernels of XLA"
+    about |= common.about(images, device)
+    trainings, caption = list[Row](), common.caption(about)
+    with console.user_errors(f"Stopped; measurements of the finished batch sizes are in {out}."):
+        for size in dict.fromkeys(options.batches):
             for seed in range(options.seeds):
                 trainings.append(train(options, images, size, seed))
                 screen.print(f"B = {size}, seed {seed}: test accuracy {trainings[-1]['test'][-1]:.1%}")
-            write(out, about, trainings)
-    head, lines = cells(rows_of(trainings))
-    screen.print(console.table(head, [lines], left=len(head)))
+            rows = rows_of(trainings)
+            head, lines = cells(rows)
+            files.write_json(out / "batches.json", dict(about=about, rows=rows, trainings=trainings))
+            files.write_text(out / "batches.md", "\n".join([*common.markdown(head, lines), "", f"{caption}.", ""]))
+            draw(out / "batches.png", rows, caption)
+    screen.print(console.table(head, [lines]))
     screen.print(f"{out}: batches.json, batches.md, batches.png")
 
 

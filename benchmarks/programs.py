@@ -1,143 +1,182 @@
-"""What all programs under measurement have in common: the work they are given, and how it is timed.
+"""Measured programs, each in a process of its own, so that peak memory is its own and thread pools are apart.
 
-Imports no program, so that a process holds the one that it measures alone.
+This file is what such a process runs (no `multiprocessing.Process`, which would import the parent's main module, and
+JAX with it). It imports no program itself: a process loads only the one that it measures.
 """
 
+import contextlib
 import dataclasses
+import importlib
+import multiprocessing
+import os
+import re
 import resource
+import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-REFERENCES = {
-    "mozafari2018": "MozafariMNIST2018",
-    "deep2024": "DeepSNN",
-    "deepr2024": "DeepRSNN",
-    "deepr2024_2": "DeepRSNN2",
-    "inception2024": "InceptionSNN",
-    "majority2024": "MajoritySNN",
-}
-"""The reference's classes by the names of our networks."""
+# Several programs may share an accelerator, and progress bars cost time.
+ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+# Window and standard deviations of the encoder's filters, differences of Gaussians.
+DOG = [(size, near * size / 9, far * size / 9) for size in (3, 7, 13) for near, far in ((1, 2), (2, 1))]
 
 
-@dataclasses.dataclass(frozen=True)
-class Learning:
-    """One layer's STDP, or the reward phase: then `layer` is the last layer's name, and `rewarded` is true."""
+class Learning(NamedTuple):
+    """A learning phase."""
 
     name: str
     stage: int
-    layer: str
-    branch: int
-    branches: int
+    layer: str  # where rewarded, the last one
+    branch: tuple[int, ...]  # its number, if the stage has several
     rewarded: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What another program is to do after snnjax, on the same images and from the weights that snnjax has learned."""
+class Task(NamedTuple):
+    """What the other programs do after snnjax, on the same images and from the weights that snnjax has learned."""
 
     network: str
     classes: int
     time_steps: int
     stages: int
-    learning: tuple[Learning, ...]  # the phases of a training, in order
-    images: np.ndarray  # (N + M, H, W) the training images, then the test images
-    latencies: np.ndarray  # (N + M, C, H, W) uint8, what snnjax encodes them to
-    labels: np.ndarray  # (N,) of the training images
+    learning: list[Learning]  # in the order of a training
+    images: np.ndarray  # (N + M, H, W) training images, then test images
+    latencies: np.ndarray  # (N + M, C, H, W) uint8, as snnjax encodes them
+    labels: np.ndarray  # (N,)
     test_labels: np.ndarray  # (M,)
-    weights: dict[str, np.ndarray]  # by layer name
-    batch_size: int  # images to a batch of the reward phase
-
-    @property
-    def waves(self) -> np.ndarray:
-        """(N + M, T, C, H, W) uint8, the latencies as spikes that stay."""
-        steps = np.arange(self.time_steps)[:, None, None, None]
-        return (self.latencies[:, None] <= steps).astype(np.uint8)
+    weights: dict[str, np.ndarray]  # by layer
+    batch_size: int  # of the reward phase
 
 
 @dataclasses.dataclass
 class Work:
-    """One phase of one program.
+    """One phase of one program."""
 
-    Attributes:
-      images: that one run goes over.
-      run: what is timed, with the arguments that `prepare` returns.
-      outcome: from what `run` returns to what all programs should agree on, an array.
-      prepare: fresh arguments, with the weights that all repeats start from.
-      compile_seconds: of tracing and compilation, which came before.
-      once: its result serves all later epochs, while other programs compute it anew for each image.
-    """
-
-    images: int
-    run: Callable[..., Any]
-    outcome: Callable[[Any], Any] = np.asarray
-    prepare: Callable[[], tuple[Any, ...]] = tuple
-    compile_seconds: float = 0.0
-    once: bool = False
-    _result: Any = None
-
-    def measure(self, finish: Callable[[Any], object]) -> float:
-        """Runs once, to the end of the device's work that `finish` waits for: milliseconds an image."""
-        self._result = None
-        arguments = self.prepare()
-        start = time.perf_counter()
-        self._result = self.run(*arguments)
-        finish(self._result)
-        return (time.perf_counter() - start) / self.images * 1e3
-
-    def last(self) -> np.ndarray:
-        """The outcome of the last run."""
-        return np.asarray(self.outcome(self._result))
+    images: int  # of one run
+    run: Callable[..., Any]  # what is timed, with the arguments that `prepare` returns
+    outcome: Callable[[Any], Any] = np.asarray  # what all programs should agree on, from the result of `run`
+    prepare: Callable[[], tuple[Any, ...]] = tuple  # fresh arguments: all repeats start from the same weights
+    compile_seconds: float = 0.0  # spent before
+    once: bool = False  # the result serves all epochs; the other programs compute it anew for each image
+    result: Any = None  # of the last run
 
 
 class Program:
-    """A program under measurement, in a process of its own: a `Worker` calls its methods by name.
+    """A measured program. Each has `phases`, which prepares its phases, by name, for a task."""
 
-    Attributes:
-      about: what it is and where it runs.
-      works: its phases by name, once `prepare(task)`, which each program has, has been called.
-      loaded: bytes of memory before the first image.
-    """
+    about: dict[str, Any]  # versions and device
+    loaded: int  # bytes of memory before the first image
+    phases: Callable[[Any], dict[str, Work]]
 
-    about: dict[str, Any]
-    works: dict[str, Work]
-    loaded: int
-
-    def phases(self) -> dict[str, dict[str, Any]]:
-        """Of each phase images, compile_seconds and once."""
-        keys = ("images", "compile_seconds", "once")
+    def prepare(self, task: Any) -> dict[str, dict[str, Any]]:
+        """Prepares the phases: images, compile_seconds and once of each."""
+        self.works, keys = self.phases(task), ("images", "compile_seconds", "once")
         return {phase: {key: getattr(work, key) for key in keys} for phase, work in self.works.items()}
 
     def measure(self, phase: str) -> float:
-        """Milliseconds an image of one run."""
-        return self.works[phase].measure(self.finish)
+        """Milliseconds an image of one run, to the end of the device's work."""
+        work = self.works[phase]
+        work.result = None
+        arguments = work.prepare()
+        start = time.perf_counter()
+        work.result = work.run(*arguments)
+        self.finish(work.result)
+        return (time.perf_counter() - start) / work.images * 1e3
 
     def outcome(self, phase: str) -> np.ndarray:
         """The outcome of the last run."""
-        return self.works[phase].last()
+        return np.asarray(self.works[phase].outcome(self.works[phase].result))
 
     def memory(self) -> dict[str, int | None]:
-        """Bytes at most and before the first image, and at most on an accelerator."""
+        """Bytes: the peak, those before the first image, and the peak on an accelerator."""
         return dict(peak_bytes=peak(), loaded_bytes=self.loaded, device_bytes=self.device_memory())
 
     def finish(self, result: Any) -> None:
         """Waits for the device, where calls return before the work is done."""
 
     def device_memory(self) -> int | None:
-        """Bytes at most in use on an accelerator."""
+        """Peak bytes in use on an accelerator, if there is one."""
         return None
 
 
 def peak() -> int:
-    """Bytes of memory that this process has had at most."""
-    try:
-        # Not ru_maxrss: on Linux a new process inherits that of the one that started it.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
+    """Peak memory of this process in bytes."""
+    status = Path("/proc/self/status")  # on Linux ru_maxrss includes the parent's
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
+        return int(found[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+class Worker(contextlib.AbstractContextManager["Worker"]):
+    """The parent's end: starts the `Program` of a module of this folder, which is idle between questions.
+
+    ValueError if the program refuses its arguments or a package is missing, RuntimeError if it fails or ends.
+    """
+
+    def __init__(self, name: str, module: str, *arguments: Any):
+        self.name, self.phases = name, dict[str, dict[str, Any]]()
+        self._pipe, theirs = multiprocessing.Pipe()
+        with theirs:
+            command, files = [sys.executable, __file__, module, str(theirs.fileno())], [theirs.fileno()]
+            environment = {**ENVIRONMENT, **os.environ}
+            self._process = subprocess.Popen(command, pass_fds=files, stdout=subprocess.DEVNULL, env=environment)
+        try:
+            self.about: dict[str, Any] = self.ask("start", *arguments)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def prepare(self, task: Any) -> None:
+        """Prepares the phases: `phases` then says of each images, compile_seconds and once."""
+        self.phases = self.ask("prepare", task)
+
+    def ask(self, question: str, *arguments: Any) -> Any:
+        """The answer of the program's method of this name."""
+        try:
+            self._pipe.send((question, arguments))
+            error, answer = self._pipe.recv()
+        except (EOFError, OSError) as broken:
+            raise RuntimeError(f"{self.name} ended unexpectedly, with status {self._process.wait()}") from broken
+        if error:
+            raise error(f"{self.name}: {answer}")
+        return answer
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the process."""
+        self._pipe.close()
+        self._process.wait()
+
+
+def serve(module: str, pipe: Connection) -> None:
+    """Answers questions until the parent hangs up."""
+    program: Any = None
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
+            question, arguments = pipe.recv()
+            error: type[Exception] | None = None
+            try:
+                if question == "start":
+                    program = importlib.import_module(module).Program(*arguments)
+                    program.loaded, answer = peak(), program.about
+                else:
+                    answer = getattr(program, question)(*arguments)
+            except ModuleNotFoundError as missing:
+                error, answer = ValueError, f"cannot start ({missing}): pip install 'snnjax[benchmark,spyker]'"
+            except (ValueError, ImportError, OSError) as refusal:
+                error, answer = ValueError, str(refusal)
+            except Exception as failure:
+                traceback.print_exc()
+                error, answer = RuntimeError, f"{type(failure).__name__}: {failure}"
+            pipe.send((error, answer))
+
+
+if __name__ == "__main__":
+    sys.path.insert(1, str(Path(__file__).parents[1]))  # measures this snnjax, even where another one is installed
+    serve(sys.argv[1], Connection(int(sys.argv[2])))

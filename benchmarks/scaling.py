@@ -1,22 +1,22 @@
-"""Measures how snnjax's work grows: images, features, map size, time steps, winners, and images taken together.
+"""How the time per image grows with images, features, map size, time steps, winners and images processed together.
 
 python benchmarks/scaling.py                        about four minutes on two cores; a JSON file and a figure
 """
 
 import dataclasses
-from typing import Any
+import functools
+from pathlib import Path
 from unittest import mock
 
 import common
 import jax
 import numpy as np
-import pictures
-from rich.table import Table
+from common import Row
 from simple_parsing import field
 from snnjax_program import Program
 
 from snnjax import data, files
-from snnjax.app import console
+from snnjax.app import console, plots
 from snnjax.errors import InputError
 from snnjax.networks import Network, mozafari2018
 from snnjax.training import engine, spread
@@ -31,43 +31,29 @@ POINTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "winners": ("winners of layer 2", (1, 4, 8, 16)),
     "together": ("images at a time", (1, 8, 32, 128)),
 }
-"""What grows, by the field of `Case`, in words and from where to where; the other fields stay as they are there."""
+"""Label and values of each axis, a field of `Case`; the other fields keep their defaults."""
 PHASES = ("STDP 2", "R-STDP", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """mozafari2018 with another second layer, other images, or another number of images at a time.
+    """mozafari2018 with another second layer, other images, or another number of images at a time."""
 
-    Attributes:
-      images: that are trained with and tested.
-      features: of the second layer.
-      map_size: rows and columns of the images.
-      time_steps: T.
-      winners: k of the second layer.
-      together: images whose potentials the reward phase computes at once, and images to a chunk of the test.
-    """
-
-    images: int = 200
-    features: int = 250
-    map_size: int = 28
+    images: int = 200  # for training, and the same ones for testing
+    features: int = 250  # of layer 2
+    map_size: int = 28  # rows and columns of an image
     time_steps: int = 15
-    winners: int = 8
-    together: int = engine.BLOCK
+    winners: int = 8  # of layer 2
+    together: int = engine.BLOCK  # images to a block of the reward phase, and to a chunk of the test
 
-    @property
     def network(self) -> Network:
         """The network."""
         usual = mozafari2018((6, self.map_size, self.map_size))
-        first, second, last = usual.stages
-        (layer,) = second.branches
-        competition = dataclasses.replace(layer.competition, winners=self.winners)
-        layer = dataclasses.replace(layer, features=self.features, competition=competition)
-        stages = (first, dataclasses.replace(second, branches=(layer,)), last)
-        return dataclasses.replace(usual, stages=stages, time_steps=self.time_steps)
+        varied = usual.vary("layer2.features", self.features).vary("layer2.winners", self.winners)
+        return dataclasses.replace(varied, time_steps=self.time_steps)
 
     def data(self, source: data.Dataset) -> data.Dataset:
-        """As many images as wanted, again and again the same if there are too few, in the wanted size."""
+        """`source` in this number (repeated if there are too few) and size."""
         size = source.train_images.shape[1]
         nearest = np.arange(self.map_size) * size // self.map_size
         images = np.resize(source.train_images, (self.images, size, size))[:, nearest][:, :, nearest]
@@ -80,62 +66,67 @@ class Options(common.Options):
     """What grows, and how often each point is measured."""
 
     axes: tuple[str, ...] = field(default=tuple(POINTS), help=f"what grows ({' '.join(POINTS)})")
-    points: int = field(default=4, help="measure the first so many points of each axis")
+    points: int = field(default=4, help="number of points of each axis, from the first")
     repeats: int = field(default=3, help="how often each point is measured")
-    images: int = field(default=Case.images, help="train with and test so many images, where another thing grows")
+    images: int = field(default=Case.images, help="number of images, where another thing grows")
 
 
-def measure(program: Program, case: Case, source: data.Dataset, repeats: int) -> dict[str, dict[str, float]]:
-    """Of STDP of the second layer, R-STDP and test: ms_per_image (the median), min, max and compile_seconds."""
+def measure(program: Program, source: data.Dataset, repeats: int, case: Case) -> dict[str, Row]:
+    """By phase: ms_per_image (the median), min, max and compile_seconds."""
     for cache in (jax.clear_caches, spread.learning_program.cache_clear, spread.mapping_program.cache_clear):
-        cache()  # so that each point compiles all that it needs
+        cache()  # each point compiles all that it needs
     chunk = spread.CHUNK if case.together == Case.together else case.together
-    with mock.patch.multiple(engine, BLOCK=case.together), mock.patch.multiple(spread, CHUNK=chunk):
-        program.prepare((case.network, case.data(source), case.images, {}))
-        works, found = program.works, {}
-        for name in PHASES:
-            ms = [works[name].measure(program.finish) for _ in range(repeats + 1)][1:]  # the first does not count
-            found[name] = common.summary("ms_per_image", ms) | dict(compile_seconds=works[name].compile_seconds)
+    with mock.patch.object(engine, "BLOCK", case.together), mock.patch.object(spread, "CHUNK", chunk):
+        program.prepare((case.network(), case.data(source), case.images, {}))
+        found = {}
+        for phase in PHASES:
+            ms = [program.measure(phase) for _ in range(repeats + 1)][1:]  # the first does not count
+            found[phase] = common.summary("ms_per_image", ms)
+            found[phase]["compile_seconds"] = program.works[phase].compile_seconds
     return found
 
 
 def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
-    """Programs compiled in a training of three epochs a phase, in ten batches each, and then with another seed.
+    """Programs compiled in two trainings with different seeds, three epochs a phase, in ten batches each.
 
-    Returns:
-      "first": by the end of the first epoch of each phase; "later": in the other epochs; "seed": in all of the
-      training with another seed.
+    "first": by the first training, without "later": by both in later epochs; "seed": by the second training.
     """
     compiled: list[str] = []
-    counts: dict[tuple[int, int, int], int] = {}
+    counts: dict[tuple[int, int, int], int] = {}  # by seed, phase and epochs done
 
     def heard(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             compiled.append(event)
 
+    def save(state: TrainState) -> None:
+        counts.setdefault((seed, state.phase, state.done), len(compiled))
+
     jax.monitoring.register_event_duration_secs_listener(heard)
     for seed in range(2):
-
-        def save(state: TrainState, seed: int = seed) -> None:
-            counts.setdefault((seed, state.phase, state.done), len(compiled))
-
         settings = Settings((3, 3, 3), batch_size=max(1, images // 10), patience=0, seed=seed)
-        trainer = Trainer(Case().network, source.first(images, images), settings)
+        trainer = Trainer(Case().network(), source.first(images, images), settings)
         trainer.run(trainer.initial_state(), save)
-    later = sum(counts[seed, phase, 3] - counts[seed, phase, 1] for seed in range(2) for phase in range(3))
-    first = counts[0, 2, 1] - counts[0, 0, 3] + counts[0, 0, 1]
-    return dict(first=first, later=later, seed=counts[1, 2, 3] - counts[0, 2, 3])
+    later = [sum(counts[seed, phase, 3] - counts[seed, phase, 1] for phase in range(3)) for seed in range(2)]
+    return dict(first=counts[0, 2, 3] - later[0], later=sum(later), seed=counts[1, 2, 3] - counts[0, 2, 3])
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The measurements, a line for each point."""
-    sections: dict[str, dict[int, list[str]]] = {}
-    for row in rows:
-        axis, value = row["axis"], row["value"]
-        cells = sections.setdefault(axis, {}).setdefault(value, [POINTS[axis][0], str(value)])
-        cells.append(f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})")
-    lines = [list(section.values()) for section in sections.values()]
-    return console.table(("grows", "value", *PHASES), lines, "milliseconds an image (compiling s)")
+def draw(path: Path, rows: list[Row], title: str) -> None:
+    """Draws milliseconds an image and seconds of compilation by what grows, a panel each."""
+    grows = list(dict.fromkeys(row["axis"] for row in rows))
+    figure, panels, _ = plots.panels(len(grows), extra=0.8)
+    figure.suptitle(title, fontsize=9)
+    for panel, axis in zip(panels, grows, strict=True):
+        for number, phase in enumerate(PHASES):
+            points = [row for row in rows if (row["axis"], row["phase"]) == (axis, phase)]
+            keys = ("value", "ms_per_image", "min", "max", "compile_seconds")
+            values, middle, least, most, compiling = ([row[key] for row in points] for key in keys)
+            panel.fill_between(values, least, most, color=f"C{number}", alpha=0.2)
+            panel.plot(values, middle, "o-", color=f"C{number}", markersize=4, label=f"{phase}, ms an image")
+            panel.plot(values, compiling, ":", color=f"C{number}", label=f"{phase}, compiling s")
+        panel.set_yscale("log")
+        common.plot_by(panel, values, POINTS[axis][0])
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+    plots.write(path, figure)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -156,18 +147,21 @@ def main(arguments: list[str] | None = None) -> None:
         f"compiled in a training: {compiled['first']} programs by the end of each phase's first epoch, "
         f"{compiled['later']} in later epochs and batches, {compiled['seed']} with another seed in the same process"
     )
-    usual, known = Case(options.images), dict[Case, dict[str, dict[str, float]]]()
-    rows: list[dict[str, Any]] = []
+    usual, rows = Case(options.images), list[Row]()
+    sections: list[list[list[str]]] = []
+    measured = functools.cache(functools.partial(measure, program, images, options.repeats))
     for axis in options.axes:
-        for value in POINTS[axis][1][: options.points]:
-            case = dataclasses.replace(usual, **{axis: value})
-            if case not in known:
-                known[case] = measure(program, case, images, options.repeats)
-            rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in known[case].items()]
-    screen.print(table(rows))
-    measured = dict(about=about, compiled=compiled, usual=dataclasses.asdict(usual), points=rows)
-    files.write_json(out / "scaling.json", measured)
-    pictures.scaling(out / "scaling.png", rows, {axis: label for axis, (label, _) in POINTS.items()}, caption)
+        label, values = POINTS[axis]
+        sections.append([])
+        for value in values[: options.points]:
+            found = measured(dataclasses.replace(usual, **{axis: value}))
+            rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in found.items()]
+            times = [f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})" for row in found.values()]
+            sections[-1].append([label, str(value), *times])
+    screen.print(console.table(("grows", "value", *PHASES), sections, "milliseconds an image (compiling s)"))
+    written = dict(about=about, compiled=compiled, usual=dataclasses.asdict(usual), points=rows)
+    files.write_json(out / "scaling.json", written)
+    draw(out / "scaling.png", rows, caption)
     screen.print(f"{out}: scaling.json, scaling.png")
 
 

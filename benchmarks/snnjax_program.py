@@ -1,6 +1,7 @@
-"""snnjax under measurement: the programs of its training engine, and whole trainings."""
+"""Measured snnjax: the programs of its training engine, and whole trainings."""
 
 import dataclasses
+import operator
 import os
 import time
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import programs
-from programs import Work
+from programs import Learning, Task, Work
 
 from snnjax import data, devices
 from snnjax.app import runs
@@ -20,18 +21,17 @@ from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
 from snnjax.training.spread import EVERYWHERE, place
-from snnjax.training.state import Phase, Settings, TrainState, plan
+from snnjax.training.state import Phase, Settings, TrainState
 from snnjax.training.trainer import Trainer
 
 PREPARED = 3000
-"""Images that each layer learns from before anything is measured: those at hand again and again, up to ten times."""
+"""Images that each layer learns from before the measurements: the given ones repeatedly, up to ten times."""
 
 
 class Program(programs.Program):
-    """snnjax on a kind of device, on the kernels of XLA or on the native ones.
+    """snnjax on a kind of device, with the kernels of XLA or the native ones.
 
-    Raises:
-      InputError, OSError: there is no device of this kind, or the kernels cannot be compiled.
+    InputError if there is no such device, OSError if the kernels cannot be compiled.
     """
 
     def __init__(self, device: str, native: bool = False):
@@ -47,28 +47,29 @@ class Program(programs.Program):
             processor=devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: "),
         )
 
-    def prepare(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> None:
-        """The phases, compiled. They start from the weights in `task`; with none, the network learns a little first."""
-        network, images, batch_size, weights = task
-        # No epochs are planned, so that learners count the images that they have seen from 0 in every phase.
+    def phases(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> dict[str, Work]:
+        """The compiled phases. They start from the weights in `task`; with none, the network learns a little first."""
+        self.network, self.data, self.batch_size, weights = network, images, batch_size, _ = task
+        # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
         settings = Settings((0,) * len(network.stages), batch_size, patience=0, native=self.native)
         self.engine, self.works = Engine([network], images, settings), dict[str, Work]()
         self.weights = self.engine.initial_states()[0].weights | weights
         count, stage, last = len(images.train_images), 0, len(network.stages) - 1
         epochs = 1 if weights else min(10, -(-PREPARED // count))
-        self.encoded = self._map("encode", all_images(images), encode_batch, native=self.native)
+        self.images = np.concatenate([images.train_images, images.test_images])
+        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)
         inputs = self.encoded[:count]
         for number, phase in enumerate(self.engine.plan):
             for at in range(stage, phase.stage):
                 timed = at < last - 1 or network.decision.timed
-                title = f"outputs of stage {at + 1}" if timed else f"who fires in stage {last}"
-                static = dict(first=at, last=at + 1, timed=timed)
-                inputs = self._map(title, inputs, forward_batch, once=True, **static)
+                title = f"{'outputs of' if timed else 'who fires in'} stage {at + 1}"
+                inputs = self._map(title, inputs, forward_batch, once=True, first=at, last=at + 1, timed=timed)
             stage = phase.stage
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not weights)
         forms = dict.fromkeys(network.names[-1], TAPS)
         self._map("test", self.encoded[count:], decide_batch, forms, first=0)
-        self.works["test"].outcome = lambda found: found[0]
+        self.works["test"].outcome = operator.itemgetter(0)
+        return self.works
 
     def _map(
         self, name: str, images: np.ndarray, function: Any, forms: Any = None, once: bool = False, **static: Any
@@ -86,7 +87,7 @@ class Program(programs.Program):
         return found
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, epochs: int, keep: bool) -> Work:
-        """An epoch of a phase that learns; so many are run before, and leave their weights to all later phases."""
+        """An epoch of a phase that learns, after `epochs` others; `keep`: later phases start from their weights."""
         begin = self.engine.unsupervised if phase.layer else self.engine.supervised
 
         def prepare() -> tuple[Epoch]:
@@ -98,28 +99,29 @@ class Program(programs.Program):
             layers = {phase.layer: carry[0]} if phase.layer else carry[0]
             return {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
 
+        def outcome(found: Any) -> np.ndarray:
+            return list(learned(found[0]).values())[-1]
+
         (epoch,) = prepare()
         for _ in range(epochs):
             epoch()
         if keep:
             self.weights |= learned(epoch.carry)
-        return Work(
-            len(inputs),
-            lambda epoch: epoch(),
-            lambda found: list(learned(found[0]).values())[-1],
-            prepare,
-            epoch.clock.compile_seconds,
-        )
+        return Work(len(inputs), Epoch.__call__, outcome, prepare, epoch.clock.compile_seconds)
 
-    def learned(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The weights that the phases start from, by layer, and the encoded images."""
-        return self.weights, self.encoded
+    def task(self) -> Task:
+        """What the other programs do, now that the network has learned."""
+        network, images, last = self.network, self.data, list(self.weights)[-1]
+        learning = []
+        for phase in self.engine.plan:
+            branch = (phase.branch,) if len(network.stages[phase.stage].branches) > 1 else ()
+            learning.append(Learning(shown(phase.name), phase.stage, phase.layer or last, branch, not phase.layer))
+        described = (network.name, network.classes, network.time_steps, len(network.stages), learning)
+        labels = (images.train_labels, images.test_labels)
+        return Task(*described, self.images, self.encoded, *labels, self.weights, self.batch_size)
 
     def train(self, network: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
-        """A whole training from images to the last epoch: seconds in all, those of compilation, and the accuracy.
-
-        And the milliseconds an image of each phase of it, by the names in the table.
-        """
+        """A whole training from images to the last epoch: seconds, compile_seconds, accuracy, ms_per_image by phase."""
         start = time.perf_counter()
         trainer = Trainer(network, images, dataclasses.replace(settings, native=self.native))
         state = trainer.run(trainer.initial_state())
@@ -135,20 +137,10 @@ class Program(programs.Program):
         jax.block_until_ready(result)
 
     def device_memory(self) -> int | None:
-        """Bytes at most in use on an accelerator."""
+        """Peak bytes in use on an accelerator."""
         return None if self.device.platform == "cpu" else (self.device.memory_stats() or {}).get("peak_bytes_in_use")
 
 
 def shown(phase: str) -> str:
-    """The name of a phase in the table: STDP 1, STDP 3_2, R-STDP."""
+    """The name of a phase in tables: STDP 1, STDP 3_2, R-STDP."""
     return phase.replace("layer", "")
-
-
-def phases_of(network: Network, epochs: tuple[int, ...] = ()) -> list[tuple[str, Phase]]:
-    """The phases of a training with their names in the table."""
-    return [(shown(phase.name), phase) for phase in plan(network, epochs or (1,) * len(network.stages))]
-
-
-def all_images(images: data.Dataset) -> np.ndarray:
-    """The training images, then the test images."""
-    return np.concatenate([images.train_images, images.test_images])

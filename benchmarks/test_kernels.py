@@ -1,5 +1,6 @@
 """Single kernels on one stimulus at mozafari2018's shapes: python -m pytest benchmarks --benchmark-only"""
 
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +21,6 @@ LAYERS: dict[str, dict[str, Any]] = {
     "layer 1": dict(shape=(30, 6, 5, 5), padding=2, threshold=15.0, k=5, radius=3, pool=2),
     "layer 2": dict(shape=(250, 30, 3, 3), padding=1, threshold=10.0, k=8, radius=1, pool=3),
 }
-DECISION, BLOCK = (200, 250, 5, 5), 32
-"""Weights of the decision layer, and the images whose potentials it computes together."""
-
 native_latencies = jax.jit(native.latencies, static_argnames=("features", "threshold", "time_steps"))
 native_winners = jax.jit(native.winners, static_argnames=("features", "threshold", "k", "radius", "time_steps"))
 KERNELS: dict[str, Callable[[Any], Any]] = {
@@ -40,13 +38,11 @@ KERNELS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture(scope="module")
 def stimuli() -> dict[str, SimpleNamespace]:
-    """What enters each layer, its weights, and what its kernels make of them one after the other."""
-    draw = np.random.default_rng(0)
+    """The input of each layer, its weights, and what its kernels make of them one after the other."""
     latency, found = encode(digits().train_images[0], time_steps=T), {}
     for name, layer in LAYERS.items():
-        # Weights near 0 and 1, as learning leaves them.
-        high = draw.random(layer["shape"]) < 0.3
-        weights = jnp.asarray(np.where(high, 0.9, 0) + 0.1 * draw.random(layer["shape"]), jnp.float32)
+        high, noise = random(2, *layer["shape"])
+        weights = 0.9 * (high < 0.3) + 0.1 * noise  # near 0 and 1, as learning leaves them
         x = SimpleNamespace(weights=weights, taps=native.arrange(weights), pool=layer["pool"])
         x.limits, x.wta = dict(threshold=layer["threshold"], time_steps=T), dict(k=layer["k"], radius=layer["radius"])
         x.latency = kernels.pad(latency, layer["padding"], time_steps=T)
@@ -57,8 +53,13 @@ def stimuli() -> dict[str, SimpleNamespace]:
     return found
 
 
+def random(*shape: int) -> jax.Array:
+    """The same random numbers each time."""
+    return jnp.asarray(np.random.default_rng(0).random(shape, np.float32))
+
+
 def timed(benchmark: Any, kernel: Callable[..., Any], *args: Any) -> Any:
-    """Measures a kernel to the end of the device's work, compiled before."""
+    """Measures a compiled kernel to the end of the device's work."""
 
     def run() -> Any:
         return jax.block_until_ready(kernel(*args))
@@ -80,15 +81,11 @@ def test_encode(benchmark: Any) -> None:
 
 
 def test_final_potentials(benchmark: Any) -> None:
-    draw = np.random.default_rng(0)
-    spiked = jnp.pad(jnp.asarray(draw.random((250, 4, 4)) < 0.3), ((0, 0), (2, 2), (2, 2)))
-    timed(benchmark, kernels.final_potentials, spiked, jnp.asarray(draw.random(DECISION, np.float32)))
+    spiked = jnp.pad(random(250, 4, 4) < 0.3, ((0, 0), (2, 2), (2, 2)))
+    timed(benchmark, kernels.final_potentials, spiked, random(200, 250, 5, 5))
 
 
-@pytest.mark.parametrize("images", [1, BLOCK])
+@pytest.mark.parametrize("images", [1, 32])
 def test_final_potentials_of_block(benchmark: Any, images: int) -> None:
-    draw = np.random.default_rng(0)
-    features, channels, *kernel = DECISION
-    spiked = jnp.asarray(draw.random((images, channels, 4, 4)) < 0.3)
-    taps = jnp.asarray(draw.random((*kernel, features, channels), np.float32))
-    timed(benchmark, lambda *args: kernels.final_potentials_of_block(*args, padding=2), spiked, taps)
+    kernel = functools.partial(kernels.final_potentials_of_block, padding=2)
+    timed(benchmark, kernel, random(images, 250, 4, 4) < 0.3, random(5, 5, 200, 250))

@@ -5,46 +5,37 @@ python benchmarks/throughput.py --reference DIR --spyker    all networks, with a
                                                             and Spyker: pip install 'snnjax[benchmark,spyker]'
 """
 
+import collections
 import contextlib
 import dataclasses
 import datetime
 import os
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
-import pictures
 import throughput_report
-from programs import Learning, Task
+from common import Row
+from programs import Worker
 from rich.console import Console
 from simple_parsing import field
-from snnjax_program import all_images, phases_of
-from throughput_report import NATIVE, OWN, caption
-from worker import Worker
+from snnjax_program import shown
+from throughput_report import NATIVE, OWN, SPYKER, caption
 
 from snnjax import data, devices, files
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS, Network
-from snnjax.training.state import Settings
+from snnjax.training.state import Settings, plan
 from snnjax.training.trainer import network_for
 
-PAUSE = 0.3
-"""Seconds between the turns of two programs: threads of the last one may spin for so long."""
-ALIKE = 0.9
-"""The least share of decisions that must agree with the reference's."""
-EQUAL = 1e-5
-"""Weights that differ no more are taken for equal; a change of a weight is hundreds of times larger."""
-Row = dict[str, Any]
-"""What is known of one phase, network or training: JSON data."""
-PROTOCOL = (6000, 2000, 20)
-"""Training and test images of the recorded runs of the reference, and more reward epochs than theirs."""
-SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}
-"""Programs by name, with their batches."""
+PAUSE = 0.3  # seconds between the turns of two programs: the threads of the last one may still spin
+ALIKE = 0.9  # minimum share of decisions that agree with the reference's
+EQUAL = 1e-5  # maximum difference of equal weights; an update changes a weight by hundreds of times more
+PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more reward epochs than theirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,113 +43,80 @@ class Options(common.Options):
     """What to measure, on what, and against what."""
 
     networks: tuple[str, ...] = field(default=tuple(NETWORKS), help=f"which networks ({' '.join(NETWORKS)})")
-    images: int = field(default=300, help="use the first so many training and as many test images")
-    repeats: int = field(default=5, help="how often each phase is measured, after once that does not count")
+    images: int = field(default=300, help="number of training images, and of test images")
+    repeats: int = field(default=5, help="how often each phase is measured, after a run that does not count")
     reference: Path | None = field(
         default=None, help="checkout of github.com/aidinattar/snn to measure side by side, on a gpu if snnjax is there"
     )
     spyker: bool = field(default=False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
-    native: bool = field(default=False, help="measure snnjax on its compiled kernels too, on a CPU")
-    protocol: int = field(default=0, help="how often to run whole trainings too, up to two minutes for each network")
+    native: bool = field(default=False, help="measure snnjax with its compiled kernels too, on a CPU")
+    protocol: int = field(default=0, help="number of whole trainings, up to two minutes each; 0 for none")
     short: bool = field(default=False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
 
-    def check(self) -> None:
-        """Raises InputError where an option is bad."""
-        console.check_names(self, "networks", NETWORKS)
-        console.check_least(self, 1, "images", "repeats")
-        console.check_least(self, 0, "protocol")
-        if self.device not in devices.KINDS:
-            raise InputError(f"`device` must be one of {', '.join(devices.KINDS)}, got {self.device!r}")
-        if self.reference and not (self.reference / "model" / "mozafari2018.py").is_file():
-            missing = "is no checkout of aidinattar/snn: it has no model/mozafari2018.py"
-            raise InputError(f"`reference` {self.reference} {missing}")
-        if self.spyker and "mozafari2018" not in self.networks:
-            raise InputError("`spyker` is measured with mozafari2018 only, which `networks` does not name")
-
-    def snnjax(self, program: str) -> tuple[Any, ...]:
-        """The arguments of snnjax as one of its programs."""
-        return ("cpu", True) if program == NATIVE else (self.device,)
+    def snnjax(self, program: str) -> Worker:
+        """Starts one of our programs."""
+        return Worker(program, "snnjax_program", *(("cpu", True) if program == NATIVE else (self.device,)))
 
 
 def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
-    """The options that hold, all images and the folder to write to.
-
-    Raises:
-      InputError, OSError: options or data are bad.
-    """
+    """The options in force, all images and the output folder; InputError or OSError if options or data are bad."""
     if options.short:
-        less = {name: min(getattr(options, name), most) for name, most in (("images", 60), ("repeats", 2))}
-        options = dataclasses.replace(options, networks=("mozafari2018",), protocol=0, **less)
-    options.check()
-    images = data.load(options.dataset, options.data_dir)
-    if (options.reference or options.spyker) and images.train_images.ndim > 3:
-        raise InputError(f"other programs are measured on grey images only, those of {images.name} have colours")
-    return options, images, options.folder("throughput")
+        images, repeats = min(options.images, 60), min(options.repeats, 2)
+        options = dataclasses.replace(options, images=images, repeats=repeats, networks=("mozafari2018",), protocol=0)
+    console.check_names(options, "networks", NETWORKS)
+    console.check_least(options, 1, "images", "repeats")
+    console.check_least(options, 0, "protocol")
+    if options.device not in devices.KINDS:
+        raise InputError(f"`device` must be one of {', '.join(devices.KINDS)}, got {options.device!r}")
+    if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
+        missing = "is no checkout of aidinattar/snn: it has no model/mozafari2018.py"
+        raise InputError(f"`reference` {options.reference} {missing}")
+    if options.spyker and "mozafari2018" not in options.networks:
+        raise InputError("`spyker` is measured with mozafari2018 only, which `networks` does not name")
+    source = data.load(options.dataset, options.data_dir)
+    if (options.reference or options.spyker) and source.train_images.ndim > 3:
+        raise InputError(f"other programs are measured on grey images only, those of {source.name} have colours")
+    return options, source, options.folder("throughput")
 
 
-@contextlib.contextmanager
-def programs(options: Options, network: str) -> Iterator[list[Worker]]:
-    """The programs that take part, snnjax first, each in a process of its own."""
-    with contextlib.ExitStack() as stack:
-
-        def start(name: str, module: str, *arguments: Any) -> Worker:
-            return stack.enter_context(Worker(name, module, *arguments))
-
-        own = OWN if options.native else OWN[:1]
-        workers = [start(name, "snnjax_program", *options.snnjax(name)) for name in own]
-        if options.reference:
-            device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
-            workers.append(start("reference", "reference_program", options.reference, device))
-        if options.spyker and network == "mozafari2018":
-            workers += [start(name, "spyker_program", batch) for name, batch in SPYKER.items()]
-        yield workers
+def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[Worker]:
+    """Starts the programs, snnjax first; `stack` ends them."""
+    workers = [stack.enter_context(options.snnjax(name)) for name in (OWN if options.native else OWN[:1])]
+    others: list[tuple[Any, ...]] = []
+    if options.reference:
+        device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
+        others.append(("reference", "reference_program", options.reference, device))
+    if options.spyker and network == "mozafari2018":
+        others += [(name, "spyker_program", batch) for name, batch in SPYKER.items()]
+    return workers + [stack.enter_context(Worker(*each)) for each in others]
 
 
-def task_of(network: Network, images: data.Dataset, first: Worker, batch_size: int) -> Task:
-    """What the others are to do after snnjax has learned."""
-    weights, latencies = first.ask("learned")
-    branches, last = [len(stage.branches) for stage in network.stages], list(weights)[-1]
-    learning = tuple(
-        Learning(name, each.stage, each.layer or last, each.branch, branches[each.stage], rewarded=not each.layer)
-        for name, each in phases_of(network)
-    )
-    described = (network.name, network.classes, network.time_steps, len(network.stages))
-    seen = (all_images(images), latencies, images.train_labels, images.test_labels)
-    return Task(*described, learning, *seen, weights, batch_size)
+def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray]) -> list[Row]:
+    """Milliseconds an image of each phase and program, the programs (snnjax first) taking turns phase by phase.
 
-
-def measure(workers: list[Worker], repeats: int, start: dict[str, np.ndarray]) -> list[Row]:
-    """Milliseconds an image of each phase of each program, the programs taking turns phase by phase.
-
-    Args:
-      workers: snnjax first.
-      repeats: that count.
-      start: the weights that the learning phases start from.
-
-    Returns:
-      For each phase and program: phase, program, ms_per_image (the median), min, max, ms (of each repeat),
-      compile_seconds and once; of the other programs also the ratio to snnjax, and the share of alike outcomes.
+    Each row: phase, program, ms_per_image (the median), min, max, ms (of each repeat), what `worker.phases` says; of
+    other programs the ratio to snnjax and the share of alike outcomes, of weights among those changed from `initial`.
     """
-    times: dict[tuple[str, str], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+    taking_part = {phase: [each for each in workers if phase in each.phases] for phase in workers[0].phases}
     for repeat in range(repeats + 1):  # the first does not count
-        for phase in workers[0].phases:
-            turn = [worker for worker in workers if phase in worker.phases]
-            for worker in turn[repeat % len(turn) :] + turn[: repeat % len(turn)]:
+        for phase, turn in taking_part.items():
+            first = repeat % len(turn)
+            for worker in turn[first:] + turn[:first]:
                 time.sleep(PAUSE if len(turn) > 1 else 0)
-                times.setdefault((phase, worker.name), []).append(worker.ask("measure", phase))
-    rows = []
-    for phase in workers[0].phases:
-        expected = workers[0].ask("outcome", phase)
-        for worker in (worker for worker in workers if phase in worker.phases):
+                times[phase, worker.name].append(worker.ask("measure", phase))
+    rows: list[Row] = []
+    for phase, turn in taking_part.items():
+        ours, expected = statistics.median(times[phase, "snnjax"][1:]), turn[0].ask("outcome", phase)
+        for worker in turn:
             ms = times[phase, worker.name][1:]
-            row = dict(phase=phase, program=worker.name, **common.summary("ms_per_image", ms), ms=ms)
-            row |= {key: worker.phases[phase][key] for key in ("compile_seconds", "once")} | dict(
-                ratio=None, alike=None
+            row = dict(
+                phase=phase, program=worker.name, **common.summary("ms_per_image", ms), ms=ms, ratio=None, alike=None
             )
-            if worker is not workers[0]:
-                row["ratio"] = row["ms_per_image"] / statistics.median(times[phase, workers[0].name][1:])
-                row["alike"] = alike(expected, worker.ask("outcome", phase), start.get(phase))
-            rows.append(row)
+            if worker.name != "snnjax":
+                row["ratio"] = row["ms_per_image"] / ours
+                row["alike"] = alike(expected, worker.ask("outcome", phase), initial.get(phase))
+            rows.append(row | worker.phases[phase])
     return rows
 
 
@@ -174,10 +132,7 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 def whole_training(
     network: Network, images: data.Dataset, rows: list[Row], options: Options, protocol: tuple[int, int, int] = PROTOCOL
 ) -> list[Row]:
-    """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up.
-
-    Each run of snnjax is in a process of its own, so that none finds anything compiled.
-    """
+    """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
     *most, reward = protocol
     images, epochs, found = images.first(*most), common.epochs(network, reward), list[Row]()
     count = len(images.train_images), len(images.test_images)
@@ -186,7 +141,7 @@ def whole_training(
         if program in OWN:
             runs = []
             for _ in range(options.protocol):
-                with Worker(program, "snnjax_program", *options.snnjax(program)) as worker:
+                with options.snnjax(program) as worker:  # in a new process, so that nothing is compiled yet
                     runs.append(worker.ask("train", network, images, settings))
             compiling = statistics.median(run["compile_seconds"] for run in runs)
             row = dict(runs[0], how="measured", compile_seconds=compiling)
@@ -203,34 +158,34 @@ def whole_training(
 def added_up(ms: dict[str, float], network: Network, epochs: tuple[int, ...], train: int, test: int) -> float:
     """Seconds of a whole training from milliseconds an image of its phases: all images once, then each epoch."""
     total = (train + test) * ms["encode"] + epochs[-1] * test * ms["test"]
-    total += sum(phase.epochs * train * ms[name] for name, phase in phases_of(network, epochs))
+    total += sum(phase.epochs * train * ms[shown(phase.name)] for phase in plan(network, epochs))
     return total / 1e3
 
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
-    """What throughput.json holds of one network; notes versions and devices in `about`.
+    """The part of throughput.json about one network; adds versions and devices to `about`.
 
-    Raises:
-      ValueError, RuntimeError: a program cannot start, or fails.
+    ValueError or RuntimeError if a program cannot start or fails.
     """
     few = images.first(options.images, options.images)
     network = network_for(NETWORKS[name], few)
     # Layers that learn by turns change places after a batch; else all images are one batch, at the first rates.
     batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
-    with programs(options, name) as workers:
+    with contextlib.ExitStack() as stack:
+        workers = start(options, name, stack)
         first, *others = workers
         about["processor"] = first.about["processor"]
         for worker in workers:
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
         first.prepare((network, few, batch_size, {}))
-        start: dict[str, np.ndarray] = {}
+        initial: dict[str, np.ndarray] = {}
         if others:
-            task = task_of(network, few, first, batch_size)
+            task = first.ask("task")
             for worker in others:
                 worker.prepare((network, few, batch_size, task.weights) if worker.name == NATIVE else task)
-            start = {phase.name: task.weights[phase.layer] for phase in task.learning}
-        rows = measure(workers, options.repeats, start)
+            initial = {phase.name: task.weights[phase.layer] for phase in task.learning}
+        rows = measure(workers, options.repeats, initial)
         memory = {worker.name: worker.ask("memory") for worker in workers}
     trained = whole_training(network, images, rows, options) if options.protocol else []
     single = throughput_report.in_one_epoch(rows)
@@ -238,14 +193,12 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
 
 
 def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> None:
-    """Measures network after network, prints and writes what is known after each.
+    """Measures one network after the other; prints and writes all results after each.
 
-    Raises:
-      ValueError, RuntimeError: a program cannot start, or fails; or decisions differ.
-      OSError: the folder cannot be written.
+    ValueError or RuntimeError if a program cannot start or fails, or decisions differ.
     """
-    measured = dict(reference=bool(options.reference), spyker=options.spyker, protocol=bool(options.protocol))
-    notes = throughput_report.notes(options.native, **measured)
+    measured = {"snnjax", *(name for name in ("native", "reference", "spyker", "protocol") if getattr(options, name))}
+    notes = [note for subjects, note in throughput_report.NOTES if subjects & measured]
     about: dict[str, Any] = dict(
         date=str(datetime.date.today()),
         dataset=images.name,
@@ -265,16 +218,15 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
         throughput_report.show(results[-1], screen)
         files.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
         files.write_text(out / "throughput.md", throughput_report.markdown(results, about))
-        pictures.throughput(out / "throughput.png", results, caption(about).split("; ")[0])
+        throughput_report.draw(out / "throughput.png", results, caption(about).split("; ")[0])
     for number, note in enumerate(notes, 1):
         screen.print(f"{number}. {note}", soft_wrap=False)
     screen.print(f"{out}: throughput.json, throughput.md, throughput.png")
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
-                raise RuntimeError(
-                    f"{result['network']}: only {row['alike']:.1%} of the reference's decisions are alike"
-                )
+                share = f"only {row['alike']:.1%} of the reference's decisions are alike"
+                raise RuntimeError(f"{result['network']}: {share}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -282,7 +234,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = console.options(Options, __doc__, arguments)
     with console.user_errors():
         options, images, out = prepare(options)
-    with console.user_errors(f"Stopped; what was measured of finished networks is in {out}."):
+    with console.user_errors(f"Stopped; measurements of the finished networks are in {out}."):
         try:
             run(options, images, out, console.screen())
         except (ValueError, RuntimeError) as error:

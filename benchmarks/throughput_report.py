@@ -1,22 +1,50 @@
-"""What `throughput.py` has measured: on the screen, as a Markdown table, and in words."""
+"""The measurements of `throughput.py`: on the screen, as a Markdown table, as a figure, and their notes."""
 
+import collections
+from pathlib import Path
 from typing import Any
 
 import common
-import pictures
+from common import Row
 from rich.console import Console
-from rich.table import Table
 
-from snnjax.app import console
+from snnjax.app import console, plots
 
 NATIVE = "snnjax, native"
-"""The program on native kernels."""
 OWN = ("snnjax", NATIVE)
-"""The programs that are snnjax."""
+SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}  # batch size
+COLORS = dict(zip((*OWN, "reference", *SPYKER), ("blue", "cyan", "orange", "green", "olive"), strict=True))
+TRAINING = "whole training"
+_OTHERS = {"reference", "spyker"}
+NOTES = (
+    ({"snnjax"}, "Medians; the first run does not count. Compilation, once a run, is apart."),
+    (
+        {"snnjax"},
+        "Nothing is measured from random weights: all repeats start from those that snnjax has learned before.",
+    ),
+    ({"native"}, f"{NATIVE}: kernels in C++, compiled before; its seconds of compilation are XLA's alone."),
+    ({"native"}, "They round differently, which can decide near-ties. R-STDP is the same code, except in deepr2024."),
+    (_OTHERS, "ratio: median divided by snnjax's. alike: share of latencies and decisions that equal snnjax's."),
+    (_OTHERS, "alike, learning: share of equal weights (to 0.00001) among those that either program has changed."),
+    (_OTHERS, "snnjax computes the outputs of frozen layers once for all epochs, the others anew for every image."),
+    (_OTHERS, "All phases except encode start from encoded images: latencies in snnjax, byte waves in the others."),
+    (_OTHERS, "snnjax spreads independent images over all cores, the others the parts of an operation."),
+    (_OTHERS, "Learning is image after image, except in Spyker's batches of 64."),
+    ({"reference"}, "The reference encodes on the CPU whatever the device, as in its training program."),
+    (
+        {"spyker"},
+        "Spyker encodes in its own way: other scale of filters, no local normalisation, other bins of rank order.",
+    ),
+    ({"spyker"}, "Its batches of 64 choose all winners by the weights at their start: another, coarser algorithm."),
+    ({"spyker"}, "Rates double between batches, and only the winners' weights are clipped."),
+    ({"protocol"}, "Whole training: snnjax's is measured from images to last epoch, with all compilation."),
+    ({"protocol"}, "The others' seconds are added up: milliseconds an image of each phase times its images."),
+)
+"""Each note with what it is about: it is shown if any of it was measured."""
 
 
-def table(result: dict[str, Any]) -> Table:
-    """What was measured of one network: a line for each phase and program."""
+def show(result: Row, screen: Console) -> None:
+    """Prints the measurements of one network."""
     compared = len(result["memory"]) > 1
     sections: list[list[list[str]]] = []
     for row in result["phases"]:
@@ -29,16 +57,11 @@ def table(result: dict[str, Any]) -> Table:
         sections[-1].append([*cells, f"{row['compile_seconds']:.1f}" if row["compile_seconds"] else ""])
     comparison = ("ratio", "alike") if compared else ()
     head = ("phase", "program", "median", "least .. most", *comparison, "compiling s")
-    return console.table(head, sections, f"{result['network']}: milliseconds an image", left=2)
-
-
-def show(result: dict[str, Any], screen: Console) -> None:
-    """Prints what was measured of one network."""
-    screen.print(table(result))
+    screen.print(console.table(head, sections, f"{result['network']}: milliseconds an image", left=2))
     for program, ratios in result["in_one_epoch"].items():
         if program != NATIVE:
             listed = ", ".join(f"{phase} {ratio:.1f}" for phase, ratio in ratios.items())
-            screen.print(f"ratios to {program} with all that is done once counted into one epoch: {listed}")
+            screen.print(f"ratios to {program} if one epoch has to pay for the outputs of frozen layers: {listed}")
     for row in result["protocol"]:
         times = f" (of which compiling {row['compile_seconds']:.1f})" if row["how"] == "measured" else ""
         ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.1f}"
@@ -49,95 +72,64 @@ def show(result: dict[str, Any], screen: Console) -> None:
         screen.print(f"peak memory, {program}: {peak} MiB, {loaded} before the first image{on_device}")
 
 
-def in_one_epoch(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
     """By program and phase, the ratios if a single epoch had to pay for the outputs of frozen layers."""
-    paid, mine = dict.fromkeys(OWN, 0.0), 0.0
+    once: collections.Counter[str] = collections.Counter()
     found: dict[str, dict[str, float]] = {}
     for row in rows:
-        program, ms = row["program"], row["ms_per_image"]
-        if program in OWN:
-            paid[program] += ms * row["once"]
-        if program == "snnjax":
-            mine = ms + paid[program]
-        elif paid["snnjax"] and not row["once"] and row["phase"] != "test":
-            found.setdefault(program, {})[row["phase"]] = (ms + paid.get(program, 0.0)) / mine
+        program, total = row["program"], row["ms_per_image"] + once[row["program"]]
+        if row["once"]:
+            once[program] = total
+        elif program == "snnjax":
+            ours = total
+        elif once["snnjax"] and row["phase"] != "test":
+            found.setdefault(program, {})[row["phase"]] = total / ours
     return found
 
 
-def notes(native: bool, reference: bool, spyker: bool, protocol: bool) -> list[str]:
-    """What the figures mean, and what is not like for like, given what was measured."""
-    found = [
-        "Medians, after one run that does not count. Compilation, once a run, is apart. Nothing is measured from "
-        "random weights: snnjax learns a little first, and every repeat of every program starts from those weights."
-    ]
-    if native:
-        found.append(
-            f"{NATIVE}: the same program on its kernels in C++, which were compiled before; its seconds of compilation "
-            "are XLA's alone. They round otherwise, so that near-ties part. R-STDP is the same code, but in deepr2024."
-        )
-    if reference or spyker:
-        found += [
-            "ratio: median over snnjax's. alike: the share of latencies and decisions that are snnjax's; of the "
-            "weights that either program has changed, the share that agrees to 0.00001.",
-            "snnjax learns from outputs of frozen layers that it computes once for all epochs, in the phases without "
-            "a ratio; the other programs compute them anew for every image.",
-            "Phases but encode start from encoded images: latencies in snnjax, byte waves made before in the others.",
-            "snnjax spreads images that do not depend on each other over all cores, the reference and Spyker the "
-            "parts of an operation. Learning is image after image, but in Spyker's batches of 64.",
-        ]
-    if reference:
-        found.append("The reference encodes on the CPU whatever the device, as in its training program.")
-    if spyker:
-        found += [
-            "Spyker's own encoding: its filters are not scaled alike, nothing is normalised locally, and the bins of "
-            "its rank order differ by an image's remainder. Its other phases start from snnjax's encoded images.",
-            "Spyker in batches of 64 chooses the winners of a batch by the weights at its start, and doubles rates "
-            "between batches: another, coarser algorithm. It clips the winners' weights only.",
-        ]
-    if protocol:
-        found.append(
-            "Whole training: snnjax was run from images to last epoch, with all compilation; the other programs' "
-            "seconds are their milliseconds an image times the images of each phase, since running them takes long."
-        )
-    return found
+def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
+    """Values by program and phase; as the last of the ratios, that of the whole training."""
+    values: dict[str, dict[str, float]] = {}
+    for row in result["phases"]:
+        if row[key] is not None and not (key == "ratio" and row["once"]):
+            values.setdefault(row["program"], {})[row["phase"]] = row[key]
+    for row in result["protocol"]:
+        if key == "ratio" and row["ratio"] is not None:
+            values[row["program"]][TRAINING] = row["ratio"]
+    return values
 
 
-def markdown(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
+def markdown(results: list[Row], about: Row) -> str:
     """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take.
 
     Where snnjax ran on native kernels too, a slash follows, and how many times longer than those.
     """
     names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
-    order = {"encode": 0, "R-STDP": 2, "test": 3}
-    columns = sorted(names, key=lambda name: (order.get(name, 1), name))
-    columns += [pictures.TRAINING] * any(result["protocol"] for result in results)
-    lines: list[list[str]] = []
-
-    def add(name: str, label: str, cells: dict[str, str]) -> None:
-        lines.append([name, label, *(cells.get(column, "") for column in columns)])
-
+    order = ("encode", "STDP", "R-STDP", "test")
+    columns = sorted(names, key=lambda name: (order.index(name.split()[0]), name))
+    columns += [TRAINING] * any(result["protocol"] for result in results)
+    entries: list[tuple[str, str, dict[str, str]]] = []
     for result in results:
-        ratios, single = pictures.bars_of(result, "ratio"), result["in_one_epoch"]
+        times, ratios, single = values_of(result, "ms_per_image"), values_of(result, "ratio"), result["in_one_epoch"]
+        trainings = {row["program"]: row for row in result["protocol"]}
         for program in result["memory"]:
-            if program in OWN:
-                cells = _rounded(pictures.bars_of(result, "ms_per_image")[program])
-                trainings = [row for row in result["protocol"] if row["program"] == program]
-                cells[pictures.TRAINING] = "".join(f"{row['seconds']:.0f} s" for row in trainings)
-                add(result["network"] if program == "snnjax" else "", f"{program}, ms an image", cells)
-                for row in trainings:
-                    if "ms_per_image" in row:
-                        add("", "in its whole training", _rounded(row["ms_per_image"]))
-            else:
-                add("", f"{program}, times longer", longer(ratios, program))
+            if program not in OWN:
+                entries.append(("", f"{program}, times longer", longer(ratios, program)))
                 if program in single:
-                    add("", "the same, one epoch alone", longer(single, program))
+                    entries.append(("", "the same, one epoch alone", longer(single, program)))
+                continue
+            training, cells = trainings.get(program), _rounded(times[program])
+            entries.append((result["network"] if program == "snnjax" else "", f"{program}, ms an image", cells))
+            if training:
+                cells[TRAINING] = f"{training['seconds']:.0f} s"
+                if "ms_per_image" in training:
+                    entries.append(("", "in its whole training", _rounded(training["ms_per_image"])))
+    lines = [[name, label, *(cells.get(column, "") for column in columns)] for name, label, cells in entries]
     text = [*common.markdown(["network", "", *columns], lines), "", caption(about)]
-    others = [name for name in about["devices"] if name not in OWN]
-    if others:
-        alone = "it has to pay for the outputs of frozen layers, which are computed once for all epochs."
-        text.append(f"One epoch alone: {alone}")
-    if others and NATIVE in about["devices"]:
-        text.append(f"After a slash, how many times longer than {NATIVE}.")
+    if set(about["devices"]) - set(OWN):
+        text.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all epochs.")
+        if NATIVE in about["devices"]:
+            text.append(f"After a slash, how many times longer than {NATIVE}.")
     return "\n".join([*text, ""])
 
 
@@ -147,15 +139,46 @@ def _rounded(values: dict[str, float]) -> dict[str, str]:
 
 def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
     """By phase, how many times longer than snnjax a program takes, and than snnjax on native kernels."""
-    native = ratios.get(NATIVE, {})
-    return {
-        phase: f"{ratio:.1f}" + (f" / {ratio / native[phase]:.1f}" if phase in native else "")
-        for phase, ratio in ratios[program].items()
-    }
+    cells, native = {phase: f"{ratio:.1f}" for phase, ratio in ratios[program].items()}, ratios.get(NATIVE, {})
+    shared = cells.keys() & native
+    return cells | {phase: f"{cells[phase]} / {ratios[program][phase] / native[phase]:.1f}" for phase in shared}
 
 
-def caption(about: dict[str, Any]) -> str:
-    """On what and how the figures were obtained."""
+def draw(path: Path, results: list[Row], title: str) -> None:
+    """Draws times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
+    compared = any(row["ratio"] is not None for result in results for row in result["phases"])
+    figure, axes, left = plots.panels(len(results), columns=2, width=6.4, extra=0.8)
+    figure.suptitle(title, fontsize=9)
+    bottom, lowest, highest = float(compared), 1.0, 0.0
+    shown: dict[str, Any] = {}
+    for axis, result in zip(axes, results, strict=True):
+        bars = values_of(result, "ratio" if compared else "ms_per_image")
+        phases = list(dict.fromkeys(phase for values in bars.values() for phase in values))
+        width = 0.8 / len(bars)
+        for number, (program, values) in enumerate(bars.items()):
+            places = [phases.index(phase) + (number - (len(bars) - 1) / 2) * width for phase in values]
+            heights = [value - bottom for value in values.values()]
+            shown[program] = axis.bar(places, heights, width * 0.95, bottom=bottom, color=f"tab:{COLORS[program]}")
+            labels = [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in values.values()]
+            axis.bar_label(shown[program], labels, fontsize=7)
+            lowest, highest = min(lowest, *values.values()), max(highest, *values.values())
+        names = [name.replace("outputs of stage", "outputs").replace("who fires in stage", "fires") for name in phases]
+        axis.set_xticks(range(len(phases)), names, fontsize=8 if len(phases) < 9 else 6)
+        axis.set_title(result["network"], fontsize=10)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_axisbelow(True)
+        if compared:
+            axis.axhline(1, color="tab:blue", linewidth=1.5)
+    axes[0].set(yscale="log", ylim=(0.6 * lowest, 2 * highest))
+    for axis in left:
+        axis.set_ylabel("times longer than snnjax" if compared else "snnjax, ms an image")
+    if compared:
+        figure.legend(list(shown.values()), list(shown), fontsize=8, loc="outside lower center", ncols=len(shown))
+    plots.write(path, figure)
+
+
+def caption(about: Row) -> str:
+    """Data, repeats, date, devices and versions in a line."""
     named = ("snnjax", "jax", "torch", "spyker")
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in named if name in about["versions"])
     devices = {name: device.replace(f": {about['processor']}", "") for name, device in about["devices"].items()}

@@ -8,13 +8,11 @@ import time
 
 import batches
 import numpy as np
-import pictures
 import pytest
 import scaling
 import throughput
 import throughput_report
-from programs import Work
-from worker import Worker
+from programs import Program, Work, Worker
 
 from snnjax import data
 from snnjax.networks import mozafari2018
@@ -147,8 +145,8 @@ class Program(programs.Program):
             raise ValueError("it will not")
         self.about = dict(word=word)
 
-    def prepare(self, images):
-        self.works = {"add": programs.Work(images, sum, lambda total: [total], lambda: ([1, 2],), compile_seconds=3.0)}
+    def phases(self, images):
+        return {"add": programs.Work(images, sum, lambda total: [total], lambda: ([1, 2],), compile_seconds=3.0)}
 
     def finish(self, result):
         assert result == 3
@@ -290,9 +288,9 @@ def test_what_is_done_once_is_counted_into_one_epoch():
 
 
 def test_the_figure_shows_ratios_and_whole_trainings(tmp_path):
-    pictures.throughput(tmp_path / "figure.png", [result(), result("majority2024", trained=False)], "a title")
+    throughput_report.draw(tmp_path / "figure.png", [result(), result("majority2024", trained=False)], "a title")
     assert (tmp_path / "figure.png").stat().st_size > 1000
-    assert pictures.bars_of(result(), "ratio")["reference"] == {
+    assert throughput_report.values_of(result(), "ratio")["reference"] == {
         "encode": 10.0,
         "STDP 1": 15.0,
         "STDP 2": 8.0,
@@ -302,17 +300,19 @@ def test_the_figure_shows_ratios_and_whole_trainings(tmp_path):
     }
 
 
-def test_work_is_timed_to_the_end_of_what_the_device_does():
+def test_work_is_timed_to_the_end_of_what_the_device_does(monkeypatch):
     finished = []
 
     def finish(result: int) -> None:
         time.sleep(0.02)
         finished.append(result)
 
-    work = Work(4, lambda start: start + 1, lambda result: [result], lambda: (1,))
-    assert work.measure(finish) >= 20 / 4, "milliseconds an image"
+    program = Program()
+    program.works = {"add": Work(4, lambda start: start + 1, lambda result: [result], lambda: (1,))}
+    monkeypatch.setattr(program, "finish", finish)
+    assert program.measure("add") >= 20 / 4, "milliseconds an image"
     assert finished == [2]
-    assert work.last().tolist() == [2]
+    assert program.outcome("add").tolist() == [2]
 
 
 @pytest.mark.slow
