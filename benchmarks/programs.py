@@ -1,7 +1,7 @@
 """Measured programs, each in a process of its own, so that peak memory is its own and thread pools are apart.
 
-This file is what such a process runs (no `multiprocessing.Process`, which would import the parent's main module, and
-JAX with it). It imports no program itself: a process loads only the one that it measures.
+Such a process runs this file (a `multiprocessing.Process` would import the parent's main module, and JAX with it) and
+loads only the program that it measures.
 """
 
 import contextlib

@@ -12,15 +12,8 @@ import numpy as np
 import programs
 from programs import DOG, Learning, Task, Work
 
-CLASSES = {
-    "mozafari2018": "MozafariMNIST2018",
-    "deep2024": "DeepSNN",
-    "deepr2024": "DeepRSNN",
-    "deepr2024_2": "DeepRSNN2",
-    "inception2024": "InceptionSNN",
-    "majority2024": "MajoritySNN",
-}
-"""The reference's networks by the names of ours."""
+CLASSES = dict(mozafari2018="MozafariMNIST2018", deep2024="DeepSNN", deepr2024="DeepRSNN", deepr2024_2="DeepRSNN2")
+CLASSES |= dict(inception2024="InceptionSNN", majority2024="MajoritySNN")
 
 
 class Program(programs.Program):

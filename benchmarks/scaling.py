@@ -87,27 +87,27 @@ def measure(program: Program, source: data.Dataset, repeats: int, case: Case) ->
 
 
 def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
-    """Programs compiled in two trainings with different seeds, three epochs a phase, in ten batches each.
+    """Programs compiled in a training, three epochs a phase in ten batches each, and in one with another seed.
 
-    "first": by the first training, without "later": by both in later epochs; "seed": by the second training.
+    "first": by the end of each phase's first epoch; "later": in the other epochs; "seed": in the second training.
     """
-    compiled: list[str] = []
-    counts: dict[tuple[int, int, int], int] = {}  # by seed, phase and epochs done
+    counts, compiled = dict(first=0, later=0, seed=0), list[str]()
 
     def heard(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             compiled.append(event)
 
     def save(state: TrainState) -> None:
-        counts.setdefault((seed, state.phase, state.done), len(compiled))
+        part = "seed" if seed else "later" if state.done > 1 else "first"
+        counts[part] += len(compiled)
+        compiled.clear()
 
     jax.monitoring.register_event_duration_secs_listener(heard)
     for seed in range(2):
         settings = Settings((3, 3, 3), batch_size=max(1, images // 10), patience=0, seed=seed)
         trainer = Trainer(Case().network(), source.first(images, images), settings)
         trainer.run(trainer.initial_state(), save)
-    later = [sum(counts[seed, phase, 3] - counts[seed, phase, 1] for phase in range(3)) for seed in range(2)]
-    return dict(first=counts[0, 2, 3] - later[0], later=sum(later), seed=counts[1, 2, 3] - counts[0, 2, 3])
+    return counts
 
 
 def draw(path: Path, rows: list[Row], title: str) -> None:
@@ -142,13 +142,12 @@ def main(arguments: list[str] | None = None) -> None:
     about = common.about(images, program.device)
     caption = common.caption(about)
     screen.print(caption)
-    compiled = count_compilations(images, options.images)
+    counts = count_compilations(images, options.images)
     screen.print(
-        f"compiled in a training: {compiled['first']} programs by the end of each phase's first epoch, "
-        f"{compiled['later']} in later epochs and batches, {compiled['seed']} with another seed in the same process"
+        f"compiled in a training: {counts['first']} programs by the end of each phase's first epoch, "
+        f"{counts['later']} in later epochs and batches, {counts['seed']} with another seed in the same process"
     )
-    usual, rows = Case(options.images), list[Row]()
-    sections: list[list[list[str]]] = []
+    usual, rows, sections = Case(options.images), list[Row](), list[list[list[str]]]()
     measured = functools.cache(functools.partial(measure, program, images, options.repeats))
     for axis in options.axes:
         label, values = POINTS[axis]
@@ -159,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
             times = [f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})" for row in found.values()]
             sections[-1].append([label, str(value), *times])
     screen.print(console.table(("grows", "value", *PHASES), sections, "milliseconds an image (compiling s)"))
-    written = dict(about=about, compiled=compiled, usual=dataclasses.asdict(usual), points=rows)
+    written = dict(about=about, compiled=counts, usual=dataclasses.asdict(usual), points=rows)
     files.write_json(out / "scaling.json", written)
     draw(out / "scaling.png", rows, caption)
     screen.print(f"{out}: scaling.json, scaling.png")

@@ -24,15 +24,11 @@ from snnjax.training.spread import EVERYWHERE, place
 from snnjax.training.state import Phase, Settings, TrainState
 from snnjax.training.trainer import Trainer
 
-PREPARED = 3000
-"""Images that each layer learns from before the measurements: the given ones repeatedly, up to ten times."""
+PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
 
 
 class Program(programs.Program):
-    """snnjax on a kind of device, with the kernels of XLA or the native ones.
-
-    InputError if there is no such device, OSError if the kernels cannot be compiled.
-    """
+    """snnjax on a kind of device, with the kernels of XLA or the native ones."""
 
     def __init__(self, device: str, native: bool = False):
         self.device, self.native = devices.choose(device), native
@@ -40,12 +36,9 @@ class Program(programs.Program):
             jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
         if native:
             compiled.load()
-        self.about = dict(
-            versions=runs.versions(),
-            device=devices.name_of(self.device),
-            platform=self.device.platform,
-            processor=devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: "),
-        )
+        processor = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
+        self.about = dict(versions=runs.versions(), device=devices.name_of(self.device), processor=processor)
+        self.about["platform"] = self.device.platform
 
     def phases(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> dict[str, Work]:
         """The compiled phases. They start from the weights in `task`; with none, the network learns a little first."""
@@ -72,7 +65,7 @@ class Program(programs.Program):
         return self.works
 
     def _map(
-        self, name: str, images: np.ndarray, function: Any, forms: Any = None, once: bool = False, **static: Any
+        self, name: str, images: np.ndarray, kind: Any, forms: Any = None, once: bool = False, **static: Any
     ) -> Any:
         """Adds a phase that does not learn; returns what it computes."""
         spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
@@ -80,7 +73,7 @@ class Program(programs.Program):
         model = place(model, devices.peers(), EVERYWHERE)
 
         def run() -> Any:
-            return spread.map(clock, function, model, images, **static)
+            return spread.map(clock, kind, model, images, **static)
 
         found = run()
         self.works[name] = Work(len(images), run, compile_seconds=clock.compile_seconds, once=once)
@@ -117,20 +110,18 @@ class Program(programs.Program):
             branch = (phase.branch,) if len(network.stages[phase.stage].branches) > 1 else ()
             learning.append(Learning(shown(phase.name), phase.stage, phase.layer or last, branch, not phase.layer))
         described = (network.name, network.classes, network.time_steps, len(network.stages), learning)
-        labels = (images.train_labels, images.test_labels)
-        return Task(*described, self.images, self.encoded, *labels, self.weights, self.batch_size)
+        stimuli = (self.images, self.encoded, images.train_labels, images.test_labels)
+        return Task(*described, *stimuli, self.weights, self.batch_size)
 
     def train(self, network: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
         """A whole training from images to the last epoch: seconds, compile_seconds, accuracy, ms_per_image by phase."""
         start = time.perf_counter()
         trainer = Trainer(network, images, dataclasses.replace(settings, native=self.native))
         state = trainer.run(trainer.initial_state())
-        return dict(
-            seconds=time.perf_counter() - start,
-            compile_seconds=sum(phase["compile_seconds"] for phase in state.phases),
-            accuracy=state.epochs[-1]["test"]["accuracy"],
-            ms_per_image={shown(each["name"]): 1e3 * each["seconds"] / each["images"] for each in state.phases},
-        )
+        seconds, compiling = time.perf_counter() - start, sum(phase["compile_seconds"] for phase in state.phases)
+        ms = {shown(each["name"]): 1e3 * each["seconds"] / each["images"] for each in state.phases}
+        accuracy = state.epochs[-1]["test"]["accuracy"]
+        return dict(seconds=seconds, compile_seconds=compiling, accuracy=accuracy, ms_per_image=ms)
 
     def finish(self, result: Any) -> None:
         """Waits for the device."""

@@ -92,10 +92,9 @@ def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[W
 
 
 def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray]) -> list[Row]:
-    """Milliseconds an image of each phase and program, the programs (snnjax first) taking turns phase by phase.
+    """A row for each phase and program: milliseconds an image, ratio to snnjax, share of alike outcomes.
 
-    Each row: phase, program, ms_per_image (the median), min, max, ms (of each repeat), what `worker.phases` says; of
-    other programs the ratio to snnjax and the share of alike outcomes, of weights among those changed from `initial`.
+    The programs, snnjax first, take turns phase by phase. Learning starts from the `initial` weights.
     """
     times: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     taking_part = {phase: [each for each in workers if phase in each.phases] for phase in workers[0].phases}
@@ -107,36 +106,35 @@ def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray])
                 times[phase, worker.name].append(worker.ask("measure", phase))
     rows: list[Row] = []
     for phase, turn in taking_part.items():
-        ours, expected = statistics.median(times[phase, "snnjax"][1:]), turn[0].ask("outcome", phase)
+        expected = turn[0].ask("outcome", phase)
         for worker in turn:
-            ms = times[phase, worker.name][1:]
-            row = dict(
-                phase=phase, program=worker.name, **common.summary("ms_per_image", ms), ms=ms, ratio=None, alike=None
-            )
-            if worker.name != "snnjax":
+            row: Row = dict(phase=phase, program=worker.name, ratio=None, alike=None, ms=times[phase, worker.name][1:])
+            row |= common.summary("ms_per_image", row["ms"]) | worker.phases[phase]
+            if worker is turn[0]:
+                ours = row["ms_per_image"]
+            else:
                 row["ratio"] = row["ms_per_image"] / ours
                 row["alike"] = alike(expected, worker.ask("outcome", phase), initial.get(phase))
-            rows.append(row | worker.phases[phase])
+            rows.append(row)
     return rows
 
 
 def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None) -> float:
     """The share of latencies or decisions that agree; of weights, of those that either program changed from `start`."""
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
-    counts = np.ones(ours.shape, bool)
+    equal = abs(ours - theirs) <= EQUAL
     if start is not None:
-        counts = (abs(ours - start) > EQUAL) | (abs(theirs - start) > EQUAL)
-    return float((abs(ours - theirs) <= EQUAL)[counts].mean()) if counts.any() else 1.0
+        equal = equal[(abs(ours - start) > EQUAL) | (abs(theirs - start) > EQUAL)]
+    return float(equal.mean()) if equal.size else 1.0
 
 
 def whole_training(
     network: Network, images: data.Dataset, rows: list[Row], options: Options, protocol: tuple[int, int, int] = PROTOCOL
 ) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
-    *most, reward = protocol
-    images, epochs, found = images.first(*most), common.epochs(network, reward), list[Row]()
-    count = len(images.train_images), len(images.test_images)
-    settings = Settings(epochs, batch_size=min(1000, count[0]), patience=0)
+    images, epochs, found = images.first(*protocol[:2]), common.epochs(network, protocol[2]), list[Row]()
+    count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
+    settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
     for program in dict.fromkeys(row["program"] for row in rows):
         if program in OWN:
             runs = []
@@ -148,32 +146,26 @@ def whole_training(
             row |= common.summary("seconds", [run["seconds"] for run in runs])
         else:
             ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
-            row = dict(how="added up", seconds=added_up(ms, network, epochs, *count))
+            row = dict(how="added up", seconds=added_up(ms, network, epochs, *count.values()))
         ratio = row["seconds"] / found[0]["seconds"] if found else None
-        row |= dict(program=program, ratio=ratio, train_images=count[0], test_images=count[1], epochs=epochs)
-        found.append(row)
+        found.append(dict(row, program=program, ratio=ratio, epochs=epochs, **count))
     return found
 
 
 def added_up(ms: dict[str, float], network: Network, epochs: tuple[int, ...], train: int, test: int) -> float:
     """Seconds of a whole training from milliseconds an image of its phases: all images once, then each epoch."""
-    total = (train + test) * ms["encode"] + epochs[-1] * test * ms["test"]
-    total += sum(phase.epochs * train * ms[shown(phase.name)] for phase in plan(network, epochs))
-    return total / 1e3
+    learning = sum(phase.epochs * train * ms[shown(phase.name)] for phase in plan(network, epochs))
+    return ((train + test) * ms["encode"] + learning + epochs[-1] * test * ms["test"]) / 1e3
 
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
-    """The part of throughput.json about one network; adds versions and devices to `about`.
-
-    ValueError or RuntimeError if a program cannot start or fails.
-    """
+    """The part of throughput.json about one network; adds versions and devices to `about`."""
     few = images.first(options.images, options.images)
     network = network_for(NETWORKS[name], few)
     # Layers that learn by turns change places after a batch; else all images are one batch, at the first rates.
     batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
-        workers = start(options, name, stack)
-        first, *others = workers
+        first, *others = workers = start(options, name, stack)
         about["processor"] = first.about["processor"]
         for worker in workers:
             about["versions"] |= worker.about["versions"]
@@ -187,27 +179,18 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
             initial = {phase.name: task.weights[phase.layer] for phase in task.learning}
         rows = measure(workers, options.repeats, initial)
         memory = {worker.name: worker.ask("memory") for worker in workers}
-    trained = whole_training(network, images, rows, options) if options.protocol else []
+    protocol = whole_training(network, images, rows, options) if options.protocol else []
     single = throughput_report.in_one_epoch(rows)
-    return dict(network=name, phases=rows, in_one_epoch=single, protocol=trained, memory=memory)
+    return dict(network=name, phases=rows, in_one_epoch=single, protocol=protocol, memory=memory)
 
 
 def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> None:
-    """Measures one network after the other; prints and writes all results after each.
-
-    ValueError or RuntimeError if a program cannot start or fails, or decisions differ.
-    """
+    """Measures one network after the other; prints and writes all results after each."""
     measured = {"snnjax", *(name for name in ("native", "reference", "spyker", "protocol") if getattr(options, name))}
     notes = [note for subjects, note in throughput_report.NOTES if subjects & measured]
-    about: dict[str, Any] = dict(
-        date=str(datetime.date.today()),
-        dataset=images.name,
-        images=tuple(min(options.images, len(each)) for each in (images.train_images, images.test_images)),
-        repeats=options.repeats,
-        load=os.getloadavg()[0],
-        versions={},
-        devices={},
-    )
+    counts = tuple(min(options.images, len(each)) for each in (images.train_images, images.test_images))
+    about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
+    about |= dict(load=os.getloadavg()[0], versions={}, devices={})
     if about["load"] > 1:
         screen.print(f"[yellow]Others are at work here (load {about['load']:.1f}): times and ratios mean little.[/]")
     results: list[Row] = []
@@ -217,16 +200,16 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
             screen.print(caption(about))
         throughput_report.show(results[-1], screen)
         files.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
-        files.write_text(out / "throughput.md", throughput_report.markdown(results, about))
+        table = throughput_report.markdown(results, about)
+        files.write_text(out / "throughput.md", table)
         throughput_report.draw(out / "throughput.png", results, caption(about).split("; ")[0])
-    for number, note in enumerate(notes, 1):
-        screen.print(f"{number}. {note}", soft_wrap=False)
+    screen.print(table, *(f"{number}. {note}" for number, note in enumerate(notes, 1)), sep="\n", markup=False)
     screen.print(f"{out}: throughput.json, throughput.md, throughput.png")
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
-                share = f"only {row['alike']:.1%} of the reference's decisions are alike"
-                raise RuntimeError(f"{result['network']}: {share}")
+                text = f"{result['network']}: only {row['alike']:.1%} of the reference's decisions are alike"
+                raise RuntimeError(text)
 
 
 def main(arguments: list[str] | None = None) -> None:

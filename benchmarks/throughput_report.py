@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import numpy as np
 from common import Row
 from rich.console import Console
 
@@ -50,26 +51,18 @@ def show(result: Row, screen: Console) -> None:
     for row in result["phases"]:
         if first := row["program"] == "snnjax":
             sections.append([])
-        cells = [row["phase"] if first else "", row["program"]]
-        cells += [f"{row['ms_per_image']:.3g}", f"{row['min']:.3g} .. {row['max']:.3g}"]
+        spread = f"{row['min']:.3g} .. {row['max']:.3g}"
+        cells = [row["phase"] if first else "", row["program"], f"{row['ms_per_image']:.3g}", spread]
         if compared:
             cells += ["", ""] if row["ratio"] is None else [f"{row['ratio']:.1f}", f"{row['alike']:.1%}"]
         sections[-1].append([*cells, f"{row['compile_seconds']:.1f}" if row["compile_seconds"] else ""])
     comparison = ("ratio", "alike") if compared else ()
     head = ("phase", "program", "median", "least .. most", *comparison, "compiling s")
     screen.print(console.table(head, sections, f"{result['network']}: milliseconds an image", left=2))
-    for program, ratios in result["in_one_epoch"].items():
-        if program != NATIVE:
-            listed = ", ".join(f"{phase} {ratio:.1f}" for phase, ratio in ratios.items())
-            screen.print(f"ratios to {program} if one epoch has to pay for the outputs of frozen layers: {listed}")
-    for row in result["protocol"]:
-        times = f" (of which compiling {row['compile_seconds']:.1f})" if row["how"] == "measured" else ""
-        ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.1f}"
-        screen.print(f"whole training, {row['program']}, {row['how']}: {row['seconds']:.1f} s{times}{ratio}")
+    words = dict(peak_bytes="", loaded_bytes=" before the first image", device_bytes=" on the device")
     for program, memory in result["memory"].items():
-        peak, loaded, device = (f"{(memory[f'{key}_bytes'] or 0) / 2**20:.0f}" for key in ("peak", "loaded", "device"))
-        on_device = f", {device} MiB on the device" if memory["device_bytes"] else ""
-        screen.print(f"peak memory, {program}: {peak} MiB, {loaded} before the first image{on_device}")
+        sizes = [f"{memory[key] / 2**20:.0f} MiB{where}" for key, where in words.items() if memory[key]]
+        screen.print(f"peak memory, {program}: {', '.join(sizes)}")
 
 
 def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
@@ -118,12 +111,13 @@ def markdown(results: list[Row], about: Row) -> str:
                 if program in single:
                     entries.append(("", "the same, one epoch alone", longer(single, program)))
                 continue
-            training, cells = trainings.get(program), _rounded(times[program])
+            training, cells = trainings.get(program), {phase: f"{ms:.3g}" for phase, ms in times[program].items()}
             entries.append((result["network"] if program == "snnjax" else "", f"{program}, ms an image", cells))
             if training:
                 cells[TRAINING] = f"{training['seconds']:.0f} s"
-                if "ms_per_image" in training:
-                    entries.append(("", "in its whole training", _rounded(training["ms_per_image"])))
+            if training and "ms_per_image" in training:
+                cells = {phase: f"{ms:.3g}" for phase, ms in training["ms_per_image"].items()}
+                entries.append(("", "in its whole training", cells))
     lines = [[name, label, *(cells.get(column, "") for column in columns)] for name, label, cells in entries]
     text = [*common.markdown(["network", "", *columns], lines), "", caption(about)]
     if set(about["devices"]) - set(OWN):
@@ -131,10 +125,6 @@ def markdown(results: list[Row], about: Row) -> str:
         if NATIVE in about["devices"]:
             text.append(f"After a slash, how many times longer than {NATIVE}.")
     return "\n".join([*text, ""])
-
-
-def _rounded(values: dict[str, float]) -> dict[str, str]:
-    return {phase: f"{ms:.3g}" for phase, ms in values.items()}
 
 
 def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
@@ -156,12 +146,13 @@ def draw(path: Path, results: list[Row], title: str) -> None:
         phases = list(dict.fromkeys(phase for values in bars.values() for phase in values))
         width = 0.8 / len(bars)
         for number, (program, values) in enumerate(bars.items()):
+            heights = np.array(list(values.values()))
             places = [phases.index(phase) + (number - (len(bars) - 1) / 2) * width for phase in values]
-            heights = [value - bottom for value in values.values()]
-            shown[program] = axis.bar(places, heights, width * 0.95, bottom=bottom, color=f"tab:{COLORS[program]}")
-            labels = [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in values.values()]
+            color = f"tab:{COLORS[program]}"
+            shown[program] = axis.bar(places, heights - bottom, width * 0.95, bottom=bottom, color=color)
+            labels = [f"{height:.2g}" if height < 10 else f"{height:.0f}" for height in heights]
             axis.bar_label(shown[program], labels, fontsize=7)
-            lowest, highest = min(lowest, *values.values()), max(highest, *values.values())
+            lowest, highest = min(lowest, *heights), max(highest, *heights)
         names = [name.replace("outputs of stage", "outputs").replace("who fires in stage", "fires") for name in phases]
         axis.set_xticks(range(len(phases)), names, fontsize=8 if len(phases) < 9 else 6)
         axis.set_title(result["network"], fontsize=10)
@@ -179,11 +170,8 @@ def draw(path: Path, results: list[Row], title: str) -> None:
 
 def caption(about: Row) -> str:
     """Data, repeats, date, devices and versions in a line."""
-    named = ("snnjax", "jax", "torch", "spyker")
-    versions = ", ".join(f"{name} {about['versions'][name]}" for name in named if name in about["versions"])
-    devices = {name: device.replace(f": {about['processor']}", "") for name, device in about["devices"].items()}
-    where = "; ".join(f"{program} on {device}" for program, device in devices.items())
-    return (
-        f"{about['dataset']}, {about['images'][0]} training and {about['images'][1]} test images, "
-        f"medians of {about['repeats']} repeats, {about['date']}, {about['processor']}; {where}; {versions}."
-    )
+    known, processor, (train, test) = about["versions"], about["processor"], about["images"]
+    versions = ", ".join(f"{name} {known[name]}" for name in ("snnjax", "jax", "torch", "spyker") if name in known)
+    devices = [f"{name} on {device.replace(f': {processor}', '')}" for name, device in about["devices"].items()]
+    counts = f"{train} training and {test} test images, medians of {about['repeats']} repeats"
+    return "; ".join([f"{about['dataset']}, {counts}, {about['date']}, {processor}", *devices, f"{versions}."])
