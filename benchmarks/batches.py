@@ -10,7 +10,6 @@ import statistics
 from pathlib import Path
 
 import common
-from common import Row
 from matplotlib.figure import Figure
 from simple_parsing import choice, field
 
@@ -35,7 +34,7 @@ class Options(common.Options):
     native: bool = field(default=False, help="use the compiled kernels, on a CPU")
 
 
-def train(options: Options, images: data.Dataset, size: int, seed: int) -> Row:
+def train(options: Options, images: data.Dataset, size: int, seed: int) -> common.Row:
     """One training: images a second of each learning phase, and test accuracies."""
     network = network_for(NETWORKS[options.network], images)
     epochs, batch_size = common.epochs(network, options.epochs), min(1000, len(images.train_images))
@@ -48,7 +47,7 @@ def train(options: Options, images: data.Dataset, size: int, seed: int) -> Row:
     return dict(update_batch=size, seed=seed, images_per_second=rates, test=accuracies)
 
 
-def rows_of(trainings: list[Row]) -> list[Row]:
+def rows_of(trainings: list[common.Row]) -> list[common.Row]:
     """By batch size: median images a second of each phase, mean and standard deviation of the last accuracy."""
     rows = []
     for size, group in itertools.groupby(trainings, operator.itemgetter("update_batch")):
@@ -59,7 +58,7 @@ def rows_of(trainings: list[Row]) -> list[Row]:
     return rows
 
 
-def cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
     """Head and lines of the table."""
     first, lines = rows[0], []
     for row in rows:
@@ -71,7 +70,7 @@ def cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     return ["B", *titles, "test, %", f"to B = {first['update_batch']}"], lines
 
 
-def draw(path: Path, rows: list[Row], title: str) -> None:
+def draw(path: Path, rows: list[common.Row], title: str) -> None:
     """Draws images a second of each phase, and the accuracy, by batch size."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=8)
@@ -104,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     about["epochs"] = f"{options.epochs} reward epochs"
     about["kernels"] = "native kernels" if options.native else "kernels of XLA"
     about |= common.about(images, device)
-    trainings, caption = list[Row](), common.caption(about)
+    trainings, caption = list[common.Row](), common.caption(about)
     with console.user_errors(f"Stopped; measurements of the finished batch sizes are in {out}."):
         for size in dict.fromkeys(options.batches):
             for seed in range(options.seeds):

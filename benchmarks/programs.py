@@ -67,8 +67,8 @@ class Work:
     result: Any = None  # of the last run
 
 
-class Program:
-    """A measured program. Each has `phases`, which prepares its phases, by name, for a task."""
+class MeasuredProgram:
+    """Base of the classes `Program`, which prepare their phases for a task: `phases`, by name."""
 
     about: dict[str, Any]  # versions and device
     loaded: int  # bytes of memory before the first image
@@ -115,10 +115,7 @@ def peak() -> int:
 
 
 class Worker(contextlib.AbstractContextManager["Worker"]):
-    """The parent's end: starts the `Program` of a module of this folder, which is idle between questions.
-
-    ValueError if the program refuses its arguments or a package is missing, RuntimeError if it fails or ends.
-    """
+    """The parent's end of a program; ValueError if it refuses what it is asked, RuntimeError if it fails or ends."""
 
     def __init__(self, name: str, module: str, *arguments: Any):
         self.name, self.phases = name, dict[str, dict[str, Any]]()

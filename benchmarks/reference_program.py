@@ -2,21 +2,19 @@
 
 import copy
 import functools
-import importlib
 import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import programs
-from programs import DOG, Learning, Task, Work
+from programs import DOG, Learning, MeasuredProgram, Task, Work
 
 CLASSES = dict(mozafari2018="MozafariMNIST2018", deep2024="DeepSNN", deepr2024="DeepRSNN", deepr2024_2="DeepRSNN2")
 CLASSES |= dict(inception2024="InceptionSNN", majority2024="MajoritySNN")
 
 
-class Program(programs.Program):
+class Program(MeasuredProgram):
     """The reference on "cpu" or "cuda"; ValueError if there is no such device."""
 
     def __init__(self, folder: Path, device: str):
@@ -77,12 +75,10 @@ class Program(programs.Program):
         return works
 
     def finish(self, _: Any) -> None:
-        """Waits for the device."""
         if self.device == "cuda":
             self.torch.cuda.synchronize()
 
     def device_memory(self) -> int | None:
-        """Peak bytes in use on the GPU."""
         return self.torch.cuda.max_memory_allocated() if self.device == "cuda" else None
 
 

@@ -11,7 +11,6 @@ from unittest import mock
 import common
 import jax
 import numpy as np
-from common import Row
 from simple_parsing import field
 from snnjax_program import Program
 
@@ -71,7 +70,7 @@ class Options(common.Options):
     images: int = field(default=Case.images, help="number of images, where another thing grows")
 
 
-def measure(program: Program, source: data.Dataset, repeats: int, case: Case) -> dict[str, Row]:
+def measure(program: Program, source: data.Dataset, repeats: int, case: Case) -> dict[str, common.Row]:
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
     for cache in (jax.clear_caches, spread.learning_program.cache_clear, spread.mapping_program.cache_clear):
         cache()  # each point compiles all that it needs
@@ -110,7 +109,7 @@ def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
     return counts
 
 
-def draw(path: Path, rows: list[Row], title: str) -> None:
+def draw(path: Path, rows: list[common.Row], title: str) -> None:
     """Draws milliseconds an image and seconds of compilation by what grows, a panel each."""
     grows = list(dict.fromkeys(row["axis"] for row in rows))
     figure, panels, _ = plots.panels(len(grows), extra=0.8)
@@ -147,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"compiled in a training: {counts['first']} programs by the end of each phase's first epoch, "
         f"{counts['later']} in later epochs and batches, {counts['seed']} with another seed in the same process"
     )
-    usual, rows, sections = Case(options.images), list[Row](), list[list[list[str]]]()
+    usual, rows, sections = Case(options.images), list[common.Row](), list[list[list[str]]]()
     measured = functools.cache(functools.partial(measure, program, images, options.repeats))
     for axis in options.axes:
         label, values = POINTS[axis]

@@ -8,8 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import programs
-from programs import Learning, Task, Work
+from programs import Learning, MeasuredProgram, Task, Work
 
 from snnjax import data, devices
 from snnjax.app import runs
@@ -27,7 +26,7 @@ from snnjax.training.trainer import Trainer
 PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
 
 
-class Program(programs.Program):
+class Program(MeasuredProgram):
     """snnjax on a kind of device, with the kernels of XLA or the native ones."""
 
     def __init__(self, device: str, native: bool = False):
@@ -36,9 +35,8 @@ class Program(programs.Program):
             jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured too
         if native:
             compiled.load()
-        processor = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
-        self.about = dict(versions=runs.versions(), device=devices.name_of(self.device), processor=processor)
-        self.about["platform"] = self.device.platform
+        self.about = dict(versions=runs.versions(), device=devices.name_of(self.device), platform=self.device.platform)
+        self.about["processor"] = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
 
     def phases(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> dict[str, Work]:
         """The compiled phases. They start from the weights in `task`; with none, the network learns a little first."""
@@ -124,11 +122,9 @@ class Program(programs.Program):
         return dict(seconds=seconds, compile_seconds=compiling, accuracy=accuracy, ms_per_image=ms)
 
     def finish(self, result: Any) -> None:
-        """Waits for the device."""
         jax.block_until_ready(result)
 
     def device_memory(self) -> int | None:
-        """Peak bytes in use on an accelerator."""
         return None if self.device.platform == "cpu" else (self.device.memory_stats() or {}).get("peak_bytes_in_use")
 
 

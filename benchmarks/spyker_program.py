@@ -1,14 +1,12 @@
 """Measured Spyker (github.com/ShahriarRezghi/Spyker): mozafari2018 built from its Python interface, on the CPU."""
 
 import functools
-import importlib
 import importlib.metadata
 import sys
 from typing import Any
 
 import numpy as np
-import programs
-from programs import DOG, Learning, Task, Work
+from programs import DOG, Learning, MeasuredProgram, Task, Work
 
 sys.modules["torch"] = None  # type: ignore[assignment]  # Spyker would load it, and its memory would count
 spyker = importlib.import_module("spyker")
@@ -19,7 +17,7 @@ WINNERS = ((5, 3), (8, 1), (1, 0))  # number and inhibition radius
 FAINT = 0.02  # filter outputs up to this do not spike, as in Spyker's own examples
 
 
-class Program(programs.Program):
+class Program(MeasuredProgram):
     """Spyker in batches of `batch` images."""
 
     def __init__(self, batch: int):
@@ -55,25 +53,20 @@ class Program(programs.Program):
             return spyker.to_numpy(layers[phase.stage].kernel)
 
         def fresh() -> tuple[list[Any]]:
-            return (layers_of(list(task.weights.values())),)
+            layers = []
+            for padding, weights in zip(PADDINGS, task.weights.values(), strict=True):
+                layer = spyker.Conv(weights.shape[1], weights.shape[0], weights.shape[2], pad=padding)
+                spyker.to_tensor(np.array(weights)).to(layer.kernel)
+                layer.stdpconfig = [spyker.STDPConfig(0.004, -0.003)]
+                layers.append(layer)
+            rates = ((0.004, -0.003), (-0.004, 0.0005))  # reward, punishment
+            layers[2].stdpconfig = [spyker.STDPConfig(*each, False, 0.2, 0.8) for each in rates]
+            return (layers,)
 
         works = {"encode": Work(len(pixels), encode, lambda waves: steps - waves.sum(1, dtype=int))}
         for phase in task.learning:
             works[phase.name] = Work(count, functools.partial(learn, phase), np.asarray, fresh)
         return works | {"test": Work(len(test), test_all, np.asarray, fresh)}
-
-
-def layers_of(weights: list[np.ndarray]) -> list[Any]:
-    """The three layers, with the weights and first rates that all repeats start from."""
-    layers = []
-    for padding, each in zip(PADDINGS, weights, strict=True):
-        layer = spyker.Conv(each.shape[1], each.shape[0], each.shape[2], pad=padding)
-        spyker.to_tensor(np.array(each)).to(layer.kernel)
-        layer.stdpconfig = [spyker.STDPConfig(0.004, -0.003)]
-        layers.append(layer)
-    rates = ((0.004, -0.003), (-0.004, 0.0005))  # reward, punishment
-    layers[2].stdpconfig = [spyker.STDPConfig(*each, False, 0.2, 0.8) for each in rates]
-    return layers
 
 
 def inputs(layers: list[Any], at: int, waves: np.ndarray) -> np.ndarray:

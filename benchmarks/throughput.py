@@ -17,13 +17,12 @@ from typing import Any
 
 import common
 import numpy as np
-import throughput_report
 from common import Row
 from programs import Worker
 from rich.console import Console
 from simple_parsing import field
 from snnjax_program import shown
-from throughput_report import NATIVE, OWN, SPYKER, caption
+from throughput_report import NATIVE, NOTES, OWN, SPYKER, caption, draw, in_one_epoch, markdown, show
 
 from snnjax import data, devices, files
 from snnjax.app import console
@@ -45,9 +44,7 @@ class Options(common.Options):
     networks: tuple[str, ...] = field(default=tuple(NETWORKS), help=f"which networks ({' '.join(NETWORKS)})")
     images: int = field(default=300, help="number of training images, and of test images")
     repeats: int = field(default=5, help="how often each phase is measured, after a run that does not count")
-    reference: Path | None = field(
-        default=None, help="checkout of github.com/aidinattar/snn to measure side by side, on a gpu if snnjax is there"
-    )
+    reference: Path | None = field(default=None, help="checkout of github.com/aidinattar/snn, to measure side by side")
     spyker: bool = field(default=False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
     native: bool = field(default=False, help="measure snnjax with its compiled kernels too, on a CPU")
     protocol: int = field(default=0, help="number of whole trainings, up to two minutes each; 0 for none")
@@ -69,8 +66,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     if options.device not in devices.KINDS:
         raise InputError(f"`device` must be one of {', '.join(devices.KINDS)}, got {options.device!r}")
     if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
-        missing = "is no checkout of aidinattar/snn: it has no model/mozafari2018.py"
-        raise InputError(f"`reference` {options.reference} {missing}")
+        raise InputError(f"`reference` {options.reference} is no checkout of aidinattar/snn (no model/mozafari2018.py)")
     if options.spyker and "mozafari2018" not in options.networks:
         raise InputError("`spyker` is measured with mozafari2018 only, which `networks` does not name")
     source = data.load(options.dataset, options.data_dir)
@@ -128,11 +124,10 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
     return float(equal.mean()) if equal.size else 1.0
 
 
-def whole_training(
-    network: Network, images: data.Dataset, rows: list[Row], options: Options, protocol: tuple[int, int, int] = PROTOCOL
-) -> list[Row]:
+def whole_training(network: Network, images: data.Dataset, rows: list[Row], options: Options) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
-    images, epochs, found = images.first(*protocol[:2]), common.epochs(network, protocol[2]), list[Row]()
+    *most, reward = PROTOCOL
+    images, epochs, found = images.first(*most), common.epochs(network, reward), list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
     settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
     for program in dict.fromkeys(row["program"] for row in rows):
@@ -180,14 +175,14 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         rows = measure(workers, options.repeats, initial)
         memory = {worker.name: worker.ask("memory") for worker in workers}
     protocol = whole_training(network, images, rows, options) if options.protocol else []
-    single = throughput_report.in_one_epoch(rows)
+    single = in_one_epoch(rows)
     return dict(network=name, phases=rows, in_one_epoch=single, protocol=protocol, memory=memory)
 
 
 def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> None:
     """Measures one network after the other; prints and writes all results after each."""
     measured = {"snnjax", *(name for name in ("native", "reference", "spyker", "protocol") if getattr(options, name))}
-    notes = [note for subjects, note in throughput_report.NOTES if subjects & measured]
+    notes = [note for subjects, note in NOTES if subjects & measured]
     counts = tuple(min(options.images, len(each)) for each in (images.train_images, images.test_images))
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
     about |= dict(load=os.getloadavg()[0], versions={}, devices={})
@@ -198,11 +193,11 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
         results.append(measure_network(name, images, options, about))
         if len(results) == 1:
             screen.print(caption(about))
-        throughput_report.show(results[-1], screen)
+        show(results[-1], screen)
         files.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
-        table = throughput_report.markdown(results, about)
+        table = markdown(results, about)
         files.write_text(out / "throughput.md", table)
-        throughput_report.draw(out / "throughput.png", results, caption(about).split("; ")[0])
+        draw(out / "throughput.png", results, caption(about).split("; ")[0])
     screen.print(table, *(f"{number}. {note}" for number, note in enumerate(notes, 1)), sep="\n", markup=False)
     screen.print(f"{out}: throughput.json, throughput.md, throughput.png")
     for result in results:

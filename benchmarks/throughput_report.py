@@ -6,7 +6,6 @@ from typing import Any
 
 import common
 import numpy as np
-from common import Row
 from rich.console import Console
 
 from snnjax.app import console, plots
@@ -44,7 +43,7 @@ NOTES = (
 """Each note with what it is about: it is shown if any of it was measured."""
 
 
-def show(result: Row, screen: Console) -> None:
+def show(result: common.Row, screen: Console) -> None:
     """Prints the measurements of one network."""
     compared = len(result["memory"]) > 1
     sections: list[list[list[str]]] = []
@@ -65,7 +64,7 @@ def show(result: Row, screen: Console) -> None:
         screen.print(f"peak memory, {program}: {', '.join(sizes)}")
 
 
-def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
+def in_one_epoch(rows: list[common.Row]) -> dict[str, dict[str, float]]:
     """By program and phase, the ratios if a single epoch had to pay for the outputs of frozen layers."""
     once: collections.Counter[str] = collections.Counter()
     found: dict[str, dict[str, float]] = {}
@@ -80,7 +79,7 @@ def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
     return found
 
 
-def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
+def values_of(result: common.Row, key: str) -> dict[str, dict[str, float]]:
     """Values by program and phase; as the last of the ratios, that of the whole training."""
     values: dict[str, dict[str, float]] = {}
     for row in result["phases"]:
@@ -92,11 +91,8 @@ def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
     return values
 
 
-def markdown(results: list[Row], about: Row) -> str:
-    """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take.
-
-    Where snnjax ran on native kernels too, a slash follows, and how many times longer than those.
-    """
+def markdown(results: list[common.Row], about: common.Row) -> str:
+    """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take."""
     names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
     order = ("encode", "STDP", "R-STDP", "test")
     columns = sorted(names, key=lambda name: (order.index(name.split()[0]), name))
@@ -134,7 +130,7 @@ def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
     return cells | {phase: f"{cells[phase]} / {ratios[program][phase] / native[phase]:.1f}" for phase in shared}
 
 
-def draw(path: Path, results: list[Row], title: str) -> None:
+def draw(path: Path, results: list[common.Row], title: str) -> None:
     """Draws times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
     compared = any(row["ratio"] is not None for result in results for row in result["phases"])
     figure, axes, left = plots.panels(len(results), columns=2, width=6.4, extra=0.8)
@@ -168,7 +164,7 @@ def draw(path: Path, results: list[Row], title: str) -> None:
     plots.write(path, figure)
 
 
-def caption(about: Row) -> str:
+def caption(about: common.Row) -> str:
     """Data, repeats, date, devices and versions in a line."""
     known, processor, (train, test) = about["versions"], about["processor"], about["images"]
     versions = ", ".join(f"{name} {known[name]}" for name in ("snnjax", "jax", "torch", "spyker") if name in known)
