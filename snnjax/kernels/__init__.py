@@ -1,4 +1,18 @@
-"""Pure, jitted kernels on single stimuli; batches come from `jax.vmap`, sequences from `jax.lax.scan`."""
+"""Pure, jitted kernels on single stimuli; batches come from `jax.vmap`, sequences from `jax.lax.scan`.
+
+Arguments of the same name are the same everywhere, unless a function says otherwise:
+
+  latency: (C, H, W) integers in 0..T, the steps at which the inputs fire; T is silence.
+  weights: (F, C, kh, kw) float.
+  time_steps: T >= 1.
+  threshold: a finite number or () array; None: neurons above 0 at the last step fire there.
+  k: maximum number of winners, >= 1.
+  radius: inhibition radius around a winner, in neurons, >= 0.
+  kernel, window, stride, padding: rows and columns, or one integer for both; padding is silent, on each side.
+
+A wrong type or dtype raises TypeError; a wrong shape, a kernel or window larger than the (padded) map and a number out
+of range raise InputError, a ValueError. Positions of a layer are H' = (H - kh) // stride + 1 rows, and W' columns.
+"""
 
 from snnjax.kernels.competition import (
     Winners,

@@ -1,7 +1,9 @@
-"""Checks of arguments where users come in: all static, so they cost nothing under `jax.jit`."""
+"""Checks of users' arguments: all static, so they cost nothing under `jax.jit`."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,36 +13,52 @@ from snnjax.errors import InputError
 
 Pair = int | tuple[int, int]
 Bounds = tuple[float | jax.Array, float | jax.Array]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_KINDS = {"integer time steps": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
 
 
-def array(name: str, value: object, axes: str | None) -> None:
-    """Raises TypeError if `value` is no array, InputError if its rank is not that of `axes` ("C H W"; None: any)."""
+def kernel(*static: str, **by_value: Callable[[Any], None]) -> Callable[[Function], Function]:
+    """Decorator: `jax.jit` with `static` arguments, after checks of keyword arguments whose values tracing hides."""
+
+    def decorate(function: Function) -> Function:
+        compiled = jax.jit(function, static_argnames=static)
+
+        @functools.wraps(function)
+        def call(*args: Any, **settings: Any) -> Any:
+            for name in by_value.keys() & settings.keys():
+                by_value[name](settings[name])
+            return compiled(*args, **settings)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
+    """Raises TypeError or InputError unless `value` is an array with `axes` ("C H W"; None: any) of a kind."""
     if not isinstance(value, jax.Array | np.ndarray):
         expected = "" if axes is None else f" of axes ({axes})"
         raise TypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
     if axes is not None and value.ndim != len(axes.split()):
         raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
+    if kind and not jnp.issubdtype(value.dtype, _KINDS[kind]):
+        raise TypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
 
 
-def latency(name: str, value: object, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
-    """Raises TypeError or InputError unless `value` is an array of integers with `axes`, that can hold `time_steps`."""
-    array(name, value, axes)
-    dtype = value.dtype  # type: ignore[attr-defined]
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(f"`{name}` must hold integer time steps, got dtype {dtype}")
-    if time_steps > jnp.iinfo(dtype).max:
-        raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {dtype}")
+def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
+    """Raises TypeError or InputError unless `value` is an array of integers with `axes` that can hold `time_steps`."""
+    array(name, value, axes, "integer time steps")
+    if time_steps > jnp.iinfo(value.dtype).max:
+        raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {value.dtype}")
 
 
-def real(name: str, value: object, axes: str | None) -> None:
+def real(name: str, value: Any, axes: str | None) -> None:
     """Raises TypeError or InputError unless `value` is an array of floats with `axes`."""
-    array(name, value, axes)
-    dtype = value.dtype  # type: ignore[attr-defined]
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"`{name}` must hold floats, got dtype {dtype}")
+    array(name, value, axes, "floats")
 
 
-def integer(name: str, value: object, minimum: int) -> int:
+def integer(name: str, value: Any, minimum: int) -> int:
     """Returns `value`; raises TypeError if it is no integer, InputError if it is below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
@@ -57,44 +75,53 @@ def pair(name: str, value: Pair, minimum: int) -> tuple[int, int]:
     return integer(name, values[0], minimum), integer(name, values[1], minimum)
 
 
-def time_steps(value: object) -> int:
+def time_steps(value: Any) -> int:
     """Returns the number of time steps; raises TypeError or InputError unless it is an integer >= 1."""
     return integer("time_steps", value, 1)
 
 
-def threshold(value: object) -> None:
+def radius(value: Any) -> None:
+    """Raises TypeError or InputError unless `value` is an integer >= 0 or a JAX array."""
+    if not isinstance(value, jax.Array):
+        integer("radius", value, 0)
+
+
+def threshold(value: Any) -> None:
     """Raises TypeError or InputError unless `value` is None, a finite number, or a real array of shape ()."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if _is_number(value):
-        if not math.isfinite(value):  # type: ignore[arg-type]
-            raise InputError(f"`threshold` must be finite, got {value}")
-    elif value is not None:
-        kind = getattr(value, "dtype", bool)
-        real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
-        if getattr(value, "shape", None) != () or not real:
-            raise TypeError(f"`threshold` must be a number or None, got {value!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
+    real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
+    if value is not None and (not real or np.shape(value)):
+        raise TypeError(f"`threshold` must be a number or None, got {value!r}")
+    if isinstance(value, int | float | np.number | np.ndarray) and not math.isfinite(value):
+        raise InputError(f"`threshold` must be finite, got {value}")
 
 
 def bounds(value: Bounds) -> None:
-    """Raises InputError unless `value` is (lower, upper); of arrays the order is not known yet."""
-    if len(value) != 2 or (all(map(_is_number, value)) and not value[0] < value[1]):
+    """Raises InputError unless `value` is (lower, upper); the order of arrays is not known yet."""
+    known = all(isinstance(bound, int | float | np.number) for bound in value)
+    if len(value) != 2 or (known and not value[0] < value[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
 
 
-def convolution(latency_in: object, weights: object, *, name: str = "latency", time_steps: int = 0) -> None:
+def rates(value: Any) -> None:
+    """Raises TypeError or InputError unless `value` is an array (a+, a-)."""
+    array("rates", value, "2")
+    if value.shape != (2,):
+        raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {value.shape}")
+
+
+def convolution(latency_in: Any, weights: Any, *, name: str = "latency", time_steps: int = 0) -> None:
     """Raises TypeError or InputError unless `weights` (F, C, kh, kw) fit over `latency_in` (C, H, W), named `name`."""
     latency(name, latency_in, time_steps=time_steps)
     real("weights", weights, "F C kh kw")
-    channels, *size = latency_in.shape  # type: ignore[attr-defined]
-    _, expected, *kernel = weights.shape  # type: ignore[attr-defined]
-    if channels != expected:
-        raise InputError(f"`{name}` must have the {expected} channels of `weights`, got {channels}")
-    window("the kernel of `weights`", kernel, size)
+    fits(name, latency_in.shape, "weights", weights.shape[1:])
+
+
+def fits(name: str, shape: Sequence[int], weights: str, kernel: Sequence[int]) -> None:
+    """Raises InputError unless the kernel (C, kh, kw) of `weights` slides over maps `name` of `shape` (C, H, W)."""
+    if shape[0] != kernel[0]:
+        raise InputError(f"`{name}` must have the {kernel[0]} channels of `{weights}`, got {shape[0]}")
+    window(f"the kernel of `{weights}`", kernel[1:], shape[1:])
 
 
 def window(name: str, kernel: Sequence[int], size: Sequence[int]) -> None:

@@ -9,15 +9,15 @@ from jax import lax
 
 from snnjax.errors import InputError
 from snnjax.kernels import checks
-from snnjax.kernels.neurons import PositionSpikes, Spikes
+from snnjax.kernels.neurons import PositionSpikes, Spikes, strongest
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Winners:
-    """The neurons that learn, in the order in which they won; places that stayed empty hold feature -1."""
+    """The neurons that learn, in the order in which they won; empty places hold feature -1."""
 
-    feature: jax.Array  # [k] int32, -1 where nobody was left
+    feature: jax.Array  # [k] int32, -1 where no neuron won
     row: jax.Array  # [k] int32
     column: jax.Array  # [k] int32
     latency: jax.Array  # [k] integers, the step of the winner's spike
@@ -28,50 +28,28 @@ class Winners:
         return self.feature >= 0
 
 
-def _check(spikes: Spikes) -> None:
-    checks.latency("spikes.latency", spikes.latency, "F H W")
-    checks.real("spikes.potential", spikes.potential, "F H W")
+def _check(spikes: Spikes | PositionSpikes) -> None:
+    axes = "H W" if isinstance(spikes, PositionSpikes) else "F H W"
+    checks.latency("spikes.latency", spikes.latency, axes)
+    checks.real("spikes.potential", spikes.potential, axes)
 
 
 @functools.partial(jax.jit, static_argnames="time_steps")
 def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
-    """The one spike that pointwise inhibition leaves at each position: earliest, then strongest, then lowest feature.
+    """The one spike of each position that pointwise inhibition leaves: earliest, then strongest, then lowest feature.
 
-    Args:
-      spikes: `Spikes` of (F, H, W).
-      time_steps: T.
-
-    Returns:
-      `PositionSpikes` of (H, W).
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype.
+    From `Spikes` of (F, H, W) to `PositionSpikes` of (H, W).
     """
     _check(spikes)
     earliest = spikes.latency.min(axis=0)
-    candidate = spikes.latency == earliest[None]
-    strongest = jnp.where(candidate, spikes.potential, -jnp.inf).max(axis=0)
     features = lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0)
-    candidate &= spikes.potential == strongest[None]
-    feature = jnp.where(candidate, features, features.shape[0]).min(axis=0)
-    fired = earliest < checks.time_steps(time_steps)
-    return PositionSpikes(feature, earliest, jnp.where(fired, strongest, 0))
+    potential, feature = strongest(spikes.potential, features, spikes.latency == earliest[None], axis=0)
+    return PositionSpikes(feature, earliest, jnp.where(earliest < checks.time_steps(time_steps), potential, 0))
 
 
 @functools.partial(jax.jit, static_argnames="time_steps")
 def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
-    """At each position lets only one feature spike: the earliest, then strongest, then lowest; silences the others.
-
-    Args:
-      spikes: `Spikes` of (F, H, W).
-      time_steps: T, the latency of silence.
-
-    Returns:
-      `Spikes` of (F, H, W).
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype.
-    """
+    """`Spikes` (F, H, W) of which at each position only that of `strongest_feature` is left."""
     kept = strongest_feature(spikes, time_steps=time_steps)
     features = lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0)
     return _silence(spikes, features != kept.feature[None], time_steps)
@@ -79,19 +57,7 @@ def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
 
 @functools.partial(jax.jit, static_argnames="time_steps")
 def feature_inhibition(spikes: Spikes, inhibited: jax.Array, *, time_steps: int) -> Spikes:
-    """Silences whole feature maps.
-
-    Args:
-      spikes: `Spikes` of (F, H, W).
-      inhibited: (F,) bool, the features to silence.
-      time_steps: T, the latency of silence.
-
-    Returns:
-      `Spikes` of (F, H, W).
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype; as many entries as features are needed.
-    """
+    """`Spikes` (F, H, W) without those of the `inhibited` features, (F,) bool."""
     _check(spikes)
     checks.array("inhibited", inhibited, "F")
     if inhibited.shape[0] != spikes.latency.shape[0]:
@@ -104,58 +70,33 @@ def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
     return Spikes(jnp.where(inhibited, silent, spikes.latency), jnp.where(inhibited, 0, spikes.potential))
 
 
+@checks.kernel("k", "time_steps", radius=checks.radius)
 def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: int | jax.Array, time_steps: int) -> Winners:
     """Winner-take-all: up to k neurons, each the earliest, then strongest, then lowest flat index of those left.
 
     A winner removes its whole feature map and, if radius > 0, all neurons within `radius` rows and columns of it.
-    Times and potentials are compared one after the other, never folded into one float.
+    Latencies and potentials are compared one after the other, never folded into one float.
 
     Args:
-      spikes: (F, H, W), or the (H, W) left by pointwise inhibition, which is the same competition among fewer.
-      k: the most winners there can be.
-      radius: of lateral inhibition around a winner, in neurons.
-      time_steps: T, the latency of silence.
-
-    Returns:
-      `Winners` of (k,).
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype; k < 1; radius < 0.
+      spikes: (F, H, W), or the (H, W) of `strongest_feature`, which is the same competition among fewer neurons.
+      k: maximum number of winners.
+      radius: inhibition radius, in neurons.
     """
     checks.integer("k", k, 1)
-    if not isinstance(radius, jax.Array):
-        checks.integer("radius", radius, 0)
     checks.time_steps(time_steps)
-    return _k_winners(spikes, radius, k=k, time_steps=time_steps)
-
-
-@functools.partial(jax.jit, static_argnames=("k", "time_steps"))
-def _k_winners(spikes: Spikes | PositionSpikes, radius: int | jax.Array, *, k: int, time_steps: int) -> Winners:
-    if isinstance(spikes, PositionSpikes):
-        checks.latency("spikes.latency", spikes.latency, "H W")
-        checks.real("spikes.potential", spikes.potential, "H W")
-        feature = spikes.feature
-    else:
-        _check(spikes)
-        feature = lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0)
+    _check(spikes)
     shape = spikes.latency.shape
+    feature = spikes.feature if isinstance(spikes, PositionSpikes) else lax.broadcasted_iota(jnp.int32, shape, 0)
     height, width = shape[-2:]
-    row = lax.broadcasted_iota(jnp.int32, shape, len(shape) - 2)
-    column = lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
+    row, column = (lax.broadcasted_iota(jnp.int32, shape, len(shape) - axis) for axis in (2, 1))
     flat = (feature * height + row) * width + column
-    nobody = jnp.iinfo(jnp.int32).max
 
     def take(latency: jax.Array, _: None) -> tuple[jax.Array, Winners]:
         earliest = latency.min()
-        candidate = latency == earliest
-        strongest = jnp.where(candidate, spikes.potential, -jnp.inf).max()
-        index = jnp.where(candidate & (spikes.potential == strongest), flat, nobody).min()
-        won_feature, position = jnp.divmod(index, height * width)
+        won_feature, position = jnp.divmod(strongest(spikes.potential, flat, latency == earliest)[1], height * width)
         won_row, won_column = jnp.divmod(position, width)
         near = (jnp.abs(row - won_row) <= radius) & (jnp.abs(column - won_column) <= radius) & (radius > 0)
-        won = earliest < time_steps
         left = jnp.where((feature == won_feature) | near, jnp.asarray(time_steps, latency.dtype), latency)
-        winner = Winners(jnp.where(won, won_feature, -1), won_row, won_column, earliest)
-        return left, winner
+        return left, Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
 
     return lax.scan(take, spikes.latency, length=k)[1]

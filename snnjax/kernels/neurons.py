@@ -1,4 +1,4 @@
-"""Non-leaky integrate-and-fire neurons over convolutional synapses, without a movie of potentials where none is needed.
+"""Non-leaky integrate-and-fire neurons over convolutional synapses; no movie of potentials where none is needed.
 
 All convolutions are patches (im2col) times weights: on the CPU, XLA runs a convolution inside a scan many times slower.
 Potentials are sums of float32 weights at the highest precision of the device.
@@ -6,23 +6,29 @@ Potentials are sums of float32 weights at the highest precision of the device.
 
 import dataclasses
 import functools
+import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
+
+Size = tuple[int, int]
+Taps = list[tuple[Any, ...]]
+"""Of the taps that lie on the map at some position: row and column, those positions, and the inputs below it there."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Spikes:
-    """What learning needs to know of a layer: when each neuron fired, and how far its potential had grown by then."""
+    """When each neuron fired, and its potential then: all that learning needs to know of a layer."""
 
     latency: jax.Array  # [F, H, W] unsigned integers, T where silent
     potential: jax.Array  # [F, H, W] float32, the potential at the step of the spike, 0 where silent
@@ -38,10 +44,15 @@ class PositionSpikes:
     potential: jax.Array  # [H, W] float32, 0 where silent
 
 
-def patches(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> jax.Array:
-    """The receptive field of each position as a column: (C, H, W) to (C kh kw, H' W')."""
-    taps = jnp.stack(list(windows(maps, kernel, stride)), axis=1)
-    return taps.reshape(maps.shape[0] * kernel[0] * kernel[1], -1)
+def strongest(
+    potential: jax.Array, index: jax.Array, candidate: jax.Array | None = None, axis: int | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The largest potential along an axis (None: of all), among candidates, and the lowest `index` that has it."""
+    if candidate is not None:
+        potential = jnp.where(candidate, potential, -jnp.inf)
+    largest = potential.max(axis, keepdims=True)
+    lowest = jnp.where(potential == largest, index, jnp.iinfo(jnp.int32).max).min(axis)
+    return largest.reshape(lowest.shape), lowest
 
 
 def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
@@ -52,32 +63,22 @@ def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
 def _unfold(
     latency: jax.Array, weights: jax.Array, stride: Pair, *, name: str = "latency", time_steps: int = 0
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
-    """Patches (K, P), weights (F, K) and the shape (F, H', W') of what they make."""
+    """Patches (K, P), weights (F, K) and the shape (F, H', W') of their product."""
     checks.convolution(latency, weights, name=name, time_steps=time_steps)
-    kernel = weights.shape[2:]
+    features, kernel = weights.shape[0], weights.shape[2:]
     strides = checks.pair("stride", stride, 1)
-    shape = (weights.shape[0], *output_size(latency.shape[1:], kernel, strides))
-    return patches(latency, kernel, strides), weights.reshape(weights.shape[0], -1), shape
+    flat = weights.reshape(features, -1)
+    taps = jnp.stack(list(windows(latency, kernel, strides)), axis=1).reshape(flat.shape[1], -1)
+    return taps, flat, (features, *output_size(latency.shape[1:], kernel, strides))
 
 
 @functools.partial(jax.jit, static_argnames=("time_steps", "stride"))
 def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1) -> jax.Array:
     """Membrane potentials at every step: valid cross-correlation of the spike wave with the weights.
 
-    Args:
-      latency: (C, H, W) integers, the input spikes.
-      weights: (F, C, kh, kw) float.
-      time_steps: T.
-      stride: rows and columns between neighbouring positions.
-
-    Returns:
-      (T, F, H', W') float, with H' = (H - kh) // stride + 1.
-
-    Raises:
-      TypeError, InputError: wrong rank, dtype or channel count; a kernel larger than the map; T < 1.
+    They are (T, F, H', W') float, with H' = (H - kh) // stride + 1.
     """
-    checks.time_steps(time_steps)
-    taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
+    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     steps = jnp.arange(time_steps, dtype=latency.dtype)
     movie = lax.map(lambda step: product(flat, taps <= step), steps)
     return movie.reshape(time_steps, *shape)
@@ -85,75 +86,43 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
 
 @functools.partial(jax.jit, static_argnames="stride")
 def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1) -> jax.Array:
-    """Potentials at the last step, from nothing but who fired at all.
-
-    Args:
-      spiked: (C, H, W) bool: the input neurons that fired.
-      weights: (F, C, kh, kw) float.
-      stride: rows and columns between neighbouring positions.
-
-    Returns:
-      (F, H', W') float.
-
-    Raises:
-      TypeError, InputError: wrong rank or channel count; a kernel larger than the map.
-    """
-    checks.array("spiked", spiked, "C H W")
-    if spiked.dtype != bool:
-        raise TypeError(f"`spiked` must hold booleans, got dtype {spiked.dtype}")
+    """Potentials at the last step, (F, H', W') float, from the inputs that fired at all, (C, H, W) bool."""
+    checks.array("spiked", spiked, "C H W", "booleans")
     taps, flat, shape = _unfold(spiked.astype(jnp.uint8), weights, stride, name="spiked")
     return product(flat, taps).reshape(shape)
 
 
 @functools.partial(jax.jit, static_argnames=("padding", "stride"))
 def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pair = 0, stride: Pair = 1) -> jax.Array:
-    """`final_potentials` of B images at once, leaving out the taps that fall on padding.
+    """`final_potentials` of B images at once, (B, F, H', W') float, leaving out the taps that fall on padding.
 
-    Small maps under large kernels are mostly padding: of the 400 taps of a 5x5 kernel over 4x4 inputs padded by 2, 196
-    carry anything. Tap by tap, the images' parts below it are multiplied by the weights of that tap.
-
-    Args:
-      spiked: (B, C, H, W) bool: the input neurons that fired, without padding.
-      taps: (kh, kw, F, C) float, the weights with the taps in front.
-      padding: silent rows and columns around the input.
-      stride: rows and columns between neighbouring positions.
-
-    Returns:
-      (B, F, H', W') float.
-
-    Raises:
-      TypeError, InputError: wrong rank or channel count; a kernel larger than the padded map.
+    Small maps under large kernels are mostly padding: of the 400 taps of a 5x5 kernel over 4x4 inputs padded by 2, only
+    196 matter. Each tap's weights are multiplied by the part of the images below it.
+    `spiked` is (B, C, H, W) bool, without padding; `taps` is the weights as (kh, kw, F, C) float.
     """
     checks.array("spiked", spiked, "B C H W")
     checks.real("taps", taps, "kh kw F C")
-    if spiked.shape[1] != taps.shape[3]:
-        raise InputError(f"`spiked` must have the {taps.shape[3]} channels of `taps`, got {spiked.shape[1]}")
     paddings, strides = checks.pair("padding", padding, 0), checks.pair("stride", stride, 1)
     kernel, size = taps.shape[:2], spiked.shape[2:]
     padded = tuple(length + 2 * margin for length, margin in zip(size, paddings, strict=True))
-    checks.window("the kernel of `taps`", kernel, padded)
+    checks.fits("spiked", (spiked.shape[1], *padded), "taps", (taps.shape[3], *kernel))
     positions = output_size(padded, kernel, strides)
     if math.prod(kernel) > _MANY_TAPS:
         return _fields_at_once(spiked, taps, paddings, strides, positions)
     spans = [
-        [_span(tap, *lengths) for tap in range(length)]
+        [(tap, *span) for tap in range(length) if (span := _span(tap, *lengths))]
         for length, *lengths in zip(kernel, size, positions, strides, paddings, strict=True)
     ]
+    reached: Taps = [tuple(zip(*row_and_column, strict=True)) for row_and_column in itertools.product(*spans)]
     tapwise = _all_taps_at_once if spiked.shape[0] == 1 else _tap_by_tap
-    return tapwise(spiked, taps, spans, positions)
+    return tapwise(spiked, taps, reached, positions)
 
 
 _MANY_TAPS = 64
-"""Kernels with more taps are not unrolled: compilation would take long, and little of them lies on padding."""
+"""Kernels with more taps are not unrolled: compilation would take long, and few of their taps fall on padding."""
 
 
-def _fields_at_once(
-    spiked: jax.Array,
-    taps: jax.Array,
-    paddings: tuple[int, int],
-    strides: tuple[int, int],
-    positions: tuple[int, int],
-) -> jax.Array:
+def _fields_at_once(spiked: jax.Array, taps: jax.Array, paddings: Size, strides: Size, positions: Size) -> jax.Array:
     padded = jnp.pad(spiked, ((0, 0), (0, 0), *((margin, margin) for margin in paddings)))
     rows, columns = (
         stride * np.arange(count)[:, None] + np.arange(length)
@@ -163,172 +132,101 @@ def _fields_at_once(
     return jnp.einsum("rsfc,bchrws->bfhw", taps, fields.astype(taps.dtype), precision=lax.Precision.HIGHEST)
 
 
-Spans = list[list[tuple[slice, slice]]]
-
-
-def _tap_by_tap(spiked: jax.Array, taps: jax.Array, spans: Spans, positions: tuple[int, int]) -> jax.Array:
+def _tap_by_tap(spiked: jax.Array, taps: jax.Array, reached: Taps, positions: Size) -> jax.Array:
     maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
     total = jnp.zeros((taps.shape[2], *positions, spiked.shape[0]), taps.dtype)
-    for row, (to_rows, from_rows) in enumerate(spans[0]):
-        for column, (to_columns, from_columns) in enumerate(spans[1]):
-            below = maps[:, from_rows, from_columns]
-            if below.size:
-                part = product(taps[row, column], below.reshape(below.shape[0], -1))
-                total = total.at[:, to_rows, to_columns].add(part.reshape(-1, *below.shape[1:]))
+    for tap, to, inputs in reached:
+        below = maps[:, *inputs]
+        part = product(taps[tap], below.reshape(below.shape[0], -1))
+        total = total.at[:, *to].add(part.reshape(-1, *below.shape[1:]))
     return jnp.moveaxis(total, 3, 0)
 
 
-def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, spans: Spans, positions: tuple[int, int]) -> jax.Array:
+def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, reached: Taps, positions: Size) -> jax.Array:
     """Twice the arithmetic in one product: better for one image and few features."""
     rows, columns, features, channels = taps.shape
     parts = product(taps.reshape(-1, channels), spiked[0].reshape(channels, -1))
     parts = parts.reshape(rows, columns, features, *spiked.shape[2:])
     total = jnp.zeros((features, *positions), taps.dtype)
-    for row, (to_rows, from_rows) in enumerate(spans[0]):
-        for column, (to_columns, from_columns) in enumerate(spans[1]):
-            part = parts[row, column, :, from_rows, from_columns]
-            edges = [(0, 0), *((to.start, n - to.stop) for to, n in zip((to_rows, to_columns), positions, strict=True))]
-            total += jnp.pad(part, edges)
+    for tap, to, inputs in reached:
+        edges = [(span.start, count - span.stop) for span, count in zip(to, positions, strict=True)]
+        total += jnp.pad(parts[*tap, :, *inputs], [(0, 0), *edges])
     return total[None]
 
 
-def _span(tap: int, size: int, positions: int, stride: int, padding: int) -> tuple[slice, slice]:
-    """Along one axis: the positions at which a tap lies on the map, and what of the map lies below it there."""
-    first = min(positions, max(0, -(-(padding - tap) // stride)))
+def _span(tap: int, size: int, positions: int, stride: int, padding: int) -> tuple[slice, slice] | None:
+    """Along one axis: the positions at which a tap lies on the map, and the inputs below it there; None if never."""
+    first = max(0, -(-(padding - tap) // stride))
     last = min(positions - 1, (size - 1 + padding - tap) // stride)
+    if first > last:
+        return None
     start = first * stride + tap - padding
-    count = max(0, last - first + 1)
-    return slice(first, first + count), slice(start, start + max(0, (count - 1) * stride + 1), stride)
+    return slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)
 
 
+@checks.kernel(threshold=checks.threshold)
 def fire(potentials: jax.Array, *, threshold: float | jax.Array | None) -> Spikes:
     """First crossing: a neuron fires at the first step whose potential is strictly greater than the threshold.
 
-    Args:
-      potentials: (T, F, H, W) float.
-      threshold: with None, neurons whose potential is above 0 at the last step fire there.
-
-    Returns:
-      `Spikes` of (F, H, W).
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype; a threshold that is not a number.
+    From potentials (T, F, H, W) float to `Spikes` of (F, H, W). Without a threshold (None), the neurons whose potential
+    is above 0 at the last step fire there.
     """
-    checks.threshold(threshold)
     checks.real("potentials", potentials, "T F H W")
-    checks.time_steps(potentials.shape[0])
-    return _fire(potentials, threshold)
+    return _first_crossings(lambda step: potentials[step], threshold, checks.time_steps(potentials.shape[0]))
 
 
-@jax.jit
-def _fire(potentials: jax.Array, threshold: float | jax.Array | None) -> Spikes:
-    time_steps = potentials.shape[0]
-    silent = _silent(potentials.shape[1:], potentials.dtype, time_steps)
+def _first_crossings(
+    potential_at: Callable[[int | jax.Array], jax.Array], threshold: float | jax.Array | None, time_steps: int
+) -> Spikes:
+    """Spikes of neurons whose potentials are a function of the step."""
     if threshold is None:
-        return fire_at_last_step(potentials[-1], time_steps=time_steps)
-    return lax.fori_loop(0, time_steps, lambda step, spikes: _cross(spikes, potentials[step], step, threshold), silent)
+        return fire_at_last_step(potential_at(time_steps - 1), time_steps=time_steps)
 
+    def cross(step: jax.Array, spikes: Spikes) -> Spikes:
+        potential = potential_at(step)
+        now = jnp.asarray(step, spikes.latency.dtype)
+        fires = (potential > threshold) & (spikes.latency > now)
+        return Spikes(jnp.where(fires, now, spikes.latency), jnp.where(fires, potential, spikes.potential))
 
-def _silent(shape: tuple[int, ...], dtype: jnp.dtype, time_steps: int) -> Spikes:
-    return Spikes(jnp.full(shape, time_steps, latency_dtype(time_steps)), jnp.zeros(shape, dtype))
+    neurons = jax.eval_shape(potential_at, 0)
+    latency = jnp.full(neurons.shape, time_steps, latency_dtype(time_steps))
+    return lax.fori_loop(0, time_steps, cross, Spikes(latency, jnp.zeros(neurons.shape, neurons.dtype)))
 
 
 def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
-    """Neurons without a threshold, of any shape: who is above 0 at the last step fires there."""
+    """Neurons without a threshold, of any shape: those above 0 at the last step fire there."""
     fired = potential > 0
     latency = jnp.where(fired, time_steps - 1, time_steps).astype(latency_dtype(time_steps))
     return Spikes(latency, jnp.where(fired, potential, 0))
 
 
-def _cross(spikes: Spikes, potential: jax.Array, step: jax.Array, threshold: float | jax.Array) -> Spikes:
-    """Adds the neurons that cross the threshold at `step`, if they have not fired before."""
-    step = jnp.asarray(step, spikes.latency.dtype)
-    fires = (potential > threshold) & (spikes.latency > step)
-    return Spikes(
-        jnp.where(fires, step, spikes.latency),
-        jnp.where(fires, potential, spikes.potential),
-    )
-
-
+@checks.kernel("time_steps", "stride", threshold=checks.threshold)
 def integrate_and_fire(
     latency: jax.Array, weights: jax.Array, *, threshold: float | jax.Array | None, time_steps: int, stride: Pair = 1
 ) -> Spikes:
-    """`fire(potentials(...))` of a layer, one step in memory at a time.
-
-    Args:
-      latency: (C, H, W) integers, the input spikes.
-      weights: (F, C, kh, kw) float, of any sign.
-      threshold: a number, or None: neurons above 0 at the last step fire there.
-      time_steps: T.
-      stride: rows and columns between neighbouring positions.
-
-    Returns:
-      `Spikes` of (F, H', W').
-
-    Raises:
-      TypeError, InputError: as `potentials` and `fire`.
-    """
-    checks.threshold(threshold)
-    return _integrate_and_fire(latency, weights, threshold, time_steps=time_steps, stride=stride)
-
-
-@functools.partial(jax.jit, static_argnames=("time_steps", "stride"))
-def _integrate_and_fire(
-    latency: jax.Array, weights: jax.Array, threshold: float | jax.Array | None, *, time_steps: int, stride: Pair
-) -> Spikes:
-    checks.time_steps(time_steps)
-    taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
-    if threshold is None:
-        spikes = fire_at_last_step(product(flat, taps < time_steps), time_steps=time_steps)
-    else:
-        silent = _silent((flat.shape[0], taps.shape[1]), weights.dtype, time_steps)
-
-        def step(at: jax.Array, spikes: Spikes) -> Spikes:
-            return _cross(spikes, product(flat, taps <= jnp.asarray(at, taps.dtype)), at, threshold)
-
-        spikes = lax.fori_loop(0, time_steps, step, silent)
+    """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
+    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    spikes = _first_crossings(lambda at: product(flat, taps <= jnp.asarray(at, taps.dtype)), threshold, time_steps)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
 
 
+@checks.kernel("time_steps", "stride", threshold=checks.threshold)
 def first_spikes(
     latency: jax.Array, weights: jax.Array, *, threshold: float | jax.Array | None, time_steps: int, stride: Pair = 1
 ) -> PositionSpikes:
-    """The earliest and strongest spike of each position: a layer followed by pointwise inhibition, by bisection.
+    """`strongest_feature(integrate_and_fire(...))` by bisection, `PositionSpikes` of (H', W'), for weights >= 0.
 
-    Only for weights >= 0: then potentials never fall, "some feature fires here by step t" is monotone in t, and each
-    position bisects its earliest step, all of them together in ceil(log2(T + 1)) products instead of T.
-
-    Args:
-      latency: (C, H, W) integers, the input spikes.
-      weights: (F, C, kh, kw) float, none negative.
-      threshold: a number, or None: neurons above 0 at the last step fire there.
-      time_steps: T.
-      stride: rows and columns between neighbouring positions.
-
-    Returns:
-      `PositionSpikes` of (H', W'); among equal latencies the largest potential, then the lowest feature.
-
-    Raises:
-      TypeError, InputError: as `potentials` and `fire`.
+    With such weights potentials never fall, "some feature fires here by step t" is monotone in t, and all positions
+    bisect their earliest steps at once in ceil(log2(T + 1)) products instead of T.
     """
-    checks.threshold(threshold)
-    return _first_spikes(latency, weights, threshold, time_steps=time_steps, stride=stride)
-
-
-@functools.partial(jax.jit, static_argnames=("time_steps", "stride"))
-def _first_spikes(
-    latency: jax.Array, weights: jax.Array, threshold: float | jax.Array | None, *, time_steps: int, stride: Pair
-) -> PositionSpikes:
-    checks.time_steps(time_steps)
-    taps, flat, shape = _unfold(latency, weights, stride, time_steps=time_steps)
+    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     positions = taps.shape[1]
     # A position's earliest step lies in [low, high]; high = T stands for silence.
     low = jnp.zeros(positions, jnp.int32)
     high = jnp.full(positions, time_steps, jnp.int32)
+    products = int(time_steps).bit_length()
     if threshold is None:
         low, threshold, products = high - 1, 0.0, 1
-    else:
-        products = int(time_steps).bit_length()
     potential = jnp.zeros((flat.shape[0], positions), weights.dtype)
     for _ in range(products):
         middle = jnp.minimum((low + high) // 2, time_steps - 1)
@@ -336,8 +234,7 @@ def _first_spikes(
         fires = (tried.max(axis=0) > threshold) & (low < high)
         potential = jnp.where(fires, tried, potential)
         low, high = jnp.where(fires | (low >= high), low, middle + 1), jnp.where(fires, middle, high)
-    strongest = potential.max(axis=0)
     features = lax.broadcasted_iota(jnp.int32, potential.shape, 0)
-    feature = jnp.where(potential == strongest[None], features, flat.shape[0]).min(axis=0)
-    spikes = PositionSpikes(feature, high.astype(latency_dtype(time_steps)), strongest)
+    largest, feature = strongest(potential, features, axis=0)
+    spikes = PositionSpikes(feature, high.astype(latency_dtype(time_steps)), largest)
     return jax.tree.map(lambda x: x.reshape(shape[1:]), spikes)

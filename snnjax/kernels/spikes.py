@@ -5,7 +5,6 @@ spike, or `time_steps` where the neuron stays silent. The *wave* of SpykeTorch h
 """
 
 import functools
-import operator
 from collections.abc import Iterator
 
 import jax
@@ -23,19 +22,7 @@ def latency_dtype(time_steps: int) -> jnp.dtype:
 
 @functools.partial(jax.jit, static_argnames="time_steps")
 def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
-    """Latencies as a cumulative spike wave: a neuron that fires at step t is 1 at t, t+1, ...
-
-    Args:
-      latency: (...) integers in 0..time_steps.
-      time_steps: T.
-
-    Returns:
-      (T, ...) bool.
-
-    Raises:
-      TypeError: `latency` does not hold integers, or `time_steps` is none.
-      InputError: `time_steps` < 1.
-    """
+    """Latencies (...) as a cumulative spike wave (T, ...) bool: a neuron that fires at step t is 1 at t, t+1, ..."""
     checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
     steps = jnp.arange(time_steps, dtype=latency.dtype)
     return jnp.expand_dims(latency, 0) <= steps.reshape(-1, *(1,) * latency.ndim)
@@ -43,33 +30,14 @@ def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
 
 @jax.jit
 def wave_to_latency(wave: jax.Array) -> jax.Array:
-    """The first step of each neuron of a cumulative spike wave, T where it is silent.
-
-    Args:
-      wave: (T, ...) binary, of any dtype.
-
-    Returns:
-      (...) unsigned integers.
-    """
+    """The first steps (...), unsigned, of a cumulative spike wave (T, ...) of any dtype; T where it is silent."""
     time_steps = checks.time_steps(wave.shape[0])
     return (time_steps - jnp.count_nonzero(wave, axis=0)).astype(latency_dtype(time_steps))
 
 
 @functools.partial(jax.jit, static_argnames=("padding", "time_steps"))
 def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
-    """Surrounds each map with silent neurons.
-
-    Args:
-      latency: (C, H, W) integers.
-      padding: rows and columns added on each side; one integer for both.
-      time_steps: T, the latency of silence.
-
-    Returns:
-      (C, H + 2 rows, W + 2 columns), dtype as `latency`.
-
-    Raises:
-      TypeError, InputError: wrong rank, dtype, padding or time_steps.
-    """
+    """Surrounds each map with silent neurons: (C, H, W) to (C, H + 2 rows, W + 2 columns) of the same dtype."""
     checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
     rows, columns = checks.pair("padding", padding, 0)
     return jnp.pad(latency, ((0, 0), (rows, rows), (columns, columns)), constant_values=time_steps)
@@ -91,27 +59,17 @@ def pool(
 ) -> jax.Array:
     """Max pooling of the spike wave: the earliest spike of each window passes. Windows that do not fit are dropped.
 
-    Args:
-      latency: (C, H, W) integers.
-      window: rows and columns of the window; one integer for both.
-      time_steps: T, the latency of the silent neurons that `padding` adds.
-      stride: rows and columns from window to window; the window's size by default.
-      padding: silent rows and columns added on each side first.
-
-    Returns:
-      (C, H', W') with H' = (H + 2 padding - window) // stride + 1, dtype as `latency`.
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype; a window larger than the padded map; a stride below 1.
+    From (C, H, W), padded as by `pad`, to (C, H', W') of the same dtype, H' = (H + 2 padding - window) // stride + 1.
+    The stride is the size of the window by default.
     """
-    rows, columns = checks.pair("window", window, 1)
+    size = checks.pair("window", window, 1)
     padded = pad(latency, padding, time_steps=time_steps)
-    checks.window("`window`", (rows, columns), padded.shape[1:])
-    strides = checks.pair("stride", (rows, columns) if stride is None else stride, 1)
-    return functools.reduce(jnp.minimum, windows(padded, (rows, columns), strides))
+    checks.window("`window`", size, padded.shape[1:])
+    strides = checks.pair("stride", size if stride is None else stride, 1)
+    return functools.reduce(jnp.minimum, windows(padded, size, strides))
 
 
 def output_size(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns of the positions that a window takes on a map."""
-    height, width = map(operator.floordiv, map(operator.sub, size, kernel), stride)
-    return height + 1, width + 1
+    rows, columns = ((length - taken) // step + 1 for length, taken, step in zip(size, kernel, stride, strict=True))
+    return rows, columns

@@ -1,8 +1,18 @@
 """The kernels of a layer in C++, for CPUs: an optional, faster form of what `snnjax.kernels` defines.
 
-They go through the inputs that fire, event by event, so that silent inputs cost nothing; XLA cannot. The results are
-those of `snnjax.kernels`, but that floats are added up in another order, which decides near-ties. The first use
-compiles `kernels.cc` for the processor at hand with a C++ compiler and keeps the library in the user's cache folder.
+They process only inputs that fire, event by event, which XLA cannot. The results are those of `snnjax.kernels`, except
+that floats are added up in another order, which decides near-ties. The first use compiles `kernels.cc` for the
+processor at hand with a C++ compiler and keeps the library in the user's cache folder.
+
+Arguments are those of `snnjax.kernels`, except:
+
+  latency: (C, H, W) uint8, without padding; at most 255 time steps.
+  taps: (kh, C, kw, F) float32, the weights as `arrange` makes them, none negative but for `learn`.
+  features: F without the zeros that fill it up.
+  threshold: at least 0.
+  padding: silent rows and columns around the input. The stride is 1.
+
+Errors are those of `snnjax.kernels`, and OSError where the kernels cannot be compiled.
 """
 
 import ctypes
@@ -31,20 +41,16 @@ from snnjax.kernels.spikes import output_size
 SOURCE = Path(__file__).with_name("kernels.cc")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-w")
 LANES = 16
-"""Features lie in groups of so many."""
+"""The number of features is filled up to a multiple of this."""
 STEPS = 255
-"""The most time steps: latencies are bytes."""
+"""Maximum number of time steps: latencies are bytes."""
 
 _NAMES = ("winners", "latencies", "potentials", "learn", "rank_order")
 
 
 @functools.cache
 def load() -> None:
-    """Makes the kernels known to XLA, once; compiles them if no earlier run has.
-
-    Raises:
-      OSError: there is no C++ compiler, or it fails.
-    """
+    """Registers the kernels with XLA, once; compiles them if no earlier run has, or raises OSError."""
     library = ctypes.CDLL(str(_library()))
     for name in _NAMES:
         symbol = f"snnjax_{name}"
@@ -52,11 +58,7 @@ def load() -> None:
 
 
 def compiler() -> list[str]:
-    """The command of a C++ compiler: $CXX, one of the system's, or that of the package ziglang.
-
-    Raises:
-      OSError: there is none.
-    """
+    """The command of a C++ compiler: $CXX, one of the system's, or that of the package ziglang, or raises OSError."""
     for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
         program, *options = shlex.split(name)
         if found := shutil.which(program):
@@ -97,31 +99,30 @@ def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
     return call(*args, **settings)
 
 
-def _settings(time_steps: int, padding: Pair) -> dict[str, Any]:
-    steps = checks.time_steps(time_steps)
-    if steps > STEPS:
-        raise InputError(f"`time_steps` must be at most {STEPS} for native kernels, got {steps}")
-    above, left = checks.pair("padding", padding, 0)
-    return dict(steps=np.int64(steps), above=np.int64(above), left=np.int64(left))
+def _steps(time_steps: int) -> np.int64:
+    if checks.time_steps(time_steps) > STEPS:
+        raise InputError(f"`time_steps` must be at most {STEPS} for native kernels, got {time_steps}")
+    return np.int64(time_steps)
 
 
-def _shape(latency: jax.Array, taps: jax.Array, features: int, padding: Pair) -> tuple[int, int, int]:
-    """(F, H', W') of what `taps` make of `latency`; raises where they do not fit."""
+def _layer(
+    latency: jax.Array, taps: jax.Array, features: int, time_steps: int, padding: Pair
+) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """(F, H', W') of what `taps` make of `latency`, and the settings of a call; raises where they do not fit."""
     checks.integer("features", features, 1)
     checks.array("taps", taps, "kh C kw F")
     checks.array("latency", latency, "C H W")
     if taps.dtype != jnp.float32 or latency.dtype != jnp.uint8:
         found = f"{taps.dtype} and {latency.dtype}"
         raise TypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {found}")
-    if latency.shape[0] != taps.shape[1]:
-        raise InputError(f"`latency` must have the {taps.shape[1]} channels of `taps`, got {latency.shape[0]}")
     if taps.shape[3] != features + -features % LANES:
         raise InputError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
-    rows, columns = checks.pair("padding", padding, 0)
-    size = (latency.shape[1] + 2 * rows, latency.shape[2] + 2 * columns)
-    kernel = (taps.shape[0], taps.shape[2])
-    checks.window("the kernel of `taps`", kernel, size)
-    return features, *output_size(size, kernel, (1, 1))
+    above, left = checks.pair("padding", padding, 0)
+    channels, height, width = latency.shape
+    size, kernel = (height + 2 * above, width + 2 * left), (taps.shape[0], taps.shape[2])
+    checks.fits("latency", (channels, *size), "taps", (taps.shape[1], *kernel))
+    settings = dict(steps=_steps(time_steps), above=np.int64(above), left=np.int64(left))
+    return (features, *output_size(size, kernel, (1, 1))), settings
 
 
 def winners(
@@ -135,32 +136,13 @@ def winners(
     time_steps: int,
     padding: Pair = 0,
 ) -> Winners:
-    """`kernels.early_winners`, of weights >= 0.
-
-    Args:
-      latency: (C, H, W) uint8.
-      taps: (kh, C, kw, F) float32, as `arrange` makes them.
-      features: F without what fills it up.
-      threshold: of firing, at least 0.
-      k: the most winners there can be.
-      radius: of lateral inhibition around a winner, in neurons.
-      time_steps: T.
-      padding: silent rows and columns around the input.
-
-    Returns:
-      `Winners` of (k,).
-
-    Raises:
-      TypeError, InputError: wrong shapes, dtypes or settings.
-      OSError: the kernels cannot be compiled.
-    """
-    _shape(latency, taps, features, padding)
-    if not isinstance(radius, jax.Array):
-        checks.integer("radius", radius, 0)
+    """`kernels.early_winners`: `Winners` of (k,)."""
+    _, settings = _layer(latency, taps, features, time_steps, padding)
+    checks.radius(radius)
     number = jax.ShapeDtypeStruct((checks.integer("k", k, 1),), jnp.int32)
     results = (number, number, number, jax.ShapeDtypeStruct((k,), jnp.uint8))
     limits = _limit(threshold), jnp.asarray(radius, jnp.int32).reshape(1)
-    return Winners(*_call("winners", results, taps, latency, *limits, **_settings(time_steps, padding)))
+    return Winners(*_call("winners", results, taps, latency, *limits, **settings))
 
 
 def _limit(threshold: float | jax.Array) -> jax.Array:
@@ -181,16 +163,16 @@ def latencies(
     time_steps: int,
     padding: Pair = 0,
 ) -> jax.Array:
-    """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8; arguments as in `winners`."""
-    result = jax.ShapeDtypeStruct(_shape(latency, taps, features, padding), jnp.uint8)
-    return _call("latencies", result, taps, latency, _limit(threshold), **_settings(time_steps, padding))
+    """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8."""
+    shape, settings = _layer(latency, taps, features, time_steps, padding)
+    return _call("latencies", jax.ShapeDtypeStruct(shape, jnp.uint8), taps, latency, _limit(threshold), **settings)
 
 
 def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, padding: Pair = 0) -> jax.Array:
-    """`kernels.final_potentials` of (C, H, W) bool, (F, H', W') float32; other arguments as in `winners`."""
+    """`kernels.final_potentials` of (C, H, W) bool, (F, H', W') float32."""
     latency = jnp.where(spiked, 0, 1).astype(jnp.uint8)
-    result = jax.ShapeDtypeStruct(_shape(latency, taps, features, padding), jnp.float32)
-    return _call("potentials", result, taps, latency, **_settings(1, padding))
+    shape, settings = _layer(latency, taps, features, 1, padding)
+    return _call("potentials", jax.ShapeDtypeStruct(shape, jnp.float32), taps, latency, **settings)
 
 
 def learn(
@@ -205,43 +187,22 @@ def learn(
     stabiliser: bool = True,
     padding: Pair = 0,
 ) -> jax.Array:
-    """`kernels.stdp` for weights within the bounds: moves those of the winners alone.
-
-    Args:
-      taps: (kh, C, kw, F) float32, as `arrange` makes them.
-      latency: (C, H, W) uint8, without padding.
-      won: `Winners` of (k,), of distinct features.
-      rates: (2,) float32, (a+, a-).
-      features: F without what fills it up.
-      time_steps: T.
-      bounds: lower and upper bound of a weight, numbers or () float.
-      stabiliser: multiplies each change by (w - lower)(upper - w).
-      padding: silent rows and columns around the input.
-
-    Returns:
-      (kh, C, kw, F) the new weights.
-
-    Raises:
-      TypeError, InputError: wrong shapes, dtypes or settings.
-      OSError: the kernels cannot be compiled.
-    """
-    _shape(latency, taps, features, padding)
+    """`kernels.stdp` for weights within the bounds: new taps, only those of the winners' features changed."""
+    _, settings = _layer(latency, taps, features, time_steps, padding)
     checks.bounds(bounds)
-    if rates.shape != (2,):
-        raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {rates.shape}")
-    shapes = {x.shape for x in (won.feature, won.row, won.column, won.latency)}
+    checks.rates(rates)
+    shapes = {x.shape for x in jax.tree.leaves(won)}
     if len(shapes) > 1 or won.feature.ndim != 1:
         raise InputError(f"`won` must hold arrays of one shape (k,), got {sorted(shapes)}")
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
     limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
-    result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
     rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
-    settings = dict(stabiliser=bool(stabiliser), **_settings(time_steps, padding))
-    return _call("learn", result, taps, latency, *numbers, *rule, **settings)
+    result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
+    return _call("learn", result, taps, latency, *numbers, *rule, stabiliser=bool(stabiliser), **settings)
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """`encoding.rank_order`: (...) float intensities, none negative, to (...) uint8 latencies, T where silent."""
     checks.real("intensities", intensities, None)
     result = jax.ShapeDtypeStruct(intensities.shape, jnp.uint8)
-    return _call("rank_order", result, intensities.astype(jnp.float32), steps=_settings(time_steps, 0)["steps"])
+    return _call("rank_order", result, intensities.astype(jnp.float32), steps=_steps(time_steps))

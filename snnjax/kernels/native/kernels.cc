@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "xla/ffi/api/ffi.h"
@@ -22,15 +23,18 @@ using Bytes = ffi::Buffer<ffi::U8>;
 using Floats = ffi::Buffer<ffi::F32>;
 using Integers = ffi::Buffer<ffi::S32>;
 
-// Sixteen features at once: the compiler splits them where registers are narrower.
+// Features processed at once: the compiler splits them where registers are narrower.
 constexpr int64_t kLanes = 16;
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
-// Memory that a thread keeps from call to call.
+int64_t number(const ffi::Dictionary& settings, const char* name) { return *settings.get<int64_t>(name); }
+
+// Memory that a thread keeps from call to call, one array a type.
 template <typename T>
-T* scratch(std::vector<T>& memory, int64_t size) {
-  if (static_cast<int64_t>(memory.size()) < size) memory.resize(size);
+T* filled(int64_t size, T value) {
+  static thread_local std::vector<T> memory;
+  memory.assign(size, value);
   return memory.data();
 }
 
@@ -38,35 +42,19 @@ T* scratch(std::vector<T>& memory, int64_t size) {
 struct Layer {
   enum : uint8_t { kQuiet, kTouched, kDead };
 
-  const float* weights;
-  const uint8_t* latency;
-  int64_t rows, channels, columns, stride;  // of the weights
-  int64_t height, width, above, left;       // of the input, and its padding
-  int64_t out_height, out_width, positions;
-  float* potential;                         // [positions, stride]
-  uint8_t* state;                           // [positions]
-
-  Layer(const Floats& taps, const Bytes& inputs, int64_t above, int64_t left)
-      : weights(taps.typed_data()),
-        latency(inputs.typed_data()),
-        rows(taps.dimensions()[0]),
-        channels(taps.dimensions()[1]),
-        columns(taps.dimensions()[2]),
-        stride(taps.dimensions()[3]),
-        height(inputs.dimensions()[1]),
-        width(inputs.dimensions()[2]),
-        above(above),
-        left(left),
-        out_height(height + 2 * above - rows + 1),
-        out_width(width + 2 * left - columns + 1),
-        positions(out_height * out_width) {
-    static thread_local std::vector<float> potentials;
-    static thread_local std::vector<uint8_t> states;
-    potential = scratch(potentials, positions * stride);
-    state = scratch(states, positions);
-    std::fill_n(potential, positions * stride, 0.0f);
-    std::fill_n(state, positions, kQuiet);
-  }
+  const Floats& taps;
+  const Bytes& inputs;
+  const ffi::Dictionary& settings;
+  const float* weights = taps.typed_data();
+  const uint8_t* latency = inputs.typed_data();
+  int64_t rows = taps.dimensions()[0], channels = taps.dimensions()[1];
+  int64_t columns = taps.dimensions()[2], stride = taps.dimensions()[3];
+  int64_t height = inputs.dimensions()[1], width = inputs.dimensions()[2];
+  int64_t above = number(settings, "above"), left = number(settings, "left");  // padding
+  int64_t out_height = height + 2 * above - rows + 1, out_width = width + 2 * left - columns + 1;
+  int64_t positions = out_height * out_width;
+  float* potential = filled(positions * stride, 0.0f);   // [positions, stride]
+  uint8_t* state = filled<uint8_t>(positions, kQuiet);  // [positions]
 
   // All inputs of one step fire.
   void advance(int64_t step) {
@@ -138,20 +126,21 @@ float largest(const float* values, int64_t count) {
 }
 
 // Fire, pointwise inhibition and k winners, step after step until the winners are known.
-ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers radius, int64_t steps, int64_t above,
-                   int64_t left, ffi::Result<Integers> feature, ffi::Result<Integers> row,
-                   ffi::Result<Integers> column, ffi::Result<Bytes> when) {
-  struct Spike {
-    float potential;
-    int32_t feature, position;
-  };
-  static thread_local std::vector<Spike> spikes;
+ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers radius, ffi::Dictionary settings,
+                   ffi::Result<Integers> feature, ffi::Result<Integers> row, ffi::Result<Integers> column,
+                   ffi::Result<Bytes> when) {
+  static thread_local std::vector<std::tuple<float, int32_t, int32_t>> spikes;  // -potential, feature, position
   static thread_local std::vector<uint8_t> used;
   const float limit = threshold.typed_data()[0];
   if (!(limit >= 0)) return refuse(limit);
-  Layer layer(weights, latency, above, left);
+  Layer layer{weights, latency, settings};
   used.assign(layer.stride, 0);
-  const int64_t k = feature->element_count(), reach = radius.typed_data()[0];
+  const int64_t k = feature->element_count(), inhibition = radius.typed_data()[0], steps = number(settings, "steps");
+  int32_t *rows = row->typed_data(), *columns = column->typed_data();
+  std::fill_n(feature->typed_data(), k, -1);
+  std::fill_n(rows, k, 0);
+  std::fill_n(columns, k, 0);
+  std::fill_n(when->typed_data(), k, steps);
   int64_t won = 0;
   for (int64_t step = 0; step < steps && won < k; ++step) {
     layer.advance(step);
@@ -164,32 +153,21 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
       if (!(strongest > limit)) continue;
       layer.state[position] = Layer::kDead;
       const int32_t first = std::find(sums, sums + layer.stride, strongest) - sums;
-      if (!used[first]) spikes.push_back({strongest, first, static_cast<int32_t>(position)});
+      if (!used[first]) spikes.push_back({-strongest, first, position});
     }
-    std::sort(spikes.begin(), spikes.end(), [](const Spike& a, const Spike& b) {
-      if (a.potential != b.potential) return a.potential > b.potential;
-      return a.feature != b.feature ? a.feature < b.feature : a.position < b.position;
-    });
-    for (auto spike = spikes.begin(); spike != spikes.end() && won < k; ++spike) {
-      if (used[spike->feature]) continue;
-      const int64_t y = spike->position / layer.out_width, x = spike->position % layer.out_width;
-      const auto near = [&](int64_t other) {
-        return std::abs(row->typed_data()[other] - y) <= reach && std::abs(column->typed_data()[other] - x) <= reach;
-      };
-      bool inhibited = false;
-      for (int64_t other = 0; reach > 0 && other < won; ++other) inhibited |= near(other);
-      if (inhibited) continue;
-      used[spike->feature] = 1;
-      feature->typed_data()[won] = spike->feature;
-      row->typed_data()[won] = y;
-      column->typed_data()[won] = x;
+    std::sort(spikes.begin(), spikes.end());
+    for (const auto& [potential, winner, position] : spikes) {
+      const int64_t y = position / layer.out_width, x = position % layer.out_width;
+      bool inhibited = used[winner];
+      for (int64_t other = 0; inhibition > 0 && other < won; ++other)
+        inhibited |= std::abs(rows[other] - y) <= inhibition && std::abs(columns[other] - x) <= inhibition;
+      if (inhibited || won == k) continue;
+      used[winner] = 1;
+      feature->typed_data()[won] = winner;
+      rows[won] = y;
+      columns[won] = x;
       when->typed_data()[won++] = step;
     }
-  }
-  for (; won < k; ++won) {
-    feature->typed_data()[won] = -1;
-    row->typed_data()[won] = column->typed_data()[won] = 0;
-    when->typed_data()[won] = steps;
   }
   return ffi::Error::Success();
 }
@@ -205,17 +183,16 @@ void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t f
 }
 
 // The step at which each neuron first crosses the threshold.
-ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, int64_t steps, int64_t above, int64_t left,
+ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> result) {
-  static thread_local std::vector<int32_t> memory;
   if (!(threshold.typed_data()[0] >= 0)) return refuse(threshold.typed_data()[0]);
-  Layer layer(weights, latency, above, left);
-  int32_t* when = scratch(memory, layer.positions * layer.stride);
-  std::fill_n(when, layer.positions * layer.stride, steps);
+  Layer layer{weights, latency, settings};
+  const int32_t steps = number(settings, "steps");
+  int32_t* when = filled(layer.positions * layer.stride, steps);
   const Lanes limit = Lanes{} + threshold.typed_data()[0];
-  for (int64_t step = 0; step < steps; ++step) {
+  for (int32_t step = 0; step < steps; ++step) {
     layer.advance(step);
-    const Steps now = Steps{} + static_cast<int32_t>(step);
+    const Steps now = Steps{} + step;
     for (int64_t position = 0; position < layer.positions; ++position) {
       if (layer.state[position] != Layer::kTouched) continue;
       layer.state[position] = Layer::kQuiet;
@@ -230,21 +207,21 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, int64_t st
 }
 
 // The potential of each neuron after the last step.
-ffi::Error potentials(Floats weights, Bytes latency, int64_t steps, int64_t above, int64_t left,
-                      ffi::Result<Floats> result) {
-  Layer layer(weights, latency, above, left);
-  for (int64_t step = 0; step < steps; ++step) layer.advance(step);
+ffi::Error potentials(Floats weights, Bytes latency, ffi::Dictionary settings, ffi::Result<Floats> result) {
+  Layer layer{weights, latency, settings};
+  for (int64_t step = 0; step < number(settings, "steps"); ++step) layer.advance(step);
   turn(layer.potential, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
   return ffi::Error::Success();
 }
 
 // The winners' weights move, in place where XLA allows.
 ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, Integers column, Bytes when,
-                 Floats rates, Floats bounds, int64_t steps, int64_t above, int64_t left, bool stabiliser,
-                 ffi::Result<Floats> result) {
+                 Floats rates, Floats bounds, ffi::Dictionary settings, ffi::Result<Floats> result) {
   const auto shape = weights.dimensions();
   const int64_t rows = shape[0], channels = shape[1], columns = shape[2], stride = shape[3];
   const int64_t height = latency.dimensions()[1], width = latency.dimensions()[2];
+  const int64_t above = number(settings, "above"), left = number(settings, "left"), last = number(settings, "steps") - 1;
+  const bool stabiliser = *settings.get<bool>("stabiliser");
   float* out = result->typed_data();
   if (out != weights.typed_data()) std::memcpy(out, weights.typed_data(), weights.size_bytes());
   struct Winner {
@@ -253,10 +230,10 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   };
   static thread_local std::vector<Winner> winners;
   winners.clear();
-  for (int64_t at = 0; at < static_cast<int64_t>(feature.element_count()); ++at) {
+  for (size_t at = 0; at < feature.element_count(); ++at) {
     const int32_t won = feature.typed_data()[at];
     if (won < 0 || won >= stride) continue;
-    const uint8_t limit = std::min<int64_t>(when.typed_data()[at], steps - 1);
+    const uint8_t limit = std::min<int64_t>(when.typed_data()[at], last);
     winners.push_back({won, row.typed_data()[at] - above, column.typed_data()[at] - left, limit});
   }
   const float gain = rates.typed_data()[0], loss = rates.typed_data()[1];
@@ -264,14 +241,13 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t channel = 0; channel < channels; ++channel)
       for (int64_t c = 0; c < columns; ++c) {
+        const uint8_t* inputs = latency.typed_data() + channel * height * width;
         float* of_tap = out + ((r * channels + channel) * columns + c) * stride;
         for (const Winner& winner : winners) {
           const int64_t y = winner.row + r, x = winner.column + columns - 1 - c;
           const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-          const uint8_t silent = 255, *inputs = latency.typed_data() + channel * height * width;
-          const uint8_t input = inside ? inputs[y * width + x] : silent;
           float& weight = of_tap[winner.feature];
-          float change = input <= winner.latency ? gain : loss;
+          float change = inside && inputs[y * width + x] <= winner.latency ? gain : loss;
           if (stabiliser) change *= (weight - lower) * (upper - weight);
           weight = std::min(std::max(weight + change, lower), upper);
         }
@@ -294,10 +270,11 @@ void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t la
 }
 
 // Intensities to latencies: by value, equal ones in order of flat index.
-ffi::Error rank_order(Floats intensities, int64_t steps, ffi::Result<Bytes> result) {
+ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<Bytes> result) {
   static thread_local std::vector<uint64_t> memory;
-  const int64_t size = intensities.element_count();
-  uint64_t* keys = scratch(memory, size);
+  const int64_t size = intensities.element_count(), steps = number(settings, "steps");
+  memory.resize(size);
+  uint64_t* keys = memory.data();
   int64_t count = 0;
   for (int64_t i = 0; i < size; ++i) {
     const float value = intensities.typed_data()[i];
@@ -313,38 +290,10 @@ ffi::Error rank_order(Floats intensities, int64_t steps, ffi::Result<Bytes> resu
   return ffi::Error::Success();
 }
 
-auto layer() { return ffi::Ffi::Bind().Arg<Floats>().Arg<Bytes>(); }
-
-template <typename Binding>
-auto settings(Binding&& binding) {
-  return std::move(binding)
-      .template Attr<int64_t>("steps")
-      .template Attr<int64_t>("above")
-      .template Attr<int64_t>("left");
-}
-
-template <typename Binding>
-auto winning(Binding&& binding) {
-  return std::move(binding)
-      .template Arg<Integers>()
-      .template Arg<Integers>()
-      .template Arg<Integers>()
-      .template Arg<Bytes>();
-}
-
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners,
-                              settings(layer().Arg<Floats>().Arg<Integers>())
-                                  .Ret<Integers>()
-                                  .Ret<Integers>()
-                                  .Ret<Integers>()
-                                  .Ret<Bytes>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies, settings(layer().Arg<Floats>()).Ret<Bytes>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials, settings(layer()).Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn, learn,
-                              settings(winning(layer()).Arg<Floats>().Arg<Floats>())
-                                  .Attr<bool>("stabiliser")
-                                  .Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_rank_order, rank_order,
-                              ffi::Ffi::Bind().Arg<Floats>().Attr<int64_t>("steps").Ret<Bytes>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn, learn);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_rank_order, rank_order);
