@@ -38,7 +38,7 @@ def _check(spikes: Spikes | PositionSpikes) -> None:
 def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
     """The one spike of each position that pointwise inhibition leaves: earliest, then strongest, then lowest feature.
 
-    From `Spikes` of (F, H, W) to `PositionSpikes` of (H, W).
+    From `Spikes` of (F, H, W) to `PositionSpikes` of (H, W); silent positions hold some feature.
     """
     _check(spikes)
     earliest = spikes.latency.min(axis=0)
@@ -72,15 +72,12 @@ def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
 
 @checks.kernel("k", "time_steps", radius=checks.radius)
 def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: int | jax.Array, time_steps: int) -> Winners:
-    """Winner-take-all: up to k neurons, each the earliest, then strongest, then lowest flat index of those left.
+    """Winner-take-all, `Winners` of (k,): each the earliest, then strongest, then lowest flat index of those left.
 
     A winner removes its whole feature map and, if radius > 0, all neurons within `radius` rows and columns of it.
     Latencies and potentials are compared one after the other, never folded into one float.
 
-    Args:
-      spikes: (F, H, W), or the (H, W) of `strongest_feature`, which is the same competition among fewer neurons.
-      k: maximum number of winners.
-      radius: inhibition radius, in neurons.
+    `spikes` is (F, H, W), or the (H, W) of `strongest_feature`: pointwise inhibition first, then the same competition.
     """
     checks.integer("k", k, 1)
     checks.time_steps(time_steps)

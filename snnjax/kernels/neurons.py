@@ -21,8 +21,6 @@ from snnjax.kernels.checks import Pair
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
 
 Size = tuple[int, int]
-Taps = list[tuple[Any, ...]]
-"""Of the taps that lie on the map at some position: row and column, those positions, and the inputs below it there."""
 
 
 @jax.tree_util.register_dataclass
@@ -74,10 +72,7 @@ def _unfold(
 
 @functools.partial(jax.jit, static_argnames=("time_steps", "stride"))
 def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1) -> jax.Array:
-    """Membrane potentials at every step: valid cross-correlation of the spike wave with the weights.
-
-    They are (T, F, H', W') float, with H' = (H - kh) // stride + 1.
-    """
+    """Membrane potentials at every step, (T, F, H', W'): valid cross-correlation of the spike wave with the weights."""
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     steps = jnp.arange(time_steps, dtype=latency.dtype)
     movie = lax.map(lambda step: product(flat, taps <= step), steps)
@@ -113,7 +108,8 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
         [(tap, *span) for tap in range(length) if (span := _span(tap, *lengths))]
         for length, *lengths in zip(kernel, size, positions, strides, paddings, strict=True)
     ]
-    reached: Taps = [tuple(zip(*row_and_column, strict=True)) for row_and_column in itertools.product(*spans)]
+    # The taps that lie on the map at some position: row and column, those positions, and the inputs below it there.
+    reached: list[Any] = [tuple(zip(*row_and_column, strict=True)) for row_and_column in itertools.product(*spans)]
     tapwise = _all_taps_at_once if spiked.shape[0] == 1 else _tap_by_tap
     return tapwise(spiked, taps, reached, positions)
 
@@ -132,7 +128,7 @@ def _fields_at_once(spiked: jax.Array, taps: jax.Array, paddings: Size, strides:
     return jnp.einsum("rsfc,bchrws->bfhw", taps, fields.astype(taps.dtype), precision=lax.Precision.HIGHEST)
 
 
-def _tap_by_tap(spiked: jax.Array, taps: jax.Array, reached: Taps, positions: Size) -> jax.Array:
+def _tap_by_tap(spiked: jax.Array, taps: jax.Array, reached: list[Any], positions: Size) -> jax.Array:
     maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
     total = jnp.zeros((taps.shape[2], *positions, spiked.shape[0]), taps.dtype)
     for tap, to, inputs in reached:
@@ -142,7 +138,7 @@ def _tap_by_tap(spiked: jax.Array, taps: jax.Array, reached: Taps, positions: Si
     return jnp.moveaxis(total, 3, 0)
 
 
-def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, reached: Taps, positions: Size) -> jax.Array:
+def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, reached: list[Any], positions: Size) -> jax.Array:
     """Twice the arithmetic in one product: better for one image and few features."""
     rows, columns, features, channels = taps.shape
     parts = product(taps.reshape(-1, channels), spiked[0].reshape(channels, -1))

@@ -30,7 +30,7 @@ def early_winners(
     time_steps: int,
     stride: Pair = 1,
 ) -> Winners:
-    """`k_winners(first_spikes(...))`, for weights >= 0, by a loop over the steps that ends when the winners are known.
+    """`k_winners(first_spikes(...))` without the steps after the last winner, `Winners` of (k,), for weights >= 0.
 
     At each step it evaluates only positions that can matter: they have not fired, no winner inhibits them, and their
     inputs would suffice to cross the threshold if all weights were as large as the largest.

@@ -45,14 +45,12 @@ LANES = 16
 STEPS = 255
 """Maximum number of time steps: latencies are bytes."""
 
-_NAMES = ("winners", "latencies", "potentials", "learn", "rank_order")
-
 
 @functools.cache
 def load() -> None:
     """Registers the kernels with XLA, once; compiles them if no earlier run has, or raises OSError."""
     library = ctypes.CDLL(str(_library()))
-    for name in _NAMES:
+    for name in ("winners", "latencies", "potentials", "learn", "rank_order"):
         symbol = f"snnjax_{name}"
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
 

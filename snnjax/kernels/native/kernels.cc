@@ -53,7 +53,7 @@ struct Layer {
   int64_t above = number(settings, "above"), left = number(settings, "left");  // padding
   int64_t out_height = height + 2 * above - rows + 1, out_width = width + 2 * left - columns + 1;
   int64_t positions = out_height * out_width;
-  float* potential = filled(positions * stride, 0.0f);   // [positions, stride]
+  float* potential = filled(positions * stride, 0.0f);  // [positions, stride]
   uint8_t* state = filled<uint8_t>(positions, kQuiet);  // [positions]
 
   // All inputs of one step fire.
@@ -157,11 +157,12 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
     }
     std::sort(spikes.begin(), spikes.end());
     for (const auto& [potential, winner, position] : spikes) {
+      if (won == k) break;
       const int64_t y = position / layer.out_width, x = position % layer.out_width;
       bool inhibited = used[winner];
-      for (int64_t other = 0; inhibition > 0 && other < won; ++other)
-        inhibited |= std::abs(rows[other] - y) <= inhibition && std::abs(columns[other] - x) <= inhibition;
-      if (inhibited || won == k) continue;
+      for (int64_t other = 0; inhibition > 0 && !inhibited && other < won; ++other)
+        inhibited = std::abs(rows[other] - y) <= inhibition && std::abs(columns[other] - x) <= inhibition;
+      if (inhibited) continue;
       used[winner] = 1;
       feature->typed_data()[won] = winner;
       rows[won] = y;
