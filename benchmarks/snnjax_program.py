@@ -1,7 +1,6 @@
 """Measured snnjax: the programs of its training engine, and whole trainings."""
 
 import dataclasses
-import operator
 import os
 import time
 from typing import Any
@@ -19,7 +18,7 @@ from snnjax.training.clock import Clock
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
-from snnjax.training.spread import EVERYWHERE, place
+from snnjax.training.spread import NETWORKS, place
 from snnjax.training.state import Phase, Settings, TrainState
 from snnjax.training.trainer import Trainer
 
@@ -48,7 +47,7 @@ class Program(MeasuredProgram):
         count, stage, last = len(images.train_images), 0, len(network.stages) - 1
         epochs = 1 if weights else min(10, -(-PREPARED // count))
         self.images = np.concatenate([images.train_images, images.test_images])
-        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)
+        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
         inputs = self.encoded[:count]
         for number, phase in enumerate(self.engine.plan):
             for at in range(stage, phase.stage):
@@ -59,7 +58,7 @@ class Program(MeasuredProgram):
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not weights)
         forms = dict.fromkeys(network.names[-1], TAPS)
         self._map("test", self.encoded[count:], decide_batch, forms, first=0)
-        self.works["test"].outcome = operator.itemgetter(0)
+        self.works["test"].outcome = lambda found: found[0][0]  # the decisions of the only network
         return self.works
 
     def _map(
@@ -68,13 +67,13 @@ class Program(MeasuredProgram):
         """Adds a phase that does not learn; returns what it computes."""
         spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
         model = outputs.packed(outputs.models([TrainState(self.weights)]), forms)
-        model = place(model, devices.peers(), EVERYWHERE)
+        model, own = place(model, spread.mapping, NETWORKS), images.ndim == 5
 
         def run() -> Any:
-            return spread.map(clock, kind, model, images, **static)
+            return spread.map(clock, kind, model, images, own, **static)
 
         found = run()
-        self.works[name] = Work(len(images), run, compile_seconds=clock.compile_seconds, once=once)
+        self.works[name] = Work(images.shape[int(own)], run, compile_seconds=clock.compile_seconds, once=once)
         return found
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, epochs: int, keep: bool) -> Work:
@@ -87,8 +86,9 @@ class Program(MeasuredProgram):
             return (epoch,)
 
         def learned(carry: Any) -> dict[str, np.ndarray]:
-            layers = {phase.layer: carry[0]} if phase.layer else carry[0]
-            return {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
+            (found,) = self.engine.spread.unstacked(carry[0])
+            layers = {phase.layer: found} if phase.layer else found
+            return {name: layer.plain_weights() for name, layer in layers.items()}
 
         def outcome(found: Any) -> np.ndarray:
             return list(learned(found[0]).values())[-1]
@@ -98,7 +98,7 @@ class Program(MeasuredProgram):
             epoch()
         if keep:
             self.weights |= learned(epoch.carry)
-        return Work(len(inputs), Epoch.__call__, outcome, prepare, epoch.clock.compile_seconds)
+        return Work(len(self.data.train_images), Epoch.__call__, outcome, prepare, epoch.clock.compile_seconds)
 
     def task(self) -> Task:
         """What the other programs do, now that the network has learned."""

@@ -22,7 +22,7 @@ from snnjax.networks import Model, Network, SpikingNetwork, stage
 from snnjax.training import blocks, programs
 from snnjax.training import epoch as epoch_module
 from snnjax.training.engine import BLOCK
-from snnjax.training.epoch import _outside
+from snnjax.training.epoch import outside
 from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer
 
@@ -367,12 +367,12 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     _, first = epoch()
     results = [first]
     assert compilations(lambda: results.append(epoch()[1])) == 0, "the second epoch compiles again"
-    layers, states, tally = epoch.carry
+    layers, states, tally = epoch.spread.unstacked(epoch.carry)[0]
     assert (int(tally.epoch), int(tally.seen)) == (2, 0)
     weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
     rates = np.stack([states[name] for name in layers])
-    assert_judged(Judged(weights, rates, [decided.tolist() for decided, _ in results]), expected)
-    assert all(len(decided) == IMAGES for decided, _ in results)
+    assert_judged(Judged(weights, rates, [decided[0].tolist() for decided, _ in results]), expected)
+    assert all(decided.shape == (1, IMAGES) for decided, _ in results)
 
 
 def test_base_rates_and_bounds():
@@ -381,5 +381,5 @@ def test_base_rates_and_bounds():
     np.testing.assert_array_equal(rates["layer2"], np.float32([QUICK.reward, QUICK.punish]))
     np.testing.assert_array_equal(rates["layer3"], np.float32([RULE.reward, RULE.punish]))
     at = dict(layer2=1, layer3=0)
-    assert not _outside(model.layers, at)
-    assert _outside(network_of(*DEEP, dyadic=(200, 1000)).model.layers, at)
+    assert not outside(model.layers, at)
+    assert outside(network_of(*DEEP, dyadic=(200, 1000)).model.layers, at)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,12 +20,13 @@ from snnjax.metrics import fractions
 from snnjax.networks import Model, Network
 from snnjax.training import blocks, diagnosis, origin, programs
 from snnjax.training.clock import Clock
-from snnjax.training.epoch import Epoch, Program
+from snnjax.training.epoch import Epoch
 from snnjax.training.outputs import Outputs, as_array
+from snnjax.training.spread import learning_program
 from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
 
 BLOCK = 32
-"""Images whose potentials are computed together where deciding layers learn; it decides nothing but near-ties."""
+"""Images whose potentials are computed together where deciding layers learn; it affects near-ties alone."""
 
 States = list[TrainState]
 
@@ -41,18 +42,9 @@ class Engine:
         seeds: Sequence[int] | None = None,
         callback: Callback | None = None,
     ):
-        """Checks that networks, data and settings fit together.
+        """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled.
 
-        Args:
-          networks: one, or many of the same structure.
-          data: learned from and tested with.
-          settings: of all.
-          seeds: of the initial weights of each network, in place of the one in `settings`.
-          callback: hears of the training's schedule.
-
-        Raises:
-          InputError: they do not.
-          OSError: native kernels are asked for and cannot be compiled.
+        `seeds` are those of the initial weights of each network, by default the one in `settings`.
         """
         self.networks = [_with_encoder(each, data) for each in networks]
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
@@ -61,6 +53,8 @@ class Engine:
         self.plan, self.callback = plan(self.network, settings.epochs), callback or Callback()
         self.outputs = Outputs(self.networks, data, settings, self.callback)
         self.spread = self.outputs.spread
+        learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
+        self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
 
     def _check(self, data: Dataset, settings: Settings) -> None:
         if not self.networks or len(self.seeds) != len(self.networks):
@@ -89,32 +83,25 @@ class Engine:
         return [TrainState(each.initial_weights(seed)) for each, seed in zip(self.networks, self.seeds, strict=True)]
 
     def check(self, state: TrainState) -> None:
-        """Checks that a state is one that this training can go on from.
+        """Raises InputError unless this training can go on from a state."""
 
-        Raises:
-          InputError: it is not.
-        """
-        shapes: Any = self.network.weight_shapes
-        for group in ("weights", "best"):
-            found = {name: array.shape for name, array in getattr(state, group).items()}
-            if found != shapes and (found or group == "weights"):
+        def compare(group: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+            if (found := {name: array.shape for name, array in getattr(state, group).items()}) != shapes:
                 raise InputError(f"`{group}` must hold {shapes} for {self.network.name}, got {found}")
+
+        compare("weights", self.network.weight_shapes)
+        if state.best:
+            compare("best", self.network.weight_shapes)
         if not 0 <= state.phase <= len(self.plan) or state.done < 0:
             raise InputError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
         if state.learning and state.phase < len(self.plan):
-            shapes = {name: array.shape for name, array in _flat(self._fresh(self.plan[state.phase], 0, state)).items()}
-            if (found := {name: array.shape for name, array in state.learning.items()}) != shapes:
-                raise InputError(f"`learning` must hold {shapes} for {self.network.name}, got {found}")
+            fresh = _flat(self._fresh(self.plan[state.phase], 0, state))
+            compare("learning", {name: array.shape for name, array in fresh.items()})
 
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
-        """Trains to the end.
+        """Trains all networks, which are in the same place of the plan, to the end; changes and returns the states.
 
-        Args:
-          states: where to go on: of each network, all in the same place of the plan.
-          save: called after each epoch with the states.
-
-        Returns:
-          The last states, which are `states`, changed.
+        `save` is called after each epoch.
         """
         self.outputs.forget()  # what an interrupted run has left: the states must hear of its diagnoses, too
         while states[0].phase < len(self.plan):
@@ -168,25 +155,22 @@ class Engine:
         if phase.layer:
             learner = model.layers[phase.layer].conv.each_learner[self._which(phase)]
             return init(phase.layer, learner, phase.branch * phase.epochs * len(self.data.train_images))
-        states = {name: init(name, model.layers[name].conv.supervised) for name in self.supervised_layers}
-        zeros: list[Any] = [np.int32(0)] * 5
-        return states, Tally(*zeros)
-
-    @property
-    def supervised_layers(self) -> list[str]:
-        """Names of the layers that learn supervised, in order."""
-        return [name for _, name, conv in self.network.layers() if any(each.supervised for each in conv.each_learner)]
+        states = {name: init(name, layer.conv.supervised) for name, layer in self._supervised(model).items()}
+        return states, Tally(*np.zeros(5, np.int32))
 
     def _which(self, phase: Phase) -> int:
         """The place of a phase's learner among those of its layer."""
         return sum(each.layer == phase.layer for each in self.plan[: self.plan.index(phase)])
 
-    def _report(self, images: int, correct: int) -> None:
-        self.callback.advanced(images, correct)
+    def _supervised(self, model: Model) -> dict[str, Layer]:
+        return {name: model.layers[name] for name in self.supervised_layers}
 
     def _start(self, phase: Phase, states: States) -> None:
         images = len(self.data.train_images) * len(self.networks)
         self.callback.started(phase.name, images * (phase.epochs - states[0].done))
+
+    def _report(self, images: int, correct: int) -> None:
+        self.callback.advanced(images, correct)
 
     def _keep(self, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
         """Takes a layer's weights and numbers into a state; returns the layer with plain weights."""
@@ -198,29 +182,30 @@ class Engine:
 
     def _diagnose(self, name: str, found: Diagnosis, state: TrainState, over: bool) -> None:
         state.diagnoses[name] = found
-        if over and not self.spread.many:
+        if over and len(self.networks) == 1:
             self.callback.diagnosed(name, found)
 
     # A layer that learns alone
 
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of a phase in which one layer learns alone, given what enters it."""
-        carries = []
+        carries, which, batch = [], self._which(phase), self.settings.update_batch
         for at, (model, state) in enumerate(zip(self.outputs.models(states), states, strict=True)):
-            layer, which = model.layers[phase.layer], self._which(phase)
+            layer = model.layers[phase.layer]
             form = self.outputs.form(layer, layer.conv.each_learner[which])
             carries.append((layer.packed(form), self.learning(state, at)))
-        batch = self.settings.update_batch
+        program = learning_program(programs.learn_unsupervised, self.spread.learning, which=which, batch=batch)
         return Epoch(
             self.spread,
             Clock(phase.name),
             self.spread.stacked(carries),
             {"": which},
-            Program(programs.learn_unsupervised, dict(which=which, batch=batch)),
-            inputs,
+            plain=program,
+            fast=program,
+            inputs=inputs,
+            report=self._report,
             batch=batch,
             unit=batch,
-            report=self._report,
         )
 
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[None]:
@@ -232,7 +217,7 @@ class Engine:
             over = states[0].done + 1 == phase.epochs
             (layers, learning), infos = epoch()
             self.outputs.finish(epoch.clock, states, over)
-            parts = zip(*(self.spread.unstacked(each) for each in (layers, learning, infos)), strict=True)
+            parts = self.spread.unstacked((layers, learning, infos))
             for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
                 plain = self._keep(phase.layer, layer, state, at)
                 state.learning, state.done = _flat(learned), state.done + 1
@@ -245,44 +230,44 @@ class Engine:
     def supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of the phase in which all supervised layers learn, given what enters the first of them."""
         models, batch = self.outputs.models(states), self.settings.update_batch
-        in_blocks, deciding = blocks.in_blocks(models[0], phase.stage), self.network.names[-1]
-        forms = {
-            name: self.outputs.form(each, each.conv.supervised) for name, each in self._supervised(models[0]).items()
-        }
-        forms |= dict.fromkeys(deciding, TAPS) if in_blocks else {}
+        layers, turns = self._supervised(models[0]), dict(by_turns=self.network.reward_by_turns)
+        forms = {name: self.outputs.form(each, each.conv.supervised) for name, each in layers.items()}
+        plain = learning_program(
+            programs.learn_supervised, self.spread.learning, first=phase.stage, batch=batch, **turns
+        )
+        fast, unit = plain, batch
+        if blocks.in_blocks(models[0], phase.stage):
+            forms |= dict.fromkeys(self.network.names[-1], TAPS)
+            unit = BLOCK if batch == 1 else batch
+            fast = learning_program(
+                blocks.learn_in_blocks, self.spread.learning, block=unit, batched=batch > 1, **turns
+            )
         carries, frozen = [], []
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
-            layers = {name: layer.packed(forms[name]) for name, layer in self._supervised(model).items()}
-            carries.append((layers, *self.learning(state, at)))
-            frozen.append(model.updated({name: _empty(layer) for name, layer in layers.items()}))
-        turns = dict(by_turns=self.network.reward_by_turns)
-        block = BLOCK if batch == 1 else batch
-        fast = Program(blocks.learn_in_blocks, dict(block=block, batched=batch > 1, **turns))
+            packed = {name: layer.packed(forms[name]) for name, layer in self._supervised(model).items()}
+            carries.append((packed, *self.learning(state, at)))
+            frozen.append(model.updated({name: _empty(layer) for name, layer in packed.items()}))
         return Epoch(
             self.spread,
             Clock(phase.name),
             self.spread.stacked(carries),
-            {name: len(layer.conv.each_learner) - 1 for name, layer in self._supervised(models[0]).items()},
-            Program(programs.learn_supervised, dict(first=phase.stage, batch=batch, **turns)),
-            inputs,
-            fast=fast if in_blocks else None,
+            {name: len(layer.conv.each_learner) - 1 for name, layer in layers.items()},
+            plain=plain,
+            fast=fast,
+            inputs=inputs,
+            report=self._report,
             labels=self.data.train_labels.astype(np.int32),
             own=dict(model=self.outputs.packed(frozen, forms)),
             shared=dict(batch_size=np.int32(self.settings.batch_size)),
             batch=batch,
-            unit=block if in_blocks else batch,
-            report=self._report,
+            unit=unit,
         )
-
-    def _supervised(self, model: Model) -> dict[str, Layer]:
-        return {name: model.layers[name] for name in self.supervised_layers}
 
     def entering(self, part: str, states: States) -> np.ndarray:
         """What enters the first stage that learns supervised, of "train" or "test" images."""
-        first, last = self.network.first_supervised, len(self.network.stages) - 1
-        if first == last and not self.network.decision.timed:
-            return self.outputs.entering_untimed(part, states)
-        return self.outputs.entering(part, first, states)
+        first = self.network.first_supervised
+        timed = first < len(self.network.stages) - 1 or self.network.decision.timed
+        return self.outputs.entering(part, first, states, timed)
 
     def _learn_supervised(self, phase: Phase, states: States) -> Iterator[None]:
         if self._over(phase, states):
@@ -294,7 +279,7 @@ class Engine:
         while not self._over(phase, states):
             carry, (decisions, infos) = epoch()
             tested = self.test(test_clock, states, carry[0], inputs["test"])
-            parts = zip(*(self.spread.unstacked(each) for each in (carry, decisions, infos, tested)), strict=True)
+            parts = self.spread.unstacked((carry, decisions, infos, tested))
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
                 self._end_epoch(phase, state, at, *part)
             over = self._over(phase, states)
@@ -306,14 +291,7 @@ class Engine:
             yield
 
     def _end_epoch(
-        self,
-        phase: Phase,
-        state: TrainState,
-        at: int,
-        carry: Any,
-        decisions: np.ndarray,
-        infos: Any,
-        tested: np.ndarray,
+        self, phase: Phase, state: TrainState, at: int, carry: Any, decisions: Any, infos: Any, tested: Any
     ) -> None:
         found, state.weights = {}, dict(state.weights)
         for name in self.supervised_layers:
@@ -330,7 +308,6 @@ class Engine:
     def test(self, clock: Clock, states: States, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
         """Decisions on the test images, given the layers that learn as they are, and what enters the first of them."""
         first, models = self.network.first_supervised, self.outputs.models(states)
-        deciding = dict.fromkeys(self.network.names[-1], TAPS)
         if all(layer.form is TAPS for layer in layers.values()):
             models = [model.updated({name: _empty(model.layers[name]) for name in layers}) for model in models]
             kept = {name: dataclasses.replace(layer, within=False) for name, layer in layers.items()}
@@ -338,7 +315,7 @@ class Engine:
         else:
             plain = [{name: x.packed(FAST) for name, x in part.items()} for part in self.spread.unstacked(layers)]
             models = [model.updated(part) for model, part in zip(models, plain, strict=True)]
-            stacked = self.outputs.packed(models, deciding)
+            stacked = self.outputs.packed(models, dict.fromkeys(self.network.names[-1], TAPS))
         own = self.outputs.own(first)
         return self.spread.map(clock, programs.decide_batch, stacked, inputs, own, first=first)[0]
 
@@ -347,10 +324,7 @@ class Engine:
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Decisions on images as those of the data, (N,) int32, -1 where silent, and scores, (N, classes) float32.
-
-        Of many networks both have an axis of networks in front.
-        """
+        """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images."""
         models = self.outputs.packed(self.outputs.models(states), dict.fromkeys(self.network.names[-1], TAPS))
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
         return self.spread.map(Clock(""), programs.decide_batch, models, images, **static)

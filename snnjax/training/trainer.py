@@ -52,7 +52,8 @@ class Trainer:
 
         (N,) int32, -1 where silent, and (N, classes) float32, by default the largest potential of each class.
         """
-        return self.engine.predict([state.trained], images)
+        decisions, scores = self.engine.predict([state.trained], images)
+        return decisions[0], scores[0]
 
     def trained(self, state: TrainState) -> SpikingNetwork:
         """The best network of a state, ready to call on images."""
