@@ -307,15 +307,14 @@ class Engine:
 
     def test(self, clock: Clock, states: States, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
         """Decisions on the test images, given the layers that learn as they are, and what enters the first of them."""
-        first, models = self.network.first_supervised, self.outputs.models(states)
-        if all(layer.form is TAPS for layer in layers.values()):
-            models = [model.updated({name: _empty(model.layers[name]) for name in layers}) for model in models]
-            kept = {name: dataclasses.replace(layer, within=False) for name, layer in layers.items()}
-            stacked = self.outputs.packed(models, dict.fromkeys(layers, FAST)).updated(kept)
-        else:
-            plain = [{name: x.packed(FAST) for name, x in part.items()} for part in self.spread.unstacked(layers)]
-            models = [model.updated(part) for model, part in zip(models, plain, strict=True)]
-            stacked = self.outputs.packed(models, dict.fromkeys(self.network.names[-1], TAPS))
+        first, models, learned = self.network.first_supervised, self.outputs.models(states), {}
+        for name, layer in layers.items():
+            form = TAPS if name in self.network.names[-1] else self.outputs.form(models[0].layers[name])
+            if layer.form is not form:
+                layer = self.spread.stacked([each.packed(form) for each in self.spread.unstacked(layer)])
+            learned[name] = dataclasses.replace(layer, within=False)
+        models = [model.updated({name: _empty(model.layers[name]) for name in layers}) for model in models]
+        stacked = self.outputs.packed(models).updated(learned)
         own = self.outputs.own(first)
         return self.spread.map(clock, programs.decide_batch, stacked, inputs, own, first=first)[0]
 
