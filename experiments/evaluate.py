@@ -1,4 +1,4 @@
-"""Tests a trained network on a data set, the one that it was trained on by default.
+"""Tests a trained network on a data set, by default the one that it was trained on.
 
 python experiments/evaluate.py runs/mozafari2018_digits
 python experiments/evaluate.py RUN --dataset mnist --data_dir DIR --out evaluation.json
@@ -8,11 +8,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
-from rich.table import Table
 from simple_parsing import field
 
-from snnjax import data, devices, files, metrics
+from snnjax import data, files, metrics
 from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.trained import Trained
@@ -26,24 +26,35 @@ class Options:
 
     run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
     dataset: str | None = field(
-        default=None, help=f"{', '.join(data.DATASETS)}, or an .npz file (the set that it was trained on)"
+        None, help=f"{', '.join(data.DATASETS)}, or an .npz file (the set that it was trained on)"
     )
-    data_dir: Path | None = field(default=None, help="folder of the set's files, for all but digits")
-    test_images: int | None = field(default=None, help="use only the first so many test images")
-    native: bool = field(default=False, help="use the compiled kernels, on a CPU")
-    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
-    out: Path | None = field(default=None, help="JSON file to write the figures into")
+    data_dir: Path | None = field(None, help="folder of the set's files, for all but digits and .npz")
+    test_images: int | None = field(None, help="use only the first N test images")
+    native: bool = field(False, help="use the compiled kernels, on a CPU")
+    device: str = field("auto", help="auto, cpu, gpu or tpu")
+    out: Path | None = field(None, help="JSON file to write the figures into")
 
 
-def evaluate(options: Options) -> dict[str, Any]:
-    """The figures of `metrics.report`, with what was tested on what.
+def show(result: dict[str, Any]) -> None:
+    """Prints the figures."""
+    print(f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}")
+    console.scores(result)
+    wrong = np.array(result["confusion_matrix"])
+    np.fill_diagonal(wrong, 0)
+    lines, names = [], ("images", "precision", "recall", "f1")
+    for label, (count, *scores) in enumerate(zip(*(result["classes"][name] for name in names), strict=True)):
+        other = wrong[label].argmax()
+        taken = f"{other} ({wrong[label, other]} times)" if wrong[label, other] else ""
+        lines.append([str(label), f"{count:,}", *(f"{score:.3f}" for score in scores), taken])
+    head = ("class", "images", "precision", "recall", "F1", "most often taken for")
+    Console().print(console.table(head, [lines], "classes", left=0))
 
-    Raises:
-      InputError, OSError: options, run or data are bad.
-    """
+
+@console.command(Options, __doc__)
+def main(options: Options) -> None:
+    """Tests the network, prints the figures, and writes them if asked to."""
     trained = Trained.read(options.run)
-    if options.test_images is not None and options.test_images < 1:
-        raise InputError(f"`test_images` must be at least 1, got {options.test_images}")
+    console.check_least(options, 1, "test_images")
     if options.out is not None:
         console.check_new(options.out)
     name = options.dataset or trained.settings.get("dataset")
@@ -57,35 +68,10 @@ def evaluate(options: Options) -> dict[str, Any]:
     trainer = Trainer(trained.network, images, settings)
     decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)
     result = dict(run=str(options.run), dataset=name, test_images=len(images.test_images))
-    return result | metrics.report(decisions, images.test_labels, scores)
-
-
-def show(result: dict[str, Any]) -> None:
-    """Prints the figures."""
-    print(f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}")
-    console.scores(result)
-    table = Table(title="classes", title_justify="left")
-    for name in ("class", "images", "precision", "recall", "F1", "most often taken for"):
-        table.add_column(name, justify="right")
-    classes = result["classes"]
-    for number, row in enumerate(result["confusion_matrix"]):
-        others = [0 if at == number else count for at, count in enumerate(row)]
-        worst = max(range(len(row)), key=others.__getitem__)
-        scores = [f"{classes[name][number]:.3f}" for name in ("precision", "recall", "f1")]
-        taken = f"{worst} ({others[worst]} times)" if others[worst] else ""
-        table.add_row(str(number), f"{classes['images'][number]:,}", *scores, taken)
-    Console().print(table)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Runs from the command line."""
-    options = console.options(Options, __doc__, arguments)
-    with console.user_errors():
-        devices.choose(options.device)
-        result = evaluate(options)
-        show(result)
-        if options.out is not None:
-            files.write_json(options.out, result)
+    result |= metrics.report(decisions, images.test_labels, scores)
+    show(result)
+    if options.out is not None:
+        files.write_json(options.out, result)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.columns import Columns
 from rich.console import Console
-from rich.table import Table
 from simple_parsing import field
 
-from snnjax import devices
 from snnjax.app import console, report
 from snnjax.errors import InputError
 from snnjax.networks import Observed
@@ -31,25 +30,14 @@ class Options:
 
     run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
     images: list[Path] = field(positional=True, metavar="IMAGE", nargs="+", help="image files: PNG, JPEG and the like")
-    invert: bool = field(default=False, help="turn light to dark first: for dark strokes on a light ground")
-    out: Path | None = field(default=None, help="folder for pictures of the network's response to each image")
-    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
+    invert: bool = field(False, help="turn light to dark first: for dark strokes on a light ground")
+    out: Path | None = field(None, help="folder for pictures of the network's response to each image")
+    device: str = field("auto", help="auto, cpu, gpu or tpu")
 
 
-def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, list[str]]:
-    """An image file as the network takes it, and what was done to it.
-
-    Returns:
-      (H, W) or (H, W, 3) uint8, and sentences.
-
-    Raises:
-      OSError: there is no such file.
-      InputError: it is no image, or too large.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    size, colour = (trained.image_shape[1], trained.image_shape[0]), len(trained.image_shape) == 3
-    notes: list[str] = []
+def read_image(path: Path, shape: tuple[int, ...], invert: bool) -> tuple[np.ndarray, list[str]]:
+    """An image file as uint8 of a shape, (H, W) or (H, W, 3), and notes on what was done to it."""
+    notes = []
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -64,14 +52,14 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
         if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
             whole = Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole)
             notes.append("transparent pixels taken as black")
-        plain = whole.convert("RGB" if colour else "L")
+        plain = whole.convert("RGB" if len(shape) == 3 else "L")
     except FileNotFoundError:
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is no image that can be read, of {', '.join(FORMATS)}") from error
     except Exception as error:  # damaged files raise errors of many kinds
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
-    if plain.size != size:
+    if plain.size != (size := (shape[1], shape[0])):
         notes.append(f"resized from {plain.width}x{plain.height} to {size[0]}x{size[1]}")
         plain = plain.resize(size, Image.Resampling.BOX if plain.width >= size[0] else Image.Resampling.BILINEAR)
     pixels = np.asarray(plain)
@@ -85,30 +73,27 @@ def read_image(path: Path, trained: Trained, invert: bool) -> tuple[np.ndarray, 
 
 def show(path: Path, notes: list[str], seen: Observed, steps: int) -> None:
     """Prints the decision on one image."""
-    decision, potentials = int(seen.decided.decision), np.asarray(seen.decided.scores)
+    decision = int(seen.decided.decision)
     decided = "the network stays silent" if decision < 0 else f"class {decision}"
-    print(f"{path}: {decided}" + "".join(f"\n  {note}" for note in notes))
-    classes = Table("class", "score", title="classes", title_justify="left")
-    for number, potential in enumerate(potentials):
-        classes.add_row(str(number), f"{potential:.1f}", style="bold" if number == decision else None)
-    times = Table("time step", *seen.latencies, title="spikes", title_justify="left")
+    print(f"{path}: {decided}", *notes, sep="\n  ")
+    scores = [[str(number), f"{score:.1f}"] for number, score in enumerate(np.asarray(seen.decided.scores))]
+    if decision >= 0:
+        scores[decision] = [f"[bold]{cell}" for cell in scores[decision]]
     counts = [np.bincount(np.asarray(x).ravel(), minlength=steps + 1) for x in seen.latencies.values()]
-    for name, row in zip([*map(str, range(steps)), "silent"], np.transpose(counts), strict=True):
-        times.add_row(name, *(f"{count:,}" for count in row))
-    for table in (classes, times):
-        for column in table.columns:
-            column.justify = "right"
-    Console().print(Columns([classes, times]))
+    times = zip([*map(str, range(steps)), "silent"], np.transpose(counts), strict=True)
+    spikes = [[time, *(f"{count:,}" for count in row)] for time, row in times]
+    tables = [
+        console.table(("class", "score"), [scores], "classes", left=0),
+        console.table(("time step", *seen.latencies), [spikes], "spikes", left=0),
+    ]
+    Console().print(Columns(tables))
 
 
-def predict(options: Options) -> None:
-    """Prints, and draws if asked to, the network's response to the images.
-
-    Raises:
-      InputError, OSError: run or images are bad.
-    """
+@console.command(Options, __doc__)
+def main(options: Options) -> None:
+    """Prints the network's response to the images, and draws it if asked to."""
     trained = Trained.read(options.run)
-    images = [read_image(path, trained, options.invert) for path in options.images]
+    images = [read_image(path, trained.image_shape, options.invert) for path in options.images]
     network, targets = trained.spiking_network(), list[Path]()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -119,18 +104,9 @@ def predict(options: Options) -> None:
         seen = report.observe(network, pixels)
         show(path, notes, seen, trained.network.time_steps)
         if targets:
-            report.draw_activity(
-                targets[number], network, pixels, seen, f"{path.name}: class {int(seen.decided.decision)}"
-            )
+            title = f"{path.name}: class {int(seen.decided.decision)}"
+            report.draw_activity(targets[number], network, pixels, seen, title)
             print(f"  drawn into {targets[number]}")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Runs from the command line."""
-    options = console.options(Options, __doc__, arguments)
-    with console.user_errors():
-        devices.choose(options.device)
-        predict(options)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from simple_parsing import field
 
-from snnjax import data, devices, files
+from snnjax import data, files
 from snnjax.app import console, plots, report
 from snnjax.app.runs import RESULTS, read_results
 from snnjax.errors import InputError
@@ -25,26 +25,22 @@ class Options:
     """Which runs, and what to draw."""
 
     runs: list[Path] = field(positional=True, metavar="RUN", nargs="+", help="run folders")
-    images: list[int] = field(default_factory=list, help="numbers of test images to draw layer by layer, of one run")
-    dataset: str | None = field(default=None, help="the data set of --images, where the run does not say it")
-    data_dir: Path | None = field(default=None, help="folder of the data set's files, for --images of all but digits")
-    out: Path | None = field(default=None, help="file to compare several runs in (runs/comparison.html)")
-    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
+    images: tuple[int, ...] = field((), help="numbers of test images to draw layer by layer, of one run")
+    dataset: str | None = field(None, help="the data set of --images, where the run does not name it")
+    data_dir: Path | None = field(None, help="folder of the set's files, for all but digits and .npz")
+    out: Path | None = field(None, help="file to compare several runs in (runs/comparison.html)")
+    device: str = field("auto", help="auto, cpu, gpu or tpu")
 
 
 def results_of(run: Path) -> dict[str, Any]:
-    """What a run's results.json holds.
-
-    Raises:
-      FileNotFoundError, ValueError: there is none, or it is damaged.
-    """
+    """What a run's results.json holds."""
     if not (run / RESULTS).exists():
         raise FileNotFoundError(f"{run} holds no {RESULTS}: a run leaves it at its end, --resume finishes one")
     return read_results(run / RESULTS)
 
 
 def renew(run: Path, options: Options) -> None:
-    """Draws the pictures of one run that need no data, those of the images asked for, and its page."""
+    """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
     if options.out is not None:
         raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
     results, network = results_of(run), load(run)
@@ -54,42 +50,31 @@ def renew(run: Path, options: Options) -> None:
     report.draw_features(pictures, network)
     if options.images:
         images = data.load(options.dataset or results["settings"].get("dataset", results["data"]), options.data_dir)
-        count = len(images.test_images)
-        for number in options.images:
-            if not 0 <= number < count:
-                raise InputError(f"`images` must lie in 0..{count - 1}, got {number}")
-        labels = images.test_labels
-        report.draw_images(pictures, network, images.test_images, labels, options.images)
+        last = len(images.test_images) - 1
+        if wrong := [number for number in options.images if not 0 <= number <= last]:
+            raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")
+        report.draw_images(pictures, network, images.test_images, images.test_labels, options.images)
     report.write_page(run, results)
     print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 
 
-NAMES = ("test, best %", "epoch", "test, last %", "silent %", "F1", "training, last %", "seconds")
-
-
-def column(results: dict[str, Any]) -> list[str]:
-    """What is compared of one run, in the order of `NAMES`."""
+def figures(results: dict[str, Any]) -> dict[str, str]:
+    """What is compared of one run."""
     test, epochs = results["test"], results["epochs"]
-    last = epochs[-1] if epochs else None
-    seconds = sum(phase["seconds"] + phase["compile_seconds"] for phase in results["phases"])
-    return [
-        f"{100 * test['accuracy']:.2f}",
-        str(results["best_epoch"] + 1),
-        f"{100 * last['test']['accuracy']:.2f}" if last else "",
-        f"{100 * test['silent']:.2f}",
-        f"{test['f1']:.4f}",
-        f"{100 * last['train']['accuracy']:.2f}" if last else "",
-        f"{seconds:.1f}",
-    ]
+    last = {part: f"{100 * epochs[-1][part]['accuracy']:.2f}" if epochs else "" for part in ("train", "test")}
+    return {
+        "test, best %": f"{100 * test['accuracy']:.2f}",
+        "epoch": str(results["best_epoch"] + 1),
+        "test, last %": last["test"],
+        "silent %": f"{100 * test['silent']:.2f}",
+        "F1": f"{test['f1']:.4f}",
+        "training, last %": last["train"],
+        "seconds": f"{sum(phase['seconds'] + phase['compile_seconds'] for phase in results['phases']):.1f}",
+    }
 
 
 def compare(options: Options) -> None:
-    """Compares several runs in a table and on a page.
-
-    Raises:
-      FileExistsError: the page is there already.
-      ValueError, OSError: a run is bad.
-    """
+    """Compares several runs in a table and on a page."""
     if options.images:
         raise InputError("`images` are drawn of one run, got several")
     out = options.out or Path("runs/comparison.html")
@@ -98,15 +83,13 @@ def compare(options: Options) -> None:
     if len(found) < len(options.runs):
         raise InputError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
     settings = [results["settings"] for results in found.values()]
-    keys = list(dict.fromkeys(key for each in settings for key in each))
-    varied = [key for key in keys if len({json.dumps(each.get(key)) for each in settings}) > 1]
-    columns = [
-        [*(json.dumps(results["settings"].get(key)) for key in varied), *column(results)] for results in found.values()
-    ]
-    lines = list(zip([*varied, *NAMES], *columns, strict=True))
-    Console().print(
-        console.table(["", *map(escape, found)], [[map(escape, line) for line in lines]], "runs", len(found) + 1)
-    )
+    names = list(dict.fromkeys(name for each in settings for name in each))
+    given = {name: [json.dumps(each.get(name)) for each in settings] for name in names}
+    lines = [[name, *values] for name, values in given.items() if len(set(values)) > 1]
+    columns = [figures(results) for results in found.values()]
+    lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
+    escaped = [[escape(cell) for cell in line] for line in lines]
+    Console().print(console.table(["", *map(escape, found)], [escaped], "runs", len(found) + 1))
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
     body = f"<h1>{len(found)} runs</h1>{report.table(['', *found], lines)}{picture}"
@@ -114,12 +97,10 @@ def compare(options: Options) -> None:
     print(out)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs from the command line."""
-    options = console.options(Options, __doc__, arguments)
-    with console.user_errors():
-        devices.choose(options.device)
-        renew(options.runs[0], options) if len(options.runs) == 1 else compare(options)
+@console.command(Options, __doc__)
+def main(options: Options) -> None:
+    """Reports on one run, or compares several."""
+    renew(options.runs[0], options) if len(options.runs) == 1 else compare(options)
 
 
 if __name__ == "__main__":

@@ -18,46 +18,28 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import data, devices
 from snnjax.app import console
 from snnjax.app.sweeps import SweepFolder
 from snnjax.errors import InputError
-from snnjax.networks import NETWORKS, Network
 from snnjax.training.sweep import Sweep
 from snnjax.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(train.Training):
     """What to vary, what to train and on what."""
 
     vary: tuple[str, ...] = field(
-        default=(), help="numbers of the network and their values, as layer1.threshold=10,15,20; a wrong name lists all"
+        (), help="numbers of the network and their values, as layer1.threshold=10,15,20; a wrong name lists all"
     )
-    seeds: int = field(default=1, help="networks of each combination, with seeds 0, 1, ...")
-    model: str = field(default="mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
-    dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
-    data_dir: Path | None = field(default=None, help="folder of the data set's files, for all but digits")
-    epochs: tuple[int, ...] = field(default=(), help="epochs of each stage, reward phase last; as of train.py")
-    batch_size: int | None = field(default=None, help="images after which the reward phase adapts its learning rates")
-    train_images: int | None = field(default=None, help="use only the first so many training images")
-    test_images: int | None = field(default=None, help="use only the first so many test images")
-    at_once: int = field(default=16, help="networks to one program, kept when it ends; more need more memory")
-    alone: int = field(
-        default=0, help="train the first so many one by one too, once, and tell how much longer it takes"
-    )
-    native: bool = field(default=False, help="compiled kernels, several times faster; needs a CPU and a C++ compiler")
-    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
-    out: Path | None = field(default=None, help="folder to write to (runs/sweep_MODEL_DATASET)")
+    seeds: int = field(1, help="networks of each combination, with seeds 0, 1, ...")
+    at_once: int = field(16, help="networks in one program, kept when it ends; more need more memory")
+    alone: int = field(0, help="also train the first N networks one by one, once, and compare the time")
+    out: Path | None = field(None, help="folder to write to (runs/sweep_MODEL_DATASET)")
 
 
 def variants(options: Options) -> list[dict[str, float]]:
-    """Every combination of the values to vary, each with every seed.
-
-    Raises:
-      ValueError: something that is no name with values.
-    """
-    console.check_least(options, 1, "seeds")
+    """Every combination of the values to vary, each with every seed."""
     values: dict[str, list[float]] = {}
     for each in options.vary:
         name, _, listed = each.partition("=")
@@ -73,53 +55,20 @@ def variants(options: Options) -> list[dict[str, float]]:
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
 
-def prepare(options: Options) -> tuple[Sweep, Network, dict[str, Any]]:
-    """The sweep, the network that all vary, and the settings.
-
-    Raises:
-      InputError, OSError: options or data are bad.
-    """
-    console.check_least(options, 1, "at_once")
+def prepare(options: Options) -> tuple[Sweep, dict[str, Any]]:
+    """The sweep, and the options that its results record."""
+    console.check_least(options, 1, "seeds", "at_once")
     console.check_least(options, 0, "alone")
-    ours, theirs = ({each.name for each in dataclasses.fields(kind)} for kind in (Options, train.Options))
-    trainer, recorded = train.prepare(train.Options(**{name: getattr(options, name) for name in ours & theirs}))
+    shared = {each.name: getattr(options, each.name) for each in dataclasses.fields(train.Training)}
+    trainer, recorded = train.prepare(train.Options(**shared))
     if trainer.settings.epochs[-1] < 1:
         raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
-    sweep = Sweep(trainer.network, trainer.data, settings, variants(options), at_once=options.at_once)
-    return sweep, trainer.network, recorded
-
-
-def folder_of(options: Options) -> Path:
-    """The folder of the sweep."""
-    return options.out or Path("runs") / f"sweep_{options.model}_{Path(options.dataset).stem}"
-
-
-def run(options: Options, screen: Console) -> list[dict[str, Any]]:
-    """Trains what is left of a sweep; what is known of each network.
-
-    Raises:
-      InputError, OSError: options, data or folder are bad.
-    """
-    sweep, network, settings = prepare(options)
-    with SweepFolder(folder_of(options), sweep, settings) as folder:
-        left = len(sweep.networks) - len(folder.state.done)
-        count = f"{len(sweep.networks)} networks, {left} to be trained"
-        screen.print(f"{network.name} on {sweep.data.name}: {count}; into {folder.path}")
-        for note in folder.notes:
-            screen.print(note, markup=False)
-        with console.Bars(screen) as bars:
-            sweep.callback = bars
-            networks = folder.run()
-        for at, record in enumerate(networks[: options.alone]):
-            if "alone_seconds" not in record:
-                train_alone(sweep, at, record, screen)
-                folder.save()
-        return networks
+    return Sweep(trainer.network, trainer.data, settings, variants(options), at_once=options.at_once), recorded
 
 
 def train_alone(sweep: Sweep, at: int, record: dict[str, Any], screen: Console) -> None:
-    """Trains one of the networks by itself, and notes how long that takes and whether it comes to the same."""
+    """Trains one of the networks by itself; records its time, and whether its accuracies are the same."""
     begin = time.perf_counter()
     with console.Bars(screen) as bars:
         settings = dataclasses.replace(sweep.settings, seed=sweep.seeds[at])
@@ -133,15 +82,13 @@ def table(networks: list[dict[str, Any]]) -> Table:
     names = [name for name in networks[0]["variant"] if name != "seed"]
     groups: dict[tuple[float, ...], list[Any]] = {}
     for network in networks:
-        groups.setdefault(tuple(network["variant"][name] for name in names), []).append(network["epochs"])
+        accuracies = [[100 * epoch[part]["accuracy"] for epoch in network["epochs"]] for part in ("train", "test")]
+        groups.setdefault(tuple(network["variant"][name] for name in names), []).append(accuracies)
     rows = []
-    for values, runs_of in groups.items():
-        train, test = (
-            100 * np.array([[epoch[part]["accuracy"] for epoch in run] for run in runs_of])
-            for part in ("train", "test")
-        )
-        cells = [spread(each) for each in (train[:, -1], test[:, -1], test.max(axis=1))]
-        rows.append((test[:, -1].mean(), [*(f"{value:g}" for value in values), str(len(runs_of)), *cells]))
+    for values, accuracies in groups.items():
+        learned, tested = np.array(accuracies).swapaxes(0, 1)  # each (seeds, epochs)
+        cells = [spread(each) for each in (learned[:, -1], tested[:, -1], tested.max(axis=1))]
+        rows.append((tested[:, -1].mean(), [*(f"{value:g}" for value in values), str(len(accuracies)), *cells]))
     lines = [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
     head = (*names, "seeds", "training, last epoch", "test, last epoch", "test, best epoch")
     return console.table(head, [lines], "accuracy in %, over the seeds", left=0)
@@ -152,28 +99,38 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def say(networks: list[dict[str, Any]], screen: Console) -> None:
-    """How long it took side by side, and how long one by one."""
-    seconds = [each["seconds"] + each["compile_seconds"] for each in networks]
-    compiling = sum(each["compile_seconds"] for each in networks)
-    took = f"{sum(seconds):.1f} s, of which compiling {compiling:.1f}"
-    screen.print(f"{len(networks)} networks side by side: {took}; {np.mean(seconds):.2f} s each")
+def show_times(networks: list[dict[str, Any]], screen: Console) -> None:
+    """Prints how long the networks took side by side, and how long one by one."""
+    compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
+    total, each = compiling + running, (compiling + running) / len(networks)
+    took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
+    screen.print(f"{len(networks)} networks side by side: {took}")
     if single := [network for network in networks if "alone_seconds" in network]:
-        each, same = float(np.mean([x["alone_seconds"] for x in single])), sum(x["alone_same"] for x in single)
-        times = f"{each:.2f} s each, {each / float(np.mean(seconds)):.1f} times as long"
+        alone = sum(network["alone_seconds"] for network in single) / len(single)
+        same = sum(network["alone_same"] for network in single)
+        times = f"{alone:.2f} s each, {alone / each:.1f} times as long"
         screen.print(f"{len(single)} of them one by one: {times}; {same} came to the very same accuracies")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs from the command line."""
-    options = console.options(Options, __doc__, arguments)
-    screen = console.screen()
-    with console.user_errors("Stopped; finished epochs are kept. The same command goes on."):
-        devices.choose(options.device)
-        networks = run(options, screen)
+@console.command(Options, __doc__, "Stopped; finished epochs are kept. The same command goes on.")
+def main(options: Options) -> None:
+    """Trains what is left of a sweep, and prints its accuracies and times."""
+    screen, (sweep, recorded) = console.screen(), prepare(options)
+    path = options.out or Path("runs") / f"sweep_{options.model}_{Path(options.dataset).stem}"
+    with SweepFolder(path, sweep, recorded) as folder:
+        count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
+        screen.print(f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}")
+        for note in folder.notes:
+            screen.print(note, markup=False)
+        with console.Bars(screen) as sweep.callback:
+            networks = folder.run()
+        for at, record in enumerate(networks[: options.alone]):
+            if "alone_seconds" not in record:
+                train_alone(sweep, at, record, screen)
+                folder.save()
     screen.print(table(networks))
-    say(networks, screen)
-    screen.print(f"{folder_of(options)}: sweep.json, sweep.png, and the weights of each network")
+    show_times(networks, screen)
+    screen.print(f"{path}: sweep.json, sweep.png, and the weights of each network")
 
 
 if __name__ == "__main__":

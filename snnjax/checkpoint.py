@@ -18,16 +18,7 @@ _META, _CHECKSUM = "meta", "checksum"
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-    """Writes arrays and JSON data into one .npz file, whole or not at all.
-
-    Args:
-      path: of the file.
-      arrays: by name.
-      meta: anything that JSON can hold.
-
-    Raises:
-      OSError: the file cannot be written; one that was there before is still there.
-    """
+    """Writes arrays by name and JSON data into one .npz file; on OSError, a file that was there before is kept."""
     entries = {name: np.asarray(value) for name, value in arrays.items()}
     entries[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     entries[_CHECKSUM] = np.frombuffer(_digest(entries), np.uint8)

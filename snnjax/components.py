@@ -1,12 +1,12 @@
 """What networks are made of: frozen dataclasses that are pytrees of numbers and can be saved.
 
 A component's numbers (thresholds, rates, radii, bounds) are pytree leaves: changing one compiles nothing. Its structure
-(kernel sizes, numbers of features) is marked by `static`. Files hold components by the names of their classes, so that
-a class of your own can be saved, and loaded by any program that has imported it.
+(kernel sizes, numbers of features) is marked by `static`. Files hold components by the names of their classes: a class
+of your own can be saved, and loaded by any program that has imported it.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -28,11 +28,9 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
 def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
-    If the class has a method `check`, it is called with every new value of plain numbers; it raises `InputError` where
-    they are wrong. It is not called where numbers are arrays of JAX, nor where JAX rebuilds a value from its leaves.
-
-    Raises:
-      InputError: another module has a component of the same name.
+    A method `check` of the class is called with every new value of plain numbers, to raise `InputError` where they are
+    wrong; not where numbers are arrays of JAX, nor where JAX rebuilds a value from its leaves. Raises InputError if
+    another module has a component of the same name.
     """
     known = _TYPES.get(cls.__name__, cls)
     origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
@@ -53,18 +51,18 @@ def component(cls: type[T]) -> type[T]:
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     structure = [each.name for each in fields if each.metadata.get("static")]
     leaves = [each.name for each in fields if not each.metadata.get("static")]
+    keys = [jax.tree_util.GetAttrKey(name) for name in leaves]
 
     def flatten(value: T) -> tuple[Any, Any]:
         return [getattr(value, name) for name in leaves], tuple(getattr(value, name) for name in structure)
 
     def flatten_with_keys(value: T) -> tuple[Any, Any]:
         parts, kept = flatten(value)
-        return [(jax.tree_util.GetAttrKey(name), x) for name, x in zip(leaves, parts, strict=True)], kept
+        return list(zip(keys, parts, strict=True)), kept
 
     def unflatten(kept: Any, parts: Any) -> T:
         value = object.__new__(cls)
-        for name, part in zip((*structure, *leaves), (*kept, *parts), strict=True):
-            object.__setattr__(value, name, part)
+        value.__dict__.update(zip((*structure, *leaves), (*kept, *parts), strict=True))
         return value
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
@@ -83,28 +81,21 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def check_component(name: str, value: object, *needs: str) -> None:
-    """Raises InputError unless `value` is of a class that `component` has registered itself, with some attributes."""
-    kind = type(value)
-    if _TYPES.get(kind.__name__) is not kind:
-        raise InputError(
-            f"`{name}` must be a component, a class decorated by @snnjax.component, got {kind.__qualname__}"
-        )
+    """Raises InputError unless the class of `value` is itself decorated by `component`, and has some attributes."""
+    kind = type(value).__qualname__
+    if _TYPES.get(type(value).__name__) is not type(value):
+        raise InputError(f"`{name}` must be a component, a class decorated by @snnjax.component, got {kind}")
     if lacks := [each for each in needs if not hasattr(value, each)]:
-        raise InputError(f"`{name}` must have {', '.join(needs)}: {kind.__qualname__} lacks {', '.join(lacks)}")
+        raise InputError(f"`{name}` must have {', '.join(needs)}: {kind} lacks {', '.join(lacks)}")
 
 
 def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
-    """A component as JSON data; what it holds of arrays is put into `arrays`, by its path.
-
-    Raises:
-      InputError: it holds something that cannot be saved.
-    """
+    """A component as JSON data, its arrays put into `arrays` by path; raises InputError where it cannot be saved."""
     if dataclasses.is_dataclass(value):
         check_component(path or "value", value)
-        kept = {
-            name: to_data(each, arrays, f"{path}/{name}" if path else name) for name, each in _fields(value).items()
-        }
-        return dict(type=type(value).__name__, **kept)
+        prefix = f"{path}/" if path else ""
+        parts = {name: to_data(each, arrays, prefix + name) for name, each in _fields(value).items()}
+        return dict(type=type(value).__name__, **parts)
     if isinstance(value, tuple):
         return [to_data(each, arrays, f"{path}/{at}") for at, each in enumerate(value)]
     if isinstance(value, jax.Array | np.ndarray | np.generic):
@@ -119,10 +110,9 @@ def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
 
 
 def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The inverse of `to_data`. No code is executed but that of components which this program has imported.
+    """The inverse of `to_data`; raises InputError where the data describe none, or one of an unknown class.
 
-    Raises:
-      InputError: the data describe none, or one of a class that this program does not know.
+    No code is executed but that of components which this program has imported.
     """
     if isinstance(data, list):
         return tuple(from_data(each, arrays) for each in data)
@@ -138,13 +128,13 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     try:
         return _TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
     except TypeError as error:
-        raise InputError(f"it holds a {name!r} of other fields than this program knows: {error}") from error
+        raise InputError(f"it holds a {name!r} with other fields than here: {error}") from error
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
-    """All numbers in a component by their paths, such as "competition.radius" or "reward.0".
+    """All numbers in a component by path, such as "competition.radius" or "reward.0", but those of arrays.
 
-    Those of arrays are left out, also where they are written as tuples of tuples, as the kernels of filters are.
+    Tuples of tuples, such as the kernels of filters, count as arrays.
     """
     if isinstance(value, tuple) and any(isinstance(each, tuple) for each in value):
         return
@@ -156,11 +146,11 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
         yield path, value
 
 
-def replace(value: Any, path: str, change: Callable[[Any], Any]) -> Any:
-    """A component with what lies at a path changed."""
+def replace(value: Any, path: str, new: Any) -> Any:
+    """A component with another value at a path."""
     name, _, rest = path.partition(".")
     if not path:
-        return change(value)
+        return new
     if isinstance(value, tuple):
-        return tuple(replace(each, rest, change) if str(at) == name else each for at, each in enumerate(value))
-    return dataclasses.replace(value, **{name: replace(getattr(value, name), rest, change)})
+        return tuple(replace(each, rest, new) if str(at) == name else each for at, each in enumerate(value))
+    return dataclasses.replace(value, **{name: replace(getattr(value, name), rest, new)})

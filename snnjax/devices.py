@@ -22,15 +22,12 @@ KINDS = ("auto", "cpu", "gpu", "tpu")
 def choose(name: str) -> jax.Device:
     """Makes the first device of a kind the default, and each core of a CPU a device of its own.
 
-    Args:
-      name: "cpu", "gpu", "tpu", or "auto", which takes an accelerator where there is one.
-
-    Raises:
-      InputError: an unknown name, or there is none of this kind.
+    "auto" takes an accelerator where there is one. JAX keeps what it compiles in the user's cache folder, unless it has
+    been told where to. Raises InputError for an unknown name, or where there is no such device.
     """
     if name not in KINDS:
         raise InputError(f"`device` must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {name!r}")
-    with contextlib.suppress(RuntimeError):  # jax has started already, and keeps the devices that it has
+    with contextlib.suppress(RuntimeError):  # jax has started already, and keeps its devices
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", cores)
     try:
@@ -39,22 +36,13 @@ def choose(name: str) -> jax.Device:
         kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
         raise InputError(f"`device` {name} is not available; jax sees: {kinds}") from error
     jax.config.update("jax_default_device", found[0])
-    keep_programs()
-    return found[0]
-
-
-def keep_programs() -> None:
-    """Makes JAX keep what it compiles in the user's cache folder, unless it has been told where to."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
+        kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]  # a program runs on its processor alone
         with contextlib.suppress(OSError):
-            _keep_programs_in(files.cache_folder())
-
-
-def _keep_programs_in(folder: Path) -> None:
-    kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]  # a program runs on its processor alone
-    jax.config.update("jax_compilation_cache_dir", str(folder / f"programs-{kind}"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+            jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / f"programs-{kind}"))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return found[0]
 
 
 def peers(most: int | None = None) -> Mesh:
@@ -74,24 +62,21 @@ def map_images(function: Callable[[Any], Any], images: Any) -> Any:
 
 
 def name_of(device: jax.Device) -> str:
-    """What a person calls a device."""
+    """The name of a device for people."""
     if device.platform != "cpu":
         return f"{device.platform}: {device.device_kind}"
-    return f"cpu: {_processor()}, {os.cpu_count()} cores"
-
-
-def _processor() -> str:
-    return _cpuinfo("model name") or platform.machine()
+    return f"cpu: {_cpuinfo('model name')}, {os.cpu_count()} cores"
 
 
 def processor_features() -> str:
-    """What the processor at hand can do, as the system says it."""
-    return _cpuinfo("flags", "Features") or platform.machine()
+    """The instruction sets of this processor, as the system names them."""
+    return _cpuinfo("flags", "Features")
 
 
 def _cpuinfo(*names: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(names)), "")
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(names):
+                return line.split(":", 1)[1].strip()
+        return platform.machine()
+    return platform.processor() or platform.machine()

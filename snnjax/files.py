@@ -20,10 +20,7 @@ _TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives the path of a temporary file in the same folder; renames it to `path` if all went well, else removes it.
 
-    What was written is on the disk before the rename, and the rename before this ends. The umask applies.
-
-    Raises:
-      OSError: the file cannot be written; one that was there before is still there.
+    Contents and then the rename are on the disk when this ends. The umask applies. On OSError, an old file is kept.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -54,7 +51,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Removes temporary files that `atomic_write` has left in a folder where its program was killed, and no others."""
+    """Removes the temporary files that programs killed during `atomic_write` have left in a folder."""
     for path in folder.glob(".*"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -62,12 +59,7 @@ def clear(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder; on a file system without locks it warns, and does not.
-
-    Raises:
-      FileExistsError: another run is in it.
-      OSError: the folder cannot be written.
-    """
+    """Keeps other runs out of a folder, or raises FileExistsError; on a file system without locks it only warns."""
     path, ours = folder / ".lock", False
     while not ours:
         with path.open("a") as file:
@@ -99,16 +91,12 @@ def _lock(file: IO[str]) -> None:
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Whether an error that came up while a file was read is the system's, not one of the file's content."""
+    """Whether an error while reading a file is the system's, not one of the file's content."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks
 
 
 def cache_folder() -> Path:
-    """The user's folder of what can be made again, created if need be.
-
-    Raises:
-      OSError: it cannot be created.
-    """
+    """The user's folder for compiled programs, created if need be; raises OSError if it cannot be."""
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
     try:
         path.mkdir(parents=True, exist_ok=True)

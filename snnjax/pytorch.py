@@ -9,8 +9,8 @@ Such a state_dict holds, for our layer3_1 of F features:
 | block3_1.stdp.ltp_0, .ltd_0, ... | (1,) | a+ and a- of feature 0, and of each other |
 | block3_1.anti_stdp.* | | the same of the rule that punishes, if the layer learns by reward |
 
-and, once, max_ap (1,): where the doubling of a+ ends. All are float32. A file is what `torch.save` writes (.pth, .pt;
-this needs torch) or an .npz of arrays with the same names. Nothing in a file is ever executed.
+and once max_ap (1,), the limit of a+. All are float32. A file is what `torch.save` writes (.pth, .pt; this needs torch)
+or an .npz of arrays with the same names. Nothing in a file is ever executed.
 """
 
 import pickle
@@ -36,74 +36,52 @@ _TORCH = (2, 10)
 
 
 def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
-    """The weights in a file, a whole state_dict or its convolution weights alone.
+    """The weights in a file, .npz, .pth or .pt, of a network `spec`: (F, C, kh, kw) float32 for each layer by name.
 
-    Learning rates in the file are not kept: a state_dict does not hold the counters that they go with, and a network
-    decides without them.
-
-    Args:
-      path: of the file, ending in .npz, .pth or .pt.
-      spec: the network that the weights are for.
-
-    Returns:
-      (F, C, kh, kw) float32 for each layer of `spec`, by its name.
+    The file holds a whole state_dict or its convolution weights alone. Learning rates in it are ignored: it lacks the
+    counters that they go with, and a network decides without them.
 
     Raises:
       OSError: the file cannot be opened.
-      InputError: it is damaged, no state_dict or another network's; or weights are misshapen, no floats, not finite or,
-        where the learning rule forbids it, negative.
+      InputError: it is damaged, no state_dict or another network's, or weights are wrong as in `state_dict`.
       ImportError: the file needs torch, which is not installed or too old to be trusted with it.
     """
     path = Path(path)
-    entries = {_present_name(name): value for name, value in _entries(path).items()}
-    shapes = spec.weight_shapes
+    # Until October 2024 a rule's layer was called conv_layer.
+    entries = {name.replace("stdp.conv_layer.", "stdp.layer."): value for name, value in _entries(path).items()}
     _check_names(f"{path} is no state_dict of {spec.name}", entries, spec)
     weights = {}
-    for _, layer, conv in spec.layers():
-        name = _weight_name(layer)
-        weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
+    for layer, block, conv in _blocks(spec):
+        name = f"{block}.conv.weight"
+        weights[layer] = _checked(f"{path}: {name}", entries[name], spec.weight_shapes[layer], conv)
         for rule in _rules(conv):
-            again = f"{_block(layer)}.{rule}.layer.weight"
+            again = f"{block}.{rule}.layer.weight"
             if again in entries and not np.array_equal(entries[again], entries[name]):
                 raise InputError(f"{path}: {again} must be the same as {name}, got other weights")
     return weights
 
 
 def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
-    """Writes the file of a whole state_dict, in the place of one that was there.
+    """Writes the file of a whole `state_dict`, .npz, .pth or .pt, over an old one (which is kept on errors).
 
     The PyTorch code loads it by `model.load_state_dict(torch.load(path))`; an .npz by
     `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
-
-    Args:
-      path: of the file, ending in .npz, .pth or .pt.
-      spec: the network that the weights are of.
-      weights: as for `state_dict`.
-
-    Raises:
-      OSError: the file cannot be written; one that was there before is still there.
-      InputError: `path` ends otherwise, or as `state_dict` does.
-      ImportError: the file needs torch, which is not installed.
+    Raises as `read` does.
     """
     path = Path(path)
-    torch = None if _is_npz(path) else _torch(path)
-    entries: dict[str, Any] = state_dict(spec, weights)
+    torch, entries = _torch(path), state_dict(spec, weights)
     with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         if torch is None:
-            np.savez(file, **entries)
+            np.savez(file, **entries)  # type: ignore[arg-type]
         else:
             tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
             torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
 
 
 def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """All that the PyTorch network's state_dict holds, float32 by name, with learning rates as `spec` starts them.
+    """The PyTorch network's state_dict, float32 by name: `weights` ((F, C, kh, kw) by layer), rates as `spec` has them.
 
     A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter.
-
-    Args:
-      spec: the network.
-      weights: (F, C, kh, kw) floats for each layer, by its name.
 
     Raises:
       InputError: other layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids
@@ -112,31 +90,22 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     shapes = spec.weight_shapes
     if weights.keys() != shapes.keys():
         raise InputError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
-    limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
-    limit = max(limits, default=STDP.ltp_max)
-    entries = {"max_ap": np.array([limit], np.float32)}
-    for _, layer, conv in spec.layers():
+    limits = [x.ltp_max for _, _, conv in _blocks(spec) for x in conv.each_learner if isinstance(x, STDP)]
+    entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
+    for layer, block, conv in _blocks(spec):
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
-        entries[_weight_name(layer)] = weight
+        entries[f"{block}.conv.weight"] = weight
         for rule, (ltp, ltd) in _rules(conv).items():
             for feature in range(conv.features):
-                entries[f"{_block(layer)}.{rule}.ltp_{feature}"] = np.array([ltp], np.float32)
-                entries[f"{_block(layer)}.{rule}.ltd_{feature}"] = np.array([ltd], np.float32)
-            entries[f"{_block(layer)}.{rule}.layer.weight"] = weight
+                entries[f"{block}.{rule}.ltp_{feature}"] = np.array([ltp], np.float32)
+                entries[f"{block}.{rule}.ltd_{feature}"] = np.array([ltd], np.float32)
+            entries[f"{block}.{rule}.layer.weight"] = weight
     return entries
 
 
-def _block(layer: str) -> str:
-    return layer.replace("layer", "block")
-
-
-def _weight_name(layer: str) -> str:
-    return f"{_block(layer)}.conv.weight"
-
-
-def _present_name(name: str) -> str:
-    """Until October 2024 a rule's layer was called conv_layer."""
-    return name.replace("stdp.conv_layer.", "stdp.layer.")
+def _blocks(spec: Network) -> list[tuple[str, str, Conv]]:
+    """The layers of a network: name here, name in the PyTorch code, description."""
+    return [(layer, layer.replace("layer", "block"), conv) for _, layer, conv in spec.layers()]
 
 
 def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
@@ -164,14 +133,14 @@ def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.nd
 
 
 def _check_names(refusal: str, names: Iterable[str], spec: Network) -> None:
+    """Raises InputError unless these are the names of a whole state_dict, or of its convolution weights alone."""
     found = set(names)
-    expected = {_weight_name(layer) for _, layer, _ in spec.layers()}
+    expected = {f"{block}.conv.weight" for _, block, _ in _blocks(spec)}
     if not found or not all(name.endswith(".conv.weight") for name in found):
         zeros = {layer: np.zeros(shape, np.float32) for layer, shape in spec.weight_shapes.items()}
         expected = set(state_dict(spec, zeros))
     differ = {"it lacks": expected - found, "it has the unknown": found - expected}
-    reasons = [f"{what} {_some(sorted(names))}" for what, names in differ.items() if names]
-    if reasons:
+    if reasons := [f"{what} {_some(sorted(names))}" for what, names in differ.items() if names]:
         raise InputError(f"{refusal}: {', '.join(reasons)}")
 
 
@@ -182,16 +151,9 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(ordered[:4]) + rest if ordered else "none"
 
 
-def _is_npz(path: Path) -> bool:
-    formats = (".npz", ".pth", ".pt")
-    if path.suffix not in formats:
-        raise InputError(f"`path` must end in {', '.join(formats)}, got {path}")
-    return path.suffix == ".npz"
-
-
 def _entries(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file by name."""
-    torch = None if _is_npz(path) else _torch(path)
+    torch = _torch(path)
     if torch and tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
         needed = ".".join(map(str, _TORCH))
         raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
@@ -211,7 +173,7 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    """One sentence. Where torch refuses a file its own goes on to tell how to load it with all the code it runs."""
+    """The error in one sentence; torch's own would go on to advise loading the file with all code in it."""
     if isinstance(error, pickle.UnpicklingError):
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         return f"it holds {found[1] if found else 'something'}, which torch does not load as weights"
@@ -243,7 +205,12 @@ def _load_pth(torch: ModuleType, file: BinaryIO) -> object:
     return loaded | {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors.items()}
 
 
-def _torch(path: Path) -> ModuleType:
+def _torch(path: Path) -> ModuleType | None:
+    """The package that a .pth or .pt file needs; None for .npz."""
+    if path.suffix == ".npz":
+        return None
+    if path.suffix not in (".pth", ".pt"):
+        raise InputError(f"`path` must end in .npz, .pth, .pt, got {path}")
     try:
         import torch
     except ImportError as error:

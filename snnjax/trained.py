@@ -13,34 +13,22 @@ from snnjax.networks import Network, SpikingNetwork
 
 WEIGHTS = "weights.npz"
 FORMAT = 2
-"""Of the files: another number, another meaning."""
+"""Version of the file format."""
 LARGEST = 4096
 """Rows and columns of an image, and time steps, that a file may ask for."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a run folder's weights.npz holds.
+    """What a run folder's weights.npz holds."""
 
-    Attributes:
-      network: the description, with its encoder.
-      weights: (F, C, kh, kw) of its layers, by name.
-      image_shape: of the images that it takes: (H, W), or (H, W, 3) in colour.
-      settings: of the run, as in its results.json.
-    """
-
-    network: Network
-    weights: dict[str, np.ndarray]
-    image_shape: tuple[int, ...]
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    network: Network  # with its encoder
+    weights: dict[str, np.ndarray]  # (F, C, kh, kw) float32 by layer
+    image_shape: tuple[int, ...]  # (H, W), or (H, W, 3) in colour
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the run, as in its results.json
 
     def save(self, path: Path | str) -> None:
-        """Writes it as one file, whole or not at all.
-
-        Raises:
-          OSError: the file cannot be written.
-          InputError: a part of the network is of a class that is no component.
-        """
+        """Writes it as one file, whole or not at all; raises InputError if a part of the network is no component."""
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
         meta = dict(format=FORMAT, network=data, image_shape=self.image_shape, settings=self.settings)
@@ -48,19 +36,14 @@ class Trained:
 
     @classmethod
     def read(cls, run: Path | str) -> "Trained":
-        """Reads a run folder's weights, or such a file itself. No code in it is ever executed.
-
-        Raises:
-          FileNotFoundError: there is none.
-          InputError: it is damaged, holds something else, or a component that this program has not imported.
-        """
+        """Reads a run folder's weights, or such a file itself, executing no code in it; raises as `load`."""
         path = Path(run)
         if path.is_dir():
-            if not (path / WEIGHTS).exists():
-                raise FileNotFoundError(
-                    f"{path} holds no {WEIGHTS}: a run leaves it at its end, `--resume` finishes one"
-                )
             path = path / WEIGHTS
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"{run} holds no {WEIGHTS}: a run leaves it at its end, `--resume` finishes one"
+                )
         arrays, meta = checkpoint.load(path)
         if (found := meta.get("format")) != FORMAT:
             raise InputError(f"{path} was written by another version of snnjax (format {found}, now {FORMAT})")
@@ -88,13 +71,10 @@ class Trained:
 
 
 def load(run: Path | str) -> SpikingNetwork:
-    """The network that a run has trained: call it on an image, jit it, vmap it.
-
-    Args:
-      run: the run's folder, or its weights.npz.
+    """The network that a run has trained, given its folder or its weights.npz: call it on an image, jit it, vmap it.
 
     Raises:
       FileNotFoundError: there is no such run, or it is not finished.
-      InputError: the file is damaged, or holds something else.
+      InputError: the file is damaged, holds something else, or a component that this program has not imported.
     """
     return Trained.read(run).spiking_network()

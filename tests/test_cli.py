@@ -404,7 +404,7 @@ def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, messa
     ("fault", "status", "lines"),
     [
         (
-            "train.devices.choose = lambda _: int('a fault')",
+            "train.console.devices.choose = lambda _: int('a fault')",
             1,
             ["Traceback (most recent", "ValueError: invalid literal"],
         ),

@@ -325,7 +325,7 @@ def test_rates_that_cannot_be_are_refused_wherever_they_come_from(kind, change, 
 
 
 def test_initial_weights_below_the_bounds_are_refused_wherever_they_come_from(tmp_path):
-    low = components.replace(SOUND, "stages.0.branches.0.weight_mean", lambda _: 0.01)
+    low = components.replace(SOUND, "stages.0.branches.0.weight_mean", 0.01)
     trainer = Trainer(low, digits().first(10, 10), Settings((1, 1), batch_size=10))
     for make in (low.initial_weights, lambda: SpikingNetwork(low), trainer.initial_state):
         with pytest.raises(InputError, match="`weight_mean` and `weight_std` of layer1 must keep weights within its"):
@@ -344,5 +344,5 @@ def test_initial_weights_below_the_bounds_are_refused_wherever_they_come_from(tm
         ):
             with pytest.raises(InputError, match=rf"`weights\['layer1'\]` must be at least 0 .* got {value}"):
                 take()
-    signed = components.replace(low, "stages.0.branches.0.learners", lambda _: STDP(bounds=(-1.0, 1.0)))
+    signed = components.replace(low, "stages.0.branches.0.learners", STDP(bounds=(-1.0, 1.0)))
     assert signed.initial_weights()["layer1"].min() < 0, "where bounds allow it, weights may be below 0"

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from simple_parsing import ArgumentParser
 
+from snnjax import devices
 from snnjax.app import report, runs
 from snnjax.errors import InputError
 from snnjax.networks import Network
@@ -49,8 +50,8 @@ def stop(message: str) -> NoReturn:
 def check_least(options: object, least: int, *names: str) -> None:
     """Raises InputError where one of these options is a number less than `least`."""
     for name in names:
-        if getattr(options, name) < least:
-            raise InputError(f"`{name}` must be at least {least}, got {getattr(options, name)}")
+        if (value := getattr(options, name)) is not None and value < least:
+            raise InputError(f"`{name}` must be at least {least}, got {value}")
 
 
 def check_names(options: object, name: str, known: Iterable[str]) -> None:
@@ -121,6 +122,22 @@ def options(kind: type[T], description: str | None, arguments: list[str] | None 
     parser = _Parser(description=description, add_config_path_arg=False)
     parser.add_arguments(kind, dest="options")  # type: ignore[type-var]
     return parser.parse_args(arguments).options
+
+
+def command(kind: type[T], description: str | None, stopped: str = "Stopped.") -> Callable[..., Callable[..., None]]:
+    """Decorator: makes a function of options the `main` of a script; `stopped` is the line after Ctrl-C."""
+
+    def decorate(work: Callable[[T], None]) -> Callable[..., None]:
+        def main(arguments: list[str] | None = None) -> None:
+            chosen = options(kind, description, arguments)
+            with user_errors(stopped):
+                if device := getattr(chosen, "device", None):
+                    devices.choose(device)
+                work(chosen)
+
+        return main
+
+    return decorate
 
 
 def screen() -> Console:

@@ -195,9 +195,9 @@ class Network:
         else:
             value = float(value)
         if part in ("encoder", "decision"):
-            return components.replace(self, found[0], lambda _: value)
+            return components.replace(self, found[0], value)
         at = next((n, names.index(part)) for n, names in enumerate(self.names) if part in names)
-        return components.replace(self, f"stages.{at[0]}.branches.{at[1]}.{inner}", lambda _: value)
+        return components.replace(self, f"stages.{at[0]}.branches.{at[1]}.{inner}", value)
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:
