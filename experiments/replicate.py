@@ -57,11 +57,6 @@ def options_of(options: Options, network: str, seed: int) -> train.Options:
     )
 
 
-def protocol(options: Options) -> dict[str, Any]:
-    """What runs must share with the recorded ones to be compared with them."""
-    return {name: getattr(options, name) for name in ("dataset", "train_images", "test_images")}
-
-
 def statistics(values: np.ndarray) -> dict[str, Any]:
     """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs); None of one seed."""
     from scipy.stats import t
@@ -74,12 +69,11 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
     return dict(mean=mean.tolist(), sd=spread.tolist(), interval95=np.stack([mean - half, mean + half], 1).tolist())
 
 
-def compare(
-    network: str, results: list[dict[str, Any]], reference: dict[str, Any], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """The recorded accuracies of one network, if there are any, ours, and the time that both took."""
+def compare(network: str, results: list[dict[str, Any]], reference: dict[str, Any], options: Options) -> dict[str, Any]:
+    """The recorded accuracies of one network, if its protocol is that of `options`, ours, and the time of both."""
     seconds = [sum(phase["seconds"] + phase["compile_seconds"] for phase in result["phases"]) for result in results]
-    recorded = reference["networks"].get(network, {}) if reference["protocol"] == settings else {}
+    same = all(getattr(options, name) == value for name, value in reference["protocol"].items())
+    recorded = reference["networks"].get(network, {}) if same else {}
     row: dict[str, Any] = dict(network=network, seeds=len(results), seconds=float(np.mean(seconds)))
     row["reference_seconds"] = recorded.get("seconds")
     for part in ("train", "test"):
@@ -120,7 +114,7 @@ def main(options: Options) -> None:
     reference, rows = json.loads(REFERENCE.read_text()), []
     for network in options.networks:
         results = [train.run(options_of(options, network, seed)) for seed in range(options.seeds)]
-        rows.append(compare(network, results, reference, protocol(options)))
+        rows.append(compare(network, results, reference, options))
         shown = table(rows)
         files.write_json(options.out / "replication.json", dict(reference=reference["how"], networks=rows))
         with files.atomic_write(options.out / "replication.txt") as temporary, temporary.open("w") as file:

@@ -35,7 +35,7 @@ class Options:
 def results_of(run: Path) -> dict[str, Any]:
     """What a run's results.json holds."""
     if not (run / RESULTS).exists():
-        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run leaves it at its end, --resume finishes one")
+        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `--resume` finishes one")
     return read_results(run / RESULTS)
 
 

@@ -41,9 +41,7 @@ class Trained:
         if path.is_dir():
             path = path / WEIGHTS
             if not path.exists():
-                raise FileNotFoundError(
-                    f"{run} holds no {WEIGHTS}: a run leaves it at its end, `--resume` finishes one"
-                )
+                raise FileNotFoundError(f"{run} holds no {WEIGHTS}: a run writes it last, `--resume` finishes one")
         arrays, meta = checkpoint.load(path)
         if (found := meta.get("format")) != FORMAT:
             raise InputError(f"{path} was written by another version of snnjax (format {found}, now {FORMAT})")

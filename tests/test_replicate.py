@@ -50,12 +50,12 @@ def test_the_recorded_run_is_compared_under_its_protocol_alone():
         for train, test in zip(recorded["train"], recorded["test"], strict=True)
     ]
     results = [dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])]
-    row = replicate.compare("mozafari2018", results, reference, replicate.protocol(replicate.Options()))
+    row = replicate.compare("mozafari2018", results, reference, replicate.Options())
     np.testing.assert_allclose(row["test"]["gap"], -0.01)
     assert (row["seconds"], row["test"]["sd"]) == (60, None)
     assert "NaN" not in json.dumps(row)
     assert replicate.table([row]).row_count == 2
-    other = replicate.protocol(replicate.Options(train_images=600))
+    other = replicate.Options(train_images=600)
     assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
 
 

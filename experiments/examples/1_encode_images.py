@@ -12,16 +12,16 @@ from snnjax import encode, kernels
 rows, columns = np.mgrid[:28, :28]
 images = np.stack([255.0 * ((rows - 14) ** 2 + (columns - place) ** 2 < 36) for place in (8, 11, 14, 17, 20)])
 
-# `encode` takes one image; `jax.vmap` makes it take many. Six filters see light spots on dark ground and dark ones on
-# light ground, at three scales. The strongest responses fire first: rank order over all of them.
+# `encode` takes one image, `jax.vmap` makes it take many. Six filters respond to light spots on dark ground and dark
+# ones on light ground, at three scales. The strongest responses fire first: rank order over all of them.
 latencies = jax.vmap(encode)(images)
 print(f"{images.shape} images of {images.dtype} become {latencies.shape} latencies of {latencies.dtype}")
 
-# 15 means that a neuron stays silent. All images are as loud: each time step takes as many spikes.
+# 15 means that a neuron stays silent. Every time step has equally many spikes.
 steps = 15
 print("spikes at each time step:", np.bincount(np.asarray(latencies[0]).ravel(), minlength=steps + 1)[:steps])
 
-# Latencies are all that the kernels need. The spike wave, T frames of zeros and ones, is a view of them.
+# Kernels take latencies. The spike wave, T frames of zeros and ones, holds the same information.
 wave = kernels.latency_to_wave(latencies[0], time_steps=steps)
 print(f"as a wave: {wave.shape}, {int(wave.sum())} ones, since a neuron that has fired stays at one")
 

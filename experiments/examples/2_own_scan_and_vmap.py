@@ -16,7 +16,7 @@ latencies = jax.jit(jax.vmap(encode))(images)
 
 
 def learn_from(weights, latency):
-    """One image: who fires, who wins, and how the winners' weights change. This is all of STDP."""
+    """STDP on one image: which neurons fire, which win, and how the winners' weights change."""
     spikes = kernels.integrate_and_fire(latency, weights, threshold=15, time_steps=STEPS)
     spikes = kernels.pointwise_inhibition(spikes, time_steps=STEPS)
     winners = kernels.k_winners(spikes, k=5, radius=3, time_steps=STEPS)
@@ -26,10 +26,9 @@ def learn_from(weights, latency):
 
 @jax.jit
 def learn(key):
-    """One network: a scan over all images, from weights of its own."""
+    """One network: a scan over all images, from random weights."""
     weights = 0.8 + 0.05 * jax.random.normal(key, (16, 6, 5, 5))
-    weights, won = jax.lax.scan(learn_from, weights, latencies)
-    return weights, won
+    return jax.lax.scan(learn_from, weights, latencies)
 
 
 # Eight networks at once: nothing but `vmap` over their keys.

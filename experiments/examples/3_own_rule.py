@@ -1,7 +1,7 @@
-"""A plasticity rule of your own: a component with a method `update`, which the trainer takes as any other.
+"""A plasticity rule of your own: a component with a method `update`, which the trainer uses as any other.
 
-Winners move towards the inputs that fired early: their weights are the share of images at which an input did. A feature
-that has won often moves ever less, so that it stays what it has become.
+The weights of a winner move towards 1 for inputs that fired early and towards 0 for the others. A feature that has won
+often moves less and less, so that it keeps what it has learned.
 
 python experiments/examples/3_own_rule.py FOLDER
 """
@@ -22,11 +22,11 @@ SETTINGS = Settings(epochs=(2, 6), batch_size=50, patience=0)
 class EarlyInputs(Learner):
     """Hebbian learning of early inputs; the state counts the wins of each feature."""
 
-    rate: float = 0.2  # part of the way that a winner moves at first
+    rate: float = 0.2  # share of the way that a winner moves at first
     settles: float = 10.0  # wins after which it moves half as far
     early: int = 5  # time steps that count as early
 
-    bounds = (0.0, 1.0)  # weights stay in there, which lets faster kernels find the winners
+    bounds = (0.0, 1.0)  # of the weights; where they rule out negative ones, faster kernels find the winners
 
     def init(self, layer, key, seen):
         return np.zeros(layer.conv.features, np.int32)
@@ -40,28 +40,19 @@ class EarlyInputs(Learner):
         return layer, state.at[winners.feature].add(winners.valid), winners.feature
 
 
-def network():
-    features = Conv(16, kernel=7, padding=3, threshold=30, competition=WTA(3, radius=3), learners=EarlyInputs())
-    return Network("own_rule", (6, 28, 28), 10, (stage(features, pool=4), stage(Conv(50, kernel=5, learners=RSTDP()))))
-
-
-def train(folder, data):
-    with RunFolder(f"{folder}/run", Trainer(network(), data, SETTINGS), resume=True) as run:
-        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-
-
-def sweep(folder, data):
-    variants = [{"layer1.rate": rate} for rate in (0.05, 0.2, 0.5)]
-    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, SETTINGS, variants)) as networks:
-        for each in networks.run():
-            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+FEATURES = Conv(16, kernel=7, padding=3, threshold=30, competition=WTA(3, radius=3), learners=EarlyInputs())
+NETWORK = Network("own_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage(Conv(50, kernel=5, learners=RSTDP()))))
 
 
 def main(folder):
     data = digits().first(400, 200)
-    train(folder, data)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, SETTINGS), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
-    sweep(folder, data)
+    variants = [{"layer1.rate": rate} for rate in (0.05, 0.2, 0.5)]
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, SETTINGS, variants)) as sweep:
+        for each in sweep.run():
+            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A network of your own: layers as data, two branches side by side, trained by the trainer that serves all.
+"""A network of your own: layers as data, two branches side by side, and a callback that prints the training's progress.
 
-python experiments/examples/4_new_network.py
+python experiments/examples/4_own_network.py
 """
 
 from snnjax import RSTDP, STDP, WTA, Callback, Conv, Network, Settings, Trainer, stage
@@ -12,7 +12,7 @@ network = Network(
     input_shape=(6, 28, 28),
     classes=10,
     stages=(
-        # Small and large kernels look at the same image; their maps are joined, then pooled.
+        # Small and large kernels on the same image; their maps are joined, then pooled.
         stage(
             Conv(12, kernel=3, padding=1, threshold=6, competition=WTA(5, radius=2), learners=fast),
             Conv(20, kernel=7, padding=3, threshold=25, competition=WTA(5, radius=3), learners=fast),
@@ -21,11 +21,11 @@ network = Network(
         stage(Conv(100, kernel=5, padding=1, learners=RSTDP())),
     ),
 )
-print("what each stage makes of the image, (maps, rows, columns):", network.shapes)
+print("(maps, rows, columns) of the image and of the output of each stage:", network.shapes)
 
 
 class Words(Callback):
-    """Hears of the training's schedule; `snnjax.app.console.Bars` would draw bars instead."""
+    """Prints what the phases show and every third epoch; `snnjax.app.console.Bars` draws bars instead."""
 
     def diagnosed(self, phase, diagnosis):
         print(f"{phase}: {'; '.join(diagnosis['words'])}")

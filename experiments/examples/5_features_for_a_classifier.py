@@ -1,6 +1,6 @@
 """STDP layers as a feature extractor under a classifier of scikit-learn, as in Kheradpisheh et al. 2018.
 
-DoG filters, two layers that learn by STDP without any label, and a linear SVM on what they make of the images.
+DoG filters, two layers that learn by STDP without labels, and a linear SVM on their outputs.
 
 python experiments/examples/5_features_for_a_classifier.py
 """
@@ -20,7 +20,7 @@ network = Network(
     stages=(
         stage(Conv(30, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=rule), pool=2),
         stage(Conv(100, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=rule), pool=3),
-        stage(Conv(10, kernel=4, learners=RSTDP())),  # the trainer wants a stage that decides; it gets no epoch
+        stage(Conv(10, kernel=4, learners=RSTDP())),  # a network needs a stage that decides; here it learns nothing
     ),
 )
 data = digits().first(600, 300)
@@ -29,19 +29,17 @@ trainer = Trainer(network, data, Settings(epochs=(3, 4, 0)))
 
 @jax.jit
 def features(model, images):
-    """Images as numbers: how early each neuron of the second layer fires, 0 where it is silent."""
+    """(N, features) floats in 0..1: how early each neuron of the second layer fires, 0 where it is silent."""
 
     def of_image(image):
-        latency = model.forward(model.encode(image))  # what enters the stage that decides
+        latency = model.forward(model.encode(image))  # the input of the stage that decides
         return (network.time_steps - latency.astype(np.float32)).ravel() / network.time_steps
 
     return jax.lax.map(of_image, images)
 
 
-state = trainer.initial_state()
-for name in ("random weights", "after STDP"):
-    if name == "after STDP":
-        state = trainer.run(state)
+states = {"random weights": trainer.initial_state(), "after STDP": trainer.run(trainer.initial_state())}
+for name, state in states.items():
     model = trainer.trained(state).model
     train, test = (np.asarray(features(model, images)) for images in (data.train_images, data.test_images))
     classifier = LinearSVC(C=0.01, tol=0.01).fit(train, data.train_labels)

@@ -1,4 +1,4 @@
-"""Learning by reward to tell two classes of your own pictures: rings and crosses, drawn here at random.
+"""Learning by reward to tell apart two classes of your own images: rings and crosses, drawn here at random.
 
 python experiments/examples/6_two_classes_of_pictures.py
 """
@@ -10,7 +10,7 @@ from snnjax.data import Dataset
 
 
 def picture(kind, random):
-    """A ring (0) or a cross (1) of random size, place and brightness, 32x32 pixels."""
+    """A ring (0) or a cross (1) of random size, place and brightness, (32, 32) uint8."""
     row, column, size = random.uniform(12, 20), random.uniform(12, 20), random.uniform(6, 10)
     y, x = np.mgrid[:32, :32] - np.array([row, column])[:, None, None]
     if kind == 0:
@@ -30,11 +30,8 @@ network = Network(
     input_shape=data.input_shape,
     classes=data.classes,
     stages=(
-        stage(
-            Conv(12, kernel=5, padding=2, threshold=12, competition=WTA(4, radius=3), learners=STDP(doubling=150)),
-            pool=4,
-        ),
-        stage(Conv(20, kernel=8, learners=RSTDP())),  # 10 features for each class, each sees the whole picture
+        stage(Conv(12, 5, padding=2, threshold=12, competition=WTA(4, radius=3), learners=STDP(doubling=150)), pool=4),
+        stage(Conv(20, kernel=8, learners=RSTDP())),  # 10 features of each class, each sees the whole image
     ),
 )
 trainer = Trainer(network, data, Settings(epochs=(3, 10), batch_size=50, patience=0))

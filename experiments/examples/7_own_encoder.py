@@ -1,4 +1,4 @@
-"""An encoder of your own: bright pixels and dark ones fire, those of the strongest contrast first, without any filter.
+"""An encoder of your own, without filters: bright pixels and dark ones fire, the strongest contrast first.
 
 python experiments/examples/7_own_encoder.py FOLDER
 """
@@ -17,9 +17,9 @@ SETTINGS = Settings(epochs=(3, 6), batch_size=50, patience=0)
 
 @snnjax.component
 class LightAndDark:
-    """Two maps of the image: how much each pixel is lighter, and darker, than the mean."""
+    """Two maps: how much lighter, and how much darker, each pixel is than the mean."""
 
-    least: float = 0.3  # contrast, as a share of the strongest, from which on a pixel fires
+    least: float = 0.3  # the weakest contrast that fires, as a share of the strongest
     time_steps: int = snnjax.static(default=15)
 
     def __call__(self, image):
@@ -32,29 +32,20 @@ class LightAndDark:
         return (2, *image_shape)
 
 
-def network():
-    features = Conv(16, 5, padding=2, threshold=8, competition=WTA(3, radius=3), learners=STDP(doubling=150))
-    stages = stage(features, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP()))
-    return Network("own_encoder", (2, 28, 28), 10, stages, encoder=LightAndDark())
-
-
-def train(folder, data):
-    with RunFolder(f"{folder}/run", Trainer(network(), data, SETTINGS), resume=True) as run:
-        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-
-
-def sweep(folder, data):
-    variants = [{"encoder.least": least} for least in (0.1, 0.3, 0.6)]
-    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, SETTINGS, variants)) as networks:
-        for each in networks.run():
-            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+FEATURES = Conv(16, 5, padding=2, threshold=8, competition=WTA(3, radius=3), learners=STDP(doubling=150))
+STAGES = stage(FEATURES, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP()))
+NETWORK = Network("own_encoder", (2, 28, 28), 10, STAGES, encoder=LightAndDark())
 
 
 def main(folder):
     data = digits().first(400, 200)
-    train(folder, data)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, SETTINGS), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
-    sweep(folder, data)
+    variants = [{"encoder.least": least} for least in (0.1, 0.3, 0.6)]
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, SETTINGS, variants)) as sweep:
+        for each in sweep.run():
+            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A decision of your own: all features of a class speak for it, not the strongest alone.
+"""A decision of your own: all features of a class add to its score, not the strongest alone.
 
 python experiments/examples/9_own_decision.py FOLDER
 """
@@ -20,8 +20,8 @@ SETTINGS = Settings(epochs=(3, 6), batch_size=50, patience=0)
 class Choir:
     """The score of a class is a power mean of the largest potentials of its features."""
 
-    power: float = 8.0  # with 1 all features count alike; the larger, the more the strongest counts
-    timed: ClassVar[bool] = False  # potentials at the last step are enough; True brings spikes with their times
+    power: float = 8.0  # with 1 all features count alike; a larger one favours the strongest
+    timed: ClassVar[bool] = False  # potentials at the last step are enough; True gives spikes with their times
 
     def scores(self, spikes, classes):
         best = spikes.potential.max(axis=(1, 2)).reshape(classes, -1)
@@ -33,29 +33,20 @@ class Choir:
         return jnp.where(total.max() > 0, jnp.argmax(total), -1).astype(jnp.int32)
 
 
-def network():
-    features = Conv(16, 5, padding=2, threshold=15, competition=WTA(3, radius=3), learners=STDP(doubling=150))
-    stages = stage(features, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP()))
-    return Network("own_decision", (6, 28, 28), 10, stages, decision=Choir())
-
-
-def train(folder, data):
-    with RunFolder(f"{folder}/run", Trainer(network(), data, SETTINGS), resume=True) as run:
-        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-
-
-def sweep(folder, data):
-    variants = [{"decision.power": power} for power in (1, 8, 64)]
-    with SweepFolder(f"{folder}/sweep", Sweep(network(), data, SETTINGS, variants)) as networks:
-        for each in networks.run():
-            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+FEATURES = Conv(16, 5, padding=2, threshold=15, competition=WTA(3, radius=3), learners=STDP(doubling=150))
+STAGES = stage(FEATURES, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP()))
+NETWORK = Network("own_decision", (6, 28, 28), 10, STAGES, decision=Choir())
 
 
 def main(folder):
     data = digits().first(400, 200)
-    train(folder, data)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, SETTINGS), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
-    sweep(folder, data)
+    variants = [{"decision.power": power} for power in (1, 8, 64)]
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, SETTINGS, variants)) as sweep:
+        for each in sweep.run():
+            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 
 
 if __name__ == "__main__":
