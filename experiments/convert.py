@@ -26,7 +26,7 @@ class Options:
     """Which network's weights, from where and where to."""
 
     source: Path = field(
-        positional=True, metavar="SOURCE", help="weights.npz of a run, or a state_dict: .pth, .pt or .npz"
+        positional=True, metavar="SOURCE", help="weights.npz of a run, or a state_dict (.pth, .pt, .npz)"
     )
     destination: Path = field(positional=True, metavar="DESTINATION", help="file to write, of the other kind")
     model: str | None = field(None, help=f"the network of a state_dict: {', '.join(NETWORKS)}; a run's file names it")

@@ -25,9 +25,7 @@ class Options:
     """Which network to test, and on what."""
 
     run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
-    dataset: str | None = field(
-        None, help=f"{', '.join(data.DATASETS)}, or an .npz file (the set that it was trained on)"
-    )
+    dataset: str | None = field(None, help=f"{', '.join(data.DATASETS)}, or an .npz file (that of the training)")
     data_dir: Path | None = field(None, help="folder of the set's files, for all but digits and .npz")
     test_images: int | None = field(None, help="use only the first N test images")
     native: bool = field(False, help="use the compiled kernels, on a CPU")

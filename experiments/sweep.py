@@ -29,9 +29,7 @@ from snnjax.training.trainer import Trainer
 class Options(train.Training):
     """What to vary, what to train and on what."""
 
-    vary: tuple[str, ...] = field(
-        (), help="numbers of the network and their values, as layer1.threshold=10,15,20; a wrong name lists all"
-    )
+    vary: tuple[str, ...] = field((), help="numbers and values, as layer1.threshold=10,15,20; a wrong name lists all")
     seeds: int = field(1, help="networks of each combination, with seeds 0, 1, ...")
     at_once: int = field(16, help="networks in one program, kept when it ends; more need more memory")
     alone: int = field(0, help="also train the first N networks one by one, once, and compare the time")

@@ -48,16 +48,12 @@ class Options(Training):
     update_batch: int = field(1, help="images whose winners are found with the same weights, before any update")
     augment: bool = field(False, help="add copies of the training images, rotated by up to 30 degrees and mirrored")
     ratio: float = field(1.0, help="share of the training images to use; with --augment, share of them to copy")
-    patience: int | None = field(
-        None, help="stop after more epochs without a better test accuracy; 0: never (0 on digits, else 5)"
-    )
+    patience: int | None = field(None, help="epochs without a better test accuracy; 0: no limit (0 on digits, else 5)")
     seed: int = field(0, help="of the initial weights, --ratio and --augment")
     out: Path | None = field(None, help="run folder (runs/MODEL_DATASET)")
     resume: bool = field(False, help="go on with the run in the folder where it stopped")
     tensorboard: bool = field(False, help="write event files for TensorBoard into the run folder; needs tensorboardX")
-    reuse: bool = field(
-        True, help="begin with layers that a neighbouring run has trained from the same images, settings and seed"
-    )
+    reuse: bool = field(True, help="begin with layers of a neighbouring run with the same images, settings and seed")
 
 
 def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
