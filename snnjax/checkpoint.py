@@ -1,9 +1,7 @@
 """Checkpoints: one flat file with all that a run needs to go on, checked when read, never half-written."""
 
 import hashlib
-import io
 import json
-import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.errors import InputError
-from snnjax.files import atomic_write, is_disk_error
+from snnjax.files import atomic_write, read_npz
 
 _META, _CHECKSUM = "meta", "checksum"
 
@@ -33,44 +31,14 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
       OSError, MemoryError: it cannot be read.
       InputError: it is damaged, or no checkpoint.
     """
+    entries = read_npz(path, "checkpoint")
     try:
-        entries = _read(path)
-        stored = entries.pop(_CHECKSUM).tobytes()
-        meta = json.loads(entries[_META].tobytes())
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged archive raises errors of many kinds
-        if is_disk_error(error):
-            raise
+        if entries.pop(_CHECKSUM).tobytes() != _digest(entries):
+            raise InputError("its checksum does not match")
+        meta = json.loads(entries.pop(_META).tobytes())
+    except (KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged or no checkpoint: {error}") from error
-    if stored != _digest(entries):
-        raise InputError(f"{path} is damaged: its checksum does not match")
-    del entries[_META]
     return entries, meta
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file that is not compressed, by name."""
-    with zipfile.ZipFile(path) as file:
-        infos = file.infolist()
-        if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-            raise InputError("it is compressed")
-        if sum(info.file_size for info in infos) > path.stat().st_size:
-            raise InputError("its parts are longer than it is")
-        return {info.filename.removesuffix(".npy"): _array(file.read(info)) for info in infos}
-
-
-def _array(raw: bytes) -> np.ndarray:
-    """An array from the bytes of an .npy file."""
-    stream = io.BytesIO(raw)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        raise InputError(f"it holds an array of format {version}")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    size, start = math.prod(shape), stream.tell()
-    if dtype.hasobject or min(shape, default=0) < 0 or size * dtype.itemsize != len(raw) - start:
-        raise InputError(f"it holds {len(raw) - start} bytes for an array of {dtype} {shape}")
-    return np.frombuffer(raw, dtype, size, start).reshape(shape, order="F" if fortran else "C").copy()
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -3,14 +3,20 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import secrets
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+import numpy as np
+
+from snnjax.errors import InputError
 
 _TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
 """Names of the temporary files: a dot, the file's name, eight random characters, and the file's suffix again."""
@@ -93,6 +99,40 @@ def _lock(file: IO[str]) -> None:
 def is_disk_error(error: BaseException) -> bool:
     """Whether an error while reading a file is the system's, not one of the file's content."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks
+
+
+def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; takes no more memory than the file's length or `most`, and executes no code.
+
+    Raises:
+      OSError, MemoryError: it cannot be read.
+      InputError: "... is damaged or no `kind`", or holds more or objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos, most = archive.infolist(), max(most, path.stat().st_size)
+            if (held := sum(info.file_size for info in infos)) > most:
+                raise InputError(f"it holds {held} bytes, at most {most} are read")
+            return {info.filename.removesuffix(".npy"): _read_npy(archive, info) for info in infos}
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged archive raises errors of many kinds
+        if is_disk_error(error):
+            raise
+        raise InputError(f"{path} is damaged or no {kind}: {str(error) or type(error).__name__}") from error
+
+
+def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """An array of an .npz file, once its header is known to promise no more than there is."""
+    with archive.open(info) as file:
+        if (version := np.lib.format.read_magic(file)) != (1, 0):
+            raise InputError(f"it holds an array of format {version}")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        held = info.file_size - file.tell()
+    if math.prod(shape) * dtype.itemsize != held and not dtype.hasobject:
+        raise InputError(f"it holds {held} bytes for an array of {dtype} {shape}")
+    with archive.open(info) as file:  # from the start again, as a seek would skip the checksum
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def cache_folder() -> Path:

@@ -16,7 +16,6 @@ or an .npz of arrays with the same names. Nothing in a file is ever executed.
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -154,12 +153,14 @@ def _some(names: Iterable[str]) -> str:
 def _entries(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file by name."""
     torch = _torch(path)
-    if torch and tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
+    if torch is None:
+        return files.read_npz(path, "state_dict", MOST_BYTES)
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
         needed = ".".join(map(str, _TORCH))
         raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
     with path.open("rb") as file:
         try:
-            entries = _load_pth(torch, file) if torch else _load_npz(file)
+            entries = _load_pth(torch, file)
         except Exception as error:  # damaged and malicious files raise errors of many kinds
             if files.is_disk_error(error):
                 raise
@@ -182,17 +183,6 @@ def _reason(error: Exception) -> str:
 
 MOST_BYTES = 1 << 31
 """No .npz file may hold more, unzipped."""
-
-
-def _load_npz(file: BinaryIO) -> object:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            held = sum(info.file_size for info in archive.infolist())
-        if held > MOST_BYTES:
-            raise InputError(f"it holds {held} bytes, at most {MOST_BYTES} are read")
-    file.seek(0)
-    loaded = np.load(file, allow_pickle=False)
-    return dict(loaded) if isinstance(loaded, Mapping) else loaded
 
 
 def _load_pth(torch: ModuleType, file: BinaryIO) -> object:

@@ -250,12 +250,13 @@ GOOD = idx(FILES["train-images-idx3-ubyte"])
     ("name", "content", "message"),
     [
         ("train-images-idx3-ubyte", GOOD[:-1], "must hold 256 bytes for shape (12, 5, 4), got 255"),
-        ("train-images-idx3-ubyte", GOOD + b"x", "must hold 256 bytes for shape (12, 5, 4), got more"),
-        ("train-images-idx3-ubyte", GOOD[:9], "is truncated"),
+        ("train-images-idx3-ubyte", GOOD + b"x", "must hold 256 bytes for shape (12, 5, 4), got 257"),
+        ("train-images-idx3-ubyte", GOOD[:9], "must hold 16 bytes for shape (12, 0, 0), got 9"),
         ("train-images-idx3-ubyte", b"", "must begin with the IDX magic number 00000803, got nothing"),
         ("train-images-idx3-ubyte", b"\x89PNG" + GOOD[4:], "must begin with the IDX magic number 00000803"),
         ("train-images-idx3-ubyte", idx(FILES["train-images-idx3-ubyte"][0]), "magic number 00000803, got 00000802"),
         ("train-images-idx3-ubyte", bytes([0, 0, 8, 3]) + b"\xff" * 12, "must hold"),
+        ("train-images-idx3-ubyte", bytes([0, 0, 8, 3]) + bytes(4) + b"\xff" * 8, "must hold 16 bytes for shape (0, "),
         ("train-images-idx3-ubyte", gzip.compress(GOOD, mtime=0)[:-9], "is truncated or damaged"),
         ("train-images-idx3-ubyte", gzip.compress(GOOD, mtime=0)[:30] + b"\xff" * 40, "is truncated or damaged"),
         ("t10k-labels-idx1-ubyte", GOOD, "must begin with the IDX magic number 00000801, got 00000803"),
@@ -370,7 +371,10 @@ def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls, name, hints):
     [
         (dict(train_images=np.zeros((3, 4, 4, 1))), "must have axes (N H W) or (N H W 3), got shape (3, 4, 4, 1)"),
         (dict(test_images=np.zeros((3, 16))), "`test_images` must have axes (N H W) or (N H W 3), got shape (3, 16)"),
-        (dict(test_images=np.zeros((3, 4, 4, 3))), "small: training images are of (4, 4), test images of (4, 4, 3)"),
+        (
+            dict(test_images=np.zeros((3, 4, 4, 3), np.uint8)),
+            "small: training images are uint8 of (4, 4), test images uint8 of (4, 4, 3)",
+        ),
         (dict(test_labels=np.array([0, 1])), "small: 3 test images but 2 labels"),
         (dict(train_images=np.zeros((0, 4, 4)), train_labels=np.array([])), "small: there are no train images"),
         (dict(test_labels=np.array([0, 1, 3])), "small: test labels must lie in 0..2, got 0..3"),
@@ -392,7 +396,10 @@ def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls, name, hints):
             dict(test_images=np.ones((3, 4, 4), np.uint8)),
             "`test_images` must be of 0..255, got values up to 1: multiply",
         ),
-        (dict(test_images=np.zeros((3, 4, 4), np.float64)), "small: training images are uint8, test images float64"),
+        (
+            dict(test_images=np.zeros((3, 4, 4), np.float64)),
+            "small: training images are uint8 of (4, 4), test images float64 of (4, 4)",
+        ),
     ],
 )
 def test_sets_that_do_not_fit_together_are_refused(change, message):

@@ -211,22 +211,43 @@ def npy(shape: str, kind: str = "<f4") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
+READERS = (checkpoint.load, data.read_npz, lambda path: pytorch.read(path, SMALL))
+COMPRESSED = archive(npy("(13107200,)"), bytes(50 << 20), packed=True)
+
+
+@pytest.mark.parametrize("read", READERS, ids=["checkpoint", "data", "state_dict"])
 @pytest.mark.parametrize(
     "raw",
     [
         archive(npy("(1000000000000,)"), b"1234"),
         archive(npy("(-1,)"), b"1234"),
+        archive(npy("(-1, -1)"), b"1234"),
         archive(npy("(2,)", "|O"), b"12345678" * 2),
-        archive(npy("(13107200,)"), bytes(50 << 20), packed=True),
         archive(b"\x93NUMPY\x03\x00" + b"\xff" * 4, b""),
         archive(npy("(" + "1," * 4000 + ")"), b""),
+        # In its local header and in the directory it promises 1,000 bytes.
+        COMPRESSED.replace(len(npy("(13107200,)") + bytes(50 << 20)).to_bytes(4, "little"), b"\xe8\x03\0\0"),
     ],
-    ids=["promises", "negative", "objects", "compressed", "version", "axes"],
+    ids=["promises", "negative", "twice negative", "objects", "version", "axes", "lies"],
 )
-def test_checkpoints_that_promise_or_unpack_to_much_take_little_memory(tmp_path, raw):
+def test_npz_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, raw, read):
     path = tmp_path / "bomb.npz"
     path.write_bytes(raw)
+    assert peak_of(read, path) < 4 << 20
+
+
+def test_checkpoints_that_unpack_to_much_are_refused(tmp_path):
+    path = tmp_path / "bomb.npz"
+    path.write_bytes(COMPRESSED)
     assert peak_of(checkpoint.load, path) < 4 << 20
+
+
+@pytest.mark.parametrize("read", READERS, ids=["checkpoint", "data", "state_dict"])
+def test_a_flipped_bit_in_any_npz_file_is_noticed(tmp_path, read):
+    path = tmp_path / "flipped.npz"
+    path.write_bytes(archive(npy("(3,)"), b"123456789012").replace(b"123456789012", b"123456789013"))
+    with pytest.raises(ValueError, match=r"is damaged .*: Bad CRC-32"):
+        read(path)
 
 
 def test_state_dicts_that_unpack_to_much_are_refused(tmp_path, monkeypatch):

@@ -266,7 +266,7 @@ def test_nothing_in_an_npz_file_is_executed(tmp_path, tiny):
         pytorch.read(tmp_path / "tiny.npz", TINY)
     with (tmp_path / "single.npz").open("wb") as file:
         np.save(file, tiny[WEIGHT])
-    with pytest.raises(ValueError, match="it must hold arrays by name, got ndarray"):
+    with pytest.raises(ValueError, match=r"single\.npz is damaged or no state_dict: File is not a zip file"):
         pytorch.read(tmp_path / "single.npz", TINY)
     assert not (tmp_path / "touched").exists()
 

@@ -11,7 +11,7 @@ from snnjax.errors import InputError
 from snnjax.files import atomic_write
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""What a data set consists of, in order."""
+"""The arrays of a data set, in order."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -19,12 +19,12 @@ class Dataset:
     """Images with their labels.
 
     Attributes:
-      name: of the data set.
+      name: shown in messages and reports.
       train_images: (N, H, W) grey or (N, H, W, 3) colour, uint8 or float32 of 0..255.
       train_labels: (N,) int32 of 0..classes-1.
       test_images: (M, H, W) or (M, H, W, 3), as `train_images`.
       test_labels: (M,) int32.
-      classes: how many there are.
+      classes: the number of classes.
     """
 
     name: str
@@ -37,15 +37,9 @@ class Dataset:
     def __post_init__(self) -> None:
         for part in ("train", "test"):
             self._check_part(part, getattr(self, f"{part}_images"), getattr(self, f"{part}_labels"))
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            raise InputError(
-                f"{self.name}: training images are of {self.train_images.shape[1:]}, "
-                f"test images of {self.test_images.shape[1:]}"
-            )
-        if self.train_images.dtype != self.test_images.dtype:
-            raise InputError(
-                f"{self.name}: training images are {self.train_images.dtype}, test images {self.test_images.dtype}"
-            )
+        train, test = (f"{each.dtype} of {each.shape[1:]}" for each in (self.train_images, self.test_images))
+        if train != test:
+            raise InputError(f"{self.name}: training images are {train}, test images {test}")
 
     def _check_part(self, part: str, images: np.ndarray, labels: np.ndarray) -> None:
         if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
@@ -54,14 +48,13 @@ class Dataset:
             raise InputError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
         if len(images) == 0:
             raise InputError(f"{self.name}: there are no {part} images")
-        if labels.min() < 0 or labels.max() >= self.classes:
-            raise InputError(
-                f"{self.name}: {part} labels must lie in 0..{self.classes - 1}, got {labels.min()}..{labels.max()}"
-            )
+        lowest, highest = labels.min(), labels.max()
+        if lowest < 0 or highest >= self.classes:
+            raise InputError(f"{self.name}: {part} labels must lie in 0..{self.classes - 1}, got {lowest}..{highest}")
         if not np.isfinite(images).all():
             raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
-        if 0 < (most := images.max(initial=0)) <= 1:
-            raise InputError(f"`{part}_images` must be of 0..255, got values up to {most}: multiply them by 255")
+        if 0 < (largest := images.max(initial=0)) <= 1:
+            raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.train_images.shape[1:]))
@@ -70,30 +63,30 @@ class Dataset:
 
     @property
     def encoder(self) -> Encoder:
-        """What makes latencies of the images: `GREY` or `COLOUR`."""
+        """The encoder for the images: `GREY` or `COLOUR`."""
         return GREY if self.train_images.ndim == 3 else COLOUR
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the encoded images, as a network takes them."""
+        """(C, H, W) of the encoded images, a network's input."""
         return self.encoder.output_shape(self.train_images.shape[1:])
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that tell these images and labels from all others, by SHA-256."""
+        """Twelve hexadecimal digits of the SHA-256 of images and labels."""
         return _digest(self.train_images, self.train_labels, self.test_images, self.test_labels)
 
     @property
     def train_digest(self) -> str:
-        """As `digest`, of the training images alone: all that STDP sees."""
+        """As `digest`, of the training images alone, all that STDP sees."""
         return _digest(self.train_images)
 
     def save(self, path: Path | str) -> None:
-        """Writes it as an .npz file, whole or not at all; `snnjax.data.load` takes the file's path as a name.
+        """Writes an .npz file, atomically; `snnjax.data.load` takes its path as a name.
 
         Raises:
-          OSError: the file cannot be written; one that was there before is still there.
-          InputError: `path` does not end in .npz, or images or labels are no numbers.
+          OSError: the file cannot be written; an earlier one is kept.
+          InputError: `path` does not end in .npz, or images or labels are not numbers.
         """
         path = Path(path)
         if path.suffix != ".npz":
@@ -106,38 +99,25 @@ class Dataset:
 
     def first(self, train: int | None, test: int | None) -> "Dataset":
         """The first `train` and `test` images only; None keeps all."""
-        return dataclasses.replace(
-            self,
-            train_images=self.train_images[:train],
-            train_labels=self.train_labels[:train],
-            test_images=self.test_images[:test],
-            test_labels=self.test_labels[:test],
-        )
+        counts = zip(ARRAYS, (train, train, test, test), strict=True)
+        return dataclasses.replace(self, **{name: getattr(self, name)[:count] for name, count in counts})
 
     def share(self, ratio: float, seed: int) -> "Dataset":
-        """A random share of the training images, in their order.
-
-        Raises:
-          InputError: `ratio` is not in (0, 1], or leaves no image.
-        """
-        if not 0 < ratio <= 1:
-            raise InputError(f"`ratio` must lie in (0, 1], got {ratio}")
-        count = int(ratio * len(self.train_images))
+        """A random share of the training images, in order; InputError if `ratio` is not in (0, 1] or leaves none."""
+        total = len(self.train_images)
+        count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
-            raise InputError(f"`ratio` {ratio} of {len(self.train_images)} training images leaves none")
-        if count == len(self.train_images):
+            raise InputError(f"`ratio` must lie in (0, 1] and leave some of {total} training images, got {ratio}")
+        if count == total:
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self.train_images))[:count])
+        chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])
         return dataclasses.replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
-        """Adds altered copies of a random share of the training images, and mixes all of them.
+        """Adds altered copies of a random share of the training images, and shuffles; raises as `share` does.
 
         A copy is rotated about its centre by up to 30 degrees either way (nearest pixel, black beyond the border), then
         mirrored left to right and top to bottom, each with probability 1/2.
-
-        Raises:
-          InputError: as `share` does.
         """
         copied = self.share(ratio, seed)
         (stream,) = np.random.SeedSequence(seed).spawn(1)  # independent of the one that `share` draws from

@@ -2,29 +2,26 @@
 
 import gzip
 import math
-import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from snnjax import files
 from snnjax.errors import InputError
-from snnjax.files import is_disk_error
 
 MOST_BYTES = 1 << 30
 """No file of a data set may hold more, unzipped; the largest known, EMNIST's by class, holds half of it."""
 
 
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads one file of CIFAR-10's binary version: a label, then the red, green and blue plane of each image.
-
-    Returns:
-      (N, 32, 32, 3) and (N,), uint8.
+    """Reads images (N, 32, 32, 3) and labels (N,), uint8, from one file of CIFAR-10's binary version.
 
     Raises:
+      OSError: it cannot be read.
       InputError: not a whole number of images, or damaged compression.
     """
-    raw, record = _read(path, MOST_BYTES), 1 + 3 * 32 * 32
+    raw, record = _read(path), 1 + 3 * 32 * 32  # a label, then the red, green and blue plane
     if not raw or len(raw) % record:
         raise InputError(f"{path} must hold {record} bytes for each image, got {len(raw)} bytes in all")
     records = np.frombuffer(raw, np.uint8).reshape(-1, record)
@@ -33,70 +30,46 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """Reads one IDX file of unsigned bytes, gzipped or not.
-
-    Args:
-      path: of the file.
-      rank: number of axes it must have: 3 for images, 1 for labels.
-
-    Returns:
-      uint8 array of `rank` axes.
+    """Reads one IDX file as a uint8 array of `rank` axes: 3 for images, 1 for labels.
 
     Raises:
+      OSError: it cannot be read.
       InputError: wrong magic number, rank or length, or damaged compression.
     """
-    header = 4 + 4 * rank
-    magic = bytes([0, 0, 8, rank])
-    begin = _read(path, header)
-    if begin[:4] != magic:
-        raise InputError(
-            f"{path} must begin with the IDX magic number {magic.hex()}, got {begin[:4].hex() or 'nothing'}"
-        )
-    if len(begin) < header:
-        raise InputError(f"{path} is truncated: it ends within its header")
-    shape = tuple(int.from_bytes(begin[at : at + 4], "big") for at in range(4, header, 4))
-    expected = header + math.prod(shape)
-    if expected > MOST_BYTES:
-        raise InputError(f"{path} must hold at most {MOST_BYTES} bytes, its header says {expected} for shape {shape}")
-    raw = _read(path, expected + 1)
-    if len(raw) != expected:
-        more = "more" if len(raw) > expected else len(raw)
-        raise InputError(f"{path} must hold {expected} bytes for shape {shape}, got {more}")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    raw, header, magic = _read(path), 4 + 4 * rank, bytes([0, 0, 8, rank])
+    if raw[:4] != magic:
+        found = raw[:4].hex() or "nothing"
+        raise InputError(f"{path} must begin with the IDX magic number {magic.hex()}, got {found}")
+    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, header, 4))
+    try:
+        return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    except ValueError as error:
+        expected = header + math.prod(shape)
+        raise InputError(f"{path} must hold {expected} bytes for shape {shape}, got {len(raw)}") from error
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of an .npz file by name, compressed or not. No code in it is ever executed.
 
     Raises:
-      OSError: it cannot be read.
-      InputError: it is damaged or no .npz file; it holds objects, or much more than its length lets expect.
+      OSError, MemoryError: it cannot be read.
+      InputError: it is damaged, no .npz file, holds objects, or unpacks to more than 1 GiB and its own length.
     """
+    return files.read_npz(path, ".npz file", MOST_BYTES)
+
+
+def _read(path: Path) -> bytearray:
+    """The bytes of a file, unzipped if it is gzipped."""
+    raw = bytearray()
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            held, most = sum(info.file_size for info in archive.infolist()), max(MOST_BYTES, path.stat().st_size)
-            if held > most:
-                raise InputError(f"it holds {held} bytes, at most {most} are read")
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-    except Exception as error:  # a damaged archive raises errors of many kinds
-        if is_disk_error(error):
+        with path.open("rb") as file:
+            stream = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
+            while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):
+                raw += piece
+    except (OSError, EOFError, zlib.error) as error:
+        if files.is_disk_error(error):
             raise
-        raise InputError(f"{path} is damaged or no .npz file: {error}") from error
-
-
-def _read(path: Path, most: int) -> bytes:
-    """The bytes of a file up to so many, unzipped if it is gzipped."""
-    with path.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream, pieces, left = gzip.GzipFile(fileobj=file) if gzipped else file, list[bytes](), most
-        try:
-            while left and (piece := stream.read(min(left, 1 << 20))):
-                pieces.append(piece)
-                left -= len(piece)
-        except (OSError, EOFError, zlib.error) as error:
-            if is_disk_error(error):
-                raise
-            raise InputError(f"{path} is truncated or damaged: {error}") from error
-    return b"".join(pieces)
+        raise InputError(f"{path} is truncated or damaged: {error}") from error
+    if len(raw) > MOST_BYTES:
+        raise InputError(f"{path} must hold at most {MOST_BYTES} bytes, unzipped")
+    return raw

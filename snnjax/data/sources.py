@@ -1,4 +1,4 @@
-"""Data sets by name: from scikit-learn, their own files, tensorflow-datasets, or a file of one's own."""
+"""Data sets by name: from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
 
 import dataclasses
 from pathlib import Path
@@ -12,38 +12,26 @@ from snnjax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """What is known of a data set beforehand.
+    """Where a data set comes from, and what its files hold."""
 
-    Attributes:
-      builder: its name in tensorflow-datasets.
-      files: its own: IDX files of training images and labels, test images and labels; or CIFAR's, the test file last.
-      classes: how many there are.
-      first_label: the label of the first class in the files.
-      transposed: whether the files hold rows as columns.
-    """
-
-    builder: str
-    files: tuple[str, ...] = (
-        "train-images-idx3-ubyte",
-        "train-labels-idx1-ubyte",
-        "t10k-images-idx3-ubyte",
-        "t10k-labels-idx1-ubyte",
-    )
+    builder: str  # its name in tensorflow-datasets
+    files: tuple[str, ...]  # IDX: training images and labels, test images and labels; CIFAR: the test file last
     classes: int = 10
-    first_label: int = 0
-    transposed: bool = False
+    first_label: int = 0  # of the first class in the files
+    transposed: bool = False  # whether the files hold rows as columns
+
+
+def _idx_files(*parts: str) -> tuple[str, ...]:
+    return tuple(f"{part}-{kind}-ubyte" for part in parts for kind in ("images-idx3", "labels-idx1"))
 
 
 def _emnist(split: str, classes: int, first_label: int = 0) -> _Source:
-    kinds = [(part, kind) for part in ("train", "test") for kind in ("images-idx3", "labels-idx1")]
-    files = tuple(f"emnist-{split}-{part}-{kind}-ubyte" for part, kind in kinds)
+    files = _idx_files(f"emnist-{split}-train", f"emnist-{split}-test")
     return _Source(f"emnist/{split}", files, classes, first_label, transposed=True)
 
 
 _SOURCES = {
-    "mnist": _Source("mnist"),
-    "fashion_mnist": _Source("fashion_mnist"),
-    "kmnist": _Source("kmnist"),
+    **{name: _Source(name, _idx_files("train", "t10k")) for name in ("mnist", "fashion_mnist", "kmnist")},
     "emnist_digits": _emnist("digits", 10),
     "emnist_letters": _emnist("letters", 26, first_label=1),
     "emnist_balanced": _emnist("balanced", 47),
@@ -53,41 +41,37 @@ DATASETS = ("digits", *_SOURCES)
 
 
 def load(name: str, data_dir: Path | str | None = None) -> Dataset:
-    """Loads a data set by name.
+    """Loads a data set by name: upright images, labels from 0.
 
     Args:
       name: one of `DATASETS`, of which "digits" needs no files; or the path of an .npz file, see `npz_file`.
-      data_dir: a folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
-        binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None).
-
-    Returns:
-      Upright images, labels from 0. The set's own files keep their order, tensorflow-datasets has one of its own.
+      data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
+        binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None). The
+        set's own files keep their order, that of tensorflow-datasets is another.
 
     Raises:
       InputError: an unknown name; files that are truncated, mislabelled or do not fit together.
       FileNotFoundError: no such folder, or nothing in it that can be read; the message says what to do.
     """
-    own = name.endswith(".npz")
-    if name not in DATASETS and not own:
-        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got {name!r}")
-    if name == "digits" or own:
+    if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
-            which = ".npz files" if own else "digits"
+            which = "digits" if name == "digits" else ".npz files"
             raise InputError(f"`data_dir` {data_dir} is for all sets but {which}: name another `dataset`")
-        return npz_file(Path(name)) if own else digits()
-    data_dir = None if data_dir is None else Path(data_dir)
-    if data_dir is not None and not data_dir.is_dir():
-        raise FileNotFoundError(f"`data_dir` {data_dir} is no folder")
-    if data_dir is None or not any(_file(data_dir, each) for each in _SOURCES[name].files):
-        return prepared(name, data_dir)
-    read = cifar_folder if name == "cifar10" else idx_folder
-    return read(name, data_dir)
+        return digits() if name == "digits" else npz_file(Path(name))
+    if name not in DATASETS:
+        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got {name!r}")
+    folder = None if data_dir is None else Path(data_dir)
+    if folder and not folder.is_dir():
+        raise FileNotFoundError(f"`data_dir` {folder} is no folder")
+    if not folder or not any(_candidates(folder, each) for each in _SOURCES[name].files):
+        return prepared(name, folder)
+    return cifar_folder(name, folder) if name == "cifar10" else idx_folder(name, folder)
 
 
 def digits() -> Dataset:
-    """scikit-learn's 1,797 digits of 8x8, enlarged bilinearly to 24x24 and centred in 28x28; every fifth for testing.
+    """scikit-learn's 1,797 digits of 8x8, enlarged bilinearly to 24x24 and centred in 28x28.
 
-    The split is stratified and always the same.
+    Every fifth is for testing; the split is stratified and always the same.
     """
     from scipy.ndimage import zoom
     from sklearn.datasets import load_digits
@@ -102,11 +86,10 @@ def digits() -> Dataset:
 
 
 def npz_file(path: Path) -> Dataset:
-    """Reads a data set of one's own, as `Dataset.save` writes it; its name is that of the file.
+    """Reads a data set named as its file, as `Dataset.save` writes it.
 
-    Args:
-      path: of an .npz file of train_images, train_labels, test_images and test_labels as `Dataset` has them, integers
-        or floats, and perhaps `classes`, by default the highest label and one.
+    The file holds train_images, train_labels, test_images and test_labels as `Dataset` does, of any integers or floats,
+    and optionally `classes`, by default the highest label + 1.
 
     Raises:
       FileNotFoundError: there is none.
@@ -117,69 +100,60 @@ def npz_file(path: Path) -> Dataset:
     arrays = read_npz(path)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
+    parts = {}
     try:
         for name in ARRAYS:
-            kinds, rank, what = ("iu", 1, "(N,) integers") if "labels" in name else ("iuf", 3, "(N, H, W, ...) numbers")
-            if (array := arrays[name]).dtype.kind not in kinds or array.ndim < rank:
+            array, is_labels = arrays[name], "labels" in name
+            kinds, rank, what = ("iu", 1, "(N,) integers") if is_labels else ("iuf", 3, "(N, H, W, ...) numbers")
+            if array.dtype.kind not in kinds or array.ndim < rank:
                 raise InputError(f"`{name}` must be {what}, got {array.dtype} of shape {array.shape}")
-        images = [
-            arrays[name] if arrays[name].dtype == np.uint8 else arrays[name].astype(np.float32) for name in ARRAYS[::2]
-        ]
-        labels = [arrays[name].astype(np.int32) for name in ARRAYS[1::2]]
-        classes = arrays.get("classes", max(each.max(initial=0) for each in labels) + 1)
+            number = np.int32 if is_labels else np.uint8 if array.dtype == np.uint8 else np.float32
+            parts[name] = array.astype(number, copy=False)
+        classes = arrays.get("classes", max(parts[name].max(initial=0) for name in ARRAYS[1::2]) + 1)
         if np.ndim(classes) or classes.dtype.kind not in "iu" or classes < 1:
             raise InputError(f"`classes` must be an integer of at least 1, got {classes}")
-        return Dataset(path.stem, images[0], labels[0], images[1], labels[1], int(classes))
+        return Dataset(path.stem, **parts, classes=int(classes))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    for each in (name, name.replace("-idx", ".idx")):
-        for suffix in ("", ".gz"):
-            if (folder / (each + suffix)).is_file():
-                return folder / (each + suffix)
-    return None
+def _candidates(folder: Path, name: str) -> list[Path]:
+    """The files in a folder by the name that a data set gives, also gzipped, also with .idx for -idx."""
+    names = [stem + suffix for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    return [folder / each for each in names if (folder / each).is_file()]
 
 
-def _existing(folder: Path, name: str) -> Path:
-    path = _file(folder, name)
-    if path is None:
-        raise FileNotFoundError(f"{folder} lacks {name} (or the same with .gz)")
-    return path
+def _paths(name: str, folder: Path) -> list[Path]:
+    """The files of a data set in a folder; raises FileNotFoundError if one is missing."""
+    for each in _SOURCES[name].files:
+        if not _candidates(folder, each):
+            raise FileNotFoundError(f"{folder} lacks {each} (or the same with .gz)")
+    return [_candidates(folder, each)[0] for each in _SOURCES[name].files]
 
 
 def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
     """Training images and labels, test images and labels as the files hold them, set upright and counted from 0."""
     source = _SOURCES[name]
-    train, test = (
-        np.ascontiguousarray(images.swapaxes(1, 2)) if source.transposed else images for images in arrays[::2]
-    )
-    train_labels, test_labels = (labels.astype(np.int32) - source.first_label for labels in arrays[1::2])
-    return Dataset(name, train, train_labels, test, test_labels, source.classes)
+    if source.transposed:
+        arrays[::2] = [np.ascontiguousarray(images.swapaxes(1, 2)) for images in arrays[::2]]
+    arrays[1::2] = [labels.astype(np.int32) - source.first_label for labels in arrays[1::2]]
+    return Dataset(name, **dict(zip(ARRAYS, arrays, strict=True)), classes=source.classes)
 
 
 def idx_folder(name: str, folder: Path) -> Dataset:
-    """Reads the four IDX files of MNIST or its like from one folder, gzipped or not.
+    """Reads a set of `DATASETS` from its four IDX files in a folder, gzipped or not.
 
     Raises:
       FileNotFoundError: a file is missing.
       InputError: a file is damaged, or they do not fit together.
     """
-    files = zip(_SOURCES[name].files, (3, 1, 3, 1), strict=True)
-    return _dataset(name, [read_idx(_existing(folder, each), rank) for each, rank in files])
+    return _dataset(name, list(map(read_idx, _paths(name, folder), (3, 1, 3, 1))))
 
 
 def cifar_folder(name: str, folder: Path) -> Dataset:
-    """Reads the six files of CIFAR-10's binary version from one folder, gzipped or not.
-
-    Raises:
-      FileNotFoundError: a file is missing.
-      InputError: a file is damaged.
-    """
-    *train, test = [read_cifar(_existing(folder, each)) for each in _SOURCES[name].files]
-    images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    return _dataset(name, [images, labels, *test])
+    """As `idx_folder`, from the six files of CIFAR-10's binary version."""
+    *train, test = map(read_cifar, _paths(name, folder))
+    return _dataset(name, [*map(np.concatenate, zip(*train, strict=True)), *test])
 
 
 def prepared(name: str, data_dir: Path | None) -> Dataset:

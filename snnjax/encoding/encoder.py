@@ -13,16 +13,9 @@ from snnjax.kernels import native as compiled
 
 @functools.partial(jax.jit, static_argnames=("time_steps", "bank", "radius"))
 def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS, radius: int = 8) -> jax.Array:
-    """Encodes an image as latencies: filters, thresholds, local normalisation, rank order over all channels.
+    """Encodes an image as latencies: `filter_image`, `local_normalization`, and `rank_order` over all channels.
 
-    Args:
-      image: (H, W) or (H, W, 3) of 0..255, any real dtype.
-      time_steps: T.
-      bank: the filters and their thresholds.
-      radius: of the local normalisation, in pixels.
-
-    Returns:
-      (F, H, W) unsigned integer latencies, T where silent. A blank or constant image is silent but for its border.
+    Returns (F, H', W') unsigned integers, T where silent; constant images are silent but for their border.
 
     Raises:
       TypeError, InputError: wrong shape; T < 1.
@@ -33,7 +26,7 @@ def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS,
 
 @component
 class Encoder:
-    """The settings of `encode` in one place: `encoder(image)` is (F, H, W) latencies.
+    """The settings of `encode`: `encoder(image)` returns (F, H, W) latencies.
 
     Attributes:
       bank: the filters and their thresholds.
@@ -46,26 +39,21 @@ class Encoder:
     radius: int = static(default=8)
 
     def check(self) -> None:
-        """Raises TypeError or InputError where something is wrong."""
+        """Raises TypeError or InputError for invalid settings."""
         if not isinstance(self.bank, FilterBank):
             raise TypeError(f"`bank` must be a FilterBank, got {type(self.bank).__name__}")
         checks.time_steps(self.time_steps)
         checks.integer("radius", self.radius, 0)
 
     def __call__(self, image: jax.Array, *, native: bool = False) -> jax.Array:
-        """Encodes an image, as `encode` does.
-
-        Args:
-          image: as for `encode`.
-          native: takes the compiled rank order of `snnjax.kernels.native`, on a CPU; the results are the same.
-        """
+        """Encodes as `encode` does; `native` takes the rank order of `snnjax.kernels.native`, with equal results."""
         if native:
             maps = local_normalization(filter_image(image, bank=self.bank), radius=self.radius)
             return compiled.rank_order(maps, time_steps=self.time_steps)
         return encode(image, time_steps=self.time_steps, bank=self.bank, radius=self.radius)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(F, H, W) of the latencies of images of this shape; raises InputError where it does not fit."""
+        """(F, H, W) of the latencies of images of this shape; raises as `FilterBank.output_shape` does."""
         return self.bank.output_shape(image_shape)
 
 

@@ -14,18 +14,12 @@ from snnjax.kernels import checks
 
 
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
-    """A difference of two Gaussians with zero mean and maximum 1.
+    """A difference of Gaussians with zero mean and maximum 1, (window, window) float32.
 
-    Args:
-      window: odd number of rows and columns.
-      sigma1: standard deviation in pixels of the Gaussian that is added.
-      sigma2: standard deviation in pixels of the Gaussian that is subtracted.
-
-    Returns:
-      (window, window) float32.
+    The Gaussian of standard deviation `sigma1`, in pixels, is added, that of `sigma2` subtracted.
 
     Raises:
-      TypeError, InputError: `window` is no odd integer >= 1, or a sigma is not positive.
+      TypeError, InputError: `window` is not an odd integer >= 3, or the sigmas are not positive and different.
     """
     row, column = _offsets(window)
     if not (sigma1 > 0 and sigma2 > 0 and sigma1 != sigma2):
@@ -36,18 +30,12 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
 
 
 def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarray:
-    """A Gabor filter with zero mean and maximum 1.
+    """A Gabor filter with zero mean and maximum 1, (window, window) float32.
 
-    Args:
-      window: odd number of rows and columns.
-      orientation: in degrees.
-      div: the wavelength is 2 window / div pixels.
-
-    Returns:
-      (window, window) float32.
+    The orientation is in degrees, the wavelength 2 window / div pixels.
 
     Raises:
-      TypeError, InputError: `window` is no odd integer >= 1, or `div` is not positive.
+      TypeError, InputError: `window` is not an odd integer >= 3, or `div` is not positive.
     """
     row, column = _offsets(window)
     if not div > 0:
@@ -60,11 +48,10 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
     return _balanced(envelope * np.cos(2 * np.pi * along / wavelength))
 
 
-def _offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
+def _offsets(window: int) -> np.ndarray:
     if checks.integer("window", window, 1) % 2 == 0:
         raise InputError(f"`window` must be odd, got {window}")
-    row, column = np.mgrid[:window, :window] - window // 2
-    return row, column
+    return np.mgrid[:window, :window] - window // 2
 
 
 def _balanced(kernel: np.ndarray) -> np.ndarray:
@@ -76,15 +63,14 @@ def _balanced(kernel: np.ndarray) -> np.ndarray:
 
 @component
 class FilterBank:
-    """Filters with their thresholds: what an image passes first. All of it is structure; it is hashable.
+    """Filters with their thresholds, the first step of the encoding; all static, hashable.
 
     Attributes:
       kernels: the filters, (n, n) each with n odd; smaller ones are zero-padded to the largest.
       threshold: outputs below it become 0; one number, or one for each kernel.
       absolute: takes the absolute value of the outputs, after the threshold.
-      padding: rows and columns of zeros on each side of the image; by default n // 2 of the largest kernel, so that
-        the outputs are of the image's size.
-      copies: how often each output comes, side by side.
+      padding: rows and columns of zeros on each side of the image; by default those that keep the image's size.
+      copies: how many times each output is repeated, side by side.
     """
 
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
@@ -94,25 +80,23 @@ class FilterBank:
     copies: int = static(default=1)
 
     def check(self) -> None:
-        """Raises TypeError or InputError where something is wrong."""
+        """Raises TypeError or InputError for invalid settings."""
         if not self.kernels:
             raise InputError("`kernels` must hold at least one")
         for kernel in self.kernels:
             shapes = sorted({np.shape(row) for row in kernel})
             if len(kernel) % 2 == 0 or shapes != [(len(kernel),)]:
                 raise InputError(f"`kernels` must be square with odd sides, got {len(kernel)} rows of shapes {shapes}")
-        each = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,) * len(self.kernels)
-        if len(each) != len(self.kernels):
-            raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {len(each)}")
-        if not np.isfinite([*each, *(tap for kernel in self.kernels for row in kernel for tap in row)]).all():
+        if np.shape(self.threshold) not in ((), (len(self.kernels),)):
+            raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(self.threshold)}")
+        if not all(np.isfinite(numbers).all() for numbers in (self.threshold, *self.kernels)):
             raise InputError("`kernels` and `threshold` must be finite numbers")
-        if self.padding is not None:
-            checks.integer("padding", self.padding, 0)
+        checks.integer("padding", self.margin, 0)
         checks.integer("copies", self.copies, 1)
 
     def __repr__(self) -> str:
-        window = max(map(len, self.kernels))
-        return f"FilterBank({len(self.kernels)} kernels up to {window}x{window}, threshold={self.threshold})"
+        size = f"{self.window}x{self.window}"
+        return f"FilterBank({len(self.kernels)} kernels up to {size}, threshold={self.threshold})"
 
     @classmethod
     def of(
@@ -124,38 +108,34 @@ class FilterBank:
         padding: int | None = None,
         copies: int = 1,
     ) -> "FilterBank":
-        """A bank of arrays such as `dog_kernel` and `gabor_kernel` make.
-
-        Raises:
-          TypeError, InputError: kernels that are no squares of odd sides; thresholds that are not as many.
-        """
+        """A bank of (n, n) arrays, such as those of `dog_kernel`; raises TypeError or InputError for invalid ones."""
         for kernel in kernels:
             checks.array("kernels", kernel, "n n")
         rows = tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels)
         return cls(rows, threshold, absolute, padding, copies)
 
     @property
+    def window(self) -> int:
+        """Rows and columns of the largest kernel."""
+        return max(map(len, self.kernels))
+
+    @property
     def weights(self) -> np.ndarray:
         """(F, n, n) float32, one for each output, n the largest window."""
-        window = max(len(kernel) for kernel in self.kernels)
-        margins = [(window - len(kernel)) // 2 for kernel in self.kernels]
-        padded = [np.pad(np.asarray(k, np.float32), m) for k, m in zip(self.kernels, margins, strict=True)]
+        arrays = [np.array(kernel, np.float32) for kernel in self.kernels]
+        padded = [np.pad(kernel, (self.window - len(kernel)) // 2) for kernel in arrays]
         return np.repeat(padded, self.copies, axis=0)
 
     @property
     def margin(self) -> int:
         """Rows and columns of zeros on each side of the image."""
-        return max(map(len, self.kernels)) // 2 if self.padding is None else self.padding
+        return self.window // 2 if self.padding is None else self.padding
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(F, H, W) of the outputs for images (H, W) or (H, W, 3).
-
-        Raises:
-          InputError: another shape, or an image too small for the largest kernel.
-        """
+        """(F, H, W) of the outputs for images (H, W) or (H, W, 3); raises InputError for others and for small ones."""
         if len(image_shape) not in (2, 3) or image_shape[2:] not in ((), (3,)):
             raise InputError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
-        growth = 2 * self.margin - max(map(len, self.kernels)) + 1
+        growth = 2 * self.margin - self.window + 1
         height, width = (size + growth for size in image_shape[:2])
         if min(height, width) < 1:
             raise InputError(f"`image` must have more than {-growth} rows and columns, got shape {image_shape}")
@@ -177,14 +157,9 @@ COLOURS = FilterBank.of(_dogs(5, 9, 15), threshold=40.0, padding=8, copies=3)
 
 @functools.partial(jax.jit, static_argnames="bank")
 def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
-    """Filters an image by cross-correlation with zero padding and applies the thresholds.
+    """Filters an image by zero-padded cross-correlation and applies the thresholds.
 
-    Args:
-      image: (H, W) or (H, W, 3) of 0..255, any real dtype; colour planes are added up.
-      bank: the filters.
-
-    Returns:
-      (F, H, W) float32, F = kernels x copies; of another size than the image if `bank.padding` says so.
+    Takes (H, W) or (H, W, 3) of 0..255, any real dtype, and adds up the colour planes; returns (F, H', W') float32.
 
     Raises:
       TypeError, InputError: wrong shape, or an image smaller than the filters.
@@ -207,60 +182,51 @@ def _correlate(image: jax.Array, bank: FilterBank) -> jax.Array:
     """
     columns, rows, kept, scale = _separated(bank)
     height, width = (size - rows.shape[2] + 1 for size in image.shape)
-    seen, bands = _tiles(image, rows)
-    across = jnp.einsum("thc,frcw->frhtw", seen, bands, precision=lax.Precision.HIGHEST)
+    tiles, bands = _tiles(image, rows)
+    across = jnp.einsum("thc,frcw->frhtw", tiles, bands, precision=lax.Precision.HIGHEST)
     across = across.reshape(*across.shape[:3], -1)[..., :width]
-    seen, bands = _tiles(jnp.moveaxis(across, 2, 3), columns)
-    maps = jnp.einsum("tfrwc,frch->fthw", seen, bands, precision=lax.Precision.HIGHEST)
+    tiles, bands = _tiles(jnp.moveaxis(across, 2, 3), columns)
+    maps = jnp.einsum("tfrwc,frch->fthw", tiles, bands, precision=lax.Precision.HIGHEST)
     maps = maps.reshape(len(maps), -1, width)[:, :height]
     return maps[kept] * scale[:, None, None]
 
 
+_ROUNDING = 1e-6
+"""Differences to ignore, relative to a kernel's largest value: they come from its rounding to float32."""
+
+
 @functools.cache
 def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The kernels as sums of products, but for those that are multiples of others, as off centre is of on centre.
+    """The kernels as sums of products; multiples of another, such as off centre of on centre, are left out.
 
-    Returns:
-      columns and rows, (kernels, terms, n) float32; then for each of the bank's kernels which of them it is a multiple
-      of, (F,), and by which factor, (F,) float32.
+    Returns columns and rows, (kernels, terms, n) float32; for each of the bank's kernels the number of the one that it
+    is a multiple of, (F,), and the factor, (F,) float32.
     """
     kernels = bank.weights[:: bank.copies].astype(np.float64)
-    firsts, kept, scale = list[np.ndarray](), list[int](), list[float]()
-    for kernel in kernels:
-        factors = [np.vdot(kernel, first) / (np.vdot(first, first) or 1.0) for first in firsts] + [1.0]
-        candidates = [factor * first for factor, first in zip(factors, [*firsts, kernel], strict=True)]
-        at = next(
-            i
-            for i, each in enumerate(candidates)
-            if np.allclose(each, kernel, rtol=0, atol=_SAME * np.abs(kernel).max())
-        )
-        if at == len(firsts):
-            firsts.append(kernel)
-        kept.append(at)
-        scale.append(factors[at])
-    left, size, right = np.linalg.svd(np.stack(firsts))
-    terms = max(1, int((size > _SAME * size[:, :1]).sum(axis=1).max()))
+    flat = kernels.reshape(len(kernels), -1)
+    factors = flat @ flat.T / np.maximum(np.square(flat).sum(axis=1), np.finfo(float).tiny)
+    differences = np.abs(flat[:, None] - factors[:, :, None] * flat).max(axis=2)
+    multiples = differences <= _ROUNDING * np.abs(flat).max(axis=1, keepdims=True)
+    firsts, kept = np.unique(multiples.argmax(axis=1), return_inverse=True)
+    scale = factors[np.arange(len(kernels)), firsts[kept]]
+    left, size, right = np.linalg.svd(kernels[firsts])
+    terms = max(1, int((size > _ROUNDING * size[:, :1]).sum(axis=1).max()))
     columns = np.swapaxes(left * size[:, None], 1, 2)[:, :terms]
-    return columns.astype(np.float32), right[:, :terms].astype(np.float32), np.array(kept), np.array(scale, np.float32)
-
-
-_SAME = 1e-6
-"""Parts of a kernel that do not count, to its largest value: they are its rounding to float32."""
+    return columns.astype(np.float32), right[:, :terms].astype(np.float32), kept, scale.astype(np.float32)
 
 
 def _tiles(maps: jax.Array, taps: np.ndarray, tile: int = 32) -> tuple[jax.Array, jax.Array]:
-    """For a correlation of the last axis, `tile` places at once: what each tile sees, and the taps at each place.
+    """The operands of a correlation of the last axis as a product, `tile` places at once.
 
-    Returns:
-      (tiles, ..., c) of `maps` (..., c'), and band matrices (..., c, tile) of `taps` (..., n), with c = tile + n - 1.
+    Returns (tiles, ..., c) of `maps` (..., c'), and band matrices (..., c, tile) of `taps` (..., n), c = tile + n - 1.
     """
     window = taps.shape[-1]
     size = maps.shape[-1] - window + 1
     tile = min(tile, size)
-    tiles = -(-size // tile)
+    count = -(-size // tile)
     band = np.zeros((*taps.shape[:-1], tile + window - 1, tile), np.float32)
     for place in range(tile):
         band[..., place : place + window, place] = taps
-    padded = jnp.pad(maps, [(0, 0)] * (maps.ndim - 1) + [(0, tiles * tile - size)])
-    seen = [padded[..., at * tile : (at + 1) * tile + window - 1] for at in range(tiles)]
-    return jnp.stack(seen), jnp.asarray(band)
+    padded = jnp.pad(maps, [(0, 0)] * (maps.ndim - 1) + [(0, count * tile - size)])
+    tiles = [padded[..., at * tile : (at + 1) * tile + window - 1] for at in range(count)]
+    return jnp.stack(tiles), jnp.asarray(band)
