@@ -102,11 +102,9 @@ def is_disk_error(error: BaseException) -> bool:
 
 
 def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; takes no more memory than the file's length or `most`, and executes no code.
+    """The arrays of an .npz file by name; executes no code, takes no more memory than `most` or the file's length.
 
-    Raises:
-      OSError, MemoryError: it cannot be read.
-      InputError: "... is damaged or no `kind`", or holds more or objects.
+    Raises OSError or MemoryError if it cannot be read, InputError if it is damaged, no `kind`, or holds objects.
     """
     try:
         with zipfile.ZipFile(path) as archive:

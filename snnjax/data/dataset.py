@@ -84,9 +84,7 @@ class Dataset:
     def save(self, path: Path | str) -> None:
         """Writes an .npz file, atomically; `snnjax.data.load` takes its path as a name.
 
-        Raises:
-          OSError: the file cannot be written; an earlier one is kept.
-          InputError: `path` does not end in .npz, or images or labels are not numbers.
+        Raises InputError if `path` does not end in .npz, or images or labels are not numbers.
         """
         path = Path(path)
         if path.suffix != ".npz":

@@ -17,9 +17,7 @@ MOST_BYTES = 1 << 30
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads images (N, 32, 32, 3) and labels (N,), uint8, from one file of CIFAR-10's binary version.
 
-    Raises:
-      OSError: it cannot be read.
-      InputError: not a whole number of images, or damaged compression.
+    Raises InputError for damaged compression, or bytes that are no whole number of images.
     """
     raw, record = _read(path), 1 + 3 * 32 * 32  # a label, then the red, green and blue plane
     if not raw or len(raw) % record:
@@ -32,9 +30,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def read_idx(path: Path, rank: int) -> np.ndarray:
     """Reads one IDX file as a uint8 array of `rank` axes: 3 for images, 1 for labels.
 
-    Raises:
-      OSError: it cannot be read.
-      InputError: wrong magic number, rank or length, or damaged compression.
+    Raises InputError for damaged compression, or a wrong magic number, rank or length.
     """
     raw, header, magic = _read(path), 4 + 4 * rank, bytes([0, 0, 8, rank])
     if raw[:4] != magic:
@@ -51,9 +47,7 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of an .npz file by name, compressed or not. No code in it is ever executed.
 
-    Raises:
-      OSError, MemoryError: it cannot be read.
-      InputError: it is damaged, no .npz file, holds objects, or unpacks to more than 1 GiB and its own length.
+    Raises InputError if it is damaged, no .npz file, holds objects, or unpacks to more than 1 GiB and its own length.
     """
     return files.read_npz(path, ".npz file", MOST_BYTES)
 

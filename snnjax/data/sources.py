@@ -44,7 +44,7 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     """Loads a data set by name: upright images, labels from 0.
 
     Args:
-      name: one of `DATASETS`, of which "digits" needs no files; or the path of an .npz file, see `npz_file`.
+      name: one of `DATASETS`, of which "digits" needs no files; or the path of an .npz file (see `npz_file`).
       data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
         binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None). The
         set's own files keep their order, that of tensorflow-datasets is another.
@@ -89,11 +89,8 @@ def npz_file(path: Path) -> Dataset:
     """Reads a data set named as its file, as `Dataset.save` writes it.
 
     The file holds train_images, train_labels, test_images and test_labels as `Dataset` does, of any integers or floats,
-    and optionally `classes`, by default the highest label + 1.
-
-    Raises:
-      FileNotFoundError: there is none.
-      InputError: it is damaged, lacks an array, or its arrays are no images and labels.
+    and optionally `classes`, by default the highest label + 1. Raises FileNotFoundError if there is none, InputError if
+    it is damaged, lacks an array, or its arrays are no images and labels.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -143,9 +140,7 @@ def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
 def idx_folder(name: str, folder: Path) -> Dataset:
     """Reads a set of `DATASETS` from its four IDX files in a folder, gzipped or not.
 
-    Raises:
-      FileNotFoundError: a file is missing.
-      InputError: a file is damaged, or they do not fit together.
+    Raises FileNotFoundError if a file is missing, InputError if one is damaged or they do not fit together.
     """
     return _dataset(name, list(map(read_idx, _paths(name, folder), (3, 1, 3, 1))))
 
@@ -159,9 +154,7 @@ def cifar_folder(name: str, folder: Path) -> Dataset:
 def prepared(name: str, data_dir: Path | None) -> Dataset:
     """Reads a set that tensorflow-datasets has prepared as array_record, without TensorFlow.
 
-    Raises:
-      FileNotFoundError: it is not prepared; the message says how to do it.
-      InputError: it is damaged.
+    Raises FileNotFoundError if it is not prepared (the message says how to do it), InputError if it is damaged.
     """
     import tensorflow_datasets as tfds
 

@@ -15,10 +15,8 @@ from snnjax.kernels import native as compiled
 def encode(image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS, radius: int = 8) -> jax.Array:
     """Encodes an image as latencies: `filter_image`, `local_normalization`, and `rank_order` over all channels.
 
-    Returns (F, H', W') unsigned integers, T where silent; constant images are silent but for their border.
-
-    Raises:
-      TypeError, InputError: wrong shape; T < 1.
+    Returns (F, H', W') unsigned integers, T where silent; constant images are silent but for their border. Raises
+    TypeError or InputError for a wrong shape, T < 1 or a radius below 0.
     """
     maps = filter_image(image, bank=bank)
     return rank_order(local_normalization(maps, radius=radius), time_steps=time_steps)

@@ -16,10 +16,8 @@ from snnjax.kernels import checks
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
     """A difference of Gaussians with zero mean and maximum 1, (window, window) float32.
 
-    The Gaussian of standard deviation `sigma1`, in pixels, is added, that of `sigma2` subtracted.
-
-    Raises:
-      TypeError, InputError: `window` is not an odd integer >= 3, or the sigmas are not positive and different.
+    The Gaussian of standard deviation `sigma1`, in pixels, is added, that of `sigma2` subtracted. Raises TypeError or
+    InputError unless `window` is an odd integer >= 3 and the sigmas are positive and differ.
     """
     row, column = _offsets(window)
     if not (sigma1 > 0 and sigma2 > 0 and sigma1 != sigma2):
@@ -32,10 +30,8 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
 def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarray:
     """A Gabor filter with zero mean and maximum 1, (window, window) float32.
 
-    The orientation is in degrees, the wavelength 2 window / div pixels.
-
-    Raises:
-      TypeError, InputError: `window` is not an odd integer >= 3, or `div` is not positive.
+    The orientation is in degrees, the wavelength 2 window / div pixels. Raises TypeError or InputError unless `window`
+    is an odd integer >= 3 and `div` positive.
     """
     row, column = _offsets(window)
     if not div > 0:
@@ -160,9 +156,7 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
     """Filters an image by zero-padded cross-correlation and applies the thresholds.
 
     Takes (H, W) or (H, W, 3) of 0..255, any real dtype, and adds up the colour planes; returns (F, H', W') float32.
-
-    Raises:
-      TypeError, InputError: wrong shape, or an image smaller than the filters.
+    Raises TypeError or InputError for a wrong shape, or an image smaller than the filters.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit

@@ -17,9 +17,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12)
     """Divides each value by the mean of its zero-padded square neighbourhood, channel by channel.
 
     Maps are (C, H, W) float in and out. Neighbourhoods have 2 radius + 1 rows and columns; `epsilon` guards against 0.
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype; a radius below 0.
+    Raises TypeError or InputError for a wrong rank or dtype, or a radius below 0.
     """
     checks.real("maps", maps, "C H W")
     width = 2 * checks.integer("radius", radius, 0) + 1
@@ -34,10 +32,8 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
     """Raises each value by a share of itself for every smaller neighbour; an optional step before `rank_order`.
 
     Values that stand out gain on their surroundings (Kheradpisheh et al. 2018). Maps are (C, H, W) float in and out,
-    `percents` (D,) float: the share for a neighbour at Chebyshev distance 1, 2, ... D.
-
-    Raises:
-      TypeError, InputError: wrong rank or dtype.
+    `percents` (D,) float: the share for a neighbour at Chebyshev distance 1, 2, ... D. Raises TypeError or InputError
+    for a wrong rank or dtype.
     """
     checks.real("maps", maps, "C H W")
     checks.array("percents", percents, "D")
@@ -57,10 +53,8 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
 
     With n values above zero and bins of n // T, the value of rank r (descending; equal values in order of flat index)
     spikes at step r // bin; the last n - T bin stay silent. With n < T, each spikes at its own step.
-    Intensities are (...) float32, none negative; latencies (...) unsigned integers, T where silent.
-
-    Raises:
-      TypeError, InputError: wrong dtype; T < 1.
+    Intensities are (...) float32, none negative; latencies (...) unsigned integers, T where silent. Raises TypeError or
+    InputError for a wrong dtype or T < 1.
     """
     # No indices are sorted, several times faster than argsort: the boundaries between bins come from one sort of bare
     # values and, where a boundary splits equal values, from one sort of their positions.
