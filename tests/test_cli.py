@@ -367,7 +367,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--ratio", "0"], r"`ratio` must lie in \(0, 1\], got 0.0"),
         (["--ratio", "1.5"], r"`ratio` must lie in \(0, 1\], got 1.5"),
         (["--ratio", "nan"], r"`ratio` must lie in \(0, 1\], got nan"),
-        (["--ratio", "0.0001"], r"`ratio` must lie in \(0, 1\] and leave some of 1437 training images, got 0.0001"),
+        (["--ratio", "0.0001"], r"`ratio` must lie in \(0, 1\], got 0.0001, and leave some of 1437 training images"),
         (["--train_images", "0"], "`train_images` must be at least 1, got 0"),
         (["--test_images", "-5"], "test_images"),
         (["--data_dir", "empty"], "`data_dir` empty is for all sets but digits: name another `dataset`"),

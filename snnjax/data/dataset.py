@@ -105,7 +105,7 @@ class Dataset:
         total = len(self.train_images)
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
-            raise InputError(f"`ratio` must lie in (0, 1] and leave some of {total} training images, got {ratio}")
+            raise InputError(f"`ratio` must lie in (0, 1], got {ratio}, and leave some of {total} training images")
         if count == total:
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])

@@ -1,6 +1,7 @@
 """Data sets by name: from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     folder = None if data_dir is None else Path(data_dir)
     if folder and not folder.is_dir():
         raise FileNotFoundError(f"`data_dir` {folder} is no folder")
-    if not folder or not any(_candidates(folder, each) for each in _SOURCES[name].files):
+    if not folder or not any(_find(folder, each) for each in _SOURCES[name].files):
         return prepared(name, folder)
     return cifar_folder(name, folder) if name == "cifar10" else idx_folder(name, folder)
 
@@ -114,18 +115,18 @@ def npz_file(path: Path) -> Dataset:
         raise InputError(f"{path}: {error}") from error
 
 
-def _candidates(folder: Path, name: str) -> list[Path]:
-    """The files in a folder by the name that a data set gives, also gzipped, also with .idx for -idx."""
-    names = [stem + suffix for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
-    return [folder / each for each in names if (folder / each).is_file()]
+def _find(folder: Path, name: str) -> Path | None:
+    """A file of a data set, also gzipped, also with .idx for -idx; None if there is none."""
+    names = (stem + suffix for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz"))
+    return next((folder / each for each in names if (folder / each).is_file()), None)
 
 
-def _paths(name: str, folder: Path) -> list[Path]:
+def _paths(name: str, folder: Path) -> Iterator[Path]:
     """The files of a data set in a folder; raises FileNotFoundError if one is missing."""
     for each in _SOURCES[name].files:
-        if not _candidates(folder, each):
+        if (path := _find(folder, each)) is None:
             raise FileNotFoundError(f"{folder} lacks {each} (or the same with .gz)")
-    return [_candidates(folder, each)[0] for each in _SOURCES[name].files]
+        yield path
 
 
 def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
