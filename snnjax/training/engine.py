@@ -124,7 +124,8 @@ class Engine:
     def key(self, state: TrainState) -> str:
         """The name of all that the layer of a state's phase depends on when it has learned; "" if nobody knows."""
         phase, before = self.plan[state.phase], [state.keys.get(each.layer, "") for each in self.plan[: state.phase]]
-        if not phase.layer or not all(before) or state.origin not in ("", self.fingerprint):
+        known = all(before) and state.origin in ("", self.fingerprint) and len(self.networks) == 1
+        if not phase.layer or not known:
             return ""
         digest = self.data.train_digest if phase.epochs else ""
         return origin.layer_key(self.fingerprint, self.network, phase, self.settings, digest, before)
