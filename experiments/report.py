@@ -92,8 +92,8 @@ def compare(options: Options) -> None:
     Console().print(console.table(["", *map(escape, found)], [escaped], "runs", len(found) + 1))
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
-    body = f"<h1>{len(found)} runs</h1>{report.table(['', *found], lines)}{picture}"
-    files.write_text(out.absolute(), report.page(f"{len(found)} runs", body))
+    content = report.table(["", *found], lines) + picture
+    files.write_text(out.absolute(), report.page(f"{len(found)} runs", content))
     print(out)
 
 

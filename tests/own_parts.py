@@ -22,7 +22,7 @@ import numpy as np
 import sklearn.datasets  # noqa: F401  (what the children need, imported once)
 
 import snnjax
-from snnjax.app.checkpoints import Checkpoints
+from snnjax.app.checkpoints import CheckpointFolder
 from snnjax.data import digits
 from snnjax.errors import InputError
 
@@ -31,7 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "exam
 
 def die_after(count: int) -> None:
     """Arranges for the end, as if the power had failed, after so many checkpoints."""
-    save, saved = Checkpoints.save, []
+    save, saved = CheckpointFolder._save_checkpoint, []
 
     def call(*args, **settings):
         save(*args, **settings)
@@ -40,7 +40,7 @@ def die_after(count: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(60)
 
-    Checkpoints.save = call
+    CheckpointFolder._save_checkpoint = call
 
 
 def run(name: str, folder: str, killed_after: int = 0) -> None:

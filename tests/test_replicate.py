@@ -71,8 +71,8 @@ def test_every_network_has_recorded_accuracies():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--networks", "mozafari"], "`networks` must be of mozafari2018, .*, got 'mozafari'"),
-        (["--networks"], "`networks` must name at least one of mozafari2018"),
+        (["--networks", "mozafari"], "`networks` must be of mozafari2018, .*, at least one, got mozafari"),
+        (["--networks"], "`networks` must be of mozafari2018, .*, at least one, got none"),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--dataset", "digit"], "`dataset` must be one of digits, .*, or an .npz file, got 'digit'"),
         (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),

@@ -291,18 +291,18 @@ def test_losing_what_can_be_written_again_loses_nothing(run, capsys):
 
 def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
     """Stopped within the second of two programs, then asked for other networks at once, and more of them."""
-    calls, save = itertools.count(), SweepFolder._save
+    calls, save = itertools.count(), SweepFolder.save
 
-    def stop(self, state):
-        save(self, state)
+    def stop(self):
+        save(self)
         if next(calls) == 7:
             raise KeyboardInterrupt
 
     arguments = ["--vary", "layer1.winners=3,2", "--epochs", "1", "2"]
-    monkeypatch.setattr(SweepFolder, "_save", stop)
+    monkeypatch.setattr(SweepFolder, "save", stop)
     with pytest.raises(SystemExit) as stopped:
         run(*arguments, "--at_once", "1")
-    monkeypatch.setattr(SweepFolder, "_save", save)
+    monkeypatch.setattr(SweepFolder, "save", save)
     assert stopped.value.code == 130
     assert "The same command goes on" in capsys.readouterr().out
     _, meta = checkpoint.load(pathlib.Path("swept") / CHECKPOINT)
@@ -341,7 +341,7 @@ def test_states_of_sweeps_that_are_none_are_refused(run, capsys, change):
         run("--vary", "layer1.threshold=9,15")
     err = capsys.readouterr().err
     assert (stopped.value.code, err.count("\n")) == (2, 1)
-    assert "checkpoint.npz holds no state of a sweep to go on from" in err
+    assert "checkpoint.npz holds no state to go on from" in err
 
 
 def test_a_folder_holds_one_sweep_at_a_time(run, capsys):

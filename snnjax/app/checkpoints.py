@@ -1,56 +1,60 @@
-"""The checkpoints of long work: the last one, and the one before should it be damaged."""
+"""A folder with the last two checkpoints of a run or a sweep: the one before serves if the last is damaged."""
 
 import contextlib
+import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
+import platform
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from snnjax import checkpoint, files
+from snnjax import checkpoint, devices, files
 from snnjax.components import to_data
 from snnjax.errors import InputError
+from snnjax.training.sweep import Sweep
+from snnjax.training.trainer import Trainer
 
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 FORMAT = 2
-"""Of the checkpoints: another number, another meaning."""
+"""Version of the checkpoint format."""
 
 
-def described(network: Any) -> dict[str, Any]:
-    """All that tells a network from others, as JSON data: its description, and digests of the arrays in it."""
-    arrays: dict[str, np.ndarray] = {}
-    data = to_data(network, arrays)
-    digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
-    return dict(data=data, arrays=digests)
+class CheckpointFolder:
+    """A folder that one run or sweep locks until its `with` block ends."""
 
-
-class Checkpoints:
-    """Checkpoints in one folder.
-
-    Attributes:
-      path: of the folder.
-      notes: what a person should know about what was found.
-    """
-
-    def __init__(self, path: Path, settings: dict[str, Any], network: Any, versions: dict[str, str], device: str):
-        """Says what the work depends on.
-
-        Args:
-          path: of the folder.
-          settings: all that the result depends on, JSON data.
-          network: what is trained, JSON data.
-          versions: of Python and packages.
-          device: the name of the device.
-        """
-        self.path, self.notes = path, list[str]()
+    def __init__(self, path: Path | str, work: Trainer | Sweep, settings: dict[str, Any] | None):
+        """Creates and locks the folder; `settings` are added to those of the trainer or sweep."""
+        self.path, self.notes, data = Path(path), list[str](), work.data
+        sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
+        own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
+        arrays: dict[str, np.ndarray] = {}
+        network = dict(data=to_data(work.network, arrays), arrays={name: _digest(x) for name, x in arrays.items()})
+        self.device = devices.name_of(devices.peers().devices[0])
+        known = dict(settings=(settings or {}) | own, network=network, format=FORMAT)
+        self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
+        self.settings: dict[str, Any] = self._known["settings"]
         self._sound = True  # whether the last checkpoint is
-        known = dict(settings=settings, network=network, format=FORMAT, versions=versions, device=device)
-        self._known = json.loads(json.dumps(known))
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file, not a folder: name another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.path, os.W_OK):
+            raise PermissionError(f"{self.path} cannot be written")
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(files.lock(self.path))
 
-    def save(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-        """Writes a checkpoint; the one before is kept as well, should the new one be damaged later."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def _save_checkpoint(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+        """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
         current = self.path / CHECKPOINT
         if current.exists() and self._sound:
             with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
@@ -59,45 +63,61 @@ class Checkpoints:
         checkpoint.save(current, arrays, meta | self._known)
         self._sound = True
 
-    def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any], Path]:
-        """The last checkpoint; if it is damaged, the one before: arrays, meta and the file.
-
-        Raises:
-          InputError: there is none that is whole, or it is of other work.
-        """
+    def _load_checkpoint(self, read: Callable[[dict[str, np.ndarray], dict[str, Any]], None]) -> None:
+        """Passes arrays and meta of the last undamaged checkpoint to `read`; does nothing where there is none."""
         damaged = []
-        for name in (CHECKPOINT, PREVIOUS):
+        for path in (self.path / CHECKPOINT, self.path / PREVIOUS):
             try:
-                arrays, meta = checkpoint.load(self.path / name)
+                arrays, meta = checkpoint.load(path)
             except FileNotFoundError:
                 continue
             except InputError as error:
                 damaged.append(str(error))
                 continue
-            self._check(self.path / name, meta)
+            self._check(path, meta)
             self._sound = not damaged
             if damaged:
-                self.notes.append(f"{'; '.join(damaged)}; going on from {name}, the state before")
-            return arrays, meta, self.path / name
-        raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
+                self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
+            try:
+                read(arrays, meta)
+            except (KeyError, TypeError, AttributeError, InputError) as error:
+                raise InputError(f"{path} holds no state to go on from: {error}") from error
+            files.clear(self.path)  # what a killed program was writing
+            return
+        if damaged:
+            raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
 
     def _check(self, path: Path, meta: dict[str, Any]) -> None:
-        """Checks that a checkpoint is of this work; notes what has changed around it."""
-        known = self._known
+        """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
+        known, stored = self._known, meta.get("settings", {})
         if meta.get("format") != FORMAT:
             raise InputError(
                 f"{path} was written by another version of snnjax (format {meta.get('format')}, now {FORMAT}): finish "
                 "the run with that version, or name another --out"
             )
-        stored, now = meta.get("settings", {}), known["settings"]
-        differ = [name for name in now if stored.get(name) != now[name]]
-        if differ:
-            changes = ", ".join(f"{name} {stored.get(name)} (now {now[name]})" for name in differ)
+        if changes := _changes(known["settings"], stored):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         if meta.get("network") != known["network"]:
             raise InputError(f"{path} is of another network than that of this name is now: name another --out")
-        was = dict(meta.get("versions", {}), device=meta.get("device"))
-        is_ = dict(known["versions"], device=known["device"])
-        others = [f"{name} {value} (now {is_.get(name)})" for name, value in was.items() if value != is_.get(name)]
-        if others:
-            self.notes.append(f"the run began with {', '.join(others)}: it may end a little otherwise")
+        now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
+        if changes := _changes(now, was):
+            self.notes.append(f"the run began with {changes}: it may end a little otherwise")
+
+
+def _changes(now: dict[str, Any], was: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name])
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("snnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from simple_parsing import ArgumentParser
 
 from snnjax import devices
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 STOPPED = 130
 """Exit status after Ctrl-C."""
-_EVERY = 10.0
+_INTERVAL = 10.0
 """Seconds between the lines of a phase in a log file."""
 
 
@@ -36,15 +36,9 @@ class _Parser(ArgumentParser):
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
-    """Ends the program with one clear line on the error stream and an exit status."""
+    """Ends the program with one line on the error stream and an exit status."""
     print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)
     raise SystemExit(status)
-
-
-def stop(message: str) -> NoReturn:
-    """Ends the program after Ctrl-C, with a line that says how to go on."""
-    print(f"\n{message}", flush=True)
-    raise SystemExit(STOPPED) from None
 
 
 def check_least(options: object, least: int, *names: str) -> None:
@@ -56,20 +50,13 @@ def check_least(options: object, least: int, *names: str) -> None:
 
 def check_names(options: object, name: str, known: Iterable[str]) -> None:
     """Raises InputError unless this option lists known names, at least one."""
-    listed, expected = getattr(options, name), ", ".join(known)
-    for each in listed:
-        if each not in known:
-            raise InputError(f"`{name}` must be of {expected}, got {each!r}")
-    if not listed:
-        raise InputError(f"`{name}` must name at least one of {expected}")
+    listed = getattr(options, name)
+    if not listed or not set(listed) <= set(known):
+        raise InputError(f"`{name}` must be of {', '.join(known)}, at least one, got {' '.join(listed) or 'none'}")
 
 
 def check_new(path: Path) -> None:
-    """Checks that a file can be written at a place where there is none.
-
-    Raises:
-      FileExistsError, FileNotFoundError: there is one, or no folder for it.
-    """
+    """Raises FileExistsError where a file exists already, FileNotFoundError where there is no folder for it."""
     if path.exists():
         raise FileExistsError(f"{path} already exists: name another file")
     if not path.absolute().parent.is_dir():
@@ -78,26 +65,21 @@ def check_new(path: Path) -> None:
 
 @contextlib.contextmanager
 def user_errors(stopped: str = "Stopped.") -> Iterator[None]:
-    """Within it, what is wrong with options, files or data ends the program with one line, and so does Ctrl-C.
+    """Ends the program with one line on wrong options, files or data, and with the line `stopped` on Ctrl-C.
 
     Any other exception is a fault of the program, and keeps its traceback.
-
-    Args:
-      stopped: the line after Ctrl-C, which says how to go on.
     """
     try:
         yield
     except (InputError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
-        stop(stopped)
+        print(f"\n{stopped}", flush=True)
+        raise SystemExit(STOPPED) from None
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a script; one that was stopped ends at once, without waiting for what JAX still computes in its threads.
-
-    A request to terminate (SIGTERM) stops it as Ctrl-C does.
-    """
+    """Runs a script, which SIGTERM stops as Ctrl-C does: at once, without waiting for JAX's threads."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.unraisablehook = _unraisable
     try:
@@ -110,7 +92,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Ctrl-C during a callback of Python's own, which would only be printed there, stops the program too."""
+    """Lets Ctrl-C stop the program in a callback of Python's own too, which would only print it."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         _thread.interrupt_main()
     else:
@@ -118,7 +100,7 @@ def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def options(kind: type[T], description: str | None, arguments: list[str] | None = None) -> T:
-    """Reads options from the command line, as a frozen dataclass declares them; bad ones end the program."""
+    """Reads options from the command line into a frozen dataclass; bad ones end the program."""
     parser = _Parser(description=description, add_config_path_arg=False)
     parser.add_arguments(kind, dest="options")  # type: ignore[type-var]
     return parser.parse_args(arguments).options
@@ -141,25 +123,17 @@ def command(kind: type[T], description: str | None, stopped: str = "Stopped.") -
 
 
 def screen() -> Console:
-    """Where tables of results are shown; wide enough for them in a file."""
+    """Where results are shown: lines are not wrapped, and a file is wide enough for tables."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], title: str = "", left: int = 1) -> Table:
-    """A table.
-
-    Args:
-      head: names of the columns.
-      sections: lines of cells, with a rule between sections.
-      title: above it.
-      left: columns that hold words; the others hold numbers.
-    """
-    shown = Table(title=title or None, title_justify="left")
-    for at, name in enumerate(head):
-        shown.add_column(name, justify="left" if at < left else "right")
-    for lines in sections:
+    """A table with rules between sections of rows; the first `left` columns hold words, the others numbers."""
+    columns = [Column(name, justify="left" if at < left else "right") for at, name in enumerate(head)]
+    shown = Table(*columns, title=title or None, title_justify="left")
+    for rows in sections:
         shown.add_section()
-        for cells in lines:
+        for cells in rows:
             shown.add_row(*cells)
     return shown
 
@@ -168,7 +142,7 @@ class Bars(Callback):
     """A bar for each phase with images/s and the running accuracy; in a file, a line now and then."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console()
+        self.console = console or screen()
         self._progress = Progress(
             TextColumn("{task.description:<22}"),
             BarColumn(bar_width=30),
@@ -179,9 +153,8 @@ class Bars(Callback):
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task: TaskID | None = None
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -190,91 +163,76 @@ class Bars(Callback):
 
     def started(self, phase: str, images: int) -> None:
         """Begins a bar."""
-        self._task = self._progress.add_task(phase, total=images, rate="", note="compiling")
-        self._name, self._total, self._done, self._epoch = phase, images, 0, ""
-        self._start = self._said = time.perf_counter()
+        self._progress.add_task(phase, total=images, rate="", note="compiling")
 
     def advanced(self, images: int, correct: int) -> None:
         """Moves the bar."""
-        now = time.perf_counter()
-        if self._done == 0:
-            self._start = self._said = now  # the first report ends the compilation
-        self._done += images
-        self._show(now)
+        task, now = self._progress.tasks[-1], time.perf_counter()
+        if not task.completed:
+            self._start = self._printed = now  # the first report ends the compilation
+            self._progress.update(task.id, note="")
+        self._progress.update(task.id, advance=images)
+        if now - self._start > 0.5:
+            self._progress.update(task.id, rate=f"{task.completed / (now - self._start):,.0f}")
+        if now - self._printed > _INTERVAL:
+            self._printed = now
+            self._print_line(f"{task.completed}/{task.total}")
 
     def tested(self, record: dict[str, Any]) -> None:
-        """Notes the accuracies of a reward epoch."""
+        """Shows the accuracies of a supervised epoch."""
         train, test = record["train"]["accuracy"], record["test"]["accuracy"]
-        self._epoch = f"epoch {record['epoch'] + 1}: train {train:.1%} test {test:.1%}"
-        self._show(time.perf_counter())
+        note = f"epoch {record['epoch'] + 1}: train {train:.1%} test {test:.1%}"
+        self._progress.update(self._progress.tasks[-1].id, note=note)
 
     def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
-        """Says in words what a phase has shown."""
-        self.console.print(f"[bold]{phase}[/]: {'; '.join(diagnosis['words'])}", highlight=False, soft_wrap=True)
-
-    def _show(self, now: float) -> None:
-        seconds = now - self._start
-        rate = f"{self._done / seconds:,.0f}" if seconds > 0.5 else ""
-        if self._task is not None:
-            self._progress.update(self._task, completed=self._done, rate=rate, note=self._epoch)
-        if not self.console.is_terminal and now - self._said > _EVERY:
-            self._said = now
-            self._line(f"{self._done}/{self._total}", rate)
-
-    def _line(self, count: str, rate: str) -> None:
-        self.console.print(f"{self._name:<22} {count:>15} {rate:>7} img/s  {self._epoch}".rstrip(), soft_wrap=True)
+        """Prints what a phase has shown."""
+        self.console.print(f"[bold]{phase}[/]: {'; '.join(diagnosis['words'])}")
 
     def finished(self, record: dict[str, Any]) -> None:
-        """Ends the bar; in a file, says how long the phase took."""
-        if self._task is not None and record["name"] == self._name:
-            rate = f"{record['images_per_second']:,.0f}"
-            self._progress.update(self._task, completed=self._done, total=self._done, rate=rate)
-            if not self.console.is_terminal:
-                self._line(str(self._done), rate)
+        """Ends the bar; in a file, prints how fast the phase was."""
+        task = self._progress.tasks[-1]
+        if record["name"] == task.description:
+            self._progress.update(task.id, total=task.completed, rate=f"{record['images_per_second']:,.0f}")
+            self._print_line(str(task.completed))
+
+    def _print_line(self, count: str) -> None:
+        task = self._progress.tasks[-1]
+        if not self.console.is_terminal:
+            rate, note = task.fields["rate"], task.fields["note"]
+            self.console.print(f"{task.description:<22} {count:>15} {rate:>7} img/s  {note}".rstrip())
 
 
-def header(run: runs.RunFolder, console: Console | None = None) -> None:
-    """Says what is about to be trained, on what, where to and what it begins with."""
-    console = console or Console()
-    trainer, data, settings = run.trainer, run.trainer.data, run.trainer.settings
+def header(run: runs.RunFolder) -> None:
+    """Prints what is trained, on which data, where, and how it begins."""
+    console, trainer, data, settings = screen(), run.trainer, run.trainer.data, run.trainer.settings
     console.print(
         f"[bold]{trainer.network.name}[/] on {data.name}: {len(data.train_images):,} training and "
-        f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}",
-        highlight=False,
-        soft_wrap=True,
+        f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
     for line in (f"on {run.device}; into {run.path}", *run.notes):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False)
 
 
-def summary(network: Network, results: dict[str, Any], folder: Path, console: Console | None = None) -> None:
+def summary(network: Network, results: dict[str, Any], folder: Path) -> None:
     """Prints layers, phases and the test result as tables."""
-    console = console or Console()
-    shapes, weights = network.shapes, network.weight_shapes
-    layers = [
-        [name, _by(shapes[at]), _by(weights[name]), _by(shapes[at + 1]), f"{math.prod(weights[name]):,}"]
-        for at, name, _ in network.layers()
-    ]
+    console, shapes, weights = screen(), network.shapes, network.weight_shapes
+    layers = []
+    for at, name, _ in network.layers():
+        sizes = ("x".join(map(str, shape)) for shape in (shapes[at], weights[name], shapes[at + 1]))
+        layers.append([name, *sizes, f"{math.prod(weights[name]):,}"])
     head = ("layer", "input", "weights", "output of stage", "parameters")
     console.print(table(head, [layers], "layers", left=4))
     console.print(table(report.PHASES, [report.phases(results)], "phases"))
-    test, best = results["test"], results["best_epoch"]
-    which = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
-    scores(test, which, console)
+    best = results["best_epoch"]
+    scores(results["test"], f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else "")
     files = ", ".join(sorted(path.name for path in folder.iterdir() if path.name[0] != "."))
-    console.print(f"{folder}: {files}", markup=False, soft_wrap=True)
+    console.print(f"{folder}: {files}", markup=False)
 
 
-def scores(test: dict[str, Any], note: str = "", console: Console | None = None) -> None:
+def scores(test: dict[str, Any], note: str = "") -> None:
     """Prints what `metrics.report` found, in two lines."""
     area = "" if test["roc_auc"] is None else f", ROC AUC {test['roc_auc']:.4f}"
-    fractions = f"wrong {test['wrong']:.2%}, silent {test['silent']:.2%}"
-    for line in (
-        f"[bold]test accuracy {test['accuracy']:.2%}[/], {fractions}{note}",
-        f"macro F1 {test['f1']:.4f}, precision {test['precision']:.4f}, recall {test['recall']:.4f}{area}",
-    ):
-        (console or Console()).print(line, highlight=False, soft_wrap=True)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    screen().print(
+        f"[bold]test accuracy {test['accuracy']:.2%}[/], wrong {test['wrong']:.2%}, silent {test['silent']:.2%}{note}\n"
+        f"macro F1 {test['f1']:.4f}, precision {test['precision']:.4f}, recall {test['recall']:.4f}{area}"
+    )

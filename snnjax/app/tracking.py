@@ -18,11 +18,7 @@ class Tracker:
     """Writes event files into the folder `tensorboard` of a run; `note` takes each state as it is saved."""
 
     def __init__(self, run: Path, trainer: Trainer, settings: dict[str, Any], state: TrainState):
-        """Begins to write; a run that goes on writes into the same folder.
-
-        Raises:
-          MissingPackageError: tensorboardX is not installed.
-        """
+        """Starts writing, a resumed run into the same folder; raises MissingPackageError without tensorboardX."""
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
@@ -40,7 +36,7 @@ class Tracker:
         self._writer.close()
 
     def note(self, state: TrainState) -> None:
-        """Notes the last epoch of a state, and what the phases so far have shown."""
+        """Writes what the last epoch of a state and the phases before it have shown."""
         if state.done:
             self._note_epoch(state)
         for name, found in state.diagnoses.items():
@@ -52,26 +48,24 @@ class Tracker:
 
     def _note_epoch(self, state: TrainState) -> None:
         phase, learning = self.trainer.plan[state.phase], self.trainer.engine.learning(state)
-        states = {phase.layer: learning} if phase.layer else learning[0]
         found, convs = state.diagnoses[phase.name], {name: conv for _, name, conv in self.trainer.network.layers()}
-        for name, each in states.items():
-            learners = convs[name].each_learner
-            learner = next(x for x in learners if x.supervised != bool(phase.layer))
-            figures = {key: value.get(name) if isinstance(value, dict) else value for key, value in found.items()}
-            numbers = {key: x for key, x in figures.items() if isinstance(x, int | float)}
-            own = numbers if phase.layer else {key: x for key, x in numbers.items() if isinstance(found[key], dict)}
-            self._scalars({f"{name}/{key}": x for key, x in (own | learner.scalars(each)).items()}, state.done)
+        before = sum(each.layer == phase.layer for each in self.trainer.plan[: state.phase])
+        for name, each in ({phase.layer: learning} if phase.layer else learning[0]).items():
+            learner = convs[name].each_learner[before if phase.layer else -1]
+            own = {key: x[name] for key, x in found.items() if isinstance(x, dict) and name in x}
+            numbers = {key: x for key, x in (found | own if phase.layer else own).items() if isinstance(x, int | float)}
+            self._scalars({f"{name}/{key}": x for key, x in (numbers | learner.scalars(each)).items()}, state.done)
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         if wins := found.get("wins"):
             won = np.repeat(np.arange(len(wins)), wins)
-            each = len(won) / len(self.trainer.data.train_images)
-            self._scalars({f"{phase.layer}/winners_per_image": each}, state.done)
+            per_image = len(won) / len(self.trainer.data.train_images)
+            self._scalars({f"{phase.layer}/winners_per_image": per_image}, state.done)
             if len(won):
                 bins = np.arange(len(wins) + 1)
                 self._writer.add_histogram(f"{phase.layer}/winners_by_feature", won, state.done, bins=bins)
         if not phase.layer:
             parts = {part: state.epochs[-1][part] for part in ("train", "test")}
-            self._scalars({f"{x}/{part}": value[x] for part, value in parts.items() for x in value}, state.done)
+            self._scalars({f"{key}/{part}": value[key] for part, value in parts.items() for key in value}, state.done)
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
