@@ -19,7 +19,7 @@ from rich.table import Table
 from simple_parsing import field
 
 from snnjax.app import console
-from snnjax.app.sweeps import SweepFolder
+from snnjax.app.runs import SweepFolder
 from snnjax.errors import InputError
 from snnjax.training.sweep import Sweep
 from snnjax.training.trainer import Trainer

@@ -22,7 +22,7 @@ import numpy as np
 import sklearn.datasets  # noqa: F401  (what the children need, imported once)
 
 import snnjax
-from snnjax.app.checkpoints import CheckpointFolder
+from snnjax.app.runs import CheckpointFolder
 from snnjax.data import digits
 from snnjax.errors import InputError
 

@@ -42,7 +42,7 @@ def test_a_weight_of_the_first_layer_is_a_pixel():
     row, column = place(drawn.images[0])
     assert (row + drawn.origin[0], column + drawn.origin[1]) == (1, -1), "one row below the neuron, one column left"
     assert not drawn.images[1].any(), "weights that are all alike show nothing"
-    assert drawn.pitch == (1, 1)
+    assert tuple(drawn.pitch) == (1, 1)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -60,7 +60,7 @@ def test_deep_weights_go_through_pooling_strides_and_branches(stride):
         bright = np.argwhere(image > 0.5 * image.max()) + origin
         np.testing.assert_allclose(bright.mean(axis=0), [stride * (2 * 3 + 1), stride * (1 * 3 + 1)])
         assert (np.ptp(bright, axis=0) == 2 * stride).all(), "all places of the pooling window"
-        assert drawn["layer2"].pitch == (3 * stride, 3 * stride)
+        assert tuple(drawn["layer2"].pitch) == (3 * stride, 3 * stride)
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))

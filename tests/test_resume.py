@@ -15,9 +15,8 @@ import pytest
 
 import snnjax
 from snnjax import checkpoint, data, devices, files
-from snnjax.app import checkpoints
-from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS
-from snnjax.app.runs import RunFolder
+from snnjax.app import runs
+from snnjax.app.runs import CHECKPOINT, PREVIOUS, RunFolder
 from snnjax.encoding import Encoder
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
@@ -291,7 +290,7 @@ def test_trained_networks_of_another_format_are_refused(trainer, tmp_path, found
 
 
 def test_other_versions_of_packages_are_named(folder, trainer, monkeypatch):
-    monkeypatch.setattr(checkpoints, "versions", lambda real=checkpoints.versions: real() | dict(jax="99.0"))
+    monkeypatch.setattr(runs, "versions", lambda real=runs.versions: real() | dict(jax="99.0"))
     state, notes = opened(folder, trainer)
     assert len(state.epochs) == 2
     assert notes == [f"the run began with jax {jax.__version__} (now 99.0): it may end a little otherwise"]

@@ -14,8 +14,7 @@ import pytest
 import sweep as script
 
 from snnjax import checkpoint, component, data, devices, files, static
-from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS
-from snnjax.app.sweeps import SweepFolder
+from snnjax.app.runs import CHECKPOINT, PREVIOUS, SweepFolder
 from snnjax.encoding import encode
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP

@@ -4,4 +4,4 @@
 """
 
 from snnjax.app.runs import RunFolder as RunFolder
-from snnjax.app.sweeps import SweepFolder as SweepFolder
+from snnjax.app.runs import SweepFolder as SweepFolder

@@ -24,10 +24,8 @@ from snnjax.training.state import Callback
 
 T = TypeVar("T")
 
-STOPPED = 130
-"""Exit status after Ctrl-C."""
-_INTERVAL = 10.0
-"""Seconds between the lines of a phase in a log file."""
+STOPPED = 130  # exit status after Ctrl-C
+_INTERVAL = 10.0  # seconds between the lines of a phase in a log file
 
 
 class _Parser(ArgumentParser):

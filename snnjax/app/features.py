@@ -5,10 +5,9 @@ import dataclasses
 import numpy as np
 
 from snnjax.errors import InputError
-from snnjax.kernels.checks import pair
+from snnjax.kernels import checks
+from snnjax.kernels.checks import Pair
 from snnjax.networks import SpikingNetwork
-
-Pair = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +15,8 @@ class Drawn:
     """What each feature map of a layer is selective to, in pixels of the image."""
 
     images: np.ndarray  # (F, h, w), light where the feature wants light; each of Euclidean norm 1
-    origin: Pair  # row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0
-    pitch: Pair  # rows and columns in the image between neighbouring neurons
+    origin: np.ndarray  # (2,) row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0
+    pitch: np.ndarray  # (2,) rows and columns in the image between neighbouring neurons
     strengths: np.ndarray  # (F,) root mean square of a feature's contrasts: small where nothing has been learned
 
 
@@ -33,7 +32,7 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     spec, weights = network.spec, {name: np.asarray(each) for name, each in network.weights().items()}
     bank = getattr(spec.encoder, "bank", None)
     filters, margin = (np.ones((spec.input_shape[0], 1, 1)), 0) if bank is None else (bank.weights, bank.margin)
-    inputs = Drawn(_unit(filters), (-margin, -margin), (1, 1), np.ones(len(filters)))
+    inputs = Drawn(_unit(filters), np.array([-margin, -margin]), np.array([1, 1]), np.ones(len(filters)))
     drawn: dict[str, Drawn] = {}
     for number, (names, stage) in enumerate(zip(spec.names, spec.stages, strict=True)):
         outputs = []
@@ -41,14 +40,13 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
             if 0 < number == len(spec.stages) - 1:
                 weights[name] = weights[name] - weights[name].mean(axis=0)
             contrasts = weights[name] - weights[name].mean(axis=(1, 2, 3), keepdims=True)
-            padding, margin = (pair(key, getattr(conv, key), 0) for key in ("padding", "output_padding"))
-            drawn[name] = _through(inputs, contrasts, padding, pair("stride", conv.stride, 1))
-            outputs.append(dataclasses.replace(drawn[name], origin=_padded(drawn[name], margin)))
+            drawn[name] = each = _through(inputs, contrasts, conv.padding, conv.stride)
+            margin = np.multiply(conv.output_padding, each.pitch)
+            outputs.append(dataclasses.replace(each, origin=each.origin - margin))
         inputs = _joined(outputs)
         if pool := stage.pool:
-            window, stride = pair("window", pool.window, 1), pair("stride", pool.stride or pool.window, 1)
-            each_map = np.eye(len(inputs.images))[:, :, None, None] * np.ones(window)
-            inputs = _through(inputs, each_map, pair("padding", pool.padding, 0), stride)
+            window = np.eye(len(inputs.images))[:, :, None, None] * np.ones(checks.pair("window", pool.window, 1))
+            inputs = _through(inputs, window, pool.padding, pool.stride or pool.window)
     return drawn
 
 
@@ -63,27 +61,18 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
         part = images[:, row * down : row * down + height, column * right : column * right + width]
         part += np.tensordot(weights[:, :, row, column], inputs.images, axes=1)
     strengths = np.sqrt((weights**2).mean(axis=(1, 2, 3)))
-    return Drawn(_unit(images), _padded(inputs, padding), (down * stride[0], right * stride[1]), strengths)
-
-
-def _padded(maps: Drawn, padding: Pair) -> Pair:
-    """The origin of maps with rows and columns added in front."""
-    (top, left), (down, right) = maps.origin, maps.pitch
-    return top - padding[0] * down, left - padding[1] * right
+    origin = inputs.origin - np.multiply(padding, inputs.pitch)
+    return Drawn(_unit(images), origin, np.multiply(stride, inputs.pitch), strengths)
 
 
 def _joined(parts: list[Drawn]) -> Drawn:
     """The maps of all branches of a stage, on a common frame."""
     starts = np.array([part.origin for part in parts])
     ends = starts + [part.images.shape[1:] for part in parts]
-    top, left = starts.min(axis=0)
-    margins = zip(starts - (top, left), ends.max(axis=0) - ends, strict=True)
-    images = [
-        np.pad(part.images, [(0, 0), *zip(before, after, strict=True)])
-        for part, (before, after) in zip(parts, margins, strict=True)
-    ]
+    margins = np.stack([starts - starts.min(axis=0), ends.max(axis=0) - ends], axis=-1)
+    images = [np.pad(part.images, [(0, 0), *margin]) for part, margin in zip(parts, margins, strict=True)]
     strengths = np.concatenate([part.strengths for part in parts])
-    return Drawn(np.concatenate(images), (int(top), int(left)), parts[0].pitch, strengths)
+    return Drawn(np.concatenate(images), starts.min(axis=0), parts[0].pitch, strengths)
 
 
 def _unit(images: np.ndarray) -> np.ndarray:

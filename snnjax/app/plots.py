@@ -28,9 +28,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def panels(
-    count: int, columns: int = 3, width: float = 4, extra: float = 0
-) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
+def panels(count: int, columns: int = 3, width: float = 4, extra: float = 0) -> tuple[Figure, list[Axes], list[Axes]]:
     """Plots with one vertical axis, at most `columns` in a row: the figure, all plots, and those on the left.
 
     Each is `width` inches wide; the figure has `extra` inches of height besides the plots.

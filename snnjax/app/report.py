@@ -49,7 +49,7 @@ def examples(decisions: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def draw_images(
-    folder: Path, network: SpikingNetwork, images: np.ndarray, labels: np.ndarray, which: Iterable[int]
+    folder: Path, network: SpikingNetwork, images: np.ndarray, labels: np.ndarray, which: list[int]
 ) -> None:
     """Draws the network's response to some of the images."""
     for number in which:

@@ -1,31 +1,119 @@
-"""The folder of a run: what it leaves, and how it resumes."""
+"""The folders of runs and sweeps: what they leave, and how they resume."""
 
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
 import json
+import os
+import platform
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from snnjax import checkpoint, files, metrics
+from snnjax import checkpoint, devices, files, metrics
 from snnjax.app import plots, report
-from snnjax.app.checkpoints import CHECKPOINT, PREVIOUS, CheckpointFolder, versions
+from snnjax.components import to_data
 from snnjax.errors import InputError
+from snnjax.networks import Network
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.state import Phase, TrainState
+from snnjax.training.sweep import Sweep, SweepState
 from snnjax.training.trainer import Trainer
 
-RESULTS, LAYERS = "results.json", "layers"
+RESULTS, LAYERS, SWEEP = "results.json", "layers", "sweep.json"
+CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
+FORMAT = 2  # of checkpoints
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """What a results.json holds; raises InputError if it is damaged, or holds something else."""
-    try:
-        results = json.loads(path.read_text())
-        report.run_page(results, [])
-        return results
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        problem = f"{path} is damaged ({type(error).__name__}: {error})"
-        raise InputError(f"{problem}: delete it, and --resume writes it anew") from error
+class CheckpointFolder:
+    """A folder that one run or sweep locks until its `with` block ends, with the last checkpoint and the one before."""
+
+    def __init__(self, path: Path | str, work: Trainer | Sweep, settings: dict[str, Any] | None):
+        """Creates and locks the folder; `settings` are added to those of the trainer or sweep."""
+        self.path, self.notes, data = Path(path), list[str](), work.data
+        sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
+        own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
+        arrays: dict[str, np.ndarray] = {}
+        network = dict(data=to_data(work.network, arrays), arrays={name: _digest(x) for name, x in arrays.items()})
+        self.device = devices.name_of(devices.peers().devices[0])
+        known = dict(settings=(settings or {}) | own, network=network, format=FORMAT)
+        self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
+        self.settings: dict[str, Any] = self._known["settings"]
+        self._sound = True  # whether the last checkpoint is
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file, not a folder: name another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.path, os.W_OK):
+            raise PermissionError(f"{self.path} cannot be written")
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(files.lock(self.path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def _save_checkpoint(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+        """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
+        current = self.path / CHECKPOINT
+        if current.exists() and self._sound:
+            with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
+                temporary.unlink()
+                os.link(current, temporary)  # not on every file system
+        checkpoint.save(current, arrays, meta | self._known)
+        self._sound = True
+
+    def _load_checkpoint(self, read: Callable[[dict[str, np.ndarray], dict[str, Any]], None]) -> None:
+        """Passes arrays and meta of the last undamaged checkpoint to `read`; does nothing where there is none."""
+        damaged = []
+        for path in (self.path / CHECKPOINT, self.path / PREVIOUS):
+            try:
+                arrays, meta = checkpoint.load(path)
+            except FileNotFoundError:
+                continue
+            except InputError as error:
+                damaged.append(str(error))
+                continue
+            self._check(path, meta)
+            self._sound = not damaged
+            if damaged:
+                self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
+            try:
+                read(arrays, meta)
+            except (KeyError, TypeError, AttributeError, InputError) as error:
+                raise InputError(f"{path} holds no state to go on from: {error}") from error
+            files.clear(self.path)  # what a killed program was writing
+            return
+        if damaged:
+            raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
+
+    def _check(self, path: Path, meta: dict[str, Any]) -> None:
+        """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
+        known, stored = self._known, meta.get("settings", {})
+        if meta.get("format") != FORMAT:
+            raise InputError(
+                f"{path} was written by another version of snnjax (format {meta.get('format')}, now {FORMAT}): finish "
+                "the run with that version, or name another --out"
+            )
+        if changes := _changes(known["settings"], stored):
+            raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
+        if meta.get("network") != known["network"]:
+            raise InputError(f"{path} is of another network than that of this name is now: name another --out")
+        now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
+        if changes := _changes(now, was):
+            self.notes.append(f"the run began with {changes}: it may end a little otherwise")
+
+
+def _changes(now: dict[str, Any], was: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name])
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
 
 
 class RunFolder(CheckpointFolder):
@@ -166,3 +254,104 @@ class RunFolder(CheckpointFolder):
         files.write_json(self.path / RESULTS, results)
         self.results = results
         return results
+
+
+class SweepFolder(CheckpointFolder):
+    """A folder that one sweep locks until the `with` block ends.
+
+    The sweep leaves the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the variant
+    and the results of each network. A sweep with the same settings and other variants adds to it and trains only those
+    that are new.
+
+    Attributes:
+      state: where an earlier start of the same sweep stopped.
+      others: records of trained networks that are no variants of this sweep.
+      notes: messages about how the sweep begins.
+    """
+
+    def __init__(self, path: Path | str, sweep: Sweep, settings: dict[str, Any] | None = None):
+        """Locks the folder, creating it, and reads what an earlier start of the same sweep has left.
+
+        Args:
+          settings: what the result depends on besides the sweep's settings and data, JSON data.
+
+        Raises:
+          FileExistsError: another program has locked it.
+          InputError: what it holds is damaged, or of another sweep.
+          OSError: it cannot be written.
+        """
+        super().__init__(path, sweep, settings)
+        self.sweep, self.state, self.others = sweep, SweepState(), list[dict[str, Any]]()
+        with self._lock:  # released if the checkpoint is refused
+            self._load_checkpoint(self._read)
+            self._lock = self._lock.pop_all()
+
+    def _read(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+        """Takes the state of a checkpoint, whose variants may have been others, or in another order."""
+        state, variants = SweepState.unflatten(arrays, meta), self.sweep.variants
+        places = {at: variants.index(each) for at, each in enumerate(meta["variants"]) if each in variants}
+        for record in [*meta["others"], *state.done.values()]:
+            if record["variant"] in variants:
+                self.state.done[variants.index(record["variant"])] = record
+            else:
+                self.others.append(record)
+        if all(at in places for at in state.places):
+            self.state.group, self.state.places = state.group, [places[at] for at in state.places]
+            for at, each in zip(self.state.places, self.state.group, strict=True):
+                self.sweep.engine([at]).check(each)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Trains what is left, and returns `networks`."""
+        self.sweep.run(self.state, lambda state: self.save(), self._keep)
+        self.write()
+        return self.networks
+
+    @property
+    def networks(self) -> list[dict[str, Any]]:
+        """The record of each trained network, in the order of the variants."""
+        return [self.state.done[at] for at in sorted(self.state.done)]
+
+    def _keep(self, at: int, network: Network, state: TrainState) -> dict[str, Any]:
+        """Writes the weights of a network; returns the file's name for its record."""
+        shape, best = self.sweep.data.train_images.shape[1:], state.trained
+        name = f"weights_{len(self.state.done) + len(self.others):03d}.npz"
+        trained = Trained(best.network(network), best.weights, shape, self.settings | self.sweep.variants[at])
+        trained.save(self.path / name)
+        return dict(weights=name)
+
+    def save(self) -> None:
+        """Writes the checkpoint and, unless networks are being trained, what `write` does."""
+        arrays, meta = self.state.flatten()
+        self._save_checkpoint(arrays, meta | dict(variants=self.sweep.variants, others=self.others))
+        if self.state.done and not self.state.group:
+            self.write()
+
+    def write(self) -> None:
+        """Writes sweep.json and the figure."""
+        records = sorted([*self.others, *self.state.done.values()], key=lambda record: record["weights"])
+        about = dict(versions=versions(), device=self.device)
+        files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
+        if self.networks and self.networks[0]["epochs"]:
+            plots.sweep_picture(self.path / "sweep.png", self.networks)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What a results.json holds; raises InputError if it is damaged, or holds something else."""
+    try:
+        results = json.loads(path.read_text())
+        report.run_page(results, [])
+        return results
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        problem = f"{path} is damaged ({type(error).__name__}: {error})"
+        raise InputError(f"{problem}: delete it, and --resume writes it anew") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("snnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
