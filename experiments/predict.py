@@ -13,7 +13,7 @@ from rich.columns import Columns
 from rich.console import Console
 from simple_parsing import field
 
-from snnjax.app import console, report
+from snnjax.app import console, plots, report
 from snnjax.errors import InputError
 from snnjax.networks import Observed
 from snnjax.trained import Trained
@@ -105,7 +105,7 @@ def main(options: Options) -> None:
         show(path, notes, seen, trained.network.time_steps)
         if targets:
             title = f"{path.name}: class {int(seen.decided.decision)}"
-            report.draw_activity(targets[number], network, pixels, seen, title)
+            plots.write(targets[number], report.activity(network, pixels, seen, title))
             print(f"  drawn into {targets[number]}")
 
 

@@ -43,18 +43,15 @@ def renew(run: Path, options: Options) -> None:
     """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
     if options.out is not None:
         raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
-    results, network = results_of(run), load(run)
-    pictures = run / report.PICTURES
-    pictures.mkdir(exist_ok=True)
-    report.draw_results(pictures, results)
-    report.draw_features(pictures, network)
+    results, network, shown = results_of(run), load(run), []
     if options.images:
         images = data.load(options.dataset or results["settings"].get("dataset", results["data"]), options.data_dir)
         last = len(images.test_images) - 1
         if wrong := [number for number in options.images if not 0 <= number <= last]:
             raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")
-        report.draw_images(pictures, network, images.test_images, images.test_labels, options.images)
-    report.write_page(run, results)
+        shown = [(number, images.test_images[number], images.test_labels[number]) for number in options.images]
+    report.write(run, results, report.figures(results, network, shown))
+    pictures = run / report.PICTURES
     print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 
 

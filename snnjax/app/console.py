@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from simple_parsing import ArgumentParser
 
@@ -63,10 +64,7 @@ def check_new(path: Path) -> None:
 
 @contextlib.contextmanager
 def user_errors(stopped: str = "Stopped.") -> Iterator[None]:
-    """Ends the program with one line on wrong options, files or data, and with the line `stopped` on Ctrl-C.
-
-    Any other exception is a fault of the program, and keeps its traceback.
-    """
+    """Ends the program with one line on wrong options, files or data, and with the line `stopped` on Ctrl-C."""
     try:
         yield
     except (InputError, OSError) as error:
@@ -174,7 +172,7 @@ class Bars(Callback):
             self._progress.update(task.id, rate=f"{task.completed / (now - self._start):,.0f}")
         if now - self._printed > _INTERVAL:
             self._printed = now
-            self._print_line(f"{task.completed}/{task.total}")
+            self._print_line(task, f"{task.completed}/{task.total}")
 
     def tested(self, record: dict[str, Any]) -> None:
         """Shows the accuracies of a supervised epoch."""
@@ -184,27 +182,26 @@ class Bars(Callback):
 
     def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
         """Prints what a phase has shown."""
-        self.console.print(f"[bold]{phase}[/]: {'; '.join(diagnosis['words'])}")
+        self.console.print(f"[bold]{phase}[/]: {escape('; '.join(diagnosis['words']))}")
 
     def finished(self, record: dict[str, Any]) -> None:
         """Ends the bar; in a file, prints how fast the phase was."""
         task = self._progress.tasks[-1]
         if record["name"] == task.description:
             self._progress.update(task.id, total=task.completed, rate=f"{record['images_per_second']:,.0f}")
-            self._print_line(str(task.completed))
+            self._print_line(task, str(task.completed))
 
-    def _print_line(self, count: str) -> None:
-        task = self._progress.tasks[-1]
+    def _print_line(self, task: Task, count: str) -> None:
         if not self.console.is_terminal:
-            rate, note = task.fields["rate"], task.fields["note"]
-            self.console.print(f"{task.description:<22} {count:>15} {rate:>7} img/s  {note}".rstrip())
+            line = f"{task.description:<22} {count:>15} {task.fields['rate']:>7} img/s  {task.fields['note']}"
+            self.console.print(line.rstrip())
 
 
 def header(run: runs.RunFolder) -> None:
     """Prints what is trained, on which data, where, and how it begins."""
     console, trainer, data, settings = screen(), run.trainer, run.trainer.data, run.trainer.settings
     console.print(
-        f"[bold]{trainer.network.name}[/] on {data.name}: {len(data.train_images):,} training and "
+        f"[bold]{escape(trainer.network.name)}[/] on {escape(data.name)}: {len(data.train_images):,} training and "
         f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
     for line in (f"on {run.device}; into {run.path}", *run.notes):

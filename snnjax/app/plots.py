@@ -29,10 +29,7 @@ def png(figure: Figure) -> bytes:
 
 
 def panels(count: int, columns: int = 3, width: float = 4, extra: float = 0) -> tuple[Figure, list[Axes], list[Axes]]:
-    """Plots with one vertical axis, at most `columns` in a row: the figure, all plots, and those on the left.
-
-    Each is `width` inches wide; the figure has `extra` inches of height besides the plots.
-    """
+    """Plots of some inches in width with one vertical axis: the figure, all plots, and those on the left."""
     columns = min(columns, count)
     lines = -(-count // columns)
     figure = Figure(figsize=(width * columns, 3.2 * lines + extra), layout="constrained")
@@ -43,10 +40,7 @@ def panels(count: int, columns: int = 3, width: float = 4, extra: float = 0) -> 
 
 
 def features_picture(images: np.ndarray, title: str, strengths: np.ndarray, rows: Sequence[str] = ()) -> Figure:
-    """A contact sheet of features (F, h, w), light where one wants light, with contrasts relative to `strengths` (F,).
-
-    `rows` names the rows where each is of one kind, such as a class; they are numbered by default.
-    """
+    """A contact sheet of features (F, h, w), in contrasts relative to `strengths` (F,); `rows` may have names."""
     columns = len(images) // len(rows) if rows else min(len(images), 10 if len(images) <= 50 else 25)
     scale = np.abs(images).max(axis=(1, 2)).clip(1e-12) * strengths.max(initial=1e-12) / strengths.clip(1e-12)
     sheet, (height, width) = tiled(images / scale[:, None, None], columns)
@@ -114,10 +108,7 @@ def _by_epoch(size: tuple[float, float], label: str, curves: Iterable[tuple[list
 
 
 def confusion_picture(matrix: np.ndarray, counts: Sequence[int]) -> Figure:
-    """The confusion matrix (classes, classes) by label, with a last column for silent images.
-
-    `counts` are the images of each class, silent ones included.
-    """
+    """The confusion matrix (labels, decisions), and the silent images of each class; `counts` are all images of it."""
     images, classes = np.asarray(counts), len(matrix)
     whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
     size = max(5.0, 0.42 * classes + 1)
@@ -151,10 +142,7 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
 
 
 def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], scores: np.ndarray, title: str) -> Figure:
-    """The network's response to one image of 0..255: when each neuron fires, how many of each map fire at each step.
-
-    `layers` holds by name latencies (F, H', W') as floats, NaN where silent; `scores` are those of the classes.
-    """
+    """The response to one image of 0..255: latencies (F, H', W') of each layer, NaN where silent, and class scores."""
     figure = Figure(figsize=(13, 2.6 + 3.1 * len(layers)), layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1
@@ -188,11 +176,7 @@ def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], scores: n
 
 
 def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Draws the accuracy curves of each network into a PNG file: all our runs, their mean, and the recorded run.
-
-    A row holds the "network" and for "train" and "test" the accuracies "reference" (epochs,), "seeds" (seeds, epochs)
-    and "mean" (epochs,).
-    """
+    """Draws for each network, a row of replication.json, the accuracies of all seeds, their mean, and the reference."""
     figure, axes, left = panels(len(rows), extra=0.6)
     for axis, row in zip(axes, rows, strict=True):
         for part, color in PARTS:
@@ -212,7 +196,7 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
-    """Draws the last test accuracies of networks as in sweep.json over each number that varies, into a PNG file."""
+    """Draws the last test accuracies of networks, as in sweep.json, over each number that varies."""
     names = list(networks[0]["variant"])
     varied = [name for name in names if len({network["variant"][name] for network in networks}) > 1] or names[-1:]
     figure, axes, left = panels(len(varied))

@@ -2,19 +2,23 @@
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 
 from snnjax import files
 from snnjax.app import features, plots
 from snnjax.networks import Observed, SpikingNetwork
 
 PICTURES, PAGE = "pictures", "report.html"
+
+Sample = tuple[int, np.ndarray, int]  # index of a test image, the image, its label
+Named = tuple[str, Figure]
 
 _observe = jax.jit(lambda model, image: model.observe(model.encode(image)))
 
@@ -24,48 +28,36 @@ def observe(network: SpikingNetwork, image: np.ndarray) -> Observed:
     return _observe(network.model, image)
 
 
-def draw_activity(path: Path, network: SpikingNetwork, image: np.ndarray, seen: Observed, title: str) -> None:
-    """Draws the network's response to one image into a PNG file."""
+def activity(network: SpikingNetwork, image: np.ndarray, seen: Observed, title: str) -> Figure:
+    """The network's response to one image as a figure."""
     steps = network.spec.time_steps
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
-    plots.write(path, plots.activity_picture(image, layers, np.asarray(seen.decided.scores), title))
+    return plots.activity_picture(image, layers, np.asarray(seen.decided.scores), title)
 
 
-def draw_features(folder: Path, network: SpikingNetwork) -> None:
-    """Draws a contact sheet for each layer of what its features are selective to."""
-    spec = network.spec
+def examples(images: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> list[Sample]:
+    """The first image that is decided right, the first wrong and the first silent, where there are such."""
+    kinds = (decisions == labels, (decisions >= 0) & (decisions != labels), decisions < 0)
+    return [(at, images[at], labels[at]) for at in (int(np.argmax(kind)) for kind in kinds if kind.any())]
+
+
+def figures(results: dict[str, Any], network: SpikingNetwork, images: Iterable[Sample] = ()) -> Iterator[Named]:
+    """The figures of a run: its results, what each layer's features are selective to, the response to test images."""
+    if results["epochs"]:
+        yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
+    test, spec = results["test"], network.spec
+    yield "confusion", plots.confusion_picture(np.array(test["confusion_matrix"]), test["classes"]["images"])
     for name, drawn in features.drawn_back(network).items():
         last = name in spec.names[-1]
         rows = [f"class {number}" for number in range(spec.classes)] if last else []
         strengths = drawn.strengths if last else np.ones(len(drawn.images))  # those that never won stay faint
-        sheet = plots.features_picture(drawn.images, f"{spec.name}, features of {name}", strengths, rows)
-        plots.write(folder / f"features_{name}.png", sheet)
-
-
-def examples(decisions: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Indices of the first image that is decided right, the first wrong and the first silent, where there are such."""
-    kinds = (decisions == labels, (decisions >= 0) & (decisions != labels), decisions < 0)
-    return [int(np.argmax(kind)) for kind in kinds if kind.any()]
-
-
-def draw_images(
-    folder: Path, network: SpikingNetwork, images: np.ndarray, labels: np.ndarray, which: list[int]
-) -> None:
-    """Draws the network's response to some of the images."""
-    for number in which:
-        seen = observe(network, images[number])
+        title = f"{spec.name}, features of {name}"
+        yield f"features_{name}", plots.features_picture(drawn.images, title, strengths, rows)
+    for number, image, label in images:
+        seen = observe(network, image)
         decision = int(seen.decided.decision)
         decided = "the network stays silent" if decision < 0 else f"decided {decision}"
-        title = f"test image {number}, of class {labels[number]}: {decided}"
-        draw_activity(folder / f"image_{number:05}.png", network, images[number], seen, title)
-
-
-def draw_results(folder: Path, results: dict[str, Any]) -> None:
-    """Draws the history and the confusion matrix that a results.json holds."""
-    if results["epochs"]:
-        plots.write(folder / "history.png", plots.history_picture(results["epochs"], results["best_epoch"]))
-    matrix, counts = np.array(results["test"]["confusion_matrix"]), results["test"]["classes"]["images"]
-    plots.write(folder / "confusion.png", plots.confusion_picture(matrix, counts))
+        yield f"image_{number:05}", activity(network, image, seen, f"test image {number}, of class {label}: {decided}")
 
 
 _CAPTIONS = {
@@ -78,10 +70,13 @@ _CAPTIONS = {
 """By the first word of a picture's file name, in the order of the page."""
 
 
-def write_page(run: Path, results: dict[str, Any]) -> None:
-    """Writes report.html: the results and all pictures of a run, in one file that needs no other."""
-    found = []
-    for path in (run / PICTURES).glob("[!.]*.png"):
+def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
+    """Writes figures of a run, and report.html with the results and all its pictures, which needs no other file."""
+    folder, found = run / PICTURES, []
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures:
+        plots.write(folder / f"{name}.png", figure)
+    for path in folder.glob("[!.]*.png"):
         kind, _, which = path.stem.partition("_")
         place = list(_CAPTIONS).index(kind) if kind in _CAPTIONS else len(_CAPTIONS)
         caption = _CAPTIONS.get(kind, path.stem) + (f" ({which})" if which else "")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+import snnjax
 from snnjax import checkpoint, devices, files, metrics
 from snnjax.app import plots, report
 from snnjax.components import to_data
@@ -27,27 +28,29 @@ RESULTS, LAYERS, SWEEP = "results.json", "layers", "sweep.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 FORMAT = 2  # of checkpoints
 
+Json = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
 
 class CheckpointFolder:
     """A folder that one run or sweep locks until its `with` block ends, with the last checkpoint and the one before."""
 
-    def __init__(self, path: Path | str, work: Trainer | Sweep, settings: dict[str, Any] | None):
+    def __init__(self, path: Path | str, work: Trainer | Sweep, settings: Json | None):
         """Creates and locks the folder; `settings` are added to those of the trainer or sweep."""
         self.path, self.notes, data = Path(path), list[str](), work.data
         sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
         own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
-        arrays: dict[str, np.ndarray] = {}
-        network = dict(data=to_data(work.network, arrays), arrays={name: _digest(x) for name, x in arrays.items()})
+        arrays: Arrays = {}
+        network = to_data(work.network, arrays)
+        digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
         self.device = devices.name_of(devices.peers().devices[0])
-        known = dict(settings=(settings or {}) | own, network=network, format=FORMAT)
+        known = dict(settings=(settings or {}) | own, network=dict(data=network, arrays=digests), format=FORMAT)
         self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
-        self.settings: dict[str, Any] = self._known["settings"]
+        self.settings: Json = self._known["settings"]
         self._sound = True  # whether the last checkpoint is
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another --out")
         self.path.mkdir(parents=True, exist_ok=True)
-        if not os.access(self.path, os.W_OK):
-            raise PermissionError(f"{self.path} cannot be written")
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(files.lock(self.path))
 
@@ -57,7 +60,7 @@ class CheckpointFolder:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
-    def _save_checkpoint(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
         """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
         current = self.path / CHECKPOINT
         if current.exists() and self._sound:
@@ -67,7 +70,7 @@ class CheckpointFolder:
         checkpoint.save(current, arrays, meta | self._known)
         self._sound = True
 
-    def _load_checkpoint(self, read: Callable[[dict[str, np.ndarray], dict[str, Any]], None]) -> None:
+    def _load_checkpoint(self, read: Callable[[Arrays, Json], None]) -> None:
         """Passes arrays and meta of the last undamaged checkpoint to `read`; does nothing where there is none."""
         damaged = []
         for path in (self.path / CHECKPOINT, self.path / PREVIOUS):
@@ -91,15 +94,13 @@ class CheckpointFolder:
         if damaged:
             raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
 
-    def _check(self, path: Path, meta: dict[str, Any]) -> None:
+    def _check(self, path: Path, meta: Json) -> None:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
-        known, stored = self._known, meta.get("settings", {})
-        if meta.get("format") != FORMAT:
-            raise InputError(
-                f"{path} was written by another version of snnjax (format {meta.get('format')}, now {FORMAT}): finish "
-                "the run with that version, or name another --out"
-            )
-        if changes := _changes(known["settings"], stored):
+        known = self._known
+        if (found := meta.get("format")) != FORMAT:
+            problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"
+            raise InputError(f"{problem}: finish the run with that version, or name another --out")
+        if changes := _changes(known["settings"], meta.get("settings", {})):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         if meta.get("network") != known["network"]:
             raise InputError(f"{path} is of another network than that of this name is now: name another --out")
@@ -108,12 +109,8 @@ class CheckpointFolder:
             self.notes.append(f"the run began with {changes}: it may end a little otherwise")
 
 
-def _changes(now: dict[str, Any], was: dict[str, Any]) -> str:
+def _changes(now: Json, was: Json) -> str:
     return ", ".join(f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name])
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
 
 
 class RunFolder(CheckpointFolder):
@@ -125,9 +122,7 @@ class RunFolder(CheckpointFolder):
       notes: messages about how the run begins.
     """
 
-    def __init__(
-        self, path: Path | str, trainer: Trainer, settings: dict[str, Any] | None = None, resume: bool = False
-    ):
+    def __init__(self, path: Path | str, trainer: Trainer, settings: Json | None = None, resume: bool = False):
         """Locks the folder, creating it.
 
         Args:
@@ -142,7 +137,7 @@ class RunFolder(CheckpointFolder):
         super().__init__(path, trainer, settings)
         self.trainer = trainer
         self.state: TrainState | None = None
-        self.results: dict[str, Any] = {}
+        self.results: Json = {}
         with self._lock:  # released if the folder is refused
             self._read(resume)
             self._lock = self._lock.pop_all()
@@ -162,7 +157,7 @@ class RunFolder(CheckpointFolder):
             for name in (LAYERS, report.PICTURES):
                 files.clear(self.path / name)
 
-    def _read_state(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    def _read_state(self, arrays: Arrays, meta: Json) -> None:
         self.state = TrainState.unflatten(arrays, meta)
         self.trainer.engine.check(self.state)
 
@@ -199,7 +194,7 @@ class RunFolder(CheckpointFolder):
                 return True
         return False
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Json:
         """Trains what is left and finishes; returns what results.json holds. A finished run is only read."""
         return self.results or self.finish(self.trainer.run(self.start(), self.save))
 
@@ -217,17 +212,15 @@ class RunFolder(CheckpointFolder):
 
     def _save_layer(self, phase: Phase, state: TrainState) -> None:
         """Writes a layer that was trained alone into a file for other runs."""
-        layer = phase.layer
-        if layer not in state.keys or layer in state.reused or not phase.epochs:
-            return
-        path = self.path / LAYERS / f"{layer}-{state.keys[layer]}.npz"
-        if not path.exists():
+        layer, key = phase.layer, state.keys.get(phase.layer)
+        path = self.path / LAYERS / f"{layer}-{key}.npz"
+        if key and phase.epochs and layer not in state.reused and not path.exists():
             path.parent.mkdir(exist_ok=True)
             numbers = {name: x for name, x in state.numbers.items() if name.startswith(f"{layer}.")}
             arrays = {layer: state.weights[layer], **numbers}
             checkpoint.save(path, arrays, dict(diagnosis=state.diagnoses[phase.name]))
 
-    def finish(self, state: TrainState) -> dict[str, Any]:
+    def finish(self, state: TrainState) -> Json:
         """Tests the best network and writes weights, pictures, report and results.json; returns what the last holds."""
         trainer, data = self.trainer, self.trainer.data
         decisions, scores = trainer.predict(state, data.test_images)
@@ -243,14 +236,9 @@ class RunFolder(CheckpointFolder):
             test=metrics.report(decisions, data.test_labels, scores),
         )
         Trained(network.spec, weights, data.train_images.shape[1:], self.settings).save(self.path / WEIGHTS)
-        pictures = self.path / report.PICTURES
-        pictures.mkdir(exist_ok=True)
-        plots.write(pictures / "weights.png", plots.weights_picture(trainer.initial_state().weights, weights))
-        report.draw_results(pictures, results)
-        report.draw_features(pictures, network)
-        which = report.examples(decisions, data.test_labels)
-        report.draw_images(pictures, network, data.test_images, data.test_labels, which)
-        report.write_page(self.path, results)
+        images = report.examples(data.test_images, data.test_labels, decisions)
+        changed = plots.weights_picture(trainer.initial_state().weights, weights)
+        report.write(self.path, results, [("weights", changed), *report.figures(results, network, images)])
         files.write_json(self.path / RESULTS, results)
         self.results = results
         return results
@@ -269,7 +257,7 @@ class SweepFolder(CheckpointFolder):
       notes: messages about how the sweep begins.
     """
 
-    def __init__(self, path: Path | str, sweep: Sweep, settings: dict[str, Any] | None = None):
+    def __init__(self, path: Path | str, sweep: Sweep, settings: Json | None = None):
         """Locks the folder, creating it, and reads what an earlier start of the same sweep has left.
 
         Args:
@@ -281,12 +269,12 @@ class SweepFolder(CheckpointFolder):
           OSError: it cannot be written.
         """
         super().__init__(path, sweep, settings)
-        self.sweep, self.state, self.others = sweep, SweepState(), list[dict[str, Any]]()
+        self.sweep, self.state, self.others = sweep, SweepState(), list[Json]()
         with self._lock:  # released if the checkpoint is refused
             self._load_checkpoint(self._read)
             self._lock = self._lock.pop_all()
 
-    def _read(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    def _read(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a checkpoint, whose variants may have been others, or in another order."""
         state, variants = SweepState.unflatten(arrays, meta), self.sweep.variants
         places = {at: variants.index(each) for at, each in enumerate(meta["variants"]) if each in variants}
@@ -300,18 +288,18 @@ class SweepFolder(CheckpointFolder):
             for at, each in zip(self.state.places, self.state.group, strict=True):
                 self.sweep.engine([at]).check(each)
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self) -> list[Json]:
         """Trains what is left, and returns `networks`."""
         self.sweep.run(self.state, lambda state: self.save(), self._keep)
         self.write()
         return self.networks
 
     @property
-    def networks(self) -> list[dict[str, Any]]:
+    def networks(self) -> list[Json]:
         """The record of each trained network, in the order of the variants."""
         return [self.state.done[at] for at in sorted(self.state.done)]
 
-    def _keep(self, at: int, network: Network, state: TrainState) -> dict[str, Any]:
+    def _keep(self, at: int, network: Network, state: TrainState) -> Json:
         """Writes the weights of a network; returns the file's name for its record."""
         shape, best = self.sweep.data.train_images.shape[1:], state.trained
         name = f"weights_{len(self.state.done) + len(self.others):03d}.npz"
@@ -335,7 +323,7 @@ class SweepFolder(CheckpointFolder):
             plots.sweep_picture(self.path / "sweep.png", self.networks)
 
 
-def read_results(path: Path) -> dict[str, Any]:
+def read_results(path: Path) -> Json:
     """What a results.json holds; raises InputError if it is damaged, or holds something else."""
     try:
         results = json.loads(path.read_text())
@@ -348,10 +336,6 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("snnjax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return dict(python=platform.python_version(), snnjax=snnjax.__version__, **found)

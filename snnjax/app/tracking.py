@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.image import imread
 
 from snnjax.app.report import PICTURES
 from snnjax.errors import MissingPackageError
@@ -72,8 +73,6 @@ class Tracker:
             self._writer.add_scalar(name, value, step)
 
     def finish(self, run: Path) -> None:
-        """Adds the pictures that the run has left: confusion matrix, features, activation maps."""
-        from matplotlib.image import imread
-
+        """Writes the pictures of the run."""
         for path in sorted((run / PICTURES).glob("[!.]*.png")):
             self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")
