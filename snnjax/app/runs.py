@@ -146,8 +146,8 @@ class RunFolder(CheckpointFolder):
         """Reads what the folder holds."""
         found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
         if found and not resume:
-            problem = f"{self.path} already holds a run ({', '.join(found)})"
-            raise FileExistsError(f"{problem}: go on with it by --resume, or name another --out")
+            names = ", ".join(found)
+            raise FileExistsError(f"{self.path} already holds a run ({names}): --resume it, or name another --out")
         if found == [RESULTS]:
             raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another --out")
         if found:
@@ -247,9 +247,8 @@ class RunFolder(CheckpointFolder):
 class SweepFolder(CheckpointFolder):
     """A folder that one sweep locks until the `with` block ends.
 
-    The sweep leaves the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the variant
-    and the results of each network. A sweep with the same settings and other variants adds to it and trains only those
-    that are new.
+    The sweep leaves the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the results
+    of each. A sweep with the same settings and other variants adds to it and trains only those that are new.
 
     Attributes:
       state: where an earlier start of the same sweep stopped.
@@ -330,8 +329,8 @@ def read_results(path: Path) -> Json:
         report.run_page(results, [])
         return results
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        problem = f"{path} is damaged ({type(error).__name__}: {error})"
-        raise InputError(f"{problem}: delete it, and --resume writes it anew") from error
+        kind = type(error).__name__
+        raise InputError(f"{path} is damaged ({kind}: {error}): delete it, and --resume writes it anew") from error
 
 
 def versions() -> dict[str, str]:

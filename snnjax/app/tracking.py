@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from matplotlib.image import imread
@@ -23,14 +23,13 @@ class Tracker:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            need = "--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'"
-            raise MissingPackageError(need) from error
+            raise MissingPackageError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
         self.trainer, self._known = trainer, set[str]()
         self._writer = SummaryWriter(str(run / FOLDER))
         self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in settings.items()))
         self.note(state)
 
-    def __enter__(self) -> "Tracker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
