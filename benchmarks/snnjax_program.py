@@ -1,6 +1,7 @@
 """Measured snnjax: the programs of its training engine, and whole trainings."""
 
 import dataclasses
+import operator
 import os
 import time
 from typing import Any
@@ -58,7 +59,7 @@ class Program(MeasuredProgram):
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not weights)
         forms = dict.fromkeys(network.names[-1], TAPS)
         self._map("test", self.encoded[count:], decide_batch, forms, first=0)
-        self.works["test"].outcome = lambda found: found[0][0]  # the decisions of the only network
+        self.works["test"].outcome = lambda found: found[0][0]  # the decisions
         return self.works
 
     def _map(
@@ -73,7 +74,8 @@ class Program(MeasuredProgram):
             return spread.map(clock, kind, model, images, own, **static)
 
         found = run()
-        self.works[name] = Work(images.shape[int(own)], run, compile_seconds=clock.compile_seconds, once=once)
+        count, alone = images.shape[int(own)], operator.itemgetter(0)  # results of the only network
+        self.works[name] = Work(count, run, alone, compile_seconds=clock.compile_seconds, once=once)
         return found
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, epochs: int, keep: bool) -> Work:
