@@ -1,9 +1,10 @@
 """Spiking layers: their descriptions, and a layer with its weights as the kernels see it."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +16,6 @@ from snnjax.kernels import Spikes, Winners, checks, native
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.kernels.spikes import output_size
-
-
-class Competition(Protocol):
-    """Who may learn from a stimulus: a component that is called with the spikes of a layer."""
-
-    def __call__(self, spikes: Spikes, *, time_steps: int) -> Winners:
-        """From `Spikes` of (F, H, W) to `Winners` of (k,), of distinct features."""
 
 
 @component
@@ -57,18 +51,11 @@ class Pool:
 
     def check(self) -> None:
         """Raises TypeError or InputError where a number is wrong."""
-        checks.pair("window", self.window, 1)
-        checks.pair("padding", self.padding, 0)
-        if self.stride is not None:
-            checks.pair("stride", self.stride, 1)
+        _check_pairs(self, window=1, padding=0, **({} if self.stride is None else dict(stride=1)))
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
-        window = checks.pair("window", self.window, 1)
-        stride = window if self.stride is None else checks.pair("stride", self.stride, 1)
-        padded = _padded(size, self.padding)
-        checks.window("the pooling window", window, padded)
-        return output_size(padded, window, stride)
+        return _output_size(size, "the pooling window", self.window, self.stride or self.window, self.padding)
 
 
 @component
@@ -81,7 +68,7 @@ class Conv:
       padding: silent rows and columns added to the input.
       stride: input rows and columns between neighbouring neurons.
       threshold: of firing; with None, as in a deciding layer, neurons above 0 fire at the last step.
-      competition: who may learn from a stimulus, where its learner asks.
+      competition: who may learn from a stimulus: a component called as `WTA` is, with `Spikes` of (F, H', W').
       learners: how the layer learns: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
       weight_mean: mean of the initial weights, normally distributed.
@@ -100,19 +87,14 @@ class Conv:
     weight_std: float = 0.05
 
     def check(self) -> None:
-        """Raises TypeError or InputError where a number is wrong."""
+        """Raises TypeError or InputError where a number is wrong or a part is no component."""
         checks.integer("features", self.features, 1)
         checks.threshold(self.threshold)
-        for name, minimum in (("kernel", 1), ("padding", 0), ("stride", 1), ("output_padding", 0)):
-            checks.pair(name, getattr(self, name), minimum)
+        _check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
         if not 0 <= self.weight_std < math.inf:
             raise InputError(f"`weight_std` must be at least 0, got {self.weight_std}")
-        self.check_parts()
-
-    def check_parts(self) -> None:
-        """Raises InputError where competition or learners are no components, which makes all of it unknown to JAX."""
         check_component("competition", self.competition, "__call__")
         for learner in self.each_learner:
             check_component("learners", learner, "init", "forward", "update", "supervised")
@@ -129,10 +111,7 @@ class Conv:
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
-        kernel = checks.pair("kernel", self.kernel, 1)
-        padded = _padded(size, self.padding)
-        checks.window("the kernel", kernel, padded)
-        return output_size(padded, kernel, checks.pair("stride", self.stride, 1))
+        return _output_size(size, "the kernel", self.kernel, self.stride, self.padding)
 
     @property
     def monotone(self) -> bool:
@@ -141,66 +120,80 @@ class Conv:
         return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)
 
 
-def _padded(size: tuple[int, int], padding: Pair) -> tuple[int, int]:
-    rows, columns = checks.pair("padding", padding, 0)
-    return size[0] + 2 * rows, size[1] + 2 * columns
+def _check_pairs(component: Any, **minimum: int) -> None:
+    for name, least in minimum.items():
+        checks.pair(name, getattr(component, name), least)
+
+
+def _output_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
+    (rows, columns), kernel = checks.pair("padding", padding, 0), checks.pair("kernel", window, 1)
+    padded = size[0] + 2 * rows, size[1] + 2 * columns
+    checks.window(name, kernel, padded)
+    return output_size(padded, kernel, checks.pair("stride", stride, 1))
+
+
+class Form(NamedTuple):
+    """The kernels of a layer in one form. All forms compute the same; None: as `Layer` defines it.
+
+    All but the first two take the layer, then the input latencies (C, H, W).
+    """
+
+    pack: Callable[[jax.Array], jax.Array]  # from weights (F, C, kh, kw) to the layout of this form
+    unpack: Callable[[jax.Array, int], jax.Array]  # its inverse, of (weights, F)
+    latencies: Callable[..., jax.Array] | None = None  # of layers with a threshold
+    potentials: Callable[..., jax.Array] | None = None  # at the last step
+    winners: Callable[..., Winners] | None = None  # of layers with weights >= 0 and the competition `WTA`
+    learn: Callable[..., jax.Array] | None = None  # of (..., winners, rates, rule): new weights of a layer `within`
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
+    """A layer with its weights. Its methods take one stimulus, latencies (C, H, W); batches come from `jax.vmap`."""
 
-    Attributes:
-      conv: the description; its numbers may be arrays.
-      weights: (F, C, kh, kw) float32, laid out as `form` takes them.
-      time_steps: T.
-      form: the kernels that compute it.
-      monotone: as of `Conv`.
-      classes: of a deciding layer, whose features fall into as many groups; 0 elsewhere.
-      timed: of a deciding layer, as of its `Decision`.
-      within: all weights lie within the bounds of the learner at work, so that only the winners' weights change.
-    """
-
-    conv: Conv
-    weights: jax.Array
+    conv: Conv  # its numbers may be arrays
+    weights: jax.Array  # (F, C, kh, kw) float32, in the layout of `form`
     time_steps: int = static()
-    form: "Form" = static()  # noqa: RUF009
-    monotone: bool = static(default=False)
-    classes: int = static(default=0)
-    timed: bool = static(default=False)
-    within: bool = static(default=False)
+    form: Form = static()  # noqa: RUF009
+    monotone: bool = static(default=False)  # as of `Conv`
+    classes: int = static(default=0)  # of a deciding layer, whose features fall into as many groups; 0 elsewhere
+    timed: bool = static(default=False)  # as of the network's `Decision`
+    within: bool = static(default=False)  # all weights lie within the learner's bounds: only winners' weights change
 
     def latencies(self, latency: jax.Array) -> jax.Array:
-        """When each neuron fires, (F, H', W') latencies, given those of the input, (C, H, W)."""
+        """When each neuron fires: (F, H', W') latencies."""
+        if self.form.latencies is None or self.conv.threshold is None:
+            return self.spikes(latency).latency
         return self.form.latencies(self, latency)
 
     def spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
-        return kernels.integrate_and_fire(
-            self.padded(latency),
-            self.plain_weights(),
-            threshold=self.conv.threshold,
-            time_steps=self.time_steps,
-            stride=self.conv.stride,
-        )
+        return kernels.integrate_and_fire(self.padded(latency), self.plain_weights(), **self._firing())
 
     def potentials(self, latency: jax.Array) -> jax.Array:
-        """Potentials at the last step, (F, H', W') float32, for which only matters which inputs fire."""
-        return self.form.potentials(self, latency < self.time_steps)
+        """Potentials at the last step, (F, H', W') float32; which inputs fire matters, not when."""
+        if self.form.potentials is not None:
+            return self.form.potentials(self, latency)
+        spiked = self.padded(latency) < self.time_steps
+        return kernels.final_potentials(spiked, self.plain_weights(), stride=self.conv.stride)
 
     def last_spikes(self, latency: jax.Array) -> Spikes:
-        """`Spikes` at the last step of all neurons above 0 or the threshold, whenever they crossed it."""
+        """`Spikes` at the last step of all neurons above 0, whatever the threshold."""
         return fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
+    def last_latencies(self, latency: jax.Array) -> jax.Array:
+        """As `latencies`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
+        threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
+        return at_last_step(self.potentials(latency) > threshold, self.time_steps)
+
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
-        """`Spikes` of (F, H', W') that the network's `Decision` is made from, of a deciding layer."""
+        """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
         return self.spikes(latency) if self.timed else self.last_spikes(latency)
 
     def winners(self, latency: jax.Array) -> Winners:
-        """Who may learn from (C, H, W) input latencies: `Winners` of (k,), by the layer's competition."""
-        if not self.monotone or not isinstance(self.conv.competition, WTA):
-            return plain_winners(self, latency)
+        """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""
+        if self.form.winners is None or not self.monotone or not isinstance(self.conv.competition, WTA):
+            return self.conv.competition(self.spikes(latency), time_steps=self.time_steps)
         return self.form.winners(self, latency)
 
     def learn(
@@ -210,12 +203,18 @@ class Layer:
 
         Args:
           latency: (C, H, W) the input latencies that the winners saw.
-          winners: `Winners` of (k,), of distinct features; who has feature -1 does not learn.
+          winners: `Winners` of (k,), of distinct features; feature -1 learns nothing.
           rates: (2,) float32, (a+, a-).
           bounds: lower and upper bound of a weight.
           stabiliser: multiplies each change by (w - lower)(upper - w).
         """
-        return dataclasses.replace(self, weights=self.form.learn(self, latency, winners, rates, bounds, stabiliser))
+        rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
+        if self.within and self.form.learn is not None:
+            weights = self.form.learn(self, latency, winners, rates, rule)
+        else:
+            seen, rule["stride"] = self.padded(latency), self.conv.stride
+            weights = self.form.pack(kernels.stdp(self.plain_weights(), seen, winners, rates, **rule))
+        return dataclasses.replace(self, weights=weights)
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
@@ -223,7 +222,7 @@ class Layer:
         return kernels.receptive_fields(self.padded(latency), winners, kernel=kernel, stride=self.conv.stride)
 
     def with_rows(self, winners: Winners, rows: jax.Array) -> "Layer":
-        """The layer with new weights of the winners' features, (k, C, kh, kw); where nobody won, nothing changes."""
+        """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
         weights = kernels.set_rows(self.plain_weights(), winners, rows)
         return dataclasses.replace(self, weights=self.form.pack(weights))
 
@@ -231,94 +230,43 @@ class Layer:
         """The weights, (F, C, kh, kw) float32."""
         return self.form.unpack(self.weights, self.conv.features)
 
-    def packed(self, form: "Form") -> "Layer":
-        """The same layer, computed by other kernels."""
+    def packed(self, form: Form) -> "Layer":
+        """The same layer in another form."""
         return dataclasses.replace(self, weights=form.pack(self.plain_weights()), form=form)
 
     def padded(self, latency: jax.Array) -> jax.Array:
         """The input with the layer's padding."""
         return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
 
-
-class Form(NamedTuple):
-    """The kernels of a layer in one form: functions that take the layer first. All forms compute the same.
-
-    Attributes:
-      pack: from weights (F, C, kh, kw) to the layout of this form.
-      unpack: of (weights, F), the inverse.
-      latencies: of (layer, latency).
-      potentials: of (layer, spiked), at the last step; `spiked` is bool (C, H, W).
-      winners: of (layer, latency), for weights >= 0 and the competition `WTA`.
-      learn: of (layer, latency, winners, rates, bounds, stabiliser): the new weights.
-    """
-
-    pack: Callable[[jax.Array], jax.Array]
-    unpack: Callable[[jax.Array, int], jax.Array]
-    latencies: Callable[[Layer, jax.Array], jax.Array]
-    potentials: Callable[[Layer, jax.Array], jax.Array]
-    winners: Callable[[Layer, jax.Array], Winners]
-    learn: Callable[[Layer, jax.Array, Winners, jax.Array, Any, bool], jax.Array]
+    def _firing(self) -> dict[str, Any]:
+        return dict(threshold=self.conv.threshold, time_steps=self.time_steps, stride=self.conv.stride)
 
 
 def at_last_step(spiked: jax.Array, time_steps: int) -> jax.Array:
-    """Who fired at all as latencies: the last step where `spiked`, silence elsewhere."""
+    """Latencies of neurons that fired at all: the last step where `spiked`, silence elsewhere."""
     return jnp.where(spiked, time_steps - 1, time_steps).astype(kernels.latency_dtype(time_steps))
 
 
-def plain_winners(layer: Layer, latency: jax.Array) -> Winners:
-    """The winners by definition: who fires when, then the competition."""
-    return layer.conv.competition(layer.spikes(latency), time_steps=layer.time_steps)
-
-
-def _plain_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
-    return layer.spikes(latency).latency
-
-
-def _plain_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    rows, columns = checks.pair("padding", layer.conv.padding, 0)
-    padded = jnp.pad(spiked, ((0, 0), (rows, rows), (columns, columns)))
-    return kernels.final_potentials(padded, layer.plain_weights(), stride=layer.conv.stride)
-
-
-def _settings(layer: Layer) -> dict[str, Any]:
-    return dict(time_steps=layer.time_steps, stride=layer.conv.stride)
-
-
-def _plain_learn(
-    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
-) -> jax.Array:
-    rule = dict(bounds=bounds, stabiliser=stabiliser, **_settings(layer))
-    return kernels.stdp(layer.weights, layer.padded(latency), winners, rates, **rule)
-
-
-PLAIN = Form(lambda w: w, lambda w, _: w, _plain_latencies, _plain_potentials, plain_winners, _plain_learn)
-"""The definition: `integrate_and_fire`, the competition, `stdp`. The other forms are held to it by a test."""
+PLAIN = Form(lambda w: w, lambda w, _: w)
+"""The definition: `integrate_and_fire`, the competition, `stdp`. A test holds the other forms to it."""
 
 
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     """By a search that stops early on a CPU, by bisection elsewhere."""
-    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, **_settings(layer))
-    wta = layer.conv.competition
-    places: dict[str, Any] = dict(k=wta.winners, radius=wta.radius)
-
-    def early(latency: jax.Array, weights: jax.Array) -> Winners:
-        return kernels.early_winners(latency, weights, **limits, **places)
+    firing, places = layer._firing(), dict(k=layer.conv.competition.winners, radius=layer.conv.competition.radius)
 
     def by_bisection(latency: jax.Array, weights: jax.Array) -> Winners:
-        spikes = kernels.first_spikes(latency, weights, **limits)
+        spikes = kernels.first_spikes(latency, weights, **firing)
         return kernels.k_winners(spikes, time_steps=layer.time_steps, **places)
 
+    early = functools.partial(kernels.early_winners, **firing, **places)
     return jax.lax.platform_dependent(layer.padded(latency), layer.weights, cpu=early, default=by_bisection)
 
 
-def _fast_learn(
-    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
-) -> jax.Array:
-    """Touches the winners' features alone once all weights lie within the bounds."""
-    if not layer.within:
-        return _plain_learn(layer, latency, winners, rates, bounds, stabiliser)
-    rule = dict(bounds=bounds, stabiliser=stabiliser, **_settings(layer))
-    rows = kernels.learned_rows(layer.weights[winners.feature], layer.padded(latency), winners, rates, **rule)
+def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
+    """Touches the winners' features alone."""
+    old, seen = layer.weights[winners.feature], layer.padded(latency)
+    rows = kernels.learned_rows(old, seen, winners, rates, stride=layer.conv.stride, **rule)
     return kernels.set_rows(layer.weights, winners, rows)
 
 
@@ -331,31 +279,23 @@ def _place(layer: Layer) -> dict[str, Any]:
 
 
 def _native_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
-    if layer.conv.threshold is None:
-        return _plain_latencies(layer, latency)
     limits: dict[str, Any] = dict(threshold=layer.conv.threshold, time_steps=layer.time_steps)
     return native.latencies(latency, layer.weights, **limits, **_place(layer))
 
 
-def _native_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    return native.final_potentials(spiked, layer.weights, **_place(layer))
+def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
+    return native.final_potentials(latency < layer.time_steps, layer.weights, **_place(layer))
 
 
 def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
     if layer.conv.threshold is None:
-        return plain_winners(layer, latency)
+        return layer.packed(PLAIN).winners(latency)
     wta = layer.conv.competition
     limits: dict[str, Any] = dict(threshold=layer.conv.threshold, k=wta.winners, radius=wta.radius)
     return native.winners(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
 
 
-def _native_learn(
-    layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, bounds: Any, stabiliser: bool
-) -> jax.Array:
-    if not layer.within:
-        plain = layer.packed(PLAIN)
-        return native.arrange(_plain_learn(plain, latency, winners, rates, bounds, stabiliser))
-    rule: dict[str, Any] = dict(time_steps=layer.time_steps, bounds=bounds, stabiliser=stabiliser)
+def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
     return native.learn(layer.weights, latency, winners, rates, **rule, **_place(layer))
 
 
@@ -364,37 +304,22 @@ NATIVE = Form(native.arrange, native.restore, _native_latencies, _native_potenti
 
 
 def native_suits(conv: Conv, time_steps: int) -> bool:
-    """Whether the compiled kernels can be such a layer: its stride is 1, and it fires only when inputs do."""
+    """Whether the compiled kernels can compute such a layer: its stride is 1, and it fires only when inputs do."""
     return conv.stride in (1, (1, 1)) and (conv.threshold or 0) >= 0 and time_steps <= native.STEPS
 
 
-def _taps_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    return block_potentials(layer, spiked[None])[0]
-
-
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    """Potentials at the last step of B images by one product, (B, F, H', W'), of a layer in the form `TAPS`.
+    """Potentials at the last step of B images by one product, (B, F, H', W') from bool (B, C, H, W), in form `TAPS`.
 
-    How many images come together decides in which order floats are added up, and so near-ties.
-
-    Args:
-      layer: its weights are (kh, kw, any F, C).
-      spiked: (B, C, H, W) bool.
+    The number of images decides in which order floats are added up, and so near-ties. Any F.
     """
-    conv = layer.conv
-    return kernels.final_potentials_of_block(spiked, layer.weights, padding=conv.padding, stride=conv.stride)
+    settings = dict(padding=layer.conv.padding, stride=layer.conv.stride)
+    return kernels.final_potentials_of_block(spiked, layer.weights, **settings)
 
 
-def _taps_learn(layer: Layer, *update: Any) -> jax.Array:
-    return TAPS.pack(_plain_learn(layer.packed(PLAIN), *update))
+def _taps_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
+    return block_potentials(layer, latency[None] < layer.time_steps)[0]
 
 
-TAPS = Form(
-    lambda w: w.transpose(2, 3, 0, 1),
-    lambda w, _: w.transpose(2, 3, 0, 1),
-    _plain_latencies,
-    _taps_potentials,
-    plain_winners,
-    _taps_learn,
-)
+TAPS = Form(lambda w: w.transpose(2, 3, 0, 1), lambda w, _: w.transpose(2, 3, 0, 1), potentials=_taps_potentials)
 """Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""

@@ -13,7 +13,6 @@ from snnjax.encoding import GREY
 from snnjax.layers import FAST, TAPS
 from snnjax.learners import Tally
 from snnjax.networks import NETWORKS, Model
-from snnjax.networks.model import deciding_forms
 from snnjax.training import blocks, programs
 from snnjax.training.outputs import as_array
 
@@ -91,7 +90,7 @@ def test_forward(model, timed):
 
 
 def test_decisions(model):
-    packed = jax.tree.map(as_array, model.packed(deciding_forms(model)))
+    packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.names[-1], TAPS)))
     for number, encode in ((0, True), (model.last, False)):
         inputs = np.zeros((IMAGES, 28, 28), np.uint8) if encode else entering(model, number)
         assert_exported(functools.partial(programs.decide_batch, first=number, encode=encode), packed, inputs)

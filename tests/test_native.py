@@ -19,7 +19,6 @@ from snnjax.kernels import native
 from snnjax.layers import FAST, NATIVE, WTA, Conv, Layer, native_suits
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Model, Network, stage
-from snnjax.networks.model import native_forms
 from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer
 
@@ -195,8 +194,8 @@ def test_networks_respond_alike(name):
         shape = spec.weight_shapes[layer]
         weights[layer] = jnp.float32(rng.random(shape) * 8 * (conv.threshold or 1) / np.prod(shape[1:]))
     plain = Model.of(spec, weights)
-    compiled = plain.packed(native_forms(plain))
-    assert all(layer.form is NATIVE for layer in compiled.layers.values())
+    assert all(native_suits(layer.conv, layer.time_steps) for layer in plain.layers.values())
+    compiled = plain.packed(dict.fromkeys(plain.layers, NATIVE))
     encoded = jax.lax.map(functools.partial(images.encoder, native=True), images.train_images[:4])
     np.testing.assert_array_equal(encoded, jax.lax.map(images.encoder, images.train_images[:4]))
     for number, shape in enumerate(spec.shapes[:-1]):

@@ -26,7 +26,7 @@ class Response(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Signal:
-    """What a supervised learner is given for one stimulus."""
+    """What a supervised learner is told about one stimulus."""
 
     reward: jax.Array  # [] int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned
     label: jax.Array  # [] int32, the class; -1 where nothing is to be learned
@@ -36,7 +36,7 @@ class Signal:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """The network's decisions since the last batch ended, and what has been learned before."""
+    """The network's decisions since the last batch ended, and the batches and epochs before."""
 
     correct: jax.Array  # [] int32
     wrong: jax.Array  # [] int32
@@ -46,17 +46,18 @@ class Tally:
 
 
 class Learner:
-    """The protocol, with what most learners need not write themselves. The first five are pure, jitted and vmapped.
+    """The protocol, with defaults that suit most learners. `init`, `forward`, `update`, `end_*` are pure and jitted.
 
     A learner is a component: a frozen dataclass of numbers, decorated by `snnjax.component`. For each stimulus
-    `forward` looks at it with the weights as they are, then `update` learns. With `update_batch` B, `forward` sees B
-    stimuli with the same weights before their updates are applied in order. A silent stimulus must change no weights.
+    `forward` finds the response with the weights as they are, then `update` learns. With `update_batch` B, `forward`
+    sees B stimuli with the same weights before their updates are applied in order. A silent stimulus must not change
+    weights.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other;
         then all supervised ones at once, each stimulus passing through the whole network.
-      bounds: (lower, upper) if it keeps weights within bounds; with lower >= 0 faster kernels serve.
-      native: whether it touches the weights by the methods of `Layer` alone, so that compiled kernels may hold them.
+      bounds: (lower, upper), if it keeps weights within bounds; lower >= 0 allows faster kernels.
+      native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them.
     """
 
     supervised: ClassVar[bool] = False
@@ -65,18 +66,15 @@ class Learner:
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
         """The state before the first stimulus, a pytree of arrays.
 
-        Args:
-          layer: that learns.
-          key: (2,) uint32, a raw key of `jax.random`, of its own for each layer and seed.
-          seen: stimuli that branches of the same stage have learned from before.
+        `key` is (2,) uint32, a raw key of `jax.random`, another one for each layer and seed; `seen` is the number of
+        stimuli that earlier branches of the same stage have learned from.
         """
         return ()
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
-        """The response to one stimulus, (C, H, W) latencies; reads weights, changes nothing.
+        """The response to one stimulus, (C, H, W) latencies, without learning: by default the layer's winners.
 
-        By default the layer's winners. In a deciding layer it needs an attribute `spikes`, which the decision is made
-        from: by default these alone, as `layer.deciding_spikes` has them.
+        In a deciding layer it must have an attribute `spikes` for the decision, by default `layer.deciding_spikes`.
         """
         if self.supervised and layer.classes:
             return Response(spikes=layer.deciding_spikes(latency))
@@ -87,12 +85,8 @@ class Learner:
     ) -> tuple[Layer, Any, Any]:
         """Learns from one stimulus: the new layer and state, and info, a pytree of small arrays for `diagnose`.
 
-        Args:
-          layer: its weights, and the numbers of its description, may change; shapes may not.
-          state: as `init` makes it.
-          latency: (C, H, W) the stimulus.
-          response: what `forward` returned for it.
-          signal: reward, label and vote; None for unsupervised learners.
+        The layer's weights and the numbers of its description may change; shapes may not. `response` is that of
+        `forward` to `latency`, (C, H, W); `signal` is None for unsupervised learners.
         """
         raise NotImplementedError
 
@@ -101,20 +95,17 @@ class Learner:
         return state
 
     def end_epoch(self, state: Any) -> Any:
-        """The state after all stimuli have been seen once more."""
+        """The state after an epoch."""
         return state
 
     def scalars(self, state: Any) -> dict[str, float]:
-        """Numbers of the state that a person may want to follow, such as rates."""
+        """Numbers of the state to be logged, such as rates."""
         return {}
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
-        """What an epoch has shown.
+        """Findings of an epoch on the layer `name`, with NumPy weights (F, C, kh, kw) after it.
 
-        Args:
-          name: of the layer.
-          layer: after the epoch, with weights (F, C, kh, kw) as NumPy array.
-          info: of each stimulus, (N, ...) NumPy arrays in a tree as `update` returns.
+        `info` is that of `update` for each stimulus, (N, ...) NumPy arrays in the same tree.
         """
         weights = layer.weights
         words = [f"the weights of {name} lie in {weights.min():.3f}..{weights.max():.3f}, mean {weights.mean():.3f}"]

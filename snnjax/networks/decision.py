@@ -11,17 +11,16 @@ from snnjax.kernels import Spikes
 
 
 class Decision(Protocol):
-    """A component of two pure functions. Each layer of the last stage has as many features for each class, in order.
+    """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
 
-    Attributes:
-      timed: whether it needs to know when neurons fire. Otherwise the layers have no threshold, and `Spikes` hold the
-        potentials at the last step of all neurons above 0, which takes 1/T of the work.
+    Without `timed` the layers have no threshold, and `Spikes` hold the potentials at the last step of all neurons above
+    0, which takes 1/T of the work.
     """
 
-    timed: ClassVar[bool]
+    timed: ClassVar[bool]  # whether it needs to know when neurons fire
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
-        """What speaks for each class, (classes,) float32, from `Spikes` of (F, H, W) of one layer; 0: nothing does.
+        """The evidence for each class, (classes,) float32 >= 0, from `Spikes` of (F, H, W) of one layer.
 
         The layer votes for the largest, for the lowest class among equals, for none if all are 0.
         """
@@ -34,8 +33,7 @@ class Decision(Protocol):
 class Majority:
     """Each layer votes for the class of its strongest neuron.
 
-    The class of most votes wins if two agree, the lowest among equals; otherwise the vote of layer L // 2 of L, counted
-    from 0, which is the middle one of an odd number.
+    The class of most votes wins if two agree, the lowest among equals; otherwise the middle layer's, L // 2 from 0.
     """
 
     timed: ClassVar[bool] = False
@@ -50,21 +48,21 @@ class Majority:
 
 
 def majority(votes: jax.Array, classes: int) -> jax.Array:
-    """The class of most votes, () int32, as `Majority` has it, of (layers,) int32."""
+    """The decision of `Majority`, () int32, from votes (layers,) int32."""
     counts = jnp.sum(votes[:, None] == jnp.arange(classes)[None], axis=0)
     middle = votes[votes.shape[0] // 2]
     return jnp.where(counts.max() >= 2, jnp.argmax(counts).astype(middle.dtype), middle)
 
 
 def votes_of(scores: jax.Array) -> jax.Array:
-    """The class that each deciding layer votes for, (layers,) int32, -1 where it is silent, of (layers, classes)."""
+    """The vote of each deciding layer, (layers,) int32, -1 where it is silent, from scores (layers, classes)."""
     return jnp.where(scores.max(axis=1) > 0, jnp.argmax(scores, axis=1), -1).astype(jnp.int32)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Decided:
-    """The decision on one stimulus, and how it came about."""
+    """The decision on one stimulus."""
 
     decision: jax.Array  # [] int32, the class, -1 if the network stays silent
     votes: jax.Array  # [deciding layers] int32

@@ -13,7 +13,7 @@ from flax import nnx
 from snnjax import kernels
 from snnjax.components import static
 from snnjax.errors import InputError
-from snnjax.layers import FAST, NATIVE, TAPS, Form, Layer, Pool, at_last_step, block_potentials, native_suits
+from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
 from snnjax.networks.decision import Decided, Decision, decide
 from snnjax.networks.network import Network
 
@@ -39,26 +39,17 @@ class Model:
     def of(cls, network: Network, weights: Weights) -> "Model":
         """A network with weights by layer name.
 
-        Raises:
-          InputError: other layers, weights of other shapes, or below 0 where a layer's bounds rule that out.
+        Raises InputError for other layers, weights of other shapes, or below 0 where a layer's bounds rule that out.
         """
         check_weights(network, weights)
         if weights.keys() != network.weight_shapes.keys():
             raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
         last, layers = len(network.stages) - 1, {}
         for number, name, conv in network.layers():
-            role: dict[str, Any] = dict(classes=network.classes, timed=network.decision.timed) if number == last else {}
-            layers[name] = Layer(conv, weights[name], network.time_steps, FAST, conv.monotone, **role)
-        return cls(
-            layers,
-            network.encoder,
-            network.decision,
-            network.names,
-            tuple(each.pool for each in network.stages),
-            network.input_shape,
-            network.classes,
-            network.time_steps,
-        )
+            role = network.classes if number == last else 0, network.decision.timed
+            layers[name] = Layer(conv, weights[name], network.time_steps, FAST, conv.monotone, *role)
+        pools, sizes = tuple(each.pool for each in network.stages), (network.input_shape, network.classes)
+        return cls(layers, network.encoder, network.decision, network.names, pools, *sizes, network.time_steps)
 
     @property
     def last(self) -> int:
@@ -70,12 +61,12 @@ class Model:
         return [self.layers[name] for name in self.names[number]]
 
     def packed(self, forms: Mapping[str, Form]) -> "Model":
-        """The same model, some of its layers computed by other kernels."""
+        """The same model with some of its layers in other forms."""
         layers = {name: layer.packed(forms[name]) if name in forms else layer for name, layer in self.layers.items()}
         return dataclasses.replace(self, layers=layers)
 
     def updated(self, layers: Mapping[str, Layer]) -> "Model":
-        """The model with some layers in the place of those of the same name."""
+        """The model with some layers replaced, by name."""
         return dataclasses.replace(self, layers={**self.layers, **layers})
 
     def encode(self, image: jax.Array) -> jax.Array:
@@ -85,41 +76,29 @@ class Model:
         return self.encoder(image)
 
     def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
-        """What enters stage `last`, latencies of (C, H, W), given what enters stage `first`.
+        """The input of stage `last` (default: the deciding stage) given that of stage `first`, (C, H, W) latencies.
 
-        Args:
-          latency: (C, H, W) integers.
-          first: number of the stage that `latency` enters, from 0.
-          last: number of the stage before which to stop; by default the one that decides.
-          timed: whether it matters when neurons fire. If not, they fire at the last step wherever that takes less work,
-            1/T of it: where weights are never negative.
+        With `timed` False it does not matter when neurons fire: they fire at the last step wherever that takes less
+        work, 1/T of it, which is where weights are never negative.
         """
         last = self.last if last is None else last
         for number in range(first, last):
-            if not timed and all(layer.monotone for later in range(number, last) for layer in self.stage(later)):
-                outputs = [self._fired(layer, latency) for layer in self.stage(number)]
-            else:
-                outputs = [layer.latencies(latency) for layer in self.stage(number)]
+            untimed = not timed and all(x.monotone for later in range(number, last) for x in self.stage(later))
+            outputs = [x.last_latencies(latency) if untimed else x.latencies(latency) for x in self.stage(number)]
             latency = self.join(number, outputs)
         return latency
 
-    def _fired(self, layer: Layer, latency: jax.Array) -> jax.Array:
-        threshold = 0.0 if layer.conv.threshold is None else layer.conv.threshold
-        return at_last_step(layer.potentials(latency) > threshold, self.time_steps)
-
     def join(self, number: int, latencies: list[jax.Array]) -> jax.Array:
         """The outputs of the layers of a stage side by side, pooled."""
-        padded = [
-            kernels.pad(latency, layer.conv.output_padding, time_steps=self.time_steps)
-            for latency, layer in zip(latencies, self.stage(number), strict=True)
-        ]
-        joined, pool = jnp.concatenate(padded), self.pools[number]
+        pad = functools.partial(kernels.pad, time_steps=self.time_steps)
+        margins = [layer.conv.output_padding for layer in self.stage(number)]
+        joined, pool = jnp.concatenate(list(map(pad, latencies, margins))), self.pools[number]
         if pool is None:
             return joined
         return kernels.pool(joined, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
 
     def decide(self, latency: jax.Array) -> Decided:
-        """The decision from what enters the last stage."""
+        """The decision on the input of the last stage."""
         spikes = [layer.deciding_spikes(latency) for layer in self.stage(self.last)]
         return decide(self.decision, spikes, self.classes)
 
@@ -130,7 +109,7 @@ class Model:
         return self.decide(self.forward(latency, timed=self.decision.timed))
 
     def decide_block(self, latencies: jax.Array) -> Decided:
-        """`decide` of B images at once, (B, C, H, W), of a model whose deciding layers are in the form `TAPS`."""
+        """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`."""
         if self.decision.timed:
             return jax.vmap(self.decide)(latencies)
         potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]
@@ -156,22 +135,8 @@ class Observed:
     decided: Decided
 
 
-def native_forms(model: Model) -> dict[str, Form]:
-    """The compiled kernels for all layers that they suit."""
-    return {name: NATIVE for name, each in model.layers.items() if native_suits(each.conv, each.time_steps)}
-
-
-def deciding_forms(model: Model) -> dict[str, Form]:
-    """The form of the deciding layers that `Model.decide_block` needs."""
-    return dict.fromkeys(model.names[model.last], TAPS)
-
-
 def check_weights(network: Network, weights: Weights) -> None:
-    """Checks weights of some layers of a network.
-
-    Raises:
-      InputError: an unknown name, weights of another shape, or below 0 where the layer's bounds rule that out.
-    """
+    """Raises InputError for an unknown name, weights of another shape, or below 0 where bounds rule that out."""
     shapes, convs = network.weight_shapes, {name: conv for _, name, conv in network.layers()}
     for name, value in weights.items():
         if name not in shapes:
@@ -188,18 +153,13 @@ class PlasticWeight(nnx.Variable):
 
 
 class SpikingNetwork(nnx.Module):
-    """A network with its weights as a flax module: to be called, jitted, vmapped.
+    """A network with its weights as a flax module. Its methods take one stimulus; batches come from `jax.vmap`.
 
-    Its methods take one stimulus; batches come from `jax.vmap`. The weights are variables named as the layers:
-    `network.layer1[...]` is (F, C, kh, kw) float32.
+    The weights are variables named as the layers: `network.layer1[...]` is (F, C, kh, kw) float32.
     """
 
     def __init__(self, spec: Network, seed: int = 0, *, weights: Weights | None = None):
-        """Draws the initial weights, as `Network.initial_weights` does, or takes those given.
-
-        Raises:
-          InputError: the weights do not fit the network.
-        """
+        """Takes the weights given, or draws `Network.initial_weights`; raises InputError where they do not fit."""
         layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
         for name, layer in layers.items():
             setattr(self, name, PlasticWeight(jnp.asarray(layer.weights)))
@@ -215,7 +175,7 @@ class SpikingNetwork(nnx.Module):
 
     @property
     def model(self) -> Model:
-        """The network as the plain pytree that programs compute with."""
+        """The network as a plain pytree."""
         return Model.of(self.spec, self.weights())
 
     def weights(self) -> dict[str, jax.Array]:
@@ -223,11 +183,7 @@ class SpikingNetwork(nnx.Module):
         return {name: getattr(self, name)[...] for name in self.spec.weight_shapes}
 
     def set_weights(self, weights: Weights) -> None:
-        """Sets the weights of the layers named.
-
-        Raises:
-          InputError: an unknown name, weights of another shape, or below 0 where the layer's bounds rule that out.
-        """
+        """Sets the weights of the layers named; raises as `check_weights`."""
         check_weights(self.spec, weights)
         for name, value in weights.items():
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
@@ -235,8 +191,7 @@ class SpikingNetwork(nnx.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """The class of an image, (H, W) or (H, W, 3) of 0..255: () int32, -1 if the network stays silent.
 
-        Raises:
-          InputError: the network has no encoder, or the image is of another shape than it takes.
+        Raises InputError where the network has no encoder or takes images of another shape.
         """
         return self.predict(self.model.encode(image))
 

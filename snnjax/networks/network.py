@@ -35,13 +35,13 @@ class Network:
     Attributes:
       name: as on the command line.
       input_shape: (C, H, W) of the encoded image.
-      classes: number of classes; each deciding layer has as many features for each, in order.
+      classes: number of classes; each deciding layer has the same number of features for each, in order.
       stages: the last one decides.
       time_steps: T.
-      epochs: the default number of epochs of each stage, in order; the last is that of supervised learning.
-      reward_by_turns: batch after batch, either the first of the supervised layers learns, or all the others; from
-        the second epoch on only the others. By default all learn together.
-      encoder: makes latencies of images; by default one that suits the images that it is trained on.
+      epochs: default epochs of each stage, in order; the last number is that of supervised learning.
+      reward_by_turns: in the first epoch the first supervised layer and all others learn in alternate batches, later
+        only the others do. By default all learn together.
+      encoder: makes latencies of images; None: one that suits the images of the training set.
       decision: how the last stage decides.
     """
 
@@ -56,7 +56,7 @@ class Network:
     decision: Decision = Majority()
 
     def check(self) -> None:
-        """Raises TypeError or InputError where a part is wrong or has no effect."""
+        """Raises TypeError or InputError where a part is wrong, is no component or has no effect."""
         checks.time_steps(self.time_steps)
         checks.integer("classes", self.classes, 1)
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
@@ -65,45 +65,39 @@ class Network:
             checks.integer("input_shape", size, 1)
         if not self.stages:
             raise InputError("`stages` must hold at least one")
-        self.check_parts()
-        if self.encoder is not None and self.encoder.time_steps != self.time_steps:
-            got = f"{self.encoder.time_steps} of `encoder`"
-            raise InputError(f"`time_steps` must be that of the encoder, got {self.time_steps} and {got}")
+        check_component("decision", self.decision, "timed", "scores", "decide")
+        if self.encoder is not None:
+            check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
+            if self.encoder.time_steps != self.time_steps:
+                got = f"{self.time_steps} and {self.encoder.time_steps} of `encoder`"
+                raise InputError(f"`time_steps` must be that of the encoder, got {got}")
         if len(self.epochs) not in (0, len(self.stages)):
             raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
-        self._check_last()
-        for _, name, conv in self.layers():
+        if (pool := self.stages[-1].pool) is not None:
+            raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
+        for number, name, conv in self.layers():
+            conv.check()
             supervised = [learner.supervised for learner in conv.each_learner]
+            if number == len(self.stages) - 1:
+                self._check_deciding(name, conv, supervised)
             if sum(supervised) > 1 or supervised != sorted(supervised):
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {conv.learners}")
         self.shapes  # noqa: B018  (raises where a map would vanish)
 
-    def check_parts(self) -> None:
-        """Raises InputError where a part is no component; JAX would take it for an array, and no file could hold it."""
-        check_component("decision", self.decision, "timed", "scores", "decide")
-        if self.encoder is not None:
-            check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
-        for _, _, conv in self.layers():
-            conv.check_parts()
-
-    def _check_last(self) -> None:
-        last = self.stages[-1]
-        if last.pool is not None:
-            raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {last.pool}")
-        for name, conv in zip(self.names[-1], last.branches, strict=True):
-            if not any(learner.supervised for learner in conv.each_learner) or conv.features % self.classes:
-                raise InputError(
-                    f"{name} of {self.name}, which decides, must have a supervised learner, such as RSTDP, and a "
-                    f"multiple of {self.classes} features, got {conv}"
-                )
-            idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
-            if not any(not learner.supervised for learner in conv.each_learner):
-                idle["competition"] = (Conv.competition,)
-                if not self.decision.timed:
-                    idle["threshold"] = (None,)
-            for field, values in idle.items():
-                if (value := getattr(conv, field)) not in values:
-                    raise InputError(f"`{field}` of {name}, which decides, must be {values[0]}: {value} has no effect")
+    def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
+        if not any(supervised) or conv.features % self.classes:
+            raise InputError(
+                f"{name} of {self.name}, which decides, must have a supervised learner, such as RSTDP, and a "
+                f"multiple of {self.classes} features, got {conv}"
+            )
+        idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
+        if all(supervised):
+            idle["competition"] = (Conv.competition,)
+            if not self.decision.timed:
+                idle["threshold"] = (None,)
+        for field, values in idle.items():
+            if (value := getattr(conv, field)) not in values:
+                raise InputError(f"`{field}` of {name}, which decides, must be {values[0]}: {value} has no effect")
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -119,20 +113,22 @@ class Network:
     @property
     def weight_shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """(F, C, kh, kw) of the weights of each layer, by name."""
-        shapes, kernels = self.shapes, {name: checks.pair("kernel", conv.kernel, 1) for _, name, conv in self.layers()}
-        return {name: (conv.features, shapes[number][0], *kernels[name]) for number, name, conv in self.layers()}
+        channels = [shape[0] for shape in self.shapes]
+        return {
+            name: (conv.features, channels[number], *checks.pair("kernel", conv.kernel, 1))
+            for number, name, conv in self.layers()
+        }
 
     @property
     def structure(self) -> Any:
-        """What programs are made for: networks that are equal in it differ in numbers alone, and train side by side."""
+        """What programs are compiled for: networks of equal structure differ in numbers alone, and train together."""
         kinds = tuple((conv.monotone, (conv.threshold or 0) >= 0) for _, _, conv in self.layers())
         return jax.tree.structure(self), kinds
 
     @property
     def first_supervised(self) -> int:
         """Number of the first stage that learns supervised."""
-        found = ((n, learner.supervised) for n, _, conv in self.layers() for learner in conv.each_learner)
-        return min(number for number, supervised in found if supervised)
+        return next(n for n, _, conv in self.layers() if any(learner.supervised for learner in conv.each_learner))
 
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:
@@ -149,19 +145,16 @@ class Network:
                 yield number, name, branch
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """(F, C, kh, kw) float32 of each layer, normally distributed: the same on every device.
+        """(F, C, kh, kw) float32 of each layer, normally distributed, the same on every device.
 
-        Raises:
-          InputError: some are below 0 where a layer's bounds rule that out.
+        Raises InputError where some are below 0 and a layer's bounds rule that out.
         """
         random, weights = np.random.default_rng(seed), {}
         for _, name, conv in self.layers():
             drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
             if conv.monotone and drawn.min() < 0:
-                what = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
-                raise InputError(
-                    f"`weight_mean` and `weight_std` of {name} must keep weights within its bounds: {what}"
-                )
+                got = f"{conv.weight_mean} and {conv.weight_std} give weights down to {drawn.min():.3g}"
+                raise InputError(f"`weight_mean` and `weight_std` of {name} must keep weights within its bounds: {got}")
             weights[name] = drawn
         return weights
 
@@ -174,39 +167,33 @@ class Network:
     def vary(self, path: str, value: float) -> "Network":
         """The network with one of its `parameters` changed; a unique end of its path is enough ("layer1.radius").
 
-        Raises:
-          InputError: there is none of this name, there are several, or it cannot have this value.
+        Raises InputError where the path names none of them or several, or the number cannot have this value.
         """
         known = self.parameters()
         part, _, end = path.partition(".")
-        found = [each for each in known if each == path or (each.startswith(f"{part}.") and each.endswith(f".{end}"))]
-        if path in found:
+        found = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
+        if path in known:
             found = [path]
         if not end or len(found) != 1:
             few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
             raise InputError(f"`{path}` must name one of {', '.join(found or few)}")
         if not math.isfinite(value):
             raise InputError(f"`{path}` must be a finite number, got {value}")
-        part, _, inner = found[0].partition(".")
-        if isinstance(known[found[0]], int):
-            if value != int(value):
-                raise InputError(f"`{path}` must be an integer, got {value:g}")
-            value = int(value)
-        else:
-            value = float(value)
-        if part in ("encoder", "decision"):
-            return components.replace(self, found[0], value)
-        at = next((n, names.index(part)) for n, names in enumerate(self.names) if part in names)
-        return components.replace(self, f"stages.{at[0]}.branches.{at[1]}.{inner}", value)
+        kind = int if isinstance(known[found[0]], int) else float
+        if kind(value) != value:
+            raise InputError(f"`{path}` must be an integer, got {value:g}")
+        at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
+        inner = found[0].removeprefix(part)
+        return components.replace(self, at.get(part, part) + inner, kind(value))
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:
     sizes = set()
     for branch in each.branches:
-        rows, columns = branch.output_size((shape[1], shape[2]))
+        output = branch.output_size((shape[1], shape[2]))
         padding = checks.pair("output_padding", branch.output_padding, 0)
-        sizes.add((rows + 2 * padding[0], columns + 2 * padding[1]))
+        sizes.add((output[0] + 2 * padding[0], output[1] + 2 * padding[1]))
     if joined and len(sizes) > 1:
         raise InputError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
     size = sizes.pop()
-    return sum(b.features for b in each.branches), *(each.pool.output_size(size) if each.pool else size)
+    return sum(branch.features for branch in each.branches), *(each.pool.output_size(size) if each.pool else size)

@@ -60,7 +60,7 @@ class Engine:
         if not self.networks or len(self.seeds) != len(self.networks):
             raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
         network = self.networks[0]
-        network.check_parts()
+        network.check()
         to_data(network, {})  # what cannot be saved is refused before the work, not after it
         if len({each.structure for each in self.networks}) > 1:
             raise InputError("`networks` must differ in numbers alone, got several structures")

@@ -1,0 +1,65 @@
+"""Published digit networks, as functions of the shape (C, H, W) of encoded images and the number of classes.
+
+mozafari2018 is that of Mozafari et al. 2019 (arXiv 1804.00227), the others are those of github.com/aidinattar/snn.
+"""
+
+import dataclasses
+from typing import Any
+
+from snnjax.layers import WTA, Conv
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks.network import Network, Stage, stage
+
+Shape = tuple[int, int, int]
+FIRST = stage(Conv(30, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP()), pool=2)
+SECOND = Conv(150, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=STDP())
+THIRD = Conv(250, kernel=3, padding=1, threshold=50, competition=WTA(15, radius=1), learners=STDP())
+REWARD = RSTDP(reward=(0.001, -0.00075), punish=(-0.001, 0.000125), bounds=(0.0, 1.0))
+REWARDED = dataclasses.replace(THIRD, competition=WTA(15), learners=(STDP(stabiliser=False), REWARD))
+
+
+def _deciding(classes: int, *kernels: int) -> Stage:
+    """Layers of 20 features for each class, one for each kernel size."""
+    return stage(*(Conv(20 * classes, kernel, padding=2, learners=RSTDP()) for kernel in kernels))
+
+
+def _shallow(name: str, shape: Shape, classes: int, *kernels: int) -> Network:
+    second = stage(dataclasses.replace(SECOND, features=250), pool=3)
+    return Network(name, shape, classes, (FIRST, second, _deciding(classes, *kernels)), epochs=(2, 4, 100))
+
+
+def _deep(name: str, shape: Shape, classes: int, *third: Conv, second: Conv = SECOND, **settings: Any) -> Network:
+    stages = (FIRST, stage(second, pool=2), stage(*third, pool=3), _deciding(classes, 5))
+    return Network(name, shape, classes, stages, epochs=(2, 4, 4, 10), **settings)
+
+
+def mozafari2018(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+    """Two STDP layers and one deciding layer."""
+    return _shallow("mozafari2018", input_shape, classes, 5)
+
+
+def majority2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+    """As mozafari2018, with three deciding layers, each rewarded by its own vote: see `Majority`."""
+    return _shallow("majority2024", input_shape, classes, 3, 5, 7)
+
+
+def deep2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+    """Three STDP layers and one deciding layer."""
+    return _deep("deep2024", input_shape, classes, THIRD)
+
+
+def deepr2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+    """As deep2024; layers 3 and 4 learn by reward from every image, layer 3 with its own winners."""
+    return _deep("deepr2024", input_shape, classes, REWARDED)
+
+
+def deepr2024_2(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+    """As deepr2024; layer 3 learns by reward in every other batch of the first epoch, layer 4 in all other batches."""
+    return _deep("deepr2024_2", input_shape, classes, REWARDED, reward_by_turns=True)
+
+
+def inception2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+    """As deep2024, with three kernel sizes side by side in the third stage."""
+    margins = {3: 0, 5: 1, 7: 2}
+    third = (dataclasses.replace(THIRD, features=100, kernel=k, output_padding=m) for k, m in margins.items())
+    return _deep("inception2024", input_shape, classes, *third, second=dataclasses.replace(SECOND, features=75))
