@@ -14,7 +14,6 @@ from snnjax.components import check_component, component, static
 from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks, native
 from snnjax.kernels.checks import Pair
-from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.kernels.spikes import output_size
 
 
@@ -31,7 +30,6 @@ class WTA:
     radius: int = 0
 
     def check(self) -> None:
-        """Raises TypeError or InputError where a number is wrong."""
         checks.integer("winners", self.winners, 1)
         checks.integer("radius", self.radius, 0)
 
@@ -50,8 +48,8 @@ class Pool:
     padding: Pair = static(default=0)
 
     def check(self) -> None:
-        """Raises TypeError or InputError where a number is wrong."""
-        _check_pairs(self, window=1, padding=0, **({} if self.stride is None else dict(stride=1)))
+        _check_pairs(self, window=1, padding=0)
+        checks.pair("stride", 1 if self.stride is None else self.stride, 1)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
@@ -87,7 +85,6 @@ class Conv:
     weight_std: float = 0.05
 
     def check(self) -> None:
-        """Raises TypeError or InputError where a number is wrong or a part is no component."""
         checks.integer("features", self.features, 1)
         checks.threshold(self.threshold)
         _check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
@@ -133,10 +130,7 @@ def _output_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, p
 
 
 class Form(NamedTuple):
-    """The kernels of a layer in one form. All forms compute the same; None: as `Layer` defines it.
-
-    All but the first two take the layer, then the input latencies (C, H, W).
-    """
+    """A layout of weights and its kernels, functions of (layer, latencies...); None: as `Layer` defines it."""
 
     pack: Callable[[jax.Array], jax.Array]  # from weights (F, C, kh, kw) to the layout of this form
     unpack: Callable[[jax.Array, int], jax.Array]  # its inverse, of (weights, F)
@@ -179,7 +173,7 @@ class Layer:
 
     def last_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` at the last step of all neurons above 0, whatever the threshold."""
-        return fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
+        return kernels.fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
     def last_latencies(self, latency: jax.Array) -> jax.Array:
         """As `latencies`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
@@ -199,22 +193,15 @@ class Layer:
     def learn(
         self, latency: jax.Array, winners: Winners, rates: jax.Array, *, bounds: Any, stabiliser: bool = True
     ) -> "Layer":
-        """The layer after one STDP update, as `kernels.stdp` defines it.
+        """The layer after one STDP update with rates (2,) float32 (a+, a-), as in `kernels.stdp`.
 
-        Args:
-          latency: (C, H, W) the input latencies that the winners saw.
-          winners: `Winners` of (k,), of distinct features; feature -1 learns nothing.
-          rates: (2,) float32, (a+, a-).
-          bounds: lower and upper bound of a weight.
-          stabiliser: multiplies each change by (w - lower)(upper - w).
+        `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
         """
         rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
         if self.within and self.form.learn is not None:
-            weights = self.form.learn(self, latency, winners, rates, rule)
-        else:
-            seen, rule["stride"] = self.padded(latency), self.conv.stride
-            weights = self.form.pack(kernels.stdp(self.plain_weights(), seen, winners, rates, **rule))
-        return dataclasses.replace(self, weights=weights)
+            return dataclasses.replace(self, weights=self.form.learn(self, latency, winners, rates, rule))
+        seen, rule["stride"] = self.padded(latency), self.conv.stride
+        return self._with(kernels.stdp(self.plain_weights(), seen, winners, rates, **rule))
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
@@ -223,8 +210,7 @@ class Layer:
 
     def with_rows(self, winners: Winners, rows: jax.Array) -> "Layer":
         """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
-        weights = kernels.set_rows(self.plain_weights(), winners, rows)
-        return dataclasses.replace(self, weights=self.form.pack(weights))
+        return self._with(kernels.set_rows(self.plain_weights(), winners, rows))
 
     def plain_weights(self) -> jax.Array:
         """The weights, (F, C, kh, kw) float32."""
@@ -237,6 +223,9 @@ class Layer:
     def padded(self, latency: jax.Array) -> jax.Array:
         """The input with the layer's padding."""
         return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
+
+    def _with(self, weights: jax.Array) -> "Layer":
+        return dataclasses.replace(self, weights=self.form.pack(weights))
 
     def _firing(self) -> dict[str, Any]:
         return dict(threshold=self.conv.threshold, time_steps=self.time_steps, stride=self.conv.stride)
@@ -304,15 +293,12 @@ NATIVE = Form(native.arrange, native.restore, _native_latencies, _native_potenti
 
 
 def native_suits(conv: Conv, time_steps: int) -> bool:
-    """Whether the compiled kernels can compute such a layer: its stride is 1, and it fires only when inputs do."""
+    """Whether the compiled kernels can compute a layer: its stride is 1, and it fires only when inputs do."""
     return conv.stride in (1, (1, 1)) and (conv.threshold or 0) >= 0 and time_steps <= native.STEPS
 
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    """Potentials at the last step of B images by one product, (B, F, H', W') from bool (B, C, H, W), in form `TAPS`.
-
-    The number of images decides in which order floats are added up, and so near-ties. Any F.
-    """
+    """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), in form `TAPS`; B decides how sums round."""
     settings = dict(padding=layer.conv.padding, stride=layer.conv.stride)
     return kernels.final_potentials_of_block(spiked, layer.weights, **settings)
 

@@ -10,10 +10,8 @@ import numpy as np
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers import Layer
 
-Diagnosis = dict[str, Any]
-"""Figures by name, and "words": sentences; all of it JSON data."""
-LEARNED = 0.05
-"""Mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1."""
+Diagnosis = dict[str, Any]  # figures by name, and "words": sentences; all of it JSON data
+LEARNED = 0.05  # mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1
 
 
 class Response(NamedTuple):
@@ -46,12 +44,11 @@ class Tally:
 
 
 class Learner:
-    """The protocol, with defaults that suit most learners. `init`, `forward`, `update`, `end_*` are pure and jitted.
+    """The protocol of a component that learns, with defaults that suit most. `init` to `end_epoch` are pure, jitted.
 
-    A learner is a component: a frozen dataclass of numbers, decorated by `snnjax.component`. For each stimulus
-    `forward` finds the response with the weights as they are, then `update` learns. With `update_batch` B, `forward`
-    sees B stimuli with the same weights before their updates are applied in order. A silent stimulus must not change
-    weights.
+    For each stimulus `forward` finds the response with the weights as they are, then `update` learns. With
+    `update_batch` B, `forward` sees B stimuli with the same weights before their updates are applied in order. A silent
+    stimulus must not change weights.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other;
@@ -66,8 +63,7 @@ class Learner:
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
         """The state before the first stimulus, a pytree of arrays.
 
-        `key` is (2,) uint32, a raw key of `jax.random`, another one for each layer and seed; `seen` is the number of
-        stimuli that earlier branches of the same stage have learned from.
+        `key`: (2,) uint32, a raw `jax.random` key of this layer; `seen`: stimuli that branches before it learned from.
         """
         return ()
 
@@ -103,10 +99,7 @@ class Learner:
         return {}
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
-        """Findings of an epoch on the layer `name`, with NumPy weights (F, C, kh, kw) after it.
-
-        `info` is that of `update` for each stimulus, (N, ...) NumPy arrays in the same tree.
-        """
+        """Findings of an epoch, from the layer after it and the info of all updates, (N, ...), in NumPy arrays."""
         weights = layer.weights
         words = [f"the weights of {name} lie in {weights.min():.3f}..{weights.max():.3f}, mean {weights.mean():.3f}"]
         return dict(weights_mean=float(weights.mean()), words=words)
@@ -114,7 +107,7 @@ class Learner:
 
 def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:
     """Mean w(1-w), w the weight's place between its bounds: 0 where all have reached one of them."""
-    lower, upper = (float(each) for each in bounds)
+    lower, upper = map(float, bounds)
     place = (np.asarray(weights, np.float64) - lower) / (upper - lower)
     return float(np.mean(np.clip(place * (1 - place), 0, None)))  # initial weights may lie beyond the bounds
 

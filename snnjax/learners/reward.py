@@ -1,5 +1,6 @@
 """Learning by reward: R-STDP (Mozafari et al. 2018)."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -35,12 +36,10 @@ class RSTDP(Learner):
     punish: tuple[float, float] = (-0.004, 0.0005)
     bounds: tuple[float, float] = (0.2, 0.8)
     stabiliser: bool = static(default=False)
-
     supervised = True
     native = True
 
     def check(self) -> None:
-        """Raises InputError where a number is wrong."""
         checks.bounds(self.bounds)
         for name, sign in (("reward", 1), ("punish", -1)):
             rates = getattr(self, name)
@@ -57,14 +56,11 @@ class RSTDP(Learner):
     ) -> tuple[Layer, Any, Any]:
         """The winners learn; info is their features, (k,) int32, -1 where nobody learned."""
         assert signal is not None
-        winners = response.winners
-        if winners is None:
-            winners = strongest_of_class(layer, response.spikes, signal.vote)
-        feature = jnp.where(signal.reward == 0, -1, winners.feature)
-        winners = Winners(feature, winners.row, winners.column, winners.latency)
+        winners = response.winners or strongest_of_class(layer, response.spikes, signal.vote)
+        winners = dataclasses.replace(winners, feature=jnp.where(signal.reward == 0, -1, winners.feature))
         rates = kernels.reward_rates(signal.reward, state[0], state[1])
         layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
-        return layer, state, feature
+        return layer, state, winners.feature
 
     def end_batch(self, state: Any, tally: Tally) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions."""
@@ -75,7 +71,7 @@ class RSTDP(Learner):
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rates."""
-        names = [f"rate_{rate}_after_{told}" for told in ("reward", "punishment") for rate in ("plus", "minus")]
+        names = [f"rate_{rate}_after_{signal}" for signal in ("reward", "punishment") for rate in ("plus", "minus")]
         return dict(zip(names, map(float, np.ravel(state)), strict=True))
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:

@@ -1,7 +1,7 @@
 """Unsupervised learning by STDP, with winner-take-all."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +10,23 @@ import optax
 
 from snnjax.components import component, static
 from snnjax.errors import InputError
-from snnjax.kernels import checks
+from snnjax.kernels import Winners, checks
 from snnjax.layers import Layer
 from snnjax.learners.learner import LEARNED, Diagnosis, Learner, Response, Signal, convergence, listed, percent
 
-SILENT = 0.5
-"""Share of images at which nobody fires, above which the threshold is too high."""
-OFTEN = 5.0
-"""A feature that wins so many times as often as the mean wins too often."""
+SILENT = 0.5  # a larger share of images without spikes means that the threshold is too high
+OFTEN = 5.0  # a feature with more than this multiple of the mean wins is too dominant
 
 
 @component
 class STDP(Learner):
-    """STDP of the winners' features (Kheradpisheh et al. 2018): a+ doubles again and again, a- keeps its ratio to it.
+    """STDP of the winners' features (Kheradpisheh et al. 2018): a+ doubles periodically, a- keeps its ratio to it.
 
     Attributes:
-      ltp: a+ at the start, of potentiation.
-      ltd: a- at the start, of depression, at most 0.
+      ltp: initial a+, of potentiation.
+      ltd: initial a-, of depression, at most 0.
       doubling: images after which a+ doubles.
-      ltp_max: where its doubling ends.
+      ltp_max: upper limit of a+.
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).
     """
@@ -39,11 +37,9 @@ class STDP(Learner):
     ltp_max: float = 0.15
     bounds: tuple[float, float] = (0.0, 1.0)
     stabiliser: bool = static(default=True)
-
     native = True
 
     def check(self) -> None:
-        """Raises TypeError or InputError where a number is wrong."""
         checks.integer("doubling", self.doubling, 1)
         checks.bounds(self.bounds)
         if not 0 < self.ltp <= self.ltp_max < math.inf:
@@ -58,17 +54,16 @@ class STDP(Learner):
         return jnp.stack([rate, rate * (self.ltd / self.ltp)]).astype(jnp.float32)
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
-        """How many images have been learned from, () int32; branches double their rates in step with their stage's."""
+        """The number of images learned from, () int32, so that branches double their rates in step with their stage."""
         return np.int32(seen % int(self.doubling))
 
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None
     ) -> tuple[Layer, Any, Any]:
         """The winners learn; info is their features, (k,) int32, -1 where nobody won."""
-        rule: dict[str, Any] = dict(bounds=self.bounds, stabiliser=self.stabiliser)
-        assert response.winners is not None
-        layer = layer.learn(latency, response.winners, self.rates(state), **rule)
-        return layer, state + 1, response.winners.feature
+        winners, rates = cast(Winners, response.winners), self.rates(state)
+        layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
+        return layer, state + 1, winners.feature
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rate that the last image was learned with."""
@@ -87,12 +82,10 @@ class STDP(Learner):
             f"{len(often)} won more than {OFTEN:g} times as often as the mean" + listed(often),
             f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
         ]
-        if silent > SILENT:
+        if silent > SILENT and layer.conv.threshold is not None:
             words.append(f"the threshold {layer.conv.threshold:g} is too high: try a lower one")
         elif len(never) > features / 2:
-            words.append(
-                "most features never win: fewer features, more winners or a smaller radius would use them better"
-            )
+            words.append("most features never win: try fewer features, more winners or a smaller radius")
         elif open_ >= LEARNED:
             words.append("more images or epochs, or higher rates, would let the weights converge")
         counts = dict(never_won=len(never), won_too_often=len(often), wins=wins.tolist())

@@ -13,8 +13,7 @@ from snnjax.kernels import Spikes
 class Decision(Protocol):
     """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
 
-    Without `timed` the layers have no threshold, and `Spikes` hold the potentials at the last step of all neurons above
-    0, which takes 1/T of the work.
+    If not `timed`, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
     """
 
     timed: ClassVar[bool]  # whether it needs to know when neurons fire

@@ -17,8 +17,7 @@ from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
 from snnjax.networks.decision import Decided, Decision, decide
 from snnjax.networks.network import Network
 
-Weights = Mapping[str, Any]
-"""(F, C, kh, kw) float32 of each layer, by its name."""
+Weights = Mapping[str, Any]  # (F, C, kh, kw) float32 of each layer, by its name
 
 
 @jax.tree_util.register_dataclass
@@ -37,10 +36,7 @@ class Model:
 
     @classmethod
     def of(cls, network: Network, weights: Weights) -> "Model":
-        """A network with weights by layer name.
-
-        Raises InputError for other layers, weights of other shapes, or below 0 where a layer's bounds rule that out.
-        """
+        """A network with weights by layer name; raises InputError where one is missing, and as `check_weights`."""
         check_weights(network, weights)
         if weights.keys() != network.weight_shapes.keys():
             raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
@@ -76,10 +72,9 @@ class Model:
         return self.encoder(image)
 
     def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
-        """The input of stage `last` (default: the deciding stage) given that of stage `first`, (C, H, W) latencies.
+        """The input of stage `last` (default: the deciding one) given that of stage `first`, (C, H, W) latencies.
 
-        With `timed` False it does not matter when neurons fire: they fire at the last step wherever that takes less
-        work, 1/T of it, which is where weights are never negative.
+        Without `timed` only who fires matters: where weights are never negative, in 1/T of the work, at the last step.
         """
         last = self.last if last is None else last
         for number in range(first, last):
@@ -189,10 +184,7 @@ class SpikingNetwork(nnx.Module):
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """The class of an image, (H, W) or (H, W, 3) of 0..255: () int32, -1 if the network stays silent.
-
-        Raises InputError where the network has no encoder or takes images of another shape.
-        """
+        """The class of an image, as of `predict`, from (H, W) or (H, W, 3) of 0..255; InputError without an encoder."""
         return self.predict(self.model.encode(image))
 
     def predict(self, latency: jax.Array) -> jax.Array:

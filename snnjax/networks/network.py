@@ -1,5 +1,6 @@
 """A network as data."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -86,10 +87,8 @@ class Network:
 
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
         if not any(supervised) or conv.features % self.classes:
-            raise InputError(
-                f"{name} of {self.name}, which decides, must have a supervised learner, such as RSTDP, and a "
-                f"multiple of {self.classes} features, got {conv}"
-            )
+            needs = f"a supervised learner, such as RSTDP, and a multiple of {self.classes} features"
+            raise InputError(f"{name} of {self.name}, which decides, must have {needs}, got {conv}")
         idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
         if all(supervised):
             idle["competition"] = (Conv.competition,)
@@ -113,15 +112,12 @@ class Network:
     @property
     def weight_shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """(F, C, kh, kw) of the weights of each layer, by name."""
-        channels = [shape[0] for shape in self.shapes]
-        return {
-            name: (conv.features, channels[number], *checks.pair("kernel", conv.kernel, 1))
-            for number, name, conv in self.layers()
-        }
+        shapes, pair = self.shapes, functools.partial(checks.pair, "kernel", minimum=1)
+        return {name: (conv.features, shapes[at][0], *pair(conv.kernel)) for at, name, conv in self.layers()}
 
     @property
     def structure(self) -> Any:
-        """What programs are compiled for: networks of equal structure differ in numbers alone, and train together."""
+        """What programs are compiled for: networks of the same structure differ in numbers alone."""
         kinds = tuple((conv.monotone, (conv.threshold or 0) >= 0) for _, _, conv in self.layers())
         return jax.tree.structure(self), kinds
 
@@ -145,10 +141,7 @@ class Network:
                 yield number, name, branch
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """(F, C, kh, kw) float32 of each layer, normally distributed, the same on every device.
-
-        Raises InputError where some are below 0 and a layer's bounds rule that out.
-        """
+        """(F, C, kh, kw) float32 of each layer, normally distributed; raises InputError where bounds exclude them."""
         random, weights = np.random.default_rng(seed), {}
         for _, name, conv in self.layers():
             drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
@@ -171,20 +164,16 @@ class Network:
         """
         known = self.parameters()
         part, _, end = path.partition(".")
-        found = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
-        if path in known:
-            found = [path]
+        ending = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
+        found = [path] if path in known else ending
         if not end or len(found) != 1:
             few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
             raise InputError(f"`{path}` must name one of {', '.join(found or few)}")
-        if not math.isfinite(value):
-            raise InputError(f"`{path}` must be a finite number, got {value}")
-        kind = int if isinstance(known[found[0]], int) else float
-        if kind(value) != value:
-            raise InputError(f"`{path}` must be an integer, got {value:g}")
+        kind, expected = (int, "an integer") if isinstance(known[found[0]], int) else (float, "a finite number")
+        if not math.isfinite(value) or kind(value) != value:
+            raise InputError(f"`{path}` must be {expected}, got {value:g}")
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
-        inner = found[0].removeprefix(part)
-        return components.replace(self, at.get(part, part) + inner, kind(value))
+        return components.replace(self, at.get(part, part) + found[0].removeprefix(part), kind(value))
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:

@@ -60,6 +60,6 @@ def deepr2024_2(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
 
 def inception2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
     """As deep2024, with three kernel sizes side by side in the third stage."""
-    margins = {3: 0, 5: 1, 7: 2}
+    margins = {3: 0, 5: 1, 7: 2}  # output padding by kernel size, so that the maps are of one size
     third = (dataclasses.replace(THIRD, features=100, kernel=k, output_padding=m) for k, m in margins.items())
     return _deep("inception2024", input_shape, classes, *third, second=dataclasses.replace(SECOND, features=75))
