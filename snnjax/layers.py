@@ -168,7 +168,8 @@ class Layer:
         """Potentials at the last step, (F, H', W') float32; which inputs fire matters, not when."""
         if self.form.potentials is not None:
             return self.form.potentials(self, latency)
-        spiked = self.padded(latency) < self.time_steps
+        rows, columns = checks.pair("padding", self.conv.padding, 0)
+        spiked = jnp.pad(latency < self.time_steps, ((0, 0), (rows, rows), (columns, columns)))
         return kernels.final_potentials(spiked, self.plain_weights(), stride=self.conv.stride)
 
     def last_spikes(self, latency: jax.Array) -> Spikes:
@@ -200,8 +201,8 @@ class Layer:
         rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
         if self.within and self.form.learn is not None:
             return dataclasses.replace(self, weights=self.form.learn(self, latency, winners, rates, rule))
-        seen, rule["stride"] = self.padded(latency), self.conv.stride
-        return self._with(kernels.stdp(self.plain_weights(), seen, winners, rates, **rule))
+        weights, seen = self.plain_weights(), self.padded(latency)
+        return self._with(kernels.stdp(weights, seen, winners, rates, stride=self.conv.stride, **rule))
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""

@@ -10,6 +10,7 @@ import numpy as np
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers import Layer
 
+Learned = tuple[Layer, Any, Any]  # the new layer and state, and info
 Diagnosis = dict[str, Any]  # figures by name, and "words": sentences; all of it JSON data
 LEARNED = 0.05  # mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1
 
@@ -76,9 +77,7 @@ class Learner:
             return Response(spikes=layer.deciding_spikes(latency))
         return Response(layer.winners(latency))
 
-    def update(
-        self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
-    ) -> tuple[Layer, Any, Any]:
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """Learns from one stimulus: the new layer and state, and info, a pytree of small arrays for `diagnose`.
 
         The layer's weights and the numbers of its description may change; shapes may not. `response` is that of

@@ -13,7 +13,7 @@ from snnjax.components import component, static
 from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks
 from snnjax.layers import Layer
-from snnjax.learners.learner import Diagnosis, Learner, Response, Signal, Tally, convergence
+from snnjax.learners.learner import Diagnosis, Learned, Learner, Signal, Tally, convergence
 
 
 @component
@@ -51,9 +51,7 @@ class RSTDP(Learner):
         """The rates (a+, a-) after reward, then after punishment, (2, 2) float32."""
         return np.array([self.reward, self.punish], np.float32)
 
-    def update(
-        self, layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None
-    ) -> tuple[Layer, Any, Any]:
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The winners learn; info is their features, (k,) int32, -1 where nobody learned."""
         assert signal is not None
         winners = response.winners or strongest_of_class(layer, response.spikes, signal.vote)

@@ -12,7 +12,7 @@ from snnjax.components import component, static
 from snnjax.errors import InputError
 from snnjax.kernels import Winners, checks
 from snnjax.layers import Layer
-from snnjax.learners.learner import LEARNED, Diagnosis, Learner, Response, Signal, convergence, listed, percent
+from snnjax.learners.learner import LEARNED, Diagnosis, Learned, Learner, Signal, convergence, listed, percent
 
 SILENT = 0.5  # a larger share of images without spikes means that the threshold is too high
 OFTEN = 5.0  # a feature with more than this multiple of the mean wins is too dominant
@@ -57,9 +57,7 @@ class STDP(Learner):
         """The number of images learned from, () int32, so that branches double their rates in step with their stage."""
         return np.int32(seen % int(self.doubling))
 
-    def update(
-        self, layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None
-    ) -> tuple[Layer, Any, Any]:
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The winners learn; info is their features, (k,) int32, -1 where nobody won."""
         winners, rates = cast(Winners, response.winners), self.rates(state)
         layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)

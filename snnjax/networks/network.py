@@ -169,8 +169,9 @@ class Network:
         if not end or len(found) != 1:
             few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
             raise InputError(f"`{path}` must name one of {', '.join(found or few)}")
-        kind, expected = (int, "an integer") if isinstance(known[found[0]], int) else (float, "a finite number")
+        kind = int if isinstance(known[found[0]], int) else float
         if not math.isfinite(value) or kind(value) != value:
+            expected = "an integer" if math.isfinite(value) else "a finite number"
             raise InputError(f"`{path}` must be {expected}, got {value:g}")
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
         return components.replace(self, at.get(part, part) + found[0].removeprefix(part), kind(value))
