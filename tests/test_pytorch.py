@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import REFERENCES
+from reference_program import CLASSES
 
 from snnjax import pytorch
 from snnjax.data import digits
@@ -416,7 +416,7 @@ def test_the_pytorch_networks_decide_as_ours(reference, torch, tmp_path, name):
     network = selective(spec, latencies)
     pytorch.write(tmp_path / "ours.pth", spec, network.weights())
     module = importlib.import_module(f"model.{name.removesuffix('_2')}")
-    model = getattr(module, REFERENCES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()
+    model = getattr(module, CLASSES[name])(in_channels=6, num_classes=10, device="cpu", tensorboard=False).eval()
     model.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True), strict=True)
     waves = torch.tensor(np.asarray(latencies)[:, None] <= np.arange(15)[:, None, None, None])
     outcomes = [model(wave, len(spec.stages)) for wave in waves]
