@@ -112,7 +112,7 @@ def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
 def draw(path: Path, rows: list[common.Row], title: str) -> None:
     """Draws milliseconds an image and seconds of compilation by what grows, a panel each."""
     grows = list(dict.fromkeys(row["axis"] for row in rows))
-    figure, panels, _ = plots.panels(len(grows), extra=0.8)
+    figure, panels = plots.panels(len(grows), "", extra=0.8)
     figure.suptitle(title, fontsize=9)
     for panel, axis in zip(panels, grows, strict=True):
         for number, phase in enumerate(PHASES):

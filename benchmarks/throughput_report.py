@@ -133,7 +133,8 @@ def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
 def draw(path: Path, results: list[common.Row], title: str) -> None:
     """Draws times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
     compared = any(row["ratio"] is not None for result in results for row in result["phases"])
-    figure, axes, left = plots.panels(len(results), columns=2, width=6.4, extra=0.8)
+    label = "times longer than snnjax" if compared else "snnjax, ms an image"
+    figure, axes = plots.panels(len(results), label, columns=2, width=6.4, extra=0.8)
     figure.suptitle(title, fontsize=9)
     bottom, lowest, highest = float(compared), 1.0, 0.0
     shown: dict[str, Any] = {}
@@ -157,8 +158,6 @@ def draw(path: Path, results: list[common.Row], title: str) -> None:
         if compared:
             axis.axhline(1, color="tab:blue", linewidth=1.5)
     axes[0].set(yscale="log", ylim=(0.6 * lowest, 2 * highest))
-    for axis in left:
-        axis.set_ylabel("times longer than snnjax" if compared else "snnjax, ms an image")
     if compared:
         figure.legend(list(shown.values()), list(shown), fontsize=8, loc="outside lower center", ncols=len(shown))
     plots.write(path, figure)

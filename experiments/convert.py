@@ -13,7 +13,6 @@ from snnjax import checkpoint, pytorch
 from snnjax.app import console
 from snnjax.encoding import COLOUR, GREY
 from snnjax.errors import InputError
-from snnjax.kernels import checks
 from snnjax.networks import NETWORKS
 from snnjax.trained import Trained
 
@@ -36,7 +35,7 @@ class Options:
 
 @console.command(Options, __doc__)
 def main(options: Options) -> None:
-    """Writes the destination and says what it is."""
+    """Converts in the direction that the source calls for."""
     source, destination = options.source, options.destination
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
@@ -54,7 +53,7 @@ def main(options: Options) -> None:
         raise InputError(f"`model` must be one of {', '.join(NETWORKS)} for a state_dict, got {options.model}")
     if options.channels not in ENCODERS:
         raise InputError(f"`channels` must be one of {', '.join(map(str, ENCODERS))}, got {options.channels}")
-    checks.integer("classes", options.classes, 1)
+    console.check_least(options, 1, "classes")
     encoder, shape = ENCODERS[options.channels]
     network = NETWORKS[options.model](encoder.output_shape(shape), options.classes)
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from simple_parsing import field
 
 from snnjax import data, files, metrics
-from snnjax.app import console
+from snnjax.app import console, report
 from snnjax.errors import InputError
 from snnjax.trained import Trained
 from snnjax.training.state import Settings, TrainState
@@ -39,13 +38,9 @@ def show(result: dict[str, Any]) -> None:
     console.scores(result)
     wrong = np.array(result["confusion_matrix"])
     np.fill_diagonal(wrong, 0)
-    lines, names = [], ("images", "precision", "recall", "f1")
-    for label, (count, *scores) in enumerate(zip(*(result["classes"][name] for name in names), strict=True)):
-        other = wrong[label].argmax()
-        taken = f"{other} ({wrong[label, other]} times)" if wrong[label, other] else ""
-        lines.append([str(label), f"{count:,}", *(f"{score:.3f}" for score in scores), taken])
-    head = ("class", "images", "precision", "recall", "F1", "most often taken for")
-    Console().print(console.table(head, [lines], "classes", left=0))
+    taken = [f"{row.argmax()} ({row.max()} times)" if row.any() else "" for row in wrong]
+    lines = [[*cells, other] for cells, other in zip(report.classes(result), taken, strict=True)]
+    console.screen().print(console.table((*report.CLASSES, "most often taken for"), [lines], "classes", left=0))
 
 
 @console.command(Options, __doc__)
@@ -57,10 +52,8 @@ def main(options: Options) -> None:
         console.check_new(options.out)
     name = options.dataset or trained.settings.get("dataset")
     if name is None:
-        raise InputError(
-            f"`dataset` must be named, {options.run} does not say what it was trained on: one of "
-            f"{', '.join(data.DATASETS)}, or an .npz file as `Dataset.save` writes it"
-        )
+        known = f"one of {', '.join(data.DATASETS)}, or an .npz file"
+        raise InputError(f"`dataset` must be named, {options.run} does not say what it was trained on: {known}")
     images = data.load(name, options.data_dir).first(1, options.test_images)
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=options.native)
     trainer = Trainer(trained.network, images, settings)

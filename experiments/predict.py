@@ -1,4 +1,4 @@
-"""Lets a trained network decide on image files: the class, each class's potential, when the neurons fire.
+"""Classifies image files by a trained network: the class, the score of each class, when the neurons fire.
 
 python experiments/predict.py runs/mozafari2018_digits digit.png
 python experiments/predict.py RUN one.png two.jpg --invert --out pictures
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.columns import Columns
-from rich.console import Console
 from simple_parsing import field
 
 from snnjax.app import console, plots, report
@@ -26,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which network decides, and on what."""
+    """The network and the images."""
 
     run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
     images: list[Path] = field(positional=True, metavar="IMAGE", nargs="+", help="image files: PNG, JPEG and the like")
@@ -53,8 +52,6 @@ def read_image(path: Path, shape: tuple[int, ...], invert: bool) -> tuple[np.nda
             whole = Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole)
             notes.append("transparent pixels taken as black")
         plain = whole.convert("RGB" if len(shape) == 3 else "L")
-    except FileNotFoundError:
-        raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is no image that can be read, of {', '.join(FORMATS)}") from error
     except Exception as error:  # damaged files raise errors of many kinds
@@ -74,8 +71,7 @@ def read_image(path: Path, shape: tuple[int, ...], invert: bool) -> tuple[np.nda
 def show(path: Path, notes: list[str], seen: Observed, steps: int) -> None:
     """Prints the decision on one image."""
     decision = int(seen.decided.decision)
-    decided = "the network stays silent" if decision < 0 else f"class {decision}"
-    print(f"{path}: {decided}", *notes, sep="\n  ")
+    print(f"{path}: {report.decided(seen)}", *notes, sep="\n  ")
     scores = [[str(number), f"{score:.1f}"] for number, score in enumerate(np.asarray(seen.decided.scores))]
     if decision >= 0:
         scores[decision] = [f"[bold]{cell}" for cell in scores[decision]]
@@ -86,7 +82,7 @@ def show(path: Path, notes: list[str], seen: Observed, steps: int) -> None:
         console.table(("class", "score"), [scores], "classes", left=0),
         console.table(("time step", *seen.latencies), [spikes], "spikes", left=0),
     ]
-    Console().print(Columns(tables))
+    console.screen().print(Columns(tables))
 
 
 @console.command(Options, __doc__)
@@ -94,18 +90,18 @@ def main(options: Options) -> None:
     """Prints the network's response to the images, and draws it if asked to."""
     trained = Trained.read(options.run)
     images = [read_image(path, trained.image_shape, options.invert) for path in options.images]
-    network, targets = trained.spiking_network(), list[Path]()
+    model, steps, targets = trained.spiking_network().model, trained.network.time_steps, list[Path]()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         targets = [options.out / f"{number}_{path.stem}.png" for number, path in enumerate(options.images)]
         for target in targets:
             console.check_new(target)
     for number, (path, (pixels, notes)) in enumerate(zip(options.images, images, strict=True)):
-        seen = report.observe(network, pixels)
-        show(path, notes, seen, trained.network.time_steps)
+        seen = report.observe(model, pixels)
+        show(path, notes, seen, steps)
         if targets:
-            title = f"{path.name}: class {int(seen.decided.decision)}"
-            plots.write(targets[number], report.activity(network, pixels, seen, title))
+            title = f"{path.name}: {report.decided(seen)}"
+            plots.write(targets[number], plots.activity_picture(pixels, seen, steps, title))
             print(f"  drawn into {targets[number]}")
 
 

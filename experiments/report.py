@@ -1,7 +1,7 @@
 """Writes a run's pictures and report.html anew, or compares several runs on one page.
 
-python experiments/report.py runs/mozafari2018_digits --images 3 17     draws these test images too
-python experiments/report.py RUN1 RUN2 RUN3                          compares three runs
+python experiments/report.py runs/mozafari2018_digits --images 3 17    draws these test images too
+python experiments/report.py RUN1 RUN2 RUN3                            compares three runs
 """
 
 import dataclasses
@@ -9,13 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from simple_parsing import field
 
 from snnjax import data, files
 from snnjax.app import console, plots, report
-from snnjax.app.runs import RESULTS, read_results
+from snnjax.app.runs import read_results
 from snnjax.errors import InputError
 from snnjax.trained import load
 
@@ -25,38 +23,30 @@ class Options:
     """Which runs, and what to draw."""
 
     runs: list[Path] = field(positional=True, metavar="RUN", nargs="+", help="run folders")
-    images: tuple[int, ...] = field((), help="numbers of test images to draw layer by layer, of one run")
+    images: tuple[int, ...] = field((), help="numbers of test images to draw layer by layer, for one run")
     dataset: str | None = field(None, help="the data set of --images, where the run does not name it")
     data_dir: Path | None = field(None, help="folder of the set's files, for all but digits and .npz")
     out: Path | None = field(None, help="file to compare several runs in (runs/comparison.html)")
     device: str = field("auto", help="auto, cpu, gpu or tpu")
 
 
-def results_of(run: Path) -> dict[str, Any]:
-    """What a run's results.json holds."""
-    if not (run / RESULTS).exists():
-        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `--resume` finishes one")
-    return read_results(run / RESULTS)
-
-
 def renew(run: Path, options: Options) -> None:
     """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
     if options.out is not None:
         raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {options.out}")
-    results, network, shown = results_of(run), load(run), []
+    results, network, images = read_results(run), load(run), None
     if options.images:
         images = data.load(options.dataset or results["settings"].get("dataset", results["data"]), options.data_dir)
         last = len(images.test_images) - 1
         if wrong := [number for number in options.images if not 0 <= number <= last]:
             raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")
-        shown = [(number, images.test_images[number], images.test_labels[number]) for number in options.images]
-    report.write(run, results, report.figures(results, network, shown))
+    report.write(run, results, report.figures(results, network, images, options.images))
     pictures = run / report.PICTURES
     print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 
 
 def figures(results: dict[str, Any]) -> dict[str, str]:
-    """What is compared of one run."""
+    """The figures of one run to compare."""
     test, epochs = results["test"], results["epochs"]
     last = {part: f"{100 * epochs[-1][part]['accuracy']:.2f}" if epochs else "" for part in ("train", "test")}
     return {
@@ -76,7 +66,7 @@ def compare(options: Options) -> None:
         raise InputError("`images` are drawn of one run, got several")
     out = options.out or Path("runs/comparison.html")
     console.check_new(out)
-    found = {str(run): results_of(run) for run in options.runs}
+    found = {str(run): read_results(run) for run in options.runs}
     if len(found) < len(options.runs):
         raise InputError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
     settings = [results["settings"] for results in found.values()]
@@ -85,8 +75,7 @@ def compare(options: Options) -> None:
     lines = [[name, *values] for name, values in given.items() if len(set(values)) > 1]
     columns = [figures(results) for results in found.values()]
     lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
-    escaped = [[escape(cell) for cell in line] for line in lines]
-    Console().print(console.table(["", *map(escape, found)], [escaped], "runs", len(found) + 1))
+    console.screen().print(console.table(["", *found], [lines], "runs", len(found) + 1), markup=False)
     histories = {run: results["epochs"] for run, results in found.items()}
     picture = report.figure_of(plots.png(plots.comparison_picture(histories)), "Test accuracy by reward epoch")
     content = report.table(["", *found], lines) + picture

@@ -1,9 +1,9 @@
-"""Trains many networks side by side: several seeds, and every combination of the numbers given.
+"""Trains many networks side by side: several seeds, and every combination of hyperparameters.
 
 python experiments/sweep.py --seeds 4
 python experiments/sweep.py --seeds 2 --vary layer1.threshold=10,15,20 layer2.radius=1,2
 
-What is finished is kept, and the same command goes on where it stopped; more seeds or values add to it.
+The same command resumes a stopped sweep; more seeds or values add networks to a finished one.
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import train
-from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
@@ -65,10 +64,10 @@ def prepare(options: Options) -> tuple[Sweep, dict[str, Any]]:
     return Sweep(trainer.network, trainer.data, settings, variants(options), at_once=options.at_once), recorded
 
 
-def train_alone(sweep: Sweep, at: int, record: dict[str, Any], screen: Console) -> None:
+def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
     """Trains one of the networks by itself; records its time, and whether its accuracies are the same."""
     begin = time.perf_counter()
-    with console.Bars(screen) as bars:
+    with console.Bars() as bars:
         settings = dataclasses.replace(sweep.settings, seed=sweep.seeds[at])
         single = Trainer(sweep.networks[at], sweep.data, settings, bars)
         epochs = single.run(single.initial_state()).epochs
@@ -76,7 +75,7 @@ def train_alone(sweep: Sweep, at: int, record: dict[str, Any], screen: Console) 
 
 
 def table(networks: list[dict[str, Any]]) -> Table:
-    """Test accuracies of each combination over its seeds, the best first."""
+    """Accuracies of each combination over its seeds, the best first."""
     names = [name for name in networks[0]["variant"] if name != "seed"]
     groups: dict[tuple[float, ...], list[Any]] = {}
     for network in networks:
@@ -97,17 +96,18 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def show_times(networks: list[dict[str, Any]], screen: Console) -> None:
-    """Prints how long the networks took side by side, and how long one by one."""
+def times(networks: list[dict[str, Any]]) -> list[str]:
+    """How long the networks took side by side, and how long one by one."""
     compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
     total, each = compiling + running, (compiling + running) / len(networks)
     took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
-    screen.print(f"{len(networks)} networks side by side: {took}")
+    lines = [f"{len(networks)} networks side by side: {took}"]
     if single := [network for network in networks if "alone_seconds" in network]:
         alone = sum(network["alone_seconds"] for network in single) / len(single)
         same = sum(network["alone_same"] for network in single)
-        times = f"{alone:.2f} s each, {alone / each:.1f} times as long"
-        screen.print(f"{len(single)} of them one by one: {times}; {same} came to the very same accuracies")
+        took = f"{alone:.2f} s each, {alone / each:.1f} times as long"
+        lines.append(f"{len(single)} of them one by one: {took}; {same} reached exactly the same accuracies")
+    return lines
 
 
 @console.command(Options, __doc__, "Stopped; finished epochs are kept. The same command goes on.")
@@ -117,18 +117,16 @@ def main(options: Options) -> None:
     path = options.out or Path("runs") / f"sweep_{options.model}_{Path(options.dataset).stem}"
     with SweepFolder(path, sweep, recorded) as folder:
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
-        screen.print(f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}")
-        for note in folder.notes:
-            screen.print(note, markup=False)
-        with console.Bars(screen) as sweep.callback:
+        head = f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}"
+        screen.print(head, *folder.notes, sep="\n", markup=False)
+        with console.Bars() as sweep.callback:
             networks = folder.run()
         for at, record in enumerate(networks[: options.alone]):
             if "alone_seconds" not in record:
-                train_alone(sweep, at, record, screen)
+                train_alone(sweep, at, record)
                 folder.save()
-    screen.print(table(networks))
-    show_times(networks, screen)
-    screen.print(f"{path}: sweep.json, sweep.png, and the weights of each network")
+    files = f"{path}: sweep.json, sweep.png, and the weights of each network"
+    screen.print(table(networks), *times(networks), files, sep="\n")
 
 
 if __name__ == "__main__":

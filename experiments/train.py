@@ -18,7 +18,7 @@ from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
-from snnjax.training.state import Settings, TrainState
+from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer, network_for
 
 
@@ -86,27 +86,13 @@ def run(options: Options) -> dict[str, Any]:
         console.header(folder)
         if not folder.results:
             try:
-                train(folder, state, options.tensorboard)
+                with console.Bars() as trainer.callback, contextlib.ExitStack() as stack:
+                    save = stack.enter_context(Tracker(folder, state)).save if options.tensorboard else folder.save
+                    folder.finish(trainer.run(state, save))
             except OSError as error:
                 raise OSError(f"{error}; finished epochs are kept, go on once {path} can be written") from error
-        console.summary(trainer.network, folder.results, path)
+        console.summary(folder)
         return folder.results
-
-
-def train(folder: RunFolder, state: TrainState, tensorboard: bool) -> None:
-    """Trains to the end with progress bars, and with event files if asked for."""
-    trainer = folder.trainer
-    tracking = Tracker(folder.path, trainer, folder.settings, state) if tensorboard else contextlib.nullcontext()
-    with console.Bars() as trainer.callback, tracking as tracker:
-
-        def save(state: TrainState) -> None:
-            folder.save(state)
-            if tracker:
-                tracker.note(state)
-
-        folder.finish(trainer.run(state, save))
-        if tracker:
-            tracker.finish(folder.path)
 
 
 @console.command(Options, __doc__, "Stopped; finished epochs are kept. Go on with the same command and --resume.")

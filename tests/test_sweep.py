@@ -226,7 +226,7 @@ def test_the_command_keeps_what_is_finished(run, capsys):
     run("--vary", "layer1.threshold=9,15", "--seeds", "2", "--at_once", "3", "--alone", "1")
     printed = capsys.readouterr().out
     assert "4 networks, 4 to be trained" in printed
-    assert "1 came to the very same accuracies" in printed
+    assert "1 reached exactly the same accuracies" in printed
     first = told()
     assert [each["variant"]["layer1.threshold"] for each in first["networks"]] == [9, 9, 15, 15]
     for at, each in enumerate(first["networks"]):

@@ -12,10 +12,9 @@ def test_what_tensorboard_reads_of_a_run(tmp_path):
     trainer = trainer_of(epochs=(2, 3))
     with RunFolder(tmp_path, trainer, SETTINGS, resume=False) as run:
         start = run.start(reuse=False)
-        with Tracker(tmp_path, trainer, SETTINGS, start) as tracker:
-            state = trainer.run(start, lambda state: (run.save(state), tracker.note(state)))
+        with Tracker(run, start) as tracker:
+            state = trainer.run(start, tracker.save)
             run.finish(state)
-            tracker.finish(tmp_path)
     events = EventAccumulator(str(tmp_path / FOLDER), size_guidance=dict(scalars=0, images=0, histograms=0)).Reload()
     tags = events.Tags()
     for part in ("train", "test"):

@@ -10,15 +10,12 @@ import sys
 
 import numpy as np
 
-import snnjax
-from snnjax import RSTDP, WTA, Conv, Learner, Network, Settings, Sweep, Trainer, stage
+from snnjax import RSTDP, WTA, Conv, Learner, Network, Settings, Sweep, Trainer, component, load, stage
 from snnjax.app import RunFolder, SweepFolder
 from snnjax.data import digits
 
-SETTINGS = Settings(epochs=(2, 6), batch_size=50, patience=0)
 
-
-@snnjax.component
+@component
 class EarlyInputs(Learner):
     """Hebbian learning of early inputs; the state counts the wins of each feature."""
 
@@ -45,12 +42,12 @@ NETWORK = Network("own_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage(C
 
 
 def main(folder):
-    data = digits().first(400, 200)
-    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, SETTINGS), resume=True) as run:
+    data, settings = digits().first(400, 200), Settings(epochs=(2, 6), batch_size=50, patience=0)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-    print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"layer1.rate": rate} for rate in (0.05, 0.2, 0.5)]
-    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, SETTINGS, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

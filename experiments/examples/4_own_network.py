@@ -7,20 +7,11 @@ from snnjax import RSTDP, STDP, WTA, Callback, Conv, Network, Settings, Trainer,
 from snnjax.data import digits
 
 fast = STDP(doubling=200)
-network = Network(
-    name="two_views",
-    input_shape=(6, 28, 28),
-    classes=10,
-    stages=(
-        # Small and large kernels on the same image; their maps are joined, then pooled.
-        stage(
-            Conv(12, kernel=3, padding=1, threshold=6, competition=WTA(5, radius=2), learners=fast),
-            Conv(20, kernel=7, padding=3, threshold=25, competition=WTA(5, radius=3), learners=fast),
-            pool=4,
-        ),
-        stage(Conv(100, kernel=5, padding=1, learners=RSTDP())),
-    ),
-)
+small = Conv(12, kernel=3, padding=1, threshold=6, competition=WTA(5, radius=2), learners=fast)
+large = Conv(20, kernel=7, padding=3, threshold=25, competition=WTA(5, radius=3), learners=fast)
+views = stage(small, large, pool=4)  # both see the same image; their maps are joined, then pooled
+decision = stage(Conv(100, kernel=5, padding=1, learners=RSTDP()))
+network = Network(name="two_views", input_shape=(6, 28, 28), classes=10, stages=(views, decision))
 print("(maps, rows, columns) of the image and of the output of each stage:", network.shapes)
 
 

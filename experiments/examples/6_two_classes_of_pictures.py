@@ -25,15 +25,10 @@ labels = random.integers(0, 2, 400).astype(np.int32)
 images = np.stack([picture(kind, random) for kind in labels])
 data = Dataset("rings_and_crosses", images[:300], labels[:300], images[300:], labels[300:], classes=2)
 
-network = Network(
-    name="rings_and_crosses",
-    input_shape=data.input_shape,
-    classes=data.classes,
-    stages=(
-        stage(Conv(12, 5, padding=2, threshold=12, competition=WTA(4, radius=3), learners=STDP(doubling=150)), pool=4),
-        stage(Conv(20, kernel=8, learners=RSTDP())),  # 10 features of each class, each sees the whole image
-    ),
-)
+features = Conv(12, 5, padding=2, threshold=12, competition=WTA(4, radius=3), learners=STDP(doubling=150))
+decision = Conv(20, kernel=8, learners=RSTDP())  # 10 features of each class, each sees the whole image
+stages = stage(features, pool=4), stage(decision)
+network = Network(data.name, input_shape=data.input_shape, classes=data.classes, stages=stages)
 trainer = Trainer(network, data, Settings(epochs=(3, 10), batch_size=50, patience=0))
 state = trainer.run(trainer.initial_state())
 for record in state.epochs[::3]:

@@ -7,20 +7,17 @@ import sys
 
 import jax.numpy as jnp
 
-import snnjax
-from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, stage
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, load, stage, static
 from snnjax.app import RunFolder, SweepFolder
 from snnjax.data import digits
 
-SETTINGS = Settings(epochs=(3, 6), batch_size=50, patience=0)
 
-
-@snnjax.component
+@component
 class LightAndDark:
     """Two maps: how much lighter, and how much darker, each pixel is than the mean."""
 
     least: float = 0.3  # the weakest contrast that fires, as a share of the strongest
-    time_steps: int = snnjax.static(default=15)
+    time_steps: int = static(default=15)
 
     def __call__(self, image):
         contrast = jnp.asarray(image, jnp.float32) - jnp.mean(image, dtype=jnp.float32)
@@ -38,12 +35,12 @@ NETWORK = Network("own_encoder", (2, 28, 28), 10, STAGES, encoder=LightAndDark()
 
 
 def main(folder):
-    data = digits().first(400, 200)
-    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, SETTINGS), resume=True) as run:
+    data, settings = digits().first(400, 200), Settings(epochs=(3, 6), batch_size=50, patience=0)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-    print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"encoder.least": least} for least in (0.1, 0.3, 0.6)]
-    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, SETTINGS, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

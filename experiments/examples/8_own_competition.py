@@ -10,19 +10,16 @@ import sys
 
 import jax.numpy as jnp
 
-import snnjax
-from snnjax import RSTDP, STDP, Conv, Network, Settings, Sweep, Trainer, kernels, stage
+from snnjax import RSTDP, STDP, Conv, Network, Settings, Sweep, Trainer, component, kernels, load, stage, static
 from snnjax.app import RunFolder, SweepFolder
 from snnjax.data import digits
 
-SETTINGS = Settings(epochs=(3, 6), batch_size=50, patience=0)
 
-
-@snnjax.component
+@component
 class StrongestFirst:
     """Up to `winners` neurons of distinct features and places, by potential minus the cost of waiting."""
 
-    winners: int = snnjax.static(default=3)
+    winners: int = static(default=3)
     radius: int = 3
     waiting: float = 1.0  # cost of a time step, in units of the potential
 
@@ -40,12 +37,12 @@ NETWORK = Network("own_competition", (6, 28, 28), 10, STAGES)
 
 
 def main(folder):
-    data = digits().first(400, 200)
-    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, SETTINGS), resume=True) as run:
+    data, settings = digits().first(400, 200), Settings(epochs=(3, 6), batch_size=50, patience=0)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-    print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"layer1.waiting": waiting} for waiting in (0, 1, 10)]
-    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, SETTINGS, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

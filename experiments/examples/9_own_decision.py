@@ -4,24 +4,20 @@ python experiments/examples/9_own_decision.py FOLDER
 """
 
 import sys
-from typing import ClassVar
 
 import jax.numpy as jnp
 
-import snnjax
-from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, stage
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, load, stage
 from snnjax.app import RunFolder, SweepFolder
 from snnjax.data import digits
 
-SETTINGS = Settings(epochs=(3, 6), batch_size=50, patience=0)
 
-
-@snnjax.component
+@component
 class Choir:
     """The score of a class is a power mean of the largest potentials of its features."""
 
     power: float = 8.0  # with 1 all features count alike; a larger one favours the strongest
-    timed: ClassVar[bool] = False  # potentials at the last step are enough; True gives spikes with their times
+    timed = False  # potentials at the last step are enough; True gives spikes with their times
 
     def scores(self, spikes, classes):
         best = spikes.potential.max(axis=(1, 2)).reshape(classes, -1)
@@ -39,12 +35,12 @@ NETWORK = Network("own_decision", (6, 28, 28), 10, STAGES, decision=Choir())
 
 
 def main(folder):
-    data = digits().first(400, 200)
-    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, SETTINGS), resume=True) as run:
+    data, settings = digits().first(400, 200), Settings(epochs=(3, 6), batch_size=50, patience=0)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-    print("decision and label:", snnjax.load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"decision.power": power} for power in (1, 8, 64)]
-    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, SETTINGS, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

@@ -1,4 +1,4 @@
-"""What a command takes from its user and shows: options, errors, bars in a terminal, lines in a log file, tables."""
+"""Options, errors, progress bars and tables of the commands."""
 
 import _thread
 import contextlib
@@ -20,7 +20,6 @@ from simple_parsing import ArgumentParser
 from snnjax import devices
 from snnjax.app import report, runs
 from snnjax.errors import InputError
-from snnjax.networks import Network
 from snnjax.training.state import Callback
 
 T = TypeVar("T")
@@ -137,8 +136,8 @@ def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], titl
 class Bars(Callback):
     """A bar for each phase with images/s and the running accuracy; in a file, a line now and then."""
 
-    def __init__(self, console: Console | None = None):
-        self.console = console or screen()
+    def __init__(self) -> None:
+        self.console = screen()
         self._progress = Progress(
             TextColumn("{task.description:<22}"),
             BarColumn(bar_width=30),
@@ -199,18 +198,18 @@ class Bars(Callback):
 
 def header(run: runs.RunFolder) -> None:
     """Prints what is trained, on which data, where, and how it begins."""
-    console, trainer, data, settings = screen(), run.trainer, run.trainer.data, run.trainer.settings
+    console, data, settings = screen(), run.trainer.data, run.trainer.settings
     console.print(
-        f"[bold]{escape(trainer.network.name)}[/] on {escape(data.name)}: {len(data.train_images):,} training and "
+        f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {len(data.train_images):,} training and "
         f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
-    for line in (f"on {run.device}; into {run.path}", *run.notes):
-        console.print(line, markup=False)
+    console.print(f"on {run.device}; into {run.path}", *run.notes, sep="\n", markup=False)
 
 
-def summary(network: Network, results: dict[str, Any], folder: Path) -> None:
-    """Prints layers, phases and the test result as tables."""
-    console, shapes, weights = screen(), network.shapes, network.weight_shapes
+def summary(run: runs.RunFolder) -> None:
+    """Prints layers, phases and the test result of a finished run."""
+    console, network, results = screen(), run.trainer.network, run.results
+    shapes, weights, best = network.shapes, network.weight_shapes, results["best_epoch"]
     layers = []
     for at, name, _ in network.layers():
         sizes = ("x".join(map(str, shape)) for shape in (shapes[at], weights[name], shapes[at + 1]))
@@ -218,10 +217,9 @@ def summary(network: Network, results: dict[str, Any], folder: Path) -> None:
     head = ("layer", "input", "weights", "output of stage", "parameters")
     console.print(table(head, [layers], "layers", left=4))
     console.print(table(report.PHASES, [report.phases(results)], "phases"))
-    best = results["best_epoch"]
     scores(results["test"], f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else "")
-    files = ", ".join(sorted(path.name for path in folder.iterdir() if path.name[0] != "."))
-    console.print(f"{folder}: {files}", markup=False)
+    files = ", ".join(sorted(path.name for path in run.path.iterdir() if path.name[0] != "."))
+    console.print(f"{run.path}: {files}", markup=False)
 
 
 def scores(test: dict[str, Any], note: str = "") -> None:

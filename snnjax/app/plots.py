@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from snnjax.app.features import Drawn
 from snnjax.files import atomic_write
+from snnjax.networks import Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
 
@@ -28,19 +30,21 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def panels(count: int, columns: int = 3, width: float = 4, extra: float = 0) -> tuple[Figure, list[Axes], list[Axes]]:
-    """Plots of some inches in width with one vertical axis: the figure, all plots, and those on the left."""
+def panels(count: int, label: str, columns: int = 3, width: float = 4, extra: float = 0) -> tuple[Figure, list[Axes]]:
+    """A figure of plots that share one vertical axis with this label, each `width` inches wide."""
     columns = min(columns, count)
     lines = -(-count // columns)
     figure = Figure(figsize=(width * columns, 3.2 * lines + extra), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for axis in axes.flat[count:]:
         axis.axis("off")
-    return figure, list(axes.flat[:count]), list(axes[:, 0])
+    figure.supylabel(label)
+    return figure, list(axes.flat[:count])
 
 
-def features_picture(images: np.ndarray, title: str, strengths: np.ndarray, rows: Sequence[str] = ()) -> Figure:
-    """A contact sheet of features (F, h, w), in contrasts relative to `strengths` (F,); `rows` may have names."""
+def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figure:
+    """A contact sheet of features; with names for its `rows`, features that have learned little stay faint."""
+    images, strengths = drawn.images, drawn.strengths if rows else np.ones(len(drawn.images))
     columns = len(images) // len(rows) if rows else min(len(images), 10 if len(images) <= 50 else 25)
     scale = np.abs(images).max(axis=(1, 2)).clip(1e-12) * strengths.max(initial=1e-12) / strengths.clip(1e-12)
     sheet, (height, width) = tiled(images / scale[:, None, None], columns)
@@ -107,9 +111,10 @@ def _by_epoch(size: tuple[float, float], label: str, curves: Iterable[tuple[list
     return figure
 
 
-def confusion_picture(matrix: np.ndarray, counts: Sequence[int]) -> Figure:
-    """The confusion matrix (labels, decisions), and the silent images of each class; `counts` are all images of it."""
-    images, classes = np.asarray(counts), len(matrix)
+def confusion_picture(test: dict[str, Any]) -> Figure:
+    """The confusion matrix that `metrics.report` found, and the silent images of each class."""
+    matrix, images = np.array(test["confusion_matrix"]), np.array(test["classes"]["images"])
+    classes = len(matrix)
     whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
     size = max(5.0, 0.42 * classes + 1)
     figure = Figure(figsize=(size + 0.5, size), layout="constrained")
@@ -130,10 +135,9 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
     """Histograms of the weights of each layer before and after training."""
     figure = Figure(figsize=(3.4 * len(after), 3), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(after), squeeze=False)[0], after, strict=True):
-        low = min(0.0, float(after[name].min()), float(before[name].min()))
-        high = max(1.0, float(after[name].max()), float(before[name].max()))
+        bins = np.histogram_bin_edges(np.concatenate([[0, 1], before[name].ravel(), after[name].ravel()]), 50)
         for weights, label, color in ((before, "before", "0.7"), (after, "after", "tab:blue")):
-            axis.hist(weights[name].ravel(), bins=50, range=(low, high), color=color, alpha=0.8, label=label)
+            axis.hist(weights[name].ravel(), bins, color=color, alpha=0.8, label=label)
         axis.set(yscale="log", xlabel="weight")
         axis.set_title(name, fontsize=10)
     figure.axes[0].set_ylabel("synapses")
@@ -141,11 +145,13 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
     return figure
 
 
-def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], scores: np.ndarray, title: str) -> Figure:
-    """The response to one image of 0..255: latencies (F, H', W') of each layer, NaN where silent, and class scores."""
+def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) -> Figure:
+    """The response to one image of 0..255 within `steps` time steps: latencies of each layer, scores of each class."""
+    layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
+    steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
+    scores = np.asarray(seen.decided.scores)
     figure = Figure(figsize=(13, 2.6 + 3.1 * len(layers)), layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
-    steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1
     heights = (0.8, *[1] * len(layers))
     (shown, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(3, 1), height_ratios=heights)
     shown.imshow(image / 255, cmap="gray")
@@ -177,7 +183,7 @@ def activity_picture(image: np.ndarray, layers: dict[str, np.ndarray], scores: n
 
 def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
     """Draws for each network, a row of replication.json, the accuracies of all seeds, their mean, and the reference."""
-    figure, axes, left = panels(len(rows), extra=0.6)
+    figure, axes = panels(len(rows), "accuracy", extra=0.6)
     for axis, row in zip(axes, rows, strict=True):
         for part, color in PARTS:
             curves, theirs = np.array(row[part]["seeds"]), row[part]["reference"]
@@ -189,8 +195,6 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
         axis.set_title(row["network"], fontsize=10)
         axis.set(xlabel="reward epoch", xticks=epochs[:: -(-len(epochs) // 10)])
         axis.grid(alpha=0.3)
-    for axis in left:
-        axis.set_ylabel("accuracy")
     axes[0].legend(fontsize=8, loc="lower right")
     write(path, figure)
 
@@ -199,7 +203,7 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
     """Draws the last test accuracies of networks, as in sweep.json, over each number that varies."""
     names = list(networks[0]["variant"])
     varied = [name for name in names if len({network["variant"][name] for network in networks}) > 1] or names[-1:]
-    figure, axes, left = panels(len(varied))
+    figure, axes = panels(len(varied), "test accuracy, %")
     accuracy = np.array([100 * network["epochs"][-1]["test"]["accuracy"] for network in networks])
     for axis, name in zip(axes, varied, strict=True):
         known, places = np.unique([network["variant"][name] for network in networks], return_inverse=True)
@@ -209,7 +213,5 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
         axis.set_xticks(range(len(known)), [f"{value:g}" for value in known])
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
-    for axis in left:
-        axis.set_ylabel("test accuracy, %")
     axes[0].legend(fontsize=8)
     write(path, figure)

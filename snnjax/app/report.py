@@ -1,4 +1,4 @@
-"""The report of a run: its pictures, drawn into the run folder, and report.html, which holds all of it in one file."""
+"""The report of a run: its pictures, and report.html, which holds them and the results in one file."""
 
 import base64
 import json
@@ -8,56 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from matplotlib.figure import Figure
 
 from snnjax import files
 from snnjax.app import features, plots
-from snnjax.networks import Observed, SpikingNetwork
+from snnjax.data import Dataset
+from snnjax.networks import Model, Observed, SpikingNetwork
 
 PICTURES, PAGE = "pictures", "report.html"
 
-Sample = tuple[int, np.ndarray, int]  # index of a test image, the image, its label
 Named = tuple[str, Figure]
 
-_observe = jax.jit(lambda model, image: model.observe(model.encode(image)))
 
-
-def observe(network: SpikingNetwork, image: np.ndarray) -> Observed:
+@jax.jit
+def observe(model: Model, image: jax.Array) -> Observed:
     """The network's response to one image, (H, W) or (H, W, 3) of 0..255, layer by layer."""
-    return _observe(network.model, image)
+    return model.observe(model.encode(image))
 
 
-def activity(network: SpikingNetwork, image: np.ndarray, seen: Observed, title: str) -> Figure:
-    """The network's response to one image as a figure."""
-    steps = network.spec.time_steps
-    layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
-    return plots.activity_picture(image, layers, np.asarray(seen.decided.scores), title)
+def decided(seen: Observed) -> str:
+    """The decision in words."""
+    return "the network stays silent" if seen.decided.decision < 0 else f"class {seen.decided.decision}"
 
 
-def examples(images: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> list[Sample]:
-    """The first image that is decided right, the first wrong and the first silent, where there are such."""
-    kinds = (decisions == labels, (decisions >= 0) & (decisions != labels), decisions < 0)
-    return [(at, images[at], labels[at]) for at in (int(np.argmax(kind)) for kind in kinds if kind.any())]
-
-
-def figures(results: dict[str, Any], network: SpikingNetwork, images: Iterable[Sample] = ()) -> Iterator[Named]:
+def figures(
+    results: dict[str, Any], network: SpikingNetwork, data: Dataset | None = None, images: Iterable[int] = ()
+) -> Iterator[Named]:
     """The figures of a run: its results, what each layer's features are selective to, the response to test images."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
-    test, spec = results["test"], network.spec
-    yield "confusion", plots.confusion_picture(np.array(test["confusion_matrix"]), test["classes"]["images"])
+    yield "confusion", plots.confusion_picture(results["test"])
+    spec = network.spec
     for name, drawn in features.drawn_back(network).items():
-        last = name in spec.names[-1]
-        rows = [f"class {number}" for number in range(spec.classes)] if last else []
-        strengths = drawn.strengths if last else np.ones(len(drawn.images))  # those that never won stay faint
-        title = f"{spec.name}, features of {name}"
-        yield f"features_{name}", plots.features_picture(drawn.images, title, strengths, rows)
-    for number, image, label in images:
-        seen = observe(network, image)
-        decision = int(seen.decided.decision)
-        decided = "the network stays silent" if decision < 0 else f"decided {decision}"
-        yield f"image_{number:05}", activity(network, image, seen, f"test image {number}, of class {label}: {decided}")
+        rows = [f"class {number}" for number in range(spec.classes)] if name in spec.names[-1] else []
+        yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
+    if data is not None:
+        for number in images:
+            image, label = data.test_images[number], data.test_labels[number]
+            seen = observe(network.model, image)
+            title = f"test image {number}, label {label}: {decided(seen)}"
+            yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title)
 
 
 _CAPTIONS = {
@@ -71,17 +61,16 @@ _CAPTIONS = {
 
 
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
-    """Writes figures of a run, and report.html with the results and all its pictures, which needs no other file."""
-    folder, found = run / PICTURES, []
+    """Writes figures of a run, and report.html with the results and all pictures of the run."""
+    folder, pictures = run / PICTURES, []
     folder.mkdir(exist_ok=True)
     for name, figure in figures:
         plots.write(folder / f"{name}.png", figure)
-    for path in folder.glob("[!.]*.png"):
-        kind, _, which = path.stem.partition("_")
-        place = list(_CAPTIONS).index(kind) if kind in _CAPTIONS else len(_CAPTIONS)
-        caption = _CAPTIONS.get(kind, path.stem) + (f" ({which})" if which else "")
-        found.append((place, path.name, figure_of(path.read_bytes(), caption)))
-    files.write_text(run / PAGE, run_page(results, [picture for *_, picture in sorted(found)]))
+    for kind, caption in _CAPTIONS.items():
+        for path in sorted(folder.glob(f"{kind}*.png")):
+            which = path.stem.partition("_")[2]
+            pictures.append(figure_of(path.read_bytes(), f"{caption} ({which})" if which else caption))
+    files.write_text(run / PAGE, run_page(results, pictures))
 
 
 def run_page(results: dict[str, Any], pictures: list[str]) -> str:
@@ -98,7 +87,7 @@ def run_page(results: dict[str, Any], pictures: list[str]) -> str:
     sections = {
         "What the phases show": "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>",
         "Pictures": "".join(pictures),
-        "Classes": table(["class", "images", "precision", "recall", "F1", "ROC AUC"], _classes(test["classes"])),
+        "Classes": table(CLASSES, classes(test)),
         "Phases": table(PHASES, phases(results)),
         "Numbers of the network": table(
             ["", ""], [[name, f"{value:g}"] for name, value in results.get("parameters", {}).items()]
@@ -136,10 +125,15 @@ def figure_of(png: bytes, caption: str) -> str:
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
 
 
-def _classes(classes: dict[str, Any]) -> Iterable[list[str]]:
-    scores = zip(*(classes[name] for name in ("precision", "recall", "f1", "roc_auc")), strict=True)
-    for number, (count, row) in enumerate(zip(classes["images"], scores, strict=True)):
-        yield [str(number), f"{count:,}", *("" if value is None else f"{value:.3f}" for value in row)]
+CLASSES = ("class", "images", "precision", "recall", "F1", "ROC AUC")
+
+
+def classes(test: dict[str, Any]) -> list[list[str]]:
+    """What `metrics.report` has found of each class, in the order of `CLASSES`."""
+    columns = [test["classes"][name] for name in ("precision", "recall", "f1", "roc_auc")]
+    cells = [["" if value is None else f"{value:.3f}" for value in column] for column in columns]
+    counts = test["classes"]["images"]
+    return [[str(at), f"{count:,}", *row] for at, (count, *row) in enumerate(zip(counts, *cells, strict=True))]
 
 
 PHASES = ("phase", "images", "compiling s", "running s", "images/s")

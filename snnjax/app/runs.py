@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,11 +32,12 @@ Arrays = dict[str, np.ndarray]
 
 
 class CheckpointFolder:
-    """A folder that one run or sweep locks until its `with` block ends, with the last checkpoint and the one before."""
+    """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
 
     def __init__(self, path: Path | str, work: Trainer | Sweep, settings: Json | None):
-        """Creates and locks the folder; `settings` are added to those of the trainer or sweep."""
-        self.path, self.notes, data = Path(path), list[str](), work.data
+        """Creates, locks and reads the folder; `settings` are added to those of the trainer or sweep."""
+        self.path, data = Path(path), work.data
+        self.notes: list[str] = []  # messages about how the run or sweep begins
         sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
         own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
         arrays: Arrays = {}
@@ -51,8 +51,10 @@ class CheckpointFolder:
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another --out")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = contextlib.ExitStack()
-        self._lock.enter_context(files.lock(self.path))
+        with contextlib.ExitStack() as stack:  # unlocks a folder that is refused
+            stack.enter_context(files.lock(self.path))
+            self._read()
+            self._lock = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +72,12 @@ class CheckpointFolder:
         checkpoint.save(current, arrays, meta | self._known)
         self._sound = True
 
-    def _load_checkpoint(self, read: Callable[[Arrays, Json], None]) -> None:
-        """Passes arrays and meta of the last undamaged checkpoint to `read`; does nothing where there is none."""
+    def _restore(self, arrays: Arrays, meta: Json) -> None:
+        """Takes the state of a checkpoint; raises errors of several kinds if it holds none."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """Restores the last undamaged checkpoint, if there is one."""
         damaged = []
         for path in (self.path / CHECKPOINT, self.path / PREVIOUS):
             try:
@@ -86,7 +92,7 @@ class CheckpointFolder:
             if damaged:
                 self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
             try:
-                read(arrays, meta)
+                self._restore(arrays, meta)
             except (KeyError, TypeError, AttributeError, InputError) as error:
                 raise InputError(f"{path} holds no state to go on from: {error}") from error
             files.clear(self.path)  # what a killed program was writing
@@ -103,10 +109,10 @@ class CheckpointFolder:
         if changes := _changes(known["settings"], meta.get("settings", {})):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         if meta.get("network") != known["network"]:
-            raise InputError(f"{path} is of another network than that of this name is now: name another --out")
+            raise InputError(f"{path} is of a network that has changed since then: name another --out")
         now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
         if changes := _changes(now, was):
-            self.notes.append(f"the run began with {changes}: it may end a little otherwise")
+            self.notes.append(f"the run began with {changes}: results may differ slightly")
 
 
 def _changes(now: Json, was: Json) -> str:
@@ -114,58 +120,42 @@ def _changes(now: Json, was: Json) -> str:
 
 
 class RunFolder(CheckpointFolder):
-    """A folder that one run locks until the `with` block ends.
-
-    Attributes:
-      state: where the run stopped earlier, if it is resumed; else None.
-      results: what results.json holds, once the run is finished; {} before.
-      notes: messages about how the run begins.
-    """
+    """A folder that one run locks until the `with` block ends."""
 
     def __init__(self, path: Path | str, trainer: Trainer, settings: Json | None = None, resume: bool = False):
-        """Locks the folder, creating it.
+        """Creates and locks the folder; with `resume`, goes on with the run that it holds.
 
-        Args:
-          settings: what the result depends on besides the trainer's settings and data, JSON data.
-          resume: goes on with the run that the folder holds.
-
-        Raises:
-          FileExistsError: it holds a run and `resume` is false, or another run has locked it.
-          InputError: the run to be resumed is damaged, or had other settings.
-          OSError: the folder cannot be written.
+        `settings` are JSON data on which the result depends besides the trainer's settings and data. Raises
+        FileExistsError if the folder holds a run that is not to be resumed or another program has locked it, InputError
+        if that run is damaged or had other settings, OSError if the folder cannot be written.
         """
+        self.trainer, self._resume = trainer, resume
+        self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
+        self.results: Json = {}  # what results.json holds, once the run is finished
         super().__init__(path, trainer, settings)
-        self.trainer = trainer
-        self.state: TrainState | None = None
-        self.results: Json = {}
-        with self._lock:  # released if the folder is refused
-            self._read(resume)
-            self._lock = self._lock.pop_all()
 
-    def _read(self, resume: bool) -> None:
-        """Reads what the folder holds."""
+    def _read(self) -> None:
         found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
-        if found and not resume:
+        if found and not self._resume:
             names = ", ".join(found)
             raise FileExistsError(f"{self.path} already holds a run ({names}): --resume it, or name another --out")
         if found == [RESULTS]:
             raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another --out")
-        if found:
-            self._load_checkpoint(self._read_state)
-            if all((self.path / name).exists() for name in (RESULTS, WEIGHTS, report.PAGE)):
-                self.results = read_results(self.path / RESULTS)
-            for name in (LAYERS, report.PICTURES):
-                files.clear(self.path / name)
+        super()._read()
+        if all((self.path / name).exists() for name in (RESULTS, WEIGHTS, report.PAGE)):
+            self.results = read_results(self.path)
+        for name in (LAYERS, report.PICTURES):
+            files.clear(self.path / name)
 
-    def _read_state(self, arrays: Arrays, meta: Json) -> None:
+    def _restore(self, arrays: Arrays, meta: Json) -> None:
         self.state = TrainState.unflatten(arrays, meta)
         self.trainer.engine.check(self.state)
 
     def start(self, reuse: bool = False) -> TrainState:
         """The state to begin with: the stored one, or the initial one.
 
-        With `reuse`, it takes layers that runs in neighbouring folders have trained from the same images, settings and
-        seed, by the same sources and versions on the same kind of device.
+        With `reuse`, layers that a run in a neighbouring folder has trained from the same images, settings and seed, by
+        the same sources and versions on the same kind of device, are taken from it.
         """
         state, plan = self.state or self.trainer.initial_state(), self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
@@ -236,9 +226,10 @@ class RunFolder(CheckpointFolder):
             test=metrics.report(decisions, data.test_labels, scores),
         )
         Trained(network.spec, weights, data.train_images.shape[1:], self.settings).save(self.path / WEIGHTS)
-        images = report.examples(data.test_images, data.test_labels, decisions)
         changed = plots.weights_picture(trainer.initial_state().weights, weights)
-        report.write(self.path, results, [("weights", changed), *report.figures(results, network, images)])
+        kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
+        examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
+        report.write(self.path, results, [("weights", changed), *report.figures(results, network, data, examples)])
         files.write_json(self.path / RESULTS, results)
         self.results = results
         return results
@@ -247,34 +238,21 @@ class RunFolder(CheckpointFolder):
 class SweepFolder(CheckpointFolder):
     """A folder that one sweep locks until the `with` block ends.
 
-    The sweep leaves the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the results
-    of each. A sweep with the same settings and other variants adds to it and trains only those that are new.
-
-    Attributes:
-      state: where an earlier start of the same sweep stopped.
-      others: records of trained networks that are no variants of this sweep.
-      notes: messages about how the sweep begins.
+    It holds the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the results. A
+    sweep with the same settings and other variants adds to it and trains only those that are new.
     """
 
     def __init__(self, path: Path | str, sweep: Sweep, settings: Json | None = None):
-        """Locks the folder, creating it, and reads what an earlier start of the same sweep has left.
+        """Creates and locks the folder, and goes on where an earlier start of the same sweep stopped.
 
-        Args:
-          settings: what the result depends on besides the sweep's settings and data, JSON data.
-
-        Raises:
-          FileExistsError: another program has locked it.
-          InputError: what it holds is damaged, or of another sweep.
-          OSError: it cannot be written.
+        `settings` and what it raises are as in `RunFolder`.
         """
+        self.sweep, self.state = sweep, SweepState()
+        self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
         super().__init__(path, sweep, settings)
-        self.sweep, self.state, self.others = sweep, SweepState(), list[Json]()
-        with self._lock:  # released if the checkpoint is refused
-            self._load_checkpoint(self._read)
-            self._lock = self._lock.pop_all()
 
-    def _read(self, arrays: Arrays, meta: Json) -> None:
-        """Takes the state of a checkpoint, whose variants may have been others, or in another order."""
+    def _restore(self, arrays: Arrays, meta: Json) -> None:
+        """Takes the state of a sweep that may have had other variants, or another order of them."""
         state, variants = SweepState.unflatten(arrays, meta), self.sweep.variants
         places = {at: variants.index(each) for at, each in enumerate(meta["variants"]) if each in variants}
         for record in [*meta["others"], *state.done.values()]:
@@ -322,8 +300,11 @@ class SweepFolder(CheckpointFolder):
             plots.sweep_picture(self.path / "sweep.png", self.networks)
 
 
-def read_results(path: Path) -> Json:
-    """What a results.json holds; raises InputError if it is damaged, or holds something else."""
+def read_results(run: Path) -> Json:
+    """What a run's results.json holds; raises FileNotFoundError without one, InputError if it is damaged."""
+    path = run / RESULTS
+    if not path.exists():
+        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `--resume` finishes one")
     try:
         results = json.loads(path.read_text())
         report.run_page(results, [])

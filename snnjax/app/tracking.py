@@ -1,55 +1,61 @@
 """What TensorBoard shows of a run: scalars and histograms after each epoch, pictures at its end."""
 
 import json
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from matplotlib.image import imread
 
 from snnjax.app.report import PICTURES
+from snnjax.app.runs import RunFolder
 from snnjax.errors import MissingPackageError
 from snnjax.training.state import TrainState
-from snnjax.training.trainer import Trainer
 
 FOLDER = "tensorboard"
 
 
 class Tracker:
-    """Writes event files into the folder `tensorboard` of a run; `note` takes each state as it is saved."""
+    """Writes event files into the folder `tensorboard` of a run, with each state that it saves."""
 
-    def __init__(self, run: Path, trainer: Trainer, settings: dict[str, Any], state: TrainState):
+    def __init__(self, run: RunFolder, state: TrainState):
         """Starts writing, a resumed run into the same folder; raises MissingPackageError without tensorboardX."""
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise MissingPackageError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
-        self.trainer, self._known = trainer, set[str]()
-        self._writer = SummaryWriter(str(run / FOLDER))
-        self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in settings.items()))
-        self.note(state)
+        self._run, self._trainer, self._known = run, run.trainer, set[str]()
+        self._writer = SummaryWriter(str(run.path / FOLDER))
+        self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in run.settings.items()))
+        self._note(state)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Writes the pictures of the run, if it is finished."""
+        for path in sorted((self._run.path / PICTURES).glob("[!.]*.png")):
+            self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")
         self._writer.close()
 
-    def note(self, state: TrainState) -> None:
-        """Writes what the last epoch of a state and the phases before it have shown."""
+    def save(self, state: TrainState) -> None:
+        """Saves a state of the run, and writes what its last epoch and the phases before have shown."""
+        self._run.save(state)
+        self._note(state)
+
+    def _note(self, state: TrainState) -> None:
         if state.done:
             self._note_epoch(state)
         for name, found in state.diagnoses.items():
-            if name not in self._known and not (state.done and name == self.trainer.plan[state.phase].name):
+            if name not in self._known and not (state.done and name == self._trainer.plan[state.phase].name):
                 self._known.add(name)
                 self._scalars({f"{layer}/spike_density": x for layer, x in found.get("firing", {}).items()}, 0)
                 self._writer.add_text("diagnosis/" + name.replace(" ", "_"), "; ".join(found["words"]))
         self._writer.flush()
 
     def _note_epoch(self, state: TrainState) -> None:
-        phase, learning = self.trainer.plan[state.phase], self.trainer.engine.learning(state)
-        found, convs = state.diagnoses[phase.name], {name: conv for _, name, conv in self.trainer.network.layers()}
-        before = sum(each.layer == phase.layer for each in self.trainer.plan[: state.phase])
+        phase, learning = self._trainer.plan[state.phase], self._trainer.engine.learning(state)
+        found, convs = state.diagnoses[phase.name], {name: conv for _, name, conv in self._trainer.network.layers()}
+        before = sum(each.layer == phase.layer for each in self._trainer.plan[: state.phase])
         for name, each in ({phase.layer: learning} if phase.layer else learning[0]).items():
             learner = convs[name].each_learner[before if phase.layer else -1]
             own = {key: x[name] for key, x in found.items() if isinstance(x, dict) and name in x}
@@ -58,7 +64,7 @@ class Tracker:
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         if wins := found.get("wins"):
             won = np.repeat(np.arange(len(wins)), wins)
-            per_image = len(won) / len(self.trainer.data.train_images)
+            per_image = len(won) / len(self._trainer.data.train_images)
             self._scalars({f"{phase.layer}/winners_per_image": per_image}, state.done)
             if len(won):
                 bins = np.arange(len(wins) + 1)
@@ -70,8 +76,3 @@ class Tracker:
     def _scalars(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
-
-    def finish(self, run: Path) -> None:
-        """Writes the pictures of the run."""
-        for path in sorted((run / PICTURES).glob("[!.]*.png")):
-            self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")
