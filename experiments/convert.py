@@ -16,13 +16,12 @@ from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.trained import Trained
 
-ENCODERS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}
-"""The PyTorch code's encoders by their number of maps, and the images that they take there."""
+ENCODERS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTorch code by maps, and their images
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which network's weights, from where and where to."""
+    """The files, and the network of a state_dict."""
 
     source: Path = field(
         positional=True, metavar="SOURCE", help="weights.npz of a run, or a state_dict (.pth, .pt, .npz)"

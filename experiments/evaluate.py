@@ -39,8 +39,9 @@ def show(result: dict[str, Any]) -> None:
     wrong = np.array(result["confusion_matrix"])
     np.fill_diagonal(wrong, 0)
     taken = [f"{row.argmax()} ({row.max()} times)" if row.any() else "" for row in wrong]
-    lines = [[*cells, other] for cells, other in zip(report.classes(result), taken, strict=True)]
-    console.screen().print(console.table((*report.CLASSES, "most often taken for"), [lines], "classes", left=0))
+    head, rows = report.classes(result)
+    lines = [[*row, other] for row, other in zip(rows, taken, strict=True)]
+    console.screen().print(console.table([*head, "most often taken for"], [lines], "classes", left=0))
 
 
 @console.command(Options, __doc__)

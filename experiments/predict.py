@@ -17,10 +17,8 @@ from snnjax.errors import InputError
 from snnjax.networks import Observed
 from snnjax.trained import Trained
 
-MOST_PIXELS = 80_000_000
-"""No image file may hold more."""
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-"""Of image files; others might run programs of their own."""
+MOST_PIXELS = 80_000_000  # of an image file
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # readers of other formats might run programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Options:
 
     run: Path = field(positional=True, metavar="RUN", help="run folder, or its weights.npz")
     images: list[Path] = field(positional=True, metavar="IMAGE", nargs="+", help="image files: PNG, JPEG and the like")
-    invert: bool = field(False, help="turn light to dark first: for dark strokes on a light ground")
+    invert: bool = field(False, help="invert the images first: for dark strokes on a light background")
     out: Path | None = field(None, help="folder for pictures of the network's response to each image")
     device: str = field("auto", help="auto, cpu, gpu or tpu")
 
@@ -64,7 +62,7 @@ def read_image(path: Path, shape: tuple[int, ...], invert: bool) -> tuple[np.nda
         pixels = 255 - pixels
         notes.append("inverted")
     if np.median(pixels) > 127:
-        notes.append("its ground is light: where the network has learned light strokes on dark, take --invert")
+        notes.append("its background is light: use --invert if the network has learned light strokes on dark")
     return pixels, notes
 
 

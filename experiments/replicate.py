@@ -19,8 +19,7 @@ from snnjax import files
 from snnjax.app import console, plots
 from snnjax.networks import NETWORKS
 
-REFERENCE = Path(__file__).with_name("reference.json")
-"""The accuracies of the PyTorch code, and how they were obtained."""
+REFERENCE = Path(__file__).with_name("reference.json")  # accuracies of the PyTorch code, and how they were obtained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
 
 
 def compare(network: str, results: list[dict[str, Any]], reference: dict[str, Any], options: Options) -> dict[str, Any]:
-    """The recorded accuracies of one network, if its protocol is that of `options`, ours, and the time of both."""
+    """Our accuracies and time for one network, and those recorded if `options` are of the same protocol."""
     seconds = [sum(phase["seconds"] + phase["compile_seconds"] for phase in result["phases"]) for result in results]
     same = all(getattr(options, name) == value for name, value in reference["protocol"].items())
     recorded = reference["networks"].get(network, {}) if same else {}

@@ -70,9 +70,9 @@ def compare(options: Options) -> None:
     if len(found) < len(options.runs):
         raise InputError(f"`runs` must differ, got {', '.join(map(str, options.runs))}")
     settings = [results["settings"] for results in found.values()]
-    names = list(dict.fromkeys(name for each in settings for name in each))
-    given = {name: [json.dumps(each.get(name)) for each in settings] for name in names}
-    lines = [[name, *values] for name, values in given.items() if len(set(values)) > 1]
+    names = dict.fromkeys(name for each in settings for name in each)
+    lines = [[name, *(json.dumps(each.get(name)) for each in settings)] for name in names]
+    lines = [line for line in lines if len(set(line[1:])) > 1]  # settings that differ
     columns = [figures(results) for results in found.values()]
     lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
     console.screen().print(console.table(["", *found], [lines], "runs", len(found) + 1), markup=False)

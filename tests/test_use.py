@@ -92,7 +92,7 @@ def test_pictures_are_decided_on(work, monkeypatch, capsys):
     out = called("predict", monkeypatch, capsys, RUN, "paper.jpg", "--invert", "--out", "drawn")
     assert f"paper.jpg: class {expected[1]} resized from 300x300 to 28x28 inverted" in out
     assert os.listdir("drawn") == ["0_paper.png"]
-    assert "take --invert" in called("predict", monkeypatch, capsys, RUN, "paper.jpg")
+    assert "use --invert" in called("predict", monkeypatch, capsys, RUN, "paper.jpg")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def check_names(options: object, name: str, known: Iterable[str]) -> None:
 
 
 def check_new(path: Path) -> None:
-    """Raises FileExistsError where a file exists already, FileNotFoundError where there is no folder for it."""
+    """Raises FileExistsError if a file exists already, FileNotFoundError if there is no folder for it."""
     if path.exists():
         raise FileExistsError(f"{path} already exists: name another file")
     if not path.absolute().parent.is_dir():
@@ -87,7 +87,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Lets Ctrl-C stop the program in a callback of Python's own too, which would only print it."""
+    """Lets Ctrl-C stop the program even in a callback of Python's own, which would only print it."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         _thread.interrupt_main()
     else:
@@ -118,7 +118,7 @@ def command(kind: type[T], description: str | None, stopped: str = "Stopped.") -
 
 
 def screen() -> Console:
-    """Where results are shown: lines are not wrapped, and a file is wide enough for tables."""
+    """The console for results: it wraps no lines, and gives tables 120 columns in a file."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
@@ -214,9 +214,9 @@ def summary(run: runs.RunFolder) -> None:
     for at, name, _ in network.layers():
         sizes = ("x".join(map(str, shape)) for shape in (shapes[at], weights[name], shapes[at + 1]))
         layers.append([name, *sizes, f"{math.prod(weights[name]):,}"])
-    head = ("layer", "input", "weights", "output of stage", "parameters")
-    console.print(table(head, [layers], "layers", left=4))
-    console.print(table(report.PHASES, [report.phases(results)], "phases"))
+    console.print(table(("layer", "input", "weights", "output of stage", "parameters"), [layers], "layers", left=4))
+    head, phases = report.phases(results)
+    console.print(table(head, [phases], "phases"))
     scores(results["test"], f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else "")
     files = ", ".join(sorted(path.name for path in run.path.iterdir() if path.name[0] != "."))
     console.print(f"{run.path}: {files}", markup=False)

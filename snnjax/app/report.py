@@ -18,6 +18,7 @@ from snnjax.networks import Model, Observed, SpikingNetwork
 PICTURES, PAGE = "pictures", "report.html"
 
 Named = tuple[str, Figure]
+Rows = tuple[list[str], list[list[str]]]
 
 
 @jax.jit
@@ -81,17 +82,16 @@ def run_page(results: dict[str, Any], pictures: list[str]) -> str:
     for part in ("train", "test") if epochs else ():
         at_best, at_end = (epochs[at][part]["accuracy"] for at in (best, -1))
         which += f"; {part} {at_best:.2%} then, {at_end:.2%} in the last"
-    words = [(phase, "; ".join(found["words"])) for phase, found in results["diagnoses"].items()]
+    numbers = [[name, f"{value:g}"] for name, value in results.get("parameters", {}).items()]
     items = [f"{escape(layer)}: taken from {escape(run)}" for layer, run in results.get("reused", {}).items()]
-    items += [f"<b>{escape(phase)}</b>: {escape(text)}" for phase, text in words]
+    for phase, found in results["diagnoses"].items():
+        items.append(f"<b>{escape(phase)}</b>: {escape('; '.join(found['words']))}")
     sections = {
         "What the phases show": "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>",
         "Pictures": "".join(pictures),
-        "Classes": table(CLASSES, classes(test)),
-        "Phases": table(PHASES, phases(results)),
-        "Numbers of the network": table(
-            ["", ""], [[name, f"{value:g}"] for name, value in results.get("parameters", {}).items()]
-        ),
+        "Classes": table(*classes(test)),
+        "Phases": table(*phases(results)),
+        "Numbers of the network": table(["", ""], numbers),
         "Settings and versions": table(["", ""], [[name, json.dumps(value)] for name, value in known.items()]),
     }
     score = f"""<p class="big">{test["accuracy"]:.2%} <small>of {sum(test["classes"]["images"]):,} test images right,
@@ -125,24 +125,20 @@ def figure_of(png: bytes, caption: str) -> str:
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
 
 
-CLASSES = ("class", "images", "precision", "recall", "F1", "ROC AUC")
-
-
-def classes(test: dict[str, Any]) -> list[list[str]]:
-    """What `metrics.report` has found of each class, in the order of `CLASSES`."""
+def classes(test: dict[str, Any]) -> Rows:
+    """What `metrics.report` found of each class: the heads of a table and its rows."""
     columns = [test["classes"][name] for name in ("precision", "recall", "f1", "roc_auc")]
     cells = [["" if value is None else f"{value:.3f}" for value in column] for column in columns]
-    counts = test["classes"]["images"]
-    return [[str(at), f"{count:,}", *row] for at, (count, *row) in enumerate(zip(counts, *cells, strict=True))]
+    rows = zip([f"{count:,}" for count in test["classes"]["images"]], *cells, strict=True)
+    head = ["class", "images", "precision", "recall", "F1", "ROC AUC"]
+    return head, [[str(number), *row] for number, row in enumerate(rows)]
 
 
-PHASES = ("phase", "images", "compiling s", "running s", "images/s")
-
-
-def phases(results: dict[str, Any]) -> list[list[str]]:
-    """What a results.json holds of each phase, in the order of `PHASES`."""
+def phases(results: dict[str, Any]) -> Rows:
+    """What a results.json holds of each phase: the heads of a table and its rows."""
     keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
-    return [[each["name"], *(format(each[key], spec) for key, spec in keys.items())] for each in results["phases"]]
+    rows = [[each["name"], *(format(each[key], spec) for key, spec in keys.items())] for each in results["phases"]]
+    return ["phase", "images", "compiling s", "running s", "images/s"], rows
 
 
 def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -109,7 +109,7 @@ class CheckpointFolder:
         if changes := _changes(known["settings"], meta.get("settings", {})):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         if meta.get("network") != known["network"]:
-            raise InputError(f"{path} is of a network that has changed since then: name another --out")
+            raise InputError(f"{path} is of another network: name another --out")
         now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
         if changes := _changes(now, was):
             self.notes.append(f"the run began with {changes}: results may differ slightly")
