@@ -15,11 +15,10 @@ from snnjax.app import runs
 from snnjax.kernels import native as compiled
 from snnjax.layers import TAPS
 from snnjax.networks import Network
-from snnjax.training.clock import Clock
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
-from snnjax.training.spread import NETWORKS, place
+from snnjax.training.spread import NETWORKS, Clock, has_own, place
 from snnjax.training.state import Phase, Settings, TrainState
 from snnjax.training.trainer import Trainer
 
@@ -68,13 +67,13 @@ class Program(MeasuredProgram):
         """Adds a phase that does not learn; returns what it computes."""
         spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
         model = outputs.packed(outputs.models([TrainState(self.weights)]), forms)
-        model, own = place(model, spread.mapping, NETWORKS), images.ndim == 5
+        model = place(model, spread.mapping, NETWORKS)
 
         def run() -> Any:
-            return spread.map(clock, kind, model, images, own, **static)
+            return spread.map(clock, kind, model, images, **static)
 
         found = run()
-        count, alone = images.shape[int(own)], operator.itemgetter(0)  # results of the only network
+        count, alone = images.shape[int(has_own(images))], operator.itemgetter(0)  # results of the only network
         self.works[name] = Work(count, run, alone, compile_seconds=clock.compile_seconds, once=once)
         return found
 

@@ -25,12 +25,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) 
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `save` wrote: arrays and meta. No code is ever executed, no memory taken beyond the file's length.
-
-    Raises:
-      OSError, MemoryError: it cannot be read.
-      InputError: it is damaged, or no checkpoint.
-    """
+    """Arrays and JSON data that `save` wrote; raises and is safe as `files.read_npz`."""
     entries = read_npz(path, "checkpoint")
     try:
         if entries.pop(_CHECKSUM).tobytes() != _digest(entries):
@@ -42,7 +37,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is one that `save` writes, by the names in it; false if there is none."""
+    """Whether a file is one that `save` writes, by the names in it."""
     try:
         with zipfile.ZipFile(path) as file:
             return f"{_CHECKSUM}.npy" in file.namelist()

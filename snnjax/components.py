@@ -28,9 +28,8 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
 def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
-    A method `check` of the class is called with every new value of plain numbers, to raise `InputError` where they are
-    wrong; not where numbers are arrays of JAX, nor where JAX rebuilds a value from its leaves. Raises InputError if
-    another module has a component of the same name.
+    If the class has a method `check`, new values of plain numbers are checked by it; not those whose numbers are JAX
+    arrays, nor those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name.
     """
     known = _TYPES.get(cls.__name__, cls)
     origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
@@ -51,21 +50,17 @@ def component(cls: type[T]) -> type[T]:
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     structure = [each.name for each in fields if each.metadata.get("static")]
     leaves = [each.name for each in fields if not each.metadata.get("static")]
-    keys = [jax.tree_util.GetAttrKey(name) for name in leaves]
 
     def flatten(value: T) -> tuple[Any, Any]:
-        return [getattr(value, name) for name in leaves], tuple(getattr(value, name) for name in structure)
-
-    def flatten_with_keys(value: T) -> tuple[Any, Any]:
-        parts, kept = flatten(value)
-        return list(zip(keys, parts, strict=True)), kept
+        parts = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
+        return parts, tuple(getattr(value, name) for name in structure)
 
     def unflatten(kept: Any, parts: Any) -> T:
         value = object.__new__(cls)
         value.__dict__.update(zip((*structure, *leaves), (*kept, *parts), strict=True))
         return value
 
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
     _TYPES[cls.__name__] = cls
     return cls
 
@@ -110,10 +105,7 @@ def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
 
 
 def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The inverse of `to_data`; raises InputError where the data describe none, or one of an unknown class.
-
-    No code is executed but that of components which this program has imported.
-    """
+    """The inverse of `to_data`, executing no code but that of imported components; raises InputError if it is none."""
     if isinstance(data, list):
         return tuple(from_data(each, arrays) for each in data)
     if not isinstance(data, dict):
@@ -132,10 +124,7 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
-    """All numbers in a component by path, such as "competition.radius" or "reward.0", but those of arrays.
-
-    Tuples of tuples, such as the kernels of filters, count as arrays.
-    """
+    """All numbers in a component by path ("competition.radius", "reward.0"), but those of arrays and nested tuples."""
     if isinstance(value, tuple) and any(isinstance(each, tuple) for each in value):
         return
     if dataclasses.is_dataclass(value) or isinstance(value, tuple):

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from snnjax import files
 from snnjax.errors import InputError
@@ -20,10 +19,9 @@ KINDS = ("auto", "cpu", "gpu", "tpu")
 
 
 def choose(name: str) -> jax.Device:
-    """Makes the first device of a kind the default, and each core of a CPU a device of its own.
+    """Makes the first device of a kind the default ("auto": an accelerator if there is one), each CPU core a device.
 
-    "auto" takes an accelerator where there is one. JAX keeps what it compiles in the user's cache folder, unless it has
-    been told where to. Raises InputError for an unknown name, or where there is no such device.
+    Unless JAX has a folder for compiled programs, it gets the user's. Raises InputError where there is no such device.
     """
     if name not in KINDS:
         raise InputError(f"`device` must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {name!r}")
@@ -45,11 +43,11 @@ def choose(name: str) -> jax.Device:
     return found[0]
 
 
-def peers(most: int | None = None) -> Mesh:
-    """All devices of the kind that arrays live on by default, `most` at most, along one axis, "images"."""
+def peers() -> np.ndarray:
+    """All devices of the kind that arrays live on by default."""
     with jax.ensure_compile_time_eval():
         kind = next(iter(jnp.zeros(()).devices())).platform
-    return Mesh(np.array(jax.devices(kind)[:most]), ("images",))
+    return np.array(jax.devices(kind))
 
 
 def map_images(function: Callable[[Any], Any], images: Any) -> Any:
@@ -57,7 +55,7 @@ def map_images(function: Callable[[Any], Any], images: Any) -> Any:
 
     The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32).
     """
-    batch = None if peers().devices[0].platform == "cpu" else len(jax.tree.leaves(images)[0])
+    batch = None if peers()[0].platform == "cpu" else len(jax.tree.leaves(images)[0])
     return jax.lax.map(function, images, batch_size=batch)
 
 

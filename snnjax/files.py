@@ -24,9 +24,9 @@ _TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives the path of a temporary file in the same folder; renames it to `path` if all went well, else removes it.
+    """Gives the path of a temporary file in the same folder; renames it to `path`, or removes it on any error.
 
-    Contents and then the rename are on the disk when this ends. The umask applies. On OSError, an old file is kept.
+    Contents and rename are on the disk when this ends. The umask applies.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
@@ -96,13 +96,15 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def is_disk_error(error: BaseException) -> bool:
-    """Whether an error while reading a file is the system's, not one of the file's content."""
-    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks
+def is_system_error(error: Exception) -> bool:
+    """Whether an error while reading a file is one of disk or memory, not of the file's content."""
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks
+    return isinstance(error, MemoryError)
 
 
 def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; executes no code, takes no more memory than `most` or the file's length.
+    """The arrays of an .npz file by name; executes no code, reads at most the file's length or `most` bytes.
 
     Raises OSError or MemoryError if it cannot be read, InputError if it is damaged, no `kind`, or holds objects.
     """
@@ -112,10 +114,8 @@ def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
             if (held := sum(info.file_size for info in infos)) > most:
                 raise InputError(f"it holds {held} bytes, at most {most} are read")
             return {info.filename.removesuffix(".npy"): _read_npy(archive, info) for info in infos}
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged archive raises errors of many kinds
-        if is_disk_error(error):
+        if is_system_error(error):
             raise
         raise InputError(f"{path} is damaged or no {kind}: {str(error) or type(error).__name__}") from error
 

@@ -16,10 +16,10 @@ or an .npz of arrays with the same names. Nothing in a file is ever executed.
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +30,11 @@ from snnjax.layers import Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network
 
+MOST_BYTES = 1 << 31
+"""No .npz file may hold more, unzipped."""
 _TORCH = (2, 10)
 """The first torch with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747."""
+_WEIGHT = ".conv.weight"
 
 
 def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
@@ -48,11 +51,17 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     path = Path(path)
     # Until October 2024 a rule's layer was called conv_layer.
     entries = {name.replace("stdp.conv_layer.", "stdp.layer."): value for name, value in _entries(path).items()}
-    _check_names(f"{path} is no state_dict of {spec.name}", entries, spec)
+    found, shapes = entries.keys(), spec.weight_shapes
+    expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
+    if entries and all(name.endswith(_WEIGHT) for name in entries):
+        expected = {name for name in expected if name.endswith(_WEIGHT)}
+    differ = {"it lacks": expected - found, "it has the unknown": found - expected}
+    if reasons := [f"{what} {_some(names)}" for what, names in differ.items() if names]:
+        raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
     weights = {}
     for layer, block, conv in _blocks(spec):
-        name = f"{block}.conv.weight"
-        weights[layer] = _checked(f"{path}: {name}", entries[name], spec.weight_shapes[layer], conv)
+        name = block + _WEIGHT
+        weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
         for rule in _rules(conv):
             again = f"{block}.{rule}.layer.weight"
             if again in entries and not np.array_equal(entries[again], entries[name]):
@@ -61,11 +70,10 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
 
 
 def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
-    """Writes the file of a whole `state_dict`, .npz, .pth or .pt, over an old one (which is kept on errors).
+    """Writes the file of a whole `state_dict`, .npz, .pth or .pt, atomically; raises as `read` does.
 
     The PyTorch code loads it by `model.load_state_dict(torch.load(path))`; an .npz by
     `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
-    Raises as `read` does.
     """
     path = Path(path)
     torch, entries = _torch(path), state_dict(spec, weights)
@@ -80,11 +88,8 @@ def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
 def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The PyTorch network's state_dict, float32 by name: `weights` ((F, C, kh, kw) by layer), rates as `spec` has them.
 
-    A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter.
-
-    Raises:
-      InputError: other layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids
-        it, negative.
+    A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter. Raises InputError for other
+    layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids it, negative.
     """
     shapes = spec.weight_shapes
     if weights.keys() != shapes.keys():
@@ -93,18 +98,19 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
     for layer, block, conv in _blocks(spec):
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
-        entries[f"{block}.conv.weight"] = weight
-        for rule, (ltp, ltd) in _rules(conv).items():
+        entries[block + _WEIGHT] = weight
+        for rule, rates in _rules(conv).items():
             for feature in range(conv.features):
-                entries[f"{block}.{rule}.ltp_{feature}"] = np.array([ltp], np.float32)
-                entries[f"{block}.{rule}.ltd_{feature}"] = np.array([ltd], np.float32)
+                for name, rate in zip(("ltp", "ltd"), rates, strict=True):
+                    entries[f"{block}.{rule}.{name}_{feature}"] = np.array([rate], np.float32)
             entries[f"{block}.{rule}.layer.weight"] = weight
     return entries
 
 
-def _blocks(spec: Network) -> list[tuple[str, str, Conv]]:
+def _blocks(spec: Network) -> Iterator[tuple[str, str, Conv]]:
     """The layers of a network: name here, name in the PyTorch code, description."""
-    return [(layer, layer.replace("layer", "block"), conv) for _, layer, conv in spec.layers()]
+    for _, layer, conv in spec.layers():
+        yield layer, layer.replace("layer", "block"), conv
 
 
 def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
@@ -131,21 +137,9 @@ def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.nd
     return array
 
 
-def _check_names(refusal: str, names: Iterable[str], spec: Network) -> None:
-    """Raises InputError unless these are the names of a whole state_dict, or of its convolution weights alone."""
-    found = set(names)
-    expected = {f"{block}.conv.weight" for _, block, _ in _blocks(spec)}
-    if not found or not all(name.endswith(".conv.weight") for name in found):
-        zeros = {layer: np.zeros(shape, np.float32) for layer, shape in spec.weight_shapes.items()}
-        expected = set(state_dict(spec, zeros))
-    differ = {"it lacks": expected - found, "it has the unknown": found - expected}
-    if reasons := [f"{what} {_some(sorted(names))}" for what, names in differ.items() if names]:
-        raise InputError(f"{refusal}: {', '.join(reasons)}")
-
-
 def _some(names: Iterable[str]) -> str:
     """The first names of many; those of convolution weights say most, so they come first."""
-    ordered = sorted(names, key=lambda name: not name.endswith(".conv.weight"))
+    ordered = sorted(names, key=lambda name: (not name.endswith(_WEIGHT), name))
     rest = f" and {len(ordered) - 4} more" if len(ordered) > 4 else ""
     return ", ".join(ordered[:4]) + rest if ordered else "none"
 
@@ -158,15 +152,22 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
     if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
         needed = ".".join(map(str, _TORCH))
         raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
-    with path.open("rb") as file:
-        try:
-            entries = _load_pth(torch, file)
-        except Exception as error:  # damaged and malicious files raise errors of many kinds
-            if files.is_disk_error(error):
-                raise
-            raise InputError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
-    if not isinstance(entries, dict):
-        raise InputError(f"{path} is no state_dict: it must hold arrays by name, got {type(entries).__name__}")
+
+    def array(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return (value.detach().float() if value.is_floating_point() else value.detach()).numpy()  # not of bfloat16
+
+    try:
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+        entries = {name: array(value) for name, value in loaded.items()} if isinstance(loaded, dict) else {}
+    except Exception as error:  # damaged and malicious files raise errors of many kinds
+        if files.is_system_error(error):
+            raise
+        raise InputError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path} is no state_dict: it must hold arrays by name, got {type(loaded).__name__}")
     for name, value in entries.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
             raise InputError(f"{path} is no state_dict: {name!r} must be an array, got {type(value).__name__}")
@@ -179,20 +180,6 @@ def _reason(error: Exception) -> str:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         return f"it holds {found[1] if found else 'something'}, which torch does not load as weights"
     return f"{type(error).__name__} {error}".splitlines()[0].split(". ")[0]
-
-
-MOST_BYTES = 1 << 31
-"""No .npz file may hold more, unzipped."""
-
-
-def _load_pth(torch: ModuleType, file: BinaryIO) -> object:
-    with warnings.catch_warnings(action="ignore"):
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(loaded, dict):
-        return loaded
-    tensors = {name: x.detach() for name, x in loaded.items() if isinstance(x, torch.Tensor)}
-    # NumPy has no bfloat16.
-    return loaded | {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors.items()}
 
 
 def _torch(path: Path) -> ModuleType | None:

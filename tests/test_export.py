@@ -23,8 +23,7 @@ IMAGES, BLOCK = 4, 2
 @pytest.fixture(autouse=True)
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
-    card = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
-    monkeypatch.setattr(devices, "peers", lambda most=None: card)
+    monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
 
 
 def assert_exported(function, *arguments, platforms=PLATFORMS) -> None:

@@ -381,5 +381,6 @@ def test_base_rates_and_bounds():
     np.testing.assert_array_equal(rates["layer2"], np.float32([QUICK.reward, QUICK.punish]))
     np.testing.assert_array_equal(rates["layer3"], np.float32([RULE.reward, RULE.punish]))
     at = dict(layer2=1, layer3=0)
-    assert not outside(model.layers, at)
-    assert outside(network_of(*DEEP, dyadic=(200, 1000)).model.layers, at)
+    assert not outside({name: model.layers[name] for name in at}, at)
+    rough = network_of(*DEEP, dyadic=(200, 1000)).model
+    assert outside({name: rough.layers[name] for name in at}, at)

@@ -43,7 +43,7 @@ class CheckpointFolder:
         arrays: Arrays = {}
         network = to_data(work.network, arrays)
         digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
-        self.device = devices.name_of(devices.peers().devices[0])
+        self.device = devices.name_of(devices.peers()[0])
         known = dict(settings=(settings or {}) | own, network=dict(data=network, arrays=digests), format=FORMAT)
         self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
         self.settings: Json = self._known["settings"]

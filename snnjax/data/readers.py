@@ -61,7 +61,7 @@ def _read(path: Path) -> bytearray:
             while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):
                 raw += piece
     except (OSError, EOFError, zlib.error) as error:
-        if files.is_disk_error(error):
+        if files.is_system_error(error):
             raise
         raise InputError(f"{path} is truncated or damaged: {error}") from error
     if len(raw) > MOST_BYTES:

@@ -15,14 +15,12 @@ from snnjax.errors import InputError
 from snnjax.kernels import native
 from snnjax.layers import FAST, TAPS, Layer
 from snnjax.learners import Learner, Tally
-from snnjax.learners.learner import Diagnosis
 from snnjax.metrics import fractions
 from snnjax.networks import Model, Network
 from snnjax.training import blocks, diagnosis, origin, programs
-from snnjax.training.clock import Clock
 from snnjax.training.epoch import Epoch
 from snnjax.training.outputs import Outputs, as_array
-from snnjax.training.spread import learning_program
+from snnjax.training.spread import Clock, learning_program
 from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
 
 BLOCK = 32
@@ -55,6 +53,7 @@ class Engine:
         self.spread = self.outputs.spread
         learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
         self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
+        self.deciding_forms = dict.fromkeys(self.network.names[-1], TAPS)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
         if not self.networks or len(self.seeds) != len(self.networks):
@@ -72,7 +71,7 @@ class Engine:
         if len(self.networks) > 1 and settings.patience:
             raise InputError(f"`patience` must be 0 for many networks, got {settings.patience}")
         if settings.native:
-            if (platform := devices.peers().devices[0].platform) != "cpu":
+            if (platform := devices.peers()[0].platform) != "cpu":
                 raise InputError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
             if network.time_steps > native.STEPS:
                 raise InputError(f"`native` kernels take at most {native.STEPS} time steps, got {network.time_steps}")
@@ -119,7 +118,7 @@ class Engine:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Tells sources, versions and device from all others."""
-        return origin.fingerprint(self.network, devices.name_of(devices.peers().devices[0]))
+        return origin.fingerprint(self.network, devices.name_of(devices.peers()[0]))
 
     def key(self, state: TrainState) -> str:
         """The name of all that the layer of a state's phase depends on when it has learned; "" if nobody knows."""
@@ -170,9 +169,6 @@ class Engine:
         images = len(self.data.train_images) * len(self.networks)
         self.callback.started(phase.name, images * (phase.epochs - states[0].done))
 
-    def _report(self, images: int, correct: int) -> None:
-        self.callback.advanced(images, correct)
-
     def _keep(self, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
         """Takes a layer's weights and numbers into a state; returns the layer with plain weights."""
         plain = layer.packed(FAST)
@@ -180,11 +176,6 @@ class Engine:
         conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
         state.keep_layer(name, conv, weights, jax.tree.leaves(plain.conv))
         return dataclasses.replace(plain, weights=weights)
-
-    def _diagnose(self, name: str, found: Diagnosis, state: TrainState, over: bool) -> None:
-        state.diagnoses[name] = found
-        if over and len(self.networks) == 1:
-            self.callback.diagnosed(name, found)
 
     # A layer that learns alone
 
@@ -196,18 +187,13 @@ class Engine:
             form = self.outputs.form(layer, layer.conv.each_learner[which])
             carries.append((layer.packed(form), self.learning(state, at)))
         program = learning_program(programs.learn_unsupervised, self.spread.learning, which=which, batch=batch)
-        return Epoch(
-            self.spread,
-            Clock(phase.name),
-            self.spread.stacked(carries),
-            {"": which},
-            plain=program,
-            fast=program,
-            inputs=inputs,
-            report=self._report,
-            batch=batch,
-            unit=batch,
-        )
+        common = self._common(phase, carries, inputs)
+        return Epoch(**common, learners=which, plain=program, fast=program, unit=batch)
+
+    def _common(self, phase: Phase, carries: list[Any], inputs: np.ndarray) -> dict[str, Any]:
+        """Arguments of `Epoch` in all phases."""
+        places = dict(spread=self.spread, clock=Clock(phase.name), carry=self.spread.stacked(carries))
+        return dict(places, inputs=inputs, report=self.callback.advanced, batch=self.settings.update_batch)
 
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[None]:
         if states[0].done >= phase.epochs:
@@ -216,53 +202,51 @@ class Engine:
         self._start(phase, states)
         while states[0].done < phase.epochs:
             over = states[0].done + 1 == phase.epochs
-            (layers, learning), infos = epoch()
+            carry, infos = epoch()
             self.outputs.finish(epoch.clock, states, over)
-            parts = self.spread.unstacked((layers, learning, infos))
+            parts = self.spread.unstacked((*carry, infos))
             for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
                 plain = self._keep(phase.layer, layer, state, at)
                 state.learning, state.done = _flat(learned), state.done + 1
                 found = plain.conv.each_learner[self._which(phase)].diagnose(phase.layer, plain, info)
-                self._diagnose(phase.name, dict(found, layer=phase.layer), state, over)
+                self.outputs.diagnose(phase.name, dict(found, layer=phase.layer), state, over)
             yield
 
     # Layers that learn together
 
     def supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of the phase in which all supervised layers learn, given what enters the first of them."""
-        models, batch = self.outputs.models(states), self.settings.update_batch
-        layers, turns = self._supervised(models[0]), dict(by_turns=self.network.reward_by_turns)
-        forms = {name: self.outputs.form(each, each.conv.supervised) for name, each in layers.items()}
-        plain = learning_program(
-            programs.learn_supervised, self.spread.learning, first=phase.stage, batch=batch, **turns
-        )
+        models, mesh, batch = self.outputs.models(states), self.spread.learning, self.settings.update_batch
+        layers, turns = [self._supervised(model) for model in models], dict(by_turns=self.network.reward_by_turns)
+        forms = {name: self.outputs.form(each, each.conv.supervised) for name, each in layers[0].items()}
+        plain = learning_program(programs.learn_supervised, mesh, first=phase.stage, batch=batch, **turns)
         fast, unit = plain, batch
         if blocks.in_blocks(models[0], phase.stage):
-            forms |= dict.fromkeys(self.network.names[-1], TAPS)
+            forms |= self.deciding_forms
             unit = BLOCK if batch == 1 else batch
-            fast = learning_program(
-                blocks.learn_in_blocks, self.spread.learning, block=unit, batched=batch > 1, **turns
-            )
-        carries, frozen = [], []
-        for at, (model, state) in enumerate(zip(models, states, strict=True)):
-            packed = {name: layer.packed(forms[name]) for name, layer in self._supervised(model).items()}
-            carries.append((packed, *self.learning(state, at)))
-            frozen.append(model.updated({name: _empty(layer) for name, layer in packed.items()}))
+            fast = learning_program(blocks.learn_in_blocks, mesh, block=unit, batched=batch > 1, **turns)
+        carries = [
+            ({name: layer.packed(forms[name]) for name, layer in each.items()}, *self.learning(state, at))
+            for at, (each, state) in enumerate(zip(layers, states, strict=True))
+        ]
         return Epoch(
-            self.spread,
-            Clock(phase.name),
-            self.spread.stacked(carries),
-            {name: len(layer.conv.each_learner) - 1 for name, layer in layers.items()},
+            **self._common(phase, carries, inputs),
+            learners=dict.fromkeys(self.supervised_layers, -1),
             plain=plain,
             fast=fast,
-            inputs=inputs,
-            report=self._report,
-            labels=self.data.train_labels.astype(np.int32),
-            own=dict(model=self.outputs.packed(frozen, forms)),
-            shared=dict(batch_size=np.int32(self.settings.batch_size)),
-            batch=batch,
             unit=unit,
+            labels=self.data.train_labels.astype(np.int32),
+            own=dict(model=self.outputs.packed(self._without_weights(models), forms)),
+            shared=dict(batch_size=np.int32(self.settings.batch_size)),
         )
+
+    def _without_weights(self, models: list[Model]) -> list[Model]:
+        """The models, without those weights that learn: they come from elsewhere."""
+        nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
+        return [
+            model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in self._supervised(model).items()})
+            for model in models
+        ]
 
     def entering(self, part: str, states: States) -> np.ndarray:
         """What enters the first stage that learns supervised, of "train" or "test" images."""
@@ -284,11 +268,13 @@ class Engine:
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
                 self._end_epoch(phase, state, at, *part)
             over = self._over(phase, states)
-            self.callback.tested(_mean([state.epochs[-1] for state in states]))
+            records = [state.epochs[-1] for state in states]
+            mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
+            self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
             for clock in (epoch.clock, test_clock):
                 self.outputs.finish(clock, states, over)
             if over:
-                self._diagnose(phase.name, states[0].diagnoses[phase.name], states[0], over)
+                self.outputs.diagnose(phase.name, states[0].diagnoses[phase.name], states[0])
             yield
 
     def _end_epoch(
@@ -304,20 +290,19 @@ class Engine:
         if state.best_epoch == state.done:
             state.best, state.best_numbers = dict(state.weights), dict(state.numbers)
         state.done += 1
-        self._diagnose(phase.name, diagnosis.of_decisions(self.network.classes, decisions, found), state, over=False)
+        shown = diagnosis.of_decisions(self.network.classes, decisions, found)
+        self.outputs.diagnose(phase.name, shown, state, over=False)
 
     def test(self, clock: Clock, states: States, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
         """Decisions on the test images, given the layers that learn as they are, and what enters the first of them."""
-        first, models, learned = self.network.first_supervised, self.outputs.models(states), {}
+        models, learned = self.outputs.models(states), {}
         for name, layer in layers.items():
-            form = TAPS if name in self.network.names[-1] else self.outputs.form(models[0].layers[name])
+            form = self.deciding_forms.get(name, self.outputs.form(models[0].layers[name]))
             if layer.form is not form:
                 layer = self.spread.stacked([each.packed(form) for each in self.spread.unstacked(layer)])
             learned[name] = dataclasses.replace(layer, within=False)
-        models = [model.updated({name: _empty(model.layers[name]) for name in layers}) for model in models]
-        stacked = self.outputs.packed(models).updated(learned)
-        own = self.outputs.own(first)
-        return self.spread.map(clock, programs.decide_batch, stacked, inputs, own, first=first)[0]
+        stacked = self.outputs.packed(self._without_weights(models)).updated(learned)
+        return self.spread.map(clock, programs.decide_batch, stacked, inputs, first=self.network.first_supervised)[0]
 
     def _over(self, phase: Phase, states: States) -> bool:
         state, patience = states[0], self.settings.patience
@@ -325,7 +310,7 @@ class Engine:
 
     def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images."""
-        models = self.outputs.packed(self.outputs.models(states), dict.fromkeys(self.network.names[-1], TAPS))
+        models = self.outputs.packed(self.outputs.models(states), self.deciding_forms)
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
         return self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
 
@@ -336,22 +321,7 @@ def _with_encoder(network: Network, data: Dataset) -> Network:
     return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
 
 
-def _empty(layer: Layer) -> Layer:
-    """A layer whose weights come from elsewhere."""
-    nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
-    return dataclasses.replace(layer, weights=nothing)
-
-
 def _flat(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a tree by their paths, in order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _mean(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The record of an epoch, or the mean accuracies of many networks."""
-    if len(records) == 1:
-        return records[0]
-    parts = ("train", "test")
-    means = {part: dict(accuracy=float(np.mean([each[part]["accuracy"] for each in records]))) for part in parts}
-    return dict(epoch=records[0]["epoch"], **means)

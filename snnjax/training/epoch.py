@@ -8,8 +8,7 @@ import jax
 import numpy as np
 
 from snnjax.layers import Layer
-from snnjax.training.clock import Clock
-from snnjax.training.spread import NETWORKS, Spread, place
+from snnjax.training.spread import NETWORKS, Clock, Spread, has_own, place
 
 SLICE = 1000
 """Images, about, between two reports of an epoch's progress."""
@@ -22,46 +21,42 @@ class Epoch:
     spread: Spread
     clock: Clock
     carry: Any  # what learns, stacked; its first part is a layer, or layers by name
-    learners: Mapping[str, int]  # the learner at work in each of these layers, by its place; "" for a single layer
+    learners: Any  # place of the learner at work among those of its layer, or places by layer name
     plain: Any  # the learning program
     fast: Any  # one that computes the same where all weights lie within their bounds
     inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W)
     report: Callable[[int, int], None]  # is told the numbers of images done, and of correct decisions among them
+    batch: int  # images seen with the same weights
+    unit: int  # the size of a slice is a multiple of it
     labels: np.ndarray | None = None  # (N,) int32, of supervised learning
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the programs, stacked
     shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those that all networks share
-    batch: int = 1  # images seen with the same weights
-    unit: int = 1  # the size of a slice is a multiple of it
 
     def __post_init__(self) -> None:
-        self.carry, self.own = (place(each, self.spread.learning, NETWORKS) for each in (self.carry, self.own))
-        layers, self._ready, apart = self._layers(), False, self.inputs.ndim == 5
-        self._bounded = {name: at for name, at in self.learners.items() if _bounds(layers[name], at) is not None}
-        self._total, self._slices = self.inputs.shape[int(apart)], list[Any]()
+        mesh, own_inputs, self._within = self.spread.learning, has_own(self.inputs), False
+        self.carry, own = (place(each, mesh, NETWORKS) for each in (self.carry, self.own))
+        self._total, self._slices = self.inputs.shape[int(own_inputs)], list[Any]()
         count = max(1, round(self._total / SLICE))
         size = -(-self._total // (count * self.unit)) * self.unit
         for start in range(0, self._total, size):
-            part = slice(start, min(start + size, self._total))
-            piece = self.inputs[:, part] if apart else self.inputs[part]
-            latencies = dict(latencies=self.spread.place(piece, size, apart, self.spread.learning))
-            own, shared = (latencies, {}) if apart else ({}, latencies)
+            given: tuple[dict[str, Any], ...] = ({**own}, {**self.shared})
+            given[0 if own_inputs else 1]["latencies"] = self.spread.place_images(self.inputs, start, size, mesh)
             if self.labels is not None:
-                shared["labels"] = self.spread.place(self.labels[part], size, False, self.spread.learning)
-            self._slices.append((part, own, shared))
+                given[1]["labels"] = self.spread.place_images(self.labels, start, size, mesh)
+            self._slices.append((start, min(start + size, self._total), *given))
 
     def __call__(self) -> tuple[Any, Any]:
         """Learns: the carry, and what the program found of each image, NumPy arrays (networks, N, ...)."""
         pieces = []
-        for part, own, shared in self._slices:
-            at, step = part.start, self.batch
-            while at < part.stop:
+        for start, stop, own, shared in self._slices:
+            at, step = start, self.batch
+            while at < stop:
                 within = self.within()
-                end = part.stop if within else min(at + step, part.stop)
-                here = slice(at - part.start, end - part.start)
+                end = stop if within else min(at + step, stop)
+                here = slice(at - start, end - start)
                 numbers = dict(start=np.int32(here.start), count=np.int32(here.stop), last=np.bool_(end == self._total))
-                args = (self.carry, {**self.own, **own}, {**self.shared, **shared, **numbers})
-                images = (end - at) * self.spread.count
-                self.carry, found = self.clock.run(images, self.fast if within else self.plain, *args)
+                program, images = self.fast if within else self.plain, (end - at) * self.spread.count
+                self.carry, found = self.clock.run(images, program, self.carry, own, shared | numbers)
                 found = jax.tree.map(lambda x, here=here: np.asarray(x)[: self.spread.count, here], found)
                 self.report(images, 0 if self.labels is None else int(np.sum(found[0] == self.labels[at:end])))
                 pieces.append(found)
@@ -70,25 +65,29 @@ class Epoch:
 
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
-        layers = self._layers()
-        if not self._ready and not any(outside(each, self._bounded) for each in self.spread.unstacked(layers)):
-            layers |= {name: dataclasses.replace(layers[name], within=True) for name in self._bounded}
-            self.carry = (layers if isinstance(self.carry[0], dict) else layers[""], *self.carry[1:])
-            self._ready = True
-        return self._ready
+        if not self._within and not any(outside(each, self.learners) for each in self.spread.unstacked(self.carry[0])):
 
-    def _layers(self) -> dict[str, Layer]:
-        return dict(self.carry[0]) if isinstance(self.carry[0], dict) else {"": self.carry[0]}
+            def mark(layer: Layer, learner: int) -> Layer:
+                return dataclasses.replace(layer, within=_bounds(layer, learner) is not None)
+
+            self.carry = (_map_layers(mark, self.carry[0], self.learners), *self.carry[1:])
+            self._within = True
+        return self._within
+
+
+def outside(layers: Any, learners: Any) -> bool:
+    """Whether weights of a layer, or of layers by name, lie outside the bounds of the learners at these places."""
+
+    def one(layer: Layer, learner: int) -> bool:
+        bounds, weights = _bounds(layer, learner), layer.plain_weights()
+        return bounds is not None and bool(np.any((weights < bounds[0]) | (weights > bounds[1])))
+
+    return any(jax.tree.leaves(_map_layers(one, layers, learners)))
+
+
+def _map_layers(function: Callable[[Layer, int], Any], layers: Any, learners: Any) -> Any:
+    return jax.tree.map(function, layers, learners, is_leaf=lambda x: isinstance(x, Layer))
 
 
 def _bounds(layer: Layer, learner: int) -> Any:
     return getattr(layer.conv.each_learner[learner], "bounds", None)
-
-
-def outside(layers: Mapping[str, Layer], learners: Mapping[str, int]) -> bool:
-    """Whether weights of some layers lie outside the bounds of their learners."""
-    for name, at in learners.items():
-        weights, (lower, upper) = layers[name].plain_weights(), _bounds(layers[name], at)
-        if np.any((weights < lower) | (weights > upper)):
-            return True
-    return False

@@ -1,6 +1,7 @@
-"""How work is spread over devices: by networks, or by the images of one network."""
+"""How programs run: spread over devices by networks, or by the images of one network; compiled, and timed."""
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snnjax import devices
-from snnjax.training.clock import Clock
 
 SHARED, NETWORKS, IMAGES = PartitionSpec(), PartitionSpec("networks"), PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
@@ -18,17 +18,59 @@ CHUNK = 128
 """The most images that a device takes at a time where they do not depend on each other."""
 
 
+class Clock:
+    """Adds up the images and seconds of a phase's programs, compilation apart."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts again from zero."""
+        self.images, self.seconds, self.compile_seconds = 0, 0.0, 0.0
+
+    def run(self, images: int, function: Any, *args: Any) -> Any:
+        """Runs a jitted function over this number of images, to its end."""
+        start = time.perf_counter()
+        leaves, structure = jax.tree.flatten(args)
+        kinds = tuple((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)
+        compiled = _compiled(function, structure, kinds)
+        begin = time.perf_counter()
+        result = jax.block_until_ready(compiled(*args))
+        self.seconds += time.perf_counter() - begin
+        self.compile_seconds += begin - start
+        self.images += images
+        return result
+
+    def add_to(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Adds to the record of this name, which a resumed phase continues; returns it."""
+        record = next((each for each in records if each["name"] == self.name), None)
+        if record is None:
+            record = dict(name=self.name, images=0, seconds=0.0, compile_seconds=0.0)
+            records.append(record)
+        images, seconds = record["images"] + self.images, record["seconds"] + self.seconds
+        compiling, rate = record["compile_seconds"] + self.compile_seconds, images / seconds if seconds else 0.0
+        record |= dict(images=images, seconds=round(seconds, 4), compile_seconds=round(compiling, 4))
+        record["images_per_second"] = round(rate, 1)
+        return record
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(function: Any, structure: Any, kinds: tuple[tuple[Any, ...], ...]) -> Any:
+    shapes = [jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for shape, dtype, sharding in kinds]
+    return function.lower(*jax.tree.unflatten(structure, shapes)).compile()
+
+
 class Spread:
     """Networks of one structure on the devices; trees of them have a leading axis of networks, also of a single one.
 
     They learn on as many devices as there are networks; images of a single network that does not learn are spread over
-    all devices.
+    all devices. Images are (N, ...), or (networks, N, C, H, W) where each network has latencies of its own.
     """
 
     def __init__(self, count: int):
-        found = devices.peers().devices
-        self.count, axes = count, ("networks", "images")
-        self.learning = Mesh(found[:count, None], axes)
+        found, axes = devices.peers(), ("networks", "images")
+        self.count, self.learning = count, Mesh(found[:count, None], axes)
         self.mapping = self.learning if count > 1 else Mesh(found[None], axes)
 
     def stacked(self, trees: Sequence[Any]) -> Any:
@@ -42,17 +84,17 @@ class Spread:
         tree = jax.tree.map(np.asarray, tree)
         return [jax.tree.map(lambda x, at=at: x[at], tree) for at in range(self.count)]
 
-    def place(self, values: np.ndarray, size: int, own: bool, mesh: Mesh) -> Any:
-        """Puts `size` images on the devices, filled up with zeros; `own` ones have a leading axis of networks."""
+    def place_images(self, values: np.ndarray, start: int, size: int, mesh: Mesh) -> Any:
+        """Puts `size` images from number `start` on the devices of a mesh, filled up with zeros."""
+        own = has_own(values)
+        values = values[:, start : start + size] if own else values[start : start + size]
         shape = list(values.shape)
         shape[int(own)] = size
         if own:
             shape[0] += -shape[0] % self.learning.size
-        filled = values
-        if values.shape != tuple(shape):
-            filled = np.zeros(shape, values.dtype)
-            filled[tuple(map(slice, values.shape))] = values
-        return place(filled, mesh, BOTH if own else IMAGES)
+        if shape != list(values.shape):
+            values = np.pad(values, [(0, new - old) for old, new in zip(values.shape, shape, strict=True)])
+        return place(values, mesh, BOTH if own else IMAGES)
 
     def map(
         self,
@@ -60,27 +102,35 @@ class Spread:
         function: Callable[..., Any],
         models: Any,
         images: np.ndarray,
-        own: bool = False,
-        report: Callable[[int], None] = lambda images: None,
+        report: Callable[[int, int], None] = lambda images, correct: None,
         **static: Any,
     ) -> Any:
         """`function` of (model, images, **static), a program of `snnjax.training.programs`, chunk by chunk.
 
-        Images are (N, ...), or (networks, N, ...) if each network has its `own`; results are NumPy arrays of
-        (networks, N, ...). `report` is told the number of images done.
+        Results are NumPy arrays of (networks, N, ...). `report` is told the number of images done, and 0.
         """
-        total, width = images.shape[int(own)], devices.peers().size
+        own, width = has_own(images), devices.peers().size
+        total = images.shape[int(own)]
         each = -(-total // (-(-total // (CHUNK * width)) * width))  # images a device, so that few are padded
         chunk, program = each * self.mapping.shape["images"], mapping_program(function, self.mapping, own, **static)
         models, pieces = place(models, self.mapping, NETWORKS), []
         for start in range(0, total, chunk):
-            piece = images[:, start : start + chunk] if own else images[start : start + chunk]
-            count = piece.shape[int(own)]
-            placed = self.place(piece, chunk, own, self.mapping)
+            count = min(chunk, total - start)
+            placed = self.place_images(images, start, chunk, self.mapping)
             result = clock.run(count * self.count, program, models, placed)
             pieces.append(jax.tree.map(lambda x, count=count: np.asarray(x)[: self.count, :count], result))
-            report(count * self.count)
+            report(count * self.count, 0)
         return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
+
+
+def has_own(images: np.ndarray) -> bool:
+    """Whether each network has latencies of its own, (networks, N, C, H, W)."""
+    return images.ndim == 5
+
+
+def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Puts arrays where a program takes them."""
+    return jax.device_put(values, NamedSharding(mesh, spec))
 
 
 @functools.lru_cache(maxsize=256)
@@ -112,8 +162,3 @@ def _each_network(function: Callable[[Any], Any], trees: Any) -> Any:
     if len(jax.tree.leaves(trees)[0]) > 1:
         return devices.map_images(function, trees)
     return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], trees)))
-
-
-def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
-    """Puts arrays where a program takes them."""
-    return jax.device_put(values, NamedSharding(mesh, spec))
