@@ -1,8 +1,8 @@
 """What networks are made of: frozen dataclasses that are pytrees of numbers and can be saved.
 
 A component's numbers (thresholds, rates, radii, bounds) are pytree leaves: changing one compiles nothing. Its structure
-(kernel sizes, numbers of features) is marked by `static`. Files hold components by the names of their classes: a class
-of your own can be saved, and loaded by any program that has imported it.
+(kernel sizes, numbers of features) is marked by `static`. Files name the classes of components: your own can be saved,
+and loaded by any program that has imported them.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def check_component(name: str, value: object, *needs: str) -> None:
-    """Raises InputError unless the class of `value` is itself decorated by `component`, and has some attributes."""
+    """Raises InputError unless the class of `value` is decorated by `component` itself, and has these attributes."""
     kind = type(value).__qualname__
     if _TYPES.get(type(value).__name__) is not type(value):
         raise InputError(f"`{name}` must be a component, a class decorated by @snnjax.component, got {kind}")
@@ -85,7 +85,7 @@ def check_component(name: str, value: object, *needs: str) -> None:
 
 
 def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
-    """A component as JSON data, its arrays put into `arrays` by path; raises InputError where it cannot be saved."""
+    """A component as JSON data, its arrays put into `arrays` by path; raises InputError if it cannot be saved."""
     if dataclasses.is_dataclass(value):
         check_component(path or "value", value)
         prefix = f"{path}/" if path else ""

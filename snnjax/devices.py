@@ -1,4 +1,4 @@
-"""Where programs run: the device for sequences, and all of its kind for images that do not depend on each other."""
+"""Where programs run: one device for sequences, all of its kind for independent images."""
 
 import contextlib
 import hashlib

@@ -2,9 +2,9 @@
 
 
 class InputError(ValueError):
-    """What a user gave is wrong: the message names the argument, what came and what was expected.
+    """The user's input is wrong: the message names the argument, what came and what was expected.
 
-    The commands show it as one line. Any other exception is a fault of the library and keeps its traceback.
+    Commands show it as one line. Any other exception is a fault of the library and keeps its traceback.
     """
 
 

@@ -12,10 +12,8 @@ from snnjax.errors import InputError
 from snnjax.networks import Network, SpikingNetwork
 
 WEIGHTS = "weights.npz"
-FORMAT = 2
-"""Version of the file format."""
-LARGEST = 4096
-"""Rows and columns of an image, and time steps, that a file may ask for."""
+FORMAT = 2  # version of the file
+LARGEST = 4096  # rows and columns of an image, and time steps, that a file may ask for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Trained:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the run, as in its results.json
 
     def save(self, path: Path | str) -> None:
-        """Writes it as one file, whole or not at all; raises InputError if a part of the network is no component."""
+        """Writes it as one file, atomically; raises InputError if a part of the network is no component."""
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
         meta = dict(format=FORMAT, network=data, image_shape=self.image_shape, settings=self.settings)
@@ -71,8 +69,7 @@ class Trained:
 def load(run: Path | str) -> SpikingNetwork:
     """The network that a run has trained, given its folder or its weights.npz: call it on an image, jit it, vmap it.
 
-    Raises:
-      FileNotFoundError: there is no such run, or it is not finished.
-      InputError: the file is damaged, holds something else, or a component that this program has not imported.
+    Raises FileNotFoundError if there is no such run or it is not finished, InputError if the file is damaged, holds
+    something else, or a component that this program has not imported.
     """
     return Trained.read(run).spiking_network()

@@ -1,4 +1,4 @@
-"""The engine of all trainings: one network, or many of one structure side by side, through the phases of their plan."""
+"""The training engine: takes one network, or many of one structure side by side, through the phases of their plan."""
 
 import dataclasses
 import functools
@@ -24,13 +24,13 @@ from snnjax.training.spread import Clock, learning_program
 from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
 
 BLOCK = 32
-"""Images whose potentials are computed together where deciding layers learn; it affects near-ties alone."""
+"""Images whose potentials are computed at once where deciding layers learn; it affects near-ties alone."""
 
 States = list[TrainState]
 
 
 class Engine:
-    """Trains networks that differ in numbers and seeds alone; `run` goes on from any states that it has left."""
+    """Trains networks that differ only in numbers and seeds; `run` continues from any states that it has saved."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Engine:
             raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
         network = self.networks[0]
         network.check()
-        to_data(network, {})  # what cannot be saved is refused before the work, not after it
+        to_data(network, {})  # what cannot be saved is refused before training
         if len({each.structure for each in self.networks}) > 1:
             raise InputError("`networks` must differ in numbers alone, got several structures")
         if data.classes != network.classes:
@@ -82,7 +82,7 @@ class Engine:
         return [TrainState(each.initial_weights(seed)) for each, seed in zip(self.networks, self.seeds, strict=True)]
 
     def check(self, state: TrainState) -> None:
-        """Raises InputError unless this training can go on from a state."""
+        """Raises InputError unless this training can continue from a state."""
 
         def compare(group: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
             if (found := {name: array.shape for name, array in getattr(state, group).items()}) != shapes:
@@ -98,17 +98,18 @@ class Engine:
             compare("learning", {name: array.shape for name, array in fresh.items()})
 
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
-        """Trains all networks, which are in the same place of the plan, to the end; changes and returns the states.
+        """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
-        `save` is called after each epoch.
+        `save` is called after each epoch and each phase.
         """
-        self.outputs.forget()  # what an interrupted run has left: the states must hear of its diagnoses, too
+        self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
         while states[0].phase < len(self.plan):
             phase = self.plan[states[0].phase]
             for state in states:
                 state.origin = state.origin or self.fingerprint
-            for _ in (self._learn_unsupervised if phase.layer else self._learn_supervised)(phase, states):
-                save(states)
+            if not self._over(phase, states):
+                for _ in (self._learn_unsupervised if phase.layer else self._learn_supervised)(phase, states):
+                    save(states)
             for state in states:
                 self.end_phase(state)
             save(states)
@@ -117,11 +118,11 @@ class Engine:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Tells sources, versions and device from all others."""
+        """Identifies sources, versions and device."""
         return origin.fingerprint(self.network, devices.name_of(devices.peers()[0]))
 
     def key(self, state: TrainState) -> str:
-        """The name of all that the layer of a state's phase depends on when it has learned; "" if nobody knows."""
+        """A hash of all that the layer of a state's phase depends on once it has learned; "" if that is unknown."""
         phase, before = self.plan[state.phase], [state.keys.get(each.layer, "") for each in self.plan[: state.phase]]
         known = all(before) and state.origin in ("", self.fingerprint) and len(self.networks) == 1
         if not phase.layer or not known:
@@ -130,14 +131,14 @@ class Engine:
         return origin.layer_key(self.fingerprint, self.network, phase, self.settings, digest, before)
 
     def end_phase(self, state: TrainState) -> None:
-        """Ends a state's phase: its layer is named, if it was trained from first to last by what is at work now."""
+        """Ends a state's phase; its layer gets a key if sources, versions and device were the same throughout."""
         state.keys.pop(self.plan[state.phase].layer, None)
         if key := self.key(state):
             state.keys[self.plan[state.phase].layer] = key
         state.phase, state.done, state.learning, state.origin = state.phase + 1, 0, {}, ""
 
     def learning(self, state: TrainState, at: int = 0) -> Any:
-        """The learners' states in a state's phase: of its one layer, or (by layer name, `Tally`), of network `at`."""
+        """The learners' states in the phase of network `at`: that of its one layer, or (by layer name, `Tally`)."""
         fresh = self._fresh(self.plan[state.phase], at, state)
         if not state.learning:
             return fresh
@@ -171,11 +172,10 @@ class Engine:
 
     def _keep(self, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
         """Takes a layer's weights and numbers into a state; returns the layer with plain weights."""
-        plain = layer.packed(FAST)
-        weights: Any = np.ascontiguousarray(plain.weights)
+        weights: Any = np.ascontiguousarray(layer.plain_weights())
         conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
-        state.keep_layer(name, conv, weights, jax.tree.leaves(plain.conv))
-        return dataclasses.replace(plain, weights=weights)
+        state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
+        return dataclasses.replace(layer, weights=weights, form=FAST)
 
     # A layer that learns alone
 
@@ -196,11 +196,9 @@ class Engine:
         return dict(places, inputs=inputs, report=self.callback.advanced, batch=self.settings.update_batch)
 
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[None]:
-        if states[0].done >= phase.epochs:
-            return
         epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
-        while states[0].done < phase.epochs:
+        while not self._over(phase, states):
             over = states[0].done + 1 == phase.epochs
             carry, infos = epoch()
             self.outputs.finish(epoch.clock, states, over)
@@ -215,7 +213,7 @@ class Engine:
     # Layers that learn together
 
     def supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
-        """The epochs of the phase in which all supervised layers learn, given what enters the first of them."""
+        """The epochs of the phase in which all supervised layers learn, given `entering` of "train"."""
         models, mesh, batch = self.outputs.models(states), self.spread.learning, self.settings.update_batch
         layers, turns = [self._supervised(model) for model in models], dict(by_turns=self.network.reward_by_turns)
         forms = {name: self.outputs.form(each, each.conv.supervised) for name, each in layers[0].items()}
@@ -241,7 +239,7 @@ class Engine:
         )
 
     def _without_weights(self, models: list[Model]) -> list[Model]:
-        """The models, without those weights that learn: they come from elsewhere."""
+        """The models without the weights of supervised layers, which are given apart."""
         nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
         return [
             model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in self._supervised(model).items()})
@@ -249,14 +247,12 @@ class Engine:
         ]
 
     def entering(self, part: str, states: States) -> np.ndarray:
-        """What enters the first stage that learns supervised, of "train" or "test" images."""
+        """What enters the first supervised stage, of "train" or "test" images."""
         first = self.network.first_supervised
         timed = first < len(self.network.stages) - 1 or self.network.decision.timed
         return self.outputs.entering(part, first, states, timed)
 
     def _learn_supervised(self, phase: Phase, states: States) -> Iterator[None]:
-        if self._over(phase, states):
-            return
         inputs = {part: self.entering(part, states) for part in ("train", "test")}
         self.outputs.forget()
         epoch, test_clock = self.supervised(phase, states, inputs["train"]), Clock("test")
@@ -294,7 +290,7 @@ class Engine:
         self.outputs.diagnose(phase.name, shown, state, over=False)
 
     def test(self, clock: Clock, states: States, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
-        """Decisions on the test images, given the layers that learn as they are, and what enters the first of them."""
+        """Decisions on the test images, given the supervised layers as they are, and `entering` of "test"."""
         models, learned = self.outputs.models(states), {}
         for name, layer in layers.items():
             form = self.deciding_forms.get(name, self.outputs.form(models[0].layers[name]))
@@ -305,7 +301,7 @@ class Engine:
         return self.spread.map(clock, programs.decide_batch, stacked, inputs, first=self.network.first_supervised)[0]
 
     def _over(self, phase: Phase, states: States) -> bool:
-        state, patience = states[0], self.settings.patience
+        state, patience = states[0], 0 if phase.layer else self.settings.patience
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""An epoch, slice by slice, so that progress is told without callbacks from compiled programs."""
+"""An epoch, slice by slice, so that progress is reported without callbacks from compiled programs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Epoch:
     plain: Any  # the learning program
     fast: Any  # one that computes the same where all weights lie within their bounds
     inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W)
-    report: Callable[[int, int], None]  # is told the numbers of images done, and of correct decisions among them
+    report: Callable[[int, int], None]  # gets the numbers of images done, and of correct decisions among them
     batch: int  # images seen with the same weights
     unit: int  # the size of a slice is a multiple of it
     labels: np.ndarray | None = None  # (N,) int32, of supervised learning

@@ -37,7 +37,7 @@ class Outputs:
         return [self.model(state, at) for at, state in enumerate(states)]
 
     def form(self, layer: Layer, learner: Learner | None = None) -> Form:
-        """The kernels of a layer, which learns or not."""
+        """The kernels of a layer, which `learner` trains if given."""
         suits = self.native and native_suits(layer.conv, layer.time_steps)
         return NATIVE if suits and (learner is None or learner.native) else FAST
 
@@ -68,7 +68,7 @@ class Outputs:
         return values
 
     def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
-        """Both parts are encoded at once; the other one's code is kept if nothing later of it is."""
+        """What enters the first stage; the other part is encoded too, and kept, unless something of it is kept."""
         images = {each: x for each, x in self.images.items() if each == part or each not in self._kept}
         spread, clock = Spread(1) if self._shared_code else self.spread, Clock("encode")
         models = spread.stacked(self.models(states)[: spread.count])
@@ -100,20 +100,20 @@ class Outputs:
         return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
     def finish(self, clock: Clock, states: Sequence[TrainState], over: bool = True) -> None:
-        """Records what a clock has measured, which starts again; a phase that is over is reported."""
+        """Records what a clock has measured, and resets it; reports the phase if it is over."""
         records = [clock.add_to(state.phases) for state in states]
         clock.reset()
         if over:
             self.callback.finished(records[0])
 
     def diagnose(self, name: str, found: Diagnosis, state: TrainState, over: bool = True) -> None:
-        """Records what a phase has shown; it is reported of a single network, once the phase is over."""
+        """Records the diagnosis of a phase; reports it if the phase is over and there is one network."""
         state.diagnoses[name] = found
         if over and self.spread.count == 1:
             self.callback.diagnosed(name, found)
 
     def _diagnose_outputs(self, stage: int, values: np.ndarray, states: Sequence[TrainState]) -> None:
-        """Of the first images: a share needs no more."""
+        """Diagnoses what leaves a stage, by the first images."""
         for at, state in enumerate(states):
             said = (each for each in state.diagnoses.values() if "layer" in each)
             open_ = {each["layer"]: each["convergence"] for each in said if "convergence" in each}

@@ -107,7 +107,7 @@ class Spread:
     ) -> Any:
         """`function` of (model, images, **static), a program of `snnjax.training.programs`, chunk by chunk.
 
-        Results are NumPy arrays of (networks, N, ...). `report` is told the number of images done, and 0.
+        Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0.
         """
         own, width = has_own(images), devices.peers().size
         total = images.shape[int(own)]
