@@ -20,8 +20,7 @@ from simple_parsing import field
 from snnjax.app import console
 from snnjax.app.runs import SweepFolder
 from snnjax.errors import InputError
-from snnjax.training.sweep import Sweep
-from snnjax.training.trainer import Trainer
+from snnjax.training.trainer import Sweep, Trainer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,7 @@ from snnjax.learners import RSTDP, STDP, Learner, Response, Signal, Tally
 from snnjax.networks import NETWORKS, Majority, Model, Network, SpikingNetwork, stage
 from snnjax.trained import load
 from snnjax.training.state import Callback, Settings, TrainState
-from snnjax.training.sweep import Sweep
-from snnjax.training.trainer import Trainer
+from snnjax.training.trainer import Sweep, Trainer
 
 __version__ = "0.2.0"
 

@@ -66,11 +66,10 @@ class Conv:
       padding: silent rows and columns added to the input.
       stride: input rows and columns between neighbouring neurons.
       threshold: of firing; with None, as in a deciding layer, neurons above 0 fire at the last step.
-      competition: who may learn from a stimulus: a component called as `WTA` is, with `Spikes` of (F, H', W').
-      learners: how the layer learns: one learner, or several, unsupervised ones first.
+      competition: finds who may learn from a stimulus: a component called as `WTA`, with `Spikes` of (F, H', W').
+      learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
-      weight_mean: mean of the initial weights, normally distributed.
-      weight_std: their standard deviation.
+      weight_mean, weight_std: mean and standard deviation of the initial weights, normally distributed.
     """
 
     features: int = static()
@@ -201,17 +200,19 @@ class Layer:
         rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
         if self.within and self.form.learn is not None:
             return dataclasses.replace(self, weights=self.form.learn(self, latency, winners, rates, rule))
-        weights, seen = self.plain_weights(), self.padded(latency)
-        return self._with(kernels.stdp(weights, seen, winners, rates, stride=self.conv.stride, **rule))
+        plain, seen = self.plain_weights(), self.padded(latency)
+        learned = kernels.stdp(plain, seen, winners, rates, stride=self.conv.stride, **rule)
+        return dataclasses.replace(self, weights=self.form.pack(learned))
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
-        kernel = checks.pair("kernel", self.conv.kernel, 1)
-        return kernels.receptive_fields(self.padded(latency), winners, kernel=kernel, stride=self.conv.stride)
+        seen, kernel = self.padded(latency), self.conv.kernel
+        return kernels.receptive_fields(seen, winners, kernel=kernel, stride=self.conv.stride)
 
     def with_rows(self, winners: Winners, rows: jax.Array) -> "Layer":
         """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
-        return self._with(kernels.set_rows(self.plain_weights(), winners, rows))
+        changed = kernels.set_rows(self.plain_weights(), winners, rows)
+        return dataclasses.replace(self, weights=self.form.pack(changed))
 
     def plain_weights(self) -> jax.Array:
         """The weights, (F, C, kh, kw) float32."""
@@ -224,9 +225,6 @@ class Layer:
     def padded(self, latency: jax.Array) -> jax.Array:
         """The input with the layer's padding."""
         return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
-
-    def _with(self, weights: jax.Array) -> "Layer":
-        return dataclasses.replace(self, weights=self.form.pack(weights))
 
     def _firing(self) -> dict[str, Any]:
         return dict(threshold=self.conv.threshold, time_steps=self.time_steps, stride=self.conv.stride)

@@ -37,8 +37,7 @@ def check_learner(
     Args:
       conv: a layer that suits the learner, whose own learners do not matter; by default one of four features.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
-      input_shape: (C, H, W) of the stimuli.
-      images: number of stimuli; half of them must be a multiple of `update_batch`, which is as in `snnjax.Settings`.
+      images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`.
     """
     default = Conv(2 * CLASSES, 3) if deciding else Conv(2 * CLASSES, 3, threshold=4.0, competition=WTA(2, radius=1))
     case = _Case(dataclasses.replace(conv or default, learners=learner), deciding, input_shape, images, seed)
@@ -55,8 +54,7 @@ class _Case:
     def __init__(self, conv: Conv, deciding: bool, input_shape: tuple[int, int, int], images: int, seed: int):
         random, stages = np.random.default_rng(seed), [stage(conv)]
         if not deciding:
-            size = conv.output_size(input_shape[1:])
-            stages.append(stage(Conv(CLASSES, kernel=size, learners=RSTDP())))
+            stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
         self.network = Network("check", input_shape, CLASSES, tuple(stages))
         steps = self.network.time_steps
         self.latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps).astype(np.uint8)
@@ -75,10 +73,9 @@ class _Case:
             place = random.integers(13, 52, self.network.weight_shapes[name]) / 64  # so that sums are exact
             weights[name] = np.float32(lower + (upper - lower) * place)
         model = _arrays(Model.of(self.network, weights))
-        states = {
-            name: _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
-            for at, (name, layer) in enumerate(model.layers.items())
-        }
+        states = {}
+        for at, (name, layer) in enumerate(model.layers.items()):
+            states[name] = _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
         if not self.learner.supervised:
             return model, (model.layers["layer1"], states["layer1"])
         return model, (model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))

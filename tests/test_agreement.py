@@ -19,8 +19,7 @@ from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
 from snnjax.layers import FAST, Layer
-from snnjax.learners import STDP, Tally
-from snnjax.learners.reward import strongest_of_class
+from snnjax.learners import STDP, Tally, strongest_of_class
 from snnjax.networks import NETWORKS, Model, Network
 from snnjax.training import programs
 from snnjax.training.state import Settings, TrainState

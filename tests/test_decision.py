@@ -10,7 +10,7 @@ import pytest
 import snnjax
 from snnjax import RSTDP, Conv, Majority, Model, Network, Settings, Trainer, stage
 from snnjax.data import digits
-from snnjax.networks.decision import majority, votes_of
+from snnjax.networks.network import majority, votes_of
 
 
 @snnjax.component

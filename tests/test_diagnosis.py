@@ -7,8 +7,7 @@ import pytest
 
 from snnjax.data import digits
 from snnjax.layers import PLAIN, WTA, Conv, Layer
-from snnjax.learners import RSTDP, STDP, Learner
-from snnjax.learners.learner import convergence
+from snnjax.learners import RSTDP, STDP, Learner, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
 from snnjax.training import diagnosis
 from snnjax.training.state import Callback, Settings

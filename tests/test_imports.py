@@ -82,8 +82,8 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_readme(tmp_
     subprocess.run([sys.executable, "-m", "pdoc", *arguments], check=True, cwd=ROOT)
     built = {str(path.relative_to(tmp_path).with_suffix("")) for path in tmp_path.rglob("*.html")}
     rooms = {str(pathlib.Path(file).with_suffix("")).removesuffix("/__init__") for file in FILES}
-    packages = ["kernels/", "encoding/", "data/", "learners/"]
-    packages += [f"networks/{name}" for name in ("network", "model", "decision", "published")]
+    packages = ["kernels/", "encoding/", "data/"]
+    packages += [f"networks/{name}" for name in ("network", "model", "published")]
     inside = tuple(f"snnjax/{name}" for name in packages)
     hidden = {name for name in rooms if name.startswith(inside)} - {"snnjax/kernels/native"}
     assert built == rooms - hidden | {"index"}, "the packages say what is public of these"

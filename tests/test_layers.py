@@ -12,8 +12,7 @@ from flax import nnx
 from snnjax import kernels
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.layers import FAST, PLAIN, WTA, Conv, Form, Layer, Pool, at_last_step
-from snnjax.learners import RSTDP, STDP
-from snnjax.learners.reward import strongest_of_class
+from snnjax.learners import RSTDP, STDP, strongest_of_class
 from snnjax.networks import Network, SpikingNetwork, stage
 from snnjax.networks.model import PlasticWeight
 from snnjax.training.blocks import Strongest

@@ -21,8 +21,7 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
-from snnjax.training.sweep import Sweep
-from snnjax.training.trainer import Trainer
+from snnjax.training.trainer import Sweep, Trainer
 
 IMAGES = data.digits().first(40, 30)
 RULE, BOUNDED = STDP(doubling=15), RSTDP(bounds=(0.0, 1.0))

@@ -19,8 +19,7 @@ from snnjax.training import engine as engine_module
 from snnjax.training import programs
 from snnjax.training.engine import Engine
 from snnjax.training.state import Callback, Settings, TrainState
-from snnjax.training.sweep import Sweep
-from snnjax.training.trainer import Trainer
+from snnjax.training.trainer import Sweep, Trainer
 
 SHAPE = (6, 28, 28)
 QUICK = STDP(doubling=50)

@@ -20,8 +20,7 @@ from snnjax.errors import InputError
 from snnjax.networks import Network
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.state import Phase, TrainState
-from snnjax.training.sweep import Sweep, SweepState
-from snnjax.training.trainer import Trainer
+from snnjax.training.trainer import Sweep, SweepState, Trainer
 
 RESULTS, LAYERS, SWEEP = "results.json", "layers", "sweep.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"

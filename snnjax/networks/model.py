@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from flax import nnx
 
 from snnjax import kernels
 from snnjax.components import static
+from snnjax.encoding import Encoder
 from snnjax.errors import InputError
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
-from snnjax.networks.decision import Decided, Decision, decide
-from snnjax.networks.network import Network
+from snnjax.networks.network import Decided, Decision, Network, decide
 
 Weights = Mapping[str, Any]  # (F, C, kh, kw) float32 of each layer, by its name
 
@@ -40,12 +40,12 @@ class Model:
         check_weights(network, weights)
         if weights.keys() != network.weight_shapes.keys():
             raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
-        last, layers = len(network.stages) - 1, {}
+        last, steps, timed, layers = len(network.stages) - 1, network.time_steps, network.decision.timed, {}
         for number, name, conv in network.layers():
-            role = network.classes if number == last else 0, network.decision.timed
-            layers[name] = Layer(conv, weights[name], network.time_steps, FAST, conv.monotone, *role)
-        pools, sizes = tuple(each.pool for each in network.stages), (network.input_shape, network.classes)
-        return cls(layers, network.encoder, network.decision, network.names, pools, *sizes, network.time_steps)
+            classes = network.classes if number == last else 0
+            layers[name] = Layer(conv, weights[name], steps, FAST, conv.monotone, classes, timed)
+        pools, sizes = tuple(each.pool for each in network.stages), (network.input_shape, network.classes, steps)
+        return cls(layers, network.encoder, network.decision, network.names, pools, *sizes)
 
     @property
     def last(self) -> int:
@@ -58,18 +58,17 @@ class Model:
 
     def packed(self, forms: Mapping[str, Form]) -> "Model":
         """The same model with some of its layers in other forms."""
-        layers = {name: layer.packed(forms[name]) if name in forms else layer for name, layer in self.layers.items()}
-        return dataclasses.replace(self, layers=layers)
+        return self.updated({name: self.layers[name].packed(form) for name, form in forms.items()})
 
     def updated(self, layers: Mapping[str, Layer]) -> "Model":
         """The model with some layers replaced, by name."""
         return dataclasses.replace(self, layers={**self.layers, **layers})
 
-    def encode(self, image: jax.Array) -> jax.Array:
-        """The latencies (C, H, W) of an image."""
+    def encode(self, image: jax.Array, *, native: bool = False) -> jax.Array:
+        """The latencies (C, H, W) of an image; `native`: by compiled kernels where the encoder has them."""
         if self.encoder is None:
             raise InputError("the network has no `encoder`: give it one, or let it predict from latencies")
-        return self.encoder(image)
+        return self.encoder(image, native=True) if native and type(self.encoder) is Encoder else self.encoder(image)
 
     def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
         """The input of stage `last` (default: the deciding one) given that of stage `first`, (C, H, W) latencies.
@@ -121,9 +120,7 @@ class Model:
         return Observed(seen, self.decide(latency))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Observed:
+class Observed(NamedTuple):
     """The network's response to one image."""
 
     latencies: dict[str, jax.Array]  # (F, H, W) of the input and of each layer but the deciding ones, before pooling

@@ -1,19 +1,81 @@
-"""A network as data."""
+"""A network as data, and how it decides, given the spikes of its last stage."""
 
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from snnjax import components
 from snnjax.components import check_component, component, static
 from snnjax.errors import InputError
-from snnjax.kernels import checks
+from snnjax.kernels import Spikes, checks
 from snnjax.layers import Conv, Pool
-from snnjax.networks.decision import Decision, Majority
+
+
+class Decision(Protocol):
+    """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
+
+    If not `timed`, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
+    """
+
+    timed: ClassVar[bool]  # whether it needs to know when neurons fire
+
+    def scores(self, spikes: Spikes, classes: int) -> jax.Array:
+        """The evidence for each class, (classes,) float32 >= 0, from `Spikes` of (F, H, W) of one layer.
+
+        The layer votes for the class with the most, the lowest among equals; for none if all are 0.
+        """
+
+    def decide(self, scores: jax.Array) -> jax.Array:
+        """The class, () int32, -1 for none, from the scores of each deciding layer, (layers, classes)."""
+
+
+@component
+class Majority:
+    """Each layer votes for the class of its strongest neuron.
+
+    The class of most votes wins if two agree, the lowest among equals; otherwise the middle layer's, L // 2 from 0.
+    """
+
+    timed: ClassVar[bool] = False
+
+    def scores(self, spikes: Spikes, classes: int) -> jax.Array:
+        """The largest potential among the features of each class, (classes,) float32."""
+        return spikes.potential.reshape(classes, -1).max(axis=1)
+
+    def decide(self, scores: jax.Array) -> jax.Array:
+        """The class of most votes, () int32."""
+        return majority(votes_of(scores), scores.shape[1])
+
+
+def majority(votes: jax.Array, classes: int) -> jax.Array:
+    """The decision of `Majority`, () int32, from votes (layers,) int32."""
+    counts = jnp.sum(votes[:, None] == jnp.arange(classes)[None], axis=0)
+    middle = votes[votes.shape[0] // 2]
+    return jnp.where(counts.max() >= 2, jnp.argmax(counts).astype(middle.dtype), middle)
+
+
+def votes_of(scores: jax.Array) -> jax.Array:
+    """The vote of each deciding layer, (layers,) int32, -1 where it is silent, from scores (layers, classes)."""
+    return jnp.where(scores.max(axis=1) > 0, jnp.argmax(scores, axis=1), -1).astype(jnp.int32)
+
+
+class Decided(NamedTuple):
+    """The decision on one stimulus."""
+
+    decision: jax.Array  # [] int32, the class, -1 if the network stays silent
+    votes: jax.Array  # [deciding layers] int32
+    scores: jax.Array  # [classes] float32, added up over the deciding layers
+
+
+def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
+    """The decision on one stimulus from the `Spikes` of each deciding layer."""
+    scores = jnp.stack([decision.scores(each, classes) for each in spikes])
+    return Decided(decision.decide(scores), votes_of(scores), scores.sum(axis=0))
 
 
 @component
@@ -166,7 +228,7 @@ class Network:
         part, _, end = path.partition(".")
         ending = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
         found = [path] if path in known else ending
-        if not end or len(found) != 1:
+        if len(found) != 1:
             few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
             raise InputError(f"`{path}` must name one of {', '.join(found or few)}")
         kind = int if isinstance(known[found[0]], int) else float

@@ -17,11 +17,10 @@ from snnjax.kernels import Winners
 from snnjax.layers import Layer, at_last_step, block_potentials
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model
-from snnjax.networks.decision import majority
+from snnjax.networks.network import majority
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome, where
 
-_ROUNDING = 1e-5
-"""Bound of the error of a float32 potential, relative to the largest possible one."""
+_ROUNDING = 1e-5  # bound of the error of a float32 potential, relative to the largest possible one
 
 
 class Strongest(NamedTuple):
@@ -113,10 +112,7 @@ present = functools.partial(jax.lax.platform_dependent, cpu=_where_needed, defau
 def _update(
     layer: Layer, rates: jax.Array, changed: Changed, at: jax.Array, latency: jax.Array, winner: Winners, won: jax.Array
 ) -> Changed:
-    """The update of `RSTDP` with rates (2, 2) after the outcome `won` of image `at` of a block.
-
-    `layer` is as at the start of the block, `winner` is (1,).
-    """
+    """The update of `RSTDP` after outcome `won` of image `at`; `layer` at the block's start, `rates` are (2, 2)."""
     rule, feature, rate = layer.conv.supervised, winner.feature[0], kernels.reward_rates(won, rates[0], rates[1])
     slot = changed.slot[feature]
     row = jnp.where(slot < 0, layer.weights[:, :, feature], changed.rows[slot])
@@ -153,8 +149,7 @@ def learn_in_blocks(
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
     """As `programs.learn_supervised`, of deciding `RSTDP` layers in the form `TAPS`, with weights within the bounds.
 
-    There must be at least `block` images. `batched`: all images of a block are passed forward with the weights at its
-    start; otherwise the result does not depend on `block`.
+    There must be at least `block` images. `batched`: `block` is the `update_batch`; the result depends on it then only.
     """
     names, size = model.names[model.last], len(latencies)
     rule = Supervised(model, names, model.last, by_turns, batch_size)

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from snnjax.learners.learner import LEARNED, Diagnosis, listed, percent
-from snnjax.learners.stdp import SILENT
+from snnjax.learners import LEARNED, SILENT, Diagnosis, listed, percent
 from snnjax.networks import Network
 
-CROWDED = 0.9
-"""Share of the neurons that fire above which the threshold is too low."""
+CROWDED = 0.9  # a larger share of neurons that fire means that the threshold is too low
 
 
 def of_outputs(network: Network, stage: int, fired: np.ndarray, open_: Mapping[str, float] | None = None) -> Diagnosis:

@@ -34,7 +34,7 @@ def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, d
     described = to_data(parts, numbers)
     arrays = {name: value.tolist() for name, value in numbers.items()}
     common = (network.input_shape, network.time_steps, settings.seed, settings.update_batch, settings.native)
-    return _hash(origin, phase.__dict__, described, arrays, common, data, list(before))
+    return _hash(origin, phase._asdict(), described, arrays, common, data, list(before))
 
 
 def _hash(*values: Any) -> str:
@@ -53,10 +53,9 @@ def _library() -> str:
 
 def _own_sources(network: Network) -> set[str]:
     """Digests of the files that define a network's components, where they are not the library's."""
-    parts = [network.encoder, network.decision]
+    parts, files = [network.encoder, network.decision], set()
     for _, _, conv in network.layers():
         parts += [conv.competition, *conv.each_learner]
-    files = set()
     for kind in {type(part) for part in parts if not type(part).__module__.startswith("snnjax.")}:
         try:
             files.add(hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest())

@@ -9,8 +9,7 @@ import numpy as np
 
 from snnjax.data import Dataset
 from snnjax.layers import FAST, NATIVE, Form, Layer, native_suits
-from snnjax.learners import Learner
-from snnjax.learners.learner import Diagnosis
+from snnjax.learners import Diagnosis, Learner
 from snnjax.networks import Model, Network
 from snnjax.training import diagnosis, programs
 from snnjax.training.spread import Clock, Spread

@@ -1,6 +1,5 @@
 """The programs of a training: pure functions on plain pytrees, for one network or for many side by side."""
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,20 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from snnjax import devices
-from snnjax.encoding import Encoder
 from snnjax.layers import Layer
 from snnjax.learners import Signal, Tally
 from snnjax.networks import Model
-from snnjax.networks.decision import Decided, decide
+from snnjax.networks.network import Decided, decide
 
 
 def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
-    """Latencies (B, C, H, W) of images (B, ...); `native`: by compiled kernels where the encoder has them."""
-    return devices.map_images(functools.partial(_encode, model, native), images)
-
-
-def _encode(model: Model, native: bool, image: jax.Array) -> jax.Array:
-    return model.encoder(image, native=True) if native and type(model.encoder) is Encoder else model.encode(image)
+    """Latencies (B, C, H, W) of images (B, ...)."""
+    return devices.map_images(functools.partial(model.encode, native=native), images)
 
 
 def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, timed: bool) -> jax.Array:
@@ -39,7 +33,7 @@ def decide_batch(
     """
 
     def last_input(each: jax.Array) -> jax.Array:
-        latency = _encode(model, native, each) if encode else each
+        latency = model.encode(each, native=native) if encode else each
         return model.forward(latency, first, timed=model.decision.timed)
 
     if encode or first < model.last:
@@ -86,8 +80,7 @@ def learn(
 ) -> tuple[Any, Any]:
     """Learns from images start..count-1 of S; `last` ends the epoch. The new carry, and info (S, ...), 0 of the others.
 
-    `rule` is `Unsupervised` or `Supervised`, images are (latencies, labels or None). `batch` images at a time are
-    passed forward with the same weights, then their updates are applied in order.
+    `rule` is `Unsupervised` or `Supervised`, images are (latencies, labels or None), `batch` is `update_batch`.
     """
 
     def forward(at: jax.Array, carry: Any) -> Any:
@@ -121,22 +114,19 @@ class Unsupervised(NamedTuple):
 
     which: int
 
-    def _learner(self, layer: Layer) -> Any:
-        return layer.conv.each_learner[self.which]
-
     def forward(self, carry: tuple[Layer, Any], image: Any) -> Any:
         """The learner's response."""
-        return self._learner(carry[0]).forward(*carry, image[0])
+        return carry[0].conv.each_learner[self.which].forward(*carry, image[0])
 
     def update(self, carry: tuple[Layer, Any], image: Any, response: Any) -> tuple[tuple[Layer, Any], Any]:
         """The new carry, and info."""
-        layer, state, info = self._learner(carry[0]).update(*carry, image[0], response, None)
+        layer, state, info = carry[0].conv.each_learner[self.which].update(*carry, image[0], response, None)
         return (layer, state), info
 
     def end_epoch(self, carry: tuple[Layer, Any], last: jax.Array) -> tuple[Layer, Any]:
         """The carry, after an epoch if `last`."""
         layer, state = carry
-        return layer, where(last, self._learner(layer).end_epoch(state), state)
+        return layer, where(last, layer.conv.each_learner[self.which].end_epoch(state), state)
 
 
 class Supervised(NamedTuple):
@@ -153,12 +143,10 @@ class Supervised(NamedTuple):
         (layers, states, _), latency = carry, image[0]
         model, inputs, found, at = self.model.updated(layers), {}, {}, self.first
         for number in range(self.first, model.last + 1):
-            learning = [name for name in model.names[number] if name in self.names]
-            if learning:
-                # Times matter up to the last of the earlier layers that learn, from there on only who fires.
-                latency = model.forward(latency, at, number, timed=number < model.last or model.decision.timed)
-                at = number
-            for name in learning:
+            # Times matter up to the last of the earlier layers that learn, from there on only who fires.
+            timed = number < model.last or model.decision.timed
+            for name in (each for each in model.names[number] if each in self.names):
+                latency, at = model.forward(latency, at, number, timed=timed), number
                 inputs[name] = latency
                 found[name] = layers[name].conv.supervised.forward(layers[name], states[name], latency)
         spikes = [found[name].spikes for name in model.names[model.last]]
@@ -200,7 +188,7 @@ class Supervised(NamedTuple):
         layers, states, tally = carry
         states, tally = self._end_batch(last & (tally.seen > 0), layers, states, tally)
         ended = {name: layers[name].conv.supervised.end_epoch(state) for name, state in states.items()}
-        return layers, where(last, ended, states), dataclasses.replace(tally, epoch=tally.epoch + last)
+        return layers, where(last, ended, states), tally._replace(epoch=tally.epoch + last)
 
 
 def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:

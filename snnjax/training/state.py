@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar, get_origin
+from typing import Any, ClassVar, NamedTuple, get_origin
 
 import jax
 import numpy as np
 
 from snnjax.errors import InputError
 from snnjax.layers import Conv
-from snnjax.learners.learner import Diagnosis
+from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 
 Arrays = dict[str, np.ndarray]
@@ -45,8 +45,7 @@ class Settings:
                 raise InputError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """The unsupervised learning of one layer by one learner, or that of all supervised layers (layer "")."""
 
     name: str
