@@ -19,7 +19,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12)
     Maps are (C, H, W) float in and out. Neighbourhoods have 2 radius + 1 rows and columns; `epsilon` guards against 0.
     Raises TypeError or InputError for a wrong rank or dtype, or a radius below 0.
     """
-    checks.real("maps", maps, "C H W")
+    checks.array("maps", maps, "C H W", "floats")
     width = 2 * checks.integer("radius", radius, 0) + 1
     distances = (np.abs(np.subtract.outer(range(size), range(size))) for size in maps.shape[1:])
     rows, columns = (jnp.asarray(distance <= radius, maps.dtype) for distance in distances)  # bands of ones
@@ -35,7 +35,7 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
     `percents` (D,) float: the share for a neighbour at Chebyshev distance 1, 2, ... D. Raises TypeError or InputError
     for a wrong rank or dtype.
     """
-    checks.real("maps", maps, "C H W")
+    checks.array("maps", maps, "C H W", "floats")
     checks.array("percents", percents, "D")
     radius = percents.shape[0]
     padded = jnp.pad(maps, ((0, 0), (radius, radius), (radius, radius)))
@@ -58,7 +58,7 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """
     # No indices are sorted, several times faster than argsort: the boundaries between bins come from one sort of bare
     # values and, where a boundary splits equal values, from one sort of their positions.
-    checks.real("intensities", intensities, None)
+    checks.array("intensities", intensities, None, "floats")
     checks.time_steps(time_steps)
     # Non-negative floats order as the integers of their bits, and integers sort fast.
     keys = lax.bitcast_convert_type(jnp.maximum(intensities, 0).astype(jnp.float32).ravel(), jnp.int32)

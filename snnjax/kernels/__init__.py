@@ -1,6 +1,6 @@
 """Pure, jitted kernels on single stimuli; batches come from `jax.vmap`, sequences from `jax.lax.scan`.
 
-Arguments of the same name are the same everywhere, unless a function says otherwise:
+Arguments, unless a function says otherwise:
 
   latency: (C, H, W) integers in 0..T, the steps at which the inputs fire; T is silence.
   weights: (F, C, kh, kw) float.
@@ -16,6 +16,7 @@ of range raise InputError, a ValueError. Positions of a layer are H' = (H - kh) 
 
 from snnjax.kernels.competition import (
     Winners,
+    early_winners,
     feature_inhibition,
     k_winners,
     pointwise_inhibition,
@@ -33,7 +34,6 @@ from snnjax.kernels.neurons import (
     potentials,
 )
 from snnjax.kernels.plasticity import adapted_rates, learned_rows, receptive_fields, reward_rates, set_rows, stdp
-from snnjax.kernels.search import early_winners
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
 
 __all__ = [

@@ -1,4 +1,7 @@
-"""Checks of users' arguments: all static, so they cost nothing under `jax.jit`."""
+"""Checks of users' arguments: all static, so they cost nothing under `jax.jit`.
+
+Each raises TypeError for a wrong type or dtype, and InputError for a wrong shape or value.
+"""
 
 import functools
 import math
@@ -18,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _KINDS = {"integer time steps": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
 
 
-def kernel(*static: str, **by_value: Callable[[Any], None]) -> Callable[[Function], Function]:
+def kernel(*static: str) -> Callable[[Function], Function]:
     """Decorator: `jax.jit` with `static` arguments, after checks of keyword arguments whose values tracing hides."""
 
     def decorate(function: Function) -> Function:
@@ -26,8 +29,8 @@ def kernel(*static: str, **by_value: Callable[[Any], None]) -> Callable[[Functio
 
         @functools.wraps(function)
         def call(*args: Any, **settings: Any) -> Any:
-            for name in by_value.keys() & settings.keys():
-                by_value[name](settings[name])
+            for name in _BY_VALUE.keys() & settings.keys():
+                _BY_VALUE[name](settings[name])
             return compiled(*args, **settings)
 
         return call  # type: ignore[return-value]
@@ -36,7 +39,7 @@ def kernel(*static: str, **by_value: Callable[[Any], None]) -> Callable[[Functio
 
 
 def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
-    """Raises TypeError or InputError unless `value` is an array with `axes` ("C H W"; None: any) of a kind."""
+    """An array with `axes` ("C H W"; None: any) of a kind."""
     if not isinstance(value, jax.Array | np.ndarray):
         expected = "" if axes is None else f" of axes ({axes})"
         raise TypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
@@ -47,19 +50,14 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
 
 
 def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
-    """Raises TypeError or InputError unless `value` is an array of integers with `axes` that can hold `time_steps`."""
+    """An array of integers with `axes` that can hold `time_steps`."""
     array(name, value, axes, "integer time steps")
     if time_steps > jnp.iinfo(value.dtype).max:
         raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {value.dtype}")
 
 
-def real(name: str, value: Any, axes: str | None) -> None:
-    """Raises TypeError or InputError unless `value` is an array of floats with `axes`."""
-    array(name, value, axes, "floats")
-
-
 def integer(name: str, value: Any, minimum: int) -> int:
-    """Returns `value`; raises TypeError if it is no integer, InputError if it is below `minimum`."""
+    """An integer of at least `minimum`, which it returns."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if value < minimum:
@@ -68,26 +66,26 @@ def integer(name: str, value: Any, minimum: int) -> int:
 
 
 def pair(name: str, value: Pair, minimum: int) -> tuple[int, int]:
-    """Returns `value` as (rows, columns); raises as `integer` does."""
-    values: Sequence[int] = value if isinstance(value, tuple | list) else (value, value)
+    """One integer of at least `minimum` or two; returns (rows, columns)."""
+    values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise InputError(f"`{name}` must be one integer or two (rows, columns), got {value!r}")
     return integer(name, values[0], minimum), integer(name, values[1], minimum)
 
 
 def time_steps(value: Any) -> int:
-    """Returns the number of time steps; raises TypeError or InputError unless it is an integer >= 1."""
+    """A number of time steps, which it returns."""
     return integer("time_steps", value, 1)
 
 
 def radius(value: Any) -> None:
-    """Raises TypeError or InputError unless `value` is an integer >= 0 or a JAX array."""
+    """An integer >= 0 or a JAX array."""
     if not isinstance(value, jax.Array):
         integer("radius", value, 0)
 
 
 def threshold(value: Any) -> None:
-    """Raises TypeError or InputError unless `value` is None, a finite number, or a real array of shape ()."""
+    """None, a finite number, or a real array of shape ()."""
     kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
     real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
     if value is not None and (not real or np.shape(value)):
@@ -97,34 +95,37 @@ def threshold(value: Any) -> None:
 
 
 def bounds(value: Bounds) -> None:
-    """Raises InputError unless `value` is (lower, upper); the order of arrays is not known yet."""
+    """(lower, upper); the order of arrays is not known yet."""
     known = all(isinstance(bound, int | float | np.number) for bound in value)
     if len(value) != 2 or (known and not value[0] < value[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
 
 
+_BY_VALUE = dict(radius=radius, threshold=threshold, bounds=bounds)
+
+
 def rates(value: Any) -> None:
-    """Raises TypeError or InputError unless `value` is an array (a+, a-)."""
+    """An array (a+, a-)."""
     array("rates", value, "2")
     if value.shape != (2,):
         raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {value.shape}")
 
 
 def convolution(latency_in: Any, weights: Any, *, name: str = "latency", time_steps: int = 0) -> None:
-    """Raises TypeError or InputError unless `weights` (F, C, kh, kw) fit over `latency_in` (C, H, W), named `name`."""
+    """Weights (F, C, kh, kw) that fit over `latency_in` (C, H, W), named `name`."""
     latency(name, latency_in, time_steps=time_steps)
-    real("weights", weights, "F C kh kw")
+    array("weights", weights, "F C kh kw", "floats")
     fits(name, latency_in.shape, "weights", weights.shape[1:])
 
 
 def fits(name: str, shape: Sequence[int], weights: str, kernel: Sequence[int]) -> None:
-    """Raises InputError unless the kernel (C, kh, kw) of `weights` slides over maps `name` of `shape` (C, H, W)."""
+    """A kernel (C, kh, kw) of `weights` that slides over maps `name` of `shape` (C, H, W)."""
     if shape[0] != kernel[0]:
         raise InputError(f"`{name}` must have the {kernel[0]} channels of `{weights}`, got {shape[0]}")
     window(f"the kernel of `{weights}`", kernel[1:], shape[1:])
 
 
 def window(name: str, kernel: Sequence[int], size: Sequence[int]) -> None:
-    """Raises InputError if a window is larger than the map it slides over."""
+    """A window no larger than the map it slides over."""
     if kernel[0] > size[0] or kernel[1] > size[1]:
         raise InputError(f"{name} must fit into the map of {size[0]}x{size[1]}, got {kernel[0]}x{kernel[1]}")

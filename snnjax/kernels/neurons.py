@@ -1,7 +1,6 @@
-"""Non-leaky integrate-and-fire neurons over convolutional synapses; no movie of potentials where none is needed.
+"""Non-leaky integrate-and-fire neurons over convolutional synapses.
 
 All convolutions are patches (im2col) times weights: on the CPU, XLA runs a convolution inside a scan many times slower.
-Potentials are sums of float32 weights at the highest precision of the device.
 """
 
 import dataclasses
@@ -19,8 +18,6 @@ from jax import lax
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
-
-Size = tuple[int, int]
 
 
 @jax.tree_util.register_dataclass
@@ -43,9 +40,11 @@ class PositionSpikes:
 
 
 def strongest(
-    potential: jax.Array, index: jax.Array, candidate: jax.Array | None = None, axis: int | None = None
+    potential: jax.Array, candidate: jax.Array | None = None, index: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """The largest potential along an axis (None: of all), among candidates, and the lowest `index` that has it."""
+    """The largest potential of the candidates at each position and its lowest feature; or, with `index`, of all."""
+    axis = 0 if index is None else None
+    index = lax.broadcasted_iota(jnp.int32, potential.shape, 0) if index is None else index
     if candidate is not None:
         potential = jnp.where(candidate, potential, -jnp.inf)
     largest = potential.max(axis, keepdims=True)
@@ -92,82 +91,70 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
     """`final_potentials` of B images at once, (B, F, H', W') float, leaving out the taps that fall on padding.
 
     Small maps under large kernels are mostly padding: of the 400 taps of a 5x5 kernel over 4x4 inputs padded by 2, only
-    196 matter. Each tap's weights are multiplied by the part of the images below it.
-    `spiked` is (B, C, H, W) bool, without padding; `taps` is the weights as (kh, kw, F, C) float.
+    196 matter. `spiked` is (B, C, H, W) bool, without padding; `taps` is the weights as (kh, kw, F, C) float.
     """
     checks.array("spiked", spiked, "B C H W")
-    checks.real("taps", taps, "kh kw F C")
+    checks.array("taps", taps, "kh kw F C", "floats")
     paddings, strides = checks.pair("padding", padding, 0), checks.pair("stride", stride, 1)
     kernel, size = taps.shape[:2], spiked.shape[2:]
     padded = tuple(length + 2 * margin for length, margin in zip(size, paddings, strict=True))
     checks.fits("spiked", (spiked.shape[1], *padded), "taps", (taps.shape[3], *kernel))
     positions = output_size(padded, kernel, strides)
-    if math.prod(kernel) > _MANY_TAPS:
-        return _fields_at_once(spiked, taps, paddings, strides, positions)
-    spans = [
-        [(tap, *span) for tap in range(length) if (span := _span(tap, *lengths))]
-        for length, *lengths in zip(kernel, size, positions, strides, paddings, strict=True)
+    # Along each axis, the input below each tap at each position, (positions, taps), counted without padding.
+    below = [
+        stride * np.arange(count)[:, None] + np.arange(length) - margin
+        for stride, count, length, margin in zip(strides, positions, kernel, paddings, strict=True)
     ]
+    if math.prod(kernel) > _MANY_TAPS:
+        maps = jnp.pad(spiked, ((0, 0), (0, 0), *((margin, margin) for margin in paddings)))
+        rows, columns = (inputs + margin for inputs, margin in zip(below, paddings, strict=True))
+        fields = maps[:, :, rows[:, :, None, None], columns]  # B C H' kh W' kw
+        return jnp.einsum("rsfc,bchrws->bfhw", taps, fields.astype(taps.dtype), precision=lax.Precision.HIGHEST)
     # The taps that lie on the map at some position: row and column, those positions, and the inputs below it there.
-    reached: list[Any] = [tuple(zip(*row_and_column, strict=True)) for row_and_column in itertools.product(*spans)]
-    tapwise = _all_taps_at_once if spiked.shape[0] == 1 else _tap_by_tap
-    return tapwise(spiked, taps, reached, positions)
+    reached = [tuple(zip(*each, strict=True)) for each in itertools.product(*map(_spans, below, size, strides))]
+    if len(spiked) == 1:
+        return _all_taps_at_once(spiked[0], taps, reached, positions)[None]
+    maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
+    total = jnp.zeros((taps.shape[2], *positions, len(spiked)), taps.dtype)
+    for tap, to, inputs in reached:
+        seen = maps[:, *inputs]
+        part = product(taps[tap], seen.reshape(len(seen), -1))
+        total = total.at[:, *to].add(part.reshape(-1, *seen.shape[1:]))
+    return jnp.moveaxis(total, 3, 0)
 
 
 _MANY_TAPS = 64
 """Kernels with more taps are not unrolled: compilation would take long, and few of their taps fall on padding."""
 
 
-def _fields_at_once(spiked: jax.Array, taps: jax.Array, paddings: Size, strides: Size, positions: Size) -> jax.Array:
-    padded = jnp.pad(spiked, ((0, 0), (0, 0), *((margin, margin) for margin in paddings)))
-    rows, columns = (
-        stride * np.arange(count)[:, None] + np.arange(length)
-        for stride, count, length in zip(strides, positions, taps.shape[:2], strict=True)
-    )
-    fields = padded[:, :, rows[:, :, None, None], columns]  # B C H' kh W' kw
-    return jnp.einsum("rsfc,bchrws->bfhw", taps, fields.astype(taps.dtype), precision=lax.Precision.HIGHEST)
-
-
-def _tap_by_tap(spiked: jax.Array, taps: jax.Array, reached: list[Any], positions: Size) -> jax.Array:
-    maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
-    total = jnp.zeros((taps.shape[2], *positions, spiked.shape[0]), taps.dtype)
-    for tap, to, inputs in reached:
-        below = maps[:, *inputs]
-        part = product(taps[tap], below.reshape(below.shape[0], -1))
-        total = total.at[:, *to].add(part.reshape(-1, *below.shape[1:]))
-    return jnp.moveaxis(total, 3, 0)
-
-
-def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, reached: list[Any], positions: Size) -> jax.Array:
+def _all_taps_at_once(spiked: jax.Array, taps: jax.Array, reached: list[Any], positions: tuple[int, int]) -> jax.Array:
     """Twice the arithmetic in one product: better for one image and few features."""
-    rows, columns, features, channels = taps.shape
-    parts = product(taps.reshape(-1, channels), spiked[0].reshape(channels, -1))
-    parts = parts.reshape(rows, columns, features, *spiked.shape[2:])
-    total = jnp.zeros((features, *positions), taps.dtype)
+    parts = jnp.tensordot(taps, spiked.astype(taps.dtype), 1, precision=lax.Precision.HIGHEST)  # kh kw F H W
+    total = jnp.zeros((taps.shape[2], *positions), taps.dtype)
     for tap, to, inputs in reached:
         edges = [(span.start, count - span.stop) for span, count in zip(to, positions, strict=True)]
         total += jnp.pad(parts[*tap, :, *inputs], [(0, 0), *edges])
-    return total[None]
+    return total
 
 
-def _span(tap: int, size: int, positions: int, stride: int, padding: int) -> tuple[slice, slice] | None:
-    """Along one axis: the positions at which a tap lies on the map, and the inputs below it there; None if never."""
-    first = max(0, -(-(padding - tap) // stride))
-    last = min(positions - 1, (size - 1 + padding - tap) // stride)
-    if first > last:
-        return None
-    start = first * stride + tap - padding
-    return slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)
+def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, slice]]:
+    """Along one axis, for each tap that lies on the map somewhere: the positions there, and the inputs below it."""
+    spans = []
+    for tap, inputs in enumerate(below.T.tolist()):
+        on_map = [position for position, at in enumerate(inputs) if 0 <= at < size]
+        if on_map:
+            first, last = on_map[0], on_map[-1]
+            spans.append((tap, slice(first, last + 1), slice(inputs[first], inputs[last] + 1, stride)))
+    return spans
 
 
-@checks.kernel(threshold=checks.threshold)
+@checks.kernel()
 def fire(potentials: jax.Array, *, threshold: float | jax.Array | None) -> Spikes:
     """First crossing: a neuron fires at the first step whose potential is strictly greater than the threshold.
 
-    From potentials (T, F, H, W) float to `Spikes` of (F, H, W). Without a threshold (None), the neurons whose potential
-    is above 0 at the last step fire there.
+    From potentials (T, F, H, W) float to `Spikes` of (F, H, W).
     """
-    checks.real("potentials", potentials, "T F H W")
+    checks.array("potentials", potentials, "T F H W", "floats")
     return _first_crossings(lambda step: potentials[step], threshold, checks.time_steps(potentials.shape[0]))
 
 
@@ -196,7 +183,7 @@ def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
     return Spikes(latency, jnp.where(fired, potential, 0))
 
 
-@checks.kernel("time_steps", "stride", threshold=checks.threshold)
+@checks.kernel("time_steps", "stride")
 def integrate_and_fire(
     latency: jax.Array, weights: jax.Array, *, threshold: float | jax.Array | None, time_steps: int, stride: Pair = 1
 ) -> Spikes:
@@ -206,31 +193,28 @@ def integrate_and_fire(
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
 
 
-@checks.kernel("time_steps", "stride", threshold=checks.threshold)
+@checks.kernel("time_steps", "stride")
 def first_spikes(
     latency: jax.Array, weights: jax.Array, *, threshold: float | jax.Array | None, time_steps: int, stride: Pair = 1
 ) -> PositionSpikes:
     """`strongest_feature(integrate_and_fire(...))` by bisection, `PositionSpikes` of (H', W'), for weights >= 0.
 
-    With such weights potentials never fall, "some feature fires here by step t" is monotone in t, and all positions
-    bisect their earliest steps at once in ceil(log2(T + 1)) products instead of T.
+    With such weights potentials never fall, so that all positions bisect their earliest steps at once, in
+    ceil(log2(T + 1)) products instead of T.
     """
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
-    positions = taps.shape[1]
     # A position's earliest step lies in [low, high]; high = T stands for silence.
-    low = jnp.zeros(positions, jnp.int32)
-    high = jnp.full(positions, time_steps, jnp.int32)
+    low, high = jnp.zeros(taps.shape[1], jnp.int32), jnp.full(taps.shape[1], time_steps, jnp.int32)
     products = int(time_steps).bit_length()
     if threshold is None:
         low, threshold, products = high - 1, 0.0, 1
-    potential = jnp.zeros((flat.shape[0], positions), weights.dtype)
+    potential = jnp.zeros((len(flat), taps.shape[1]), weights.dtype)
     for _ in range(products):
         middle = jnp.minimum((low + high) // 2, time_steps - 1)
         tried = product(flat, taps <= middle.astype(taps.dtype)[None])
         fires = (tried.max(axis=0) > threshold) & (low < high)
         potential = jnp.where(fires, tried, potential)
         low, high = jnp.where(fires | (low >= high), low, middle + 1), jnp.where(fires, middle, high)
-    features = lax.broadcasted_iota(jnp.int32, potential.shape, 0)
-    largest, feature = strongest(potential, features, axis=0)
+    largest, feature = strongest(potential)
     spikes = PositionSpikes(feature, high.astype(latency_dtype(time_steps)), largest)
     return jax.tree.map(lambda x: x.reshape(shape[1:]), spikes)

@@ -15,23 +15,18 @@ from snnjax.kernels import checks
 from snnjax.kernels.competition import Winners
 
 
-def receptive_field(latency: jax.Array, row: jax.Array, column: jax.Array, kernel: tuple[int, ...]) -> jax.Array:
-    """The inputs (C, kh, kw) of one position, from row and column of `latency` (C, H, W) on."""
-    return lax.dynamic_slice(latency, (0, row, column), (latency.shape[0], *kernel))
-
-
 @functools.partial(jax.jit, static_argnames=("kernel", "stride"))
 def receptive_fields(
     latency: jax.Array, winners: Winners, *, kernel: checks.Pair, stride: checks.Pair = 1
 ) -> jax.Array:
     """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; those of empty places are arbitrary."""
     down, right = checks.pair("stride", stride, 1)
-    size = checks.pair("kernel", kernel, 1)
-    see = functools.partial(receptive_field, latency, kernel=size)
-    return jax.vmap(see)(winners.row * down, winners.column * right)
+    size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
+    rows, columns = winners.row * down, winners.column * right
+    return jax.vmap(lambda row, column: lax.dynamic_slice(latency, (0, row, column), size))(rows, columns)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps", bounds=checks.bounds)
+@checks.kernel("stabiliser", "stride", "time_steps")
 def stdp(
     weights: jax.Array,
     latency: jax.Array,
@@ -46,7 +41,7 @@ def stdp(
     """The weights after one STDP update: every winner moves those of its feature towards the inputs that made it fire.
 
     A synapse is causal if its input fired at all and no later than the winner: its weight changes by a+, others by a-.
-    If there is any winner, the whole tensor is clipped to the bounds, the features that did not win too.
+    If there is any winner, all weights are clipped to the bounds.
 
     Args:
       latency: the input of the winners, padding included.
@@ -62,7 +57,7 @@ def stdp(
     return set_rows(clipped, winners, rows)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps", bounds=checks.bounds)
+@checks.kernel("stabiliser", "stride", "time_steps")
 def learned_rows(
     rows: jax.Array,
     latency: jax.Array,
@@ -74,9 +69,9 @@ def learned_rows(
     stabiliser: bool = True,
     stride: checks.Pair = 1,
 ) -> jax.Array:
-    """The part of `stdp` that learns: from the weights of the winners' features, (k, C, kh, kw), to their new weights.
+    """As `stdp`, of the weights of the winners' features alone, (k, C, kh, kw) in and out.
 
-    With `set_rows` it makes the same update where all weights lie within the bounds, without touching the others.
+    With `set_rows` it makes the same update where all weights lie within the bounds.
     """
     checks.convolution(latency, rows)
     checks.rates(rates)
@@ -98,10 +93,9 @@ def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array
 
 @jax.jit
 def reward_rates(outcome: jax.Array, reward: jax.Array, punish: jax.Array) -> jax.Array:
-    """The rates (2,) of one reward-modulated update (R-STDP) by `stdp`; zeros where nothing was decided.
+    """The rates (2,) of one reward-modulated update (R-STDP) by `stdp`: `reward` after a correct decision, or `punish`.
 
-    `outcome` is () integer: 1 correct, -1 wrong, 0 silent. `reward` and `punish` are the rates (2,), (a+, a-), after a
-    correct and after a wrong decision; with signs reversed, punishment is anti-STDP.
+    `outcome` is () integer: 1 correct, -1 wrong, 0 silent (no change). `reward` and `punish` are (2,) float, (a+, a-).
     """
     return jnp.where(outcome > 0, reward, jnp.where(outcome < 0, punish, 0))
 

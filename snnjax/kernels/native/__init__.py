@@ -1,18 +1,15 @@
 """The kernels of a layer in C++, for CPUs: an optional, faster form of what `snnjax.kernels` defines.
 
-They process only inputs that fire, event by event, which XLA cannot. The results are those of `snnjax.kernels`, except
-that floats are added up in another order, which decides near-ties. The first use compiles `kernels.cc` for the
-processor at hand with a C++ compiler and keeps the library in the user's cache folder.
+They process only inputs that fire, event by event. Results are those of `snnjax.kernels`, except that floats are added
+up in another order, which decides near-ties. The first use compiles `kernels.cc` for the processor at hand and keeps
+the library in the user's cache folder, or raises OSError.
 
-Arguments are those of `snnjax.kernels`, except:
+Arguments are those of `snnjax.kernels`, with a stride of 1, except:
 
   latency: (C, H, W) uint8, without padding; at most 255 time steps.
   taps: (kh, C, kw, F) float32, the weights as `arrange` makes them, none negative but for `learn`.
   features: F without the zeros that fill it up.
   threshold: at least 0.
-  padding: silent rows and columns around the input. The stride is 1.
-
-Errors are those of `snnjax.kernels`, and OSError where the kernels cannot be compiled.
 """
 
 import ctypes
@@ -40,10 +37,8 @@ from snnjax.kernels.spikes import output_size
 
 SOURCE = Path(__file__).with_name("kernels.cc")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-w")
-LANES = 16
-"""The number of features is filled up to a multiple of this."""
-STEPS = 255
-"""Maximum number of time steps: latencies are bytes."""
+LANES = 16  # the number of features is filled up to a multiple of this
+STEPS = 255  # maximum number of time steps: latencies are bytes
 
 
 @functools.cache
@@ -110,9 +105,8 @@ def _layer(
     checks.integer("features", features, 1)
     checks.array("taps", taps, "kh C kw F")
     checks.array("latency", latency, "C H W")
-    if taps.dtype != jnp.float32 or latency.dtype != jnp.uint8:
-        found = f"{taps.dtype} and {latency.dtype}"
-        raise TypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {found}")
+    if (dtypes := f"{taps.dtype} and {latency.dtype}") != "float32 and uint8":
+        raise TypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {dtypes}")
     if taps.shape[3] != features + -features % LANES:
         raise InputError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
     above, left = checks.pair("padding", padding, 0)
@@ -201,6 +195,6 @@ def learn(
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """`encoding.rank_order`: (...) float intensities, none negative, to (...) uint8 latencies, T where silent."""
-    checks.real("intensities", intensities, None)
+    checks.array("intensities", intensities, None, "floats")
     result = jax.ShapeDtypeStruct(intensities.shape, jnp.uint8)
     return _call("rank_order", result, intensities.astype(jnp.float32), steps=_steps(time_steps))

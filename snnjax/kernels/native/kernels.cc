@@ -1,11 +1,11 @@
 // Spiking layers on a CPU, event by event: only inputs that fired cost anything.
 //
-// Weights lie as (kh, C, kw, F) with the columns of the kernel from right to left and F filled up with zeros to a
-// multiple of kLanes. So all that one input adds to a row of neurons lies side by side, as do the neurons' potentials,
-// which are kept as (H', W', F). Latencies are uint8, T where silent. Padding costs nothing: it never fires. The stride
-// is 1. Buffers are checked by Python before they come here.
+// Weights are (kh, C, kw, F) with the columns of the kernel from right to left and F filled up with zeros to a multiple
+// of kLanes, so that all that one input adds to a row of potentials (H', W', F) lies side by side. Latencies are uint8,
+// T where silent; padding never fires; the stride is 1. Python has checked all buffers.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -225,17 +225,12 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   const bool stabiliser = *settings.get<bool>("stabiliser");
   float* out = result->typed_data();
   if (out != weights.typed_data()) std::memcpy(out, weights.typed_data(), weights.size_bytes());
-  struct Winner {
-    int64_t feature, row, column;
-    uint8_t latency;
-  };
-  static thread_local std::vector<Winner> winners;
+  static thread_local std::vector<std::array<int64_t, 4>> winners;  // feature, top row, left column, latest step
   winners.clear();
   for (size_t at = 0; at < feature.element_count(); ++at) {
-    const int32_t won = feature.typed_data()[at];
-    if (won < 0 || won >= stride) continue;
-    const uint8_t limit = std::min<int64_t>(when.typed_data()[at], last);
-    winners.push_back({won, row.typed_data()[at] - above, column.typed_data()[at] - left, limit});
+    const int64_t won = feature.typed_data()[at], top = row.typed_data()[at] - above;
+    const int64_t latest = std::min<int64_t>(when.typed_data()[at], last);
+    if (won >= 0 && won < stride) winners.push_back({won, top, column.typed_data()[at] - left, latest});
   }
   const float gain = rates.typed_data()[0], loss = rates.typed_data()[1];
   const float lower = bounds.typed_data()[0], upper = bounds.typed_data()[1];
@@ -244,11 +239,11 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
       for (int64_t c = 0; c < columns; ++c) {
         const uint8_t* inputs = latency.typed_data() + channel * height * width;
         float* of_tap = out + ((r * channels + channel) * columns + c) * stride;
-        for (const Winner& winner : winners) {
-          const int64_t y = winner.row + r, x = winner.column + columns - 1 - c;
+        for (const auto& [won, top, first, latest] : winners) {
+          const int64_t y = top + r, x = first + columns - 1 - c;
           const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-          float& weight = of_tap[winner.feature];
-          float change = inside && inputs[y * width + x] <= winner.latency ? gain : loss;
+          float& weight = of_tap[won];
+          float change = inside && inputs[y * width + x] <= latest ? gain : loss;
           if (stabiliser) change *= (weight - lower) * (upper - weight);
           weight = std::min(std::max(weight + change, lower), upper);
         }
@@ -272,10 +267,8 @@ void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t la
 
 // Intensities to latencies: by value, equal ones in order of flat index.
 ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<Bytes> result) {
-  static thread_local std::vector<uint64_t> memory;
   const int64_t size = intensities.element_count(), steps = number(settings, "steps");
-  memory.resize(size);
-  uint64_t* keys = memory.data();
+  uint64_t* keys = filled<uint64_t>(size, 0);
   int64_t count = 0;
   for (int64_t i = 0; i < size; ++i) {
     const float value = intensities.typed_data()[i];
