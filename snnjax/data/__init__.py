@@ -1,4 +1,4 @@
-"""Data sets as arrays: from scikit-learn, their own files, tensorflow-datasets, or a file of one's own."""
+"""Data sets as arrays: from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
 
 from snnjax.data.dataset import Dataset
 from snnjax.data.readers import read_cifar, read_idx, read_npz

@@ -11,7 +11,6 @@ from snnjax.errors import InputError
 from snnjax.files import atomic_write
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""The arrays of a data set, in order."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -20,11 +19,8 @@ class Dataset:
 
     Attributes:
       name: shown in messages and reports.
-      train_images: (N, H, W) grey or (N, H, W, 3) colour, uint8 or float32 of 0..255.
-      train_labels: (N,) int32 of 0..classes-1.
-      test_images: (M, H, W) or (M, H, W, 3), as `train_images`.
-      test_labels: (M,) int32.
-      classes: the number of classes.
+      train_images, test_images: (N, H, W) grey or (N, H, W, 3) colour, uint8 or float32 of 0..255.
+      train_labels, test_labels: (N,) int32 of 0..classes-1.
     """
 
     name: str
@@ -82,10 +78,7 @@ class Dataset:
         return _digest(self.train_images)
 
     def save(self, path: Path | str) -> None:
-        """Writes an .npz file, atomically; `snnjax.data.load` takes its path as a name.
-
-        Raises InputError if `path` does not end in .npz, or images or labels are not numbers.
-        """
+        """Writes an .npz file of numbers, atomically; `snnjax.data.load` takes its path as a name."""
         path = Path(path)
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
@@ -114,8 +107,8 @@ class Dataset:
     def augment(self, ratio: float, seed: int) -> "Dataset":
         """Adds altered copies of a random share of the training images, and shuffles; raises as `share` does.
 
-        A copy is rotated about its centre by up to 30 degrees either way (nearest pixel, black beyond the border), then
-        mirrored left to right and top to bottom, each with probability 1/2.
+        A copy is rotated by up to 30 degrees either way (nearest pixel, black beyond the border), then mirrored left to
+        right and top to bottom, each with probability 1/2.
         """
         copied = self.share(ratio, seed)
         (stream,) = np.random.SeedSequence(seed).spawn(1)  # independent of the one that `share` draws from

@@ -1,4 +1,7 @@
-"""Readers of the files that data sets come in: IDX and CIFAR's binary version, gzipped or not, and .npz."""
+"""Readers of the files that data sets come in: IDX and CIFAR's binary version, gzipped or not, and .npz.
+
+They raise InputError for damaged files and unexpected content.
+"""
 
 import gzip
 import math
@@ -10,15 +13,11 @@ import numpy as np
 from snnjax import files
 from snnjax.errors import InputError
 
-MOST_BYTES = 1 << 30
-"""No file of a data set may hold more, unzipped; the largest known, EMNIST's by class, holds half of it."""
+MOST_BYTES = 1 << 30  # in a file, unzipped; the largest known, EMNIST's by class, holds half of it
 
 
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images (N, 32, 32, 3) and labels (N,), uint8, from one file of CIFAR-10's binary version.
-
-    Raises InputError for damaged compression, or bytes that are no whole number of images.
-    """
+    """Reads images (N, 32, 32, 3) and labels (N,), uint8, from one file of CIFAR-10's binary version."""
     raw, record = _read(path), 1 + 3 * 32 * 32  # a label, then the red, green and blue plane
     if not raw or len(raw) % record:
         raise InputError(f"{path} must hold {record} bytes for each image, got {len(raw)} bytes in all")
@@ -28,10 +27,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """Reads one IDX file as a uint8 array of `rank` axes: 3 for images, 1 for labels.
-
-    Raises InputError for damaged compression, or a wrong magic number, rank or length.
-    """
+    """Reads one IDX file as a uint8 array of `rank` axes: 3 for images, 1 for labels."""
     raw, header, magic = _read(path), 4 + 4 * rank, bytes([0, 0, 8, rank])
     if raw[:4] != magic:
         found = raw[:4].hex() or "nothing"
@@ -45,10 +41,7 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of an .npz file by name, compressed or not. No code in it is ever executed.
-
-    Raises InputError if it is damaged, no .npz file, holds objects, or unpacks to more than 1 GiB and its own length.
-    """
+    """Reads the arrays of an .npz file by name; executes no code, takes at most 1 GiB or the length of the file."""
     return files.read_npz(path, ".npz file", MOST_BYTES)
 
 

@@ -1,8 +1,8 @@
 """Data sets by name: from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from snnjax.data.readers import read_cifar, read_idx, read_npz
 from snnjax.errors import InputError
 
 
-@dataclasses.dataclass(frozen=True)
-class _Source:
+class _Source(NamedTuple):
     """Where a data set comes from, and what its files hold."""
 
     builder: str  # its name in tensorflow-datasets
@@ -47,17 +46,15 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     Args:
       name: one of `DATASETS`, of which "digits" needs no files; or the path of an .npz file (see `npz_file`).
       data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
-        binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None). The
-        set's own files keep their order, that of tensorflow-datasets is another.
+        binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None), in
+        another order.
 
-    Raises:
-      InputError: an unknown name; files that are truncated, mislabelled or do not fit together.
-      FileNotFoundError: no such folder, or nothing in it that can be read; the message says what to do.
+    Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if there
+    are none, saying what to do.
     """
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
-            which = "digits" if name == "digits" else ".npz files"
-            raise InputError(f"`data_dir` {data_dir} is for all sets but {which}: name another `dataset`")
+            raise InputError(f"`data_dir` {data_dir} is for all sets but digits and .npz files: name another `dataset`")
         return digits() if name == "digits" else npz_file(Path(name))
     if name not in DATASETS:
         raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got {name!r}")
@@ -72,7 +69,7 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
 def digits() -> Dataset:
     """scikit-learn's 1,797 digits of 8x8, enlarged bilinearly to 24x24 and centred in 28x28.
 
-    Every fifth is for testing; the split is stratified and always the same.
+    A fifth is for testing; the split is stratified and always the same.
     """
     from scipy.ndimage import zoom
     from sklearn.datasets import load_digits
@@ -90,8 +87,7 @@ def npz_file(path: Path) -> Dataset:
     """Reads a data set named as its file, as `Dataset.save` writes it.
 
     The file holds train_images, train_labels, test_images and test_labels as `Dataset` does, of any integers or floats,
-    and optionally `classes`, by default the highest label + 1. Raises FileNotFoundError if there is none, InputError if
-    it is damaged, lacks an array, or its arrays are no images and labels.
+    and optionally `classes`, by default the highest label + 1. Raises as `load` does.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -130,7 +126,7 @@ def _paths(name: str, folder: Path) -> Iterator[Path]:
 
 
 def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
-    """Training images and labels, test images and labels as the files hold them, set upright and counted from 0."""
+    """The `ARRAYS` as the files hold them, set upright and counted from 0."""
     source = _SOURCES[name]
     if source.transposed:
         arrays[::2] = [np.ascontiguousarray(images.swapaxes(1, 2)) for images in arrays[::2]]
@@ -139,10 +135,7 @@ def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
 
 
 def idx_folder(name: str, folder: Path) -> Dataset:
-    """Reads a set of `DATASETS` from its four IDX files in a folder, gzipped or not.
-
-    Raises FileNotFoundError if a file is missing, InputError if one is damaged or they do not fit together.
-    """
+    """Reads a set of `DATASETS` from its four IDX files in a folder, gzipped or not; raises as `load` does."""
     return _dataset(name, list(map(read_idx, _paths(name, folder), (3, 1, 3, 1))))
 
 
@@ -153,10 +146,7 @@ def cifar_folder(name: str, folder: Path) -> Dataset:
 
 
 def prepared(name: str, data_dir: Path | None) -> Dataset:
-    """Reads a set that tensorflow-datasets has prepared as array_record, without TensorFlow.
-
-    Raises FileNotFoundError if it is not prepared (the message says how to do it), InputError if it is damaged.
-    """
+    """Reads a set that tensorflow-datasets has prepared as array_record, without TensorFlow; raises as `load` does."""
     import tensorflow_datasets as tfds
 
     source = _SOURCES[name]
@@ -179,6 +169,6 @@ def prepared(name: str, data_dir: Path | None) -> Dataset:
         except Exception as error:  # what a damaged file raises depends on the damage
             raise InputError(f"the prepared set {name} in {builder.data_dir} is damaged: {error}") from error
         images = np.stack([record["image"] for record in records])
-        arrays.append(images[..., 0] if images.shape[-1] == 1 else images)
-        arrays.append(np.array([record["label"] for record in records]))
+        images = images[..., 0] if images.shape[-1] == 1 else images
+        arrays += [images, np.array([record["label"] for record in records])]
     return _dataset(name, arrays)

@@ -1,13 +1,14 @@
 """From an image to the latencies of its first spikes (S1/C1): filters, thresholds, local normalisation, rank order.
 
+Wrong types and dtypes raise TypeError, wrong shapes and values InputError.
+
 References:
   Mozafari et al. 2019, Bio-inspired digit recognition using reward-modulated STDP in deep convolutional networks.
   Kheradpisheh et al. 2018, STDP-based spiking deep convolutional neural networks for object recognition.
 """
 
-from snnjax.encoding.encoder import COLOUR, GREY, Encoder, encode
+from snnjax.encoding.encoder import COLOUR, GREY, Encoder, encode, lateral_inhibition, local_normalization, rank_order
 from snnjax.encoding.filters import COLOURS, DIGITS, FilterBank, dog_kernel, filter_image, gabor_kernel
-from snnjax.encoding.latency import lateral_inhibition, local_normalization, rank_order
 
 __all__ = [
     "COLOUR",

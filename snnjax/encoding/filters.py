@@ -16,8 +16,8 @@ from snnjax.kernels import checks
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
     """A difference of Gaussians with zero mean and maximum 1, (window, window) float32.
 
-    The Gaussian of standard deviation `sigma1`, in pixels, is added, that of `sigma2` subtracted. Raises TypeError or
-    InputError unless `window` is an odd integer >= 3 and the sigmas are positive and differ.
+    The Gaussian of standard deviation `sigma1`, in pixels, is added, that of `sigma2` subtracted; both are positive and
+    differ. `window` is odd, >= 3.
     """
     row, column = _offsets(window)
     if not (sigma1 > 0 and sigma2 > 0 and sigma1 != sigma2):
@@ -30,8 +30,7 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
 def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarray:
     """A Gabor filter with zero mean and maximum 1, (window, window) float32.
 
-    The orientation is in degrees, the wavelength 2 window / div pixels. Raises TypeError or InputError unless `window`
-    is an odd integer >= 3 and `div` positive.
+    The orientation is in degrees, the wavelength 2 window / div pixels. `window` is odd, >= 3.
     """
     row, column = _offsets(window)
     if not div > 0:
@@ -59,7 +58,7 @@ def _balanced(kernel: np.ndarray) -> np.ndarray:
 
 @component
 class FilterBank:
-    """Filters with their thresholds, the first step of the encoding; all static, hashable.
+    """Filters with their thresholds, the first step of the encoding.
 
     Attributes:
       kernels: the filters, (n, n) each with n odd; smaller ones are zero-padded to the largest.
@@ -80,9 +79,9 @@ class FilterBank:
         if not self.kernels:
             raise InputError("`kernels` must hold at least one")
         for kernel in self.kernels:
-            shapes = sorted({np.shape(row) for row in kernel})
-            if len(kernel) % 2 == 0 or shapes != [(len(kernel),)]:
-                raise InputError(f"`kernels` must be square with odd sides, got {len(kernel)} rows of shapes {shapes}")
+            rows, shapes = len(kernel), sorted({np.shape(row) for row in kernel})
+            if rows % 2 == 0 or shapes != [(rows,)]:
+                raise InputError(f"`kernels` must be square with odd sides, got {rows} rows of shapes {shapes}")
         if np.shape(self.threshold) not in ((), (len(self.kernels),)):
             raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(self.threshold)}")
         if not all(np.isfinite(numbers).all() for numbers in (self.threshold, *self.kernels)):
@@ -91,8 +90,8 @@ class FilterBank:
         checks.integer("copies", self.copies, 1)
 
     def __repr__(self) -> str:
-        size = f"{self.window}x{self.window}"
-        return f"FilterBank({len(self.kernels)} kernels up to {size}, threshold={self.threshold})"
+        count, size = len(self.kernels), self.window
+        return f"FilterBank({count} kernels up to {size}x{size}, threshold={self.threshold})"
 
     @classmethod
     def of(
@@ -104,7 +103,7 @@ class FilterBank:
         padding: int | None = None,
         copies: int = 1,
     ) -> "FilterBank":
-        """A bank of (n, n) arrays, such as those of `dog_kernel`; raises TypeError or InputError for invalid ones."""
+        """A bank of (n, n) arrays, such as those of `dog_kernel`."""
         for kernel in kernels:
             checks.array("kernels", kernel, "n n")
         rows = tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels)
@@ -118,9 +117,8 @@ class FilterBank:
     @property
     def weights(self) -> np.ndarray:
         """(F, n, n) float32, one for each output, n the largest window."""
-        arrays = [np.array(kernel, np.float32) for kernel in self.kernels]
-        padded = [np.pad(kernel, (self.window - len(kernel)) // 2) for kernel in arrays]
-        return np.repeat(padded, self.copies, axis=0)
+        padded = [np.pad(kernel, (self.window - len(kernel)) // 2) for kernel in self.kernels]
+        return np.repeat(padded, self.copies, axis=0).astype(np.float32)
 
     @property
     def margin(self) -> int:
@@ -128,7 +126,7 @@ class FilterBank:
         return self.window // 2 if self.padding is None else self.padding
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(F, H, W) of the outputs for images (H, W) or (H, W, 3); raises InputError for others and for small ones."""
+        """(F, H', W') of the outputs for images (H, W) or (H, W, 3); raises InputError where they do not fit."""
         if len(image_shape) not in (2, 3) or image_shape[2:] not in ((), (3,)):
             raise InputError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
         growth = 2 * self.margin - self.window + 1
@@ -153,15 +151,13 @@ COLOURS = FilterBank.of(_dogs(5, 9, 15), threshold=40.0, padding=8, copies=3)
 
 @functools.partial(jax.jit, static_argnames="bank")
 def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
-    """Filters an image by zero-padded cross-correlation and applies the thresholds.
+    """Filters an image by zero-padded cross-correlation and applies the thresholds: (F, H', W') float32.
 
-    Takes (H, W) or (H, W, 3) of 0..255, any real dtype, and adds up the colour planes; returns (F, H', W') float32.
-    Raises TypeError or InputError for a wrong shape, or an image smaller than the filters.
+    The image is (H, W) or (H, W, 3) of 0..255, any real dtype; colour planes are added up.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
-    pixels = image.astype(jnp.float32)
-    grey = pixels if image.ndim == 2 else pixels.sum(axis=-1)
+    grey = jnp.atleast_3d(image.astype(jnp.float32)).sum(axis=-1)
     maps = _correlate(jnp.pad(grey, bank.margin), bank)
     threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
     maps = jnp.where(maps < threshold, 0, maps)
@@ -171,8 +167,7 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
 def _correlate(image: jax.Array, bank: FilterBank) -> jax.Array:
     """Valid cross-correlation with the kernels of a bank, (H, W) to (F, H - n + 1, W - n + 1), without copies.
 
-    Each kernel is a sum of few products of a column and a row, three for a difference of Gaussians, so that the image
-    is correlated with rows and the result with columns.
+    Each kernel is a sum of few products of a column and a row, so that rows and columns are correlated one by one.
     """
     columns, rows, kept, scale = _separated(bank)
     height, width = (size - rows.shape[2] + 1 for size in image.shape)
@@ -185,16 +180,14 @@ def _correlate(image: jax.Array, bank: FilterBank) -> jax.Array:
     return maps[kept] * scale[:, None, None]
 
 
-_ROUNDING = 1e-6
-"""Differences to ignore, relative to a kernel's largest value: they come from its rounding to float32."""
+_ROUNDING = 1e-6  # differences to ignore, relative to a kernel's largest value: from its rounding to float32
 
 
 @functools.cache
 def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The kernels as sums of products; multiples of another, such as off centre of on centre, are left out.
+    """The kernels, but for multiples of others, as sums of products: columns and rows, (kernels, terms, n) float32.
 
-    Returns columns and rows, (kernels, terms, n) float32; for each of the bank's kernels the number of the one that it
-    is a multiple of, (F,), and the factor, (F,) float32.
+    Also, for each kernel of the bank, which of these it is a multiple of, (F,), and the factor, (F,) float32.
     """
     kernels = bank.weights[:: bank.copies].astype(np.float64)
     flat = kernels.reshape(len(kernels), -1)
@@ -209,14 +202,11 @@ def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     return columns.astype(np.float32), right[:, :terms].astype(np.float32), kept, scale.astype(np.float32)
 
 
-def _tiles(maps: jax.Array, taps: np.ndarray, tile: int = 32) -> tuple[jax.Array, jax.Array]:
-    """The operands of a correlation of the last axis as a product, `tile` places at once.
-
-    Returns (tiles, ..., c) of `maps` (..., c'), and band matrices (..., c, tile) of `taps` (..., n), c = tile + n - 1.
-    """
+def _tiles(maps: jax.Array, taps: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Tiles of `maps` (tiles, ..., c) and bands of `taps` (..., c, tile) whose product correlates the last axis."""
     window = taps.shape[-1]
     size = maps.shape[-1] - window + 1
-    tile = min(tile, size)
+    tile = min(32, size)
     count = -(-size // tile)
     band = np.zeros((*taps.shape[:-1], tile + window - 1, tile), np.float32)
     for place in range(tile):
