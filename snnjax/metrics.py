@@ -17,14 +17,14 @@ def fractions(decisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) -> dict[str, Any]:
     """`fractions`, and scikit-learn's metrics with `potentials` (N, classes), the largest potential of each class.
 
-    Silent images lower the recall of their class and no precision; in the ROC AUC their potentials are zeros, every
-    class as likely. Potentials grow with the number of an image's spikes, so that images are not on one scale, and the
-    ROC AUC is far lower than the accuracy suggests.
+    Silent images lower the recall of their class and no precision; in the ROC AUC their potentials are zeros. The ROC
+    AUC is far lower than the accuracy suggests: potentials grow with the number of an image's spikes, so that images
+    are not on one scale.
 
     Returns:
       accuracy, wrong, silent; precision, recall, f1: means over the classes that have images; roc_auc: one class
-      against the rest, mean over the classes that some but not all images have, None if there are none; classes: the
-      same for each class; confusion_matrix: rows are labels, columns decisions, silent images in no column.
+      against the rest, mean over the classes that some but not all images have, or None; classes: the same for each
+      class; confusion_matrix: rows are labels, columns decisions, silent images in no column.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 

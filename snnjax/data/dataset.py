@@ -31,26 +31,24 @@ class Dataset:
     classes: int = 10
 
     def __post_init__(self) -> None:
+        name, last = self.name, self.classes - 1
         for part in ("train", "test"):
-            self._check_part(part, getattr(self, f"{part}_images"), getattr(self, f"{part}_labels"))
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
+                raise InputError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
+            if len(images) != len(labels):
+                raise InputError(f"{name}: {len(images)} {part} images but {len(labels)} labels")
+            if len(images) == 0:
+                raise InputError(f"{name}: there are no {part} images")
+            if (lowest := labels.min()) < 0 or labels.max() > last:
+                raise InputError(f"{name}: {part} labels must lie in 0..{last}, got {lowest}..{labels.max()}")
+            if not np.isfinite(images).all():
+                raise InputError(f"{name}: {part} images hold NaN or infinite values")
+            if 0 < (largest := images.max(initial=0)) <= 1:
+                raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
         train, test = (f"{each.dtype} of {each.shape[1:]}" for each in (self.train_images, self.test_images))
         if train != test:
-            raise InputError(f"{self.name}: training images are {train}, test images {test}")
-
-    def _check_part(self, part: str, images: np.ndarray, labels: np.ndarray) -> None:
-        if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
-            raise InputError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
-        if len(images) != len(labels):
-            raise InputError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
-        if len(images) == 0:
-            raise InputError(f"{self.name}: there are no {part} images")
-        lowest, highest = labels.min(), labels.max()
-        if lowest < 0 or highest >= self.classes:
-            raise InputError(f"{self.name}: {part} labels must lie in 0..{self.classes - 1}, got {lowest}..{highest}")
-        if not np.isfinite(images).all():
-            raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
-        if 0 < (largest := images.max(initial=0)) <= 1:
-            raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
+            raise InputError(f"{name}: training images are {train}, test images {test}")
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.train_images.shape[1:]))

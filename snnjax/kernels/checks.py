@@ -15,7 +15,8 @@ import numpy as np
 from snnjax.errors import InputError
 
 Pair = int | tuple[int, int]
-Bounds = tuple[float | jax.Array, float | jax.Array]
+Number = float | jax.Array
+Bounds = tuple[Number, Number]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _KINDS = {"integer time steps": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}

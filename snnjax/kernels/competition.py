@@ -11,7 +11,7 @@ from jax import lax
 
 from snnjax.errors import InputError
 from snnjax.kernels import checks
-from snnjax.kernels.checks import Pair
+from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.neurons import PositionSpikes, Spikes, product, strongest
 from snnjax.kernels.spikes import latency_dtype, output_size
 
@@ -73,7 +73,7 @@ def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
 
 
 @checks.kernel("k", "time_steps")
-def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: int | jax.Array, time_steps: int) -> Winners:
+def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_steps: int) -> Winners:
     """Winner-take-all, `Winners` of (k,): each the earliest, then strongest, then lowest flat index of those left.
 
     A winner removes its whole feature map and, if radius > 0, all neurons within `radius` rows and columns of it.
@@ -108,9 +108,9 @@ def early_winners(
     latency: jax.Array,
     weights: jax.Array,
     *,
-    threshold: float | jax.Array | None,
+    threshold: Number | None,
     k: int,
-    radius: int | jax.Array,
+    radius: Number,
     time_steps: int,
     stride: Pair = 1,
 ) -> Winners:

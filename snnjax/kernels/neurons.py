@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from snnjax.kernels import checks
-from snnjax.kernels.checks import Pair
+from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
 
 
@@ -149,7 +149,7 @@ def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, 
 
 
 @checks.kernel()
-def fire(potentials: jax.Array, *, threshold: float | jax.Array | None) -> Spikes:
+def fire(potentials: jax.Array, *, threshold: Number | None) -> Spikes:
     """First crossing: a neuron fires at the first step whose potential is strictly greater than the threshold.
 
     From potentials (T, F, H, W) float to `Spikes` of (F, H, W).
@@ -158,9 +158,7 @@ def fire(potentials: jax.Array, *, threshold: float | jax.Array | None) -> Spike
     return _first_crossings(lambda step: potentials[step], threshold, checks.time_steps(potentials.shape[0]))
 
 
-def _first_crossings(
-    potential_at: Callable[[int | jax.Array], jax.Array], threshold: float | jax.Array | None, time_steps: int
-) -> Spikes:
+def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Number | None, time_steps: int) -> Spikes:
     """Spikes of neurons whose potentials are a function of the step."""
     if threshold is None:
         return fire_at_last_step(potential_at(time_steps - 1), time_steps=time_steps)
@@ -185,7 +183,7 @@ def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
 
 @checks.kernel("time_steps", "stride")
 def integrate_and_fire(
-    latency: jax.Array, weights: jax.Array, *, threshold: float | jax.Array | None, time_steps: int, stride: Pair = 1
+    latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> Spikes:
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
@@ -195,7 +193,7 @@ def integrate_and_fire(
 
 @checks.kernel("time_steps", "stride")
 def first_spikes(
-    latency: jax.Array, weights: jax.Array, *, threshold: float | jax.Array | None, time_steps: int, stride: Pair = 1
+    latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> PositionSpikes:
     """`strongest_feature(integrate_and_fire(...))` by bisection, `PositionSpikes` of (H', W'), for weights >= 0.
 

@@ -12,13 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from snnjax.kernels import checks
+from snnjax.kernels.checks import Bounds, Pair
 from snnjax.kernels.competition import Winners
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "stride"))
-def receptive_fields(
-    latency: jax.Array, winners: Winners, *, kernel: checks.Pair, stride: checks.Pair = 1
-) -> jax.Array:
+def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; those of empty places are arbitrary."""
     down, right = checks.pair("stride", stride, 1)
     size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
@@ -34,9 +33,9 @@ def stdp(
     rates: jax.Array,
     *,
     time_steps: int,
-    bounds: checks.Bounds = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     stabiliser: bool = True,
-    stride: checks.Pair = 1,
+    stride: Pair = 1,
 ) -> jax.Array:
     """The weights after one STDP update: every winner moves those of its feature towards the inputs that made it fire.
 
@@ -65,9 +64,9 @@ def learned_rows(
     rates: jax.Array,
     *,
     time_steps: int,
-    bounds: checks.Bounds = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     stabiliser: bool = True,
-    stride: checks.Pair = 1,
+    stride: Pair = 1,
 ) -> jax.Array:
     """As `stdp`, of the weights of the winners' features alone, (k, C, kh, kw) in and out.
 

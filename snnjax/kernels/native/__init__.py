@@ -32,7 +32,7 @@ from snnjax import devices
 from snnjax.errors import InputError
 from snnjax.files import atomic_write, cache_folder
 from snnjax.kernels import Winners, checks
-from snnjax.kernels.checks import Pair
+from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.spikes import output_size
 
 SOURCE = Path(__file__).with_name("kernels.cc")
@@ -122,9 +122,9 @@ def winners(
     taps: jax.Array,
     *,
     features: int,
-    threshold: float | jax.Array,
+    threshold: Number,
     k: int,
-    radius: int | jax.Array,
+    radius: Number,
     time_steps: int,
     padding: Pair = 0,
 ) -> Winners:
@@ -137,7 +137,7 @@ def winners(
     return Winners(*_call("winners", results, taps, latency, *limits, **settings))
 
 
-def _limit(threshold: float | jax.Array) -> jax.Array:
+def _limit(threshold: Number) -> jax.Array:
     checks.threshold(threshold)
     if threshold is None:
         raise TypeError("`threshold` must be a number for native kernels, got None")
@@ -147,13 +147,7 @@ def _limit(threshold: float | jax.Array) -> jax.Array:
 
 
 def latencies(
-    latency: jax.Array,
-    taps: jax.Array,
-    *,
-    features: int,
-    threshold: float | jax.Array,
-    time_steps: int,
-    padding: Pair = 0,
+    latency: jax.Array, taps: jax.Array, *, features: int, threshold: Number, time_steps: int, padding: Pair = 0
 ) -> jax.Array:
     """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
