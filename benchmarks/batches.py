@@ -7,14 +7,13 @@ import dataclasses
 import itertools
 import operator
 import statistics
-from pathlib import Path
 
 import common
 from matplotlib.figure import Figure
 from simple_parsing import choice, field
 
-from snnjax import data, devices, files
-from snnjax.app import console, plots
+from snnjax import data
+from snnjax.app import console
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.training.state import Settings
@@ -70,8 +69,8 @@ def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
     return ["B", *titles, "test, %", f"to B = {first['update_batch']}"], lines
 
 
-def draw(path: Path, rows: list[common.Row], title: str) -> None:
-    """Draws images a second of each phase, and the accuracy, by batch size."""
+def draw(rows: list[common.Row], title: str) -> Figure:
+    """Images a second of each phase, and the accuracy, by batch size."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(title, fontsize=8)
     speed, accuracy = figure.subplots(1, 2)
@@ -80,30 +79,30 @@ def draw(path: Path, rows: list[common.Row], title: str) -> None:
         speed.plot(sizes, [row["images_per_second"][phase] for row in rows], "o-", markersize=4, label=phase)
     speed.set(ylabel="images a second", ylim=(0, None))
     speed.legend(fontsize=8)
-    spread = [100 * (row["sd"] or 0) for row in rows]
-    accuracy.errorbar(sizes, [100 * row["accuracy"] for row in rows], spread, fmt="o-", markersize=4, capsize=3)
+    means, spread = ([100 * (row[key] or 0) for row in rows] for key in ("accuracy", "sd"))
+    accuracy.errorbar(sizes, means, spread, fmt="o-", markersize=4, capsize=3)
     accuracy.set_ylabel("test accuracy, %, mean ± sd")
     for axis in (speed, accuracy):
         common.plot_by(axis, sizes, "B, images that learn from the same weights")
-    plots.write(path, figure)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs from the command line."""
-    options, screen = console.options(Options, __doc__, arguments), console.screen()
-    with console.user_errors():
-        if not options.batches or min(options.batches) < 1:
-            raise InputError(f"`batches` must be integers of at least 1, got {options.batches}")
-        console.check_least(options, 1, "seeds", "epochs", "train_images", "test_images")
-        device = devices.choose(options.device)
-        images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
-        out = options.folder("batches")
-    counts = f"{len(images.train_images)} training and {len(images.test_images)} test images"
-    about = dict(network=options.network, dataset=images.name, images=counts, seeds=f"{options.seeds} seeds")
-    about["epochs"] = f"{options.epochs} reward epochs"
-    about["kernels"] = "native kernels" if options.native else "kernels of XLA"
-    about |= common.about(images, device)
-    trainings, caption = list[common.Row](), common.caption(about)
+@console.command(Options, __doc__)
+def main(options: Options) -> None:
+    """Trains with each batch size and seed; writes all results after each batch size."""
+    if not options.batches or min(options.batches) < 1:
+        raise InputError(f"`batches` must be integers of at least 1, got {options.batches}")
+    console.check_least(options, 1, "seeds", "epochs", "train_images", "test_images")
+    images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
+    out, screen, trainings = options.folder("batches"), console.screen(), list[common.Row]()
+    about, caption = common.about(
+        network=options.network,
+        dataset=images.name,
+        images=f"{len(images.train_images)} training and {len(images.test_images)} test images",
+        seeds=f"{options.seeds} seeds",
+        epochs=f"{options.epochs} reward epochs",
+        kernels="native kernels" if options.native else "kernels of XLA",
+    )
     with console.user_errors(f"Stopped; measurements of the finished batch sizes are in {out}."):
         for size in dict.fromkeys(options.batches):
             for seed in range(options.seeds):
@@ -111,11 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
                 screen.print(f"B = {size}, seed {seed}: test accuracy {trainings[-1]['test'][-1]:.1%}")
             rows = rows_of(trainings)
             head, lines = cells(rows)
-            files.write_json(out / "batches.json", dict(about=about, rows=rows, trainings=trainings))
-            files.write_text(out / "batches.md", "\n".join([*common.markdown(head, lines), "", f"{caption}.", ""]))
-            draw(out / "batches.png", rows, caption)
-    screen.print(console.table(head, [lines]))
-    screen.print(f"{out}: batches.json, batches.md, batches.png")
+            content, table = dict(about=about, rows=rows, trainings=trainings), common.markdown(head, lines, caption)
+            written = common.write(out, "batches", content, table, draw(rows, caption))
+    screen.print(console.table(head, [lines]), written, sep="\n")
 
 
 if __name__ == "__main__":

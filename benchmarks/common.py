@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
 from matplotlib.axes import Axes
-from simple_parsing import field
+from matplotlib.figure import Figure
+from simple_parsing import choice, field
 
-from snnjax import data, devices
-from snnjax.app import runs
+from snnjax import data, devices, files
+from snnjax.app import plots, runs
 from snnjax.networks import Network
 
 Row = dict[str, Any]
@@ -25,7 +25,7 @@ class Options:
 
     dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
     data_dir: Path | None = field(default=None, help="folder of the data set's files, for all but digits")
-    device: str = field(default="auto", help="auto, cpu, gpu or tpu")
+    device: str = choice(*devices.KINDS, default="auto", help="where to run")
     out: Path | None = field(default=None, help="output folder (runs/BENCHMARK_TIME)")
 
     def folder(self, name: str) -> Path:
@@ -35,6 +35,14 @@ class Options:
             raise FileExistsError(f"{out} already holds measurements ({name}.json): name another --out")
         out.mkdir(parents=True, exist_ok=True)
         return out
+
+
+def write(out: Path, name: str, content: Row, table: str, figure: Figure) -> str:
+    """Writes NAME.json, NAME.md and NAME.png; says so."""
+    files.write_json(out / f"{name}.json", content)
+    files.write_text(out / f"{name}.md", table)
+    plots.write(out / f"{name}.png", figure)
+    return f"{out}: {name}.json, {name}.md, {name}.png"
 
 
 def epochs(network: Network, reward: int) -> tuple[int, ...]:
@@ -47,26 +55,21 @@ def summary(name: str, values: list[float]) -> Row:
     return {name: statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def about(images: data.Dataset, device: jax.Device) -> Row:
-    """Date, data set, device and versions of a measurement."""
-    date, where = str(datetime.date.today()), devices.name_of(device)
-    return dict(date=date, dataset=images.name, device=where, versions=runs.versions())
+def about(**facts: str) -> tuple[Row, str]:
+    """These facts about a measurement with its device, date and versions; all but the versions in one line."""
+    facts |= dict(device=devices.name_of(devices.peers().devices[0]), date=str(datetime.date.today()))
+    return dict(facts, versions=runs.versions()), ", ".join(facts.values())
 
 
-def caption(about: Row) -> str:
-    """`about` in one line, without versions."""
-    return ", ".join(str(value) for name, value in about.items() if name != "versions")
-
-
-def markdown(head: list[str], lines: Iterable[list[str]]) -> list[str]:
-    """The lines of a Markdown table."""
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines)]
+def markdown(head: list[str], lines: Iterable[list[str]], *notes: str) -> str:
+    """A Markdown table with notes below."""
+    table = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
+    return "\n".join([*table, "", *notes, ""])
 
 
 def plot_by(axis: Axes, values: list[int], label: str) -> None:
     """Makes the horizontal axis logarithmic, with ticks at these values."""
-    axis.set_xscale("log")
+    axis.set(xscale="log", xlabel=label)
     axis.set_xticks(values, [str(value) for value in values])
     axis.minorticks_off()
-    axis.set_xlabel(label)
     axis.grid(alpha=0.3)

@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Several programs may share an accelerator, and progress bars cost time.
-ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 # Window and standard deviations of the encoder's filters, differences of Gaussians.
 DOG = [(size, near * size / 9, far * size / 9) for size in (3, 7, 13) for near, far in ((1, 2), (2, 1))]
 
@@ -60,8 +58,8 @@ class Work:
 
     images: int  # of one run
     run: Callable[..., Any]  # what is timed, with the arguments that `prepare` returns
-    outcome: Callable[[Any], Any] = np.asarray  # what all programs should agree on, from the result of `run`
     prepare: Callable[[], tuple[Any, ...]] = tuple  # fresh arguments: all repeats start from the same weights
+    outcome: Callable[[Any], Any] = np.asarray  # what all programs should agree on, from the result of `run`
     compile_seconds: float = 0.0  # spent before
     once: bool = False  # the result serves all epochs; the other programs compute it anew for each image
     result: Any = None  # of the last run
@@ -120,10 +118,11 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
     def __init__(self, name: str, module: str, *arguments: Any):
         self.name, self.phases = name, dict[str, dict[str, Any]]()
         self._pipe, theirs = multiprocessing.Pipe()
+        # Several programs may share an accelerator, and progress bars cost time.
+        settings = dict(XLA_PYTHON_CLIENT_PREALLOCATE="false", TQDM_DISABLE="1", TF_CPP_MIN_LOG_LEVEL="3") | os.environ
         with theirs:
             command, files = [sys.executable, __file__, module, str(theirs.fileno())], [theirs.fileno()]
-            environment = {**ENVIRONMENT, **os.environ}
-            self._process = subprocess.Popen(command, pass_fds=files, stdout=subprocess.DEVNULL, env=environment)
+            self._process = subprocess.Popen(command, pass_fds=files, stdout=subprocess.DEVNULL, env=settings)
         try:
             self.about: dict[str, Any] = self.ask("start", *arguments)
         except BaseException:
@@ -138,11 +137,11 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
         """The answer of the program's method of this name."""
         try:
             self._pipe.send((question, arguments))
-            error, answer = self._pipe.recv()
+            answer = self._pipe.recv()
         except (EOFError, OSError) as broken:
             raise RuntimeError(f"{self.name} ended unexpectedly, with status {self._process.wait()}") from broken
-        if error:
-            raise error(f"{self.name}: {answer}")
+        if isinstance(answer, Exception):
+            raise type(answer)(f"{self.name}: {answer}")
         return answer
 
     def __exit__(self, *_: object) -> None:
@@ -157,21 +156,19 @@ def serve(module: str, pipe: Connection) -> None:
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             question, arguments = pipe.recv()
-            error: type[Exception] | None = None
             try:
                 if question == "start":
                     program = importlib.import_module(module).Program(*arguments)
                     program.loaded, answer = peak(), program.about
                 else:
                     answer = getattr(program, question)(*arguments)
-            except ModuleNotFoundError as missing:
-                error, answer = ValueError, f"cannot start ({missing}): pip install 'snnjax[benchmark,spyker]'"
             except (ValueError, ImportError, OSError) as refusal:
-                error, answer = ValueError, str(refusal)
+                missing = isinstance(refusal, ModuleNotFoundError)
+                answer = ValueError(f"{refusal}: pip install 'snnjax[benchmark,spyker]'" if missing else str(refusal))
             except Exception as failure:
                 traceback.print_exc()
-                error, answer = RuntimeError, f"{type(failure).__name__}: {failure}"
-            pipe.send((error, answer))
+                answer = RuntimeError(f"{type(failure).__name__}: {failure}")
+            pipe.send(answer)
 
 
 if __name__ == "__main__":

@@ -64,14 +64,12 @@ class Program(MeasuredProgram):
                 copied.reset_learning_rates(3)
             return (copied,)
 
-        def latencies(waves: list[Any]) -> np.ndarray:
-            return task.time_steps - np.stack(waves).sum(1, dtype=int)
-
-        works = {"encode": Work(len(pixels), lambda: [encode(image) for image in pixels], latencies)}
+        works = {"encode": Work(len(pixels), lambda: [encode(image) for image in pixels])}
+        works["encode"].outcome = lambda waves: task.time_steps - np.stack(waves).sum(1, dtype=int)
         for phase in task.learning:
             start = functools.partial(fresh, phase.rewarded)
-            works[phase.name] = Work(count, functools.partial(learn, phase), np.asarray, start)
-        works["test"] = Work(len(test), lambda model: model.test(test, test_labels, task.stages), decisions, fresh)
+            works[phase.name] = Work(count, functools.partial(learn, phase), start)
+        works["test"] = Work(len(test), lambda model: model.test(test, test_labels, task.stages), fresh, decisions)
         return works
 
     def finish(self, _: Any) -> None:

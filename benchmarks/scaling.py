@@ -1,25 +1,25 @@
 """How the time per image grows with images, features, map size, time steps, winners and images processed together.
 
-python benchmarks/scaling.py                        about four minutes on two cores; a JSON file and a figure
+python benchmarks/scaling.py                        about four minutes on two cores
 """
 
 import dataclasses
 import functools
-from pathlib import Path
 from unittest import mock
 
 import common
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 from simple_parsing import field
 from snnjax_program import Program
 
-from snnjax import data, files
+from snnjax import data
 from snnjax.app import console, plots
 from snnjax.errors import InputError
 from snnjax.networks import Network, mozafari2018
 from snnjax.training import engine, spread
-from snnjax.training.state import Settings, TrainState
+from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer
 
 POINTS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -86,31 +86,24 @@ def measure(program: Program, source: data.Dataset, repeats: int, case: Case) ->
 
 
 def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
-    """Programs compiled in a training, three epochs a phase in ten batches each, and in one with another seed.
+    """Programs compiled in a first training, one epoch a phase, and in a later one: three epochs, another seed."""
+    events, counts = list[str](), dict[str, int]()
 
-    "first": by the end of each phase's first epoch; "later": in the other epochs; "seed": in the second training.
-    """
-    counts, compiled = dict(first=0, later=0, seed=0), list[str]()
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        events.append(event)
 
-    def heard(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        if event.endswith("backend_compile_duration"):
-            compiled.append(event)
-
-    def save(state: TrainState) -> None:
-        part = "seed" if seed else "later" if state.done > 1 else "first"
-        counts[part] += len(compiled)
-        compiled.clear()
-
-    jax.monitoring.register_event_duration_secs_listener(heard)
-    for seed in range(2):
-        settings = Settings((3, 3, 3), batch_size=max(1, images // 10), patience=0, seed=seed)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    for training, seed, epochs in (("first", 0, 1), ("later", 1, 3)):
+        events.clear()
+        settings = Settings((epochs,) * 3, batch_size=max(1, images // 10), patience=0, seed=seed)
         trainer = Trainer(Case().network(), source.first(images, images), settings)
-        trainer.run(trainer.initial_state(), save)
+        trainer.run(trainer.initial_state())
+        counts[training] = sum(event.endswith("backend_compile_duration") for event in events)
     return counts
 
 
-def draw(path: Path, rows: list[common.Row], title: str) -> None:
-    """Draws milliseconds an image and seconds of compilation by what grows, a panel each."""
+def draw(rows: list[common.Row], title: str) -> Figure:
+    """Milliseconds an image and seconds of compilation by what grows, a panel each."""
     grows = list(dict.fromkeys(row["axis"] for row in rows))
     figure, panels = plots.panels(len(grows), "", extra=0.8)
     figure.suptitle(title, fontsize=9)
@@ -125,42 +118,36 @@ def draw(path: Path, rows: list[common.Row], title: str) -> None:
         panel.set_yscale("log")
         common.plot_by(panel, values, POINTS[axis][0])
     figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
-    plots.write(path, figure)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs from the command line."""
-    options, screen = console.options(Options, __doc__, arguments), console.screen()
-    with console.user_errors():
-        console.check_names(options, "axes", POINTS)
-        console.check_least(options, 1, "points", "repeats", "images")
-        images = data.load(options.dataset, options.data_dir)
-        if images.train_images.ndim > 3:
-            raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
-        out, program = options.folder("scaling"), Program(options.device)
-    about = common.about(images, program.device)
-    caption = common.caption(about)
-    screen.print(caption)
+@console.command(Options, __doc__)
+def main(options: Options) -> None:
+    """Counts compilations, then measures each point of each axis."""
+    console.check_names(options, "axes", POINTS)
+    console.check_least(options, 1, "points", "repeats", "images")
+    images = data.load(options.dataset, options.data_dir)
+    if images.train_images.ndim > 3:
+        raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
+    out, program, screen = options.folder("scaling"), Program(options.device), console.screen()
+    (about, caption), usual = common.about(dataset=images.name), Case(options.images)
     counts = count_compilations(images, options.images)
-    screen.print(
-        f"compiled in a training: {counts['first']} programs by the end of each phase's first epoch, "
-        f"{counts['later']} in later epochs and batches, {counts['seed']} with another seed in the same process"
-    )
-    usual, rows, sections = Case(options.images), list[common.Row](), list[list[list[str]]]()
+    compiled = f"Programs compiled in a first training: {counts['first']}, in a longer one after it: {counts['later']}."
+    screen.print(caption, compiled, sep="\n")
+    rows, lines = list[common.Row](), list[list[str]]()
     measured = functools.cache(functools.partial(measure, program, images, options.repeats))
     for axis in options.axes:
         label, values = POINTS[axis]
-        sections.append([])
         for value in values[: options.points]:
             found = measured(dataclasses.replace(usual, **{axis: value}))
             rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in found.items()]
             times = [f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})" for row in found.values()]
-            sections[-1].append([label, str(value), *times])
-    screen.print(console.table(("grows", "value", *PHASES), sections, "milliseconds an image (compiling s)"))
-    written = dict(about=about, compiled=counts, usual=dataclasses.asdict(usual), points=rows)
-    files.write_json(out / "scaling.json", written)
-    draw(out / "scaling.png", rows, caption)
-    screen.print(f"{out}: scaling.json, scaling.png")
+            lines.append([label, str(value), *times])
+    head, title = ["grows", "value", *PHASES], "milliseconds an image (compiling s)"
+    table = common.markdown(head, lines, f"{title}; {caption}", compiled)
+    content = dict(about=about, compiled=counts, usual=dataclasses.asdict(usual), points=rows)
+    written = common.write(out, "scaling", content, table, draw(rows, caption))
+    screen.print(console.table(head, [lines], title), written, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Measured snnjax: the programs of its training engine, and whole trainings."""
 
 import dataclasses
+import functools
 import operator
 import os
 import time
@@ -67,14 +68,11 @@ class Program(MeasuredProgram):
         """Adds a phase that does not learn; returns what it computes."""
         spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
         model = outputs.packed(outputs.models([TrainState(self.weights)]), forms)
-        model = place(model, spread.mapping, NETWORKS)
-
-        def run() -> Any:
-            return spread.map(clock, kind, model, images, **static)
-
+        run = functools.partial(spread.map, clock, kind, place(model, spread.mapping, NETWORKS), images, **static)
         found = run()
-        count, alone = images.shape[int(has_own(images))], operator.itemgetter(0)  # results of the only network
-        self.works[name] = Work(count, run, alone, compile_seconds=clock.compile_seconds, once=once)
+        work = Work(images.shape[int(has_own(images))], run, compile_seconds=clock.compile_seconds, once=once)
+        work.outcome = operator.itemgetter(0)  # of the only network
+        self.works[name] = work
         return found
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, epochs: int, keep: bool) -> Work:
@@ -86,20 +84,19 @@ class Program(MeasuredProgram):
             epoch.within()  # a training finds that out once, not in each epoch
             return (epoch,)
 
-        def learned(carry: Any) -> dict[str, np.ndarray]:
-            (found,) = self.engine.spread.unstacked(carry[0])
-            layers = {phase.layer: found} if phase.layer else found
+        def learned(found: Any) -> dict[str, np.ndarray]:
+            ((layers, *_),) = self.engine.spread.unstacked(found[0])
+            layers = {phase.layer: layers} if phase.layer else layers
             return {name: layer.plain_weights() for name, layer in layers.items()}
-
-        def outcome(found: Any) -> np.ndarray:
-            return list(learned(found[0]).values())[-1]
 
         (epoch,) = prepare()
         for _ in range(epochs):
-            epoch()
+            found = epoch()
         if keep:
-            self.weights |= learned(epoch.carry)
-        return Work(len(self.data.train_images), Epoch.__call__, outcome, prepare, epoch.clock.compile_seconds)
+            self.weights |= learned(found)
+        work = Work(len(self.data.train_images), Epoch.__call__, prepare, compile_seconds=epoch.clock.compile_seconds)
+        work.outcome = lambda found: list(learned(found).values())[-1]
+        return work
 
     def task(self) -> Task:
         """What the other programs do, now that the network has learned."""
@@ -121,9 +118,6 @@ class Program(MeasuredProgram):
         ms = {shown(each["name"]): 1e3 * each["seconds"] / each["images"] for each in state.phases}
         accuracy = state.epochs[-1]["test"]["accuracy"]
         return dict(seconds=seconds, compile_seconds=compiling, accuracy=accuracy, ms_per_image=ms)
-
-    def finish(self, result: Any) -> None:
-        jax.block_until_ready(result)
 
     def device_memory(self) -> int | None:
         return None if self.device.platform == "cpu" else (self.device.memory_stats() or {}).get("peak_bytes_in_use")

@@ -44,12 +44,11 @@ class Program(MeasuredProgram):
             return np.concatenate([decide(layers, task.classes, batch)[0] for batch in batches(test)])
 
         def learn(phase: Learning, layers: list[Any]) -> np.ndarray:
-            seen = 0
-            for waves, labels in zip(batches(train), batches(task.labels), strict=True):
+            for number, (waves, labels) in enumerate(zip(batches(train), batches(task.labels), strict=True)):
                 if phase.rewarded:
                     reward(layers, task.classes, waves, labels)
                 else:
-                    seen = stdp(layers, phase.stage, waves, seen)
+                    stdp(layers, phase.stage, waves, number * self.batch)
             return spyker.to_numpy(layers[phase.stage].kernel)
 
         def fresh() -> tuple[list[Any]]:
@@ -63,10 +62,10 @@ class Program(MeasuredProgram):
             layers[2].stdpconfig = [spyker.STDPConfig(*each, False, 0.2, 0.8) for each in rates]
             return (layers,)
 
-        works = {"encode": Work(len(pixels), encode, lambda waves: steps - waves.sum(1, dtype=int))}
+        works = {"encode": Work(len(pixels), encode, outcome=lambda waves: steps - waves.sum(1, dtype=int))}
         for phase in task.learning:
-            works[phase.name] = Work(count, functools.partial(learn, phase), np.asarray, fresh)
-        return works | {"test": Work(len(test), test_all, np.asarray, fresh)}
+            works[phase.name] = Work(count, functools.partial(learn, phase), fresh)
+        return works | {"test": Work(len(test), test_all, fresh)}
 
 
 def inputs(layers: list[Any], at: int, waves: np.ndarray) -> np.ndarray:
@@ -76,17 +75,15 @@ def inputs(layers: list[Any], at: int, waves: np.ndarray) -> np.ndarray:
     return waves
 
 
-def stdp(layers: list[Any], at: int, waves: np.ndarray, seen: int) -> int:
-    """A batch of STDP; takes and returns the images since the rates last doubled."""
-    layer, (count, radius), seen = layers[at], WINNERS[at], seen + len(waves)
-    if seen >= 500:
-        seen -= 500
+def stdp(layers: list[Any], at: int, waves: np.ndarray, seen: int) -> None:
+    """A batch of STDP, after this number of images; the rates double every 500 images."""
+    layer, (count, radius) = layers[at], WINNERS[at]
+    if (seen + len(waves)) // 500 > seen // 500:
         positive = min(2 * layer.stdpconfig[0].positive, 0.15)
         layer.stdpconfig = [spyker.STDPConfig(positive, -0.75 * positive)]
     waves = inputs(layers, at, waves)
     potentials = spyker.inhibit(spyker.threshold(layer(waves), THRESHOLDS[at]))
     layer.stdp(waves, spyker.convwta(potentials, radius, count), spyker.fire(potentials))
-    return seen
 
 
 def decide(layers: list[Any], classes: int, waves: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Any], np.ndarray]:

@@ -17,9 +17,9 @@ from snnjax.kernels import native
 pytest.importorskip("pytest_benchmark", reason="needs pip install 'snnjax[benchmark]'")
 
 T = 15
-LAYERS: dict[str, dict[str, Any]] = {
-    "layer 1": dict(shape=(30, 6, 5, 5), padding=2, threshold=15.0, k=5, radius=3, pool=2),
-    "layer 2": dict(shape=(250, 30, 3, 3), padding=1, threshold=10.0, k=8, radius=1, pool=3),
+LAYERS: dict[str, Any] = {  # arguments of potentials, those of winners, shape of the weights, padding, pooling window
+    "layer 1": (dict(threshold=15.0, time_steps=T), dict(k=5, radius=3), (30, 6, 5, 5), 2, 2),
+    "layer 2": (dict(threshold=10.0, time_steps=T), dict(k=8, radius=1), (250, 30, 3, 3), 1, 3),
 }
 native_latencies = jax.jit(native.latencies, static_argnames=("features", "threshold", "time_steps"))
 native_winners = jax.jit(native.winners, static_argnames=("features", "threshold", "k", "radius", "time_steps"))
@@ -40,12 +40,11 @@ KERNELS: dict[str, Callable[[Any], Any]] = {
 def stimuli() -> dict[str, SimpleNamespace]:
     """The input of each layer, its weights, and what its kernels make of them one after the other."""
     latency, found = encode(digits().train_images[0], time_steps=T), {}
-    for name, layer in LAYERS.items():
-        high, noise = random(2, *layer["shape"])
+    for name, (limits, wta, shape, padding, pool) in LAYERS.items():
+        high, noise = random(2, *shape)
         weights = 0.9 * (high < 0.3) + 0.1 * noise  # near 0 and 1, as learning leaves them
-        x = SimpleNamespace(weights=weights, taps=native.arrange(weights), pool=layer["pool"])
-        x.limits, x.wta = dict(threshold=layer["threshold"], time_steps=T), dict(k=layer["k"], radius=layer["radius"])
-        x.latency = kernels.pad(latency, layer["padding"], time_steps=T)
+        x = SimpleNamespace(weights=weights, taps=native.arrange(weights), limits=limits, wta=wta, pool=pool)
+        x.latency = kernels.pad(latency, padding, time_steps=T)
         x.spikes = KERNELS["integrate_and_fire"](x)
         x.inhibited = KERNELS["pointwise_inhibition"](x)
         x.winners = KERNELS["k_winners"](x)

@@ -3,6 +3,8 @@
 python benchmarks/throughput.py --short                     one network, within a minute
 python benchmarks/throughput.py --reference DIR --spyker    all networks, with a checkout of github.com/aidinattar/snn
                                                             and Spyker: pip install 'snnjax[benchmark,spyker]'
+
+benchmarks/README.md explains what is measured and what is not like for like.
 """
 
 import collections
@@ -12,25 +14,31 @@ import datetime
 import os
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
 from common import Row
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from programs import Worker
 from rich.console import Console
 from simple_parsing import field
 from snnjax_program import shown
-from throughput_report import NATIVE, NOTES, OWN, SPYKER, caption, draw, in_one_epoch, markdown, show
 
-from snnjax import data, devices, files
-from snnjax.app import console
+from snnjax import data
+from snnjax.app import console, plots
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS, Network
 from snnjax.training.state import Settings, plan
 from snnjax.training.trainer import network_for
 
+NATIVE = "snnjax, native"
+OWN = ("snnjax", NATIVE)
+SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}  # batch size
+TRAINING = "whole training"
 PAUSE = 0.3  # seconds between the turns of two programs: the threads of the last one may still spin
 ALIKE = 0.9  # minimum share of decisions that agree with the reference's
 EQUAL = 1e-5  # maximum difference of equal weights; an update changes a weight by hundreds of times more
@@ -63,8 +71,6 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     console.check_names(options, "networks", NETWORKS)
     console.check_least(options, 1, "images", "repeats")
     console.check_least(options, 0, "protocol")
-    if options.device not in devices.KINDS:
-        raise InputError(f"`device` must be one of {', '.join(devices.KINDS)}, got {options.device!r}")
     if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
         raise InputError(f"`reference` {options.reference} is no checkout of aidinattar/snn (no model/mozafari2018.py)")
     if options.spyker and "mozafari2018" not in options.networks:
@@ -77,7 +83,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
 
 def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
-    workers = [stack.enter_context(options.snnjax(name)) for name in (OWN if options.native else OWN[:1])]
+    workers = [stack.enter_context(options.snnjax(name)) for name in OWN[: 1 + options.native]]
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
@@ -102,13 +108,11 @@ def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray])
                 times[phase, worker.name].append(worker.ask("measure", phase))
     rows: list[Row] = []
     for phase, turn in taking_part.items():
-        expected = turn[0].ask("outcome", phase)
+        expected, ours = turn[0].ask("outcome", phase), statistics.median(times[phase, turn[0].name][1:])
         for worker in turn:
             row: Row = dict(phase=phase, program=worker.name, ratio=None, alike=None, ms=times[phase, worker.name][1:])
             row |= common.summary("ms_per_image", row["ms"]) | worker.phases[phase]
-            if worker is turn[0]:
-                ours = row["ms_per_image"]
-            else:
+            if worker is not turn[0]:
                 row["ratio"] = row["ms_per_image"] / ours
                 row["alike"] = alike(expected, worker.ask("outcome", phase), initial.get(phase))
             rows.append(row)
@@ -166,23 +170,133 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
         first.prepare((network, few, batch_size, {}))
-        initial: dict[str, np.ndarray] = {}
-        if others:
-            task = first.ask("task")
-            for worker in others:
-                worker.prepare((network, few, batch_size, task.weights) if worker.name == NATIVE else task)
-            initial = {phase.name: task.weights[phase.layer] for phase in task.learning}
-        rows = measure(workers, options.repeats, initial)
+        task = first.ask("task")
+        for worker in others:
+            worker.prepare((network, few, batch_size, task.weights) if worker.name == NATIVE else task)
+        rows = measure(workers, options.repeats, {phase.name: task.weights[phase.layer] for phase in task.learning})
         memory = {worker.name: worker.ask("memory") for worker in workers}
     protocol = whole_training(network, images, rows, options) if options.protocol else []
-    single = in_one_epoch(rows)
-    return dict(network=name, phases=rows, in_one_epoch=single, protocol=protocol, memory=memory)
+    return dict(network=name, phases=rows, in_one_epoch=in_one_epoch(rows), protocol=protocol, memory=memory)
+
+
+def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """By program and phase, the ratios if a single epoch had to pay for the outputs of frozen layers."""
+    once: collections.Counter[str] = collections.Counter()
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        program, total = row["program"], row["ms_per_image"] + once[row["program"]]
+        if row["once"]:
+            once[program] = total
+        elif program == "snnjax":
+            ours = total
+        elif once["snnjax"] and row["phase"] != "test":
+            found.setdefault(program, {})[row["phase"]] = total / ours
+    return found
+
+
+def show(result: Row, screen: Console) -> None:
+    """Prints the measurements of one network."""
+    sections: list[list[list[str]]] = []
+    for row in result["phases"]:
+        if first := row["program"] == "snnjax":
+            sections.append([])
+        cells = [row["phase"] if first else "", row["program"], f"{row['ms_per_image']:.3g}"]
+        cells += [f"{row['min']:.3g} .. {row['max']:.3g}", f"{row['compile_seconds']:.1f}"]
+        sections[-1].append(cells if first else [*cells, f"{row['ratio']:.1f}", f"{row['alike']:.1%}"])
+    head = ("phase", "program", "median", "least .. most", "compiling s", "ratio", "alike")
+    screen.print(console.table(head, sections, f"{result['network']}: milliseconds an image", left=2))
+    words = dict(peak_bytes="", loaded_bytes=" before the first image", device_bytes=" on the device")
+    for program, memory in result["memory"].items():
+        sizes = [f"{memory[key] / 2**20:.0f} MiB{where}" for key, where in words.items() if memory[key]]
+        screen.print(f"peak memory, {program}: {', '.join(sizes)}")
+
+
+def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
+    """Values by program and phase; ratios of the whole training too, but not of what is computed once."""
+    values: dict[str, dict[str, float]] = {}
+    for row in result["phases"] + (result["protocol"] if key == "ratio" else []):
+        if row[key] is not None and not (key == "ratio" and row.get("once")):
+            values.setdefault(row["program"], {})[row.get("phase", TRAINING)] = row[key]
+    return values
+
+
+def markdown(results: list[Row], about: Row) -> str:
+    """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take."""
+    names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
+    order = ("encode", "STDP", "R-STDP", "test")
+    columns = sorted(names, key=lambda name: (order.index(name.split()[0]), name))
+    columns += [TRAINING] * any(result["protocol"] for result in results)
+    lines = []
+    for result in results:
+        for at, (label, cells) in enumerate(entries(result)):
+            lines.append(["" if at else result["network"], label, *(cells.get(column, "") for column in columns)])
+    notes = []
+    if set(about["devices"]) - set(OWN):
+        notes.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all epochs.")
+        if NATIVE in about["devices"]:
+            notes.append(f"After a slash, how many times longer than {NATIVE}.")
+    return common.markdown(["network", "", *columns], lines, caption(about), *notes)
+
+
+def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
+    """The lines of the table about one network: label, and cells by phase."""
+    times, ratios, single = values_of(result, "ms_per_image"), values_of(result, "ratio"), result["in_one_epoch"]
+    trainings = {row["program"]: row for row in result["protocol"]}
+    for program in result["memory"]:
+        if program in OWN:
+            training = trainings.get(program, {})
+            cells = {phase: f"{ms:.3g}" for phase, ms in times[program].items()}
+            if training:
+                cells[TRAINING] = f"{training['seconds']:.0f} s"
+            yield f"{program}, ms an image", cells
+            if "ms_per_image" in training:
+                yield "in its whole training", {phase: f"{ms:.3g}" for phase, ms in training["ms_per_image"].items()}
+        else:
+            yield f"{program}, times longer", longer(ratios, program)
+            if program in single:
+                yield "the same, one epoch alone", longer(single, program)
+
+
+def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
+    """By phase, how many times longer than snnjax a program takes, and than snnjax on native kernels."""
+    native, cells = ratios.get(NATIVE, {}), {}
+    for phase, ratio in ratios[program].items():
+        cells[phase] = f"{ratio:.1f} / {ratio / native[phase]:.1f}" if phase in native else f"{ratio:.1f}"
+    return cells
+
+
+def draw(results: list[Row], title: str) -> Figure:
+    """Times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
+    key, label = "ratio", "times longer than snnjax"
+    if len(results[0]["memory"]) == 1:
+        key, label = "ms_per_image", "ms an image"
+    figure, axes, left = plots.panels(len(results), columns=2, width=6.4, extra=0.8)
+    figure.suptitle(title, fontsize=9)
+    for axis, result in zip(axes, results, strict=True):
+        for program, values in values_of(result, key).items():
+            axis.plot(list(values), list(values.values()), "o", label=program)
+        axis.set_title(result["network"], fontsize=10)
+        axis.tick_params(axis="x", rotation=20, labelsize=8)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    for axis in left:
+        axis.set(yscale="log", ylabel=label)
+        axis.yaxis.set_major_formatter(LogFormatter())
+        axis.yaxis.set_minor_formatter(LogFormatter())
+    return figure
+
+
+def caption(about: Row) -> str:
+    """Data, repeats, date, devices and versions in a line."""
+    known, processor, (train, test) = about["versions"], about["processor"], about["images"]
+    versions = ", ".join(f"{name} {known[name]}" for name in ("snnjax", "jax", "torch", "spyker") if name in known)
+    devices = [f"{name} on {device.replace(f': {processor}', '')}" for name, device in about["devices"].items()]
+    counts = f"{train} training and {test} test images, medians of {about['repeats']} repeats"
+    return "; ".join([f"{about['dataset']}, {counts}, {about['date']}, {processor}", *devices, f"{versions}."])
 
 
 def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> None:
     """Measures one network after the other; prints and writes all results after each."""
-    measured = {"snnjax", *(name for name in ("native", "reference", "spyker", "protocol") if getattr(options, name))}
-    notes = [note for subjects, note in NOTES if subjects & measured]
     counts = tuple(min(options.images, len(each)) for each in (images.train_images, images.test_images))
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
     about |= dict(load=os.getloadavg()[0], versions={}, devices={})
@@ -194,12 +308,9 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
         if len(results) == 1:
             screen.print(caption(about))
         show(results[-1], screen)
-        files.write_json(out / "throughput.json", dict(about=about, notes=notes, networks=results))
-        table = markdown(results, about)
-        files.write_text(out / "throughput.md", table)
-        draw(out / "throughput.png", results, caption(about).split("; ")[0])
-    screen.print(table, *(f"{number}. {note}" for number, note in enumerate(notes, 1)), sep="\n", markup=False)
-    screen.print(f"{out}: throughput.json, throughput.md, throughput.png")
+        table, figure = markdown(results, about), draw(results, caption(about).split("; ")[0])
+        written = common.write(out, "throughput", dict(about=about, networks=results), table, figure)
+    screen.print(table, "benchmarks/README.md explains the numbers.", written, sep="\n", markup=False)
     for result in results:
         for row in result["phases"]:
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:

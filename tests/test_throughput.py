@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import scaling
 import throughput
-import throughput_report
 from programs import MeasuredProgram, Work, Worker
 
 from snnjax import data
+from snnjax.app import plots
 from snnjax.networks import mozafari2018
 from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer
@@ -49,7 +49,7 @@ def result(network: str = "mozafari2018", trained: bool = True) -> dict:
     memory = dict(snnjax=sizes, reference=sizes)
     times = dict(program="snnjax", how="measured", seconds=30.0, ratio=None, compile_seconds=9.0)
     protocol = [times, dict(program="reference", how="added up", seconds=600.0, ratio=20.0)]
-    single = throughput_report.in_one_epoch(phases)
+    single = throughput.in_one_epoch(phases)
     trained = protocol if trained else []
     return dict(network=network, phases=phases, in_one_epoch=single, protocol=trained, memory=memory)
 
@@ -117,7 +117,7 @@ def test_the_reference_learns_and_decides_as_snnjax(tmp_path):
         (["--images", "0"], "`images` must be at least 1, got 0"),
         (["--repeats", "0"], "`repeats` must be at least 1, got 0"),
         (["--protocol", "-1"], "`protocol` must be at least 0, got -1"),
-        (["--device", "abacus"], "`device` must be one of auto"),
+        (["--device", "abacus"], "--device: invalid choice: 'abacus'"),
         (["--dataset", "mnist"], "data_dir"),
         (["--reference", "."], "is no checkout of aidinattar/snn"),
         (["--spyker", "--networks", "deep2024"], "`spyker` is measured with mozafari2018 only"),
@@ -146,7 +146,7 @@ class Program(programs.MeasuredProgram):
         self.about = dict(word=word)
 
     def phases(self, images):
-        return {"add": programs.Work(images, sum, lambda total: [total], lambda: ([1, 2],), compile_seconds=3.0)}
+        return {"add": programs.Work(images, sum, lambda: ([1, 2],), lambda total: [total], compile_seconds=3.0)}
 
     def finish(self, result):
         assert result == 3
@@ -247,7 +247,7 @@ def test_a_whole_training_is_run_with_all_compilation(monkeypatch):
 
 
 def test_the_table_of_networks_by_phases():
-    table = throughput_report.markdown([result(), result("majority2024", trained=False)], about())
+    table = throughput.markdown([result(), result("majority2024", trained=False)], about())
     assert table.splitlines()[:8] == [
         "| network |  | encode | STDP 1 | STDP 2 | R-STDP | test | whole training |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -273,8 +273,8 @@ def test_the_table_tells_how_much_longer_than_compiled_kernels():
     found["protocol"][-1]["ms_per_image"] = {"encode": 0.02, "R-STDP": 0.2, "outputs of stage 1": 0.1}
     sizes = found["memory"]["snnjax"]
     found["memory"] = {"snnjax": sizes, throughput.NATIVE: sizes, "reference": sizes}
-    found["in_one_epoch"] = throughput_report.in_one_epoch(found["phases"])
-    assert throughput_report.markdown([found], about()).splitlines()[2:7] == [
+    found["in_one_epoch"] = throughput.in_one_epoch(found["phases"])
+    assert throughput.markdown([found], about()).splitlines()[2:7] == [
         "| mozafari2018 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 | 30 s |",
         "|  | snnjax, native, ms an image | 0.025 | 0.05 | 0.125 | 0.25 | 0.5 | 15 s |",
         "|  | in its whole training | 0.02 |  |  | 0.2 |  |  |",
@@ -285,13 +285,14 @@ def test_the_table_tells_how_much_longer_than_compiled_kernels():
 
 
 def test_what_is_done_once_is_counted_into_one_epoch():
-    assert throughput_report.in_one_epoch(result()["phases"]) == {"reference": {"STDP 2": 5.0, "R-STDP": 8.0}}
+    assert throughput.in_one_epoch(result()["phases"]) == {"reference": {"STDP 2": 5.0, "R-STDP": 8.0}}
 
 
 def test_the_figure_shows_ratios_and_whole_trainings(tmp_path):
-    throughput_report.draw(tmp_path / "figure.png", [result(), result("majority2024", trained=False)], "a title")
+    figure = throughput.draw([result(), result("majority2024", trained=False)], "a title")
+    plots.write(tmp_path / "figure.png", figure)
     assert (tmp_path / "figure.png").stat().st_size > 1000
-    assert throughput_report.values_of(result(), "ratio")["reference"] == {
+    assert throughput.values_of(result(), "ratio")["reference"] == {
         "encode": 10.0,
         "STDP 1": 15.0,
         "STDP 2": 8.0,
@@ -309,7 +310,7 @@ def test_work_is_timed_to_the_end_of_what_the_device_does(monkeypatch):
         finished.append(result)
 
     program = MeasuredProgram()
-    program.works = {"add": Work(4, lambda start: start + 1, lambda result: [result], lambda: (1,))}
+    program.works = {"add": Work(4, lambda start: start + 1, lambda: (1,), lambda result: [result])}
     monkeypatch.setattr(program, "finish", finish)
     assert program.measure("add") >= 20 / 4, "milliseconds an image"
     assert finished == [2]
