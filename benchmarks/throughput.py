@@ -22,7 +22,6 @@ import common
 import numpy as np
 from common import Row
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 from programs import Worker
 from rich.console import Console
 from simple_parsing import field
@@ -277,12 +276,11 @@ def draw(results: list[Row], title: str) -> Figure:
             axis.plot(list(values), list(values.values()), "o", label=program)
         axis.set_title(result["network"], fontsize=10)
         axis.tick_params(axis="x", rotation=20, labelsize=8)
-        axis.grid(alpha=0.3)
+        axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
     for axis in left:
         axis.set(yscale="log", ylabel=label)
-        axis.yaxis.set_major_formatter(LogFormatter())
-        axis.yaxis.set_minor_formatter(LogFormatter())
+        axis.yaxis.set_major_formatter("{x:g}")
     return figure
 
 
