@@ -269,7 +269,7 @@ def draw(results: list[Row], title: str) -> Figure:
     key, label = "ratio", "times longer than snnjax"
     if len(results[0]["memory"]) == 1:
         key, label = "ms_per_image", "ms an image"
-    figure, axes, left = plots.panels(len(results), columns=2, width=6.4, extra=0.8)
+    figure, axes = plots.panels(len(results), label, columns=2, width=6.4, extra=0.8)
     figure.suptitle(title, fontsize=9)
     for axis, result in zip(axes, results, strict=True):
         for program, values in values_of(result, key).items():
@@ -278,8 +278,7 @@ def draw(results: list[Row], title: str) -> Figure:
         axis.tick_params(axis="x", rotation=20, labelsize=8)
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
-    for axis in left:
-        axis.set(yscale="log", ylabel=label)
+        axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
     return figure
 
