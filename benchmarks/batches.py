@@ -12,11 +12,8 @@ import common
 from matplotlib.figure import Figure
 from simple_parsing import choice, field
 
-from snnjax import data
+from snnjax import NETWORKS, InputError, Settings, data
 from snnjax.app import console
-from snnjax.errors import InputError
-from snnjax.networks import NETWORKS
-from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer, network_for
 
 

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from simple_parsing import choice, field
 
-from snnjax import data, devices, files
+from snnjax import Network, data, devices, files
 from snnjax.app import plots, runs
-from snnjax.networks import Network
 
 Row = dict[str, Any]
 """JSON data of what is measured."""

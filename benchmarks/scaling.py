@@ -14,13 +14,10 @@ from matplotlib.figure import Figure
 from simple_parsing import field
 from snnjax_program import Program
 
-from snnjax import data
+from snnjax import InputError, Settings, Trainer, data
 from snnjax.app import console, plots
-from snnjax.errors import InputError
 from snnjax.networks import Network, mozafari2018
 from snnjax.training import engine, spread
-from snnjax.training.state import Settings
-from snnjax.training.trainer import Trainer
 
 POINTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "images": ("images", (50, 200, 400, 800)),

@@ -11,17 +11,15 @@ import jax
 import numpy as np
 from programs import Learning, MeasuredProgram, Task, Work
 
-from snnjax import data, devices
+from snnjax import Network, Trainer, data, devices
 from snnjax.app import runs
 from snnjax.kernels import native as compiled
 from snnjax.layers import TAPS
-from snnjax.networks import Network
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
 from snnjax.training.spread import NETWORKS, Clock, has_own, place
 from snnjax.training.state import Phase, Settings, TrainState
-from snnjax.training.trainer import Trainer
 
 PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
 

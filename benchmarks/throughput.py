@@ -27,10 +27,8 @@ from rich.console import Console
 from simple_parsing import field
 from snnjax_program import shown
 
-from snnjax import data
+from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import console, plots
-from snnjax.errors import InputError
-from snnjax.networks import NETWORKS, Network
 from snnjax.training.state import Settings, plan
 from snnjax.training.trainer import network_for
 

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from simple_parsing import field
 
-from snnjax import checkpoint, pytorch
+from snnjax import NETWORKS, InputError, checkpoint, pytorch
 from snnjax.app import console
 from snnjax.encoding import COLOUR, GREY
-from snnjax.errors import InputError
-from snnjax.networks import NETWORKS
 from snnjax.trained import Trained
 
 ENCODERS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTorch code by maps, and their images

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 from simple_parsing import field
 
-from snnjax import data, files, metrics
+from snnjax import InputError, Settings, Trainer, TrainState, data, files, metrics
 from snnjax.app import console, report
-from snnjax.errors import InputError
 from snnjax.trained import Trained
-from snnjax.training.state import Settings, TrainState
-from snnjax.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)

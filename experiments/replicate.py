@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import files
+from snnjax import NETWORKS, files
 from snnjax.app import console, plots
-from snnjax.networks import NETWORKS
 
 REFERENCE = Path(__file__).with_name("reference.json")  # accuracies of the PyTorch code, and how they were obtained
 

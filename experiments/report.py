@@ -11,11 +11,9 @@ from typing import Any
 
 from simple_parsing import field
 
-from snnjax import data, files
+from snnjax import InputError, data, files, load
 from snnjax.app import console, plots, report
 from snnjax.app.runs import read_results
-from snnjax.errors import InputError
-from snnjax.trained import load
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,10 +17,9 @@ import train
 from rich.table import Table
 from simple_parsing import field
 
+from snnjax import InputError, Sweep, Trainer
 from snnjax.app import console
 from snnjax.app.runs import SweepFolder
-from snnjax.errors import InputError
-from snnjax.training.trainer import Sweep, Trainer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,10 @@ from typing import Any
 
 from simple_parsing import field
 
-from snnjax import data
+from snnjax import NETWORKS, InputError, Settings, data
 from snnjax.app import console
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
-from snnjax.errors import InputError
-from snnjax.networks import NETWORKS
-from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer, network_for
 
 

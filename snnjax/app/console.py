@@ -17,10 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.table import Column, Table
 from simple_parsing import ArgumentParser
 
-from snnjax import devices
+from snnjax import Callback, InputError, devices
 from snnjax.app import report, runs
-from snnjax.errors import InputError
-from snnjax.training.state import Callback
 
 T = TypeVar("T")
 

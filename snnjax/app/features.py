@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from snnjax.errors import InputError
+from snnjax import InputError, SpikingNetwork
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Pair
-from snnjax.networks import SpikingNetwork
 
 
 @dataclasses.dataclass(frozen=True)

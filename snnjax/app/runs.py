@@ -13,11 +13,9 @@ from typing import Any, Self
 import numpy as np
 
 import snnjax
-from snnjax import checkpoint, devices, files, metrics
+from snnjax import InputError, Network, checkpoint, devices, files, metrics
 from snnjax.app import plots, report
 from snnjax.components import to_data
-from snnjax.errors import InputError
-from snnjax.networks import Network
 from snnjax.trained import WEIGHTS, Trained
 from snnjax.training.state import Phase, TrainState
 from snnjax.training.trainer import Sweep, SweepState, Trainer
