@@ -10,9 +10,9 @@ import statistics
 
 import common
 from matplotlib.figure import Figure
-from simple_parsing import choice, field
+from simple_parsing import field
 
-from snnjax import NETWORKS, InputError, Settings, data
+from snnjax import NETWORKS, Settings, data
 from snnjax.app import console
 from snnjax.training.trainer import Trainer, network_for
 
@@ -21,19 +21,19 @@ from snnjax.training.trainer import Trainer, network_for
 class Options(common.Options):
     """What to train, with which batch sizes, and how often."""
 
-    network: str = choice(*NETWORKS, default="mozafari2018", help="the network")
-    batches: tuple[int, ...] = field(default=(1, 2, 4, 8, 16, 32, 64, 128, 256), help="batch sizes, in images")
-    seeds: int = field(default=3, help="trainings of each batch size, with seeds 0, 1, ...")
-    epochs: int = field(default=10, help="reward epochs, after 2 of the first layer and 4 of each other")
-    train_images: int = field(default=6000, help="number of training images, at most")
-    test_images: int = field(default=2000, help="number of test images, at most")
-    native: bool = field(default=False, help="use the compiled kernels, on a CPU")
+    network: str = field("mozafari2018", choices=NETWORKS, help="the network")
+    batches: tuple[int, ...] = field((1, 2, 4, 8, 16, 32, 64, 128, 256), nargs="+", required=False, help="batch sizes")
+    seeds: int = field(3, help="trainings of each batch size, with seeds 0, 1, ...")
+    epochs: int = field(10, help="reward epochs, after 2 of the first layer and 4 of each other")
+    train_images: int = field(6000, help="number of training images, at most")
+    test_images: int = field(2000, help="number of test images, at most")
+    native: bool = field(False, help="use the compiled kernels, on a CPU")
 
 
 def train(options: Options, images: data.Dataset, size: int, seed: int) -> common.Row:
     """One training: images a second of each learning phase, and test accuracies."""
     network = network_for(NETWORKS[options.network], images)
-    epochs, batch_size = common.epochs(network, options.epochs), min(1000, len(images.train_images))
+    epochs, batch_size = (*network.epochs[:-1], options.epochs), min(1000, len(images.train_images))
     settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=options.native)
     trainer = Trainer(network, images, settings)
     state = trainer.run(trainer.initial_state())
@@ -87,9 +87,7 @@ def draw(rows: list[common.Row], title: str) -> Figure:
 @console.command(Options, __doc__)
 def main(options: Options) -> None:
     """Trains with each batch size and seed; writes all results after each batch size."""
-    if not options.batches or min(options.batches) < 1:
-        raise InputError(f"`batches` must be integers of at least 1, got {options.batches}")
-    console.check_least(options, 1, "seeds", "epochs", "train_images", "test_images")
+    console.check_least(options, batches=1, seeds=1, epochs=1, train_images=1, test_images=1)
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     out, screen, trainings = options.folder("batches"), console.screen(), list[common.Row]()
     about, caption = common.about(

@@ -9,23 +9,22 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from simple_parsing import choice, field
+from simple_parsing import field
 
-from snnjax import Network, data, devices, files
+from snnjax import data, devices, files
 from snnjax.app import plots, runs
 
-Row = dict[str, Any]
-"""JSON data of what is measured."""
+Row = dict[str, Any]  # JSON data of what is measured
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Options of all benchmarks."""
 
-    dataset: str = field(default="digits", help=f"the data set: {', '.join(data.DATASETS)}")
-    data_dir: Path | None = field(default=None, help="folder of the data set's files, for all but digits")
-    device: str = choice(*devices.KINDS, default="auto", help="where to run")
-    out: Path | None = field(default=None, help="output folder (runs/BENCHMARK_TIME)")
+    dataset: str = field("digits", help=f"the data set: {', '.join(data.DATASETS)}")
+    data_dir: Path | None = field(None, help="folder of the data set's files, for all but digits")
+    device: str = field("auto", choices=devices.KINDS, help="where to run")
+    out: Path | None = field(None, help="output folder (runs/BENCHMARK_TIME)")
 
     def folder(self, name: str) -> Path:
         """Creates the output folder; OSError if it cannot be created or already holds NAME.json."""
@@ -42,11 +41,6 @@ def write(out: Path, name: str, content: Row, table: str, figure: Figure) -> str
     files.write_text(out / f"{name}.md", table)
     plots.write(out / f"{name}.png", figure)
     return f"{out}: {name}.json, {name}.md, {name}.png"
-
-
-def epochs(network: Network, reward: int) -> tuple[int, ...]:
-    """Epochs by stage as in the reference's recorded runs: two of the first, four of the others, then reward."""
-    return (2, *[4] * (len(network.stages) - 2), reward)
 
 
 def summary(name: str, values: list[float]) -> Row:

@@ -1,6 +1,5 @@
-"""Measures single kernels on one stimulus at mozafari2018's shapes, in microseconds: python benchmarks/kernels.py"""
+"""Measures single kernels on one stimulus at mozafari2018's shapes, on a CPU: python benchmarks/kernels.py"""
 
-import dataclasses
 import statistics
 import timeit
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from simple_parsing import choice
 
 from snnjax import devices, encode, kernels
 from snnjax.app import console
@@ -37,13 +35,6 @@ KERNELS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Where to run."""
-
-    device: str = choice(*devices.KINDS, default="cpu", help="where to run; native kernels need a CPU")
-
-
 def random(*shape: int) -> jax.Array:
     """The same random numbers each time."""
     return jnp.asarray(np.random.default_rng(0).random(shape, np.float32))
@@ -57,9 +48,9 @@ def time(kernel: Callable[..., Any], *args: Any, **settings: Any) -> str:
     return f"{1e6 * statistics.median(timer.repeat(5, count)) / count:,.1f}"
 
 
-@console.command(Options, __doc__)
-def main(options: Options) -> None:
+def main() -> None:
     """Prints a table of all kernels, by layer."""
+    devices.choose("cpu")
     image = jnp.asarray(digits().train_images[0])
     latency, columns = encode(image, time_steps=T), []
     for limits, wta, shape, padding, pool in LAYERS:

@@ -5,6 +5,7 @@ python benchmarks/scaling.py                        about four minutes on two co
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from unittest import mock
 
 import common
@@ -43,7 +44,7 @@ class Case:
     together: int = engine.BLOCK  # images to a block of the reward phase, and to a chunk of the test
 
     def network(self) -> Network:
-        """The network."""
+        """mozafari2018, varied."""
         usual = mozafari2018((6, self.map_size, self.map_size))
         varied = usual.vary("layer2.features", self.features).vary("layer2.winners", self.winners)
         return dataclasses.replace(varied, time_steps=self.time_steps)
@@ -61,10 +62,10 @@ class Case:
 class Options(common.Options):
     """What grows, and how often each point is measured."""
 
-    axes: tuple[str, ...] = field(default=tuple(POINTS), help=f"what grows ({' '.join(POINTS)})")
-    points: int = field(default=4, help="number of points of each axis, from the first")
-    repeats: int = field(default=3, help="how often each point is measured")
-    images: int = field(default=Case.images, help="number of images, where another thing grows")
+    axes: Sequence[str] = field(tuple(POINTS), choices=POINTS, nargs="+", required=False, help="what grows")
+    points: int = field(4, help="number of points of each axis, from the first")
+    repeats: int = field(3, help="how often each point is measured")
+    images: int = field(Case.images, help="number of images, where another thing grows")
 
 
 def measure(program: Program, source: data.Dataset, repeats: int, case: Case) -> dict[str, common.Row]:
@@ -77,8 +78,8 @@ def measure(program: Program, source: data.Dataset, repeats: int, case: Case) ->
         found = {}
         for phase in PHASES:
             ms = [program.measure(phase) for _ in range(repeats + 1)][1:]  # the first does not count
-            found[phase] = common.summary("ms_per_image", ms)
-            found[phase]["compile_seconds"] = program.works[phase].compile_seconds
+            compiling = dict(compile_seconds=program.works[phase].compile_seconds)
+            found[phase] = common.summary("ms_per_image", ms) | compiling
     return found
 
 
@@ -121,8 +122,7 @@ def draw(rows: list[common.Row], title: str) -> Figure:
 @console.command(Options, __doc__)
 def main(options: Options) -> None:
     """Counts compilations, then measures each point of each axis."""
-    console.check_names(options, "axes", POINTS)
-    console.check_least(options, 1, "points", "repeats", "images")
+    console.check_least(options, points=1, repeats=1, images=1)
     images = data.load(options.dataset, options.data_dir)
     if images.train_images.ndim > 3:
         raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")

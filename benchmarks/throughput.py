@@ -14,7 +14,7 @@ import datetime
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,14 @@ PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more
 class Options(common.Options):
     """What to measure, on what, and against what."""
 
-    networks: tuple[str, ...] = field(default=tuple(NETWORKS), help=f"which networks ({' '.join(NETWORKS)})")
-    images: int = field(default=300, help="number of training images, and of test images")
-    repeats: int = field(default=5, help="how often each phase is measured, after a run that does not count")
-    reference: Path | None = field(default=None, help="checkout of github.com/aidinattar/snn, to measure side by side")
-    spyker: bool = field(default=False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
-    native: bool = field(default=False, help="measure snnjax with its compiled kernels too, on a CPU")
-    protocol: int = field(default=0, help="number of whole trainings, up to two minutes each; 0 for none")
-    short: bool = field(default=False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
+    networks: Sequence[str] = field(tuple(NETWORKS), choices=NETWORKS, nargs="+", required=False, help="which networks")
+    images: int = field(300, help="number of training images, and of test images")
+    repeats: int = field(5, help="how often each phase is measured, after a run that does not count")
+    reference: Path | None = field(None, help="checkout of github.com/aidinattar/snn, to measure side by side")
+    spyker: bool = field(False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
+    native: bool = field(False, help="measure snnjax with its compiled kernels too, on a CPU")
+    protocol: int = field(0, help="number of whole trainings, up to two minutes each; 0 for none")
+    short: bool = field(False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
 
     def snnjax(self, program: str) -> Worker:
         """Starts one of our programs."""
@@ -65,9 +65,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     if options.short:
         images, repeats = min(options.images, 60), min(options.repeats, 2)
         options = dataclasses.replace(options, images=images, repeats=repeats, networks=("mozafari2018",), protocol=0)
-    console.check_names(options, "networks", NETWORKS)
-    console.check_least(options, 1, "images", "repeats")
-    console.check_least(options, 0, "protocol")
+    console.check_least(options, images=1, repeats=1, protocol=0)
     if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
         raise InputError(f"`reference` {options.reference} is no checkout of aidinattar/snn (no model/mozafari2018.py)")
     if options.spyker and "mozafari2018" not in options.networks:
@@ -128,7 +126,7 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 def whole_training(network: Network, images: data.Dataset, rows: list[Row], options: Options) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
     *most, reward = PROTOCOL
-    images, epochs, found = images.first(*most), common.epochs(network, reward), list[Row]()
+    images, epochs, found = images.first(*most), (*network.epochs[:-1], reward), list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
     settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
     for program in dict.fromkeys(row["program"] for row in rows):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from simple_parsing import field
 
-from snnjax import NETWORKS, InputError, checkpoint, pytorch
+from snnjax import NETWORKS, InputError, files, pytorch
 from snnjax.app import console
 from snnjax.encoding import COLOUR, GREY
 from snnjax.trained import Trained
@@ -21,11 +21,9 @@ ENCODERS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTo
 class Options:
     """The files, and the network of a state_dict."""
 
-    source: Path = field(
-        positional=True, metavar="SOURCE", help="weights.npz of a run, or a state_dict (.pth, .pt, .npz)"
-    )
+    source: Path = field(positional=True, metavar="SOURCE", help="weights.npz of a run or state_dict (.pth, .pt, .npz)")
     destination: Path = field(positional=True, metavar="DESTINATION", help="file to write, of the other kind")
-    model: str | None = field(None, help=f"the network of a state_dict: {', '.join(NETWORKS)}; a run's file names it")
+    model: str | None = field(None, choices=NETWORKS, help="the network of a state_dict; a run's file names it")
     channels: int = field(6, help="maps of an encoded image of a state_dict: 6 grey, 18 in colour")
     classes: int = field(10, help="classes of the network of a state_dict")
 
@@ -37,7 +35,7 @@ def main(options: Options) -> None:
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
     console.check_new(destination)
-    if checkpoint.is_checkpoint(source):
+    if files.is_checkpoint(source):
         trained = Trained.read(source)
         if options.model not in (None, trained.network.name):
             raise InputError(f"`model` must be that of {source}, {trained.network.name}, got {options.model}")
@@ -46,11 +44,11 @@ def main(options: Options) -> None:
         return
     if destination.suffix != ".npz":
         raise InputError(f"`destination` must end in .npz for weights from {source}, got {destination}")
-    if options.model not in NETWORKS:
-        raise InputError(f"`model` must be one of {', '.join(NETWORKS)} for a state_dict, got {options.model}")
+    if options.model is None:
+        raise InputError(f"`model` must be named for the state_dict {source}")
     if options.channels not in ENCODERS:
         raise InputError(f"`channels` must be one of {', '.join(map(str, ENCODERS))}, got {options.channels}")
-    console.check_least(options, 1, "classes")
+    console.check_least(options, classes=1)
     encoder, shape = ENCODERS[options.channels]
     network = NETWORKS[options.model](encoder.output_shape(shape), options.classes)
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from simple_parsing import field
 
-from snnjax import InputError, Settings, Trainer, TrainState, data, files, metrics
+from snnjax import InputError, Settings, Trainer, TrainState, data, devices, files, metrics
 from snnjax.app import console, report
 from snnjax.trained import Trained
 
@@ -25,7 +25,7 @@ class Options:
     data_dir: Path | None = field(None, help="folder of the set's files, for all but digits and .npz")
     test_images: int | None = field(None, help="use only the first N test images")
     native: bool = field(False, help="use the compiled kernels, on a CPU")
-    device: str = field("auto", help="auto, cpu, gpu or tpu")
+    device: str = field("auto", choices=devices.KINDS, help="where to run")
     out: Path | None = field(None, help="JSON file to write the figures into")
 
 
@@ -45,7 +45,7 @@ def show(result: dict[str, Any]) -> None:
 def main(options: Options) -> None:
     """Tests the network, prints the figures, and writes them if asked to."""
     trained = Trained.read(options.run)
-    console.check_least(options, 1, "test_images")
+    console.check_least(options, test_images=1)
     if options.out is not None:
         console.check_new(options.out)
     name = options.dataset or trained.settings.get("dataset")

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.columns import Columns
 from simple_parsing import field
 
+from snnjax import InputError, devices
 from snnjax.app import console, plots, report
-from snnjax.errors import InputError
 from snnjax.networks import Observed
 from snnjax.trained import Trained
 
@@ -29,7 +29,7 @@ class Options:
     images: list[Path] = field(positional=True, metavar="IMAGE", nargs="+", help="image files: PNG, JPEG and the like")
     invert: bool = field(False, help="invert the images first: for dark strokes on a light background")
     out: Path | None = field(None, help="folder for pictures of the network's response to each image")
-    device: str = field("auto", help="auto, cpu, gpu or tpu")
+    device: str = field("auto", choices=devices.KINDS, help="where to run")
 
 
 def read_image(path: Path, shape: tuple[int, ...], invert: bool) -> tuple[np.ndarray, list[str]]:

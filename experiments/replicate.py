@@ -6,6 +6,7 @@ python experiments/replicate.py --data_dir DIR      all six networks on MNIST; g
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from simple_parsing import field
 
-from snnjax import NETWORKS, files
+from snnjax import NETWORKS, devices, files
 from snnjax.app import console, plots
 
 REFERENCE = Path(__file__).with_name("reference.json")  # accuracies of the PyTorch code, and how they were obtained
@@ -25,7 +26,7 @@ REFERENCE = Path(__file__).with_name("reference.json")  # accuracies of the PyTo
 class Options:
     """What to run; finished runs in the folder are kept, and one that was stopped goes on."""
 
-    networks: tuple[str, ...] = field(tuple(NETWORKS), help=f"which networks ({' '.join(NETWORKS)})")
+    networks: Sequence[str] = field(tuple(NETWORKS), choices=NETWORKS, nargs="+", required=False, help="which networks")
     seeds: int = field(5, help="runs of each network, with seeds 0, 1, ...")
     dataset: str = field("mnist", help="the data set; the recorded figures are of mnist")
     data_dir: Path | None = field(None, help="folder of the data set's files")
@@ -34,17 +35,16 @@ class Options:
     reward_epochs: int = field(4, help="epochs of the reward phase")
     update_batch: int = field(1, help="images whose winners are found with the same weights; 1 in the recorded runs")
     native: bool = field(False, help="compiled kernels, several times faster; need a CPU and a C++ compiler")
-    device: str = field("auto", help="auto, cpu, gpu or tpu")
+    device: str = field("auto", choices=devices.KINDS, help="where to run")
     out: Path = field(Path("runs/replication"), help="folder of all runs, the table and the figure")
 
 
 def options_of(options: Options, network: str, seed: int) -> train.Options:
     """One run under the protocol: two epochs of the first layer, four of each other, no early stop."""
     names = ("dataset", "data_dir", "train_images", "test_images", "update_batch", "native", "device")
-    stages = len(NETWORKS[network]((6, 28, 28), 10).stages)
     return train.Options(
         model=network,
-        epochs=(2, *[4] * (stages - 2), options.reward_epochs),
+        epochs=(*NETWORKS[network]().epochs[:-1], options.reward_epochs),
         batch_size=min(1000, options.train_images),
         patience=0,
         seed=seed,
@@ -107,8 +107,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 @console.command(Options, __doc__, "Stopped; finished epochs are kept. The same command goes on.")
 def main(options: Options) -> None:
     """Trains all networks; after each, writes the table as text and JSON, and the figure."""
-    console.check_names(options, "networks", NETWORKS)
-    console.check_least(options, 1, "seeds", "train_images", "test_images", "reward_epochs", "update_batch")
+    console.check_least(options, seeds=1, train_images=1, test_images=1, reward_epochs=1, update_batch=1)
     reference, rows = json.loads(REFERENCE.read_text()), []
     for network in options.networks:
         results = [train.run(options_of(options, network, seed)) for seed in range(options.seeds)]

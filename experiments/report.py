@@ -11,7 +11,7 @@ from typing import Any
 
 from simple_parsing import field
 
-from snnjax import InputError, data, files, load
+from snnjax import InputError, data, devices, files, load
 from snnjax.app import console, plots, report
 from snnjax.app.runs import read_results
 
@@ -25,7 +25,7 @@ class Options:
     dataset: str | None = field(None, help="the data set of --images, where the run does not name it")
     data_dir: Path | None = field(None, help="folder of the set's files, for all but digits and .npz")
     out: Path | None = field(None, help="file to compare several runs in (runs/comparison.html)")
-    device: str = field("auto", help="auto, cpu, gpu or tpu")
+    device: str = field("auto", choices=devices.KINDS, help="where to run")
 
 
 def renew(run: Path, options: Options) -> None:

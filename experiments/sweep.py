@@ -52,8 +52,7 @@ def variants(options: Options) -> list[dict[str, float]]:
 
 def prepare(options: Options) -> tuple[Sweep, dict[str, Any]]:
     """The sweep, and the options that its results record."""
-    console.check_least(options, 1, "seeds", "at_once")
-    console.check_least(options, 0, "alone")
+    console.check_least(options, seeds=1, at_once=1, alone=0)
     shared = {each.name: getattr(options, each.name) for each in dataclasses.fields(train.Training)}
     trainer, recorded = train.prepare(train.Options(**shared))
     if trainer.settings.epochs[-1] < 1:

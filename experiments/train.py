@@ -12,7 +12,7 @@ from typing import Any
 
 from simple_parsing import field
 
-from snnjax import NETWORKS, InputError, Settings, data
+from snnjax import NETWORKS, Settings, data, devices
 from snnjax.app import console
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
@@ -23,19 +23,15 @@ from snnjax.training.trainer import Trainer, network_for
 class Training:
     """What to train, on what and for how long: the options that train.py and sweep.py share."""
 
-    model: str = field("mozafari2018", help=f"the network: {', '.join(NETWORKS)}")
+    model: str = field("mozafari2018", choices=NETWORKS, help="the network")
     dataset: str = field("digits", help=f"the data set: {', '.join(data.DATASETS)}, or an .npz file of Dataset.save")
-    data_dir: Path | None = field(
-        None, help="folder of the set's files, or of sets that tensorflow-datasets prepared; not for digits and .npz"
-    )
-    epochs: tuple[int, ...] = field(
-        (), help="of each stage, reward phase last (2 4 100 or 2 4 4 10, on digits 7 7 100 or 7 7 7 100)"
-    )
+    data_dir: Path | None = field(None, help="folder of the set's files, or of sets that tensorflow-datasets prepared")
+    epochs: tuple[int, ...] = field((), help="by stage, reward last (2 4 100 or 2 4 4 10; digits 7 7 100 or 7 7 7 100)")
     batch_size: int | None = field(None, help="images between changes of the reward rates (100 on digits, else 1000)")
     train_images: int | None = field(None, help="use only the first N training images")
     test_images: int | None = field(None, help="use only the first N test images")
     native: bool = field(False, help="compiled kernels, several times faster; need a CPU and a C++ compiler")
-    device: str = field("auto", help="auto, cpu, gpu or tpu; auto prefers an accelerator")
+    device: str = field("auto", choices=devices.KINDS, help="where to run; auto prefers an accelerator")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +51,7 @@ class Options(Training):
 
 def prepare(options: Options) -> tuple[Trainer, dict[str, Any]]:
     """The trainer of a run, and the options that its results record."""
-    if options.model not in NETWORKS:
-        raise InputError(f"`model` must be one of {', '.join(NETWORKS)}, got {options.model!r}")
-    console.check_least(options, 1, "train_images", "test_images")
+    console.check_least(options, train_images=1, test_images=1)
     network = NETWORKS[options.model]
     settings: dict[str, Any] = dict(epochs=network((6, 28, 28), 10).epochs)
     if options.dataset == "digits":

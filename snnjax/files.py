@@ -1,7 +1,8 @@
-"""Files that are never half-written, and folders that one run at a time writes into."""
+"""Files that are never half-written, checkpoints among them, and folders that one run at a time writes into."""
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -10,9 +11,9 @@ import secrets
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from snnjax.errors import InputError
 
 _TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
 """Names of the temporary files: a dot, the file's name, eight random characters, and the file's suffix again."""
+_META, _CHECKSUM = "meta", "checksum"
 
 
 @contextlib.contextmanager
@@ -131,6 +133,45 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         raise InputError(f"it holds {held} bytes for an array of {dtype} {shape}")
     with archive.open(info) as file:  # from the start again, as a seek would skip the checksum
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Writes arrays by name and JSON data into one .npz file with a checksum, whole or not at all."""
+    entries = {name: np.asarray(value) for name, value in arrays.items()}
+    entries[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    entries[_CHECKSUM] = np.frombuffer(_digest(entries), np.uint8)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **entries)  # type: ignore[arg-type]
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and JSON data of a checkpoint; raises and is safe as `read_npz`."""
+    entries = read_npz(path, "checkpoint")
+    try:
+        if entries.pop(_CHECKSUM).tobytes() != _digest(entries):
+            raise InputError("its checksum does not match")
+        meta = json.loads(entries.pop(_META).tobytes())
+    except (KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged or no checkpoint: {error}") from error
+    return entries, meta
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return f"{_CHECKSUM}.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _digest(entries: Mapping[str, np.ndarray]) -> bytes:
+    digest = hashlib.sha256()
+    for name in sorted(entries):
+        value = np.ascontiguousarray(entries[name])
+        digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.digest()
 
 
 def cache_folder() -> Path:

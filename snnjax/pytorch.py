@@ -16,7 +16,7 @@ or an .npz of arrays with the same names. Nothing in a file is ever executed.
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,10 +30,8 @@ from snnjax.layers import Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network
 
-MOST_BYTES = 1 << 31
-"""No .npz file may hold more, unzipped."""
-_TORCH = (2, 10)
-"""The first torch with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747."""
+MOST_BYTES = 1 << 31  # that an .npz file may hold, unzipped
+_TORCH = (2, 10)  # the first with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747
 _WEIGHT = ".conv.weight"
 
 
@@ -43,10 +41,8 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     The file holds a whole state_dict or its convolution weights alone. Learning rates in it are ignored: it lacks the
     counters that they go with, and a network decides without them.
 
-    Raises:
-      OSError: the file cannot be opened.
-      InputError: it is damaged, no state_dict or another network's, or weights are wrong as in `state_dict`.
-      ImportError: the file needs torch, which is not installed or too old to be trusted with it.
+    Raises OSError if the file cannot be opened, InputError if it is damaged, no state_dict or another network's, or
+    weights are wrong as in `state_dict`; ImportError if it needs torch, and that is missing or too old to be safe.
     """
     path = Path(path)
     # Until October 2024 a rule's layer was called conv_layer.
@@ -59,7 +55,8 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     if reasons := [f"{what} {_some(names)}" for what, names in differ.items() if names]:
         raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
     weights = {}
-    for layer, block, conv in _blocks(spec):
+    for _, layer, conv in spec.layers():
+        block = layer.replace("layer", "block")
         name = block + _WEIGHT
         weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
         for rule in _rules(conv):
@@ -94,9 +91,10 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     shapes = spec.weight_shapes
     if weights.keys() != shapes.keys():
         raise InputError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
-    limits = [x.ltp_max for _, _, conv in _blocks(spec) for x in conv.each_learner if isinstance(x, STDP)]
+    limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
     entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
-    for layer, block, conv in _blocks(spec):
+    for _, layer, conv in spec.layers():
+        block = layer.replace("layer", "block")
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
         entries[block + _WEIGHT] = weight
         for rule, rates in _rules(conv).items():
@@ -105,12 +103,6 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
                     entries[f"{block}.{rule}.{name}_{feature}"] = np.array([rate], np.float32)
             entries[f"{block}.{rule}.layer.weight"] = weight
     return entries
-
-
-def _blocks(spec: Network) -> Iterator[tuple[str, str, Conv]]:
-    """The layers of a network: name here, name in the PyTorch code, description."""
-    for _, layer, conv in spec.layers():
-        yield layer, layer.replace("layer", "block"), conv
 
 
 def _rules(conv: Conv) -> dict[str, tuple[float, float]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import checkpoint
+from snnjax import files
 from snnjax.components import from_data, to_data
 from snnjax.errors import InputError
 from snnjax.networks import Network, SpikingNetwork
@@ -30,7 +30,7 @@ class Trained:
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
         meta = dict(format=FORMAT, network=data, image_shape=self.image_shape, settings=self.settings)
-        checkpoint.save(Path(path), {**self.weights, **arrays}, meta)
+        files.save_checkpoint(Path(path), {**self.weights, **arrays}, meta)
 
     @classmethod
     def read(cls, run: Path | str) -> "Trained":
@@ -40,7 +40,7 @@ class Trained:
             path = path / WEIGHTS
             if not path.exists():
                 raise FileNotFoundError(f"{run} holds no {WEIGHTS}: a run writes it last, `--resume` finishes one")
-        arrays, meta = checkpoint.load(path)
+        arrays, meta = files.load_checkpoint(path)
         if (found := meta.get("format")) != FORMAT:
             raise InputError(f"{path} was written by another version of snnjax (format {found}, now {FORMAT})")
         try:

@@ -18,7 +18,7 @@ import traceback
 import sweep
 import train
 
-from snnjax import checkpoint
+from snnjax import files
 from snnjax.app import console, plots
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
@@ -82,7 +82,7 @@ def die_in_phase(name: str, seconds: float) -> None:
 
 def die_in_write(step: str, count: int) -> None:
     """Arranges for the end at the count-th time that a file is written beside its place, synced or renamed."""
-    module = dict(savez=checkpoint.np, fsync=os, replace=pathlib.Path, link=os)[step]
+    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os)[step]
     real, left = getattr(module, step), [count]
 
     def call(*args, **settings):

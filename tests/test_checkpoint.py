@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from snnjax import checkpoint
+from snnjax import files
 
 ARRAYS = {
     "weights/layer1": np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32),
@@ -28,7 +28,7 @@ META = dict(phase=2, done=0, epochs=[dict(epoch=0, test=dict(accuracy=0.1))], se
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "checkpoint.npz"
-    checkpoint.save(path, ARRAYS, META)
+    files.save_checkpoint(path, ARRAYS, META)
     return path
 
 
@@ -40,7 +40,7 @@ def assert_same(arrays: dict[str, np.ndarray]) -> None:
 
 
 def test_a_round_trip_keeps_everything(path):
-    arrays, meta = checkpoint.load(path)
+    arrays, meta = files.load_checkpoint(path)
     assert_same(arrays)
     assert meta == META
 
@@ -56,7 +56,7 @@ def test_truncated_files_are_refused(path):
     for length in np.linspace(0, len(whole) - 1, 50).astype(int):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=re.escape(str(path))):
-            checkpoint.load(path)
+            files.load_checkpoint(path)
 
 
 def test_damaged_files_are_refused(path):
@@ -67,7 +67,7 @@ def test_damaged_files_are_refused(path):
         damaged[place // 8] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            arrays, meta = checkpoint.load(path)
+            arrays, meta = files.load_checkpoint(path)
         except ValueError as error:
             assert str(path) in str(error)
             refused += 1
@@ -83,29 +83,29 @@ def test_a_changed_array_is_noticed_though_the_file_is_sound(path):
     for name, value in (("wins/layer1", np.arange(1, 6)), ("meta", np.frombuffer(json.dumps({}).encode(), np.uint8))):
         np.savez(path, **entries | {name: value})
         with pytest.raises(ValueError, match="its checksum does not match"):
-            checkpoint.load(path)
+            files.load_checkpoint(path)
     del entries["spikes"]
     np.savez(path, **entries)
     with pytest.raises(ValueError, match="its checksum does not match"):
-        checkpoint.load(path)
+        files.load_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match="is damaged or no checkpoint"):
-        checkpoint.load(tmp_path / "file")
+        files.load_checkpoint(tmp_path / "file")
     np.savez(tmp_path / "plain.npz", weights=np.zeros(3))
     np.save(tmp_path / "single.npy", np.zeros(3))
     np.savez(tmp_path / "pickled.npz", checksum=np.array([{}], dtype=object))
     for name in ("plain.npz", "single.npy", "pickled.npz"):
         with pytest.raises(ValueError, match="is damaged or no checkpoint"):
-            checkpoint.load(tmp_path / name)
+            files.load_checkpoint(tmp_path / name)
 
 
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.npz"):
-        checkpoint.load(tmp_path / "nothing.npz")
+        files.load_checkpoint(tmp_path / "nothing.npz")
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_file(path, monkeypatch, fault)
 
     monkeypatch.setattr(zipfile.ZipExtFile, "read", read)
     with pytest.raises(type(fault)) as caught:
-        checkpoint.load(path)
+        files.load_checkpoint(path)
     assert caught.value is fault
 
 
 def test_what_may_not_be_read_is_no_damaged_file(tmp_path):
     with pytest.raises(IsADirectoryError):
-        checkpoint.load(tmp_path)
+        files.load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch, module, function)
 
     monkeypatch.setattr(module, function, fail)
     with pytest.raises(OSError, match="no space left"):
-        checkpoint.save(path, {}, {})
+        files.save_checkpoint(path, {}, {})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -150,13 +150,13 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch, module, function)
 def test_what_cannot_be_written_leaves_the_old_file(path):
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        checkpoint.save(path, {}, dict(settings=object()))
+        files.save_checkpoint(path, {}, dict(settings=object()))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_second_write_replaces_the_first(path):
-    checkpoint.save(path, dict(only=np.float32(1)), {})
-    arrays, meta = checkpoint.load(path)
+    files.save_checkpoint(path, dict(only=np.float32(1)), {})
+    arrays, meta = files.load_checkpoint(path)
     assert (list(arrays), meta) == (["only"], {})
     assert list(path.parent.iterdir()) == [path]

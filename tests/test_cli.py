@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from snnjax import checkpoint, data
+from snnjax import data, files
 from snnjax.app import runs
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
@@ -309,7 +309,7 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     assert process.returncode == 130, err
     assert "--resume" in out
     assert "Traceback" not in err
-    arrays, meta = checkpoint.load(tmp_path / "out" / "checkpoint.npz")
+    arrays, meta = files.load_checkpoint(tmp_path / "out" / "checkpoint.npz")
     assert meta["done"] == len(meta["epochs"]) > 0
     assert {name for name in arrays if name.startswith("best/")} == {"best/layer1", "best/layer2", "best/layer3"}
     assert sorted(os.listdir(tmp_path / "out")) == STATE
@@ -350,9 +350,9 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*got 'vgg'"),
+        (["--model", "vgg"], r"--model: invalid choice: 'vgg' \(choose from '?mozafari2018"),
         (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, .*cifar10, or an .npz file, got 'cifar'"),
-        (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
+        (["--device", "abacus"], r"--device: invalid choice: 'abacus' \(choose from '?auto'?, '?cpu'?, '?gpu'?, '?tpu"),
         (["--device", "tpu"], "`device` tpu is not available; jax sees: "),
         (["--epochs", "1", "2"], r"`epochs` must be 3 numbers for mozafari2018, got 2"),
         (["--epochs", "1", "2", "3", "4"], r"`epochs` must be 3 numbers for mozafari2018, got 4"),
@@ -433,7 +433,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
     defaults = dict(
         model="mozafari2018",
         dataset="digits",
-        epochs="2 4 100 or 2 4 4 10, on digits 7 7 100 or 7 7 7 100",
+        epochs="2 4 100 or 2 4 4 10; digits 7 7 100 or 7 7 7 100",
         batch_size="100 on digits, else 1000",
         update_batch="1",
         native="False",
@@ -454,10 +454,14 @@ def test_help_names_every_option_with_its_default(train, capsys):
     assert fields.keys() == defaults.keys()
     _, described = text.split("Options [", 1)
     for name, default in defaults.items():
-        block = re.search(rf"--{name}(, --no{name})? \[?(str|int|float|bool|Path)\b.*?\(default: \S+\)", described)
+        block = re.search(
+            rf"--{name}(, --no{name})? (\[?(str|int|float|bool|Path)\b|\{{).*?\(default: \S+\)", described
+        )
         assert block, f"--{name} is not explained"
         assert default in block[0]
     assert re.search(f"--dataset str the data set: {', '.join(data.DATASETS)}, or an .npz file ", described)
+    assert f"--model {{{','.join(NETWORKS)}}} " in described
+    assert "--device {auto,cpu,gpu,tpu} " in described
 
 
 @pytest.mark.parametrize(

@@ -107,10 +107,10 @@ def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("{run} {folder}/out.npz --model deep", "`model` must be that of {run}, deep2024, got deep"),
+        ("{run} {folder}/out.npz --model deep", "--model: invalid choice: 'deep' (choose from "),
         ("{run} {folder}/out.npz --model mozafari2018", "`model` must be that of {run}, deep2024, got mozafari2018"),
-        ("{theirs} {folder}/out.npz --model deep", "`model` must be one of mozafari2018, deep2024"),
-        ("{theirs} {folder}/out.npz", "majority2024 for a state_dict, got None"),
+        ("{theirs} {folder}/out.npz --model deep", "--model: invalid choice: 'deep' (choose from "),
+        ("{theirs} {folder}/out.npz", "`model` must be named for the state_dict {theirs}"),
         ("{run} {theirs} --model deep2024", "{theirs} already exists: name another file"),
         ("{run} {folder} --model deep2024", "{folder} already exists: name another file"),
         ("{run} {folder}/none/out.npz --model deep2024", "there is no folder {folder}/none to write out.npz into"),

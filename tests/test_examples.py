@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from snnjax import checkpoint
+from snnjax import files
 
 TESTS = pathlib.Path(__file__).parent
 EXAMPLES = TESTS.parent / "experiments" / "examples"
@@ -89,7 +89,7 @@ def ran(root) -> dict[str, Any]:
 
 
 def weights_of(path: pathlib.Path) -> dict[str, np.ndarray]:
-    return checkpoint.load(path)[0]
+    return files.load_checkpoint(path)[0]
 
 
 @pytest.mark.slow

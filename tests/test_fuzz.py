@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnjax import checkpoint, data, pytorch
+from snnjax import data, files, pytorch
 from snnjax.components import from_data, to_data
 from snnjax.encoding import COLOUR, GREY, Encoder, FilterBank
 from snnjax.layers import Conv, Pool
@@ -94,7 +94,7 @@ def sound(tmp_path):
     path = tmp_path / "checkpoint.npz"
     arrays = {"weights/layer1": np.ones((2, 3), np.float32), "learning/[0]": np.int32(3)}
     meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={}, reused={}, keys={}, origin="")
-    checkpoint.save(path, arrays, meta)
+    files.save_checkpoint(path, arrays, meta)
     return path, arrays, meta
 
 
@@ -104,7 +104,7 @@ def test_3000_damaged_checkpoints(sound):
     for changed in mutations(whole, 3000):
         path.write_bytes(changed)
         try:
-            found, _ = checkpoint.load(path)
+            found, _ = files.load_checkpoint(path)
         except ValueError as error:
             assert str(path) in str(error)
         else:
@@ -131,12 +131,12 @@ def test_1000_networks_that_are_none_in_files_that_are_sound(tmp_path):
     weights = dict(layer1=np.ones((2, 6, 3, 3), np.float32), layer2=np.ones((2, 2, 3, 3), np.float32))
     Trained(spec, weights, (9, 9), dict(model="small")).save(path)
     assert Trained.read(path).network == spec
-    arrays, meta = checkpoint.load(path)
+    arrays, meta = files.load_checkpoint(path)
     for number in range(1000):
         network, encoder = meta["network"], meta["network"]["encoder"]
         network = unwrapped(network) if number % 2 else dict(network, encoder=unwrapped(encoder))
         shape = unwrapped(meta["image_shape"]) if number % 10 == 0 else meta["image_shape"]
-        checkpoint.save(path, arrays, dict(meta, network=network, image_shape=shape))
+        files.save_checkpoint(path, arrays, dict(meta, network=network, image_shape=shape))
         try:
             trained = Trained.read(path)
         except ValueError as error:
@@ -211,7 +211,7 @@ def npy(shape: str, kind: str = "<f4") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
-READERS = (checkpoint.load, data.read_npz, lambda path: pytorch.read(path, SMALL))
+READERS = (files.load_checkpoint, data.read_npz, lambda path: pytorch.read(path, SMALL))
 COMPRESSED = archive(npy("(13107200,)"), bytes(50 << 20), packed=True)
 
 
@@ -239,7 +239,7 @@ def test_npz_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, r
 def test_checkpoints_that_unpack_to_much_are_refused(tmp_path):
     path = tmp_path / "bomb.npz"
     path.write_bytes(COMPRESSED)
-    assert peak_of(checkpoint.load, path) < 4 << 20
+    assert peak_of(files.load_checkpoint, path) < 4 << 20
 
 
 @pytest.mark.parametrize("read", READERS, ids=["checkpoint", "data", "state_dict"])

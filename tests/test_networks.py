@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import checkpoint, components
+from snnjax import components, files
 from snnjax.data import digits
 from snnjax.encoding import Encoder
 from snnjax.errors import InputError
@@ -317,9 +317,9 @@ def test_rates_that_cannot_be_are_refused_wherever_they_come_from(kind, change, 
     path = tmp_path / "weights.npz"
     Trained(SOUND, SOUND.initial_weights(), (28, 28)).save(path)
     assert Trained.read(path).network == SOUND
-    arrays, meta = checkpoint.load(path)
+    arrays, meta = files.load_checkpoint(path)
     meta["network"]["stages"][0]["branches"][0]["learners"][at] |= change
-    checkpoint.save(path, arrays, meta)
+    files.save_checkpoint(path, arrays, meta)
     with pytest.raises(InputError, match=message):
         Trained.read(path)
 

@@ -71,11 +71,11 @@ def test_every_network_has_recorded_accuracies():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--networks", "mozafari"], "`networks` must be of mozafari2018, .*, at least one, got mozafari"),
-        (["--networks"], "`networks` must be of mozafari2018, .*, at least one, got none"),
+        (["--networks", "mozafari"], r"--networks: invalid choice: 'mozafari' \(choose from '?mozafari2018"),
+        (["--networks"], "--networks: expected at least one argument"),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--dataset", "digit"], "`dataset` must be one of digits, .*, or an .npz file, got 'digit'"),
-        (["--device", "abacus"], "`device` must be auto, cpu, gpu or tpu, got 'abacus'"),
+        (["--device", "abacus"], "--device: invalid choice: 'abacus'"),
     ],
 )
 def test_bad_options_end_with_one_line(tmp_path, capsys, options, message):

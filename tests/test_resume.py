@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import snnjax
-from snnjax import checkpoint, data, devices, files
+from snnjax import data, devices, files
 from snnjax.app import runs
 from snnjax.app.runs import CHECKPOINT, PREVIOUS, RunFolder
 from snnjax.encoding import Encoder
@@ -64,7 +64,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
     ends = killed("run", other, *MOMENTS)
     assert set(ends) == {"-9"}, "every moment comes before the end"
     for name in ("checkpoint.npz", "weights.npz"):
-        (arrays, meta), (expected, expected_meta) = (checkpoint.load(folder / name) for folder in (other, whole))
+        (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(folder / name) for folder in (other, whole))
         assert arrays.keys() == expected.keys()
         for key, array in arrays.items():
             np.testing.assert_array_equal(array, expected[key], f"{name} {key}")
@@ -101,7 +101,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     assert told(other) == told(whole)
     assert len(told(other)["networks"]) == 4
     for path in whole.glob("weights_*.npz"):
-        (arrays, meta), (expected, expected_meta) = (checkpoint.load(each / path.name) for each in (other, whole))
+        (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(each / path.name) for each in (other, whole))
         assert meta == expected_meta
         assert arrays.keys() == expected.keys() == {"layer1", "layer2"}
         for name, array in arrays.items():
@@ -214,7 +214,7 @@ def test_going_on_from_the_one_before_ends_alike(folder, trainer):
 FAULTS = [
     (module, name, at)
     for module, name in (
-        (checkpoint.np, "savez"),
+        (files.np, "savez"),
         (os, "fsync"),
         (os, "link"),
         (os, "close"),
@@ -267,9 +267,9 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
 @pytest.mark.parametrize("found", [1, None, 3])
 def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, found):
     """As earlier versions have left them: some said no format at all."""
-    arrays, meta = checkpoint.load(folder / CHECKPOINT)
+    arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     del meta["format"]
-    checkpoint.save(folder / CHECKPOINT, arrays, meta if found is None else meta | dict(format=found))
+    files.save_checkpoint(folder / CHECKPOINT, arrays, meta if found is None else meta | dict(format=found))
     before = contents(folder)
     line = rf"checkpoint\.npz was written by another version of snnjax \(format {found}, now 2\): finish the run with"
     with pytest.raises(ValueError, match=line):
@@ -281,9 +281,9 @@ def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, fou
 def test_trained_networks_of_another_format_are_refused(trainer, tmp_path, found):
     state, path = trainer.initial_state(), tmp_path / "weights.npz"
     Trained(trainer.network, state.weights, (28, 28)).save(path)
-    arrays, meta = checkpoint.load(path)
+    arrays, meta = files.load_checkpoint(path)
     del meta["format"]
-    checkpoint.save(path, arrays, meta if found is None else meta | dict(format=found))
+    files.save_checkpoint(path, arrays, meta if found is None else meta | dict(format=found))
     line = rf"weights\.npz was written by another version of snnjax \(format {found}, now 2\)"
     with pytest.raises(ValueError, match=line):
         snnjax.load(tmp_path)
@@ -306,7 +306,7 @@ def test_another_device_is_named(folder, trainer, monkeypatch):
 
 def test_states_that_are_none_are_refused(folder, trainer):
     """With a sound checksum, so that it is not damage: arrays missing, of other shapes, or figures out of range."""
-    arrays, meta = checkpoint.load(folder / CHECKPOINT)
+    arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     without = {name: array for name, array in arrays.items() if name != "weights/layer2"}
     cases = [
         (without, meta, "`weights` must hold"),
@@ -320,7 +320,7 @@ def test_states_that_are_none_are_refused(folder, trainer):
         (arrays, {name: value for name, value in meta.items() if name != "epochs"}, "holds `epochs`, list, got None"),
     ]
     for changed, known, message in cases:
-        checkpoint.save(folder / CHECKPOINT, changed, known)
+        files.save_checkpoint(folder / CHECKPOINT, changed, known)
         with pytest.raises(ValueError, match=message):
             opened(folder, trainer)
 
@@ -390,7 +390,7 @@ def test_layers_that_other_programs_or_devices_have_trained_are_not(folder, monk
 def test_the_key_of_a_layer_is_kept_in_the_checkpoint(folder, trainer):
     """Made when it is finished, not when it is stored: by then sources and device may be others."""
     (path,) = (folder / "layers").iterdir()
-    _, meta = checkpoint.load(folder / CHECKPOINT)
+    _, meta = files.load_checkpoint(folder / CHECKPOINT)
     assert path.name == f"layer1-{meta['keys']['layer1']}.npz"
     state, _ = opened(folder, trainer)
     assert state.keys == meta["keys"]
@@ -416,7 +416,7 @@ def test_a_layer_that_two_devices_have_trained_is_not_stored(tmp_path, monkeypat
         trainer.run(state, run.save)
     assert (tmp_path / "layers").exists() != other
     assert ("layer1" in state.keys) != other
-    _, meta = checkpoint.load(tmp_path / CHECKPOINT)
+    _, meta = files.load_checkpoint(tmp_path / CHECKPOINT)
     assert meta["keys"] == state.keys
     two = stage(Conv(3, kernel=2, threshold=2.0, learners=STDP()))
     deep = trainer_of(Network("deep", (6, 28, 28), 10, (*small().stages[:1], two, last(3))), epochs=(2, 2, 1))
@@ -454,9 +454,9 @@ def test_damaged_layers_are_trained_anew(folder, trainer):
 def test_incomplete_layers_are_trained_anew(folder, trainer, change, message):
     """With a sound checksum."""
     (path,) = (folder / "layers").iterdir()
-    arrays, meta = checkpoint.load(path)
+    arrays, meta = files.load_checkpoint(path)
     change(arrays, meta["diagnosis"])
-    checkpoint.save(path, arrays, meta)
+    files.save_checkpoint(path, arrays, meta)
     with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
         state = run.start(reuse=True)
     assert (state.phase, state.keys, state.reused, state.numbers) == (0, {}, {}, {})
@@ -467,7 +467,7 @@ def test_incomplete_layers_are_trained_anew(folder, trainer, change, message):
 
 def test_a_layer_file_without_a_diagnosis_is_trained_anew(folder, trainer):
     (path,) = (folder / "layers").iterdir()
-    checkpoint.save(path, checkpoint.load(path)[0], {})
+    files.save_checkpoint(path, files.load_checkpoint(path)[0], {})
     with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
         assert run.start(reuse=True).phase == 0
     assert "holds no layer1 with its diagnosis" in run.notes[0]
@@ -498,7 +498,7 @@ def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
 def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, monkeypatch):
     """Going on from the checkpoint before, and killed before the first new one is in place."""
     (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
-    monkeypatch.setattr(checkpoint, "save", lambda *_: pytest.fail("killed here"))
+    monkeypatch.setattr(files, "save_checkpoint", lambda *_: pytest.fail("killed here"))
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run, pytest.raises(pytest.fail.Exception):
         run.save(run.start(reuse=False))
     assert len(opened(folder, trainer)[0].epochs) == 1

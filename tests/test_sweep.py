@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sweep as script
 
-from snnjax import checkpoint, component, data, devices, files, static
+from snnjax import component, data, devices, files, static
 from snnjax.app.runs import CHECKPOINT, PREVIOUS, SweepFolder
 from snnjax.encoding import encode
 from snnjax.layers import WTA, Conv
@@ -303,7 +303,7 @@ def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
     monkeypatch.setattr(SweepFolder, "save", save)
     assert stopped.value.code == 130
     assert "The same command goes on" in capsys.readouterr().out
-    _, meta = checkpoint.load(pathlib.Path("swept") / CHECKPOINT)
+    _, meta = files.load_checkpoint(pathlib.Path("swept") / CHECKPOINT)
     assert (list(meta["done"]), meta["places"], meta["group"][0]["phase"]) == (["0"], [1], 1)
     run("--vary", "layer1.winners=2,4", "--epochs", "1", "2")
     assert "2 networks, 2 to be trained" in capsys.readouterr().out
@@ -332,8 +332,8 @@ def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
 def test_states_of_sweeps_that_are_none_are_refused(run, capsys, change):
     run("--vary", "layer1.threshold=9,15")
     path = pathlib.Path("swept") / CHECKPOINT
-    arrays, meta = checkpoint.load(path)
-    checkpoint.save(path, arrays, meta | change)
+    arrays, meta = files.load_checkpoint(path)
+    files.save_checkpoint(path, arrays, meta | change)
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
         run("--vary", "layer1.threshold=9,15")
@@ -361,7 +361,7 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--vary", "layer1.kernels=3"], "`layer1.kernels` must name one of layer1.features, "),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),
-        (["--model", "none"], "`model` must be one of"),
+        (["--model", "none"], "--model: invalid choice: 'none'"),
     ],
 )
 def test_bad_options(run, capsys, arguments, message):

@@ -113,7 +113,7 @@ def test_the_reference_learns_and_decides_as_snnjax(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--networks", "vgg"], "`networks` must be of mozafari2018"),
+        (["--networks", "vgg"], "--networks: invalid choice: 'vgg'"),
         (["--images", "0"], "`images` must be at least 1, got 0"),
         (["--repeats", "0"], "`repeats` must be at least 1, got 0"),
         (["--protocol", "-1"], "`protocol` must be at least 0, got -1"),

@@ -13,7 +13,7 @@ import own_classes as own
 import pytest
 
 import snnjax
-from snnjax import checkpoint, component, data
+from snnjax import component, data, files
 from snnjax.app.runs import RunFolder
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, Encoder
@@ -119,9 +119,9 @@ def test_networks_decide_in_another_process_as_here(saved):
 
 def test_parts_that_a_program_does_not_know_are_named(saved, tmp_path):
     """As in a process that has not imported the module that defines them."""
-    arrays, meta = checkpoint.load(saved[0] / "own" / "weights.npz")
+    arrays, meta = files.load_checkpoint(saved[0] / "own" / "weights.npz")
     meta["network"]["encoder"]["type"] = "Strange"
-    checkpoint.save(tmp_path / "weights.npz", arrays, meta)
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
     with pytest.raises(ValueError, match="it holds a 'Strange', unknown to this program: import the module that"):
         snnjax.load(tmp_path)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import checkpoint, metrics
+from snnjax import files, metrics
 from snnjax.data import Dataset, digits
 from snnjax.encoding import encode
 from snnjax.layers import FAST, WTA, Conv, Layer
@@ -122,11 +122,11 @@ def test_layers_learn_one_after_the_other_from_frozen_ones(little):
 )
 def test_a_run_goes_on_from_any_state_as_if_it_had_not_stopped(little, spec, epochs, update_batch, tmp_path):
     """By the same trainer begun anew, and from every file that was saved, by a new trainer."""
-    files = []
+    saved = []
 
     def save(state):
-        files.append(tmp_path / f"{len(files)}.npz")
-        checkpoint.save(files[-1], *state.flatten())
+        saved.append(tmp_path / f"{len(saved)}.npz")
+        files.save_checkpoint(saved[-1], *state.flatten())
 
     def trainer():
         return Trainer(spec, little, Settings(epochs, batch_size=20, patience=0, update_batch=update_batch))
@@ -135,11 +135,11 @@ def test_a_run_goes_on_from_any_state_as_if_it_had_not_stopped(little, spec, epo
     whole = copy.deepcopy(first.run(first.initial_state(), save))
     assert len(whole.epochs) == epochs[-1]
     assert_same(first.run(first.initial_state()), whole)
-    for path in files:
-        resumed = trainer().run(TrainState.unflatten(*checkpoint.load(path)))
+    for path in saved:
+        resumed = trainer().run(TrainState.unflatten(*files.load_checkpoint(path)))
         assert_same(resumed, whole)
         assert {phase["name"] for phase in resumed.phases} == {phase["name"] for phase in whole.phases}, path
-    assert len(files) == len(first.plan) + sum(phase.epochs for phase in first.plan)
+    assert len(saved) == len(first.plan) + sum(phase.epochs for phase in first.plan)
 
 
 def test_a_run_resumed_after_every_epoch_is_the_whole_run(little):

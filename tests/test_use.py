@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
-from snnjax import checkpoint, data
+from snnjax import data, files
 from snnjax.app.runs import RunFolder
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
@@ -270,9 +270,9 @@ def test_a_run_made_in_python_is_evaluated_on_a_file(work, monkeypatch, capsys):
 def test_runs_of_another_format_are_refused_in_one_line(work, script, monkeypatch, capsys, found):  # noqa: F811
     """As earlier versions have left them; no command takes them for what they are not."""
     for name in ("weights.npz", "checkpoint.npz"):
-        arrays, meta = checkpoint.load(work / RUN / name)
+        arrays, meta = files.load_checkpoint(work / RUN / name)
         del meta["format"]
-        checkpoint.save(work / RUN / name, arrays, meta if found is None else meta | dict(format=found))
+        files.save_checkpoint(work / RUN / name, arrays, meta if found is None else meta | dict(format=found))
     before = snapshot(work)
     for name, *arguments in (("evaluate", RUN), ("predict", RUN, "digit.png"), ("report", RUN)):
         line = refused(name, monkeypatch, capsys, *arguments)

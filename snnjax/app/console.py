@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
@@ -37,18 +38,11 @@ def fail(message: object, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def check_least(options: object, least: int, *names: str) -> None:
-    """Raises InputError where one of these options is a number less than `least`."""
-    for name in names:
-        if (value := getattr(options, name)) is not None and value < least:
-            raise InputError(f"`{name}` must be at least {least}, got {value}")
-
-
-def check_names(options: object, name: str, known: Iterable[str]) -> None:
-    """Raises InputError unless this option lists known names, at least one."""
-    listed = getattr(options, name)
-    if not listed or not set(listed) <= set(known):
-        raise InputError(f"`{name}` must be of {', '.join(known)}, at least one, got {' '.join(listed) or 'none'}")
+def check_least(options: object, **least: int) -> None:
+    """Raises InputError where an option is less than the least number given for it; None is not checked."""
+    for name, minimum in least.items():
+        if (value := getattr(options, name)) is not None and np.min(value) < minimum:
+            raise InputError(f"`{name}` must be at least {minimum}, got {value}")
 
 
 def check_new(path: Path) -> None:
@@ -155,11 +149,9 @@ class Bars(Callback):
         self._progress.stop()
 
     def started(self, phase: str, images: int) -> None:
-        """Begins a bar."""
         self._progress.add_task(phase, total=images, rate="", note="compiling")
 
     def advanced(self, images: int, correct: int) -> None:
-        """Moves the bar."""
         task, now = self._progress.tasks[-1], time.perf_counter()
         if not task.completed:
             self._start = self._printed = now  # the first report ends the compilation
@@ -172,17 +164,14 @@ class Bars(Callback):
             self._print_line(task, f"{task.completed}/{task.total}")
 
     def tested(self, record: dict[str, Any]) -> None:
-        """Shows the accuracies of a supervised epoch."""
         train, test = record["train"]["accuracy"], record["test"]["accuracy"]
         note = f"epoch {record['epoch'] + 1}: train {train:.1%} test {test:.1%}"
         self._progress.update(self._progress.tasks[-1].id, note=note)
 
     def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
-        """Prints what a phase has shown."""
         self.console.print(f"[bold]{phase}[/]: {escape('; '.join(diagnosis['words']))}")
 
     def finished(self, record: dict[str, Any]) -> None:
-        """Ends the bar; in a file, prints how fast the phase was."""
         task = self._progress.tasks[-1]
         if record["name"] == task.description:
             self._progress.update(task.id, total=task.completed, rate=f"{record['images_per_second']:,.0f}")

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 import snnjax
-from snnjax import InputError, Network, checkpoint, devices, files, metrics
+from snnjax import InputError, Network, devices, files, metrics
 from snnjax.app import plots, report
 from snnjax.components import to_data
 from snnjax.trained import WEIGHTS, Trained
@@ -66,7 +66,7 @@ class CheckpointFolder:
             with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
                 os.link(current, temporary)  # not on every file system
-        checkpoint.save(current, arrays, meta | self._known)
+        files.save_checkpoint(current, arrays, meta | self._known)
         self._sound = True
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
@@ -78,7 +78,7 @@ class CheckpointFolder:
         damaged = []
         for path in (self.path / CHECKPOINT, self.path / PREVIOUS):
             try:
-                arrays, meta = checkpoint.load(path)
+                arrays, meta = files.load_checkpoint(path)
             except FileNotFoundError:
                 continue
             except InputError as error:
@@ -170,7 +170,7 @@ class RunFolder(CheckpointFolder):
         for path in sorted(self.path.resolve().parent.glob(f"*/{LAYERS}/{layer}-{key}.npz")):
             run = self.path.parent / path.parents[1].name
             try:
-                numbers, meta = checkpoint.load(path)
+                numbers, meta = files.load_checkpoint(path)
                 if layer not in numbers or not isinstance(meta.get("diagnosis"), dict):
                     raise InputError(f"{path} holds no {layer} with its diagnosis")
                 self.trainer.reuse(state, numbers.pop(layer), numbers, meta["diagnosis"], str(run))
@@ -205,7 +205,7 @@ class RunFolder(CheckpointFolder):
             path.parent.mkdir(exist_ok=True)
             numbers = {name: x for name, x in state.numbers.items() if name.startswith(f"{layer}.")}
             arrays = {layer: state.weights[layer], **numbers}
-            checkpoint.save(path, arrays, dict(diagnosis=state.diagnoses[phase.name]))
+            files.save_checkpoint(path, arrays, dict(diagnosis=state.diagnoses[phase.name]))
 
     def finish(self, state: TrainState) -> Json:
         """Tests the best network and writes weights, pictures, report and results.json; returns what the last holds."""

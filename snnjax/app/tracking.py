@@ -1,7 +1,7 @@
 """What TensorBoard shows of a run: scalars and histograms after each epoch, pictures at its end."""
 
+import contextlib
 import json
-from typing import Self
 
 import numpy as np
 from matplotlib.image import imread
@@ -14,7 +14,7 @@ from snnjax.training.state import TrainState
 FOLDER = "tensorboard"
 
 
-class Tracker:
+class Tracker(contextlib.AbstractContextManager["Tracker"]):
     """Writes event files into the folder `tensorboard` of a run, with each state that it saves."""
 
     def __init__(self, run: RunFolder, state: TrainState):
@@ -27,9 +27,6 @@ class Tracker:
         self._writer = SummaryWriter(str(run.path / FOLDER))
         self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in run.settings.items()))
         self._note(state)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Writes the pictures of the run, if it is finished."""
