@@ -9,7 +9,8 @@ from snnjax.data import digits
 from snnjax.layers import PLAIN, WTA, Conv, Layer
 from snnjax.learners import RSTDP, STDP, Learner, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.training import diagnosis
+from snnjax.training.engine import diagnose_decisions
+from snnjax.training.outputs import diagnose_outputs
 from snnjax.training.state import Callback, Settings
 from snnjax.training.trainer import Trainer
 
@@ -53,8 +54,8 @@ def test_a_threshold_that_is_too_high_is_named():
     assert words[0] == "nobody fired at 90 % of the images"
     assert words[-1] == "the threshold 15 is too high: try a lower one"
     fired = np.zeros((10, 4, 7, 7), bool)
-    assert "15 of layer1 is too high" in diagnosis.of_outputs(SPEC, 0, fired)["words"][-1]
-    words = diagnosis.of_decisions(10, np.full(10, -1), {})["words"]
+    assert "15 of layer1 is too high" in diagnose_outputs(SPEC, 0, fired, {})["words"][-1]
+    words = diagnose_decisions(10, np.full(10, -1), {})["words"]
     assert "too little reaches the deciding layer" in words[-1]
 
 
@@ -64,11 +65,11 @@ def test_a_threshold_that_is_too_low_is_named():
     spec = dataclasses.replace(SPEC, stages=(branches, SPEC.stages[1]))
     fired = np.arange(10 * 8 * 49).reshape(10, 8, 7, 7) % 3 == 0
     fired[:, 4:] = True
-    found = diagnosis.of_outputs(spec, 0, fired)
+    found = diagnose_outputs(spec, 0, fired, {})
     assert found["words"][-1] == "the threshold 0.01 of layer1_2 is too low: nearly every neuron fires"
     assert sum("too low" in word or "too high" in word for word in found["words"]) == 1
     assert found["firing"] == dict(layer1_1=pytest.approx(1 / 3, abs=0.01), layer1_2=1.0)
-    early = diagnosis.of_outputs(spec, 0, fired, dict(layer1_2=0.15))["words"][-1]
+    early = diagnose_outputs(spec, 0, fired, dict(layer1_2=0.15))["words"][-1]
     assert early.startswith("layer1_2 has learned too little yet, or its threshold 0.01 is too low"), "the weights tell"
 
 
@@ -93,7 +94,7 @@ def test_figures_of_reward_by_hand():
     layer = layer_of(conv, np.array([0.2, 0.8, 0.5, 0.2]))
     found = conv.learners.diagnose("layer1", layer, np.zeros((4, 1), int))
     assert found["convergence"] == pytest.approx(0.0625)
-    found = diagnosis.of_decisions(3, np.array([0, 0, -1, 2]), dict(layer1=found))
+    found = diagnose_decisions(3, np.array([0, 0, -1, 2]), dict(layer1=found))
     assert (found["silent"], found["decided"], found["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert found["convergence"]["layer1"] == pytest.approx(0.0625)
     assert "1 of 3 classes were never decided for (1)" in found["words"]

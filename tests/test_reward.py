@@ -380,7 +380,6 @@ def test_base_rates_and_bounds():
     rates = {name: model.layers[name].conv.supervised.init(None, None, 0) for name in ("layer2", "layer3")}
     np.testing.assert_array_equal(rates["layer2"], np.float32([QUICK.reward, QUICK.punish]))
     np.testing.assert_array_equal(rates["layer3"], np.float32([RULE.reward, RULE.punish]))
-    at = dict(layer2=1, layer3=0)
-    assert not outside({name: model.layers[name] for name in at}, at)
+    assert not outside({name: model.layers[name] for name in rates}, -1)
     rough = network_of(*DEEP, dyadic=(200, 1000)).model
-    assert outside({name: rough.layers[name] for name in at}, at)
+    assert outside({name: rough.layers[name] for name in rates}, -1)

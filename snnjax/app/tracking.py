@@ -52,9 +52,8 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
     def _note_epoch(self, state: TrainState) -> None:
         phase, learning = self._trainer.plan[state.phase], self._trainer.engine.learning(state)
         found, convs = state.diagnoses[phase.name], {name: conv for _, name, conv in self._trainer.network.layers()}
-        before = sum(each.layer == phase.layer for each in self._trainer.plan[: state.phase])
         for name, each in ({phase.layer: learning} if phase.layer else learning[0]).items():
-            learner = convs[name].each_learner[before if phase.layer else -1]
+            learner = convs[name].each_learner[phase.learner]
             own = {key: x[name] for key, x in found.items() if isinstance(x, dict) and name in x}
             numbers = {key: x for key, x in (found | own if phase.layer else own).items() if isinstance(x, int | float)}
             self._scalars({f"{name}/{key}": x for key, x in (numbers | learner.scalars(each)).items()}, state.done)

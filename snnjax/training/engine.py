@@ -14,10 +14,10 @@ from snnjax.data import Dataset
 from snnjax.errors import InputError
 from snnjax.kernels import native
 from snnjax.layers import FAST, TAPS, Layer
-from snnjax.learners import Learner, Tally
+from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
 from snnjax.metrics import fractions
-from snnjax.networks import Model, Network
-from snnjax.training import blocks, diagnosis, origin, programs
+from snnjax.networks import Network
+from snnjax.training import blocks, origin, programs
 from snnjax.training.epoch import Epoch
 from snnjax.training.outputs import Outputs, as_array
 from snnjax.training.spread import Clock, learning_program
@@ -56,8 +56,6 @@ class Engine:
         self.deciding_forms = dict.fromkeys(self.network.names[-1], TAPS)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
-        if not self.networks or len(self.seeds) != len(self.networks):
-            raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
         network = self.networks[0]
         network.check()
         to_data(network, {})  # what cannot be saved is refused before training
@@ -94,7 +92,7 @@ class Engine:
         if not 0 <= state.phase <= len(self.plan) or state.done < 0:
             raise InputError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
         if state.learning and state.phase < len(self.plan):
-            fresh = _flat(self._fresh(self.plan[state.phase], 0, state))
+            fresh = _flat(self._fresh(state, 0))
             compare("learning", {name: array.shape for name, array in fresh.items()})
 
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
@@ -108,7 +106,12 @@ class Engine:
             for state in states:
                 state.origin = state.origin or self.fingerprint
             if not self._over(phase, states):
-                for _ in (self._learn_unsupervised if phase.layer else self._learn_supervised)(phase, states):
+                for clocks in (self._learn_unsupervised if phase.layer else self._learn_supervised)(phase, states):
+                    over = self._over(phase, states)
+                    for clock in clocks:
+                        self.outputs.finish(clock, states, over)
+                    if over and len(states) == 1:
+                        self.callback.diagnosed(phase.name, states[0].diagnoses[phase.name])
                     save(states)
             for state in states:
                 self.end_phase(state)
@@ -139,112 +142,83 @@ class Engine:
 
     def learning(self, state: TrainState, at: int = 0) -> Any:
         """The learners' states in the phase of network `at`: that of its one layer, or (by layer name, `Tally`)."""
-        fresh = self._fresh(self.plan[state.phase], at, state)
+        fresh = self._fresh(state, at)
         if not state.learning:
             return fresh
         return jax.tree.unflatten(jax.tree.structure(fresh), list(state.learning.values()))
 
-    def _fresh(self, phase: Phase, at: int, state: TrainState) -> Any:
+    def _fresh(self, state: TrainState, at: int) -> Any:
         """The learners' states before the first image of a phase."""
-        model = self.outputs.model(state, at)
-        order = list(model.layers)
+        phase, layers = self.plan[state.phase], self.outputs.model(state, at).layers
+        seen = phase.branch * phase.epochs * len(self.data.train_images)
 
-        def init(name: str, learner: Learner, seen: int = 0) -> Any:
-            key = np.array([order.index(name), self.seeds[at]], np.uint32)
-            return jax.tree.map(as_array, learner.init(model.layers[name], key, seen))
+        def init(name: str) -> Any:
+            key = np.array([list(layers).index(name), self.seeds[at]], np.uint32)
+            learner = layers[name].conv.each_learner[phase.learner]
+            return jax.tree.map(as_array, learner.init(layers[name], key, seen))
 
         if phase.layer:
-            learner = model.layers[phase.layer].conv.each_learner[self._which(phase)]
-            return init(phase.layer, learner, phase.branch * phase.epochs * len(self.data.train_images))
-        states = {name: init(name, layer.conv.supervised) for name, layer in self._supervised(model).items()}
-        return states, Tally(*np.zeros(5, np.int32))
-
-    def _which(self, phase: Phase) -> int:
-        """The place of a phase's learner among those of its layer."""
-        return sum(each.layer == phase.layer for each in self.plan[: self.plan.index(phase)])
-
-    def _supervised(self, model: Model) -> dict[str, Layer]:
-        return {name: model.layers[name] for name in self.supervised_layers}
+            return init(phase.layer)
+        return {name: init(name) for name in self.supervised_layers}, Tally(*np.zeros(5, np.int32))
 
     def _start(self, phase: Phase, states: States) -> None:
         images = len(self.data.train_images) * len(self.networks)
         self.callback.started(phase.name, images * (phase.epochs - states[0].done))
 
-    def _keep(self, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
-        """Takes a layer's weights and numbers into a state; returns the layer with plain weights."""
+    def _keep(self, phase: Phase, name: str, layer: Layer, info: Any, state: TrainState, at: int) -> Diagnosis:
+        """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`."""
         weights: Any = np.ascontiguousarray(layer.plain_weights())
         conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
         state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
-        return dataclasses.replace(layer, weights=weights, form=FAST)
+        plain = dataclasses.replace(layer, weights=weights, form=FAST)
+        return plain.conv.each_learner[phase.learner].diagnose(name, plain, info)
 
     # A layer that learns alone
 
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of a phase in which one layer learns alone, given what enters it."""
-        carries, which, batch = [], self._which(phase), self.settings.update_batch
+        carries, learner, batch = [], phase.learner, self.settings.update_batch
         for at, (model, state) in enumerate(zip(self.outputs.models(states), states, strict=True)):
             layer = model.layers[phase.layer]
-            form = self.outputs.form(layer, layer.conv.each_learner[which])
-            carries.append((layer.packed(form), self.learning(state, at)))
-        program = learning_program(programs.learn_unsupervised, self.spread.learning, which=which, batch=batch)
-        common = self._common(phase, carries, inputs)
-        return Epoch(**common, learners=which, plain=program, fast=program, unit=batch)
+            carries.append((layer.packed(self.outputs.form(layer, learner)), self.learning(state, at)))
+        program = learning_program(programs.learn_unsupervised, self.spread.learning, which=learner, batch=batch)
+        carry, report = self.spread.stacked(carries), self.callback.advanced
+        return Epoch(self.spread, phase, carry, inputs, report, batch, program, program, unit=batch)
 
-    def _common(self, phase: Phase, carries: list[Any], inputs: np.ndarray) -> dict[str, Any]:
-        """Arguments of `Epoch` in all phases."""
-        places = dict(spread=self.spread, clock=Clock(phase.name), carry=self.spread.stacked(carries))
-        return dict(places, inputs=inputs, report=self.callback.advanced, batch=self.settings.update_batch)
-
-    def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[None]:
+    def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
         while not self._over(phase, states):
-            over = states[0].done + 1 == phase.epochs
             carry, infos = epoch()
-            self.outputs.finish(epoch.clock, states, over)
             parts = self.spread.unstacked((*carry, infos))
             for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
-                plain = self._keep(phase.layer, layer, state, at)
+                found = self._keep(phase, phase.layer, layer, info, state, at)
+                state.diagnoses[phase.name] = dict(found, layer=phase.layer)
                 state.learning, state.done = _flat(learned), state.done + 1
-                found = plain.conv.each_learner[self._which(phase)].diagnose(phase.layer, plain, info)
-                self.outputs.diagnose(phase.name, dict(found, layer=phase.layer), state, over)
-            yield
+            yield [epoch.clock]
 
     # Layers that learn together
 
     def supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of the phase in which all supervised layers learn, given `entering` of "train"."""
         models, mesh, batch = self.outputs.models(states), self.spread.learning, self.settings.update_batch
-        layers, turns = [self._supervised(model) for model in models], dict(by_turns=self.network.reward_by_turns)
-        forms = {name: self.outputs.form(each, each.conv.supervised) for name, each in layers[0].items()}
+        carries, frozen, turns = [], [], dict(by_turns=self.network.reward_by_turns)
+        forms = {name: self.outputs.form(models[0].layers[name], phase.learner) for name in self.supervised_layers}
         plain = learning_program(programs.learn_supervised, mesh, first=phase.stage, batch=batch, **turns)
         fast, unit = plain, batch
         if blocks.in_blocks(models[0], phase.stage):
             forms |= self.deciding_forms
             unit = BLOCK if batch == 1 else batch
             fast = learning_program(blocks.learn_in_blocks, mesh, block=unit, batched=batch > 1, **turns)
-        carries = [
-            ({name: layer.packed(forms[name]) for name, layer in each.items()}, *self.learning(state, at))
-            for at, (each, state) in enumerate(zip(layers, states, strict=True))
-        ]
-        return Epoch(
-            **self._common(phase, carries, inputs),
-            learners=dict.fromkeys(self.supervised_layers, -1),
-            plain=plain,
-            fast=fast,
-            unit=unit,
-            labels=self.data.train_labels.astype(np.int32),
-            own=dict(model=self.outputs.packed(self._without_weights(models), forms)),
-            shared=dict(batch_size=np.int32(self.settings.batch_size)),
-        )
-
-    def _without_weights(self, models: list[Model]) -> list[Model]:
-        """The models without the weights of supervised layers, which are given apart."""
-        nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
-        return [
-            model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in self._supervised(model).items()})
-            for model in models
-        ]
+        nothing: Any = np.zeros((0, 0, 0, 0), np.float32)  # the carry has the weights of layers that learn
+        for at, (model, state) in enumerate(zip(models, states, strict=True)):
+            layers = {name: model.layers[name] for name in self.supervised_layers}
+            carries.append(({n: x.packed(forms[n]) for n, x in layers.items()}, *self.learning(state, at)))
+            frozen.append(model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in layers.items()}))
+        common = self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
+        own = dict(model=self.outputs.packed(frozen, self.deciding_forms))
+        shared = dict(batch_size=np.int32(self.settings.batch_size))
+        return Epoch(*common, plain, fast, unit, self.data.train_labels.astype(np.int32), own, shared)
 
     def entering(self, part: str, states: States) -> np.ndarray:
         """What enters the first supervised stage, of "train" or "test" images."""
@@ -252,53 +226,43 @@ class Engine:
         timed = first < len(self.network.stages) - 1 or self.network.decision.timed
         return self.outputs.entering(part, first, states, timed)
 
-    def _learn_supervised(self, phase: Phase, states: States) -> Iterator[None]:
+    def _learn_supervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         inputs = {part: self.entering(part, states) for part in ("train", "test")}
         self.outputs.forget()
         epoch, test_clock = self.supervised(phase, states, inputs["train"]), Clock("test")
         self._start(phase, states)
         while not self._over(phase, states):
             carry, (decisions, infos) = epoch()
-            tested = self.test(test_clock, states, carry[0], inputs["test"])
+            tested = self.test(test_clock, epoch.own["model"], carry[0], inputs["test"])
             parts = self.spread.unstacked((carry, decisions, infos, tested))
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
-                self._end_epoch(phase, state, at, *part)
-            over = self._over(phase, states)
+                self._end_epoch(phase, state, at, part)
             records = [state.epochs[-1] for state in states]
             mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
             self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
-            for clock in (epoch.clock, test_clock):
-                self.outputs.finish(clock, states, over)
-            if over:
-                self.outputs.diagnose(phase.name, states[0].diagnoses[phase.name], states[0])
-            yield
+            yield [epoch.clock, test_clock]
 
-    def _end_epoch(
-        self, phase: Phase, state: TrainState, at: int, carry: Any, decisions: Any, infos: Any, tested: Any
-    ) -> None:
-        found, state.weights = {}, dict(state.weights)
-        for name in self.supervised_layers:
-            plain = self._keep(name, carry[0][name], state, at)
-            found[name] = plain.conv.supervised.diagnose(name, plain, infos[name])
+    def _end_epoch(self, phase: Phase, state: TrainState, at: int, results: Any) -> None:
+        (layers, *learned), decisions, infos, tested = results
+        found = {n: self._keep(phase, n, layers[n], infos[n], state, at) for n in self.supervised_layers}
+        state.diagnoses[phase.name] = diagnose_decisions(self.network.classes, decisions, found)
         train, test = fractions(decisions, self.data.train_labels), fractions(tested, self.data.test_labels)
-        state.learning = _flat(carry[1:])
+        state.learning = _flat(learned)
         state.epochs.append(dict(epoch=state.done, train=train, test=test))
         if state.best_epoch == state.done:
             state.best, state.best_numbers = dict(state.weights), dict(state.numbers)
         state.done += 1
-        shown = diagnosis.of_decisions(self.network.classes, decisions, found)
-        self.outputs.diagnose(phase.name, shown, state, over=False)
 
-    def test(self, clock: Clock, states: States, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
-        """Decisions on the test images, given the supervised layers as they are, and `entering` of "test"."""
-        models, learned = self.outputs.models(states), {}
+    def test(self, clock: Clock, model: Any, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
+        """Decisions on the test images by the `model` of an epoch with these supervised layers, from `entering`."""
+        learned = {}
         for name, layer in layers.items():
-            form = self.deciding_forms.get(name, self.outputs.form(models[0].layers[name]))
+            form = model.layers[name].form
             if layer.form is not form:
                 layer = self.spread.stacked([each.packed(form) for each in self.spread.unstacked(layer)])
             learned[name] = dataclasses.replace(layer, within=False)
-        stacked = self.outputs.packed(self._without_weights(models)).updated(learned)
-        return self.spread.map(clock, programs.decide_batch, stacked, inputs, first=self.network.first_supervised)[0]
+        updated, first = model.updated(learned), self.network.first_supervised
+        return self.spread.map(clock, programs.decide_batch, updated, inputs, first=first)[0]
 
     def _over(self, phase: Phase, states: States) -> bool:
         state, patience = states[0], 0 if phase.layer else self.settings.patience
@@ -321,3 +285,24 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a tree by their paths, in order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def diagnose_decisions(classes: int, decisions: np.ndarray, learners: Mapping[str, Diagnosis]) -> Diagnosis:
+    """Findings on the decisions of a supervised epoch, (N,), -1 where silent, with those of the learners by layer."""
+    silent, counts = float(np.mean(decisions < 0)), np.bincount(decisions[decisions >= 0], minlength=classes)
+    never = np.flatnonzero(counts == 0)
+    words = [
+        f"the network stayed silent at {percent(silent)} of the images",
+        f"{len(never)} of {classes} classes were never decided for" + listed(never),
+        *(word for each in learners.values() for word in each["words"]),
+    ]
+    if silent > SILENT:
+        words.append("too little reaches the deciding layer: see whether the layers before fire")
+    elif len(never):
+        words.append("some classes get no reward at all: more epochs, or more features a class, may bring them in")
+    figures: dict[str, dict[str, object]] = {}
+    for name, each in learners.items():
+        for key, value in each.items():
+            if key != "words":
+                figures.setdefault(key, {})[name] = value
+    return figures | dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)

@@ -9,6 +9,7 @@ import numpy as np
 
 from snnjax.layers import Layer
 from snnjax.training.spread import NETWORKS, Clock, Spread, has_own, place
+from snnjax.training.state import Phase
 
 SLICE = 1000
 """Images, about, between two reports of an epoch's progress."""
@@ -19,21 +20,21 @@ class Epoch:
     """One epoch after the other over the same images; each call learns from all of them in order."""
 
     spread: Spread
-    clock: Clock
+    phase: Phase
     carry: Any  # what learns, stacked; its first part is a layer, or layers by name
-    learners: Any  # place of the learner at work among those of its layer, or places by layer name
-    plain: Any  # the learning program
-    fast: Any  # one that computes the same where all weights lie within their bounds
     inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W)
     report: Callable[[int, int], None]  # gets the numbers of images done, and of correct decisions among them
     batch: int  # images seen with the same weights
+    plain: Any  # the learning program
+    fast: Any  # one that computes the same where all weights lie within their bounds
     unit: int  # the size of a slice is a multiple of it
     labels: np.ndarray | None = None  # (N,) int32, of supervised learning
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the programs, stacked
     shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those that all networks share
 
     def __post_init__(self) -> None:
-        mesh, own_inputs, self._within = self.spread.learning, has_own(self.inputs), False
+        self.clock, self._within = Clock(self.phase.name), False
+        mesh, own_inputs = self.spread.learning, has_own(self.inputs)
         self.carry, own = (place(each, mesh, NETWORKS) for each in (self.carry, self.own))
         self._total, self._slices = self.inputs.shape[int(own_inputs)], list[Any]()
         count = max(1, round(self._total / SLICE))
@@ -65,28 +66,29 @@ class Epoch:
 
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
-        if not self._within and not any(outside(each, self.learners) for each in self.spread.unstacked(self.carry[0])):
+        learner = self.phase.learner
+        if not self._within and not any(outside(each, learner) for each in self.spread.unstacked(self.carry[0])):
 
-            def mark(layer: Layer, learner: int) -> Layer:
+            def mark(layer: Layer) -> Layer:
                 return dataclasses.replace(layer, within=_bounds(layer, learner) is not None)
 
-            self.carry = (_map_layers(mark, self.carry[0], self.learners), *self.carry[1:])
+            self.carry = (_map_layers(mark, self.carry[0]), *self.carry[1:])
             self._within = True
         return self._within
 
 
-def outside(layers: Any, learners: Any) -> bool:
-    """Whether weights of a layer, or of layers by name, lie outside the bounds of the learners at these places."""
+def outside(layers: Any, learner: int) -> bool:
+    """Whether weights of a layer, or of layers by name, lie outside the bounds of their learner number `learner`."""
 
-    def one(layer: Layer, learner: int) -> bool:
+    def one(layer: Layer) -> bool:
         bounds, weights = _bounds(layer, learner), layer.plain_weights()
         return bounds is not None and bool(np.any((weights < bounds[0]) | (weights > bounds[1])))
 
-    return any(jax.tree.leaves(_map_layers(one, layers, learners)))
+    return any(jax.tree.leaves(_map_layers(one, layers)))
 
 
-def _map_layers(function: Callable[[Layer, int], Any], layers: Any, learners: Any) -> Any:
-    return jax.tree.map(function, layers, learners, is_leaf=lambda x: isinstance(x, Layer))
+def _map_layers(function: Callable[[Layer], Any], layers: Any) -> Any:
+    return jax.tree.map(function, layers, is_leaf=lambda x: isinstance(x, Layer))
 
 
 def _bounds(layer: Layer, learner: int) -> Any:

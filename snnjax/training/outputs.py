@@ -9,11 +9,13 @@ import numpy as np
 
 from snnjax.data import Dataset
 from snnjax.layers import FAST, NATIVE, Form, Layer, native_suits
-from snnjax.learners import Diagnosis, Learner
+from snnjax.learners import LEARNED, SILENT, Diagnosis, percent
 from snnjax.networks import Model, Network
-from snnjax.training import diagnosis, programs
+from snnjax.training import programs
 from snnjax.training.spread import Clock, Spread
 from snnjax.training.state import Callback, Settings, TrainState
+
+CROWDED = 0.9  # a larger share of neurons that fire means that the threshold is too low
 
 
 class Outputs:
@@ -35,10 +37,10 @@ class Outputs:
         """All networks with their weights."""
         return [self.model(state, at) for at, state in enumerate(states)]
 
-    def form(self, layer: Layer, learner: Learner | None = None) -> Form:
-        """The kernels of a layer, which `learner` trains if given."""
+    def form(self, layer: Layer, learner: int | None = None) -> Form:
+        """The kernels of a layer, which learns by its learner number `learner` if given."""
         suits = self.native and native_suits(layer.conv, layer.time_steps)
-        return NATIVE if suits and (learner is None or learner.native) else FAST
+        return NATIVE if suits and (learner is None or layer.conv.each_learner[learner].native) else FAST
 
     def packed(self, models: Sequence[Model], forms: Mapping[str, Form] | None = None) -> Any:
         """Models that do not learn, stacked, in their fastest forms or in those named."""
@@ -82,10 +84,10 @@ class Outputs:
         self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool
     ) -> np.ndarray:
         """What enters stage `last`, given what enters stage `first`."""
-        clock, models = Clock(f"{'outputs of' if timed else 'who fires in'} stage {last}"), self.models(states)
+        clock = Clock(f"{'outputs of' if timed else 'who fires in'} stage {last}")
         self.callback.started(clock.name, len(self.images[part]) * self.spread.count)
         static: dict[str, Any] = dict(first=first, last=last, timed=timed)
-        packed, report = self.packed(models), self.callback.advanced
+        packed, report = self.packed(self.models(states)), self.callback.advanced
         values = self.spread.map(clock, programs.forward_batch, packed, values, report, **static)
         self.finish(clock, states)
         if part == "train":
@@ -105,19 +107,36 @@ class Outputs:
         if over:
             self.callback.finished(records[0])
 
-    def diagnose(self, name: str, found: Diagnosis, state: TrainState, over: bool = True) -> None:
-        """Records the diagnosis of a phase; reports it if the phase is over and there is one network."""
-        state.diagnoses[name] = found
-        if over and self.spread.count == 1:
-            self.callback.diagnosed(name, found)
-
     def _diagnose_outputs(self, stage: int, values: np.ndarray, states: Sequence[TrainState]) -> None:
-        """Diagnoses what leaves a stage, by the first images."""
+        """Records what the first images show of a stage's outputs; reports it if there is one network."""
+        name = f"outputs of stage {stage}"
         for at, state in enumerate(states):
             said = (each for each in state.diagnoses.values() if "layer" in each)
             open_ = {each["layer"]: each["convergence"] for each in said if "convergence" in each}
             network, fired = state.network(self.networks[at]), values[at][:1000] < self.network.time_steps
-            self.diagnose(f"outputs of stage {stage}", diagnosis.of_outputs(network, stage - 1, fired, open_), state)
+            state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
+        if len(states) == 1:
+            self.callback.diagnosed(name, states[0].diagnoses[name])
+
+
+def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Mapping[str, float]) -> Diagnosis:
+    """Findings on the pooled outputs of a stage, `fired` (N, F, H, W) bool; `open_`: mean w(1-w) by layer, if known."""
+    convs = dict(zip(network.names[stage], network.stages[stage].branches, strict=True))
+    ends = np.cumsum([conv.features for conv in convs.values()])
+    firing = {name: float(np.mean(x)) for name, x in zip(convs, np.split(fired, ends[:-1], axis=1), strict=True)}
+    silent = float(np.mean(~fired.any(axis=(1, 2, 3))))
+    words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
+    words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")
+    for name, conv in convs.items():
+        threshold = "None" if conv.threshold is None else f"{np.mean(conv.threshold):g}"
+        if firing[name] > CROWDED:
+            cause = f"the threshold {threshold} of {name} is too low"
+            if open_.get(name, 0.0) >= LEARNED:
+                cause = f"{name} has learned too little yet, or its threshold {threshold} is too low"
+            words.append(f"{cause}: nearly every neuron fires")
+        elif silent > SILENT:
+            words.append(f"the threshold {threshold} of {name} is too high: try a lower one")
+    return dict(silent=silent, firing=firing, words=words)
 
 
 def as_array(leaf: Any) -> Any:

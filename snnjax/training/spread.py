@@ -46,12 +46,11 @@ class Clock:
         """Adds to the record of this name, which a resumed phase continues; returns it."""
         record = next((each for each in records if each["name"] == self.name), None)
         if record is None:
-            record = dict(name=self.name, images=0, seconds=0.0, compile_seconds=0.0)
+            record = dict[str, Any](name=self.name)
             records.append(record)
-        images, seconds = record["images"] + self.images, record["seconds"] + self.seconds
-        compiling, rate = record["compile_seconds"] + self.compile_seconds, images / seconds if seconds else 0.0
-        record |= dict(images=images, seconds=round(seconds, 4), compile_seconds=round(compiling, 4))
-        record["images_per_second"] = round(rate, 1)
+        totals = {key: record.get(key, 0) + getattr(self, key) for key in ("images", "seconds", "compile_seconds")}
+        rate = totals["images"] / totals["seconds"] if totals["seconds"] else 0.0
+        record |= {key: round(total, 4) for key, total in totals.items()} | dict(images_per_second=round(rate, 1))
         return record
 
 

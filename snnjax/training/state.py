@@ -52,6 +52,7 @@ class Phase(NamedTuple):
     stage: int  # of the layer, or the first supervised one
     layer: str
     epochs: int
+    learner: int = -1  # its index among the learners of a layer
     branch: int = 0  # unsupervised phases of the same stage before it
 
 
@@ -62,10 +63,10 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
         raise InputError(f"`epochs` must be {stages} numbers for {network.name}, got {len(epochs)}: {epochs}")
     phases: list[Phase] = []
     for stage, name, conv in network.layers():
-        for learner in conv.each_learner:
+        for index, learner in enumerate(conv.each_learner):
             if not learner.supervised:
                 branch = sum(phase.stage == stage for phase in phases)
-                phases.append(Phase(f"{type(learner).__name__} {name}", stage, name, epochs[stage], branch))
+                phases.append(Phase(f"{type(learner).__name__} {name}", stage, name, epochs[stage], index, branch))
     name = type(network.stages[-1].branches[0].supervised).__name__
     return *phases, Phase({"RSTDP": "R-STDP"}.get(name, name), network.first_supervised, "", epochs[-1])
 
@@ -133,7 +134,7 @@ class TrainState:
 
     def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
         """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
-        self.weights[name] = weights
+        self.weights = self.weights | {name: weights}
         for at, (was, now) in enumerate(zip(jax.tree.leaves(conv), numbers, strict=True)):
             self.numbers[f"{name}.{at}"] = np.asarray(now)
             if np.array_equal(np.asarray(was, now.dtype), now):
