@@ -66,7 +66,7 @@ class Conv:
       padding: silent rows and columns added to the input.
       stride: input rows and columns between neighbouring neurons.
       threshold: of firing; with None, as in a deciding layer, neurons above 0 fire at the last step.
-      competition: finds who may learn from a stimulus: a component called as `WTA`, with `Spikes` of (F, H', W').
+      competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
       learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
       weight_mean, weight_std: mean and standard deviation of the initial weights, normally distributed.

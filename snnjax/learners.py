@@ -49,7 +49,7 @@ class Tally(NamedTuple):
 
 
 class Learner:
-    """The protocol of a component that learns, with defaults; `init` to `end_epoch` are pure and jitted.
+    """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
 
     For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
     forward with the same weights, then learned in order. A silent stimulus must not change weights.
@@ -65,7 +65,7 @@ class Learner:
     native: ClassVar[bool] = False
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
-        """The state before the first stimulus, a pytree of arrays, given a raw `jax.random` key, (2,) uint32.
+        """The state before the first stimulus, a pytree of arrays, from a raw `jax.random` key of its own, (2,) uint32.
 
         `seen`: number of stimuli that earlier branches of the stage have learned from.
         """
@@ -98,7 +98,7 @@ class Learner:
         return {}
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
-        """Findings of an epoch, given the layer after it and the info of all updates, NumPy arrays (N, ...)."""
+        """Findings of an epoch, from NumPy arrays: the layer after it, weights (F, C, kh, kw), and infos (N, ...)."""
         weights = layer.weights
         words = [f"the weights of {name} lie in {weights.min():.3f}..{weights.max():.3f}, mean {weights.mean():.3f}"]
         return dict(weights_mean=float(weights.mean()), words=words)
@@ -232,7 +232,9 @@ class RSTDP(Learner):
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The winners learn; info is their features, (k,) int32, -1 where nobody learned."""
         assert signal is not None
-        winners = response.winners or strongest_of_class(layer, response.spikes, signal.vote)
+        winners = response.winners
+        if winners is None:
+            winners = strongest_of_class(layer, response.spikes, signal.vote)
         winners = dataclasses.replace(winners, feature=jnp.where(signal.reward == 0, -1, winners.feature))
         rates = kernels.reward_rates(signal.reward, state[0], state[1])
         layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)

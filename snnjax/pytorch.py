@@ -1,16 +1,10 @@
 """Weights from and for the PyTorch code github.com/aidinattar/snn: files of its networks' state_dict.
 
-Such a state_dict holds, for our layer3_1 of F features:
-
-| name | shape | what it is |
-| --- | --- | --- |
-| block3_1.conv.weight | (F, C, kh, kw) | the weights |
-| block3_1.stdp.layer.weight | (F, C, kh, kw) | the same tensor again: a learning rule refers to its layer |
-| block3_1.stdp.ltp_0, .ltd_0, ... | (1,) | a+ and a- of feature 0, and of each other |
-| block3_1.anti_stdp.* | | the same of the rule that punishes, if the layer learns by reward |
-
-and once max_ap (1,), the limit of a+. All are float32. A file is what `torch.save` writes (.pth, .pt; this needs torch)
-or an .npz of arrays with the same names. Nothing in a file is ever executed.
+For our layer3_1, a state_dict holds block3_1.conv.weight, the weights (F, C, kh, kw); block3_1.stdp.layer.weight, the
+same tensor again, since a learning rule refers to its layer; block3_1.stdp.ltp_0 and .ltd_0, (1,), a+ and a- of
+feature 0, and so on; the same under block3_1.anti_stdp if the layer learns by reward, of the rule that punishes. And
+once max_ap (1,), the limit of a+. All are float32. A file is what `torch.save` writes (.pth, .pt; this needs torch) or
+an .npz of arrays with the same names. Nothing in a file is ever executed.
 """
 
 import pickle

@@ -377,3 +377,12 @@ def test_another_sweep_is_not_overwritten(run, capsys):
         run("--batch_size", "7")
     err = capsys.readouterr().err
     assert "swept cannot be resumed with other settings or data: it had batch_size 100 (now 7)" in err
+
+
+def test_a_sweep_keeps_the_variants_it_was_given():
+    variants = [{"seed": 1.0}]
+    made = Sweep(Network("n", (6, 28, 28), 10, STAGES["one"]), IMAGES, Settings((1, 1), patience=0), variants)
+    variants[0]["seed"] = 2.0
+    variants.append({"seed": 3.0})
+    assert made.variants == [{"seed": 1.0}]
+    assert made.seeds == [1]

@@ -9,15 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import files, metrics
+from snnjax import devices, files, metrics
 from snnjax.data import Dataset, digits
 from snnjax.encoding import encode
+from snnjax.errors import InputError
 from snnjax.layers import FAST, WTA, Conv, Layer
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Model, Network, stage
 from snnjax.training import engine as engine_module
 from snnjax.training import programs
 from snnjax.training.engine import Engine
+from snnjax.training.spread import Spread
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.trainer import Sweep, Trainer
 
@@ -366,3 +368,33 @@ def test_a_number_that_has_its_initial_value_again_is_not_kept():
     assert state.numbers.keys() == {f"layer1.{at}" for at in range(len(leaves))}
     state.keep_layer("layer1", FIRST, weights, leaves)
     assert state.numbers == {}
+
+
+def test_a_network_learns_on_the_default_device():
+    other = jax.devices("cpu")[-1]
+    with jax.default_device(other):
+        assert devices.peers()[0] == other
+        assert Spread(1).learning.devices.item() == other
+    assert Spread(1).learning.devices.item() == jax.devices("cpu")[0]
+
+
+def test_an_engine_takes_a_seed_for_each_network():
+    network, data = Network("n", (6, 28, 28), 10, (stage(Conv(10, kernel=28, learners=RSTDP())),)), digits()
+    for networks, seeds in (([], []), ([network, network], [1])):
+        with pytest.raises(InputError, match=f"`seeds` .* got {len(seeds)} of {len(networks)}"):
+            Engine(networks, data, Settings((1,), patience=0), seeds)
+
+
+def test_a_state_keeps_what_it_was_when_a_layer_is_kept():
+    first = Conv(4, kernel=28, threshold=7.0, learners=STDP())
+    network = Network("n", (6, 28, 28), 10, (stage(first), stage(Conv(10, kernel=1, learners=RSTDP()))))
+    state = TrainState(network.initial_weights())
+    leaves = jax.tree.leaves(first)
+    at = next(at for at, leaf in enumerate(leaves) if leaf == 7.0)
+    changed = [np.float32(np.inf) if place == at else np.asarray(leaf) for place, leaf in enumerate(leaves)]
+    before = state.trained
+    state.keep_layer("layer1", first, state.weights["layer1"], changed)
+    assert not before.numbers
+    assert state.network(network).stages[0].branches[0].threshold == np.inf, "a layer may silence itself"
+    state.keep_layer("layer1", first, state.weights["layer1"], [np.asarray(leaf) for leaf in leaves])
+    assert not state.numbers

@@ -32,7 +32,7 @@ class CheckpointFolder:
     """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
 
     def __init__(self, path: Path | str, work: Trainer | Sweep, settings: Json | None):
-        """Creates, locks and reads the folder; `settings` are added to those of the trainer or sweep."""
+        """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
         self.path, data = Path(path), work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
         sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
@@ -117,7 +117,7 @@ def _changes(now: Json, was: Json) -> str:
 
 
 class RunFolder(CheckpointFolder):
-    """A folder that one run locks until the `with` block ends."""
+    """A folder that one run locks until the `with` block ends; see its `state`, `results` ({} before) and `notes`."""
 
     def __init__(self, path: Path | str, trainer: Trainer, settings: Json | None = None, resume: bool = False):
         """Creates and locks the folder; with `resume`, goes on with the run that it holds.

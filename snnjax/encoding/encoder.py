@@ -100,8 +100,8 @@ def encode(
 ) -> jax.Array:
     """Encodes an image as latencies: `filter_image`, `local_normalization`, and `rank_order` over all channels.
 
-    Returns (F, H', W') unsigned integers, T where silent; constant images are silent but for their border.
-    `native` takes the rank order of `snnjax.kernels.native`, with equal results.
+    From (H, W) or (H, W, 3) of 0..255, any real dtype, to (F, H', W') unsigned integers, T where silent; constant
+    images are silent but for their border. `native`: rank order by `snnjax.kernels.native`, on a CPU, T <= 255.
     """
     maps = local_normalization(filter_image(image, bank=bank), radius=radius)
     return (compiled.rank_order if native else rank_order)(maps, time_steps=time_steps)

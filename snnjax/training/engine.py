@@ -56,6 +56,8 @@ class Engine:
         self.deciding_forms = dict.fromkeys(self.network.names[-1], TAPS)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
+        if not self.networks or len(self.seeds) != len(self.networks):
+            raise InputError(f"`seeds` must be one for each network, got {len(self.seeds)} of {len(self.networks)}")
         network = self.networks[0]
         network.check()
         to_data(network, {})  # what cannot be saved is refused before training
@@ -105,8 +107,9 @@ class Engine:
             phase = self.plan[states[0].phase]
             for state in states:
                 state.origin = state.origin or self.fingerprint
+            learn = self._learn_unsupervised if phase.layer else self._learn_supervised
             if not self._over(phase, states):
-                for clocks in (self._learn_unsupervised if phase.layer else self._learn_supervised)(phase, states):
+                for clocks in learn(phase, states):
                     over = self._over(phase, states)
                     for clock in clocks:
                         self.outputs.finish(clock, states, over)

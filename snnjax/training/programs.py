@@ -89,7 +89,9 @@ def learn(
     def update(at: jax.Array, learned: Any, response: Any) -> Any:
         carry, infos = learned
         carry, info = rule.update(carry, jax.tree.map(lambda x: x[at], images), response)
-        return carry, info if infos is None else jax.tree.map(lambda all_, one: all_.at[at].set(one), infos, info)
+        if infos is None:
+            return carry, info
+        return carry, jax.tree.map(lambda all_, one: all_.at[at].set(one), infos, info)
 
     def one_batch(batches: Any) -> Any:
         at, learned = batches

@@ -110,7 +110,8 @@ class Spread:
         """
         own, width = has_own(images), devices.peers().size
         total = images.shape[int(own)]
-        each = -(-total // (-(-total // (CHUNK * width)) * width))  # images a device, so that few are padded
+        chunks = -(-total // (CHUNK * width))
+        each = -(-total // (chunks * width))  # images a device, so that few are padded
         chunk, program = each * self.mapping.shape["images"], mapping_program(function, self.mapping, own, **static)
         models, pieces = place(models, self.mapping, NETWORKS), []
         for start in range(0, total, chunk):

@@ -23,7 +23,7 @@ class Settings:
     Attributes:
       epochs: of each stage, in order; the last number is that of supervised learning.
       batch_size: images after which the rates of supervised learners adapt.
-      patience: epochs without a better test accuracy after which training stops; 0 never stops early.
+      patience: stops once the best test accuracy, the last among equals, lies more epochs back; 0 never stops early.
       seed: of the initial weights.
       update_batch: B, images passed forward with the same weights, before their updates are applied in order.
       native: uses compiled kernels, on a CPU; their rounding may depend on the processor.
@@ -73,7 +73,9 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
 
 @dataclasses.dataclass
 class TrainState:
-    """Where the training of one network stands; weights are (F, C, kh, kw) float32, by layer name."""
+    """Where the training of one network stands: arrays by layer name, (F, C, kh, kw) float32 in `weights` and `best`,
+    its place in the plan, and records as JSON data.
+    """
 
     weights: Arrays
     numbers: Arrays = field(default_factory=dict)  # numbers of layers that learners have changed, by layer and place
@@ -130,15 +132,16 @@ class TrainState:
         convs = ((name, enumerate(jax.tree.leaves(conv))) for _, name, conv in network.layers())
         leaves = [self.numbers.get(f"{name}.{at}", leaf) for name, numbers in convs for at, leaf in numbers]
         plain = [x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in leaves]
-        return dataclasses.replace(network, stages=jax.tree.unflatten(jax.tree.structure(network.stages), plain))
+        rest = jax.tree.leaves((network.encoder, network.decision))
+        return jax.tree.unflatten(jax.tree.structure(network), plain + rest)  # without checks, as under jit
 
     def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
         """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
         self.weights = self.weights | {name: weights}
+        self.numbers = {path: x for path, x in self.numbers.items() if not path.startswith(f"{name}.")}
         for at, (was, now) in enumerate(zip(jax.tree.leaves(conv), numbers, strict=True)):
-            self.numbers[f"{name}.{at}"] = np.asarray(now)
-            if np.array_equal(np.asarray(was, now.dtype), now):
-                del self.numbers[f"{name}.{at}"]
+            if not np.array_equal(np.asarray(was, now.dtype), now):
+                self.numbers[f"{name}.{at}"] = np.asarray(now)
 
 
 class Callback:

@@ -141,6 +141,7 @@ class Sweep:
         if not self.variants or self.at_once < 1:
             sizes = f"{len(self.variants)} and {self.at_once}"
             raise InputError(f"`variants` and `at_once` must be at least one, got {sizes}")
+        self.variants = [dict(each) for each in self.variants]
         self.networks = [_varied(self.network, each) for each in self.variants]
         self.seeds = [int(each.get("seed", self.settings.seed)) for each in self.variants]
         alike: dict[Any, list[int]] = {}

@@ -5,7 +5,6 @@
 // T where silent; padding never fires; the stride is 1. Python has checked all buffers.
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -28,10 +27,10 @@ constexpr int64_t kLanes = 16;
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
-int64_t number(const ffi::Dictionary& settings, const char* name) { return *settings.get<int64_t>(name); }
+int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
 
-// Memory that a thread keeps from call to call, one array a type.
-template <typename T>
+// Memory that a thread keeps from call to call, an array for each slot.
+template <int kSlot, typename T>
 T* filled(int64_t size, T value) {
   static thread_local std::vector<T> memory;
   memory.assign(size, value);
@@ -53,8 +52,8 @@ struct Layer {
   int64_t above = number(settings, "above"), left = number(settings, "left");  // padding
   int64_t out_height = height + 2 * above - rows + 1, out_width = width + 2 * left - columns + 1;
   int64_t positions = out_height * out_width;
-  float* potential = filled(positions * stride, 0.0f);  // [positions, stride]
-  uint8_t* state = filled<uint8_t>(positions, kQuiet);  // [positions]
+  float* potential = filled<0, float>(positions * stride, 0);  // [positions, stride]
+  uint8_t* state = filled<1, uint8_t>(positions, kQuiet);  // [positions]
 
   // All inputs of one step fire.
   void advance(int64_t step) {
@@ -189,7 +188,7 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dicti
   if (!(threshold.typed_data()[0] >= 0)) return refuse(threshold.typed_data()[0]);
   Layer layer{weights, latency, settings};
   const int32_t steps = number(settings, "steps");
-  int32_t* when = filled(layer.positions * layer.stride, steps);
+  int32_t* when = filled<2, int32_t>(layer.positions * layer.stride, steps);
   const Lanes limit = Lanes{} + threshold.typed_data()[0];
   for (int32_t step = 0; step < steps; ++step) {
     layer.advance(step);
@@ -268,7 +267,7 @@ void share(uint64_t* first, uint64_t* end, int64_t bin, int64_t step, int64_t la
 // Intensities to latencies: by value, equal ones in order of flat index.
 ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<Bytes> result) {
   const int64_t size = intensities.element_count(), steps = number(settings, "steps");
-  uint64_t* keys = filled<uint64_t>(size, 0);
+  uint64_t* keys = filled<3, uint64_t>(size, 0);
   int64_t count = 0;
   for (int64_t i = 0; i < size; ++i) {
     const float value = intensities.typed_data()[i];
