@@ -83,7 +83,7 @@ class Learner:
         `response` is that of `forward`; `signal` is None for unsupervised learners. The layer's weights and the numbers
         of its description may change, shapes may not.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must have a method `update`")
 
     def end_batch(self, state: Any, tally: Tally) -> Any:
         """The state after a batch of `batch_size` stimuli, for supervised learners."""

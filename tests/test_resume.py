@@ -413,6 +413,7 @@ def test_a_layer_that_two_devices_have_trained_is_not_stored(tmp_path, monkeypat
         assert any("the run began with device" in note for note in run.notes) == other
         state = run.start()
         assert (state.phase, state.done) == (0, 1)
+        assert any("its phase began with other sources" in note for note in run.notes) == other
         trainer.run(state, run.save)
     assert (tmp_path / "layers").exists() != other
     assert ("layer1" in state.keys) != other

@@ -14,6 +14,7 @@ import pytest
 import sweep as script
 
 from snnjax import component, data, devices, files, static
+from snnjax.app import plots
 from snnjax.app.runs import CHECKPOINT, PREVIOUS, SweepFolder
 from snnjax.encoding import encode
 from snnjax.layers import WTA, Conv
@@ -386,3 +387,10 @@ def test_a_sweep_keeps_the_variants_it_was_given():
     variants.append({"seed": 3.0})
     assert made.variants == [{"seed": 1.0}]
     assert made.seeds == [1]
+
+
+@pytest.mark.parametrize("variants", [[{}], [{}, {"layer1.threshold": 20}], [{"layer1.threshold": 20}, {"seed": 1}]])
+def test_variants_that_differ_in_what_they_vary_are_drawn(tmp_path, variants):
+    epochs = [dict(test=dict(accuracy=0.5))]
+    plots.sweep_picture(tmp_path / "sweep.png", [dict(variant=each, epochs=epochs) for each in variants])
+    assert (tmp_path / "sweep.png").stat().st_size > 1000

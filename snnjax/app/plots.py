@@ -201,12 +201,14 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
     """Draws the last test accuracies of networks, as in sweep.json, over each number that varies."""
-    names = list(networks[0]["variant"])
-    varied = [name for name in names if len({network["variant"][name] for network in networks}) > 1] or names[-1:]
+    variants = [network["variant"] for network in networks]
+    shared = [name for name in variants[0] if all(name in each for each in variants)]
+    varied = [name for name in shared if len({each[name] for each in variants}) > 1] or shared[-1:] or ["network"]
     figure, axes = panels(len(varied), "test accuracy, %")
     accuracy = np.array([100 * network["epochs"][-1]["test"]["accuracy"] for network in networks])
     for axis, name in zip(axes, varied, strict=True):
-        known, places = np.unique([network["variant"][name] for network in networks], return_inverse=True)
+        values = [each.get(name, at) for at, each in enumerate(variants)]
+        known, places = np.unique(values, return_inverse=True)
         axis.plot(places, accuracy, "o", alpha=0.5, markersize=5, label="one network")
         if name != "seed":
             axis.plot([accuracy[places == at].mean() for at in range(len(known))], "-", label="mean")

@@ -157,6 +157,8 @@ class RunFolder(CheckpointFolder):
         state, plan = self.state or self.trainer.initial_state(), self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}")
+            if state.origin not in ("", self.trainer.engine.fingerprint):
+                self.notes.append("its phase began with other sources, versions or another device")
         while reuse and not self.state and state.phase < len(plan) - 1:
             if plan[state.phase].epochs == 0:
                 self.trainer.engine.end_phase(state)
