@@ -41,7 +41,7 @@ class Options(Training):
     update_batch: int = field(1, help="images whose winners are found with the same weights, before any update")
     augment: bool = field(False, help="add copies of the training images, rotated by up to 30 degrees and mirrored")
     ratio: float = field(1.0, help="share of the training images to use; with --augment, share of them to copy")
-    patience: int | None = field(None, help="epochs back that the best may lie; 0: any number (0 on digits, else 5)")
+    patience: int | None = field(None, help="stop if the best epoch is older than this; 0: never (0 on digits, else 5)")
     seed: int = field(0, help="of the initial weights, --ratio and --augment")
     out: Path | None = field(None, help="run folder (runs/MODEL_DATASET)")
     resume: bool = field(False, help="go on with the run in the folder where it stopped")

@@ -186,7 +186,7 @@ class Engine:
             carries.append((layer.packed(self.outputs.form(layer, learner)), self.learning(state, at)))
         program = learning_program(programs.learn_unsupervised, self.spread.learning, which=learner, batch=batch)
         carry, report = self.spread.stacked(carries), self.callback.advanced
-        return Epoch(self.spread, phase, carry, inputs, report, batch, program, program, unit=batch)
+        return Epoch(self.spread, phase, carry, inputs, report, batch, plain=program, fast=program, unit=batch)
 
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
@@ -220,8 +220,8 @@ class Engine:
             frozen.append(model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in layers.items()}))
         common = self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
         own = dict(model=self.outputs.packed(frozen, self.deciding_forms))
-        shared = dict(batch_size=np.int32(self.settings.batch_size))
-        return Epoch(*common, plain, fast, unit, self.data.train_labels.astype(np.int32), own, shared)
+        shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
+        return Epoch(*common, plain=plain, fast=fast, unit=unit, labels=labels, own=own, shared=shared)
 
     def entering(self, part: str, states: States) -> np.ndarray:
         """What enters the first supervised stage, of "train" or "test" images."""

@@ -40,11 +40,12 @@ class Epoch:
         count = max(1, round(self._total / SLICE))
         size = -(-self._total // (count * self.unit)) * self.unit
         for start in range(0, self._total, size):
-            given: tuple[dict[str, Any], ...] = ({**own}, {**self.shared})
-            given[0 if own_inputs else 1]["latencies"] = self.spread.place_images(self.inputs, start, size, mesh)
+            apart, shared = dict(own), dict(self.shared)
+            latencies = self.spread.place_images(self.inputs, start, size, mesh)
+            (apart if own_inputs else shared)["latencies"] = latencies
             if self.labels is not None:
-                given[1]["labels"] = self.spread.place_images(self.labels, start, size, mesh)
-            self._slices.append((start, min(start + size, self._total), *given))
+                shared["labels"] = self.spread.place_images(self.labels, start, size, mesh)
+            self._slices.append((start, min(start + size, self._total), apart, shared))
 
     def __call__(self) -> tuple[Any, Any]:
         """Learns: the carry, and what the program found of each image, NumPy arrays (networks, N, ...)."""

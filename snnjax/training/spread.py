@@ -69,7 +69,7 @@ class Spread:
 
     def __init__(self, count: int):
         found, axes = devices.peers(), ("networks", "images")
-        self.count, self.learning = count, Mesh(found[:count, None], axes)
+        self.count, self.devices, self.learning = count, found.size, Mesh(found[:count, None], axes)
         self.mapping = self.learning if count > 1 else Mesh(found[None], axes)
 
     def stacked(self, trees: Sequence[Any]) -> Any:
@@ -108,10 +108,10 @@ class Spread:
 
         Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0.
         """
-        own, width = has_own(images), devices.peers().size
+        own = has_own(images)
         total = images.shape[int(own)]
-        chunks = -(-total // (CHUNK * width))
-        each = -(-total // (chunks * width))  # images a device, so that few are padded
+        chunks = -(-total // (CHUNK * self.devices))
+        each = -(-total // (chunks * self.devices))  # images a device, so that few are padded
         chunk, program = each * self.mapping.shape["images"], mapping_program(function, self.mapping, own, **static)
         models, pieces = place(models, self.mapping, NETWORKS), []
         for start in range(0, total, chunk):

@@ -23,7 +23,7 @@ class Settings:
     Attributes:
       epochs: of each stage, in order; the last number is that of supervised learning.
       batch_size: images after which the rates of supervised learners adapt.
-      patience: stops once the best test accuracy, the last among equals, lies more epochs back; 0 never stops early.
+      patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
       seed: of the initial weights.
       update_batch: B, images passed forward with the same weights, before their updates are applied in order.
       native: uses compiled kernels, on a CPU; their rounding may depend on the processor.
@@ -73,9 +73,7 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
 
 @dataclasses.dataclass
 class TrainState:
-    """Where the training of one network stands: arrays by layer name, (F, C, kh, kw) float32 in `weights` and `best`,
-    its place in the plan, and records as JSON data.
-    """
+    """Where the training of one network stands; `weights` and `best` are (F, C, kh, kw) float32, by layer name."""
 
     weights: Arrays
     numbers: Arrays = field(default_factory=dict)  # numbers of layers that learners have changed, by layer and place
