@@ -1,19 +1,21 @@
 """Effect of the batch size: images a second and accuracy over several seeds.
 
-python benchmarks/batches.py --dataset mnist --data_dir DIR --native
+$ python benchmarks/batches.py --dataset mnist --data_dir DIR --native
 """
 
 import dataclasses
 import itertools
 import operator
 import statistics
+from typing import Annotated
 
 import common
 from matplotlib.figure import Figure
-from simple_parsing import field
 
-from snnjax import NETWORKS, Settings, data
-from snnjax.app import console
+from snnjax import Settings, data
+from snnjax.app import console, parts
+from snnjax.app.main import protected, user_errors
+from snnjax.app.options import option
 from snnjax.training.trainer import Trainer, network_for
 
 
@@ -21,18 +23,25 @@ from snnjax.training.trainer import Trainer, network_for
 class Options(common.Options):
     """What to train, with which batch sizes, and how often."""
 
-    network: str = field("mozafari2018", choices=NETWORKS, help="the network")
-    batches: tuple[int, ...] = field((1, 2, 4, 8, 16, 32, 64, 128, 256), nargs="+", required=False, help="batch sizes")
-    seeds: int = field(3, help="trainings of each batch size, with seeds 0, 1, ...")
-    epochs: int = field(10, help="reward epochs, after 2 of the first layer and 4 of each other")
-    train_images: int = field(6000, help="number of training images, at most")
-    test_images: int = field(2000, help="number of test images, at most")
-    native: bool = field(False, help="use the compiled kernels, on a CPU")
+    model: Annotated[str, option("NAME")] = "mozafari2018"
+    """the network"""
+    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    """batch sizes"""
+    seeds: int = 3
+    """trainings of each batch size, with seeds 0, 1, ..."""
+    epochs: int = 10
+    """reward epochs, after 2 of the first layer and 4 of each other"""
+    train_images: int = 6000
+    """number of training images, at most"""
+    test_images: int = 2000
+    """number of test images, at most"""
+    native: bool = False
+    """use the compiled kernels, on a CPU"""
 
 
 def train(options: Options, images: data.Dataset, size: int, seed: int) -> common.Row:
     """One training: images a second of each learning phase, and test accuracies."""
-    network = network_for(NETWORKS[options.network], images)
+    network = network_for(parts.published(options.model), images)
     epochs, batch_size = (*network.epochs[:-1], options.epochs), min(1000, len(images.train_images))
     settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=options.native)
     trainer = Trainer(network, images, settings)
@@ -84,21 +93,21 @@ def draw(rows: list[common.Row], title: str) -> Figure:
     return figure
 
 
-@console.command(Options, __doc__)
+@common.command(Options, __doc__)
 def main(options: Options) -> None:
     """Trains with each batch size and seed; writes all results after each batch size."""
-    console.check_least(options, batches=1, seeds=1, epochs=1, train_images=1, test_images=1)
+    parts.check_least(options, batches=1, seeds=1, epochs=1, train_images=1, test_images=1)
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     out, screen, trainings = options.folder("batches"), console.screen(), list[common.Row]()
     about, caption = common.about(
-        network=options.network,
+        network=options.model,
         dataset=images.name,
         images=f"{len(images.train_images)} training and {len(images.test_images)} test images",
         seeds=f"{options.seeds} seeds",
         epochs=f"{options.epochs} reward epochs",
         kernels="native kernels" if options.native else "kernels of XLA",
     )
-    with console.user_errors(f"Stopped; measurements of the finished batch sizes are in {out}."):
+    with user_errors(common.script(), lambda: f"Stopped; measurements of the finished batch sizes are in {out}."):
         for size in dict.fromkeys(options.batches):
             for seed in range(options.seeds):
                 trainings.append(train(options, images, size, seed))
@@ -111,4 +120,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    protected(main)

@@ -3,16 +3,20 @@
 import dataclasses
 import datetime
 import statistics
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from simple_parsing import field
 
 from snnjax import data, devices, files
 from snnjax.app import plots, runs
+from snnjax.app.main import parse, user_errors
+from snnjax.app.options import option
+
+T = TypeVar("T")
 
 Row = dict[str, Any]  # JSON data of what is measured
 
@@ -21,10 +25,13 @@ Row = dict[str, Any]  # JSON data of what is measured
 class Options:
     """Options of all benchmarks."""
 
-    dataset: str = field("digits", help=f"the data set: {', '.join(data.DATASETS)}")
-    data_dir: Path | None = field(None, help="folder of the data set's files, for all but digits")
-    device: str = field("auto", choices=devices.KINDS, help="where to run")
-    out: Path | None = field(None, help="output folder (runs/BENCHMARK_TIME)")
+    dataset: Annotated[str, option("NAME", help=f"the data set: {', '.join(data.DATASETS)}")] = "digits"
+    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
+    """folder of the data set's files"""
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """where to run"""
+    out: Annotated[Path | None, option("DIR", "runs/BENCHMARK_TIME")] = None
+    """folder to write into"""
 
     def folder(self, name: str) -> Path:
         """Creates the output folder; OSError if it cannot be created or already holds NAME.json."""
@@ -33,6 +40,27 @@ class Options:
             raise FileExistsError(f"{out} already holds measurements ({name}.json): name another --out")
         out.mkdir(parents=True, exist_ok=True)
         return out
+
+
+def command(kind: type[T], description: str | None) -> Callable[..., Callable[..., None]]:
+    """Decorator: makes a function of options the `main` of a script."""
+
+    def decorate(work: Callable[[T], None]) -> Callable[..., None]:
+        def main(arguments: list[str] | None = None) -> None:
+            chosen = parse(kind, sys.argv[1:] if arguments is None else arguments, script(), description)
+            with user_errors(script()):
+                if device := getattr(chosen, "device", None):
+                    devices.choose(device)
+                work(chosen)
+
+        return main
+
+    return decorate
+
+
+def script() -> str:
+    """The name of the program, for its messages."""
+    return Path(sys.argv[0]).name
 
 
 def write(out: Path, name: str, content: Row, table: str, figure: Figure) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from snnjax import devices, encode, kernels
 from snnjax.app import console
+from snnjax.app.main import protected
 from snnjax.data import digits
 from snnjax.kernels import native
 
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    protected(main)

@@ -1,22 +1,23 @@
 """How the time per image grows with images, features, map size, time steps, winners and images processed together.
 
-python benchmarks/scaling.py                        about four minutes on two cores
+$ python benchmarks/scaling.py                        about four minutes on two cores
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from typing import Annotated
 from unittest import mock
 
 import common
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from simple_parsing import field
 from snnjax_program import Program
 
 from snnjax import InputError, Settings, Trainer, data
-from snnjax.app import console, plots
+from snnjax.app import console, parts, plots
+from snnjax.app.main import protected
+from snnjax.app.options import option
 from snnjax.networks import Network, mozafari2018
 from snnjax.training import engine, spread
 
@@ -62,10 +63,13 @@ class Case:
 class Options(common.Options):
     """What grows, and how often each point is measured."""
 
-    axes: Sequence[str] = field(tuple(POINTS), choices=POINTS, nargs="+", required=False, help="what grows")
-    points: int = field(4, help="number of points of each axis, from the first")
-    repeats: int = field(3, help="how often each point is measured")
-    images: int = field(Case.images, help="number of images, where another thing grows")
+    axes: Annotated[tuple[str, ...], option("AXIS ...", help=f"what grows: {', '.join(POINTS)}")] = tuple(POINTS)
+    points: int = 4
+    """number of points of each axis, from the first"""
+    repeats: int = 3
+    """how often each point is measured"""
+    images: int = Case.images
+    """number of images, where another thing grows"""
 
 
 def measure(program: Program, source: data.Dataset, repeats: int, case: Case) -> dict[str, common.Row]:
@@ -119,10 +123,12 @@ def draw(rows: list[common.Row], title: str) -> Figure:
     return figure
 
 
-@console.command(Options, __doc__)
+@common.command(Options, __doc__)
 def main(options: Options) -> None:
     """Counts compilations, then measures each point of each axis."""
-    console.check_least(options, points=1, repeats=1, images=1)
+    parts.check_least(options, points=1, repeats=1, images=1)
+    if wrong := [axis for axis in options.axes if axis not in POINTS]:
+        raise InputError(f"`axes` must be some of {', '.join(POINTS)}, got {', '.join(wrong)}")
     images = data.load(options.dataset, options.data_dir)
     if images.train_images.ndim > 3:
         raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
@@ -148,4 +154,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    protected(main)

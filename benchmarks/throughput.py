@@ -1,7 +1,7 @@
 """Measures the phases of a training in milliseconds an image, alone or beside the PyTorch reference and Spyker.
 
-python benchmarks/throughput.py --short                     one network, within a minute
-python benchmarks/throughput.py --reference DIR --spyker    all networks, with a checkout of github.com/aidinattar/snn
+$ python benchmarks/throughput.py --short                     one network, within a minute
+$ python benchmarks/throughput.py --reference DIR --spyker    all networks, with a checkout of github.com/aidinattar/snn
                                                             and Spyker: pip install 'snnjax[benchmark,spyker]'
 
 benchmarks/README.md explains what is measured and what is not like for like.
@@ -13,10 +13,11 @@ import dataclasses
 import datetime
 import os
 import statistics
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import common
 import numpy as np
@@ -24,11 +25,12 @@ from common import Row
 from matplotlib.figure import Figure
 from programs import Worker
 from rich.console import Console
-from simple_parsing import field
 from snnjax_program import shown
 
 from snnjax import NETWORKS, InputError, Network, data
-from snnjax.app import console, plots
+from snnjax.app import console, parts, plots
+from snnjax.app.main import fail, parse, protected, user_errors
+from snnjax.app.options import option
 from snnjax.training.state import Settings, plan
 from snnjax.training.trainer import network_for
 
@@ -46,14 +48,22 @@ PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more
 class Options(common.Options):
     """What to measure, on what, and against what."""
 
-    networks: Sequence[str] = field(tuple(NETWORKS), choices=NETWORKS, nargs="+", required=False, help="which networks")
-    images: int = field(300, help="number of training images, and of test images")
-    repeats: int = field(5, help="how often each phase is measured, after a run that does not count")
-    reference: Path | None = field(None, help="checkout of github.com/aidinattar/snn, to measure side by side")
-    spyker: bool = field(False, help="measure Spyker side by side (mozafari2018 only, on the CPU)")
-    native: bool = field(False, help="measure snnjax with its compiled kernels too, on a CPU")
-    protocol: int = field(0, help="number of whole trainings, up to two minutes each; 0 for none")
-    short: bool = field(False, help="mozafari2018, 60 images and 2 repeats at most, no whole trainings")
+    model: Annotated[tuple[str, ...], option("NAME ...", "all six")] = tuple(NETWORKS)
+    """the networks"""
+    images: int = 300
+    """number of training images, and of test images"""
+    repeats: int = 5
+    """how often each phase is measured, after a run that does not count"""
+    reference: Annotated[Path | None, option("DIR", "none")] = None
+    """checkout of github.com/aidinattar/snn, to measure side by side"""
+    spyker: bool = False
+    """measure Spyker side by side (mozafari2018 only, on the CPU)"""
+    native: bool = False
+    """measure snnjax with its compiled kernels too, on a CPU"""
+    protocol: int = 0
+    """number of whole trainings, up to two minutes each; 0 for none"""
+    short: bool = False
+    """mozafari2018, 60 images and 2 repeats at most, no whole trainings"""
 
     def snnjax(self, program: str) -> Worker:
         """Starts one of our programs."""
@@ -64,12 +74,14 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     """The options in force, all images and the output folder; InputError or OSError if options or data are bad."""
     if options.short:
         images, repeats = min(options.images, 60), min(options.repeats, 2)
-        options = dataclasses.replace(options, images=images, repeats=repeats, networks=("mozafari2018",), protocol=0)
-    console.check_least(options, images=1, repeats=1, protocol=0)
+        options = dataclasses.replace(options, images=images, repeats=repeats, model=("mozafari2018",), protocol=0)
+    parts.check_least(options, images=1, repeats=1, protocol=0)
+    for name in options.model:
+        parts.published(name)
     if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
         raise InputError(f"`reference` {options.reference} is no checkout of aidinattar/snn (no model/mozafari2018.py)")
-    if options.spyker and "mozafari2018" not in options.networks:
-        raise InputError("`spyker` is measured with mozafari2018 only, which `networks` does not name")
+    if options.spyker and "mozafari2018" not in options.model:
+        raise InputError("`spyker` is measured with mozafari2018 only, which `model` does not name")
     source = data.load(options.dataset, options.data_dir)
     if (options.reference or options.spyker) and source.train_images.ndim > 3:
         raise InputError(f"other programs are measured on grey images only, those of {source.name} have colours")
@@ -296,7 +308,7 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
     if about["load"] > 1:
         screen.print(f"[yellow]Others are at work here (load {about['load']:.1f}): times and ratios mean little.[/]")
     results: list[Row] = []
-    for name in options.networks:
+    for name in options.model:
         results.append(measure_network(name, images, options, about))
         if len(results) == 1:
             screen.print(caption(about))
@@ -313,15 +325,15 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs from the command line."""
-    options = console.options(Options, __doc__, arguments)
-    with console.user_errors():
+    options = parse(Options, sys.argv[1:] if arguments is None else arguments, common.script(), __doc__)
+    with user_errors(common.script()):
         options, images, out = prepare(options)
-    with console.user_errors(f"Stopped; measurements of the finished networks are in {out}."):
+    with user_errors(common.script(), lambda: f"Stopped; measurements of the finished networks are in {out}."):
         try:
             run(options, images, out, console.screen())
         except (ValueError, RuntimeError) as error:
-            console.fail(error, 2 if isinstance(error, ValueError) else 1)
+            fail(common.script(), error, 2 if isinstance(error, ValueError) else 1)
 
 
 if __name__ == "__main__":
-    console.run(main)
+    protected(main)

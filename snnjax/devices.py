@@ -15,8 +15,6 @@ import numpy as np
 from snnjax import files
 from snnjax.errors import InputError
 
-KINDS = ("auto", "cpu", "gpu", "tpu")
-
 
 def choose(name: str) -> jax.Device:
     """Makes the first device of a kind the default ("auto": an accelerator if there is one), each CPU core a device.

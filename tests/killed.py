@@ -15,11 +15,10 @@ import threading
 import time
 import traceback
 
-import sweep
-import train
-
 from snnjax import files
 from snnjax.app import console, plots
+from snnjax.app.commands import sweep, train  # noqa: F401  (imported once, for all children)
+from snnjax.app.main import main as command
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
@@ -104,9 +103,9 @@ def child(kind: str, folder: str, moment: str) -> None:
         die_in_write(rest[0], int(rest[1])) if place == "write" else die_in_phase(place, float(rest[0]))
     resume = ["--resume"] if os.path.isdir(folder) else []
     if kind == "sweep":
-        sweep.main([*SWEPT, "--out", folder])
+        command(["sweep", *SWEPT, "--out", folder])
     else:
-        train.main([*OPTIONS, "--out", folder, *resume])
+        command(["train", *OPTIONS, "--out", folder, *resume])
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import fcntl
-import importlib
 import json
 import os
 import pathlib
@@ -16,23 +15,24 @@ import time
 import jax
 import numpy as np
 import pytest
+from command import Command, refused, unboxed
 
 from snnjax import data, files
-from snnjax.app import runs
+from snnjax.app import options, runs
+from snnjax.app.commands.train import prepare
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
-SCRIPT = ROOT / "experiments" / "train.py"
 SHORT = ["--epochs", "1", "1", "1", "--train_images", "64", "--test_images", "32", "--device", "cpu"]
 STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv", "layers"]
 LEFT = sorted([*STATE, "pictures", "report.html", "results.json", "weights.npz"])
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return [sys.executable, "-m", "snnjax", "train", *map(str, arguments)]
 
 
 ENVIRONMENT = os.environ | dict(PYTHONPATH=str(ROOT))
@@ -49,17 +49,16 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def script():
-    """The script as a module, with a network that takes little time."""
+    """The command `snnjax train`, with a network that takes little time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "tiny", tiny)
-        yield importlib.import_module("train")
+        yield Command("train")
     jax.config.update("jax_default_device", None)
 
 
 @pytest.fixture
 def train(script, monkeypatch, tmp_path):
-    """The script in a folder of its own."""
-    monkeypatch.setattr(sys, "argv", ["train.py"])
+    """The command in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return script
 
@@ -94,19 +93,6 @@ def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:
     """All files of a folder with their times and contents."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
-
-
-def refused(train, capsys, *arguments: object) -> str:
-    """The one line with which bad arguments end."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        train.main([*map(str, arguments)])
-    out, err = capsys.readouterr()
-    assert caught.value.code == 2
-    assert out == ""
-    assert err.startswith("train.py: ")
-    assert err.count("\n") == 1, err
-    return err
 
 
 def test_a_run_leaves_its_files(run):
@@ -350,9 +336,14 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "vgg"], r"--model: invalid choice: 'vgg' \(choose from '?mozafari2018"),
+        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*, got 'vgg'$"),
+        (["--model", "mozafari18"], r"`model` must be one of .*, got 'mozafari18'; did you mean mozafari2018\?"),
+        (["--model", "mine.py:net"], r"there is no file mine.py"),
         (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, .*cifar10, or an .npz file, got 'cifar'"),
-        (["--device", "abacus"], r"--device: invalid choice: 'abacus' \(choose from '?auto'?, '?cpu'?, '?gpu'?, '?tpu"),
+        (
+            ["--device", "abacus"],
+            r"invalid choice 'abacus' for argument '--device'. Expected one of \('auto', 'cpu', 'gpu'",
+        ),
         (["--device", "tpu"], "`device` tpu is not available; jax sees: "),
         (["--epochs", "1", "2"], r"`epochs` must be 3 numbers for mozafari2018, got 2"),
         (["--epochs", "1", "2", "3", "4"], r"`epochs` must be 3 numbers for mozafari2018, got 4"),
@@ -381,8 +372,11 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
             ["--model", "tiny", "--epochs", "1", "1", "--out", "file"],
             "file is a file, not a folder: name another --out",
         ),
-        (["--unknown", "1"], "unrecognized arguments: --unknown 1"),
-        (["stray"], "unrecognized arguments: stray"),
+        (["--unknown", "1"], "Unrecognized options: --unknown"),
+        (["--epoch", "1"], "Unrecognized options: --epoch.* Perhaps you meant: --epochs N"),
+        (["--no_reuse"], "Perhaps you meant: --reuse, --no_reuse"),
+        (["--data_dir"], "Missing value for argument '--data_dir'"),
+        (["stray"], "Unrecognized options: stray"),
     ],
 )
 def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, message):
@@ -403,20 +397,15 @@ def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, messa
 @pytest.mark.parametrize(
     ("fault", "status", "lines"),
     [
-        (
-            "train.console.devices.choose = lambda _: int('a fault')",
-            1,
-            ["Traceback (most recent", "ValueError: invalid literal"],
-        ),
-        ("sys.argv += ['--batch_size', '0']", 2, ["-c: `batch_size` must be an integer of at least 1, got 0"] * 2),
+        ("devices.choose = lambda _: int('a fault')", 1, ["Traceback (most recent", "ValueError: invalid literal"]),
+        ("sys.argv += ['--batch_size', '0']", 2, ["snnjax train: `batch_size` must be an integer of at least 1"] * 2),
     ],
     ids=["of the program", "of the user"],
 )
 def test_only_faults_of_the_program_have_a_traceback(fault, status, lines):
-    paths = dict(PYTHONPATH=os.pathsep.join([str(ROOT), str(SCRIPT.parent)]))
-    script = f"import sys, train; {fault}; train.console.run(train.main)"
+    script = f"import sys; from snnjax import devices; from snnjax.app import main; {fault}; main.program()"
     process = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT | paths, check=False
+        [sys.executable, "-c", script, "train"], capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
     said = process.stderr.splitlines()
     assert process.returncode == status
@@ -429,39 +418,36 @@ def test_help_names_every_option_with_its_default(train, capsys):
     with pytest.raises(SystemExit) as caught:
         train.main(["--help"])
     assert caught.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    defaults = dict(
-        model="mozafari2018",
-        dataset="digits",
-        epochs="2 4 100 or 2 4 4 10; digits 7 7 100 or 7 7 7 100",
-        batch_size="100 on digits, else 1000",
-        update_batch="1",
-        native="False",
-        augment="False",
-        ratio="1.0",
-        patience="0 on digits, else 5",
-        device="auto",
-        seed="0",
-        out="runs/MODEL_DATASET",
-        resume="False",
-        tensorboard="False",
-        reuse="True",
-        data_dir="",
-        train_images="",
-        test_images="",
-    )
-    fields = train.Options.__dataclass_fields__
-    assert fields.keys() == defaults.keys()
-    _, described = text.split("Options [", 1)
-    for name, default in defaults.items():
-        block = re.search(
-            rf"--{name}(, --no{name})? (\[?(str|int|float|bool|Path)\b|\{{).*?\(default: \S+\)", described
-        )
-        assert block, f"--{name} is not explained"
-        assert default in block[0]
-    assert re.search(f"--dataset str the data set: {', '.join(data.DATASETS)}, or an .npz file ", described)
-    assert f"--model {{{','.join(NETWORKS)}}} " in described
-    assert "--device {auto,cpu,gpu,tpu} " in described
+    _, text = unboxed(capsys.readouterr().out).split("network options")
+    for option, default in {
+        "import FILE.py ...": "none",
+        "model NAME": "mozafari2018",
+        "dataset NAME": "digits",
+        "data_dir DIR": "the cache folder, downloaded if need be",
+        "size PIXELS": "their own, 32 if they differ",
+        "colour {auto,yes,no}": "auto",
+        "test_images N": "all",
+        "train_images N": "all",
+        "augment, --no_augment": "False",
+        "ratio SHARE": "1.0",
+        "epochs N ...": "the network's own; on digits 7 each, then 100 by reward",
+        "batch_size N": "1000; on digits 100",
+        "patience N": "5; on digits 0",
+        "seed N": "0",
+        "update_batch N": "1",
+        "reuse, --no_reuse": "True",
+        "device {auto,cpu,gpu,tpu}": "auto",
+        "native, --no_native": "False",
+        "out DIR": "runs/MODEL_DATASET",
+        "resume, --no_resume": "False",
+        "tensorboard, --no_tensorboard": "False",
+    }.items():
+        assert (explained := re.search(rf"--{re.escape(option)} (.+?) \(default: (.+?)\)", text)), option
+        assert explained[2] == default
+    assert {*re.findall(r" --(\w+)(?= |,)", text)} >= {"import", "tensorboard"}
+    assert f"one of {', '.join(options.MODELS)}; or FILE.py:NAME" in text
+    assert {*NETWORKS} - {"tiny"} == {*options.MODELS}
+    assert f"one of {', '.join(data.DATASETS)}, folder; or an .npz file" in text
 
 
 @pytest.mark.parametrize(
@@ -471,12 +457,12 @@ def test_help_names_every_option_with_its_default(train, capsys):
         ("mnist", dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0, update_batch=1, native=False)),
     ],
 )
-def test_the_defaults_are_those_the_help_names(train, monkeypatch, dataset, expected):
-    images = train.data.digits()
-    monkeypatch.setattr(train.data, "load", lambda name, folder: images)
-    monkeypatch.setattr(train, "Trainer", lambda network, images, settings: settings)
-    settings, recorded = train.prepare(train.Options(dataset=dataset))
-    assert dataclasses.asdict(settings) == expected
+def test_the_defaults_are_those_the_help_names(monkeypatch, dataset, expected):
+    images = data.digits()
+    monkeypatch.setattr(data, "load", lambda name, folder: images)
+    chosen = options.Train(data=options.TrainData(dataset=dataset))
+    trainer, recorded = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
+    assert dataclasses.asdict(trainer.settings) == expected
     assert recorded.items() >= dict(model="mozafari2018", dataset=dataset, ratio=1.0).items()
 
 

@@ -7,10 +7,9 @@ import pathlib
 import subprocess
 import sys
 
-import convert
-import evaluate
 import numpy as np
 import pytest
+from command import Command, refused
 
 from snnjax import pytorch
 from snnjax.data import Dataset
@@ -20,6 +19,7 @@ from snnjax.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "convert.py"
+CONVERT = Command("convert")
 SPEC = dataclasses.replace(NETWORKS["deep2024"]((6, 28, 28), 10), encoder=GREY)
 
 
@@ -58,8 +58,8 @@ def test_there_and_back(run, tmp_path, weights, suffix, capsys):
     if suffix == ".pth":
         pytest.importorskip("torch", minversion="2.10")
     there, back = tmp_path / f"there{suffix}", tmp_path / "back.npz"
-    convert.main([str(run), str(there)])
-    convert.main(["--model", "deep2024", str(there), str(back)])
+    CONVERT.main([str(run), str(there)])
+    CONVERT.main(["--model", "deep2024", str(there), str(back)])
     assert_equal(back, weights)
     trained = Trained.read(back)
     assert (trained.network, trained.image_shape) == (SPEC, (28, 28))
@@ -90,10 +90,11 @@ def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
     labels = np.arange(4, dtype=np.int32)
     Dataset("mine", images, labels, images, labels).save(tmp_path / "mine.npz")
     command = f"--model mozafari2018 --channels 18 {tmp_path}/theirs.npz {tmp_path}/ours.npz"
-    convert.main(command.split())
+    CONVERT.main(command.split())
     trained = Trained.read(tmp_path / "ours.npz")
     assert (trained.network, trained.image_shape) == (spec, (32, 32, 3))
-    evaluate.main(f"{tmp_path}/ours.npz --dataset {tmp_path}/mine.npz --out {tmp_path}/out.json --device cpu".split())
+    arguments = f"{tmp_path}/ours.npz --dataset {tmp_path}/mine.npz --out {tmp_path}/out.json --device cpu"
+    Command("evaluate").main(arguments.split())
     found = json.loads((tmp_path / "out.json").read_text())
     model = SpikingNetwork(spec, weights=weights)
     decisions = [int(model(image)) for image in images]
@@ -107,9 +108,9 @@ def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("{run} {folder}/out.npz --model deep", "--model: invalid choice: 'deep' (choose from "),
+        ("{run} {folder}/out.npz --model deep", "`model` must be that of {run}, deep2024, got deep"),
         ("{run} {folder}/out.npz --model mozafari2018", "`model` must be that of {run}, deep2024, got mozafari2018"),
-        ("{theirs} {folder}/out.npz --model deep", "--model: invalid choice: 'deep' (choose from "),
+        ("{theirs} {folder}/out.npz --model deep", "`model` must be one of mozafari2018, deep2024, "),
         ("{theirs} {folder}/out.npz", "`model` must be named for the state_dict {theirs}"),
         ("{run} {theirs} --model deep2024", "{theirs} already exists: name another file"),
         ("{run} {folder} --model deep2024", "{folder} already exists: name another file"),
@@ -122,16 +123,13 @@ def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
         ("{theirs} {folder}/out.npz --model deep2024 --classes 5", "{theirs} is no state_dict of deep2024: it has"),
         ("{theirs} {folder}/out.npz --model deep2024 --classes 0", "`classes` must be at least 1, got 0"),
         ("{theirs} {folder}/out.npz --model deep2024 --channels 3", "`channels` must be one of 6, 18, got 3"),
-        ("{theirs}", "the following arguments are required: DESTINATION"),
+        ("{theirs}", "DESTINATION"),
     ],
 )
 def test_mistakes_end_in_one_line_and_leave_no_file(run, theirs, tmp_path, capsys, arguments, message):
     names = dict(run=run, theirs=theirs, folder=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(SystemExit) as end:
-        convert.main([word.format(**names) for word in arguments.split()])
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = refused(CONVERT, capsys, *(word.format(**names) for word in arguments.split()))
     assert message.format(**names) in line
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -141,6 +139,6 @@ def test_a_damaged_run_is_refused(run, tmp_path, capsys):
     whole[len(whole) // 2] ^= 1
     run.write_bytes(whole)
     with pytest.raises(SystemExit):
-        convert.main(["--model", "deep2024", str(run), str(tmp_path / "out.npz")])
+        CONVERT.main(["--model", "deep2024", str(run), str(tmp_path / "out.npz")])
     assert f"{run} is damaged" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [run]

@@ -63,10 +63,13 @@ def test_the_library_imports_nothing_built_on_it(file):
 def test_a_library_user_imports_nothing_of_the_commands():
     """Neither what draws and prints, nor what only some data sets need."""
     out = subprocess.run(
-        [sys.executable, "-c", "import sys, snnjax; print(*sys.modules)"], check=True, cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", "import sys; from snnjax import Trainer; print(*sys.modules)"],
+        check=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     ).stdout.decode()
     assert "snnjax.training.trainer" in out.split()
-    strangers = {"snnjax.app", "matplotlib", "simple_parsing", "tensorflow_datasets", "tensorboardX", "sklearn"}
+    strangers = {"snnjax.app", "matplotlib", "tyro", "tensorflow_datasets", "tensorboardX", "sklearn"}
     assert not strangers & {*out.split()}
 
 
@@ -92,8 +95,10 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_readme(tmp_
 
 def test_the_library_pulls_in_nothing_that_only_commands_need():
     """Beyond what JAX, Flax and optax pull in themselves; their time is nearly all that an import takes."""
-    heavy = {"matplotlib", "rich", "tensorflow_datasets", "sklearn", "scipy", "simple_parsing", "PIL", "tensorboardX"}
-    code = "import sys, jax, flax.nnx, optax; known = {*sys.modules}; import snnjax; print(*{*sys.modules} - known)"
+    heavy = {"matplotlib", "rich", "tensorflow_datasets", "sklearn", "scipy", "tyro", "PIL", "tensorboardX"}
+    code = (
+        "import sys, jax, flax.nnx, optax; known = {*sys.modules}; from snnjax import *; print(*{*sys.modules} - known)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     packages = {name.split(".")[0] for name in done.stdout.split()}
     assert not packages & heavy
@@ -103,5 +108,16 @@ def test_the_library_pulls_in_nothing_that_only_commands_need():
 def test_the_package_says_that_it_is_typed():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     for package, files in settings.items():
-        assert all((ROOT / package.replace(".", "/") / name).exists() for name in files)
-    assert {name for files in settings.values() for name in files} == {"py.typed", "kernels.cc"}
+        assert all(list((ROOT / package.replace(".", "/")).glob(name)) for name in files)
+    assert {name for files in settings.values() for name in files} == {
+        "py.typed",
+        "*.pyi",
+        "kernels.cc",
+        "reference.json",
+    }
+
+
+def test_the_command_line_answers_before_jax_is_imported():
+    code = "import sys; from snnjax.app.main import main; main([]); main(['--version']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"jax", "numpy", "rich", "matplotlib"} & {*done.stdout.split()}

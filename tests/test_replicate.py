@@ -5,17 +5,21 @@ import re
 
 import numpy as np
 import pytest
-import replicate
+from command import Command, refused
 
+from snnjax.app import options
+from snnjax.app.commands import replicate
 from snnjax.networks import NETWORKS
 
-TINY = ["--dataset", "digits", "--networks", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
+COMMAND = Command("replicate")
+
+TINY = ["--dataset", "digits", "--model", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
 TINY += ["--train_images", "30", "--test_images", "20"]
 
 
 @pytest.mark.slow
 def test_runs_are_compared_and_kept(tmp_path, capsys):
-    replicate.main([*TINY, "--out", str(tmp_path)])
+    COMMAND.main([*TINY, "--out", str(tmp_path)])
     table = capsys.readouterr().out
     assert f"{tmp_path}: replication.json, replication.png, replication.txt" in table
     results = json.loads((tmp_path / "replication.json").read_text())
@@ -28,7 +32,7 @@ def test_runs_are_compared_and_kept(tmp_path, capsys):
     # The same command again only reads what is finished.
     results = sorted((tmp_path / "mozafari2018").glob("*/results.json"))
     before = [path.stat().st_mtime_ns for path in results]
-    replicate.main([*TINY, "--out", str(tmp_path)])
+    COMMAND.main([*TINY, "--out", str(tmp_path)])
     assert [path.stat().st_mtime_ns for path in results] == before
     again = json.loads((tmp_path / "replication.json").read_text())["networks"][0]
     assert again["test"] == row["test"]
@@ -50,12 +54,12 @@ def test_the_recorded_run_is_compared_under_its_protocol_alone():
         for train, test in zip(recorded["train"], recorded["test"], strict=True)
     ]
     results = [dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])]
-    row = replicate.compare("mozafari2018", results, reference, replicate.Options())
+    row = replicate.compare("mozafari2018", results, reference, options.Replicate())
     np.testing.assert_allclose(row["test"]["gap"], -0.01)
     assert (row["seconds"], row["test"]["sd"]) == (60, None)
     assert "NaN" not in json.dumps(row)
     assert replicate.table([row]).row_count == 2
-    other = replicate.Options(train_images=600)
+    other = options.Replicate(data=options.Data(dataset="mnist", train_images=600, test_images=2000))
     assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
 
 
@@ -69,21 +73,15 @@ def test_every_network_has_recorded_accuracies():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("wrong", "message"),
     [
-        (["--networks", "mozafari"], r"--networks: invalid choice: 'mozafari' \(choose from '?mozafari2018"),
-        (["--networks"], "--networks: expected at least one argument"),
+        (["--model", "mozafari"], "`model` must be one of mozafari2018, .*, got 'mozafari'"),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--dataset", "digit"], "`dataset` must be one of digits, .*, or an .npz file, got 'digit'"),
-        (["--device", "abacus"], "--device: invalid choice: 'abacus'"),
+        (["--device", "abacus"], "invalid choice 'abacus' for argument '--device'"),
     ],
 )
-def test_bad_options_end_with_one_line(tmp_path, capsys, options, message):
+def test_bad_options_end_with_one_line(tmp_path, capsys, wrong, message):
     out = tmp_path / "out"
-    with pytest.raises(SystemExit) as stop:
-        replicate.main([*options, "--out", str(out)])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1
-    assert re.search(message, error)
+    assert re.search(message, refused(COMMAND, capsys, *wrong, "--out", out))
     assert not out.exists()

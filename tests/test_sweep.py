@@ -4,14 +4,13 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sweep as script
+from command import Command
 
 from snnjax import component, data, devices, files, static
 from snnjax.app import plots
@@ -211,10 +210,9 @@ def test_bad_variants(variants, message):
 def run(monkeypatch, tmp_path):
     """The command in a folder of its own, with a small network."""
     monkeypatch.setitem(NETWORKS, "tiny", lambda shape, classes: dataclasses.replace(network("one"), epochs=(1, 1)))
-    monkeypatch.setattr(sys, "argv", ["sweep.py"])
     monkeypatch.chdir(tmp_path)
     small = ["--model", "tiny", "--epochs", "1", "1", "--train_images", "40", "--test_images", "30", "--device", "cpu"]
-    return lambda *arguments: script.main([*small, "--out", "swept", *arguments])
+    return lambda *arguments: Command("sweep").main([*small, "--out", "swept", *arguments])
 
 
 def told(folder: str = "swept") -> dict[str, Any]:
@@ -362,7 +360,7 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--vary", "layer1.kernels=3"], "`layer1.kernels` must name one of layer1.features, "),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),
-        (["--model", "none"], "--model: invalid choice: 'none'"),
+        (["--model", "none"], "`model` must be one of mozafari2018, "),
     ],
 )
 def test_bad_options(run, capsys, arguments, message):

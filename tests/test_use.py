@@ -1,14 +1,14 @@
 """Using a trained network: evaluate.py, predict.py, and report.py over one or several runs."""
 
-import importlib
 import json
 import os
 import pathlib
 import shutil
-import sys
 
+import command
 import numpy as np
 import pytest
+from command import Command
 from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
@@ -33,20 +33,13 @@ def work(whole, monkeypatch, tmp_path):  # noqa: F811
 
 
 def called(name, monkeypatch, capsys, *arguments) -> str:
-    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
     capsys.readouterr()
-    importlib.import_module(name).main([*map(str, arguments)])
+    Command(name).main(arguments)
     return " ".join(capsys.readouterr().out.split())
 
 
 def refused(name, monkeypatch, capsys, *arguments) -> str:
-    with pytest.raises(SystemExit) as caught:
-        called(name, monkeypatch, capsys, *arguments)
-    out, err = capsys.readouterr()
-    assert (caught.value.code, out) == (2, "")
-    assert err.startswith(f"{name}.py: ")
-    assert err.count("\n") == 1
-    return err
+    return command.refused(Command(name), capsys, *arguments)
 
 
 def test_a_run_is_evaluated_as_at_its_end(work, monkeypatch, capsys):
@@ -197,7 +190,7 @@ def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
 def test_layers_are_used_again_from_the_command_line(work, script, capsys):  # noqa: F811
     script.main([*TINY, "--batch_size", "10", "--out", "runs/second"])
     assert f"layer1 is that of {RUN}, trained from the same images, settings and seed" in capsys.readouterr().out
-    script.main([*TINY, "--batch_size", "10", "--noreuse", "--out", "runs/third"])
+    script.main([*TINY, "--batch_size", "10", "--no_reuse", "--out", "runs/third"])
     assert "is that of" not in capsys.readouterr().out
     second, third = (json.loads((work / "runs" / name / "results.json").read_text()) for name in ("second", "third"))
     assert second["epochs"] == third["epochs"]
@@ -251,11 +244,11 @@ def test_a_run_made_in_python_is_evaluated_on_a_file(work, monkeypatch, capsys):
     trainer = Trainer(tiny((6, 28, 28), 3), images, Settings((1, 1), batch_size=20))
     with RunFolder("runs/mine", trainer, {}) as run:
         results = run.finish(trainer.run(run.start(), run.save))
-    line = refused("evaluate", monkeypatch, capsys, "runs/mine")
-    assert "`dataset` must be named, runs/mine does not say what it was trained on: one of digits, mnist, " in line
-    line = refused("report", monkeypatch, capsys, "runs/mine", "--images", 1)
-    assert "`dataset` must be one of digits, mnist, " in line
-    assert "or an .npz file, got 'three'" in line
+    for line in (
+        refused("evaluate", monkeypatch, capsys, "runs/mine"),
+        refused("report", monkeypatch, capsys, "runs/mine", "--images", 1),
+    ):
+        assert "`dataset` must be named, since the run does not say what it was trained on: one of digits, " in line
     images.save("mine.npz")
     called("evaluate", monkeypatch, capsys, "runs/mine", "--dataset", "mine.npz", "--out", "figures.json")
     figures = json.loads(pathlib.Path("figures.json").read_text())

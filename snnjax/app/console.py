@@ -1,112 +1,20 @@
-"""Options, errors, progress bars and tables of the commands."""
+"""Progress bars and tables of the commands."""
 
-import _thread
-import contextlib
 import math
-import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn, Self, TypeVar
+from collections.abc import Iterable
+from typing import Any, Self
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
-from simple_parsing import ArgumentParser
 
-from snnjax import Callback, InputError, devices
+from snnjax import Callback
 from snnjax.app import report, runs
 
-T = TypeVar("T")
-
-STOPPED = 130  # exit status after Ctrl-C
 _INTERVAL = 10.0  # seconds between the lines of a phase in a log file
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(f"{message} (--help explains the options)")
-
-
-def fail(message: object, status: int = 2) -> NoReturn:
-    """Ends the program with one line on the error stream and an exit status."""
-    print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(status)
-
-
-def check_least(options: object, **least: int) -> None:
-    """Raises InputError where an option is less than the least number given for it; None is not checked."""
-    for name, minimum in least.items():
-        if (value := getattr(options, name)) is not None and np.min(value) < minimum:
-            raise InputError(f"`{name}` must be at least {minimum}, got {value}")
-
-
-def check_new(path: Path) -> None:
-    """Raises FileExistsError if a file exists already, FileNotFoundError if there is no folder for it."""
-    if path.exists():
-        raise FileExistsError(f"{path} already exists: name another file")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-
-
-@contextlib.contextmanager
-def user_errors(stopped: str = "Stopped.") -> Iterator[None]:
-    """Ends the program with one line on wrong options, files or data, and with the line `stopped` on Ctrl-C."""
-    try:
-        yield
-    except (InputError, OSError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print(f"\n{stopped}", flush=True)
-        raise SystemExit(STOPPED) from None
-
-
-def run(main: Callable[[], None]) -> None:
-    """Runs a script, which SIGTERM stops as Ctrl-C does: at once, without waiting for JAX's threads."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.unraisablehook = _unraisable
-    try:
-        main()
-    except SystemExit as end:
-        if end.code != STOPPED:
-            raise
-        sys.stderr.flush()
-        os._exit(STOPPED)
-
-
-def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Lets Ctrl-C stop the program even in a callback of Python's own, which would only print it."""
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        _thread.interrupt_main()
-    else:
-        sys.__unraisablehook__(unraisable)
-
-
-def options(kind: type[T], description: str | None, arguments: list[str] | None = None) -> T:
-    """Reads options from the command line into a frozen dataclass; bad ones end the program."""
-    parser = _Parser(description=description, add_config_path_arg=False)
-    parser.add_arguments(kind, dest="options")  # type: ignore[type-var]
-    return parser.parse_args(arguments).options
-
-
-def command(kind: type[T], description: str | None, stopped: str = "Stopped.") -> Callable[..., Callable[..., None]]:
-    """Decorator: makes a function of options the `main` of a script; `stopped` is the line after Ctrl-C."""
-
-    def decorate(work: Callable[[T], None]) -> Callable[..., None]:
-        def main(arguments: list[str] | None = None) -> None:
-            chosen = options(kind, description, arguments)
-            with user_errors(stopped):
-                if device := getattr(chosen, "device", None):
-                    devices.choose(device)
-                work(chosen)
-
-        return main
-
-    return decorate
 
 
 def screen() -> Console:

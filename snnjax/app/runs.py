@@ -31,9 +31,9 @@ Arrays = dict[str, np.ndarray]
 class CheckpointFolder:
     """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
 
-    def __init__(self, path: Path | str, work: Trainer | Sweep, settings: Json | None):
+    def __init__(self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None):
         """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
-        self.path, data = Path(path), work.data
+        self.path, self.about, data = Path(path), about or {}, work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
         sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
         own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
@@ -119,17 +119,25 @@ def _changes(now: Json, was: Json) -> str:
 class RunFolder(CheckpointFolder):
     """A folder that one run locks until the `with` block ends; see its `state`, `results` ({} before) and `notes`."""
 
-    def __init__(self, path: Path | str, trainer: Trainer, settings: Json | None = None, resume: bool = False):
+    def __init__(
+        self,
+        path: Path | str,
+        trainer: Trainer,
+        settings: Json | None = None,
+        resume: bool = False,
+        about: Json | None = None,
+    ):
         """Creates and locks the folder; with `resume`, goes on with the run that it holds.
 
-        `settings` are JSON data on which the result depends besides the trainer's settings and data. Raises
+        `settings` are JSON data on which the result depends besides the trainer's settings and data, `about` are others
+        to keep with the results: `command`, by which the run was made, and `data_dir`, where its data are. Raises
         FileExistsError if the folder holds a run that is not to be resumed or another program has locked it, InputError
         if that run is damaged or had other settings, OSError if the folder cannot be written.
         """
         self.trainer, self._resume = trainer, resume
         self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
         self.results: Json = {}  # what results.json holds, once the run is finished
-        super().__init__(path, trainer, settings)
+        super().__init__(path, trainer, settings, about)
 
     def _read(self) -> None:
         found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
@@ -217,6 +225,7 @@ class RunFolder(CheckpointFolder):
         results = dict(
             network=trainer.network.name,
             data=data.name,
+            **self.about,
             settings=self.settings,
             parameters=trainer.network.parameters(),
             versions=versions(),
@@ -224,7 +233,9 @@ class RunFolder(CheckpointFolder):
             **{name: getattr(state, name) for name in ("phases", "diagnoses", "reused", "epochs", "best_epoch")},
             test=metrics.report(decisions, data.test_labels, scores),
         )
-        Trained(network.spec, weights, data.train_images.shape[1:], self.settings).save(self.path / WEIGHTS)
+        Trained(network.spec, weights, data.train_images.shape[1:], self.settings | self.about).save(
+            self.path / WEIGHTS
+        )
         changed = plots.weights_picture(trainer.initial_state().weights, weights)
         kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
         examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
@@ -241,14 +252,14 @@ class SweepFolder(CheckpointFolder):
     sweep with the same settings and other variants adds to it and trains only those that are new.
     """
 
-    def __init__(self, path: Path | str, sweep: Sweep, settings: Json | None = None):
+    def __init__(self, path: Path | str, sweep: Sweep, settings: Json | None = None, about: Json | None = None):
         """Creates and locks the folder, and goes on where an earlier start of the same sweep stopped.
 
-        `settings` and what it raises are as in `RunFolder`.
+        `settings`, `about` and what it raises are as in `RunFolder`.
         """
         self.sweep, self.state = sweep, SweepState()
         self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
-        super().__init__(path, sweep, settings)
+        super().__init__(path, sweep, settings, about)
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a sweep that may have had other variants, or another order of them."""
@@ -279,7 +290,9 @@ class SweepFolder(CheckpointFolder):
         """Writes the weights of a network; returns the file's name for its record."""
         shape, best = self.sweep.data.train_images.shape[1:], state.trained
         name = f"weights_{len(self.state.done) + len(self.others):03d}.npz"
-        trained = Trained(best.network(network), best.weights, shape, self.settings | self.sweep.variants[at])
+        trained = Trained(
+            best.network(network), best.weights, shape, self.settings | self.about | self.sweep.variants[at]
+        )
         trained.save(self.path / name)
         return dict(weights=name)
 
@@ -293,7 +306,7 @@ class SweepFolder(CheckpointFolder):
     def write(self) -> None:
         """Writes sweep.json and the figure."""
         records = sorted([*self.others, *self.state.done.values()], key=lambda record: record["weights"])
-        about = dict(versions=versions(), device=self.device)
+        about = dict(self.about, versions=versions(), device=self.device)
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
         if self.networks and self.networks[0]["epochs"]:
             plots.sweep_picture(self.path / "sweep.png", self.networks)

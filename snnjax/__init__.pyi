@@ -1,0 +1,44 @@
+from . import kernels
+from .components import component, static
+from .encoding import Encoder, encode
+from .errors import InputError
+from .layers import WTA, Conv, Layer, Pool
+from .learners import RSTDP, STDP, Learner, Response, Signal, Tally
+from .networks import NETWORKS, Majority, Model, Network, SpikingNetwork, stage
+from .trained import load
+from .training.state import Callback, Settings, TrainState
+from .training.trainer import Sweep, Trainer
+
+__version__: str
+
+__all__ = [
+    "NETWORKS",
+    "RSTDP",
+    "STDP",
+    "WTA",
+    "Callback",
+    "Conv",
+    "Encoder",
+    "InputError",
+    "Layer",
+    "Learner",
+    "Majority",
+    "Model",
+    "Network",
+    "Pool",
+    "Response",
+    "Settings",
+    "Signal",
+    "SpikingNetwork",
+    "Sweep",
+    "Tally",
+    "TrainState",
+    "Trainer",
+    "__version__",
+    "component",
+    "encode",
+    "kernels",
+    "load",
+    "stage",
+    "static",
+]

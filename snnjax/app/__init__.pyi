@@ -1,0 +1,3 @@
+from .runs import RunFolder, SweepFolder
+
+__all__ = ["RunFolder", "SweepFolder"]

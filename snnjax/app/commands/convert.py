@@ -1,0 +1,37 @@
+"""`snnjax convert`: carries weights between snnjax and the PyTorch code."""
+
+import dataclasses
+
+from snnjax import InputError, files, pytorch
+from snnjax.app import options, parts
+from snnjax.encoding import COLOUR, GREY
+from snnjax.trained import Trained
+
+ENCODERS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTorch code by maps, and their images
+
+
+def run(chosen: options.Convert) -> None:
+    """Converts in the direction that the source calls for."""
+    source, destination = chosen.source, chosen.destination
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}")
+    parts.check_new(destination)
+    if files.is_checkpoint(source):
+        trained = Trained.read(source)
+        if chosen.model not in (None, trained.network.name):
+            raise InputError(f"`model` must be that of {source}, {trained.network.name}, got {chosen.model}")
+        pytorch.write(destination, trained.network, trained.weights)
+        print(f"{destination}: state_dict of {trained.network.name} for the PyTorch code")
+        return
+    if destination.suffix != ".npz":
+        raise InputError(f"`destination` must end in .npz for weights from {source}, got {destination}")
+    if chosen.model is None:
+        raise InputError(f"`model` must be named for the state_dict {source}")
+    if chosen.channels not in ENCODERS:
+        raise InputError(f"`channels` must be one of {', '.join(map(str, ENCODERS))}, got {chosen.channels}")
+    parts.check_least(chosen, classes=1)
+    encoder, shape = ENCODERS[chosen.channels]
+    network = parts.published(chosen.model)(encoder.output_shape(shape), chosen.classes)
+    network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
+    Trained(network, pytorch.read(source, network), shape, dict(model=network.name)).save(destination)
+    print(f"{destination}: weights of {network.name} for snnjax")

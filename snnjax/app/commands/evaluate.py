@@ -1,0 +1,38 @@
+"""`snnjax evaluate`: tests a trained network on a data set."""
+
+from typing import Any
+
+import numpy as np
+
+from snnjax import Settings, Trainer, TrainState, files, metrics
+from snnjax.app import console, options, parts, report
+from snnjax.trained import Trained
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the figures."""
+    print(f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}")
+    console.scores(result)
+    wrong = np.array(result["confusion_matrix"])
+    np.fill_diagonal(wrong, 0)
+    taken = [f"{row.argmax()} ({row.max()} times)" if row.any() else "" for row in wrong]
+    head, rows = report.classes(result)
+    lines = [[*row, other] for row, other in zip(rows, taken, strict=True)]
+    console.screen().print(console.table([*head, "most often taken for"], [lines], "classes", left=0))
+
+
+def run(chosen: options.Evaluate) -> None:
+    """Tests the network, prints the figures, and writes them if asked to."""
+    parts.import_all(chosen.parts.modules)
+    trained = Trained.read(chosen.run)
+    if chosen.out is not None:
+        parts.check_new(chosen.out)
+    images = parts.dataset(chosen.data, trained.settings)
+    settings = Settings(epochs=(0,) * len(trained.network.stages), native=chosen.machine.native)
+    trainer = Trainer(trained.network, images, settings)
+    decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)
+    result = dict(run=str(chosen.run), dataset=images.name, test_images=len(images.test_images))
+    result |= metrics.report(decisions, images.test_labels, scores)
+    show(result)
+    if chosen.out is not None:
+        files.write_json(chosen.out, result)

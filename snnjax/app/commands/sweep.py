@@ -1,0 +1,111 @@
+"""`snnjax sweep`: trains many networks side by side."""
+
+import dataclasses
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from snnjax import InputError, Sweep, Trainer
+from snnjax.app import console, options, parts
+from snnjax.app.commands import train
+from snnjax.app.main import command_line
+from snnjax.app.runs import SweepFolder
+
+STOPPED = "Stopped; finished epochs are kept. The same command goes on."
+
+
+def variants(chosen: options.Sweep) -> list[dict[str, float]]:
+    """Every combination of the values to vary, each with every seed."""
+    values: dict[str, list[float]] = {}
+    for each in chosen.vary:
+        name, _, listed = each.partition("=")
+        if name in ("seed", *values):
+            raise InputError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {each!r}")
+        try:
+            values[name] = [float(value) for value in listed.split(",")]
+        except ValueError:
+            raise InputError(f"`vary` must be a name and its values, as layer1.threshold=10,15, got {each!r}") from None
+        if len(set(values[name])) < len(values[name]):
+            raise InputError(f"`vary` must give values that differ, got {each!r}")
+    values["seed"] = list(range(chosen.seeds))
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+
+
+def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any]]:
+    """The sweep, and what its results record of the options."""
+    parts.check_least(chosen, seeds=1, at_once=1, alone=0)
+    varied = variants(chosen)
+    trainer, recorded = train.prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
+    if trainer.settings.epochs[-1] < 1:
+        raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
+    settings = dataclasses.replace(trainer.settings, patience=0)
+    return Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), recorded
+
+
+def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
+    """Trains one of the networks by itself; records its time, and whether its accuracies are the same."""
+    begin = time.perf_counter()
+    with console.Bars() as bars:
+        settings = dataclasses.replace(sweep.settings, seed=sweep.seeds[at])
+        single = Trainer(sweep.networks[at], sweep.data, settings, bars)
+        epochs = single.run(single.initial_state()).epochs
+    record |= dict(alone_seconds=time.perf_counter() - begin, alone_same=epochs == record["epochs"])
+
+
+def table(networks: list[dict[str, Any]]) -> Table:
+    """Accuracies of each combination over its seeds, the best first."""
+    names = [name for name in networks[0]["variant"] if name != "seed"]
+    groups: dict[tuple[float, ...], list[Any]] = {}
+    for network in networks:
+        accuracies = [[100 * epoch[part]["accuracy"] for epoch in network["epochs"]] for part in ("train", "test")]
+        groups.setdefault(tuple(network["variant"][name] for name in names), []).append(accuracies)
+    rows = []
+    for values, accuracies in groups.items():
+        learned, tested = np.array(accuracies).swapaxes(0, 1)  # each (seeds, epochs)
+        cells = [spread(each) for each in (learned[:, -1], tested[:, -1], tested.max(axis=1))]
+        rows.append((tested[:, -1].mean(), [*(f"{value:g}" for value in values), str(len(accuracies)), *cells]))
+    lines = [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
+    head = (*names, "seeds", "training, last epoch", "test, last epoch", "test, best epoch")
+    return console.table(head, [lines], "accuracy in %, over the seeds", left=0)
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean and standard deviation."""
+    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+
+
+def times(networks: list[dict[str, Any]]) -> list[str]:
+    """How long the networks took side by side, and how long one by one."""
+    compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
+    total, each = compiling + running, (compiling + running) / len(networks)
+    took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
+    lines = [f"{len(networks)} networks side by side: {took}"]
+    if single := [network for network in networks if "alone_seconds" in network]:
+        alone = sum(network["alone_seconds"] for network in single) / len(single)
+        same = sum(network["alone_same"] for network in single)
+        took = f"{alone:.2f} s each, {alone / each:.1f} times as long"
+        lines.append(f"{len(single)} of them one by one: {took}; {same} reached exactly the same accuracies")
+    return lines
+
+
+def run(chosen: options.Sweep) -> None:
+    """Trains what is left of a sweep, and prints its accuracies and times."""
+    screen, (sweep, recorded) = console.screen(), prepare(chosen)
+    path = chosen.out or Path("runs") / f"sweep_{sweep.network.name}_{sweep.data.name}"
+    about = dict(data_dir=recorded.pop("data_dir"), command=command_line())
+    with SweepFolder(path, sweep, recorded, about=about) as folder:
+        count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
+        head = f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}"
+        screen.print(head, *folder.notes, sep="\n", markup=False)
+        with console.Bars() as sweep.callback:
+            networks = folder.run()
+        for at, record in enumerate(networks[: chosen.alone]):
+            if "alone_seconds" not in record:
+                train_alone(sweep, at, record)
+                folder.save()
+    files = f"{path}: sweep.json, sweep.png, and the weights of each network"
+    screen.print(table(networks), *times(networks), files, sep="\n")

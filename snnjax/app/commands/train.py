@@ -1,0 +1,58 @@
+"""`snnjax train`: trains one network into a run folder."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from snnjax import Settings, Trainer
+from snnjax.app import console, options, parts
+from snnjax.app.main import command_line
+from snnjax.app.runs import RunFolder
+from snnjax.app.tracking import Tracker
+
+STOPPED = "Stopped; finished epochs are kept. Go on with the same command and --resume."
+
+
+def prepare(
+    network: options.Network, data: options.Data, training: options.Epochs, machine: options.Machine
+) -> tuple[Trainer, dict[str, Any]]:
+    """The trainer of a run, and what its results record of the options: on what they depend, and where the data are."""
+    parts.import_all(network.modules)
+    parts.check_least(data, train_images=1)
+    images, recorded = parts.dataset(data), dict(model=network.model) | parts.source(data)
+    if isinstance(data, options.TrainData):
+        seed = getattr(training, "seed", 0)
+        images = (images.augment if data.augment else images.share)(data.ratio, seed)
+        recorded |= dict(augment=data.augment, ratio=data.ratio)
+    spec = parts.network(network.model, images)
+    settings: dict[str, Any] = dict(epochs=spec.epochs)
+    if data.dataset == "digits":
+        settings = dict(epochs=(*[7] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
+    for name in ("epochs", "batch_size", "patience", "seed", "update_batch"):
+        if (value := getattr(training, name, None)) not in (None, ()):
+            settings[name] = value
+    return Trainer(spec, images, Settings(**settings, native=machine.native)), recorded
+
+
+def train(chosen: options.Train) -> dict[str, Any]:
+    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
+    trainer, recorded = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
+    path = chosen.run.out or Path("runs") / f"{trainer.network.name}_{trainer.data.name}"
+    about = dict(data_dir=recorded.pop("data_dir"), command=command_line())
+    with RunFolder(path, trainer, recorded, resume=chosen.run.resume, about=about) as folder:
+        state = folder.start(chosen.training.reuse)
+        console.header(folder)
+        if not folder.results:
+            try:
+                with console.Bars() as trainer.callback, contextlib.ExitStack() as stack:
+                    save = stack.enter_context(Tracker(folder, state)).save if chosen.run.tensorboard else folder.save
+                    folder.finish(trainer.run(state, save))
+            except OSError as error:
+                raise OSError(f"{error}; finished epochs are kept, go on once {path} can be written") from error
+        console.summary(folder)
+        return folder.results
+
+
+def run(chosen: options.Train) -> None:
+    """Trains one network."""
+    train(chosen)

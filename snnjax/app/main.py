@@ -1,0 +1,145 @@
+"""The command `snnjax`: reads the options, and calls the module of `snnjax.app.commands` that does the work.
+
+Nothing heavy is imported before the options are read.
+"""
+
+import _thread
+import contextlib
+import difflib
+import importlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from snnjax import __version__
+from snnjax.app import options
+from snnjax.errors import InputError
+
+T = TypeVar("T")
+
+COMMANDS: dict[str, type] = {
+    "train": options.Train,
+    "evaluate": options.Evaluate,
+    "predict": options.Predict,
+    "sweep": options.Sweep,
+    "replicate": options.Replicate,
+    "report": options.Report,
+    "convert": options.Convert,
+    "data": options.Sets,
+    "doctor": options.Doctor,
+}
+"""The options of each command; its work is `run` in the module of the same name."""
+
+STOPPED = 130  # exit status after Ctrl-C
+
+
+def fail(program: str, message: object, status: int = 2) -> NoReturn:
+    """Ends the program with one line on the error stream and an exit status."""
+    print(f"{program}: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def user_errors(program: str, stopped: Callable[[], str] = lambda: "Stopped.") -> Iterator[None]:
+    """Ends the program with one line on wrong options, files or data, and with the line of `stopped` on Ctrl-C."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python flushes it at exit)
+        raise SystemExit(1) from None
+    except (InputError, OSError) as error:
+        fail(program, error)
+    except KeyboardInterrupt:
+        print(f"\n{stopped()}", flush=True)
+        raise SystemExit(STOPPED) from None
+
+
+def parse(kind: type[T], arguments: Sequence[str], program: str, description: str | None = None) -> T:
+    """Options from the command line as a dataclass; wrong ones end the program and say what was expected."""
+    settings = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(
+        kind, prog=program, description=description, args=list(arguments), use_underscores=True, config=settings
+    )
+
+
+def protected(work: Callable[[], None]) -> None:
+    """Calls a program's work, which SIGTERM stops as Ctrl-C does: at once, without waiting for JAX's threads."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _unraisable
+    try:
+        work()
+    except SystemExit as end:
+        if end.code != STOPPED:
+            raise
+        sys.stderr.flush()
+        os._exit(STOPPED)
+
+
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Lets Ctrl-C stop the program even in a callback of Python's own, which would only print it."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command, by default that of the command line."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with user_errors("snnjax"):
+        if name in ("--version", "-V"):
+            return print(f"snnjax {__version__}")
+        if name in ("--help", "-h"):
+            return print(overview())
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            raise InputError(
+                f"there is no command {name!r}"
+                + (f"; did you mean `snnjax {near[0]}`?" if near else f", only {', '.join(COMMANDS)}")
+            )
+    chosen: Any = parse(COMMANDS[name], rest, f"snnjax {name}")
+    module: Any = None
+    with user_errors(f"snnjax {name}", lambda: getattr(module, "STOPPED", "Stopped.")):
+        if name in ("train", "sweep", "replicate"):
+            print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
+        module = importlib.import_module(f"snnjax.app.commands.{name}")
+        if machine := getattr(chosen, "machine", None):
+            importlib.import_module("snnjax.devices").choose(machine.device)
+        module.run(chosen)
+
+
+def overview() -> str:
+    """The help of `snnjax` itself: the commands, a line each."""
+    lines = [f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: snnjax COMMAND [OPTIONS]",
+            "",
+            "Convolutional spiking networks with local learning, in JAX.",
+            "",
+            *lines,
+            "",
+            "snnjax COMMAND --help explains the options of a command; snnjax --version prints the version.",
+        ]
+    )
+
+
+def command_line(arguments: Sequence[str] | None = None) -> str:
+    """The command that runs now, as a person would type it."""
+    return shlex.join(["snnjax", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def program() -> None:
+    """What the installed command runs."""
+    protected(main)
+
+
+def script(path: str) -> None:
+    """What a script of the same name as a command runs."""
+    protected(lambda: main([Path(path).stem, *sys.argv[1:]]))

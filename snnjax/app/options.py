@@ -1,0 +1,309 @@
+"""The options of every command, as data: `snnjax.app.main` reads them, `snnjax.app.commands` hold the work.
+
+An option has one name, one meaning and one default in all commands. Nothing heavy is imported here, so that `--help`
+answers at once.
+"""
+
+import dataclasses
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+MODELS = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
+DATASETS = (
+    "digits",
+    "mnist",
+    "fashion_mnist",
+    "kmnist",
+    "emnist_digits",
+    "emnist_letters",
+    "emnist_balanced",
+    "cifar10",
+)
+
+
+def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
+    """How the help shows an option: the name of its value, and the default in words where it depends on others."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else default, **rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Imports:
+    """Parts of your own."""
+
+    modules: Annotated[tuple[str, ...], option("FILE.py ...", "none", name="import")] = ()
+    """Python files, or modules by name, to import first: those that define rules or other parts of your own"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network(Imports):
+    """What to train."""
+
+    model: Annotated[
+        str, option("NAME", help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a network of your own or its function")
+    ] = "mozafari2018"
+
+
+@dataclasses.dataclass(frozen=True)
+class TestData:
+    """What to test on: by default what the network was trained on."""
+
+    __test__ = False  # no test of pytest's
+
+    dataset: Annotated[
+        str | None,
+        option("NAME", "that of the training", help=f"one of {', '.join(DATASETS)}, folder; or an .npz file"),
+    ] = None
+    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
+    """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
+    size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
+    """height and width of pictures (`--dataset folder`), one number or two"""
+    colour: Literal["auto", "yes", "no"] = "auto"
+    """whether pictures (`--dataset folder`) are read in colour; auto as most of them are"""
+    test_images: Annotated[int | None, option("N", "all")] = None
+    """use only the first N test images"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(TestData):
+    """What to learn."""
+
+    dataset: Annotated[str, option("NAME", help=f"one of {', '.join(DATASETS)}, folder; or an .npz file")] = "digits"
+    train_images: Annotated[int | None, option("N", "all")] = None
+    """use only the first N training images"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainData(Data):
+    """What to learn."""
+
+    augment: bool = False
+    """add copies of the training images, rotated by up to 30 degrees and mirrored"""
+    ratio: Annotated[float, option("SHARE")] = 1.0
+    """share of the training images to use; with --augment, share of them to copy"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """How long."""
+
+    epochs: Annotated[tuple[int, ...], option("N ...", "the network's own; on digits 7 each, then 100 by reward")] = ()
+    """epochs of each stage, those of learning by reward last"""
+    batch_size: Annotated[int | None, option("N", "1000; on digits 100")] = None
+    """images between two changes of the reward rates"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Epochs):
+    """How to train."""
+
+    patience: Annotated[int | None, option("N", "5; on digits 0")] = None
+    """stop when the best epoch is older than N epochs; 0: never"""
+    seed: Annotated[int, option("N")] = 0
+    """of the initial weights, --ratio and --augment"""
+    update_batch: Annotated[int, option("N")] = 1
+    """images whose winners are found with the same weights, before any update"""
+    reuse: bool = True
+    """begin with layers that a neighbouring run has learned from the same images, settings and seed"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """Where to run."""
+
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """auto prefers an accelerator"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine(Device):
+    """Where to run."""
+
+    native: bool = False
+    """compiled kernels, several times faster; they need a CPU and a C++ compiler"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What to keep."""
+
+    out: Annotated[Path | None, option("DIR", "runs/MODEL_DATASET")] = None
+    """run folder"""
+    resume: bool = False
+    """go on with the run in the folder where it stopped"""
+    tensorboard: bool = False
+    """write event files for TensorBoard into the run folder; needs tensorboardX"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a network; leaves a run folder with all that it learned.
+
+    $ snnjax train                                     scikit-learn's digits, about a minute
+    $ snnjax train --dataset mnist                     MNIST, downloaded once
+    $ snnjax train --dataset folder --data_dir DIR     your own pictures, a folder for each class
+    """
+
+    network: Network = field(default_factory=Network)
+    data: TrainData = field(default_factory=TrainData)
+    training: Training = field(default_factory=Training)
+    machine: Machine = field(default_factory=Machine)
+    run: Run = field(default_factory=Run)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Test a trained network: accuracy, and the figures of each class.
+
+    $ snnjax evaluate runs/mozafari2018_digits
+    $ snnjax evaluate RUN --dataset mnist --out evaluation.json
+    """
+
+    run: Annotated[Positional[Path], option("RUN")]
+    """run folder, or its weights.npz"""
+    data: TestData = field(default_factory=TestData)
+    parts: Imports = field(default_factory=Imports)
+    machine: Machine = field(default_factory=Machine)
+    out: Annotated[Path | None, option("FILE.json", "none")] = None
+    """file to write the figures into"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Classify pictures by a trained network: the class, the score of each class, when the neurons fire.
+
+    $ snnjax predict runs/mozafari2018_digits digit.png
+    $ snnjax predict RUN PICTURES --csv predictions.csv
+    """
+
+    run: Annotated[Positional[Path], option("RUN")]
+    """run folder, or its weights.npz"""
+    pictures: Annotated[Positional[tuple[Path, ...]], option("PICTURE", "")] = ()
+    """image files (PNG, JPEG and the like), or folders of them"""
+    invert: bool = False
+    """invert the pictures first: for dark strokes on a light background"""
+    images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
+    """numbers of test images to classify, instead of pictures"""
+    data: TestData = field(default_factory=TestData)
+    parts: Imports = field(default_factory=Imports)
+    machine: Device = field(default_factory=Device)
+    out: Annotated[Path | None, option("DIR", "none")] = None
+    """folder to draw the network's response to each picture into"""
+    csv: Annotated[Path | None, option("FILE.csv", "none")] = None
+    """file to write decisions and scores into"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Train many networks side by side: several seeds, and every combination of hyperparameters.
+
+    $ snnjax sweep --seeds 4
+    $ snnjax sweep --seeds 2 --vary layer1.threshold=10,15,20 layer2.radius=1,2
+
+    The same command resumes a stopped sweep; more seeds or values add networks to a finished one.
+    """
+
+    vary: Annotated[tuple[str, ...], option("NUMBER=VALUE,... ...", "none")] = ()
+    """numbers of the network and their values, as layer1.threshold=10,15; a wrong name lists all"""
+    seeds: Annotated[int, option("N")] = 1
+    """networks of each combination, with seeds 0, 1, ..."""
+    at_once: Annotated[int, option("N")] = 16
+    """networks in one program, kept when it ends; more need more memory"""
+    alone: Annotated[int, option("N")] = 0
+    """also train the first N networks one by one, once, and compare the time"""
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    training: Epochs = field(default_factory=Epochs)
+    machine: Machine = field(default_factory=Machine)
+    out: Annotated[Path | None, option("DIR", "runs/sweep_MODEL_DATASET")] = None
+    """folder to write into"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replicate:
+    """Train under the protocol of a recorded run of the PyTorch code, from several seeds, and compare.
+
+    $ snnjax replicate
+
+    The same command goes on where it stopped.
+    """
+
+    model: Annotated[tuple[str, ...], option("NAME ...", "all six")] = MODELS
+    """networks"""
+    seeds: Annotated[int, option("N")] = 5
+    """runs of each network, with seeds 0, 1, ..."""
+    reward_epochs: Annotated[int, option("N")] = 4
+    """epochs of learning by reward"""
+    update_batch: Annotated[int, option("N")] = 1
+    """images whose winners are found with the same weights; 1 in the recorded runs"""
+    data: Data = field(default_factory=lambda: Data(dataset="mnist", train_images=6000, test_images=2000))
+    machine: Machine = field(default_factory=Machine)
+    out: Annotated[Path, option("DIR")] = Path("runs/replication")
+    """folder of all runs, the table and the figure"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write a run's pictures and report.html anew, or compare several runs on one page.
+
+    $ snnjax report runs/mozafari2018_digits --images 3 17     draws these test images too
+    $ snnjax report RUN1 RUN2 RUN3                             compares three runs
+    """
+
+    runs: Annotated[Positional[tuple[Path, ...]], option("RUN", "")]
+    """run folders, one or several"""
+    images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
+    """numbers of test images to draw layer by layer, for one run"""
+    data: TestData = field(default_factory=TestData)
+    parts: Imports = field(default_factory=Imports)
+    machine: Device = field(default_factory=Device)
+    out: Annotated[Path | None, option("FILE.html", "runs/comparison.html")] = None
+    """page to compare several runs on"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert:
+    """Carry weights between snnjax and the PyTorch code github.com/aidinattar/snn; the source says which way.
+
+    $ snnjax convert runs/mozafari2018_digits/weights.npz mozafari2018.pth
+    $ snnjax convert --model mozafari2018 mozafari2018.pth weights.npz
+    """
+
+    source: Annotated[Positional[Path], option("SOURCE")]
+    """weights.npz of a run, or a state_dict (.pth, .pt, .npz)"""
+    destination: Annotated[Positional[Path], option("DESTINATION")]
+    """file to write, of the other kind"""
+    model: Annotated[str | None, option("NAME", "that of a run's file")] = None
+    """network of a state_dict"""
+    channels: Annotated[int, option("N")] = 6
+    """maps of an encoded image of a state_dict: 6 grey, 18 in colour"""
+    classes: Annotated[int, option("N")] = 10
+    """classes of the network of a state_dict"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """List the data sets and where they are at hand; download some; look at a folder of pictures.
+
+    $ snnjax data
+    $ snnjax data mnist fashion_mnist
+    $ snnjax data folder --data_dir DIR --size 32 --out pictures.npz
+    """
+
+    dataset: Annotated[Positional[tuple[str, ...]], option("NAME", "")] = ()
+    """data sets, as the option `--dataset` of the other commands takes them"""
+    data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
+    """folder of the set's files; of `folder`, the folder or .zip file of pictures"""
+    size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
+    """height and width of pictures (`folder`), one number or two"""
+    colour: Literal["auto", "yes", "no"] = "auto"
+    """whether pictures (`folder`) are read in colour; auto as most of them are"""
+    out: Annotated[Path | None, option("FILE.npz", "none")] = None
+    """file to store one data set in, as `--dataset FILE.npz` reads it"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Say which device, compiler, versions and data are at hand, and what is missing."""

@@ -1,0 +1,132 @@
+"""The parts that the options of a command name: modules of the user's, data sets, networks."""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from snnjax import NETWORKS, InputError, Network, data
+from snnjax.app import options
+from snnjax.data import Dataset
+from snnjax.training.trainer import network_for
+
+SOURCE = ("dataset", "data_dir", "size", "colour")  # options that say where a data set comes from
+
+
+def check_least(options: object, **least: int) -> None:
+    """Raises InputError where an option is less than the least number given for it; None is not checked."""
+    for name, minimum in least.items():
+        if (value := getattr(options, name)) is not None and np.min(value) < minimum:
+            raise InputError(f"`{name}` must be at least {minimum}, got {value}")
+
+
+def check_new(path: Path) -> None:
+    """Raises FileExistsError if a file exists already, FileNotFoundError if there is no folder for it."""
+    if path.exists():
+        raise FileExistsError(f"{path} already exists: name another file")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Imports the user's modules, which may define components; raises InputError where there is none."""
+    for module in modules:
+        import_one(module)
+
+
+def import_one(module: str) -> ModuleType:
+    """A module of the user's, by the path of its file or by name; raises InputError if there is none."""
+    if not module.endswith(".py"):
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise InputError(f"`import` must name a Python file or a module, got {module!r}: {error}") from error
+    path = Path(module).resolve()
+    if not path.is_file():
+        raise InputError(f"`import` must name a Python file or a module: there is no file {module}")
+    for known in sys.modules.values():  # its components are registered once
+        if (file := getattr(known, "__file__", None)) and Path(file).resolve() == path:
+            return known
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, found)
+    sys.path.append(str(path.parent))
+    spec.loader.exec_module(found)
+    return found
+
+
+def dataset(chosen: options.TestData, known: Mapping[str, Any] | None = None) -> Dataset:
+    """The data set that options name, or the one of `known` settings where they name none; raises as `data.load`."""
+    check_least(chosen, test_images=1)
+    given = {name: getattr(chosen, name) for name in SOURCE}
+    if chosen.dataset is None:
+        usual = {each.name: each.default for each in dataclasses.fields(chosen)}
+        given |= {name: (known or {}).get(name) for name in SOURCE if given[name] == usual[name]}
+        if given["dataset"] is None:
+            names = f"one of {', '.join(data.DATASETS)}, or an .npz file"
+            raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
+    images = load(**given)
+    return images.first(getattr(chosen, "train_images", 1), chosen.test_images)
+
+
+def load(dataset: str, data_dir: Path | str | None, size: Iterable[int] | None, colour: str | None) -> Dataset:
+    """`data.load` of values as the command line and settings hold them."""
+    sides = tuple(size or ())
+    if len(sides) > 2:
+        raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
+    rest: dict[str, Any] = {}
+    if sides:
+        rest["size"] = (sides[0], sides[-1])
+    if colour not in (None, "auto"):
+        rest["colour"] = colour == "yes"
+    return data.load(dataset, data_dir, **rest)
+
+
+def source(chosen: options.TestData) -> dict[str, Any]:
+    """What a run records of where its data come from, so that other commands find them from any folder."""
+    name, folder = str(chosen.dataset), chosen.data_dir
+    return dict(
+        dataset=str(Path(name).resolve()) if name.endswith(".npz") else name,
+        data_dir=folder and str(folder.resolve()),
+        size=list(chosen.size),
+        colour=chosen.colour,
+    )
+
+
+def check_images(numbers: Iterable[int], images: Dataset) -> None:
+    """Raises InputError unless all are numbers of test images."""
+    last = len(images.test_images) - 1
+    if wrong := [number for number in numbers if not 0 <= number <= last]:
+        raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")
+
+
+def published(model: str) -> Callable[..., Network]:
+    """The function of a published network; raises InputError for another name."""
+    if model not in NETWORKS:
+        raise InputError(f"`model` must be one of {', '.join(NETWORKS)}, got {model!r}{_near(model, NETWORKS)}")
+    return NETWORKS[model]
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def network(model: str, images: Dataset) -> Network:
+    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
+    file, _, name = model.rpartition(":")
+    make: Any = getattr(import_one(file), name, None) if file else published(model)
+    if isinstance(make, Network):
+        return make
+    if not callable(make):
+        raise InputError(f"`model` {model} must be a Network, or a function of (input_shape, classes), got {make!r}")
+    return network_for(make, images)
