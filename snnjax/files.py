@@ -175,7 +175,7 @@ def _digest(entries: Mapping[str, np.ndarray]) -> bytes:
 
 
 def cache_folder() -> Path:
-    """The user's folder for compiled programs, created if need be; raises OSError if it cannot be."""
+    """The user's folder for compiled programs and data sets, created if need be; raises OSError if it cannot be."""
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from snnjax.data import DATASETS, Dataset, digits, idx_folder, load, read_cifar, read_idx
+from snnjax.data import DATASETS, Dataset, DownloadError, digits, find, idx_folder, load, read_cifar, read_idx
 from snnjax.encoding import COLOUR, GREY
 
 RNG = np.random.default_rng(0)
@@ -349,19 +349,48 @@ def test_damaged_prepared_sets_are_named(prepared, tmp_path):
         load("mnist", tmp_path)
 
 
+def test_a_set_is_taken_from_the_cache_then_as_prepared_by_default(prepared, tmp_path, calls, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    assert find("mnist") == ("tensorflow-datasets", prepared)
+    assert find("kmnist") == ("absent", None)
+    assert load("mnist").train_images.shape == (12, 28, 28)
+    cache = tmp_path / "snnjax" / "data" / "mnist"
+    cache.mkdir(parents=True)
+    for name, array in FILES.items():
+        assert find("mnist").kind == "tensorflow-datasets"
+        (cache / name).write_bytes(idx(array))
+    assert find("mnist") == ("cache", cache)
+    assert load("mnist").train_images.shape == (12, 5, 4)
+    assert not calls
+
+
+def test_a_set_prepared_in_another_version_is_downloaded(prepared, tmp_path, calls, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
+    shutil.copytree(prepared / "mnist" / "3.0.1", tmp_path / "sets" / "mnist" / "1.0.0")
+    with pytest.raises(DownloadError, match="mnist cannot be downloaded"):
+        load("mnist")
+    assert calls, "the network was asked"
+    with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared"):
+        load("mnist", tmp_path / "sets")
+
+
 @pytest.mark.parametrize(
-    ("name", "hints"),
+    ("name", "file"),
     [
-        ("mnist", ["train-images-idx3-ubyte", "tfds.builder('mnist'"]),
-        ("emnist_balanced", ["emnist-balanced-test-labels-idx1-ubyte", "tfds.builder('emnist/balanced'"]),
-        ("cifar10", ["data_batch_1.bin", "tfds.builder('cifar10'"]),
+        ("mnist", "train-images-idx3-ubyte"),
+        ("emnist_balanced", "emnist-balanced-test-labels-idx1-ubyte"),
+        ("cifar10", "data_batch_1.bin"),
     ],
 )
-def test_what_is_not_prepared_is_not_downloaded(tmp_path, calls, name, hints):
+def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monkeypatch, name, file):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it would take seconds
     with pytest.raises(FileNotFoundError, match="nor a set that tensorflow-datasets has prepared") as caught:
         load(name, tmp_path)
-    for hint in (str(tmp_path), *hints, "--data_dir", "snnjax[tensorflow]", "download_and_prepare"):
+    for hint in (str(tmp_path), file, "leave `data_dir` (--data_dir) out, and the set is downloaded"):
         assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not calls, "the network was asked"
     assert not list(tmp_path.iterdir())
 

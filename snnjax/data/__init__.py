@@ -1,14 +1,34 @@
-"""Data sets as arrays: from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
+"""Data sets as arrays: downloaded, from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
 
 from snnjax.data.dataset import Dataset
+from snnjax.data.download import DownloadError
 from snnjax.data.readers import read_cifar, read_idx, read_npz
-from snnjax.data.sources import DATASETS, cifar_folder, digits, idx_folder, load, npz_file, prepared
+from snnjax.data.sources import (
+    DATASETS,
+    Description,
+    Found,
+    cifar_folder,
+    describe,
+    digits,
+    fetch,
+    find,
+    idx_folder,
+    load,
+    npz_file,
+    prepared,
+)
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "Description",
+    "DownloadError",
+    "Found",
     "cifar_folder",
+    "describe",
     "digits",
+    "fetch",
+    "find",
     "idx_folder",
     "load",
     "npz_file",

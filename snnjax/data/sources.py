@@ -1,12 +1,17 @@
 """Data sets by name: from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from snnjax import files
+from snnjax.data.catalogue import CATALOGUE
 from snnjax.data.dataset import ARRAYS, Dataset
+from snnjax.data.download import DownloadError, Progress, download
 from snnjax.data.readers import read_cifar, read_idx, read_npz
 from snnjax.errors import InputError
 
@@ -46,23 +51,113 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     Args:
       name: one of `DATASETS`, of which "digits" needs no files; or the path of an .npz file (see `npz_file`).
       data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
-        binary version's; or one that tensorflow-datasets has prepared sets in (its own default folder if None), in
-        another order.
+        binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
+        finds, else downloads the set into the cache.
 
-    Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if there
-    are none, saying what to do.
+    Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
+    `data_dir` has none, DownloadError if they cannot be downloaded, saying what to do.
     """
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
             raise InputError(f"`data_dir` {data_dir} is for all sets but digits and .npz files: name another `dataset`")
         return digits() if name == "digits" else npz_file(Path(name))
+    _check(name)
+    if data_dir is None:
+        return _found(name)
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`data_dir` {folder} is no folder")
+    if not any(_find(folder, each) for each in _SOURCES[name].files):
+        return prepared(name, folder)
+    return _own_files(name, folder)
+
+
+class Found(NamedTuple):
+    """Where a data set is at hand: `kind` is "built in", "cache", "tensorflow-datasets" or "absent"."""
+
+    kind: str
+    path: Path | None = None
+
+
+class Description(NamedTuple):
+    """What a data set holds, where it is at hand, and the bytes to download where it is not."""
+
+    name: str
+    train_images: int
+    test_images: int
+    shape: tuple[int, ...]
+    classes: int
+    download: int
+    found: Found
+
+
+def find(name: str) -> Found:
+    """Where `load` would take a set of `DATASETS` from without a download, in that order; reads and imports nothing.
+
+    Raises InputError for an unknown name.
+    """
+    _check(name)
+    if name == "digits":
+        return Found("built in")
+    with contextlib.suppress(OSError):  # without a cache there may still be a prepared set
+        folder = _cached(name)
+        if all(_find(folder, each) for each in _SOURCES[name].files):
+            return Found("cache", folder)
+    folder = _prepared_folder()
+    return Found("tensorflow-datasets", folder) if _is_prepared(name, folder) else Found("absent")
+
+
+def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
+    """Downloads what the cache lacks of a set's files, and gives their folder; arguments and errors as `download`'s."""
+    _check(name)
+    if (published := CATALOGUE[name].published) is None:
+        raise InputError(f"{name} needs no download")
+    folder = _cached(name)
+    try:
+        download(published, folder, mirror=mirror, progress=progress)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{name} cannot be downloaded: {error}. Try again with a network, or put {', '.join(_SOURCES[name].files)} "
+            "(each may end in .gz) into a folder and name it with `data_dir` (--data_dir)"
+        ) from error
+    return folder
+
+
+def describe(name: str) -> Description:
+    """What a set of `DATASETS` holds, and where it is; as quick as `find`, and raises as it does."""
+    found, entry = find(name), CATALOGUE[name]
+    classes = _SOURCES[name].classes if name in _SOURCES else 10
+    size = entry.published.size if entry.published else 0
+    return Description(name, entry.train_images, entry.test_images, entry.shape, classes, size, found)
+
+
+def _check(name: str) -> None:
     if name not in DATASETS:
         raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got {name!r}")
-    folder = None if data_dir is None else Path(data_dir)
-    if folder and not folder.is_dir():
-        raise FileNotFoundError(f"`data_dir` {folder} is no folder")
-    if not folder or not any(_find(folder, each) for each in _SOURCES[name].files):
-        return prepared(name, folder)
+
+
+def _cached(name: str) -> Path:
+    """The folder in the cache for a set's files; raises OSError if there can be no cache."""
+    published = CATALOGUE[name].published
+    return files.cache_folder() / "data" / (published.folder if published else name)
+
+
+def _found(name: str) -> Dataset:
+    """A set from the cache, prepared by tensorflow-datasets, or downloaded."""
+    found = find(name)
+    if found.kind == "tensorflow-datasets":
+        try:
+            return prepared(name)
+        except FileNotFoundError:  # prepared in a version that is not read any more
+            found = Found("absent")
+    folder = found.path or fetch(name)
+    try:
+        return _own_files(name, folder)
+    except InputError as error:
+        raise InputError(f"{error}: remove {folder}, and the set is downloaded again") from error
+
+
+def _own_files(name: str, folder: Path) -> Dataset:
     return cifar_folder(name, folder) if name == "cifar10" else idx_folder(name, folder)
 
 
@@ -145,23 +240,33 @@ def cifar_folder(name: str, folder: Path) -> Dataset:
     return _dataset(name, [*map(np.concatenate, zip(*train, strict=True)), *test])
 
 
-def prepared(name: str, data_dir: Path | None) -> Dataset:
+def _prepared_folder() -> Path:
+    """Where tensorflow-datasets prepares sets by default."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _is_prepared(name: str, data_dir: Path) -> bool:
+    """Whether there is any version of a set as array_record; importing tensorflow-datasets would take seconds."""
+    return any(data_dir.glob(f"{_SOURCES[name].builder}/*/*.array_record*"))
+
+
+def prepared(name: str, data_dir: Path | None = None) -> Dataset:
     """Reads a set that tensorflow-datasets has prepared as array_record, without TensorFlow; raises as `load` does."""
+    source, data_dir = _SOURCES[name], data_dir or _prepared_folder()
+    lacking = FileNotFoundError(
+        f"{data_dir} holds neither the files of {name} nor a set that tensorflow-datasets has prepared as "
+        "array_record: leave `data_dir` (--data_dir) out, and the set is downloaded; or put "
+        f"{', '.join(source.files)} (each may end in .gz) there"
+    )
+    if not _is_prepared(name, data_dir):
+        raise lacking
     import tensorflow_datasets as tfds
 
-    source = _SOURCES[name]
     try:
         builder = tfds.builder(source.builder, data_dir=data_dir, file_format="array_record")
         splits = builder.as_data_source(["train", "test"])
-    except Exception as error:
-        where = f"{data_dir} holds" if data_dir else "there are"
-        raise FileNotFoundError(
-            f"{where} neither the files of {name} nor a set that tensorflow-datasets has prepared. "
-            f"Put {', '.join(source.files)} (each may end in .gz) into a folder and name it with --data_dir; or, with "
-            f"a network, pip install 'snnjax[tensorflow]' and run: python -c \"import tensorflow_datasets as tfds; "
-            f"tfds.builder('{source.builder}', data_dir='{data_dir or 'DIR'}', file_format='array_record')"
-            f'.download_and_prepare()"'
-        ) from error
+    except Exception as error:  # of another version, or damaged
+        raise lacking from error
     arrays = []
     for split in splits:
         try:

@@ -1,0 +1,125 @@
+"""What the data sets hold, and where their files are published: sizes, checksums and mirrors."""
+
+from typing import NamedTuple
+
+
+class File(NamedTuple):
+    """A published file; of an archive, `members` are the paths of what is kept of it."""
+
+    name: str
+    size: int  # bytes
+    sha256: str
+    members: tuple[str, ...] = ()
+
+
+class Published(NamedTuple):
+    """Files that are downloaded together, into one folder of the cache.
+
+    Attributes:
+      folder: name of the folder in the cache, and of the one below a mirror that users name.
+      mirrors: addresses, each ending in a slash, that the files' names follow; tried in turn.
+    """
+
+    folder: str
+    mirrors: tuple[str, ...]
+    files: tuple[File, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes to download."""
+        return sum(file.size for file in self.files)
+
+
+class Entry(NamedTuple):
+    """What a data set holds: numbers of images and the shape of one, (H, W) or (H, W, 3)."""
+
+    train_images: int
+    test_images: int
+    shape: tuple[int, ...] = (28, 28)
+    published: Published | None = None
+
+
+def _idx_files(*facts: tuple[int, str]) -> tuple[File, ...]:
+    """The four files of a set, from their sizes and checksums: training images and labels, test images and labels."""
+    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(File(f"{part}-ubyte.gz", *each) for part, each in zip(parts, facts, strict=True))
+
+
+_MNIST = Published(
+    "mnist",
+    ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    _idx_files(
+        (9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        (28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        (1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        (4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    ),
+)
+_FASHION_MNIST = Published(
+    "fashion_mnist",
+    (
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    ),
+    _idx_files(
+        (26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+        (29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+        (4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+        (5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+    ),
+)
+_KMNIST = Published(
+    "kmnist",
+    ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+    _idx_files(
+        (18_165_135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
+        (29_497, "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
+        (3_041_136, "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
+        (5_120, "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
+    ),
+)
+_EMNIST = Published(
+    "emnist",
+    ("https://biometrics.nist.gov/cs_links/EMNIST/", "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/"),
+    (
+        File(
+            "gzip.zip",
+            561_753_746,
+            "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e",
+            tuple(
+                f"gzip/emnist-{split}-{part}-{kind}-ubyte.gz"
+                for split in ("digits", "letters", "balanced")
+                for part in ("train", "test")
+                for kind in ("images-idx3", "labels-idx1")
+            ),
+        ),
+    ),
+)
+_CIFAR10 = Published(
+    "cifar10",
+    (
+        "https://www.cs.toronto.edu/~kriz/",
+        "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/",
+        "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/",
+    ),
+    (
+        File(
+            "cifar-10-binary.tar.gz",
+            170_052_171,
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            tuple(
+                f"cifar-10-batches-bin/{name}.bin" for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")
+            ),
+        ),
+    ),
+)
+CATALOGUE = {
+    "digits": Entry(1_437, 360),
+    "mnist": Entry(60_000, 10_000, published=_MNIST),
+    "fashion_mnist": Entry(60_000, 10_000, published=_FASHION_MNIST),
+    "kmnist": Entry(60_000, 10_000, published=_KMNIST),
+    "emnist_digits": Entry(240_000, 40_000, published=_EMNIST),
+    "emnist_letters": Entry(124_800, 20_800, published=_EMNIST),  # tensorflow-datasets: the first 88,800 and 14,800
+    "emnist_balanced": Entry(112_800, 18_800, published=_EMNIST),
+    "cifar10": Entry(50_000, 10_000, (32, 32, 3), _CIFAR10),
+}

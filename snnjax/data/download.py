@@ -1,0 +1,226 @@
+"""Downloads files from mirrors: checked by size and SHA-256, resumed after a break, never half-written.
+
+Own code on top of urllib, since EMNIST's 562 MB ask for resuming, which neither pooch nor scikit-learn's `fetch_file`
+does (nor do they try mirrors, or refuse a login page by its length; `fetch_file` also has no timeout).
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from snnjax import files
+from snnjax.data.catalogue import File, Published
+from snnjax.data.readers import MOST_BYTES
+from snnjax.errors import InputError
+
+Progress = Callable[[str, int, int], object]
+"""Is told a file's name, the bytes received so far, and all its bytes."""
+
+TIMEOUT = 20.0  # seconds until a server that sends nothing is given up
+TRIES = 3  # rounds over the mirrors in which nothing new arrives
+WAIT = 1.0  # seconds before the second round, twice as many before the third
+_PIECE = 1 << 16
+
+
+class DownloadError(OSError):
+    """No mirror gave the file: the message says what each answered, in one line."""
+
+
+class _Refused(Exception):
+    """A mirror did not give the file; `again` says whether asking it once more may help."""
+
+    def __init__(self, reason: object, again: bool) -> None:
+        super().__init__(" ".join(str(reason).split()))
+        self.again = again
+
+
+def download(
+    published: Published, folder: Path, *, mirror: str | None = None, progress: Progress | None = None
+) -> None:
+    """Downloads what a folder lacks of a set's files, and extracts what is wanted of archives.
+
+    A file gets its name when it is whole and its checksum is right; what arrived before a break stays as .NAME.part and
+    is continued. Other processes that download into the folder at the same time wait for this one.
+
+    Args:
+      mirror: address that is tried first; the files are expected in a folder below it, named as `published.folder`.
+        By default that in the environment variable SNNJAX_MIRROR.
+      progress: see `Progress`; by default bars on the error stream, if that is a terminal.
+
+    Raises InputError for a bad `mirror`, DownloadError if no mirror gives a file, OSError if it cannot be written.
+    """
+    mirror = mirror or os.environ.get("SNNJAX_MIRROR")
+    if mirror and urlsplit(mirror).scheme not in ("http", "https", "file"):
+        raise InputError(f"`mirror` (SNNJAX_MIRROR) must begin with https://, http:// or file://, got {mirror!r}")
+    own = (f"{mirror.rstrip('/')}/{published.folder}/",) if mirror else ()
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        report = progress or stack.enter_context(_bars())
+        _wait_for_lock(stack, folder, lambda: report("waiting for another download", 0, published.size))
+        files.clear(folder)
+        for file in published.files:
+            names = [path.rpartition("/")[2] for path in file.members] or [file.name]
+            if all((folder / name).is_file() for name in names):
+                continue
+            part = folder / f".{file.name}.part"
+            _receive(file, [*own, *published.mirrors], part, report)
+            if file.members:
+                _extract(part, file.members, folder)
+                part.unlink()
+            else:
+                part.replace(folder / file.name)
+
+
+def _wait_for_lock(stack: contextlib.ExitStack, folder: Path, waiting: Callable[[], object]) -> None:
+    while True:
+        try:
+            return stack.enter_context(files.lock(folder))
+        except FileExistsError:
+            waiting()
+            time.sleep(0.1)
+
+
+def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> None:
+    """Fills `part` with the whole file, from one mirror or several; raises DownloadError if none can."""
+    reasons: dict[str, _Refused] = {}
+    tries, most = 0, _size(part)
+    while mirrors and tries < TRIES:
+        time.sleep(WAIT * tries)
+        for mirror in mirrors:
+            resumed = _size(part) > 0
+            try:
+                _append(mirror + file.name, file, part, report)
+                _check(file, part, resumed)
+                return
+            except _Refused as refused:
+                reasons[mirror] = refused
+        mirrors = [mirror for mirror in mirrors if reasons[mirror].again]
+        tries = 0 if _size(part) > most else tries + 1
+        most = max(most, _size(part))
+    raise DownloadError(f"{file.name} from " + ", ".join(f"{mirror} ({reasons[mirror]})" for mirror in reasons))
+
+
+def _append(address: str, file: File, part: Path, report: Progress) -> None:
+    """Adds to `part` what it lacks, or all of the file if the server gives no rest."""
+    start = _size(part)
+    if start >= file.size:
+        return
+    headers = {"User-Agent": "snnjax"} | ({"Range": f"bytes={start}-"} if start else {})
+    with _network_errors(again=start > 0):
+        response = urlopen(Request(address, headers=headers), timeout=TIMEOUT)
+    with response, part.open("ab") as out:
+        start = start if response.status == 206 else 0
+        promised = response.headers["Content-Length"]
+        if promised not in (None, str(file.size - start)):  # such as a network's page to log in
+            raise _Refused(f"it offers {promised} bytes, not {file.size - start}", again=False)
+        out.truncate(start)
+        while start < file.size:
+            with _network_errors(again=True):
+                piece = response.read1(min(_PIECE, file.size - start))
+            if not piece:
+                if promised is None:
+                    out.truncate(0)  # it may be anything
+                raise _Refused(f"it ended after {start} of {file.size} bytes", again=promised is not None)
+            out.write(piece)
+            start += len(piece)
+            report(file.name, start, file.size)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _check(file: File, part: Path, resumed: bool) -> None:
+    with part.open("rb") as whole:
+        right = hashlib.file_digest(whole, "sha256").hexdigest() == file.sha256
+    if not right:
+        part.unlink()
+        raise _Refused("its SHA-256 is not that of the published file", again=resumed)
+
+
+@contextlib.contextmanager
+def _network_errors(again: bool) -> Iterator[None]:
+    """Errors of the network as _Refused; `again` is for servers that cannot be reached."""
+    try:
+        yield
+    except HTTPError as error:
+        error.close()
+        passing = error.code >= 500 or error.code in (408, 429)
+        raise _Refused(f"HTTP {error.code} {error.reason}", again=passing) from error
+    except URLError as error:
+        raise _Refused(getattr(error.reason, "strerror", None) or error.reason, again) from error
+    except TimeoutError as error:
+        raise _Refused(f"it sent nothing for {TIMEOUT:g} s", again=True) from error
+    except (OSError, HTTPException) as error:
+        raise _Refused(str(error) or type(error).__name__, again=True) from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
+    """Writes the members of a zip or tar archive into a folder, each under its last name; nothing else."""
+    lacking = {*members}
+    for name, size, stream in _regular_files(archive):
+        if name in lacking and size <= MOST_BYTES:
+            with (
+                stream() as content,
+                files.atomic_write(folder / name.rpartition("/")[2]) as path,
+                path.open("wb") as out,
+            ):
+                shutil.copyfileobj(content, out, _PIECE)
+            lacking.remove(name)
+    if lacking:
+        raise InputError(f"{archive} lacks {', '.join(sorted(lacking))}, as files of at most {MOST_BYTES} bytes")
+
+
+def _regular_files(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
+    """Name, size and a function that opens it, of each file in an archive."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                yield info.filename, info.file_size, partial(zipped.open, info)
+    else:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isreg():
+                    yield member.name, member.size, partial(_opened, tar, member)
+
+
+def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    stream = tar.extractfile(member)
+    assert stream is not None  # as it is of regular files
+    return stream
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Progress]:
+    """A bar for each file on the error stream; nothing if that is no terminal."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield lambda *_: None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
+    with progress.Progress(*columns, progress.TransferSpeedColumn(), console=Console(stderr=True)) as bars:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield report
