@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the message says how to install it."""
+
+
+class DownloadError(OSError):
+    """No mirror gave a file: the message says in one line what each answered, and what to do."""

@@ -15,8 +15,9 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from snnjax.data import DATASETS, Dataset, DownloadError, digits, find, idx_folder, load, read_cifar, read_idx
+from snnjax.data import DATASETS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx
 from snnjax.encoding import COLOUR, GREY
+from snnjax.errors import DownloadError
 
 RNG = np.random.default_rng(0)
 FILES = {

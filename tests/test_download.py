@@ -25,10 +25,10 @@ import pytest
 from test_data import CIFAR, FILES, RNG, idx
 
 from snnjax import files
-from snnjax.data import DATASETS, DownloadError, describe, download, fetch, find, load
+from snnjax.data import DATASETS, describe, download, fetch, find, load
 from snnjax.data.catalogue import CATALOGUE, File, Published
 from snnjax.data.download import download as bring
-from snnjax.errors import InputError
+from snnjax.errors import DownloadError, InputError
 
 CONTENT = {"one.gz": RNG.bytes(300_000), "two.gz": RNG.bytes(1_000)}
 PAGE = b"<html>Please log in to the network</html>"
@@ -225,7 +225,7 @@ def test_a_bad_mirror_is_named_and_the_next_one_taken(serve, folder, kind):
     assert not {path.name for path in folder.iterdir()} - {".one.gz.part"}
     bring(published(bad, other), folder)
     assert whole(folder)
-    assert len(other.asked) == 2
+    assert [path for path, _ in other.asked].count("/one.gz") == 1, "a page is not continued"
 
 
 def test_files_at_hand_are_not_asked_for(serve, folder):

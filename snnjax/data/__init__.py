@@ -1,7 +1,6 @@
 """Data sets as arrays: downloaded, from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
 
 from snnjax.data.dataset import Dataset
-from snnjax.data.download import DownloadError
 from snnjax.data.readers import read_cifar, read_idx, read_npz
 from snnjax.data.sources import (
     DATASETS,
@@ -22,7 +21,6 @@ __all__ = [
     "DATASETS",
     "Dataset",
     "Description",
-    "DownloadError",
     "Found",
     "cifar_folder",
     "describe",

@@ -1,6 +1,10 @@
 """What the data sets hold, and where their files are published: sizes, checksums and mirrors."""
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+Progress = Callable[[str, int, int], object]
+"""Is told the name of a file that is downloaded, the bytes received so far, and all its bytes."""
 
 
 class File(NamedTuple):

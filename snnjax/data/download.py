@@ -22,21 +22,14 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from snnjax import files
-from snnjax.data.catalogue import File, Published
+from snnjax.data.catalogue import File, Progress, Published
 from snnjax.data.readers import MOST_BYTES
-from snnjax.errors import InputError
-
-Progress = Callable[[str, int, int], object]
-"""Is told a file's name, the bytes received so far, and all its bytes."""
+from snnjax.errors import DownloadError, InputError
 
 TIMEOUT = 20.0  # seconds until a server that sends nothing is given up
 TRIES = 3  # rounds over the mirrors in which nothing new arrives
 WAIT = 1.0  # seconds before the second round, twice as many before the third
 _PIECE = 1 << 16
-
-
-class DownloadError(OSError):
-    """No mirror gave the file: the message says what each answered, in one line."""
 
 
 class _Refused(Exception):

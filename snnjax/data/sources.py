@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax import files
-from snnjax.data.catalogue import CATALOGUE
+from snnjax.data.catalogue import CATALOGUE, Progress
 from snnjax.data.dataset import ARRAYS, Dataset
-from snnjax.data.download import DownloadError, Progress, download
 from snnjax.data.readers import read_cifar, read_idx, read_npz
-from snnjax.errors import InputError
+from snnjax.errors import DownloadError, InputError
 
 
 class _Source(NamedTuple):
@@ -108,7 +107,20 @@ def find(name: str) -> Found:
 
 
 def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
-    """Downloads what the cache lacks of a set's files, and gives their folder; arguments and errors as `download`'s."""
+    """Downloads what the cache lacks of a set's files, each checked by SHA-256, and gives their folder.
+
+    Args:
+      name: one of `DATASETS` but digits.
+      mirror: address tried before the published ones: mnist's files lie at MIRROR/mnist/, those of EMNIST's sets at
+        MIRROR/emnist/. By default that in the environment variable SNNJAX_MIRROR.
+      progress: is told a file's name, the bytes received so far, and all its bytes; by default there are bars on the
+        error stream if that is a terminal.
+
+    Raises InputError for an unknown name or a bad `mirror`, DownloadError if no mirror gives a file, other OSError if
+    nothing can be written.
+    """
+    from snnjax.data.download import download
+
     _check(name)
     if (published := CATALOGUE[name].published) is None:
         raise InputError(f"{name} needs no download")
