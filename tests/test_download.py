@@ -382,6 +382,7 @@ def test_progress(serve, folder, capfd):
 
 def test_bars_on_a_terminal(serve, folder, monkeypatch):
     ours, theirs = os.openpty()
+    os.set_blocking(ours, False)
     with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setenv("TERM", "xterm")
@@ -524,7 +525,7 @@ def test_the_sets_of_one_archive_come_together(serve, monkeypatch):
 def test_offline_there_is_one_line(monkeypatch):
     address = closed()
     small(monkeypatch, "mnist", address, "http://127.0.0.1:1/")
-    monkeypatch.setattr(download, "WAIT", 60)
+    monkeypatch.setattr(download, "WAIT", 2)
     begin = time.monotonic()
     with pytest.raises(DownloadError) as caught:
         load("mnist")
