@@ -119,7 +119,6 @@ def test_the_reference_learns_and_decides_as_snnjax(tmp_path):
         (["--repeats", "0"], "`repeats` must be at least 1, got 0"),
         (["--protocol", "-1"], "`protocol` must be at least 0, got -1"),
         (["--device", "abacus"], "invalid choice 'abacus' for argument '--device'"),
-        (["--dataset", "mnist"], "data_dir"),
         (["--reference", "."], "is no checkout of aidinattar/snn"),
         (["--spyker", "--model", "deep2024"], "`spyker` is measured with mozafari2018 only"),
         (["--quickly"], "Unrecognized options: --quickly"),

@@ -1,0 +1,43 @@
+"""`snnjax data`: lists data sets, downloads some, or looks at one and stores it."""
+
+from snnjax import InputError, data
+from snnjax.app import console, options, parts
+
+STOPPED = "Stopped; what has been downloaded is kept. The same command goes on."
+
+
+def at_hand(name: str) -> str:
+    """Where a data set is, in words."""
+    found, path = data.find(name)
+    return f"{found}: {path}" if path else found
+
+
+def listing() -> None:
+    """Prints a table of all sets that are known by name."""
+    rows = []
+    for each in map(data.describe, data.DATASETS):
+        size, megabytes = "x".join(map(str, each.shape)), f"{each.download / 1e6:.0f}" if each.download else ""
+        counts = [f"{each.train_images:,}", f"{each.test_images:,}", size, str(each.classes), megabytes]
+        rows.append([each.name, *counts, at_hand(each.name)])
+    head = ("data set", "training", "test", "image", "classes", "MB to download", "at hand")
+    console.screen().print(console.table(head, [rows], "data sets", left=1))
+    print("`snnjax data NAME` downloads a set; the three EMNIST sets come in one download.")
+    print("`snnjax data folder --data_dir DIR` looks at pictures of your own, a folder for each class.")
+
+
+def run(chosen: options.Sets) -> None:
+    """Lists, downloads or looks at data sets."""
+    if chosen.out is not None:
+        parts.check_new(chosen.out)
+        if len(chosen.dataset) != 1:
+            raise InputError(f"`out` stores one data set, got {len(chosen.dataset)}")
+    if not chosen.dataset:
+        return listing()
+    for name in chosen.dataset:
+        if name in data.DATASETS and chosen.data_dir is None and data.find(name).kind == "absent":
+            print(f"{name}: downloaded to {data.fetch(name)}")
+        images = parts.load(name, chosen.data_dir, chosen.size, chosen.colour)
+        print(images)
+        if chosen.out is not None:
+            images.save(chosen.out)
+            print(f"{chosen.out}: as `--dataset {chosen.out}` reads it")

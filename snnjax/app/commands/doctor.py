@@ -1,0 +1,102 @@
+"""`snnjax doctor`: says which device, compiler, versions and data are at hand, and what is missing."""
+
+import importlib.util
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from rich.markup import escape
+from rich.table import Table
+
+import snnjax
+from snnjax import InputError, data, devices, files, kernels
+from snnjax.app import console, options, runs
+from snnjax.app.commands.data import at_hand
+from snnjax.kernels import native
+
+EXTRAS = {
+    "tensorboard": ("tensorboardX", "`--tensorboard`"),
+    "torch": ("torch", "weights to and from PyTorch's .pth files"),
+    "events": ("tonic", "recordings of event cameras"),
+    "native": ("ziglang", "a C++ compiler, where the system has none"),
+    "docs": ("pdoc", "the reference of the library as web pages"),
+}
+"""By the name of an extra: the package it brings, and what for."""
+
+Line = tuple[str, bool | None, str]  # what is looked at, whether it is well (None: optional and absent), what is found
+
+
+def versions() -> str:
+    """Versions of what results depend on."""
+    return ", ".join(f"{name} {version}" for name, version in runs.versions().items())
+
+
+def device() -> str:
+    """The default device, and whether it computes."""
+    begin = time.perf_counter()
+    image, weights = jnp.zeros((1, 3, 3), jnp.uint8), jnp.ones((1, 1, 3, 3))
+    fired = kernels.integrate_and_fire(image, weights, threshold=5, time_steps=2)
+    if int(fired.latency[0, 0, 0]) != 0:
+        raise OSError(f"a neuron with nine input spikes and a threshold of 5 does not fire: {fired}")
+    return f"{devices.name_of(devices.peers()[0])}; a kernel compiles and runs in {time.perf_counter() - begin:.1f} s"
+
+
+def compiler() -> str:
+    """The C++ compiler for `--native`, and whether the kernels compile."""
+    begin = time.perf_counter()
+    native.load()
+    return f"{shlex.join(native.compiler())}; the kernels load in {time.perf_counter() - begin:.1f} s"
+
+
+def cache() -> str:
+    """The cache folder and how much it holds."""
+    folder = files.cache_folder()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{folder}: {size / 1e6:,.0f} MB of compiled programs, kernels and data sets; may be deleted at any time"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "versions": versions,
+    "device": device,
+    "C++ compiler": compiler,
+    "cache folder": cache,
+}
+
+
+def findings() -> Iterator[Line]:
+    """All that is looked at."""
+    for name, check in CHECKS.items():
+        try:
+            yield name, True, check()
+        except (OSError, RuntimeError, InputError) as error:
+            yield name, False, " ".join(str(error).split())
+    if all(each.platform == "cpu" for each in jax.devices()):
+        card = "there is an NVIDIA card" if shutil.which("nvidia-smi") else "for an NVIDIA card"
+        yield "accelerator", None, f"JAX sees none; {card}: pip install 'snnjax[cuda]'"
+    for extra, (package, purpose) in EXTRAS.items():
+        there = importlib.util.find_spec(package) is not None
+        yield package, there or None, purpose if there else f"{purpose}: pip install 'snnjax[{extra}]'"
+    for name in data.DATASETS:
+        place = at_hand(name)
+        absent = place == "absent"
+        yield f"data: {name}", None if absent else True, f"`snnjax data {name}` downloads it" if absent else place
+
+
+MARKS = {True: "[green]ok[/]", False: "[red]FAILS[/]", None: "[yellow]absent[/]"}
+
+
+def run(_: options.Doctor) -> None:
+    """Prints a line for each thing looked at; the exit status is 1 if something that is needed fails."""
+    shown, failed = Table.grid(padding=(0, 2)), False
+    for name, well, found in findings():
+        shown.add_row(MARKS[well], name, escape(found))
+        failed |= well is False
+    screen = console.screen()
+    screen.print(f"[bold]snnjax {snnjax.__version__}[/] in {escape(str(Path(snnjax.__file__).parent))}")
+    screen.print(shown, soft_wrap=False)
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,95 @@
+"""`snnjax data` and `snnjax doctor`."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from command import Command, refused
+from test_cli import write_idx
+
+from snnjax import data
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    """A cache folder with a small MNIST, and a folder to work in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    digits = data.digits()
+    folder = tmp_path / "cache" / "snnjax" / "data" / "mnist"
+    folder.parent.mkdir(parents=True)
+    write_idx(folder, digits.train_images[:20].astype(np.uint8), digits.train_labels[:20].astype(np.uint8))
+    return tmp_path
+
+
+def test_all_sets_are_listed(sets, capsys):
+    Command("data").main([])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("│ ")]
+    rows = {words[1]: words for words in lines if words[1] != "│"}  # a long path is folded
+    assert rows.keys() == {*data.DATASETS}
+    assert "built" in rows["digits"]
+    assert "cache:" in rows["mnist"]
+    assert "absent" in rows["cifar10"]
+
+
+def test_a_set_is_looked_at_and_stored(sets, capsys):
+    Command("data").main(["mnist", "--out", "mine.npz"])
+    assert "Dataset(mnist: 20 training and 20 test images of 28x28" in capsys.readouterr().out
+    stored, images = data.load("mine.npz"), data.load("mnist")
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(images, name))
+    assert "already exists" in refused(Command("data"), capsys, "mnist", "--out", "mine.npz")
+    assert "`out` stores one data set, got 2" in refused(Command("data"), capsys, "mnist", "digits", "--out", "x.npz")
+    assert "`dataset` must be one of digits" in refused(Command("data"), capsys, "minst")
+
+
+def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys):
+    """And tested again from any other folder."""
+    short = ["--train_images", 20, "--test_images", 10, "--epochs", 0, 0, 1, "--device", "cpu"]
+    Command("train").main(["--dataset", "mnist", "--out", "run", *short])
+    (sets / "elsewhere").mkdir()
+    os.chdir(sets / "elsewhere")
+    capsys.readouterr()
+    Command("evaluate").main([sets / "run", "--device", "cpu"])
+    assert "20 test images of mnist" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def doctor():
+    """What the doctor says, and the exit status."""
+    return subprocess.run([sys.executable, "-m", "snnjax", "doctor"], capture_output=True, text=True, check=False)
+
+
+def test_the_doctor_looks_at_all(doctor):
+    assert doctor.stderr == ""
+    for words in ("versions", "device", "C++ compiler", "cache folder", "data: digits", "built in", "tensorboardX"):
+        assert words in doctor.stdout
+
+
+def test_the_doctor_finds_what_fails(tmp_path):
+    """No C++ compiler on the path, and a cache folder that cannot be."""
+    (tmp_path / "file").touch()
+    paths = dict(PATH=str(tmp_path), CXX="", XDG_CACHE_HOME=str(tmp_path / "file"), HOME=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "snnjax", "doctor"], capture_output=True, text=True, env=os.environ | paths, check=False
+    )
+    said = " ".join(done.stdout.split())
+    assert re.search(
+        "FAILS C\\+\\+ compiler nothing can be kept in .* set XDG_CACHE_HOME FAILS cache folder nothing", said
+    )
+    assert "ok data: digits built in" in said
+    assert done.returncode == 1
+
+
+def test_the_examples_in_the_scripts_are_the_commands():
+    """Each script in experiments/ is the command of its name."""
+    scripts = pathlib.Path(__file__).parents[1] / "experiments"
+    for name in ("train", "evaluate", "predict", "sweep", "replicate", "report", "convert"):
+        done = subprocess.run(
+            [sys.executable, scripts / f"{name}.py", "--help"], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith(f"usage: snnjax {name} ")
