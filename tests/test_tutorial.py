@@ -1,0 +1,126 @@
+"""The tutorial runs from top to bottom, and what it says holds; run as a program, this writes its outputs anew.
+
+python tests/test_tutorial.py
+"""
+
+import os
+import pathlib
+import re
+import tempfile
+import time
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOK = ROOT / "experiments" / "tutorial.ipynb"
+PYTHON = dict(display_name="Python 3", language="python", name="python3")
+PATHS = re.compile(r"/(home|root|tmp|usr|var|opt|mnt|work|Users|content)/|[A-Z]:\\|site-packages|ipykernel")
+
+
+def executed(folder: str | pathlib.Path) -> nbformat.NotebookNode:
+    """The notebook as a fresh kernel in a folder leaves it; raises CellExecutionError at the first error."""
+    notebook = nbformat.read(NOTEBOOK, 4)
+    for cell in code(notebook):
+        cell.outputs, cell.execution_count = [], None
+    place = dict(metadata=dict(path=str(folder)))
+    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    client = nbclient.NotebookClient(notebook, timeout=600, record_timing=False, resources=place)
+    client.execute(env=environment)
+    notebook.metadata = nbformat.from_dict(dict(kernelspec=PYTHON, language_info=dict(name="python")))
+    return notebook
+
+
+def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def texts(cell: nbformat.NotebookNode) -> str:
+    """What a cell prints."""
+    return "".join(each.text for each in cell.outputs if each.get("name") == "stdout")
+
+
+def pictures(cell: nbformat.NotebookNode) -> int:
+    return sum("image/png" in each.get("data", {}) for each in cell.outputs)
+
+
+def numbers(pattern: str, notebook: nbformat.NotebookNode) -> list[float]:
+    """The numbers in the one line printed by the notebook that fits a pattern, "#" for a number."""
+    found = re.findall(pattern.replace("#", r"([\d.]+)"), "\n".join(map(texts, code(notebook))))
+    assert len(found) == 1, (pattern, found)
+    return [float(each) for each in (found[0] if isinstance(found[0], tuple) else found)]
+
+
+def test_committed_outputs_are_clean():
+    """Executed in order, with pictures, small, and without a word about the machine that made them."""
+    notebook = nbformat.read(NOTEBOOK, 4)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in code(notebook)] == [*range(1, len(code(notebook)) + 1)]
+    assert notebook.metadata == dict(kernelspec=PYTHON, language_info=dict(name="python"))
+    assert all(not cell.metadata for cell in notebook.cells)
+    assert {each.output_type for cell in code(notebook) for each in cell.outputs} == {"stream", "display_data"}
+    assert {each.get("name", "stdout") for cell in code(notebook) for each in cell.outputs} == {"stdout"}, "no warnings"
+    assert sum(map(pictures, code(notebook))) > 10
+    assert not PATHS.search("".join(cell.source + texts(cell) for cell in code(notebook)))
+    assert NOTEBOOK.stat().st_size < 600_000
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)]+)\)", "".join(cell.source for cell in nbformat.read(NOTEBOOK, 4).cells))
+    assert len(links) > 4
+    for link in links:
+        assert (NOTEBOOK.parent / link).exists(), link
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> nbformat.NotebookNode:
+    """The notebook, run from top to bottom in a fresh kernel."""
+    start = time.monotonic()
+    notebook = executed(tmp_path_factory.mktemp("tutorial"))
+    print(f"the tutorial took {time.monotonic() - start:.0f} s")
+    return notebook
+
+
+@pytest.mark.slow
+def test_committed_outputs_are_those_of_the_cells(fresh):
+    """But for their numbers, which differ from processor to processor: the same words and as many pictures."""
+
+    def words(cell: nbformat.NotebookNode) -> list[str]:
+        return re.findall(r"[^\W\d]+", texts(cell))
+
+    committed = nbformat.read(NOTEBOOK, 4)
+    for one, other in zip(code(committed), code(fresh), strict=True):
+        assert one.source == other.source
+        assert pictures(one) == pictures(other), one.source
+        assert words(one) == words(other), one.source
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["fresh", "committed"])
+def test_what_the_text_claims(which, fresh):
+    """With room for another seed, which is how another processor's rounding acts."""
+    notebook = fresh if which == "fresh" else nbformat.read(NOTEBOOK, 4)
+    (equal,) = numbers("equal to `encode\\(image\\)`: #%", notebook)
+    assert equal > 99
+    (error,) = numbers("largest difference from the potentials above: #", notebook)
+    assert error < 1e-3
+    before, after = numbers(r"mean w\(1-w\): # before, # after", notebook)
+    assert after < 0.01 < 0.155 < before < 0.165
+    (difference,) = numbers("from those of our own loop: #", notebook)
+    assert difference < 0.15, "about 0.25 between networks that have learned other features"
+    learned, untrained = numbers("after the last epoch: #% after STDP, #% without", notebook)
+    assert learned > 82
+    assert untrained < 40
+    wrong, tested = numbers("# of # test images are decided wrongly", notebook)
+    assert wrong / tested < 0.18
+    rules = ("STDP", "soft border, τ = 0.1", "soft border, τ = 1", "soft border, τ = 6")
+    stdp, hard, soft, slow = (numbers(f"\n{name} +# % \\(seeds", notebook)[0] for name in rules)
+    assert min(stdp, hard, soft) > 84
+    assert max(stdp, hard, soft) - min(stdp, hard, soft) < 4
+    assert slow < min(stdp, hard, soft) - 2
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as away:
+        nbformat.write(executed(away), NOTEBOOK)
