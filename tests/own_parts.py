@@ -43,10 +43,11 @@ def die_after(count: int) -> None:
     CheckpointFolder._save_checkpoint = call
 
 
-def run(name: str, folder: str, killed_after: int = 0) -> None:
-    """Runs an example as `python NAME.py FOLDER` does."""
+def run(name: str, root: str, killed_after: int = 0) -> None:
+    """Runs an example as `python NAME.py` does in this folder."""
     die_after(killed_after)
-    importlib.import_module(name).main(folder)
+    os.chdir(root)
+    importlib.import_module(name).main()
 
 
 def load(names: list[str], root: str) -> None:
@@ -54,14 +55,14 @@ def load(names: list[str], root: str) -> None:
     found, data = {}, digits().first(1, 200)
     for name in names:
         try:
-            snnjax.load(f"{root}/{name}/run")
+            snnjax.load(f"{root}/runs/{name[2:]}/run")
             refused = ""
         except InputError as error:
             refused = str(error)
         importlib.import_module(name)
-        network = snnjax.load(f"{root}/{name}/run")
+        network = snnjax.load(f"{root}/runs/{name[2:]}/run")
         decisions = np.asarray(jax.jit(lambda images, network=network: jax.lax.map(network, images))(data.test_images))
-        varied = snnjax.load(f"{root}/{name}/sweep/weights_002.npz").spec.parameters()
+        varied = snnjax.load(f"{root}/runs/{name[2:]}/sweep/weights_002.npz").spec.parameters()
         found[name] = dict(refused=refused, accuracy=float(np.mean(decisions == data.test_labels)), varied=varied)
     print("loaded " + json.dumps(found), flush=True)
 
@@ -85,10 +86,9 @@ def main() -> None:
     """Says what became of each child."""
     root, *names = sys.argv[1:]
     for name in names:
-        folder = f"{root}/{name}"
         for moment in (5, 0):  # in the middle of learning by reward; not at all
             with contextlib.redirect_stdout(sys.stderr):
-                status = forked(lambda name=name, folder=folder, moment=moment: run(name, folder, moment))
+                status = forked(lambda name=name, moment=moment: run(name, root, moment))
             print(f"{name} {moment} {status}", flush=True)
     print(f"load 0 {forked(lambda: load(names, root))}", flush=True)
 

@@ -77,6 +77,11 @@ def root(tmp_path_factory) -> pathlib.Path:
     return tmp_path_factory.mktemp("own")
 
 
+def left(root: pathlib.Path, name: str) -> pathlib.Path:
+    """The folder that an example writes to by default."""
+    return root / "runs" / name[2:]
+
+
 @pytest.fixture(scope="module")
 def ran(root) -> dict[str, Any]:
     """What became of the examples of parts of one's own, each killed once and run again, then loaded elsewhere."""
@@ -96,7 +101,7 @@ def weights_of(path: pathlib.Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", OWN)
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(ran, root, name):
     """The sweep has trained the same network without a stop, side by side with others."""
-    found, expected = (weights_of(root / name / each) for each in ("run/weights.npz", "sweep/weights_001.npz"))
+    found, expected = (weights_of(left(root, name) / each) for each in ("run/weights.npz", "sweep/weights_001.npz"))
     assert found.keys() == expected.keys() == {"layer1", "layer2"}
     for layer, array in expected.items():
         np.testing.assert_array_equal(found[layer], array)
@@ -105,10 +110,10 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(ran, ro
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_own_parts_learn(ran, root, name):
-    results = json.loads((root / name / "run" / "results.json").read_text())
+    results = json.loads((left(root, name) / "run" / "results.json").read_text())
     assert results["test"]["accuracy"] > 0.4
     assert OWN[name][2] in [phase["name"] for phase in results["phases"]]
-    weights = weights_of(root / name / "run" / "weights.npz")["layer1"]
+    weights = weights_of(left(root, name) / "run" / "weights.npz")["layer1"]
     assert np.mean(weights * (1 - weights)) < 0.1 < 0.16, "weights move to their bounds"
 
 
@@ -116,19 +121,19 @@ def test_own_parts_learn(ran, root, name):
 @pytest.mark.parametrize("name", OWN)
 def test_own_numbers_are_swept(ran, root, name):
     path, values, _ = OWN[name]
-    networks = json.loads((root / name / "sweep" / "sweep.json").read_text())["networks"]
+    networks = json.loads((left(root, name) / "sweep" / "sweep.json").read_text())["networks"]
     (short,) = networks[0]["variant"]
     assert path.endswith(short.split(".")[1])
     assert [each["variant"][short] for each in networks] == values
-    first, last = (weights_of(root / name / "sweep" / f"weights_{at:03}.npz") for at in (0, 2))
+    first, last = (weights_of(left(root, name) / "sweep" / f"weights_{at:03}.npz") for at in (0, 2))
     assert any((first[layer] != last[layer]).any() for layer in first), "the number makes a difference"
-    assert (root / name / "sweep" / "sweep.png").stat().st_size > 5000
+    assert (left(root, name) / "sweep" / "sweep.png").stat().st_size > 5000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_own_parts_are_loaded_by_a_program_that_imports_them(ran, root, name):
-    loaded, results = ran["loaded"][name], json.loads((root / name / "run" / "results.json").read_text())
+    loaded, results = ran["loaded"][name], json.loads((left(root, name) / "run" / "results.json").read_text())
     assert "unknown to this program: import the module that defines it first" in loaded["refused"]
     assert loaded["accuracy"] == results["test"]["accuracy"]
     path, values, _ = OWN[name]
@@ -139,7 +144,7 @@ def test_own_parts_are_loaded_by_a_program_that_imports_them(ran, root, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_own_parts_are_reported(ran, root, name):
-    run = root / name / "run"
+    run = left(root, name) / "run"
     results, page = json.loads((run / "results.json").read_text()), (run / "report.html").read_text()
     pictures = {path.name for path in (run / "pictures").iterdir()}
     assert pictures >= {"history.png", "confusion.png", "weights.png", "features_layer1.png", "features_layer2.png"}

@@ -1,9 +1,9 @@
-"""A plasticity rule of your own: a component with a method `update`, which the trainer uses as any other.
+"""A plasticity rule of your own: a component with a method `update`, which the trainer uses like any other.
 
 The weights of a winner move towards 1 for inputs that fired early and towards 0 for the others. A feature that has won
 often moves less and less, so that it keeps what it has learned.
 
-python experiments/examples/3_own_rule.py FOLDER
+python experiments/examples/3_own_rule.py [FOLDER, by default runs/own_rule]
 """
 
 import sys
@@ -23,7 +23,7 @@ class EarlyInputs(Learner):
     settles: float = 10.0  # wins after which it moves half as far
     early: int = 5  # time steps that count as early
 
-    bounds = (0.0, 1.0)  # of the weights; where they rule out negative ones, faster kernels find the winners
+    bounds = (0.0, 1.0)  # of the weights; a lower bound of at least 0 allows faster kernels
 
     def init(self, layer, key, seen):
         return np.zeros(layer.conv.features, np.int32)
@@ -41,7 +41,7 @@ FEATURES = Conv(16, kernel=7, padding=3, threshold=30, competition=WTA(3, radius
 NETWORK = Network("own_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage(Conv(50, kernel=5, learners=RSTDP()))))
 
 
-def main(folder):
+def main(folder="runs/own_rule"):
     data, settings = digits().first(400, 200), Settings(epochs=(2, 6), batch_size=50, patience=0)
     with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
@@ -53,4 +53,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""A network of your own: layers as data, two branches side by side, and a callback that prints the training's progress.
+"""A network of your own: layers as data, two branches side by side, and a callback that prints how training goes.
 
 python experiments/examples/4_own_network.py
 """
@@ -16,7 +16,7 @@ print("(maps, rows, columns) of the image and of the output of each stage:", net
 
 
 class Words(Callback):
-    """Prints what the phases show and every third epoch; `snnjax.app.console.Bars` draws bars instead."""
+    """Prints the diagnosis of each phase and the accuracies of every third epoch."""
 
     def diagnosed(self, phase, diagnosis):
         print(f"{phase}: {'; '.join(diagnosis['words'])}")

@@ -16,7 +16,7 @@ rule = STDP(doubling=300)
 stages = (
     stage(Conv(30, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=rule), pool=2),
     stage(Conv(100, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=rule), pool=3),
-    stage(Conv(10, kernel=4, learners=RSTDP())),  # a network needs a stage that decides; here it learns nothing
+    stage(Conv(10, kernel=4, learners=RSTDP())),  # a network ends in a stage that decides; here it learns nothing
 )
 network = Network(name="kheradpisheh", input_shape=(6, 28, 28), classes=10, stages=stages)
 data = digits().first(600, 300)

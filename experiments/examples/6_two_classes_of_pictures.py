@@ -1,4 +1,4 @@
-"""Learning by reward to tell apart two classes of your own images: rings and crosses, drawn here at random.
+"""Two classes of your own images, told apart by learning from reward: rings and crosses, drawn here at random.
 
 python experiments/examples/6_two_classes_of_pictures.py
 """
@@ -26,7 +26,7 @@ images = np.stack([picture(kind, random) for kind in labels])
 data = Dataset("rings_and_crosses", images[:300], labels[:300], images[300:], labels[300:], classes=2)
 
 features = Conv(12, 5, padding=2, threshold=12, competition=WTA(4, radius=3), learners=STDP(doubling=150))
-decision = Conv(20, kernel=8, learners=RSTDP())  # 10 features of each class, each sees the whole image
+decision = Conv(20, kernel=8, learners=RSTDP())  # 10 features for each class; each sees the whole image
 stages = stage(features, pool=4), stage(decision)
 network = Network(data.name, input_shape=data.input_shape, classes=data.classes, stages=stages)
 trainer = Trainer(network, data, Settings(epochs=(3, 10), batch_size=50, patience=0))

@@ -1,8 +1,8 @@
-"""A competition of your own: the highest potential wins, less a cost for each time step before the spike.
+"""A competition of your own: the highest potential wins, minus a cost for each time step before the spike.
 
 The library's winner-take-all ranks neurons by spike time first and by potential second.
 
-python experiments/examples/8_own_competition.py FOLDER
+python experiments/examples/8_own_competition.py [FOLDER, by default runs/own_competition]
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ STAGES = stage(FEATURES, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP())
 NETWORK = Network("own_competition", (6, 28, 28), 10, STAGES)
 
 
-def main(folder):
+def main(folder="runs/own_competition"):
     data, settings = digits().first(400, 200), Settings(epochs=(3, 6), batch_size=50, patience=0)
     with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
@@ -48,4 +48,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

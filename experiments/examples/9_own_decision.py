@@ -1,6 +1,6 @@
 """A decision of your own: all features of a class add to its score, not the strongest alone.
 
-python experiments/examples/9_own_decision.py FOLDER
+python experiments/examples/9_own_decision.py [FOLDER, by default runs/own_decision]
 """
 
 import sys
@@ -34,7 +34,7 @@ STAGES = stage(FEATURES, pool=4), stage(Conv(50, 5, padding=1, learners=RSTDP())
 NETWORK = Network("own_decision", (6, 28, 28), 10, STAGES, decision=Choir())
 
 
-def main(folder):
+def main(folder="runs/own_decision"):
     data, settings = digits().first(400, 200), Settings(epochs=(3, 6), batch_size=50, patience=0)
     with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
@@ -46,4 +46,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
