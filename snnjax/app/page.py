@@ -45,9 +45,9 @@ pre { margin: .6rem 0; padding: .7rem .9rem; overflow-x: auto; background: var(-
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .9rem .28rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th + th, td { padding-left: .5rem; }
-thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; max-width: 16rem; overflow-wrap: anywhere; }
+thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 400; text-align: left; }
-th:first-child { text-align: left; }
+th:first-child { position: sticky; left: 0; background: var(--page); text-align: left; }
 td.best { background: var(--mark); font-weight: 700; }
 figure { margin: .8rem 0 1.6rem; }
 figure .scroll { display: inline-block; max-width: 100%; margin: 0; padding: 8px; background: #fff; border-radius: 8px;
@@ -103,17 +103,22 @@ def page(title: str, sections: Mapping[str, str]) -> str:
 def table(names: Iterable[str], rows: Iterable[Sequence[str]], best: Sequence[Collection[int]] = ()) -> str:
     """A table as HTML, in a box that scrolls; `best` are the places of the cells to mark in each row."""
     names = list(names)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    head = "".join(f'<th scope="col">{_breakable(name)}</th>' for name in names)
     lines = []
     for number, (first, *rest) in enumerate(rows):
         marked = best[number] if best else ()
         kinds = ['<td class="best">' if at in marked else "<td>" for at in range(1, len(rest) + 1)]
-        cells = [f"{kind}{escape(cell)}</td>" for kind, cell in zip(kinds, rest, strict=True)]
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>{"".join(cells)}</tr>\n')
+        cells = [f"{kind}{_breakable(cell)}</td>" for kind, cell in zip(kinds, rest, strict=True)]
+        lines.append(f'<tr><th scope="row">{_breakable(first)}</th>{"".join(cells)}</tr>\n')
     if not lines:
         return ""
     inside = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody></table>"
     return f'<div class="scroll" tabindex="0">{inside}</div>'
+
+
+def _breakable(text: str) -> str:
+    """Text as HTML that may go on in another line within a path or a name."""
+    return re.sub(r"(?<=\w)([/._]+)(?=\D)", r"\1<wbr>", escape(text))
 
 
 def pairs(kind: str, entries: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """Figures of what a network has learned."""
 
+import functools
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from snnjax.app.features import Drawn
 from snnjax.files import atomic_write
@@ -73,7 +74,7 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     axis.set_xlabel("feature", fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title, fontsize=10, loc="left")
     return figure
 
 
@@ -94,38 +95,44 @@ def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
         curves.append(([epoch[part]["accuracy"] for epoch in epochs], dict(color=color, label=f"{part}, right")))
         silent = [epoch[part]["silent"] for epoch in epochs]
         if any(silent):
-            curves.append((silent, dict(color=color, label=f"{part}, silent", linestyle=":", marker="")))
+            curves.append((silent, dict(color=color, label=f"{part}, silent", linestyle=":", mfc="white")))
     highest = epochs[best]["test"]["accuracy"]
     star = dict(marker="*", markersize=11, linestyle="", color="k", label=f"best network, {100 * highest:.1f} %")
-    return _by_epoch((7, 4), "images, %", [*curves, ([np.nan] * best + [highest], star)])
+    return _by_epoch((6.6, 4), "images, %", [*curves, ([np.nan] * best + [highest], star)])
 
 
 def comparison_picture(courses: Mapping[str, Course]) -> Figure:
     """Test accuracies of several runs, and dashed their training accuracies, by epoch and by time."""
-    figure = Figure(figsize=(7.5, 7.2 + 0.22 * len(courses)), layout=_layout())
+    figure = Figure(figsize=(6.6, 6.8 + 0.22 * len(courses)), layout=_layout())
     axes = figure.subplots(2, 1, sharey=True)
     colors = colormaps["tab10" if len(courses) <= 10 else "turbo"]
-    lines: dict[str, Line2D] = {}
-    for number, (name, course) in enumerate(courses.items()):
+    lines: list[Line2D] = []
+    for number, course in enumerate(courses.values()):
         color = colors(number if len(courses) <= 10 else number / (len(courses) - 1))
         marker = "o" if len(course.epochs) <= 30 else ""
         for axis, over in zip(axes, (course.epochs, course.seconds), strict=True):
             for values, style in ((course.train, "--"), (course.test, "-")):
-                percent, faint = 100 * np.array(values), 1 if style == "-" else 0.55
-                (lines[name],) = axis.plot(over, percent, style, marker=marker, ms=4, color=color, alpha=faint, lw=1.6)
+                look = dict(mfc=color) if style == "-" else dict(mfc="white", alpha=0.6)
+                (drawn,) = axis.plot(over, 100 * np.array(values), style, marker=marker, ms=4, color=color, **look)
+        lines.append(drawn)
     ends = [course.seconds[-1] for course in courses.values()]
     if max(ends) > 10 * min(ends) > 0:
         axes[1].set_xscale("log")
-    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[1].xaxis.set_major_formatter("{x:g}")
+        axes[1].xaxis.set_minor_formatter(NullFormatter())
+    epochs = [epoch for course in courses.values() for epoch in course.epochs]
+    _whole_numbers(axes[0], min(epochs), max(epochs))
     for axis, label in zip(axes, ("reward epoch", "seconds since the start"), strict=True):
         axis.set(xlabel=label, ylabel="accuracy, %")
         axis.grid(alpha=0.3)
     kinds = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
-    _legend(figure, [*kinds, *lines.values()], ["test", "training", *lines], loc="outside lower left")
+    names = [name if len(name) <= 70 else f"…{name[-69:]}" for name in courses]
+    _legend(figure, [*kinds, *lines], ["test", "training", *names], loc="outside lower left")
     return figure
 
 
-def _by_epoch(size: tuple[float, float], label: str, curves: Iterable[tuple[list[float], dict[str, Any]]]) -> Figure:
+def _by_epoch(size: tuple[float, float], label: str, curves: Sequence[tuple[list[float], dict[str, Any]]]) -> Figure:
     """A figure of fractions by reward epoch, each with the settings of its line."""
     figure = Figure(figsize=size, layout=_layout())
     axis = figure.subplots()
@@ -133,11 +140,18 @@ def _by_epoch(size: tuple[float, float], label: str, curves: Iterable[tuple[list
         dots = dict(marker="o" if len(values) <= 30 else "", markersize=4)
         axis.plot(range(1, len(values) + 1), 100 * np.array(values), **(dots | settings))
     axis.set(xlabel="reward epoch", ylabel=label)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _whole_numbers(axis, 1, max(len(values) for values, _ in curves))
     axis.grid(alpha=0.3)
     handles = axis.get_lines()
     _legend(axis, handles, [str(line.get_label()) for line in handles])
     return figure
+
+
+def _whole_numbers(axis: Axes, first: int, last: int) -> None:
+    """Makes the horizontal axis one of whole numbers, even where there is one alone."""
+    gap = max(0.5, 0.03 * (last - first))
+    axis.set_xlim(first - gap, last + gap)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _legend(place: Figure | Axes, handles: Sequence[Line2D], names: Iterable[str], **settings: Any) -> None:
@@ -199,7 +213,7 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) 
     sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
     heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]
     figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=_layout())
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.suptitle(title, fontsize=11, parse_math=False, x=0.01, ha="left")
     (shown, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(2.7, 1), height_ratios=heights)
     shown.imshow(image / 255, cmap="gray")
     shown.set_title("image", fontsize=9)
@@ -211,6 +225,7 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) 
     classes.set_xticks(range(0, len(scores), 1 if len(scores) <= 20 else 5))
     classes.tick_params(labelsize=7)
     classes.set_title("score of each class", fontsize=9)
+    whole = functools.partial(MaxNLocator, 6, integer=True, min_n_ticks=1)
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):
         drawn = maps.imshow(sheets[name], cmap="viridis_r", vmin=0, vmax=steps - 1, interpolation="nearest")
         share = np.mean(~np.isnan(latency))
@@ -221,8 +236,11 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) 
         counts.set_title("spikes of each map at each step", fontsize=9)
         counts.set_xlabel("time step", fontsize=8)
         counts.set_ylabel("feature map", fontsize=8)
+        counts.xaxis.set_major_locator(whole())
+        counts.yaxis.set_major_locator(whole())
         counts.tick_params(labelsize=7)
-    colors = figure.colorbar(drawn, ax=[maps for maps, _ in rows], location="bottom", aspect=60, shrink=0.6, pad=0.01)
+    bar: Any = dict(aspect=60, shrink=0.6, pad=0.01)
+    colors = figure.colorbar(drawn, ax=[maps for maps, _ in rows], location="bottom", ticks=whole(), **bar)
     colors.set_label("time step of the first spike", fontsize=8)
     colors.ax.tick_params(labelsize=7)
     return figure

@@ -86,7 +86,9 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
         plots.write(folder / f"{name}.png", figure)
     for kind, (section, caption, looks) in _KINDS.items():
         for path in sorted(folder.glob(f"{kind}*.png")):
-            said = f"{which}: {caption[0].lower()}{caption[1:]}" if (which := path.stem.partition("_")[2]) else caption
+            which = path.stem.partition("_")[2]
+            which = f"test image {int(which)}" if which.isdecimal() else which
+            said = f"{which}: {caption[0].lower()}{caption[1:]}" if which else caption
             shown = page.picture(path.read_bytes(), said, f"{looks} ({which})" if which else looks)
             pictures[section] = pictures.get(section, "") + shown
     files.write_text(run / PAGE, run_page(results, run, pictures))
@@ -112,7 +114,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
         **shown,
         "Phases and time": page.table(*phases(results)),
         "Numbers of the network": page.table(*numbers(results)),
-        "Settings and versions": page.table(["", ""], [[name, json.dumps(value)] for name, value in known.items()]),
+        "Settings and versions": page.table(["", ""], [[name, _plain(value)] for name, value in known.items()]),
     }
     return page.page(f"{results['network']} on {results['data']}", sections)
 
@@ -124,19 +126,20 @@ def result(results: dict[str, Any]) -> str:
     cards |= {"silent": f"{test['silent']:.2%}", "macro F1": f"{test['f1']:.3f}"}
     cards["best epoch"] = f"{best + 1} of {len(epochs)}" if epochs else "none"
     cards["time"] = duration(sum(spent(phase) for phase in results["phases"]))
-    train, tested = settings.get("train_images"), sum(test["classes"]["images"])
     facts = {
         "network": results["network"],
-        "data": f"{results['data']}: {f'{train:,} training and ' if train else ''}{tested:,} test images",
-        "epochs": " ".join(map(str, settings.get("epochs", ()))) + " (of each stage; the last learns by reward)",
-        "seed": str(settings.get("seed", "")),
+        "data": f"{results['data']}: {settings['train_images']:,} training, {settings['test_images']:,} test images",
+        "epochs": f"{' '.join(map(str, settings['epochs']))}, by stage",
+        "seed": str(settings["seed"]),
         "device": results["device"],
         "finished": results.get("finished", "").replace("+00:00", " UTC"),
         "version": f"snnjax {results['versions']['snnjax']}",
     }
-    head, rows = ["accuracy", f"epoch {best + 1}, the best", f"epoch {len(epochs)}, the last"], []
+    places = {best: "best"}
+    places[len(epochs) - 1] = "best and last" if best == len(epochs) - 1 else "last"
+    head, rows = ["accuracy", *(f"epoch {at + 1}, {which}" for at, which in places.items())], []
     for part, name in (("train", "training images"), ("test", "test images")):
-        rows.append([name, *(f"{epochs[at][part]['accuracy']:.2%}" for at in (best, -1))] if epochs else [])
+        rows.append([name, *(f"{epochs[at][part]['accuracy']:.2%}" for at in places)] if epochs else [])
     parts = [page.pairs("cards", cards), page.table(head, filter(None, rows))]
     parts += ["<h3>What was trained</h3>", page.pairs("facts", {name: text for name, text in facts.items() if text})]
     if command := results.get("command"):
@@ -153,11 +156,13 @@ snnjax predict {path} IMAGE.png
 snnjax report {path} --images 3{named}"""
     program = f"""import snnjax
 
-network = snnjax.load({str(run)!r})
-image = snnjax.data.load({known or "DATA.npz"!r}).test_images[0]
+network = snnjax.load({json.dumps(str(run))})
+image = snnjax.data.load({json.dumps(known or "DATA.npz")}).test_images[0]
 print(int(network(image)))  # the class, or -1 if the network stays silent"""
+    needs = "--data_dir" in results.get("command", "").replace("data-dir", "data_dir")
+    more = "<p>To evaluate it and to draw images, add the --data_dir of the command above.</p>" if needs else ""
     return f"""<p>Test it again, let it decide on a picture of your own, or draw its response to test image 3:</p>
-{page.code(commands)}
+{page.code(commands)}{more}
 <p>In Python:</p>
 {page.code(program)}"""
 
@@ -218,7 +223,7 @@ def course(results: dict[str, Any]) -> plots.Course:
 _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
     "test accuracy, %": (max, ".2f", lambda found: 100 * found["test"]["accuracy"]),
     "best epoch": (None, "d", lambda found: found["best_epoch"] + 1),
-    "epochs": (None, "d", lambda found: len(found["epochs"])),
+    "reward epochs": (None, "d", lambda found: len(found["epochs"])),
     "test accuracy of the last epoch, %": (max, ".2f", lambda found: _last(found, "test")),
     "training accuracy of the last epoch, %": (max, ".2f", lambda found: _last(found, "train")),
     "silent, %": (min, ".2f", lambda found: 100 * found["test"]["silent"]),
@@ -252,17 +257,21 @@ def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """What differs in the networks, settings, devices and versions of several results.json: rows of a table."""
     known = [{name: found[name] for name in ("network", "data", "device")} for found in results.values()]
     for each, found in zip(known, results.values(), strict=True):
-        each |= {f"data, {key}" if key == "data" else key: value for key, value in found["settings"].items()}
+        each |= {"digest of the data" if key == "data" else key: value for key, value in found["settings"].items()}
         each |= found["versions"] | found.get("parameters", {})
     names = dict.fromkeys(name for each in known for name in each)
     shared = {name for name in names if all(name in found.get("parameters", {}) for found in results.values())}
     own = {name for found in results.values() for name in found.get("parameters", {})} - shared
     rows = []
     for name in names:
-        cells = [text if isinstance(text := each.get(name, ""), str) else json.dumps(text) for each in known]
+        cells = [_plain(each.get(name, "")) for each in known]
         if len(set(cells)) > 1 and name not in own:
             rows.append([name, *cells])
     return rows
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
