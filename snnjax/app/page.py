@@ -46,7 +46,7 @@ table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabu
 th, td { padding: .28rem .9rem .28rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th + th, td { padding-left: .5rem; }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: 400; text-align: left; }
+tbody th { min-width: 7.5rem; font-weight: 400; text-align: left; }
 th:first-child { position: sticky; left: 0; background: var(--page); text-align: left; }
 td.best { background: var(--mark); font-weight: 700; }
 figure { margin: .8rem 0 1.6rem; }

@@ -114,7 +114,9 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
         **shown,
         "Phases and time": page.table(*phases(results)),
         "Numbers of the network": page.table(*numbers(results)),
-        "Settings and versions": page.table(["", ""], [[name, _plain(value)] for name, value in known.items()]),
+        "Settings and versions": page.table(
+            ["name", "value"], [[name, _plain(value)] for name, value in known.items()]
+        ),
     }
     return page.page(f"{results['network']} on {results['data']}", sections)
 
@@ -255,19 +257,15 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
 
 def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """What differs in the networks, settings, devices and versions of several results.json: rows of a table."""
-    known = [{name: found[name] for name in ("network", "data", "device")} for found in results.values()]
-    for each, found in zip(known, results.values(), strict=True):
-        each |= {"digest of the data" if key == "data" else key: value for key, value in found["settings"].items()}
-        each |= found["versions"] | found.get("parameters", {})
+    parameters = [found.get("parameters", {}) for found in results.values()]
+    shared, known = set(parameters[0]).intersection(*parameters), list[dict[str, Any]]()
+    for found, numbers in zip(results.values(), parameters, strict=True):
+        settings = {"digest of the data" if key == "data" else key: value for key, value in found["settings"].items()}
+        about = {name: found[name] for name in ("network", "data", "device")} | settings | found["versions"]
+        known.append(about | {name: value for name, value in numbers.items() if name in shared})
     names = dict.fromkeys(name for each in known for name in each)
-    shared = {name for name in names if all(name in found.get("parameters", {}) for found in results.values())}
-    own = {name for found in results.values() for name in found.get("parameters", {})} - shared
-    rows = []
-    for name in names:
-        cells = [_plain(each.get(name, "")) for each in known]
-        if len(set(cells)) > 1 and name not in own:
-            rows.append([name, *cells])
-    return rows
+    rows = [[name, *(_plain(each.get(name, "")) for each in known)] for name in names]
+    return [row for row in rows if len(set(row[1:])) > 1]
 
 
 def _plain(value: Any) -> str:
@@ -285,7 +283,7 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     if any(found.get("reused") for found in results.values()):
         caption += " Layers taken from another run cost no time here."
     sections = {
-        "Figures": page.table(head, rows, best) + "<p>The best of each row is marked.</p>",
+        "Figures": f"{page.table(head, rows, best)}<p>The best of each row is marked, unless all are alike.</p>",
         "Accuracy over time": page.picture(plots.png(figure), caption, "Curves of all runs over epochs and seconds"),
         "What differs": page.table(head, differing(results)) or "<p>Neither networks, settings nor devices.</p>",
     }
