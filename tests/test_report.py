@@ -1,6 +1,7 @@
 """The page of a run and the page that compares runs, for their readers; how both come about is in test_use.py."""
 
 import copy
+import dataclasses
 import datetime
 import html.parser
 import json
@@ -8,10 +9,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import own_classes as own
 import pytest
 from test_cli import tiny
 
-from snnjax import Settings, Trainer, data
+from snnjax import Settings, Trainer, component, data, stage
 from snnjax.app import page, plots, report
 from snnjax.app.runs import RunFolder, read_results
 
@@ -123,14 +125,30 @@ def test_runs_without_epochs_or_diagnoses_have_a_page(run, results):
     assert "what-the-phases-show" not in seen.ids
 
 
-def test_numbers_that_training_has_changed_are_shown_twice(results):
+@component
+class Tiring(own.Hebb):
+    """Its layer gets a higher threshold with every image."""
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, info = super().update(layer, state, latency, response, signal)
+        conv = dataclasses.replace(layer.conv, threshold=layer.conv.threshold + 0.25)
+        return dataclasses.replace(layer, conv=conv), state, info
+
+
+def test_numbers_that_training_has_changed_are_shown_twice(results, tmp_path):
     assert results["trained_parameters"] == {}, "these learners change none"
     head, rows = report.numbers(results)
     assert head == ["number", "at the start"]
     assert ["layer1.threshold", "15"] in rows
-    head, rows = report.numbers(results | dict(trained_parameters={"layer1.threshold": 13.5}))
+    network, digits = tiny((6, 28, 28), 10), data.digits().first(40, 20)
+    first = dataclasses.replace(network.stages[0].branches[0], learners=Tiring())
+    network = dataclasses.replace(network, stages=(stage(first, pool=7), network.stages[1]))
+    with RunFolder(tmp_path / "run", Trainer(network, digits, Settings((2, 0)))) as folder:
+        found = folder.run()
+    assert found["trained_parameters"] == {"layer1.threshold": 15 + 2 * 40 / 4}
+    head, rows = report.numbers(found)
     assert head == ["number", "at the start", "after training"]
-    assert ["layer1.threshold", "15", "13.5"] in rows
+    assert ["layer1.threshold", "15", "35"] in rows
     assert ["layer1.stride", "1", "1"] in rows
 
 

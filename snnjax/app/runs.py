@@ -223,13 +223,16 @@ class RunFolder(CheckpointFolder):
         trainer, data = self.trainer, self.trainer.data
         decisions, scores = trainer.predict(state, data.test_images)
         network, weights = trainer.trained(state), state.trained.weights
+        start = trainer.network.parameters()
         results = dict(
             network=trainer.network.name,
             data=data.name,
             **self.about,
             settings=self.settings,
-            parameters=(parameters := trainer.network.parameters()),
-            trained_parameters=dict(network.spec.parameters().items() - parameters.items()),
+            parameters=start,
+            trained_parameters={
+                name: value for name, value in network.spec.parameters().items() if value != start[name]
+            },
             versions=versions(),
             device=self.device,
             finished=datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
