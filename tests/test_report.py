@@ -105,7 +105,7 @@ def test_the_page_says_how_the_run_was_made(run, results):
 
 def test_the_page_says_how_to_use_the_network(run, results, capsys):
     text = report.run_page(results, run)
-    commands, program = re.findall(r"<pre.*?><code>(.*?)</code>", text, re.S)
+    commands, program = re.findall(r'<pre tabindex="0"><code>(.*?)</code>', text, re.S)
     quoted = "'" + str(run).replace("'", "'\"'\"'") + "'"
     assert html.unescape(commands).splitlines() == [
         f"snnjax evaluate {quoted}",

@@ -41,12 +41,14 @@ nav a:hover { text-decoration: underline; }
 .words dd { margin: 0 0 .8rem; max-width: 46rem; overflow-wrap: anywhere; }
 pre { margin: .6rem 0; padding: .7rem .9rem; overflow-x: auto; background: var(--card); border-radius: 8px;
   font: .86rem/1.5 ui-monospace, monospace; }
+pre.command { white-space: pre-wrap; }
+pre.command span { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .9rem .28rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th + th, td { padding-left: .5rem; }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-tbody th { min-width: 7.5rem; font-weight: 400; text-align: left; }
+tbody th { min-width: 5.5rem; font-weight: 400; text-align: left; }
 th:first-child { position: sticky; left: 0; background: var(--page); text-align: left; }
 td.best { background: var(--mark); font-weight: 700; }
 figure { margin: .8rem 0 1.6rem; }
@@ -55,7 +57,7 @@ figure .scroll { display: inline-block; max-width: 100%; margin: 0; padding: 8px
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; margin-top: .4rem; color: var(--soft); font-size: .9rem; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
-@media (max-width: 47.99rem) { img.wide { min-width: 40rem; } }
+@media (max-width: 47.99rem) { img.wide { min-width: 40rem; } th, td { padding-right: .45rem; } }
 @media (min-width: 70rem) {
   .columns { display: grid; grid-template-columns: 12.5rem minmax(0, 1fr); max-width: 82rem; margin: 0 auto; }
   header { max-width: 82rem; margin: 0 auto; }
@@ -128,8 +130,14 @@ def pairs(kind: str, entries: Mapping[str, str]) -> str:
 
 
 def code(text: str) -> str:
-    """Commands, or a program, as HTML."""
+    """Lines of commands or of a program as HTML, in a box that scrolls."""
     return f'<pre tabindex="0"><code>{escape(text)}</code></pre>'
+
+
+def command(text: str) -> str:
+    """A command as HTML; it goes on in another line between its words."""
+    words = " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
+    return f'<pre class="command"><code>{words}</code></pre>\n'
 
 
 def picture(png: bytes, caption: str, description: str) -> str:

@@ -145,7 +145,7 @@ def result(results: dict[str, Any]) -> str:
     parts = [page.pairs("cards", cards), page.table(head, filter(None, rows))]
     parts += ["<h3>What was trained</h3>", page.pairs("facts", {name: text for name, text in facts.items() if text})]
     if command := results.get("command"):
-        parts += ["<h3>The command that made this run</h3>", page.code(command)]
+        parts += ["<h3>The command that made this run</h3>", page.command(command)]
     return "\n".join(parts)
 
 
