@@ -49,7 +49,7 @@ class Dataset:
                 raise InputError(f"{name}: there are no {part} images")
             if (lowest := labels.min()) < 0 or labels.max() > last:
                 raise InputError(f"{name}: {part} labels must lie in 0..{last}, got {lowest}..{labels.max()}")
-            if not np.isfinite(images).all():
+            if images.dtype.kind == "f" and not np.isfinite(images).all():
                 raise InputError(f"{name}: {part} images hold NaN or infinite values")
             if 0 < (largest := images.max(initial=0)) <= 1:
                 raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")

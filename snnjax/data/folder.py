@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from snnjax.data.dataset import Dataset
-from snnjax.data.layout import SHOWN, Part, Source, arranged, opened
+from snnjax.data.layout import Part, Source, arranged, opened
+from snnjax.data.names import some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
 from snnjax.errors import InputError
 
-DEFAULT, LARGEST = (32, 32), 4096  # rows and columns, by default and at most
+SIZE, LARGEST = 32, 4096  # rows and columns, by default and at most
 MOST_OWN = 512  # rows and columns of pictures that keep their size unasked
 SAMPLE = 100  # pictures by which size and colour are chosen
 THREADS = 8
@@ -29,10 +30,10 @@ class _OtherSize(Exception):
     """A picture has another size than the others."""
 
 
-def picture_folder(path: Path | str, size: int | Size | None = None, colour: bool | None = None) -> Dataset:
+def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour: bool | None = None) -> Dataset:
     """Reads pictures sorted into a folder for each class, or a .zip file of such folders, which is not unpacked.
 
-    The classes' folders lie in `path`, or in a train and a test folder in it (also training, testing, val, valid,
+    The classes' folders lie in `data_dir`, or in a train and a test folder in it (also training, testing, val, valid,
     validation, in upper or lower case), or all this in one folder. Without a test folder a fifth of each class is for
     testing, always the same. Pictures may lie in folders within a class's. Classes are sorted as people do, 2 before
     10. Files of other kinds and hidden ones are left out; pictures that cannot be read too, with a note.
@@ -41,16 +42,16 @@ def picture_folder(path: Path | str, size: int | Size | None = None, colour: boo
     set, and one of each comes first, so that `Dataset.first` keeps all classes.
 
     Args:
-      path: the folder or .zip file.
+      data_dir: the folder or .zip file.
       size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
         cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
 
-    The data set is named as `path`; its `notes` say what was left out or altered. Raises FileNotFoundError if there is
-    nothing at `path`; InputError if it holds no pictures of at least two classes, others for testing than for training,
-    or none of a class that can be read.
+    The data set is named as the folder; its `notes` say what was left out or altered. Raises FileNotFoundError if there
+    is nothing at `data_dir`; InputError if it holds no pictures of at least two classes, other classes for testing than
+    for training, or no picture of a class that can be read.
     """
-    path, known = Path(path), _checked(size)
+    path, known = Path(data_dir), _checked(size)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:
@@ -61,12 +62,12 @@ def picture_folder(path: Path | str, size: int | Size | None = None, colour: boo
             own = _common_size(sample) if known is None else None
             planes: tuple[int, ...] = (3,) if colour else ()
             try:
-                arrays, words = _read(source, parts, (*(known or own or DEFAULT), *planes), alike=own is not None)
+                arrays, words = _read(source, parts, (*(known or own or (SIZE, SIZE)), *planes), alike=own is not None)
             except _OtherSize:
                 own = None
-                arrays, words = _read(source, parts, (*DEFAULT, *planes))
+                arrays, words = _read(source, parts, (SIZE, SIZE, *planes))
             if known is None and own is None:
-                notes.append(f"pictures of several sizes or large ones are taken as {DEFAULT}: `size` sets another")
+                notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: `size` sets another")
             for name, part, (_, labels) in zip(("training", "test"), parts, arrays, strict=True):
                 if len(lost := np.setdiff1d(part.labels, labels)):
                     raise InputError(f"no {name} picture of {classes[lost[0]]} can be read: {words[-1]}")
@@ -74,15 +75,15 @@ def picture_folder(path: Path | str, size: int | Size | None = None, colour: boo
             raise InputError(f"`data_dir` {path}: {error}") from error
     (images, labels), test = arrays
     name = path.resolve().name.removesuffix(".zip")
-    about = dict(classes=len(classes), class_names=tuple(classes), notes=(*notes, *words))
-    return Dataset(name, images, labels, *test, **about)
+    named, noted = tuple(classes), (*notes, *words)
+    return Dataset(name, images, labels, *test, classes=len(named), class_names=named, notes=noted)
 
 
 def _checked(size: Any) -> Size | None:
     """`size` as rows and columns."""
     if size is None:
         return None
-    numbers = (size, size) if isinstance(size, int) else tuple(size)
+    numbers = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(numbers) != 2 or not all(type(each) is int and 1 <= each <= LARGEST for each in numbers):
         raise InputError(f"`size` must be a number of 1..{LARGEST}, or two for rows and columns, got {size!r}")
     return numbers
@@ -91,7 +92,7 @@ def _checked(size: Any) -> Size | None:
 def _sample(source: Source, parts: list[Part]) -> list[Picture]:
     """Some of the pictures, in colour."""
     names = [name for part in parts for name in part.names]
-    pictures = _decoded(source, names[:: -(-len(names) // SAMPLE)], (*DEFAULT, 3))
+    pictures = _decoded(source, names[:: -(-len(names) // SAMPLE)], (SIZE, SIZE, 3))
     return [each for each in pictures if isinstance(each, Picture)]
 
 
@@ -100,13 +101,14 @@ def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
     count = sum(has_colour(each.pixels) for each in sample)
     colour = 2 * count > len(sample)
     if 0 < count < len(sample):
-        notes.append(f"some pictures have colour, some are grey: taken {'in colour' if colour else 'as grey'}")
+        taken = "in colour" if colour else "as grey"
+        notes.append(f"some pictures have colour, some are grey: all are taken {taken}, `colour` says otherwise")
     return colour
 
 
 def _common_size(sample: list[Picture]) -> Size | None:
     """The size of all pictures of a sample; None if they have several, or one too large for a network."""
-    first = sample[0].size if sample else DEFAULT
+    first = sample[0].size if sample else (SIZE, SIZE)
     return first if max(first) <= MOST_OWN and all(each.size == first for each in sample) else None
 
 
@@ -143,8 +145,7 @@ def _read(
     if cropped:
         notes.append(f"{cropped} of {total} pictures: more than {MUCH:.0%} cut off to keep their proportions")
     if faults:
-        shown = "; ".join(faults[:SHOWN]) + "; ..." * (len(faults) > SHOWN)
-        notes.append(f"{len(faults)} of {total} pictures are left out: {shown}")
+        notes.append(f"{len(faults)} of {total} pictures are left out: {some(sorted(faults), '; ')}")
     return arrays, notes
 
 

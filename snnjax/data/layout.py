@@ -12,17 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snnjax.data.names import natural
+from snnjax.data.names import natural, some
 from snnjax.errors import InputError
 from snnjax.files import is_system_error
 
-READ = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp")
-READ += (".ppm", ".pgm", ".pbm", ".pnm")
+READ = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg")  # pictures too, so that they are named, not overlooked
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")  # in upper or lower case
 MOST_BYTES = 1 << 28  # of a picture in a zip file, unzipped
 MOST_RATIO, FREE = 50, 1 << 30  # bytes, unzipped, for each byte of a zip file, and those that any may hold
-SHOWN = 3  # names in a message
 
 
 class Source(NamedTuple):
@@ -108,7 +109,7 @@ def arranged(names: list[str]) -> Layout:
     Without a test folder a fifth of each class is for testing. InputError where there are no two classes, or others for
     testing than for training.
     """
-    pictures = [name.split("/") for name in sorted(names) if name.lower().endswith(READ + NOT_READ)]
+    pictures = [name.split("/") for name in sorted(names) if name.lower().endswith((*READ, *NOT_READ))]
     if not pictures:
         raise InputError(f"there are no pictures in it ({', '.join(READ)})")
     depth, notes = 0, list[str]()
@@ -120,7 +121,7 @@ def arranged(names: list[str]) -> Layout:
     if train in deep:
         used = [train, test] if test else [train]
         if others := [f"{top}/" for top in tops if top not in used]:
-            notes.append(f"{' and '.join(f'{top}/' for top in used)} are used; left out: {_some(others)}")
+            notes.append(f"{' and '.join(f'{top}/' for top in used)} are used; left out: {some(others)}")
         depth += 1
         groups = [_by_class([each for each in pictures if each[depth - 1] == top], depth, notes) for top in used]
     else:
@@ -133,13 +134,13 @@ def arranged(names: list[str]) -> Layout:
         raise InputError(f"it must hold a folder of pictures for each of several classes, got {found}")
     folders = (name[:-1].split("/") for name in names if name.endswith("/"))
     if empty := sorted({each[depth] for each in folders if len(each) == depth + 1} - {*classes}, key=natural):
-        notes.append(f"folders without pictures are left out: {_some(empty)}")
+        notes.append(f"folders without pictures are left out: {some(empty)}")
     rng = np.random.default_rng(0)
     parts = [[rng.permutation(group[name]).tolist() for name in classes] for group in groups]
     if len(parts) == 1:
         counts = [max(1, round(len(group) / 5)) for group in parts[0]]
         if few := [name for name, group in zip(classes, parts[0], strict=True) if len(group) < 2]:
-            raise InputError(f"a class must have at least 2 pictures, one of them for testing, got 1 of {_some(few)}")
+            raise InputError(f"a class must have at least 2 pictures, one of them for testing, got 1 of {some(few)}")
         split = [(group[count:], group[:count]) for group, count in zip(parts[0], counts, strict=True)]
         parts = [list(part) for part in zip(*split, strict=True)]
     return Layout(classes, _spread(parts[0], rng), _spread(parts[1], rng), notes)
@@ -152,7 +153,7 @@ def _by_class(pictures: list[list[str]], depth: int, notes: list[str]) -> dict[s
         if len(each) > depth + 1:
             groups.setdefault(unicodedata.normalize("NFC", each[depth]), []).append("/".join(each))
     if strays := ["/".join(each) for each in pictures if len(each) == depth + 1]:
-        notes.append(f"{len(strays)} pictures in no class's folder are left out: {_some(strays)}")
+        notes.append(f"pictures in no class's folder are left out: {some(strays)}")
     return groups
 
 
@@ -162,7 +163,7 @@ def _refuse(train: str, first: dict[str, list[str]], test: str, second: dict[str
         ending = f"without {test}/, a fifth of {train}/ is for testing"
         raise InputError(f"{test}/ must hold a folder for each class as {train}/ does, it has none; {ending}")
     lacking = ((train, second.keys() - first.keys()), (test, first.keys() - second.keys()))
-    words = [f"{top}/ lacks {_some(sorted(names, key=natural))}" for top, names in lacking if names]
+    words = [f"{top}/ lacks {some(sorted(names, key=natural))}" for top, names in lacking if names]
     raise InputError(f"{train}/ and {test}/ must hold folders of the same classes: {', '.join(words)}")
 
 
@@ -174,7 +175,3 @@ def _spread(groups: list[list[str]], rng: np.random.Generator) -> Part:
     order = np.argsort((ranks + rng.random(len(ranks)) * (ranks > 0)) / sizes, kind="stable")
     names = [name for group in groups for name in group]
     return Part([names[at] for at in order], labels[order])
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)

@@ -1,7 +1,7 @@
 """Names of classes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from snnjax.errors import InputError
@@ -45,3 +45,8 @@ def shortened(name: str, most: int = 16) -> str:
     """A name of at most so many characters, its middle left out if need be."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
+
+
+def some(names: Sequence[str], comma: str = ", ") -> str:
+    """The first three of some names, and how many more there are."""
+    return comma.join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)

@@ -50,6 +50,8 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
         if transparent and np.asarray(whole := whole.convert("RGBA"))[..., 3].min() < 255:
             whole = Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole)
             notes.append("transparent pixels taken as black")
+        if whole.mode in ("LAB", "HSV"):
+            whole = whole.convert("RGB")  # the only way to grey
         plain = whole.convert("RGB" if len(shape) == 3 else "L")
         if plain.size != (width, height):
             smaller = plain.width >= width and plain.height >= height

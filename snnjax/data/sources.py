@@ -5,7 +5,7 @@ import os
 import string
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -235,7 +235,7 @@ def npz_file(path: Path) -> Dataset:
     arrays = read_npz(path)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
-    parts = {}
+    parts: dict[str, Any] = {}
     try:
         for name in ARRAYS:
             array, is_labels = arrays[name], "labels" in name
@@ -276,7 +276,7 @@ def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
     if source.transposed:
         arrays[::2] = [np.ascontiguousarray(images.swapaxes(1, 2)) for images in arrays[::2]]
     arrays[1::2] = [labels.astype(np.int32) - source.first_label for labels in arrays[1::2]]
-    parts = dict(zip(ARRAYS, arrays, strict=True))
+    parts: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
     return Dataset(name, **parts, classes=source.classes, class_names=_CLASS_NAMES.get(name, ()))
 
 
