@@ -294,7 +294,8 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
     bad = tmp_path / "pets" / "ant 2"
     whole = (bad / "0.png").read_bytes()
     (bad / "a.jpg").write_bytes(b"")
-    (bad / "b.png").write_bytes(whole[:-20])
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)).save(bad / "b.png")
+    (bad / "b.png").write_bytes((bad / "b.png").read_bytes()[:3000])
     (bad / "c.heic").write_bytes(b"ftypheic")
     (bad / "d.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
     Image.fromarray(np.zeros((7, 9), np.float32)).save(bad / "e.tif")
@@ -445,6 +446,18 @@ def test_a_zip_file_that_holds_more_than_it_says(tmp_path):
     tracemalloc.stop()
     assert peak < 20_000_000
     assert "1 of 19 pictures are left out: b/bad.png cannot be read: " in data.notes[0]
+
+
+def test_names_of_files_do_not_reach_the_terminal_as_they_are(tmp_path):
+    fill(tmp_path, dict.fromkeys(CLASSES, 3))
+    (tmp_path / "Bee" / "\x1b[31m\udcffred.png").write_bytes(b"")
+    assert "Bee/?[31m?red.png is no image" in load("folder", tmp_path).notes[0]
+
+
+def test_compressions_without_a_limit_are_not_read(tmp_path):
+    fill(tmp_path / "pets", dict.fromkeys(CLASSES, 3))
+    with pytest.raises(ValueError, match="cannot be read: its compression, number 12, is none that is read"):
+        load("folder", zipped(tmp_path / "pets", compression=zipfile.ZIP_BZIP2))
 
 
 def test_damaged_zip_files(tmp_path):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snnjax.data.names import natural, some
+from snnjax.data.names import checked, natural, some
 from snnjax.errors import InputError
 from snnjax.files import is_system_error
 
@@ -97,9 +97,12 @@ def _is_hidden(name: str) -> bool:
 
 
 def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name: str) -> io.BytesIO:
-    if (held := infos[name].file_size) > MOST_BYTES:
+    info = infos[name]
+    if (held := info.file_size) > MOST_BYTES:
         raise InputError(f"cannot be read: it holds {held} bytes, unzipped, at most {MOST_BYTES} are read")
-    with archive.open(infos[name]) as file:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # no limit holds for the others
+        raise InputError(f"cannot be read: its compression, number {info.compress_type}, is none that is read")
+    with archive.open(info) as file:
         return io.BytesIO(file.read(held))  # no more, even where the archive holds more than it says
 
 
@@ -126,7 +129,7 @@ def arranged(names: list[str]) -> Layout:
         groups = [_by_class([each for each in pictures if each[depth - 1] == top], depth, notes) for top in used]
     else:
         groups = [_by_class(pictures, depth, notes)]
-    classes = sorted(groups[0], key=natural)
+    classes = sorted(checked(groups[0], len(groups[0])), key=natural)
     if len(groups) == 2 and (groups[0].keys() != groups[1].keys()):
         _refuse(train, groups[0], test, groups[1])
     if len(classes) < 2:

@@ -49,4 +49,5 @@ def shortened(name: str, most: int = 16) -> str:
 
 def some(names: Sequence[str], comma: str = ", ") -> str:
     """The first three of some names, and how many more there are."""
-    return comma.join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)
+    shown = "".join(letter if letter.isprintable() else "?" for letter in comma.join(names[:3]))
+    return shown + f" and {len(names) - 3:,} more" * (len(names) > 3)
