@@ -23,7 +23,7 @@ from snnjax.networks import Network, stage
 from snnjax.trained import Trained
 from snnjax.training.trainer import Sweep, Trainer
 
-NAMES = ("<b>&", "[red]$x$", "cat 2", "cat 10", "one with a name that is longer than any picture has room for")
+NAMES = ("<b>&", r"[red]$\x$", "cat 2", "cat 10", "one with a name that is longer than any picture has room for")
 
 
 def pictures(root, count: int = 4) -> data.Dataset:
@@ -145,4 +145,4 @@ def test_commands_print_the_names(trained, tmp_path, monkeypatch, capsys):
     other.save(tmp_path / "other.npz")
     with pytest.raises(SystemExit):
         called("evaluate", monkeypatch, capsys, run, "--dataset", tmp_path / "other.npz")
-    assert "the network's classes are <b>&, [red]$x$" in capsys.readouterr().err
+    assert "the network's classes are <b>&, [red]$" in capsys.readouterr().err

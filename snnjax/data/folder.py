@@ -49,7 +49,7 @@ def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour:
 
     The data set is named as the folder; its `notes` say what was left out or altered. Raises FileNotFoundError if there
     is nothing at `data_dir`; InputError if it holds no pictures of at least two classes, other classes for testing than
-    for training, or no picture of a class that can be read.
+    for training, or no training picture of a class that can be read.
     """
     path, known = Path(data_dir), _checked(size)
     with opened(path) as source, warnings.catch_warnings():
@@ -68,9 +68,11 @@ def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour:
                 arrays, words = _read(source, parts, (SIZE, SIZE, *planes))
             if known is None and own is None:
                 notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: `size` sets another")
-            for name, part, (_, labels) in zip(("training", "test"), parts, arrays, strict=True):
-                if len(lost := np.setdiff1d(part.labels, labels)):
-                    raise InputError(f"no {name} picture of {classes[lost[0]]} can be read: {words[-1]}")
+            for part, (_, labels) in zip(parts, arrays, strict=True):
+                if lost := [classes[label] for label in np.setdiff1d(part.labels, labels)]:
+                    words.append(f"no {part.purpose} picture of {some(lost)} can be read")
+                    if part is parts[0] or len(labels) == 0:
+                        raise InputError("; ".join(words[-2:]))
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
     (images, labels), test = arrays
@@ -122,7 +124,7 @@ def _read(
     arrays, changes, faults, cropped = [], Counter[str](), list[str](), 0
     total = sum(len(part.names) for part in parts)
     with _progress(total) as advance:
-        for names, labels in parts:
+        for _, names, labels in parts:
             try:
                 images = np.empty((len(names), *shape), np.uint8)
             except MemoryError as error:

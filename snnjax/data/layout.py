@@ -36,6 +36,7 @@ class Source(NamedTuple):
 class Part(NamedTuple):
     """The pictures of a training or test set, in order."""
 
+    purpose: str  # "training" or "test"
     names: list[str]
     labels: np.ndarray  # (N,) int32
 
@@ -146,7 +147,7 @@ def arranged(names: list[str]) -> Layout:
             raise InputError(f"a class must have at least 2 pictures, one of them for testing, got 1 of {some(few)}")
         split = [(group[count:], group[:count]) for group, count in zip(parts[0], counts, strict=True)]
         parts = [list(part) for part in zip(*split, strict=True)]
-    return Layout(classes, _spread(parts[0], rng), _spread(parts[1], rng), notes)
+    return Layout(classes, _spread("training", parts[0], rng), _spread("test", parts[1], rng), notes)
 
 
 def _by_class(pictures: list[list[str]], depth: int, notes: list[str]) -> dict[str, list[str]]:
@@ -170,11 +171,11 @@ def _refuse(train: str, first: dict[str, list[str]], test: str, second: dict[str
     raise InputError(f"{train}/ and {test}/ must hold folders of the same classes: {', '.join(words)}")
 
 
-def _spread(groups: list[list[str]], rng: np.random.Generator) -> Part:
+def _spread(purpose: str, groups: list[list[str]], rng: np.random.Generator) -> Part:
     """All pictures, those of each class spread evenly in random distances; the first of each come first."""
     labels = np.repeat(np.arange(len(groups), dtype=np.int32), list(map(len, groups)))
     ranks = np.concatenate([np.arange(len(group)) for group in groups])
     sizes = np.array([len(groups[label]) for label in labels])
     order = np.argsort((ranks + rng.random(len(ranks)) * (ranks > 0)) / sizes, kind="stable")
     names = [name for group in groups for name in group]
-    return Part([names[at] for at in order], labels[order])
+    return Part(purpose, [names[at] for at in order], labels[order])
