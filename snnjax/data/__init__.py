@@ -1,4 +1,4 @@
-"""Data sets as arrays: downloaded, from scikit-learn, their own files, event cameras, folders of pictures, .npz files."""
+"""Data sets as arrays: downloaded, scikit-learn's, their own files, event cameras, folders of pictures, .npz files."""
 
 from snnjax.data.dataset import Dataset
 from snnjax.data.events import RECORDINGS, event_picture, recordings

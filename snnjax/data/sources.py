@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's, their own files, tensorflow-datasets', tonic's, folders of pictures, .npz files."""
+"""Data sets by name: scikit-learn's, own files, tensorflow-datasets', tonic's, folders of pictures, .npz files."""
 
 import contextlib
 import os
