@@ -78,7 +78,8 @@ def recordings(
     if not source.split:
         arrays = _divided(*arrays)
     names = tuple(each.partition(" - ")[0] for each in classes)  # those of N-MNIST are "0 - zero"
-    return Dataset(name, **dict(zip(ARRAYS, arrays, strict=True)), classes=len(classes), class_names=names)
+    images: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
+    return Dataset(name, **images, classes=len(classes), class_names=names)
 
 
 def event_picture(
