@@ -48,7 +48,7 @@ def recordings(
 ) -> Dataset:
     """Reads a data set of `RECORDINGS` as event pictures (N, H, W, 2) uint8, in an order that is always the same.
 
-    It reads some 10,000 recordings of N-MNIST in two seconds; `Dataset.save` keeps the pictures in a file.
+    It reads some 8,000 recordings of N-MNIST a second; `Dataset.save` keeps the pictures in a file.
 
     Args:
       data_dir: the folder that tonic has downloaded into, its `save_to`, with a folder such as NMNIST; what is there
