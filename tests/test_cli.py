@@ -341,7 +341,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--model", "mine.py:net"], r"there is no file mine.py"),
         (
             ["--dataset", "cifar"],
-            "`dataset` must be one of digits, mnist, .*cifar10, folder, or an .npz file, got 'cifar'",
+            "`dataset` must be one of digits, mnist, .*cifar10, .*, or an .npz file, got 'cifar'",
         ),
         (
             ["--device", "abacus"],
@@ -450,7 +450,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
     assert {*re.findall(r" --(\w+)(?= |,)", text)} >= {"import", "tensorboard"}
     assert f"one of {', '.join(options.MODELS)}; or FILE.py:NAME" in text
     assert {*NETWORKS} - {"tiny"} == {*options.MODELS}
-    assert f"one of {', '.join(data.DATASETS)}, folder; or an .npz file" in text
+    assert f"one of {', '.join((*data.DATASETS, 'folder', *data.RECORDINGS))}; or an .npz file" in text
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def dataset(
         usual = {each.name: each.default for each in dataclasses.fields(chosen)}
         given |= {name: (known or {}).get(name) for name in SOURCE if given[name] == usual[name]}
         if given["dataset"] is None:
-            names = f"one of {', '.join(data.DATASETS)}, folder, or an .npz file"
+            names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
     if given["dataset"] == "folder" and shape is not None:
         given["size"] = given["size"] or shape[:2]
