@@ -90,7 +90,7 @@ class Conv:
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
         if not 0 <= self.weight_std < math.inf:
-            raise InputError(f"`weight_std` must be at least 0, got {self.weight_std}")
+            raise InputError(f"`weight_std` must be finite and at least 0, got {self.weight_std}")
         check_component("competition", self.competition, "__call__")
         for learner in self.each_learner:
             check_component("learners", learner, "init", "forward", "update", "supervised")

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from snnjax import components
 from snnjax.components import check_component, component, static
-from snnjax.errors import InputError
+from snnjax.errors import InputError, nearest, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import Conv, Pool
 
@@ -85,10 +85,21 @@ class Stage:
     branches: tuple[Conv, ...]
     pool: Pool | None = static(default=None)
 
+    def check(self) -> None:
+        """Raises InputError unless it holds layers, and a `Pool` or None."""
+        for each in self.branches if isinstance(self.branches, tuple) else (self.branches,):
+            if not isinstance(each, Conv):
+                raise wrong_type("branches", "Conv layers", each, "stage(Conv(...), Conv(...))")
+        if not self.branches or isinstance(self.branches, Conv):
+            raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
+        if not isinstance(self.pool, Pool | None):
+            raise wrong_type("pool", "an integer, a Pool or None", self.pool)
+
 
 def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
     """A stage of one layer or of several branches, with max pooling after it."""
-    return Stage(branches, Pool(pool) if isinstance(pool, int) else pool)
+    integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
+    return Stage(branches, Pool(int(pool)) if integer else pool)  # type: ignore[arg-type]
 
 
 @component
@@ -126,16 +137,21 @@ class Network:
             raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
         for size in self.input_shape:
             checks.integer("input_shape", size, 1)
-        if not self.stages:
-            raise InputError("`stages` must hold at least one")
+        if not isinstance(self.stages, tuple) or not self.stages:
+            raise wrong_type("stages", "a tuple of stages", self.stages, "(stage(...),)")
+        for each in self.stages:
+            if not isinstance(each, Stage):
+                raise wrong_type("stages", "a tuple of stages", each, "(stage(Conv(...)), ...)")
         check_component("decision", self.decision, "timed", "scores", "decide")
         if self.encoder is not None:
             check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
             if self.encoder.time_steps != self.time_steps:
                 got = f"{self.time_steps} and {self.encoder.time_steps} of `encoder`"
                 raise InputError(f"`time_steps` must be that of the encoder, got {got}")
-        if len(self.epochs) not in (0, len(self.stages)):
-            raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
+        if not isinstance(self.epochs, tuple) or len(self.epochs) not in (0, len(self.stages)):
+            raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs!r}")
+        for count in self.epochs:
+            checks.integer("epochs", count, 0)
         if (pool := self.stages[-1].pool) is not None:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
         for number, name, conv in self.layers():
@@ -228,15 +244,27 @@ class Network:
         part, _, end = path.partition(".")
         ending = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
         found = [path] if path in known else ending
-        if len(found) != 1:
-            few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
-            raise InputError(f"`{path}` must name one of {', '.join(found or few)}")
+        if len(found) > 1:
+            raise InputError(f"`{path}` must name one number, it names {', '.join(found)}")
+        if not found:
+            raise InputError(f"`{path}` names no number of {self.name}{_meant(path, known)}")
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise wrong_type(path, "a number", value)
         kind = int if isinstance(known[found[0]], int) else float
         if not math.isfinite(value) or kind(value) != value:
             expected = "an integer" if math.isfinite(value) else "a finite number"
             raise InputError(f"`{path}` must be {expected}, got {value:g}")
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
         return components.replace(self, at.get(part, part) + found[0].removeprefix(part), kind(value))
+
+
+def _meant(path: str, known: Mapping[str, Any]) -> str:
+    """What a path that names none of the `known` ones may mean, and what there is."""
+    ends = {f"{each.partition('.')[0]}.{each.rpartition('.')[2]}": each for each in known} | dict.fromkeys(known)
+    meant = nearest(path, ends)
+    few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
+    question = f": did you mean `{ends[meant] or meant}`?" if meant else ""
+    return f"{question or '.'} It has {', '.join(few)}"
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, NamedTuple, get_origin
 import jax
 import numpy as np
 
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
+from snnjax.kernels import checks
 from snnjax.layers import Conv
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
@@ -37,12 +38,17 @@ class Settings:
     native: bool = False
 
     def __post_init__(self) -> None:
-        if not self.epochs or any(not isinstance(count, int) or count < 0 for count in self.epochs):
-            raise InputError(f"`epochs` must be integers of at least 0, got {self.epochs}")
+        epochs = self.epochs
+        if not isinstance(epochs, tuple | list) or not epochs:
+            write = f"epochs=({epochs},)" if str(epochs).isdigit() else ""
+            raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs, write)
+        plain = dict[str, Any](epochs=tuple(checks.integer("epochs", count, 0) for count in epochs))
         for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0), ("update_batch", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < minimum:
-                raise InputError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
+            plain[name] = checks.integer(name, getattr(self, name), minimum)
+        if not isinstance(self.native, bool):
+            raise wrong_type("native", "True or False", self.native)
+        for name, value in plain.items():  # NumPy's integers are no JSON data
+            object.__setattr__(self, name, value)
 
 
 class Phase(NamedTuple):
