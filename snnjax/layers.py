@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from snnjax import kernels
 from snnjax.components import check_component, component, static
@@ -65,7 +66,8 @@ class Conv:
       kernel: rows and columns of the kernel; one integer for both.
       padding: silent rows and columns added to the input.
       stride: input rows and columns between neighbouring neurons.
-      threshold: of firing; with None, as in a deciding layer, neurons above 0 fire at the last step.
+      threshold: of firing, or an array (F,) of one for each feature; with None, as in a deciding layer, neurons above 0
+        fire at the last step.
       competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
       learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
@@ -76,7 +78,7 @@ class Conv:
     kernel: Pair = static()
     padding: Pair = static(default=0)
     stride: Pair = static(default=1)
-    threshold: float | None = None
+    threshold: float | np.ndarray | None = None
     competition: Any = WTA()
     learners: Any = ()
     output_padding: Pair = static(default=0)
@@ -85,7 +87,7 @@ class Conv:
 
     def check(self) -> None:
         checks.integer("features", self.features, 1)
-        checks.threshold(self.threshold)
+        checks.threshold(self.threshold, self.features)
         _check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
@@ -178,7 +180,8 @@ class Layer:
     def last_latencies(self, latency: jax.Array) -> jax.Array:
         """As `latencies`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
         threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
-        return at_last_step(self.potentials(latency) > threshold, self.time_steps)
+        each = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
+        return at_last_step(self.potentials(latency) > each, self.time_steps)
 
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
@@ -292,8 +295,8 @@ NATIVE = Form(native.arrange, native.restore, _native_latencies, _native_potenti
 
 
 def native_suits(conv: Conv, time_steps: int) -> bool:
-    """Whether the compiled kernels can compute a layer: its stride is 1, and it fires only when inputs do."""
-    return conv.stride in (1, (1, 1)) and (conv.threshold or 0) >= 0 and time_steps <= native.STEPS
+    """Whether the compiled kernels can compute a layer: its stride is 1, and latencies fit into bytes."""
+    return conv.stride in (1, (1, 1)) and time_steps <= native.STEPS
 
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:

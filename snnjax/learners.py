@@ -185,7 +185,7 @@ class STDP(Learner):
             f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
         ]
         if silent > SILENT and layer.conv.threshold is not None:
-            words.append(f"the threshold {layer.conv.threshold:g} is too high: try a lower one")
+            words.append(f"the threshold {np.mean(layer.conv.threshold):g} is too high: try a lower one")
         elif len(never) > features / 2:
             words.append("most features never win: try fewer features, more winners or a smaller radius")
         elif open_ >= LEARNED:

@@ -140,6 +140,10 @@ CONVS = {
     "strided": Conv(5, kernel=3, stride=(2, 1), threshold=4.0, competition=WTA(2), learners=STDP()),
     "deciding": Conv(6, kernel=3, padding=1, learners=RSTDP()),
     "signed": Conv(5, kernel=3, threshold=0.5, competition=WTA(3), learners=STDP(bounds=(-1.0, 1.0))),
+    "own thresholds": Conv(
+        5, kernel=3, threshold=np.float32([1, 4, 6, 2.5, 9]), competition=WTA(3, radius=1), learners=STDP()
+    ),
+    "below 0": Conv(5, kernel=3, threshold=-0.5, competition=WTA(3, radius=1), learners=STDP()),
 }
 
 

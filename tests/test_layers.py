@@ -169,7 +169,7 @@ def test_pools_know_their_output_size(pool, size):
         (dict(competition=5), ValueError, "`competition` must be a component"),
         (dict(learners=(STDP(), "RSTDP")), ValueError, "`learners` must be a component"),
         (dict(threshold=float("nan")), ValueError, "`threshold` must be finite, got nan"),
-        (dict(threshold="15"), TypeError, "`threshold` must be a number or None"),
+        (dict(threshold="15"), TypeError, "`threshold` must be a number"),
     ],
 )
 def test_bad_settings_are_named(settings, error, message):

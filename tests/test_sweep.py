@@ -185,8 +185,8 @@ def test_what_may_vary_and_how_it_is_now():
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        ([], "`variants` and `at_once` must be at least one, got 0 and 16"),
-        ([{"layer1.kernels": 3}], r"`layer1\.kernels` must name one of layer1\.features, .*layer1\.threshold, "),
+        ([], "`variants` must be at least one dict, got none"),
+        ([{"layer1.kernels": 3}], r"^did you mean `layer1\.kernel`\? `layer1\.kernels` must name one of layer1\.features, .*layer1\.threshold, "),
         ([{"layer2.bounds": 3}], "`layer2.bounds` must name one of"),
         ([{"threshold": 3}], "`threshold` must name one of"),
         ([{"layer1.kernel": 40}], "the kernel"),

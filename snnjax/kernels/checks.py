@@ -5,7 +5,6 @@ wrong type or dtype.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -86,13 +85,16 @@ def radius(value: Any) -> None:
         integer("radius", value, 0)
 
 
-def threshold(value: Any) -> None:
-    """None, a finite number, or a real array of shape ()."""
+def threshold(value: Any, features: int | None = None) -> None:
+    """None, a finite number, or a real array of shape () or (F,), with as many `features` if they are known."""
     kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
     real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
-    if value is not None and (not real or np.shape(value)):
-        raise wrong_type("threshold", "a number or None", value)
-    if isinstance(value, int | float | np.number | np.ndarray) and not math.isfinite(value):
+    if value is not None and not real:
+        each = "np.array([...])" if isinstance(value, tuple | list) else ""
+        raise wrong_type("threshold", "a number, an array (F,) or None", value, each)
+    if np.ndim(value) > 1 or (np.ndim(value) and np.shape(value) != (features or len(value),)):
+        raise InputError(f"`threshold` must have shape () or ({features or 'F'},), got shape {np.shape(value)}")
+    if isinstance(value, int | float | np.number | np.ndarray) and not np.isfinite(value).all():
         raise InputError(f"`threshold` must be finite, got {value}")
 
 

@@ -52,6 +52,16 @@ def strongest(
     return largest.reshape(lowest.shape), lowest
 
 
+def above(potential: jax.Array, threshold: Any) -> tuple[jax.Array, Any]:
+    """Potentials (F, P) and the one number that those of neurons that fire exceed.
+
+    It is the threshold; if each feature has its own, (F,), those below theirs become -inf, which is that number.
+    """
+    if np.ndim(threshold) == 0:
+        return potential, threshold
+    return jnp.where(potential > threshold[:, None], potential, -jnp.inf), -jnp.inf
+
+
 def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
     """Matrix product of floats and spikes, of any dtype, at the highest precision of the device."""
     return jnp.matmul(weights, spiked.astype(weights.dtype), precision=lax.Precision.HIGHEST)
@@ -170,6 +180,9 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Number
         return Spikes(jnp.where(fires, now, spikes.latency), jnp.where(fires, potential, spikes.potential))
 
     neurons = jax.eval_shape(potential_at, 0)
+    checks.threshold(threshold, neurons.shape[0])
+    if np.ndim(threshold):
+        threshold = jnp.reshape(threshold, (-1, *(1,) * (neurons.ndim - 1)))
     latency = jnp.full(neurons.shape, time_steps, latency_dtype(time_steps))
     return lax.fori_loop(0, time_steps, cross, Spikes(latency, jnp.zeros(neurons.shape, neurons.dtype)))
 
@@ -201,6 +214,7 @@ def first_spikes(
     ceil(log2(T + 1)) products instead of T.
     """
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    checks.threshold(threshold, len(flat))
     # A position's earliest step lies in [low, high]; high = T stands for silence.
     low, high = jnp.zeros(taps.shape[1], jnp.int32), jnp.full(taps.shape[1], time_steps, jnp.int32)
     products = int(time_steps).bit_length()
@@ -209,8 +223,8 @@ def first_spikes(
     potential = jnp.zeros((len(flat), taps.shape[1]), weights.dtype)
     for _ in range(products):
         middle = jnp.minimum((low + high) // 2, time_steps - 1)
-        tried = product(flat, taps <= middle.astype(taps.dtype)[None])
-        fires = (tried.max(axis=0) > threshold) & (low < high)
+        tried, limit = above(product(flat, taps <= middle.astype(taps.dtype)[None]), threshold)
+        fires = (tried.max(axis=0) > limit) & (low < high)
         potential = jnp.where(fires, tried, potential)
         low, high = jnp.where(fires | (low >= high), low, middle + 1), jnp.where(fires, middle, high)
     largest, feature = strongest(potential)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -173,7 +173,8 @@ class Network:
             if not self.decision.timed:
                 idle["threshold"] = (None,)
         for field, values in idle.items():
-            if (value := getattr(conv, field)) not in values:
+            value = getattr(conv, field)
+            if isinstance(value, np.ndarray | jax.Array) or value not in values:
                 raise InputError(f"`{field}` of {name}, which decides, must be {values[0]}: {value} has no effect")
 
     @property
@@ -196,8 +197,7 @@ class Network:
     @property
     def structure(self) -> Any:
         """What programs are compiled for: networks of the same structure differ in numbers alone."""
-        kinds = tuple((conv.monotone, (conv.threshold or 0) >= 0) for _, _, conv in self.layers())
-        return jax.tree.structure(self), kinds
+        return jax.tree.structure(self), tuple(conv.monotone for _, _, conv in self.layers())
 
     @property
     def first_supervised(self) -> int:
@@ -244,10 +244,10 @@ class Network:
         part, _, end = path.partition(".")
         ending = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
         found = [path] if path in known else ending
-        if len(found) > 1:
-            raise InputError(f"`{path}` must name one number, it names {', '.join(found)}")
-        if not found:
-            raise InputError(f"`{path}` names no number of {self.name}{_meant(path, known)}")
+        if len(found) != 1:
+            few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
+            meant = f"did you mean `{_meant(path, known)}`? " if not found and _meant(path, known) else ""
+            raise InputError(f"{meant}`{path}` must name one of {', '.join(found or few)}")
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise wrong_type(path, "a number", value)
         kind = int if isinstance(known[found[0]], int) else float
@@ -258,13 +258,11 @@ class Network:
         return components.replace(self, at.get(part, part) + found[0].removeprefix(part), kind(value))
 
 
-def _meant(path: str, known: Mapping[str, Any]) -> str:
-    """What a path that names none of the `known` ones may mean, and what there is."""
-    ends = {f"{each.partition('.')[0]}.{each.rpartition('.')[2]}": each for each in known} | dict.fromkeys(known)
-    meant = nearest(path, ends)
-    few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
-    question = f": did you mean `{ends[meant] or meant}`?" if meant else ""
-    return f"{question or '.'} It has {', '.join(few)}"
+def _meant(path: str, known: Iterable[str]) -> str:
+    """The `known` path that is nearest to one that names none, in full or by its end; "" if none is near."""
+    ends = {f"{each.partition('.')[0]}.{each.rpartition('.')[2]}": each for each in known}
+    ends |= {each: each for each in known}
+    return ends.get(nearest(path, ends), "")
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:

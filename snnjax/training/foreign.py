@@ -1,6 +1,6 @@
-"""Checks of parts that are a user's own: of what they return, before anything is trained, and of what they have learned.
+"""Checks of parts that are a user's own: of what they return, before training, and of what they have learned.
 
-Before a training `jax.eval_shape` traces their functions, which computes nothing; those of the library are left out.
+Before training `jax.eval_shape` traces their functions, which computes nothing; those of the library are left out.
 """
 
 import json

@@ -44,7 +44,10 @@ class Settings:
             raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs, write)
         plain = dict[str, Any](epochs=tuple(checks.integer("epochs", count, 0) for count in epochs))
         for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0), ("update_batch", 1)):
-            plain[name] = checks.integer(name, getattr(self, name), minimum)
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+                raise InputError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
+            plain[name] = int(value)
         if not isinstance(self.native, bool):
             raise wrong_type("native", "True or False", self.native)
         for name, value in plain.items():  # NumPy's integers are no JSON data
