@@ -52,7 +52,7 @@ class Learner:
     """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
 
     For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
-    forward with the same weights, then learned in order. A silent stimulus must not change weights.
+    forward with the same weights, then learned in order. A silent stimulus must not change weights, nor numbers.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,

@@ -373,7 +373,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--model", "tiny", "--epochs", "1", "1", "--out", "file/out"], "file"),
         (
             ["--model", "tiny", "--epochs", "1", "1", "--out", "file"],
-            "file is a file, not a folder: name another --out",
+            "file is a file, not a folder: name another folder",
         ),
         (["--unknown", "1"], "Unrecognized options: --unknown"),
         (["--epoch", "1"], "Unrecognized options: --epoch.* Perhaps you meant: --epochs N"),

@@ -110,16 +110,20 @@ def check_learner(learner: Learner, layer: Layer, latency: Array, name: str) -> 
 
 def _expect(what: str, found: Any, expected: Any) -> None:
     """Raises InputError unless a tree has the structure, the shapes and the dtypes of another."""
-    structures = jax.tree.structure(found), jax.tree.structure(expected)
-    if structures[0] != structures[1]:
-        one, other = (f"{found}", f"{expected}") if isinstance(expected, Array) else map(str, structures)
-        raise InputError(f"`{what}` must be {other}, got {one}")
+    if jax.tree.structure(found) != jax.tree.structure(expected):
+        raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(found)}")
     for (path, one), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         if (one.shape, one.dtype) != (other.shape, other.dtype):
             place, write = jax.tree_util.keystr(path), ""
             if one.shape == other.shape:
                 write = f": write .astype(jnp.{other.dtype})"
             raise InputError(f"`{what}{place}` must be {_kind(other)}, got {_kind(one)}{write}")
+
+
+def _kinds(tree: Any) -> str:
+    """A tree of few arrays in words, of a larger one its class."""
+    leaves = jax.tree.leaves(tree)
+    return " and ".join(map(_kind, leaves)) if 0 < len(leaves) < 5 else f"{type(tree).__name__} of {len(leaves)} arrays"
 
 
 def _kind(array: Any) -> str:
@@ -162,5 +166,7 @@ def check_learned(network: Network, name: str, state: TrainState, kind: str) -> 
             learned = {each: conv for _, each, conv in state.network(network).layers()}
             check_again(learned[name])
     except InputError as error:
-        advice = "keep it in its range in `update`, as jnp.clip does; the checkpoint is that before this epoch"
-        raise InputError(f"{kind} has led {name} astray in epoch {state.done + 1}: {error}: {advice}") from error
+        advice = "clip it there, by jnp.clip; the last checkpoint is of the epoch before"
+        raise InputError(
+            f"`update` of {kind} left {name} invalid in epoch {state.done + 1}: {error}: {advice}"
+        ) from error

@@ -141,7 +141,7 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
   limits.begin(layer);
   const bool shared = limits.count == 1;
   const float limit = shared ? limits.values[0] : -std::numeric_limits<float>::infinity();
-  float* above = filled<4, float>(shared ? 0 : layer.stride, 0);  // potentials, -infinity below a threshold of their own
+  float* above = filled<4, float>(shared ? 0 : layer.stride, 0);  // potentials, -infinity where below their thresholds
   used.assign(layer.stride, 0);
   const int64_t k = feature->element_count(), inhibition = radius.typed_data()[0], steps = number(settings, "steps");
   int32_t *rows = row->typed_data(), *columns = column->typed_data();
@@ -195,7 +195,28 @@ void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t f
   }
 }
 
-// The step at which each neuron first crosses the threshold.
+// Marks the step at which each neuron, [positions, stride], first crosses its threshold.
+template <bool kShared>
+void cross(Layer& layer, const float* thresholds, int32_t steps, int32_t* when) {
+  const Lanes shared = Lanes{} + thresholds[0];
+  const Lanes* own = reinterpret_cast<const Lanes*>(thresholds);
+  const int64_t positions = layer.positions, blocks = layer.stride / kLanes;
+  const float* potential = layer.potential;
+  uint8_t* state = layer.state;
+  for (int32_t step = 0; step < steps; ++step) {
+    layer.advance(step);
+    const Steps now = Steps{} + step;
+    for (int64_t position = 0; position < positions; ++position) {
+      if (state[position] != Layer::kTouched) continue;
+      state[position] = Layer::kQuiet;
+      const Lanes* sums = reinterpret_cast<const Lanes*>(potential) + position * blocks;
+      Steps* first = reinterpret_cast<Steps*>(when) + position * blocks;
+      for (int64_t b = 0; b < blocks; ++b)
+        first[b] = (sums[b] > (kShared ? shared : own[b])) & (first[b] > now) ? now : first[b];
+    }
+  }
+}
+
 ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> result) {
   Layer layer{weights, latency, settings};
@@ -203,21 +224,7 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dicti
   limits.begin(layer);
   const int32_t steps = number(settings, "steps");
   int32_t* when = filled<2, int32_t>(layer.positions * layer.stride, steps);
-  float* each = filled<4, float>(layer.stride, limits.values[0]);
-  if (limits.count > 1) std::copy_n(limits.values, layer.stride, each);
-  const Lanes* limit = reinterpret_cast<const Lanes*>(each);
-  for (int32_t step = 0; step < steps; ++step) {
-    layer.advance(step);
-    const Steps now = Steps{} + step;
-    for (int64_t position = 0; position < layer.positions; ++position) {
-      if (layer.state[position] != Layer::kTouched) continue;
-      layer.state[position] = Layer::kQuiet;
-      const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential + position * layer.stride);
-      Steps* first = reinterpret_cast<Steps*>(when + position * layer.stride);
-      for (int64_t b = 0; b < layer.stride / kLanes; ++b)
-        first[b] = (sums[b] > limit[b]) & (first[b] > now) ? now : first[b];
-    }
-  }
+  (limits.count == 1 ? cross<true> : cross<false>)(layer, limits.values, steps, when);
   turn(when, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
   return ffi::Error::Success();
 }
