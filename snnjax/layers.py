@@ -131,29 +131,49 @@ def _output_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, p
 
 
 class Form(NamedTuple):
-    """A layout of weights and its kernels, functions of (layer, latencies...); None: as `Layer` defines it."""
+    """A layout of weights and its kernels, functions of (layer, latencies...); None: as `Layer` defines it.
 
-    pack: Callable[[jax.Array], jax.Array]  # from weights (F, C, kh, kw) to the layout of this form
-    unpack: Callable[[jax.Array, int], jax.Array]  # its inverse, of (weights, F)
-    latencies: Callable[..., jax.Array] | None = None  # of layers with a threshold
-    potentials: Callable[..., jax.Array] | None = None  # at the last step
-    winners: Callable[..., Winners] | None = None  # of layers with weights >= 0 and the competition `WTA`
-    learn: Callable[..., jax.Array] | None = None  # of (..., winners, rates, rule): new weights of a layer `within`
+    Attributes:
+      pack: from weights (F, C, kh, kw) to the layout of this form.
+      unpack: its inverse, of (weights, F).
+      latencies: of layers with a threshold.
+      potentials: at the last step.
+      winners: of layers with weights >= 0 and the competition `WTA`.
+      learn: of (..., winners, rates, rule): new weights of a layer `within`.
+    """
+
+    pack: Callable[[jax.Array], jax.Array]
+    unpack: Callable[[jax.Array, int], jax.Array]
+    latencies: Callable[..., jax.Array] | None = None
+    potentials: Callable[..., jax.Array] | None = None
+    winners: Callable[..., Winners] | None = None
+    learn: Callable[..., jax.Array] | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer with its weights. Its methods take one stimulus, latencies (C, H, W); batches come from `jax.vmap`."""
+    """A layer with its weights. Its methods take one stimulus, latencies (C, H, W); batches come from `jax.vmap`.
 
-    conv: Conv  # its numbers may be arrays
-    weights: jax.Array  # (F, C, kh, kw) float32, in the layout of `form`
+    Attributes:
+      conv: the description; its numbers may be arrays, () each, but for a `threshold` of (F,).
+      weights: (F, C, kh, kw) float32, in the layout of `form`.
+      time_steps: T.
+      form: the layout of the weights, and its kernels.
+      monotone: as of `Conv`.
+      classes: of a deciding layer, whose features fall into as many groups of one size, in order; 0 elsewhere.
+      timed: as of the network's `Decision`.
+      within: whether all weights lie within the learner's bounds, so that only winners' weights change.
+    """
+
+    conv: Conv
+    weights: jax.Array
     time_steps: int = static()
     form: Form = static()  # noqa: RUF009
-    monotone: bool = static(default=False)  # as of `Conv`
-    classes: int = static(default=0)  # of a deciding layer, whose features fall into as many groups; 0 elsewhere
-    timed: bool = static(default=False)  # as of the network's `Decision`
-    within: bool = static(default=False)  # all weights lie within the learner's bounds: only winners' weights change
+    monotone: bool = static(default=False)
+    classes: int = static(default=0)
+    timed: bool = static(default=False)
+    within: bool = static(default=False)
 
     def latencies(self, latency: jax.Array) -> jax.Array:
         """When each neuron fires: (F, H', W') latencies."""

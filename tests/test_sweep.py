@@ -188,7 +188,7 @@ def test_what_may_vary_and_how_it_is_now():
         ([], "`variants` must be at least one dict, got none"),
         (
             [{"layer1.kernels": 3}],
-            r"^did you mean `layer1\.kernel`\? `layer1\.kernels` must name one of layer1\.features, .*layer1\.threshold",
+            r"^did you mean `layer1\.kernel`\? `layer1\.kernels` must name one of layer1\.features, .*1\.threshold",
         ),
         ([{"layer2.bounds": 3}], "`layer2.bounds` must name one of"),
         ([{"threshold": 3}], "`threshold` must name one of"),

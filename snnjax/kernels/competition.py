@@ -19,16 +19,23 @@ from snnjax.kernels.spikes import latency_dtype, output_size
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Winners:
-    """The neurons that learn, in the order in which they won; empty places hold feature -1."""
+    """The neurons that learn, in the order in which they won; empty places hold feature -1.
 
-    feature: jax.Array  # [k] int32, -1 where no neuron won
-    row: jax.Array  # [k] int32
-    column: jax.Array  # [k] int32
-    latency: jax.Array  # [k] integers, the step of the winner's spike
+    Attributes:
+      feature: (k,) int32, -1 where no neuron won.
+      row: (k,) int32.
+      column: (k,) int32.
+      latency: (k,) integers, the step of the winner's spike.
+    """
+
+    feature: jax.Array
+    row: jax.Array
+    column: jax.Array
+    latency: jax.Array
 
     @property
     def valid(self) -> jax.Array:
-        """[k] bool: the places that were won."""
+        """(k,) bool: the places that were won."""
         return self.feature >= 0
 
 

@@ -23,20 +23,31 @@ from snnjax.kernels.spikes import latency_dtype, output_size, windows
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Spikes:
-    """When each neuron fired, and its potential then: all that learning needs to know of a layer."""
+    """When each neuron fired, and its potential then: all that learning needs to know of a layer.
 
-    latency: jax.Array  # [F, H, W] unsigned integers, T where silent
-    potential: jax.Array  # [F, H, W] float32, the potential at the step of the spike, 0 where silent
+    Attributes:
+      latency: (F, H, W) unsigned integers, T where silent.
+      potential: (F, H, W) float32, the potential at the step of the spike, 0 where silent.
+    """
+
+    latency: jax.Array
+    potential: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PositionSpikes:
-    """The one spike that pointwise inhibition leaves at each position."""
+    """The one spike that pointwise inhibition leaves at each position.
 
-    feature: jax.Array  # [H, W] int32
-    latency: jax.Array  # [H, W] unsigned integers, T where silent
-    potential: jax.Array  # [H, W] float32, 0 where silent
+    Attributes:
+      feature: (H, W) int32.
+      latency: (H, W) unsigned integers, T where silent.
+      potential: (H, W) float32, 0 where silent.
+    """
+
+    feature: jax.Array
+    latency: jax.Array
+    potential: jax.Array
 
 
 def strongest(
@@ -168,7 +179,7 @@ def fire(potentials: jax.Array, *, threshold: Number | None) -> Spikes:
     return _first_crossings(lambda step: potentials[step], threshold, checks.time_steps(potentials.shape[0]))
 
 
-def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Number | None, time_steps: int) -> Spikes:
+def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Any, time_steps: int) -> Spikes:
     """Spikes of neurons whose potentials are a function of the step."""
     if threshold is None:
         return fire_at_last_step(potential_at(time_steps - 1), time_steps=time_steps)

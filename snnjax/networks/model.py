@@ -18,18 +18,26 @@ from snnjax.errors import InputError
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
 from snnjax.networks.network import Decided, Decision, Network, decide
 
-Weights = Mapping[str, Any]  # (F, C, kh, kw) float32 of each layer, by its name
+Weights = Mapping[str, Any]
+"""(F, C, kh, kw) float32 of each layer, by its name."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`."""
+    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
+
+    Attributes:
+      layers: by name.
+      encoder, decision, input_shape, classes, time_steps: as of `Network`.
+      names: of the layers of each stage.
+      pools: of each stage.
+    """
 
     layers: dict[str, Layer]
     encoder: Any
     decision: Decision
-    names: tuple[tuple[str, ...], ...] = static()  # of the layers of each stage
+    names: tuple[tuple[str, ...], ...] = static()
     pools: tuple[Pool | None, ...] = static()
     input_shape: tuple[int, int, int] = static()
     classes: int = static()
@@ -122,9 +130,14 @@ class Model:
 
 
 class Observed(NamedTuple):
-    """The network's response to one image."""
+    """The network's response to one image.
 
-    latencies: dict[str, jax.Array]  # (F, H, W) of the input and of each layer but the deciding ones, before pooling
+    Attributes:
+      latencies: (F, H, W) of the input and of each layer but the deciding ones, by name, before pooling.
+      decided: the decision.
+    """
+
+    latencies: dict[str, jax.Array]
     decided: Decided
 
 

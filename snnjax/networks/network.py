@@ -19,10 +19,12 @@ from snnjax.layers import Conv, Pool
 class Decision(Protocol):
     """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
 
-    If not `timed`, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
+    Attributes:
+      timed: whether it needs to know when neurons fire. If not, neurons above 0 fire at the last step, without a
+        threshold, which takes 1/T of the work.
     """
 
-    timed: ClassVar[bool]  # whether it needs to know when neurons fire
+    timed: ClassVar[bool]
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """The evidence for each class, (classes,) float32 >= 0, from `Spikes` of (F, H, W) of one layer.
@@ -65,11 +67,17 @@ def votes_of(scores: jax.Array) -> jax.Array:
 
 
 class Decided(NamedTuple):
-    """The decision on one stimulus."""
+    """The decision on one stimulus.
 
-    decision: jax.Array  # [] int32, the class, -1 if the network stays silent
-    votes: jax.Array  # [deciding layers] int32
-    scores: jax.Array  # [classes] float32, added up over the deciding layers
+    Attributes:
+      decision: () int32, the class, -1 if the network stays silent.
+      votes: (deciding layers,) int32, the class that each votes for, -1 where it is silent.
+      scores: (classes,) float32, added up over the deciding layers.
+    """
+
+    decision: jax.Array
+    votes: jax.Array
+    scores: jax.Array
 
 
 def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
@@ -80,7 +88,12 @@ def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
 
 @component
 class Stage:
-    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled."""
+    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled.
+
+    Attributes:
+      branches: the layers.
+      pool: max pooling of the joined maps, or None.
+    """
 
     branches: tuple[Conv, ...]
     pool: Pool | None = static(default=None)

@@ -19,18 +19,23 @@ from snnjax.networks.model import check_weights
 from snnjax.training.outputs import as_array
 from snnjax.training.state import TrainState
 
-Array = jax.ShapeDtypeStruct
-INTEGER = Array((), np.int32)
+
+def _array(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A stand-in for an array."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+_INTEGER = _array((), np.int32)
 
 
 def check_parts(network: Network, images: np.ndarray) -> None:
     """Raises InputError where a part of a network returns what the others cannot take, given images (N, ...)."""
-    check_encoder(network, Array(images.shape[1:], images.dtype))
+    check_encoder(network, _array(images.shape[1:], images.dtype))
     if _is_own(network.decision):
         check_decision(network)
     layers: dict[str, Layer] = {}
     for number, name, conv in network.layers():
-        latency = Array(network.shapes[number], latency_dtype(network.time_steps))
+        latency = _array(network.shapes[number], latency_dtype(network.time_steps))
         for part in (conv.competition, *conv.each_learner):
             if _is_own(part):
                 layers = layers or _layers(network)
@@ -48,9 +53,9 @@ def _layers(network: Network) -> dict[str, Layer]:
     return jax.tree.map(as_array, Model.of(network, weights).layers)
 
 
-def check_encoder(network: Network, image: Array) -> None:
+def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
     """Raises InputError unless the network's encoder makes of an image what the network takes."""
-    encoder, expected = network.encoder, Array(network.input_shape, latency_dtype(network.time_steps))
+    encoder, expected = network.encoder, _array(network.input_shape, latency_dtype(network.time_steps))
     shape = encoder.output_shape(image.shape)
     if not isinstance(shape, tuple | list):
         raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
@@ -66,31 +71,31 @@ def check_decision(network: Network) -> None:
     decision, classes, deciding = network.decision, network.classes, network.stages[-1].branches
     for conv in deciding:
         shape = (conv.features, *conv.output_size(network.shapes[-2][1:]))
-        spikes = Spikes(Array(shape, latency_dtype(network.time_steps)), Array(shape, np.float32))
+        spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32))
         scores = jax.eval_shape(lambda spikes: decision.scores(spikes, classes), spikes)
-        _expect("decision.scores(...)", scores, Array((classes,), np.float32))
-    found = jax.eval_shape(decision.decide, Array((len(deciding), classes), np.float32))
-    _expect("decision.decide(scores)", found, INTEGER)
+        _expect("decision.scores(...)", scores, _array((classes,), np.float32))
+    found = jax.eval_shape(decision.decide, _array((len(deciding), classes), np.float32))
+    _expect("decision.decide(scores)", found, _INTEGER)
 
 
-def check_competition(competition: Any, layer: Layer, latency: Array, name: str) -> None:
+def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless the competition of a layer returns `Winners`."""
     found = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
     what = f"competition(...) of {name}"
     if not isinstance(found, Winners):
         raise wrong_type(what, "kernels.Winners", found)
     for field in ("feature", "row", "column"):
-        _expect(f"{what}.{field}", getattr(found, field), Array(found.feature.shape[:1], np.int32))
+        _expect(f"{what}.{field}", getattr(found, field), _array(found.feature.shape[:1], np.int32))
 
 
-def check_learner(learner: Learner, layer: Layer, latency: Array, name: str) -> None:
+def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
     kind, key = f"{type(learner).__name__} of {name}", np.zeros(2, np.uint32)
     state = jax.tree.map(as_array, learner.init(layer, key, 0))
     response = jax.eval_shape(learner.forward, layer, state, latency)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
-    signal = Signal(INTEGER, INTEGER, INTEGER) if learner.supervised else None
+    signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
     found = jax.eval_shape(learner.update, layer, state, latency, response, signal)
     if not isinstance(found, tuple) or len(found) != 3:
         raise wrong_type(f"update of {kind}", "(layer, state, info)", found)
@@ -98,7 +103,7 @@ def check_learner(learner: Learner, layer: Layer, latency: Array, name: str) -> 
     _expect(f"update(...)[1] of {kind}, the state,", found[1], state)
     _expect(f"end_epoch(state) of {kind}", jax.eval_shape(learner.end_epoch, state), state)
     if learner.supervised:
-        tally = Tally(*[INTEGER] * 5)
+        tally = Tally(*[_INTEGER] * 5)
         _expect(f"end_batch(state, tally) of {kind}", jax.eval_shape(learner.end_batch, state, tally), state)
     info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), found[2])
     try:
@@ -110,7 +115,8 @@ def check_learner(learner: Learner, layer: Layer, latency: Array, name: str) -> 
 
 def _expect(what: str, found: Any, expected: Any) -> None:
     """Raises InputError unless a tree has the structure, the shapes and the dtypes of another."""
-    if jax.tree.structure(found) != jax.tree.structure(expected):
+    structure: Any = jax.tree.structure(found)
+    if structure != jax.tree.structure(expected):
         raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(found)}")
     for (path, one), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         if (one.shape, one.dtype) != (other.shape, other.dtype):

@@ -17,7 +17,8 @@ from snnjax.networks.model import check_weights
 from snnjax.training.engine import Engine, check_types
 from snnjax.training.state import Callback, Settings, TrainState
 
-Variant = dict[str, float]  # "seed", and some of `Network.parameters`, such as "layer1.threshold"
+Variant = dict[str, float]
+"""A variant of a network: "seed", and some of `Network.parameters`, such as "layer1.threshold"."""
 
 
 class Trainer:
@@ -95,11 +96,17 @@ def network_for(make: Callable[..., Network], data: Dataset) -> Network:
 
 @dataclasses.dataclass
 class SweepState:
-    """Where a sweep stands; networks go by their places among the variants."""
+    """Where a sweep stands; networks go by their places among the variants.
 
-    done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # records of the trained networks
-    group: list[TrainState] = dataclasses.field(default_factory=list)  # states of the networks in training
-    places: list[int] = dataclasses.field(default_factory=list)  # of these
+    Attributes:
+      done: records of the trained networks, by place.
+      group: states of the networks in training.
+      places: of these.
+    """
+
+    done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    group: list[TrainState] = dataclasses.field(default_factory=list)
+    places: list[int] = dataclasses.field(default_factory=list)
 
     def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
