@@ -42,7 +42,13 @@ class WTA:
 
 @component
 class Pool:
-    """Max pooling of spikes; the stride is the window's size by default."""
+    """Max pooling of spikes.
+
+    Attributes:
+      window: rows and columns; one integer for both.
+      stride: rows and columns between neighbouring windows; by default those of the window.
+      padding: silent rows and columns added to the input.
+    """
 
     window: Pair = static()
     stride: Pair | None = static(default=None)

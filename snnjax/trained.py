@@ -61,11 +61,12 @@ class Trained:
                 raise FileNotFoundError(f"{run} holds no {WEIGHTS}: a run writes it last, `resume` finishes one")
         arrays, meta = files.load_checkpoint(path)
         if (found := meta.get("format")) != FORMAT:
-            raise InputError(f"{path} was written by another version of snnjax (format {found}, now {FORMAT})")
+            problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"
+            raise InputError(f"{problem}: load it with that version")
         try:
             network = from_data(meta["network"], arrays)
             if not isinstance(network, Network) or network.encoder is None:
-                raise InputError("it describes no network with an encoder")
+                raise InputError("it holds no network with an encoder")
             image_shape, shapes = tuple(map(int, meta["image_shape"])), network.weight_shapes
             if max(*image_shape, *network.input_shape[1:], network.time_steps) > LARGEST:
                 raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST}")

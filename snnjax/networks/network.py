@@ -179,7 +179,8 @@ class Network:
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
         if not any(supervised) or conv.features % self.classes:
             needs = f"a supervised learner, such as RSTDP, and a multiple of {self.classes} features"
-            raise InputError(f"{name} of {self.name}, which decides, must have {needs}, got {conv}")
+            learners = " and ".join(type(each).__name__ for each in conv.each_learner) or "no learner"
+            raise InputError(f"{name}, which decides, must have {needs}, got {learners} and {conv.features} features")
         idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
         if all(supervised):
             idle["competition"] = (Conv.competition,)
@@ -233,7 +234,7 @@ class Network:
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
         """(F, C, kh, kw) float32 of each layer, normally distributed; raises InputError where bounds exclude them."""
-        random, weights = np.random.default_rng(seed), {}
+        random, weights = np.random.default_rng(checks.integer("seed", seed, 0)), {}
         for _, name, conv in self.layers():
             drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
             if conv.monotone and drawn.min() < 0:

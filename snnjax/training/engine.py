@@ -64,18 +64,19 @@ class Engine:
         network.check()
         to_data(network, {})  # what cannot be saved is refused before training
         if len({each.structure for each in self.networks}) > 1:
-            raise InputError("`networks` must differ in numbers alone, got several structures")
+            raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
         if data.classes != network.classes:
             problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
             raise InputError(f"{problem}: make it with classes={data.classes}")
         foreign.check_parts(network, data.train_images)
         if len(self.networks) > 1 and settings.patience:
-            raise InputError(f"`patience` must be 0 for many networks, got {settings.patience}")
+            raise InputError(f"`patience` must be 0 where several networks train, got {settings.patience}")
         if settings.native:
             if (platform := devices.peers()[0].platform) != "cpu":
                 raise InputError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
             if network.time_steps > native.STEPS:
-                raise InputError(f"`native` kernels take at most {native.STEPS} time steps, got {network.time_steps}")
+                most = f"at most {native.STEPS} time steps, got {network.time_steps}"
+                raise InputError(f"`native` kernels take {most}: train without `native`")
             native.load()
 
     def initial_states(self) -> States:

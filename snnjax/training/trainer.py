@@ -135,8 +135,10 @@ class Sweep:
 
     Attributes:
       network: what the variants have in common.
+      data: the data set that all learn.
       settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
       variants: what is special about each network.
+      callback: is told of the events of each group.
       at_once: networks of one program at most.
       networks: the descriptions of the variants, in order.
       groups: the places of those that train in one program.
