@@ -59,6 +59,8 @@ class Trained:
                 raise FileNotFoundError(f"{run} is the folder of a sweep: name one of its files, {_best(path.parent)}")
             if not path.exists():
                 raise FileNotFoundError(f"{run} holds no {WEIGHTS}: a run writes it last, `resume` finishes one")
+        if not path.exists():
+            raise FileNotFoundError(f"there is no run {run}")
         arrays, meta = files.load_checkpoint(path)
         if (found := meta.get("format")) != FORMAT:
             problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"

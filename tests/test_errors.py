@@ -141,9 +141,11 @@ def test_the_nearest_name_is_asked_for():
         "layer1.competition.raduis": "layer1.competition.radius",
         "layer2.rewrad.0": "layer2.learners.reward.0",
     }.items():
-        with pytest.raises(InputError, match=f"^did you mean `{meant}`\\? `{path}` must name one of layer1.features"):
+        with pytest.raises(InputError, match=f"^did you mean `{meant}`\\? `{path}` must name one of layer\\d.features"):
             NETWORK.vary(path, 1.0)
-    with pytest.raises(InputError, match=r"^`xyz` must name one of layer1.features"):
+    with pytest.raises(InputError, match=r"must name one of layer1\.((?!layer2).)*$"):
+        NETWORK.vary("layer1.xyz", 1.0)
+    with pytest.raises(InputError, match=r"^`xyz` must name one of layer\\d.features"):
         NETWORK.vary("xyz", 1.0)
 
 
@@ -332,6 +334,8 @@ def test_what_a_rule_says_of_itself_may_hold_numbers_of_numpy():
 
 def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
     path = tmp_path / "sweep"
+    with pytest.raises(FileNotFoundError, match=r"there is no run .*sweep$"):
+        snnjax.load(path)
     path.mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz: a run writes it last, `resume` finishes one"):
         snnjax.load(path)

@@ -173,7 +173,8 @@ class Network:
             if number == len(self.stages) - 1:
                 self._check_deciding(name, conv, supervised)
             if sum(supervised) > 1 or supervised != sorted(supervised):
-                raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {conv.learners}")
+                kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
+                raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
         self.shapes  # noqa: B018  (raises where a map would vanish)
 
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
@@ -259,7 +260,8 @@ class Network:
         ending = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
         found = [path] if path in known else ending
         if len(found) != 1:
-            few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
+            few = [each for each in known if sum(place.isdigit() for place in each.split(".")) < 3]  # not all filters
+            few = [each for each in few if each.startswith(f"{part}.")] or few
             meant = f"did you mean `{_meant(path, known)}`? " if not found and _meant(path, known) else ""
             raise InputError(f"{meant}`{path}` must name one of {', '.join(found or few)}")
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
