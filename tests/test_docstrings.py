@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 import re
 
@@ -26,6 +27,6 @@ def classes() -> list[type]:
 @pytest.mark.parametrize("kind", classes(), ids=lambda each: each.__name__)
 def test_all_fields_are_explained(kind):
     fields = [each.name for each in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else kind._fields
-    _, _, section = (kind.__doc__ or "").partition("Attributes:")
-    explained = re.findall(r"^      (\w[\w, ]*): ", section, re.MULTILINE)
+    _, _, section = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")
+    explained = re.findall(r"^  (\w[\w, ]*): ", section, re.MULTILINE)
     assert {*fields} <= {name for names in explained for name in names.split(", ")}

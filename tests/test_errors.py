@@ -145,7 +145,7 @@ def test_the_nearest_name_is_asked_for():
             NETWORK.vary(path, 1.0)
     with pytest.raises(InputError, match=r"must name one of layer1\.((?!layer2).)*$"):
         NETWORK.vary("layer1.xyz", 1.0)
-    with pytest.raises(InputError, match=r"^`xyz` must name one of layer\\d.features"):
+    with pytest.raises(InputError, match=r"^`xyz` must name one of layer1\.features"):
         NETWORK.vary("xyz", 1.0)
 
 
