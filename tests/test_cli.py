@@ -336,8 +336,8 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*, got 'vgg'$"),
-        (["--model", "mozafari18"], r"`model` must be one of .*, got 'mozafari18'; did you mean mozafari2018\?"),
+        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*, or FILE.py:NAME, got 'vgg'$"),
+        (["--model", "mozafari18"], r"`model` must be one of .*, got 'mozafari18': did you mean 'mozafari2018'\?"),
         (["--model", "mine.py:net"], r"there is no file mine.py"),
         (
             ["--dataset", "cifar"],
