@@ -289,8 +289,11 @@ def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):
         folder = work / "pictures" / "more" if number % 2 else work / "pictures"
         Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
     (work / "pictures" / "notes.txt").touch()
-    out = called("predict", monkeypatch, capsys, RUN, "pictures", "--csv", "decided.csv")
+    (work / "pictures" / "broken.png").write_bytes(b"no picture")
+    Command("predict").main([RUN, "pictures", "--csv", "decided.csv"])
+    out, err = capsys.readouterr()
     assert out.count(".png: ") == 5
+    assert "broken.png is no image" in err
     assert "time step" not in out
     with open("decided.csv", newline="") as file:
         rows = {pathlib.Path(row["image"]).stem: row for row in csv.DictReader(file)}

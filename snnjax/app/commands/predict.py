@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,11 @@ from snnjax.trained import Trained
 DETAILED = 4  # pictures of which scores and spikes are printed; of more, a line each
 
 
-def pictures_in(paths: Iterable[Path]) -> list[Path]:
-    """The picture files named, and those in folders named; raises FileNotFoundError where a folder holds none."""
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = [each for each in sorted(path.rglob("[!.]*")) if each.suffix.lower() in READ and each.is_file()]
-        if not inside:
-            raise FileNotFoundError(f"{path} holds no pictures ({', '.join(READ)})")
-        found += inside
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files in a folder and those below it; raises FileNotFoundError if there are none."""
+    found = [path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in READ and path.is_file()]
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(READ)})")
     return found
 
 
@@ -44,9 +39,14 @@ def chosen_images(chosen: options.Predict, trained: Trained) -> Iterator[tuple[s
             yield name, f"image_{number:05}", images.test_images[number], []
     if chosen.pictures and trained.image_shape[2:] == (2,):
         raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
-    for path in pictures_in(chosen.pictures):
-        pixels, notes = read_picture(path, trained.image_shape, chosen.invert)
-        yield str(path), path.stem, pixels, notes
+    for named in chosen.pictures:
+        for path in pictures_in(named) if named.is_dir() else [named]:
+            try:
+                yield str(path), path.stem, *read_picture(path, trained.image_shape, chosen.invert)
+            except InputError as error:
+                if path == named:
+                    raise
+                print(f"{error}; left out", file=sys.stderr)
 
 
 def show(name: str, notes: list[str], seen: Observed, steps: int, names: Sequence[str]) -> None:
