@@ -1,9 +1,12 @@
 """Using a trained network: evaluate.py, predict.py, and report.py over one or several runs."""
 
+import csv
 import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import command
 import numpy as np
@@ -274,3 +277,79 @@ def test_runs_of_another_format_are_refused_in_one_line(work, script, monkeypatc
     assert f"{RUN}/checkpoint.npz was written by another version of snnjax (format {found}, now 2)" in line
     after = snapshot(work)
     assert {name: content for name, (_, content) in after.items()} == {name: x for name, (_, x) in before.items()}
+
+
+def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):
+    """More than a few pictures: a line each, and a table in a file."""
+    (work / "pictures" / "more").mkdir(parents=True)
+    for number, image in enumerate(data.digits().test_images[:5]):
+        folder = work / "pictures" / "more" if number % 2 else work / "pictures"
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
+    (work / "pictures" / "notes.txt").touch()
+    out = called("predict", monkeypatch, capsys, RUN, "pictures", "--csv", "decided.csv")
+    assert out.count(".png: ") == 5
+    assert "time step" not in out
+    with open("decided.csv", newline="") as file:
+        rows = {pathlib.Path(row["image"]).stem: row for row in csv.DictReader(file)}
+    network = Trained.read(RUN).spiking_network()
+    for number, image in enumerate(data.digits().test_images[:5]):
+        assert int(rows[str(number)]["class"]) == int(network(image.astype(np.uint8)))
+        assert len([name for name in rows[str(number)] if name.startswith("score")]) == 10
+    assert "decided.csv already exists" in refused(
+        "predict", monkeypatch, capsys, RUN, "digit.png", "--csv", "decided.csv"
+    )
+    (work / "empty").mkdir()
+    assert "empty holds no pictures" in refused("predict", monkeypatch, capsys, RUN, "empty")
+    assert "`PICTURE` is missing" in refused("predict", monkeypatch, capsys, RUN)
+
+
+def test_test_images_are_decided_on_by_number(work, monkeypatch, capsys):
+    out = called("predict", monkeypatch, capsys, RUN, "--images", 3, "--out", "drawn")
+    assert f"test image 3 of digits, label {data.digits().test_labels[3]}: " in out
+    assert os.listdir("drawn") == ["0_image_00003.png"]
+    assert "`images` must lie in 0..359, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
+
+
+OWN = '''
+import numpy as np
+import snnjax
+from snnjax import RSTDP, WTA, Conv, Network, stage
+
+
+@snnjax.component
+class Early(snnjax.Learner):
+    """Winners move towards early inputs."""
+
+    rate: float = 0.1
+    bounds = (0.0, 1.0)
+
+    def update(self, layer, state, latency, response, signal):
+        early = layer.receptive_fields(latency, response.winners) < 5
+        old = layer.weights[response.winners.feature]
+        return layer.with_rows(response.winners, old + self.rate * (early - old)), state, response.winners.feature
+
+
+def mine(input_shape, classes):
+    features = Conv(4, kernel=7, padding=3, threshold=20, competition=WTA(2, radius=3), learners=Early())
+    return Network("mine", input_shape, classes, (stage(features, pool=7), stage(Conv(classes, 4, learners=RSTDP()))))
+'''
+
+
+def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, monkeypatch, capsys):
+    (work / "rules.py").write_text(OWN)
+    short = ["--epochs", 1, 1, "--train_images", 40, "--test_images", 20, "--batch_size", 20]
+    called("train", monkeypatch, capsys, "--model", "rules.py:mine", *short)
+    results = json.loads(pathlib.Path("runs/mine_digits/results.json").read_text())
+    assert "Early layer1" in [phase["name"] for phase in results["phases"]]
+    command = [sys.executable, "-m", "snnjax", "evaluate", "runs/mine_digits", "--test_images", "20"]
+    done = subprocess.run([*command, "--import", "rules.py"], capture_output=True, text=True, check=True)
+    assert f"test accuracy {results['test']['accuracy']:.2%}" in done.stdout
+    refusal = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refusal.returncode == 2
+    assert "import the module that defines it" in refusal.stderr
+    for model, words in {
+        "rules.py:yours": "must be a Network, or a function",
+        "rule.py:mine": "there is no file rule.py",
+        "no.such:mine": "no.such",
+    }.items():
+        assert words in refused("train", monkeypatch, capsys, "--model", model, *short)

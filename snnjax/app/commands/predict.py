@@ -70,17 +70,18 @@ def pictures_in(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def chosen_images(chosen: options.Predict, trained: Trained) -> Iterator[tuple[str, np.ndarray, list[str]]]:
-    """The name of each image, its pixels, and notes on how they were read."""
+def chosen_images(chosen: options.Predict, trained: Trained) -> Iterator[tuple[str, str, np.ndarray, list[str]]]:
+    """Each image's name, that of its drawing, its pixels, and notes on how they were read."""
     if chosen.images:
         images = parts.dataset(chosen.data, trained.settings)
         parts.check_images(chosen.images, images)
         for number in chosen.images:
             label = images.test_labels[number]
-            yield f"test image {number} of {images.name}, label {label}", images.test_images[number], []
+            name = f"test image {number} of {images.name}, label {label}"
+            yield name, f"image_{number:05}", images.test_images[number], []
     for path in pictures_in(chosen.pictures):
         pixels, notes = read_image(path, trained.image_shape, chosen.invert)
-        yield str(path), pixels, notes
+        yield str(path), path.stem, pixels, notes
 
 
 def show(name: str, notes: list[str], seen: Observed, steps: int) -> None:
@@ -112,11 +113,11 @@ def run(chosen: options.Predict) -> None:
         parts.check_new(chosen.csv)
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
-        targets = [chosen.out / f"{number}_{Path(name).stem}.png" for number, (name, *_) in enumerate(images)]
+        targets = [chosen.out / f"{number}_{stem}.png" for number, (_, stem, *_) in enumerate(images)]
         for target in targets:
             parts.check_new(target)
     rows: list[list[object]] = [["image", "class", *(f"score {number}" for number in range(trained.network.classes))]]
-    for number, (name, pixels, notes) in enumerate(images):
+    for number, (name, _, pixels, notes) in enumerate(images):
         seen = report.observe(model, pixels)
         rows.append([name, int(seen.decided.decision), *np.asarray(seen.decided.scores).tolist()])
         if len(images) <= DETAILED:
