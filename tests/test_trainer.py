@@ -302,7 +302,8 @@ def test_callbacks_hear_of_every_image(little):
     assert list(counter.heard.items()) == [
         ("encode", 90),
         ("STDP layer1", 120),
-        ("who fires in stage 1", 90),
+        ("who fires in stage 1", 60),
+        ("who fires in stage 1, test", 30),
         ("R-STDP", 180),
     ]
     assert counter.tests == 3

@@ -1,20 +1,35 @@
 """Figures of what a network has learned."""
 
+import functools
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from snnjax.app.features import Drawn
 from snnjax.files import atomic_write
 from snnjax.networks import Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
+OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
+WIDTH = 10.0  # inches of the widest pictures, which fill a page
+
+
+class Course(NamedTuple):
+    """Accuracies of a run over time, fractions of one."""
+
+    epochs: list[int]
+    seconds: list[float]
+    train: list[float]
+    test: list[float]
 
 
 def write(path: Path, figure: Figure) -> None:
@@ -26,7 +41,7 @@ def write(path: Path, figure: Figure) -> None:
 def png(figure: Figure) -> bytes:
     """A figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
+    figure.savefig(buffer, dpi=100 * OVERSAMPLING, format="png")
     return buffer.getvalue()
 
 
@@ -49,8 +64,8 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     scale = np.abs(images).max(axis=(1, 2)).clip(1e-12) * strengths.max(initial=1e-12) / strengths.clip(1e-12)
     sheet, (height, width) = tiled(images / scale[:, None, None], columns)
     lines = -(-len(images) // columns)
-    size = min(0.9, 16 / columns)
-    figure = Figure(figsize=(columns * size + 0.8, lines * size * height / width + 0.6), layout="constrained")
+    size = min(0.9, (WIDTH - 0.8) / columns)
+    figure = Figure(figsize=(columns * size + 0.8, lines * size * height / width + 0.7), layout=_layout())
     axis = figure.subplots()
     axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     names = rows or [str(row * columns) for row in range(lines)]
@@ -59,7 +74,7 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     axis.set_xlabel("feature", fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title, fontsize=10, loc="left")
     return figure
 
 
@@ -80,35 +95,75 @@ def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
         curves.append(([epoch[part]["accuracy"] for epoch in epochs], dict(color=color, label=f"{part}, right")))
         silent = [epoch[part]["silent"] for epoch in epochs]
         if any(silent):
-            curves.append((silent, dict(color=color, label=f"{part}, silent", linestyle=":", marker="")))
+            curves.append((silent, dict(color=color, label=f"{part}, silent", linestyle=":", mfc="white")))
     highest = epochs[best]["test"]["accuracy"]
     star = dict(marker="*", markersize=11, linestyle="", color="k", label=f"best network, {100 * highest:.1f} %")
-    return _by_epoch((7, 4), "images, %", [*curves, ([np.nan] * best + [highest], star)])
+    return _by_epoch((6.6, 4), "images, %", [*curves, ([np.nan] * best + [highest], star)])
 
 
-def comparison_picture(histories: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Test accuracies of several runs by reward epoch; each history as in results.json, by the run's name."""
-    curves = []
-    for name, epochs in histories.items():
-        label = f" {name}" if name.startswith("_") else name  # a legend leaves such names out
-        curves.append(([epoch["test"]["accuracy"] for epoch in epochs], dict(label=label)))
-    return _by_epoch((8, 4.5), "test accuracy, %", curves)
+def comparison_picture(courses: Mapping[str, Course]) -> Figure:
+    """Test accuracies of several runs, and dashed their training accuracies, by epoch and by time."""
+    figure = Figure(figsize=(6.6, 6.8 + 0.22 * len(courses)), layout=_layout())
+    axes = figure.subplots(2, 1, sharey=True)
+    colors = colormaps["tab10" if len(courses) <= 10 else "turbo"]
+    lines: list[Line2D] = []
+    for number, course in enumerate(courses.values()):
+        color = colors(number if len(courses) <= 10 else number / (len(courses) - 1))
+        marker = "o" if len(course.epochs) <= 30 else ""
+        for axis, over in zip(axes, (course.epochs, course.seconds), strict=True):
+            for values, style in ((course.train, "--"), (course.test, "-")):
+                look = dict(mfc=color) if style == "-" else dict(mfc="white", alpha=0.6)
+                (drawn,) = axis.plot(over, 100 * np.array(values), style, marker=marker, ms=4, color=color, **look)
+        lines.append(drawn)
+    ends = [course.seconds[-1] for course in courses.values()]
+    if max(ends) > 10 * min(ends) > 0:
+        axes[1].set_xscale("log")
+        axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[1].xaxis.set_major_formatter("{x:g}")
+        axes[1].xaxis.set_minor_formatter(NullFormatter())
+    epochs = [epoch for course in courses.values() for epoch in course.epochs]
+    _whole_numbers(axes[0], min(epochs), max(epochs))
+    for axis, label in zip(axes, ("reward epoch", "seconds since the start"), strict=True):
+        axis.set(xlabel=label, ylabel="accuracy, %")
+        axis.grid(alpha=0.3)
+    kinds = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
+    names = [name if len(name) <= 70 else f"…{name[-69:]}" for name in courses]
+    _legend(figure, [*kinds, *lines], ["test", "training", *names], loc="outside lower left")
+    return figure
 
 
-def _by_epoch(size: tuple[float, float], label: str, curves: Iterable[tuple[list[float], dict[str, Any]]]) -> Figure:
+def _by_epoch(size: tuple[float, float], label: str, curves: Sequence[tuple[list[float], dict[str, Any]]]) -> Figure:
     """A figure of fractions by reward epoch, each with the settings of its line."""
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=_layout())
     axis = figure.subplots()
     for values, settings in curves:
         dots = dict(marker="o" if len(values) <= 30 else "", markersize=4)
         axis.plot(range(1, len(values) + 1), 100 * np.array(values), **(dots | settings))
     axis.set(xlabel="reward epoch", ylabel=label)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _whole_numbers(axis, 1, max(len(values) for values, _ in curves))
     axis.grid(alpha=0.3)
     handles = axis.get_lines()
-    for text in axis.legend(handles, [str(line.get_label()) for line in handles], fontsize=8).get_texts():
-        text.set_parse_math(False)
+    _legend(axis, handles, [str(line.get_label()) for line in handles])
     return figure
+
+
+def _whole_numbers(axis: Axes, first: int, last: int) -> None:
+    """Makes the horizontal axis one of whole numbers, even where there is one alone."""
+    gap = max(0.5, 0.03 * (last - first))
+    axis.set_xlim(first - gap, last + gap)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _legend(place: Figure | Axes, handles: Sequence[Line2D], names: Iterable[str], **settings: Any) -> None:
+    """A legend of names that may hold any characters."""
+    shown = [f" {name}" if name.startswith("_") else name for name in names]  # a legend leaves such names out
+    for text in place.legend(handles, shown, fontsize=9, **settings).get_texts():
+        text.set_parse_math(False)
+
+
+def _layout() -> ConstrainedLayoutEngine:
+    """Leaves a margin around a figure, so that no title touches its edge."""
+    return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
 
 
 def confusion_picture(test: dict[str, Any]) -> Figure:
@@ -117,7 +172,7 @@ def confusion_picture(test: dict[str, Any]) -> Figure:
     classes = len(matrix)
     whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
     size = max(5.0, 0.42 * classes + 1)
-    figure = Figure(figsize=(size + 0.5, size), layout="constrained")
+    figure = Figure(figsize=(size + 0.5, size), layout=_layout())
     axis = figure.subplots()
     shares = whole / np.maximum(images[:, None], 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -133,8 +188,13 @@ def confusion_picture(test: dict[str, Any]) -> Figure:
 
 def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
     """Histograms of the weights of each layer before and after training."""
-    figure = Figure(figsize=(3.4 * len(after), 3), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(after), squeeze=False)[0], after, strict=True):
+    columns = min(3, len(after))
+    lines = -(-len(after) // columns)
+    figure = Figure(figsize=(WIDTH / 3 * columns, 3 * lines), layout=_layout())
+    axes = figure.subplots(lines, columns, squeeze=False).flat
+    for axis in axes[len(after) :]:
+        axis.axis("off")
+    for axis, name in zip(axes[: len(after)], after, strict=True):
         bins = np.histogram_bin_edges(np.concatenate([[0, 1], before[name].ravel(), after[name].ravel()]), 50)
         for weights, label, color in ((before, "before", "0.7"), (after, "after", "tab:blue")):
             axis.hist(weights[name].ravel(), bins, color=color, alpha=0.8, label=label)
@@ -150,10 +210,11 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) 
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
     scores = np.asarray(seen.decided.scores)
-    figure = Figure(figsize=(13, 2.6 + 3.1 * len(layers)), layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    heights = (0.8, *[1] * len(layers))
-    (shown, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(3, 1), height_ratios=heights)
+    sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
+    heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]
+    figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=_layout())
+    figure.suptitle(title, fontsize=11, parse_math=False, x=0.01, ha="left")
+    (shown, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(2.7, 1), height_ratios=heights)
     shown.imshow(image / 255, cmap="gray")
     shown.set_title("image", fontsize=9)
     shown.axis("off")
@@ -164,11 +225,9 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) 
     classes.set_xticks(range(0, len(scores), 1 if len(scores) <= 20 else 5))
     classes.tick_params(labelsize=7)
     classes.set_title("score of each class", fontsize=9)
+    whole = functools.partial(MaxNLocator, 6, integer=True, min_n_ticks=1)
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):
-        across = len(latency) if len(latency) <= 8 else round(np.sqrt(3.2 * len(latency)))
-        sheet = tiled(latency, across)[0]
-        drawn = maps.imshow(sheet, cmap="viridis_r", vmin=0, vmax=steps - 1, interpolation="nearest")
-        figure.colorbar(drawn, ax=maps, label="time step", fraction=0.03, pad=0.01)
+        drawn = maps.imshow(sheets[name], cmap="viridis_r", vmin=0, vmax=steps - 1, interpolation="nearest")
         share = np.mean(~np.isnan(latency))
         maps.set(facecolor="0.93", xticks=[], yticks=[])
         maps.set_title(f"{name}: {len(latency)} maps, {share:.0%} of the neurons fire", fontsize=9)
@@ -177,7 +236,13 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) 
         counts.set_title("spikes of each map at each step", fontsize=9)
         counts.set_xlabel("time step", fontsize=8)
         counts.set_ylabel("feature map", fontsize=8)
+        counts.xaxis.set_major_locator(whole())
+        counts.yaxis.set_major_locator(whole())
         counts.tick_params(labelsize=7)
+    bar: Any = dict(aspect=60, shrink=0.6, pad=0.01)
+    colors = figure.colorbar(drawn, ax=[maps for maps, _ in rows], location="bottom", ticks=whole(), **bar)
+    colors.set_label("time step of the first spike", fontsize=8)
+    colors.ax.tick_params(labelsize=7)
     return figure
 
 

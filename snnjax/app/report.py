@@ -1,17 +1,18 @@
 """The report of a run: its pictures, and report.html, which holds them and the results in one file."""
 
-import base64
 import json
-from collections.abc import Iterable, Iterator
-from html import escape
+import math
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from matplotlib.figure import Figure
 
 from snnjax import files
-from snnjax.app import features, plots
+from snnjax.app import features, page, plots
 from snnjax.data import Dataset
 from snnjax.networks import Model, Observed, SpikingNetwork
 
@@ -51,78 +52,144 @@ def figures(
             yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title)
 
 
-_CAPTIONS = {
-    "history": "Accuracy by reward epoch",
-    "confusion": "The best network's decisions on the test images",
-    "weights": "Weights before and after training",
-    "features": "What each feature is selective to, drawn back into the image: light where it wants light",
-    "image": "When each neuron fires, layer by layer; silent ones are grey",
+_KINDS = {
+    "history": (
+        "Accuracy by epoch",
+        "Images decided right, and left silent, by reward epoch",
+        "Curves over the epochs",
+    ),
+    "confusion": (
+        "Confusion",
+        "The best network's decisions on the test images: labels in rows, decisions in columns",
+        "A matrix with the number of images of each label and each decision",
+    ),
+    "features": (
+        "Features",
+        "What each feature is selective to, drawn back into the image: light where it wants light",
+        "A sheet of small grey images, one for each feature",
+    ),
+    "weights": ("Weights", "Weights before and after training", "Histograms of the weights of each layer"),
+    "image": (
+        "Responses to images",
+        "When each neuron fires, layer by layer; silent ones are grey",
+        "The image, the score of each class, and maps of the first spikes of each layer",
+    ),
 }
-"""By the first word of a picture's file name, in the order of the page."""
+"""By the first word of a picture's file name: its section, what its caption says, and what it looks like."""
 
 
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
     """Writes figures of a run, and report.html with the results and all pictures of the run."""
-    folder, pictures = run / PICTURES, []
+    folder, pictures = run / PICTURES, dict[str, str]()
     folder.mkdir(exist_ok=True)
     for name, figure in figures:
         plots.write(folder / f"{name}.png", figure)
-    for kind, caption in _CAPTIONS.items():
+    for kind, (section, caption, looks) in _KINDS.items():
         for path in sorted(folder.glob(f"{kind}*.png")):
             which = path.stem.partition("_")[2]
-            pictures.append(figure_of(path.read_bytes(), f"{caption} ({which})" if which else caption))
-    files.write_text(run / PAGE, run_page(results, pictures))
+            which = f"test image {int(which)}" if which.isdecimal() else which
+            said = f"{which}: {caption[0].lower()}{caption[1:]}" if which else caption
+            shown = page.picture(path.read_bytes(), said, f"{looks} ({which})" if which else looks)
+            pictures[section] = pictures.get(section, "") + shown
+    files.write_text(run / PAGE, run_page(results, run, pictures))
 
 
-def run_page(results: dict[str, Any], pictures: list[str]) -> str:
-    """The page of a run; raises errors of many kinds if `results` are not those of a results.json."""
-    test, best, epochs = results["test"], results["best_epoch"], results["epochs"]
+def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | None = None) -> str:
+    """The page of a run in a folder, with pictures as HTML by section.
+
+    Raises errors of many kinds if `results` are not those of a results.json.
+    """
     known = results["settings"] | dict(device=results["device"]) | results["versions"]
-    which = f"; the best of {len(epochs)} reward epochs: number {best + 1}" if epochs else ""
-    for part in ("train", "test") if epochs else ():
-        at_best, at_end = (epochs[at][part]["accuracy"] for at in (best, -1))
-        which += f"; {part} {at_best:.2%} then, {at_end:.2%} in the last"
-    numbers = [[name, f"{value:g}"] for name, value in results.get("parameters", {}).items()]
-    items = [f"{escape(layer)}: taken from {escape(run)}" for layer, run in results.get("reused", {}).items()]
+    shown, reused, words = dict(pictures or {}), results.get("reused", {}), dict[str, str]()
+    for layer, origin in reused.items():
+        words[layer] = f"taken from {origin}."
     for phase, found in results["diagnoses"].items():
-        items.append(f"<b>{escape(phase)}</b>: {escape('; '.join(found['words']))}")
+        words[phase] = f"{'; '.join(found['words'])}."
     sections = {
-        "What the phases show": "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>",
-        "Pictures": "".join(pictures),
-        "Classes": table(*classes(test)),
-        "Phases": table(*phases(results)),
-        "Numbers of the network": table(["", ""], numbers),
-        "Settings and versions": table(["", ""], [[name, json.dumps(value)] for name, value in known.items()]),
+        "Result": result(results),
+        "Use the network": usage(results, run),
+        **{name: shown.pop(name, "") for name in ("Accuracy by epoch", "Confusion")},
+        "Classes": page.table(*classes(results["test"])),
+        "What the phases show": page.pairs("words", words),
+        **shown,
+        "Phases and time": page.table(*phases(results)),
+        "Numbers of the network": page.table(*numbers(results)),
+        "Settings and versions": page.table(
+            ["name", "value"], [[name, _plain(value)] for name, value in known.items()]
+        ),
     }
-    score = f"""<p class="big">{test["accuracy"]:.2%} <small>of {sum(test["classes"]["images"]):,} test images right,
-{test["wrong"]:.2%} wrong, {test["silent"]:.2%} silent{which}</small></p>\n"""
-    content = "".join(f"<h2>{heading}</h2>\n{section}\n" for heading, section in sections.items())
-    return page(f"{results['network']} on {results['data']}", score + content)
+    return page.page(f"{results['network']} on {results['data']}", sections)
 
 
-def page(title: str, content: str) -> str:
-    """A whole HTML file, with the style of the reports."""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{escape(title)}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-h1 {{ margin-bottom: 0; }} h2 {{ margin-top: 2.2rem; border-bottom: 1px solid #ddd; font-size: 1.15rem; }}
-.big {{ font-size: 2rem; margin: .3rem 0; }} .big small {{ font-size: 1rem; color: #555; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .15rem .8rem .15rem 0; text-align: right; border-bottom: 1px solid #eee; }}
-th:first-child, td:first-child {{ text-align: left; }}
-figure {{ margin: 1.2rem 0; }} figcaption {{ color: #555; font-size: .9rem; }} img {{ max-width: 100%; height: auto; }}
-</style></head><body>
-<h1>{escape(title)}</h1>
-{content}</body></html>
-"""
+def result(results: dict[str, Any]) -> str:
+    """The figures of a run, what was trained, and the command, as HTML."""
+    test, best, epochs, settings = results["test"], results["best_epoch"], results["epochs"], results["settings"]
+    cards = {"test accuracy": f"{test['accuracy']:.2%}", "wrong": f"{test['wrong']:.2%}"}
+    cards |= {"silent": f"{test['silent']:.2%}", "macro F1": f"{test['f1']:.3f}"}
+    cards["best epoch"] = f"{best + 1} of {len(epochs)}" if epochs else "none"
+    cards["time"] = duration(sum(spent(phase) for phase in results["phases"]))
+    facts = {
+        "network": results["network"],
+        "data": f"{results['data']}: {settings['train_images']:,} training, {settings['test_images']:,} test images",
+        "epochs": f"{' '.join(map(str, settings['epochs']))}, by stage",
+        "seed": str(settings["seed"]),
+        "device": results["device"],
+        "finished": results.get("finished", "").replace("+00:00", " UTC"),
+        "version": f"snnjax {results['versions']['snnjax']}",
+    }
+    places = {best: "best"}
+    places[len(epochs) - 1] = "best and last" if best == len(epochs) - 1 else "last"
+    head, rows = ["accuracy", *(f"epoch {at + 1}, {which}" for at, which in places.items())], []
+    for part, name in (("train", "training images"), ("test", "test images")):
+        rows.append([name, *(f"{epochs[at][part]['accuracy']:.2%}" for at in places)] if epochs else [])
+    parts = [page.pairs("cards", cards), page.table(head, filter(None, rows))]
+    parts += ["<h3>What was trained</h3>", page.pairs("facts", {name: text for name, text in facts.items() if text})]
+    if command := results.get("command"):
+        parts += ["<h3>The command that made this run</h3>", page.command(command)]
+    return "\n".join(parts)
 
 
-def figure_of(png: bytes, caption: str) -> str:
-    """A picture as HTML that holds it."""
-    data, text = base64.b64encode(png).decode(), escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+def usage(results: dict[str, Any], run: Path) -> str:
+    """How to use the network of a run, as HTML."""
+    known, path = results["settings"].get("dataset"), shlex.quote(str(run))
+    named = "" if known else " --dataset DATA.npz"
+    commands = f"""snnjax evaluate {path}{named}
+snnjax predict {path} IMAGE.png
+snnjax report {path} --images 3{named}"""
+    program = f"""import snnjax
+
+network = snnjax.load({json.dumps(str(run))})
+image = snnjax.data.load({json.dumps(known or "DATA.npz")}).test_images[0]
+print(int(network(image)))  # the class, or -1 if the network stays silent"""
+    needs = "--data_dir" in results.get("command", "").replace("data-dir", "data_dir")
+    more = "<p>To evaluate it and to draw images, add the --data_dir of the command above.</p>" if needs else ""
+    return f"""<p>Test it again, let it decide on a picture of your own, or draw its response to test image 3:</p>
+{page.code(commands)}{more}
+<p>In Python:</p>
+{page.code(program)}"""
+
+
+def spent(phase: dict[str, Any]) -> float:
+    """Seconds that a phase took, compilation included."""
+    return phase["seconds"] + phase["compile_seconds"]
+
+
+def duration(seconds: float) -> str:
+    """A time in words."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def numbers(results: dict[str, Any]) -> Rows:
+    """The numbers of a network, and where training has changed some, these too: the heads of a table and its rows."""
+    start, end = results.get("parameters", {}), results.get("trained_parameters", {})
+    head = ["number", "at the start", *(["after training"] if end else [])]
+    return head, [
+        [name, *(f"{each.get(name, value):g}" for each in ([start, end] if end else [start]))]
+        for name, value in start.items()
+    ]
 
 
 def classes(test: dict[str, Any]) -> Rows:
@@ -141,8 +208,83 @@ def phases(results: dict[str, Any]) -> Rows:
     return ["phase", "images", "compiling s", "running s", "images/s"], rows
 
 
-def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table as HTML."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{lines}</table>"
+def course(results: dict[str, Any]) -> plots.Course:
+    """Accuracies of a run over time; without epochs, that of the untrained network alone.
+
+    Seconds are those of all phases, compilation included. They are measured by phase: epochs count as equally long.
+    """
+    epochs, phases = results["epochs"], results["phases"]
+    accuracies = {part: [each[part]["accuracy"] for each in epochs] for part in ("train", "test")}
+    total, learning = sum(map(spent, phases)), sum(phase["seconds"] for phase in phases[-2:])  # reward and test
+    if not epochs:
+        return plots.Course([0], [total], [math.nan], [results["test"]["accuracy"]])
+    seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
+    return plots.Course([*range(1, len(epochs) + 1)], seconds.tolist(), **accuracies)
+
+
+_COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
+    "test accuracy, %": (max, ".2f", lambda found: 100 * found["test"]["accuracy"]),
+    "best epoch": (None, "d", lambda found: found["best_epoch"] + 1),
+    "reward epochs": (None, "d", lambda found: len(found["epochs"])),
+    "test accuracy of the last epoch, %": (max, ".2f", lambda found: _last(found, "test")),
+    "training accuracy of the last epoch, %": (max, ".2f", lambda found: _last(found, "train")),
+    "silent, %": (min, ".2f", lambda found: 100 * found["test"]["silent"]),
+    "macro F1": (max, ".4f", lambda found: found["test"]["f1"]),
+    "running, s": (min, ".1f", lambda found: sum(phase["seconds"] for phase in found["phases"])),
+    "compiling, s": (min, ".1f", lambda found: sum(phase["compile_seconds"] for phase in found["phases"])),
+}
+"""The rows of a comparison: which is the best, how it is written, and what it is in a results.json."""
+
+
+def _last(results: dict[str, Any], part: str) -> float | None:
+    return 100 * results["epochs"][-1][part]["accuracy"] if results["epochs"] else None
+
+
+def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], list[list[int]]]:
+    """The figures of several results.json by name: rows of a table, and the places of the best cells in each row.
+
+    Where all are alike, none is the best.
+    """
+    rows, best = [], []
+    for name, (choose, form, value) in _COMPARED.items():
+        cells = ["" if (x := value(found)) is None else format(x, form) for found in results.values()]
+        known = {float(cell) for cell in cells if cell}
+        top = choose(known) if choose and len(known) > 1 else None
+        rows.append([name, *cells])
+        best.append([at for at, cell in enumerate(cells, 1) if cell and float(cell) == top])
+    return rows, best
+
+
+def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """What differs in the networks, settings, devices and versions of several results.json: rows of a table."""
+    parameters = [found.get("parameters", {}) for found in results.values()]
+    shared, known = set(parameters[0]).intersection(*parameters), list[dict[str, Any]]()
+    for found, numbers in zip(results.values(), parameters, strict=True):
+        settings = {"digest of the data" if key == "data" else key: value for key, value in found["settings"].items()}
+        about = {name: found[name] for name in ("network", "data", "device")} | settings | found["versions"]
+        known.append(about | {name: value for name, value in numbers.items() if name in shared})
+    names = dict.fromkeys(name for each in known for name in each)
+    rows = [[name, *(_plain(each.get(name, "")) for each in known)] for name in names]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
+    """The page that compares several runs, given their results.json by name."""
+    head, (rows, best) = ["", *results], compared(results)
+    figure = plots.comparison_picture({name: course(found) for name, found in results.items()})
+    caption = (
+        "Accuracy on the test images, and dashed on the training images while the network learned, by reward epoch "
+        "and by time. The time is that of all phases of a run, compilation included; its epochs count as equally long."
+    )
+    if any(found.get("reused") for found in results.values()):
+        caption += " Layers taken from another run cost no time here."
+    sections = {
+        "Figures": f"{page.table(head, rows, best)}<p>The best of each row is marked, unless all are alike.</p>",
+        "Accuracy over time": page.picture(plots.png(figure), caption, "Curves of all runs over epochs and seconds"),
+        "What differs": page.table(head, differing(results)) or "<p>Neither networks, settings nor devices.</p>",
+    }
+    return page.page(f"{len(results)} runs", sections)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import importlib.metadata
 import json
@@ -222,14 +223,19 @@ class RunFolder(CheckpointFolder):
         trainer, data = self.trainer, self.trainer.data
         decisions, scores = trainer.predict(state, data.test_images)
         network, weights = trainer.trained(state), state.trained.weights
+        start = trainer.network.parameters()
         results = dict(
             network=trainer.network.name,
             data=data.name,
             **self.about,
             settings=self.settings,
-            parameters=trainer.network.parameters(),
+            parameters=start,
+            trained_parameters={
+                name: value for name, value in network.spec.parameters().items() if value != start[name]
+            },
             versions=versions(),
             device=self.device,
+            finished=datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
             **{name: getattr(state, name) for name in ("phases", "diagnoses", "reused", "epochs", "best_epoch")},
             test=metrics.report(decisions, data.test_labels, scores),
         )
@@ -319,7 +325,7 @@ def read_results(run: Path) -> Json:
         raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `--resume` finishes one")
     try:
         results = json.loads(path.read_text())
-        report.run_page(results, [])
+        report.run_page(results, run)
         return results
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         kind = type(error).__name__

@@ -84,7 +84,8 @@ class Outputs:
         self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool
     ) -> np.ndarray:
         """What enters stage `last`, given what enters stage `first`."""
-        clock = Clock(f"{'outputs of' if timed else 'who fires in'} stage {last}")
+        name = f"{'outputs of' if timed else 'who fires in'} stage {last}"
+        clock = Clock(name if part == "train" else f"{name}, {part}")
         self.callback.started(clock.name, len(self.images[part]) * self.spread.count)
         static: dict[str, Any] = dict(first=first, last=last, timed=timed)
         packed, report = self.packed(self.models(states)), self.callback.advanced
