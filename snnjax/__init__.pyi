@@ -1,4 +1,20 @@
-from . import kernels
+from . import (
+    app,
+    data,
+    devices,
+    encoding,
+    errors,
+    files,
+    kernels,
+    layers,
+    learners,
+    metrics,
+    networks,
+    pytorch,
+    testing,
+    trained,
+    training,
+)
 from .components import component, static
 from .encoding import Encoder, encode
 from .errors import InputError
@@ -35,10 +51,24 @@ __all__ = [
     "TrainState",
     "Trainer",
     "__version__",
+    "app",
     "component",
+    "data",
+    "devices",
     "encode",
+    "encoding",
+    "errors",
+    "files",
     "kernels",
+    "layers",
+    "learners",
     "load",
+    "metrics",
+    "networks",
+    "pytorch",
     "stage",
     "static",
+    "testing",
+    "trained",
+    "training",
 ]

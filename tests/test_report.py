@@ -100,7 +100,9 @@ def test_the_page_says_how_the_run_was_made(run, results):
     command = "snnjax train --out 'a<b>' --data_dir there"
     seen = Page(report.run_page(results | dict(command=command), run))
     assert f"The command that made this run\n{command}" in seen.text
-    assert "add the --data_dir" in seen.text
+    source = dict(data_dir="/there", settings=results["settings"] | dict(dataset="folder", size=[32], colour="no"))
+    seen = Page(report.run_page(results | source, run))
+    assert 'snnjax.data.load("folder", "/there", size=(32, 32), colour=False)' in seen.text
 
 
 def test_the_page_says_how_to_use_the_network(run, results, capsys):

@@ -176,8 +176,10 @@ def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
         assert text in out
     assert ">seed<" not in page, "only settings that differ are shown"
     assert "comparison.html" in out
+    assert "comparison.html" in called("report", monkeypatch, capsys, RUN, "runs/second"), "a page of ours"
+    (work / "runs" / "comparison.html").write_text("<html>mine</html>")
     assert "comparison.html already exists" in refused("report", monkeypatch, capsys, RUN, "runs/second")
-    assert "must differ" in refused("report", monkeypatch, capsys, RUN, RUN, "--out", "other.html")
+    assert "runs that differ" in refused("report", monkeypatch, capsys, RUN, RUN, "--out", "other.html")
     assert "holds no results.json" in refused("report", monkeypatch, capsys, RUN, "runs", "--out", "other.html")
     results = json.loads((work / "runs" / "second" / "results.json").read_text())
     damages = ["[]", "[" * 100_000, json.dumps(results | dict(test={})), json.dumps(results | dict(best_epoch=99))]

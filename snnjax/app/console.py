@@ -39,7 +39,7 @@ class Bars(Callback):
     def __init__(self) -> None:
         self.console = screen()
         self._progress = Progress(
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<26}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:>7} img/s"),
@@ -87,7 +87,7 @@ class Bars(Callback):
 
     def _print_line(self, task: Task, count: str) -> None:
         if not self.console.is_terminal:
-            line = f"{task.description:<22} {count:>15} {task.fields['rate']:>7} img/s  {task.fields['note']}"
+            line = f"{task.description:<26} {count:>15} {task.fields['rate']:>7} img/s  {task.fields['note']}"
             self.console.print(line.rstrip())
 
 

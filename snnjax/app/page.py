@@ -5,6 +5,7 @@ import re
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from snnjax.app.plots import OVERSAMPLING
 
@@ -71,6 +72,14 @@ figcaption { max-width: 46rem; margin-top: .4rem; color: var(--soft); font-size:
 """
 
 
+_OURS = '<meta name="generator" content="snnjax">'
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a page that `page` made."""
+    return path.is_file() and _OURS in path.read_text(errors="replace")[:1000]
+
+
 def page(title: str, sections: Mapping[str, str]) -> str:
     """A whole HTML file with links to its sections, HTML by heading; those without content are left out."""
     filled = {heading: content for heading, content in sections.items() if content}
@@ -84,6 +93,7 @@ def page(title: str, sections: Mapping[str, str]) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+{_OURS}
 <title>{escape(title)}</title>
 <style>{_STYLE}</style>
 </head>

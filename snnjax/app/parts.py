@@ -78,17 +78,18 @@ def dataset(chosen: options.TestData, known: Mapping[str, Any] | None = None) ->
     return images.first(getattr(chosen, "train_images", 1), chosen.test_images)
 
 
-def load(dataset: str, data_dir: Path | str | None, size: Iterable[int] | None, colour: str | None) -> Dataset:
-    """`data.load` of values as the command line and settings hold them."""
-    sides = tuple(size or ())
+def load(dataset: str, data_dir: Path | str | None, **settings: Any) -> Dataset:
+    """`data.load` with `size` and `colour` as the command line and settings hold them."""
+    return data.load(dataset, data_dir, **load_options(settings))
+
+
+def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `data.load` that settings hold, besides its name and folder."""
+    sides, colour = tuple(settings.get("size") or ()), settings.get("colour", "auto")
     if len(sides) > 2:
         raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
-    rest: dict[str, Any] = {}
-    if sides:
-        rest["size"] = (sides[0], sides[-1])
-    if colour not in (None, "auto"):
-        rest["colour"] = colour == "yes"
-    return data.load(dataset, data_dir, **rest)
+    found: dict[str, Any] = dict(size=(sides[0], sides[-1])) if sides else {}
+    return found if colour in (None, "auto") else found | dict(colour=colour == "yes")
 
 
 def source(chosen: options.TestData) -> dict[str, Any]:

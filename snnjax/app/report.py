@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from snnjax import files
-from snnjax.app import features, page, plots
+from snnjax.app import features, page, parts, plots
 from snnjax.data import Dataset
 from snnjax.networks import Model, Observed, SpikingNetwork
 
@@ -151,20 +151,23 @@ def result(results: dict[str, Any]) -> str:
 
 def usage(results: dict[str, Any], run: Path) -> str:
     """How to use the network of a run, as HTML."""
-    known, path = results["settings"].get("dataset"), shlex.quote(str(run))
+    settings, path = results["settings"], shlex.quote(str(run))
+    known = settings.get("dataset")
     named = "" if known else " --dataset DATA.npz"
+    source = [json.dumps(known or "DATA.npz")]
+    if folder := results.get("data_dir"):
+        source.append(json.dumps(folder))
+    source += [f"{name}={value}" for name, value in parts.load_options(settings).items()]
     commands = f"""snnjax evaluate {path}{named}
 snnjax predict {path} IMAGE.png
 snnjax report {path} --images 3{named}"""
     program = f"""import snnjax
 
 network = snnjax.load({json.dumps(str(run))})
-image = snnjax.data.load({json.dumps(known or "DATA.npz")}).test_images[0]
+image = snnjax.data.load({", ".join(source)}).test_images[0]
 print(int(network(image)))  # the class, or -1 if the network stays silent"""
-    needs = "--data_dir" in results.get("command", "").replace("data-dir", "data_dir")
-    more = "<p>To evaluate it and to draw images, add the --data_dir of the command above.</p>" if needs else ""
     return f"""<p>Test it again, let it decide on a picture of your own, or draw its response to test image 3:</p>
-{page.code(commands)}{more}
+{page.code(commands)}
 <p>In Python:</p>
 {page.code(program)}"""
 

@@ -36,7 +36,7 @@ def run(chosen: options.Sets) -> None:
     for name in chosen.dataset:
         if name in data.DATASETS and chosen.data_dir is None and data.find(name).kind == "absent":
             print(f"{name}: downloaded to {data.fetch(name)}")
-        images = parts.load(name, chosen.data_dir, chosen.size, chosen.colour)
+        images = parts.load(name, chosen.data_dir, size=chosen.size, colour=chosen.colour)
         print(images)
         if chosen.out is not None:
             images.save(chosen.out)
