@@ -116,10 +116,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.{0 if share == 0 or share > 0.1 else 1}f} %"
 
 
-def listed(numbers: Sequence[int] | np.ndarray) -> str:
-    """The first of some numbers in parentheses."""
-    shown = ", ".join(map(str, numbers[:8]))
-    return f" ({shown}{', ...' if len(numbers) > 8 else ''})" if len(numbers) else ""
+def listed(things: Sequence[Any] | np.ndarray) -> str:
+    """The first of some numbers or names in parentheses."""
+    shown = ", ".join(map(str, things[:8]))
+    return f" ({shown}{', ...' if len(things) > 8 else ''})" if len(things) else ""
 
 
 @component

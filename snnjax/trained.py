@@ -8,6 +8,8 @@ import numpy as np
 
 from snnjax import files
 from snnjax.components import from_data, to_data
+from snnjax.data import Dataset
+from snnjax.data.names import checked, numbered
 from snnjax.errors import InputError
 from snnjax.networks import Network, SpikingNetwork
 
@@ -24,12 +26,18 @@ class Trained:
     weights: dict[str, np.ndarray]  # (F, C, kh, kw) float32 by layer
     image_shape: tuple[int, ...]  # (H, W), or (H, W, 3) in colour
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the run, as in its results.json
+    class_names: tuple[str, ...] = ()  # one for each class; "0", "1", ... where none are given
+
+    def __post_init__(self) -> None:
+        names = checked(self.class_names, self.network.classes) or numbered(self.network.classes)
+        object.__setattr__(self, "class_names", names)
 
     def save(self, path: Path | str) -> None:
         """Writes it as one file, atomically; raises InputError if a part of the network is no component."""
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
-        meta = dict(format=FORMAT, network=data, image_shape=self.image_shape, settings=self.settings)
+        about = dict(image_shape=self.image_shape, settings=self.settings, class_names=self.class_names)
+        meta = dict(format=FORMAT, network=data, **about)
         files.save_checkpoint(Path(path), {**self.weights, **arrays}, meta)
 
     @classmethod
@@ -55,7 +63,8 @@ class Trained:
             weights = {name: arrays[name] for name in shapes}
             if (sizes := {name: each.shape for name, each in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
-            trained = cls(network, weights, image_shape, dict(meta["settings"]))
+            names = meta.get("class_names", ())  # older files have none
+            trained = cls(network, weights, image_shape, dict(meta["settings"]), names)
             trained.spiking_network()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path} holds no trained network: {error}") from error
@@ -63,11 +72,19 @@ class Trained:
 
     def spiking_network(self) -> SpikingNetwork:
         """The network with its weights, ready to call on images."""
-        return SpikingNetwork(self.network, weights=self.weights)
+        return SpikingNetwork(self.network, weights=self.weights, class_names=self.class_names)
+
+    def check_classes(self, data: Dataset) -> None:
+        """Raises InputError where a data set has classes of other names, unless these are "0", "1", ... on one side."""
+        ours, theirs, none = self.class_names, data.names, numbered(self.network.classes)
+        if ours != theirs and none not in (ours, theirs):
+            raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")
 
 
 def load(run: Path | str) -> SpikingNetwork:
     """The network that a run has trained, given its folder or its weights.npz: call it on an image, jit it, vmap it.
+
+    `network.class_name(network(image))` names the class, `network.class_names` all of them.
 
     Raises FileNotFoundError if there is no such run or it is not finished, InputError if the file is damaged, holds
     something else, or a component that this program has not imported.

@@ -157,6 +157,7 @@ def test_idx_files_are_read_plain_and_gzipped(folder, zipped, dotted):
 def test_sets_in_the_files_of_mnist(folder, name):
     data, mnist = load(name, folder), load("mnist", folder)
     assert (data.name, data.classes) == (name, 10)
+    assert data.names[8] == dict(fashion_mnist="bag", kmnist="re")[name]
     np.testing.assert_array_equal(data.train_images, mnist.train_images)
     np.testing.assert_array_equal(data.test_labels, mnist.test_labels)
 
@@ -179,9 +180,13 @@ def test_emnist_is_set_upright_and_counted_from_0(tmp_path, split, classes, firs
         np.testing.assert_array_equal(array, expected)
     assert data.train_images.flags.c_contiguous
     assert (data.train_labels.dtype, data.classes) == (np.int32, classes)
+    assert (data.names[0], data.names[-1], len(data.names)) == (*NAMES[split], classes)
     other = "emnist_balanced" if split != "balanced" else "emnist_digits"
     with pytest.raises(FileNotFoundError, match=f"{other.replace('_', '-')}-train-images-idx3-ubyte"):
         load(other, tmp_path)
+
+
+NAMES = dict(digits=("0", "9"), letters=("A", "Z"), balanced=("0", "t"))
 
 
 @pytest.mark.parametrize("label", [0, 27])
@@ -206,6 +211,7 @@ def test_cifar_files(cifar_files):
     assert (data.train_images.dtype, data.train_labels.dtype, data.classes) == (np.uint8, np.int32, 10)
     assert data.encoder is COLOUR
     assert data.input_shape == (18, 34, 34)
+    assert data.class_names[3] == "cat"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +296,7 @@ def test_a_missing_folder_is_named(folder):
 
 def test_an_unknown_set_is_refused():
     with pytest.raises(
-        ValueError, match=f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got 'cifar'"
+        ValueError, match=f"`dataset` must be one of {', '.join(DATASETS)}, folder, or an .npz file, got 'cifar'"
     ):
         load("cifar")
 
@@ -437,6 +443,32 @@ def test_sets_that_do_not_fit_together_are_refused(change, message):
         small(**change)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a", "b"), "`class_names` must be one for each of 3 classes, got 2"),
+        (("a", "b", "a"), "`class_names` must differ, got 'a' twice"),
+        (("a", "b", "c\n"), r"`class_names` must be of printable characters, got 'c\n'"),
+        (("a", "b", " "), "`class_names` must be of printable characters, got ' '"),
+        (("a", "b", 3), "`class_names` must be of printable characters, got 3"),
+        ("abc", "`class_names` must be a tuple of names, got the text 'abc'"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(names, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        small(class_names=names)
+
+
+def test_names_stay_with_the_images():
+    data = small(class_names=["ant", "bee", "cow"], notes=("one",))
+    assert data.names == data.class_names == ("ant", "bee", "cow")
+    assert small().names == ("0", "1", "2")
+    assert small().class_names == ()
+    for other in (data.first(2, 2), data.share(0.7, 0), data.augment(1.0, 0)):
+        assert (other.names, other.notes) == (data.names, ("one",))
+    assert data.digest == small().digest, "names are no data"
+
+
 def test_a_set_is_shown_in_one_line():
     assert repr(small()) == "Dataset(small: 3 training and 3 test images of 4x4, 3 classes)"
     images = np.zeros((3, 5, 4, 3), np.uint8)
@@ -546,10 +578,11 @@ def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path, kind, planes):
     """The very same images and labels, so that their digest is the same."""
     images = [RNG.integers(0, 256, (count, 5, 4, *planes)).astype(kind) for count in (12, 7)]
     labels = [np.arange(len(each), dtype=np.int32) for each in images]
-    saved = Dataset("mine", images[0], labels[0], images[1], labels[1], 20)
+    names = tuple(f"{number}. é" for number in range(20)) if planes else ()
+    saved = Dataset("mine", images[0], labels[0], images[1], labels[1], 20, class_names=names)
     saved.save(tmp_path / "mine.npz")
     loaded = load(str(tmp_path / "mine.npz"))
-    assert (loaded.name, loaded.classes, loaded.digest) == ("mine", 20, saved.digest)
+    assert (loaded.name, loaded.classes, loaded.digest, loaded.class_names) == ("mine", 20, saved.digest, names)
     assert loaded.train_images.dtype == kind
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
@@ -557,7 +590,8 @@ def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path, kind, planes):
 
 def own(path, **changes) -> str:
     """A file of one's own set, some arrays changed or, if None, left out."""
-    arrays = {name.replace("-", "_"): x for name, x in vars(OWN).items() if name not in ("name", "classes")}
+    parts = ("train_images", "train_labels", "test_images", "test_labels")
+    arrays = {name: getattr(OWN, name) for name in parts}
     arrays = {name: x for name, x in (arrays | changes).items() if x is not None}
     np.savez_compressed(path, **arrays)
     return str(path)
@@ -571,6 +605,8 @@ def test_own_files_of_other_programs_are_read(tmp_path):
     assert (loaded.train_images.dtype, loaded.test_images.dtype) == (np.float32, np.float32)
     np.testing.assert_array_equal(loaded.test_images, OWN.test_images)
     assert load(own(tmp_path / "more.npz", classes=np.array(30))).classes == 30
+    named = load(own(tmp_path / "named.npz", class_names=np.array([*"abcdefghijklm"])))
+    assert (named.classes, named.names) == (13, tuple("abcdefghijklm"))
 
 
 @pytest.mark.parametrize(
@@ -591,6 +627,10 @@ def test_own_files_of_other_programs_are_read(tmp_path):
         (dict(classes=np.array(3)), r"train labels must lie in 0\.\.2, got 0\.\.9"),
         (dict(classes=np.array(2.5)), "`classes` must be an integer of at least 1, got 2.5"),
         (dict(classes=np.zeros(2, int)), r"`classes` must be an integer of at least 1, got \[0 0\]"),
+        (dict(class_names=np.arange(12)), r"`class_names` must be \(C,\) text, got int64 of shape \(12,\)"),
+        (dict(class_names=np.array([["a"]])), r"`class_names` must be \(C,\) text, got <U1 of shape \(1, 1\)"),
+        (dict(class_names=np.array([*"aa"] * 6)), "`class_names` must differ, got 'a' twice"),
+        (dict(class_names=np.array(["a", "b"]), classes=np.array(12)), "`class_names` must be one for each of 12 clas"),
         (dict(train_images=np.full((12, 5, 4), np.nan)), "train images hold NaN"),
         (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
     ],

@@ -55,7 +55,7 @@ def test_a_threshold_that_is_too_high_is_named():
     assert words[-1] == "the threshold 15 is too high: try a lower one"
     fired = np.zeros((10, 4, 7, 7), bool)
     assert "15 of layer1 is too high" in diagnose_outputs(SPEC, 0, fired, {})["words"][-1]
-    words = diagnose_decisions(10, np.full(10, -1), {})["words"]
+    words = diagnose_decisions([*map(str, range(10))], np.full(10, -1), {})["words"]
     assert "too little reaches the deciding layer" in words[-1]
 
 
@@ -94,10 +94,10 @@ def test_figures_of_reward_by_hand():
     layer = layer_of(conv, np.array([0.2, 0.8, 0.5, 0.2]))
     found = conv.learners.diagnose("layer1", layer, np.zeros((4, 1), int))
     assert found["convergence"] == pytest.approx(0.0625)
-    found = diagnose_decisions(3, np.array([0, 0, -1, 2]), dict(layer1=found))
+    found = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), dict(layer1=found))
     assert (found["silent"], found["decided"], found["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert found["convergence"]["layer1"] == pytest.approx(0.0625)
-    assert "1 of 3 classes were never decided for (1)" in found["words"]
+    assert "1 of 3 classes were never decided for (dog)" in found["words"]
     assert any("between the bounds of layer1" in word for word in found["words"])
 
 

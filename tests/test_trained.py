@@ -104,6 +104,42 @@ def test_a_network_decides_after_loading_as_before(saved, name):
             np.testing.assert_array_equal(latency, seen.latencies[layer])
 
 
+def test_classes_have_names(saved, tmp_path):
+    """Files of earlier versions have none, and their classes are numbered."""
+    trained = saved[1]["colour"]
+    assert snnjax.load(saved[0] / "colour").class_names == tuple("0123456789")
+    names = tuple("abcdefghij")
+    dataclasses.replace(trained, class_names=names).save(tmp_path / "weights.npz")
+    network = snnjax.load(tmp_path)
+    assert Trained.read(tmp_path).class_names == network.class_names == names
+    assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "silent"]
+    decisions = jax.jit(jax.vmap(network))(PICTURES.test_images)
+    assert {network.class_name(each) for each in decisions} <= {*names, "silent"}
+    arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
+    del meta["class_names"]
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
+    assert Trained.read(tmp_path).class_names == tuple("0123456789")
+    for wrong, message in (
+        (["a"], "one for each of 10"),
+        ([1] * 10, "printable"),
+        (3, "not iterable"),
+        ("abc", "tuple"),
+    ):
+        files.save_checkpoint(tmp_path / "weights.npz", arrays, meta | dict(class_names=wrong))
+        with pytest.raises(ValueError, match=rf"weights\.npz holds no trained network: .*{message}"):
+            snnjax.load(tmp_path)
+
+
+def test_data_with_other_classes_are_refused(saved):
+    trained = dataclasses.replace(saved[1]["colour"], class_names=tuple("abcdefghij"))
+    for names in ((), tuple("abcdefghij"), tuple("0123456789")):
+        trained.check_classes(dataclasses.replace(PICTURES, class_names=names))
+    other = dataclasses.replace(PICTURES, class_names=tuple("abcdefghji"))
+    saved[1]["colour"].check_classes(other)
+    with pytest.raises(ValueError, match=r"the network's classes are a, b, .*; those of pictures a, b, .* j, i"):
+        trained.check_classes(other)
+
+
 def test_networks_decide_in_another_process_as_here(saved):
     folder, _, decisions = saved
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))

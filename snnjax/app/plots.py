@@ -9,18 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from snnjax.app.features import Drawn
+from snnjax.data.names import SILENT, shortened
 from snnjax.files import atomic_write
 from snnjax.networks import Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
 OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
 WIDTH = 10.0  # inches of the widest pictures, which fill a page
+MOST_LETTERS, LETTER = 18, 0.075  # of the name of a class in a figure, and inches for each
 
 
 class Course(NamedTuple):
@@ -65,11 +68,12 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     sheet, (height, width) = tiled(images / scale[:, None, None], columns)
     lines = -(-len(images) // columns)
     size = min(0.9, (WIDTH - 0.8) / columns)
-    figure = Figure(figsize=(columns * size + 0.8, lines * size * height / width + 0.7), layout=_layout())
+    names = [shortened(name, MOST_LETTERS) for name in rows] or [str(row * columns) for row in range(lines)]
+    margin = 0.3 + LETTER * max(map(len, names))
+    figure = Figure(figsize=(columns * size + margin, lines * size * height / width + 0.7), layout=_layout())
     axis = figure.subplots()
     axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-    names = rows or [str(row * columns) for row in range(lines)]
-    axis.set_yticks(np.arange(lines) * height + (height - 1) / 2, names, fontsize=8)
+    _label(axis.yaxis, np.arange(lines) * height + (height - 1) / 2, names)
     axis.set_xticks(np.arange(columns) * width + (width - 1) / 2, [f"+{at}" for at in range(columns)], fontsize=7)
     axis.set_xlabel("feature", fontsize=8)
     axis.tick_params(length=0)
@@ -166,12 +170,14 @@ def _layout() -> ConstrainedLayoutEngine:
     return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
 
 
-def confusion_picture(test: dict[str, Any]) -> Figure:
-    """The confusion matrix that `metrics.report` found, and the silent images of each class."""
+def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
+    """The confusion matrix that `metrics.report` found, and the silent images of each class, given its name."""
     matrix, images = np.array(test["confusion_matrix"]), np.array(test["classes"]["images"])
     classes = len(matrix)
     whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
-    size = max(5.0, 0.42 * classes + 1)
+    shown = [*(shortened(name, MOST_LETTERS) for name in names), SILENT]
+    longest = max(map(len, shown[:-1]))
+    size = max(5.0, 0.42 * classes + 1) + LETTER * max(0, longest - 2)
     figure = Figure(figsize=(size + 0.5, size), layout=_layout())
     axis = figure.subplots()
     shares = whole / np.maximum(images[:, None], 1)
@@ -179,11 +185,17 @@ def confusion_picture(test: dict[str, Any]) -> Figure:
     for row, column in np.argwhere(whole > 0) if classes <= 30 else ():
         color = "white" if shares[row, column] > 0.5 else "black"
         axis.text(column, row, whole[row, column], ha="center", va="center", fontsize=8, color=color)
-    names = [*map(str, range(classes)), "silent"]
-    axis.set_xticks(range(classes + 1), names, fontsize=8)
-    axis.set_yticks(range(classes), names[:-1], fontsize=8)
+    _label(axis.xaxis, range(classes + 1), shown, rotation=90 if longest > 3 else 0)
+    _label(axis.yaxis, range(classes), shown[:-1])
     axis.set(xlabel="decision", ylabel="label")
     return figure
+
+
+def _label(axis: Axis, places: Iterable[float], names: Sequence[str], **how: Any) -> None:
+    """Writes names along an axis as they are, a dollar sign too."""
+    axis.set_ticks([*places], [*names], **(dict(fontsize=8) | how))
+    for label in axis.get_ticklabels():
+        label.set_parse_math(False)
 
 
 def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
@@ -205,7 +217,7 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
     return figure
 
 
-def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) -> Figure:
+def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str, names: Sequence[str] = ()) -> Figure:
     """The response to one image of 0..255 within `steps` time steps: latencies of each layer, scores of each class."""
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
@@ -214,16 +226,19 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str) 
     heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]
     figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=_layout())
     figure.suptitle(title, fontsize=11, parse_math=False, x=0.01, ha="left")
-    (shown, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(2.7, 1), height_ratios=heights)
-    shown.imshow(image / 255, cmap="gray")
-    shown.set_title("image", fontsize=9)
-    shown.axis("off")
+    (picture, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(2.7, 1), height_ratios=heights)
+    picture.imshow(image / 255, cmap="gray")
+    picture.set_title("image", fontsize=9)
+    picture.axis("off")
     winner = int(np.argmax(scores))
     classes.plot(scores, "o", color="0.6")
     classes.plot(winner, scores[winner], "o", color="tab:orange")
     classes.grid(alpha=0.3)
-    classes.set_xticks(range(0, len(scores), 1 if len(scores) <= 20 else 5))
-    classes.tick_params(labelsize=7)
+    places = range(0, len(scores), 1 if len(scores) <= 20 else 5)
+    shown = [shortened(names[at] if names else str(at), 10) for at in places]
+    rotation = 90 if max(map(len, shown)) > 3 else 0
+    _label(classes.xaxis, places, shown, fontsize=7, rotation=rotation)
+    classes.tick_params(axis="y", labelsize=7)
     classes.set_title("score of each class", fontsize=9)
     whole = functools.partial(MaxNLocator, 6, integer=True, min_n_ticks=1)
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):

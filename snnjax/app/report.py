@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from snnjax import files
 from snnjax.app import features, page, parts, plots
 from snnjax.data import Dataset
+from snnjax.data.names import numbered
 from snnjax.networks import Model, Observed, SpikingNetwork
 
 PICTURES, PAGE = "pictures", "report.html"
@@ -28,9 +29,15 @@ def observe(model: Model, image: jax.Array) -> Observed:
     return model.observe(model.encode(image))
 
 
-def decided(seen: Observed) -> str:
-    """The decision in words."""
-    return "the network stays silent" if seen.decided.decision < 0 else f"class {seen.decided.decision}"
+def decided(seen: Observed, names: Sequence[str]) -> str:
+    """The decision in words, given the name of each class."""
+    decision = int(seen.decided.decision)
+    return "the network stays silent" if decision < 0 else f"class {names[decision]}"
+
+
+def names_of(results: dict[str, Any]) -> Sequence[str]:
+    """The name of each class, from a results.json; older ones have none."""
+    return results.get("class_names") or numbered(len(results["test"]["confusion_matrix"]))
 
 
 def figures(
@@ -39,17 +46,17 @@ def figures(
     """The figures of a run: its results, what each layer's features are selective to, the response to test images."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
-    yield "confusion", plots.confusion_picture(results["test"])
-    spec = network.spec
+    spec, names = network.spec, names_of(results)
+    yield "confusion", plots.confusion_picture(results["test"], names)
     for name, drawn in features.drawn_back(network).items():
-        rows = [f"class {number}" for number in range(spec.classes)] if name in spec.names[-1] else []
+        rows = [f"class {each}" for each in names] if name in spec.names[-1] else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
     if data is not None:
         for number in images:
             image, label = data.test_images[number], data.test_labels[number]
             seen = observe(network.model, image)
-            title = f"test image {number}, label {label}: {decided(seen)}"
-            yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title)
+            title = f"test image {number}, label {names[label]}: {decided(seen, names)}"
+            yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title, names)
 
 
 _KINDS = {
@@ -109,7 +116,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
         "Result": result(results),
         "Use the network": usage(results, run),
         **{name: shown.pop(name, "") for name in ("Accuracy by epoch", "Confusion")},
-        "Classes": page.table(*classes(results["test"])),
+        "Classes": page.table(*classes(results["test"], names_of(results))),
         "What the phases show": page.pairs("words", words),
         **shown,
         "Phases and time": page.table(*phases(results)),
@@ -195,13 +202,13 @@ def numbers(results: dict[str, Any]) -> Rows:
     ]
 
 
-def classes(test: dict[str, Any]) -> Rows:
-    """What `metrics.report` found of each class: the heads of a table and its rows."""
+def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
+    """What `metrics.report` found of each class, given their names: the heads of a table and its rows."""
     columns = [test["classes"][name] for name in ("precision", "recall", "f1", "roc_auc")]
     cells = [["" if value is None else f"{value:.3f}" for value in column] for column in columns]
     rows = zip([f"{count:,}" for count in test["classes"]["images"]], *cells, strict=True)
     head = ["class", "images", "precision", "recall", "F1", "ROC AUC"]
-    return head, [[str(number), *row] for number, row in enumerate(rows)]
+    return head, [[name, *row] for name, row in zip(names, rows, strict=True)]
 
 
 def phases(results: dict[str, Any]) -> Rows:

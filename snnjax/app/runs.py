@@ -227,6 +227,7 @@ class RunFolder(CheckpointFolder):
         results = dict(
             network=trainer.network.name,
             data=data.name,
+            class_names=list(data.names),
             **self.about,
             settings=self.settings,
             parameters=start,
@@ -239,9 +240,8 @@ class RunFolder(CheckpointFolder):
             **{name: getattr(state, name) for name in ("phases", "diagnoses", "reused", "epochs", "best_epoch")},
             test=metrics.report(decisions, data.test_labels, scores),
         )
-        Trained(network.spec, weights, data.train_images.shape[1:], self.settings | self.about).save(
-            self.path / WEIGHTS
-        )
+        shape, names = data.train_images.shape[1:], data.class_names
+        Trained(network.spec, weights, shape, self.settings | self.about, names).save(self.path / WEIGHTS)
         changed = plots.weights_picture(trainer.initial_state().weights, weights)
         kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
         examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
@@ -294,11 +294,11 @@ class SweepFolder(CheckpointFolder):
 
     def _keep(self, at: int, network: Network, state: TrainState) -> Json:
         """Writes the weights of a network; returns the file's name for its record."""
-        shape, best = self.sweep.data.train_images.shape[1:], state.trained
+        data, best = self.sweep.data, state.trained
+        shape, names = data.train_images.shape[1:], data.class_names
         name = f"weights_{len(self.state.done) + len(self.others):03d}.npz"
-        trained = Trained(
-            best.network(network), best.weights, shape, self.settings | self.about | self.sweep.variants[at]
-        )
+        settings = self.settings | self.about | self.sweep.variants[at]
+        trained = Trained(best.network(network), best.weights, shape, settings, names)
         trained.save(self.path / name)
         return dict(weights=name)
 

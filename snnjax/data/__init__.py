@@ -1,6 +1,8 @@
-"""Data sets as arrays: downloaded, from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
+"""Data sets as arrays: downloaded, from scikit-learn, their own files, folders of pictures, or .npz files."""
 
 from snnjax.data.dataset import Dataset
+from snnjax.data.folder import picture_folder
+from snnjax.data.pictures import read_picture
 from snnjax.data.readers import read_cifar, read_idx, read_npz
 from snnjax.data.sources import (
     DATASETS,
@@ -30,8 +32,10 @@ __all__ = [
     "idx_folder",
     "load",
     "npz_file",
+    "picture_folder",
     "prepared",
     "read_cifar",
     "read_idx",
     "read_npz",
+    "read_picture",
 ]

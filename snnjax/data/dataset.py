@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from snnjax.data.names import checked, numbered
 from snnjax.encoding import COLOUR, GREY, Encoder
 from snnjax.errors import InputError
 from snnjax.files import atomic_write
@@ -21,6 +22,9 @@ class Dataset:
       name: shown in messages and reports.
       train_images, test_images: (N, H, W) grey or (N, H, W, 3) colour, uint8 or float32 of 0..255.
       train_labels, test_labels: (N,) int32 of 0..classes-1.
+      classes: their number.
+      class_names: one for each class, in order; or none.
+      notes: what was left out or altered when the images were read.
     """
 
     name: str
@@ -29,9 +33,12 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: int = 10
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name, last = self.name, self.classes - 1
+        object.__setattr__(self, "class_names", checked(self.class_names, self.classes))
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
@@ -42,7 +49,7 @@ class Dataset:
                 raise InputError(f"{name}: there are no {part} images")
             if (lowest := labels.min()) < 0 or labels.max() > last:
                 raise InputError(f"{name}: {part} labels must lie in 0..{last}, got {lowest}..{labels.max()}")
-            if not np.isfinite(images).all():
+            if images.dtype.kind == "f" and not np.isfinite(images).all():
                 raise InputError(f"{name}: {part} images hold NaN or infinite values")
             if 0 < (largest := images.max(initial=0)) <= 1:
                 raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
@@ -54,6 +61,11 @@ class Dataset:
         size = "x".join(map(str, self.train_images.shape[1:]))
         counts = f"{len(self.train_images)} training and {len(self.test_images)} test images"
         return f"Dataset({self.name}: {counts} of {size}, {self.classes} classes)"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each class: `class_names`, or "0", "1", ... where none were given."""
+        return self.class_names or numbered(self.classes)
 
     @property
     def encoder(self) -> Encoder:
@@ -76,13 +88,15 @@ class Dataset:
         return _digest(self.train_images)
 
     def save(self, path: Path | str) -> None:
-        """Writes an .npz file of numbers, atomically; `snnjax.data.load` takes its path as a name."""
+        """Writes an .npz file of images, labels and class names, atomically; `snnjax.data.load` takes its path."""
         path = Path(path)
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
         arrays = {name: getattr(self, name) for name in ARRAYS}
         if wrong := [f"`{name}` of {each.dtype}" for name, each in arrays.items() if each.dtype.kind not in "iuf"]:
             raise InputError(f"a data set of numbers can be saved, got {', '.join(wrong)}")
+        if self.class_names:
+            arrays["class_names"] = np.array(self.class_names)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, classes=np.int32(self.classes), **arrays)
 

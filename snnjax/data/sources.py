@@ -1,16 +1,18 @@
-"""Data sets by name: from scikit-learn, their own files, tensorflow-datasets, or an .npz file."""
+"""Data sets by name: from scikit-learn, their own files, tensorflow-datasets, a folder of pictures or an .npz file."""
 
 import contextlib
 import os
+import string
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from snnjax import files
 from snnjax.data.catalogue import CATALOGUE, Progress
 from snnjax.data.dataset import ARRAYS, Dataset
+from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx, read_npz
 from snnjax.errors import DownloadError, InputError
 
@@ -43,19 +45,50 @@ _SOURCES = {
 }
 DATASETS = ("digits", *_SOURCES)
 
+_UPPER, _LOWER = string.ascii_uppercase, "abdefghnqrt"  # the letters of EMNIST that differ in lower case
+_CLASS_NAMES: dict[str, tuple[str, ...]] = {
+    "fashion_mnist": (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    "emnist_letters": tuple(_UPPER),  # in both cases
+    "emnist_balanced": (*string.digits, *_UPPER, *_LOWER),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+}
+"""Of the sets whose classes are not digits."""
 
-def load(name: str, data_dir: Path | str | None = None) -> Dataset:
+
+def load(
+    name: str,
+    data_dir: Path | str | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    colour: bool | None = None,
+) -> Dataset:
     """Loads a data set by name: upright images, labels from 0.
 
     Args:
-      name: one of `DATASETS`, of which "digits" needs no files; or the path of an .npz file (see `npz_file`).
+      name: one of `DATASETS`, of which "digits" needs no files; "folder" for pictures in folders, one for each class;
+        or the path of an .npz file (see `npz_file`).
       data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
         binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
-        finds, else downloads the set into the cache.
+        finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
+        `picture_folder`).
+      size, colour: of the images of a "folder", as `picture_folder` takes them.
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
     `data_dir` has none, DownloadError if they cannot be downloaded, saying what to do.
     """
+    if name == "folder":
+        if data_dir is None:
+            raise InputError("`data_dir` must name the folder or .zip file of pictures for `dataset` folder, got none")
+        return picture_folder(data_dir, size, colour)
+    if size is not None or colour is not None:
+        raise InputError(f"`size` and `colour` are for `dataset` folder, got {name!r} with {size} and {colour}")
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
             raise InputError(f"`data_dir` {data_dir} is for all sets but digits and .npz files: name another `dataset`")
@@ -145,7 +178,7 @@ def describe(name: str) -> Description:
 
 def _check(name: str) -> None:
     if name not in DATASETS:
-        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, or an .npz file, got {name!r}")
+        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, folder, or an .npz file, got {name!r}")
 
 
 def _cached(name: str) -> Path:
@@ -194,14 +227,15 @@ def npz_file(path: Path) -> Dataset:
     """Reads a data set named as its file, as `Dataset.save` writes it.
 
     The file holds train_images, train_labels, test_images and test_labels as `Dataset` does, of any integers or floats,
-    and optionally `classes`, by default the highest label + 1. Raises as `load` does.
+    and optionally `class_names`, an array of text, and `classes`, by default the number of names or else the highest
+    label + 1. Raises as `load` does.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     arrays = read_npz(path)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
-    parts = {}
+    parts: dict[str, Any] = {}
     try:
         for name in ARRAYS:
             array, is_labels = arrays[name], "labels" in name
@@ -210,10 +244,14 @@ def npz_file(path: Path) -> Dataset:
                 raise InputError(f"`{name}` must be {what}, got {array.dtype} of shape {array.shape}")
             number = np.int32 if is_labels else np.uint8 if array.dtype == np.uint8 else np.float32
             parts[name] = array.astype(number, copy=False)
-        classes = arrays.get("classes", max(parts[name].max(initial=0) for name in ARRAYS[1::2]) + 1)
+        names = arrays.get("class_names", np.zeros(0, "U1"))
+        if names.dtype.kind != "U" or names.ndim != 1:
+            raise InputError(f"`class_names` must be (C,) text, got {names.dtype} of shape {names.shape}")
+        count = len(names) or max(parts[name].max(initial=0) for name in ARRAYS[1::2]) + 1
+        classes = arrays.get("classes", np.int64(count))
         if np.ndim(classes) or classes.dtype.kind not in "iu" or classes < 1:
             raise InputError(f"`classes` must be an integer of at least 1, got {classes}")
-        return Dataset(path.stem, **parts, classes=int(classes))
+        return Dataset(path.stem, **parts, classes=int(classes), class_names=tuple(names.tolist()))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -238,7 +276,8 @@ def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
     if source.transposed:
         arrays[::2] = [np.ascontiguousarray(images.swapaxes(1, 2)) for images in arrays[::2]]
     arrays[1::2] = [labels.astype(np.int32) - source.first_label for labels in arrays[1::2]]
-    return Dataset(name, **dict(zip(ARRAYS, arrays, strict=True)), classes=source.classes)
+    parts: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
+    return Dataset(name, **parts, classes=source.classes, class_names=_CLASS_NAMES.get(name, ()))
 
 
 def idx_folder(name: str, folder: Path) -> Dataset:

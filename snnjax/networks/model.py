@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from flax import nnx
 
 from snnjax import kernels
 from snnjax.components import static
+from snnjax.data import names
 from snnjax.encoding import Encoder
 from snnjax.errors import InputError
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
@@ -148,10 +149,19 @@ class SpikingNetwork(nnx.Module):
     """A network with its weights as a flax module. Its methods take one stimulus; batches come from `jax.vmap`.
 
     The weights are variables named as the layers: `network.layer1[...]` is (F, C, kh, kw) float32.
+
+    Attributes:
+      class_names: one for each class.
     """
 
-    def __init__(self, spec: Network, seed: int = 0, *, weights: Weights | None = None):
-        """Takes the weights given, or draws `Network.initial_weights`; raises InputError where they do not fit."""
+    def __init__(
+        self, spec: Network, seed: int = 0, *, weights: Weights | None = None, class_names: Sequence[str] = ()
+    ):
+        """Takes the weights given, or draws `Network.initial_weights`; raises InputError where they do not fit.
+
+        Classes without names are "0", "1", ...
+        """
+        self.class_names = names.checked(class_names, spec.classes) or names.numbered(spec.classes)
         layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
         for name, layer in layers.items():
             setattr(self, name, PlasticWeight(jnp.asarray(layer.weights)))
@@ -183,6 +193,10 @@ class SpikingNetwork(nnx.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """The class of an image, as of `predict`, from (H, W) or (H, W, 3) of 0..255; InputError without an encoder."""
         return self.predict(self.model.encode(image))
+
+    def class_name(self, decision: int | jax.Array) -> str:
+        """The name of the class that was decided for, "silent" for -1; of one decision, outside of jit."""
+        return names.name_of(int(decision), self.class_names)
 
     def predict(self, latency: jax.Array) -> jax.Array:
         """The class of an encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""

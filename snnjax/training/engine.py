@@ -248,7 +248,7 @@ class Engine:
     def _end_epoch(self, phase: Phase, state: TrainState, at: int, results: Any) -> None:
         (layers, *learned), decisions, infos, tested = results
         found = {n: self._keep(phase, n, layers[n], infos[n], state, at) for n in self.supervised_layers}
-        state.diagnoses[phase.name] = diagnose_decisions(self.network.classes, decisions, found)
+        state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
         train, test = fractions(decisions, self.data.train_labels), fractions(tested, self.data.test_labels)
         state.learning = _flat(learned)
         state.epochs.append(dict(epoch=state.done, train=train, test=test))
@@ -290,13 +290,16 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def diagnose_decisions(classes: int, decisions: np.ndarray, learners: Mapping[str, Diagnosis]) -> Diagnosis:
-    """Findings on the decisions of a supervised epoch, (N,), -1 where silent, with those of the learners by layer."""
-    silent, counts = float(np.mean(decisions < 0)), np.bincount(decisions[decisions >= 0], minlength=classes)
-    never = np.flatnonzero(counts == 0)
+def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Mapping[str, Diagnosis]) -> Diagnosis:
+    """Findings on the decisions of a supervised epoch, (N,), -1 where silent, with those of the learners by layer.
+
+    `names` are those of the classes.
+    """
+    silent, counts = float(np.mean(decisions < 0)), np.bincount(decisions[decisions >= 0], minlength=len(names))
+    never = [name for name, count in zip(names, counts, strict=True) if count == 0]
     words = [
         f"the network stayed silent at {percent(silent)} of the images",
-        f"{len(never)} of {classes} classes were never decided for" + listed(never),
+        f"{len(never)} of {len(names)} classes were never decided for" + listed(never),
         *(word for each in learners.values() for word in each["words"]),
     ]
     if silent > SILENT:

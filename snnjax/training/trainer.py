@@ -82,8 +82,12 @@ class Trainer:
 
 
 def network_for(make: Callable[..., Network], data: Dataset) -> Network:
-    """A network of `NETWORKS` for the images of a data set, with its encoder."""
-    network = make(data.input_shape, data.classes)
+    """A network of `NETWORKS` for the images of a data set, with its encoder; InputError where they are too small."""
+    try:
+        network = make(data.input_shape, data.classes)
+    except InputError as error:
+        size = "x".join(map(str, data.train_images.shape[1:3]))
+        raise InputError(f"{error}; images of {data.name} have {size} pixels: take a larger `size`") from error
     return dataclasses.replace(network, time_steps=data.encoder.time_steps, encoder=data.encoder)
 
 

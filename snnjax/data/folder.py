@@ -1,0 +1,185 @@
+"""Data sets that are folders of pictures, a folder for each class, or a .zip file of that."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnjax.data.dataset import Dataset
+from snnjax.data.layout import Part, Source, arranged, opened
+from snnjax.data.names import some
+from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
+from snnjax.errors import InputError
+
+SIZE, LARGEST = 32, 4096  # rows and columns, by default and at most
+MOST_OWN = 512  # rows and columns of pictures that keep their size unasked
+SAMPLE = 100  # pictures by which size and colour are chosen
+THREADS = 8
+
+Size = tuple[int, int]
+
+
+class _OtherSize(Exception):
+    """A picture has another size than the others."""
+
+
+def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour: bool | None = None) -> Dataset:
+    """Reads pictures sorted into a folder for each class, or a .zip file of such folders, which is not unpacked.
+
+    The classes' folders lie in `data_dir`, or in a train and a test folder in it (also training, testing, val, valid,
+    validation, in upper or lower case), or all this in one folder. Without a test folder a fifth of each class is for
+    testing, always the same. Pictures may lie in folders within a class's. Classes are sorted as people do, 2 before
+    10. Files of other kinds and hidden ones are left out; pictures that cannot be read too, with a note.
+
+    Learning goes picture after picture, so they are shuffled, always alike: each class is spread evenly over the whole
+    set, and one of each comes first, so that `Dataset.first` keeps all classes.
+
+    Args:
+      data_dir: the folder or .zip file.
+      size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
+        cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
+      colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
+
+    The data set is named as the folder; its `notes` say what was left out or altered. Raises FileNotFoundError if there
+    is nothing at `data_dir`; InputError if it holds no pictures of at least two classes, other classes for testing than
+    for training, or no training picture of a class that can be read.
+    """
+    path, known = Path(data_dir), _checked(size)
+    with opened(path) as source, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
+        try:
+            classes, *parts, notes = arranged(source.names)
+            sample = _sample(source, parts) if known is None or colour is None else []
+            if colour is None:
+                colour = _is_coloured(sample, notes)
+            own = _common_size(sample) if known is None else None
+            planes: tuple[int, ...] = (3,) if colour else ()
+            try:
+                arrays, words = _read(source, parts, (*(known or own or (SIZE, SIZE)), *planes), alike=own is not None)
+            except _OtherSize:
+                own = None
+                arrays, words = _read(source, parts, (SIZE, SIZE, *planes))
+            if known is None and own is None:
+                notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: `size` sets another")
+            for part, (_, labels) in zip(parts, arrays, strict=True):
+                if lost := [classes[label] for label in np.setdiff1d(part.labels, labels)]:
+                    words.append(f"no {part.purpose} picture of {some(lost)} can be read")
+                    if part is parts[0] or len(labels) == 0:
+                        raise InputError("; ".join(words[-2:]))
+        except InputError as error:
+            raise InputError(f"`data_dir` {path}: {error}") from error
+    (images, labels), test = arrays
+    name = path.resolve().name.removesuffix(".zip")
+    named, noted = tuple(classes), (*notes, *words)
+    return Dataset(name, images, labels, *test, classes=len(named), class_names=named, notes=noted)
+
+
+def _checked(size: Any) -> Size | None:
+    """`size` as rows and columns."""
+    if size is None:
+        return None
+    numbers = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(numbers) != 2 or not all(type(each) is int and 1 <= each <= LARGEST for each in numbers):
+        raise InputError(f"`size` must be a number of 1..{LARGEST}, or two for rows and columns, got {size!r}")
+    return numbers
+
+
+def _sample(source: Source, parts: list[Part]) -> list[Picture]:
+    """Some of the pictures, in colour."""
+    names = [name for part in parts for name in part.names]
+    pictures = _decoded(source, names[:: -(-len(names) // SAMPLE)], (SIZE, SIZE, 3))
+    return [each for each in pictures if isinstance(each, Picture)]
+
+
+def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
+    """Whether most pictures have colour; notes if not all are alike."""
+    count = sum(has_colour(each.pixels) for each in sample)
+    colour = 2 * count > len(sample)
+    if 0 < count < len(sample):
+        taken = "in colour" if colour else "as grey"
+        notes.append(f"some pictures have colour, some are grey: all are taken {taken}, `colour` says otherwise")
+    return colour
+
+
+def _common_size(sample: list[Picture]) -> Size | None:
+    """The size of all pictures of a sample; None if they have several, or one too large for a network."""
+    first = sample[0].size if sample else (SIZE, SIZE)
+    return first if max(first) <= MOST_OWN and all(each.size == first for each in sample) else None
+
+
+def _read(
+    source: Source, parts: list[Part], shape: tuple[int, ...], alike: bool = False
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
+    """Images and labels of each part, and notes, the last of them on what cannot be read.
+
+    If pictures are to be `alike`, raises _OtherSize at the first that has not the size of `shape`.
+    """
+    arrays, changes, faults, cropped = [], Counter[str](), list[str](), 0
+    total = sum(len(part.names) for part in parts)
+    with _progress(total) as advance:
+        for _, names, labels in parts:
+            try:
+                images = np.empty((len(names), *shape), np.uint8)
+            except MemoryError as error:
+                raise InputError(f"{len(names)} pictures of {shape} need too much memory: choose a `size`") from error
+            kept: list[int] = []
+            with contextlib.closing(_decoded(source, names, shape)) as pictures:
+                for at, picture in enumerate(pictures):
+                    advance()
+                    if isinstance(picture, str):
+                        faults.append(picture)
+                        continue
+                    if alike and picture.size != shape[:2]:
+                        raise _OtherSize
+                    images[len(kept)] = picture.pixels
+                    kept.append(at)
+                    changes.update(picture.notes)
+                    cropped += cut(picture.size, shape) > MUCH
+            arrays.append((images[: len(kept)], labels[kept]))
+    notes = [f"{count} of {total} pictures: {change}" for change, count in changes.items()]
+    if cropped:
+        notes.append(f"{cropped} of {total} pictures: more than {MUCH:.0%} cut off to keep their proportions")
+    if faults:
+        notes.append(f"{len(faults)} of {total} pictures are left out: {some(sorted(faults), '; ')}")
+    return arrays, notes
+
+
+def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Generator[Picture | str]:
+    """Each picture made to fit into `shape`, or words on why it cannot be read, in order."""
+
+    def one(name: str) -> Picture | str:
+        try:
+            return decode(source.open(name), shape)
+        except MemoryError:
+            raise
+        except InputError as error:
+            return f"{name} {error}"
+        except Exception as error:  # a damaged archive raises errors of many kinds
+            return f"{name} cannot be read: {error}"
+
+    pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))  # PIL releases the GIL
+    try:
+        yield from pool.map(one, names)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after each of `total` pictures; a terminal shows a bar on the error stream."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading pictures", total=total)
+        yield lambda: progress.advance(task)

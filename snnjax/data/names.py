@@ -1,0 +1,53 @@
+"""Names of classes."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from snnjax.errors import InputError
+
+SILENT = "silent"
+"""What stands for a class where a network decides for none, -1."""
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """The names of classes that have none: "0", "1", ..."""
+    return tuple(map(str, range(classes)))
+
+
+def checked(names: Iterable[str], classes: int) -> tuple[str, ...]:
+    """The names of so many classes as a tuple, which may be empty; raises InputError where they do not fit."""
+    if isinstance(names, str):
+        raise InputError(f"`class_names` must be a tuple of names, got the text {names!r}")
+    found: tuple[Any, ...] = tuple(names)
+    if wrong := [each for each in found if not isinstance(each, str) or not each.isprintable() or not each.strip()]:
+        raise InputError(f"`class_names` must be of printable characters, got {wrong[0]!r}")
+    if found and len(found) != classes:
+        raise InputError(f"`class_names` must be one for each of {classes} classes, got {len(found)}")
+    if twice := [each for at, each in enumerate(found) if each in found[:at]]:
+        raise InputError(f"`class_names` must differ, got {twice[0]!r} twice")
+    return tuple(map(str, found))
+
+
+def name_of(decision: int, names: tuple[str, ...]) -> str:
+    """The name of the class that a network decides for, `SILENT` for -1."""
+    return names[decision] if decision >= 0 else SILENT
+
+
+def natural(name: str) -> list[Any]:
+    """A key that sorts names as people do: "2" before "10", "a" beside "A"."""
+    parts: list[Any] = re.split("([0-9]+)", name.casefold())
+    parts[1::2] = [(len(digits := part.lstrip("0")), digits) for part in parts[1::2]]
+    return [parts, name]
+
+
+def shortened(name: str, most: int = 16) -> str:
+    """A name of at most so many characters, its middle left out if need be."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
+
+
+def some(names: Sequence[str], comma: str = ", ") -> str:
+    """The first three of some names, and how many more there are."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in comma.join(names[:3]))
+    return shown + f" and {len(names) - 3:,} more" * (len(names) > 3)

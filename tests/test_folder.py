@@ -1,0 +1,538 @@
+"""Folders of pictures and .zip files of them as data sets."""
+
+import io
+import os
+import pathlib
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tracemalloc
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import snnjax
+from snnjax.data import digits, folder, layout, load, picture_folder, read_picture
+from snnjax.data.names import natural
+from snnjax.training.trainer import network_for
+
+CLASSES = ("ant 2", "ant 10", "Bee")
+
+
+def picture(number: int, size: tuple[int, int] = (7, 9)) -> Image.Image:
+    """A grey picture of one brightness that names it."""
+    return Image.new("L", size[::-1], number)
+
+
+def fill(root: pathlib.Path, names: dict[str, int], **how) -> pathlib.Path:
+    """Writes pictures, whose brightness is 40 times the number of their class, plus their own number."""
+    for label, (name, count) in enumerate(names.items()):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            picture(40 * label + number, **how).save(root / name / f"{number}.png")
+    return root
+
+
+def zipped(root: pathlib.Path, top: str = "", **how) -> pathlib.Path:
+    """The same as a .zip file beside it."""
+    path = root.with_name(f"{root.name}.zip")
+    with zipfile.ZipFile(path, "w", **how) as archive:
+        for each in sorted(root.rglob("*"), reverse=True):
+            archive.write(each, top + str(each.relative_to(root)))
+    return path
+
+
+def numbers(images: np.ndarray) -> list[int]:
+    return images[:, 0, 0].tolist()
+
+
+PAIRS = [("train", "test"), ("training", "testing"), ("Train", "VAL"), ("train", "valid"), ("Training", "Validation")]
+
+
+@pytest.mark.parametrize("top", ["", "pets-main/", "a/b/"])
+@pytest.mark.parametrize("parts", PAIRS)
+def test_training_and_test_folders(tmp_path, top, parts):
+    for part, count in zip(parts, (12, 5), strict=True):
+        fill(tmp_path / "pets" / top / part, dict.fromkeys(CLASSES, count))
+    data = load("folder", tmp_path / "pets")
+    assert repr(data) == "Dataset(pets: 36 training and 15 test images of 7x9, 3 classes)"
+    assert (data.class_names, data.notes) == (CLASSES, ())
+    for images, labels, count in (
+        (data.train_images, data.train_labels, 12),
+        (data.test_images, data.test_labels, 5),
+    ):
+        assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+        assert sorted(numbers(images)) == [40 * label + number for label in range(3) for number in range(count)]
+        np.testing.assert_array_equal(images[:, 6, 8] // 40, labels)
+    before = sorted(tmp_path.rglob("*"))
+    archive = load("folder", zipped(tmp_path / "pets"))
+    assert (archive.digest, archive.class_names, archive.name) == (data.digest, CLASSES, "pets")
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "pets.zip"]), "nothing is unpacked"
+
+
+@pytest.mark.parametrize("top", ["", "train/", "pets/", "pets/train/"])
+def test_without_a_test_folder_a_fifth_of_each_class_is_for_testing(tmp_path, top):
+    fill(tmp_path / "pets" / top, dict(zip(CLASSES, (30, 10, 2), strict=True)))
+    data, archive = picture_folder(tmp_path / "pets"), picture_folder(zipped(tmp_path / "pets"))
+    assert data.digest == archive.digest
+    assert np.bincount(data.train_labels).tolist() == [24, 8, 1]
+    assert np.bincount(data.test_labels).tolist() == [6, 2, 1]
+    every = numbers(data.train_images) + numbers(data.test_images)
+    assert sorted(every) == [*range(30), *range(40, 50), 80, 81]
+    first = [number for number in numbers(data.test_images) if number < 40]
+    assert first not in ([*range(6)], [*range(24, 30)]), "drawn from all of the class"
+
+
+def test_a_set_that_was_written_is_read_again(tmp_path):
+    """The digits, and the same whichever system lists the files."""
+    known = digits().first(300, 60)
+    for part in ("train", "test"):
+        images, labels = getattr(known, f"{part}_images"), getattr(known, f"{part}_labels")
+        for number, (image, label) in enumerate(zip(images.astype(np.uint8), labels, strict=True)):
+            path = tmp_path / "digits" / part / str(label) / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    data = load("folder", tmp_path / "digits")
+    assert data.class_names == tuple("0123456789")
+    for part in ("train", "test"):
+        read, expected = (
+            {(image.tobytes(), int(label)) for image, label in zip(images.astype(np.uint8), labels, strict=True)}
+            for images, labels in (
+                (getattr(each, f"{part}_images"), getattr(each, f"{part}_labels")) for each in (data, known)
+            )
+        )
+        assert read == expected
+    assert load("folder", tmp_path / "digits").digest == data.digest
+
+
+def test_classes_are_spread_evenly(tmp_path):
+    counts = (40, 20, 10)
+    for part in ("train", "test"):
+        fill(tmp_path / part, dict(zip("abc", counts, strict=True)))
+    data = load("folder", tmp_path)
+    labels = data.train_labels
+    assert sorted(labels[:3]) == [0, 1, 2]
+    assert sorted(data.first(3, 3).test_labels) == [0, 1, 2]
+    for at in range(0, 70, 14):
+        np.testing.assert_allclose(np.bincount(labels[at : at + 14], minlength=3), [8, 4, 2], atol=1.5)
+    assert len({tuple(labels[at : at + 7]) for at in range(0, 70, 7)}) > 5, "in no cycle"
+    assert np.corrcoef(numbers(data.train_images[labels == 0]), np.arange(40))[0, 1] < 0.5, "in no order of names"
+
+
+def test_names_are_sorted_as_people_do():
+    names = ["10", "2", "b10c", "B2", "a", "b2", "", "1", "01", "x" * 3 + "9" * 5000]
+    assert sorted(names, key=natural) == ["", "01", "1", "2", "10", "a", "B2", "b2", "b10c", names[-1]]
+
+
+SAVED = {
+    "png": {},
+    "jpg": dict(quality=100),
+    "gif": {},
+    "bmp": {},
+    "tiff": {},
+    "webp": dict(lossless=True),
+    "ppm": {},
+    "JPEG": {},
+}
+
+
+def striped(size: tuple[int, int]) -> Image.Image:
+    """Red on top, green below."""
+    height, width = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, :, 0] = pixels[height // 2 :, :, 1] = 200
+    return Image.fromarray(pixels)
+
+
+def test_pictures_of_all_kinds(tmp_path):
+    def save(name, image, **how):
+        image.save(tmp_path / "all" / name, **how)
+
+    (tmp_path / "all").mkdir()
+    whole = striped((60, 60))
+    for suffix, how in SAVED.items():
+        save(f"plain.{suffix}", whole, **how)
+    save("large.jpg", striped((3000, 3000)))
+    save("palette.png", whole.quantize(4))
+    save("cmyk.jpg", whole.convert("CMYK"), quality=100)
+    save("cmyk.tif", whole.convert("CMYK"))
+    save("lab.tif", Image.fromarray(np.full((60, 60, 3), 128, np.uint8), "LAB"))
+    save("animated.gif", whole, save_all=True, append_images=[picture(0, (60, 60)), picture(99, (60, 60))])
+    turned = whole.rotate(90, expand=True)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    save("turned.jpg", turned, exif=exif, quality=100)
+    fill(tmp_path / "other", dict(other=3), size=(30, 24))
+    shutil.move(tmp_path / "other" / "other", tmp_path / "grey")
+    shutil.rmtree(tmp_path / "other")
+    data = load("folder", tmp_path, size=(10, 8), colour=True)
+    coloured = np.concatenate([data.train_images[data.train_labels == 0], data.test_images[data.test_labels == 0]])
+    assert coloured.shape == (15, 10, 8, 3)
+    right = [np.allclose(each[[1, 8], 4], [[200, 0, 0], [0, 200, 0]], atol=30) for each in coloured]
+    assert sum(right) == 14, "all but the one of LAB"
+    grey = load("folder", tmp_path, size=(10, 8), colour=False)
+    assert grey.train_images.shape[1:] == (10, 8)
+    assert data.notes == grey.notes == ()
+
+
+def test_16_bits_and_transparency(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((5, 5), 200 * 257, np.uint16)).save(tmp_path / name / "deep.png")
+        Image.fromarray(np.full((5, 5), 200 * 257, np.uint16)).save(tmp_path / name / "deep.tiff")
+        clear = Image.new("RGBA", (5, 5), (255, 255, 255, 128))
+        clear.save(tmp_path / name / "clear.png")
+    data = load("folder", tmp_path)
+    assert data.train_images.shape == (4, 5, 5), "grey"
+    seen = numbers(data.train_images) + numbers(data.test_images)
+    assert sorted(seen) == [128, 128, 200, 200, 200, 200]
+    assert data.notes == (
+        "2 of 6 pictures: transparent pixels taken as black",
+        "4 of 6 pictures: 16 bits a pixel taken as 8",
+    ) or data.notes == (
+        "4 of 6 pictures: 16 bits a pixel taken as 8",
+        "2 of 6 pictures: transparent pixels taken as black",
+    )
+
+
+def test_proportions_are_kept(tmp_path):
+    """What does not fit is cut off at both sides."""
+    pixels = np.zeros((20, 60), np.uint8)
+    pixels[:, 20:40] = 100
+    pixels[:, :20] = 250
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    Image.fromarray(pixels.T).save(tmp_path / "tall.png")
+    for name, size in (("wide", "60x20"), ("tall", "20x60")):
+        seen, notes = read_picture(tmp_path / f"{name}.png", (10, 10))
+        assert np.all(seen == 100)
+        assert notes == [f"resized from {size} to 10x10, 67% of it cut off to keep its proportions"]
+    seen, notes = read_picture(tmp_path / "wide.png", (10, 30))
+    np.testing.assert_array_equal(seen, pixels[::2, ::2])
+    assert notes == ["resized from 60x20 to 30x10"]
+    seen, notes = read_picture(tmp_path / "wide.png", (20, 60, 3), invert=True)
+    np.testing.assert_array_equal(seen, 255 - np.stack([pixels] * 3, axis=-1))
+    assert notes[0] == "inverted"
+
+
+def test_the_size_that_pictures_have(tmp_path, monkeypatch):
+    fill(tmp_path / "pets", dict.fromkeys(CLASSES, 5))
+    assert load("folder", tmp_path / "pets").train_images.shape == (12, 7, 9)
+    odd = tmp_path / "pets" / "Bee" / "odd.png"
+    picture(3, (40, 20)).save(odd)
+    for sample in (folder.SAMPLE, 1):  # where the sample holds the odd one, and where it does not
+        monkeypatch.setattr(folder, "SAMPLE", sample)
+        data = load("folder", tmp_path / "pets")
+        assert data.train_images.shape == (13, 32, 32)
+        assert data.notes[0].startswith("pictures of several sizes or large ones are taken as 32x32: `size` sets")
+    data = load("folder", tmp_path / "pets", size=12)
+    assert (data.train_images.shape, data.notes) == (
+        (13, 12, 12),
+        ("1 of 16 pictures: more than 25% cut off to keep their proportions",),
+    )
+    assert load("folder", tmp_path / "pets", size=(12, 6)).train_images.shape == (13, 12, 6)
+    odd.unlink()
+    picture(3, (600, 600)).save(odd)
+    for path in (tmp_path / "pets").rglob("*.png"):
+        picture(9, (600, 600)).save(path)
+    assert load("folder", tmp_path / "pets").train_images.shape == (13, 32, 32), "large ones are not kept unasked"
+
+
+@pytest.mark.parametrize(("coloured", "colour"), [(0, False), (1, False), (2, True), (3, True)])
+def test_colour_is_as_most_pictures_are(tmp_path, coloured, colour):
+    fill(tmp_path, dict.fromkeys(CLASSES, 4))
+    for name in CLASSES[:coloured]:
+        for path in (tmp_path / name).iterdir():
+            Image.new("RGB", (9, 7), (90, 20, 20)).save(path)
+    for path in (tmp_path / "Bee").iterdir():  # stored as colour, though it may hold none
+        Image.open(path).convert("RGB").save(path)
+    data, planes = load("folder", tmp_path), (3,) * colour
+    assert data.train_images.shape[1:] == (7, 9, *planes)
+    taken = f"all are taken {'in colour' if colour else 'as grey'}, `colour` says otherwise"
+    words = f"some pictures have colour, some are grey: {taken}"
+    assert data.notes == ((words,) if coloured in (1, 2) else ())
+    for asked in (True, False):
+        assert load("folder", tmp_path, colour=asked).train_images.shape[1:] == (7, 9, *(3,) * asked)
+
+
+def test_what_is_no_picture_is_left_out(tmp_path):
+    fill(tmp_path / "pets", dict.fromkeys(CLASSES, 5))
+    expected = load("folder", tmp_path / "pets").digest
+    for name in ("Thumbs.db", ".DS_Store", "._0.png", "labels.txt", "no_suffix"):
+        (tmp_path / "pets" / "Bee" / name).write_bytes(b"x")
+        (tmp_path / "pets" / name).write_bytes(b"x")
+    for name in ("__MACOSX", ".git"):
+        (tmp_path / "pets" / name / "Bee").mkdir(parents=True)
+        picture(0).save(tmp_path / "pets" / name / "Bee" / "0.png")
+    for path in (tmp_path / "pets", zipped(tmp_path / "pets")):
+        data = load("folder", path)
+        assert (data.digest, data.notes) == (expected, ())
+
+
+def test_what_is_left_out_is_told(tmp_path):
+    fill(tmp_path / "train", dict.fromkeys(CLASSES, 5))
+    fill(tmp_path / "test", dict.fromkeys(CLASSES, 5))
+    fill(tmp_path / "val", dict.fromkeys(CLASSES, 5))
+    (tmp_path / "train" / "cow").mkdir()
+    for number in range(5):
+        picture(1).save(tmp_path / "test" / f"{number}.png")
+    assert load("folder", tmp_path).notes == (
+        "train/ and test/ are used; left out: val/",
+        "pictures in no class's folder are left out: test/0.png, test/1.png, test/2.png and 2 more",
+        "folders without pictures are left out: cow",
+    )
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path):
+    fill(tmp_path / "pets", dict.fromkeys(CLASSES, 6))
+    expected = load("folder", tmp_path / "pets")
+    bad = tmp_path / "pets" / "ant 2"
+    whole = (bad / "0.png").read_bytes()
+    (bad / "a.jpg").write_bytes(b"")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)).save(bad / "b.png")
+    (bad / "b.png").write_bytes((bad / "b.png").read_bytes()[:3000])
+    (bad / "c.heic").write_bytes(b"ftypheic")
+    (bad / "d.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n")
+    Image.fromarray(np.zeros((7, 9), np.float32)).save(bad / "e.tif")
+    for path in (tmp_path / "pets", zipped(tmp_path / "pets")):
+        data = load("folder", path)
+        assert np.bincount(np.concatenate([data.train_labels, data.test_labels])).tolist() == [6, 6, 6]
+        assert data.train_images.shape[1:] == expected.train_images.shape[1:]
+        assert len(data.train_images) == len(data.train_labels)
+        np.testing.assert_array_equal(data.train_images[:, 0, 0] // 40, data.train_labels)
+        (note,) = data.notes
+        assert note.startswith("5 of 23 pictures are left out: ant 2/a.jpg is no image that can be read, of PNG, JPEG")
+        assert "; ant 2/b.png cannot be read: " in note
+        assert note.endswith(" and 2 more")
+    for name in ("0", "1", "2", "3", "4", "5"):
+        (bad / f"{name}.png").write_bytes(whole[:40])
+    with pytest.raises(snnjax.InputError, match=r": 11 of 23 pictures are left.*; no training picture of ant 2 can be"):
+        load("folder", tmp_path / "pets")
+
+
+def test_a_class_without_test_pictures_is_told(tmp_path):
+    for part in ("train", "test"):
+        fill(tmp_path / part, dict.fromkeys(CLASSES, 2))
+    for number in range(2):
+        (tmp_path / "test" / "Bee" / f"{number}.png").write_bytes(b"")
+    data = load("folder", tmp_path)
+    assert data.notes[-1] == "no test picture of Bee can be read"
+    assert np.bincount(data.test_labels).tolist() == [2, 2]
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="no test picture of ant 2, ant 10, Bee can be read"):
+        load("folder", tmp_path)
+
+
+def test_odd_files_warn_of_nothing(tmp_path):
+    fill(tmp_path, dict.fromkeys(CLASSES, 3))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05junk"
+    for name in "ab":
+        Image.new("RGB", (9, 7)).save(tmp_path / "Bee" / f"{name}.jpg", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load("folder", tmp_path).notes == ()
+
+
+def test_links(tmp_path):
+    fill(tmp_path / "real", dict.fromkeys(CLASSES, 5))
+    (tmp_path / "pets").mkdir()
+    for name in CLASSES[:2]:
+        os.symlink(tmp_path / "real" / name, tmp_path / "pets" / name)
+    (tmp_path / "pets" / "Bee").mkdir()
+    for number in range(5):
+        os.symlink(tmp_path / "real" / "Bee" / f"{number}.png", tmp_path / "pets" / "Bee" / f"{number}.png")
+    expected = load("folder", tmp_path / "real").digest
+    assert load("folder", tmp_path / "pets").digest == expected
+    os.symlink(tmp_path / "pets", tmp_path / "pets" / "Bee" / "round")
+    os.mkfifo(tmp_path / "pets" / "Bee" / "pipe.png")
+    data = load("folder", tmp_path / "pets")
+    assert (data.digest, data.notes) == (expected, ())
+    os.symlink("nowhere.png", tmp_path / "pets" / "Bee" / "broken.png")
+    assert "1 of 16 pictures are left out: Bee/broken.png cannot be read" in load("folder", tmp_path / "pets").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "there are no pictures in it (.png, .jpg"),
+        (["a.txt"], "there are no pictures in it"),
+        (["1.png", "2.png"], "each of several classes, got pictures in no class's folder"),
+        (["cat/1.png", "cat/2.png"], "each of several classes, got those of one: cat"),
+        (
+            ["cat/1.png", "cat/2.png", "dog/1.png"],
+            "a class must have at least 2 pictures, one of them for testing, got",
+        ),
+        (
+            ["train/cat/1.png", "train/dog/1.png", "test/Cat/1.png", "test/dog/1.png"],
+            "train/ and test/ must hold folders of the same classes: train/ lacks Cat, test/ lacks cat",
+        ),
+        (
+            [*(f"train/{n}/1.png" for n in range(12)), "test/1/1.png"],
+            "same classes: test/ lacks 0, 2, 3 and 8 more",
+        ),
+        (
+            ["train/cat/1.png", "train/dog/1.png", "test/1.png", "test/2.png"],
+            "test/ must hold a folder for each class as train/ does, it has none; without test/, a fifth of train/",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, names, message):
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(0).save(path) if name.endswith(".png") else path.write_text("")
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load("folder", tmp_path)
+    assert str(caught.value).startswith(f"`data_dir` {tmp_path}: ")
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`data_dir` .*nowhere: there is no such folder or \.zip file"):
+        load("folder", tmp_path / "nowhere")
+    (tmp_path / "text.zip").write_text("text")
+    with pytest.raises(ValueError, match=r"`data_dir` must be a folder of pictures or a \.zip file of one, got"):
+        load("folder", tmp_path / "text.zip")
+    with pytest.raises(
+        ValueError, match=r"`data_dir` must name the folder or \.zip file of pictures for `dataset` fol"
+    ):
+        load("folder")
+    with pytest.raises(ValueError, match="`size` and `colour` are for `dataset` folder, got 'digits' with 28 and None"):
+        load("digits", size=28)
+    fill(tmp_path / "line\nbreak", dict.fromkeys(("a", "b\n"), 3))
+    with pytest.raises(ValueError, match=r"`class_names` must be of printable characters, got 'b\\n'"):
+        load("folder", tmp_path / "line\nbreak")
+
+
+@pytest.mark.parametrize("size", [0, -1, 4097, True, 1.5, (3,), (3, 0), (3, 4, 5), "28"])
+def test_a_size_that_is_none_is_refused(tmp_path, size):
+    with pytest.raises(ValueError, match=r"`size` must be a number of 1\.\.4096, or two for rows and columns, got"):
+        picture_folder(tmp_path, size)
+
+
+def test_pictures_too_small_for_a_network(tmp_path):
+    fill(tmp_path, dict.fromkeys(CLASSES, 3))
+    data = load("folder", tmp_path, size=4)
+    with pytest.raises(ValueError, match=rf"images of {tmp_path.name} have 4x4 pixels: take a larger `size`"):
+        network_for(snnjax.NETWORKS["mozafari2018"], data)
+
+
+def archive_of(path: pathlib.Path, content: bytes, **how) -> pathlib.Path:
+    """A .zip file of two classes, of one of which this is a picture."""
+    png = io.BytesIO()
+    picture(9).save(png, "png")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a", "b"):
+            for number in range(9):
+                archive.writestr(f"{name}/{number}.png", png.getvalue())
+        archive.writestr("b/bad.png", content)
+    return path
+
+
+def test_zip_files_that_hold_too_much(tmp_path, monkeypatch):
+    path = archive_of(tmp_path / "pets.zip", bytes(50_000_000))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(layout, "MOST_BYTES", 1_000_000)
+    tracemalloc.start()
+    data = load("folder", path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert "b/bad.png cannot be read: it holds 50000000 bytes, unzipped, at most 1000000 are read" in data.notes[0]
+    monkeypatch.setattr(layout, "FREE", 1_000_000)
+    with pytest.raises(ValueError, match=r"pets\.zip holds 5000\d+ bytes, unzipped: at most \d+ are read"):
+        load("folder", path)
+
+
+def test_a_zip_file_that_holds_more_than_it_says(tmp_path):
+    path = archive_of(tmp_path / "pets.zip", bytes(50_000_000))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 50_000_000), struct.pack("<I", 500)))
+    tracemalloc.start()
+    data = load("folder", path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert "1 of 19 pictures are left out: b/bad.png cannot be read: " in data.notes[0]
+
+
+def test_names_of_files_do_not_reach_the_terminal_as_they_are(tmp_path):
+    fill(tmp_path, dict.fromkeys(CLASSES, 3))
+    (tmp_path / "Bee" / "\x1b[31m\udcffred.png").write_bytes(b"")
+    assert "Bee/?[31m?red.png is no image" in load("folder", tmp_path).notes[0]
+
+
+def test_compressions_without_a_limit_are_not_read(tmp_path):
+    fill(tmp_path / "pets", dict.fromkeys(CLASSES, 3))
+    with pytest.raises(ValueError, match="cannot be read: its compression, number 12, is none that is read"):
+        load("folder", zipped(tmp_path / "pets", compression=zipfile.ZIP_BZIP2))
+
+
+def test_damaged_zip_files(tmp_path):
+    fill(tmp_path / "pets", dict.fromkeys(CLASSES, 5))
+    whole = zipped(tmp_path / "pets").read_bytes()
+    path = tmp_path / "cut.zip"
+    for length in range(0, len(whole), len(whole) // 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"`data_dir` must be .* got .*cut\.zip: "):
+            load("folder", path)
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        damaged = bytearray(whole)
+        for at in draw.integers(0, len(whole), 5):
+            damaged[at] = draw.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load("folder", path)
+        except ValueError as error:
+            assert "cut.zip" in str(error) or "class_names" in str(error)
+
+
+def test_zip_files_of_other_systems(tmp_path):
+    """Names with backslashes, in other normal forms, and without entries for folders."""
+    png = io.BytesIO()
+    picture(9).save(png, "png")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for name in ("set\\bär", "/set/ba\u0308r", "set\\hase", "../set/hase"):
+            for number in range(2):
+                archive.writestr(f"{name}/{number}{len(name)}.png", png.getvalue())
+    data = load("folder", tmp_path / "pets.zip")
+    assert data.class_names == ("bär", "hase")
+
+
+def test_a_bar_is_shown_on_a_terminal_alone(tmp_path):
+    fill(tmp_path / "pets", dict.fromkeys(CLASSES, 5))
+    command = [sys.executable, "-c", f"from snnjax.data import load; print(load('folder', {str(tmp_path / 'pets')!r}))"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | dict(TERM="xterm"))
+    out = process.communicate()[0]
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert "reading pictures" in shown
+    assert out.startswith(b"Dataset(pets: ")
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert b"reading" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "colour", "least"), [(28, False, 0.65), (32, True, 0.35)])
+def test_networks_learn_from_folders(tmp_path, size, colour, least):
+    """The digits, grey and in the colour of sand."""
+    known = digits()
+    for part in ("train", "test"):
+        images, labels = getattr(known, f"{part}_images"), getattr(known, f"{part}_labels")
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = tmp_path / part / f"digit {label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image[..., None] * np.array([1.0, 0.8, 0.3])).astype(np.uint8)).save(path)
+    data = load("folder", tmp_path, size=size, colour=colour)
+    network = network_for(snnjax.NETWORKS["mozafari2018"], data)
+    trainer = snnjax.Trainer(network, data, snnjax.Settings((7, 7, 8), batch_size=100, patience=0))
+    state = trainer.run(trainer.initial_state())
+    assert state.epochs[-1]["test"]["accuracy"] > least

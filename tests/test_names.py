@@ -1,0 +1,148 @@
+"""Names of classes from a folder of pictures to what a run, a report and the commands show."""
+
+import dataclasses
+import importlib
+import itertools
+import json
+import re
+import sys
+from html import escape
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import snnjax
+from snnjax import data
+from snnjax.app import plots, report
+from snnjax.app.runs import RunFolder, SweepFolder, read_results
+from snnjax.data.names import shortened
+from snnjax.layers import WTA, Conv
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import Network, stage
+from snnjax.trained import Trained
+from snnjax.training.trainer import Sweep, Trainer
+
+NAMES = ("<b>&", r"[red]$\x$", "cat 2", "cat 10", "one with a name that is longer than any picture has room for")
+
+
+def pictures(root, count: int = 4) -> data.Dataset:
+    for name in NAMES:
+        for part in ("train", "test"):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                noise = np.random.default_rng([NAMES.index(name), number]).integers(0, 256, (12, 12), np.uint8)
+                Image.fromarray(noise).save(root / part / name / f"{number}.png")
+    return data.load("folder", root)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run and its images."""
+    root = tmp_path_factory.mktemp("named")
+    images = pictures(root / "pets")
+    first = Conv(4, kernel=5, padding=2, threshold=5, competition=WTA(2, radius=3), learners=STDP())
+    stages = (stage(first, pool=3), stage(Conv(10, kernel=4, learners=RSTDP())))
+    spec = Network("small", images.input_shape, 5, stages, encoder=images.encoder)
+    trainer = Trainer(spec, images, snnjax.Settings((1, 1), batch_size=10, patience=0))
+    with RunFolder(root / "run", trainer, {}) as run:
+        run.run()
+    return root / "run", images, trainer
+
+
+def called(name: str, monkeypatch, capsys, *arguments) -> str:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    capsys.readouterr()
+    importlib.import_module(name).main([*map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def test_a_run_keeps_the_names(trained):
+    run, images, trainer = trained
+    assert images.class_names == NAMES
+    assert json.loads((run / "results.json").read_text())["class_names"] == list(NAMES)
+    assert snnjax.load(run).class_names == NAMES
+    page = (run / "report.html").read_text()
+    assert [name for name in NAMES if escape(name) in page] == [*NAMES]
+    assert "<b>&" not in page
+    sweep = Sweep(trainer.network, images, dataclasses.replace(trainer.settings, epochs=(0, 0)), [dict(seed=0)])
+    with SweepFolder(run.parent / "sweep", sweep) as folder:
+        (record,) = folder.run()
+    assert Trained.read(run.parent / "sweep" / record["weights"]).class_names == NAMES
+
+
+def test_results_of_earlier_versions_have_numbers(trained, tmp_path):
+    results = read_results(trained[0])
+    del results["class_names"]
+    assert report.names_of(results) == tuple("01234")
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    read_results(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(results | dict(class_names=["a", "b"])))
+    with pytest.raises(snnjax.InputError, match=r"results\.json is damaged"):
+        read_results(tmp_path)
+
+
+def labels(axis) -> list[str]:
+    return [each.get_text() for each in axis.get_ticklabels()]
+
+
+def test_pictures_show_the_names(trained):
+    run, images, _ = trained
+    results, network = read_results(run), snnjax.load(run)
+    drawn = dict(report.figures(results, network, images, [0, 3]))
+    short = [shortened(name, plots.MOST_LETTERS) for name in NAMES]
+    (axis,) = drawn["confusion"].axes
+    assert (labels(axis.xaxis), labels(axis.yaxis)) == ([*short, "silent"], short)
+    (rows,) = drawn["features_layer2"].axes
+    assert [each[:9] for each in labels(rows.yaxis)] == [f"class {name}"[:9] for name in NAMES]
+    for number in (0, 3):
+        figure, label = drawn[f"image_{number:05}"], images.names[images.test_labels[number]]
+        seen = report.observe(network.model, images.test_images[number])
+        decision = network.class_name(network(images.test_images[number]))
+        title = f"test image {number}, label {label}: class {decision}"
+        silent = f"test image {number}, label {label}: the network stays silent"
+        assert figure.get_suptitle() == (silent if decision == "silent" else title)
+        assert report.decided(seen, NAMES) in title or decision == "silent"
+        assert labels(figure.axes[1].xaxis)[:2] == [*NAMES[:2]]
+    for figure in drawn.values():
+        assert len(plots.png(figure)) > 1000
+
+
+@pytest.mark.parametrize("names", [[f"class {n:03} of many" for n in range(60)], ["x" * 200] * 2, ["ÄÖ", "ß"]])
+def test_names_fit_into_a_confusion_matrix(names):
+    """Labels lie within the figure, beside each other, and the matrix keeps most of the room."""
+    count = len(names)
+    test = dict(confusion_matrix=np.eye(count, dtype=int).tolist(), classes=dict(images=[1] * count))
+    figure = plots.confusion_picture(test, names)
+    figure.draw_without_rendering()
+    (axis,), whole = figure.axes, figure.bbox
+    for ticks, low, high in ((axis.xaxis, "x0", "x1"), (axis.yaxis, "y0", "y1")):
+        boxes = sorted((each.get_window_extent() for each in ticks.get_ticklabels()), key=lambda box: getattr(box, low))
+        assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 for box in boxes)
+        assert all(getattr(a, high) <= getattr(b, low) + 1 for a, b in itertools.pairwise(boxes))
+    assert axis.get_window_extent().width > whole.width / 2
+
+
+def test_long_names_are_shortened():
+    assert shortened("short") == "short"
+    assert shortened("abcdefghijklmnopqrstuvwxyz", 9) == "abcd…wxyz"
+    assert len(shortened("abcdefghijklmnopqrstuvwxyz", 10)) == 10
+
+
+def test_commands_print_the_names(trained, tmp_path, monkeypatch, capsys):
+    run, images, _ = trained
+    images.save(tmp_path / "pets.npz")
+    out = called("evaluate", monkeypatch, capsys, run, "--dataset", tmp_path / "pets.npz", "--out", tmp_path / "e.json")
+    assert [name for name in NAMES[:4] if re.search(rf"[|│] {re.escape(name)} +[|│]", out)] == [*NAMES[:4]]
+    assert json.loads((tmp_path / "e.json").read_text())["class_names"] == list(NAMES)
+    Image.fromarray(images.test_images[0]).save(tmp_path / "0.png")
+    out = called("predict", monkeypatch, capsys, run, tmp_path / "0.png")
+    network = snnjax.load(run)
+    decision = network.class_name(network(images.test_images[0]))
+    assert ("0.png: the network stays silent" if decision == "silent" else f"0.png: class {decision}\n") in out
+    assert [name for name in NAMES[:4] if re.search(rf"[|│] {re.escape(name)} +[|│]", out)] == [*NAMES[:4]]
+    other = dataclasses.replace(images, class_names=NAMES[::-1])
+    other.save(tmp_path / "other.npz")
+    with pytest.raises(SystemExit):
+        called("evaluate", monkeypatch, capsys, run, "--dataset", tmp_path / "other.npz")
+    assert "the network's classes are <b>&, [red]$" in capsys.readouterr().err
