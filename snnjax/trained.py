@@ -24,7 +24,7 @@ class Trained:
 
     network: Network  # with its encoder
     weights: dict[str, np.ndarray]  # (F, C, kh, kw) float32 by layer
-    image_shape: tuple[int, ...]  # (H, W), or (H, W, 3) in colour
+    image_shape: tuple[int, ...]  # (H, W), (H, W, 3) in colour, (H, W, 2) of events
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the run, as in its results.json
     class_names: tuple[str, ...] = ()  # one for each class; "0", "1", ... where none are given
 

@@ -339,7 +339,10 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--model", "vgg"], r"`model` must be one of mozafari2018, .*, got 'vgg'$"),
         (["--model", "mozafari18"], r"`model` must be one of .*, got 'mozafari18'; did you mean mozafari2018\?"),
         (["--model", "mine.py:net"], r"there is no file mine.py"),
-        (["--dataset", "cifar"], "`dataset` must be one of digits, mnist, .*cifar10, folder, or an .npz file, got 'cifar'"),
+        (
+            ["--dataset", "cifar"],
+            "`dataset` must be one of digits, mnist, .*cifar10, folder, or an .npz file, got 'cifar'",
+        ),
         (
             ["--device", "abacus"],
             r"invalid choice 'abacus' for argument '--device'. Expected one of \('auto', 'cpu', 'gpu'",
@@ -374,7 +377,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         ),
         (["--unknown", "1"], "Unrecognized options: --unknown"),
         (["--epoch", "1"], "Unrecognized options: --epoch.* Perhaps you meant: --epochs N"),
-        (["--no_reuse"], "Perhaps you meant: --reuse, --no_reuse"),
+        (["--noreuse"], "Perhaps you meant: --reuse, --no_reuse"),
         (["--data_dir"], "Missing value for argument '--data_dir'"),
         (["stray"], "Unrecognized options: stray"),
     ],

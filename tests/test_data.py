@@ -15,7 +15,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from snnjax.data import DATASETS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx
+from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx
 from snnjax.encoding import COLOUR, GREY
 from snnjax.errors import DownloadError
 
@@ -296,7 +296,8 @@ def test_a_missing_folder_is_named(folder):
 
 def test_an_unknown_set_is_refused():
     with pytest.raises(
-        ValueError, match=f"`dataset` must be one of {', '.join(DATASETS)}, folder, or an .npz file, got 'cifar'"
+        ValueError,
+        match=f"`dataset` must be one of {', '.join((*DATASETS, *RECORDINGS))}, folder, or an .npz file, got 'cifar'",
     ):
         load("cifar")
 
@@ -405,8 +406,14 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(train_images=np.zeros((3, 4, 4, 1))), "must have axes (N H W) or (N H W 3), got shape (3, 4, 4, 1)"),
-        (dict(test_images=np.zeros((3, 16))), "`test_images` must have axes (N H W) or (N H W 3), got shape (3, 16)"),
+        (
+            dict(train_images=np.zeros((3, 4, 4, 1))),
+            "must have axes (N H W), (N H W 3) or (N H W 2), got shape (3, 4, 4, 1)",
+        ),
+        (
+            dict(test_images=np.zeros((3, 16))),
+            "`test_images` must have axes (N H W), (N H W 3) or (N H W 2), got shape (3, 16)",
+        ),
         (
             dict(test_images=np.zeros((3, 4, 4, 3), np.uint8)),
             "small: training images are uint8 of (4, 4), test images uint8 of (4, 4, 3)",

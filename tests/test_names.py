@@ -1,15 +1,14 @@
 """Names of classes from a folder of pictures to what a run, a report and the commands show."""
 
 import dataclasses
-import importlib
 import itertools
 import json
 import re
-import sys
 from html import escape
 
 import numpy as np
 import pytest
+from command import Command
 from PIL import Image
 
 import snnjax
@@ -51,9 +50,8 @@ def trained(tmp_path_factory):
 
 
 def called(name: str, monkeypatch, capsys, *arguments) -> str:
-    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
     capsys.readouterr()
-    importlib.import_module(name).main([*map(str, arguments)])
+    Command(name).main(arguments)
     return capsys.readouterr().out
 
 

@@ -98,7 +98,7 @@ def header(run: runs.RunFolder) -> None:
         f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {len(data.train_images):,} training and "
         f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
-    console.print(f"on {run.device}; into {run.path}", *run.notes, sep="\n", markup=False)
+    console.print(*data.notes, f"on {run.device}; into {run.path}", *run.notes, sep="\n", markup=False)
 
 
 def summary(run: runs.RunFolder) -> None:

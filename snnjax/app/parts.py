@@ -64,16 +64,24 @@ def import_one(module: str) -> ModuleType:
     return found
 
 
-def dataset(chosen: options.TestData, known: Mapping[str, Any] | None = None) -> Dataset:
-    """The data set that options name, or the one of `known` settings where they name none; raises as `data.load`."""
+def dataset(
+    chosen: options.TestData, known: Mapping[str, Any] | None = None, shape: tuple[int, ...] | None = None
+) -> Dataset:
+    """The data set that options name, or the one of `known` settings where they name none; raises as `data.load`.
+
+    Pictures in folders become images of `shape`, (H, W) or (H, W, 3), unless the options say otherwise.
+    """
     check_least(chosen, test_images=1)
     given = {name: getattr(chosen, name) for name in SOURCE}
     if chosen.dataset is None:
         usual = {each.name: each.default for each in dataclasses.fields(chosen)}
         given |= {name: (known or {}).get(name) for name in SOURCE if given[name] == usual[name]}
         if given["dataset"] is None:
-            names = f"one of {', '.join(data.DATASETS)}, or an .npz file"
+            names = f"one of {', '.join(data.DATASETS)}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
+    if given["dataset"] == "folder" and shape is not None:
+        given["size"] = given["size"] or shape[:2]
+        given["colour"] = ("yes" if len(shape) == 3 else "no") if given["colour"] == "auto" else given["colour"]
     images = load(**given)
     return images.first(getattr(chosen, "train_images", 1), chosen.test_images)
 

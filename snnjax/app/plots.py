@@ -217,8 +217,13 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
     return figure
 
 
+def polarities(image: np.ndarray) -> np.ndarray:
+    """An event picture, (H, W, 2), in colours, (H, W, 3): on events red, off events blue, both violet."""
+    return np.stack([image[..., 1], np.zeros_like(image[..., 0]), image[..., 0]], axis=-1)
+
+
 def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str, names: Sequence[str] = ()) -> Figure:
-    """The response to one image of 0..255 within `steps` time steps: latencies of each layer, scores of each class."""
+    """The response to one image, (H, W), (H, W, 3) or (H, W, 2), within `steps` steps: latencies and scores."""
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
     scores = np.asarray(seen.decided.scores)
@@ -227,8 +232,9 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str, 
     figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=_layout())
     figure.suptitle(title, fontsize=11, parse_math=False, x=0.01, ha="left")
     (picture, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(2.7, 1), height_ratios=heights)
-    picture.imshow(image / 255, cmap="gray")
-    picture.set_title("image", fontsize=9)
+    events = image.shape[2:] == (2,)
+    picture.imshow((polarities(image) if events else image) / 255, cmap="gray")
+    picture.set_title("first events: on red, off blue, early ones bright" if events else "image", fontsize=9)
     picture.axis("off")
     winner = int(np.argmax(scores))
     classes.plot(scores, "o", color="0.6")

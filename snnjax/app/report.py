@@ -25,7 +25,7 @@ Rows = tuple[list[str], list[list[str]]]
 
 @jax.jit
 def observe(model: Model, image: jax.Array) -> Observed:
-    """The network's response to one image, (H, W) or (H, W, 3) of 0..255, layer by layer."""
+    """The network's response to one image of 0..255, (H, W), (H, W, 3) or (H, W, 2), layer by layer."""
     return model.observe(model.encode(image))
 
 

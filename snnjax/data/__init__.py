@@ -1,6 +1,7 @@
-"""Data sets as arrays: downloaded, from scikit-learn, their own files, folders of pictures, or .npz files."""
+"""Data sets as arrays: downloaded, scikit-learn's, their own files, event cameras, folders of pictures, .npz files."""
 
 from snnjax.data.dataset import Dataset
+from snnjax.data.events import RECORDINGS, event_picture, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.pictures import read_picture
 from snnjax.data.readers import read_cifar, read_idx, read_npz
@@ -21,12 +22,14 @@ from snnjax.data.sources import (
 
 __all__ = [
     "DATASETS",
+    "RECORDINGS",
     "Dataset",
     "Description",
     "Found",
     "cifar_folder",
     "describe",
     "digits",
+    "event_picture",
     "fetch",
     "find",
     "idx_folder",
@@ -38,4 +41,5 @@ __all__ = [
     "read_idx",
     "read_npz",
     "read_picture",
+    "recordings",
 ]

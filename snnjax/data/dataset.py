@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from snnjax.data.names import checked, numbered
-from snnjax.encoding import COLOUR, GREY, Encoder
+from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 from snnjax.errors import InputError
 from snnjax.files import atomic_write
 
+ENCODERS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -20,7 +21,8 @@ class Dataset:
 
     Attributes:
       name: shown in messages and reports.
-      train_images, test_images: (N, H, W) grey or (N, H, W, 3) colour, uint8 or float32 of 0..255.
+      train_images, test_images: (N, H, W) grey, (N, H, W, 3) colour or (N, H, W, 2) event pictures (see
+        `EventEncoder`), uint8 or float32 of 0..255.
       train_labels, test_labels: (N,) int32 of 0..classes-1.
       classes: their number.
       class_names: one for each class, in order; or none.
@@ -41,8 +43,9 @@ class Dataset:
         object.__setattr__(self, "class_names", checked(self.class_names, self.classes))
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] != 3):
-                raise InputError(f"`{part}_images` must have axes (N H W) or (N H W 3), got shape {images.shape}")
+            if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in ENCODERS):
+                axes = "(N H W), (N H W 3) or (N H W 2)"
+                raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
             if len(images) != len(labels):
                 raise InputError(f"{name}: {len(images)} {part} images but {len(labels)} labels")
             if len(images) == 0:
@@ -68,9 +71,9 @@ class Dataset:
         return self.class_names or numbered(self.classes)
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder for the images: `GREY` or `COLOUR`."""
-        return GREY if self.train_images.ndim == 3 else COLOUR
+    def encoder(self) -> Encoder | EventEncoder:
+        """The encoder for the images: `GREY`, `COLOUR` or `EVENTS`."""
+        return GREY if self.train_images.ndim == 3 else ENCODERS[self.train_images.shape[-1]]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Data sets by name: from scikit-learn, their own files, tensorflow-datasets, a folder of pictures or an .npz file."""
+"""Data sets by name: scikit-learn's, own files, tensorflow-datasets', tonic's, folders of pictures, .npz files."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ import numpy as np
 from snnjax import files
 from snnjax.data.catalogue import CATALOGUE, Progress
 from snnjax.data.dataset import ARRAYS, Dataset
+from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx, read_npz
 from snnjax.errors import DownloadError, InputError
@@ -72,13 +73,13 @@ def load(
     """Loads a data set by name: upright images, labels from 0.
 
     Args:
-      name: one of `DATASETS`, of which "digits" needs no files; "folder" for pictures in folders, one for each class;
-        or the path of an .npz file (see `npz_file`).
+      name: one of `DATASETS`, of which "digits" needs no files; one of `RECORDINGS`, of event cameras; "folder" for
+        pictures in folders, one for each class; or the path of an .npz file (see `npz_file`).
       data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
         binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
         finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
-        `picture_folder`).
-      size, colour: of the images of a "folder", as `picture_folder` takes them.
+        `picture_folder`), for recordings what `recordings` takes.
+      size, colour: of the images of a "folder", as `picture_folder` takes them; `size` also of recordings.
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
     `data_dir` has none, DownloadError if they cannot be downloaded, saying what to do.
@@ -87,6 +88,8 @@ def load(
         if data_dir is None:
             raise InputError("`data_dir` must name the folder or .zip file of pictures for `dataset` folder, got none")
         return picture_folder(data_dir, size, colour)
+    if name in RECORDINGS and colour is None:
+        return recordings(name, data_dir, size=size)
     if size is not None or colour is not None:
         raise InputError(f"`size` and `colour` are for `dataset` folder, got {name!r} with {size} and {colour}")
     if name == "digits" or name.endswith(".npz"):
@@ -178,7 +181,8 @@ def describe(name: str) -> Description:
 
 def _check(name: str) -> None:
     if name not in DATASETS:
-        raise InputError(f"`dataset` must be one of {', '.join(DATASETS)}, folder, or an .npz file, got {name!r}")
+        known = ", ".join((*DATASETS, *RECORDINGS))
+        raise InputError(f"`dataset` must be one of {known}, folder, or an .npz file, got {name!r}")
 
 
 def _cached(name: str) -> Path:

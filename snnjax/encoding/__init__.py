@@ -1,5 +1,7 @@
 """From an image to the latencies of its first spikes (S1/C1): filters, thresholds, local normalisation, rank order.
 
+Of a recording by an event camera, the first events are the spikes: see `EventEncoder`.
+
 Wrong types and dtypes raise TypeError, wrong shapes and values InputError.
 
 References:
@@ -8,14 +10,17 @@ References:
 """
 
 from snnjax.encoding.encoder import COLOUR, GREY, Encoder, encode, lateral_inhibition, local_normalization, rank_order
+from snnjax.encoding.events import EVENTS, EventEncoder
 from snnjax.encoding.filters import COLOURS, DIGITS, FilterBank, dog_kernel, filter_image, gabor_kernel
 
 __all__ = [
     "COLOUR",
     "COLOURS",
     "DIGITS",
+    "EVENTS",
     "GREY",
     "Encoder",
+    "EventEncoder",
     "FilterBank",
     "dog_kernel",
     "encode",

@@ -191,7 +191,7 @@ class SpikingNetwork(nnx.Module):
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """The class of an image, as of `predict`, from (H, W) or (H, W, 3) of 0..255; InputError without an encoder."""
+        """The class of an image of 0..255 as its encoder takes it, as of `predict`; InputError without an encoder."""
         return self.predict(self.model.encode(image))
 
     def class_name(self, decision: int | jax.Array) -> str:

@@ -37,7 +37,7 @@ def run(chosen: options.Sets) -> None:
         if name in data.DATASETS and chosen.data_dir is None and data.find(name).kind == "absent":
             print(f"{name}: downloaded to {data.fetch(name)}")
         images = parts.load(name, chosen.data_dir, size=chosen.size, colour=chosen.colour)
-        print(images)
+        print(images, *images.notes, sep="\n")
         if chosen.out is not None:
             images.save(chosen.out)
             print(f"{chosen.out}: as `--dataset {chosen.out}` reads it")

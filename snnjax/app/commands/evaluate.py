@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from snnjax import Settings, Trainer, TrainState, files, metrics
 from snnjax.app import console, options, parts, report
@@ -15,10 +16,11 @@ def show(result: dict[str, Any]) -> None:
     console.scores(result)
     wrong = np.array(result["confusion_matrix"])
     np.fill_diagonal(wrong, 0)
-    taken = [f"{row.argmax()} ({row.max()} times)" if row.any() else "" for row in wrong]
-    head, rows = report.classes(result)
-    lines = [[*row, other] for row, other in zip(rows, taken, strict=True)]
-    console.screen().print(console.table([*head, "most often taken for"], [lines], "classes", left=0))
+    names = result["class_names"]
+    taken = [f"{names[row.argmax()]} ({row.max()} times)" if row.any() else "" for row in wrong]
+    head, rows = report.classes(result, names)
+    lines = [[escape(cell) for cell in (*row, other)] for row, other in zip(rows, taken, strict=True)]
+    console.screen().print(console.table([*head, "most often taken for"], [lines], "classes", left=1))
 
 
 def run(chosen: options.Evaluate) -> None:
@@ -27,12 +29,14 @@ def run(chosen: options.Evaluate) -> None:
     trained = Trained.read(chosen.run)
     if chosen.out is not None:
         parts.check_new(chosen.out)
-    images = parts.dataset(chosen.data, trained.settings)
+    images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
+    trained.check_classes(images)
+    print(*images.notes, sep="\n", end="\n" * bool(images.notes))
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=chosen.machine.native)
     trainer = Trainer(trained.network, images, settings)
     decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)
     result = dict(run=str(chosen.run), dataset=images.name, test_images=len(images.test_images))
-    result |= metrics.report(decisions, images.test_labels, scores)
+    result |= metrics.report(decisions, images.test_labels, scores) | dict(class_names=list(trained.class_names))
     show(result)
     if chosen.out is not None:
         files.write_json(chosen.out, result)

@@ -2,20 +2,21 @@
 
 from pathlib import Path
 
-from snnjax import InputError, files, load
+from snnjax import InputError, files
 from snnjax.app import console, options, page, parts, report
 from snnjax.app.runs import read_results
+from snnjax.trained import Trained
 
 
 def renew(run: Path, chosen: options.Report) -> None:
     """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
     if chosen.out is not None:
         raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {chosen.out}")
-    results, network, images = read_results(run), load(run), None
+    results, trained, images = read_results(run), Trained.read(run), None
     if chosen.images:
-        images = parts.dataset(chosen.data, results["settings"] | results)
+        images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
         parts.check_images(chosen.images, images)
-    report.write(run, results, report.figures(results, network, images, chosen.images))
+    report.write(run, results, report.figures(results, trained.spiking_network(), images, chosen.images))
     pictures = run / report.PICTURES
     print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 

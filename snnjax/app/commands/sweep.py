@@ -100,7 +100,7 @@ def run(chosen: options.Sweep) -> None:
     with SweepFolder(path, sweep, recorded, about=about) as folder:
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
         head = f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}"
-        screen.print(head, *folder.notes, sep="\n", markup=False)
+        screen.print(head, *sweep.data.notes, *folder.notes, sep="\n", markup=False)
         with console.Bars() as sweep.callback:
             networks = folder.run()
         for at, record in enumerate(networks[: chosen.alone]):

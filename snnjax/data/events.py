@@ -1,0 +1,174 @@
+"""Recordings of event cameras, read and downloaded by tonic, as event pictures: see `snnjax.encoding.EventEncoder`."""
+
+import contextlib
+import math
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from snnjax import files
+from snnjax.data.dataset import ARRAYS, Dataset
+from snnjax.errors import DownloadError, InputError, MissingPackageError
+from snnjax.kernels import checks
+
+
+class _Recordings(NamedTuple):
+    """A data set of tonic's, and what is taken of its recordings if nothing else is asked for."""
+
+    kind: str  # its class in tonic.datasets
+    sensor: tuple[int, int]  # rows and columns
+    split: bool  # whether it comes with test recordings
+    window: float  # microseconds
+    size: tuple[int, int]  # rows and columns of the pictures
+
+
+RECORDINGS = {
+    "nmnist": _Recordings("NMNIST", (34, 34), True, 50e3, (34, 34)),
+    "pokerdvs": _Recordings("POKERDVS", (35, 35), True, math.inf, (35, 35)),
+    "dvs_gesture": _Recordings("DVSGesture", (128, 128), True, 500e3, (32, 32)),
+    "cifar10dvs": _Recordings("CIFAR10DVS", (128, 128), False, 100e3, (64, 64)),
+    "ncaltech101": _Recordings("NCALTECH101", (180, 240), False, 50e3, (60, 80)),  # smaller recordings: upper left
+    "asl_dvs": _Recordings("ASLDVS", (180, 240), False, math.inf, (45, 60)),
+}
+"""By name; sizes keep a whole set below 1 GB.
+
+Of the first saccade of N-MNIST and N-Caltech101, 105 ms, half is taken: later, most pixels on the way of a stroke have
+seen it, and the picture is smeared.
+"""
+
+
+def recordings(
+    name: str,
+    data_dir: Path | str | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    window: float | None = None,
+) -> Dataset:
+    """Reads a data set of `RECORDINGS` as event pictures (N, H, W, 2) uint8, in an order that is always the same.
+
+    It reads some 8,000 recordings of N-MNIST a second; `Dataset.save` keeps the pictures in a file.
+
+    Args:
+      data_dir: the folder that tonic has downloaded into, its `save_to`, with a folder such as NMNIST; what is there
+        is read, be it a part. None: downloads into the cache folder, once.
+      size: rows and columns of the pictures, by default those in `RECORDINGS`; pixels of the sensor are joined.
+      window: how much of each recording counts, in microseconds from its first event; by default as in `RECORDINGS`.
+
+    Where a set has no test recordings of its own, a fifth of each class becomes those. Raises MissingPackageError
+    without tonic, FileNotFoundError if `data_dir` has no recordings, DownloadError if they cannot be downloaded,
+    InputError if one is damaged.
+    """
+    if name not in RECORDINGS:
+        raise InputError(f"`name` must be one of {', '.join(RECORDINGS)}, got {name!r}")
+    source = RECORDINGS[name]
+    try:
+        import tonic.datasets
+    except ImportError as error:
+        raise MissingPackageError(f"{name} needs tonic ({error}): pip install 'snnjax[events]'") from error
+    kind, parts = getattr(tonic.datasets, source.kind), ({"train": True}, {"train": False}) if source.split else ({},)
+    folder = files.cache_folder() / "data" / name if data_dir is None else Path(data_dir)
+    readers = [(_downloaded if data_dir is None else _present)(name, kind, folder, part) for part in parts]
+    pixels = source.size if size is None else checks.pair("size", size, 1)
+    classes = [str(each) for each in getattr(kind, "classes", ())] or sorted({*readers[0].targets})
+    arrays: list[np.ndarray] = []
+    for reader in readers:
+        arrays += _read(reader, classes, source.sensor, pixels, source.window if window is None else window)
+    if not source.split:
+        arrays = _divided(*arrays)
+    names = tuple(each.partition(" - ")[0] for each in classes)  # those of N-MNIST are "0 - zero"
+    images: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
+    return Dataset(name, **images, classes=len(classes), class_names=names)
+
+
+def event_picture(
+    events: np.ndarray, sensor: tuple[int, int], size: tuple[int, int], window: float = math.inf
+) -> np.ndarray:
+    """When the first events of a recording came, an event picture (H, W, 2) uint8.
+
+    Args:
+      events: a structured array with x, y, t in microseconds and p (0 off, 1 on), as tonic's readers give it.
+      sensor, size: rows and columns of sensor and picture; of a picture's pixel the first event of several counts.
+      window: in microseconds from the first event; if infinite, as long as the recording.
+
+    So recordings of your own become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError where
+    events lie outside the sensor.
+    """
+    if not window > 0:
+        raise InputError(f"`window` must be positive, in microseconds, got {window}")
+    picture = np.zeros((*size, 2), np.uint8)
+    if len(events) == 0:
+        return picture
+    x, y, t, p = (np.ravel(events[name]).astype(np.int64) for name in "xytp")
+    for axis, found, limit in (("x", x, sensor[1]), ("y", y, sensor[0]), ("p", p, 2)):
+        if found.min() < 0 or found.max() >= limit:
+            raise InputError(f"`{axis}` of events must lie in 0..{limit - 1}, got {found.min()}..{found.max()}")
+    t -= t.min()
+    duration = t.max() + 1 if math.isinf(window) else window
+    place, value = (y * size[0] // sensor[0], x * size[1] // sensor[1], p), 255 - np.floor(255 * t / duration)
+    kept = t < duration
+    np.maximum.at(picture, tuple(each[kept] for each in place), value[kept].astype(np.uint8))
+    return picture
+
+
+def _present(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
+    """Tonic's reader of the recordings in a folder, which may be a part of them and lack the archive."""
+    # tonic takes its folder's name from that of the class.
+    partial = type(kind.__name__, (kind,), dict(_check_exists=lambda self: True))
+    try:
+        reader = partial(str(folder), **part)
+    except Exception as error:  # of files or folders with names that it does not expect
+        if files.is_system_error(error):
+            raise
+        raise InputError(f"{folder / kind.__name__} does not hold {name} as tonic unpacks it: {error!r}") from error
+    if not reader.targets:
+        where = folder / kind.__name__ / reader.folder_name
+        raise FileNotFoundError(
+            f"there are no recordings of {name} in {where}: `data_dir` must be the folder that tonic has downloaded "
+            f"into, with {kind.__name__} in it; without `data_dir`, they are downloaded"
+        )
+    return reader
+
+
+def _downloaded(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
+    """Tonic's reader of all recordings, downloaded if need be."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return kind(str(folder), **part)
+    except Exception as error:  # of the net, of archives, of checksums
+        raise DownloadError(
+            f"{name} cannot be downloaded into {folder} ({error}): try again with a network, or name the folder that "
+            f"holds {kind.__name__} with `data_dir` (--data_dir)"
+        ) from error
+
+
+def _read(
+    reader: Any, classes: list[str], sensor: tuple[int, int], size: tuple[int, int], window: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """All pictures, (N, H, W, 2) uint8, and labels, (N,) int32, mixed."""
+    from tqdm.auto import tqdm
+
+    labels = np.array([classes.index(each) if isinstance(each, str) else each for each in reader.targets], np.int32)
+    names = [each if isinstance(each, str) else f"recording {at}" for at, each in enumerate(reader.data)]
+    alike = sorted(range(len(names)), key=lambda at: (labels[at], names[at]))  # folders are listed in any order
+    order = np.random.default_rng(0).permutation(alike)
+    pictures = np.zeros((len(order), *size, 2), np.uint8)
+    for at, number in enumerate(tqdm(order, f"reading {reader!r}", unit=" recordings", leave=False, disable=None)):
+        try:
+            pictures[at] = event_picture(reader[number][0], sensor, size, window)
+        except ImportError as error:
+            raise MissingPackageError(f"{reader!r} needs {error.name} too: pip install {error.name}") from error
+        except Exception as error:  # what a damaged file raises depends on its format
+            if files.is_system_error(error):
+                raise
+            raise InputError(f"{names[number]} is damaged or no recording of {reader!r}: {error}") from error
+    return pictures, labels[order]
+
+
+def _divided(pictures: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Every fifth of each class set apart: pictures and labels of four fifths, then of the fifth."""
+    test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        test[np.flatnonzero(labels == label)[4::5]] = True
+    return [pictures[~test], labels[~test], pictures[test], labels[test]]

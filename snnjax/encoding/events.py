@@ -1,0 +1,67 @@
+"""From the first events of a recording to latencies."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.components import component, static
+from snnjax.encoding.encoder import rank_order
+from snnjax.encoding.filters import FilterBank
+from snnjax.errors import InputError
+from snnjax.kernels import checks
+from snnjax.kernels.spikes import latency_dtype
+
+
+@component
+class EventEncoder:
+    """First-spike latencies of a recording, given as an event picture: `encoder(picture)` returns (2, H, W).
+
+    An event picture, (H, W, 2) of 0..255, holds when the first off event (0) and the first on event (1) of each pixel
+    came: from 255 at the beginning of the recording's window down to 1 at its end; 0 where none came.
+
+    Attributes:
+      time_steps: T.
+      equal_counts: the same number of spikes at each step, as `rank_order` has it; otherwise, steps of equal duration.
+        Both train equally well on windows of 50 ms of N-MNIST, equal counts better on those of 105 ms.
+    """
+
+    time_steps: int = static(default=15)
+    equal_counts: bool = static(default=True)
+
+    def check(self) -> None:
+        """Raises TypeError or InputError for invalid settings."""
+        checks.time_steps(self.time_steps)
+        if not isinstance(self.equal_counts, bool):
+            raise TypeError(f"`equal_counts` must be True or False, got {self.equal_counts!r}")
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """From an event picture of any real dtype to (2, H, W) unsigned integers, T where silent."""
+        checks.array("image", image, "H W 2")
+        self.output_shape(image.shape)
+        return _latencies(image, self.time_steps, self.equal_counts)
+
+    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """(2, H, W) for event pictures (H, W, 2); raises InputError for other images."""
+        if len(image_shape) != 3 or image_shape[2] != 2:
+            raise InputError(f"`image` must be an event picture, with axes (H W 2), got shape {image_shape}")
+        return 2, image_shape[0], image_shape[1]
+
+    @property
+    def bank(self) -> FilterBank:
+        """What the two maps show, as filters of one pixel: something darker, something brighter."""
+        return FilterBank.of([np.full((1, 1), sign) for sign in (-1.0, 1.0)])
+
+
+@functools.partial(jax.jit, static_argnames=("time_steps", "equal_counts"))
+def _latencies(image: jax.Array, time_steps: int, equal_counts: bool) -> jax.Array:
+    first = jnp.moveaxis(image, -1, 0)
+    if equal_counts:
+        return rank_order(first.astype(jnp.float32), time_steps=time_steps)
+    step = (255 - first.astype(jnp.int32)) * time_steps // 255
+    return jnp.where(first > 0, step, time_steps).astype(latency_dtype(time_steps))
+
+
+EVENTS = EventEncoder()
+"""For event pictures (H, W, 2): two maps of the picture's size, T = 15."""
