@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from PIL import Image
 from test_cli import write_idx
 
 import snnjax
-from snnjax import RSTDP, STDP, data
+from snnjax import RSTDP, STDP, components, data
 from snnjax.app import options
 from snnjax.app.main import COMMANDS, main, parse
 
@@ -219,8 +220,12 @@ def folder(tmp_path, monkeypatch):
     for seed, part in enumerate(("Train", "Test")):
         made_events.write_nmnist(tmp_path / "RECORDINGS", part, images[:20], labels[:20], seed)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(components, "_TYPES", dict(components._TYPES))  # two documents define EarlyInputs
+    monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("3_own_rule", None)  # as its component is forgotten too
+    jax.config.update("jax_default_device", None)
 
 
 @pytest.mark.slow
@@ -228,7 +233,6 @@ def folder(tmp_path, monkeypatch):
 def test_commands_and_snippets_run(document, folder):
     """From top to bottom, and then the files are there of which the text speaks."""
     names: dict[str, Any] = dict(__name__="snippets")
-    sys.modules["snippets"] = type(sys)("snippets")  # where classes that a snippet defines say they are from
     for block in blocks(document):
         if block.language == "python":
             with jax.numpy_rank_promotion("allow"):
@@ -237,7 +241,6 @@ def test_commands_and_snippets_run(document, folder):
             for line in commands(block.text):
                 print("$", line)
                 rule(line)(shlex.split(line))
-    jax.config.update("jax_default_device", None)
     left = {each for path in folder.rglob("*") for each in (path.name, str(path.relative_to(folder)))}
     there = left | {each for path in ROOT.glob("*/*") for each in (path.name, str(path.relative_to(ROOT)))}
     for name in file_names(document):
