@@ -1,4 +1,4 @@
-"""The texts for users: all commands and snippets in them run, what they name exists, and their figures agree.
+"""The texts for users: all commands and snippets in them run, and what they name exists.
 
 A document is run from top to bottom in a folder of its own, in which placeholders such as DIR are folders with little
 data. Commands that take long run with the options of `SHORTER` after their own, of which the last counts.
@@ -16,10 +16,9 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import batches
 import jax
@@ -28,17 +27,26 @@ import numpy as np
 import pytest
 import scaling
 import throughput
+from documents import (
+    DOCUMENTS,
+    PAGES,
+    PROJECT,
+    ROOT,
+    all_commands,
+    blocks,
+    code,
+    commands,
+    file_names,
+    prose,
+    rows,
+    text_of,
+)
 from PIL import Image
 from test_cli import write_idx
 
-import snnjax
-from snnjax import RSTDP, STDP, components, data
-from snnjax.app import options
+from snnjax import components, data
 from snnjax.app.main import COMMANDS, main, parse
 
-ROOT = pathlib.Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "experiments/README.md", "benchmarks/README.md", "experiments/tutorial.ipynb")
-PAGES = DOCUMENTS[:3]
 BENCHMARKS: dict[str, Any] = dict(throughput=throughput, batches=batches, scaling=scaling)
 FEW = ["--train_images", "60", "--test_images", "30"]
 SHORTER: dict[str, list[str]] = {
@@ -50,53 +58,6 @@ SHORTER: dict[str, list[str]] = {
     "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
 }
 """By command: what is added to what a document says of it; trainings get one epoch a stage besides."""
-
-
-class Block(NamedTuple):
-    """What stands between three backquotes and three more."""
-
-    language: str
-    text: str
-
-
-@functools.cache
-def text_of(document: str) -> str:
-    """A page, or what stands between the code of a notebook."""
-    text = (ROOT / document).read_text()
-    if not document.endswith(".ipynb"):
-        return text
-    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
-    return "\n\n".join("".join(cell["source"]) for cell in cells)
-
-
-def blocks(document: str) -> list[Block]:
-    found = [Block(*each) for each in re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)]
-    assert {each.language for each in found} <= {"sh", "python", ""}, "of other languages nothing would be run"
-    return found
-
-
-def prose(document: str) -> str:
-    """The text without its blocks."""
-    return re.sub(r"^```.*?^```$", "", text_of(document), flags=re.DOTALL | re.MULTILINE)
-
-
-def code(document: str) -> list[str]:
-    """What stands between two backquotes in a text."""
-    return [" ".join(each.split()) for each in re.findall(r"`([^`]+)`", prose(document))]
-
-
-def commands(text: str) -> list[str]:
-    """The commands of a block, one after the other, without comments and the path of the environment."""
-    lines = text.replace("\\\n", " ").splitlines()
-    words = [shlex.split(line, comments=True) for line in lines]
-    joined = [shlex.join(each).replace("'&&'", "&&") for each in words if each]
-    return [each.removeprefix(".venv/bin/") for line in joined for each in line.split(" && ")]
-
-
-def all_commands(*documents: str) -> list[str]:
-    return [
-        each for name in documents for block in blocks(name) if block.language == "sh" for each in commands(block.text)
-    ]
 
 
 # What is done about each command. A rule gets its words; the working folder is that of the document.
@@ -171,7 +132,6 @@ RULES: dict[str, Callable[[list[str]], None]] = {
     r"tensorboard --logdir runs": tensorboard,
 }
 """A pattern for whole commands, and what is done about them."""
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {*PROJECT["optional-dependencies"]}
 
 
@@ -251,14 +211,6 @@ def test_commands_and_snippets_run(document, folder):
 
 
 PREVIOUS = "checkpoint.previous.npz"
-
-
-def file_names(document: str) -> list[str]:
-    """Names of files and folders in the text, but for those of data sets, and FILE and the like."""
-    path = re.compile(
-        r"(?:[\w.]+/)*[\w.]+\.(?:py|md|ipynb|html|json|csv|npz|png|toml)|(?:runs|tests|snnjax|experiments)/[\w/]+"
-    )
-    return [each for each in code(document) if path.fullmatch(each) and not re.search(r"[A-Z]{2}", each)]
 
 
 # What holds without running anything.
@@ -355,71 +307,3 @@ def test_programs_in_the_text_exist(document):
     for name in file_names(document):
         if name.startswith(("tests/", "snnjax/", "experiments/", "benchmarks/")):
             assert (ROOT / name).exists(), name
-
-
-def rows(document: str, head: str) -> list[list[str]]:
-    """The cells of each row of the tables whose first head is this one."""
-    tables = re.findall(rf"^\| {head} \|.*\n\| ---.*\n((?:\|.*\n)+)", text_of(document), re.MULTILINE)
-    return [[cell.strip() for cell in line.strip("|").split("|")] for table in tables for line in table.splitlines()]
-
-
-# The main page.
-
-
-def test_the_main_page_is_short():
-    text = text_of("README.md")
-    assert len(text.splitlines()) <= 150
-    assert len(re.findall(r"<img |!\[", text)) == 1, "one picture"
-    assert max(len(line) for line in prose("README.md").splitlines() if not line.startswith(("|", "<img"))) <= 120
-    assert len(blocks("README.md")[-1].text.splitlines()) <= 35
-
-
-def test_the_main_page_begins_with_two_commands():
-    """A line each, which begin where nothing is installed."""
-    first, second, *rest = [each.text for each in blocks("README.md") if each.language == "sh"]
-    start = "python3 -m venv .venv && .venv/bin/pip install -q -e "
-    assert first == f"{start}. && .venv/bin/snnjax train\n"
-    assert second == f'{start}".[test]" && .venv/bin/python -m pytest\n'
-    assert "venv" not in "".join(rest)
-
-
-def test_the_main_page_is_of_this_version():
-    major, minor, _ = snnjax.__version__.split(".")
-    assert f"This is {major}.{minor}." in text_of("README.md")
-    assert PROJECT["requires-python"] == ">=3.11"
-    assert "Python 3.11 or later" in text_of("README.md")
-
-
-def test_figures_of_the_main_page_are_those_of_the_others():
-    """Each of its two tables has a row for each network, taken from the longer tables."""
-    main_rows = rows("README.md", "network")
-    results, speed = main_rows[:6], main_rows[6:]
-    assert [row[0] for row in results] == [row[0] for row in speed] == [*options.MODELS]
-    replicated = {row[0]: row for row in rows("experiments/README.md", "network")}
-    for name, _, ours, theirs, minutes, *_ in results:
-        _, recorded, seeds, _, _, took, _ = replicated[name]
-        assert (theirs, ours, minutes) == (recorded.split(" / ")[1], seeds.split(" / ")[1], took)
-    long = rows("benchmarks/README.md", "network")
-    starts = [at for at, row in enumerate(long) if row[0]]
-    for (name, test, longer, training, training_longer), at in zip(speed, starts, strict=True):
-        xla, native, other = long[at], long[at + 2], long[at + 4]
-        assert [xla[0], xla[1], native[1], other[1]] == [
-            *(name, "snnjax, ms an image", "snnjax, native, ms an image", "reference, times longer")
-        ]
-        assert test == f"{xla[-2]} / {native[-2]}"
-        assert training == f"{xla[-1]} / {native[-1]}".replace(" s", "")
-        assert (longer, training_longer) == (other[-2], other[-1])
-
-
-def test_the_layers_of_each_network():
-    """Those that learn by STDP, and those that learn by reward."""
-    for name, layers, *_ in rows("README.md", "network")[:6]:
-        learners = [[type(each) for each in conv.each_learner] for _, _, conv in snnjax.NETWORKS[name]().layers()]
-        assert layers == " / ".join(str(sum(kind in each for each in learners)) for kind in (STDP, RSTDP)), name
-
-
-def test_replicated_figures_are_against_the_recorded_ones():
-    recorded = json.loads((ROOT / "snnjax" / "app" / "reference.json").read_text())["networks"]
-    for name, theirs, *_ in rows("experiments/README.md", "network"):
-        last = [recorded[name][part][3] for part in ("train", "test")]
-        assert np.abs(100 * np.array(last) - [float(each) for each in theirs.split(" / ")]).max() <= 0.0501
