@@ -6,13 +6,14 @@ and loaded by any program that has imported them.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Iterator
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 
-from snnjax.errors import InputError
+from snnjax.errors import InputError, no_integer, wrong_type
 
 T = TypeVar("T")
 
@@ -28,22 +29,21 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
 def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
-    If the class has a method `check`, new values of plain numbers are checked by it; not those whose numbers are JAX
-    arrays, nor those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name.
+    Lists become tuples, numbers of NumPy those of Python. New values are checked: the types of numbers and strings by
+    the annotations, the rest by the class's method `check` if it has one; not those whose numbers are JAX arrays, nor
+    those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name.
     """
     known = _TYPES.get(cls.__name__, cls)
     origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
     if origins[0] != origins[1] and "__main__" not in (known.__module__, cls.__module__):
         raise InputError(f"`{cls.__name__}` is a component of {known.__module__} already: take another name")
-    check = getattr(cls, "check", None)
 
     def __post_init__(self: Any) -> None:
         for each in dataclasses.fields(self):
-            if "float" in str(each.type):  # so that 15 and 15.0 are the same leaf
-                object.__setattr__(self, each.name, _floats(getattr(self, each.name)))
-        plain = int | float | str | np.number | np.ndarray
-        if check and all(isinstance(leaf, plain) for leaf in jax.tree.leaves(_fields(self))):
-            check(self)
+            floats = "float" in str(each.type)  # so that 15 and 15.0 are the same leaf
+            object.__setattr__(self, each.name, _plain(getattr(self, each.name), floats))
+        if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
+            _check(self)
 
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True)(cls)
@@ -65,10 +65,49 @@ def component(cls: type[T]) -> type[T]:
     return cls
 
 
-def _floats(value: Any) -> Any:
+def _plain(value: Any, floats: bool) -> Any:
+    if type(value) in (tuple, list):
+        return tuple(_plain(each, floats) for each in value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    return float(value) if floats and type(value) is int else value
+
+
+_NUMBER = float | np.ndarray | jax.Array | jax.ShapeDtypeStruct
+_KINDS: dict[str, tuple[Any, str]] = {
+    "bool": (bool | np.ndarray | jax.Array, "True or False"),
+    "str": (str, "a string"),
+    "int": (int | np.ndarray | jax.Array, "an integer"),
+    "float": (_NUMBER, "a number"),
+    "float | None": (_NUMBER | None, "a number or None"),
+    "tuple[float, float]": (tuple, "two numbers"),
+}
+"""What fields with these annotations must be, and words for it."""
+
+
+def _check(value: Any) -> None:
+    """Raises InputError unless the fields of a component are of their types, and as its `check` wants them."""
+    for each in dataclasses.fields(value):
+        annotation, part = inspect.formatannotation(each.type).strip("'"), getattr(value, each.name)
+        kind, words = _KINDS.get(annotation, (object, ""))
+        fits = isinstance(part, kind) and (annotation == "bool" or not words or not isinstance(part, bool))
+        if annotation == "tuple[float, float]":
+            fits = fits and len(part) == 2 and all(isinstance(number, _NUMBER) for number in part)
+        if not fits:
+            raise no_integer(each.name, part) if annotation == "int" else wrong_type(each.name, words, part)
+    if check := getattr(value, "check", None):
+        check()
+
+
+def check_again(value: Any) -> None:
+    """Checks a component and those in it as when they were made; raises InputError."""
     if isinstance(value, tuple):
-        return tuple(map(_floats, value))
-    return float(value) if type(value) is int else value
+        for each in value:
+            check_again(each)
+    elif _TYPES.get(type(value).__name__) is type(value):
+        for each in _fields(value).values():
+            check_again(each)
+        _check(value)
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -77,9 +116,11 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def check_component(name: str, value: object, *needs: str) -> None:
     """Raises InputError unless the class of `value` is decorated by `component` itself, and has these attributes."""
+    if isinstance(value, type):
+        raise wrong_type(name, "an instance of a component", value, f"{value.__name__}(...)")
     kind = type(value).__qualname__
     if _TYPES.get(type(value).__name__) is not type(value):
-        raise InputError(f"`{name}` must be a component, a class decorated by @snnjax.component, got {kind}")
+        raise InputError(f"`{name}` must be a component, an instance of a class with @snnjax.component, got {kind}")
     if lacks := [each for each in needs if not hasattr(value, each)]:
         raise InputError(f"`{name}` must have {', '.join(needs)}: {kind} lacks {', '.join(lacks)}")
 
@@ -112,15 +153,16 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
         return data
     if data.keys() == {"array"}:
         if data["array"] not in arrays:
-            raise InputError(f"there is no array {data['array']!r}")
+            raise InputError(f"it lacks the array {data['array']!r}")
         return arrays[data["array"]]
     name = data.get("type")
     if name not in _TYPES:
-        raise InputError(f"it holds a {name!r}, unknown to this program: import the module that defines it first")
+        first = "import the module that defines it first, in commands with --import FILE"
+        raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
     try:
         return _TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
     except TypeError as error:
-        raise InputError(f"it holds a {name!r} with other fields than here: {error}") from error
+        raise InputError(f"it holds a {name!r} with other fields than this program's: {error}") from error
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:

@@ -1,5 +1,8 @@
 """Errors that are meant for users."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """The user's input is wrong: the message names the argument, what came and what was expected.
@@ -8,9 +11,50 @@ class InputError(ValueError):
     """
 
 
+class InputTypeError(InputError, TypeError):
+    """An argument is of a wrong type or dtype."""
+
+
 class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the message says how to install it."""
 
 
 class DownloadError(OSError):
     """No mirror gave a file: the message says in one line what each answered, and what to do."""
+
+
+def nearest(got: object, known: Iterable[str]) -> str:
+    """The known name that is spelt most like what came, or "" where none is near."""
+    return next(iter(difflib.get_close_matches(str(got), [str(each) for each in known], n=1)), "")
+
+
+def unknown(name: str, got: object, known: Iterable[str], others: str = "") -> InputError:
+    """The error for an argument that must be one of the `known` names, with the one that may be meant.
+
+    `others` is what else the argument may be, such as ", or an .npz file".
+    """
+    names = [str(each) for each in known]
+    meant = nearest(got, names)
+    question = f": did you mean {meant!r}?" if meant else ""
+    return InputError(f"`{name}` must be one of {', '.join(names)}{others}, got {got!r}{question}")
+
+
+def wrong_type(name: str, expected: str, got: object, write: str = "") -> InputTypeError:
+    """The error for an argument of a wrong type; `write` is what to write instead, if that is known."""
+    return InputTypeError(f"`{name}` must be {expected}, got {shown(got)}" + (f": write {write}" if write else ""))
+
+
+def no_integer(name: str, got: object) -> InputTypeError:
+    """The error for an argument that must be an integer; says which one where 10.0 or "10" came."""
+    digits = str(got).removesuffix(".0")
+    return wrong_type(name, "an integer", got, digits if digits.lstrip("-").isdigit() else "")
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: short ones themselves, of others the type."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    plain = value is None or isinstance(value, bool | int | float | str | tuple | list)
+    if plain and len(text := repr(value)) <= 60:
+        return text
+    return type(value).__name__

@@ -75,7 +75,7 @@ def lock(folder: Path) -> Iterator[None]:
                 _lock(file)
             except OSError as error:
                 if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                    raise FileExistsError(f"another run is writing into {folder}: name another --out") from error
+                    raise FileExistsError(f"another run is writing into {folder}: name another folder") from error
                 warnings.warn(f"{folder} cannot be locked ({error}): let no other run write into it", stacklevel=3)
             with contextlib.suppress(FileNotFoundError):  # another run's end may have removed it in between
                 ours = os.path.samestat(os.fstat(file.fileno()), path.stat())

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from snnjax import kernels
 from snnjax.components import check_component, component, static
@@ -41,7 +42,13 @@ class WTA:
 
 @component
 class Pool:
-    """Max pooling of spikes; the stride is the window's size by default."""
+    """Max pooling of spikes.
+
+    Attributes:
+      window: rows and columns; one integer for both.
+      stride: rows and columns between neighbouring windows; by default those of the window.
+      padding: silent rows and columns added to the input.
+    """
 
     window: Pair = static()
     stride: Pair | None = static(default=None)
@@ -65,7 +72,8 @@ class Conv:
       kernel: rows and columns of the kernel; one integer for both.
       padding: silent rows and columns added to the input.
       stride: input rows and columns between neighbouring neurons.
-      threshold: of firing; with None, as in a deciding layer, neurons above 0 fire at the last step.
+      threshold: of firing, or an array (F,) of one for each feature; with None, as in a deciding layer, neurons above 0
+        fire at the last step.
       competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
       learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
@@ -76,7 +84,7 @@ class Conv:
     kernel: Pair = static()
     padding: Pair = static(default=0)
     stride: Pair = static(default=1)
-    threshold: float | None = None
+    threshold: float | np.ndarray | None = None
     competition: Any = WTA()
     learners: Any = ()
     output_padding: Pair = static(default=0)
@@ -85,12 +93,12 @@ class Conv:
 
     def check(self) -> None:
         checks.integer("features", self.features, 1)
-        checks.threshold(self.threshold)
+        checks.threshold(self.threshold, self.features)
         _check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
         if not 0 <= self.weight_std < math.inf:
-            raise InputError(f"`weight_std` must be at least 0, got {self.weight_std}")
+            raise InputError(f"`weight_std` must be finite and at least 0, got {self.weight_std}")
         check_component("competition", self.competition, "__call__")
         for learner in self.each_learner:
             check_component("learners", learner, "init", "forward", "update", "supervised")
@@ -129,29 +137,49 @@ def _output_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, p
 
 
 class Form(NamedTuple):
-    """A layout of weights and its kernels, functions of (layer, latencies...); None: as `Layer` defines it."""
+    """A layout of weights and its kernels, functions of (layer, latencies...); None: as `Layer` defines it.
 
-    pack: Callable[[jax.Array], jax.Array]  # from weights (F, C, kh, kw) to the layout of this form
-    unpack: Callable[[jax.Array, int], jax.Array]  # its inverse, of (weights, F)
-    latencies: Callable[..., jax.Array] | None = None  # of layers with a threshold
-    potentials: Callable[..., jax.Array] | None = None  # at the last step
-    winners: Callable[..., Winners] | None = None  # of layers with weights >= 0 and the competition `WTA`
-    learn: Callable[..., jax.Array] | None = None  # of (..., winners, rates, rule): new weights of a layer `within`
+    Attributes:
+      pack: from weights (F, C, kh, kw) to the layout of this form.
+      unpack: its inverse, of (weights, F).
+      latencies: of layers with a threshold.
+      potentials: at the last step.
+      winners: of layers with weights >= 0 and the competition `WTA`.
+      learn: of (..., winners, rates, rule): new weights of a layer `within`.
+    """
+
+    pack: Callable[[jax.Array], jax.Array]
+    unpack: Callable[[jax.Array, int], jax.Array]
+    latencies: Callable[..., jax.Array] | None = None
+    potentials: Callable[..., jax.Array] | None = None
+    winners: Callable[..., Winners] | None = None
+    learn: Callable[..., jax.Array] | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer with its weights. Its methods take one stimulus, latencies (C, H, W); batches come from `jax.vmap`."""
+    """A layer with its weights. Its methods take one stimulus, latencies (C, H, W); batches come from `jax.vmap`.
 
-    conv: Conv  # its numbers may be arrays
-    weights: jax.Array  # (F, C, kh, kw) float32, in the layout of `form`
+    Attributes:
+      conv: the description; its numbers may be arrays, () each, but for a `threshold` of (F,).
+      weights: (F, C, kh, kw) float32, in the layout of `form`.
+      time_steps: T.
+      form: the layout of the weights, and its kernels.
+      monotone: as of `Conv`.
+      classes: of a deciding layer, whose features fall into as many groups of one size, in order; 0 elsewhere.
+      timed: as of the network's `Decision`.
+      within: whether all weights lie within the learner's bounds, so that only winners' weights change.
+    """
+
+    conv: Conv
+    weights: jax.Array
     time_steps: int = static()
     form: Form = static()  # noqa: RUF009
-    monotone: bool = static(default=False)  # as of `Conv`
-    classes: int = static(default=0)  # of a deciding layer, whose features fall into as many groups; 0 elsewhere
-    timed: bool = static(default=False)  # as of the network's `Decision`
-    within: bool = static(default=False)  # all weights lie within the learner's bounds: only winners' weights change
+    monotone: bool = static(default=False)
+    classes: int = static(default=0)
+    timed: bool = static(default=False)
+    within: bool = static(default=False)
 
     def latencies(self, latency: jax.Array) -> jax.Array:
         """When each neuron fires: (F, H', W') latencies."""
@@ -178,7 +206,8 @@ class Layer:
     def last_latencies(self, latency: jax.Array) -> jax.Array:
         """As `latencies`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
         threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
-        return at_last_step(self.potentials(latency) > threshold, self.time_steps)
+        each = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
+        return at_last_step(self.potentials(latency) > each, self.time_steps)
 
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
@@ -292,8 +321,8 @@ NATIVE = Form(native.arrange, native.restore, _native_latencies, _native_potenti
 
 
 def native_suits(conv: Conv, time_steps: int) -> bool:
-    """Whether the compiled kernels can compute a layer: its stride is 1, and it fires only when inputs do."""
-    return conv.stride in (1, (1, 1)) and (conv.threshold or 0) >= 0 and time_steps <= native.STEPS
+    """Whether the compiled kernels can compute a layer: its stride is 1, and latencies fit into bytes."""
+    return conv.stride in (1, (1, 1)) and time_steps <= native.STEPS
 
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:

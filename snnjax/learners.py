@@ -16,43 +16,64 @@ from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks
 from snnjax.layers import Layer
 
-Learned = tuple[Layer, Any, Any]  # the new layer and state, and info
-Diagnosis = dict[str, Any]  # figures by name, and "words": sentences; all of it JSON data
+Learned = tuple[Layer, Any, Any]
+"""The new layer and state, and info."""
+Diagnosis = dict[str, Any]
+"""Findings of a phase, JSON data: figures by name, and "words", a list of sentences."""
 LEARNED = 0.05  # mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1
 SILENT = 0.5  # a larger share of images without spikes means that the threshold is too high
 OFTEN = 5.0  # a feature with more than this multiple of the mean wins is too dominant
 
 
 class Response(NamedTuple):
-    """A layer's response to one stimulus, before anything is learned from it."""
+    """A layer's response to one stimulus, before anything is learned from it.
 
-    winners: Winners | None = None  # (k,) who may learn
-    spikes: Spikes | None = None  # (F, H', W') of a deciding layer, which the decision is made from
+    Attributes:
+      winners: `Winners` of (k,): who may learn.
+      spikes: `Spikes` of (F, H', W') of a deciding layer, which the decision is made from.
+    """
+
+    winners: Winners | None = None
+    spikes: Spikes | None = None
 
 
 class Signal(NamedTuple):
-    """What a supervised learner is told about one stimulus."""
+    """What a supervised learner is told about one stimulus.
 
-    reward: jax.Array  # [] int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned
-    label: jax.Array  # [] int32, the class; -1 where nothing is to be learned
-    vote: jax.Array  # [] int32, the class that this layer voted for, -1 where it was silent
+    Attributes:
+      reward: () int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned.
+      label: () int32, the class; -1 where nothing is to be learned.
+      vote: () int32, the class that a deciding layer voted for, -1 where it was silent; elsewhere the decision.
+    """
+
+    reward: jax.Array
+    label: jax.Array
+    vote: jax.Array
 
 
 class Tally(NamedTuple):
-    """The network's decisions since the last batch ended, and the batches and epochs before."""
+    """The network's decisions since the last batch ended, and the batches and epochs before.
 
-    correct: jax.Array  # [] int32
-    wrong: jax.Array  # [] int32
-    seen: jax.Array  # [] int32, images: correct, wrong and silent
-    batch: jax.Array  # [] int32, batches done in all epochs
-    epoch: jax.Array  # [] int32
+    Attributes:
+      correct: () int32, images of right decisions.
+      wrong: () int32, images of wrong decisions.
+      seen: () int32, images: correct, wrong and silent.
+      batch: () int32, batches done in all epochs.
+      epoch: () int32, epochs done.
+    """
+
+    correct: jax.Array
+    wrong: jax.Array
+    seen: jax.Array
+    batch: jax.Array
+    epoch: jax.Array
 
 
 class Learner:
     """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
 
     For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
-    forward with the same weights, then learned in order. A silent stimulus must not change weights.
+    forward with the same weights, then learned in order. A silent stimulus must not change weights, nor numbers.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
@@ -185,7 +206,7 @@ class STDP(Learner):
             f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
         ]
         if silent > SILENT and layer.conv.threshold is not None:
-            words.append(f"the threshold {layer.conv.threshold:g} is too high: try a lower one")
+            words.append(f"the threshold {np.mean(layer.conv.threshold):g} is too high: try a lower one")
         elif len(never) > features / 2:
             words.append("most features never win: try fewer features, more winners or a smaller radius")
         elif open_ >= LEARNED:

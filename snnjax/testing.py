@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Model, Network, stage
-from snnjax.training import programs
+from snnjax.training import foreign, programs
 from snnjax.training.outputs import as_array
 
 CLASSES = 2
@@ -41,7 +42,7 @@ def check_learner(
     """
     default = Conv(2 * CLASSES, 3) if deciding else Conv(2 * CLASSES, 3, threshold=4.0, competition=WTA(2, radius=1))
     case = _Case(dataclasses.replace(conv or default, learners=learner), deciding, input_shape, images, seed)
-    for check in (_jit, _vmap, _bounds, _silence, _numbers):
+    for check in (_outputs, _jit, _vmap, _bounds, _silence, _numbers):
         check(case)
     for batch in (1, update_batch):
         _resume(case, batch)
@@ -107,12 +108,29 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
     jax.tree_util.tree_map_with_path(compare, found, expected)
 
 
-def _jit(case: _Case) -> None:
-    part = case.carries[0], case.latencies, 0, 2, False
+def _outputs(case: _Case) -> None:
+    """Nothing is NaN, and what the learner says of itself can be saved and drawn."""
     try:
-        found = case.compiled(*part)
+        carry, found = case.compiled(case.carries[0], case.latencies, 0, 2, False)
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError) as error:
         raise AssertionError(f"under `jax.jit` the learner fails, or changes shapes or dtypes: {error}") from error
+    for path, leaf in jax.tree.leaves_with_path(carry):
+        wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
+        assert not wrong, f"numbers must be finite, {jax.tree_util.keystr(path)} holds NaN or infinity"
+    info = jax.tree.map(lambda x: np.asarray(x)[:2], found[1]["layer1"] if case.learner.supervised else found)
+    layer, state = jax.tree.map(np.asarray, (case.layer(carry), carry[1]))
+    try:
+        foreign.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose("layer1", layer, info))
+    except InputError as error:
+        raise AssertionError(str(error)) from error
+    scalars = case.learner.scalars(state["layer1"] if case.learner.supervised else state)
+    plain = isinstance(scalars, dict) and all(isinstance(value, int | float) for value in scalars.values())
+    assert plain, f"`scalars` must be a dict of numbers of Python, got {scalars}"
+
+
+def _jit(case: _Case) -> None:
+    part = case.carries[0], case.latencies, 0, 2, False
+    found = case.compiled(*part)
     with jax.disable_jit():
         expected = case.learn(*part)
     _same(found, expected, False, "with `jax.jit` it learns otherwise than without")
@@ -125,8 +143,9 @@ def _vmap(case: _Case) -> None:
     for at, carry in enumerate(case.carries):
         expected = case.compiled(carry, *epoch)
         _same(jax.tree.map(lambda x, at=at: x[at], found), expected, False, "under `jax.vmap` it learns otherwise")
-        before, after = case.layer(carry), case.layer(expected[0])
-        assert not np.array_equal(before.weights, after.weights), "nothing is learned: the check needs another `conv`"
+        before, after = (jax.tree.leaves(case.layer(each)) for each in (carry, expected[0]))
+        alike = all(map(np.array_equal, before, after))
+        assert not alike, "nothing is learned, neither weights nor numbers: the check needs another `conv`"
 
 
 def _bounds(case: _Case) -> None:
@@ -140,7 +159,9 @@ def _bounds(case: _Case) -> None:
 def _silence(case: _Case) -> None:
     carry, silent = case.carries[0], np.full_like(case.latencies, case.network.time_steps)
     after, _ = case.compiled(carry, silent, 0, len(silent), True)
-    _same(case.layer(after).weights, case.layer(carry).weights, True, "a silent stimulus changes the weights")
+    before, after = case.layer(carry), case.layer(after)
+    _same(after.weights, before.weights, True, "a silent stimulus changes the weights")
+    _same(after.conv, before.conv, True, "a silent stimulus changes numbers of the layer")
 
 
 def _numbers(case: _Case) -> None:

@@ -1,6 +1,7 @@
 """A trained network as one file, with all that is needed to use it."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,28 @@ from snnjax.data.names import checked, numbered
 from snnjax.errors import InputError
 from snnjax.networks import Network, SpikingNetwork
 
-WEIGHTS = "weights.npz"
+WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 FORMAT = 2  # version of the file
 LARGEST = 4096  # rows and columns of an image, and time steps, that a file may ask for
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a run folder's weights.npz holds."""
+    """What a run folder's weights.npz holds.
 
-    network: Network  # with its encoder
-    weights: dict[str, np.ndarray]  # (F, C, kh, kw) float32 by layer
-    image_shape: tuple[int, ...]  # (H, W), (H, W, 3) in colour, (H, W, 2) of events
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the run, as in its results.json
-    class_names: tuple[str, ...] = ()  # one for each class; "0", "1", ... where none are given
+    Attributes:
+      network: the description, with its encoder.
+      weights: (F, C, kh, kw) float32 by layer.
+      image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
+      settings: of the run, as in its results.json.
+      class_names: one for each class; "0", "1", ... where none are given.
+    """
+
+    network: Network
+    weights: dict[str, np.ndarray]
+    image_shape: tuple[int, ...]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = checked(self.class_names, self.network.classes) or numbered(self.network.classes)
@@ -46,15 +55,20 @@ class Trained:
         path = Path(run)
         if path.is_dir():
             path = path / WEIGHTS
+            if not path.exists() and (path.parent / SWEEP).exists():
+                raise FileNotFoundError(f"{run} is the folder of a sweep: name one of its files, {_best(path.parent)}")
             if not path.exists():
-                raise FileNotFoundError(f"{run} holds no {WEIGHTS}: a run writes it last, `--resume` finishes one")
+                raise FileNotFoundError(f"{run} holds no {WEIGHTS}: a run writes it last, `resume` finishes one")
+        if not path.exists():
+            raise FileNotFoundError(f"there is no run {run}")
         arrays, meta = files.load_checkpoint(path)
         if (found := meta.get("format")) != FORMAT:
-            raise InputError(f"{path} was written by another version of snnjax (format {found}, now {FORMAT})")
+            problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"
+            raise InputError(f"{problem}: load it with that version")
         try:
             network = from_data(meta["network"], arrays)
             if not isinstance(network, Network) or network.encoder is None:
-                raise InputError("it describes no network with an encoder")
+                raise InputError("it holds no network with an encoder")
             image_shape, shapes = tuple(map(int, meta["image_shape"])), network.weight_shapes
             if max(*image_shape, *network.input_shape[1:], network.time_steps) > LARGEST:
                 raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST}")
@@ -79,6 +93,16 @@ class Trained:
         ours, theirs, none = self.class_names, data.names, numbered(self.network.classes)
         if ours != theirs and none not in (ours, theirs):
             raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")
+
+
+def _best(sweep: Path) -> str:
+    """The file of the best network in the folder of a sweep, for a message."""
+    try:
+        networks = json.loads((sweep / SWEEP).read_text())["networks"]
+        best = max(networks, key=lambda each: each["epochs"][each["best_epoch"]]["test"]["accuracy"])
+        return f"such as {sweep / best['weights']}, the best"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # the sweep has trained none, or is damaged
+        return f"such as {sweep / 'weights_000.npz'}"
 
 
 def load(run: Path | str) -> SpikingNetwork:

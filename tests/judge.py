@@ -75,13 +75,17 @@ def potentials(latency: np.ndarray, weights: np.ndarray, time_steps: int, stride
     return np.stack([slide(spikes[step], weights.shape[2:], stride, synapses) for step in range(time_steps)])
 
 
-def fire(potentials: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Latency and potential at spike: the first crossing, or without a threshold who is above 0 at the last step."""
+def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Latency and potential at spike: the first crossing, or without a threshold who is above 0 at the last step.
+
+    Features may have a threshold each, (F,).
+    """
     time_steps, *shape = potentials.shape
+    limits = np.broadcast_to(0 if threshold is None else threshold, shape[:1])
     latency, potential = np.full(shape, time_steps), np.zeros(shape)
     for neuron in np.ndindex(*shape):
         for step in range(time_steps) if threshold is not None else [time_steps - 1]:
-            if potentials[step][neuron] > (threshold or 0):
+            if potentials[step][neuron] > limits[neuron[0]]:
                 latency[neuron], potential[neuron] = step, potentials[step][neuron]
                 break
     return latency, potential
@@ -255,7 +259,7 @@ class Layer:
     geometry: Geometry
     latency: np.ndarray  # [C, H, W] uint8
     weights: np.ndarray  # [F, C, kh, kw] float32
-    threshold: float | None
+    threshold: float | np.ndarray | None
 
 
 def arrays(shape: tuple[int, ...], elements: st.SearchStrategy, dtype: type = np.uint8) -> st.SearchStrategy:
@@ -280,5 +284,7 @@ def layers(draw: st.DrawFn, low: int = 0, high: int = 64) -> Layer:
     geometry = draw(st.sampled_from(GEOMETRIES))
     latency = draw(latencies((geometry.channels, *geometry.size), geometry.time_steps))
     weights = draw(dyadic((geometry.features, geometry.channels, *geometry.kernel), low, high))
-    threshold = draw(st.none() | st.integers(-1, 16).map(lambda quarters: quarters / 4))
+    quarters = st.integers(-1, 16)
+    each = arrays((geometry.features,), quarters, np.int64).map(lambda numbers: np.float32(numbers) / 4)
+    threshold = draw(st.none() | quarters.map(lambda number: number / 4) | each)
     return Layer(geometry, pad(latency, geometry.padding, geometry.time_steps), weights, threshold)

@@ -336,12 +336,12 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*, got 'vgg'$"),
-        (["--model", "mozafari18"], r"`model` must be one of .*, got 'mozafari18'; did you mean mozafari2018\?"),
+        (["--model", "vgg"], r"`model` must be one of mozafari2018, .*, or FILE.py:NAME, got 'vgg'$"),
+        (["--model", "mozafari18"], r"`model` must be one of .*, got 'mozafari18': did you mean 'mozafari2018'\?"),
         (["--model", "mine.py:net"], r"there is no file mine.py"),
         (
             ["--dataset", "cifar"],
-            "`dataset` must be one of digits, mnist, .*cifar10, folder, or an .npz file, got 'cifar'",
+            "`dataset` must be one of digits, mnist, .*cifar10, .*, or an .npz file, got 'cifar'",
         ),
         (
             ["--device", "abacus"],
@@ -373,7 +373,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--model", "tiny", "--epochs", "1", "1", "--out", "file/out"], "file"),
         (
             ["--model", "tiny", "--epochs", "1", "1", "--out", "file"],
-            "file is a file, not a folder: name another --out",
+            "file is a file, not a folder: name another folder",
         ),
         (["--unknown", "1"], "Unrecognized options: --unknown"),
         (["--epoch", "1"], "Unrecognized options: --epoch.* Perhaps you meant: --epochs N"),
@@ -450,7 +450,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
     assert {*re.findall(r" --(\w+)(?= |,)", text)} >= {"import", "tensorboard"}
     assert f"one of {', '.join(options.MODELS)}; or FILE.py:NAME" in text
     assert {*NETWORKS} - {"tiny"} == {*options.MODELS}
-    assert f"one of {', '.join(data.DATASETS)}, folder; or an .npz file" in text
+    assert f"one of {', '.join((*data.DATASETS, 'folder', *data.RECORDINGS))}; or an .npz file" in text
 
 
 @pytest.mark.parametrize(

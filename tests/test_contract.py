@@ -42,6 +42,13 @@ class Homeostatic(Learner):
         return dataclasses.replace(learned, conv=conv), dict(key=key, fired=state["fired"] + won), won
 
 
+@component
+class ThresholdsOnly(Homeostatic):
+    """Moves thresholds, and no weights."""
+
+    rate: float = 0.0
+
+
 LEARNERS = {
     "STDP": (STDP(ltp=0.04, ltd=-0.03, doubling=3), dict()),
     "signed STDP": (
@@ -51,6 +58,7 @@ LEARNERS = {
     "RSTDP, deciding": (RSTDP(), dict(deciding=True)),
     "RSTDP, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True), dict()),
     "one of its own": (Homeostatic(), dict()),
+    "thresholds alone": (ThresholdsOnly(), dict()),
 }
 
 
@@ -114,6 +122,41 @@ class Global(Homeostatic):
 COUNT: list[int] = []
 
 
+@component
+class Restless(Homeostatic):
+    """Its threshold falls while nothing fires."""
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, won = super().update(layer, state, latency, response, signal)
+        conv = dataclasses.replace(layer.conv, threshold=layer.conv.threshold - 0.125)
+        return dataclasses.replace(layer, conv=conv), state, won
+
+
+@component
+class Undefined(Homeostatic):
+    """Divides by the number of images without spikes."""
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, won = super().update(layer, state, latency, response, signal)
+        return dataclasses.replace(layer, weights=layer.weights / jnp.float32(won < 0)), state, won
+
+
+@component
+class Mute(Homeostatic):
+    """Says nothing that can be saved."""
+
+    def diagnose(self, name, layer, info):
+        return dict(words=["done"], learner=self)
+
+
+@component
+class Array(Homeostatic):
+    """Gives an array to log."""
+
+    def scalars(self, state):
+        return dict(fired=np.zeros(3))
+
+
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
@@ -122,6 +165,10 @@ COUNT: list[int] = []
         (Choosy(), "under `jax.jit` the learner fails"),
         (Growing(), "under `jax.jit` the learner fails, or changes shapes or dtypes"),
         (Global(), "otherwise|is not `forward`, then `update`"),
+        (Restless(), r"a silent stimulus changes numbers of the layer: \.threshold"),
+        (Undefined(), r"numbers must be finite, \[0\]\.weights holds NaN or infinity"),
+        (Mute(), "`diagnose` of Mute must be JSON data .*: got Mute"),
+        (Array(), "`scalars` must be a dict of numbers of Python, got {'fired': array"),
     ],
 )
 def test_learners_that_break_the_contract_are_found(learner, message):
@@ -130,7 +177,9 @@ def test_learners_that_break_the_contract_are_found(learner, message):
 
 
 def test_a_layer_that_learns_nothing_is_no_check():
-    with pytest.raises(AssertionError, match="nothing is learned: the check needs another `conv`"):
+    with pytest.raises(
+        AssertionError, match="nothing is learned, neither weights nor numbers: the check needs another `conv`"
+    ):
         check_learner(STDP(), Conv(4, kernel=3, threshold=1e6))
 
 
@@ -140,6 +189,10 @@ CONVS = {
     "strided": Conv(5, kernel=3, stride=(2, 1), threshold=4.0, competition=WTA(2), learners=STDP()),
     "deciding": Conv(6, kernel=3, padding=1, learners=RSTDP()),
     "signed": Conv(5, kernel=3, threshold=0.5, competition=WTA(3), learners=STDP(bounds=(-1.0, 1.0))),
+    "own thresholds": Conv(
+        5, kernel=3, threshold=np.float32([1, 4, 6, 2.5, 9]), competition=WTA(3, radius=1), learners=STDP()
+    ),
+    "below 0": Conv(5, kernel=3, threshold=-0.5, competition=WTA(3, radius=1), learners=STDP()),
 }
 
 

@@ -297,7 +297,7 @@ def test_a_missing_folder_is_named(folder):
 def test_an_unknown_set_is_refused():
     with pytest.raises(
         ValueError,
-        match=f"`dataset` must be one of {', '.join((*DATASETS, *RECORDINGS))}, folder, or an .npz file, got 'cifar'",
+        match=f"`dataset` must be one of {', '.join((*DATASETS, 'folder', *RECORDINGS))}, or an .npz file, got 'cifar'",
     ):
         load("cifar")
 

@@ -429,7 +429,7 @@ def test_commands_take_recordings_as_any_other_set(made, tmp_path, monkeypatch, 
     assert Path("run/pictures/image_00003.png").exists()
     Image.new("L", (34, 34)).save("grey.png")
     line = refused(Command("predict"), capsys, "run", "grey.png", "--device", "cpu")
-    assert "`image` must be an event picture, with axes (H W 2), got shape (34, 34, 3)" in line
+    assert "the network takes recordings, name test ones by --images" in line
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -163,13 +163,13 @@ def test_pools_know_their_output_size(pool, size):
         (dict(padding=-1), ValueError, "`padding` must be at least 0, got -1"),
         (dict(stride=0), ValueError, "`stride` must be at least 1"),
         (dict(output_padding=(0, -2)), ValueError, "`output_padding` must be at least 0, got -2"),
-        (dict(weight_std=-0.1), ValueError, "`weight_std` must be at least 0, got -0.1"),
-        (dict(weight_std=float("nan")), ValueError, "`weight_std` must be at least 0, got nan"),
+        (dict(weight_std=-0.1), ValueError, "`weight_std` must be finite and at least 0, got -0.1"),
+        (dict(weight_std=float("nan")), ValueError, "`weight_std` must be finite and at least 0, got nan"),
         (dict(weight_mean=float("inf")), ValueError, "`weight_mean` must be finite, got inf"),
         (dict(competition=5), ValueError, "`competition` must be a component"),
         (dict(learners=(STDP(), "RSTDP")), ValueError, "`learners` must be a component"),
         (dict(threshold=float("nan")), ValueError, "`threshold` must be finite, got nan"),
-        (dict(threshold="15"), TypeError, "`threshold` must be a number or None"),
+        (dict(threshold="15"), TypeError, "`threshold` must be a number"),
     ],
 )
 def test_bad_settings_are_named(settings, error, message):

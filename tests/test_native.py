@@ -154,7 +154,9 @@ def test_contract(case, contract):
         (True, dict(threshold=None, learners=RSTDP())),
         (True, dict(learners=STDP(bounds=(-1.0, 1.0)))),
         (False, dict(stride=2)),
-        (False, dict(threshold=-1.0)),
+        (True, dict(threshold=-1.0)),
+        (True, dict(threshold=np.float32([3, 2, 5, 0.5, 0, 100, 4]))),
+        (True, dict(threshold=np.float32([3, -2, 5, 0.5, 0, 100, 4]), learners=STDP(bounds=(-1.0, 1.0)))),
     ],
 )
 def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
@@ -243,8 +245,8 @@ def test_training_is_almost_that_of_the_kernels(stages, update_batch):
         (dict(k=0), ValueError, "`k` must be at least 1, got 0"),
         (dict(radius=-1), ValueError, "`radius` must be at least 0, got -1"),
         (dict(threshold=None), TypeError, "`threshold` must be a number for native kernels, got None"),
-        (dict(threshold=-0.5), ValueError, "`threshold` must be at least 0 for native kernels, got -0.5"),
-        (dict(threshold="2"), TypeError, "`threshold` must be a number or None, got '2'"),
+        (dict(threshold=jnp.ones(3)), ValueError, r"`threshold` must have shape \(\) or \(4,\), got shape \(3,\)"),
+        (dict(threshold="2"), TypeError, "`threshold` must be a number, .*, got '2'"),
         (dict(time_steps=256), ValueError, "`time_steps` must be at most 255 for native kernels, got 256"),
         (dict(padding=-1), ValueError, "`padding` must be at least 0, got -1"),
         (dict(latency=BATCH[0].astype(jnp.int32)), TypeError, "float32 and uint8 .*, got float32 and int32"),
@@ -260,15 +262,26 @@ def test_bad_input(change, error, message):
         native.winners(**inputs)
 
 
-@pytest.mark.parametrize("threshold", [-0.5, np.nan])
-@pytest.mark.parametrize("find", [functools.partial(native.winners, k=3, radius=1), native.latencies])
-def test_bad_thresholds_in_arrays(find, threshold):
-    """They are known only once the kernel runs."""
-    run = jax.jit(lambda threshold: find(BATCH[0], TAPS[0], **SETTINGS | dict(threshold=threshold)))
-    with pytest.raises(
-        jax.errors.JaxRuntimeError, match=r"`threshold` must be at least 0 for native kernels, got -?(0.5|nan)"
-    ):
-        jax.block_until_ready(run(jnp.float32(threshold)))
+OWN = [2.0, -0.5, 6.0, 0.0]
+
+
+@pytest.mark.parametrize("threshold", [-0.5, np.nan, OWN, [2.0, np.nan, np.inf, 1.0]])
+def test_any_thresholds_in_arrays(threshold):
+    """A rule may take them anywhere in the middle of an epoch: below 0 neurons without input fire too."""
+    limits, found = dict(threshold=jnp.float32(threshold), time_steps=STEPS), []
+    for latency, weights, taps in zip(BATCH, WEIGHTS, TAPS, strict=True):
+        spikes = kernels.integrate_and_fire(latency, weights, **limits)
+        times = native.latencies(latency, taps, features=4, **limits)
+        np.testing.assert_array_equal(times, spikes.latency)
+        strongest = kernels.strongest_feature(spikes, time_steps=STEPS)
+        expected = kernels.k_winners(strongest, k=3, radius=1, time_steps=STEPS)
+        won = native.winners(latency, taps, features=4, k=3, radius=1, **limits)
+        np.testing.assert_array_equal(won.feature, expected.feature)
+        there = np.asarray(expected.valid)
+        for name in ("row", "column", "latency"):
+            np.testing.assert_array_equal(getattr(won, name)[there], getattr(expected, name)[there])
+        found.append(np.asarray(times))
+    assert (np.stack(found) < STEPS).any() != np.isnan(threshold).all()
 
 
 @pytest.mark.parametrize(

@@ -196,10 +196,12 @@ def test_bad_input(layer, call, error, message):
     [
         (float("nan"), ValueError, "`threshold` must be finite, got nan"),
         (float("inf"), ValueError, "`threshold` must be finite, got inf"),
-        ("15", TypeError, "`threshold` must be a number or None, got '15'"),
-        (True, TypeError, "`threshold` must be a number or None, got True"),
-        ([1.0], TypeError, r"`threshold` must be a number or None, got \[1.0\]"),
-        (jnp.ones(4), TypeError, "`threshold` must be a number or None, got "),
+        ("15", TypeError, "`threshold` must be a number, .* or None, got '15'"),
+        (True, TypeError, "`threshold` must be a number, .* or None, got True"),
+        ([1.0], TypeError, r"`threshold` must be a number, .* or None, got \[1.0\]"),
+        (jnp.ones(5), ValueError, r"`threshold` must have shape \(\) or \([24],\), got shape \(5,\)"),
+        (jnp.ones((4, 1)), ValueError, r"`threshold` must have shape \(\) or \(F,\), got shape \(4, 1\)"),
+        (np.float32([1, np.nan, 1, 1]), ValueError, "`threshold` must be finite, got "),
     ],
 )
 def test_bad_threshold(layer, threshold, error, message):

@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer):
     assert used > 150
     (folder / PREVIOUS).write_bytes(b"")
     (folder / CHECKPOINT).write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match=r"damaged.*damaged.*nothing to go on from, name another --out"):
+    with pytest.raises(ValueError, match=r"damaged.*damaged.*nothing to go on from, name another folder"):
         opened(folder, trainer)
 
 
@@ -255,7 +255,7 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, message)
 def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
     cases = [
         (trainer_of(seed=1), SETTINGS, r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
-        (trainer_of(small(5)), SETTINGS, "is of another network: name another --out"),
+        (trainer_of(small(5)), SETTINGS, "is of another network: name another folder"),
     ]
     before = contents(folder)
     for other, settings, message in cases:

@@ -46,12 +46,12 @@ IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
 
 @component
 class Raw:
-    """Stands for an encoder: what enters the layers that learn is given."""
+    """Stands for an encoder: what enters the layers that learn is given, and this never."""
 
     time_steps = T
 
     def __call__(self, image):
-        raise NotImplementedError
+        return jnp.full((4, *image.shape), T, jnp.uint8)
 
     def output_shape(self, image_shape):
         return 4, *image_shape

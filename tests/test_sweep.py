@@ -185,8 +185,11 @@ def test_what_may_vary_and_how_it_is_now():
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        ([], "`variants` and `at_once` must be at least one, got 0 and 16"),
-        ([{"layer1.kernels": 3}], r"`layer1\.kernels` must name one of layer1\.features, .*layer1\.threshold, "),
+        ([], "`variants` must be at least one dict, got none"),
+        (
+            [{"layer1.kernels": 3}],
+            r"^did you mean `layer1\.kernel`\? `layer1\.kernels` must name one of layer1\.features, .*1\.threshold",
+        ),
         ([{"layer2.bounds": 3}], "`layer2.bounds` must name one of"),
         ([{"threshold": 3}], "`threshold` must name one of"),
         ([{"layer1.kernel": 40}], "the kernel"),
@@ -283,7 +286,7 @@ def test_losing_what_can_be_written_again_loses_nothing(run, capsys):
         (folder / name).write_bytes(whole[:-7])
     with pytest.raises(SystemExit):
         run(*arguments)
-    assert "there is nothing to go on from, name another --out" in capsys.readouterr().err
+    assert "there is nothing to go on from, name another folder" in capsys.readouterr().err
 
 
 def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):

@@ -321,9 +321,9 @@ def test_more_epochs_and_other_seeds_compile_nothing(little, compilations, spec)
     ("change", "message"),
     [
         (dict(epochs=(1, 2, 3)), r"`epochs` must be 2 numbers for shallow, got 3: \(1, 2, 3\)"),
-        (dict(epochs=(1, -1)), r"`epochs` must be integers of at least 0"),
-        (dict(epochs=()), r"`epochs` must be integers of at least 0"),
-        (dict(epochs=(1, 2.5)), r"`epochs` must be integers of at least 0"),
+        (dict(epochs=(1, -1)), r"`epochs` must be at least 0, got -1"),
+        (dict(epochs=()), r"`epochs` must be a tuple of integers, one for each stage, got \(\)"),
+        (dict(epochs=(1, 2.5)), r"`epochs` must be an integer, got 2.5"),
         (dict(batch_size=0), "`batch_size` must be an integer of at least 1, got 0"),
         (dict(patience=-1), "`patience` must be an integer of at least 0, got -1"),
         (dict(seed=-1), "`seed` must be an integer of at least 0, got -1"),
@@ -338,7 +338,7 @@ def test_data_that_do_not_fit_the_network_are_refused(little):
     with pytest.raises(ValueError, match="the network has 10 classes, digits has 11"):
         Trainer(SHALLOW, dataclasses.replace(little, classes=11), Settings((1, 1)))
     small = dataclasses.replace(little, train_images=little.train_images[:, 1:], test_images=little.test_images[:, 1:])
-    with pytest.raises(ValueError, match=r"the network takes \(6, 28, 28\), images of digits become \(6, 27, 28\)"):
+    with pytest.raises(ValueError, match=r"the network takes \(6, 28, 28\), images of \(27, 28\) become \(6, 27, 28\)"):
         Trainer(SHALLOW, small, Settings((1, 1)))
 
 

@@ -5,7 +5,6 @@ Nothing heavy is imported before the options are read.
 
 import _thread
 import contextlib
-import difflib
 import importlib
 import os
 import shlex
@@ -19,7 +18,7 @@ import tyro
 
 from snnjax import __version__
 from snnjax.app import options
-from snnjax.errors import InputError
+from snnjax.errors import InputError, unknown
 
 T = TypeVar("T")
 
@@ -98,11 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name in ("--help", "-h"):
             return print(overview())
         if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, 1)
-            raise InputError(
-                f"there is no command {name!r}"
-                + (f"; did you mean `snnjax {near[0]}`?" if near else f", only {', '.join(COMMANDS)}")
-            )
+            raise unknown("COMMAND", name, COMMANDS)
     chosen: Any = parse(COMMANDS[name], rest, f"snnjax {name}")
     module: Any = None
     with user_errors(f"snnjax {name}", lambda: getattr(module, "STOPPED", "Stopped.")):

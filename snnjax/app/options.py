@@ -22,6 +22,10 @@ DATASETS = (
     "emnist_balanced",
     "cifar10",
 )
+RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", "asl_dvs")
+"""Of event cameras; they need the package tonic."""
+
+NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .npz file"
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
@@ -54,12 +58,12 @@ class TestData:
 
     dataset: Annotated[
         str | None,
-        option("NAME", "that of the training", help=f"one of {', '.join(DATASETS)}, folder; or an .npz file"),
+        option("NAME", "that of the training", help=NAMES),
     ] = None
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
-    """height and width of pictures (`--dataset folder`), one number or two"""
+    """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
     colour: Literal["auto", "yes", "no"] = "auto"
     """whether pictures (`--dataset folder`) are read in colour; auto as most of them are"""
     test_images: Annotated[int | None, option("N", "all")] = None
@@ -70,7 +74,7 @@ class TestData:
 class Data(TestData):
     """What to learn."""
 
-    dataset: Annotated[str, option("NAME", help=f"one of {', '.join(DATASETS)}, folder; or an .npz file")] = "digits"
+    dataset: Annotated[str, option("NAME", help=NAMES)] = "digits"
     train_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N training images"""
 

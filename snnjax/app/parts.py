@@ -1,7 +1,6 @@
 """The parts that the options of a command name: modules of the user's, data sets, networks."""
 
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import options
 from snnjax.data import Dataset
+from snnjax.errors import unknown
 from snnjax.training.trainer import network_for
 
 SOURCE = ("dataset", "data_dir", "size", "colour")  # options that say where a data set comes from
@@ -77,7 +77,7 @@ def dataset(
         usual = {each.name: each.default for each in dataclasses.fields(chosen)}
         given |= {name: (known or {}).get(name) for name in SOURCE if given[name] == usual[name]}
         if given["dataset"] is None:
-            names = f"one of {', '.join(data.DATASETS)}, folder, or an .npz file"
+            names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
     if given["dataset"] == "folder" and shape is not None:
         given["size"] = given["size"] or shape[:2]
@@ -121,13 +121,8 @@ def check_images(numbers: Iterable[int], images: Dataset) -> None:
 def published(model: str) -> Callable[..., Network]:
     """The function of a published network; raises InputError for another name."""
     if model not in NETWORKS:
-        raise InputError(f"`model` must be one of {', '.join(NETWORKS)}, got {model!r}{_near(model, NETWORKS)}")
+        raise unknown("model", model, NETWORKS, ", or FILE.py:NAME")
     return NETWORKS[model]
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def network(model: str, images: Dataset) -> Network:

@@ -17,11 +17,11 @@ import snnjax
 from snnjax import InputError, Network, devices, files, metrics
 from snnjax.app import plots, report
 from snnjax.components import to_data
-from snnjax.trained import WEIGHTS, Trained
+from snnjax.trained import SWEEP, WEIGHTS, Trained
 from snnjax.training.state import Phase, TrainState
 from snnjax.training.trainer import Sweep, SweepState, Trainer
 
-RESULTS, LAYERS, SWEEP = "results.json", "layers", "sweep.json"
+RESULTS, LAYERS = "results.json", "layers"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 FORMAT = 2  # of checkpoints
 
@@ -47,7 +47,7 @@ class CheckpointFolder:
         self.settings: Json = self._known["settings"]
         self._sound = True  # whether the last checkpoint is
         if self.path.exists() and not self.path.is_dir():
-            raise FileExistsError(f"{self.path} is a file, not a folder: name another --out")
+            raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:  # unlocks a folder that is refused
             stack.enter_context(files.lock(self.path))
@@ -96,18 +96,18 @@ class CheckpointFolder:
             files.clear(self.path)  # what a killed program was writing
             return
         if damaged:
-            raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another --out")
+            raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another folder")
 
     def _check(self, path: Path, meta: Json) -> None:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
         known = self._known
         if (found := meta.get("format")) != FORMAT:
             problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"
-            raise InputError(f"{problem}: finish the run with that version, or name another --out")
+            raise InputError(f"{problem}: finish the run with that version, or name another folder")
         if changes := _changes(known["settings"], meta.get("settings", {})):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         if meta.get("network") != known["network"]:
-            raise InputError(f"{path} is of another network: name another --out")
+            raise InputError(f"{path} is of another network: name another folder")
         now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
         if changes := _changes(now, was):
             self.notes.append(f"the run began with {changes}: results may differ slightly")
@@ -144,9 +144,11 @@ class RunFolder(CheckpointFolder):
         found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
         if found and not self._resume:
             names = ", ".join(found)
-            raise FileExistsError(f"{self.path} already holds a run ({names}): --resume it, or name another --out")
+            raise FileExistsError(
+                f"{self.path} already holds a run ({names}): go on with it by `resume`, or name another folder"
+            )
         if found == [RESULTS]:
-            raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another --out")
+            raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another folder")
         super()._read()
         if all((self.path / name).exists() for name in (RESULTS, WEIGHTS, report.PAGE)):
             self.results = read_results(self.path)
@@ -322,14 +324,14 @@ def read_results(run: Path) -> Json:
     """What a run's results.json holds; raises FileNotFoundError without one, InputError if it is damaged."""
     path = run / RESULTS
     if not path.exists():
-        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `--resume` finishes one")
+        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `resume` finishes one")
     try:
         results = json.loads(path.read_text())
         report.run_page(results, run)
         return results
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         kind = type(error).__name__
-        raise InputError(f"{path} is damaged ({kind}: {error}): delete it, and --resume writes it anew") from error
+        raise InputError(f"{path} is damaged ({kind}: {error}): delete it, and `resume` writes it anew") from error
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from snnjax.data.dataset import ARRAYS, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx, read_npz
-from snnjax.errors import DownloadError, InputError
+from snnjax.errors import DownloadError, InputError, unknown
 
 
 class _Source(NamedTuple):
@@ -108,14 +108,28 @@ def load(
 
 
 class Found(NamedTuple):
-    """Where a data set is at hand: `kind` is "built in", "cache", "tensorflow-datasets" or "absent"."""
+    """Where a data set is at hand.
+
+    Attributes:
+      kind: "built in", "cache", "tensorflow-datasets" or "absent".
+      path: of the folder, if there is one.
+    """
 
     kind: str
     path: Path | None = None
 
 
 class Description(NamedTuple):
-    """What a data set holds, where it is at hand, and the bytes to download where it is not."""
+    """What a data set holds.
+
+    Attributes:
+      name: as `load` takes it.
+      train_images, test_images: their numbers.
+      shape: of an image, (H, W) or (H, W, 3).
+      classes: their number.
+      download: bytes to download, 0 if none.
+      found: where it is at hand.
+    """
 
     name: str
     train_images: int
@@ -181,8 +195,7 @@ def describe(name: str) -> Description:
 
 def _check(name: str) -> None:
     if name not in DATASETS:
-        known = ", ".join((*DATASETS, *RECORDINGS))
-        raise InputError(f"`dataset` must be one of {known}, folder, or an .npz file, got {name!r}")
+        raise unknown("dataset", name, (*DATASETS, "folder", *RECORDINGS), ", or an .npz file")
 
 
 def _cached(name: str) -> Path:

@@ -10,6 +10,7 @@ from jax import lax
 
 from snnjax.components import component, static
 from snnjax.encoding.filters import COLOURS, DIGITS, FilterBank, filter_image
+from snnjax.errors import wrong_type
 from snnjax.kernels import checks
 from snnjax.kernels import native as compiled
 from snnjax.kernels.spikes import latency_dtype
@@ -124,7 +125,7 @@ class Encoder:
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
         if not isinstance(self.bank, FilterBank):
-            raise TypeError(f"`bank` must be a FilterBank, got {type(self.bank).__name__}")
+            raise wrong_type("bank", "a FilterBank", self.bank)
         checks.time_steps(self.time_steps)
         checks.integer("radius", self.radius, 0)
 

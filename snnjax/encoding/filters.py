@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from snnjax.components import component, static
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
 
 
@@ -76,8 +76,8 @@ class FilterBank:
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        if not self.kernels:
-            raise InputError("`kernels` must hold at least one")
+        if not isinstance(self.kernels, tuple) or not self.kernels:
+            raise wrong_type("kernels", "one filter or several, as tuples", self.kernels, "FilterBank.of([...])")
         for kernel in self.kernels:
             rows, shapes = len(kernel), sorted({np.shape(row) for row in kernel})
             if rows % 2 == 0 or shapes != [(rows,)]:
@@ -85,7 +85,7 @@ class FilterBank:
         if np.shape(self.threshold) not in ((), (len(self.kernels),)):
             raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(self.threshold)}")
         if not all(np.isfinite(numbers).all() for numbers in (self.threshold, *self.kernels)):
-            raise InputError("`kernels` and `threshold` must be finite numbers")
+            raise InputError("`kernels` and `threshold` must be finite numbers, got NaN or infinity")
         checks.integer("padding", self.margin, 0)
         checks.integer("copies", self.copies, 1)
 

@@ -5,7 +5,7 @@ Arguments, unless a function says otherwise:
   latency: (C, H, W) integers in 0..T, the steps at which the inputs fire; T is silence.
   weights: (F, C, kh, kw) float.
   time_steps: T >= 1.
-  threshold: a finite number or () array; None: neurons above 0 at the last step fire there.
+  threshold: a finite number, or a () or (F,) array; None: neurons above 0 at the last step fire there.
   k: maximum number of winners, >= 1.
   radius: inhibition radius around a winner, in neurons, >= 0.
   kernel, window, stride, padding: rows and columns, or one integer for both; padding is silent, on each side.

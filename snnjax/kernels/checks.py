@@ -1,10 +1,10 @@
 """Checks of users' arguments: all static, so they cost nothing under `jax.jit`.
 
-Each raises TypeError for a wrong type or dtype, and InputError for a wrong shape or value.
+Each raises InputError, a ValueError, for a wrong shape or value, and InputTypeError, which is a TypeError too, for a
+wrong type or dtype.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.errors import InputError
+from snnjax.errors import InputError, InputTypeError, no_integer, wrong_type
 
 Pair = int | tuple[int, int]
 Number = float | jax.Array
@@ -43,11 +43,11 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
     """An array with `axes` ("C H W"; None: any) of a kind."""
     if not isinstance(value, jax.Array | np.ndarray):
         expected = "" if axes is None else f" of axes ({axes})"
-        raise TypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
+        raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
     if axes is not None and value.ndim != len(axes.split()):
         raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
     if kind and not jnp.issubdtype(value.dtype, _KINDS[kind]):
-        raise TypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
+        raise InputTypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
 
 
 def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
@@ -60,7 +60,7 @@ def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: in
 def integer(name: str, value: Any, minimum: int) -> int:
     """An integer of at least `minimum`, which it returns."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+        raise no_integer(name, value)
     if value < minimum:
         raise InputError(f"`{name}` must be at least {minimum}, got {value}")
     return int(value)
@@ -70,7 +70,7 @@ def pair(name: str, value: Pair, minimum: int) -> tuple[int, int]:
     """One integer of at least `minimum` or two; returns (rows, columns)."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
-        raise InputError(f"`{name}` must be one integer or two (rows, columns), got {value!r}")
+        raise InputError(f"`{name}` must be one integer or two, (rows, columns), got {value!r}")
     return integer(name, values[0], minimum), integer(name, values[1], minimum)
 
 
@@ -85,18 +85,23 @@ def radius(value: Any) -> None:
         integer("radius", value, 0)
 
 
-def threshold(value: Any) -> None:
-    """None, a finite number, or a real array of shape ()."""
+def threshold(value: Any, features: int | None = None) -> None:
+    """None, a finite number, or a real array of shape () or (F,), with as many `features` if they are known."""
     kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
     real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
-    if value is not None and (not real or np.shape(value)):
-        raise TypeError(f"`threshold` must be a number or None, got {value!r}")
-    if isinstance(value, int | float | np.number | np.ndarray) and not math.isfinite(value):
+    if value is not None and not real:
+        each = "np.array([...])" if isinstance(value, tuple | list) else ""
+        raise wrong_type("threshold", "a number, an array (F,) or None", value, each)
+    if np.ndim(value) > 1 or (np.ndim(value) and np.shape(value) != (features or len(value),)):
+        raise InputError(f"`threshold` must have shape () or ({features or 'F'},), got shape {np.shape(value)}")
+    if isinstance(value, int | float | np.number | np.ndarray) and not np.isfinite(value).all():
         raise InputError(f"`threshold` must be finite, got {value}")
 
 
 def bounds(value: Bounds) -> None:
     """(lower, upper); the order of arrays is not known yet."""
+    if not isinstance(value, tuple | list):
+        raise wrong_type("bounds", "(lower, upper)", value)
     known = all(isinstance(bound, int | float | np.number) for bound in value)
     if len(value) != 2 or (known and not value[0] < value[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")

@@ -12,23 +12,30 @@ from jax import lax
 from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Number, Pair
-from snnjax.kernels.neurons import PositionSpikes, Spikes, product, strongest
+from snnjax.kernels.neurons import PositionSpikes, Spikes, above, product, strongest
 from snnjax.kernels.spikes import latency_dtype, output_size
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Winners:
-    """The neurons that learn, in the order in which they won; empty places hold feature -1."""
+    """The neurons that learn, in the order in which they won; empty places hold feature -1.
 
-    feature: jax.Array  # [k] int32, -1 where no neuron won
-    row: jax.Array  # [k] int32
-    column: jax.Array  # [k] int32
-    latency: jax.Array  # [k] integers, the step of the winner's spike
+    Attributes:
+      feature: (k,) int32, -1 where no neuron won.
+      row: (k,) int32.
+      column: (k,) int32.
+      latency: (k,) integers, the step of the winner's spike.
+    """
+
+    feature: jax.Array
+    row: jax.Array
+    column: jax.Array
+    latency: jax.Array
 
     @property
     def valid(self) -> jax.Array:
-        """[k] bool: the places that were won."""
+        """(k,) bool: the places that were won."""
         return self.feature >= 0
 
 
@@ -123,6 +130,7 @@ def early_winners(
     checks.integer("k", k, 1)
     checks.convolution(latency, weights, time_steps=checks.time_steps(time_steps))
     features, kernel = weights.shape[0], weights.shape[2:]
+    checks.threshold(threshold, features)
     strides = checks.pair("stride", stride, 1)
     height, width = output_size(latency.shape[1:], kernel, strides)
     size = height * width
@@ -130,6 +138,7 @@ def early_winners(
     number = lax.iota(jnp.int32, size)
     row, column = jnp.divmod(number, width)
     first, threshold = (time_steps - 1, 0.0) if threshold is None else (0, threshold)
+    least = threshold if np.ndim(threshold) == 0 else jnp.min(threshold)
     # Rounding never carries a sum of n weights <= 1 above n.
     largest = weights.max().astype(jnp.float32)
     largest = jnp.where(largest <= 1, 1, largest * (1 + 1e-4))
@@ -144,7 +153,8 @@ def early_winners(
         """The strongest feature of the next few positions."""
         left, potential, feature = found
         chosen = lax.sort(jnp.where(left, number, jnp.iinfo(jnp.int32).max))[:batch]
-        tried = product(flat, (jax.vmap(receptive_field)(jnp.minimum(chosen, size - 1)) <= step).T)
+        spiked = jax.vmap(receptive_field)(jnp.minimum(chosen, size - 1)) <= step
+        tried, _ = above(product(flat, spiked.T), threshold)
         most, lowest = strongest(tried)
         potential = potential.at[chosen].set(most, mode="drop")
         return left & (number > chosen[-1]), potential, feature.at[chosen].set(lowest, mode="drop")
@@ -164,10 +174,10 @@ def early_winners(
         step, alive, used, won, winners = state
         now = step.astype(latency.dtype)
         active = jnp.sum(latency <= now, axis=0, dtype=jnp.float32)
-        enough = (product(product(down, active), right.T) * largest > threshold).ravel()
+        enough = (product(product(down, active), right.T) * largest > least).ravel()
         nothing = (alive & enough, jnp.full(size, -jnp.inf, weights.dtype), jnp.zeros(size, jnp.int32))
         _, potential, feature = lax.while_loop(lambda found: found[0].any(), functools.partial(evaluate, now), nothing)
-        fires = potential > threshold
+        fires = potential > (threshold if np.ndim(threshold) == 0 else -jnp.inf)
         state = (fires & ~used[feature], alive & ~fires, used, won, winners)
         one = functools.partial(take, step.astype(winners.latency.dtype), potential, feature)
         state = lax.while_loop(lambda state: state[0].any() & (state[3] < k), one, state)

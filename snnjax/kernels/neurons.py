@@ -23,20 +23,31 @@ from snnjax.kernels.spikes import latency_dtype, output_size, windows
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Spikes:
-    """When each neuron fired, and its potential then: all that learning needs to know of a layer."""
+    """When each neuron fired, and its potential then: all that learning needs to know of a layer.
 
-    latency: jax.Array  # [F, H, W] unsigned integers, T where silent
-    potential: jax.Array  # [F, H, W] float32, the potential at the step of the spike, 0 where silent
+    Attributes:
+      latency: (F, H, W) unsigned integers, T where silent.
+      potential: (F, H, W) float32, the potential at the step of the spike, 0 where silent.
+    """
+
+    latency: jax.Array
+    potential: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PositionSpikes:
-    """The one spike that pointwise inhibition leaves at each position."""
+    """The one spike that pointwise inhibition leaves at each position.
 
-    feature: jax.Array  # [H, W] int32
-    latency: jax.Array  # [H, W] unsigned integers, T where silent
-    potential: jax.Array  # [H, W] float32, 0 where silent
+    Attributes:
+      feature: (H, W) int32.
+      latency: (H, W) unsigned integers, T where silent.
+      potential: (H, W) float32, 0 where silent.
+    """
+
+    feature: jax.Array
+    latency: jax.Array
+    potential: jax.Array
 
 
 def strongest(
@@ -50,6 +61,16 @@ def strongest(
     largest = potential.max(axis, keepdims=True)
     lowest = jnp.where(potential == largest, index, jnp.iinfo(jnp.int32).max).min(axis)
     return largest.reshape(lowest.shape), lowest
+
+
+def above(potential: jax.Array, threshold: Any) -> tuple[jax.Array, Any]:
+    """Potentials (F, P) and the one number that those of neurons that fire exceed.
+
+    It is the threshold; if each feature has its own, (F,), those below theirs become -inf, which is that number.
+    """
+    if np.ndim(threshold) == 0:
+        return potential, threshold
+    return jnp.where(potential > threshold[:, None], potential, -jnp.inf), -jnp.inf
 
 
 def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
@@ -158,7 +179,7 @@ def fire(potentials: jax.Array, *, threshold: Number | None) -> Spikes:
     return _first_crossings(lambda step: potentials[step], threshold, checks.time_steps(potentials.shape[0]))
 
 
-def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Number | None, time_steps: int) -> Spikes:
+def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Any, time_steps: int) -> Spikes:
     """Spikes of neurons whose potentials are a function of the step."""
     if threshold is None:
         return fire_at_last_step(potential_at(time_steps - 1), time_steps=time_steps)
@@ -170,6 +191,9 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Number
         return Spikes(jnp.where(fires, now, spikes.latency), jnp.where(fires, potential, spikes.potential))
 
     neurons = jax.eval_shape(potential_at, 0)
+    checks.threshold(threshold, neurons.shape[0])
+    if np.ndim(threshold):
+        threshold = jnp.reshape(threshold, (-1, *(1,) * (neurons.ndim - 1)))
     latency = jnp.full(neurons.shape, time_steps, latency_dtype(time_steps))
     return lax.fori_loop(0, time_steps, cross, Spikes(latency, jnp.zeros(neurons.shape, neurons.dtype)))
 
@@ -201,6 +225,7 @@ def first_spikes(
     ceil(log2(T + 1)) products instead of T.
     """
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    checks.threshold(threshold, len(flat))
     # A position's earliest step lies in [low, high]; high = T stands for silence.
     low, high = jnp.zeros(taps.shape[1], jnp.int32), jnp.full(taps.shape[1], time_steps, jnp.int32)
     products = int(time_steps).bit_length()
@@ -209,8 +234,8 @@ def first_spikes(
     potential = jnp.zeros((len(flat), taps.shape[1]), weights.dtype)
     for _ in range(products):
         middle = jnp.minimum((low + high) // 2, time_steps - 1)
-        tried = product(flat, taps <= middle.astype(taps.dtype)[None])
-        fires = (tried.max(axis=0) > threshold) & (low < high)
+        tried, limit = above(product(flat, taps <= middle.astype(taps.dtype)[None]), threshold)
+        fires = (tried.max(axis=0) > limit) & (low < high)
         potential = jnp.where(fires, tried, potential)
         low, high = jnp.where(fires | (low >= high), low, middle + 1), jnp.where(fires, middle, high)
     largest, feature = strongest(potential)

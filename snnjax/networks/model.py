@@ -14,22 +14,31 @@ from snnjax import kernels
 from snnjax.components import static
 from snnjax.data import names
 from snnjax.encoding import Encoder
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
+from snnjax.kernels import checks
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
 from snnjax.networks.network import Decided, Decision, Network, decide
 
-Weights = Mapping[str, Any]  # (F, C, kh, kw) float32 of each layer, by its name
+Weights = Mapping[str, Any]
+"""(F, C, kh, kw) float32 of each layer, by its name."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`."""
+    """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
+
+    Attributes:
+      layers: by name.
+      encoder, decision, input_shape, classes, time_steps: as of `Network`.
+      names: of the layers of each stage.
+      pools: of each stage.
+    """
 
     layers: dict[str, Layer]
     encoder: Any
     decision: Decision
-    names: tuple[tuple[str, ...], ...] = static()  # of the layers of each stage
+    names: tuple[tuple[str, ...], ...] = static()
     pools: tuple[Pool | None, ...] = static()
     input_shape: tuple[int, int, int] = static()
     classes: int = static()
@@ -68,7 +77,8 @@ class Model:
     def encode(self, image: jax.Array, *, native: bool = False) -> jax.Array:
         """The latencies (C, H, W) of an image; `native`: by compiled kernels where the encoder has them."""
         if self.encoder is None:
-            raise InputError("the network has no `encoder`: give it one, or let it predict from latencies")
+            advice = "give the Network one, or call `predict` with latencies"
+            raise InputError(f"`encoder` must be given to take images, got None: {advice}")
         return self.encoder(image, native=True) if native and type(self.encoder) is Encoder else self.encoder(image)
 
     def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
@@ -99,6 +109,7 @@ class Model:
 
     def predict(self, latency: jax.Array) -> Decided:
         """The decision on one encoded image, (C, H, W) latencies."""
+        checks.latency("latency", latency, time_steps=self.time_steps)
         if latency.shape != self.input_shape:
             raise InputError(f"`latency` must have shape {self.input_shape}, got {latency.shape}")
         return self.decide(self.forward(latency, timed=self.decision.timed))
@@ -122,9 +133,14 @@ class Model:
 
 
 class Observed(NamedTuple):
-    """The network's response to one image."""
+    """The network's response to one image.
 
-    latencies: dict[str, jax.Array]  # (F, H, W) of the input and of each layer but the deciding ones, before pooling
+    Attributes:
+      latencies: (F, H, W) of the input and of each layer but the deciding ones, by name, before pooling.
+      decided: the decision.
+    """
+
+    latencies: dict[str, jax.Array]
     decided: Decided
 
 
@@ -161,6 +177,9 @@ class SpikingNetwork(nnx.Module):
 
         Classes without names are "0", "1", ...
         """
+        if not isinstance(spec, Network):
+            made = f"{spec.__name__}(...)" if callable(spec) else ""
+            raise wrong_type("spec", "a Network", spec, made)
         self.class_names = names.checked(class_names, spec.classes) or names.numbered(spec.classes)
         layers = Model.of(spec, spec.initial_weights(seed) if weights is None else weights).layers
         for name, layer in layers.items():

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from snnjax import components
 from snnjax.components import check_component, component, static
-from snnjax.errors import InputError
+from snnjax.errors import InputError, nearest, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import Conv, Pool
 
@@ -19,10 +19,12 @@ from snnjax.layers import Conv, Pool
 class Decision(Protocol):
     """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
 
-    If not `timed`, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
+    Attributes:
+      timed: whether it needs to know when neurons fire. If not, neurons above 0 fire at the last step, without a
+        threshold, which takes 1/T of the work.
     """
 
-    timed: ClassVar[bool]  # whether it needs to know when neurons fire
+    timed: ClassVar[bool]
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """The evidence for each class, (classes,) float32 >= 0, from `Spikes` of (F, H, W) of one layer.
@@ -65,11 +67,17 @@ def votes_of(scores: jax.Array) -> jax.Array:
 
 
 class Decided(NamedTuple):
-    """The decision on one stimulus."""
+    """The decision on one stimulus.
 
-    decision: jax.Array  # [] int32, the class, -1 if the network stays silent
-    votes: jax.Array  # [deciding layers] int32
-    scores: jax.Array  # [classes] float32, added up over the deciding layers
+    Attributes:
+      decision: () int32, the class, -1 if the network stays silent.
+      votes: (deciding layers,) int32, the class that each votes for, -1 where it is silent.
+      scores: (classes,) float32, added up over the deciding layers.
+    """
+
+    decision: jax.Array
+    votes: jax.Array
+    scores: jax.Array
 
 
 def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
@@ -80,15 +88,31 @@ def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
 
 @component
 class Stage:
-    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled."""
+    """Layers side by side on the same input; their outputs are joined feature after feature, then pooled.
+
+    Attributes:
+      branches: the layers.
+      pool: max pooling of the joined maps, or None.
+    """
 
     branches: tuple[Conv, ...]
     pool: Pool | None = static(default=None)
 
+    def check(self) -> None:
+        """Raises InputError unless it holds layers, and a `Pool` or None."""
+        for each in self.branches if isinstance(self.branches, tuple) else (self.branches,):
+            if not isinstance(each, Conv):
+                raise wrong_type("branches", "Conv layers", each, "stage(Conv(...), Conv(...))")
+        if not self.branches or isinstance(self.branches, Conv):
+            raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
+        if not isinstance(self.pool, Pool | None):
+            raise wrong_type("pool", "an integer, a Pool or None", self.pool)
+
 
 def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
     """A stage of one layer or of several branches, with max pooling after it."""
-    return Stage(branches, Pool(pool) if isinstance(pool, int) else pool)
+    integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
+    return Stage(branches, Pool(int(pool)) if integer else pool)  # type: ignore[arg-type]
 
 
 @component
@@ -126,16 +150,21 @@ class Network:
             raise InputError(f"`input_shape` must be (channels, rows, columns), got {self.input_shape!r}")
         for size in self.input_shape:
             checks.integer("input_shape", size, 1)
-        if not self.stages:
-            raise InputError("`stages` must hold at least one")
+        if not isinstance(self.stages, tuple) or not self.stages:
+            raise wrong_type("stages", "a tuple of stages", self.stages, "(stage(...),)")
+        for each in self.stages:
+            if not isinstance(each, Stage):
+                raise wrong_type("stages", "a tuple of stages", each, "(stage(Conv(...)), ...)")
         check_component("decision", self.decision, "timed", "scores", "decide")
         if self.encoder is not None:
             check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
             if self.encoder.time_steps != self.time_steps:
                 got = f"{self.time_steps} and {self.encoder.time_steps} of `encoder`"
                 raise InputError(f"`time_steps` must be that of the encoder, got {got}")
-        if len(self.epochs) not in (0, len(self.stages)):
-            raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs}")
+        if not isinstance(self.epochs, tuple) or len(self.epochs) not in (0, len(self.stages)):
+            raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs!r}")
+        for count in self.epochs:
+            checks.integer("epochs", count, 0)
         if (pool := self.stages[-1].pool) is not None:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
         for number, name, conv in self.layers():
@@ -144,20 +173,23 @@ class Network:
             if number == len(self.stages) - 1:
                 self._check_deciding(name, conv, supervised)
             if sum(supervised) > 1 or supervised != sorted(supervised):
-                raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {conv.learners}")
+                kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
+                raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
         self.shapes  # noqa: B018  (raises where a map would vanish)
 
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
         if not any(supervised) or conv.features % self.classes:
             needs = f"a supervised learner, such as RSTDP, and a multiple of {self.classes} features"
-            raise InputError(f"{name} of {self.name}, which decides, must have {needs}, got {conv}")
+            learners = " and ".join(type(each).__name__ for each in conv.each_learner) or "no learner"
+            raise InputError(f"{name}, which decides, must have {needs}, got {learners} and {conv.features} features")
         idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
         if all(supervised):
             idle["competition"] = (Conv.competition,)
             if not self.decision.timed:
                 idle["threshold"] = (None,)
         for field, values in idle.items():
-            if (value := getattr(conv, field)) not in values:
+            value = getattr(conv, field)
+            if isinstance(value, np.ndarray | jax.Array) or value not in values:
                 raise InputError(f"`{field}` of {name}, which decides, must be {values[0]}: {value} has no effect")
 
     @property
@@ -180,8 +212,7 @@ class Network:
     @property
     def structure(self) -> Any:
         """What programs are compiled for: networks of the same structure differ in numbers alone."""
-        kinds = tuple((conv.monotone, (conv.threshold or 0) >= 0) for _, _, conv in self.layers())
-        return jax.tree.structure(self), kinds
+        return jax.tree.structure(self), tuple(conv.monotone for _, _, conv in self.layers())
 
     @property
     def first_supervised(self) -> int:
@@ -204,7 +235,7 @@ class Network:
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
         """(F, C, kh, kw) float32 of each layer, normally distributed; raises InputError where bounds exclude them."""
-        random, weights = np.random.default_rng(seed), {}
+        random, weights = np.random.default_rng(checks.integer("seed", seed, 0)), {}
         for _, name, conv in self.layers():
             drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
             if conv.monotone and drawn.min() < 0:
@@ -229,14 +260,25 @@ class Network:
         ending = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
         found = [path] if path in known else ending
         if len(found) != 1:
-            few = [each for each in known if sum(part.isdigit() for part in each.split(".")) < 3]  # not all filters
-            raise InputError(f"`{path}` must name one of {', '.join(found or few)}")
+            few = [each for each in known if sum(place.isdigit() for place in each.split(".")) < 3]  # not all filters
+            few = [each for each in few if each.startswith(f"{part}.")] or few
+            meant = f"did you mean `{_meant(path, known)}`? " if not found and _meant(path, known) else ""
+            raise InputError(f"{meant}`{path}` must name one of {', '.join(found or few)}")
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise wrong_type(path, "a number", value)
         kind = int if isinstance(known[found[0]], int) else float
         if not math.isfinite(value) or kind(value) != value:
             expected = "an integer" if math.isfinite(value) else "a finite number"
             raise InputError(f"`{path}` must be {expected}, got {value:g}")
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
         return components.replace(self, at.get(part, part) + found[0].removeprefix(part), kind(value))
+
+
+def _meant(path: str, known: Iterable[str]) -> str:
+    """The `known` path that is nearest to one that names none, in full or by its end; "" if none is near."""
+    ends = {f"{each.partition('.')[0]}.{each.rpartition('.')[2]}": each for each in known}
+    ends |= {each: each for each in known}
+    return ends.get(nearest(path, ends), "")
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:

@@ -11,13 +11,13 @@ import numpy as np
 from snnjax import devices
 from snnjax.components import to_data
 from snnjax.data import Dataset
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import native
 from snnjax.layers import FAST, TAPS, Layer
 from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
 from snnjax.metrics import fractions
 from snnjax.networks import Network
-from snnjax.training import blocks, origin, programs
+from snnjax.training import blocks, foreign, origin, programs
 from snnjax.training.epoch import Epoch
 from snnjax.training.outputs import Outputs, as_array
 from snnjax.training.spread import Clock, learning_program
@@ -44,6 +44,8 @@ class Engine:
 
         `seeds` are those of the initial weights of each network, by default the one in `settings`.
         """
+        for each in networks:
+            check_types(each, data, settings, callback)
         self.networks = [_with_encoder(each, data) for each in networks]
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         self._check(data, settings)
@@ -62,19 +64,19 @@ class Engine:
         network.check()
         to_data(network, {})  # what cannot be saved is refused before training
         if len({each.structure for each in self.networks}) > 1:
-            raise InputError("`networks` must differ in numbers alone, got several structures")
+            raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
         if data.classes != network.classes:
-            raise InputError(f"the network has {network.classes} classes, {data.name} has {data.classes}")
-        shape = tuple(network.encoder.output_shape(data.train_images.shape[1:]))
-        if shape != network.input_shape:
-            raise InputError(f"the network takes {network.input_shape}, images of {data.name} become {shape}")
+            problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
+            raise InputError(f"{problem}: make it with classes={data.classes}")
+        foreign.check_parts(network, data.train_images)
         if len(self.networks) > 1 and settings.patience:
-            raise InputError(f"`patience` must be 0 for many networks, got {settings.patience}")
+            raise InputError(f"`patience` must be 0 where several networks train, got {settings.patience}")
         if settings.native:
             if (platform := devices.peers()[0].platform) != "cpu":
                 raise InputError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
             if network.time_steps > native.STEPS:
-                raise InputError(f"`native` kernels take at most {native.STEPS} time steps, got {network.time_steps}")
+                most = f"at most {native.STEPS} time steps, got {network.time_steps}"
+                raise InputError(f"`native` kernels take {most}: train without `native`")
             native.load()
 
     def initial_states(self) -> States:
@@ -100,7 +102,8 @@ class Engine:
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
-        `save` is called after each epoch and each phase.
+        `save` is called after each epoch and each phase. Raises InputError, before an epoch is saved, where a part of a
+        user's own has returned what it may not, or led weights or numbers out of their range.
         """
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
         while states[0].phase < len(self.plan):
@@ -174,7 +177,10 @@ class Engine:
         conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
         state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
         plain = dataclasses.replace(layer, weights=weights, form=FAST)
-        return plain.conv.each_learner[phase.learner].diagnose(name, plain, info)
+        learner = plain.conv.each_learner[phase.learner]
+        which = f" of network {at}" if len(self.networks) > 1 else ""
+        foreign.check_learned(self.networks[at], name, state, f"{type(learner).__name__}{which}")
+        return foreign.checked_diagnosis(f"{type(learner).__name__} of {name}", learner.diagnose(name, plain, info))
 
     # A layer that learns alone
 
@@ -275,7 +281,23 @@ class Engine:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images."""
         models = self.outputs.packed(self.outputs.models(states), self.deciding_forms)
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
-        return self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
+        decisions, scores = self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
+        foreign.check_decisions(decisions, self.network.classes)
+        return decisions, scores
+
+
+def check_types(network: object, data: object, settings: object, callback: object = None) -> None:
+    """Raises InputError where an argument of a training is of another type."""
+    if not isinstance(network, Network):
+        made = "network.spec" if hasattr(network, "spec") else f"{getattr(network, '__name__', 'Network')}(...)"
+        raise wrong_type("network", "a Network", network, made)
+    if not isinstance(data, Dataset):
+        arrays = "name, train_images, train_labels, test_images, test_labels"
+        raise wrong_type("data", "a Dataset", data, f"snnjax.data.Dataset({arrays})")
+    if not isinstance(settings, Settings):
+        raise wrong_type("settings", "Settings", settings, "Settings(epochs=(...))")
+    if not isinstance(callback, Callback | None):
+        raise wrong_type("callback", "a Callback or None", callback)
 
 
 def _with_encoder(network: Network, data: Dataset) -> Network:

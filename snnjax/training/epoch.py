@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from snnjax.layers import Layer
+from snnjax.training.foreign import check_decisions
 from snnjax.training.spread import NETWORKS, Clock, Spread, has_own, place
 from snnjax.training.state import Phase
 
@@ -60,6 +61,8 @@ class Epoch:
                 program, images = self.fast if within else self.plain, (end - at) * self.spread.count
                 self.carry, found = self.clock.run(images, program, self.carry, own, shared | numbers)
                 found = jax.tree.map(lambda x, here=here: np.asarray(x)[: self.spread.count, here], found)
+                if self.labels is not None:
+                    check_decisions(found[0], self.own["model"].classes)
                 self.report(images, 0 if self.labels is None else int(np.sum(found[0] == self.labels[at:end])))
                 pieces.append(found)
                 at, step = end, 2 * step

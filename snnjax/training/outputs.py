@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from snnjax.data import Dataset
+from snnjax.errors import InputError
 from snnjax.layers import FAST, NATIVE, Form, Layer, native_suits
 from snnjax.learners import LEARNED, SILENT, Diagnosis, percent
 from snnjax.networks import Model, Network
@@ -76,6 +77,8 @@ class Outputs:
         self.callback.started("encode", sum(map(len, images.values())) * spread.count)
         for name, each in images.items():
             found = spread.map(clock, programs.encode_batch, models, each, self.callback.advanced, native=self.native)
+            if (largest := found.max()) > (steps := self.network.time_steps):
+                raise InputError(f"`encoder(image)` must be 0..{steps - 1}, or {steps} where silent, got {largest}")
             self._kept[name] = (0, self._key(states, 0), found[0] if self._shared_code else found)
         self.finish(clock, states)
         return self._kept[part][2]

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, NamedTuple, get_origin
 import jax
 import numpy as np
 
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
+from snnjax.kernels import checks
 from snnjax.layers import Conv
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 
 Arrays = dict[str, np.ndarray]
+"""Arrays by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,23 +39,40 @@ class Settings:
     native: bool = False
 
     def __post_init__(self) -> None:
-        if not self.epochs or any(not isinstance(count, int) or count < 0 for count in self.epochs):
-            raise InputError(f"`epochs` must be integers of at least 0, got {self.epochs}")
+        epochs = self.epochs
+        if not isinstance(epochs, tuple | list) or not epochs:
+            write = f"epochs=({epochs},)" if str(epochs).isdigit() else ""
+            raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs, write)
+        plain = dict[str, Any](epochs=tuple(checks.integer("epochs", count, 0) for count in epochs))
         for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0), ("update_batch", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < minimum:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
                 raise InputError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
+            plain[name] = int(value)
+        if not isinstance(self.native, bool):
+            raise wrong_type("native", "True or False", self.native)
+        for name, value in plain.items():  # NumPy's integers are no JSON data
+            object.__setattr__(self, name, value)
 
 
 class Phase(NamedTuple):
-    """The unsupervised learning of one layer by one learner, or that of all supervised layers (layer "")."""
+    """The unsupervised learning of one layer by one learner, or that of all supervised layers (layer "").
+
+    Attributes:
+      name: as in messages and reports, such as "STDP layer1".
+      stage: number of the layer's stage from 0, or of the first supervised one.
+      layer: name of the layer that learns alone, or "".
+      epochs: passes over the training images.
+      learner: its index among the learners of a layer.
+      branch: number of unsupervised phases of the same stage before it.
+    """
 
     name: str
-    stage: int  # of the layer, or the first supervised one
+    stage: int
     layer: str
     epochs: int
-    learner: int = -1  # its index among the learners of a layer
-    branch: int = 0  # unsupervised phases of the same stage before it
+    learner: int = -1
+    branch: int = 0
 
 
 def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
@@ -73,21 +92,37 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
 
 @dataclasses.dataclass
 class TrainState:
-    """Where the training of one network stands; `weights` and `best` are (F, C, kh, kw) float32, by layer name."""
+    """Where the training of one network stands.
+
+    Attributes:
+      weights: (F, C, kh, kw) float32, by layer name.
+      numbers: those of layers that learners have changed, by layer and place.
+      phase: index of the current phase in `plan`.
+      done: its completed epochs.
+      learning: the states of its learners, and the tally, once it has begun.
+      best: `weights` of the best network so far; empty before the first supervised epoch.
+      best_numbers: its `numbers`.
+      phases: the record of each, as `Callback.finished` gets it, with its images.
+      epochs: supervised ones: epoch, and the accuracy, wrong and silent of train and test, as fractions.
+      diagnoses: `Diagnosis` of each phase's last epoch, by its name.
+      reused: by layer, the earlier run that has trained it.
+      keys: `snnjax.training.origin.layer_key` of unsupervised layers.
+      origin: `snnjax.training.origin.fingerprint` at the start of the current phase.
+    """
 
     weights: Arrays
-    numbers: Arrays = field(default_factory=dict)  # numbers of layers that learners have changed, by layer and place
-    phase: int = 0  # index of the current phase in `plan`
-    done: int = 0  # its completed epochs
-    learning: Arrays = field(default_factory=dict)  # the states of its learners, and the tally, once it has begun
-    best: Arrays = field(default_factory=dict)  # weights of the best network so far
-    best_numbers: Arrays = field(default_factory=dict)  # its `numbers`
-    phases: list[dict[str, Any]] = field(default_factory=list)  # of each, as `Callback.finished`, with its images
-    epochs: list[dict[str, Any]] = field(default_factory=list)  # supervised: train and test accuracy, wrong, silent
-    diagnoses: dict[str, Diagnosis] = field(default_factory=dict)  # of each phase's last epoch; "words" are sentences
-    reused: dict[str, str] = field(default_factory=dict)  # by layer, the earlier run that has trained it
-    keys: dict[str, str] = field(default_factory=dict)  # `snnjax.training.origin.layer_key` of unsupervised layers
-    origin: str = ""  # `snnjax.training.origin.fingerprint` at the start of the current phase
+    numbers: Arrays = field(default_factory=dict)
+    phase: int = 0
+    done: int = 0
+    learning: Arrays = field(default_factory=dict)
+    best: Arrays = field(default_factory=dict)
+    best_numbers: Arrays = field(default_factory=dict)
+    phases: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
+    reused: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    origin: str = ""
 
     _ARRAYS: ClassVar = ("weights", "numbers", "learning", "best", "best_numbers")
 

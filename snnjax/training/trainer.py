@@ -9,14 +9,16 @@ import jax
 import numpy as np
 
 from snnjax.data import Dataset
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
+from snnjax.kernels import checks
 from snnjax.learners import STDP, Diagnosis
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_weights
-from snnjax.training.engine import Engine
+from snnjax.training.engine import Engine, check_types
 from snnjax.training.state import Callback, Settings, TrainState
 
-Variant = dict[str, float]  # "seed", and some of `Network.parameters`, such as "layer1.threshold"
+Variant = dict[str, float]
+"""A variant of a network: "seed", and some of `Network.parameters`, such as "layer1.threshold"."""
 
 
 class Trainer:
@@ -31,6 +33,7 @@ class Trainer:
 
     def __init__(self, network: Network, data: Dataset, settings: Settings, callback: Callback | None = None):
         """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile."""
+        check_types(network, data, settings, callback)
         self.engine = Engine([network], data, settings, callback=callback)
         self.network, self.plan, self.callback = self.engine.network, self.engine.plan, self.engine.callback
         self.data, self.settings = data, settings
@@ -93,11 +96,17 @@ def network_for(make: Callable[..., Network], data: Dataset) -> Network:
 
 @dataclasses.dataclass
 class SweepState:
-    """Where a sweep stands; networks go by their places among the variants."""
+    """Where a sweep stands; networks go by their places among the variants.
 
-    done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # records of the trained networks
-    group: list[TrainState] = dataclasses.field(default_factory=list)  # states of the networks in training
-    places: list[int] = dataclasses.field(default_factory=list)  # of these
+    Attributes:
+      done: records of the trained networks, by place.
+      group: states of the networks in training.
+      places: of these.
+    """
+
+    done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    group: list[TrainState] = dataclasses.field(default_factory=list)
+    places: list[int] = dataclasses.field(default_factory=list)
 
     def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
@@ -126,8 +135,10 @@ class Sweep:
 
     Attributes:
       network: what the variants have in common.
+      data: the data set that all learn.
       settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
       variants: what is special about each network.
+      callback: is told of the events of each group.
       at_once: networks of one program at most.
       networks: the descriptions of the variants, in order.
       groups: the places of those that train in one program.
@@ -142,9 +153,12 @@ class Sweep:
 
     def __post_init__(self) -> None:
         """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
-        if not self.variants or self.at_once < 1:
-            sizes = f"{len(self.variants)} and {self.at_once}"
-            raise InputError(f"`variants` and `at_once` must be at least one, got {sizes}")
+        check_types(self.network, self.data, self.settings)
+        checks.integer("at_once", self.at_once, 1)
+        if not isinstance(self.variants, Sequence) or not all(isinstance(each, Mapping) for each in self.variants):
+            raise wrong_type("variants", "a list of dicts", self.variants, '[{"layer1.threshold": 15.0}, ...]')
+        if not self.variants:
+            raise InputError("`variants` must be at least one dict, got none")
         self.variants = [dict(each) for each in self.variants]
         self.networks = [_varied(self.network, each) for each in self.variants]
         self.seeds = [int(each.get("seed", self.settings.seed)) for each in self.variants]
@@ -196,6 +210,6 @@ def _varied(network: Network, variant: Variant) -> Network:
     for name, value in variant.items():
         if name != "seed":
             network = network.vary(name, value)
-        elif not math.isfinite(value) or value != int(value) or value < 0:
-            raise InputError(f"`seed` must be an integer of at least 0, got {value}")
+        elif not isinstance(value, int | float | np.number) or not math.isfinite(value) or value % 1 or value < 0:
+            raise InputError(f"`seed` must be an integer of at least 0, got {value!r}")
     return network

@@ -42,6 +42,8 @@ def chosen_images(chosen: options.Predict, trained: Trained) -> Iterator[tuple[s
             label = trained.class_names[images.test_labels[number]]
             name = f"test image {number} of {images.name}, label {label}"
             yield name, f"image_{number:05}", images.test_images[number], []
+    if chosen.pictures and trained.image_shape[2:] == (2,):
+        raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
     for path in pictures_in(chosen.pictures):
         pixels, notes = read_picture(path, trained.image_shape, chosen.invert)
         yield str(path), path.stem, pixels, notes

@@ -9,7 +9,7 @@ Arguments are those of `snnjax.kernels`, with a stride of 1, except:
   latency: (C, H, W) uint8, without padding; at most 255 time steps.
   taps: (kh, C, kw, F) float32, the weights as `arrange` makes them, none negative but for `learn`.
   features: F without the zeros that fill it up.
-  threshold: at least 0.
+  threshold: a number, or a () or (F,) array.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import devices
-from snnjax.errors import InputError
+from snnjax.errors import InputError, InputTypeError, wrong_type
 from snnjax.files import atomic_write, cache_folder
 from snnjax.kernels import Winners, checks
 from snnjax.kernels.checks import Number, Pair
@@ -106,7 +106,7 @@ def _layer(
     checks.array("taps", taps, "kh C kw F")
     checks.array("latency", latency, "C H W")
     if (dtypes := f"{taps.dtype} and {latency.dtype}") != "float32 and uint8":
-        raise TypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {dtypes}")
+        raise InputTypeError(f"`taps` and `latency` must be float32 and uint8 for native kernels, got {dtypes}")
     if taps.shape[3] != features + -features % LANES:
         raise InputError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
     above, left = checks.pair("padding", padding, 0)
@@ -133,17 +133,18 @@ def winners(
     checks.radius(radius)
     number = jax.ShapeDtypeStruct((checks.integer("k", k, 1),), jnp.int32)
     results = (number, number, number, jax.ShapeDtypeStruct((k,), jnp.uint8))
-    limits = _limit(threshold), jnp.asarray(radius, jnp.int32).reshape(1)
+    limits = _limits(threshold, features), jnp.asarray(radius, jnp.int32).reshape(1)
     return Winners(*_call("winners", results, taps, latency, *limits, **settings))
 
 
-def _limit(threshold: Number) -> jax.Array:
-    checks.threshold(threshold)
+def _limits(threshold: Number, features: int) -> jax.Array:
+    """(1,) float32, or one for each feature, with features that never fire where F is filled up."""
+    checks.threshold(threshold, features)
     if threshold is None:
-        raise TypeError("`threshold` must be a number for native kernels, got None")
-    if not isinstance(threshold, jax.Array) and threshold < 0:
-        raise InputError(f"`threshold` must be at least 0 for native kernels, got {threshold}")
-    return jnp.asarray(threshold, jnp.float32).reshape(1)
+        raise wrong_type("threshold", "a number for native kernels", threshold)
+    if np.ndim(threshold) == 0:
+        return jnp.asarray(threshold, jnp.float32).reshape(1)
+    return jnp.pad(jnp.asarray(threshold, jnp.float32), (0, -features % LANES), constant_values=jnp.inf)
 
 
 def latencies(
@@ -151,7 +152,8 @@ def latencies(
 ) -> jax.Array:
     """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
-    return _call("latencies", jax.ShapeDtypeStruct(shape, jnp.uint8), taps, latency, _limit(threshold), **settings)
+    result, limits = jax.ShapeDtypeStruct(shape, jnp.uint8), _limits(threshold, features)
+    return _call("latencies", result, taps, latency, limits, **settings)
 
 
 def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, padding: Pair = 0) -> jax.Array:

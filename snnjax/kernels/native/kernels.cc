@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <string>
+#include <limits>
 #include <tuple>
 #include <vector>
 
@@ -108,11 +108,17 @@ struct Layer {
   }
 };
 
-// Below a threshold of 0 neurons without input fire too; the kernels look at none of them.
-ffi::Error refuse(float threshold) {
-  return ffi::Error::InvalidArgument("`threshold` must be at least 0 for native kernels, got " +
-                                     std::to_string(threshold));
-}
+// One threshold for all features, or one for each, for the zeros that fill up F infinity.
+struct Limits {
+  const Floats& thresholds;
+  const float* values = thresholds.typed_data();
+  int64_t count = thresholds.element_count();
+
+  // Below a threshold of 0 neurons without input fire too: at the first step all are looked at.
+  void begin(Layer& layer) const {
+    if (*std::min_element(values, values + count) < 0) std::fill_n(layer.state, layer.positions, Layer::kTouched);
+  }
+};
 
 // The largest of `count` values, a multiple of kLanes.
 float largest(const float* values, int64_t count) {
@@ -130,9 +136,12 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
                    ffi::Result<Bytes> when) {
   static thread_local std::vector<std::tuple<float, int32_t, int32_t>> spikes;  // -potential, feature, position
   static thread_local std::vector<uint8_t> used;
-  const float limit = threshold.typed_data()[0];
-  if (!(limit >= 0)) return refuse(limit);
   Layer layer{weights, latency, settings};
+  const Limits limits{threshold};
+  limits.begin(layer);
+  const bool shared = limits.count == 1;
+  const float limit = shared ? limits.values[0] : -std::numeric_limits<float>::infinity();
+  float* above = filled<4, float>(shared ? 0 : layer.stride, 0);  // potentials, -infinity where below their thresholds
   used.assign(layer.stride, 0);
   const int64_t k = feature->element_count(), inhibition = radius.typed_data()[0], steps = number(settings, "steps");
   int32_t *rows = row->typed_data(), *columns = column->typed_data();
@@ -148,6 +157,10 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
       if (layer.state[position] != Layer::kTouched) continue;
       layer.state[position] = Layer::kQuiet;
       const float* sums = layer.potential + position * layer.stride;
+      if (!shared) {
+        for (int64_t f = 0; f < layer.stride; ++f) above[f] = sums[f] > limits.values[f] ? sums[f] : limit;
+        sums = above;
+      }
       const float strongest = largest(sums, layer.stride);
       if (!(strongest > limit)) continue;
       layer.state[position] = Layer::kDead;
@@ -182,26 +195,36 @@ void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t f
   }
 }
 
-// The step at which each neuron first crosses the threshold.
-ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
-                     ffi::Result<Bytes> result) {
-  if (!(threshold.typed_data()[0] >= 0)) return refuse(threshold.typed_data()[0]);
-  Layer layer{weights, latency, settings};
-  const int32_t steps = number(settings, "steps");
-  int32_t* when = filled<2, int32_t>(layer.positions * layer.stride, steps);
-  const Lanes limit = Lanes{} + threshold.typed_data()[0];
+// Marks the step at which each neuron, [positions, stride], first crosses its threshold.
+template <bool kShared>
+void cross(Layer& layer, const float* thresholds, int32_t steps, int32_t* when) {
+  const Lanes shared = Lanes{} + thresholds[0];
+  const Lanes* own = reinterpret_cast<const Lanes*>(thresholds);
+  const int64_t positions = layer.positions, blocks = layer.stride / kLanes;
+  const float* potential = layer.potential;
+  uint8_t* state = layer.state;
   for (int32_t step = 0; step < steps; ++step) {
     layer.advance(step);
     const Steps now = Steps{} + step;
-    for (int64_t position = 0; position < layer.positions; ++position) {
-      if (layer.state[position] != Layer::kTouched) continue;
-      layer.state[position] = Layer::kQuiet;
-      const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential + position * layer.stride);
-      Steps* first = reinterpret_cast<Steps*>(when + position * layer.stride);
-      for (int64_t b = 0; b < layer.stride / kLanes; ++b)
-        first[b] = (sums[b] > limit) & (first[b] > now) ? now : first[b];
+    for (int64_t position = 0; position < positions; ++position) {
+      if (state[position] != Layer::kTouched) continue;
+      state[position] = Layer::kQuiet;
+      const Lanes* sums = reinterpret_cast<const Lanes*>(potential) + position * blocks;
+      Steps* first = reinterpret_cast<Steps*>(when) + position * blocks;
+      for (int64_t b = 0; b < blocks; ++b)
+        first[b] = (sums[b] > (kShared ? shared : own[b])) & (first[b] > now) ? now : first[b];
     }
   }
+}
+
+ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
+                     ffi::Result<Bytes> result) {
+  Layer layer{weights, latency, settings};
+  const Limits limits{threshold};
+  limits.begin(layer);
+  const int32_t steps = number(settings, "steps");
+  int32_t* when = filled<2, int32_t>(layer.positions * layer.stride, steps);
+  (limits.count == 1 ? cross<true> : cross<false>)(layer, limits.values, steps, when);
   turn(when, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
   return ffi::Error::Success();
 }

@@ -1,0 +1,178 @@
+"""Checks of parts that are a user's own: of what they return, before training, and of what they have learned.
+
+Before training `jax.eval_shape` traces their functions, which computes nothing; those of the library are left out.
+"""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax.components import check_again
+from snnjax.errors import InputError, shown, wrong_type
+from snnjax.kernels import Spikes, Winners, latency_dtype
+from snnjax.layers import Layer
+from snnjax.learners import Diagnosis, Learner, Signal, Tally
+from snnjax.networks import Model, Network
+from snnjax.networks.model import check_weights
+from snnjax.training.outputs import as_array
+from snnjax.training.state import TrainState
+
+
+def _array(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A stand-in for an array."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+_INTEGER = _array((), np.int32)
+
+
+def check_parts(network: Network, images: np.ndarray) -> None:
+    """Raises InputError where a part of a network returns what the others cannot take, given images (N, ...)."""
+    check_encoder(network, _array(images.shape[1:], images.dtype))
+    if _is_own(network.decision):
+        check_decision(network)
+    layers: dict[str, Layer] = {}
+    for number, name, conv in network.layers():
+        latency = _array(network.shapes[number], latency_dtype(network.time_steps))
+        for part in (conv.competition, *conv.each_learner):
+            if _is_own(part):
+                layers = layers or _layers(network)
+                check = check_competition if part is conv.competition else check_learner
+                check(part, layers[name], latency, name)
+
+
+def _is_own(part: object) -> bool:
+    return not type(part).__module__.startswith("snnjax.")
+
+
+def _layers(network: Network) -> dict[str, Layer]:
+    """The layers by name with weights of zeros, since shapes alone matter."""
+    weights = {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()}
+    return jax.tree.map(as_array, Model.of(network, weights).layers)
+
+
+def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
+    """Raises InputError unless the network's encoder makes of an image what the network takes."""
+    encoder, expected = network.encoder, _array(network.input_shape, latency_dtype(network.time_steps))
+    shape = encoder.output_shape(image.shape)
+    if not isinstance(shape, tuple | list):
+        raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
+    if tuple(shape) != network.input_shape:
+        problem = f"the network takes {network.input_shape}, images of {image.shape} become {tuple(shape)}"
+        raise InputError(f"{problem}: make it with input_shape={tuple(shape)}, or with another `encoder`")
+    if _is_own(encoder):
+        _expect("encoder(image)", jax.eval_shape(encoder, image), expected)
+
+
+def check_decision(network: Network) -> None:
+    """Raises InputError unless the network's decision returns scores and a class."""
+    decision, classes, deciding = network.decision, network.classes, network.stages[-1].branches
+    for conv in deciding:
+        shape = (conv.features, *conv.output_size(network.shapes[-2][1:]))
+        spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32))
+        scores = jax.eval_shape(lambda spikes: decision.scores(spikes, classes), spikes)
+        _expect("decision.scores(...)", scores, _array((classes,), np.float32))
+    found = jax.eval_shape(decision.decide, _array((len(deciding), classes), np.float32))
+    _expect("decision.decide(scores)", found, _INTEGER)
+
+
+def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+    """Raises InputError unless the competition of a layer returns `Winners`."""
+    found = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
+    what = f"competition(...) of {name}"
+    if not isinstance(found, Winners):
+        raise wrong_type(what, "kernels.Winners", found)
+    for field in ("feature", "row", "column"):
+        _expect(f"{what}.{field}", getattr(found, field), _array(found.feature.shape[:1], np.int32))
+
+
+def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+    """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
+    kind, key = f"{type(learner).__name__} of {name}", np.zeros(2, np.uint32)
+    state = jax.tree.map(as_array, learner.init(layer, key, 0))
+    response = jax.eval_shape(learner.forward, layer, state, latency)
+    if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
+        raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
+    signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
+    found = jax.eval_shape(learner.update, layer, state, latency, response, signal)
+    if not isinstance(found, tuple) or len(found) != 3:
+        raise wrong_type(f"update of {kind}", "(layer, state, info)", found)
+    _expect(f"update(...)[0] of {kind}, the layer,", found[0], layer)
+    _expect(f"update(...)[1] of {kind}, the state,", found[1], state)
+    _expect(f"end_epoch(state) of {kind}", jax.eval_shape(learner.end_epoch, state), state)
+    if learner.supervised:
+        tally = Tally(*[_INTEGER] * 5)
+        _expect(f"end_batch(state, tally) of {kind}", jax.eval_shape(learner.end_batch, state, tally), state)
+    info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), found[2])
+    try:
+        diagnosis = learner.diagnose(name, layer, info)
+    except Exception:  # made-up figures may not be to its taste; those of an epoch are checked again
+        return
+    checked_diagnosis(kind, diagnosis)
+
+
+def _expect(what: str, found: Any, expected: Any) -> None:
+    """Raises InputError unless a tree has the structure, the shapes and the dtypes of another."""
+    structure: Any = jax.tree.structure(found)
+    if structure != jax.tree.structure(expected):
+        raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(found)}")
+    for (path, one), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            place, write = jax.tree_util.keystr(path), ""
+            if one.shape == other.shape:
+                write = f": write .astype(jnp.{other.dtype})"
+            raise InputError(f"`{what}{place}` must be {_kind(other)}, got {_kind(one)}{write}")
+
+
+def _kinds(tree: Any) -> str:
+    """A tree of few arrays in words, of a larger one its class."""
+    leaves = jax.tree.leaves(tree)
+    return " and ".join(map(_kind, leaves)) if 0 < len(leaves) < 5 else f"{type(tree).__name__} of {len(leaves)} arrays"
+
+
+def _kind(array: Any) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def check_decisions(decisions: np.ndarray, classes: int) -> None:
+    """Raises InputError where a decision was for no class."""
+    if decisions.size and not -1 <= (least := decisions.min()) <= (most := decisions.max()) < classes:
+        raise InputError(f"`decision.decide(scores)` must be 0..{classes - 1}, or -1, got {least}..{most}")
+
+
+def checked_diagnosis(kind: str, found: Any) -> Diagnosis:
+    """What `diagnose` of a learner returned, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
+    if not isinstance(found, dict) or not isinstance(found.get("words"), list | tuple):
+        raise wrong_type(f"diagnose of {kind}", "a dict with `words`, a list of sentences", found, "dict(words=[...])")
+    try:
+        return json.loads(json.dumps(found, default=_plain))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`diagnose` of {kind} must be JSON data (numbers, strings, lists, dicts): {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return np.asarray(value).tolist()
+    raise TypeError(f"got {shown(value)}")
+
+
+def check_learned(network: Network, name: str, state: TrainState, kind: str) -> None:
+    """Raises InputError where a learner has left weights or numbers of a layer that no file could hold.
+
+    `state` is that after epoch `state.done`, counted from 0, `kind` names the learner.
+    """
+    weights = state.weights[name]
+    try:
+        if not np.isfinite(weights).all():
+            raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}")
+        check_weights(network, {name: weights})
+        if any(path.startswith(f"{name}.") for path in state.numbers):
+            learned = {each: conv for _, each, conv in state.network(network).layers()}
+            check_again(learned[name])
+    except InputError as error:
+        advice = "clip it there, by jnp.clip; the last checkpoint is of the epoch before"
+        raise InputError(
+            f"`update` of {kind} left {name} invalid in epoch {state.done + 1}: {error}: {advice}"
+        ) from error

@@ -1,0 +1,121 @@
+"""A threshold for each feature: given, trained with, moved by a rule, saved, loaded and resumed."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import snnjax
+from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Model, Network, Settings, Trainer, component, data, kernels, stage
+from snnjax.app import RunFolder
+from snnjax.components import to_data
+from snnjax.kernels import native
+from snnjax.layers import NATIVE
+from snnjax.learners import Learner
+from snnjax.testing import check_learner
+from snnjax.trained import Trained
+
+DIGITS = data.digits().first(40, 20)
+EACH = np.float32([8, 15, 20, 500])
+FIRST = Conv(4, 5, padding=2, threshold=EACH, competition=WTA(2, radius=3), learners=STDP(doubling=20))
+STAGES = stage(FIRST, pool=4), stage(Conv(20, 7, learners=RSTDP()))
+NETWORK = Network("own_thresholds", (6, 28, 28), 10, STAGES)
+
+
+@component
+class Settling(Learner):
+    """Each win raises the threshold of the feature, so that all features win."""
+
+    rise: float = 0.5
+    bounds = (0.0, 1.0)
+    native = True
+
+    def update(self, layer, state, latency, response, signal):
+        winners = response.winners
+        learned = layer.learn(latency, winners, jnp.float32([0.05, -0.04]), bounds=self.bounds)
+        raised = layer.conv.threshold.at[winners.feature].add(self.rise * winners.valid)
+        conv = dataclasses.replace(layer.conv, threshold=raised)
+        return dataclasses.replace(learned, conv=conv), state, winners.feature
+
+
+def network(first: Conv) -> Network:
+    return dataclasses.replace(NETWORK, stages=(stage(first, pool=4), STAGES[1]))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
+def test_equal_thresholds_are_one_threshold(compiled):
+    states = []
+    for threshold in (15.0, np.full(4, 15.0)):
+        settings = Settings((1, 1), batch_size=10, native=compiled)
+        trainer = Trainer(network(dataclasses.replace(FIRST, threshold=threshold)), DIGITS, settings)
+        states.append(trainer.run(trainer.initial_state()))
+    for name, weights in states[0].weights.items():
+        np.testing.assert_array_equal(weights, states[1].weights[name])
+    assert states[0].epochs == states[1].epochs
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
+def test_a_network_is_trained_saved_and_loaded(compiled, tmp_path):
+    trainer = Trainer(NETWORK, DIGITS, Settings((1, 1), batch_size=10, native=compiled))
+    model = trainer.engine.outputs.model(trainer.initial_state())
+    assert (trainer.engine.outputs.form(model.layers["layer1"]) is NATIVE) == compiled
+    with RunFolder(tmp_path / "run", trainer) as run:
+        run.run()
+    loaded = Trained.read(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.network.stages[0].branches[0].threshold, EACH)
+    with RunFolder(tmp_path / "run", Trainer(NETWORK, DIGITS, trainer.settings), resume=True) as run:
+        assert run.results
+        wins = run.state.diagnoses["STDP layer1"]["wins"]
+        assert wins[3] == 0 < min(wins[:3]), "the last threshold is out of reach"
+        state = run.state
+    spiking = snnjax.load(tmp_path / "run")
+    decided = [int(spiking(image)) for image in DIGITS.test_images]
+    assert decided == trainer.predict(state, DIGITS.test_images)[0].tolist()
+    other = dataclasses.replace(FIRST, threshold=EACH + 1)
+    with pytest.raises(ValueError, match="is of another network"):
+        RunFolder(tmp_path / "run", Trainer(network(other), DIGITS, trainer.settings), resume=True)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
+def test_a_rule_moves_the_threshold_of_each_feature(compiled, tmp_path):
+    spec = network(dataclasses.replace(FIRST, threshold=np.full(4, 10.0), learners=Settling()))
+    trainer = Trainer(spec, DIGITS, Settings((2, 1), batch_size=10, native=compiled))
+    state = trainer.run(trainer.initial_state())
+    learned = trainer.trained(state).spec
+    moved = np.asarray(learned.stages[0].branches[0].threshold)
+    assert moved.shape == (4,)
+    assert ((moved - 10) % 0.5 == 0).all()
+    assert 40 < (moved - 10).sum() <= 2 * 2 * 40 * 0.5
+    Trained(learned, state.weights, (28, 28)).save(tmp_path / "weights.npz")
+    np.testing.assert_array_equal(Trained.read(tmp_path).network.stages[0].branches[0].threshold, moved)
+    assert to_data(spec, {})["stages"][0]["branches"][0]["threshold"] == dict(array="stages/0/branches/0/threshold")
+
+
+@pytest.mark.slow
+def test_such_a_rule_keeps_the_contract():
+    check_learner(Settling(), Conv(4, 3, threshold=np.full(4, 4.0), competition=WTA(2, radius=1)))
+
+
+def test_who_has_fired_at_the_last_step():
+    first = dataclasses.replace(FIRST, threshold=np.float32([1, 20, 35, 500]))
+    model = Model.of(network(first), NETWORK.initial_weights())
+    fired = []
+    for image in DIGITS.test_images[:5]:
+        timed, untimed = (model.forward(Encoder()(image), timed=each) < 15 for each in (True, False))
+        np.testing.assert_array_equal(timed, untimed)
+        fired.append(np.asarray(timed).mean(axis=(1, 2)))
+    shares = np.mean(fired, axis=0)
+    assert shares[0] > shares[1] > shares[2] > shares[3] == 0, shares
+
+
+def test_the_earliest_winner_is_above_its_own_threshold():
+    """Not the strongest neuron, whose threshold is out of reach, nor one that waits for the largest threshold."""
+    latency, weights = np.zeros((1, 1, 1), np.uint8), np.float32([9, 5, 7]).reshape(3, 1, 1, 1)
+    limits = dict(threshold=np.float32([10, 4, 6]), time_steps=15)
+    for won in (
+        kernels.early_winners(latency, weights, k=3, radius=0, **limits),
+        kernels.k_winners(kernels.first_spikes(latency, weights, **limits), k=3, radius=0, time_steps=15),
+        native.winners(latency, native.arrange(weights), features=3, k=3, radius=0, **limits),
+    ):
+        assert won.feature.tolist() == [2, -1, -1]
