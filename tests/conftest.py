@@ -31,7 +31,7 @@ for name, value in dict(
 hypothesis.settings.register_profile("snnjax", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.load_profile("snnjax")
 
-LONG = ("examples", "trainer", "cli", "native", "contract", "sweep", "resume", "agreement", "reward", "use")
+LONG = ("docs", "examples", "trainer", "cli", "native", "contract", "sweep", "resume", "agreement", "reward", "use")
 """Files that take long: they begin first, so that no core waits for another at the end."""
 
 

@@ -1,0 +1,75 @@
+"""The texts for users, taken apart: their blocks, commands, code, tables and the names of files."""
+
+import functools
+import json
+import pathlib
+import re
+import shlex
+import tomllib
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "experiments/README.md", "benchmarks/README.md", "experiments/tutorial.ipynb")
+PAGES = DOCUMENTS[:3]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+class Block(NamedTuple):
+    """What stands between three backquotes and three more."""
+
+    language: str
+    text: str
+
+
+@functools.cache
+def text_of(document: str) -> str:
+    """A page, or what stands between the code of a notebook."""
+    text = (ROOT / document).read_text()
+    if not document.endswith(".ipynb"):
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+def blocks(document: str) -> list[Block]:
+    found = [Block(*each) for each in re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)]
+    assert {each.language for each in found} <= {"sh", "python", ""}, "of other languages nothing would be run"
+    return found
+
+
+def prose(document: str) -> str:
+    """The text without its blocks."""
+    return re.sub(r"^```.*?^```$", "", text_of(document), flags=re.DOTALL | re.MULTILINE)
+
+
+def code(document: str) -> list[str]:
+    """What stands between two backquotes in a text."""
+    return [" ".join(each.split()) for each in re.findall(r"`([^`]+)`", prose(document))]
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a block, one after the other, without comments and the path of the environment."""
+    lines = text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    joined = [shlex.join(each).replace("'&&'", "&&") for each in words if each]
+    return [each.removeprefix(".venv/bin/") for line in joined for each in line.split(" && ")]
+
+
+def all_commands(*documents: str) -> list[str]:
+    return [
+        each for name in documents for block in blocks(name) if block.language == "sh" for each in commands(block.text)
+    ]
+
+
+def file_names(document: str) -> list[str]:
+    """Names of files and folders in the text, but for those of data sets, and FILE and the like."""
+    path = re.compile(
+        r"(?:[\w.]+/)*[\w.]+\.(?:py|md|ipynb|html|json|csv|npz|png|toml)|(?:runs|tests|snnjax|experiments)/[\w/]+"
+    )
+    return [each for each in code(document) if path.fullmatch(each) and not re.search(r"[A-Z]{2}", each)]
+
+
+def rows(document: str, head: str) -> list[list[str]]:
+    """The cells of each row of the tables whose first head is this one."""
+    tables = re.findall(rf"^\| {head} \|.*\n\| ---.*\n((?:\|.*\n)+)", text_of(document), re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for table in tables for line in table.splitlines()]

@@ -1,0 +1,309 @@
+"""The texts for users: all commands and snippets in them run, and what they name exists.
+
+A document is run from top to bottom in a folder of its own, in which placeholders such as DIR are folders with little
+data. Commands that take long run with the options of `SHORTER` after their own, of which the last counts.
+"""
+
+import ast
+import contextlib
+import functools
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import batches
+import jax
+import made_events
+import numpy as np
+import pytest
+import scaling
+import throughput
+from documents import (
+    DOCUMENTS,
+    PAGES,
+    PROJECT,
+    ROOT,
+    all_commands,
+    blocks,
+    code,
+    commands,
+    file_names,
+    prose,
+    rows,
+    text_of,
+)
+from PIL import Image
+from test_cli import write_idx
+
+from snnjax import components, data
+from snnjax.app.main import COMMANDS, main, parse
+
+BENCHMARKS: dict[str, Any] = dict(throughput=throughput, batches=batches, scaling=scaling)
+FEW = ["--train_images", "60", "--test_images", "30"]
+SHORTER: dict[str, list[str]] = {
+    "train": FEW,
+    "sweep": FEW,
+    "replicate": [*FEW, "--model", "mozafari2018", "--seeds", "1", "--reward_epochs", "1"],
+    "throughput": ["--short", "--images", "12", "--repeats", "1", "--device", "cpu"],
+    "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],
+    "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
+}
+"""By command: what is added to what a document says of it; trainings get one epoch a stage besides."""
+
+
+# What is done about each command. A rule gets its words; the working folder is that of the document.
+
+
+def new_environment(words: list[str]) -> None:
+    """Not made here: CI makes one with the very line, before these tests run in it."""
+    assert words == ["python3", "-m", "venv", ".venv"]
+
+
+def installation(words: list[str]) -> None:
+    """Not repeated here: its extras exist, and its folder is that of the project."""
+    *start, what = words
+    assert start == ["pip", "install", "-q", "-e"]
+    path, _, extras = what.partition("[")
+    assert (ROOT / path / "pyproject.toml").is_file()
+    assert {*extras.removesuffix("]").split(",")} - {""} <= EXTRAS
+
+
+def clone(words: list[str]) -> None:
+    """The repository that the recorded runs name."""
+    recorded = json.loads((ROOT / "snnjax" / "app" / "reference.json").read_text())
+    assert re.search(re.escape(words[2].removeprefix("https://")) + r"\b", recorded["how"])
+
+
+def own_tests(words: list[str]) -> None:
+    """As collected: they are running just now."""
+    program([*words, "--collect-only", str(ROOT / "tests" / "test_spikes.py"), "-p", "no:cacheprovider"])
+
+
+def command(words: list[str]) -> None:
+    """In this process. Without torch weights travel as .npz, as the text says that they can."""
+    if not importlib.util.find_spec("torch"):
+        words = [each.replace(".pth", ".pth.npz") for each in words]
+    main([*words[1:], *shorter(words[1], words)])
+
+
+def benchmark(words: list[str]) -> None:
+    """Without the programs that are not here: tests/test_throughput.py has them take part where they are."""
+    if "--reference" in words:
+        at = words.index("--reference")
+        words = words[:at] + words[at + 2 :]
+    words = [each for each in words if each != "--spyker" or importlib.util.find_spec("spyker")]
+    program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
+
+
+def reference(words: list[str]) -> None:
+    """The web pages of the library."""
+    program(["python", "-m", *words])
+    assert (pathlib.Path(words[words.index("--output-directory") + 1]) / "snnjax.html").is_file()
+
+
+def tensorboard(words: list[str]) -> None:
+    """Until it serves."""
+    start = [sys.executable, "-m", "tensorboard.main", *words[1:], "--port", "0"]
+    with subprocess.Popen(start, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert any("http://localhost:" in line for line in process.stderr)
+        finally:
+            process.kill()
+
+
+RULES: dict[str, Callable[[list[str]], None]] = {
+    r"python3 -m venv .*": new_environment,
+    r"pip install .*": installation,
+    r"git clone .*": clone,
+    r"python -m pytest": own_tests,
+    r"snnjax .*": command,
+    r"python benchmarks/\w+\.py.*": benchmark,
+    r"pdoc .*": reference,
+    r"tensorboard --logdir runs": tensorboard,
+}
+"""A pattern for whole commands, and what is done about them."""
+EXTRAS = {*PROJECT["optional-dependencies"]}
+
+
+def rule(line: str) -> Callable[[list[str]], None]:
+    (found,) = [each for pattern, each in RULES.items() if re.fullmatch(pattern, line)]
+    return found
+
+
+def program(words: list[str]) -> None:
+    """Runs a Python program to its end."""
+    assert words[0] == "python"
+    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def shorter(name: str, words: list[str]) -> list[str]:
+    """What makes a command quick."""
+    if name not in ("train", "sweep"):
+        return SHORTER.get(name, [])
+    given = words[words.index("--epochs") + 1 :] if "--epochs" in words else ["1", "1", "1"]
+    count = next((at for at, word in enumerate(given) if not word.isdigit()), len(given))
+    return [*SHORTER[name], "--epochs", *["1"] * count]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A checkout to work in, with little data behind the names that the documents use, and in the cache."""
+    for name in ("experiments", "benchmarks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    digits = data.digits()
+    images, labels = digits.train_images[:60].astype(np.uint8), digits.train_labels[:60].astype(np.uint8)
+    cache = tmp_path / "cache" / "snnjax" / "data"
+    cache.mkdir(parents=True)
+    for path in (tmp_path / "DIR", cache / "mnist", cache / "fashion_mnist"):
+        write_idx(path, images, labels)
+    (cache / "cifar10").mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (60, 1 + 3 * 32 * 32), np.uint8)
+    colours[:, 0] = labels
+    for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
+        (cache / "cifar10" / name).write_bytes(colours.tobytes())
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "PICTURES" / ("zero", "one", "two")[label % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    for seed, part in enumerate(("Train", "Test")):
+        made_events.write_nmnist(tmp_path / "RECORDINGS", part, images[:20], labels[:20], seed)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(components, "_TYPES", dict(components._TYPES))  # two documents define EarlyInputs
+    monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("3_own_rule", None)  # as its component is forgotten too
+    jax.config.update("jax_default_device", None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_snippets_run(document, folder):
+    """From top to bottom, and then the files are there of which the text speaks."""
+    names: dict[str, Any] = dict(__name__="snippets")
+    for block in blocks(document):
+        if block.language == "python":
+            with jax.numpy_rank_promotion("allow"):
+                exec(compile(block.text, document, "exec"), names)
+        elif block.language == "sh":
+            for line in commands(block.text):
+                print("$", line)
+                rule(line)(shlex.split(line))
+    left = {each for path in folder.rglob("*") for each in (path.name, str(path.relative_to(folder)))}
+    there = left | {each for path in ROOT.glob("*/*") for each in (path.name, str(path.relative_to(ROOT)))}
+    for name in file_names(document):
+        assert name in there, f"{document} speaks of {name}"
+    if document == "experiments/README.md":
+        kept = {row[0].strip("`") for row in rows(document, "file")}
+        assert kept == {each.name for each in (folder / "runs/mozafari2018_digits").iterdir()} - {PREVIOUS}
+
+
+PREVIOUS = "checkpoint.previous.npz"
+
+
+# What holds without running anything.
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(all_commands(*DOCUMENTS)))
+def test_each_command_is_one_that_there_is(line):
+    """Exactly one rule runs it, and it takes the options."""
+    words = shlex.split(line)
+    what = rule(line)
+    if what is command:
+        parse(COMMANDS[words[1]], words[2:], line)
+    elif what is benchmark:
+        assert (ROOT / words[1]).is_file()
+        if words[2:]:
+            parse(BENCHMARKS[pathlib.Path(words[1]).stem].Options, words[2:], line)
+    elif what in (new_environment, installation, clone):
+        what(words)
+
+
+def test_a_command_that_no_rule_knows_fails():
+    for line in ("make", "snnjax", "python -m pytest tests", "python experiments/train.py", "curl x"):
+        with pytest.raises(ValueError, match="values to unpack"):
+            rule(line)
+    assert commands("a b  # c\nc \\\n  d && .venv/bin/e 'f g'\n") == ["a b", "c d", "e 'f g'"]
+    assert shorter("train", ["train", "--epochs", "2", "4", "9", "--out", "x"]) == [*FEW, "--epochs", "1", "1", "1"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_snippets_import_what_there_is(document):
+    for block in blocks(document):
+        if block.language == "python":
+            imports = [
+                each for each in ast.walk(ast.parse(block.text)) if isinstance(each, ast.Import | ast.ImportFrom)
+            ]
+            exec(compile(ast.Module(imports, []), document, "exec"), {})
+
+
+@functools.cache
+def options_of(name: str) -> set[str]:
+    """All options of a command or a benchmark, as its help lists them."""
+    kind = COMMANDS[name] if name in COMMANDS else BENCHMARKS[name].Options
+    with contextlib.redirect_stdout(io.StringIO()) as help_text, contextlib.suppress(SystemExit):
+        parse(kind, ["--help"], name)
+    return {*re.findall(r"(?<![\w-])--\w+", help_text.getvalue())}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_options_in_the_text_exist(document):
+    """Also those that stand alone, which some command must have."""
+    known = set().union(*map(options_of, [*COMMANDS, *BENCHMARKS]))
+    for each in code(document):
+        named = {*re.findall(r"(?<![\w-])--[\w-]+", each)}
+        if each.startswith("snnjax ") and each != "snnjax --help":
+            assert named <= options_of(each.split()[1]), each
+        elif found := re.match(r"(?:python )?benchmarks/(\w+)\.py", each):
+            assert (ROOT / "benchmarks" / f"{found[1]}.py").is_file()
+            assert named <= (options_of(found[1]) if named else set()), each
+        elif not each.startswith(("pip ", "snnjax --help")):
+            assert named <= known, each
+
+
+def slug(heading: str) -> str:
+    """A heading as the end of an address."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_links_and_pictures_exist(document):
+    text = text_of(document)
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    assert links
+    for link in map("".join, links):
+        if re.match("https?://", link):
+            continue
+        path, _, section = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists(), link
+        if section:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert section in map(slug, headings), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_extras_in_the_text_exist(document):
+    text = prose(document)
+    named = re.findall(r"extras?(?: such as)? `(\w+)`", text)
+    named += [each for group in re.findall(r"pip install [^`]*\[([\w,]+)\]", text) for each in group.split(",")]
+    assert {*named} <= EXTRAS
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_programs_in_the_text_exist(document):
+    for name in file_names(document):
+        if name.startswith(("tests/", "snnjax/", "experiments/", "benchmarks/")):
+            assert (ROOT / name).exists(), name

@@ -1,0 +1,70 @@
+"""The main page: short, of this version, and its figures are those of the longer pages."""
+
+import json
+import re
+
+import numpy as np
+from documents import PROJECT, ROOT, blocks, prose, rows, text_of
+
+import snnjax
+from snnjax import RSTDP, STDP
+from snnjax.app import options
+
+
+def test_the_main_page_is_short():
+    text = text_of("README.md")
+    assert len(text.splitlines()) <= 150
+    assert len(re.findall(r"<img |!\[", text)) == 1, "one picture"
+    assert max(len(line) for line in prose("README.md").splitlines() if not line.startswith(("|", "<img"))) <= 120
+    assert len(blocks("README.md")[-1].text.splitlines()) <= 35
+
+
+def test_the_main_page_begins_with_two_commands():
+    """A line each, which begin where nothing is installed."""
+    first, second, *rest = [each.text for each in blocks("README.md") if each.language == "sh"]
+    start = "python3 -m venv .venv && .venv/bin/pip install -q -e "
+    assert first == f"{start}. && .venv/bin/snnjax train\n"
+    assert second == f'{start}".[test]" && .venv/bin/python -m pytest\n'
+    assert "venv" not in "".join(rest)
+
+
+def test_the_main_page_is_of_this_version():
+    major, minor, _ = snnjax.__version__.split(".")
+    assert f"This is {major}.{minor}." in text_of("README.md")
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert "Python 3.11 or later" in text_of("README.md")
+
+
+def test_figures_of_the_main_page_are_those_of_the_others():
+    """Each of its two tables has a row for each network, taken from the longer tables."""
+    main_rows = rows("README.md", "network")
+    results, speed = main_rows[:6], main_rows[6:]
+    assert [row[0] for row in results] == [row[0] for row in speed] == [*options.MODELS]
+    replicated = {row[0]: row for row in rows("experiments/README.md", "network")}
+    for name, _, ours, theirs, minutes, *_ in results:
+        _, recorded, seeds, _, _, took, _ = replicated[name]
+        assert (theirs, ours, minutes) == (recorded.split(" / ")[1], seeds.split(" / ")[1], took)
+    long = rows("benchmarks/README.md", "network")
+    starts = [at for at, row in enumerate(long) if row[0]]
+    for (name, test, longer, training, training_longer), at in zip(speed, starts, strict=True):
+        xla, native, other = long[at], long[at + 2], long[at + 4]
+        assert [xla[0], xla[1], native[1], other[1]] == [
+            *(name, "snnjax, ms an image", "snnjax, native, ms an image", "reference, times longer")
+        ]
+        assert test == f"{xla[-2]} / {native[-2]}"
+        assert training == f"{xla[-1]} / {native[-1]}".replace(" s", "")
+        assert (longer, training_longer) == (other[-2], other[-1])
+
+
+def test_the_layers_of_each_network():
+    """Those that learn by STDP, and those that learn by reward."""
+    for name, layers, *_ in rows("README.md", "network")[:6]:
+        learners = [[type(each) for each in conv.each_learner] for _, _, conv in snnjax.NETWORKS[name]().layers()]
+        assert layers == " / ".join(str(sum(kind in each for each in learners)) for kind in (STDP, RSTDP)), name
+
+
+def test_replicated_figures_are_against_the_recorded_ones():
+    recorded = json.loads((ROOT / "snnjax" / "app" / "reference.json").read_text())["networks"]
+    for name, theirs, *_ in rows("experiments/README.md", "network"):
+        last = [recorded[name][part][3] for part in ("train", "test")]
+        assert np.abs(100 * np.array(last) - [float(each) for each in theirs.split(" / ")]).max() <= 0.0501
