@@ -62,10 +62,10 @@ class TestData:
     ] = None
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
-    size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
+    size: Annotated[tuple[int, ...], option("PIXELS", "as the network takes them")] = ()
     """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
     colour: Literal["auto", "yes", "no"] = "auto"
-    """whether pictures (`--dataset folder`) are read in colour; auto as most of them are"""
+    """whether pictures (`--dataset folder`) are read in colour; auto: as the network takes them"""
     test_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N test images"""
 
@@ -75,6 +75,10 @@ class Data(TestData):
     """What to learn."""
 
     dataset: Annotated[str, option("NAME", help=NAMES)] = "digits"
+    size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
+    """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
+    colour: Literal["auto", "yes", "no"] = "auto"
+    """whether pictures (`--dataset folder`) are read in colour; auto: as most of them are"""
     train_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N training images"""
 
@@ -157,8 +161,17 @@ class Train:
     run: Run = field(default_factory=Run)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfRun:
+    """What commands need that use a trained network."""
+
+    data: TestData = field(default_factory=TestData)
+    parts: Imports = field(default_factory=Imports)
+    machine: Device = field(default_factory=Device)
+
+
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(OfRun):
     """Test a trained network: accuracy, and the figures of each class.
 
     $ snnjax evaluate runs/mozafari2018_digits
@@ -167,15 +180,13 @@ class Evaluate:
 
     run: Annotated[Positional[Path], option("RUN")]
     """run folder, or its weights.npz"""
-    data: TestData = field(default_factory=TestData)
-    parts: Imports = field(default_factory=Imports)
-    machine: Machine = field(default_factory=Machine)
+    machine: Machine = field(default_factory=Machine, kw_only=True)
     out: Annotated[Path | None, option("FILE.json", "none")] = None
     """file to write the figures into"""
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict:
+class Predict(OfRun):
     """Classify pictures by a trained network: the class, the score of each class, when the neurons fire.
 
     $ snnjax predict runs/mozafari2018_digits digit.png
@@ -190,9 +201,6 @@ class Predict:
     """invert the pictures first: for dark strokes on a light background"""
     images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
     """numbers of test images to classify, instead of pictures"""
-    data: TestData = field(default_factory=TestData)
-    parts: Imports = field(default_factory=Imports)
-    machine: Device = field(default_factory=Device)
     out: Annotated[Path | None, option("DIR", "none")] = None
     """folder to draw the network's response to each picture into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None
@@ -249,7 +257,7 @@ class Replicate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(OfRun):
     """Write a run's pictures and report.html anew, or compare several runs on one page.
 
     $ snnjax report runs/mozafari2018_digits --images 3 17     draws these test images too
@@ -260,9 +268,6 @@ class Report:
     """run folders, one or several"""
     images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
     """numbers of test images to draw layer by layer, for one run"""
-    data: TestData = field(default_factory=TestData)
-    parts: Imports = field(default_factory=Imports)
-    machine: Device = field(default_factory=Device)
     out: Annotated[Path | None, option("FILE.html", "runs/comparison.html")] = None
     """page to compare several runs on"""
 
@@ -303,7 +308,7 @@ class Sets:
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`folder`), one number or two"""
     colour: Literal["auto", "yes", "no"] = "auto"
-    """whether pictures (`folder`) are read in colour; auto as most of them are"""
+    """whether pictures (`folder`) are read in colour; auto: as most of them are"""
     out: Annotated[Path | None, option("FILE.npz", "none")] = None
     """file to store one data set in, as `--dataset FILE.npz` reads it"""
 
