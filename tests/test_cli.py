@@ -3,10 +3,13 @@
 import csv
 import dataclasses
 import fcntl
+import html
 import json
 import os
 import pathlib
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +108,9 @@ def test_a_run_leaves_its_files(run):
 
 def test_results(run):
     results = json.loads((run[0] / "results.json").read_text())
+    assert results["command"] == shlex.join(["snnjax", "train", *SHORT, "--out", str(run[0])])
+    assert results["command"] in html.unescape(re.sub("<[^>]+>", "", (run[0] / "report.html").read_text()))
+    assert "command" not in Trained.read(run[0]).settings, "weights are given to others"
     assert results.keys() >= {"settings", "versions", "device", "phases", "epochs", "test"}
     settings = dict(model="mozafari2018", dataset="digits", epochs=[1, 1, 1], train_images=64, test_images=32, seed=0)
     assert results["settings"].items() >= settings.items()
@@ -184,6 +190,20 @@ def test_a_second_run_into_the_folder_is_refused(whole, train, capsys):
     for arguments in (TINY, [*TINY, "--seed", "1"]):
         assert "already holds a run" in refused(train, capsys, *arguments, "--out", whole)
     assert snapshot(whole) == before
+
+
+def test_what_only_says_where_parts_come_from_may_change(whole, train, tmp_path):
+    """A run of an earlier version, or whose data and network have another name by now, is resumed."""
+    shutil.copytree(whole, tmp_path / "run")
+    for name in ("checkpoint.npz", "checkpoint.previous.npz"):
+        arrays, meta = files.load_checkpoint(tmp_path / "run" / name)
+        assert not {"model", "dataset", "data_dir", "size", "imports"} & meta["settings"].keys()
+        files.save_checkpoint(tmp_path / "run" / name, arrays, meta | dict(settings=meta["settings"] | dict(model="x")))
+    data.digits().save(tmp_path / "moved.npz")
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    arguments = [*TINY, "--dataset", "moved.npz", "--patience", "0", "--out", "run", "--resume"]
+    train.main(arguments)
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
 
 
 def test_other_settings_are_not_resumed(whole, train, capsys):

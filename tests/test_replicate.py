@@ -61,6 +61,8 @@ def test_the_recorded_run_is_compared_under_its_protocol_alone():
     assert replicate.table([row]).row_count == 2
     other = options.Replicate(data=options.Data(dataset="mnist", train_images=600, test_images=2000))
     assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
+    other = options.Replicate(update_batch=64)
+    assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
 
 
 def test_every_network_has_recorded_accuracies():

@@ -245,10 +245,10 @@ def test_the_command_keeps_what_is_finished(run, capsys):
     assert [each["variant"]["seed"] for each in second["networks"][4:]] == [2, 2]
     run("--vary", "layer1.threshold=9,15", "--seeds", "2", "--alone", "1")
     assert "4 networks, 0 to be trained" in capsys.readouterr().out
-    assert told() == second, "nothing is trained again, and nothing forgotten"
+    assert told()["networks"] == second["networks"], "nothing is trained again, and nothing forgotten"
     run("--vary", "layer1.threshold=9,15", "--seeds", "3", "--alone", "1")
     assert "6 networks, 0 to be trained" in capsys.readouterr().out
-    assert told() == second
+    assert told()["networks"] == second["networks"]
 
 
 def test_no_more_networks_than_told_share_a_program():

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -36,6 +37,9 @@ COMMANDS: dict[str, type] = {
 """The options of each command; its work is `run` in the module of the same name."""
 
 STOPPED = 130  # exit status after Ctrl-C
+
+COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
+"""The command that runs, as a person would type it."""
 
 
 def fail(program: str, message: object, status: int = 2) -> NoReturn:
@@ -90,7 +94,7 @@ def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command, by default that of the command line."""
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     with user_errors("snnjax"):
         if name in ("--version", "-V"):
             return print(f"snnjax {__version__}")
@@ -100,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise unknown("COMMAND", name, COMMANDS)
     chosen: Any = parse(COMMANDS[name], rest, f"snnjax {name}")
     module: Any = None
+    COMMAND.set(shlex.join(["snnjax", name, *rest]))
     with user_errors(f"snnjax {name}", lambda: getattr(module, "STOPPED", "Stopped.")):
         if name in ("train", "sweep", "replicate"):
             print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
@@ -123,11 +128,6 @@ def overview() -> str:
             "snnjax COMMAND --help explains the options of a command; snnjax --version prints the version.",
         ]
     )
-
-
-def command_line(arguments: Sequence[str] | None = None) -> str:
-    """The command that runs now, as a person would type it."""
-    return shlex.join(["snnjax", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 def program() -> None:

@@ -1,7 +1,7 @@
 """The options of every command, as data: `snnjax.app.main` reads them, `snnjax.app.commands` hold the work.
 
-An option has one name, one meaning and one default in all commands. Nothing heavy is imported here, so that `--help`
-answers at once.
+What several commands share is one class here, so that it has one name and meaning. Nothing heavy is imported, so that
+`--help` answers at once.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Imports:
-    """Parts of your own."""
+    """Custom components."""
 
     modules: Annotated[tuple[str, ...], option("FILE.py ...", "none", name="import")] = ()
     """Python files, or modules by name, to import first: those that define rules or other parts of your own"""
@@ -195,8 +195,8 @@ class Predict(OfRun):
 
     run: Annotated[Positional[Path], option("RUN")]
     """run folder, or its weights.npz"""
-    pictures: Annotated[Positional[tuple[Path, ...]], option("PICTURE", "")] = ()
-    """image files (PNG, JPEG and the like), or folders of them"""
+    pictures: Annotated[Positional[tuple[Path, ...]], option("[PICTURE ...]", "")] = ()
+    """image files (PNG, JPEG and the like), or folders of them, before the options"""
     invert: bool = False
     """invert the pictures first: for dark strokes on a light background"""
     images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
@@ -264,8 +264,8 @@ class Report(OfRun):
     $ snnjax report RUN1 RUN2 RUN3                             compares three runs
     """
 
-    runs: Annotated[Positional[tuple[Path, ...]], option("RUN", "")]
-    """run folders, one or several"""
+    runs: Annotated[Positional[tuple[Path, ...]], option("RUN [RUN ...]", "")]
+    """run folders, one or several, before the options"""
     images: Annotated[tuple[int, ...], option("N ...", "none")] = ()
     """numbers of test images to draw layer by layer, for one run"""
     out: Annotated[Path | None, option("FILE.html", "runs/comparison.html")] = None
@@ -294,14 +294,14 @@ class Convert:
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """List the data sets and where they are at hand; download some; look at a folder of pictures.
+    """List the data sets and where they are stored; download some; look at a folder of pictures.
 
     $ snnjax data
     $ snnjax data mnist fashion_mnist
     $ snnjax data folder --data_dir DIR --size 32 --out pictures.npz
     """
 
-    dataset: Annotated[Positional[tuple[str, ...]], option("NAME", "")] = ()
+    dataset: Annotated[Positional[tuple[str, ...]], option("[NAME ...]", "")] = ()
     """data sets, as the option `--dataset` of the other commands takes them"""
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; of `folder`, the folder or .zip file of pictures"""

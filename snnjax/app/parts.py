@@ -51,17 +51,23 @@ def import_one(module: str) -> ModuleType:
     path = Path(module).resolve()
     if not path.is_file():
         raise InputError(f"`import` must name a Python file or a module: there is no file {module}")
-    for known in sys.modules.values():  # its components are registered once
-        if (file := getattr(known, "__file__", None)) and Path(file).resolve() == path:
-            return known
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, found)
-    sys.path.append(str(path.parent))
-    spec.loader.exec_module(found)
-    return found
+    if path not in _imported:  # its components are registered once
+        name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(_imported)}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = found = importlib.util.module_from_spec(spec)
+        sys.path.append(str(path.parent))  # for modules beside it
+        try:
+            spec.loader.exec_module(found)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        _imported[path] = found
+    return _imported[path]
+
+
+_imported: dict[Path, ModuleType] = {}
 
 
 def dataset(
@@ -100,10 +106,14 @@ def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found if colour in (None, "auto") else found | dict(colour=colour == "yes")
 
 
-def source(chosen: options.TestData) -> dict[str, Any]:
-    """What a run records of where its data come from, so that other commands find them from any folder."""
-    name, folder = str(chosen.dataset), chosen.data_dir
+def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
+    """What a run keeps of where its network and data come from, so that other commands find them from any folder."""
+    name, folder = chosen.dataset, chosen.data_dir
+    file = network.model.rpartition(":")[0]
+    imported = [each for each in (*network.modules, file) if each]
     return dict(
+        model=network.model,
+        imports=[str(Path(each).resolve()) if each.endswith(".py") else each for each in dict.fromkeys(imported)],
         dataset=str(Path(name).resolve()) if name.endswith(".npz") else name,
         data_dir=folder and str(folder.resolve()),
         size=list(chosen.size),

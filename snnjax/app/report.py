@@ -159,21 +159,23 @@ def result(results: dict[str, Any]) -> str:
 def usage(results: dict[str, Any], run: Path) -> str:
     """How to use the network of a run, as HTML."""
     settings, path = results["settings"], shlex.quote(str(run))
-    known = settings.get("dataset")
-    named = "" if known else " --dataset DATA.npz"
+    known, modules = settings.get("dataset"), settings.get("imports", [])
+    named = "".join(f" --import {shlex.quote(each)}" for each in modules)
+    tested = named + ("" if known else " --dataset DATA.npz")
     source = [json.dumps(known or "DATA.npz")]
-    if folder := results.get("data_dir"):
+    if folder := settings.get("data_dir"):
         source.append(json.dumps(folder))
     source += [f"{name}={value}" for name, value in parts.load_options(settings).items()]
-    commands = f"""snnjax evaluate {path}{named}
-snnjax predict {path} IMAGE.png
-snnjax report {path} --images 3{named}"""
+    commands = f"""snnjax evaluate {path}{tested}
+snnjax predict {path} IMAGE.png{named}
+snnjax report {path} --images 3{tested}"""
+    own = "".join(f"import {Path(each).stem}  # {each}: it defines parts of the network\n" for each in modules)
     program = f"""import snnjax
-
+{own}
 network = snnjax.load({json.dumps(str(run))})
 image = snnjax.data.load({", ".join(source)}).test_images[0]
 print(int(network(image)))  # the class, or -1 if the network stays silent"""
-    return f"""<p>Test it again, let it decide on a picture of your own, or draw its response to test image 3:</p>
+    return f"""<p>Test it again, classify a picture of your own, or draw its response to test image 3:</p>
 {page.code(commands)}
 <p>In Python:</p>
 {page.code(program)}"""

@@ -32,9 +32,11 @@ Arrays = dict[str, np.ndarray]
 class CheckpointFolder:
     """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
 
-    def __init__(self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None):
+    def __init__(
+        self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None, command: str
+    ):
         """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
-        self.path, self.about, data = Path(path), about or {}, work.data
+        self.path, self.command, data = Path(path), command, work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
         sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
         own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
@@ -44,7 +46,7 @@ class CheckpointFolder:
         self.device = devices.name_of(devices.peers()[0])
         known = dict(settings=(settings or {}) | own, network=dict(data=network, arrays=digests), format=FORMAT)
         self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
-        self.settings: Json = self._known["settings"]
+        self.settings: Json = self._known["settings"] | json.loads(json.dumps(about or {}))
         self._sound = True  # whether the last checkpoint is
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
@@ -127,18 +129,19 @@ class RunFolder(CheckpointFolder):
         settings: Json | None = None,
         resume: bool = False,
         about: Json | None = None,
+        command: str = "",
     ):
         """Creates and locks the folder; with `resume`, goes on with the run that it holds.
 
-        `settings` are JSON data on which the result depends besides the trainer's settings and data, `about` are others
-        to keep with the results: `command`, by which the run was made, and `data_dir`, where its data are. Raises
-        FileExistsError if the folder holds a run that is not to be resumed or another program has locked it, InputError
-        if that run is damaged or had other settings, OSError if the folder cannot be written.
+        `settings` are JSON data on which the result depends besides the trainer's settings and data; `about` are kept
+        with them, but may differ when a run is resumed, such as where the data are; `command` is what made the run.
+        Raises FileExistsError if the folder holds a run that is not to be resumed or another program has locked it,
+        InputError if that run is damaged or had other settings, OSError if the folder cannot be written.
         """
         self.trainer, self._resume = trainer, resume
         self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
         self.results: Json = {}  # what results.json holds, once the run is finished
-        super().__init__(path, trainer, settings, about)
+        super().__init__(path, trainer, settings, about, command)
 
     def _read(self) -> None:
         found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
@@ -230,7 +233,7 @@ class RunFolder(CheckpointFolder):
             network=trainer.network.name,
             data=data.name,
             class_names=list(data.names),
-            **self.about,
+            **(dict(command=self.command) if self.command else {}),
             settings=self.settings,
             parameters=start,
             trained_parameters={
@@ -243,7 +246,7 @@ class RunFolder(CheckpointFolder):
             test=metrics.report(decisions, data.test_labels, scores),
         )
         shape, names = data.train_images.shape[1:], data.class_names
-        Trained(network.spec, weights, shape, self.settings | self.about, names).save(self.path / WEIGHTS)
+        Trained(network.spec, weights, shape, self.settings, names).save(self.path / WEIGHTS)
         changed = plots.weights_picture(trainer.initial_state().weights, weights)
         kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
         examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
@@ -260,14 +263,21 @@ class SweepFolder(CheckpointFolder):
     sweep with the same settings and other variants adds to it and trains only those that are new.
     """
 
-    def __init__(self, path: Path | str, sweep: Sweep, settings: Json | None = None, about: Json | None = None):
+    def __init__(
+        self,
+        path: Path | str,
+        sweep: Sweep,
+        settings: Json | None = None,
+        about: Json | None = None,
+        command: str = "",
+    ):
         """Creates and locks the folder, and goes on where an earlier start of the same sweep stopped.
 
-        `settings`, `about` and what it raises are as in `RunFolder`.
+        The other arguments and what it raises are as in `RunFolder`.
         """
         self.sweep, self.state = sweep, SweepState()
         self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
-        super().__init__(path, sweep, settings, about)
+        super().__init__(path, sweep, settings, about, command)
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a sweep that may have had other variants, or another order of them."""
@@ -299,7 +309,7 @@ class SweepFolder(CheckpointFolder):
         data, best = self.sweep.data, state.trained
         shape, names = data.train_images.shape[1:], data.class_names
         name = f"weights_{len(self.state.done) + len(self.others):03d}.npz"
-        settings = self.settings | self.about | self.sweep.variants[at]
+        settings = self.settings | self.sweep.variants[at]
         trained = Trained(best.network(network), best.weights, shape, settings, names)
         trained.save(self.path / name)
         return dict(weights=name)
@@ -314,7 +324,7 @@ class SweepFolder(CheckpointFolder):
     def write(self) -> None:
         """Writes sweep.json and the figure."""
         records = sorted([*self.others, *self.state.done.values()], key=lambda record: record["weights"])
-        about = dict(self.about, versions=versions(), device=self.device)
+        about = dict(command=self.command, versions=versions(), device=self.device)
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
         if self.networks and self.networks[0]["epochs"]:
             plots.sweep_picture(self.path / "sweep.png", self.networks)

@@ -54,7 +54,10 @@ def compare(
 ) -> dict[str, Any]:
     """Our accuracies and time for one network, and those recorded if the options are of the same protocol."""
     seconds = [sum(phase["seconds"] + phase["compile_seconds"] for phase in result["phases"]) for result in results]
-    same = all(getattr(chosen.data, name) == value for name, value in reference["protocol"].items())
+    same = all(
+        getattr(chosen if name == "update_batch" else chosen.data, name) == value
+        for name, value in reference["protocol"].items()
+    )
     recorded = reference["networks"].get(network, {}) if same else {}
     row: dict[str, Any] = dict(network=network, seeds=len(results), seconds=float(np.mean(seconds)))
     row["reference_seconds"] = recorded.get("seconds")

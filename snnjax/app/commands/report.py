@@ -26,6 +26,8 @@ def compare(chosen: options.Report) -> None:
     if chosen.images:
         raise InputError("`images` are drawn of one run, got several")
     out = chosen.out or Path("runs/comparison.html")
+    if chosen.out is None:
+        out.parent.mkdir(exist_ok=True)
     if not page.is_ours(out):
         parts.check_new(out)
     found = {str(run): read_results(run) for run in chosen.runs}

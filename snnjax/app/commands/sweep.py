@@ -12,7 +12,7 @@ from rich.table import Table
 from snnjax import InputError, Sweep, Trainer
 from snnjax.app import console, options, parts
 from snnjax.app.commands import train
-from snnjax.app.main import command_line
+from snnjax.app.main import COMMAND
 from snnjax.app.runs import SweepFolder
 
 STOPPED = "Stopped; finished epochs are kept. The same command goes on."
@@ -36,14 +36,14 @@ def variants(chosen: options.Sweep) -> list[dict[str, float]]:
 
 
 def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any]]:
-    """The sweep, and what its results record of the options."""
+    """The sweep, and what is kept of the options with its results."""
     parts.check_least(chosen, seeds=1, at_once=1, alone=0)
     varied = variants(chosen)
-    trainer, recorded = train.prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
+    trainer, about = train.prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
     if trainer.settings.epochs[-1] < 1:
         raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
-    return Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), recorded
+    return Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about
 
 
 def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
@@ -94,10 +94,9 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
 
 def run(chosen: options.Sweep) -> None:
     """Trains what is left of a sweep, and prints its accuracies and times."""
-    screen, (sweep, recorded) = console.screen(), prepare(chosen)
+    screen, (sweep, about) = console.screen(), prepare(chosen)
     path = chosen.out or Path("runs") / f"sweep_{sweep.network.name}_{sweep.data.name}"
-    about = dict(data_dir=recorded.pop("data_dir"), command=command_line())
-    with SweepFolder(path, sweep, recorded, about=about) as folder:
+    with SweepFolder(path, sweep, about=about, command=COMMAND.get()) as folder:
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
         head = f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}"
         screen.print(head, *sweep.data.notes, *folder.notes, sep="\n", markup=False)

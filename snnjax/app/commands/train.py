@@ -6,7 +6,7 @@ from typing import Any
 
 from snnjax import Settings, Trainer
 from snnjax.app import console, options, parts
-from snnjax.app.main import command_line
+from snnjax.app.main import COMMAND
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
 
@@ -16,14 +16,14 @@ STOPPED = "Stopped; finished epochs are kept. Go on with the same command and --
 def prepare(
     network: options.Network, data: options.Data, training: options.Epochs, machine: options.Machine
 ) -> tuple[Trainer, dict[str, Any]]:
-    """The trainer of a run, and what its results record of the options: on what they depend, and where the data are."""
+    """The trainer of a run, and what is kept of the options with its results."""
     parts.import_all(network.modules)
     parts.check_least(data, train_images=1)
-    images, recorded = parts.dataset(data), dict(model=network.model) | parts.source(data)
+    images, about = parts.dataset(data), parts.source(network, data)
     if isinstance(data, options.TrainData):
         seed = getattr(training, "seed", 0)
         images = (images.augment if data.augment else images.share)(data.ratio, seed)
-        recorded |= dict(augment=data.augment, ratio=data.ratio)
+        about |= dict(augment=data.augment, ratio=data.ratio)
     spec = parts.network(network.model, images)
     settings: dict[str, Any] = dict(epochs=spec.epochs)
     if data.dataset == "digits":
@@ -31,15 +31,14 @@ def prepare(
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch"):
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
-    return Trainer(spec, images, Settings(**settings, native=machine.native)), recorded
+    return Trainer(spec, images, Settings(**settings, native=machine.native)), about
 
 
 def train(chosen: options.Train) -> dict[str, Any]:
     """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
-    trainer, recorded = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
+    trainer, about = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
     path = chosen.run.out or Path("runs") / f"{trainer.network.name}_{trainer.data.name}"
-    about = dict(data_dir=recorded.pop("data_dir"), command=command_line())
-    with RunFolder(path, trainer, recorded, resume=chosen.run.resume, about=about) as folder:
+    with RunFolder(path, trainer, about=about, command=COMMAND.get(), resume=chosen.run.resume) as folder:
         state = folder.start(chosen.training.reuse)
         console.header(folder)
         if not folder.results:
