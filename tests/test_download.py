@@ -464,6 +464,17 @@ def test_a_break_while_extracting_is_made_good(serve, folder, monkeypatch):
     assert len(server.asked) == 1
 
 
+def test_an_archive_left_after_extraction_is_removed(serve, folder):
+    content = {"all": zipped({"in/one": b"one"})}
+    server = serve(content=content)
+    table = published(server, content=content, members=("in/one",))
+    bring(table, folder)
+    (folder / ".all.part").write_bytes(content["all"])  # as if killed just before its removal
+    bring(table, folder)
+    assert [path.name for path in folder.iterdir()] == ["one"]
+    assert len(server.asked) == 1
+
+
 SETS = {
     "mnist": {f"{name}.gz": gzip.compress(idx(array), mtime=0) for name, array in FILES.items()},
     "emnist_letters": {

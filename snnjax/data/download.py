@@ -66,9 +66,10 @@ def download(
         files.clear(folder)
         for file in published.files:
             names = [path.rpartition("/")[2] for path in file.members] or [file.name]
-            if all((folder / name).is_file() for name in names):
-                continue
             part = folder / f".{file.name}.part"
+            if all((folder / name).is_file() for name in names):
+                part.unlink(missing_ok=True)  # of a process killed right after it had extracted all
+                continue
             _receive(file, [*own, *published.mirrors], part, report)
             if file.members:
                 _extract(part, file.members, folder)
