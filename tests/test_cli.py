@@ -384,7 +384,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--ratio", "0.0001"], r"`ratio` must lie in \(0, 1\], got 0.0001, and leave some of 1437 training images"),
         (["--train_images", "0"], "`train_images` must be at least 1, got 0"),
         (["--test_images", "-5"], "test_images"),
-        (["--data_dir", "empty"], "`data_dir` empty is for all sets but digits and .npz files: name another `dataset`"),
+        (["--data_dir", "empty"], r"`data_dir` has no effect on digits: for your own .* folder \(--dataset folder\)"),
         (["--dataset", "mnist", "--data_dir", "nowhere"], "`data_dir` nowhere is no folder"),
         (["--dataset", "mnist", "--data_dir", "empty"], "empty holds neither the files of mnist nor"),
         (["--dataset", "cifar10", "--data_dir", "truncated"], "truncated/test_batch.bin must hold 3073 bytes for each"),

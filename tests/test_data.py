@@ -666,7 +666,7 @@ def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
 def test_files_of_ones_own_that_are_not_there_or_not_meant(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file none\.npz"):
         load("none.npz")
-    with pytest.raises(ValueError, match=r"`data_dir` .* is for all sets but digits and \.npz files"):
+    with pytest.raises(ValueError, match=r"`data_dir` has no effect on .*mine\.npz: for your own pictures, `dataset`"):
         load(own(tmp_path / "mine.npz"), tmp_path)
     with pytest.raises(ValueError, match=r"`path` must end in \.npz, got .*mine"):
         OWN.save(tmp_path / "mine")

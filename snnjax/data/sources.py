@@ -94,7 +94,9 @@ def load(
         raise InputError(f"`size` and `colour` are for `dataset` folder, got {name!r} with {size} and {colour}")
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
-            raise InputError(f"`data_dir` {data_dir} is for all sets but digits and .npz files: name another `dataset`")
+            raise InputError(
+                f"`data_dir` has no effect on {name}: for your own pictures, `dataset` must be folder (--dataset folder)"
+            )
         return digits() if name == "digits" else npz_file(Path(name))
     _check(name)
     if data_dir is None:
