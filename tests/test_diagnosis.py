@@ -97,7 +97,7 @@ def test_figures_of_reward_by_hand():
     found = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), dict(layer1=found))
     assert (found["silent"], found["decided"], found["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert found["convergence"]["layer1"] == pytest.approx(0.0625)
-    assert "1 of 3 classes were never decided for (dog)" in found["words"]
+    assert "1 of 3 classes were never predicted (dog)" in found["words"]
     assert any("between the bounds of layer1" in word for word in found["words"])
 
 

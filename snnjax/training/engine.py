@@ -321,7 +321,7 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Ma
     never = [name for name, count in zip(names, counts, strict=True) if count == 0]
     words = [
         f"the network stayed silent at {percent(silent)} of the images",
-        f"{len(never)} of {len(names)} classes were never decided for" + listed(never),
+        f"{len(never)} of {len(names)} classes were never predicted" + listed(never),
         *(word for each in learners.values() for word in each["words"]),
     ]
     if silent > SILENT:

@@ -108,7 +108,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), found[2])
     try:
         diagnosis = learner.diagnose(name, layer, info)
-    except Exception:  # made-up figures may not be to its taste; those of an epoch are checked again
+    except Exception:  # it may reject placeholder values; those of an epoch are checked again
         return
     checked_diagnosis(kind, diagnosis)
 
