@@ -17,7 +17,7 @@ from PIL import Image
 
 from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx
 from snnjax.encoding import COLOUR, GREY
-from snnjax.errors import DownloadError
+from snnjax.errors import DownloadError, InputError
 
 RNG = np.random.default_rng(0)
 FILES = {
@@ -419,7 +419,7 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
             "small: training images are uint8 of (4, 4), test images uint8 of (4, 4, 3)",
         ),
         (dict(test_labels=np.array([0, 1])), "small: 3 test images but 2 labels"),
-        (dict(train_images=np.zeros((0, 4, 4)), train_labels=np.array([])), "small: there are no train images"),
+        (dict(train_images=np.zeros((0, 4, 4)), train_labels=np.zeros(0, int)), "small: there are no train images"),
         (dict(test_labels=np.array([0, 1, 3])), "small: test labels must lie in 0..2, got 0..3"),
         (dict(train_labels=np.array([-1, 1, 2])), "small: train labels must lie in 0..2, got -1..2"),
         (dict(train_images=np.full((3, 4, 4), np.nan)), "small: train images hold NaN or infinite values"),
@@ -443,10 +443,19 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
             dict(test_images=np.zeros((3, 4, 4), np.float64)),
             "small: training images are uint8 of (4, 4), test images float64 of (4, 4)",
         ),
+        (dict(train_images=np.full((3, 4, 4), -5.0)), "`train_images` must be of 0..255, got -5.0..0.0"),
+        (dict(test_images=np.full((3, 4, 4), 200_000)), "`test_images` must be of 0..255, got 0..200000"),
+        (dict(train_labels=np.zeros((3, 2), int)), "`train_labels` must have axes (N), got shape (3, 2)"),
+        (dict(train_labels=[0, 1, 2]), "`train_labels` must be an array of integers, got [0, 1, 2]"),
+        (dict(test_labels=np.zeros(3)), "`test_labels` must be an array of integers, got dtype float64"),
+        (dict(test_images=None), "`test_images` must be an array of numbers, got None"),
+        (dict(train_images=np.full((3, 4, 4), "a")), "`train_images` must be an array of numbers, got dtype <U1"),
+        (dict(classes=None), "`classes` must be an integer, got None"),
+        (dict(classes=0), "`classes` must be at least 1, got 0"),
     ],
 )
 def test_sets_that_do_not_fit_together_are_refused(change, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)):
         small(**change)
 
 
@@ -486,6 +495,15 @@ def test_first():
     data = digits().first(5, None)
     assert (len(data.train_images), len(data.train_labels), len(data.test_labels)) == (5, 5, 360)
     np.testing.assert_array_equal(data.train_images, digits().train_images[:5])
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [((-1, None), "`train` must be at least 1, got -1"), ((2, 1.5), "`test` must be an integer, got 1.5")],
+)
+def test_a_wrong_number_of_first_images_is_refused(counts, message):
+    with pytest.raises(InputError, match=message):
+        small().first(*counts)
 
 
 def test_a_share_is_drawn_with_the_seed():
@@ -595,6 +613,11 @@ def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path, kind, planes):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
 
 
+def test_a_file_is_named_by_its_path(tmp_path):
+    OWN.save(tmp_path / "mine.npz")
+    assert load(tmp_path / "mine.npz").train_digest == OWN.train_digest
+
+
 def own(path, **changes) -> str:
     """A file of one's own set, some arrays changed or, if None, left out."""
     parts = ("train_images", "train_labels", "test_images", "test_labels")
@@ -670,7 +693,6 @@ def test_files_of_ones_own_that_are_not_there_or_not_meant(tmp_path):
         load(own(tmp_path / "mine.npz"), tmp_path)
     with pytest.raises(ValueError, match=r"`path` must end in \.npz, got .*mine"):
         OWN.save(tmp_path / "mine")
-    objects = dataclasses.replace(OWN, test_labels=OWN.test_labels.astype(object))
-    with pytest.raises(ValueError, match="a data set of numbers can be saved, got `test_labels` of object"):
-        objects.save(tmp_path / "objects.npz")
+    with pytest.raises(TypeError, match=r"`dataset` must be a name, or the path of an \.npz file, got None"):
+        load(None)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]

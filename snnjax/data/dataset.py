@@ -3,13 +3,15 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from snnjax.data.names import checked, numbered
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
-from snnjax.errors import InputError
+from snnjax.errors import InputError, InputTypeError, shown
 from snnjax.files import atomic_write
+from snnjax.kernels import checks
 
 ENCODERS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -39,22 +41,29 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        name, last = self.name, self.classes - 1
+        name, last = self.name, checks.integer("classes", self.classes, 1) - 1
         object.__setattr__(self, "class_names", checked(self.class_names, self.classes))
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            _check_kind(f"{part}_images", images, "uifb", "numbers")
+            _check_kind(f"{part}_labels", labels, "ui", "integers")
             if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in ENCODERS):
                 axes = "(N H W), (N H W 3) or (N H W 2)"
                 raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
+            if labels.ndim != 1:
+                raise InputError(f"`{part}_labels` must have axes (N), got shape {labels.shape}")
             if len(images) != len(labels):
                 raise InputError(f"{name}: {len(images)} {part} images but {len(labels)} labels")
             if len(images) == 0:
                 raise InputError(f"{name}: there are no {part} images")
             if (lowest := labels.min()) < 0 or labels.max() > last:
                 raise InputError(f"{name}: {part} labels must lie in 0..{last}, got {lowest}..{labels.max()}")
-            if images.dtype.kind == "f" and not np.isfinite(images).all():
+            lowest, largest = images.min(initial=0), images.max(initial=0)
+            if not (np.isfinite(lowest) and np.isfinite(largest)):
                 raise InputError(f"{name}: {part} images hold NaN or infinite values")
-            if 0 < (largest := images.max(initial=0)) <= 1:
+            if lowest < 0 or largest > 255:
+                raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
+            if 0 < largest <= 1:
                 raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
         train, test = (f"{each.dtype} of {each.shape[1:]}" for each in (self.train_images, self.test_images))
         if train != test:
@@ -96,15 +105,16 @@ class Dataset:
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        if wrong := [f"`{name}` of {each.dtype}" for name, each in arrays.items() if each.dtype.kind not in "iuf"]:
-            raise InputError(f"a data set of numbers can be saved, got {', '.join(wrong)}")
         if self.class_names:
             arrays["class_names"] = np.array(self.class_names)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, classes=np.int32(self.classes), **arrays)
 
     def first(self, train: int | None, test: int | None) -> "Dataset":
-        """The first `train` and `test` images only; None keeps all."""
+        """The first `train` and `test` images only, at least 1; None keeps all."""
+        for name, count in (("train", train), ("test", test)):
+            if count is not None:
+                checks.integer(name, count, 1)
         counts = zip(ARRAYS, (train, train, test, test), strict=True)
         return dataclasses.replace(self, **{name: getattr(self, name)[:count] for name, count in counts})
 
@@ -132,6 +142,14 @@ class Dataset:
         labels = np.concatenate([self.train_labels, copied.train_labels])
         order = rng.permutation(len(images))
         return dataclasses.replace(self, train_images=images[order], train_labels=labels[order])
+
+
+def _check_kind(name: str, array: Any, kinds: str, what: str) -> None:
+    """Raises InputTypeError unless it is an array of one of the `kinds` of dtypes."""
+    dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "kind", "") not in tuple(kinds):
+        got = shown(array) if dtype is None else f"dtype {dtype}"
+        raise InputTypeError(f"`{name}` must be an array of {what}, got {got}")
 
 
 def _digest(*arrays: np.ndarray) -> str:

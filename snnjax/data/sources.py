@@ -15,7 +15,7 @@ from snnjax.data.dataset import ARRAYS, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx, read_npz
-from snnjax.errors import DownloadError, InputError, unknown
+from snnjax.errors import DownloadError, InputError, unknown, wrong_type
 
 
 class _Source(NamedTuple):
@@ -64,7 +64,7 @@ _CLASS_NAMES: dict[str, tuple[str, ...]] = {
 
 
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     data_dir: Path | str | None = None,
     *,
     size: int | tuple[int, int] | None = None,
@@ -84,6 +84,9 @@ def load(
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
     `data_dir` has none, DownloadError if they cannot be downloaded, saying what to do.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise wrong_type("dataset", "a name, or the path of an .npz file", name)
+    name = os.fspath(name)
     if name == "folder":
         if data_dir is None:
             raise InputError("`data_dir` must name the folder or .zip file of pictures for `dataset` folder, got none")
