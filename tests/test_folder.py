@@ -23,6 +23,7 @@ from snnjax.data.names import natural
 from snnjax.training.trainer import network_for
 
 CLASSES = ("ant 2", "ant 10", "Bee")
+FIFTH = "no test folder: a fifth of each class is for testing"
 
 
 def picture(number: int, size: tuple[int, int] = (7, 9)) -> Image.Image:
@@ -80,13 +81,32 @@ def test_training_and_test_folders(tmp_path, top, parts):
 def test_without_a_test_folder_a_fifth_of_each_class_is_for_testing(tmp_path, top):
     fill(tmp_path / "pets" / top, dict(zip(CLASSES, (30, 10, 2), strict=True)))
     data, archive = picture_folder(tmp_path / "pets"), picture_folder(zipped(tmp_path / "pets"))
-    assert data.digest == archive.digest
+    assert (data.digest, data.notes) == (archive.digest, (FIFTH,))
     assert np.bincount(data.train_labels).tolist() == [24, 8, 1]
     assert np.bincount(data.test_labels).tolist() == [6, 2, 1]
     every = numbers(data.train_images) + numbers(data.test_images)
     assert sorted(every) == [*range(30), *range(40, 50), 80, 81]
     first = [number for number in numbers(data.test_images) if number < 40]
     assert first not in ([*range(6)], [*range(24, 30)]), "drawn from all of the class"
+
+
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_all_pictures_are_for_testing_if_none_are_for_training(tmp_path, top):
+    fill(tmp_path / top, dict(zip(CLASSES, (30, 10, 1), strict=True)))
+    (tmp_path / top / "Bee" / "bad.png").write_bytes(b"")
+    data = picture_folder(tmp_path, test_only=True)
+    assert sorted(numbers(data.test_images)) == [*range(30), *range(40, 50), 80]
+    np.testing.assert_array_equal(data.test_images[:, 0, 0] // 40, data.test_labels)
+    assert data.notes[0] == "no test folder: all pictures are for testing"
+    assert data.notes[1].startswith("1 of 42 pictures are left out: "), "each is read once"
+
+
+def test_of_training_and_test_folders_that_for_testing_is_read(tmp_path):
+    for part, count in (("train", 12), ("test", 5)):
+        fill(tmp_path / part, dict.fromkeys(CLASSES, count))
+    data, whole = picture_folder(tmp_path, test_only=True), picture_folder(tmp_path)
+    np.testing.assert_array_equal(data.test_images, whole.test_images)
+    assert (len(data.train_images), data.notes) == (15, ())
 
 
 def test_a_set_that_was_written_is_read_again(tmp_path):
@@ -178,7 +198,7 @@ def test_pictures_of_all_kinds(tmp_path):
     assert sum(right) == 14, "all but the one of LAB"
     grey = load("folder", tmp_path, size=(10, 8), colour=False)
     assert grey.train_images.shape[1:] == (10, 8)
-    assert data.notes == grey.notes == ()
+    assert data.notes == grey.notes == (FIFTH,)
 
 
 def test_16_bits_and_transparency(tmp_path):
@@ -192,10 +212,10 @@ def test_16_bits_and_transparency(tmp_path):
     assert data.train_images.shape == (4, 5, 5), "grey"
     seen = numbers(data.train_images) + numbers(data.test_images)
     assert sorted(seen) == [128, 128, 200, 200, 200, 200]
-    assert data.notes == (
+    assert data.notes[1:] == (
         "2 of 6 pictures: transparent pixels taken as black",
         "4 of 6 pictures: 16 bits a pixel taken as 8",
-    ) or data.notes == (
+    ) or data.notes[1:] == (
         "4 of 6 pictures: 16 bits a pixel taken as 8",
         "2 of 6 pictures: transparent pixels taken as black",
     )
@@ -229,11 +249,14 @@ def test_the_size_that_pictures_have(tmp_path, monkeypatch):
         monkeypatch.setattr(folder, "SAMPLE", sample)
         data = load("folder", tmp_path / "pets")
         assert data.train_images.shape == (13, 32, 32)
-        assert data.notes[0].startswith("pictures of several sizes or large ones are taken as 32x32: `size` sets")
+        assert data.notes[1].startswith("pictures of several sizes or large ones are taken as 32x32: `size` sets")
     data = load("folder", tmp_path / "pets", size=12)
     assert (data.train_images.shape, data.notes) == (
         (13, 12, 12),
-        ("1 of 16 pictures: more than 25% cut off to keep their proportions",),
+        (
+            FIFTH,
+            "1 of 16 pictures: more than 25% cut off to keep their proportions",
+        ),
     )
     assert load("folder", tmp_path / "pets", size=(12, 6)).train_images.shape == (13, 12, 6)
     odd.unlink()
@@ -255,7 +278,7 @@ def test_colour_is_as_most_pictures_are(tmp_path, coloured, colour):
     assert data.train_images.shape[1:] == (7, 9, *planes)
     taken = f"all are taken {'in colour' if colour else 'as grey'}, `colour` says otherwise"
     words = f"some pictures have colour, some are grey: {taken}"
-    assert data.notes == ((words,) if coloured in (1, 2) else ())
+    assert data.notes == ((FIFTH, words) if coloured in (1, 2) else (FIFTH,))
     for asked in (True, False):
         assert load("folder", tmp_path, colour=asked).train_images.shape[1:] == (7, 9, *(3,) * asked)
 
@@ -271,7 +294,7 @@ def test_what_is_no_picture_is_left_out(tmp_path):
         picture(0).save(tmp_path / "pets" / name / "Bee" / "0.png")
     for path in (tmp_path / "pets", zipped(tmp_path / "pets")):
         data = load("folder", path)
-        assert (data.digest, data.notes) == (expected, ())
+        assert (data.digest, data.notes) == (expected, (FIFTH,))
 
 
 def test_what_is_left_out_is_told(tmp_path):
@@ -305,7 +328,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
         assert data.train_images.shape[1:] == expected.train_images.shape[1:]
         assert len(data.train_images) == len(data.train_labels)
         np.testing.assert_array_equal(data.train_images[:, 0, 0] // 40, data.train_labels)
-        (note,) = data.notes
+        _, note = data.notes
         assert note.startswith("5 of 23 pictures are left out: ant 2/a.jpg is no image that can be read, of PNG, JPEG")
         assert "; ant 2/b.png cannot be read: " in note
         assert note.endswith(" and 2 more")
@@ -336,7 +359,7 @@ def test_odd_files_warn_of_nothing(tmp_path):
         Image.new("RGB", (9, 7)).save(tmp_path / "Bee" / f"{name}.jpg", exif=exif)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load("folder", tmp_path).notes == ()
+        assert load("folder", tmp_path).notes == (FIFTH,)
 
 
 def test_links(tmp_path):
@@ -352,9 +375,9 @@ def test_links(tmp_path):
     os.symlink(tmp_path / "pets", tmp_path / "pets" / "Bee" / "round")
     os.mkfifo(tmp_path / "pets" / "Bee" / "pipe.png")
     data = load("folder", tmp_path / "pets")
-    assert (data.digest, data.notes) == (expected, ())
+    assert (data.digest, data.notes) == (expected, (FIFTH,))
     os.symlink("nowhere.png", tmp_path / "pets" / "Bee" / "broken.png")
-    assert "1 of 16 pictures are left out: Bee/broken.png cannot be read" in load("folder", tmp_path / "pets").notes[0]
+    assert "1 of 16 pictures are left out: Bee/broken.png cannot be read" in load("folder", tmp_path / "pets").notes[1]
 
 
 @pytest.mark.parametrize(
@@ -443,7 +466,7 @@ def test_zip_files_that_hold_too_much(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
-    assert "b/bad.png cannot be read: it holds 50000000 bytes, unzipped, at most 1000000 are read" in data.notes[0]
+    assert "b/bad.png cannot be read: it holds 50000000 bytes, unzipped, at most 1000000 are read" in data.notes[1]
     monkeypatch.setattr(layout, "FREE", 1_000_000)
     with pytest.raises(ValueError, match=r"pets\.zip holds 5000\d+ bytes, unzipped: at most \d+ are read"):
         load("folder", path)
@@ -457,13 +480,13 @@ def test_a_zip_file_that_holds_more_than_it_says(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
-    assert "1 of 19 pictures are left out: b/bad.png cannot be read: " in data.notes[0]
+    assert "1 of 19 pictures are left out: b/bad.png cannot be read: " in data.notes[1]
 
 
 def test_names_of_files_do_not_reach_the_terminal_as_they_are(tmp_path):
     fill(tmp_path, dict.fromkeys(CLASSES, 3))
     (tmp_path / "Bee" / "\x1b[31m\udcffred.png").write_bytes(b"")
-    assert "Bee/?[31m?red.png is no image" in load("folder", tmp_path).notes[0]
+    assert "Bee/?[31m?red.png is no image" in load("folder", tmp_path).notes[1]
 
 
 def test_compressions_without_a_limit_are_not_read(tmp_path):

@@ -16,6 +16,7 @@ from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
 from snnjax import data, files
+from snnjax.app import options, parts
 from snnjax.app.runs import RunFolder
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
@@ -280,6 +281,24 @@ def test_runs_of_another_format_are_refused_in_one_line(work, script, monkeypatc
     assert f"{RUN}/checkpoint.npz was written by another version of snnjax (format {found}, now 2)" in line
     after = snapshot(work)
     assert {name: content for name, (_, content) in after.items()} == {name: x for name, (_, x) in before.items()}
+
+
+def test_a_new_folder_of_pictures_is_tested_whole(work, monkeypatch, capsys):
+    """Not that of the training, of which the pictures for testing stay the same."""
+    digits = data.digits()
+    for number, (image, label) in enumerate(zip(digits.test_images[:60], digits.test_labels[:60], strict=True)):
+        (work / "new" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(work / "new" / str(label) / f"{number}.png")
+    named = ("--dataset", "folder", "--data_dir", "new")
+    out = called("evaluate", monkeypatch, capsys, RUN, *named)
+    assert "no test folder: all pictures are for testing" in out
+    assert "on 60 test images of new" in out
+    chosen = options.TestData(dataset="folder", data_dir=pathlib.Path("new"))
+    known = dict(dataset="folder", data_dir=str(work / "new"))
+    for each in (chosen, options.TestData()):
+        images = parts.dataset(each, known, (28, 28))
+        assert images.notes == ("no test folder: a fifth of each class is for testing",)
+        assert len(images.test_images) < 20
 
 
 def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):

@@ -75,7 +75,8 @@ def dataset(
 ) -> Dataset:
     """The data set that options name, or the one of `known` settings where they name none; raises as `data.load`.
 
-    Pictures in folders become images of `shape`, (H, W) or (H, W, 3), unless the options say otherwise.
+    Pictures in folders become images of `shape`, (H, W) or (H, W, 3), unless the options say otherwise; without a test
+    folder, all are for testing where they lie in another folder than those of the `known` settings.
     """
     check_least(chosen, test_images=1)
     given = {name: getattr(chosen, name) for name in SOURCE}
@@ -88,8 +89,16 @@ def dataset(
     if given["dataset"] == "folder" and shape is not None:
         given["size"] = given["size"] or shape[:2]
         given["colour"] = ("yes" if len(shape) == 3 else "no") if given["colour"] == "auto" else given["colour"]
-    images = load(**given)
+    folder, trained = given["data_dir"], (known or {}).get("data_dir")
+    if given["dataset"] == "folder" and shape is not None and folder and not _same(folder, trained):
+        images = data.picture_folder(folder, **load_options(given), test_only=True)
+    else:
+        images = load(**given)
     return images.first(getattr(chosen, "train_images", 1), chosen.test_images)
+
+
+def _same(one: Path | str, other: Path | str | None) -> bool:
+    return other is not None and Path(one).resolve() == Path(other).resolve()
 
 
 def load(dataset: str, data_dir: Path | str | None, **settings: Any) -> Dataset:

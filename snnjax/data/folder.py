@@ -30,7 +30,9 @@ class _OtherSize(Exception):
     """A picture has another size than the others."""
 
 
-def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour: bool | None = None) -> Dataset:
+def picture_folder(
+    data_dir: Path | str, size: int | Size | None = None, colour: bool | None = None, *, test_only: bool = False
+) -> Dataset:
     """Reads pictures sorted into a folder for each class, or a .zip file of such folders, which is not unpacked.
 
     The classes' folders lie in `data_dir`, or in a train and a test folder in it (also training, testing, val, valid,
@@ -46,6 +48,8 @@ def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour:
       size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
         cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
+      test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
+        and the training images are those for testing.
 
     The data set is named as the folder; its `notes` say what was left out or altered. Raises FileNotFoundError if there
     is nothing at `data_dir`; InputError if it holds no pictures of at least two classes, other classes for testing than
@@ -55,7 +59,8 @@ def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour:
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:
-            classes, *parts, notes = arranged(source.names)
+            classes, train, test, notes = arranged(source.names, test_only)
+            parts = [test] if test_only else [train, test]
             sample = _sample(source, parts) if known is None or colour is None else []
             if colour is None:
                 colour = _is_coloured(sample, notes)
@@ -71,14 +76,13 @@ def picture_folder(data_dir: Path | str, size: int | Size | None = None, colour:
             for part, (_, labels) in zip(parts, arrays, strict=True):
                 if lost := [classes[label] for label in np.setdiff1d(part.labels, labels)]:
                     words.append(f"no {part.purpose} picture of {some(lost)} can be read")
-                    if part is parts[0] or len(labels) == 0:
+                    if part is train or len(labels) == 0:
                         raise InputError("; ".join(words[-2:]))
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
-    (images, labels), test = arrays
     name = path.resolve().name.removesuffix(".zip")
     named, noted = tuple(classes), (*notes, *words)
-    return Dataset(name, images, labels, *test, classes=len(named), class_names=named, notes=noted)
+    return Dataset(name, *arrays[0], *arrays[-1], classes=len(named), class_names=named, notes=noted)
 
 
 def _checked(size: Any) -> Size | None:

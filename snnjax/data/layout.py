@@ -47,7 +47,7 @@ class Layout(NamedTuple):
     classes: list[str]
     train: Part
     test: Part
-    notes: list[str]  # on what is left out
+    notes: list[str]  # on what is left out, and what is for testing without a test folder
 
 
 @contextlib.contextmanager
@@ -107,10 +107,10 @@ def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name:
         return io.BytesIO(file.read(held))  # no more, even where the archive holds more than it says
 
 
-def arranged(names: list[str]) -> Layout:
+def arranged(names: list[str], test_only: bool = False) -> Layout:
     """Sorts pictures by class and purpose, in an order that depends on nothing but their names.
 
-    Without a test folder a fifth of each class is for testing. InputError where there are no two classes, or others for
+    Without a test folder a fifth of each class is for testing, or all if it is `test_only`. InputError where there are no two classes, or others for
     testing than for training.
     """
     pictures = [name.split("/") for name in sorted(names) if name.lower().endswith((*READ, *NOT_READ))]
@@ -141,7 +141,11 @@ def arranged(names: list[str]) -> Layout:
         notes.append(f"folders without pictures are left out: {some(empty)}")
     rng = np.random.default_rng(0)
     parts = [[rng.permutation(group[name]).tolist() for name in classes] for group in groups]
-    if len(parts) == 1:
+    if len(parts) == 1 and test_only:
+        notes.append("no test folder: all pictures are for testing")
+        parts *= 2
+    elif len(parts) == 1:
+        notes.append("no test folder: a fifth of each class is for testing")
         counts = [max(1, round(len(group) / 5)) for group in parts[0]]
         if few := [name for name, group in zip(classes, parts[0], strict=True) if len(group) < 2]:
             raise InputError(f"a class must have at least 2 pictures, one of them for testing, got 1 of {some(few)}")
