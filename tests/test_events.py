@@ -13,7 +13,9 @@ import os
 import re
 import sys
 import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -24,6 +26,7 @@ from made_events import record, write_bin, write_nmnist
 from PIL import Image
 
 import snnjax
+from snnjax import files
 from snnjax.app import features, plots, report
 from snnjax.app.runs import RunFolder
 from snnjax.components import from_data, to_data
@@ -362,6 +365,37 @@ def test_recordings_are_downloaded_into_the_cache(served, data, tmp_path, capsys
     assert load("nmnist").digest == data.digest
     assert (tmp_path / "cache" / "snnjax" / "data" / "nmnist" / "NMNIST" / "train.zip").exists()
     assert capsys.readouterr().out == "", "the output of commands is their own"
+
+
+def test_what_was_unpacked_in_part_is_unpacked_again(served, data, tmp_path, monkeypatch):
+    """As after a kill: tonic asks for no more than some of the recordings."""
+    place = tmp_path / "cache" / "snnjax" / "data" / "nmnist" / "NMNIST"
+    write_bin(place / "Train" / "3" / "00001.bin", *record(digits().train_images[0], RNG))
+    write_bin(place / "Test" / "3" / "00001.bin", *record(digits().train_images[0], RNG))
+    monkeypatch.setattr(
+        tonic.NMNIST, "_check_exists", lambda self: Path(self.location_on_system, self.folder_name).exists()
+    )
+    assert load("nmnist").digest == data.digest
+    served.shutdown()
+    served.server_close()
+    assert load("nmnist").digest == data.digest, "whole from now on"
+
+
+def test_a_second_process_waits_until_all_is_unpacked(served, data, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "cache" / "snnjax" / "data" / "nmnist"
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        with files.lock(folder):
+            second = pool.submit(load, "nmnist")
+            time.sleep(0.5)
+            assert not second.done()
+            assert not (folder / "NMNIST").exists()
+        assert second.result().digest == data.digest
+    assert capsys.readouterr().err.count("waiting for another download of nmnist") == 1
+
+
+def test_a_part_of_the_recordings_is_told(data):
+    assert data.notes == ("60 of 60,000 training recordings are there", "30 of 10,000 test recordings are there")
 
 
 def test_without_a_network(served, tmp_path):

@@ -62,7 +62,7 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         report = progress or stack.enter_context(_bars())
-        _wait_for_lock(stack, folder, lambda: report("waiting for another download", 0, published.size))
+        wait_for_lock(stack, folder, lambda: report("waiting for another download", 0, published.size))
         files.clear(folder)
         for file in published.files:
             names = [path.rpartition("/")[2] for path in file.members] or [file.name]
@@ -78,7 +78,8 @@ def download(
                 part.replace(folder / file.name)
 
 
-def _wait_for_lock(stack: contextlib.ExitStack, folder: Path, waiting: Callable[[], object]) -> None:
+def wait_for_lock(stack: contextlib.ExitStack, folder: Path, waiting: Callable[[], object]) -> None:
+    """Locks a folder until `stack` ends; calls `waiting` again and again while another process holds it."""
     while True:
         try:
             return stack.enter_context(files.lock(folder))

@@ -1,7 +1,9 @@
 """Recordings of event cameras, read and downloaded by tonic, as event pictures: see `snnjax.encoding.EventEncoder`."""
 
 import contextlib
+import functools
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,18 +21,18 @@ class _Recordings(NamedTuple):
 
     kind: str  # its class in tonic.datasets
     sensor: tuple[int, int]  # rows and columns
-    split: bool  # whether it comes with test recordings
+    counts: tuple[int, ...]  # of its recordings: those for training and those for testing, or all
     window: float  # microseconds
     size: tuple[int, int]  # rows and columns of the pictures
 
 
 RECORDINGS = {
-    "nmnist": _Recordings("NMNIST", (34, 34), True, 50e3, (34, 34)),
-    "pokerdvs": _Recordings("POKERDVS", (35, 35), True, math.inf, (35, 35)),
-    "dvs_gesture": _Recordings("DVSGesture", (128, 128), True, 500e3, (32, 32)),
-    "cifar10dvs": _Recordings("CIFAR10DVS", (128, 128), False, 100e3, (64, 64)),
-    "ncaltech101": _Recordings("NCALTECH101", (180, 240), False, 50e3, (60, 80)),  # smaller recordings: upper left
-    "asl_dvs": _Recordings("ASLDVS", (180, 240), False, math.inf, (45, 60)),
+    "nmnist": _Recordings("NMNIST", (34, 34), (60_000, 10_000), 50e3, (34, 34)),
+    "pokerdvs": _Recordings("POKERDVS", (35, 35), (48, 20), math.inf, (35, 35)),
+    "dvs_gesture": _Recordings("DVSGesture", (128, 128), (1_077, 264), 500e3, (32, 32)),
+    "cifar10dvs": _Recordings("CIFAR10DVS", (128, 128), (10_000,), 100e3, (64, 64)),
+    "ncaltech101": _Recordings("NCALTECH101", (180, 240), (8_709,), 50e3, (60, 80)),  # smaller recordings: upper left
+    "asl_dvs": _Recordings("ASLDVS", (180, 240), (100_800,), math.inf, (45, 60)),
 }
 """By name; sizes keep a whole set below 1 GB.
 
@@ -52,7 +54,7 @@ def recordings(
 
     Args:
       data_dir: the folder that tonic has downloaded into, its `save_to`, with a folder such as NMNIST; what is there
-        is read, be it a part. None: downloads into the cache folder, once.
+        is read, be it a part, which `notes` then say. None: downloads into the cache folder, once.
       size: rows and columns of the pictures, by default those in `RECORDINGS`; pixels of the sensor are joined.
       window: how much of each recording counts, in microseconds from its first event; by default as in `RECORDINGS`.
 
@@ -67,19 +69,28 @@ def recordings(
         import tonic.datasets
     except ImportError as error:
         raise MissingPackageError(f"{name} needs tonic ({error}): pip install 'snnjax[events]'") from error
-    kind, parts = getattr(tonic.datasets, source.kind), ({"train": True}, {"train": False}) if source.split else ({},)
-    folder = files.cache_folder() / "data" / name if data_dir is None else Path(data_dir)
-    readers = [(_downloaded if data_dir is None else _present)(name, kind, folder, part) for part in parts]
+    kind, split = getattr(tonic.datasets, source.kind), len(source.counts) == 2
+    parts: list[dict[str, bool]] = [{"train": True}, {"train": False}] if split else [{}]
+    if data_dir is None:
+        readers = _downloaded(name, kind, files.cache_folder() / "data" / name, parts)
+    else:
+        readers = [_present(name, kind, Path(data_dir), part) for part in parts]
+    found = zip(("training ", "test ") if split else ("",), readers, source.counts, strict=True)
+    notes = [
+        f"{len(reader.targets):,} of {count:,} {purpose}recordings are there"
+        for purpose, reader, count in found
+        if len(reader.targets) < count
+    ]
     pixels = source.size if size is None else checks.pair("size", size, 1)
     classes = [str(each) for each in getattr(kind, "classes", ())] or sorted({*readers[0].targets})
     arrays: list[np.ndarray] = []
     for reader in readers:
         arrays += _read(reader, classes, source.sensor, pixels, source.window if window is None else window)
-    if not source.split:
+    if not split:
         arrays = _divided(*arrays)
     names = tuple(each.partition(" - ")[0] for each in classes)  # those of N-MNIST are "0 - zero"
     images: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
-    return Dataset(name, **images, classes=len(classes), class_names=names)
+    return Dataset(name, **images, classes=len(classes), class_names=names, notes=tuple(notes))
 
 
 def event_picture(
@@ -131,8 +142,29 @@ def _present(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
     return reader
 
 
-def _downloaded(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
-    """Tonic's reader of all recordings, downloaded if need be."""
+def _downloaded(name: str, kind: Any, folder: Path, parts: list[dict[str, bool]]) -> list[Any]:
+    """Tonic's readers of all recordings, downloaded if need be; other processes wait meanwhile.
+
+    Tonic takes a folder with a part of the recordings for whole, so a marker says that they were all unpacked.
+    """
+    from snnjax.data.download import wait_for_lock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    unpacked = folder / kind.__name__
+    marker = unpacked / ".whole"
+    waiting = functools.cache(lambda: print(f"waiting for another download of {name}", file=sys.stderr))  # said once
+    with contextlib.ExitStack() as stack:
+        wait_for_lock(stack, folder, waiting)
+        if not marker.exists():
+            for each in unpacked.glob("*/"):  # but not the archives, which tonic checks
+                shutil.rmtree(each)
+        readers = [_tonic(name, kind, folder, part) for part in parts]
+        marker.touch()
+    return readers
+
+
+def _tonic(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
+    """Tonic's reader, which downloads and unpacks what it does not find."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return kind(str(folder), **part)
