@@ -1,6 +1,5 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, and what tensorflow-datasets has prepared."""
 
-import dataclasses
 import errno
 import gzip
 import pathlib

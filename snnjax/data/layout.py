@@ -110,8 +110,8 @@ def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name:
 def arranged(names: list[str], test_only: bool = False) -> Layout:
     """Sorts pictures by class and purpose, in an order that depends on nothing but their names.
 
-    Without a test folder a fifth of each class is for testing, or all if it is `test_only`. InputError where there are no two classes, or others for
-    testing than for training.
+    Without a test folder a fifth of each class is for testing, or all if they are `test_only`. InputError where there
+    are no two classes, or others for testing than for training.
     """
     pictures = [name.split("/") for name in sorted(names) if name.lower().endswith((*READ, *NOT_READ))]
     if not pictures:

@@ -98,7 +98,8 @@ def load(
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
             raise InputError(
-                f"`data_dir` has no effect on {name}: for your own pictures, `dataset` must be folder (--dataset folder)"
+                f"`data_dir` has no effect on {name}: for your own pictures, "
+                "`dataset` must be folder (--dataset folder)"
             )
         return digits() if name == "digits" else npz_file(Path(name))
     _check(name)
