@@ -251,6 +251,11 @@ def test_the_command_keeps_what_is_finished(run, capsys):
     assert told()["networks"] == second["networks"]
 
 
+def test_a_folder_may_be_named_like_markup(run, capsys):
+    run("--out", "o[/x]/s")
+    assert "o[/x]/s: sweep.json, sweep.png" in capsys.readouterr().out
+
+
 def test_no_more_networks_than_told_share_a_program():
     variants = [{"seed": 1}, {"seed": 2, "layer1.winners": 2}, {"seed": 3}, {"seed": 4, "layer1.threshold": 9.0}]
     sweep = Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), variants, at_once=2)

@@ -107,4 +107,4 @@ def run(chosen: options.Sweep) -> None:
                 train_alone(sweep, at, record)
                 folder.save()
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"
-    screen.print(table(networks), *times(networks), files, sep="\n")
+    screen.print(table(networks), *times(networks), files, sep="\n", markup=False)
