@@ -161,6 +161,8 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
         raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
     try:
         return _TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
+    except InputError:
+        raise
     except TypeError as error:
         raise InputError(f"it holds a {name!r} with other fields than this program's: {error}") from error
 

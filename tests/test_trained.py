@@ -153,6 +153,21 @@ def test_networks_decide_in_another_process_as_here(saved):
     assert json.loads(process.stdout) == decisions
 
 
+def test_wrong_values_in_a_file_are_named(saved, tmp_path):
+    arrays, meta = files.load_checkpoint(saved[0] / "colour" / "weights.npz")
+    layer = meta["network"]["stages"][0]["branches"][0]
+    for name, wrong in (("weight_mean", "much"), ("features", 2.5)):
+        right, layer[name] = layer[name], wrong
+        files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
+        with pytest.raises(snnjax.InputError, match=f"holds no trained network: `{name}` must be"):
+            snnjax.load(tmp_path)
+        layer[name] = right
+    layer["unknown"] = 1
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
+    with pytest.raises(snnjax.InputError, match="it holds a 'Conv' with other fields than this program's"):
+        snnjax.load(tmp_path)
+
+
 def test_parts_that_a_program_does_not_know_are_named(saved, tmp_path):
     """As in a process that has not imported the module that defines them."""
     arrays, meta = files.load_checkpoint(saved[0] / "own" / "weights.npz")
