@@ -29,6 +29,8 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
 def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
+    Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
+
     Lists become tuples, numbers of NumPy those of Python. New values are checked: the types of numbers and strings by
     the annotations, the rest by the class's method `check` if it has one; not those whose numbers are JAX arrays, nor
     those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name.
@@ -45,7 +47,16 @@ def component(cls: type[T]) -> type[T]:
         if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
             _check(self)
 
+    def key(self: Any) -> Any:
+        return tuple(_comparable(getattr(self, each.name)) for each in dataclasses.fields(self) if each.compare)
+
+    def __eq__(self: Any, other: object) -> bool:
+        return key(self) == key(other) if type(other) is type(self) else NotImplemented
+
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    for name, method in dict(__eq__=__eq__, __hash__=lambda self: hash(key(self))).items():
+        if name not in cls.__dict__:
+            setattr(cls, name, method)
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     structure = [each.name for each in fields if each.metadata.get("static")]
@@ -71,6 +82,15 @@ def _plain(value: Any, floats: bool) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return float(value) if floats and type(value) is int else value
+
+
+def _comparable(value: Any) -> Any:
+    """What a field is compared and hashed by: of an array its shape and numbers, as tuples."""
+    if isinstance(value, tuple):
+        return tuple(map(_comparable, value))
+    if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, jax.core.Tracer):
+        return value
+    return (value.shape, tuple(np.ravel(value).tolist())) if value.ndim else value.item()
 
 
 _NUMBER = float | np.ndarray | jax.Array | jax.ShapeDtypeStruct

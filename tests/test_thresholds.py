@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,6 +42,45 @@ class Settling(Learner):
 
 def network(first: Conv) -> Network:
     return dataclasses.replace(NETWORK, stages=(stage(first, pool=4), STAGES[1]))
+
+
+def test_networks_are_compared_and_hashed():
+    same, other = (network(dataclasses.replace(FIRST, threshold=EACH + more)) for more in (0, 1))
+    assert same == NETWORK != other
+    assert FIRST != dataclasses.replace(FIRST, threshold=15.0) != FIRST
+    assert FIRST != "FIRST"
+    assert {NETWORK: 1}[same] == 1
+    assert other not in {NETWORK, same}
+    for alike in (jnp.float32, np.float64):
+        given = dataclasses.replace(FIRST, threshold=alike(EACH))
+        assert (given, hash(given)) == (FIRST, hash(FIRST))
+
+
+def test_other_thresholds_compile_nothing(compilations):
+    """As numbers; as a static argument, a network compiles once for each value."""
+    twice = jax.jit(lambda conv, factor: factor * conv.threshold)
+    np.testing.assert_array_equal(twice(FIRST, 2), 2 * EACH)
+    assert compilations(lambda: twice(dataclasses.replace(FIRST, threshold=EACH + 1), 2)) == 0
+    fixed = jax.jit(lambda conv, x: x + conv.threshold, static_argnums=0)
+    np.testing.assert_array_equal(fixed(FIRST, np.float32(1)), EACH + 1)
+    again, other = (dataclasses.replace(FIRST, threshold=EACH + more) for more in (0, 1))
+    assert compilations(lambda: fixed(again, np.float32(1))) == 0
+    np.testing.assert_array_equal(fixed(other, np.float32(1)), EACH + 2)
+
+
+def test_a_class_may_compare_as_it_likes():
+    @component
+    class Nameless:
+        name: str = ""
+
+        def __eq__(self, other):
+            return isinstance(other, Nameless)
+
+        def __hash__(self):
+            return 7
+
+    assert Nameless("a") == Nameless("b")
+    assert hash(Nameless("a")) == 7
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
