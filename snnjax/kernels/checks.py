@@ -15,7 +15,7 @@ import numpy as np
 from snnjax.errors import InputError, InputTypeError, no_integer, wrong_type
 
 Pair = int | tuple[int, int]
-Number = float | jax.Array
+Number = float | np.ndarray | jax.Array
 Bounds = tuple[Number, Number]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
