@@ -233,6 +233,19 @@ def test_maps_that_do_not_fit_are_refused(stages, message):
         build(*stages)
 
 
+@pytest.mark.parametrize("name", ["a/../../esc", "/esc", "a\\b", "a\x1b[31m", "a\nb", "a\0"])
+def test_names_that_are_no_part_of_a_path_are_refused(name, tmp_path):
+    with pytest.raises(InputError, match="`name` must be"):
+        dataclasses.replace(SOUND, name=name)
+    path = tmp_path / "weights.npz"
+    Trained(SOUND, SOUND.initial_weights(), (28, 28)).save(path)
+    arrays, meta = files.load_checkpoint(path)
+    meta["network"]["name"] = name
+    files.save_checkpoint(path, arrays, meta)
+    with pytest.raises(InputError, match="`name` must be"):
+        Trained.read(path)
+
+
 def last(**change) -> dict:
     """The stages of a network of one deciding layer, which is changed."""
     return dict(stages=(stage(dataclasses.replace(DECISION, **change)),))

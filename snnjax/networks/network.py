@@ -120,7 +120,7 @@ class Network:
     """A network: stages one after the other, the last of them deciding layers.
 
     Attributes:
-      name: as on the command line.
+      name: as on the command line; runs are named after it.
       input_shape: (C, H, W) of the encoded image.
       classes: number of classes; each deciding layer has the same number of features for each, in order.
       stages: the last one decides.
@@ -144,6 +144,8 @@ class Network:
 
     def check(self) -> None:
         """Raises TypeError or InputError where a part is wrong, is no component or has no effect."""
+        if not self.name.isprintable() or {"/", "\\"} & {*self.name}:  # files and folders are named after it
+            raise InputError(f"`name` must be of printable characters without / and \\, got {self.name!r}")
         checks.time_steps(self.time_steps)
         checks.integer("classes", self.classes, 1)
         if not isinstance(self.input_shape, tuple) or len(self.input_shape) != 3:
