@@ -17,10 +17,10 @@ def show(result: dict[str, Any]) -> None:
     wrong = np.array(result["confusion_matrix"])
     np.fill_diagonal(wrong, 0)
     names = result["class_names"]
-    taken = [f"{names[row.argmax()]} ({row.max()} times)" if row.any() else "" for row in wrong]
+    confused = [f"{names[row.argmax()]} ({row.max()} times)" if row.any() else "" for row in wrong]
     head, rows = report.classes(result, names)
-    lines = [[escape(cell) for cell in (*row, other)] for row, other in zip(rows, taken, strict=True)]
-    console.screen().print(console.table([*head, "most often taken for"], [lines], "classes", left=1))
+    lines = [[escape(cell) for cell in (*row, other)] for row, other in zip(rows, confused, strict=True)]
+    console.screen().print(console.table([*head, "most often confused with"], [lines], "classes", left=1))
 
 
 def run(chosen: options.Evaluate) -> None:
