@@ -88,8 +88,16 @@ class Trained:
         """The network with its weights, ready to call on images."""
         return SpikingNetwork(self.network, weights=self.weights, class_names=self.class_names)
 
-    def check_classes(self, data: Dataset) -> None:
-        """Raises InputError where a data set has classes of other names, unless these are "0", "1", ... on one side."""
+    def check_data(self, data: Dataset) -> None:
+        """Raises InputError unless a data set has images of the shape that the network takes, and the same classes.
+
+        Their names may differ where they are "0", "1", ... on one side.
+        """
+        sizes = ["x".join(map(str, shape)) for shape in (self.image_shape, data.test_images.shape[1:])]
+        if sizes[0] != sizes[1]:
+            raise InputError(f"the network takes images of {sizes[0]}, those of {data.name} are {sizes[1]}")
+        if data.classes != self.network.classes:
+            raise InputError(f"the network has {self.network.classes} classes, {data.name} has {data.classes}")
         ours, theirs, none = self.class_names, data.names, numbered(self.network.classes)
         if ours != theirs and none not in (ours, theirs):
             raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")

@@ -127,6 +127,13 @@ def test_branches_are_joined_in_order(network):
     np.testing.assert_array_equal(observed.latencies["layer2_2"], outputs[1])
 
 
+def test_an_observed_input_of_another_shape_is_refused(network):
+    with pytest.raises(InputError, match=r"`latency` must have shape \(2, 12, 12\), got \(3, 13, 12\)"):
+        jax.jit(Model.observe)(network.model, np.zeros((3, 13, 12), np.uint8))
+    with pytest.raises(TypeError, match="`latency` must hold integer time steps"):
+        network.model.observe(np.zeros(SHAPE, np.float32))
+
+
 def test_the_last_step_decides(network):
     full = spiked = 0
     model = network.model

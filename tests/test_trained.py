@@ -133,11 +133,15 @@ def test_classes_have_names(saved, tmp_path):
 def test_data_with_other_classes_are_refused(saved):
     trained = dataclasses.replace(saved[1]["colour"], class_names=tuple("abcdefghij"))
     for names in ((), tuple("abcdefghij"), tuple("0123456789")):
-        trained.check_classes(dataclasses.replace(PICTURES, class_names=names))
+        trained.check_data(dataclasses.replace(PICTURES, class_names=names))
     other = dataclasses.replace(PICTURES, class_names=tuple("abcdefghji"))
-    saved[1]["colour"].check_classes(other)
+    saved[1]["colour"].check_data(other)
     with pytest.raises(ValueError, match=r"the network's classes are a, b, .*; those of pictures a, b, .* j, i"):
-        trained.check_classes(other)
+        trained.check_data(other)
+    with pytest.raises(ValueError, match="the network has 10 classes, pictures has 20"):
+        saved[1]["colour"].check_data(dataclasses.replace(PICTURES, classes=20))
+    with pytest.raises(ValueError, match=r"the network takes images of 24x24x3, those of digits are 28x28"):
+        saved[1]["colour"].check_data(DIGITS)
 
 
 def test_networks_decide_in_another_process_as_here(saved):

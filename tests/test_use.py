@@ -246,6 +246,23 @@ def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, script, mon
         called(name, monkeypatch, capsys, run, *extra, "--dataset", "../moved.npz")
 
 
+@pytest.mark.parametrize(
+    ("shape", "classes", "message"),
+    [
+        ((28, 28), 20, "the network has 10 classes, mine has 20"),
+        ((20, 20), 10, "the network takes images of 28x28, those of mine are 20x20"),
+        ((32, 32, 3), 10, "the network takes images of 28x28, those of mine are 32x32x3"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(work, monkeypatch, capsys, shape, classes, message):
+    images, labels = np.full((20, *shape), 9, np.uint8), np.arange(20, dtype=np.int32) % classes
+    data.Dataset("mine", images, labels, images, labels, classes).save("mine.npz")
+    before = snapshot(work)
+    for name, *arguments in (("evaluate",), ("predict", "--images", 19), ("report", "--images", 19)):
+        assert message in refused(name, monkeypatch, capsys, RUN, *arguments, "--dataset", "mine.npz")
+    assert snapshot(work) == before
+
+
 def test_a_run_made_in_python_is_evaluated_on_a_file(work, monkeypatch, capsys):
     """Its settings say nothing of where its data are."""
     images = three()

@@ -109,10 +109,13 @@ class Model:
 
     def predict(self, latency: jax.Array) -> Decided:
         """The decision on one encoded image, (C, H, W) latencies."""
+        self._check_input(latency)
+        return self.decide(self.forward(latency, timed=self.decision.timed))
+
+    def _check_input(self, latency: jax.Array) -> None:
         checks.latency("latency", latency, time_steps=self.time_steps)
         if latency.shape != self.input_shape:
             raise InputError(f"`latency` must have shape {self.input_shape}, got {latency.shape}")
-        return self.decide(self.forward(latency, timed=self.decision.timed))
 
     def decide_block(self, latencies: jax.Array) -> Decided:
         """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`."""
@@ -124,6 +127,7 @@ class Model:
 
     def observe(self, latency: jax.Array) -> "Observed":
         """The network's response to the latencies (C, H, W) of one image, layer by layer."""
+        self._check_input(latency)
         seen = {"input": latency}
         for number in range(self.last):
             outputs = [layer.latencies(latency) for layer in self.stage(number)]

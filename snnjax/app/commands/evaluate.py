@@ -30,7 +30,7 @@ def run(chosen: options.Evaluate) -> None:
     if chosen.out is not None:
         parts.check_new(chosen.out)
     images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
-    trained.check_classes(images)
+    trained.check_data(images)
     print(*images.notes, sep="\n", end="\n" * bool(images.notes))
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=chosen.machine.native)
     trainer = Trainer(trained.network, images, settings)

@@ -32,6 +32,7 @@ def chosen_images(chosen: options.Predict, trained: Trained) -> Iterator[tuple[s
     """Each image's name, that of its drawing, its pixels, and notes on how they were read."""
     if chosen.images:
         images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
+        trained.check_data(images)
         parts.check_images(chosen.images, images)
         for number in chosen.images:
             label = trained.class_names[images.test_labels[number]]

@@ -15,6 +15,7 @@ def renew(run: Path, chosen: options.Report) -> None:
     results, trained, images = read_results(run), Trained.read(run), None
     if chosen.images:
         images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
+        trained.check_data(images)
         parts.check_images(chosen.images, images)
     report.write(run, results, report.figures(results, trained.spiking_network(), images, chosen.images))
     pictures = run / report.PICTURES
