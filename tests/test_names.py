@@ -15,7 +15,7 @@ import snnjax
 from snnjax import data
 from snnjax.app import plots, report
 from snnjax.app.runs import RunFolder, SweepFolder, read_results
-from snnjax.data.names import shortened
+from snnjax.data.names import printable, shortened
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
@@ -100,7 +100,7 @@ def test_pictures_show_the_names(trained):
         title = f"test image {number}, label {label}: class {decision}"
         silent = f"test image {number}, label {label}: the network stays silent"
         assert figure.get_suptitle() == (silent if decision == "silent" else title)
-        assert report.decided(seen, NAMES) in title or decision == "silent"
+        assert report.decided(seen.decided, NAMES) in title or decision == "silent"
         assert labels(figure.axes[1].xaxis)[:2] == [*NAMES[:2]]
     for figure in drawn.values():
         assert len(plots.png(figure)) > 1000
@@ -125,6 +125,11 @@ def test_long_names_are_shortened():
     assert shortened("short") == "short"
     assert shortened("abcdefghijklmnopqrstuvwxyz", 9) == "abcd…wxyz"
     assert len(shortened("abcdefghijklmnopqrstuvwxyz", 10)) == 10
+
+
+def test_names_are_made_printable():
+    assert printable("a\x1b[1m\n\x85\u202e\u2028\udcffz") == "a?[1m?????z"
+    assert printable("Ä 猫\u202f\u3000.png") == "Ä 猫\u202f\u3000.png"
 
 
 def test_commands_print_the_names(trained, tmp_path, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixture
 
 from snnjax import data, files
 from snnjax.app import options, parts
+from snnjax.app.commands import predict
 from snnjax.app.runs import RunFolder
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
@@ -336,7 +337,9 @@ def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):
         rows = {pathlib.Path(row["image"]).stem: row for row in csv.DictReader(file)}
     network = Trained.read(RUN).spiking_network()
     for number, image in enumerate(data.digits().test_images[:5]):
-        assert int(rows[str(number)]["class"]) == int(network(image.astype(np.uint8)))
+        decision = int(network(image.astype(np.uint8)))
+        row = rows[str(number)]
+        assert (row["class"], row["number"]) == (network.class_name(decision), str(decision))
         assert len([name for name in rows[str(number)] if name.startswith("score")]) == 10
     assert "decided.csv already exists" in refused(
         "predict", monkeypatch, capsys, RUN, "digit.png", "--csv", "decided.csv"
@@ -344,6 +347,64 @@ def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):
     (work / "empty").mkdir()
     assert "empty holds no pictures" in refused("predict", monkeypatch, capsys, RUN, "empty")
     assert "`PICTURE` is missing" in refused("predict", monkeypatch, capsys, RUN)
+
+
+def test_many_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys):
+    """As one by one, and what is decided on is in the file although a later picture stops the command."""
+    monkeypatch.setattr(predict, "BLOCK", 4)
+    (work / "many").mkdir()
+    digits = data.digits().test_images[:10].astype(np.uint8)
+    for number, image in enumerate(digits):
+        Image.fromarray(image).save(work / "many" / f"{number}.png")
+    Image.new("L", (28, 28)).save(work / "many" / "black.png")
+    called("predict", monkeypatch, capsys, RUN, "many", "--csv", "all.csv")
+    with open("all.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    network = Trained.read(RUN).spiking_network()
+    assert [row["image"] for row in rows] == [*(f"many/{number}.png" for number in range(10)), "many/black.png"]
+    for row, image in zip(rows, [*digits, np.zeros((28, 28), np.uint8)], strict=True):
+        found = network.model.predict(network.model.encode(image))
+        assert int(row["number"]) == found.decision
+        scores = [float(value) for name, value in row.items() if name.startswith("score")]
+        np.testing.assert_allclose(scores, found.scores, rtol=1e-5)
+    assert (rows[-1]["class"], rows[-1]["number"]) == ("silent", "-1")
+    (work / "bad.png").write_bytes(b"no picture")
+    command = [RUN, "many", "bad.png", "--csv", "some.csv"]
+    with pytest.raises(SystemExit):
+        called("predict", monkeypatch, capsys, *command)
+    assert (work / "some.csv").read_text().splitlines() == (work / "all.csv").read_text().splitlines()[:9]
+
+
+def test_targets_are_checked_before_pictures_are_read(work, monkeypatch, capsys):
+    (work / "bad.png").write_bytes(b"no picture")
+    (work / "drawn").mkdir()
+    (work / "drawn" / "0_bad.png").touch()
+    for target in (["--csv", "no/folder.csv"], ["--csv", "digit.png"], ["--out", "drawn"]):
+        line = refused("predict", monkeypatch, capsys, RUN, "bad.png", *target)
+        assert "already exists" in line or "there is no folder no" in line
+    (work / "bad").mkdir()
+    (work / "bad.png").rename(work / "bad" / "bad.png")
+    with pytest.raises(SystemExit):
+        called("predict", monkeypatch, capsys, RUN, "bad", "--csv", "none.csv")
+    assert "none of 1 pictures can be read" in capsys.readouterr().err
+    assert not (work / "none.csv").exists()
+
+
+def test_names_that_terminals_would_obey(work, monkeypatch, capsys):
+    """And names that are no UTF-8, which can neither be printed nor written as they are."""
+    for name, content in ((b"esc\x1b[31mred.png", True), (b"\xff.png", True), (b"bad\x1b[31m.png", False)):
+        (work / "odd").mkdir(exist_ok=True)
+        path = work / "odd" / os.fsdecode(name)
+        shutil.copy("digit.png", path) if content else path.write_bytes(b"no picture")
+    for extra in ([], ["--out", "drawn"]):
+        Command("predict").main([RUN, "odd", "--csv", f"odd{len(extra)}.csv", *extra])
+        out, err = capsys.readouterr()
+        assert "\x1b" not in out + err
+        assert "odd/esc?[31mred.png: " in out
+        assert "bad?[31m.png is no image" in err
+        text = (work / f"odd{len(extra)}.csv").read_text(encoding="utf-8")
+        assert [line.partition(",")[0] for line in text.splitlines()] == ["image", "odd/esc?[31mred.png", "odd/?.png"]
+    assert len(os.listdir("drawn")) == 2
 
 
 def test_test_images_are_decided_on_by_number(work, monkeypatch, capsys):

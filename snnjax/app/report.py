@@ -16,6 +16,7 @@ from snnjax.app import features, page, parts, plots
 from snnjax.data import Dataset
 from snnjax.data.names import numbered
 from snnjax.networks import Model, Observed, SpikingNetwork
+from snnjax.networks.network import Decided
 
 PICTURES, PAGE = "pictures", "report.html"
 
@@ -29,9 +30,9 @@ def observe(model: Model, image: jax.Array) -> Observed:
     return model.observe(model.encode(image))
 
 
-def decided(seen: Observed, names: Sequence[str]) -> str:
+def decided(found: Decided, names: Sequence[str]) -> str:
     """The decision in words, given the name of each class."""
-    decision = int(seen.decided.decision)
+    decision = int(found.decision)
     return "the network stays silent" if decision < 0 else f"class {names[decision]}"
 
 
@@ -55,7 +56,7 @@ def figures(
         for number in images:
             image, label = data.test_images[number], data.test_labels[number]
             seen = observe(network.model, image)
-            title = f"test image {number}, label {names[label]}: {decided(seen, names)}"
+            title = f"test image {number}, label {names[label]}: {decided(seen.decided, names)}"
             yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title, names)
 
 

@@ -1,6 +1,7 @@
 """Names of classes."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -47,7 +48,11 @@ def shortened(name: str, most: int = 16) -> str:
     return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
 
 
+def printable(name: str) -> str:
+    """A name with "?" for characters that terminals would obey, and for those that UTF-8 does not hold."""
+    return "".join(each if each.isprintable() or unicodedata.category(each) == "Zs" else "?" for each in name)
+
+
 def some(names: Sequence[str], comma: str = ", ") -> str:
     """The first three of some names, and how many more there are."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in comma.join(names[:3]))
-    return shown + f" and {len(names) - 3:,} more" * (len(names) > 3)
+    return printable(comma.join(names[:3])) + f" and {len(names) - 3:,} more" * (len(names) > 3)

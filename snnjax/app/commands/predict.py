@@ -1,22 +1,27 @@
 """`snnjax predict`: classifies pictures by a trained network."""
 
 import csv
-import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
 import numpy as np
 from rich.columns import Columns
 from rich.markup import escape
 
-from snnjax import InputError, files
+from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report
 from snnjax.data.layout import READ
+from snnjax.data.names import name_of, printable
 from snnjax.data.pictures import read_picture
-from snnjax.networks import Observed
+from snnjax.networks import Model, Observed
+from snnjax.networks.network import Decided
 from snnjax.trained import Trained
 
+BLOCK = 256  # pictures that are read, classified and written together
 DETAILED = 4  # pictures of which scores and spikes are printed; of more, a line each
 
 
@@ -28,33 +33,81 @@ def pictures_in(folder: Path) -> list[Path]:
     return found
 
 
-def chosen_images(chosen: options.Predict, trained: Trained) -> Iterator[tuple[str, str, np.ndarray, list[str]]]:
-    """Each image's name, that of its drawing, its pixels, and notes on how they were read."""
+Read = tuple[np.ndarray, list[str]]
+"""The pixels of an image, and notes on how they were read."""
+
+
+class Source(NamedTuple):
+    """An image to be classified."""
+
+    name: str
+    stem: str  # of the file that its response is drawn into
+    read: Callable[[], Read | None]  # None: it cannot be read
+
+
+def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
+    """The images that options name, not read yet; those in folders are left out where they cannot be read."""
     if chosen.images:
         images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
         trained.check_data(images)
         parts.check_images(chosen.images, images)
         for number in chosen.images:
-            label = trained.class_names[images.test_labels[number]]
-            name = f"test image {number} of {images.name}, label {label}"
-            yield name, f"image_{number:05}", images.test_images[number], []
+            name = f"test image {number} of {images.name}, label {trained.class_names[images.test_labels[number]]}"
+            read: Callable[..., Read] = partial(tuple, (images.test_images[number], []))
+            yield Source(printable(name), f"image_{number:05}", read)
     if chosen.pictures and trained.image_shape[2:] == (2,):
         raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
     for named in chosen.pictures:
-        for path in pictures_in(named) if named.is_dir() else [named]:
-            try:
-                yield str(path), path.stem, *read_picture(path, trained.image_shape, chosen.invert)
-            except InputError as error:
-                if path == named:
-                    raise
-                print(f"{error}; left out", file=sys.stderr)
+        many = named.is_dir()
+        for path in pictures_in(named) if many else [named]:
+            reader = readable if many else read_picture
+            yield Source(printable(str(path)), path.stem, partial(reader, path, trained.image_shape, chosen.invert))
 
 
-def show(name: str, notes: list[str], seen: Observed, steps: int, names: Sequence[str]) -> None:
-    """Prints the decision on one image."""
-    decision = int(seen.decided.decision)
-    print(f"{name}: {report.decided(seen, names)}", *notes, sep="\n  ")
-    values = np.asarray(seen.decided.scores)
+def readable(path: Path, shape: tuple[int, ...], invert: bool) -> Read | None:
+    """As `read_picture`; None where a picture cannot be read, which is printed."""
+    try:
+        return read_picture(path, shape, invert)
+    except InputError as error:
+        return print(f"{printable(str(error))}; left out", file=sys.stderr)
+
+
+class Classified(NamedTuple):
+    """An image, the decision on it, and the response of each layer where it was asked for."""
+
+    number: int  # among those named
+    name: str
+    pixels: np.ndarray
+    notes: list[str]
+    found: Decided
+    seen: Observed | None
+
+
+@jax.jit
+def predict(model: Model, images: jax.Array) -> Decided:
+    """The decisions on images, with a leading axis."""
+    return jax.vmap(lambda image: model.predict(model.encode(image)))(images)
+
+
+def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterator[list[Classified]]:
+    """The images that can be read, by blocks; `closely`: with the responses of all layers, one by one."""
+    size = min(len(images), DETAILED if closely else BLOCK)
+    for start in range(0, len(images), size):
+        numbers = range(start, min(start + size, len(images)))
+        block = [(number, images[number].name, *each) for number in numbers if (each := images[number].read())]
+        if closely:
+            seen = [report.observe(model, pixels) for _, _, pixels, _ in block]
+            yield [Classified(*each, one.decided, one) for each, one in zip(block, seen, strict=True)]
+        elif block:
+            same = np.resize([pixels for _, _, pixels, _ in block], (size, *block[0][2].shape))  # one program for all
+            found = zip(*map(np.asarray, predict(model, same)), strict=True)
+            yield [Classified(*each, Decided(*one), None) for each, one in zip(block, found, strict=False)]
+
+
+def show(image: Classified, seen: Observed, steps: int, names: Sequence[str]) -> None:
+    """Prints the decision on one image, the scores and the spikes."""
+    print(f"{image.name}: {report.decided(image.found, names)}", *image.notes, sep="\n  ")
+    values, decision = np.asarray(image.found.scores), int(image.found.decision)
     scores = [[escape(each), f"{value:.1f}"] for each, value in zip(names, values, strict=True)]
     if decision >= 0:
         scores[decision] = [f"[bold]{cell}" for cell in scores[decision]]
@@ -68,36 +121,55 @@ def show(name: str, notes: list[str], seen: Observed, steps: int, names: Sequenc
     console.screen().print(Columns(tables))
 
 
+def targets(chosen: options.Predict, images: Sequence[Source]) -> list[Path]:
+    """The files to draw into, if any; raises FileExistsError where one of them or the CSV file exists."""
+    if chosen.csv is not None:
+        parts.check_new(chosen.csv)
+    if chosen.out is None:
+        return []
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    drawn = [chosen.out / f"{number}_{each.stem}.png" for number, each in enumerate(images)]
+    for each in drawn:
+        parts.check_new(each)
+    return drawn
+
+
+def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> None:
+    """Adds decisions and scores to a CSV file, so that a command that is stopped leaves those before."""
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(["image", "class", "number", *(f"score {each}" for each in names)])
+        for each in block:
+            decision = int(each.found.decision)
+            writer.writerow([each.name, name_of(decision, names), decision, *np.asarray(each.found.scores).tolist()])
+
+
 def run(chosen: options.Predict) -> None:
     """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
     parts.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
-    images = list(chosen_images(chosen, trained))
+    images = list(sources(chosen, trained))
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
-    names = trained.class_names
-    model, steps, targets = trained.spiking_network().model, trained.network.time_steps, list[Path]()
+    drawn, few, done = targets(chosen, images), len(images) <= DETAILED, 0
+    names, steps = trained.class_names, trained.network.time_steps
+    for block in classified(trained.spiking_network().model, images, few or bool(drawn)):
+        for each in block:
+            if few and each.seen:
+                show(each, each.seen, steps, names)
+            else:
+                print("; ".join([f"{each.name}: {report.decided(each.found, names)}", *each.notes]))
+            if drawn and each.seen:
+                title = f"{Path(each.name).name}: {report.decided(each.found, names)}"
+                plots.write(drawn[each.number], plots.activity_picture(each.pixels, each.seen, steps, title, names))
+                print(f"  drawn into {printable(str(drawn[each.number]))}")
+        if chosen.csv is not None and block:
+            append(chosen.csv, block, names)
+        done += len(block)
+    if not done:
+        raise InputError(f"none of {len(images):,} pictures can be read")
     if chosen.csv is not None:
-        parts.check_new(chosen.csv)
-    if chosen.out is not None:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        targets = [chosen.out / f"{number}_{stem}.png" for number, (_, stem, *_) in enumerate(images)]
-        for target in targets:
-            parts.check_new(target)
-    rows: list[list[object]] = [["image", "class", *(f"score {each}" for each in names)]]
-    for number, (name, _, pixels, notes) in enumerate(images):
-        seen = report.observe(model, pixels)
-        rows.append([name, int(seen.decided.decision), *np.asarray(seen.decided.scores).tolist()])
-        if len(images) <= DETAILED:
-            show(name, notes, seen, steps, names)
-        else:
-            print("; ".join([f"{name}: {report.decided(seen, names)}", *notes]))
-        if targets:
-            title = f"{Path(name).name}: {report.decided(seen, names)}"
-            plots.write(targets[number], plots.activity_picture(pixels, seen, steps, title, names))
-            print(f"  drawn into {targets[number]}")
-    if chosen.csv is not None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        files.write_text(chosen.csv, text.getvalue())
-        print(f"{chosen.csv}: the class of each image, -1 where the network stays silent, and the scores")
+        what = "the class of each image, its number (-1 where the network stays silent), and the scores"
+        print(f"{printable(str(chosen.csv))}: {what}")
