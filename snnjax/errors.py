@@ -1,6 +1,7 @@
 """Errors that are meant for users."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -58,3 +59,8 @@ def shown(value: object) -> str:
     if plain and len(text := repr(value)) <= 60:
         return text
     return type(value).__name__
+
+
+def printable(text: str) -> str:
+    """A text with "?" for characters that terminals would obey, and for those that UTF-8 does not hold."""
+    return "".join(each if each.isprintable() or unicodedata.category(each) == "Zs" else "?" for each in text)

@@ -15,7 +15,8 @@ import snnjax
 from snnjax import data
 from snnjax.app import plots, report
 from snnjax.app.runs import RunFolder, SweepFolder, read_results
-from snnjax.data.names import printable, shortened
+from snnjax.data.names import shortened
+from snnjax.errors import printable
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage

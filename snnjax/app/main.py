@@ -19,7 +19,7 @@ import tyro
 
 from snnjax import __version__
 from snnjax.app import options
-from snnjax.errors import InputError, unknown
+from snnjax.errors import InputError, printable, unknown
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
 
 def fail(program: str, message: object, status: int = 2) -> NoReturn:
     """Ends the program with one line on the error stream and an exit status."""
-    print(f"{program}: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"{program}: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     raise SystemExit(status)
 
 

@@ -1,11 +1,10 @@
 """Names of classes."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from snnjax.errors import InputError
+from snnjax.errors import InputError, printable
 
 SILENT = "silent"
 """What stands for a class where a network decides for none, -1."""
@@ -46,11 +45,6 @@ def shortened(name: str, most: int = 16) -> str:
     """A name of at most so many characters, its middle left out if need be."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
-
-
-def printable(name: str) -> str:
-    """A name with "?" for characters that terminals would obey, and for those that UTF-8 does not hold."""
-    return "".join(each if each.isprintable() or unicodedata.category(each) == "Zs" else "?" for each in name)
 
 
 def some(names: Sequence[str], comma: str = ", ") -> str:

@@ -15,8 +15,9 @@ from rich.markup import escape
 from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report
 from snnjax.data.layout import READ
-from snnjax.data.names import name_of, printable
+from snnjax.data.names import name_of
 from snnjax.data.pictures import read_picture
+from snnjax.errors import printable
 from snnjax.networks import Model, Observed
 from snnjax.networks.network import Decided
 from snnjax.trained import Trained
