@@ -58,7 +58,9 @@ class Trained:
             if not path.exists() and (path.parent / SWEEP).exists():
                 raise FileNotFoundError(f"{run} is the folder of a sweep: name one of its files, {_best(path.parent)}")
             if not path.exists():
-                raise FileNotFoundError(f"{run} holds no {WEIGHTS}: a run writes it last, `resume` finishes one")
+                raise FileNotFoundError(
+                    f"{run} holds no {WEIGHTS}: a run writes it last, `resume` (--resume) finishes one"
+                )
         if not path.exists():
             raise FileNotFoundError(f"there is no run {run}")
         arrays, meta = files.load_checkpoint(path)

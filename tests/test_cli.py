@@ -453,9 +453,9 @@ def test_help_names_every_option_with_its_default(train, capsys):
         "train_images N": "all",
         "augment, --no_augment": "False",
         "ratio SHARE": "1.0",
-        "epochs N ...": "the network's own; on digits 7 each, then 100 by reward",
-        "batch_size N": "1000; on digits 100",
-        "patience N": "5; on digits 0",
+        "epochs N ...": options.EPOCHS,
+        "batch_size N": "1000; 100 on few images",
+        "patience N": "5; 0 on few images",
         "seed N": "0",
         "update_batch N": "1",
         "reuse, --no_reuse": "True",
@@ -474,19 +474,24 @@ def test_help_names_every_option_with_its_default(train, capsys):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "expected"),
+    ("count", "expected"),
     [
-        ("digits", dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0, update_batch=1, native=False)),
-        ("mnist", dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0, update_batch=1, native=False)),
+        (None, dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0, update_batch=1, native=False)),
+        (50, dict(epochs=(200, 200, 100), batch_size=100, patience=0, seed=0, update_batch=1, native=False)),
+        (5000, dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0, update_batch=1, native=False)),
     ],
 )
-def test_the_defaults_are_those_the_help_names(monkeypatch, dataset, expected):
+def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
     images = data.digits()
+    if count:
+        places = np.resize(np.arange(len(images.train_images)), count)
+        parts = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
+        images = dataclasses.replace(images, **parts)
     monkeypatch.setattr(data, "load", lambda name, folder: images)
-    chosen = options.Train(data=options.TrainData(dataset=dataset))
+    chosen = options.Train()
     trainer, recorded = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
     assert dataclasses.asdict(trainer.settings) == expected
-    assert recorded.items() >= dict(model="mozafari2018", dataset=dataset, ratio=1.0).items()
+    assert recorded.items() >= dict(model="mozafari2018", dataset="digits", ratio=1.0).items()
 
 
 def test_native_kernels_train_too(train, capsys):

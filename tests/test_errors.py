@@ -337,7 +337,9 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no run .*sweep$"):
         snnjax.load(path)
     path.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz: a run writes it last, `resume` finishes one"):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no weights\.npz: a run writes it last, `resume` \(--resume\) finishes one"
+    ):
         snnjax.load(path)
     epochs = [[dict(test=dict(accuracy=x))] for x in (0.5, 0.9, 0.7)]
     networks = [dict(weights=f"weights_{at:03d}.npz", epochs=each, best_epoch=0) for at, each in enumerate(epochs)]

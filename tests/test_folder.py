@@ -276,7 +276,7 @@ def test_colour_is_as_most_pictures_are(tmp_path, coloured, colour):
         Image.open(path).convert("RGB").save(path)
     data, planes = load("folder", tmp_path), (3,) * colour
     assert data.train_images.shape[1:] == (7, 9, *planes)
-    taken = f"all are taken {'in colour' if colour else 'as grey'}, `colour` says otherwise"
+    taken = f"all are taken {'in colour' if colour else 'as grey'}; `colour` (--colour) decides otherwise"
     words = f"some pictures have colour, some are grey: {taken}"
     assert data.notes == ((FIFTH, words) if coloured in (1, 2) else (FIFTH,))
     for asked in (True, False):
@@ -425,7 +425,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
         ValueError, match=r"`data_dir` must name the folder or \.zip file of pictures for `dataset` fol"
     ):
         load("folder")
-    with pytest.raises(ValueError, match="`size` and `colour` are for `dataset` folder, got 'digits' with 28 and None"):
+    with pytest.raises(ValueError, match=r"`size` \(--size\) is for pictures and recordings, not for `dataset` digits"):
         load("digits", size=28)
     fill(tmp_path / "line\nbreak", dict.fromkeys(("a", "b\n"), 3))
     with pytest.raises(ValueError, match=r"`class_names` must be of printable characters, got 'b\\n'"):

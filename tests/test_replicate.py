@@ -59,7 +59,7 @@ def test_the_recorded_run_is_compared_under_its_protocol_alone():
     assert (row["seconds"], row["test"]["sd"]) == (60, None)
     assert "NaN" not in json.dumps(row)
     assert replicate.table([row]).row_count == 2
-    other = options.Replicate(data=options.Data(dataset="mnist", train_images=600, test_images=2000))
+    other = options.Replicate(data=options.ReplicateData(train_images=600))
     assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
     other = options.Replicate(update_batch=64)
     assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []

@@ -96,7 +96,7 @@ def test_pictures_are_decided_on(work, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is no image"), (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "cannot be read"), (None, "No such file")],
+    [(b"", "is no image"), (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "cannot be read"), (None, "there is no file bad.png")],
 )
 def test_files_that_are_no_pictures(work, monkeypatch, capsys, content, message):
     if content is not None:

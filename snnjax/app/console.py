@@ -112,6 +112,12 @@ def summary(run: runs.RunFolder) -> None:
     console.print(table(("layer", "input", "weights", "output of stage", "parameters"), [layers], "layers", left=4))
     head, phases = report.phases(results)
     console.print(table(head, [phases], "phases"))
+    planned, done = results["settings"]["epochs"][-1], len(results["epochs"])
+    if done < planned:
+        patience = results["settings"]["patience"]
+        console.print(
+            f"stopped after {done} of {planned} epochs: none was better since number {best + 1} (--patience {patience})"
+        )
     scores(results["test"], f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else "")
     files = ", ".join(sorted(path.name for path in run.path.iterdir() if path.name[0] != "."))
     console.print(f"{run.path}: {files}", markup=False)

@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -76,7 +77,8 @@ def protected(work: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.unraisablehook = _unraisable
     try:
-        work()
+        with user_errors(Path(sys.argv[0]).name):  # what is not caught nearer to its cause
+            work()
     except SystemExit as end:
         if end.code != STOPPED:
             raise
@@ -85,9 +87,12 @@ def protected(work: Callable[[], None]) -> None:
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Lets Ctrl-C stop the program even in a callback of Python's own, which would only print it."""
+    """Lets Ctrl-C stop the program even in a callback of Python's own, which would only print it.
+
+    The interrupt comes a moment later: in this hook it would be printed as well.
+    """
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        _thread.interrupt_main()
+        threading.Timer(0.01, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(unraisable)
 

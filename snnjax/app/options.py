@@ -28,6 +28,11 @@ RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", 
 NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .npz file"
 
 
+FEW = 5_000  # training images, of which more epochs are needed
+SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
+EPOCHS = f"the network's own; below {FEW:,} images, as many as show each layer {SHOWN:,}, then 100 by reward"
+
+
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
     """How the help shows an option: the name of its value, and the default in words where it depends on others."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else default, **rest)
@@ -66,7 +71,7 @@ class TestData:
     """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
     colour: Literal["auto", "yes", "no"] = "auto"
     """whether pictures (`--dataset folder`) are read in colour; auto: as the network takes them"""
-    test_images: Annotated[int | None, option("N", "all")] = None
+    test_images: Annotated[int | None, option("N", "as in the training; all of another data set")] = None
     """use only the first N test images"""
 
 
@@ -81,6 +86,19 @@ class Data(TestData):
     """whether pictures (`--dataset folder`) are read in colour; auto: as most of them are"""
     train_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N training images"""
+    test_images: Annotated[int | None, option("N", "all")] = None
+    """use only the first N test images"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplicateData(Data):
+    """What to learn; the recorded runs are of the defaults."""
+
+    dataset: Annotated[str, option("NAME", help=NAMES)] = "mnist"
+    train_images: Annotated[int, option("N")] = 6000
+    """use only the first N training images"""
+    test_images: Annotated[int, option("N")] = 2000
+    """use only the first N test images"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +115,9 @@ class TrainData(Data):
 class Epochs:
     """How long."""
 
-    epochs: Annotated[tuple[int, ...], option("N ...", "the network's own; on digits 7 each, then 100 by reward")] = ()
+    epochs: Annotated[tuple[int, ...], option("N ...", EPOCHS)] = ()
     """epochs of each stage, those of learning by reward last"""
-    batch_size: Annotated[int | None, option("N", "1000; on digits 100")] = None
+    batch_size: Annotated[int | None, option("N", "1000; 100 on few images")] = None
     """images between two changes of the reward rates"""
 
 
@@ -107,8 +125,8 @@ class Epochs:
 class Training(Epochs):
     """How to train."""
 
-    patience: Annotated[int | None, option("N", "5; on digits 0")] = None
-    """stop when the best epoch is older than N epochs; 0: never"""
+    patience: Annotated[int | None, option("N", "5; 0 on few images")] = None
+    """stop when the best epoch, the last among equals, is older than N epochs; 0: never"""
     seed: Annotated[int, option("N")] = 0
     """of the initial weights, --ratio and --augment"""
     update_batch: Annotated[int, option("N")] = 1
@@ -189,7 +207,7 @@ class Evaluate(OfRun):
 class Predict(OfRun):
     """Classify pictures by a trained network: the class, the score of each class, when the neurons fire.
 
-    $ snnjax predict runs/mozafari2018_digits digit.png
+    $ snnjax predict runs/mozafari2018_mnist digit.png
     $ snnjax predict RUN PICTURES --csv predictions.csv
     """
 
@@ -250,7 +268,7 @@ class Replicate:
     """epochs of learning by reward"""
     update_batch: Annotated[int, option("N")] = 1
     """images whose winners are found with the same weights; 1 in the recorded runs"""
-    data: Data = field(default_factory=lambda: Data(dataset="mnist", train_images=6000, test_images=2000))
+    data: ReplicateData = field(default_factory=ReplicateData)
     machine: Machine = field(default_factory=Machine)
     out: Annotated[Path, option("DIR")] = Path("runs/replication")
     """folder of all runs, the table and the figure"""

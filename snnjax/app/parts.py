@@ -41,16 +41,16 @@ def import_all(modules: Iterable[str]) -> None:
         import_one(module)
 
 
-def import_one(module: str) -> ModuleType:
+def import_one(module: str, option: str = "import") -> ModuleType:
     """A module of the user's, by the path of its file or by name; raises InputError if there is none."""
     if not module.endswith(".py"):
         try:
             return importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise InputError(f"`import` must name a Python file or a module, got {module!r}: {error}") from error
+            raise InputError(f"`{option}` must name a Python file or a module, got {module!r}: {error}") from error
     path = Path(module).resolve()
     if not path.is_file():
-        raise InputError(f"`import` must name a Python file or a module: there is no file {module}")
+        raise InputError(f"`{option}` must name a Python file or a module: there is no file {module}")
     if path not in _imported:  # its components are registered once
         name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(_imported)}"
         spec = importlib.util.spec_from_file_location(name, path)
@@ -83,18 +83,20 @@ def dataset(
     if chosen.dataset is None:
         usual = {each.name: each.default for each in dataclasses.fields(chosen)}
         given |= {name: (known or {}).get(name) for name in SOURCE if given[name] == usual[name]}
+        given["test_images"] = chosen.test_images or (known or {}).get("test_images")
         if given["dataset"] is None:
             names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
     if given["dataset"] == "folder" and shape is not None:
         given["size"] = given["size"] or shape[:2]
         given["colour"] = ("yes" if len(shape) == 3 else "no") if given["colour"] == "auto" else given["colour"]
+    tested = given.pop("test_images", chosen.test_images)
     folder, trained = given["data_dir"], (known or {}).get("data_dir")
     if given["dataset"] == "folder" and shape is not None and folder and not _same(folder, trained):
         images = data.picture_folder(folder, **load_options(given), test_only=True)
     else:
         images = load(**given)
-    return images.first(getattr(chosen, "train_images", 1), chosen.test_images)
+    return images.first(getattr(chosen, "train_images", 1), tested)
 
 
 def _same(one: Path | str, other: Path | str | None) -> bool:
@@ -137,17 +139,17 @@ def check_images(numbers: Iterable[int], images: Dataset) -> None:
         raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")
 
 
-def published(model: str) -> Callable[..., Network]:
-    """The function of a published network; raises InputError for another name."""
+def published(model: str, others: str = "") -> Callable[..., Network]:
+    """The function of a published network; raises InputError for another name, saying what `others` may be named."""
     if model not in NETWORKS:
-        raise unknown("model", model, NETWORKS, ", or FILE.py:NAME")
+        raise unknown("model", model, NETWORKS, others)
     return NETWORKS[model]
 
 
 def network(model: str, images: Dataset) -> Network:
     """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
     file, _, name = model.rpartition(":")
-    make: Any = getattr(import_one(file), name, None) if file else published(model)
+    make: Any = getattr(import_one(file, "model"), name, None) if file else published(model, ", or FILE.py:NAME")
     if isinstance(make, Network):
         return make
     if not callable(make):

@@ -60,6 +60,9 @@ def figures(
             yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title, names)
 
 
+_AREAS = """<p class="note">The ROC AUC ranks images by the largest potential of a class. Potentials grow with the
+number of an image's spikes: images are not on one scale, and the area is far smaller than the accuracy suggests.</p>"""
+
 _KINDS = {
     "history": (
         "Accuracy by epoch",
@@ -117,7 +120,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
         "Result": result(results),
         "Use the network": usage(results, run),
         **{name: shown.pop(name, "") for name in ("Accuracy by epoch", "Confusion")},
-        "Classes": page.table(*classes(results["test"], names_of(results))),
+        "Classes": page.table(*classes(results["test"], names_of(results))) + _AREAS,
         "What the phases show": page.pairs("words", words),
         **shown,
         "Phases and time": page.table(*phases(results)),

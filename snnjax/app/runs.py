@@ -148,7 +148,7 @@ class RunFolder(CheckpointFolder):
         if found and not self._resume:
             names = ", ".join(found)
             raise FileExistsError(
-                f"{self.path} already holds a run ({names}): go on with it by `resume`, or name another folder"
+                f"{self.path} already holds a run ({names}): `resume` (--resume) it, or name another folder"
             )
         if found == [RESULTS]:
             raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another folder")
@@ -333,8 +333,10 @@ class SweepFolder(CheckpointFolder):
 def read_results(run: Path) -> Json:
     """What a run's results.json holds; raises FileNotFoundError without one, InputError if it is damaged."""
     path = run / RESULTS
+    if not run.exists():
+        raise FileNotFoundError(f"there is no run {run}")
     if not path.exists():
-        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `resume` finishes one")
+        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `resume` (--resume) finishes one")
     try:
         results = json.loads(path.read_text())
         report.run_page(results, run)

@@ -108,7 +108,9 @@ def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
     colour = 2 * count > len(sample)
     if 0 < count < len(sample):
         taken = "in colour" if colour else "as grey"
-        notes.append(f"some pictures have colour, some are grey: all are taken {taken}, `colour` says otherwise")
+        notes.append(
+            f"some pictures have colour, some are grey: all are taken {taken}; `colour` (--colour) decides otherwise"
+        )
     return colour
 
 

@@ -71,6 +71,8 @@ def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tu
 
     It is made to fit as `decode` says, then inverted if asked to. Raises InputError if it cannot be read.
     """
+    if not path.exists():
+        raise InputError(f"there is no file {path}")
     try:
         pixels, size, notes = decode(path, shape)
     except InputError as error:

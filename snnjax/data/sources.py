@@ -94,7 +94,8 @@ def load(
     if name in RECORDINGS and colour is None:
         return recordings(name, data_dir, size=size)
     if size is not None or colour is not None:
-        raise InputError(f"`size` and `colour` are for `dataset` folder, got {name!r} with {size} and {colour}")
+        named = "`size` (--size)" if size is not None else "`colour` (--colour)"
+        raise InputError(f"{named} is for pictures and recordings, not for `dataset` {name}")
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
             raise InputError(

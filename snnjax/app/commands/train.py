@@ -10,7 +10,7 @@ from snnjax.app.main import COMMAND
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
 
-STOPPED = "Stopped; finished epochs are kept. Go on with the same command and --resume."
+STOPPED = "Stopped; epochs that were finished are kept. Go on with the same command and --resume."
 
 
 def prepare(
@@ -26,8 +26,9 @@ def prepare(
         about |= dict(augment=data.augment, ratio=data.ratio)
     spec = parts.network(network.model, images)
     settings: dict[str, Any] = dict(epochs=spec.epochs)
-    if data.dataset == "digits":
-        settings = dict(epochs=(*[7] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
+    if (count := len(images.train_images)) < options.FEW:
+        alone = -(-options.SHOWN // count)
+        settings = dict(epochs=(*[alone] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch"):
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
@@ -39,6 +40,8 @@ def train(chosen: options.Train) -> dict[str, Any]:
     trainer, about = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
     path = chosen.run.out or Path("runs") / f"{trainer.network.name}_{trainer.data.name}"
     with RunFolder(path, trainer, about=about, command=COMMAND.get(), resume=chosen.run.resume) as folder:
+        if chosen.run.resume and not folder.state:
+            folder.notes.append("it holds no run yet: one begins")
         state = folder.start(chosen.training.reuse)
         console.header(folder)
         if not folder.results:
