@@ -448,7 +448,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         "dataset NAME": "digits",
         "data_dir DIR": "the cache folder, downloaded if need be",
         "size PIXELS": "their own, 32 if they differ",
-        "colour {auto,yes,no}": "auto",
+        "colour, --no_colour": "False",
         "test_images N": "all",
         "train_images N": "all",
         "augment, --no_augment": "False",

@@ -55,7 +55,7 @@ def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys):
     os.chdir(sets / "elsewhere")
     capsys.readouterr()
     Command("evaluate").main([sets / "run", "--device", "cpu"])
-    assert "20 test images of mnist" in capsys.readouterr().out
+    assert "on 10 test images of mnist" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_the_page_says_how_the_run_was_made(run, results):
     command = "snnjax train --out 'a<b>' --data_dir there"
     seen = Page(report.run_page(results | dict(command=command), run))
     assert f"The command that made this run\n{command}" in seen.text
-    source = dict(dataset="folder", data_dir="/there", size=[32], colour="no", imports=["/a b/rules.py"])
+    source = dict(dataset="folder", data_dir="/there", size=[32], colour=False, imports=["/a b/rules.py"])
     seen = Page(report.run_page(results | dict(settings=results["settings"] | source), run))
     assert "--import '/a b/rules.py'" in seen.text
     assert "import rules  # /a b/rules.py" in seen.text

@@ -167,7 +167,7 @@ def test_a_report_is_written_anew(work, monkeypatch, capsys):
     assert names >= {"features_layer1.png", "features_layer2.png", "image_00005.png", "image_00007.png"}
     page = (work / RUN / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(names)
-    assert "`images` must lie in 0..359, got 400" in refused("report", monkeypatch, capsys, RUN, "--images", 400)
+    assert "`images` must lie in 0..19, got 400" in refused("report", monkeypatch, capsys, RUN, "--images", 400)
 
 
 def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
@@ -411,7 +411,7 @@ def test_test_images_are_decided_on_by_number(work, monkeypatch, capsys):
     out = called("predict", monkeypatch, capsys, RUN, "--images", 3, "--out", "drawn")
     assert f"test image 3 of digits, label {data.digits().test_labels[3]}: " in out
     assert os.listdir("drawn") == ["0_image_00003.png"]
-    assert "`images` must lie in 0..359, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
+    assert "`images` must lie in 0..19, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
 
 
 OWN = '''
@@ -440,7 +440,8 @@ def mine(input_shape, classes):
 
 
 def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, monkeypatch, capsys):
-    (work / "rules.py").write_text(OWN)
+    (work / "rules.py").write_text(OWN + "\n\nOWN = 3\n")
+    (work / "bad.py").write_text("import snnjax\nsnnjax.Conv(4, 3, threshold=float('nan'))\n")
     short = ["--epochs", 1, 1, "--train_images", 40, "--test_images", 20, "--batch_size", 20]
     called("train", monkeypatch, capsys, "--model", "rules.py:mine", *short)
     results = json.loads(pathlib.Path("runs/mine_digits/results.json").read_text())
@@ -452,7 +453,9 @@ def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, monk
     assert refusal.returncode == 2
     assert "import the module that defines it" in refusal.stderr
     for model, words in {
-        "rules.py:yours": "must be a Network, or a function",
+        "rules.py:mime": "`model` rules.py:mime: rules.py has no 'mime': did you mean 'mine'?",
+        "rules.py:OWN": "must be a Network, or a function of (input_shape, classes), got 3",
+        "bad.py:mine": "bad.py, line 2: `threshold` must be",
         "rule.py:mine": "there is no file rule.py",
         "no.such:mine": "no.such",
     }.items():

@@ -67,10 +67,6 @@ class TestData:
     ] = None
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
-    size: Annotated[tuple[int, ...], option("PIXELS", "as the network takes them")] = ()
-    """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
-    colour: Literal["auto", "yes", "no"] = "auto"
-    """whether pictures (`--dataset folder`) are read in colour; auto: as the network takes them"""
     test_images: Annotated[int | None, option("N", "as in the training; all of another data set")] = None
     """use only the first N test images"""
 
@@ -82,8 +78,8 @@ class Data(TestData):
     dataset: Annotated[str, option("NAME", help=NAMES)] = "digits"
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
-    colour: Literal["auto", "yes", "no"] = "auto"
-    """whether pictures (`--dataset folder`) are read in colour; auto: as most of them are"""
+    colour: bool = False
+    """read pictures (`--dataset folder`) in colour; the published networks learn less from it than from grey ones"""
     train_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N training images"""
     test_images: Annotated[int | None, option("N", "all")] = None
@@ -324,9 +320,9 @@ class Sets:
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; of `folder`, the folder or .zip file of pictures"""
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
-    """height and width of pictures (`folder`), one number or two"""
-    colour: Literal["auto", "yes", "no"] = "auto"
-    """whether pictures (`folder`) are read in colour; auto: as most of them are"""
+    """height and width of pictures (`folder`) or recordings, one number or two"""
+    colour: bool = False
+    """read pictures (`folder`) in colour"""
     out: Annotated[Path | None, option("FILE.npz", "none")] = None
     """file to store one data set in, as `--dataset FILE.npz` reads it"""
 

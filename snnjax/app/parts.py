@@ -1,9 +1,9 @@
 """The parts that the options of a command name: modules of the user's, data sets, networks."""
 
-import dataclasses
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +14,7 @@ import numpy as np
 from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import options
 from snnjax.data import Dataset
-from snnjax.errors import unknown
+from snnjax.errors import nearest, unknown
 from snnjax.training.trainer import network_for
 
 SOURCE = ("dataset", "data_dir", "size", "colour")  # options that say where a data set comes from
@@ -60,8 +60,12 @@ def import_one(module: str, option: str = "import") -> ModuleType:
         sys.path.append(str(path.parent))  # for modules beside it
         try:
             spec.loader.exec_module(found)
-        except BaseException:
+        except BaseException as error:
             del sys.modules[name]
+            if isinstance(error, InputError):
+                frames = traceback.extract_tb(error.__traceback__)
+                line = max((each.lineno or 0 for each in frames if each.filename == str(path)), default=0)
+                raise InputError(f"{module}, line {line}: {error}") from error
             raise
         _imported[path] = found
     return _imported[path]
@@ -73,26 +77,24 @@ _imported: dict[Path, ModuleType] = {}
 def dataset(
     chosen: options.TestData, known: Mapping[str, Any] | None = None, shape: tuple[int, ...] | None = None
 ) -> Dataset:
-    """The data set that options name, or the one of `known` settings where they name none; raises as `data.load`.
+    """The data set that options name, or the one of a run's `known` settings where they name none.
 
-    Pictures in folders become images of `shape`, (H, W) or (H, W, 3), unless the options say otherwise; without a test
-    folder, all are for testing where they lie in another folder than those of the `known` settings.
+    Pictures and recordings become images of `shape`, (H, W, ...), if it is given; pictures without a test folder are
+    all for testing where they lie in another folder than those of the run. Raises as `data.load`.
     """
     check_least(chosen, test_images=1)
-    given = {name: getattr(chosen, name) for name in SOURCE}
+    given: dict[str, Any] = {name: getattr(chosen, name, None) for name in SOURCE}
+    known, tested = known or {}, chosen.test_images
     if chosen.dataset is None:
-        usual = {each.name: each.default for each in dataclasses.fields(chosen)}
-        given |= {name: (known or {}).get(name) for name in SOURCE if given[name] == usual[name]}
-        given["test_images"] = chosen.test_images or (known or {}).get("test_images")
+        given |= {name: known.get(name) for name in SOURCE if not given[name]}
+        tested = tested or known.get("test_images")
         if given["dataset"] is None:
             names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
-    if given["dataset"] == "folder" and shape is not None:
-        given["size"] = given["size"] or shape[:2]
-        given["colour"] = ("yes" if len(shape) == 3 else "no") if given["colour"] == "auto" else given["colour"]
-    tested = given.pop("test_images", chosen.test_images)
-    folder, trained = given["data_dir"], (known or {}).get("data_dir")
-    if given["dataset"] == "folder" and shape is not None and folder and not _same(folder, trained):
+    if shape is not None and given["dataset"] in ("folder", *data.RECORDINGS):
+        given |= dict(size=shape[:2], colour=shape[2:] == (3,))
+    folder = given["data_dir"]
+    if given["dataset"] == "folder" and shape is not None and folder and not _same(folder, known.get("data_dir")):
         images = data.picture_folder(folder, **load_options(given), test_only=True)
     else:
         images = load(**given)
@@ -105,16 +107,18 @@ def _same(one: Path | str, other: Path | str | None) -> bool:
 
 def load(dataset: str, data_dir: Path | str | None, **settings: Any) -> Dataset:
     """`data.load` with `size` and `colour` as the command line and settings hold them."""
-    return data.load(dataset, data_dir, **load_options(settings))
+    return data.load(dataset, data_dir, **load_options(dict(settings, dataset=dataset)))
 
 
 def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `data.load` that settings hold, besides its name and folder."""
-    sides, colour = tuple(settings.get("size") or ()), settings.get("colour", "auto")
+    sides = tuple(settings.get("size") or ())
     if len(sides) > 2:
         raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
     found: dict[str, Any] = dict(size=(sides[0], sides[-1])) if sides else {}
-    return found if colour in (None, "auto") else found | dict(colour=colour == "yes")
+    if settings.get("colour") or settings.get("dataset") == "folder":
+        found["colour"] = bool(settings.get("colour"))
+    return found
 
 
 def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
@@ -149,7 +153,12 @@ def published(model: str, others: str = "") -> Callable[..., Network]:
 def network(model: str, images: Dataset) -> Network:
     """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
     file, _, name = model.rpartition(":")
-    make: Any = getattr(import_one(file, "model"), name, None) if file else published(model, ", or FILE.py:NAME")
+    make: Any
+    if not file:
+        make = published(model, ", or FILE.py:NAME")
+    elif (make := getattr(module := import_one(file, "model"), name, None)) is None:
+        meant = nearest(name, vars(module))
+        raise InputError(f"`model` {model}: {file} has no {name!r}" + (f": did you mean {meant!r}?" if meant else ""))
     if isinstance(make, Network):
         return make
     if not callable(make):
