@@ -54,6 +54,7 @@ def test_a_run_is_evaluated_as_at_its_end(work, monkeypatch, capsys):
     assert {name: figures[name] for name in results["test"]} == results["test"]
     assert f"test accuracy {results['test']['accuracy']:.2%}" in out
     assert "most often confused with" in out
+    assert "figures.json: these figures and the confusion matrix" in out
     before = snapshot(work)
     line = refused("evaluate", monkeypatch, capsys, RUN, "--out", "figures.json")
     assert "already exists" in line

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from snnjax import Settings, Trainer, TrainState, files, metrics
 from snnjax.app import console, options, parts, report
+from snnjax.errors import printable
 from snnjax.trained import Trained
 
 
@@ -40,3 +41,4 @@ def run(chosen: options.Evaluate) -> None:
     show(result)
     if chosen.out is not None:
         files.write_json(chosen.out, result)
+        print(f"{printable(str(chosen.out))}: these figures and the confusion matrix")
