@@ -203,6 +203,10 @@ def test_layers_are_used_again_from_the_command_line(work, script, capsys):  # n
     script.main([*TINY, "--batch_size", "10", "--no_reuse", "--out", "runs/third"])
     assert "is that of" not in capsys.readouterr().out
     second, third = (json.loads((work / "runs" / name / "results.json").read_text()) for name in ("second", "third"))
+    (work / "runs" / "sweep.json").touch()
+    for others in ([], [RUN, "--out", "other.html"]):
+        line = refused("report", monkeypatch, capsys, "runs", *others)
+        assert "runs is the folder of a sweep, whose results are in runs/sweep.json" in line
     assert second["epochs"] == third["epochs"]
 
 

@@ -335,6 +335,9 @@ def read_results(run: Path) -> Json:
     path = run / RESULTS
     if not run.exists():
         raise FileNotFoundError(f"there is no run {run}")
+    if not path.exists() and (run / SWEEP).exists():
+        use = "`evaluate` and `predict` take one of its files, weights_*.npz"
+        raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")
     if not path.exists():
         raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `resume` (--resume) finishes one")
     try:
