@@ -38,13 +38,31 @@ def test_all_sets_are_listed(sets, capsys):
 
 def test_a_set_is_looked_at_and_stored(sets, capsys):
     Command("data").main(["mnist", "--out", "mine.npz"])
-    assert "Dataset(mnist: 20 training and 20 test images of 28x28" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Dataset(mnist: 20 training and 20 test images of 28x28" in out
+    counts = np.bincount(data.load("mnist").train_labels, minlength=10)
+    assert cells(out)[1:] == [[str(name), str(count), str(count)] for name, count in enumerate(counts)]
     stored, images = data.load("mine.npz"), data.load("mnist")
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(images, name))
     assert "already exists" in refused(Command("data"), capsys, "mnist", "--out", "mine.npz")
     assert "`out` stores one data set, got 2" in refused(Command("data"), capsys, "mnist", "digits", "--out", "x.npz")
     assert "`dataset` must be one of digits" in refused(Command("data"), capsys, "minst")
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of a table."""
+    return [re.split(" *[│┃] *", line)[1:-1] for line in text.splitlines() if line[:1] in ("│", "┃")]
+
+
+def test_many_classes_are_counted_in_short(sets, capsys):
+    images, names = np.full((70, 5, 5), 9, np.uint8), tuple(f"[b]{number}" for number in range(35))
+    labels = np.repeat(np.arange(35, dtype=np.int32), 2)
+    data.Dataset("many", images, labels, images[::2], labels[::2], 35, class_names=names).save("many.npz")
+    Command("data").main(["many.npz"])
+    head, *rows = cells(capsys.readouterr().out)
+    assert head == ["class", "training", "test"]
+    assert rows == [*([name, "2", "1"] for name in names[:30]), ["5 more", "10", "5"]]
 
 
 def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys):

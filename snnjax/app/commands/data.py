@@ -1,8 +1,14 @@
 """`snnjax data`: lists data sets, downloads some, or looks at one and stores it."""
 
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
 from snnjax import InputError, data
 from snnjax.app import console, options, parts
+from snnjax.errors import printable
 
+MOST = 30  # classes that are counted one by one
 STOPPED = "Stopped; what has been downloaded is kept. The same command goes on."
 
 
@@ -26,6 +32,17 @@ def listing() -> None:
     print("`snnjax data folder --data_dir DIR` looks at pictures of your own, a folder for each class.")
 
 
+def counted(images: data.Dataset) -> Table:
+    """How many images each class has; the last of many classes in one row."""
+    labels = (images.train_labels, images.test_labels)
+    counts = np.transpose([np.bincount(each, minlength=images.classes) for each in labels])
+    lines = [(escape(printable(name)), *count) for name, count in zip(images.names, counts, strict=True)]
+    if len(lines) > MOST:
+        lines[MOST:] = [(f"{len(lines) - MOST} more", *counts[MOST:].sum(axis=0))]
+    rows = [[name, f"{train:,}", f"{test:,}"] for name, train, test in lines]
+    return console.table(("class", "training", "test"), [rows], left=1)
+
+
 def run(chosen: options.Sets) -> None:
     """Lists, downloads or looks at data sets."""
     if chosen.out is not None:
@@ -39,6 +56,7 @@ def run(chosen: options.Sets) -> None:
             print(f"{name}: downloaded to {data.fetch(name)}")
         images = parts.load(name, chosen.data_dir, size=chosen.size, colour=chosen.colour)
         print(images, *images.notes, sep="\n")
+        console.screen().print(counted(images))
         if chosen.out is not None:
             images.save(chosen.out)
             print(f"{chosen.out}: as `--dataset {chosen.out}` reads it")
