@@ -231,7 +231,7 @@ def test_proportions_are_kept(tmp_path):
     for name, size in (("wide", "60x20"), ("tall", "20x60")):
         seen, notes = read_picture(tmp_path / f"{name}.png", (10, 10))
         assert np.all(seen == 100)
-        assert notes == [f"resized from {size} to 10x10, 67% of it cut off to keep its proportions"]
+        assert notes == [f"resized from {size} to 10x10, 67 % of it cut off to keep its proportions"]
     seen, notes = read_picture(tmp_path / "wide.png", (10, 30))
     np.testing.assert_array_equal(seen, pixels[::2, ::2])
     assert notes == ["resized from 60x20 to 30x10"]
@@ -255,9 +255,13 @@ def test_the_size_that_pictures_have(tmp_path, monkeypatch):
         (13, 12, 12),
         (
             FIFTH,
-            "1 of 16 pictures: more than 25% cut off to keep their proportions",
+            "1 of 16 pictures: more than 25 % cut off to keep their proportions",
         ),
     )
+    (tmp_path / "pets" / "Bee" / "broken.png").write_bytes(b"no picture")
+    note = load("folder", tmp_path / "pets", size=12).notes[1]
+    assert note.startswith("1 of 16 pictures: more than"), "those that can be read"
+    (tmp_path / "pets" / "Bee" / "broken.png").unlink()
     assert load("folder", tmp_path / "pets", size=(12, 6)).train_images.shape == (13, 12, 6)
     odd.unlink()
     picture(3, (600, 600)).save(odd)

@@ -149,9 +149,10 @@ def _read(
                     changes.update(picture.notes)
                     cropped += cut(picture.size, shape) > MUCH
             arrays.append((images[: len(kept)], labels[kept]))
-    notes = [f"{count} of {total} pictures: {change}" for change, count in changes.items()]
+    read = total - len(faults)
+    notes = [f"{count} of {read} pictures: {change}" for change, count in changes.items()]
     if cropped:
-        notes.append(f"{cropped} of {total} pictures: more than {MUCH:.0%} cut off to keep their proportions")
+        notes.append(f"{cropped} of {read} pictures: more than {100 * MUCH:.0f} % cut off to keep their proportions")
     if faults:
         notes.append(f"{len(faults)} of {total} pictures are left out: {some(sorted(faults), '; ')}")
     return arrays, notes

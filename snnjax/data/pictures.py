@@ -79,7 +79,7 @@ def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tu
         raise InputError(f"{path} {error}") from error
     if size != shape[:2]:
         lost = cut(size, shape[:2])
-        ending = f", {lost:.0%} of it cut off to keep its proportions" if lost >= 0.01 else ""
+        ending = f", {100 * lost:.0f} % of it cut off to keep its proportions" if lost >= 0.01 else ""
         notes.append(f"resized from {size[1]}x{size[0]} to {shape[1]}x{shape[0]}{ending}")
     if invert:
         pixels = 255 - pixels
