@@ -13,9 +13,20 @@ import own_classes as own
 import pytest
 from test_cli import tiny
 
-from snnjax import Settings, Trainer, component, data, stage
+from snnjax import Settings, SpikingNetwork, Trainer, component, data, stage
 from snnjax.app import page, plots, report
 from snnjax.app.runs import RunFolder, read_results
+
+
+def test_spikes_have_the_colours_of_the_tutorial():
+    """Early ones are dark."""
+    image = data.digits().test_images[0]
+    network = dataclasses.replace(tiny((6, 28, 28), 10), encoder=data.digits().encoder)
+    seen = report.observe(SpikingNetwork(network).model, image)
+    figure = plots.activity_picture(image, seen, network.time_steps, "one")
+    (maps,) = [axis for axis in figure.axes if axis.get_title().startswith("input: ")]
+    notebook = (Path(__file__).parents[1] / "experiments" / "tutorial.ipynb").read_text()
+    assert f'TIME = dict(cmap=\\"{maps.images[0].get_cmap().name}\\"' in notebook
 
 
 class Page(html.parser.HTMLParser):

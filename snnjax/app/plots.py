@@ -248,7 +248,7 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str, 
     classes.set_title("score of each class", fontsize=9)
     whole = functools.partial(MaxNLocator, 6, integer=True, min_n_ticks=1)
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):
-        drawn = maps.imshow(sheets[name], cmap="viridis_r", vmin=0, vmax=steps - 1, interpolation="nearest")
+        drawn = maps.imshow(sheets[name], cmap="viridis", vmin=0, vmax=steps - 1, interpolation="nearest")
         share = np.mean(~np.isnan(latency))
         maps.set(facecolor="0.93", xticks=[], yticks=[])
         maps.set_title(f"{name}: {len(latency)} maps, {share:.0%} of the neurons fire", fontsize=9)
