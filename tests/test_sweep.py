@@ -227,6 +227,12 @@ def test_the_command_keeps_what_is_finished(run, capsys):
     run("--vary", "layer1.threshold=9,15", "--seeds", "2", "--at_once", "3", "--alone", "1")
     printed = capsys.readouterr().out
     assert "4 networks, 4 to be trained" in printed
+    lines = [line for line in printed.splitlines() if line.startswith(("program", "alone:"))]
+    assert lines == [
+        "program 1 of 2: 3 networks",
+        "program 2 of 2: 1 network, layer1.threshold=15, seed=1",
+        "alone: network 1 of 1, layer1.threshold=9, seed=0",
+    ]
     assert "1 reached exactly the same accuracies" in printed
     first = told()
     assert [each["variant"]["layer1.threshold"] for each in first["networks"]] == [9, 9, 15, 15]

@@ -38,7 +38,10 @@ class Bars(Callback):
 
     def __init__(self) -> None:
         self.console = screen()
-        self._progress = Progress(
+        self._progress = self._bars()
+
+    def _bars(self) -> Progress:
+        return Progress(
             TextColumn("{task.description:<26}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
@@ -55,6 +58,13 @@ class Bars(Callback):
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def heading(self, words: str) -> None:
+        """Ends the bars so far, and prints words above those that follow."""
+        self._progress.stop()
+        self.console.print(words, markup=False)
+        self._progress = self._bars()
+        self._progress.start()
 
     def started(self, phase: str, images: int) -> None:
         self._progress.add_task(phase, total=images, rate="", note="compiling")

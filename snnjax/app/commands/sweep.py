@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from snnjax.app import console, options, parts
 from snnjax.app.commands import train
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import SweepFolder
+from snnjax.training.engine import Engine
+from snnjax.training.trainer import Variant
 
 STOPPED = "Stopped; finished epochs are kept. The same command goes on."
 
@@ -35,6 +38,24 @@ def variants(chosen: options.Sweep) -> list[dict[str, float]]:
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
 
+class Headed(Sweep):
+    """A sweep that says which networks train next, above their bars."""
+
+    def engine(self, group: Sequence[int]) -> Engine:
+        if isinstance(self.callback, console.Bars):
+            number = next(at for at, each in enumerate(self.groups, 1) if group[0] in each)
+            words = ", ".join([f"{len(group)} network{'s' * (len(group) > 1)}", *shared(self.variants, group)])
+            self.callback.heading(f"program {number} of {len(self.groups)}: {words}")
+        return super().engine(group)
+
+
+def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
+    """What the variants of a group have in common and not all others have."""
+    first = variants[group[0]]
+    alike = [name for name in first if all(variants[at][name] == first[name] for at in group)]
+    return [f"{name}={first[name]:g}" for name in alike if any(each[name] != first[name] for each in variants)]
+
+
 def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any]]:
     """The sweep, and what is kept of the options with its results."""
     parts.check_least(chosen, seeds=1, at_once=1, alone=0)
@@ -43,7 +64,7 @@ def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any]]:
     if trainer.settings.epochs[-1] < 1:
         raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
-    return Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about
+    return Headed(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about
 
 
 def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
@@ -104,6 +125,8 @@ def run(chosen: options.Sweep) -> None:
             networks = folder.run()
         for at, record in enumerate(networks[: chosen.alone]):
             if "alone_seconds" not in record:
+                words = ", ".join(f"{name}={value:g}" for name, value in sweep.variants[at].items())
+                screen.print(f"alone: network {at + 1} of {min(chosen.alone, len(networks))}, {words}", markup=False)
                 train_alone(sweep, at, record)
                 folder.save()
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"
