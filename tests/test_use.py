@@ -92,7 +92,25 @@ def test_pictures_are_decided_on(work, monkeypatch, capsys):
     out = called("predict", monkeypatch, capsys, RUN, "paper.jpg", "--invert", "--out", "drawn")
     assert f"paper.jpg: class {expected[1]} resized from 300x300 to 28x28 inverted" in out
     assert os.listdir("drawn") == ["0_paper.png"]
-    assert "use --invert" in called("predict", monkeypatch, capsys, RUN, "paper.jpg")
+    out = called("predict", monkeypatch, capsys, RUN, "paper.jpg")
+    assert out.endswith("light background: 1 of 1; use --invert if the network has learned light strokes on dark")
+
+
+def test_light_pictures_are_told_of_once(work, monkeypatch, capsys):
+    """And only where most are light and are not inverted yet."""
+    shutil.copy("paper.jpg", "more.jpg")
+    out = called("predict", monkeypatch, capsys, RUN, "paper.jpg", "more.jpg", "digit.png")
+    assert out.count("--invert") == 1
+    assert "light background: 2 of 3; use --invert" in out
+    for named in (["paper.jpg", "digit.png"], ["digit.png", "--invert"]):
+        assert "--invert" not in called("predict", monkeypatch, capsys, RUN, *named)
+
+
+def test_zip_files_of_pictures_are_for_other_options(work, monkeypatch, capsys):
+    shutil.make_archive("pictures", "zip", work, "digit.png")
+    line = refused("predict", monkeypatch, capsys, RUN, "pictures.zip")
+    assert "`PICTURE` must be an image file or a folder, got pictures.zip: unpack it" in line
+    assert "only `--data_dir` takes it" in line
 
 
 @pytest.mark.parametrize(
@@ -185,6 +203,10 @@ def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
     assert "comparison.html already exists" in refused("report", monkeypatch, capsys, RUN, "runs/second")
     assert "runs that differ" in refused("report", monkeypatch, capsys, RUN, RUN, "--out", "other.html")
     assert "holds no results.json" in refused("report", monkeypatch, capsys, RUN, "runs", "--out", "other.html")
+    (work / "runs" / "sweep.json").touch()
+    for others in ([], [RUN, "--out", "other.html"]):
+        line = refused("report", monkeypatch, capsys, "runs", *others)
+        assert "runs is the folder of a sweep, whose results are in runs/sweep.json" in line
     results = json.loads((work / "runs" / "second" / "results.json").read_text())
     damages = ["[]", "[" * 100_000, json.dumps(results | dict(test={})), json.dumps(results | dict(best_epoch=99))]
     for text in [
@@ -203,10 +225,6 @@ def test_layers_are_used_again_from_the_command_line(work, script, capsys):  # n
     script.main([*TINY, "--batch_size", "10", "--no_reuse", "--out", "runs/third"])
     assert "is that of" not in capsys.readouterr().out
     second, third = (json.loads((work / "runs" / name / "results.json").read_text()) for name in ("second", "third"))
-    (work / "runs" / "sweep.json").touch()
-    for others in ([], [RUN, "--out", "other.html"]):
-        line = refused("report", monkeypatch, capsys, "runs", *others)
-        assert "runs is the folder of a sweep, whose results are in runs/sweep.json" in line
     assert second["epochs"] == third["epochs"]
 
 
@@ -344,6 +362,7 @@ def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):
     for number, image in enumerate(data.digits().test_images[:5]):
         decision = int(network(image.astype(np.uint8)))
         row = rows[str(number)]
+        assert (row["image"], row["label"]) == (f"pictures/{'more/' * (number % 2)}{number}.png", "")
         assert (row["class"], row["number"]) == (network.class_name(decision), str(decision))
         assert len([name for name in rows[str(number)] if name.startswith("score")]) == 10
     assert "decided.csv already exists" in refused(
@@ -413,8 +432,11 @@ def test_names_that_terminals_would_obey(work, monkeypatch, capsys):
 
 
 def test_test_images_are_decided_on_by_number(work, monkeypatch, capsys):
-    out = called("predict", monkeypatch, capsys, RUN, "--images", 3, "--out", "drawn")
+    out = called("predict", monkeypatch, capsys, RUN, "--images", 3, "--out", "drawn", "--csv", "decided.csv")
     assert f"test image 3 of digits, label {data.digits().test_labels[3]}: " in out
+    head, row = (work / "decided.csv").read_text().splitlines()
+    assert head.startswith("image,label,class,number,score 0,")
+    assert row.startswith(f"3,{data.digits().test_labels[3]},")
     assert os.listdir("drawn") == ["0_image_00003.png"]
     assert "`images` must lie in 0..19, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
 

@@ -84,9 +84,12 @@ def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tu
     if invert:
         pixels = 255 - pixels
         notes.append("inverted")
-    if np.median(pixels) > 127:
-        notes.append("its background is light: use --invert if the network has learned light strokes on dark")
     return pixels, notes
+
+
+def is_light(pixels: np.ndarray) -> bool:
+    """Whether the background of an image of 0..255 is light."""
+    return bool(np.median(pixels) > 127)
 
 
 def cut(size: tuple[int, ...], shape: tuple[int, ...]) -> float:

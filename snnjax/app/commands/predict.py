@@ -16,7 +16,7 @@ from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report
 from snnjax.data.layout import READ
 from snnjax.data.names import name_of
-from snnjax.data.pictures import read_picture
+from snnjax.data.pictures import is_light, read_picture
 from snnjax.errors import printable
 from snnjax.networks import Model, Observed
 from snnjax.networks.network import Decided
@@ -42,6 +42,8 @@ class Source(NamedTuple):
     """An image to be classified."""
 
     name: str
+    image: str  # in the CSV file: its path, or the number of a test image
+    label: str  # the name of its class, "" where it is not known
     stem: str  # of the file that its response is drawn into
     read: Callable[[], Read | None]  # None: it cannot be read
 
@@ -53,16 +55,22 @@ def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
         trained.check_data(images)
         parts.check_images(chosen.images, images)
         for number in chosen.images:
-            name = f"test image {number} of {images.name}, label {trained.class_names[images.test_labels[number]]}"
+            label = trained.class_names[images.test_labels[number]]
+            name = printable(f"test image {number} of {images.name}, label {label}")
             read: Callable[..., Read] = partial(tuple, (images.test_images[number], []))
-            yield Source(printable(name), f"image_{number:05}", read)
+            yield Source(name, str(number), label, f"image_{number:05}", read)
     if chosen.pictures and trained.image_shape[2:] == (2,):
         raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
     for named in chosen.pictures:
         many = named.is_dir()
+        if named.suffix.lower() == ".zip" and not many:
+            ending = (
+                "unpack it and name the folder; only `--data_dir` takes it as it is, such as that of `snnjax evaluate`"
+            )
+            raise InputError(f"`PICTURE` must be an image file or a folder, got {named}: {ending}")
         for path in pictures_in(named) if many else [named]:
-            reader = readable if many else read_picture
-            yield Source(printable(str(path)), path.stem, partial(reader, path, trained.image_shape, chosen.invert))
+            reader, name = readable if many else read_picture, printable(str(path))
+            yield Source(name, name, "", path.stem, partial(reader, path, trained.image_shape, chosen.invert))
 
 
 def readable(path: Path, shape: tuple[int, ...], invert: bool) -> Read | None:
@@ -77,7 +85,7 @@ class Classified(NamedTuple):
     """An image, the decision on it, and the response of each layer where it was asked for."""
 
     number: int  # among those named
-    name: str
+    source: Source
     pixels: np.ndarray
     notes: list[str]
     found: Decided
@@ -95,7 +103,7 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
     size = min(len(images), DETAILED if closely else BLOCK)
     for start in range(0, len(images), size):
         numbers = range(start, min(start + size, len(images)))
-        block = [(number, images[number].name, *each) for number in numbers if (each := images[number].read())]
+        block = [(number, images[number], *each) for number in numbers if (each := images[number].read())]
         if closely:
             seen = [report.observe(model, pixels) for _, _, pixels, _ in block]
             yield [Classified(*each, one.decided, one) for each, one in zip(block, seen, strict=True)]
@@ -107,7 +115,7 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
 
 def show(image: Classified, seen: Observed, steps: int, names: Sequence[str]) -> None:
     """Prints the decision on one image, the scores and the spikes."""
-    print(f"{image.name}: {report.decided(image.found, names)}", *image.notes, sep="\n  ")
+    print(f"{image.source.name}: {report.decided(image.found, names)}", *image.notes, sep="\n  ")
     values, decision = np.asarray(image.found.scores), int(image.found.decision)
     scores = [[escape(each), f"{value:.1f}"] for each, value in zip(names, values, strict=True)]
     if decision >= 0:
@@ -141,10 +149,10 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if new:
-            writer.writerow(["image", "class", "number", *(f"score {each}" for each in names)])
+            writer.writerow(["image", "label", "class", "number", *(f"score {each}" for each in names)])
         for each in block:
-            decision = int(each.found.decision)
-            writer.writerow([each.name, name_of(decision, names), decision, *np.asarray(each.found.scores).tolist()])
+            decision, scores = int(each.found.decision), np.asarray(each.found.scores).tolist()
+            writer.writerow([each.source.image, each.source.label, name_of(decision, names), decision, *scores])
 
 
 def run(chosen: options.Predict) -> None:
@@ -154,23 +162,26 @@ def run(chosen: options.Predict) -> None:
     images = list(sources(chosen, trained))
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
-    drawn, few, done = targets(chosen, images), len(images) <= DETAILED, 0
+    drawn, few, done, light = targets(chosen, images), len(images) <= DETAILED, 0, 0
     names, steps = trained.class_names, trained.network.time_steps
     for block in classified(trained.spiking_network().model, images, few or bool(drawn)):
         for each in block:
             if few and each.seen:
                 show(each, each.seen, steps, names)
             else:
-                print("; ".join([f"{each.name}: {report.decided(each.found, names)}", *each.notes]))
+                print("; ".join([f"{each.source.name}: {report.decided(each.found, names)}", *each.notes]))
             if drawn and each.seen:
-                title = f"{Path(each.name).name}: {report.decided(each.found, names)}"
+                title = f"{Path(each.source.name).name}: {report.decided(each.found, names)}"
                 plots.write(drawn[each.number], plots.activity_picture(each.pixels, each.seen, steps, title, names))
                 print(f"  drawn into {printable(str(drawn[each.number]))}")
         if chosen.csv is not None and block:
             append(chosen.csv, block, names)
         done += len(block)
+        light += sum(is_light(each.pixels) for each in block)
     if not done:
         raise InputError(f"none of {len(images):,} pictures can be read")
     if chosen.csv is not None:
-        what = "the class of each image, its number (-1 where the network stays silent), and the scores"
+        what = "the label of each image if known, its class, the number of that (-1 where silent), and the scores"
         print(f"{printable(str(chosen.csv))}: {what}")
+    if chosen.pictures and not chosen.invert and 2 * light > done:
+        print(f"light background: {light:,} of {done:,}; use --invert if the network has learned light strokes on dark")
