@@ -218,7 +218,7 @@ class Predict(OfRun):
     out: Annotated[Path | None, option("DIR", "none")] = None
     """folder to draw the network's response to each picture into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None
-    """file to write the class of each picture, its number (-1: silent) and the scores into"""
+    """file to write the label (if known) and the class of each picture, its number (-1: silent) and the scores into"""
 
 
 @dataclasses.dataclass(frozen=True)
