@@ -18,6 +18,7 @@ from snnjax.learners import Learner
 from snnjax.networks import SpikingNetwork
 from snnjax.trained import Trained
 from snnjax.training.state import Callback
+from snnjax.training.trainer import network_for
 
 DIGITS = data.digits().first(24, 12)
 FIRST = Conv(4, 5, padding=2, threshold=15.0, competition=WTA(2, radius=3), learners=STDP())
@@ -351,3 +352,14 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
         (path / "sweep.json").write_text(text)
         with pytest.raises(FileNotFoundError, match=f"is the folder of a sweep: name one of its files, .*{named}$"):
             Trained.read(path)
+
+
+def test_a_network_keeps_its_own_encoder_and_time_steps():
+    own_code, shape, classes = Encoder(time_steps=9, radius=3), (6, 28, 28), 10
+    assert network_for(lambda *_: changed(encoder=own_code, time_steps=9), DIGITS).encoder == own_code
+    slow = network_for(lambda *_: changed(time_steps=30), DIGITS)
+    assert (slow.time_steps, slow.encoder) == (30, Encoder(time_steps=30))
+    usual = network_for(lambda *sizes: changed(input_shape=sizes[0], classes=sizes[1]), DIGITS)
+    assert (usual.input_shape, usual.classes, usual.encoder) == (shape, classes, DIGITS.encoder)
+    with pytest.raises(InputError, match=r"the network takes \(6, 28, 28\), images of \(28, 28\) become \(1, 28, 28\)"):
+        network_for(lambda *_: changed(encoder=Code()), DIGITS)

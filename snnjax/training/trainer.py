@@ -15,6 +15,7 @@ from snnjax.learners import STDP, Diagnosis
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_weights
 from snnjax.training.engine import Engine, check_types
+from snnjax.training.foreign import check_encoder
 from snnjax.training.state import Callback, Settings, TrainState
 
 Variant = dict[str, float]
@@ -85,13 +86,24 @@ class Trainer:
 
 
 def network_for(make: Callable[..., Network], data: Dataset) -> Network:
-    """A network of `NETWORKS` for the images of a data set, with its encoder; InputError where they are too small."""
+    """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
+
+    A network without one gets that of the data; it keeps its own encoder, and time steps other than the default.
+    Raises InputError where the images are too small, or the encoder does not make what the network takes.
+    """
     try:
         network = make(data.input_shape, data.classes)
     except InputError as error:
         size = "x".join(map(str, data.train_images.shape[1:3]))
         raise InputError(f"{error}; images of {data.name} have {size} pixels: take a larger `size`") from error
-    return dataclasses.replace(network, time_steps=data.encoder.time_steps, encoder=data.encoder)
+    if network.encoder is None:
+        own = network.time_steps != Network.time_steps
+        steps = network.time_steps if own else data.encoder.time_steps
+        encoder = dataclasses.replace(data.encoder, time_steps=steps)
+        network = dataclasses.replace(network, time_steps=steps, encoder=encoder)
+    images = data.train_images
+    check_encoder(network, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
+    return network
 
 
 @dataclasses.dataclass
