@@ -16,6 +16,10 @@ class InputTypeError(InputError, TypeError):
     """An argument is of a wrong type or dtype."""
 
 
+class TooSmallError(InputError):
+    """A map is smaller than a window that slides over it."""
+
+
 class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the message says how to install it."""
 

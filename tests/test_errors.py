@@ -363,3 +363,10 @@ def test_a_network_keeps_its_own_encoder_and_time_steps():
     assert (usual.input_shape, usual.classes, usual.encoder) == (shape, classes, DIGITS.encoder)
     with pytest.raises(InputError, match=r"the network takes \(6, 28, 28\), images of \(28, 28\) become \(1, 28, 28\)"):
         network_for(lambda *_: changed(encoder=Code()), DIGITS)
+
+
+def test_only_maps_that_are_too_small_want_larger_images():
+    with pytest.raises(InputError, match=r"the kernel must fit into .*: take a larger `size`$"):
+        network_for(lambda *_: changed(deciding=dataclasses.replace(DECIDING, kernel=8)), DIGITS)
+    with pytest.raises(InputError, match=r"^`threshold` must be finite, got nan$"):
+        network_for(lambda *_: changed(dataclasses.replace(FIRST, threshold=np.nan)), DIGITS)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.errors import InputError, InputTypeError, no_integer, wrong_type
+from snnjax.errors import InputError, InputTypeError, TooSmallError, no_integer, wrong_type
 
 Pair = int | tuple[int, int]
 Number = float | np.ndarray | jax.Array
@@ -134,4 +134,4 @@ def fits(name: str, shape: Sequence[int], weights: str, kernel: Sequence[int]) -
 def window(name: str, kernel: Sequence[int], size: Sequence[int]) -> None:
     """A window no larger than the map it slides over."""
     if kernel[0] > size[0] or kernel[1] > size[1]:
-        raise InputError(f"{name} must fit into the map of {size[0]}x{size[1]}, got {kernel[0]}x{kernel[1]}")
+        raise TooSmallError(f"{name} must fit into the map of {size[0]}x{size[1]}, got {kernel[0]}x{kernel[1]}")

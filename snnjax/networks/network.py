@@ -11,7 +11,7 @@ import numpy as np
 
 from snnjax import components
 from snnjax.components import check_component, component, static
-from snnjax.errors import InputError, nearest, wrong_type
+from snnjax.errors import InputError, TooSmallError, nearest, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import Conv, Pool
 
@@ -202,7 +202,8 @@ class Network:
             try:
                 shapes.append(_output_shape(each, shapes[-1], joined=number < len(self.stages)))
             except ValueError as error:
-                raise InputError(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
+                kind = TooSmallError if isinstance(error, TooSmallError) else InputError
+                raise kind(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
         return tuple(shapes)
 
     @property

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from snnjax.data import Dataset
-from snnjax.errors import InputError, wrong_type
+from snnjax.errors import InputError, TooSmallError, wrong_type
 from snnjax.kernels import checks
 from snnjax.learners import STDP, Diagnosis
 from snnjax.networks import Network, SpikingNetwork
@@ -93,9 +93,9 @@ def network_for(make: Callable[..., Network], data: Dataset) -> Network:
     """
     try:
         network = make(data.input_shape, data.classes)
-    except InputError as error:
+    except TooSmallError as error:
         size = "x".join(map(str, data.train_images.shape[1:3]))
-        raise InputError(f"{error}; images of {data.name} have {size} pixels: take a larger `size`") from error
+        raise TooSmallError(f"{error}; images of {data.name} have {size} pixels: take a larger `size`") from error
     if network.encoder is None:
         own = network.time_steps != Network.time_steps
         steps = network.time_steps if own else data.encoder.time_steps
