@@ -370,3 +370,17 @@ def test_only_maps_that_are_too_small_want_larger_images():
         network_for(lambda *_: changed(deciding=dataclasses.replace(DECIDING, kernel=8)), DIGITS)
     with pytest.raises(InputError, match=r"^`threshold` must be finite, got nan$"):
         network_for(lambda *_: changed(dataclasses.replace(FIRST, threshold=np.nan)), DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda *_: None, r"`<lambda>\(input_shape, classes\)` must be a Network, got None$"),
+        (lambda *_: 3, r"`<lambda>\(input_shape, classes\)` must be a Network, got 3$"),
+        (lambda: NETWORK, r"`model` <lambda> must be a function of \(input_shape, classes\): too many positional arg"),
+        (lambda a, b, c: NETWORK, r"`model` <lambda> must be a function .*: missing a required argument: 'c'$"),
+    ],
+)
+def test_functions_that_make_no_network_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        network_for(make, DIGITS)

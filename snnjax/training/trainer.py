@@ -1,6 +1,7 @@
 """The training of one network, and of many of one kind: those that differ in numbers alone train in one program."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -89,13 +90,21 @@ def network_for(make: Callable[..., Network], data: Dataset) -> Network:
     """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
 
     A network without one gets that of the data; it keeps its own encoder, and time steps other than the default.
-    Raises InputError where the images are too small, or the encoder does not make what the network takes.
+    Raises InputError where it is no such function, the images are too small, or the encoder does not make what the
+    network takes.
     """
+    sizes, name = (data.input_shape, data.classes), getattr(make, "__name__", type(make).__name__)
     try:
-        network = make(data.input_shape, data.classes)
+        inspect.signature(make).bind(*sizes)
+    except (TypeError, ValueError) as error:  # a ValueError where there is no signature
+        raise InputError(f"`model` {name} must be a function of (input_shape, classes): {error}") from error
+    try:
+        network = make(*sizes)
     except TooSmallError as error:
         size = "x".join(map(str, data.train_images.shape[1:3]))
         raise TooSmallError(f"{error}; images of {data.name} have {size} pixels: take a larger `size`") from error
+    if not isinstance(network, Network):
+        raise wrong_type(f"{name}(input_shape, classes)", "a Network", network)
     if network.encoder is None:
         own = network.time_steps != Network.time_steps
         steps = network.time_steps if own else data.encoder.time_steps
