@@ -228,6 +228,8 @@ class Rule(Learner):
             return dataclasses.replace(layer, weights=layer.weights * jnp.nan), state, info
         if self.kind == "below":
             return dataclasses.replace(layer, weights=layer.weights - self.amount), state, info
+        if self.kind == "above":
+            return dataclasses.replace(layer, weights=layer.weights + 1 / 16), state, info
         if self.kind == "threshold":
             return (
                 dataclasses.replace(layer, conv=dataclasses.replace(conv, threshold=conv.threshold * 1e6)),
@@ -308,8 +310,9 @@ def test_own_parts_that_return_what_they_may_not_are_refused_before_training(net
         ),
         (
             rule("below"),
-            r"`update` of Rule left layer1 invalid in epoch 1: `weights\['layer1'\]` must be at least 0 as .*, got -2",
+            r"left layer1 invalid in epoch 1: `weights` must lie within its `bounds`, 0\.\.1, got -2\S*\.\.-2\S*: clip",
         ),
+        (rule("above"), r"layer1 invalid .*: `weights` must lie within its `bounds`, 0\.\.1, got 2\S*\.\.2\S*: clip"),
         (
             rule("threshold"),
             "`update` of Rule left layer1 invalid in epoch 1: `threshold` must be finite, got inf: clip it",
@@ -323,6 +326,12 @@ def test_own_parts_that_leave_their_range_stop_the_training_before_it_is_saved(n
     with pytest.raises(InputError, match=message):
         trainer.run(trainer.initial_state(), lambda state: saved.append(state.phase))
     assert saved == ([0, 1] if "decide" in message else [])
+
+
+def test_initial_weights_may_lie_beyond_the_bounds_until_they_learn():
+    trainer = Trainer(changed(dataclasses.replace(FIRST, learners=Rule(), weight_mean=1.0)), DIGITS, SETTINGS)
+    weights = trainer.run(trainer.initial_state()).weights["layer1"]
+    assert weights.max() > 1.1
 
 
 def test_what_a_rule_says_of_itself_may_hold_numbers_of_numpy():

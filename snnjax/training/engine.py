@@ -175,11 +175,12 @@ class Engine:
         """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`."""
         weights: Any = np.ascontiguousarray(layer.plain_weights())
         conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
+        before = state.weights[name]
         state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
         plain = dataclasses.replace(layer, weights=weights, form=FAST)
         learner = plain.conv.each_learner[phase.learner]
         which = f" of network {at}" if len(self.networks) > 1 else ""
-        foreign.check_learned(self.networks[at], name, state, f"{type(learner).__name__}{which}")
+        foreign.check_learned(self.networks[at], name, state, learner, before, which)
         return foreign.checked_diagnosis(f"{type(learner).__name__} of {name}", learner.diagnose(name, plain, info))
 
     # A layer that learns alone

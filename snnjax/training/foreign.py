@@ -158,21 +158,34 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"got {shown(value)}")
 
 
-def check_learned(network: Network, name: str, state: TrainState, kind: str) -> None:
-    """Raises InputError where a learner has left weights or numbers of a layer that no file could hold.
+def check_learned(
+    network: Network, name: str, state: TrainState, learner: Learner, before: np.ndarray, which: str = ""
+) -> None:
+    """Raises InputError where a learner has led a layer's weights out of its bounds, or left what no file could hold.
 
-    `state` is that after epoch `state.done`, counted from 0, `kind` names the learner.
+    `state` is that after epoch `state.done`, counted from 0, `before` the weights before it; `which` names the network.
     """
     weights = state.weights[name]
     try:
         if not np.isfinite(weights).all():
             raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}")
+        _check_bounds(learner, weights, before)
         check_weights(network, {name: weights})
         if any(path.startswith(f"{name}.") for path in state.numbers):
             learned = {each: conv for _, each, conv in state.network(network).layers()}
             check_again(learned[name])
     except InputError as error:
-        advice = "clip it there, by jnp.clip; the last checkpoint is of the epoch before"
-        raise InputError(
-            f"`update` of {kind} left {name} invalid in epoch {state.done + 1}: {error}: {advice}"
-        ) from error
+        kind, advice = type(learner).__name__, "clip it there, by jnp.clip; the last checkpoint is of the epoch before"
+        where = f"`update` of {kind}{which} left {name} invalid in epoch {state.done + 1}"
+        raise InputError(f"{where}: {error}: {advice}") from error
+
+
+def _check_bounds(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:
+    """Raises InputError where weights lie farther out of a learner's bounds than before, as initial ones may."""
+    if (bounds := getattr(learner, "bounds", None)) is None:
+        return
+    lower, upper = map(float, bounds)
+    least, most = lower - 1e-6 * max(1.0, abs(lower)), upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
+    if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):
+        got = f"{weights.min():.8g}..{weights.max():.8g}"
+        raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")
