@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 
 import snnjax
 from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, data, errors, stage
-from snnjax.encoding import Encoder
+from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder
 from snnjax.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
 from snnjax.learners import Learner
@@ -393,3 +394,37 @@ def test_only_maps_that_are_too_small_want_larger_images():
 def test_functions_that_make_no_network_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         network_for(make, DIGITS)
+
+
+@component
+class Halved:
+    """An encoder of every other pixel."""
+
+    time_steps: int = snnjax.static(default=15)
+
+    def __call__(self, image):
+        return jnp.where(image[None, ::2, ::2] > 0, 0, 15).astype(jnp.uint8)
+
+    def output_shape(self, image_shape):
+        return (1, image_shape[0] // 2, image_shape[1] // 2)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "right", "given", "words"),
+    [
+        (GREY, (28, 28), (48, 48), "have shape (28, 28), got (48, 48): resize it, for a batch use jax.vmap"),
+        (GREY, (28, 28), (5, 28, 28), "have shape (28, 28), got (5, 28, 28): resize it, for a batch use jax.vmap"),
+        (COLOUR, (26, 26, 3), (28, 28, 3), "have shape (26, 26, 3), got (28, 28, 3): "),
+        (COLOUR, (26, 26, 3), (5, 26, 26, 3), "have shape (26, 26, 3), got (5, 26, 26, 3): "),
+        (EVENTS, (28, 28, 2), (28, 28), "have shape (28, 28, 2), got (28, 28): "),
+        (Halved(), (56, 56), (48, 48), "become an input of shape (1, 28, 28), got (48, 48), which becomes (1, 24, 24)"),
+    ],
+)
+def test_images_of_another_shape_are_refused(encoder, right, given, words):
+    """By the shape of an image, not of what becomes of it."""
+    shape = encoder.output_shape(right)
+    network = SpikingNetwork(changed(encoder=encoder, time_steps=encoder.time_steps, input_shape=shape))
+    with pytest.raises(InputError, match="^`image` must " + re.escape(words)):
+        network(np.zeros(given, np.uint8))
+    assert network(np.zeros(right, np.uint8)).shape == ()
+    assert jax.vmap(network)(np.zeros((2, *right), np.uint8)).shape == (2,)

@@ -161,6 +161,31 @@ def check_weights(network: Network, weights: Weights) -> None:
             raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
 
 
+def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> None:
+    """Raises InputError unless an encoder makes a network's input (C, H, W) of an image."""
+    checks.array("image", image, None)
+    if (given := _encoded(encoder, image.shape)) == input_shape:
+        return
+    advice = f"got {image.shape}: resize it, for a batch use jax.vmap"
+    for channels in (image.shape[-1:], (), (3,), (2,)):  # as the image has them, else of grey, colour, events
+        if len(same := _encoded(encoder, (*input_shape[1:], *channels))) != 3:
+            continue
+        rows, columns = (2 * size - made for size, made in zip(input_shape[1:], same[1:], strict=True))
+        shape = rows, columns, *channels
+        if _encoded(encoder, shape) == input_shape:
+            raise InputError(f"`image` must have shape {shape}, {advice}")
+    becomes = f", which becomes {given}" if given else ""
+    raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
+
+
+def _encoded(encoder: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what an encoder makes of an image, () if it takes none of this shape."""
+    try:
+        return tuple(encoder.output_shape(shape))
+    except (ValueError, TypeError, IndexError):  # an encoder of the user's may raise any of these
+        return ()
+
+
 class PlasticWeight(nnx.Variable):
     """Weights that learn by plasticity, not by gradient."""
 
@@ -214,8 +239,14 @@ class SpikingNetwork(nnx.Module):
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """The class of an image of 0..255 as its encoder takes it, as of `predict`; InputError without an encoder."""
-        return self.predict(self.model.encode(image))
+        """The class of an image of 0..255 as its encoder takes it, as of `predict`.
+
+        Raises InputError without an encoder, and for an image of another shape.
+        """
+        model = self.model
+        if model.encoder is not None:
+            check_image(model.encoder, model.input_shape, image)
+        return model.predict(model.encode(image)).decision
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "silent" for -1; of one decision, outside of jit."""
