@@ -15,7 +15,7 @@ import numpy as np
 
 from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Layer
-from snnjax.learners import RSTDP, Learner, Tally
+from snnjax.learners import RSTDP, Learner, Signal, Tally
 from snnjax.networks import Model, Network, stage
 from snnjax.training import foreign, programs
 from snnjax.training.outputs import as_array
@@ -111,7 +111,10 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
 def _outputs(case: _Case) -> None:
     """Nothing is NaN, and what the learner says of itself can be saved and drawn."""
     try:
+        _three(case)
         carry, found = case.compiled(case.carries[0], case.latencies, 0, 2, False)
+    except InputError as error:
+        raise AssertionError(str(error)) from error
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError) as error:
         raise AssertionError(f"under `jax.jit` the learner fails, or changes shapes or dtypes: {error}") from error
     for path, leaf in jax.tree.leaves_with_path(carry):
@@ -126,6 +129,15 @@ def _outputs(case: _Case) -> None:
     scalars = case.learner.scalars(state["layer1"] if case.learner.supervised else state)
     plain = isinstance(scalars, dict) and all(isinstance(value, int | float) for value in scalars.values())
     assert plain, f"`scalars` must be a dict of numbers of Python, got {scalars}"
+
+
+def _three(case: _Case) -> None:
+    """`update` returns three things."""
+    layer, state, latency = case.layer(case.carries[0]), case.carries[0][1], jnp.asarray(case.latencies[0])
+    state = state["layer1"] if case.learner.supervised else state
+    signal = Signal(*jnp.zeros(3, jnp.int32)) if case.learner.supervised else None
+    response = jax.eval_shape(case.learner.forward, layer, state, latency)
+    foreign.check_update(case.learner, layer, state, latency, response, signal, type(case.learner).__name__)
 
 
 def _jit(case: _Case) -> None:

@@ -89,6 +89,19 @@ class Unbounded(Homeostatic):
 
 
 @component
+class Methodless(Learner):
+    """Does not learn yet."""
+
+
+@component
+class Returned(Homeostatic):
+    """Says nothing of what it has learned."""
+
+    def update(self, layer, state, latency, response, signal):
+        return super().update(layer, state, latency, response, signal)[:2]
+
+
+@component
 class Choosy(Homeostatic):
     """Asks for the value of a number."""
 
@@ -160,6 +173,8 @@ class Array(Homeostatic):
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
+        (Methodless(), "^Methodless must have a method `update"),
+        (Returned(), r"^`update of Returned` must be \(layer, state, info\), got a tuple of 2$"),
         (Forgetful(), "a silent stimulus changes the weights"),
         (Unbounded(), r"`bounds` are \(0.0, 1.0\), but weights lie in"),
         (Choosy(), "under `jax.jit` the learner fails"),

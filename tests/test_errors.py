@@ -257,6 +257,11 @@ class Rule(Learner):
         return dict(super().diagnose(name, layer, info), wins=np.bincount(info.ravel() + 1), last=np.float32(0.5))
 
 
+@component
+class Unfinished(Learner):
+    """A learner that does not learn yet."""
+
+
 def rule(kind: str) -> Network:
     return changed(dataclasses.replace(FIRST, learners=Rule(kind)))
 
@@ -272,6 +277,8 @@ def decided(kind: str) -> Network:
 @pytest.mark.parametrize(
     ("network", "message"),
     [
+        (changed(dataclasses.replace(FIRST, learners=Unfinished())),
+         r"^Unfinished must have a method `update\(self, layer, state, latency, response, signal\)`, which returns "),
         (encoded("float"), r"`encoder\(image\)` must be uint8 of shape \(1, 28, 28\), got float32 .*astype\("),
         (encoded("shape"), r"`encoder\(image\)` must be uint8 of shape \(1, 28, 28\), got uint8 of shape \(28, 28\)"),
         (encoded("wide"), r"`encoder\(image\)` must be uint8 .*, got int32 .*: write \.astype\(jnp\.uint8\)"),
@@ -286,7 +293,7 @@ def decided(kind: str) -> Network:
          r"`competition\(\.\.\.\) of layer1` must be kernels\.Winners, got "),
         (changed(dataclasses.replace(FIRST, competition=Nobody())),
          r"`competition\(\.\.\.\) of layer1\.row` must be int32 of shape \(2,\), got int32 of shape \(3,\)"),
-        (rule("two"), r"`update of Rule of layer1` must be \(layer, state, info\), got tuple"),
+        (rule("two"), r"`update of Rule of layer1` must be \(layer, state, info\), got a tuple of 2$"),
         (rule("weights"), r"of Rule of layer1, the layer,\.weights` must be float32 of shape \(4, 6, 5, 5\), got"),
         (rule("state"), r"`update\(\.\.\.\)\[1\] of Rule of layer1, the state,` must be "),
         (rule("dtype"), r"the state,` must be float32 of shape \(3,\), got int32 .*astype\(jnp.float32\)"),

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from snnjax.components import check_again
-from snnjax.errors import InputError, shown, wrong_type
+from snnjax.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers import Layer
 from snnjax.learners import Diagnosis, Learner, Signal, Tally
@@ -96,9 +96,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
-    found = jax.eval_shape(learner.update, layer, state, latency, response, signal)
-    if not isinstance(found, tuple) or len(found) != 3:
-        raise wrong_type(f"update of {kind}", "(layer, state, info)", found)
+    found = check_update(learner, layer, state, latency, response, signal, kind)
     _expect(f"update(...)[0] of {kind}, the layer,", found[0], layer)
     _expect(f"update(...)[1] of {kind}, the state,", found[1], state)
     _expect(f"end_epoch(state) of {kind}", jax.eval_shape(learner.end_epoch, state), state)
@@ -111,6 +109,20 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     except Exception:  # it may reject placeholder values; those of an epoch are checked again
         return
     checked_diagnosis(kind, diagnosis)
+
+
+def check_update(
+    learner: Any, layer: Any, state: Any, latency: Any, response: Any, signal: Any, kind: str
+) -> tuple[Any, Any, Any]:
+    """What `update` of a learner returns, as shapes and dtypes; raises InputError unless these are three things."""
+    if getattr(type(learner), "update", None) is Learner.update:
+        needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
+        raise InputError(f"{type(learner).__name__} must have a method {needs}")
+    found = jax.eval_shape(learner.update, layer, state, latency, response, signal)
+    if not isinstance(found, tuple) or len(found) != 3:
+        got = f"a tuple of {len(found)}" if isinstance(found, tuple) else shown(found)
+        raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
+    return found
 
 
 def _expect(what: str, found: Any, expected: Any) -> None:
