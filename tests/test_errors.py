@@ -435,3 +435,20 @@ def test_images_of_another_shape_are_refused(encoder, right, given, words):
         network(np.zeros(given, np.uint8))
     assert network(np.zeros(right, np.uint8)).shape == ()
     assert jax.vmap(network)(np.zeros((2, *right), np.uint8)).shape == (2,)
+
+
+def test_the_unique_end_of_a_path_names_a_number():
+    """Where several numbers have this end, these are listed."""
+    for path, whole in {
+        "ltp": "layer1.learners.ltp",
+        "learners.ltp": "layer1.learners.ltp",
+        "punish.1": "layer2.learners.punish.1",
+        "layer1.ltp": "layer1.learners.ltp",
+    }.items():
+        value = 2 * NETWORK.parameters()[whole]
+        assert NETWORK.vary(path, value) == NETWORK.vary(whole, value), path
+        assert NETWORK.vary(path, value).parameters()[whole] == value
+    with pytest.raises(InputError, match=r"^`competition\.radius` must name one of layer1\.\S+, layer2\.\S+radius$"):
+        NETWORK.vary("competition.radius", 1)
+    with pytest.raises(InputError, match=r"^`bounds\.0` must name one of layer1\S+bounds\.0, layer2\S+bounds\.0$"):
+        NETWORK.vary("bounds.0", 0.1)

@@ -191,7 +191,7 @@ def test_what_may_vary_and_how_it_is_now():
             r"^did you mean `layer1\.kernel`\? `layer1\.kernels` must name one of layer1\.features, .*1\.threshold",
         ),
         ([{"layer2.bounds": 3}], "`layer2.bounds` must name one of"),
-        ([{"threshold": 3}], "`threshold` must name one of"),
+        ([{"features": 3}], r"^`features` must name one of layer1\.features, layer2\.features$"),
         ([{"layer1.kernel": 40}], "the kernel"),
         ([{"layer1.winners": 0}], "`winners` must be at least 1, got 0"),
         ([{"layer1.winners": float("inf")}], "`layer1.winners` must be a finite number, got inf"),

@@ -254,14 +254,17 @@ class Network:
         return {f"{part}.{path}": value for part, each in parts.items() for path, value in components.numbers(each)}
 
     def vary(self, path: str, value: float) -> "Network":
-        """The network with one of its `parameters` changed; a unique end of its path is enough ("layer1.radius").
+        """The network with one of its `parameters` changed; a unique end of its path is enough ("radius").
+
+        So is the layer with such an end ("layer1.radius").
 
         Raises InputError where the path names none of them or several, or the number cannot have this value.
         """
         known = self.parameters()
         part, _, end = path.partition(".")
-        ending = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
-        found = [path] if path in known else ending
+        ending = [each for each in known if each.endswith(f".{path}")]
+        short = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
+        found = [path] if path in known else ending or short
         if len(found) != 1:
             few = [each for each in known if sum(place.isdigit() for place in each.split(".")) < 3]  # not all filters
             few = [each for each in few if each.startswith(f"{part}.")] or few
@@ -274,7 +277,8 @@ class Network:
             expected = "an integer" if math.isfinite(value) else "a finite number"
             raise InputError(f"`{path}` must be {expected}, got {value:g}")
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
-        return components.replace(self, at.get(part, part) + found[0].removeprefix(part), kind(value))
+        part, _, rest = found[0].partition(".")
+        return components.replace(self, f"{at.get(part, part)}.{rest}", kind(value))
 
 
 def _meant(path: str, known: Iterable[str]) -> str:
