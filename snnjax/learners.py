@@ -29,12 +29,12 @@ class Response(NamedTuple):
     """A layer's response to one stimulus, before anything is learned from it.
 
     Attributes:
-      winners: `Winners` of (k,): who may learn.
-      spikes: `Spikes` of (F, H', W') of a deciding layer, which the decision is made from.
+      winners: `Winners` of (k,): who may learn; None of a deciding layer, unless `forward` is your own.
+      spikes: `Spikes` of (F, H', W') of a deciding layer, which the decision is made from; None elsewhere.
     """
 
-    winners: Winners | None = None
-    spikes: Spikes | None = None
+    winners: Winners = None  # type: ignore[assignment]  # a learner knows which of them its `forward` gives
+    spikes: Spikes = None  # type: ignore[assignment]
 
 
 class Signal(NamedTuple):

@@ -3,7 +3,9 @@
 import json
 import re
 
+import mypy.api
 import numpy as np
+import pytest
 from documents import PROJECT, ROOT, blocks, prose, rows, text_of
 
 import snnjax
@@ -26,6 +28,21 @@ def test_the_main_page_begins_with_two_commands():
     assert first == f"{start}. && .venv/bin/snnjax train\n"
     assert second == f'{start}".[test]" && .venv/bin/python -m pytest\n'
     assert "venv" not in "".join(rest)
+
+
+@pytest.mark.slow
+def test_the_code_of_the_main_page_passes_a_type_checker(tmp_path):
+    """Once a user has annotated it."""
+    plain = "self, layer, state, latency, response, signal"
+    types = "layer: Layer, state: Any, latency: jax.Array, response: Response, signal: Signal | None"
+    script = blocks("README.md")[-1].text
+    assert plain in script
+    head = "from typing import Any\nfrom snnjax import Layer, Response, Signal\n"
+    script = script.replace(f"({plain}):", f"(self, {types}) -> tuple[Layer, Any, Any]:")
+    (tmp_path / "user.py").write_text(f"{head}{script}\none: jax.Array = trained(digits().test_images[0])\n")
+    options = ["--strict", "--config-file=", f"--cache-dir={tmp_path}", str(tmp_path / "user.py")]
+    found, problems, status = mypy.api.run(options)
+    assert status == 0, found + problems
 
 
 def test_the_main_page_is_of_this_version():

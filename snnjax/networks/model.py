@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from snnjax import kernels
 from snnjax.components import static
@@ -238,7 +239,7 @@ class SpikingNetwork(nnx.Module):
         for name, value in weights.items():
             getattr(self, name)[...] = jnp.asarray(value, jnp.float32)
 
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: ArrayLike) -> jax.Array:
         """The class of an image of 0..255 as its encoder takes it, as of `predict`.
 
         Raises InputError without an encoder, and for an image of another shape.
@@ -246,7 +247,7 @@ class SpikingNetwork(nnx.Module):
         model = self.model
         if model.encoder is not None:
             check_image(model.encoder, model.input_shape, image)
-        return model.predict(model.encode(image)).decision
+        return model.predict(model.encode(jnp.asarray(image))).decision
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "silent" for -1; of one decision, outside of jit."""
