@@ -452,3 +452,11 @@ def test_the_unique_end_of_a_path_names_a_number():
         NETWORK.vary("competition.radius", 1)
     with pytest.raises(InputError, match=r"^`bounds\.0` must name one of layer1\S+bounds\.0, layer2\S+bounds\.0$"):
         NETWORK.vary("bounds.0", 0.1)
+
+
+def test_the_variant_of_a_sweep_whose_weights_leave_their_range_is_named():
+    variants, settings = [{"layer1.amount": 0.0}, {"layer1.amount": 1e30, "seed": 2}], Settings((1, 1), patience=0)
+    with pytest.raises(InputError, match=r"^`update` of Rule \(layer1\.amount=1e\+30, seed=2\) left layer1 invalid in"):
+        Sweep(rule("below"), DIGITS, settings, variants).run()
+    with pytest.raises(InputError, match=r"^`update` of Rule \(seed=0\) left layer1 invalid in epoch 1"):
+        Sweep(rule("below"), DIGITS, settings, [{}]).run()

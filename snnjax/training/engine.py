@@ -39,15 +39,19 @@ class Engine:
         settings: Settings,
         seeds: Sequence[int] | None = None,
         callback: Callback | None = None,
+        names: Sequence[str] = (),
     ):
         """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled.
 
-        `seeds` are those of the initial weights of each network, by default the one in `settings`.
+        `seeds` are those of the initial weights of each network, by default the one in `settings`; `names` are what
+        messages call each network.
         """
         for each in networks:
             check_types(each, data, settings, callback)
         self.networks = [_with_encoder(each, data) for each in networks]
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
+        several = [f"network {at}" for at in range(len(networks))] if len(networks) > 1 else [""]
+        self.names = names or several
         self._check(data, settings)
         self.network, self.data, self.settings = self.networks[0], data, settings
         self.plan, self.callback = plan(self.network, settings.epochs), callback or Callback()
@@ -179,7 +183,7 @@ class Engine:
         state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
         plain = dataclasses.replace(layer, weights=weights, form=FAST)
         learner = plain.conv.each_learner[phase.learner]
-        which = f" of network {at}" if len(self.networks) > 1 else ""
+        which = f" ({self.names[at]})" if self.names[at] else ""
         foreign.check_learned(self.networks[at], name, state, learner, before, which)
         return foreign.checked_diagnosis(f"{type(learner).__name__} of {name}", learner.diagnose(name, plain, info))
 

@@ -192,7 +192,9 @@ class Sweep:
     def engine(self, group: Sequence[int]) -> Engine:
         """The engine that trains the networks of a group."""
         networks, seeds = [self.networks[at] for at in group], [self.seeds[at] for at in group]
-        return Engine(networks, self.data, self.settings, seeds, self.callback)
+        variants = [self.variants[at] | dict(seed=self.seeds[at]) for at in group]
+        names = [", ".join(f"{name}={value:g}" for name, value in each.items()) for each in variants]
+        return Engine(networks, self.data, self.settings, seeds, self.callback, names)
 
     def run(
         self,
