@@ -91,8 +91,9 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     assert set(ends) <= {"-9", "0"}
 
     def told(path):
-        """What a file says, but for how long it took."""
+        """What a file says, but for how long it took, and for the folder in the command."""
         results = json.loads((path / "sweep.json").read_text())
+        assert results["about"].pop("command").endswith(f" --out {path}")
         for each in results["networks"]:
             assert each.pop("seconds") > 0
             assert each.pop("compile_seconds") >= 0
