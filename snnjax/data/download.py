@@ -113,7 +113,7 @@ def _append(address: str, file: File, part: Path, report: Progress) -> None:
     start = _size(part)
     if start >= file.size:
         return
-    headers = {"User-Agent": "snnjax"} | ({"Range": f"bytes={start}-"} if start else {})
+    headers = {"Range": f"bytes={start}-"} if start else {}
     with _network_errors(again=start > 0):
         response = urlopen(Request(address, headers=headers), timeout=TIMEOUT)
     with response, part.open("ab") as out:
