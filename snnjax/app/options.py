@@ -30,7 +30,7 @@ NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .
 
 FEW = 5_000  # training images, of which more epochs are needed
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
-EPOCHS = f"the network's own; below {FEW:,} images, as many as show each layer {SHOWN:,}, then 100 by reward"
+EPOCHS = f"the network's own; below {FEW:,} images enough to show each layer {SHOWN:,}, then 100 by reward"
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:

@@ -64,10 +64,8 @@ def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
     for named in chosen.pictures:
         many = named.is_dir()
         if named.suffix.lower() == ".zip" and not many:
-            ending = (
-                "unpack it and name the folder; only `--data_dir` takes it as it is, such as that of `snnjax evaluate`"
-            )
-            raise InputError(f"`PICTURE` must be an image file or a folder, got {named}: {ending}")
+            problem = f"`PICTURE` must be an image file or a folder, got {named}"
+            raise InputError(f"{problem}: unpack it; only `--data_dir` takes it as it is, as in `snnjax evaluate`")
         for path in pictures_in(named) if many else [named]:
             reader, name = readable if many else read_picture, printable(str(path))
             yield Source(name, name, "", path.stem, partial(reader, path, trained.image_shape, chosen.invert))
@@ -78,7 +76,8 @@ def readable(path: Path, shape: tuple[int, ...], invert: bool) -> Read | None:
     try:
         return read_picture(path, shape, invert)
     except InputError as error:
-        return print(f"{printable(str(error))}; left out", file=sys.stderr)
+        print(f"{printable(str(error))}; left out", file=sys.stderr)
+        return None
 
 
 class Classified(NamedTuple):
