@@ -12,7 +12,7 @@ import numpy as np
 
 from snnjax import files
 from snnjax.data.dataset import ARRAYS, Dataset
-from snnjax.errors import DownloadError, InputError, MissingPackageError
+from snnjax.errors import DownloadError, InputError, MissingPackageError, unknown
 from snnjax.kernels import checks
 
 
@@ -63,7 +63,7 @@ def recordings(
     InputError if one is damaged.
     """
     if name not in RECORDINGS:
-        raise InputError(f"`name` must be one of {', '.join(RECORDINGS)}, got {name!r}")
+        raise unknown("name", name, RECORDINGS)
     source = RECORDINGS[name]
     try:
         import tonic.datasets
