@@ -74,6 +74,7 @@ class Conv:
       stride: input rows and columns between neighbouring neurons.
       threshold: of firing, or an array (F,) of one for each feature; with None, as in a deciding layer, neurons above 0
         fire at the last step.
+      fractional: whether spikes of a deciding layer lie within their time steps, as in `kernels.timed_spikes`.
       competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
       learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
@@ -85,6 +86,7 @@ class Conv:
     padding: Pair = static(default=0)
     stride: Pair = static(default=1)
     threshold: float | np.ndarray | None = None
+    fractional: bool = static(default=False)
     competition: Any = WTA()
     learners: Any = ()
     output_padding: Pair = static(default=0)
@@ -211,7 +213,10 @@ class Layer:
 
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
-        return self.spikes(latency) if self.timed else self.last_spikes(latency)
+        if not self.timed:
+            return self.last_spikes(latency)
+        firing = self._firing() | dict(fractional=self.conv.fractional)
+        return kernels.timed_spikes(self.padded(latency), self.plain_weights(), **firing)
 
     def winners(self, latency: jax.Array) -> Winners:
         """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""

@@ -2,19 +2,19 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import snnjax
-from snnjax import RSTDP, Conv, Majority, Model, Network, Settings, Trainer, stage
+from snnjax import RSTDP, Conv, Earliest, Majority, Model, Network, Settings, Trainer, stage
 from snnjax.data import digits
-from snnjax.networks.network import majority, votes_of
+from snnjax.kernels import Spikes
+from snnjax.networks.network import decide, majority, votes_of
 
 
 @snnjax.component
-class Earliest:
+class First:
     """Votes for the class that fires first."""
 
     timed: ClassVar[bool] = True
@@ -31,7 +31,9 @@ def network(decision, threshold) -> Network:
     return Network("one", (6, 28, 28), 2, (stage(conv),), decision=decision)
 
 
-@pytest.mark.parametrize(("decision", "threshold"), [(Earliest(), 20), (Majority(), None)], ids=["timed", "untimed"])
+@pytest.mark.parametrize(
+    ("decision", "threshold"), [(First(), 20), (Earliest(), 20), (Majority(), None)], ids=["own", "timed", "untimed"]
+)
 def test_learning_sees_what_testing_sees(decision, threshold):
     """With rates of 0 the decisions on the images learned from are those that the network takes on them later."""
     data = digits()
@@ -54,5 +56,51 @@ def test_spikes_of_a_deciding_layer_come_with_times_where_they_matter():
         (layer,) = Model.of(spec, spec.initial_weights(0)).layers.values()
         found = RSTDP().forward(layer, RSTDP().init(layer, np.zeros(2, np.uint32), 0), latency).spikes
         expected = layer.spikes(latency) if timed else layer.last_spikes(latency)
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        np.testing.assert_array_equal(found.latency, expected.latency)
+        fired = found.latency < 15
+        np.testing.assert_array_equal(np.where(fired, found.potential, 0), expected.potential)
         assert (len(np.unique(found.latency)) > 2) == timed
+        if timed:
+            np.testing.assert_allclose(found.time, np.float32(expected.latency) / 15, rtol=1e-6)
+            np.testing.assert_array_equal(
+                np.where(fired, 0, found.potential), np.where(fired, 0, layer.potentials(latency))
+            )
+
+
+def spikes(times, potentials) -> Spikes:
+    """One neuron a feature; `Earliest` looks at times and potentials alone."""
+    time, potential = (np.float32(x).reshape(-1, 1, 1) for x in (times, potentials))
+    return Spikes(np.uint8(time), potential, time)
+
+
+@pytest.mark.parametrize(
+    ("times", "potentials", "decision", "fallback"),
+    [
+        ([0.5, 0.25, 0.75], [9, 1, 9], 1, 1),
+        ([0.5, 0.25, 0.25], [9, 1, 2], 2, 2),
+        ([0.25, 0.25, 0.25], [2, 2, 2], 0, 0),
+        ([1, 1, 0.5], [9, 8, 1], 2, 2),
+        ([1, 1, 1], [2, 3, 1], -1, 1),
+        ([1, 1, 1], [3, 3, 1], -1, 0),
+        ([1, 1, 1], [0, 0, 0], -1, -1),
+        ([1, 1, 1 - 2**-24], [1e6, 1e5, 1], 2, 2),
+        ([0.5, 0.5 + 2**-24, 1], [1, 9, 9], 0, 0),
+        ([0, 1, 1], [1, 9, 9], 0, 0),
+    ],
+)
+def test_the_earliest_neuron_decides_then_the_strongest_then_the_lowest(times, potentials, decision, fallback):
+    for rule, expected in ((Earliest(), decision), (Earliest(fallback=True), fallback)):
+        decided = decide(rule, [spikes(times, potentials)], 3)
+        assert decided.decision == decided.votes[0] == expected
+        shown = [1 - time if time < 1 else 0 for time in times]
+        np.testing.assert_allclose(decided.scores, shown, atol=1e-6)
+    # two neurons a class: the better one counts
+    worse = np.stack([times, np.ones(3)], 1), np.stack([potentials, np.zeros(3)], 1)
+    assert decide(Earliest(fallback=True), [spikes(*worse)], 3).decision == fallback
+
+
+def test_the_earliest_of_several_layers_decides():
+    layers = [spikes([0.5, 0.75, 1], [1, 1, 1]), spikes([1, 0.25, 1], [1, 1, 1]), spikes([0.5, 1, 1], [9, 1, 1])]
+    assert decide(Earliest(), layers, 3).decision == 1
+    assert decide(Earliest(), layers[::2], 3).decision == 0
+    assert decide(Earliest(), layers, 3).votes.tolist() == [0, 1, 0]

@@ -116,7 +116,7 @@ def test_the_package_says_that_it_is_typed():
     assert {name for files in settings.values() for name in files} == {
         "py.typed",
         "*.pyi",
-        "kernels.cc",
+        "*.cc",
         "reference.json",
     }
 

@@ -313,7 +313,7 @@ def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     broken = tmp_path / "kernels.cc"
     broken.write_text("nonsense;")
-    monkeypatch.setattr(native, "SOURCE", broken)
+    monkeypatch.setattr(native, "SOURCES", [broken])
     with pytest.raises(OSError, match=r"(?s)did not compile, .* said: .*nonsense"):
         native._library()
     assert not list((tmp_path / "snnjax").iterdir())

@@ -5,6 +5,7 @@ import judge
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from snnjax.kernels import (
     final_potentials,
@@ -13,6 +14,7 @@ from snnjax.kernels import (
     first_spikes,
     integrate_and_fire,
     potentials,
+    timed_spikes,
 )
 
 RNG = np.random.default_rng(0)
@@ -226,3 +228,23 @@ def test_bad_threshold(layer, threshold, error, message):
 def test_bad_potentials(call, error, message):
     with pytest.raises(error, match=message):
         call(np.zeros((5, 2, 3, 4), np.float32))
+
+
+@given(judge.layers(low=-64), st.booleans())
+def test_timed_spikes(layer, fractional):
+    steps, stride = layer.geometry.time_steps, layer.geometry.stride
+    movie = judge.potentials(layer.latency, layer.weights, steps, stride)
+    settings = dict(threshold=1.5, time_steps=steps, stride=stride)
+    found = timed_spikes(layer.latency, layer.weights, **settings, fractional=fractional)
+    plain = integrate_and_fire(layer.latency, layer.weights, **settings)
+    np.testing.assert_array_equal(found.latency, plain.latency)
+    fired = found.latency < steps
+    np.testing.assert_array_equal(found.potential, np.where(fired, plain.potential, movie[-1]))
+    within = np.zeros(fired.shape)
+    for place in zip(*np.nonzero(fired & fractional), strict=True):
+        step = int(found.latency[place])
+        before = movie[step - 1][place] if step else 0.0
+        within[place] = (1.5 - before) / (movie[step][place] - before)
+    np.testing.assert_allclose(found.time, np.where(fired, (found.latency + within) / steps, 1), rtol=1e-6)
+    np.testing.assert_array_equal(found.time < 1, fired)
+    assert found.time.dtype == np.float32

@@ -21,8 +21,8 @@ from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Model, Network, SpikingNetwork, stage
 from snnjax.training import blocks, programs
 from snnjax.training import epoch as epoch_module
-from snnjax.training.engine import BLOCK
 from snnjax.training.epoch import outside
+from snnjax.training.fast import BLOCK
 from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer
 

@@ -32,6 +32,7 @@ from snnjax.kernels.neurons import (
     first_spikes,
     integrate_and_fire,
     potentials,
+    timed_spikes,
 )
 from snnjax.kernels.plasticity import adapted_rates, learned_rows, receptive_fields, reward_rates, set_rows, stdp
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
@@ -62,5 +63,6 @@ __all__ = [
     "set_rows",
     "stdp",
     "strongest_feature",
+    "timed_spikes",
     "wave_to_latency",
 ]

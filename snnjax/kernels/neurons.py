@@ -28,10 +28,12 @@ class Spikes:
     Attributes:
       latency: (F, H, W) unsigned integers, T where silent.
       potential: (F, H, W) float32, the potential at the step of the spike, 0 where silent.
+      time: (F, H, W) float32, as `timed_spikes` gives it, which also has potentials of silent neurons; else None.
     """
 
     latency: jax.Array
     potential: jax.Array
+    time: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -212,6 +214,44 @@ def integrate_and_fire(
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
     taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     spikes = _first_crossings(lambda at: product(flat, taps <= jnp.asarray(at, taps.dtype)), threshold, time_steps)
+    return jax.tree.map(lambda x: x.reshape(shape), spikes)
+
+
+@checks.kernel("time_steps", "stride", "fractional")
+def timed_spikes(
+    latency: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number | None,
+    time_steps: int,
+    stride: Pair = 1,
+    fractional: bool = False,
+) -> Spikes:
+    """`integrate_and_fire`, `Spikes` of (F, H', W') with times, and with the last potentials of silent neurons.
+
+    Times are latency / T, 1 where silent. With `fractional` a spike lies within its step s, where a potential that
+    rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
+    """
+    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    limits = jnp.asarray(0.0 if threshold is None else threshold, jnp.float32)
+    limits = limits[:, None] if limits.ndim else limits
+    first = time_steps - 1 if threshold is None else 0
+
+    def cross(step: jax.Array, found: Any) -> Any:
+        before, spikes = found
+        potential = product(flat, taps <= step.astype(taps.dtype))
+        fires, silent = (potential > limits) & (spikes.latency == time_steps), spikes.latency == time_steps
+        late = step + (limits - before) / jnp.where(fires, potential - before, 1) if fractional else step
+        # Rounding must not make silence of a spike at the end of the last step.
+        time = jnp.minimum(jnp.asarray(late, jnp.float32) / time_steps, np.nextafter(np.float32(1), np.float32(0)))
+        latency = jnp.where(fires, step.astype(spikes.latency.dtype), spikes.latency)
+        spikes = Spikes(latency, jnp.where(silent, potential, spikes.potential), jnp.where(fires, time, spikes.time))
+        return potential, spikes
+
+    nothing = jnp.zeros((len(flat), taps.shape[1]), weights.dtype)
+    silent = jnp.full(nothing.shape, time_steps, latency_dtype(time_steps))
+    start = nothing, Spikes(silent, nothing, jnp.ones(nothing.shape, jnp.float32))
+    _, spikes = lax.fori_loop(first, time_steps, cross, start)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
 
 

@@ -1,7 +1,7 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
 from snnjax.networks.model import Model, Observed, SpikingNetwork
-from snnjax.networks.network import Decision, Majority, Network, Stage, stage
+from snnjax.networks.network import Decision, Earliest, Majority, Network, Stage, stage
 from snnjax.networks.published import deep2024, deepr2024, deepr2024_2, inception2024, majority2024, mozafari2018
 
 NETWORKS = {
@@ -12,6 +12,7 @@ NETWORKS = {
 __all__ = [
     "NETWORKS",
     "Decision",
+    "Earliest",
     "Majority",
     "Model",
     "Network",

@@ -20,8 +20,8 @@ class Decision(Protocol):
     """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
 
     Attributes:
-      timed: whether it needs to know when neurons fire. If not, neurons above 0 fire at the last step, without a
-        threshold, which takes 1/T of the work.
+      timed: whether it needs to know when neurons fire: `Spikes` then have times, and the last potentials of silent
+        neurons. If not, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
     """
 
     timed: ClassVar[bool]
@@ -52,6 +52,37 @@ class Majority:
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class of most votes, () int32."""
         return majority(votes_of(scores), scores.shape[1])
+
+
+@component
+class Earliest:
+    """The class of the earliest neuron; at equal times the largest potential decides, then the lowest class.
+
+    The score of a class is 1 - t of its earliest neuron, raised by units in the last place to order equal times.
+
+    Attributes:
+      fallback: whether the largest last potential decides where no neuron fires, instead of nobody.
+    """
+
+    fallback: bool = static(default=False)
+    timed: ClassVar[bool] = True
+
+    def scores(self, spikes: Spikes, classes: int) -> jax.Array:
+        """(classes,) float32, 0 where silent; with `fallback` below all that fire, in the order of potentials."""
+        time, potential = (x.reshape(classes, -1) for x in (spikes.time, spikes.potential))  # type: ignore[union-attr]
+        first = time.min(axis=1)
+        largest = jnp.where(time == first[:, None], potential, -jnp.inf).max(axis=1)
+        beaten = jnp.sum((first[:, None] == first[None]) & (largest[:, None] > largest[None]), axis=1, dtype=jnp.int32)
+        score = jax.lax.bitcast_convert_type((1 - first).astype(jnp.float32), jnp.int32) + beaten
+        fired = jax.lax.bitcast_convert_type(score, jnp.float32)
+        return jnp.where(first < 1, fired, jnp.maximum(largest, 0) * _FAINT if self.fallback else 0)
+
+    def decide(self, scores: jax.Array) -> jax.Array:
+        """The class of the earliest neuron of all deciding layers, () int32."""
+        return votes_of(scores.max(axis=0, keepdims=True))[0]
+
+
+_FAINT = 2.0**-60  # brings potentials below the score 2**-24 of the latest spike, in their order
 
 
 def majority(votes: jax.Array, classes: int) -> jax.Array:
@@ -188,7 +219,7 @@ class Network:
         if all(supervised):
             idle["competition"] = (Conv.competition,)
             if not self.decision.timed:
-                idle["threshold"] = (None,)
+                idle |= dict(threshold=(None,), fractional=(False,))
         for field, values in idle.items():
             value = getattr(conv, field)
             if isinstance(value, np.ndarray | jax.Array) or value not in values:

@@ -17,14 +17,11 @@ from snnjax.layers import FAST, TAPS, Layer
 from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
 from snnjax.metrics import fractions
 from snnjax.networks import Network
-from snnjax.training import blocks, foreign, origin, programs
+from snnjax.training import fast, foreign, origin, programs
 from snnjax.training.epoch import Epoch
 from snnjax.training.outputs import Outputs, as_array
 from snnjax.training.spread import Clock, learning_program
 from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
-
-BLOCK = 32
-"""Images whose potentials are computed at once where deciding layers learn; it affects near-ties alone."""
 
 States = list[TrainState]
 
@@ -192,12 +189,16 @@ class Engine:
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of a phase in which one layer learns alone, given what enters it."""
         carries, learner, batch = [], phase.learner, self.settings.update_batch
-        for at, (model, state) in enumerate(zip(self.outputs.models(states), states, strict=True)):
-            layer = model.layers[phase.layer]
-            carries.append((layer.packed(self.outputs.form(layer, learner)), self.learning(state, at)))
-        program = learning_program(programs.learn_unsupervised, self.spread.learning, which=learner, batch=batch)
-        carry, report = self.spread.stacked(carries), self.callback.advanced
-        return Epoch(self.spread, phase, carry, inputs, report, batch, plain=program, fast=program, unit=batch)
+        layers = [model.layers[phase.layer] for model in self.outputs.models(states)]
+        plain = learning_program(programs.learn_unsupervised, self.spread.learning, which=learner, batch=batch)
+        found = fast.unsupervised(layers[0], learner, self.settings, self.spread.learning)
+        form = found.form if found else self.outputs.form(layers[0], learner)
+        for at, (layer, state) in enumerate(zip(layers, states, strict=True)):
+            carries.append((layer.packed(form), self.learning(state, at)))
+        kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
+        if found:
+            kinds |= dict(fast=found.program, unit=found.unit)
+        return Epoch(self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch, **kinds)
 
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
@@ -219,11 +220,10 @@ class Engine:
         carries, frozen, turns = [], [], dict(by_turns=self.network.reward_by_turns)
         forms = {name: self.outputs.form(models[0].layers[name], phase.learner) for name in self.supervised_layers}
         plain = learning_program(programs.learn_supervised, mesh, first=phase.stage, batch=batch, **turns)
-        fast, unit = plain, batch
-        if blocks.in_blocks(models[0], phase.stage):
-            forms |= self.deciding_forms
-            unit = BLOCK if batch == 1 else batch
-            fast = learning_program(blocks.learn_in_blocks, mesh, block=unit, batched=batch > 1, **turns)
+        kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
+        if found := fast.supervised(models[0], phase.stage, settings=self.settings, mesh=mesh, **turns):
+            forms |= dict.fromkeys(self.network.names[-1], found.form)
+            kinds |= dict(fast=found.program, unit=found.unit)
         nothing: Any = np.zeros((0, 0, 0, 0), np.float32)  # the carry has the weights of layers that learn
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {name: model.layers[name] for name in self.supervised_layers}
@@ -232,7 +232,7 @@ class Engine:
         common = self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
         own = dict(model=self.outputs.packed(frozen, self.deciding_forms))
         shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
-        return Epoch(*common, plain=plain, fast=fast, unit=unit, labels=labels, own=own, shared=shared)
+        return Epoch(*common, **kinds, labels=labels, own=own, shared=shared)
 
     def entering(self, part: str, states: States) -> np.ndarray:
         """What enters the first supervised stage, of "train" or "test" images."""

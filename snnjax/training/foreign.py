@@ -71,7 +71,8 @@ def check_decision(network: Network) -> None:
     decision, classes, deciding = network.decision, network.classes, network.stages[-1].branches
     for conv in deciding:
         shape = (conv.features, *conv.output_size(network.shapes[-2][1:]))
-        spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32))
+        time = _array(shape, np.float32) if decision.timed else None
+        spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32), time)
         scores = jax.eval_shape(lambda spikes: decision.scores(spikes, classes), spikes)
         _expect("decision.scores(...)", scores, _array((classes,), np.float32))
     found = jax.eval_shape(decision.decide, _array((len(deciding), classes), np.float32))

@@ -45,7 +45,7 @@ def _hash(*values: Any) -> str:
 def _library() -> str:
     """Digest of the library's sources, without those of the app, which only shows or stores."""
     root, hashed = Path(snnjax.__file__).parent, hashlib.sha256()
-    for path in sorted(path for kind in ("*.py", "*.cc") for path in root.rglob(kind)):
+    for path in sorted(path for kind in ("*.py", "*.cc", "*.h") for path in root.rglob(kind)):
         if path.relative_to(root).parts[0] != "app":
             hashed.update(path.read_bytes())
     return hashed.hexdigest()

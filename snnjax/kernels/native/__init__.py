@@ -1,7 +1,7 @@
 """The kernels of a layer in C++, for CPUs: an optional, faster form of what `snnjax.kernels` defines.
 
 They process only inputs that fire, event by event. Results are those of `snnjax.kernels`, except that floats are added
-up in another order, which decides near-ties. The first use compiles `kernels.cc` for the processor at hand and keeps
+up in another order, which decides near-ties. The first use compiles the C++ sources for the processor at hand and keeps
 the library in the user's cache folder, or raises OSError.
 
 Arguments are those of `snnjax.kernels`, with a stride of 1, except:
@@ -35,7 +35,7 @@ from snnjax.kernels import Winners, checks
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.spikes import output_size
 
-SOURCE = Path(__file__).with_name("kernels.cc")
+SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-w")
 LANES = 16  # the number of features is filled up to a multiple of this
 STEPS = 255  # maximum number of time steps: latencies are bytes
@@ -61,14 +61,18 @@ def compiler() -> list[str]:
     raise OSError("the native kernels need a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
 
 
+def _sources() -> list[str]:
+    return [path.read_text() for kind in ("*.cc", "*.h") for path in sorted(Path(__file__).parent.glob(kind))]
+
+
 def _library() -> Path:
     """The compiled library, one for each source, jaxlib and processor."""
-    made_of = f"{SOURCE.read_text()} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
+    made_of = f"{_sources()} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
     path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
         with atomic_write(path) as temporary:
-            done = subprocess.run([*command, "-o", str(temporary), str(SOURCE)], capture_output=True, text=True)
+            done = subprocess.run([*command, "-o", str(temporary), *map(str, SOURCES)], capture_output=True, text=True)
             if done.returncode:
                 raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
     return path

@@ -1,0 +1,134 @@
+"""The protocol of learners, and what their diagnoses share."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+
+from snnjax.kernels import Spikes, Winners
+from snnjax.layers import Layer
+
+Learned = tuple[Layer, Any, Any]
+"""The new layer and state, and info."""
+Diagnosis = dict[str, Any]
+"""Findings of a phase, JSON data: figures by name, and "words", a list of sentences."""
+SILENT = 0.5  # a larger share of images without spikes means that the threshold is too high
+
+
+class Response(NamedTuple):
+    """A layer's response to one stimulus, before anything is learned from it.
+
+    Attributes:
+      winners: `Winners` of (k,): who may learn; None of a deciding layer, unless `forward` is your own.
+      spikes: `Spikes` of (F, H', W') of a deciding layer, which the decision is made from; None elsewhere.
+    """
+
+    winners: Winners = None  # type: ignore[assignment]  # a learner knows which of them its `forward` gives
+    spikes: Spikes = None  # type: ignore[assignment]
+
+
+class Signal(NamedTuple):
+    """What a supervised learner is told about one stimulus.
+
+    Attributes:
+      reward: () int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned.
+      label: () int32, the class; -1 where nothing is to be learned.
+      vote: () int32, the class that a deciding layer voted for, -1 where it was silent; elsewhere the decision.
+    """
+
+    reward: jax.Array
+    label: jax.Array
+    vote: jax.Array
+
+
+class Tally(NamedTuple):
+    """The network's decisions since the last batch ended, and the batches and epochs before.
+
+    Attributes:
+      correct: () int32, images of right decisions.
+      wrong: () int32, images of wrong decisions.
+      seen: () int32, images: correct, wrong and silent.
+      batch: () int32, batches done in all epochs.
+      epoch: () int32, epochs done.
+    """
+
+    correct: jax.Array
+    wrong: jax.Array
+    seen: jax.Array
+    batch: jax.Array
+    epoch: jax.Array
+
+
+class Learner:
+    """The protocol of a component that learns, with defaults; `forward` to `end_epoch` are pure, jitted and vmapped.
+
+    For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
+    forward with the same weights, then learned in order. A silent stimulus must not change weights, nor numbers.
+
+    Attributes:
+      supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
+        then all supervised ones at once.
+      bounds: (lower, upper), if it keeps weights within bounds; lower >= 0 allows faster kernels.
+      native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them.
+    """
+
+    supervised: ClassVar[bool] = False
+    native: ClassVar[bool] = False
+
+    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+        """The state before the first stimulus, a pytree of arrays, from a raw `jax.random` key of its own, (2,) uint32.
+
+        `seen`: number of stimuli that earlier branches of the stage have learned from.
+        """
+        return ()
+
+    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
+        """The response to one stimulus, (C, H, W) latencies; that of a deciding layer must have `spikes`."""
+        if self.supervised and layer.classes:
+            return Response(spikes=layer.deciding_spikes(latency))
+        return Response(layer.winners(latency))
+
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+        """Learns from one stimulus: the new layer and state, and info, a pytree of small arrays for `diagnose`.
+
+        `response` is that of `forward`; `signal` is None for unsupervised learners. The layer's weights and the numbers
+        of its description may change, shapes may not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have a method `update`")
+
+    def end_batch(self, state: Any, tally: Tally) -> Any:
+        """The state after a batch of `batch_size` stimuli, for supervised learners."""
+        return state
+
+    def end_epoch(self, state: Any) -> Any:
+        """The state after an epoch."""
+        return state
+
+    def scalars(self, state: Any) -> dict[str, float]:
+        """Numbers of the state to log, such as rates."""
+        return {}
+
+    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+        """Findings of an epoch, from NumPy arrays: the layer after it, weights (F, C, kh, kw), and infos (N, ...)."""
+        weights = layer.weights
+        words = [f"the weights of {name} lie in {weights.min():.3f}..{weights.max():.3f}, mean {weights.mean():.3f}"]
+        return dict(weights_mean=float(weights.mean()), words=words)
+
+
+def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:
+    """Mean w(1-w), w the weight's place between its bounds: 0 where all have reached one of them."""
+    lower, upper = map(float, bounds)
+    place = (np.asarray(weights, np.float64) - lower) / (upper - lower)
+    return float(np.mean(np.clip(place * (1 - place), 0, None)))  # initial weights may lie beyond the bounds
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a digit after the point where it is small."""
+    return f"{100 * share:.{0 if share == 0 or share > 0.1 else 1}f} %"
+
+
+def listed(things: Sequence[Any] | np.ndarray) -> str:
+    """The first of some numbers or names in parentheses."""
+    shown = ", ".join(map(str, things[:8]))
+    return f" ({shown}{', ...' if len(things) > 8 else ''})" if len(things) else ""

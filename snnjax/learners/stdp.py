@@ -1,0 +1,90 @@
+"""STDP of the winners of a competition."""
+
+import math
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from snnjax.components import component, static
+from snnjax.errors import InputError
+from snnjax.kernels import Winners, checks
+from snnjax.layers import Layer
+from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, convergence, listed, percent
+
+LEARNED = 0.05  # mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1
+OFTEN = 5.0  # a feature with more than this multiple of the mean wins is too dominant
+
+
+@component
+class STDP(Learner):
+    """STDP of the winners' features (Kheradpisheh et al. 2018): a+ doubles periodically, a- keeps its ratio to it.
+
+    Attributes:
+      ltp: initial a+, of potentiation.
+      ltd: initial a-, of depression, at most 0.
+      doubling: images after which a+ doubles.
+      ltp_max: upper limit of a+.
+      bounds: lower and upper bound of a weight.
+      stabiliser: multiplies each change by (w - lower)(upper - w).
+    """
+
+    ltp: float = 0.004
+    ltd: float = -0.003
+    doubling: int = 500
+    ltp_max: float = 0.15
+    bounds: tuple[float, float] = (0.0, 1.0)
+    stabiliser: bool = static(default=True)
+    native = True
+
+    def check(self) -> None:
+        checks.integer("doubling", self.doubling, 1)
+        checks.bounds(self.bounds)
+        if not 0 < self.ltp <= self.ltp_max < math.inf:
+            raise InputError(f"`ltp` must lie above 0 and up to `ltp_max` ({self.ltp_max}), got {self.ltp}")
+        if not -math.inf < self.ltd <= 0:
+            raise InputError(f"`ltd` must be at most 0, got {self.ltd}")
+
+    def rates(self, image: jax.Array) -> jax.Array:
+        """(2,) float32 (a+, a-) for image number `image`, () integer, of a layer's training, counted from 0."""
+        doubled = optax.exponential_decay(1.0, 1, 2.0, staircase=True)((image + 1) / self.doubling)
+        rate = jnp.minimum(self.ltp * doubled, self.ltp_max)
+        return jnp.stack([rate, rate * (self.ltd / self.ltp)]).astype(jnp.float32)
+
+    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+        """The number of images learned from, () int32, so that branches double their rates in step with their stage."""
+        return np.int32(seen % int(self.doubling))
+
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+        """The winners learn; info is their features, (k,) int32, -1 where nobody won."""
+        winners, rates = cast(Winners, response.winners), self.rates(state)
+        layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
+        return layer, state + 1, winners.feature
+
+    def scalars(self, state: Any) -> dict[str, float]:
+        """The rate that the last image was learned with."""
+        return dict(rate_plus=float(self.rates(jnp.int32(state - 1))[0]))
+
+    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+        """Who has won, and how far the weights have converged."""
+        features = layer.conv.features
+        wins = np.bincount(info[info >= 0], minlength=features)
+        silent = float(np.mean(np.all(info < 0, axis=1)))
+        never, often = np.flatnonzero(wins == 0), np.flatnonzero(wins > OFTEN * wins.mean())
+        open_ = convergence(np.asarray(layer.weights), self.bounds)
+        words = [
+            f"nobody fired at {percent(silent)} of the images",
+            f"{len(never)} of {features} features never won" + listed(never),
+            f"{len(often)} won more than {OFTEN:g} times as often as the mean" + listed(often),
+            f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
+        ]
+        if silent > SILENT and layer.conv.threshold is not None:
+            words.append(f"the threshold {np.mean(layer.conv.threshold):g} is too high: try a lower one")
+        elif len(never) > features / 2:
+            words.append("most features never win: try fewer features, more winners or a smaller radius")
+        elif open_ >= LEARNED:
+            words.append("more images or epochs, or higher rates, would let the weights converge")
+        counts = dict(never_won=len(never), won_too_often=len(often), wins=wins.tolist())
+        return dict(silent=silent, **counts, convergence=open_, words=words)
