@@ -187,6 +187,17 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
         raise InputError(f"it holds a {name!r} with other fields than this program's: {error}") from error
 
 
+def completed(data: Any) -> Any:
+    """Data of `to_data` with the defaults of the fields that components lacked in the version that wrote it."""
+    if isinstance(data, list):
+        return [completed(each) for each in data]
+    if not isinstance(data, dict) or data.get("type") not in _TYPES:
+        return data
+    fields = [each for each in dataclasses.fields(_TYPES[data["type"]]) if each.default is not dataclasses.MISSING]
+    defaults = {each.name: to_data(each.default, {}) for each in fields if each.name not in data}
+    return defaults | {name: completed(each) for name, each in data.items()}
+
+
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
     """All numbers in a component by path ("competition.radius", "reward.0"), but those of arrays and nested tuples."""
     if isinstance(value, tuple) and any(isinstance(each, tuple) for each in value):

@@ -1,5 +1,6 @@
 """Metrics of decisions over a whole set of images. A silent network (decision -1) is never correct."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ def fractions(decisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         wrong=float(np.mean((decisions >= 0) & (decisions != labels))),
         silent=float(np.mean(decisions < 0)),
     )
+
+
+def tested_part(epoch: Mapping[str, Any]) -> str:
+    """The part of the data that a supervised epoch was tested on, given its record: "validation" or "test"."""
+    return "validation" if "validation" in epoch else "test"
 
 
 def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) -> dict[str, Any]:

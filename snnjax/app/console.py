@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from snnjax import Callback
 from snnjax.app import report, runs
+from snnjax.metrics import tested_part
 
 _INTERVAL = 10.0  # seconds between the lines of a phase in a log file
 
@@ -82,8 +83,9 @@ class Bars(Callback):
             self._print_line(task, f"{task.completed}/{task.total}")
 
     def tested(self, record: dict[str, Any]) -> None:
-        train, test = record["train"]["accuracy"], record["test"]["accuracy"]
-        note = f"epoch {record['epoch'] + 1}: train {train:.1%} test {test:.1%}"
+        part = tested_part(record)
+        train, tested = record["train"]["accuracy"], record[part]["accuracy"]
+        note = f"epoch {record['epoch'] + 1}: train {train:.1%} {part} {tested:.1%}"
         self._progress.update(self._progress.tasks[-1].id, note=note)
 
     def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
@@ -105,10 +107,13 @@ def header(run: runs.RunFolder) -> None:
     """Prints what is trained, on which data, where, and how it begins."""
     console, data, settings = screen(), run.trainer.data, run.trainer.settings
     console.print(
-        f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {len(data.train_images):,} training and "
-        f"{len(data.test_images):,} test images, epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
+        f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {data.counts}, "
+        f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
-    console.print(*data.notes, f"on {run.device}; into {run.path}", *run.notes, sep="\n", markup=False)
+    order = report.order(run.settings)
+    console.print(
+        *data.notes, *[order] * bool(order), f"on {run.device}; into {run.path}", *run.notes, sep="\n", markup=False
+    )
 
 
 def summary(run: runs.RunFolder) -> None:
@@ -128,7 +133,12 @@ def summary(run: runs.RunFolder) -> None:
         console.print(
             f"stopped after {done} of {planned} epochs: none was better since number {best + 1} (--patience {patience})"
         )
-    scores(results["test"], f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else "")
+    note = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
+    if best >= 0 and (part := tested_part(results["epochs"][best])) != "test":
+        accuracy = results["epochs"][best][part]["accuracy"]
+        console.print(f"[bold]{part} accuracy {accuracy:.2%}[/]{note}")
+        note = ""
+    scores(results["test"], note)
     files = ", ".join(sorted(path.name for path in run.path.iterdir() if path.name[0] != "."))
     console.print(f"{run.path}: {files}", markup=False)
 

@@ -9,7 +9,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import DisallowNone, Positional, arg
 
 MODELS = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
 DATASETS = (
@@ -98,7 +98,16 @@ class ReplicateData(Data):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainData(Data):
+class SplitData(Data):
+    """What to learn."""
+
+    validation: Annotated[float, option("SHARE")] = 0.1
+    """share of the training images to hold out, the same whatever the seed: they choose the best epoch, and when to
+    stop; the test images are tested once, at the end. 0: none, the test images choose, which flatters"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainData(SplitData):
     """What to learn."""
 
     augment: bool = False
@@ -115,16 +124,20 @@ class Epochs:
     """epochs of each stage, those of learning by reward last"""
     batch_size: Annotated[int | None, option("N", "1000; 100 on few images")] = None
     """images between two changes of the reward rates"""
+    shuffle: Annotated[DisallowNone[bool | None], option("", "the network's own")] = None
+    """show the images in a new order each epoch"""
+    mirror: bool = False
+    """show each image mirrored left-right or not, at random, in each epoch; takes twice the memory"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Training(Epochs):
     """How to train."""
 
-    patience: Annotated[int | None, option("N", "5; 0 on few images")] = None
+    patience: Annotated[int | None, option("N", "the network's own, or 5; 0 on few images")] = None
     """stop when the best epoch, the last among equals, is older than N epochs; 0: never"""
     seed: Annotated[int, option("N")] = 0
-    """of the initial weights, --ratio and --augment"""
+    """of the initial weights, --shuffle, --mirror, --ratio and --augment"""
     update_batch: Annotated[int, option("N")] = 1
     """images whose winners are found with the same weights, before any update"""
     reuse: bool = True
@@ -240,7 +253,7 @@ class Sweep:
     alone: Annotated[int, option("N")] = 0
     """also train the first N networks one by one, once, and compare the time"""
     network: Network = field(default_factory=Network)
-    data: Data = field(default_factory=Data)
+    data: SplitData = field(default_factory=SplitData)
     training: Epochs = field(default_factory=Epochs)
     machine: Machine = field(default_factory=Machine)
     out: Annotated[Path | None, option("DIR", "runs/sweep_MODEL_DATASET")] = None

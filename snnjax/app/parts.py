@@ -1,5 +1,6 @@
 """The parts that the options of a command name: modules of the user's, data sets, networks."""
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -99,6 +100,18 @@ def dataset(
     else:
         images = load(**given)
     return images.first(getattr(chosen, "train_images", 1), tested)
+
+
+def split(images: Dataset, validation: float) -> Dataset:
+    """A data set with a share of its training images held out; 0: none. Validation images of its own are kept."""
+    if not validation:
+        return dataclasses.replace(images, validation_images=None, validation_labels=None)
+    if images.validation_images is not None:
+        return images
+    try:
+        return images.hold_out(validation, seed=0)  # the same whatever the seed of the network
+    except InputError as error:
+        raise InputError(f"`validation`: {error}") from error
 
 
 def _same(one: Path | str, other: Path | str | None) -> bool:

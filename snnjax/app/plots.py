@@ -18,9 +18,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from snnjax.app.features import Drawn
 from snnjax.data.names import SILENT, shortened
 from snnjax.files import atomic_write
+from snnjax.metrics import tested_part
 from snnjax.networks import Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
+VALIDATION = ("validation", "tab:green")
 OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
 WIDTH = 10.0  # inches of the widest pictures, which fill a page
 MOST_LETTERS, LETTER = 18, 0.075  # of the name of a class in a figure, and inches for each
@@ -32,7 +34,8 @@ class Course(NamedTuple):
     epochs: list[int]
     seconds: list[float]
     train: list[float]
-    test: list[float]
+    tested: list[float]
+    part: str  # that was tested: "validation" or "test"
 
 
 def write(path: Path, figure: Figure) -> None:
@@ -93,20 +96,20 @@ def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]
 
 
 def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
-    """Accuracy and silence by reward epoch, in training and test; `epochs` as in results.json."""
-    curves = []
-    for part, color in PARTS:
+    """Accuracy and silence by reward epoch, in training and validation or test; `epochs` as in results.json."""
+    curves, tested = [], tested_part(epochs[best])
+    for part, color in (each for each in (*PARTS, VALIDATION) if each[0] in epochs[best]):
         curves.append(([epoch[part]["accuracy"] for epoch in epochs], dict(color=color, label=f"{part}, right")))
         silent = [epoch[part]["silent"] for epoch in epochs]
         if any(silent):
             curves.append((silent, dict(color=color, label=f"{part}, silent", linestyle=":", mfc="white")))
-    highest = epochs[best]["test"]["accuracy"]
+    highest = epochs[best][tested]["accuracy"]
     star = dict(marker="*", markersize=11, linestyle="", color="k", label=f"best network, {100 * highest:.1f} %")
     return _by_epoch((6.6, 4), "images, %", [*curves, ([np.nan] * best + [highest], star)])
 
 
 def comparison_picture(courses: Mapping[str, Course]) -> Figure:
-    """Test accuracies of several runs, and dashed their training accuracies, by epoch and by time."""
+    """Test or validation accuracies of several runs, and dashed those of training, by epoch and by time."""
     figure = Figure(figsize=(6.6, 6.8 + 0.22 * len(courses)), layout=_layout())
     axes = figure.subplots(2, 1, sharey=True)
     colors = colormaps["tab10" if len(courses) <= 10 else "turbo"]
@@ -115,7 +118,7 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
         color = colors(number if len(courses) <= 10 else number / (len(courses) - 1))
         marker = "o" if len(course.epochs) <= 30 else ""
         for axis, over in zip(axes, (course.epochs, course.seconds), strict=True):
-            for values, style in ((course.train, "--"), (course.test, "-")):
+            for values, style in ((course.train, "--"), (course.tested, "-")):
                 look = dict(mfc=color) if style == "-" else dict(mfc="white", alpha=0.6)
                 (drawn,) = axis.plot(over, 100 * np.array(values), style, marker=marker, ms=4, color=color, **look)
         lines.append(drawn)
@@ -132,7 +135,8 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
         axis.grid(alpha=0.3)
     kinds = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
     names = [name if len(name) <= 70 else f"…{name[-69:]}" for name in courses]
-    _legend(figure, [*kinds, *lines], ["test", "training", *names], loc="outside lower left")
+    parts = " or ".join(dict.fromkeys(course.part for course in courses.values()))
+    _legend(figure, [*kinds, *lines], [parts, "training", *names], loc="outside lower left")
     return figure
 
 
@@ -285,13 +289,23 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
     write(path, figure)
 
 
+def ranking(network: dict[str, Any]) -> float:
+    """The accuracy in % that a sweep compares networks by: in validation that of the best epoch, else the last in test.
+
+    The best of many epochs in test would flatter.
+    """
+    best = network["epochs"][network.get("best_epoch", -1)]
+    part = tested_part(best)
+    return 100 * (best if part == "validation" else network["epochs"][-1])[part]["accuracy"]
+
+
 def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
-    """Draws the last test accuracies of networks, as in sweep.json, over each number that varies."""
+    """Draws the `ranking` of networks, as in sweep.json, over each number that varies."""
     variants = [network["variant"] for network in networks]
     shared = [name for name in variants[0] if all(name in each for each in variants)]
     varied = [name for name in shared if len({each[name] for each in variants}) > 1] or shared[-1:] or ["network"]
-    figure, axes = panels(len(varied), "test accuracy, %")
-    accuracy = np.array([100 * network["epochs"][-1]["test"]["accuracy"] for network in networks])
+    figure, axes = panels(len(varied), f"{tested_part(networks[0]['epochs'][0])} accuracy, %")
+    accuracy = np.array([ranking(network) for network in networks])
     for axis, name in zip(axes, varied, strict=True):
         values = [each.get(name, at) for at, each in enumerate(variants)]
         known, places = np.unique(values, return_inverse=True)

@@ -15,6 +15,7 @@ from snnjax import files
 from snnjax.app import features, page, parts, plots
 from snnjax.data import Dataset
 from snnjax.data.names import numbered
+from snnjax.metrics import tested_part
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.network import Decided
 
@@ -135,13 +136,20 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
 def result(results: dict[str, Any]) -> str:
     """The figures of a run, what was trained, and the command, as HTML."""
     test, best, epochs, settings = results["test"], results["best_epoch"], results["epochs"], results["settings"]
+    tested = tested_part(epochs[best]) if epochs else "test"
     cards = {"test accuracy": f"{test['accuracy']:.2%}", "wrong": f"{test['wrong']:.2%}"}
     cards |= {"silent": f"{test['silent']:.2%}", "macro F1": f"{test['f1']:.3f}"}
     cards["best epoch"] = f"{best + 1} of {len(epochs)}" if epochs else "none"
+    if tested == "validation":
+        cards["validation accuracy"] = f"{epochs[best][tested]['accuracy']:.2%}"
     cards["time"] = duration(sum(spent(phase) for phase in results["phases"]))
+    sizes = dict(training=settings["train_images"], validation=settings.get("validation_images", 0))
+    sizes |= dict(test=settings["test_images"])
+    counts = ", ".join(f"{count:,} {part}" for part, count in sizes.items() if count)
     facts = {
         "network": results["network"],
-        "data": f"{results['data']}: {settings['train_images']:,} training, {settings['test_images']:,} test images",
+        "data": f"{results['data']}: {counts} images",
+        "order": order(settings),
         "epochs": f"{' '.join(map(str, settings['epochs']))}, by stage",
         "seed": str(settings["seed"]),
         "device": results["device"],
@@ -151,13 +159,20 @@ def result(results: dict[str, Any]) -> str:
     places = {best: "best"}
     places[len(epochs) - 1] = "best and last" if best == len(epochs) - 1 else "last"
     head, rows = ["accuracy", *(f"epoch {at + 1}, {which}" for at, which in places.items())], []
-    for part, name in (("train", "training images"), ("test", "test images")):
+    for part, name in (("train", "training images"), (tested, f"{tested} images")):
         rows.append([name, *(f"{epochs[at][part]['accuracy']:.2%}" for at in places)] if epochs else [])
     parts = [page.pairs("cards", cards), page.table(head, filter(None, rows))]
     parts += ["<h3>What was trained</h3>", page.pairs("facts", {name: text for name, text in facts.items() if text})]
     if command := results.get("command"):
         parts += ["<h3>The command that made this run</h3>", page.command(command)]
     return "\n".join(parts)
+
+
+def order(settings: Mapping[str, Any]) -> str:
+    """In which order images were shown, and whether mirrored, in words; "" where in their own order, as they are."""
+    shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
+    mirrored = "each is mirrored left-right or not, at random" * settings.get("mirror", False)
+    return ", ".join(filter(None, (shuffled, mirrored)))
 
 
 def usage(results: dict[str, Any], run: Path) -> str:
@@ -230,20 +245,22 @@ def course(results: dict[str, Any]) -> plots.Course:
     Seconds are those of all phases, compilation included. They are measured by phase: epochs count as equally long.
     """
     epochs, phases = results["epochs"], results["phases"]
-    accuracies = {part: [each[part]["accuracy"] for each in epochs] for part in ("train", "test")}
     total, learning = sum(map(spent, phases)), sum(phase["seconds"] for phase in phases[-2:])  # reward and test
     if not epochs:
-        return plots.Course([0], [total], [math.nan], [results["test"]["accuracy"]])
+        return plots.Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
-    return plots.Course([*range(1, len(epochs) + 1)], seconds.tolist(), **accuracies)
+    part = tested_part(epochs[0])
+    train, tested = ([each[name]["accuracy"] for each in epochs] for name in ("train", part))
+    return plots.Course([*range(1, len(epochs) + 1)], seconds.tolist(), train, tested, part)
 
 
 _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
     "test accuracy, %": (max, ".2f", lambda found: 100 * found["test"]["accuracy"]),
     "best epoch": (None, "d", lambda found: found["best_epoch"] + 1),
     "reward epochs": (None, "d", lambda found: len(found["epochs"])),
-    "test accuracy of the last epoch, %": (max, ".2f", lambda found: _last(found, "test")),
-    "training accuracy of the last epoch, %": (max, ".2f", lambda found: _last(found, "train")),
+    "validation accuracy of the best epoch, %": (max, ".2f", lambda found: _at(found, "validation", "best_epoch")),
+    "test accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "test")),
+    "training accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "train")),
     "silent, %": (min, ".2f", lambda found: 100 * found["test"]["silent"]),
     "macro F1": (max, ".4f", lambda found: found["test"]["f1"]),
     "running, s": (min, ".1f", lambda found: sum(phase["seconds"] for phase in found["phases"])),
@@ -252,8 +269,11 @@ _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] 
 """The rows of a comparison: which is the best, how it is written, and what it is in a results.json."""
 
 
-def _last(results: dict[str, Any], part: str) -> float | None:
-    return 100 * results["epochs"][-1][part]["accuracy"] if results["epochs"] else None
+def _at(results: dict[str, Any], part: str, epoch: str = "") -> float | None:
+    """The accuracy in % of a part in an epoch, by default the last one; None if it was not tested."""
+    epochs = results["epochs"]
+    found = epochs[results[epoch] if epoch else -1] if epochs else {}
+    return 100 * found[part]["accuracy"] if part in found else None
 
 
 def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], list[list[int]]]:
@@ -264,6 +284,8 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
     rows, best = [], []
     for name, (choose, form, value) in _COMPARED.items():
         cells = ["" if (x := value(found)) is None else format(x, form) for found in results.values()]
+        if not any(cells):
+            continue
         known = {float(cell) for cell in cells if cell}
         top = choose(known) if choose and len(known) > 1 else None
         rows.append([name, *cells])
@@ -291,10 +313,12 @@ def _plain(value: Any) -> str:
 def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     """The page that compares several runs, given their results.json by name."""
     head, (rows, best) = ["", *results], compared(results)
-    figure = plots.comparison_picture({name: course(found) for name, found in results.items()})
+    courses = {name: course(found) for name, found in results.items()}
+    figure, tested = plots.comparison_picture(courses), dict.fromkeys(each.part for each in courses.values())
     caption = (
-        "Accuracy on the test images, and dashed on the training images while the network learned, by reward epoch "
-        "and by time. The time is that of all phases of a run, compilation included; its epochs count as equally long."
+        f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
+        "by reward epoch and by time. The time is that of all phases of a run, compilation included; its epochs count "
+        "as equally long."
     )
     if any(found.get("reused") for found in results.values()):
         caption += " Layers taken from another run cost no time here."

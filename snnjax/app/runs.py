@@ -16,7 +16,7 @@ import numpy as np
 import snnjax
 from snnjax import InputError, Network, devices, files, metrics
 from snnjax.app import plots, report
-from snnjax.components import to_data
+from snnjax.components import completed, to_data
 from snnjax.trained import SWEEP, WEIGHTS, Trained
 from snnjax.training.state import Phase, TrainState
 from snnjax.training.trainer import Sweep, SweepState, Trainer
@@ -24,6 +24,8 @@ from snnjax.training.trainer import Sweep, SweepState, Trainer
 RESULTS, LAYERS = "results.json", "layers"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 FORMAT = 2  # of checkpoints
+EARLIER: dict[str, Any] = dict(shuffle=False, mirror=False, validation_images=0)
+"""What runs did before there were these settings."""
 
 Json = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -38,7 +40,9 @@ class CheckpointFolder:
         """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
         self.path, self.command, data = Path(path), command, work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
-        sizes = dict(train_images=len(data.train_images), test_images=len(data.test_images))
+        held_out = () if data.validation_images is None else data.validation_images
+        sizes = dict(train_images=len(data.train_images), validation_images=len(held_out))
+        sizes |= dict(test_images=len(data.test_images))
         own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
         arrays: Arrays = {}
         network = to_data(work.network, arrays)
@@ -102,13 +106,16 @@ class CheckpointFolder:
 
     def _check(self, path: Path, meta: Json) -> None:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
-        known = self._known
+        known, settings = self._known, meta.get("settings", {})
         if (found := meta.get("format")) != FORMAT:
             problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"
             raise InputError(f"{problem}: finish the run with that version, or name another folder")
-        if changes := _changes(known["settings"], meta.get("settings", {})):
-            raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
-        if meta.get("network") != known["network"]:
+        if changes := _changes(known["settings"], EARLIER | settings):
+            problem = f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}"
+            before = "validation_images" not in settings and known["settings"]["validation_images"]
+            raise InputError(problem + ": it is of a version that held out no images (--validation 0)" * bool(before))
+        network = meta.get("network", {})
+        if network | dict(data=completed(network.get("data"))) != known["network"]:
             raise InputError(f"{path} is of another network: name another folder")
         now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
         if changes := _changes(now, was):
@@ -205,10 +212,10 @@ class RunFolder(CheckpointFolder):
         """Writes the checkpoint, trained layers, and history.csv once there are supervised epochs."""
         self._save_checkpoint(*state.flatten())
         if state.epochs:
-            rows: list[list[Any]] = [["epoch", "train_acc", "train_loss", "test_acc", "test_loss"]]
-            for each in state.epochs:
-                scores = [each[part][key] for part in ("train", "test") for key in ("accuracy", "wrong")]
-                rows.append([each["epoch"], *scores])
+            scores = [(part, key) for part in ("train", self.trainer.data.tested) for key in ("accuracy", "wrong")]
+            named = dict(accuracy="acc", wrong="loss")
+            rows: list[list[Any]] = [["epoch", *(f"{part}_{named[key]}" for part, key in scores)]]
+            rows += [[each["epoch"], *(each[part][key] for part, key in scores)] for each in state.epochs]
             files.write_text(self.path / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
         elif state.phase:
             self._save_layer(self.trainer.plan[state.phase - 1], state)

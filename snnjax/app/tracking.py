@@ -29,7 +29,10 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         self._note(state)
 
     def __exit__(self, *_: object) -> None:
-        """Writes the pictures of the run, if it is finished."""
+        """Writes the pictures of the run, and what it has tested last, if it is finished."""
+        if (found := self._run.results) and self._trainer.data.tested != "test":
+            test = {f"{name}/test": found["test"][name] for name in ("accuracy", "wrong", "silent")}
+            self._scalars(test, found["best_epoch"] + 1)
         for path in sorted((self._run.path / PICTURES).glob("[!.]*.png")):
             self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")
         self._writer.close()
@@ -66,8 +69,8 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
                 bins = np.arange(len(wins) + 1)
                 self._writer.add_histogram(f"{phase.layer}/winners_by_feature", won, state.done, bins=bins)
         if not phase.layer:
-            parts = {part: state.epochs[-1][part] for part in ("train", "test")}
-            self._scalars({f"{key}/{part}": value[key] for part, value in parts.items() for key in value}, state.done)
+            for part in ("train", self._trainer.data.tested):
+                self._scalars({f"{key}/{part}": value for key, value in state.epochs[-1][part].items()}, state.done)
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():

@@ -15,6 +15,7 @@ from snnjax.kernels import checks
 
 ENCODERS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+VALIDATION = ("validation_images", "validation_labels")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -29,6 +30,8 @@ class Dataset:
       classes: their number.
       class_names: one for each class, in order; or none.
       notes: what was left out or altered when the images were read.
+      validation_images, validation_labels: as those of training, to choose the best epoch by and to stop early; None:
+        the test images serve for this too.
     """
 
     name: str
@@ -39,11 +42,15 @@ class Dataset:
     classes: int = 10
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    validation_images: np.ndarray | None = None
+    validation_labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         name, last = self.name, checks.integer("classes", self.classes, 1) - 1
         object.__setattr__(self, "class_names", checked(self.class_names, self.classes))
-        for part in ("train", "test"):
+        if (self.validation_images is None) != (self.validation_labels is None):
+            raise InputError(f"{name}: `validation_images` and `validation_labels` must both be given, or neither")
+        for part in dict.fromkeys(("train", "test", self.tested)):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             _check_kind(f"{part}_images", images, "uifb", "numbers")
             _check_kind(f"{part}_labels", labels, "ui", "integers")
@@ -65,14 +72,25 @@ class Dataset:
                 raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
             if 0 < largest <= 1:
                 raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
-        train, test = (f"{each.dtype} of {each.shape[1:]}" for each in (self.train_images, self.test_images))
-        if train != test:
-            raise InputError(f"{name}: training images are {train}, test images {test}")
+        for part in ("test", self.tested):
+            train, other = (f"{x.dtype} of {x.shape[1:]}" for x in (self.train_images, getattr(self, f"{part}_images")))
+            if train != other:
+                raise InputError(f"{name}: training images are {train}, {part} images {other}")
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.train_images.shape[1:]))
-        counts = f"{len(self.train_images)} training and {len(self.test_images)} test images"
-        return f"Dataset({self.name}: {counts} of {size}, {self.classes} classes)"
+        return f"Dataset({self.name}: {self.counts} of {size}, {self.classes} classes)"
+
+    @property
+    def counts(self) -> str:
+        """How many images there are, in words."""
+        held_out = "" if self.validation_images is None else f", {len(self.validation_images):,} validation"
+        return f"{len(self.train_images):,} training{held_out} and {len(self.test_images):,} test images"
+
+    @property
+    def tested(self) -> str:
+        """The part that is tested after each epoch, to choose the best one by: "validation" if there is any, "test"."""
+        return "test" if self.validation_images is None else "validation"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,19 +110,24 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of images and labels."""
-        return _digest(self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return _digest(*self._arrays().values())
 
     @property
     def train_digest(self) -> str:
         """As `digest`, of the training images alone, all that STDP sees."""
         return _digest(self.train_images)
 
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """All images and labels that there are, by name."""
+        found = {name: getattr(self, name) for name in (*ARRAYS, *VALIDATION)}
+        return {name: array for name, array in found.items() if array is not None}
+
     def save(self, path: Path | str) -> None:
         """Writes an .npz file of images, labels and class names, atomically; `snnjax.data.load` takes its path."""
         path = Path(path)
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
-        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays: dict[str, Any] = self._arrays()
         if self.class_names:
             arrays["class_names"] = np.array(self.class_names)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -128,6 +151,36 @@ class Dataset:
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])
         return dataclasses.replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
+
+    def hold_out(self, share: float, seed: int) -> "Dataset":
+        """Makes a random share of the training images, of each class about that share, the validation images.
+
+        Both parts keep their order, and at least one image each. Raises InputError unless `share` lies in (0, 1), there
+        are two training images at least, and no validation images yet.
+        """
+        total = len(self.train_images)
+        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
+            raise InputError(f"`share` of the validation images must lie between 0 and 1, got {shown(share)}")
+        checks.integer("seed", seed, 0)
+        if total < 2:
+            advice = "take more, or hold out none (--validation 0)"
+            raise InputError(
+                f"{self.name}: to hold out a share takes at least 2 training images, got {total}: {advice}"
+            )
+        if self.validation_images is not None:
+            count = len(self.validation_images)
+            raise InputError(f"{self.name} has {count} validation images already: hold out a share of it only once")
+        count = min(max(1, round(share * total)), total - 1)
+        random = np.random.default_rng(seed).permutation(total)
+        sorted_ = random[np.argsort(self.train_labels[random], kind="stable")]  # by class, at random within it
+        chosen = np.zeros(total, bool)
+        chosen[sorted_[(2 * np.arange(count) + 1) * total // (2 * count)]] = True
+        (images, held_images), (labels, held_labels) = (
+            (array[~chosen], array[chosen]) for array in (self.train_images, self.train_labels)
+        )
+        note = f"{count:,} of {total:,} training images are held out for validation"
+        parts: dict[str, Any] = dict(train_images=images, train_labels=labels, notes=(*self.notes, note))
+        return dataclasses.replace(self, **parts, validation_images=held_images, validation_labels=held_labels)
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
         """Adds altered copies of a random share of the training images, and shuffles; raises as `share` does.

@@ -11,7 +11,7 @@ import numpy as np
 
 from snnjax import files
 from snnjax.data.catalogue import CATALOGUE, Progress
-from snnjax.data.dataset import ARRAYS, Dataset
+from snnjax.data.dataset import ARRAYS, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx, read_npz
@@ -251,8 +251,8 @@ def npz_file(path: Path) -> Dataset:
     """Reads a data set named as its file, as `Dataset.save` writes it.
 
     The file holds train_images, train_labels, test_images and test_labels as `Dataset` does, of any integers or floats,
-    and optionally `class_names`, an array of text, and `classes`, by default the number of names or else the highest
-    label + 1. Raises as `load` does.
+    and optionally validation_images and validation_labels, `class_names`, an array of text, and `classes`, by default
+    the number of names or else the highest label + 1. Raises as `load` does.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -261,7 +261,7 @@ def npz_file(path: Path) -> Dataset:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
     parts: dict[str, Any] = {}
     try:
-        for name in ARRAYS:
+        for name in (*ARRAYS, *(each for each in VALIDATION if each in arrays)):
             array, is_labels = arrays[name], "labels" in name
             kinds, rank, what = ("iu", 1, "(N,) integers") if is_labels else ("iuf", 3, "(N, H, W, ...) numbers")
             if array.dtype.kind not in kinds or array.ndim < rank:
@@ -271,7 +271,7 @@ def npz_file(path: Path) -> Dataset:
         names = arrays.get("class_names", np.zeros(0, "U1"))
         if names.dtype.kind != "U" or names.ndim != 1:
             raise InputError(f"`class_names` must be (C,) text, got {names.dtype} of shape {names.shape}")
-        count = len(names) or max(parts[name].max(initial=0) for name in ARRAYS[1::2]) + 1
+        count = len(names) or max(parts[name].max(initial=0) for name in parts if "labels" in name) + 1
         classes = arrays.get("classes", np.int64(count))
         if np.ndim(classes) or classes.dtype.kind not in "iu" or classes < 1:
             raise InputError(f"`classes` must be an integer of at least 1, got {classes}")

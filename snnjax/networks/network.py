@@ -161,6 +161,8 @@ class Network:
         only the others do. By default all learn together.
       encoder: makes latencies of images; None: one that suits the images of the training set.
       decision: how the last stage decides.
+      shuffle: whether images come in a new order each epoch by default; see `Settings`.
+      patience: default patience of `Settings`; None: that of the command line.
     """
 
     name: str = static()
@@ -172,6 +174,8 @@ class Network:
     reward_by_turns: bool = static(default=False)
     encoder: Any = None
     decision: Decision = Majority()
+    shuffle: bool = static(default=False)
+    patience: int | None = static(default=None)
 
     def check(self) -> None:
         """Raises TypeError or InputError where a part is wrong, is no component or has no effect."""
@@ -198,6 +202,8 @@ class Network:
             raise InputError(f"`epochs` must be one for each of {len(self.stages)} stages, got {self.epochs!r}")
         for count in self.epochs:
             checks.integer("epochs", count, 0)
+        if self.patience is not None:
+            checks.integer("patience", self.patience, 0)
         if (pool := self.stages[-1].pool) is not None:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
         for number, name, conv in self.layers():

@@ -18,9 +18,9 @@ from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
 from snnjax.metrics import fractions
 from snnjax.networks import Network
 from snnjax.training import fast, foreign, origin, programs
-from snnjax.training.epoch import Epoch
+from snnjax.training.epoch import Epoch, images_shown
 from snnjax.training.outputs import Outputs, as_array
-from snnjax.training.spread import Clock, learning_program
+from snnjax.training.spread import Clock, has_own, learning_program
 from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
 
 States = list[TrainState]
@@ -72,6 +72,8 @@ class Engine:
         foreign.check_parts(network, data.train_images)
         if len(self.networks) > 1 and settings.patience:
             raise InputError(f"`patience` must be 0 where several networks train, got {settings.patience}")
+        if settings.mirror and (width := data.train_images.shape[2]) < 2:
+            raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
         if settings.native:
             if (platform := devices.peers()[0].platform) != "cpu":
                 raise InputError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
@@ -172,6 +174,11 @@ class Engine:
         images = len(self.data.train_images) * len(self.networks)
         self.callback.started(phase.name, images * (phase.epochs - states[0].done))
 
+    def _order(self, phase: Phase, inputs: np.ndarray) -> Callable[[int], np.ndarray | None]:
+        """`images_shown` in a phase, by epoch, given what its layers learn from."""
+        images = inputs.shape[int(has_own(inputs))] // (1 + self.settings.mirror)
+        return functools.partial(images_shown, self.settings, self.seeds, self.plan.index(phase), images)
+
     def _keep(self, phase: Phase, name: str, layer: Layer, info: Any, state: TrainState, at: int) -> Diagnosis:
         """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`."""
         weights: Any = np.ascontiguousarray(layer.plain_weights())
@@ -195,7 +202,7 @@ class Engine:
         form = found.form if found else self.outputs.form(layers[0], learner)
         for at, (layer, state) in enumerate(zip(layers, states, strict=True)):
             carries.append((layer.packed(form), self.learning(state, at)))
-        kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
+        kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch, order=self._order(phase, inputs))
         if found:
             kinds |= dict(fast=found.program, unit=found.unit)
         return Epoch(self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch, **kinds)
@@ -204,7 +211,7 @@ class Engine:
         epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
         while not self._over(phase, states):
-            carry, infos = epoch()
+            carry, infos = epoch(states[0].done)
             parts = self.spread.unstacked((*carry, infos))
             for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
                 found = self._keep(phase, phase.layer, layer, info, state, at)
@@ -232,22 +239,23 @@ class Engine:
         common = self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
         own = dict(model=self.outputs.packed(frozen, self.deciding_forms))
         shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
+        kinds |= dict(order=self._order(phase, inputs))
         return Epoch(*common, **kinds, labels=labels, own=own, shared=shared)
 
     def entering(self, part: str, states: States) -> np.ndarray:
-        """What enters the first supervised stage, of "train" or "test" images."""
+        """What enters the first supervised stage, of "train" or the tested images."""
         first = self.network.first_supervised
         timed = first < len(self.network.stages) - 1 or self.network.decision.timed
         return self.outputs.entering(part, first, states, timed)
 
     def _learn_supervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
-        inputs = {part: self.entering(part, states) for part in ("train", "test")}
+        inputs = {part: self.entering(part, states) for part in ("train", self.data.tested)}
         self.outputs.forget()
-        epoch, test_clock = self.supervised(phase, states, inputs["train"]), Clock("test")
+        epoch, test_clock = self.supervised(phase, states, inputs["train"]), Clock(self.data.tested)
         self._start(phase, states)
         while not self._over(phase, states):
-            carry, (decisions, infos) = epoch()
-            tested = self.test(test_clock, epoch.own["model"], carry[0], inputs["test"])
+            carry, (decisions, infos) = epoch(states[0].done)
+            tested = self.test(test_clock, epoch.own["model"], carry[0], inputs[self.data.tested])
             parts = self.spread.unstacked((carry, decisions, infos, tested))
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
                 self._end_epoch(phase, state, at, part)
@@ -260,15 +268,16 @@ class Engine:
         (layers, *learned), decisions, infos, tested = results
         found = {n: self._keep(phase, n, layers[n], infos[n], state, at) for n in self.supervised_layers}
         state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
-        train, test = fractions(decisions, self.data.train_labels), fractions(tested, self.data.test_labels)
+        decided = {"train": decisions, self.data.tested: tested}
+        parts = {part: fractions(each, getattr(self.data, f"{part}_labels")) for part, each in decided.items()}
         state.learning = _flat(learned)
-        state.epochs.append(dict(epoch=state.done, train=train, test=test))
+        state.epochs.append(dict(epoch=state.done, **parts))
         if state.best_epoch == state.done:
             state.best, state.best_numbers = dict(state.weights), dict(state.numbers)
         state.done += 1
 
     def test(self, clock: Clock, model: Any, layers: dict[str, Layer], inputs: np.ndarray) -> Any:
-        """Decisions on the test images by the `model` of an epoch with these supervised layers, from `entering`."""
+        """Decisions on the tested images by the `model` of an epoch with these supervised layers, from `entering`."""
         learned = {}
         for name, layer in layers.items():
             form = model.layers[name].form
@@ -281,6 +290,13 @@ class Engine:
     def _over(self, phase: Phase, states: States) -> bool:
         state, patience = states[0], 0 if phase.layer else self.settings.patience
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
+
+    def test_best(self, states: States) -> list[dict[str, float]]:
+        """`fractions` of the best network of each state on the test images."""
+        if states[0].epochs and self.data.tested == "test":  # each epoch has been tested on them
+            return [state.epochs[state.best_epoch]["test"] for state in states]
+        decisions, _ = self.predict([state.trained for state in states], self.data.test_images)
+        return [fractions(each, self.data.test_labels) for each in decisions]
 
     def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images."""

@@ -1,7 +1,8 @@
 """An epoch, slice by slice, so that progress is reported without callbacks from compiled programs."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from snnjax.layers import Layer
 from snnjax.training.foreign import check_decisions
 from snnjax.training.spread import NETWORKS, Clock, Spread, has_own, place
-from snnjax.training.state import Phase
+from snnjax.training.state import Phase, Settings
 
 SLICE = 1000
 """Images, about, between two reports of an epoch's progress."""
@@ -18,55 +19,76 @@ SLICE = 1000
 
 @dataclasses.dataclass
 class Epoch:
-    """One epoch after the other over the same images; each call learns from all of them in order."""
+    """Epochs over the same images; a call learns from all of them once, in order or in that of its epoch."""
 
     spread: Spread
     phase: Phase
     carry: Any  # what learns, stacked; its first part is a layer, or layers by name
-    inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W)
+    inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W); or of 2N images, see `images_shown`
     report: Callable[[int, int], None]  # gets the numbers of images done, and of correct decisions among them
     batch: int  # images seen with the same weights
     plain: Any  # the learning program
     fast: Any  # one that computes the same where all weights lie within their bounds
     unit: int  # the size of a slice is a multiple of it
+    order: Callable[[int], np.ndarray | None] = lambda epoch: None  # `images_shown` of an epoch; None: none ever
     labels: np.ndarray | None = None  # (N,) int32, of supervised learning
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the programs, stacked
     shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those that all networks share
 
     def __post_init__(self) -> None:
         self.clock, self._within = Clock(self.phase.name), False
-        mesh, own_inputs = self.spread.learning, has_own(self.inputs)
-        self.carry, own = (place(each, mesh, NETWORKS) for each in (self.carry, self.own))
-        self._total, self._slices = self.inputs.shape[int(own_inputs)], list[Any]()
+        self.carry, self.own = (place(each, self.spread.learning, NETWORKS) for each in (self.carry, self.own))
+        first = self.order(0)
+        self._total = self.inputs.shape[int(has_own(self.inputs))] if first is None else first.shape[-1]
         count = max(1, round(self._total / SLICE))
-        size = -(-self._total // (count * self.unit)) * self.unit
-        for start in range(0, self._total, size):
-            apart, shared = dict(own), dict(self.shared)
-            latencies = self.spread.place_images(self.inputs, start, size, mesh)
-            (apart if own_inputs else shared)["latencies"] = latencies
-            if self.labels is not None:
-                shared["labels"] = self.spread.place_images(self.labels, start, size, mesh)
-            self._slices.append((start, min(start + size, self._total), apart, shared))
+        self._size = -(-self._total // (count * self.unit)) * self.unit
+        self._starts = range(0, self._total, self._size)
+        self._slices = {start: self._slice(start) for start in self._starts} if first is None else {}  # placed once
 
-    def __call__(self) -> tuple[Any, Any]:
-        """Learns: the carry, and what the program found of each image, NumPy arrays (networks, N, ...)."""
-        pieces = []
-        for start, stop, own, shared in self._slices:
-            at, step = start, self.batch
+    def _slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The programs' arguments `own` and `shared` with the images from number `start` of those at `places`."""
+        own, shared = dict(self.own), dict(self.shared)
+        several = places is not None and places.ndim == 2
+        numbers = None if places is None else places % self._total
+
+        def put(name: str, values: np.ndarray, places: np.ndarray | None) -> None:
+            placed = self.spread.place_images(values, start, self._size, self.spread.learning, places)
+            (own if several or has_own(values) else shared)[name] = placed
+
+        put("latencies", self.inputs, places)
+        if self.labels is not None:
+            put("labels", self.labels, numbers)
+        return own, shared
+
+    def __call__(self, number: int = 0) -> tuple[Any, Any]:
+        """Learns in epoch `number`: the carry, and what the program found of each image, NumPy (networks, N, ...)."""
+        places, pieces = self.order(number), []
+        numbers = np.arange(self._total) if places is None else places % self._total
+        for start in self._starts:
+            begin = time.perf_counter()
+            own, shared = self._slices.get(start) or self._slice(start, places)
+            self.clock.seconds += time.perf_counter() - begin
+            at, step, stop = start, self.batch, min(start + self._size, self._total)
             while at < stop:
                 within = self.within()
                 end = stop if within else min(at + step, stop)
                 here = slice(at - start, end - start)
-                numbers = dict(start=np.int32(here.start), count=np.int32(here.stop), last=np.bool_(end == self._total))
+                counts = dict(start=np.int32(here.start), count=np.int32(here.stop), last=np.bool_(end == self._total))
                 program, images = self.fast if within else self.plain, (end - at) * self.spread.count
-                self.carry, found = self.clock.run(images, program, self.carry, own, shared | numbers)
+                self.carry, found = self.clock.run(images, program, self.carry, own, shared | counts)
                 found = jax.tree.map(lambda x, here=here: np.asarray(x)[: self.spread.count, here], found)
+                correct = 0
                 if self.labels is not None:
                     check_decisions(found[0], self.own["model"].classes)
-                self.report(images, 0 if self.labels is None else int(np.sum(found[0] == self.labels[at:end])))
+                    correct = int(np.sum(found[0] == self.labels[numbers[..., at:end]]))
+                self.report(images, correct)
                 pieces.append(found)
                 at, step = end, 2 * step
-        return self.carry, jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
+        found = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
+        if places is None:
+            return self.carry, found
+        back = np.broadcast_to(np.argsort(numbers, axis=-1), (self.spread.count, self._total))  # to the data's order
+        return self.carry, jax.tree.map(lambda x: np.stack([x[at, row] for at, row in enumerate(back)]), found)
 
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
@@ -79,6 +101,24 @@ class Epoch:
             self.carry = (_map_layers(mark, self.carry[0]), *self.carry[1:])
             self._within = True
         return self._within
+
+
+def images_shown(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:
+    """Which image is shown when: (images,) integers, (networks, images) if seeds differ; None: all in their order.
+
+    A number from `images` on stands for a mirror image. It depends on nothing but the seed, the numbers of phase and
+    epoch, and of images, so that a resumed training goes on in the same order.
+    """
+    if not (settings.shuffle or settings.mirror):
+        return None
+
+    def one(seed: int) -> np.ndarray:
+        random = np.random.default_rng((seed, phase, epoch))
+        order, mirrored = random.permutation(images), random.integers(2, size=images)
+        return (order if settings.shuffle else np.arange(images)) + images * settings.mirror * mirrored
+
+    found = {seed: one(seed) for seed in seeds}
+    return np.stack([found[seed] for seed in seeds]) if len(found) > 1 else found[seeds[0]]
 
 
 def outside(layers: Any, learner: int) -> bool:

@@ -33,7 +33,8 @@ def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, d
     parts = network.encoder, network.stages[: phase.stage], network.stages[phase.stage].branches
     described = to_data(parts, numbers)
     arrays = {name: value.tolist() for name, value in numbers.items()}
-    common = (network.input_shape, network.time_steps, settings.seed, settings.update_batch, settings.native)
+    names = ("seed", "update_batch", "native", "shuffle", "mirror")
+    common = (network.input_shape, network.time_steps, *(getattr(settings, name) for name in names))
     return _hash(origin, phase._asdict(), described, arrays, common, data, list(before))
 
 

@@ -13,7 +13,7 @@ from snnjax.layers import FAST, NATIVE, Form, Layer, native_suits
 from snnjax.learners import LEARNED, SILENT, Diagnosis, percent
 from snnjax.networks import Model, Network
 from snnjax.training import programs
-from snnjax.training.spread import Clock, Spread
+from snnjax.training.spread import Clock, Spread, has_own
 from snnjax.training.state import Callback, Settings, TrainState
 
 CROWDED = 0.9  # a larger share of neurons that fire means that the threshold is too low
@@ -25,7 +25,8 @@ class Outputs:
     def __init__(self, networks: Sequence[Network], data: Dataset, settings: Settings, callback: Callback):
         self.networks, self.native, self.callback = networks, settings.native, callback
         self.network, self.spread = networks[0], Spread(len(networks))
-        self.images = dict(train=data.train_images, test=data.test_images)
+        self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
+        self._mirror = settings.mirror
         codes = [jax.tree.leaves(each.encoder) for each in networks]
         self._shared_code = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
         self._kept: dict[str, tuple[int, str, np.ndarray]] = {}  # by part: stage, key and values of what enters it
@@ -53,9 +54,10 @@ class Outputs:
         self._kept = {}
 
     def entering(self, part: str, stage: int, states: Sequence[TrainState], timed: bool = True) -> np.ndarray:
-        """The latencies that enter a stage, of "train" or "test" images; if not `timed`, only which inputs fire counts.
+        """The latencies that enter a stage, of "train" or the tested images; if not `timed`, only who fires counts.
 
-        They are (N, C, H, W) before the first stage if encoders agree, (networks, N, C, H, W) otherwise.
+        They are (N, C, H, W) before the first stage if encoders agree, (networks, N, C, H, W) otherwise. With `mirror`
+        there are 2N of "train": those of the images, then those of their mirror images.
         """
         if stage and not timed:
             first = stage - 1 if part == "train" else 0
@@ -71,7 +73,7 @@ class Outputs:
 
     def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
         """What enters the first stage; the other part is encoded too, and kept, unless something of it is kept."""
-        images = {each: x for each, x in self.images.items() if each == part or each not in self._kept}
+        images = {each: self._shown(each) for each in self.images if each == part or each not in self._kept}
         spread, clock = Spread(1) if self._shared_code else self.spread, Clock("encode")
         models = spread.stacked(self.models(states)[: spread.count])
         self.callback.started("encode", sum(map(len, images.values())) * spread.count)
@@ -83,13 +85,18 @@ class Outputs:
         self.finish(clock, states)
         return self._kept[part][2]
 
+    def _shown(self, part: str) -> np.ndarray:
+        """The images of a part; of "train" with their mirror images, where these are shown too."""
+        images = self.images[part]
+        return np.concatenate([images, images[:, :, ::-1]]) if self._mirror and part == "train" else images
+
     def _forward(
         self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool
     ) -> np.ndarray:
         """What enters stage `last`, given what enters stage `first`."""
         name = f"{'outputs of' if timed else 'who fires in'} stage {last}"
         clock = Clock(name if part == "train" else f"{name}, {part}")
-        self.callback.started(clock.name, len(self.images[part]) * self.spread.count)
+        self.callback.started(clock.name, values.shape[int(has_own(values))] * self.spread.count)
         static: dict[str, Any] = dict(first=first, last=last, timed=timed)
         packed, report = self.packed(self.models(states)), self.callback.advanced
         values = self.spread.map(clock, programs.forward_batch, packed, values, report, **static)

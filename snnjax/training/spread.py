@@ -83,10 +83,20 @@ class Spread:
         tree = jax.tree.map(np.asarray, tree)
         return [jax.tree.map(lambda x, at=at: x[at], tree) for at in range(self.count)]
 
-    def place_images(self, values: np.ndarray, start: int, size: int, mesh: Mesh) -> Any:
-        """Puts `size` images from number `start` on the devices of a mesh, filled up with zeros."""
-        own = has_own(values)
-        values = values[:, start : start + size] if own else values[start : start + size]
+    def place_images(
+        self, values: np.ndarray, start: int, size: int, mesh: Mesh, places: np.ndarray | None = None
+    ) -> Any:
+        """Puts `size` images from number `start` on the devices of a mesh, filled up with zeros.
+
+        They come in the order of `places`, if given: (N,), or (networks, N) where each network has an order of its own.
+        """
+        own, here = has_own(values), slice(start, start + size)
+        if places is not None and places.ndim == 2:
+            each = values if own else [values] * len(places)
+            values, own = np.stack([x[row] for x, row in zip(each, places[:, here], strict=True)]), True
+        else:
+            chosen = here if places is None else places[here]
+            values = values[:, chosen] if own else values[chosen]
         shape = list(values.shape)
         shape[int(own)] = size
         if own:

@@ -12,6 +12,7 @@ from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.layers import Conv
 from snnjax.learners import Diagnosis
+from snnjax.metrics import tested_part
 from snnjax.networks import Network
 
 Arrays = dict[str, np.ndarray]
@@ -26,9 +27,12 @@ class Settings:
       epochs: of each stage, in order; the last number is that of supervised learning.
       batch_size: images after which the rates of supervised learners adapt.
       patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
-      seed: of the initial weights.
+      seed: of the initial weights, and of what `shuffle` and `mirror` draw.
       update_batch: B, images passed forward with the same weights, before their updates are applied in order.
       native: uses compiled kernels, on a CPU; their rounding may depend on the processor.
+      shuffle: shows the images in a new order each epoch, of every phase; otherwise in the order of the data.
+      mirror: shows each image mirrored left-right or not, at random, in each epoch of every phase. What the layers make
+        of both is computed once and kept: twice the memory of the images, and of their latencies at each stage.
     """
 
     epochs: tuple[int, ...]
@@ -37,6 +41,8 @@ class Settings:
     seed: int = 0
     update_batch: int = 1
     native: bool = False
+    shuffle: bool = False
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         epochs = self.epochs
@@ -49,8 +55,9 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
                 raise InputError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
             plain[name] = int(value)
-        if not isinstance(self.native, bool):
-            raise wrong_type("native", "True or False", self.native)
+        for name in ("native", "shuffle", "mirror"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise wrong_type(name, "True or False", value)
         for name, value in plain.items():  # NumPy's integers are no JSON data
             object.__setattr__(self, name, value)
 
@@ -103,7 +110,8 @@ class TrainState:
       best: `weights` of the best network so far; empty before the first supervised epoch.
       best_numbers: its `numbers`.
       phases: the record of each, as `Callback.finished` gets it, with its images.
-      epochs: supervised ones: epoch, and the accuracy, wrong and silent of train and test, as fractions.
+      epochs: supervised ones: epoch, and the accuracy, wrong and silent of train and test, as fractions; of validation
+        instead of test where the data have such images.
       diagnoses: `Diagnosis` of each phase's last epoch, by its name.
       reused: by layer, the earlier run that has trained it.
       keys: `snnjax.training.origin.layer_key` of unsupervised layers.
@@ -149,8 +157,11 @@ class TrainState:
 
     @property
     def best_epoch(self) -> int:
-        """Number of the epoch with the best test accuracy, the later one among equals; -1 before the first."""
-        accuracies = [record["test"]["accuracy"] for record in self.epochs]
+        """Number of the epoch with the best accuracy, the later one among equals; -1 before the first.
+
+        Validation images decide if there are any, else the test images.
+        """
+        accuracies = [record[tested_part(record)]["accuracy"] for record in self.epochs]
         return max(range(len(accuracies)), key=lambda at: (accuracies[at], at), default=-1)
 
     @property

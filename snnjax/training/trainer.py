@@ -215,11 +215,13 @@ class Sweep:
             if sweep.places != left:
                 sweep.group, sweep.places = engine.initial_states(), left
             engine.run(sweep.group, lambda _: save(sweep))
-            for at, network, trained in zip(left, engine.networks, sweep.group, strict=True):
+            tested = engine.test_best(sweep.group)
+            for at, network, trained, test in zip(left, engine.networks, sweep.group, tested, strict=True):
                 sweep.done[at] = dict(
                     variant=self.variants[at],
                     epochs=trained.epochs,
                     best_epoch=trained.best_epoch,
+                    test=test,
                     diagnoses=trained.diagnoses,
                     **{name: sum(each[name] for each in trained.phases) / len(left) for name in times},
                     **keep(at, network, trained),

@@ -23,13 +23,14 @@ def options_of(chosen: options.Replicate, network: str, seed: int) -> options.Tr
     data = {field.name: getattr(chosen.data, field.name) for field in dataclasses.fields(chosen.data)}
     return options.Train(
         network=options.Network(model=network),
-        data=options.TrainData(**data),
+        data=options.TrainData(**data, validation=0),  # the reference tests each epoch on the test images
         training=options.Training(
             epochs=(*NETWORKS[network]().epochs[:-1], chosen.reward_epochs),
             batch_size=min(1000, chosen.data.train_images or 1000),
             patience=0,
             seed=seed,
             update_batch=chosen.update_batch,
+            shuffle=False,
             reuse=False,  # so that the seconds are those of a whole training
         ),
         machine=chosen.machine,

@@ -11,10 +11,11 @@ import numpy as np
 from rich.table import Table
 
 from snnjax import InputError, Sweep, Trainer
-from snnjax.app import console, options, parts
+from snnjax.app import console, options, parts, plots, report
 from snnjax.app.commands import train
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import SweepFolder
+from snnjax.metrics import tested_part
 from snnjax.training.engine import Engine
 from snnjax.training.trainer import Variant
 
@@ -78,19 +79,22 @@ def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
 
 
 def table(networks: list[dict[str, Any]]) -> Table:
-    """Accuracies of each combination over its seeds, the best first."""
-    names = [name for name in networks[0]["variant"] if name != "seed"]
+    """Accuracies of each combination over its seeds, the best first by `plots.ranking`."""
+    names, part = [name for name in networks[0]["variant"] if name != "seed"], tested_part(networks[0]["epochs"][0])
     groups: dict[tuple[float, ...], list[Any]] = {}
     for network in networks:
-        accuracies = [[100 * epoch[part]["accuracy"] for epoch in network["epochs"]] for part in ("train", "test")]
+        last, best = network["epochs"][-1], network["epochs"][network["best_epoch"]]
+        found = [last["train"], last[part], best[part]] + [network["test"]] * (part != "test")
+        accuracies = [plots.ranking(network), *(100 * each["accuracy"] for each in found)]
         groups.setdefault(tuple(network["variant"][name] for name in names), []).append(accuracies)
     rows = []
     for values, accuracies in groups.items():
-        learned, tested = np.array(accuracies).swapaxes(0, 1)  # each (seeds, epochs)
-        cells = [spread(each) for each in (learned[:, -1], tested[:, -1], tested.max(axis=1))]
-        rows.append((tested[:, -1].mean(), [*(f"{value:g}" for value in values), str(len(accuracies)), *cells]))
+        ranks, *columns = np.array(accuracies).T  # each (seeds,)
+        cells = [*(f"{value:g}" for value in values), str(len(accuracies)), *map(spread, columns)]
+        rows.append((ranks.mean(), cells))
     lines = [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
-    head = (*names, "seeds", "training, last epoch", "test, last epoch", "test, best epoch")
+    head = [*names, "seeds", "training, last epoch", f"{part}, last epoch", f"{part}, best epoch"]
+    head += ["test, best epoch"] * (part != "test")
     return console.table(head, [lines], "accuracy in %, over the seeds", left=0)
 
 
@@ -120,7 +124,8 @@ def run(chosen: options.Sweep) -> None:
     with SweepFolder(path, sweep, about=about, command=COMMAND.get()) as folder:
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
         head = f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}"
-        screen.print(head, *sweep.data.notes, *folder.notes, sep="\n", markup=False)
+        order = [report.order(folder.settings)] * bool(report.order(folder.settings))
+        screen.print(head, *sweep.data.notes, *order, *folder.notes, sep="\n", markup=False)
         with console.Bars() as sweep.callback:
             networks = folder.run()
         for at, record in enumerate(networks[: chosen.alone]):

@@ -20,16 +20,21 @@ def prepare(
     parts.import_all(network.modules)
     parts.check_least(data, train_images=1)
     images, about = parts.dataset(data), parts.source(network, data)
+    if isinstance(data, options.SplitData):
+        images = parts.split(images, data.validation)
+        about |= dict(validation=data.validation)
     if isinstance(data, options.TrainData):
         seed = getattr(training, "seed", 0)
         images = (images.augment if data.augment else images.share)(data.ratio, seed)
         about |= dict(augment=data.augment, ratio=data.ratio)
     spec = parts.network(network.model, images)
-    settings: dict[str, Any] = dict(epochs=spec.epochs)
+    settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
     if (count := len(images.train_images)) < options.FEW:
         alone = -(-options.SHOWN // count)
         settings = dict(epochs=(*[alone] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
-    for name in ("epochs", "batch_size", "patience", "seed", "update_batch"):
+    if spec.patience is not None:
+        settings["patience"] = spec.patience
+    for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
     return Trainer(spec, images, Settings(**settings, native=machine.native)), about
