@@ -175,7 +175,7 @@ def test_durations(seconds, words):
 def test_the_course_of_a_run_ends_with_its_last_phase(results):
     course = report.course(results)
     assert course.epochs == [1, 2, 3]
-    assert course.test == [epoch["test"]["accuracy"] for epoch in results["epochs"]]
+    assert course.tested == [epoch["test"]["accuracy"] for epoch in results["epochs"]]
     assert course.train == [epoch["train"]["accuracy"] for epoch in results["epochs"]]
     total = sum(phase["seconds"] + phase["compile_seconds"] for phase in results["phases"])
     assert course.seconds[-1] == pytest.approx(total)
@@ -208,13 +208,14 @@ def test_one_figure_shows_all_runs_over_epochs_and_time(results):
             assert (train.get_linestyle(), test.get_linestyle()) == ("--", "-")
             assert train.get_color() == test.get_color()
             np.testing.assert_array_equal(test.get_xdata(), getattr(course, over))
-            np.testing.assert_allclose(test.get_ydata(), 100 * np.array(course.test))
+            np.testing.assert_allclose(test.get_ydata(), 100 * np.array(course.tested))
             np.testing.assert_allclose(train.get_ydata(), 100 * np.array(course.train))
     assert courses["none"] == (
         [0],
         [courses["none"].seconds[0]],
         [pytest.approx(np.nan, nan_ok=True)],
-        courses["none"].test,
+        courses["none"].tested,
+        "test",
     )
 
 

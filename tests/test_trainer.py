@@ -233,13 +233,13 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers(little):
         Engine(mixed, little, settings)
 
 
-def scripted(monkeypatch, data, accuracies):
+def scripted(monkeypatch, data, accuracies, part="test"):
     """Lets the tests of the reward epochs end with these accuracies."""
     script = iter(accuracies)
 
     def fractions(decisions, labels):
         truth = metrics.fractions(decisions, labels)
-        return dict(truth, accuracy=next(script)) if labels is data.test_labels else truth
+        return dict(truth, accuracy=next(script)) if labels is getattr(data, f"{part}_labels") else truth
 
     monkeypatch.setattr(engine_module, "fractions", fractions)
 

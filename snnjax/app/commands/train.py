@@ -31,7 +31,7 @@ def prepare(
     settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
     if (count := len(images.train_images)) < options.FEW:
         alone = -(-options.SHOWN // count)
-        settings = dict(epochs=(*[alone] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
+        settings |= dict(epochs=(*[alone] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
     if spec.patience is not None:
         settings["patience"] = spec.patience
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):

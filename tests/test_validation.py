@@ -1,0 +1,307 @@
+"""Validation images choose the best epoch, and the test images are looked at once, at the end."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from command import Command, refused
+from test_cli import TINY, tiny
+from test_report import Page
+from test_resume import SETTINGS, small
+from test_trainer import SHALLOW, assert_same, scripted
+
+from snnjax import Sweep, data, metrics
+from snnjax.app import plots, report
+from snnjax.app.commands import replicate
+from snnjax.app.commands.sweep import table
+from snnjax.app.options import Replicate
+from snnjax.app.runs import RunFolder, SweepFolder
+from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.data import Dataset, digits
+from snnjax.errors import InputError
+from snnjax.networks import NETWORKS
+from snnjax.trained import Trained
+from snnjax.training.state import Settings, TrainState
+from snnjax.training.trainer import Trainer
+
+HELD_OUT = digits().first(80, 30).hold_out(0.25, 0)
+QUICK = Settings((1, 4), batch_size=20, patience=0)
+
+
+def trained(images: Dataset, settings: Settings = QUICK) -> TrainState:
+    trainer = Trainer(SHALLOW, images, settings)
+    return trainer.run(trainer.initial_state())
+
+
+def test_about_the_same_share_of_each_class_is_held_out():
+    whole = digits()
+    images = whole.hold_out(0.1, 0)
+    assert repr(images).startswith("Dataset(digits: 1,293 training, 144 validation and 360 test images of 28x28")
+    assert images.notes == ("144 of 1,437 training images are held out for validation",)
+    counts = np.bincount(whole.train_labels)
+    assert np.all(np.abs(np.bincount(images.validation_labels) - 0.1 * counts) <= 1)
+    parts = [(images.train_images, images.train_labels), (images.validation_images, images.validation_labels)]
+    places = []
+    for pictures, labels in parts:
+        found = [np.flatnonzero((whole.train_images == image).all(axis=(1, 2)))[0] for image in pictures]
+        assert np.all(np.diff(found) > 0), "in their order, none twice"
+        np.testing.assert_array_equal(whole.train_labels[found], labels)
+        places += found
+    assert sorted(places) == [*range(1437)], "each image is in one part"
+    np.testing.assert_array_equal(images.test_images, whole.test_images)
+    assert images.digest == whole.hold_out(0.1, 0).digest
+    assert len({each.digest for each in (whole, images, whole.hold_out(0.1, 1), whole.hold_out(0.2, 0))}) == 4
+    assert images.train_digest != whole.train_digest
+    assert (images.tested, whole.tested) == ("validation", "test")
+
+
+@pytest.mark.parametrize(("share", "total", "count"), [(0.001, 5, 1), (0.999, 5, 4), (0.5, 2, 1), (0.3, 10, 3)])
+def test_each_part_keeps_an_image(share, total, count):
+    images = digits().first(total, 1).hold_out(share, 0)
+    assert (len(images.validation_images), len(images.train_images)) == (count, total - count)
+
+
+@pytest.mark.parametrize(
+    ("images", "share", "message"),
+    [
+        (digits(), 0, "`share` of the validation images must lie between 0 and 1, got 0"),
+        (digits(), 1.0, "must lie between 0 and 1, got 1.0"),
+        (digits(), float("nan"), "must lie between 0 and 1, got nan"),
+        (digits(), "0.1", "must lie between 0 and 1, got '0.1'"),
+        (digits().first(1, 1), 0.1, r"digits: .* at least 2 training images, got 1: .* \(--validation 0\)"),
+        (HELD_OUT, 0.1, "digits has 20 validation images already"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(images, share, message):
+    with pytest.raises(InputError, match=message):
+        images.hold_out(share, 0)
+
+
+def test_validation_images_are_checked_as_the_others():
+    with pytest.raises(InputError, match="`validation_images` and `validation_labels` must both be given"):
+        dataclasses.replace(HELD_OUT, validation_labels=None)
+    with pytest.raises(InputError, match="digits: 20 validation images but 3 labels"):
+        dataclasses.replace(HELD_OUT, validation_labels=np.arange(3))
+    with pytest.raises(InputError, match=r"training images are .* of \(28, 28\), validation images .* of \(27, 28\)"):
+        dataclasses.replace(HELD_OUT, validation_images=HELD_OUT.validation_images[:, 1:])
+
+
+def test_validation_images_are_kept_in_a_file(tmp_path):
+    HELD_OUT.save(tmp_path / "kept.npz")
+    loaded = data.load(tmp_path / "kept.npz")
+    assert loaded.digest == HELD_OUT.digest
+    np.testing.assert_array_equal(loaded.validation_labels, HELD_OUT.validation_labels)
+
+
+def test_the_test_images_have_no_influence():
+    """Neither on what is learned, nor on the epoch that counts as the best: all is the same but for the last test."""
+    expected = trained(HELD_OUT)
+    labels = np.random.default_rng(0).permutation(HELD_OUT.test_labels)
+    assert_same(trained(dataclasses.replace(HELD_OUT, test_labels=labels)), expected)
+    blank = dataclasses.replace(HELD_OUT, test_images=np.zeros_like(HELD_OUT.test_images))
+    assert_same(trained(blank), expected)
+    assert [*expected.epochs[0]] == ["epoch", "train", "validation"]
+    others = dataclasses.replace(HELD_OUT, validation_labels=(HELD_OUT.validation_labels + 1) % 10)
+    assert trained(others).epochs != expected.epochs
+
+
+def test_training_is_as_on_these_images_alone():
+    """The validation images take the place of the test images, and are not learned from."""
+    parts = dict(validation_images=None, validation_labels=None)
+    alone = dataclasses.replace(
+        HELD_OUT, test_images=HELD_OUT.validation_images, test_labels=HELD_OUT.validation_labels, **parts
+    )
+    found, expected = trained(HELD_OUT), trained(alone)
+    for name, weights in expected.best.items():
+        np.testing.assert_array_equal(found.best[name], weights)
+    assert [each["validation"] for each in found.epochs] == [each["test"] for each in expected.epochs]
+    assert [each["train"] for each in found.epochs] == [each["train"] for each in expected.epochs]
+    phases = [phase["name"] for phase in found.phases]
+    assert phases[-3:] == ["who fires in stage 1, validation", "R-STDP", "validation"]
+    assert {phase["name"]: phase["images"] for phase in found.phases}["encode"] == 80, "test images are left alone"
+
+
+def test_patience_and_the_best_epoch_go_by_validation(monkeypatch):
+    named = dataclasses.replace(HELD_OUT, test_labels=HELD_OUT.validation_labels[:1].repeat(30))
+    scripted(monkeypatch, named, [0.5, 0.7, 0.7, 0.6, 0.1, 0.2, 0.9, 0.9], part="validation")
+    state = trained(named, Settings((0, 8), batch_size=20, patience=2))
+    assert (len(state.epochs), state.best_epoch) == (6, 2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> pathlib.Path:
+    """The folder of a run with validation images, watched."""
+    path = tmp_path_factory.mktemp("validated") / "run"
+    trainer = Trainer(small(), HELD_OUT, Settings((1, 3), batch_size=20, patience=0, shuffle=True, mirror=True))
+    with RunFolder(path, trainer, SETTINGS) as folder:
+        state = folder.start()
+        with Tracker(folder, state) as tracker:
+            folder.finish(trainer.run(state, tracker.save))
+    return path
+
+
+def test_a_run_keeps_what_it_has_validated_and_tested(run):
+    results = json.loads((run / "results.json").read_text())
+    counts = dict(train_images=60, validation_images=20, test_images=30, shuffle=True, mirror=True)
+    assert results["settings"].items() >= counts.items()
+    best = max(range(3), key=lambda at: (results["epochs"][at]["validation"]["accuracy"], at))
+    assert results["best_epoch"] == best
+    network = Trained.read(run).spiking_network()
+    decisions = np.array([int(network(image)) for image in HELD_OUT.test_images])
+    assert metrics.fractions(decisions, HELD_OUT.test_labels).items() <= results["test"].items()
+    with (run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [*rows[0]] == ["epoch", "train_acc", "train_loss", "validation_acc", "validation_loss"]
+    validated = [each["validation"] for each in results["epochs"]]
+    assert [float(row["validation_acc"]) for row in rows] == [each["accuracy"] for each in validated]
+    assert [float(row["validation_loss"]) for row in rows] == [each["wrong"] for each in validated]
+
+
+def test_the_page_tells_validation_and_test_apart(run):
+    results = json.loads((run / "results.json").read_text())
+    seen, best = Page((run / "report.html").read_text()), results["epochs"][results["best_epoch"]]
+    assert "60 training, 20 validation, 30 test images" in seen.text
+    assert f"validation accuracy{best['validation']['accuracy']:.2%}" in seen.text.replace("\n", "")
+    assert "validation images" in seen.text
+    assert "images come in a new order each epoch, each is mirrored left-right or not, at random" in seen.text
+    figure = plots.history_picture(results["epochs"], results["best_epoch"])
+    names = [line.get_label() for line in figure.axes[0].get_lines()]
+    assert {"train, right", "validation, right"} <= {*names}
+    assert not any("test" in str(name) for name in names)
+
+
+def test_runs_with_and_without_validation_are_compared(run):
+    validated = json.loads((run / "results.json").read_text())
+    tested = validated | dict(epochs=[dict(each, test=each["validation"]) for each in validated["epochs"]])
+    for each in tested["epochs"]:
+        del each["validation"]
+    rows = {row[0]: row[1:] for row in report.compared(dict(one=validated, other=tested))[0]}
+    best = validated["epochs"][validated["best_epoch"]]["validation"]["accuracy"]
+    assert rows["validation accuracy of the best epoch, %"] == [f"{100 * best:.2f}", ""]
+    last = validated["epochs"][-1]["validation"]["accuracy"]
+    assert rows["test accuracy of the last epoch, %"] == ["", f"{100 * last:.2f}"]
+    assert "Accuracy on the validation or test images" in report.comparison_page(dict(one=validated, other=tested))
+    names = [row[0] for row in report.compared(dict(one=tested, other=tested))[0]]
+    assert "validation accuracy of the best epoch, %" not in names, "nobody has any"
+
+
+def test_tensorboard_shows_validation_and_the_last_test(run):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(run / FOLDER)).Reload()
+    results = json.loads((run / "results.json").read_text())
+    for what in ("accuracy", "wrong", "silent"):
+        values = [(event.step, pytest.approx(event.value)) for event in events.Scalars(f"{what}/validation")]
+        assert values == [(each["epoch"] + 1, each["validation"][what]) for each in results["epochs"]]
+        (last,) = events.Scalars(f"{what}/test")
+        assert (last.step, last.value) == (results["best_epoch"] + 1, pytest.approx(results["test"][what]))
+
+
+def test_a_sweep_ranks_by_validation_and_tests_each_network_once(tmp_path):
+    variants = [dict(seed=1), dict(seed=2), {"layer1.threshold": 9.0, "seed": 1}]
+    settings = Settings((1, 3), batch_size=20, patience=0)
+    with SweepFolder(tmp_path / "swept", Sweep(small(), HELD_OUT, settings, variants)) as folder:
+        networks = folder.run()
+    for record in networks:
+        network = Trained.read(tmp_path / "swept" / record["weights"]).spiking_network()
+        decisions = np.array([int(network(image)) for image in HELD_OUT.test_images])
+        assert record["test"] == metrics.fractions(decisions, HELD_OUT.test_labels)
+        assert record["best_epoch"] == max(
+            range(3), key=lambda at: (record["epochs"][at]["validation"]["accuracy"], at)
+        )
+        assert plots.ranking(record) == 100 * record["epochs"][record["best_epoch"]]["validation"]["accuracy"]
+    with pytest.raises(FileNotFoundError) as error:
+        Trained.read(tmp_path / "swept")
+    named = next(each for each in networks if each["weights"] in str(error.value))
+    assert plots.ranking(named) == max(map(plots.ranking, networks))
+
+
+def ranked(validation: float, test: float, threshold: float, part: str = "validation") -> dict:
+    """The record of a network, as in sweep.json, whose last epoch is not its best."""
+    scores = dict(train=dict(accuracy=0.9))
+    epochs = [scores | {part: dict(accuracy=x)} for x in (validation, validation - 0.1)]
+    return dict(variant=dict(threshold=threshold, seed=0), epochs=epochs, best_epoch=0, test=dict(accuracy=test))
+
+
+def test_the_table_of_a_sweep_has_the_best_in_validation_first():
+    networks = [ranked(0.5, 0.9, 1), ranked(0.8, 0.2, 2), ranked(0.6, 0.4, 3)]
+    shown = table(networks)
+    head = [str(column.header) for column in shown.columns]
+    assert head[2:] == ["training, last epoch", "validation, last epoch", "validation, best epoch", "test, best epoch"]
+    rows = list(zip(*(column.cells for column in shown.columns), strict=True))
+    assert rows[0] == ("2", "1", "90.0", "70.0", "80.0", "20.0")
+    assert [row[0] for row in rows] == ["2", "3", "1"]
+    tested = table([ranked(0.5, 0.5, 1, "test"), ranked(0.6, 0.6, 2, "test")])
+    assert [str(column.header) for column in tested.columns][2:] == [
+        "training, last epoch",
+        "test, last epoch",
+        "test, best epoch",
+    ]
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """`snnjax train` with a small network, in a folder of its own."""
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    monkeypatch.chdir(tmp_path)
+    return Command("train")
+
+
+def test_the_command_holds_out_a_tenth_and_says_so(command, capsys):
+    command.main([*TINY, "--shuffle", "--mirror", "--out", "run"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "tiny on digits: 36 training, 4 validation and 20 test images, epochs 2 3" in out
+    assert "4 of 40 training images are held out for validation" in out
+    assert "images come in a new order each epoch, each is mirrored left-right or not, at random" in out
+    assert re.search(r"epoch 3: train \S+ validation \S+", out)
+    results = json.loads(pathlib.Path("run/results.json").read_text())
+    best = results["best_epoch"]
+    validated = f"{results['epochs'][best]['validation']['accuracy']:.2%} (best of 3 epochs: number {best + 1})"
+    assert f"validation accuracy {validated} test accuracy {results['test']['accuracy']:.2%}, wrong" in out
+    assert results["settings"].items() >= dict(validation=0.1, train_images=36, validation_images=4).items()
+    before = pathlib.Path("run/results.json").read_bytes()
+    line = refused(command, capsys, *TINY, "--shuffle", "--out", "run", "--resume")
+    assert "it had mirror True (now False)" in line
+    line = refused(command, capsys, *TINY, "--shuffle", "--mirror", "--validation", 0, "--out", "run", "--resume")
+    assert "it had train_images 36 (now 40), validation_images 4 (now 0)" in line
+    assert pathlib.Path("run/results.json").read_bytes() == before
+
+
+def test_no_validation_is_as_before(command, capsys):
+    command.main([*TINY, "--validation", "0", "--out", "run"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "tiny on digits: 40 training and 20 test images, epochs 2 3" in out
+    assert "validation" not in out
+    results = json.loads(pathlib.Path("run/results.json").read_text())
+    assert results["test"].items() >= results["epochs"][results["best_epoch"]]["test"].items()
+
+
+@pytest.mark.parametrize("share", ["1", "-0.1", "nan"])
+def test_shares_that_are_none_are_refused(command, capsys, share):
+    line = refused(command, capsys, *TINY, "--validation", share, "--out", "run")
+    assert "`validation`: `share` of the validation images must lie between 0 and 1, got " in line
+    assert not pathlib.Path("run").exists()
+
+
+def test_validation_images_of_a_file_are_taken_as_they_are(command):
+    HELD_OUT.save("kept.npz")
+    options = ["--model", "tiny", "--dataset", "kept.npz", "--epochs", "0", "1"]
+    for name, extra, expected in (("own", [], (60, 20)), ("none", ["--validation", "0"], (60, 0))):
+        command.main([*options, *extra, "--out", name])
+        settings = json.loads(pathlib.Path(name, "results.json").read_text())["settings"]
+        assert (settings["train_images"], settings["validation_images"]) == expected
+
+
+def test_copies_are_made_of_training_images_alone(command):
+    """What is held out is held out first."""
+    command.main([*TINY, "--augment", "--out", "run"])
+    settings = json.loads(pathlib.Path("run/results.json").read_text())["settings"]
+    assert (settings["train_images"], settings["validation_images"]) == (72, 4)
+
+
+def test_replications_do_as_the_reference_does():
+    chosen = replicate.options_of(Replicate(), "mozafari2018", 0)
+    assert (chosen.data.validation, chosen.training.shuffle, chosen.training.mirror) == (0, False, False)
