@@ -112,20 +112,21 @@ def test_results(run):
     assert results["command"] in html.unescape(re.sub("<[^>]+>", "", (run[0] / "report.html").read_text()))
     assert "command" not in Trained.read(run[0]).settings, "weights are given to others"
     assert results.keys() >= {"settings", "versions", "device", "phases", "epochs", "test"}
-    settings = dict(model="mozafari2018", dataset="digits", epochs=[1, 1, 1], train_images=64, test_images=32, seed=0)
+    settings = dict(model="mozafari2018", dataset="digits", epochs=[1, 1, 1], train_images=58, test_images=32, seed=0)
+    settings |= dict(validation=0.1, validation_images=6, shuffle=False, mirror=False)
     assert results["settings"].items() >= settings.items()
     assert results["versions"].keys() >= {"python", "jax", "jaxlib", "flax", "numpy"}
     assert results["versions"]["jax"] == jax.__version__
     assert results["device"].startswith("cpu")
     phases = {phase["name"]: phase for phase in results["phases"]}
-    assert phases.keys() >= {"encode", "STDP layer1", "STDP layer2", "R-STDP", "test"}
+    assert phases.keys() >= {"encode", "STDP layer1", "STDP layer2", "R-STDP", "validation"}
     for phase in phases.values():
-        assert phase["images"] in (32, 64, 96)
+        assert phase["images"] in (6, 58, 64)
         assert phase["images_per_second"] == pytest.approx(phase["images"] / phase["seconds"], rel=0.05)
     (epoch,) = results["epochs"]
-    for part in (epoch["train"], epoch["test"], results["test"]):
+    assert epoch.keys() == {"epoch", "train", "validation"}, "the test images are left alone"
+    for part in (epoch["train"], epoch["validation"], results["test"]):
         assert part["accuracy"] + part["wrong"] + part["silent"] == pytest.approx(1)
-    assert {name: results["test"][name] for name in epoch["test"]} == epoch["test"], "the one epoch is the best"
     matrix = np.array(results["test"]["confusion_matrix"])
     assert matrix.shape == (10, 10)
     assert matrix.sum() == round(32 * (1 - results["test"]["silent"]))
@@ -141,8 +142,8 @@ def test_history(run):
             epoch=0,
             train_acc=epoch["train"]["accuracy"],
             train_loss=epoch["train"]["wrong"],
-            test_acc=epoch["test"]["accuracy"],
-            test_loss=epoch["test"]["wrong"],
+            validation_acc=epoch["validation"]["accuracy"],
+            validation_loss=epoch["validation"]["wrong"],
         )
     ]
 
@@ -381,7 +382,7 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--ratio", "0"], r"`ratio` must lie in \(0, 1\], got 0.0"),
         (["--ratio", "1.5"], r"`ratio` must lie in \(0, 1\], got 1.5"),
         (["--ratio", "nan"], r"`ratio` must lie in \(0, 1\], got nan"),
-        (["--ratio", "0.0001"], r"`ratio` must lie in \(0, 1\], got 0.0001, and leave some of 1437 training images"),
+        (["--ratio", "0.0001"], r"`ratio` must lie in \(0, 1\], got 0.0001, and leave some of 1293 training images"),
         (["--train_images", "0"], "`train_images` must be at least 1, got 0"),
         (["--test_images", "-5"], "test_images"),
         (["--data_dir", "empty"], r"`data_dir` has no effect on digits: for your own .* folder \(--dataset folder\)"),
@@ -451,11 +452,14 @@ def test_help_names_every_option_with_its_default(train, capsys):
         "colour, --no_colour": "False",
         "test_images N": "all",
         "train_images N": "all",
+        "validation SHARE": "0.1",
         "augment, --no_augment": "False",
         "ratio SHARE": "1.0",
         "epochs N ...": options.EPOCHS,
         "batch_size N": "1000; 100 on few images",
-        "patience N": "5; 0 on few images",
+        "shuffle, --no_shuffle": "the network's own",
+        "mirror, --no_mirror": "False",
+        "patience N": "the network's own, or 5; 0 on few images",
         "seed N": "0",
         "update_batch N": "1",
         "reuse, --no_reuse": "True",
@@ -476,9 +480,9 @@ def test_help_names_every_option_with_its_default(train, capsys):
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
-        (None, dict(epochs=(7, 7, 100), batch_size=100, patience=0, seed=0, update_batch=1, native=False)),
-        (50, dict(epochs=(200, 200, 100), batch_size=100, patience=0, seed=0, update_batch=1, native=False)),
-        (5000, dict(epochs=(2, 4, 100), batch_size=1000, patience=5, seed=0, update_batch=1, native=False)),
+        (None, dict(epochs=(8, 8, 100), batch_size=100, patience=0)),
+        (50, dict(epochs=(223, 223, 100), batch_size=100, patience=0)),
+        (5000, dict(epochs=(2, 4, 100), batch_size=1000, patience=5)),
     ],
 )
 def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
@@ -490,7 +494,9 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
     monkeypatch.setattr(data, "load", lambda name, folder: images)
     chosen = options.Train()
     trainer, recorded = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
-    assert dataclasses.asdict(trainer.settings) == expected
+    others = dict(seed=0, update_batch=1, native=False, shuffle=False, mirror=False)
+    assert dataclasses.asdict(trainer.settings) == expected | others
+    assert len(trainer.data.validation_images) == round(0.1 * len(images.train_images))
     assert recorded.items() >= dict(model="mozafari2018", dataset="digits", ratio=1.0).items()
 
 

@@ -29,7 +29,8 @@ def prepare(
         about |= dict(augment=data.augment, ratio=data.ratio)
     spec = parts.network(network.model, images)
     settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
-    if (count := len(images.train_images)) < options.FEW:
+    held_out = 0 if images.validation_images is None else len(images.validation_images)
+    if (count := len(images.train_images)) + held_out < options.FEW:
         alone = -(-options.SHOWN // count)
         settings |= dict(epochs=(*[alone] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
     if spec.patience is not None:
