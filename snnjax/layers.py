@@ -15,7 +15,8 @@ from snnjax.components import check_component, component, static
 from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks, native
 from snnjax.kernels.checks import Pair
-from snnjax.kernels.spikes import output_size
+from snnjax.windows import Pool as Pool
+from snnjax.windows import check_pairs, map_size
 
 
 @component
@@ -38,29 +39,6 @@ class WTA:
         """From `Spikes` of (F, H, W) to `Winners` of (k,)."""
         strongest = kernels.strongest_feature(spikes, time_steps=time_steps)
         return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
-
-
-@component
-class Pool:
-    """Max pooling of spikes.
-
-    Attributes:
-      window: rows and columns; one integer for both.
-      stride: rows and columns between neighbouring windows; by default those of the window.
-      padding: silent rows and columns added to the input.
-    """
-
-    window: Pair = static()
-    stride: Pair | None = static(default=None)
-    padding: Pair = static(default=0)
-
-    def check(self) -> None:
-        _check_pairs(self, window=1, padding=0)
-        checks.pair("stride", 1 if self.stride is None else self.stride, 1)
-
-    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the pooled map."""
-        return _output_size(size, "the pooling window", self.window, self.stride or self.window, self.padding)
 
 
 @component
@@ -96,7 +74,7 @@ class Conv:
     def check(self) -> None:
         checks.integer("features", self.features, 1)
         checks.threshold(self.threshold, self.features)
-        _check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
+        check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
         if not 0 <= self.weight_std < math.inf:
@@ -117,25 +95,13 @@ class Conv:
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
-        return _output_size(size, "the kernel", self.kernel, self.stride, self.padding)
+        return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
 
     @property
     def monotone(self) -> bool:
         """Whether all learners keep weights >= 0, so that potentials never fall and the last step decides who fires."""
         bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]
         return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)
-
-
-def _check_pairs(component: Any, **minimum: int) -> None:
-    for name, least in minimum.items():
-        checks.pair(name, getattr(component, name), least)
-
-
-def _output_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
-    (rows, columns), kernel = checks.pair("padding", padding, 0), checks.pair("kernel", window, 1)
-    padded = size[0] + 2 * rows, size[1] + 2 * columns
-    checks.window(name, kernel, padded)
-    return output_size(padded, kernel, checks.pair("stride", stride, 1))
 
 
 class Form(NamedTuple):

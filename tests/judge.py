@@ -219,6 +219,70 @@ def rank_order(intensities: np.ndarray, time_steps: int) -> np.ndarray:
     return latency.reshape(intensities.shape)
 
 
+def max_pooling(maps: np.ndarray, window: Size, stride: Size, padding: Size = (0, 0)) -> np.ndarray:
+    """The largest value in each window of the zero-padded maps."""
+    (rows, columns) = padding
+    padded = np.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
+    return slide(padded, window, stride, lambda seen: seen.max(axis=(-2, -1)))
+
+
+def replicated(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Cross-correlation of (C, H, W) with one kernel (C, n, n), borders replicated: (H, W)."""
+    margin = kernel.shape[-1] // 2
+    padded = np.pad(image.astype(np.float64), ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    return slide(padded, kernel.shape[1:], (1, 1), lambda seen: (seen * kernel).sum())
+
+
+def on_off(image: np.ndarray, window: int, centre: float, surround: float) -> np.ndarray:
+    """Positive and negative part of an image (H, W) of 0..255, filtered by Gaussians each divided by its sum."""
+    kernels = []
+    for sigma in (centre, surround):
+        kernel = np.zeros((window, window))
+        for row, column in np.ndindex(window, window):
+            squared = (row - window // 2) ** 2 + (column - window // 2) ** 2
+            kernel[row, column] = np.exp(-squared / (2 * sigma**2)) / sigma
+        kernels.append(kernel / kernel.sum())
+    filtered = replicated(image[None] / 255, (kernels[0] - kernels[1])[None])
+    return np.stack([np.maximum(filtered, 0), np.maximum(-filtered, 0)])
+
+
+def whitening(patches: np.ndarray, epsilon: float, share: float = 1.0) -> np.ndarray:
+    """The filters (C, C, n, n) of patches (P, C, n, n) of 0..255: impulse responses, each minus its mean."""
+    count, channels, size, _ = patches.shape
+    covariance = np.cov((patches / 255).reshape(count, -1), rowvar=False, bias=True)
+    left, variances, _ = np.linalg.svd(covariance)  # the largest first
+    kept = round(share * len(covariance))
+    whitening = sum(
+        np.outer(each, each) / np.sqrt(s + epsilon) for each, s in zip(left.T[:kept], variances, strict=False)
+    )
+    filters = []
+    for channel in range(channels):
+        impulse = np.zeros((channels, size, size))
+        impulse[channel, size // 2, size // 2] = 1
+        response = (whitening @ impulse.ravel()).reshape(impulse.shape)
+        filters.append(response - response.mean())
+    return np.stack(filters)
+
+
+def linear_latency(values: np.ndarray, time_steps: int) -> np.ndarray:
+    """min(floor((1 - v) T), T - 1) of values of 0..1, T where they are 0."""
+    latency = np.full(values.shape, time_steps)
+    for place in np.ndindex(values.shape):
+        if values[place] > 0:
+            latency[place] = min(int((1 - values[place]) * time_steps), time_steps - 1)
+    return latency
+
+
+def calibrate(maps: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Maps (C, H, W) by the minimum and maximum over those of training images (N, C, H, W)."""
+    values = np.zeros(maps.shape)
+    for place in np.ndindex(maps.shape):
+        low, high = (float(extreme) for extreme in (train[:, *place].min(), train[:, *place].max()))
+        if high > low:
+            values[place] = min(max((maps[place] - low) / (high - low), 0), 1)
+    return values
+
+
 # Cases
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from snnjax.components import from_data, to_data
 from snnjax.encoding import (
     COLOUR,
+    DOG,
+    GABOR,
     GREY,
     Encoder,
     FilterBank,
@@ -22,8 +24,10 @@ from snnjax.encoding import (
     gabor_kernel,
     lateral_inhibition,
     local_normalization,
+    max_pooling,
     rank_order,
 )
+from snnjax.windows import Pool
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3, 12, 9), np.uint8)
@@ -71,7 +75,10 @@ def test_filter_image(size, absolute):
     padded = filter_image(image, bank=FilterBank.of(kernels, thresholds, absolute, padding=5))
     assert padded.shape == (3, size[0] + 4, size[1] + 4)
     np.testing.assert_allclose(padded[:, 2:-2, 2:-2], filtered, rtol=1e-5, atol=1e-3)
-    one_threshold = filter_image(image, bank=FilterBank.of(kernels))
+    expected = judge.filter_image(image, kernels, [-np.inf] * 3)
+    no_threshold = filter_image(image, bank=FilterBank.of(kernels, absolute=absolute))
+    np.testing.assert_allclose(no_threshold, np.abs(expected) if absolute else expected, rtol=1e-5, atol=1e-3)
+    one_threshold = filter_image(image, bank=FilterBank.of(kernels, 50))
     np.testing.assert_allclose(one_threshold, np.where(expected < 50, 0, expected), rtol=1e-5, atol=1e-3)
 
 
@@ -96,14 +103,24 @@ def test_colour_planes_are_added_and_outputs_copied():
 
 
 @pytest.mark.parametrize(
-    ("encoder", "image_shape"), [(GREY, (28, 28)), (COLOUR, (32, 32, 3)), (COLOUR, (7, 9)), (Encoder(BANK, 5), (1, 8))]
+    ("encoder", "image_shape"),
+    [
+        (GREY, (28, 28)),
+        (COLOUR, (32, 32, 3)),
+        (COLOUR, (7, 9)),
+        (Encoder(BANK, 5), (1, 8)),
+        (DOG, (9, 9)),
+        (GABOR, (28, 30)),
+        (GABOR, (20, 20, 3)),
+        (Encoder(BANK, pool=Pool((2, 3), padding=1)), (25, 27)),
+    ],
 )
 def test_an_encoder_is_encode_with_its_settings(encoder, image_shape):
     image = RNG.integers(0, 256, image_shape, np.uint8)
     latency = encoder(image)
     assert latency.shape == encoder.output_shape(image_shape)
     assert latency.max() == encoder.time_steps
-    settings = dict(time_steps=encoder.time_steps, bank=encoder.bank, radius=encoder.radius)
+    settings = {each.name: getattr(encoder, each.name) for each in dataclasses.fields(encoder)}
     np.testing.assert_array_equal(latency, encode(image, **settings))
 
 
@@ -123,6 +140,13 @@ def test_local_normalization(maps, radius):
 def test_lateral_inhibition(maps, radius):
     percents = PERCENTS[:radius]
     np.testing.assert_array_equal(lateral_inhibition(maps, percents), judge.lateral_inhibition(maps, percents))
+
+
+@given(maps, st.sampled_from([((1, 1), (1, 1), (0, 0)), ((2, 3), (1, 2), (2, 1)), ((3, 2), (4, 1), (3, 0))]))
+def test_max_pooling(maps, how):
+    window, stride, padding = how
+    pooled = max_pooling(maps, window, stride=stride, padding=padding)
+    np.testing.assert_array_equal(pooled, judge.max_pooling(maps, window, stride, padding))
 
 
 @given(
@@ -175,7 +199,43 @@ def test_encoding_is_its_steps_one_after_the_other():
         np.testing.assert_array_equal(encode(np.float32(image), **settings), latency)
 
 
+def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
+    """Of Mozafari et al. 2018: absolute Gabors, pooling, lateral inhibition, rank order."""
+    image = RNG.integers(0, 256, (60, 44), np.uint8)
+    gabors = [gabor_kernel(5, angle) for angle in (67.5, 112.5, 157.5, 202.5)]
+    filtered = filter_image(np.float32(image) / 255, bank=FilterBank.of(gabors, absolute=True))
+    inhibition = np.float32([0.15, 0.12, 0.1, 0.07, 0.05])
+    inhibited = lateral_inhibition(max_pooling(filtered, 7, stride=6, padding=3), inhibition)
+    latency = GABOR(image)
+    assert latency.shape == (4, 10, 8)
+    np.testing.assert_array_equal(latency, rank_order(inhibited, time_steps=15))
+    expected = np.abs(judge.filter_image(image / 255, gabors, [-np.inf] * 4))
+    pooled = judge.max_pooling(expected, (7, 7), (6, 6), (3, 3))
+    np.testing.assert_allclose(inhibited, judge.lateral_inhibition(pooled, inhibition), rtol=1e-5)
+    other = GABOR(np.repeat(image[..., None], 3, axis=2))
+    np.testing.assert_array_equal(other, latency)  # the sum of three equal planes is in the same order
+
+
+def test_a_scale_comes_before_thresholds():
+    image = IMAGES[0]
+    bank = dataclasses.replace(BANK, threshold=(50.0, 20.0))
+    scaled = dataclasses.replace(bank, threshold=(25.0, 10.0))
+    np.testing.assert_array_equal(encode(image, bank=scaled, scale=0.5), encode(image, bank=bank))
+    assert np.any(encode(image, bank=bank, scale=0.5) != encode(image, bank=bank))
+
+
+def test_outputs_below_0_are_silent():
+    """Also where they outweigh their neighbours, and a quotient of two of them would be positive."""
+    image = np.full((9, 9), 255, np.uint8)
+    image[4, 4] = 0
+    latency = encode(image, bank=FilterBank.of([np.full((1, 1), -1.0), np.full((1, 1), 1.0)]), radius=1)
+    assert np.all(latency[0] == 15)
+    assert np.any(latency[1] < 15)
+
+
 CONTRACTS = {
+    "max_pooling": (lambda x: max_pooling(x, 3, stride=2, padding=1), [MAPS]),
+    "encode objects": (lambda x: GABOR(x), [IMAGES]),
     "local_normalization": (lambda x: local_normalization(x, radius=2), [MAPS]),
     "lateral_inhibition": (lateral_inhibition, [MAPS, np.stack([PERCENTS, PERCENTS / 2, PERCENTS / 4])]),
     "rank_order": (lambda x: rank_order(x, time_steps=5), [MAPS]),
@@ -198,7 +258,10 @@ def test_encoders_can_be_saved_compared_and_traced():
     encoded = jax.jit(lambda encoder, image: encoder(image))(again, IMAGES[0])
     np.testing.assert_array_equal(encoded, encoder(IMAGES[0]))
     bank = "FilterBank(2 kernels up to 5x5, threshold=(50.0, -20.0))"
-    assert repr(encoder) == f"Encoder(bank={bank}, time_steps=5, radius=8)"
+    steps = "radius=8, pool=None, inhibition=(), scale=1.0"
+    assert repr(encoder) == f"Encoder(bank={bank}, time_steps=5, {steps})"
+    again = from_data(json.loads(json.dumps(to_data(GABOR, arrays))), arrays)
+    assert (again, hash(again), arrays) == (GABOR, hash(GABOR), {})
 
 
 @pytest.mark.parametrize(
@@ -226,6 +289,21 @@ def test_encoders_can_be_saved_compared_and_traced():
         (lambda: Encoder(time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
         (lambda: dataclasses.replace(GREY, radius=-1), ValueError, "`radius` must be at least 0, got -1"),
         (lambda: Encoder("grey"), TypeError, "`bank` must be a FilterBank, got 'grey'"),
+        (lambda: Encoder(pool=2), TypeError, r"`pool` must be a Pool or None, got 2: write Pool\(...\)"),
+        (lambda: Encoder(inhibition=0.1), TypeError, "`inhibition` must be a tuple of numbers, got 0.1"),
+        (lambda: Encoder(inhibition=(0.1, np.nan)), ValueError, "`inhibition` must be finite numbers, got "),
+        (lambda: Encoder(scale=0), ValueError, "`scale` must be positive and finite, got 0"),
+        (lambda: Encoder(scale="1/255"), TypeError, "`scale` must be a number, got '1/255'"),
+        (lambda: GABOR.output_shape((0, 9)), ValueError, r"`image` must have more than 0 rows .*got shape \(0, 9\)"),
+        (lambda: encode(IMAGES[0].tolist()), TypeError, "`image` must be an array, got list"),
+        (
+            lambda: Encoder(pool=Pool(13)).output_shape((12, 9)),
+            ValueError,
+            "the pooling window must fit into the map of 12x9, got 13x13",
+        ),
+        (lambda: max_pooling(MAPS[0], 7), ValueError, "`window` must fit into the map of 6x5, got 7x7"),
+        (lambda: max_pooling(MAPS[0], 0), ValueError, "`window` must be at least 1, got 0"),
+        (lambda: max_pooling(IMAGES, 2), TypeError, "`maps` must hold floats, got dtype uint8"),
         (lambda: COLOUR.output_shape((32, 32, 4)), ValueError, r"`image` .*got shape \(32, 32, 4\)"),
         (
             lambda: filter_image(IMAGES[0], bank=FilterBank.of([np.ones((11, 11))], padding=0)),

@@ -13,7 +13,7 @@ from snnjax.kernels.checks import Pair
 class Drawn:
     """What each feature map of a layer is selective to, in pixels of the image."""
 
-    images: np.ndarray  # (F, h, w), light where the feature wants light; each of Euclidean norm 1
+    images: np.ndarray  # (F, h, w[, 3]), light where the feature wants light; each of Euclidean norm 1
     origin: np.ndarray  # (2,) row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0
     pitch: np.ndarray  # (2,) rows and columns in the image between neighbouring neurons
     strengths: np.ndarray  # (F,) root mean square of a feature's contrasts: small where nothing has been learned
@@ -26,7 +26,8 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     nothing. In the last stage, whose features are much alike, the mean feature is subtracted first. What passes a
     pooling window is spread over all places in it. Compare Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
 
-    Where the encoder has no `bank` of filters, each of its maps is drawn as the pixel at the same place.
+    Where the encoder has no `bank` of filters, each of its maps is drawn as the pixel at the same place. Filters with
+    colours, (F, n, n, 3), make coloured images.
     """
     spec, weights = network.spec, {name: np.asarray(each) for name, each in network.weights().items()}
     bank = getattr(spec.encoder, "bank", None)
@@ -54,8 +55,8 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
     features, channels, rows, columns = weights.shape
     if len(inputs.images) != channels:
         raise InputError(f"`weights` must have {len(inputs.images)} channels, got {channels}")
-    (down, right), (height, width) = inputs.pitch, inputs.images.shape[1:]
-    images = np.zeros((features, height + down * (rows - 1), width + right * (columns - 1)))
+    (down, right), (height, width, *colours) = inputs.pitch, inputs.images.shape[1:]
+    images = np.zeros((features, height + down * (rows - 1), width + right * (columns - 1), *colours))
     for row, column in np.ndindex(rows, columns):
         part = images[:, row * down : row * down + height, column * right : column * right + width]
         part += np.tensordot(weights[:, :, row, column], inputs.images, axes=1)
@@ -67,13 +68,14 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
 def _joined(parts: list[Drawn]) -> Drawn:
     """The maps of all branches of a stage, on a common frame."""
     starts = np.array([part.origin for part in parts])
-    ends = starts + [part.images.shape[1:] for part in parts]
+    ends = starts + [part.images.shape[1:3] for part in parts]
     margins = np.stack([starts - starts.min(axis=0), ends.max(axis=0) - ends], axis=-1)
-    images = [np.pad(part.images, [(0, 0), *margin]) for part, margin in zip(parts, margins, strict=True)]
+    colours = [(0, 0)] * (parts[0].images.ndim - 3)
+    images = [np.pad(part.images, [(0, 0), *margin, *colours]) for part, margin in zip(parts, margins, strict=True)]
     strengths = np.concatenate([part.strengths for part in parts])
     return Drawn(np.concatenate(images), starts.min(axis=0), parts[0].pitch, strengths)
 
 
 def _unit(images: np.ndarray) -> np.ndarray:
-    norms = np.sqrt((images**2).sum(axis=(1, 2), keepdims=True))
+    norms = np.sqrt((images**2).sum(axis=tuple(range(1, images.ndim)), keepdims=True))
     return images / np.where(norms > 0, norms, 1)

@@ -25,6 +25,8 @@ DATASETS = (
 RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", "asl_dvs")
 """Of event cameras; they need the package tonic."""
 
+ENCODERS = ("grey", "colour", "dog", "gabor", "on_off", "whitening", "events")
+
 NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .npz file"
 
 
@@ -53,6 +55,16 @@ class Network(Imports):
     model: Annotated[
         str, option("NAME", help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a network of your own or its function")
     ] = "mozafari2018"
+    encoder: Annotated[
+        str | None,
+        option(
+            "NAME",
+            "the network's own, or that of the data",
+            help=f"from images to latencies: one of {', '.join(ENCODERS)}; or FILE.py:NAME, an encoder of your own",
+        ),
+    ] = None
+    time_steps: Annotated[int | None, option("T", "those of the network or its encoder")] = None
+    """time steps of the latencies, up to 255 with --native"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,9 @@ import numpy as np
 from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import options
 from snnjax.data import Dataset
+from snnjax.encoding import ENCODERS
 from snnjax.errors import nearest, unknown
-from snnjax.training.trainer import network_for
+from snnjax.training.trainer import encoded_by, network_for
 
 SOURCE = ("dataset", "data_dir", "size", "colour")  # options that say where a data set comes from
 
@@ -137,8 +138,8 @@ def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
 def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
     """What a run keeps of where its network and data come from, so that other commands find them from any folder."""
     name, folder = chosen.dataset, chosen.data_dir
-    file = network.model.rpartition(":")[0]
-    imported = [each for each in (*network.modules, file) if each]
+    files = [named.rpartition(":")[0] for named in (network.model, network.encoder or "")]
+    imported = [each for each in (*network.modules, *files) if each]
     return dict(
         model=network.model,
         imports=[str(Path(each).resolve()) if each.endswith(".py") else each for each in dict.fromkeys(imported)],
@@ -163,17 +164,44 @@ def published(model: str, others: str = "") -> Callable[..., Network]:
     return NETWORKS[model]
 
 
-def network(model: str, images: Dataset) -> Network:
-    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
-    file, _, name = model.rpartition(":")
-    make: Any
-    if not file:
-        make = published(model, ", or FILE.py:NAME")
-    elif (make := getattr(module := import_one(file, "model"), name, None)) is None:
+def of_file(named: str, option: str) -> Any:
+    """What a file of the user's calls by a name, given as FILE.py:NAME; raises InputError where there is none."""
+    file, _, name = named.rpartition(":")
+    if (found := getattr(module := import_one(file, option), name, None)) is None:
         meant = nearest(name, vars(module))
-        raise InputError(f"`model` {model}: {file} has no {name!r}" + (f": did you mean {meant!r}?" if meant else ""))
+        question = f": did you mean {meant!r}?" if meant else ""
+        raise InputError(f"`{option}` {named}: {file} has no {name!r}{question}")
+    return found
+
+
+def encoder(chosen: str | None) -> Any:
+    """An encoder by its name, or the user's as FILE.py:NAME; None for None."""
+    if chosen is None:
+        return None
+    if chosen.rpartition(":")[0]:
+        return of_file(chosen, "encoder")
+    if chosen not in ENCODERS:
+        raise unknown("encoder", chosen, ENCODERS, ", or FILE.py:NAME")
+    return ENCODERS[chosen]
+
+
+def name_of(encoder: Any) -> str:
+    """The name of an encoder, whatever its time steps, or that of its class."""
+    kinds = {name: each for name, each in ENCODERS.items() if type(each) is type(encoder)}
+    same = (n for n, each in kinds.items() if dataclasses.replace(each, time_steps=encoder.time_steps) == encoder)
+    return next(same, type(encoder).__name__)
+
+
+def network(chosen: options.Network, images: Dataset) -> Network:
+    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
+    check_least(chosen, time_steps=1)
+    how: dict[str, Any] = dict(encoder=encoder(chosen.encoder), time_steps=chosen.time_steps)
+    model = chosen.model
+    if not model.rpartition(":")[0]:
+        return network_for(published(model, ", or FILE.py:NAME"), images, **how)
+    make = of_file(model, "model")
     if isinstance(make, Network):
-        return make
+        return make if chosen.encoder is None and chosen.time_steps is None else encoded_by(make, images, **how)
     if not callable(make):
         raise InputError(f"`model` {model} must be a Network, or a function of (input_shape, classes), got {make!r}")
-    return network_for(make, images)
+    return network_for(make, images, **how)

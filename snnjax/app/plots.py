@@ -67,8 +67,11 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     """A contact sheet of features; with names for its `rows`, features that have learned little stay faint."""
     images, strengths = drawn.images, drawn.strengths if rows else np.ones(len(drawn.images))
     columns = len(images) // len(rows) if rows else min(len(images), 10 if len(images) <= 50 else 25)
-    scale = np.abs(images).max(axis=(1, 2)).clip(1e-12) * strengths.max(initial=1e-12) / strengths.clip(1e-12)
-    sheet, (height, width) = tiled(images / scale[:, None, None], columns)
+    largest = np.abs(images).reshape(len(images), -1).max(axis=1).clip(1e-12)
+    scale = largest * strengths.max(initial=1e-12) / strengths.clip(1e-12)
+    sheet, (height, width) = tiled((images.T / scale).T, columns)
+    if sheet.ndim == 3:  # in colour, from -1..1 to 0..1, white between the images
+        sheet = np.nan_to_num((sheet + 1) / 2, nan=1.0)
     lines = -(-len(images) // columns)
     size = min(0.9, (WIDTH - 0.8) / columns)
     names = [shortened(name, MOST_LETTERS) for name in rows] or [str(row * columns) for row in range(lines)]
@@ -86,13 +89,14 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
 
 
 def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Images (N, h, w) in rows of `columns`, NaN between them: the sheet, and its rows and columns for each image."""
-    count, height, width = images.shape
+    """Images (N, h, w[, 3]) in rows of `columns`, NaN between: the sheet, and its rows and columns for each image."""
+    count, height, width, *colours = images.shape
     gap = 1 + max(height, width) // 16
     lines = -(-count // columns)
-    sheet = np.pad(images, [(0, lines * columns - count), (0, gap), (0, gap)], constant_values=np.nan)
-    rows = sheet.reshape(lines, columns, height + gap, width + gap).swapaxes(1, 2)
-    return rows.reshape(lines * (height + gap), -1)[:-gap, :-gap], (height + gap, width + gap)
+    margins = [(0, lines * columns - count), (0, gap), (0, gap), *[(0, 0)] * len(colours)]
+    sheet, (high, wide) = np.pad(images, margins, constant_values=np.nan), (height + gap, width + gap)
+    rows = sheet.reshape(lines, columns, high, wide, *colours).swapaxes(1, 2)
+    return rows.reshape(lines * high, columns * wide, *colours)[:-gap, :-gap], (high, wide)
 
 
 def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:

@@ -1,7 +1,9 @@
-"""From an image to latencies: filters, local normalisation, rank order, and the encoder that does all of it."""
+"""From an image to latencies: filters, normalisation, pooling, inhibition, rank order; the encoder that does it all."""
 
+import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +11,13 @@ import numpy as np
 from jax import lax
 
 from snnjax.components import component, static
-from snnjax.encoding.filters import COLOURS, DIGITS, FilterBank, filter_image
-from snnjax.errors import wrong_type
+from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
+from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.kernels import native as compiled
-from snnjax.kernels.spikes import latency_dtype
+from snnjax.kernels.checks import Pair
+from snnjax.kernels.spikes import latency_dtype, windows
+from snnjax.windows import Pool
 
 
 @functools.partial(jax.jit, static_argnames="radius")
@@ -29,6 +33,22 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12)
     rows, columns = (jnp.asarray(distance <= radius, maps.dtype) for distance in distances)  # bands of ones
     mean = jnp.einsum("ih,chw,wj->cij", rows, maps, columns, precision=lax.Precision.HIGHEST) / width**2
     return maps / (mean + epsilon)
+
+
+@functools.partial(jax.jit, static_argnames=("window", "stride", "padding"))
+def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
+    """The largest value of each window, channel by channel; windows that do not fit are dropped.
+
+    From (C, H, W) float, with `padding` rows and columns of zeros on each side, to (C, H', W'), as `kernels.pool` has
+    it for latencies. The stride is the size of the window by default.
+    """
+    checks.array("maps", maps, "C H W", "floats")
+    (high, wide), (rows, columns) = checks.pair("window", window, 1), checks.pair("padding", padding, 0)
+    padded = jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
+    checks.window("`window`", (high, wide), padded.shape[1:])
+    down, right = checks.pair("stride", (high, wide) if stride is None else stride, 1)
+    tallest = functools.reduce(jnp.maximum, windows(padded, (high, 1), (down, 1)))  # rows first: fewer comparisons
+    return functools.reduce(jnp.maximum, windows(tallest, (1, wide), (1, right)))
 
 
 @jax.jit
@@ -95,16 +115,35 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     return latency.reshape(intensities.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("time_steps", "bank", "radius", "native"))
+@functools.partial(jax.jit, static_argnames=("time_steps", "bank", "radius", "pool", "inhibition", "scale", "native"))
 def encode(
-    image: jax.Array, *, time_steps: int = 15, bank: FilterBank = DIGITS, radius: int = 8, native: bool = False
+    image: jax.Array,
+    *,
+    time_steps: int = 15,
+    bank: FilterBank = DIGITS,
+    radius: int | None = 8,
+    pool: Pool | None = None,
+    inhibition: tuple[float, ...] = (),
+    scale: float = 1.0,
+    native: bool = False,
 ) -> jax.Array:
-    """Encodes an image as latencies: `filter_image`, `local_normalization`, and `rank_order` over all channels.
+    """Encodes an image as latencies: `filter_image`, then what is chosen of the next three, `rank_order` over all maps.
 
-    From (H, W) or (H, W, 3) of 0..255, any real dtype, to (F, H', W') unsigned integers, T where silent; constant
-    images are silent but for their border. `native`: rank order by `snnjax.kernels.native`, on a CPU, T <= 255.
+    These are `local_normalization` unless `radius` is None, `max_pooling`, and `lateral_inhibition` by percents.
+    Filters' outputs below 0 are silent.
+
+    From (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`, to (F, H', W') unsigned integers, T where silent;
+    constant images are silent but for their border. `native`: rank order by `snnjax.kernels.native`, on a CPU,
+    T <= 255.
     """
-    maps = local_normalization(filter_image(image, bank=bank), radius=radius)
+    checks.array("image", image, None)
+    maps = jnp.maximum(filter_image(image if scale == 1 else image.astype(jnp.float32) * scale, bank=bank), 0)
+    if radius is not None:
+        maps = local_normalization(maps, radius=radius)
+    if pool is not None:
+        maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
+    if inhibition:
+        maps = lateral_inhibition(maps, jnp.asarray(inhibition, jnp.float32))
     return (compiled.rank_order if native else rank_order)(maps, time_steps=time_steps)
 
 
@@ -115,27 +154,46 @@ class Encoder:
     Attributes:
       bank: the filters and their thresholds.
       time_steps: T.
-      radius: of the local normalisation, in pixels.
+      radius: of the local normalisation, in pixels; None for none.
+      pool: max pooling of intensities, or None.
+      inhibition: percents of the lateral inhibition among intensities at distance 1, 2, ...; () for none.
+      scale: what pixels of 0..255 are multiplied by before thresholds apply; of colour images, planes are added up.
     """
 
     bank: FilterBank = static(default=DIGITS)
     time_steps: int = static(default=15)
-    radius: int = static(default=8)
+    radius: int | None = static(default=8)
+    pool: Pool | None = static(default=None)
+    inhibition: tuple[float, ...] = static(default=())
+    scale: float = static(default=1.0)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
         if not isinstance(self.bank, FilterBank):
             raise wrong_type("bank", "a FilterBank", self.bank)
         checks.time_steps(self.time_steps)
-        checks.integer("radius", self.radius, 0)
+        if self.radius is not None:
+            checks.integer("radius", self.radius, 0)
+        if not isinstance(self.pool, Pool | None):
+            raise wrong_type("pool", "a Pool or None", self.pool, "Pool(...)")
+        percents = self.inhibition
+        if not isinstance(percents, tuple) or not all(isinstance(each, float) for each in percents):
+            raise wrong_type("inhibition", "a tuple of numbers", percents, "inhibition=(0.15, ...)")
+        if not np.isfinite(percents).all():
+            raise InputError(f"`inhibition` must be finite numbers, got {percents}")
+        if not 0 < self.scale < np.inf:
+            raise InputError(f"`scale` must be positive and finite, got {self.scale}")
 
     def __call__(self, image: jax.Array, *, native: bool = False) -> jax.Array:
         """Encodes an image as `encode` does."""
-        return encode(image, time_steps=self.time_steps, bank=self.bank, radius=self.radius, native=native)
+        settings: dict[str, Any] = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return encode(image, native=native, **settings)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """As `FilterBank.output_shape`, of the latencies."""
-        return self.bank.output_shape(image_shape)
+        maps, *size = self.bank.output_shape(image_shape)
+        rows, columns = size if self.pool is None else self.pool.output_size((size[0], size[1]))
+        return maps, rows, columns
 
 
 GREY = Encoder()
@@ -143,3 +201,18 @@ GREY = Encoder()
 
 COLOUR = Encoder(COLOURS, time_steps=20)
 """For images (H, W, 3): 18 maps, two rows and columns larger than the image, T = 20."""
+
+DOG = Encoder(ON_OFF_DOGS)
+"""On and off centre at one scale, as Kheradpisheh et al. 2018: two maps of the image's size, T = 15."""
+
+GABOR = Encoder(
+    GABORS,
+    radius=None,
+    pool=Pool(7, stride=6, padding=3),
+    inhibition=(0.15, 0.12, 0.1, 0.07, 0.05),
+    scale=1 / 255,
+)
+"""Of objects, as Mozafari et al. 2018 for Caltech: four maps of a sixth of the image's size, T = 15.
+
+For ETH-80 they pool by `Pool(5, stride=4, padding=2)`.
+"""

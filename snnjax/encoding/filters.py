@@ -62,14 +62,14 @@ class FilterBank:
 
     Attributes:
       kernels: the filters, (n, n) each with n odd; smaller ones are zero-padded to the largest.
-      threshold: outputs below it become 0; one number, or one for each kernel.
+      threshold: outputs below it become 0; one number, one for each kernel, or None for no threshold.
       absolute: takes the absolute value of the outputs, after the threshold.
       padding: rows and columns of zeros on each side of the image; by default those that keep the image's size.
       copies: how many times each output is repeated, side by side.
     """
 
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
-    threshold: float | tuple[float, ...] = static(default=50.0)
+    threshold: float | tuple[float, ...] | None = static(default=None)
     absolute: bool = static(default=False)
     padding: int | None = static(default=None)
     copies: int = static(default=1)
@@ -82,9 +82,10 @@ class FilterBank:
             rows, shapes = len(kernel), sorted({np.shape(row) for row in kernel})
             if rows % 2 == 0 or shapes != [(rows,)]:
                 raise InputError(f"`kernels` must be square with odd sides, got {rows} rows of shapes {shapes}")
-        if np.shape(self.threshold) not in ((), (len(self.kernels),)):
-            raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(self.threshold)}")
-        if not all(np.isfinite(numbers).all() for numbers in (self.threshold, *self.kernels)):
+        thresholds = () if self.threshold is None else self.threshold
+        if thresholds != () and np.shape(thresholds) not in ((), (len(self.kernels),)):
+            raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(thresholds)}")
+        if not all(np.isfinite(numbers).all() for numbers in (thresholds, *self.kernels)):
             raise InputError("`kernels` and `threshold` must be finite numbers, got NaN or infinity")
         checks.integer("padding", self.margin, 0)
         checks.integer("copies", self.copies, 1)
@@ -97,7 +98,7 @@ class FilterBank:
     def of(
         cls,
         kernels: Sequence[np.ndarray],
-        threshold: float | tuple[float, ...] = 50.0,
+        threshold: float | tuple[float, ...] | None = None,
         absolute: bool = False,
         *,
         padding: int | None = None,
@@ -127,13 +128,19 @@ class FilterBank:
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """(F, H', W') of the outputs for images (H, W) or (H, W, 3); raises InputError where they do not fit."""
-        if len(image_shape) not in (2, 3) or image_shape[2:] not in ((), (3,)):
-            raise InputError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
+        planes(image_shape)
         growth = 2 * self.margin - self.window + 1
         height, width = (size + growth for size in image_shape[:2])
         if min(height, width) < 1:
             raise InputError(f"`image` must have more than {-growth} rows and columns, got shape {image_shape}")
         return len(self.kernels) * self.copies, height, width
+
+
+def planes(image_shape: tuple[int, ...]) -> int:
+    """1 for images (H, W), 3 for (H, W, 3); raises InputError for other shapes."""
+    if len(image_shape) not in (2, 3) or tuple(image_shape[2:]) not in ((), (3,)):
+        raise InputError(f"`image` must have axes (H W 3) or (H W), got shape {image_shape}")
+    return len(image_shape[2:]) * 2 + 1
 
 
 def _dogs(*windows: int) -> list[np.ndarray]:
@@ -142,16 +149,22 @@ def _dogs(*windows: int) -> list[np.ndarray]:
     return [dog_kernel(n, *sigmas) for n, sigma in scales for sigmas in ((sigma, 2 * sigma), (2 * sigma, sigma))]
 
 
-DIGITS = FilterBank.of(_dogs(3, 7, 13))
+DIGITS = FilterBank.of(_dogs(3, 7, 13), threshold=50.0)
 """The six differences of Gaussians, on and off centre at three scales, of the digit networks."""
 
 COLOURS = FilterBank.of(_dogs(5, 9, 15), threshold=40.0, padding=8, copies=3)
 """For colour images: the same scales in wider windows, each three times; the maps gain two rows and columns."""
 
+ON_OFF_DOGS = FilterBank.of([dog_kernel(7, 1, 2), dog_kernel(7, 2, 1)], threshold=50.0)
+"""Two differences of Gaussians, on and off centre, of Kheradpisheh et al. 2018."""
+
+GABORS = FilterBank.of([gabor_kernel(5, orientation) for orientation in (67.5, 112.5, 157.5, 202.5)], absolute=True)
+"""The four orientations of Mozafari et al. 2018, whatever the sign of the contrast."""
+
 
 @functools.partial(jax.jit, static_argnames="bank")
 def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
-    """Filters an image by zero-padded cross-correlation and applies the thresholds: (F, H', W') float32.
+    """Filters an image by zero-padded cross-correlation and applies the thresholds, if any: (F, H', W') float32.
 
     The image is (H, W) or (H, W, 3) of 0..255, any real dtype; colour planes are added up.
     """
@@ -159,8 +172,9 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
     bank.output_shape(image.shape)  # raises where the image does not fit
     grey = jnp.atleast_3d(image.astype(jnp.float32)).sum(axis=-1)
     maps = _correlate(jnp.pad(grey, bank.margin), bank)
-    threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
-    maps = jnp.where(maps < threshold, 0, maps)
+    if bank.threshold is not None:
+        threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
+        maps = jnp.where(maps < threshold, 0, maps)
     return jnp.repeat(jnp.abs(maps) if bank.absolute else maps, bank.copies, axis=0)
 
 

@@ -27,7 +27,7 @@ def prepare(
         seed = getattr(training, "seed", 0)
         images = (images.augment if data.augment else images.share)(data.ratio, seed)
         about |= dict(augment=data.augment, ratio=data.ratio)
-    spec = parts.network(network.model, images)
+    spec = parts.network(network, images)
     settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
     held_out = 0 if images.validation_images is None else len(images.validation_images)
     if (count := len(images.train_images)) + held_out < options.FEW:
@@ -38,7 +38,9 @@ def prepare(
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
-    return Trainer(spec, images, Settings(**settings, native=machine.native)), about
+    trainer = Trainer(spec, images, Settings(**settings, native=machine.native))
+    used = trainer.network.encoder
+    return trainer, about | dict(encoder=network.encoder or parts.name_of(used), time_steps=used.time_steps)
 
 
 def train(chosen: options.Train) -> dict[str, Any]:

@@ -1,0 +1,354 @@
+"""Encoders that are fitted to the training images: on and off centre, or whitened, calibrated, linear latencies.
+
+References:
+  Falez et al. 2019, Multi-layered SNN with target timestamp threshold adaptation and STDP (arXiv 1904.01908).
+  Falez et al. 2020, Improving STDP-based visual feature learning with whitening (arXiv 2002.10177).
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from snnjax import devices
+from snnjax.components import component, static
+from snnjax.encoding.filters import FilterBank, planes
+from snnjax.errors import InputError, TooSmallError
+from snnjax.kernels import checks
+from snnjax.kernels.spikes import latency_dtype
+
+PATCHES = 100_000  # that whitening is computed from
+PATCHES_AT_ONCE = 5_000
+ROUNDING = 1e-5
+MAPS_AT_ONCE = 1 << 24  # bytes of the maps of the images that are calibrated at once
+
+Fitted = TypeVar("Fitted", "OnOff", "Whitening")
+Numbers = float | np.ndarray
+
+
+@functools.partial(jax.jit, static_argnames="time_steps")
+def linear_latency(values: jax.Array, *, time_steps: int) -> jax.Array:
+    """Values of 0..1 to latencies: 1 fires first, 0 stays silent, the time between is as long as the value is low.
+
+    From (...) float, clipped to 0..1, to (...) unsigned integers, min(floor((1 - value) T), T - 1), T where silent.
+    """
+    checks.array("values", values, None, "floats")
+    step = jnp.floor((1 - jnp.clip(values, 0, 1)) * checks.time_steps(time_steps))
+    return jnp.where(values > 0, jnp.minimum(step, time_steps - 1), time_steps).astype(latency_dtype(time_steps))
+
+
+@jax.jit
+def calibrate(maps: jax.Array, minimum: jax.Array, maximum: jax.Array) -> jax.Array:
+    """Each map and pixel by itself from its minimum..maximum to 0..1, clipped; 0 where these are equal.
+
+    Maps, of filtered images in 0..1, minimum and maximum are (C, H, W) float. Differences of up to 1e-5 are of
+    rounding, and count as none: otherwise pixels that never change would fire at random.
+    """
+    checks.array("maps", maps, "C H W", "floats")
+    above, span = maps - minimum, jnp.asarray(maximum - minimum)
+    differ = (above > ROUNDING) & (span > ROUNDING)
+    return jnp.minimum(jnp.where(differ, above / jnp.where(differ, span, 1), 0), 1)
+
+
+@component
+class OnOff:
+    """On and off centre by a difference of Gaussians, each pixel calibrated to the training images, as latencies.
+
+    `encoder.fit(images)` calibrates it; `encoder(image)` returns (2, H, W) `linear_latency` of the positive part of
+    the filtered image and of its negative part. Colour planes are averaged, borders are replicated.
+
+    Attributes:
+      window: rows and columns of the filter, odd.
+      centre, surround: standard deviations of the two Gaussians, in pixels; each has the sum 1.
+      time_steps: T.
+      minimum, maximum: of each part and pixel over the training images, (2, H, W) float32; 0.0 until fitted.
+    """
+
+    window: int = static(default=7)
+    centre: float = static(default=1.0)
+    surround: float = static(default=2.0)
+    time_steps: int = static(default=255)
+    minimum: Numbers = 0.0
+    maximum: Numbers = 0.0
+
+    def check(self) -> None:
+        """Raises TypeError or InputError for invalid settings."""
+        _check_window("window", self.window)
+        if not (0 < self.centre < np.inf and 0 < self.surround < np.inf and self.centre != self.surround):
+            got = f"{self.centre} and {self.surround}"
+            raise InputError(f"`centre` and `surround` must be positive and differ, got {got}")
+        checks.time_steps(self.time_steps)
+        _check_extremes(self, 2)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has been calibrated."""
+        return _is_fitted(self)
+
+    def fit(self, images: np.ndarray) -> "OnOff":
+        """The same encoder, calibrated to images (N, H, W) or (N, H, W, 3) of 0..255; InputError if all are alike."""
+        _check_images(self, images)
+        return _calibrated(self, images)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """From an image of 0..255, any real dtype, to (2, H, W) unsigned integers, T where silent."""
+        return _encoded(self, image)
+
+    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """(2, H, W) for images (H, W) or (H, W, 3), of the size that it is fitted to; raises InputError for others."""
+        return _shape_of(self, image_shape)
+
+    def maps(self, image: jax.Array) -> jax.Array:
+        """The positive and the negative part of the filtered image, (2, H, W) float32, not calibrated."""
+        grey = jnp.atleast_3d(image.astype(jnp.float32)).mean(axis=-1) / 255
+        taps = self._taps()
+        rows, columns = (np.stack([_band(size, each) for each in taps]) for size in grey.shape)
+        across = jnp.concatenate(list(jnp.asarray(rows * [[[1.0]], [[-1.0]]], jnp.float32)))
+        exact = lax.Precision.HIGHEST
+        down = jnp.concatenate(jnp.split(jnp.matmul(across, grey, precision=exact), 2), axis=1)
+        back = jnp.asarray(np.concatenate(columns.swapaxes(1, 2)), jnp.float32)
+        return _parts(jnp.matmul(down, back, precision=exact)[None])
+
+    def _taps(self) -> np.ndarray:
+        """The two Gaussians, of which rows and columns are filtered one by one: (2, window), each with the sum 1."""
+        places = np.arange(self.window) - self.window // 2
+        gaussians = np.exp(-(places**2) / (2 * np.square([[self.centre], [self.surround]])))
+        return gaussians / gaussians.sum(axis=1, keepdims=True)
+
+    def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        planes(image_shape)
+        return 2, image_shape[0], image_shape[1]
+
+    @property
+    def bank(self) -> FilterBank:
+        """What the two maps show, as filters."""
+        centre, surround = (np.outer(taps, taps) for taps in self._taps())
+        return FilterBank.of([centre - surround, surround - centre])
+
+
+class Filters(NamedTuple):
+    """What the maps of an encoder show.
+
+    Attributes:
+      weights: of each map, (F, n, n) or in colour (F, n, n, 3).
+      margin: rows and columns of a filter before its middle.
+    """
+
+    weights: np.ndarray
+    margin: int
+
+
+@component
+class Whitening:
+    """Pixels decorrelated from their surroundings, each calibrated to the training images, as latencies.
+
+    `encoder.fit(images)` finds the filters and calibrates it; `encoder(image)` returns (2 C, H, W) `linear_latency`,
+    C = 1 grey or 3 colours: the positive parts of all filtered channels, then the negative ones. Borders are
+    replicated.
+
+    The filters are those of zero-phase component analysis. Of random patches of training images, each value minus its
+    mean, with covariance U diag(s) U', W = U diag(1 / sqrt(s + epsilon)) U': the filter of a channel is the response of
+    W to an impulse of this channel in the middle of the patch, minus its mean.
+
+    Attributes:
+      patch: rows and columns of the patches and filters, odd.
+      epsilon: added to the variances of images in 0..1.
+      share: of the principal components to keep, those of largest variance, above 0 and up to 1.
+      time_steps: T.
+      filters: (C, C, patch, patch) float32, by output and input channel; 0.0 until fitted.
+      minimum, maximum: of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
+    """
+
+    patch: int = static(default=9)
+    epsilon: float = 0.01
+    share: float = 1.0
+    time_steps: int = static(default=255)
+    filters: Numbers = 0.0
+    minimum: Numbers = 0.0
+    maximum: Numbers = 0.0
+
+    def check(self) -> None:
+        """Raises TypeError or InputError for invalid settings."""
+        _check_window("patch", self.patch)
+        if not 0 < self.epsilon < np.inf:
+            raise InputError(f"`epsilon` must be positive and finite, got {self.epsilon}")
+        if not 0 < self.share <= 1:
+            raise InputError(f"`share` must be above 0 and at most 1, got {self.share}")
+        checks.time_steps(self.time_steps)
+        filters, channels = np.asarray(self.filters), len(np.atleast_1d(self.filters))
+        if self.fitted and (filters.shape != (channels, channels, self.patch, self.patch)):
+            raise InputError(f"`filters` must have shape (C, C, {self.patch}, {self.patch}), got {filters.shape}")
+        if not np.isfinite(filters).all():
+            raise InputError("`filters` must be finite numbers, got NaN or infinity")
+        _check_extremes(self, 2 * channels)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether its filters have been found, and calibrated."""
+        return _is_fitted(self)
+
+    def fit(self, images: np.ndarray) -> "Whitening":
+        """The same encoder, fitted to images (N, H, W) or (N, H, W, 3) of 0..255; raises InputError if all are alike.
+
+        The patches are the same at each call.
+        """
+        _check_images(self, images)
+        filters = whitening_filters(images, self.patch, float(self.epsilon), float(self.share))
+        return _calibrated(dataclasses.replace(self, filters=filters, minimum=0.0, maximum=0.0), images)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """From an image of 0..255, any real dtype, to (2 C, H, W) unsigned integers, T where silent."""
+        return _encoded(self, image)
+
+    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """(2 C, H, W) for images (H, W) or (H, W, 3), of the size that it is fitted to; raises InputError for others.
+
+        They must be as large as a patch.
+        """
+        return _shape_of(self, image_shape)
+
+    def maps(self, image: jax.Array) -> jax.Array:
+        """The positive and the negative parts of the filtered image, (2 C, H, W) float32, not calibrated."""
+        # One product with all columns of the filters side by side, then the sum over their rows, each shifted: many
+        # times faster than a convolution of so few channels.
+        n, margin = self.patch, self.patch // 2
+        channels = jnp.moveaxis(jnp.atleast_3d(image.astype(jnp.float32)) / 255, -1, 0)
+        (count, height, width), filters = channels.shape, jnp.asarray(self.filters)
+        padded = jnp.pad(channels, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+        shifted = jnp.concatenate([padded[:, :, at : at + width] for at in range(n)]).reshape(n * count, -1)
+        taps = filters.transpose(2, 0, 3, 1).reshape(n * count, n * count)
+        rows = jnp.matmul(taps, shifted, precision=lax.Precision.HIGHEST).reshape(n, count, -1, width)
+        return _parts(functools.reduce(jnp.add, [rows[at, :, at : at + height] for at in range(n)]))
+
+    def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        channels, height, width = planes(image_shape), image_shape[0], image_shape[1]
+        if min(height, width) < self.patch:
+            raise TooSmallError(f"`image` must have at least {self.patch} rows and columns, got shape {image_shape}")
+        return 2 * channels, height, width
+
+    @property
+    def bank(self) -> Filters | None:
+        """What the maps show, grey or in colour; None until fitted."""
+        if not self.fitted:
+            return None
+        filters = np.moveaxis(np.asarray(self.filters), 1, -1)
+        grey = filters[..., 0] if filters.shape[-1] == 1 else filters
+        return Filters(np.concatenate([grey, -grey]), self.patch // 2)
+
+
+def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: float) -> np.ndarray:
+    """The filters of `Whitening`, (C, C, patch, patch) float32, from images (N, H, W[, C]) of 0..255."""
+    views = np.lib.stride_tricks.sliding_window_view(images, (patch, patch), axis=(1, 2))
+    places = np.random.default_rng(0).integers(0, views.shape[:3], (PATCHES, 3))
+    values = views[0, 0, 0].size
+    total, products = np.zeros(values), np.zeros((values, values))
+    for at in range(0, PATCHES, PATCHES_AT_ONCE):
+        drawn = views[tuple(places[at : at + PATCHES_AT_ONCE].T)]
+        flat = drawn.reshape(-1, values).astype(np.float64) / 255
+        total += flat.sum(axis=0)
+        products += flat.T @ flat
+    mean = total / PATCHES
+    variances, components = np.linalg.eigh(products / PATCHES - np.outer(mean, mean))
+    kept = max(1, round(share * values))  # the last ones are the largest
+    components, scale = components[:, -kept:], 1 / np.sqrt(np.maximum(variances[-kept:], 0) + epsilon)
+    channels = values // patch**2
+    middles = patch**2 * np.arange(channels) + patch**2 // 2
+    responses = (components[middles] * scale) @ components.T
+    responses -= responses.mean(axis=1, keepdims=True)
+    return responses.reshape(channels, channels, patch, patch).astype(np.float32)
+
+
+def _parts(filtered: jax.Array) -> jax.Array:
+    """Positive and negative parts of (C, H, W), (2 C, H, W)."""
+    return jnp.maximum(jnp.concatenate([filtered, -filtered]), 0)
+
+
+def _band(size: int, taps: np.ndarray) -> np.ndarray:
+    """The matrix (size, size) that correlates a column with taps (n,), its ends replicated."""
+    band, places = np.zeros((size, size)), np.arange(size)
+    for at, tap in enumerate(taps):
+        np.add.at(band, (places, np.clip(places + at - len(taps) // 2, 0, size - 1)), tap)
+    return band
+
+
+def _is_fitted(encoder: Any) -> bool:
+    return np.ndim(encoder.maximum) > 0
+
+
+def _check_window(name: str, value: int) -> None:
+    if checks.integer(name, value, 3) % 2 == 0:
+        raise InputError(f"`{name}` must be odd, got {value}")
+
+
+def _check_extremes(encoder: Any, channels: int) -> None:
+    """Raises InputError unless minimum and maximum are numbers, or finite (channels, H, W)."""
+    shapes = np.shape(encoder.minimum), np.shape(encoder.maximum)
+    if shapes[0] != shapes[1] or (shapes[0] and (len(shapes[0]) != 3 or shapes[0][0] != channels)):
+        raise InputError(
+            f"`minimum` and `maximum` must have one shape ({channels}, H, W), got {shapes[0]}, {shapes[1]}"
+        )
+    if not (np.isfinite(encoder.minimum).all() and np.isfinite(encoder.maximum).all()):
+        raise InputError("`minimum` and `maximum` must be finite numbers, got NaN or infinity")
+
+
+def _check_images(encoder: Any, images: np.ndarray) -> None:
+    checks.array("images", images, None)
+    if not len(images):
+        raise InputError("`images` must be at least two that differ, got none")
+    encoder._size(images.shape[1:])
+
+
+def _shape_of(encoder: Any, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    shape = encoder._size(image_shape)
+    if encoder.fitted and shape != np.shape(encoder.maximum):
+        fitted = f"that the encoder is fitted to, which become {np.shape(encoder.maximum)}"
+        raise InputError(f"`image` must be as those {fitted}, got {image_shape}: resize it, or fit the encoder again")
+    return shape
+
+
+def _encoded(encoder: Any, image: jax.Array) -> jax.Array:
+    checks.array("image", image, None)
+    if not encoder.fitted:
+        kind = type(encoder).__name__
+        raise InputError(f"`encoder` must be fitted to take images: train the network, or call {kind}.fit(images)")
+    encoder.output_shape(image.shape)
+    return _latencies(encoder, image)
+
+
+@jax.jit
+def _latencies(encoder: Any, image: jax.Array) -> jax.Array:
+    values = calibrate(encoder.maps(image), encoder.minimum, encoder.maximum)
+    return linear_latency(values, time_steps=encoder.time_steps)
+
+
+def _calibrated(encoder: Fitted, images: np.ndarray) -> Fitted:
+    """The encoder with the extremes of its maps over images (N, ...), of which few are in memory as maps."""
+    count, bytes_each = len(images), 4 * int(np.prod(encoder._size(images.shape[1:])))
+    at_once = min(count, max(1, MAPS_AT_ONCE // bytes_each))
+    parts = []
+    for at in range(0, count, at_once):
+        places = np.minimum(np.arange(at, at + at_once), count - 1)  # the last image again: no other program
+        parts.append(_extremes(encoder, images[places]))
+    minimum = np.min([low for low, _ in parts], axis=0)
+    maximum = np.max([high for _, high in parts], axis=0)
+    if not (maximum - minimum > ROUNDING).any():
+        raise InputError(f"`images` must differ for an encoder to be fitted to them, got {count} that are all alike")
+    return dataclasses.replace(encoder, minimum=minimum, maximum=maximum)
+
+
+@jax.jit
+def _extremes(encoder: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Minimum and maximum of the maps of images (N, ...), (C, H, W) each."""
+    maps = devices.map_images(encoder.maps, images)
+    return maps.min(axis=0), maps.max(axis=0)
+
+
+ON_OFF = OnOff()
+"""Fitted to images (H, W): two maps of the image's size, T = 255, as Falez et al. 2019."""
+
+WHITENING = Whitening()
+"""Fitted to images (H, W, 3), or (H, W): six maps, or two, of the image's size, T = 255, as Falez et al. 2020."""
