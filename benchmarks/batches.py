@@ -16,7 +16,8 @@ from snnjax import Settings, data
 from snnjax.app import console, parts
 from snnjax.app.main import protected, user_errors
 from snnjax.app.options import option
-from snnjax.training.trainer import Trainer, network_for
+from snnjax.training.choice import network_for
+from snnjax.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,8 +31,8 @@ from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import console, parts, plots
 from snnjax.app.main import fail, parse, protected, user_errors
 from snnjax.app.options import option
+from snnjax.training.choice import network_for
 from snnjax.training.state import Settings, plan
-from snnjax.training.trainer import network_for
 
 NATIVE = "snnjax, native"
 OWN = ("snnjax", NATIVE)

@@ -446,6 +446,8 @@ def test_help_names_every_option_with_its_default(train, capsys):
     for option, default in {
         "import FILE.py ...": "none",
         "model NAME": "mozafari2018",
+        "encoder NAME": "the network's own, or that of the data",
+        "time_steps T": "those of the network or its encoder",
         "dataset NAME": "digits",
         "data_dir DIR": "the cache folder, downloaded if need be",
         "size PIXELS": "their own, 32 if they differ",
@@ -474,6 +476,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
     assert {*re.findall(r" --(\w+)(?= |,)", text)} >= {"import", "tensorboard"}
     assert f"one of {', '.join(options.MODELS)}; or FILE.py:NAME" in text
     assert {*NETWORKS} - {"tiny"} == {*options.MODELS}
+    assert f"one of {', '.join(options.ENCODERS)}; or FILE.py:NAME" in text
     assert f"one of {', '.join((*data.DATASETS, 'folder', *data.RECORDINGS))}; or an .npz file" in text
 
 

@@ -18,8 +18,8 @@ from snnjax.kernels import Winners
 from snnjax.learners import Learner
 from snnjax.networks import SpikingNetwork
 from snnjax.trained import Trained
+from snnjax.training.choice import network_for
 from snnjax.training.state import Callback
-from snnjax.training.trainer import network_for
 
 DIGITS = data.digits().first(24, 12)
 FIRST = Conv(4, 5, padding=2, threshold=15.0, competition=WTA(2, radius=3), learners=STDP())

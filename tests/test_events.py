@@ -36,7 +36,7 @@ from snnjax.errors import DownloadError
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.training.trainer import network_for
+from snnjax.training.choice import network_for
 
 tonic = pytest.importorskip("tonic.datasets")
 

@@ -19,6 +19,7 @@ from snnjax.errors import InputError, TooSmallError
 from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, SpikingNetwork, stage
+from snnjax.trained import Trained, load
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120).astype(np.int32)
@@ -163,6 +164,20 @@ def test_fitted_encoders_can_be_saved(case):
     again = from_data(json.loads(json.dumps(to_data(encoder, arrays))), arrays)
     assert again == encoder
     np.testing.assert_array_equal(again(images[0]), encoder(images[0]))
+
+
+def test_a_network_keeps_its_fitted_encoder(case, tmp_path):
+    """In a file, and as a module that is jitted."""
+    encoder, images = case
+    network = layers(encoder, images.shape[1:])
+    weights = {name: np.asarray(each) for name, each in network.weights().items()}
+    Trained(network.spec, weights, images.shape[1:]).save(tmp_path / "weights.npz")
+    loaded = load(tmp_path / "weights.npz")
+    assert loaded.spec.encoder == encoder
+    decisions = jax.jit(jax.vmap(loaded))(images)
+    np.testing.assert_array_equal(decisions, [network.predict(encoder(image)) for image in images])
+    with pytest.raises(InputError, match=r"`image` must have shape .*, got \(7, 14, 11"):
+        loaded(images)
 
 
 def test_contract(case, contract):

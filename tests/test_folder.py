@@ -20,7 +20,7 @@ from PIL import Image
 import snnjax
 from snnjax.data import digits, folder, layout, load, picture_folder, read_picture
 from snnjax.data.names import natural
-from snnjax.training.trainer import network_for
+from snnjax.training.choice import network_for
 
 CLASSES = ("ant 2", "ant 10", "Bee")
 FIFTH = "no test folder: a fifth of each class is for testing"

@@ -17,7 +17,7 @@ from snnjax.app import options
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
 from snnjax.errors import nearest, unknown
-from snnjax.training.trainer import encoded_by, network_for
+from snnjax.training.choice import encoded_by, network_for
 
 SOURCE = ("dataset", "data_dir", "size", "colour")  # options that say where a data set comes from
 

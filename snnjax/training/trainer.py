@@ -1,7 +1,6 @@
 """The training of one network, and of many of one kind: those that differ in numbers alone train in one program."""
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,15 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.components import check_component
 from snnjax.data import Dataset
-from snnjax.errors import InputError, TooSmallError, wrong_type
+from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.learners import STDP, Diagnosis
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_weights
+from snnjax.training.choice import network_for as network_for
 from snnjax.training.engine import Engine, check_types
-from snnjax.training.foreign import check_encoder
 from snnjax.training.state import Callback, Settings, TrainState
 
 Variant = dict[str, float]
@@ -85,81 +83,6 @@ class Trainer:
         state.numbers.update(numbers)
         state.diagnoses[phase.name] = diagnosis
         self.engine.end_phase(state)
-
-
-def network_for(
-    make: Callable[..., Network], data: Dataset, encoder: Any = None, time_steps: int | None = None
-) -> Network:
-    """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
-
-    The function is called with those of these arguments that it names: `input_shape`, (C, H, W) of the encoded images;
-    `image_shape`, (H, W) or (H, W, 3); `classes`; `images`, how many there are to learn from; `encoder`, the one given
-    here, or None. If its first two have other names, they are `input_shape` and `classes`.
-
-    The network's encoder is the one given, or else its own, or else that of the data. Time steps are those given, or
-    else those of the network, if it has an encoder or others than the default, or else those of the encoder.
-    Raises InputError where it is no such function, the images are too small, or the encoder does not make what the
-    network takes.
-    """
-    if encoder is not None:
-        encoder = with_time_steps(encoder, time_steps)
-    network = _made(make, data, encoder)
-    if encoder is None and time_steps is not None and network.encoder is not None:  # it may depend on its time steps
-        encoder = with_time_steps(network.encoder, time_steps)
-        network = _made(make, data, encoder)
-    return encoded_by(network, data, encoder, time_steps)
-
-
-def encoded_by(network: Network, data: Dataset, encoder: Any = None, time_steps: int | None = None) -> Network:
-    """A network with the encoder and the time steps that `network_for` describes; raises as it does."""
-    if encoder is None:
-        encoder = network.encoder
-        if encoder is None:
-            encoder, own = data.encoder, network.time_steps
-            time_steps = own if time_steps is None and own != Network.time_steps else time_steps
-    encoder = with_time_steps(encoder, time_steps)
-    network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
-    images = data.train_images
-    check_encoder(network, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
-    return network
-
-
-def with_time_steps(encoder: Any, time_steps: int | None) -> Any:
-    """An encoder with other time steps, if they are given; raises InputError where it cannot have others."""
-    check_component("encoder", encoder, "__call__", "output_shape", "time_steps")
-    if time_steps is None or checks.time_steps(time_steps) == encoder.time_steps:
-        return encoder
-    if "time_steps" not in (each.name for each in dataclasses.fields(encoder)):
-        kind, own = type(encoder).__name__, encoder.time_steps
-        raise InputError(
-            f"`time_steps` must be {own}, those of the encoder {kind}, which takes no others: {time_steps}"
-        )
-    return dataclasses.replace(encoder, time_steps=time_steps)
-
-
-def _made(make: Callable[..., Network], data: Dataset, encoder: Any) -> Network:
-    """What a function makes of the arguments that it names."""
-    image_shape, name = data.train_images.shape[1:], getattr(make, "__name__", type(make).__name__)
-    input_shape = (data.encoder if encoder is None else encoder).output_shape(image_shape)
-    sizes = dict(input_shape=tuple(input_shape), classes=data.classes)
-    known = sizes | dict(image_shape=image_shape, images=len(data.train_images), encoder=encoder)
-    try:
-        signature = inspect.signature(make)
-        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        names = [each.name for each in signature.parameters.values() if each.kind in kinds]
-        first = () if names and known.keys() >= {*names[:2]} else tuple(sizes.values())
-        chosen = {each: known[each] for each in names[len(first) :] if each in known}
-        signature.bind(*first, **chosen)
-    except (TypeError, ValueError) as error:  # a ValueError where there is no signature
-        raise InputError(f"`model` {name} must be a function of (input_shape, classes): {error}") from error
-    try:
-        network = make(*first, **chosen)
-    except TooSmallError as error:
-        size = "x".join(map(str, image_shape[:2]))
-        raise TooSmallError(f"{error}; images of {data.name} have {size} pixels: take a larger `size`") from error
-    if not isinstance(network, Network):
-        raise wrong_type(f"{name}(input_shape, classes)", "a Network", network)
-    return network
 
 
 @dataclasses.dataclass
