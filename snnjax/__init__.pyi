@@ -20,7 +20,7 @@ from .encoding import Encoder, encode
 from .errors import InputError
 from .layers import WTA, Conv, Layer, Pool
 from .learners import RSTDP, STDP, Learner, Response, Signal, Tally
-from .networks import NETWORKS, Earliest, Majority, Model, Network, SpikingNetwork, stage
+from .networks import NETWORKS, Earliest, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
 from .trained import load
 from .training.state import Callback, Settings, TrainState
 from .training.trainer import Sweep, Trainer
@@ -39,6 +39,7 @@ __all__ = [
     "InputError",
     "Layer",
     "Learner",
+    "LinearSVM",
     "Majority",
     "Model",
     "Network",

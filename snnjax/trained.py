@@ -14,6 +14,7 @@ from snnjax.data.names import checked, numbered
 from snnjax.errors import InputError
 from snnjax.metrics import tested_part
 from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.model import check_fitted
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 FORMAT = 2  # version of the file
@@ -43,7 +44,8 @@ class Trained:
         object.__setattr__(self, "class_names", names)
 
     def save(self, path: Path | str) -> None:
-        """Writes it as one file, atomically; raises InputError if a part of the network is no component."""
+        """Writes it as one file, atomically; raises InputError if a part is no component or not fitted."""
+        check_fitted(self.network)
         arrays: dict[str, np.ndarray] = {}
         data = to_data(self.network, arrays)
         about = dict(image_shape=self.image_shape, settings=self.settings, class_names=self.class_names)

@@ -127,7 +127,7 @@ def summary(run: runs.RunFolder) -> None:
     console.print(table(("layer", "input", "weights", "output of stage", "parameters"), [layers], "layers", left=4))
     head, phases = report.phases(results)
     console.print(table(head, [phases], "phases"))
-    planned, done = results["settings"]["epochs"][-1], len(results["epochs"])
+    planned, done = run.trainer.plan[-1].epochs, len(results["epochs"])
     if done < planned:
         patience = results["settings"]["patience"]
         console.print(

@@ -23,7 +23,7 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     """Every layer's features as images: each weight adds what its input is selective to, at its place.
 
     A weight counts by its contrast, its difference from the mean of its feature: weights that are all alike show
-    nothing. In the last stage, whose features are much alike, the mean feature is subtracted first. What passes a
+    nothing. In layers that decide, whose features are much alike, the mean feature is subtracted first. What passes a
     pooling window is spread over all places in it. Compare Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
 
     Where the encoder has no `bank` of filters, each of its maps is drawn as the pixel at the same place. Filters with
@@ -37,7 +37,7 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     for number, (names, stage) in enumerate(zip(spec.names, spec.stages, strict=True)):
         outputs = []
         for name, conv in zip(names, stage.branches, strict=True):
-            if 0 < number == len(spec.stages) - 1:
+            if number and name in spec.deciding:
                 weights[name] = weights[name] - weights[name].mean(axis=0)
             contrasts = weights[name] - weights[name].mean(axis=(1, 2, 3), keepdims=True)
             drawn[name] = each = _through(inputs, contrasts, conv.padding, conv.stride)

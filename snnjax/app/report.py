@@ -51,7 +51,7 @@ def figures(
     spec, names = network.spec, names_of(results)
     yield "confusion", plots.confusion_picture(results["test"], names)
     for name, drawn in features.drawn_back(network).items():
-        rows = [f"class {each}" for each in names] if name in spec.names[-1] else []
+        rows = [f"class {each}" for each in names] if name in spec.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
     if data is not None:
         for number in images:

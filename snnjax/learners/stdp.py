@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from snnjax import kernels
 from snnjax.components import component, static
 from snnjax.errors import InputError
-from snnjax.kernels import Winners, checks
+from snnjax.kernels import Spikes, Winners, checks
 from snnjax.layers import Layer
 from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, convergence, listed, percent
 
@@ -29,6 +30,8 @@ class STDP(Learner):
       ltp_max: upper limit of a+.
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).
+      inhibition: whether the input goes through pointwise inhibition, as in Kheradpisheh et al. 2018: while the layer
+        learns, each position passes its earliest spike alone, of equal ones that of the lowest map.
     """
 
     ltp: float = 0.004
@@ -37,6 +40,7 @@ class STDP(Learner):
     ltp_max: float = 0.15
     bounds: tuple[float, float] = (0.0, 1.0)
     stabiliser: bool = static(default=True)
+    inhibition: bool = static(default=False)
     native = True
 
     def check(self) -> None:
@@ -57,11 +61,22 @@ class STDP(Learner):
         """The number of images learned from, () int32, so that branches double their rates in step with their stage."""
         return np.int32(seen % int(self.doubling))
 
+    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
+        """The winners."""
+        return super().forward(layer, state, self._seen(layer, latency))
+
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The winners learn; info is their features, (k,) int32, -1 where nobody won."""
         winners, rates = cast(Winners, response.winners), self.rates(state)
-        layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
+        layer = layer.learn(self._seen(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
         return layer, state + 1, winners.feature
+
+    def _seen(self, layer: Layer, latency: jax.Array) -> jax.Array:
+        """The input that is learned from."""
+        if not self.inhibition:
+            return latency
+        spikes = Spikes(latency, jnp.ones(latency.shape))  # all equally strong
+        return kernels.pointwise_inhibition(spikes, time_steps=layer.time_steps).latency
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rate that the last image was learned with."""

@@ -1,7 +1,9 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
+from snnjax.networks.kheradpisheh2018 import kheradpisheh2018
+from snnjax.networks.linear import LinearSVM
 from snnjax.networks.model import Model, Observed, SpikingNetwork
-from snnjax.networks.network import Decision, Earliest, Majority, Network, Stage, stage
+from snnjax.networks.network import Decision, Earliest, FittedDecision, Majority, Network, Stage, stage
 from snnjax.networks.published import deep2024, deepr2024, deepr2024_2, inception2024, majority2024, mozafari2018
 
 NETWORKS = {
@@ -13,6 +15,8 @@ __all__ = [
     "NETWORKS",
     "Decision",
     "Earliest",
+    "FittedDecision",
+    "LinearSVM",
     "Majority",
     "Model",
     "Network",
@@ -23,6 +27,7 @@ __all__ = [
     "deepr2024",
     "deepr2024_2",
     "inception2024",
+    "kheradpisheh2018",
     "majority2024",
     "mozafari2018",
     "stage",

@@ -16,9 +16,9 @@ from snnjax.components import static
 from snnjax.data import names
 from snnjax.encoding import Encoder
 from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import checks
+from snnjax.kernels import Spikes, checks
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
-from snnjax.networks.network import Decided, Decision, Network, decide
+from snnjax.networks.network import Decided, Decision, Network, decide, is_fitted, unfitted
 
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""
@@ -51,17 +51,17 @@ class Model:
         check_weights(network, weights)
         if weights.keys() != network.weight_shapes.keys():
             raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
-        last, steps, timed, layers = len(network.stages) - 1, network.time_steps, network.decision.timed, {}
-        for number, name, conv in network.layers():
-            classes = network.classes if number == last else 0
+        steps, timed, layers = network.time_steps, network.decision.timed, {}
+        for _, name, conv in network.layers():
+            classes = network.classes if name in network.deciding else 0
             layers[name] = Layer(conv, weights[name], steps, FAST, conv.monotone, classes, timed)
         pools, sizes = tuple(each.pool for each in network.stages), (network.input_shape, network.classes, steps)
         return cls(layers, network.encoder, network.decision, network.names, pools, *sizes)
 
     @property
     def last(self) -> int:
-        """Number of the stage that decides."""
-        return len(self.names) - 1
+        """Number of the stage that decides; of all stages under a `FittedDecision`, which sees what they put out."""
+        return len(self.names) - (not is_fitted(self.decision))
 
     def stage(self, number: int) -> list[Layer]:
         """The layers of stage `number`, counted from 0."""
@@ -83,7 +83,7 @@ class Model:
         return self.encoder(image, native=True) if native and type(self.encoder) is Encoder else self.encoder(image)
 
     def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
-        """The input of stage `last` (default: the deciding one) given that of stage `first`, (C, H, W) latencies.
+        """The input of stage `last` (default: what the decision is made on) given that of stage `first`, (C, H, W).
 
         Without `timed` only who fires matters: where weights are never negative, in 1/T of the work, at the last step.
         """
@@ -104,7 +104,10 @@ class Model:
         return kernels.pool(joined, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
 
     def decide(self, latency: jax.Array) -> Decided:
-        """The decision on the input of the last stage."""
+        """The decision on the input of the last stage, or under a `FittedDecision` on its output."""
+        if is_fitted(self.decision):
+            time = latency.astype(jnp.float32) / self.time_steps
+            return decide(self.decision, [Spikes(latency, jnp.zeros_like(time), time)], self.classes)
         spikes = [layer.deciding_spikes(latency) for layer in self.stage(self.last)]
         return decide(self.decision, spikes, self.classes)
 
@@ -120,7 +123,7 @@ class Model:
 
     def decide_block(self, latencies: jax.Array) -> Decided:
         """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`."""
-        if self.decision.timed:
+        if self.decision.timed or is_fitted(self.decision):
             return jax.vmap(self.decide)(latencies)
         potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]
         fire = functools.partial(kernels.fire_at_last_step, time_steps=self.time_steps)
@@ -141,7 +144,7 @@ class Observed(NamedTuple):
     """The network's response to one image.
 
     Attributes:
-      latencies: (F, H, W) of the input and of each layer but the deciding ones, by name, before pooling.
+      latencies: (F, H, W) of the input and of each layer but those that decide, by name, before pooling.
       decided: the decision.
     """
 
@@ -160,6 +163,15 @@ def check_weights(network: Network, weights: Weights) -> None:
         abstract = isinstance(value, jax.core.Tracer)
         if convs[name].monotone and not abstract and not (least := np.asarray(value).min()) >= 0:
             raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
+
+
+def check_fitted(network: Network) -> None:
+    """Raises InputError where the encoder or the decision of a network must be fitted first."""
+    for name, part in (("encoder", network.encoder), ("decision", network.decision)):
+        # Leaves that are traced or on a device were arrays before.
+        if unfitted(part) and not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(part)):
+            kind = type(part).__name__
+            raise InputError(f"`{name}` of {network.name} must be fitted, got {kind} before its `fit`: train it first")
 
 
 def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> None:
@@ -245,6 +257,7 @@ class SpikingNetwork(nnx.Module):
         Raises InputError without an encoder, and for an image of another shape.
         """
         model = self.model
+        check_fitted(self.spec)
         if model.encoder is not None:
             check_image(model.encoder, model.input_shape, image)
         return model.predict(model.encode(jnp.asarray(image))).decision
@@ -255,4 +268,5 @@ class SpikingNetwork(nnx.Module):
 
     def predict(self, latency: jax.Array) -> jax.Array:
         """The class of an encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
+        check_fitted(dataclasses.replace(self.spec, encoder=None))
         return self.model.predict(latency).decision

@@ -19,6 +19,8 @@ from snnjax.layers import Conv, Pool
 class Decision(Protocol):
     """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
 
+    One that also has `fit` is fitted to what the stages put out: see `FittedDecision`.
+
     Attributes:
       timed: whether it needs to know when neurons fire: `Spikes` then have times, and the last potentials of silent
         neurons. If not, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
@@ -34,6 +36,36 @@ class Decision(Protocol):
 
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class, () int32, -1 for none, from the scores of each deciding layer, (layers, classes)."""
+
+
+class FittedDecision(Decision, Protocol):
+    """A decision that is fitted to the outputs of the last stage; then all layers learn unsupervised, and none decides.
+
+    `scores` gets the pooled outputs of the last stage: `Spikes` of (F, H, W), with times, and potentials of 0.
+
+    Attributes:
+      fitted: whether `fit` has made it; its arrays are numbers of Python, such as 0.0, before (`np.ndim` tells).
+    """
+
+    @property
+    def fitted(self) -> bool: ...
+
+    def fit(self, latencies: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "FittedDecision":
+        """The same component with its arrays, from the outputs for the training images: no other field may change.
+
+        `latencies` are (N, F, H, W) unsigned integers, `time_steps` where silent; if not `timed`, `time_steps` - 1 of
+        all that fire. `labels` are (N,) int32. The same data must give the same arrays: a run may fit twice.
+        """
+
+
+def is_fitted(decision: Decision) -> bool:
+    """Whether a decision is a `FittedDecision`, made or not."""
+    return hasattr(decision, "fit")
+
+
+def unfitted(part: Any) -> bool:
+    """Whether an encoder or a decision must be fitted before it can be used."""
+    return not getattr(part, "fitted", True)
 
 
 @component
@@ -123,7 +155,7 @@ class Stage:
 
     Attributes:
       branches: the layers.
-      pool: max pooling of the joined maps, or None.
+      pool: max pooling of the joined maps, or None; None of deciding layers.
     """
 
     branches: tuple[Conv, ...]
@@ -148,15 +180,16 @@ def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
 
 @component
 class Network:
-    """A network: stages one after the other, the last of them deciding layers.
+    """A network: stages one after the other, the last of them deciding layers, unless a decision is fitted to it.
 
     Attributes:
       name: as on the command line; runs are named after it.
       input_shape: (C, H, W) of the encoded image.
       classes: number of classes; each deciding layer has the same number of features for each, in order.
-      stages: the last one decides.
+      stages: the last one decides, or is what a `FittedDecision` sees.
       time_steps: T.
-      epochs: default epochs of each stage, in order; the last number is that of supervised learning.
+      epochs: default epochs of each stage, in order; where layers decide, the last number is that of supervised
+        learning.
       reward_by_turns: in the first epoch the first supervised layer and all others learn in alternate batches, later
         only the others do. By default all learn together.
       encoder: makes latencies of images; None: one that suits the images of the training set.
@@ -192,9 +225,9 @@ class Network:
         for each in self.stages:
             if not isinstance(each, Stage):
                 raise wrong_type("stages", "a tuple of stages", each, "(stage(Conv(...)), ...)")
-        check_component("decision", self.decision, "timed", "scores", "decide")
+        check_component("decision", self.decision, "timed", "scores", "decide", *_fitting(self.decision))
         if self.encoder is not None:
-            check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps")
+            check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps", *_fitting(self.encoder))
             if self.encoder.time_steps != self.time_steps:
                 got = f"{self.time_steps} and {self.encoder.time_steps} of `encoder`"
                 raise InputError(f"`time_steps` must be that of the encoder, got {got}")
@@ -204,13 +237,16 @@ class Network:
             checks.integer("epochs", count, 0)
         if self.patience is not None:
             checks.integer("patience", self.patience, 0)
-        if (pool := self.stages[-1].pool) is not None:
+        if (pool := self.stages[-1].pool) is not None and self.deciding:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
-        for number, name, conv in self.layers():
+        for _, name, conv in self.layers():
             conv.check()
             supervised = [learner.supervised for learner in conv.each_learner]
-            if number == len(self.stages) - 1:
+            if name in self.deciding:
                 self._check_deciding(name, conv, supervised)
+            elif not self.deciding and any(supervised):
+                got = f"{type(conv.supervised).__name__} under {type(self.decision).__name__}, which is fitted"
+                raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
             if sum(supervised) > 1 or supervised != sorted(supervised):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
@@ -220,7 +256,9 @@ class Network:
         if not any(supervised) or conv.features % self.classes:
             needs = f"a supervised learner, such as RSTDP, and a multiple of {self.classes} features"
             learners = " and ".join(type(each).__name__ for each in conv.each_learner) or "no learner"
-            raise InputError(f"{name}, which decides, must have {needs}, got {learners} and {conv.features} features")
+            got = f"{learners} and {conv.features} features"
+            advice = "" if any(supervised) else "; or give the Network a `decision` that is fitted, such as LinearSVM()"
+            raise InputError(f"{name}, which decides, must have {needs}, got {got}{advice}")
         idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
         if all(supervised):
             idle["competition"] = (Conv.competition,)
@@ -237,7 +275,8 @@ class Network:
         shapes = [self.input_shape]
         for number, each in enumerate(self.stages, 1):
             try:
-                shapes.append(_output_shape(each, shapes[-1], joined=number < len(self.stages)))
+                joined = number < len(self.stages) or not self.deciding
+                shapes.append(_output_shape(each, shapes[-1], joined=joined))
             except ValueError as error:
                 kind = TooSmallError if isinstance(error, TooSmallError) else InputError
                 raise kind(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
@@ -256,8 +295,14 @@ class Network:
 
     @property
     def first_supervised(self) -> int:
-        """Number of the first stage that learns supervised."""
-        return next(n for n, _, conv in self.layers() if any(learner.supervised for learner in conv.each_learner))
+        """Number of the first stage that learns supervised, of stages where none does."""
+        supervised = (n for n, _, conv in self.layers() if any(learner.supervised for learner in conv.each_learner))
+        return next(supervised, len(self.stages))
+
+    @property
+    def deciding(self) -> tuple[str, ...]:
+        """Names of the layers that decide, those of the last stage; none under a `FittedDecision`."""
+        return () if is_fitted(self.decision) else self.names[-1]
 
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:
@@ -288,7 +333,12 @@ class Network:
         """All numbers that a sweep may vary, by path: "layer1.threshold", "layer1.competition.radius", "encoder.…"."""
         parts: dict[str, Any] = {name: conv for _, name, conv in self.layers()}
         parts |= dict(encoder=self.encoder, decision=self.decision)
-        return {f"{part}.{path}": value for part, each in parts.items() for path, value in components.numbers(each)}
+        return {
+            f"{part}.{path}": value
+            for part, each in parts.items()
+            for path, value in components.numbers(each)
+            if not (unfitted(each) and "ndarray" in str(type(each).__annotations__.get(path)))  # to be an array
+        }
 
     def vary(self, path: str, value: float) -> "Network":
         """The network with one of its `parameters` changed; a unique end of its path is enough ("radius").
@@ -316,6 +366,11 @@ class Network:
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
         part, _, rest = found[0].partition(".")
         return components.replace(self, f"{at.get(part, part)}.{rest}", kind(value))
+
+
+def _fitting(part: Any) -> tuple[str, ...]:
+    """What a part must have besides, if it is fitted."""
+    return ("fitted",) if hasattr(part, "fit") else ()
 
 
 def _meant(path: str, known: Iterable[str]) -> str:

@@ -17,7 +17,9 @@ from snnjax.layers import FAST, TAPS, Layer
 from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
 from snnjax.metrics import fractions
 from snnjax.networks import Network
-from snnjax.training import fast, foreign, origin, programs
+from snnjax.networks.model import check_fitted
+from snnjax.networks.network import is_fitted
+from snnjax.training import fast, fitting, foreign, origin, programs
 from snnjax.training.epoch import Epoch, images_shown
 from snnjax.training.outputs import Outputs, as_array
 from snnjax.training.spread import Clock, has_own, learning_program
@@ -56,7 +58,7 @@ class Engine:
         self.spread = self.outputs.spread
         learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
         self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
-        self.deciding_forms = dict.fromkeys(self.network.names[-1], TAPS)
+        self.deciding_forms = dict.fromkeys(self.network.deciding, TAPS)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
         if not self.networks or len(self.seeds) != len(self.networks):
@@ -109,11 +111,14 @@ class Engine:
         user's own has returned what it may not, or led weights or numbers out of their range.
         """
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
+        if states[0].phase < len(self.plan) and fitting.fit_encoders(self.outputs, states):
+            save(states)
         while states[0].phase < len(self.plan):
             phase = self.plan[states[0].phase]
             for state in states:
                 state.origin = state.origin or self.fingerprint
-            learn = self._learn_unsupervised if phase.layer else self._learn_supervised
+            last = self._fit_decision if is_fitted(self.network.decision) else self._learn_supervised
+            learn = self._learn_unsupervised if phase.layer else last
             if not self._over(phase, states):
                 for clocks in learn(phase, states):
                     over = self._over(phase, states)
@@ -191,6 +196,25 @@ class Engine:
         foreign.check_learned(self.networks[at], name, state, learner, before, which)
         return foreign.checked_diagnosis(f"{type(learner).__name__} of {name}", learner.diagnose(name, plain, info))
 
+    # A decision that is fitted
+
+    def _fit_decision(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
+        """Fits the decision of each network to what its stages put out for the training images, then tests it."""
+        inputs = {part: self.entering(part, states) for part in ("train", "test")}
+        self.outputs.forget()
+        clock, test_clock = Clock(phase.name), Clock("test")
+        self._start(phase, states)
+        fitting.fit_decisions(self.outputs, states, clock, inputs["train"], self.data.train_labels)
+        model, decided = self.outputs.packed(self.outputs.models(states)), {}
+        for part, each in inputs.items():
+            decided[part], _ = self.spread.map(test_clock, programs.decide_batch, model, each, first=phase.stage)
+            foreign.check_decisions(decided[part], self.network.classes)
+        for state, trained, tested in zip(states, *decided.values(), strict=True):
+            state.diagnoses[phase.name] = diagnose_decisions(self.data.names, trained, {})
+            self._record(state, trained, tested)
+        self._tell(states)
+        yield [clock, test_clock]
+
     # A layer that learns alone
 
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
@@ -259,18 +283,25 @@ class Engine:
             parts = self.spread.unstacked((carry, decisions, infos, tested))
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
                 self._end_epoch(phase, state, at, part)
-            records = [state.epochs[-1] for state in states]
-            mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
-            self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
+            self._tell(states)
             yield [epoch.clock, test_clock]
+
+    def _tell(self, states: States) -> None:
+        records = [state.epochs[-1] for state in states]
+        mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
+        self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
 
     def _end_epoch(self, phase: Phase, state: TrainState, at: int, results: Any) -> None:
         (layers, *learned), decisions, infos, tested = results
         found = {n: self._keep(phase, n, layers[n], infos[n], state, at) for n in self.supervised_layers}
         state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
+        state.learning = _flat(learned)
+        self._record(state, decisions, tested)
+
+    def _record(self, state: TrainState, decisions: np.ndarray, tested: np.ndarray) -> None:
+        """Ends a supervised epoch, given the decisions on the training images and on those tested."""
         decided = {"train": decisions, self.data.tested: tested}
         parts = {part: fractions(each, getattr(self.data, f"{part}_labels")) for part, each in decided.items()}
-        state.learning = _flat(learned)
         state.epochs.append(dict(epoch=state.done, **parts))
         if state.best_epoch == state.done:
             state.best, state.best_numbers = dict(state.weights), dict(state.numbers)
@@ -300,6 +331,8 @@ class Engine:
 
     def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images."""
+        for state, network in zip(states, self.networks, strict=True):
+            check_fitted(state.network(network))
         models = self.outputs.packed(self.outputs.models(states), self.deciding_forms)
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
         decisions, scores = self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
@@ -347,7 +380,7 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Ma
     ]
     if silent > SILENT:
         words.append("too little reaches the deciding layer: see whether the layers before fire")
-    elif len(never):
+    elif len(never) and learners:
         words.append("some classes get no reward at all: more epochs, or more features a class, may bring them in")
     figures: dict[str, dict[str, object]] = {}
     for name, each in learners.items():

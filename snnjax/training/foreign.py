@@ -16,6 +16,7 @@ from snnjax.layers import Layer
 from snnjax.learners import Diagnosis, Learner, Signal, Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.model import check_weights
+from snnjax.networks.network import is_fitted, unfitted
 from snnjax.training.outputs import as_array
 from snnjax.training.state import TrainState
 
@@ -31,8 +32,7 @@ _INTEGER = _array((), np.int32)
 def check_parts(network: Network, images: np.ndarray) -> None:
     """Raises InputError where a part of a network returns what the others cannot take, given images (N, ...)."""
     check_encoder(network, _array(images.shape[1:], images.dtype))
-    if _is_own(network.decision):
-        check_decision(network)
+    check_decision(network)
     layers: dict[str, Layer] = {}
     for number, name, conv in network.layers():
         latency = _array(network.shapes[number], latency_dtype(network.time_steps))
@@ -62,21 +62,42 @@ def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
     if tuple(shape) != network.input_shape:
         problem = f"the network takes {network.input_shape}, images of {image.shape} become {tuple(shape)}"
         raise InputError(f"{problem}: make it with input_shape={tuple(shape)}, or with another `encoder`")
-    if _is_own(encoder):
+    if _is_own(encoder) and not unfitted(encoder):
         _expect("encoder(image)", jax.eval_shape(encoder, image), expected)
 
 
 def check_decision(network: Network) -> None:
-    """Raises InputError unless the network's decision returns scores and a class."""
-    decision, classes, deciding = network.decision, network.classes, network.stages[-1].branches
-    for conv in deciding:
-        shape = (conv.features, *conv.output_size(network.shapes[-2][1:]))
-        time = _array(shape, np.float32) if decision.timed else None
+    """Raises InputError unless the network's decision, if it is a user's own, returns scores and a class."""
+    decision, classes, fits = network.decision, network.classes, is_fitted(network.decision)
+    if not _is_own(decision) or unfitted(decision):
+        return
+    deciding = network.stages[-1].branches
+    shapes = [(conv.features, *conv.output_size(network.shapes[-2][1:])) for conv in deciding]
+    shapes = [network.shapes[-1]] if fits else shapes
+    for shape in shapes:
+        time = _array(shape, np.float32) if fits or decision.timed else None
         spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32), time)
         scores = jax.eval_shape(lambda spikes: decision.scores(spikes, classes), spikes)
         _expect("decision.scores(...)", scores, _array((classes,), np.float32))
-    found = jax.eval_shape(decision.decide, _array((len(deciding), classes), np.float32))
+    found = jax.eval_shape(decision.decide, _array((len(shapes), classes), np.float32))
     _expect("decision.decide(scores)", found, _INTEGER)
+
+
+def checked_fit(part: Any, *data: Any) -> Any:
+    """What `fit` of an encoder or a decision returns; raises InputError unless it is the same part, now fitted."""
+    kind, found = type(part).__name__, part.fit(*data)
+    before, after = map(_structure, (part, found))
+    if type(found) is not type(part) or before != after or unfitted(found):
+        write = f"dataclasses.replace(self, ...) with NumPy arrays in place of numbers, {kind} that is `fitted`"
+        raise InputError(f"`fit` of {kind} must return {write}, got {shown(found)}")
+    for path, leaf in jax.tree.leaves_with_path(found):
+        if not np.isfinite(leaf).all():
+            raise InputError(f"`fit` of {kind} must return finite numbers, got others in {jax.tree_util.keystr(path)}")
+    return found
+
+
+def _structure(tree: Any) -> Any:
+    return jax.tree.structure(tree)
 
 
 def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:

@@ -28,6 +28,7 @@ def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, d
     """Digest of all that the layer of an unsupervised phase depends on.
 
     `origin` is its `fingerprint`, `data` the digest of the training images; `before` are the keys of earlier layers.
+    An encoder that is yet to be fitted to these images counts as it is described.
     """
     numbers: dict[str, np.ndarray] = {}
     parts = network.encoder, network.stages[: phase.stage], network.stages[phase.stage].branches

@@ -27,8 +27,6 @@ class Outputs:
         self.network, self.spread = networks[0], Spread(len(networks))
         self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
         self._mirror = settings.mirror
-        codes = [jax.tree.leaves(each.encoder) for each in networks]
-        self._shared_code = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
         self._kept: dict[str, tuple[int, str, np.ndarray]] = {}  # by part: stage, key and values of what enters it
 
     def model(self, state: TrainState, at: int = 0) -> Model:
@@ -74,14 +72,15 @@ class Outputs:
     def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
         """What enters the first stage; the other part is encoded too, and kept, unless something of it is kept."""
         images = {each: self._shown(each) for each in self.images if each == part or each not in self._kept}
-        spread, clock = Spread(1) if self._shared_code else self.spread, Clock("encode")
+        shared = self._shared_code(states)
+        spread, clock = Spread(1) if shared else self.spread, Clock("encode")
         models = spread.stacked(self.models(states)[: spread.count])
         self.callback.started("encode", sum(map(len, images.values())) * spread.count)
         for name, each in images.items():
             found = spread.map(clock, programs.encode_batch, models, each, self.callback.advanced, native=self.native)
             if (largest := found.max()) > (steps := self.network.time_steps):
                 raise InputError(f"`encoder(image)` must be 0..{steps - 1}, or {steps} where silent, got {largest}")
-            self._kept[name] = (0, self._key(states, 0), found[0] if self._shared_code else found)
+            self._kept[name] = (0, self._key(states, 0), found[0] if shared else found)
         self.finish(clock, states)
         return self._kept[part][2]
 
@@ -89,6 +88,12 @@ class Outputs:
         """The images of a part; of "train" with their mirror images, where these are shown too."""
         images = self.images[part]
         return np.concatenate([images, images[:, :, ::-1]]) if self._mirror and part == "train" else images
+
+    def _shared_code(self, states: Sequence[TrainState]) -> bool:
+        """Whether all encoders agree."""
+        both = zip(states, self.networks, strict=True)
+        codes = [jax.tree.leaves(state.network(network).encoder) for state, network in both]
+        return all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
 
     def _forward(
         self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool

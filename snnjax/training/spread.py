@@ -42,6 +42,14 @@ class Clock:
         self.images += images
         return result
 
+    def call(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function of the host over this number of images."""
+        start = time.perf_counter()
+        result = function(*args)
+        self.seconds += time.perf_counter() - start
+        self.images += images
+        return result
+
     def add_to(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Adds to the record of this name, which a resumed phase continues; returns it."""
         record = next((each for each in records if each["name"] == self.name), None)

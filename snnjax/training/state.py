@@ -14,6 +14,7 @@ from snnjax.layers import Conv
 from snnjax.learners import Diagnosis
 from snnjax.metrics import tested_part
 from snnjax.networks import Network
+from snnjax.networks.network import is_fitted
 
 Arrays = dict[str, np.ndarray]
 """Arrays by name."""
@@ -24,7 +25,7 @@ class Settings:
     """What the result of a training depends on, besides network and data.
 
     Attributes:
-      epochs: of each stage, in order; the last number is that of supervised learning.
+      epochs: of each stage, in order; where layers decide, the last number is that of supervised learning.
       batch_size: images after which the rates of supervised learners adapt.
       patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
       seed: of the initial weights, and of what `shuffle` and `mirror` draw.
@@ -63,11 +64,13 @@ class Settings:
 
 
 class Phase(NamedTuple):
-    """The unsupervised learning of one layer by one learner, or that of all supervised layers (layer "").
+    """The unsupervised learning of one layer by one learner; or, last, with layer "", what needs labels.
+
+    That is the learning of all supervised layers, or the fit of the decision, in one epoch.
 
     Attributes:
       name: as in messages and reports, such as "STDP layer1".
-      stage: number of the layer's stage from 0, or of the first supervised one.
+      stage: number of the layer's stage from 0, or of the first supervised one, or of all stages.
       layer: name of the layer that learns alone, or "".
       epochs: passes over the training images.
       learner: its index among the learners of a layer.
@@ -93,6 +96,8 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
             if not learner.supervised:
                 branch = sum(phase.stage == stage for phase in phases)
                 phases.append(Phase(f"{type(learner).__name__} {name}", stage, name, epochs[stage], index, branch))
+    if is_fitted(network.decision):
+        return *phases, Phase(f"fit {type(network.decision).__name__}", stages, "", 1)
     name = type(network.stages[-1].branches[0].supervised).__name__
     return *phases, Phase({"RSTDP": "R-STDP"}.get(name, name), network.first_supervised, "", epochs[-1])
 
@@ -103,7 +108,8 @@ class TrainState:
 
     Attributes:
       weights: (F, C, kh, kw) float32, by layer name.
-      numbers: those of layers that learners have changed, by layer and place.
+      numbers: those that learners have changed, and the arrays of an encoder or a decision that is fitted, by layer,
+        "encoder" or "decision", and place.
       phase: index of the current phase in `plan`.
       done: its completed epochs.
       learning: the states of its learners, and the tally, once it has begun.
@@ -170,22 +176,27 @@ class TrainState:
         return TrainState(self.best, self.best_numbers) if self.best else TrainState(self.weights, self.numbers)
 
     def network(self, network: Network) -> Network:
-        """The network's description with the numbers that learners have changed."""
+        """The network's description with the numbers that learning has changed."""
         if not self.numbers:
             return network
-        convs = ((name, enumerate(jax.tree.leaves(conv))) for _, name, conv in network.layers())
-        leaves = [self.numbers.get(f"{name}.{at}", leaf) for name, numbers in convs for at, leaf in numbers]
+        parts: list[tuple[str, Any]] = [(name, conv) for _, name, conv in network.layers()]
+        parts += [("encoder", network.encoder), ("decision", network.decision)]
+        numbered = ((name, enumerate(jax.tree.leaves(part))) for name, part in parts)
+        leaves = [self.numbers.get(f"{name}.{at}", leaf) for name, numbers in numbered for at, leaf in numbers]
         plain = [x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in leaves]
-        rest = jax.tree.leaves((network.encoder, network.decision))
-        return jax.tree.unflatten(jax.tree.structure(network), plain + rest)  # without checks, as under jit
+        return jax.tree.unflatten(jax.tree.structure(network), plain)  # without checks, as under jit
 
     def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
         """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
         self.weights = self.weights | {name: weights}
+        self.keep_numbers(name, conv, numbers)
+
+    def keep_numbers(self, name: str, part: Any, numbers: list[Any]) -> None:
+        """Takes the numbers of a layer, or of "encoder" or "decision"; `part` is its initial description."""
         self.numbers = {path: x for path, x in self.numbers.items() if not path.startswith(f"{name}.")}
-        for at, (was, now) in enumerate(zip(jax.tree.leaves(conv), numbers, strict=True)):
+        for at, (was, now) in enumerate(zip(jax.tree.leaves(part), map(np.asarray, numbers), strict=True)):
             if not np.array_equal(np.asarray(was, now.dtype), now):
-                self.numbers[f"{name}.{at}"] = np.asarray(now)
+                self.numbers[f"{name}.{at}"] = now
 
 
 class Callback:

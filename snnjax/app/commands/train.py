@@ -32,7 +32,8 @@ def prepare(
     held_out = 0 if images.validation_images is None else len(images.validation_images)
     if (count := len(images.train_images)) + held_out < options.FEW:
         alone = -(-options.SHOWN // count)
-        settings |= dict(epochs=(*[alone] * (len(spec.stages) - 1), 100), batch_size=100, patience=0)
+        epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone)
+        settings |= dict(epochs=epochs, batch_size=100, patience=0)
     if spec.patience is not None:
         settings["patience"] = spec.patience
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):
