@@ -114,6 +114,7 @@ class Form(NamedTuple):
       potentials: at the last step.
       winners: of layers with weights >= 0 and the competition `WTA`.
       learn: of (..., winners, rates, rule): new weights of a layer `within`.
+      timed_spikes: of deciding layers with a threshold under a timed decision.
     """
 
     pack: Callable[[jax.Array], jax.Array]
@@ -122,6 +123,7 @@ class Form(NamedTuple):
     potentials: Callable[..., jax.Array] | None = None
     winners: Callable[..., Winners] | None = None
     learn: Callable[..., jax.Array] | None = None
+    timed_spikes: Callable[..., Spikes] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -181,6 +183,8 @@ class Layer:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
         if not self.timed:
             return self.last_spikes(latency)
+        if self.form.timed_spikes is not None and self.conv.threshold is not None:
+            return self.form.timed_spikes(self, latency)
         firing = self._firing() | dict(fractional=self.conv.fractional)
         return kernels.timed_spikes(self.padded(latency), self.plain_weights(), **firing)
 
@@ -287,7 +291,20 @@ def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax
     return native.learn(layer.weights, latency, winners, rates, **rule, **_place(layer))
 
 
-NATIVE = Form(native.arrange, native.restore, _native_latencies, _native_potentials, _native_winners, _native_learn)
+def _native_timed_spikes(layer: Layer, latency: jax.Array) -> Spikes:
+    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, fractional=layer.conv.fractional)
+    return native.timed_spikes(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
+
+
+NATIVE = Form(
+    native.arrange,
+    native.restore,
+    _native_latencies,
+    _native_potentials,
+    _native_winners,
+    _native_learn,
+    _native_timed_spikes,
+)
 """The compiled kernels of `snnjax.kernels.native`, for CPUs; floats are added up in another order."""
 
 

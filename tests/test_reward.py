@@ -18,7 +18,7 @@ from snnjax import component
 from snnjax.data import Dataset
 from snnjax.layers import FAST, TAPS, WTA, Conv
 from snnjax.learners import RSTDP, STDP, Tally
-from snnjax.networks import Model, Network, SpikingNetwork, stage
+from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.training import blocks, programs
 from snnjax.training import epoch as epoch_module
 from snnjax.training.epoch import outside
@@ -57,9 +57,10 @@ class Raw:
         return 4, *image_shape
 
 
-def network_of(*stages, dyadic=(256, 768), by_turns=False) -> SpikingNetwork:
+def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=Majority()) -> SpikingNetwork:
     """A network with weights of `dyadic` / 1024."""
-    spec = Network("small", (4, 6, 6), CLASSES, stages, time_steps=T, reward_by_turns=by_turns, encoder=Raw())
+    how = dict(time_steps=T, reward_by_turns=by_turns, encoder=Raw(), decision=decision)
+    spec = Network("small", (4, 6, 6), CLASSES, stages, **how)
     rng = np.random.default_rng(0)
     weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in spec.weight_shapes.items()}
     return SpikingNetwork(spec, weights=weights)
@@ -166,7 +167,8 @@ def model_of(network: SpikingNetwork, form) -> Model:
 def carry_of(network: SpikingNetwork, model: Model) -> programs.SupervisedCarry:
     """The start of `programs.learn_supervised` and `blocks.learn_in_blocks`."""
     layers = {name: model.layers[name] for _, name, conv in network.spec.layers() if rule_of(conv)}
-    states = {name: jnp.asarray(x.conv.supervised.init(x, np.zeros(2), 0)) for name, x in layers.items()}
+    key = np.zeros(2, np.uint32)
+    states = {name: jax.tree.map(jnp.asarray, x.conv.supervised.init(x, key, 0)) for name, x in layers.items()}
     return layers, states, Tally(*jnp.zeros(5, jnp.int32))
 
 

@@ -76,7 +76,8 @@ def feature_inhibition(spikes: Spikes, inhibited: jax.Array, *, time_steps: int)
 
 def _silence(spikes: Spikes, inhibited: jax.Array, time_steps: int) -> Spikes:
     silent = jnp.asarray(time_steps, spikes.latency.dtype)
-    return Spikes(jnp.where(inhibited, silent, spikes.latency), jnp.where(inhibited, 0, spikes.potential))
+    time = None if spikes.time is None else jnp.where(inhibited, 1, spikes.time)
+    return Spikes(jnp.where(inhibited, silent, spikes.latency), jnp.where(inhibited, 0, spikes.potential), time)
 
 
 @checks.kernel("k", "time_steps")

@@ -87,9 +87,12 @@ def _unfold(
     checks.convolution(latency, weights, name=name, time_steps=time_steps)
     features, kernel = weights.shape[0], weights.shape[2:]
     strides = checks.pair("stride", stride, 1)
-    flat = weights.reshape(features, -1)
+    flat, shape = weights.reshape(features, -1), (features, *output_size(latency.shape[1:], kernel, strides))
+    if math.prod(kernel) > _MANY_TAPS:  # rows first: far fewer slices
+        tall = jnp.stack(list(windows(latency, (kernel[0], 1), (strides[0], 1))), axis=1)
+        latency, kernel, strides = tall.reshape(-1, *tall.shape[2:]), (1, kernel[1]), (1, strides[1])
     taps = jnp.stack(list(windows(latency, kernel, strides)), axis=1).reshape(flat.shape[1], -1)
-    return taps, flat, (features, *output_size(latency.shape[1:], kernel, strides))
+    return taps, flat, shape
 
 
 @functools.partial(jax.jit, static_argnames=("time_steps", "stride"))
@@ -241,9 +244,7 @@ def timed_spikes(
         before, spikes = found
         potential = product(flat, taps <= step.astype(taps.dtype))
         fires, silent = (potential > limits) & (spikes.latency == time_steps), spikes.latency == time_steps
-        late = step + (limits - before) / jnp.where(fires, potential - before, 1) if fractional else step
-        # Rounding must not make silence of a spike at the end of the last step.
-        time = jnp.minimum(jnp.asarray(late, jnp.float32) / time_steps, np.nextafter(np.float32(1), np.float32(0)))
+        time = spike_times(step, fires, before, potential, limits, time_steps=time_steps, fractional=fractional)
         latency = jnp.where(fires, step.astype(spikes.latency.dtype), spikes.latency)
         spikes = Spikes(latency, jnp.where(silent, potential, spikes.potential), jnp.where(fires, time, spikes.time))
         return potential, spikes
@@ -253,6 +254,22 @@ def timed_spikes(
     start = nothing, Spikes(silent, nothing, jnp.ones(nothing.shape, jnp.float32))
     _, spikes = lax.fori_loop(first, time_steps, cross, start)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
+
+
+def spike_times(
+    step: jax.Array,
+    fires: jax.Array,
+    before: jax.Array,
+    potential: jax.Array,
+    limits: jax.Array,
+    *,
+    time_steps: int,
+    fractional: bool,
+) -> jax.Array:
+    """Times as of `timed_spikes`, float32, of neurons that fire at `step`, from potentials `before` it and at it."""
+    late = step + (limits - before) / jnp.where(fires, potential - before, 1) if fractional else step
+    # Rounding must not make silence of a spike at the end of the last step.
+    return jnp.minimum(jnp.asarray(late, jnp.float32) / time_steps, np.nextafter(np.float32(1), np.float32(0)))
 
 
 @checks.kernel("time_steps", "stride")

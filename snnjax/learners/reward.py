@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,55 @@ from snnjax import kernels
 from snnjax.components import component, static
 from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks
+from snnjax.kernels.neurons import strongest
 from snnjax.layers import Layer
-from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, Tally, convergence
+from snnjax.learners.protocol import (
+    SILENT,
+    Diagnosis,
+    Learned,
+    Learner,
+    Response,
+    Signal,
+    Tally,
+    convergence,
+    listed,
+    percent,
+)
+
+AT_ONCE = 0.9  # a larger share of decisions at the first step means that the threshold is too low
+
+
+class Rewarded(NamedTuple):
+    """The state of `RSTDP` where its settings need more than the rates; what they do not need is None.
+
+    Attributes:
+      rates: (2, 2) float32, (a+, a-) after reward, then after punishment.
+      counts: (3,) int32, wrong and right decisions, and images, of the epoch so far; `by_epoch`.
+      kept: (F,) bool, the features that may fire in this epoch; `dropout`.
+      key: (2,) uint32, a raw `jax.random` key that draws those of the next epochs; `dropout`.
+    """
+
+    rates: Any
+    counts: Any = None
+    kept: Any = None
+    key: Any = None
+
+    @classmethod
+    def of(cls, state: Any) -> "Rewarded":
+        """From any state of `RSTDP`."""
+        return state if isinstance(state, cls) else cls(state)
+
+
+class Won(NamedTuple):
+    """What `RSTDP` says of one stimulus in a deciding layer under a timed decision.
+
+    Attributes:
+      feature: (1,) int32, of the winner, -1 where nobody learned.
+      step: (1,) integers, its spike's, T where no neuron of the class voted for fired.
+    """
+
+    feature: jax.Array
+    step: jax.Array
 
 
 @component
@@ -21,21 +68,29 @@ class RSTDP(Learner):
     """R-STDP (Mozafari et al. 2018): STDP of the winners after a right decision, anti-STDP after a wrong one.
 
     After each batch the rates of reward become their base times the fraction of wrong decisions, those of punishment
-    their base times the fraction of right ones. In a deciding layer the strongest neuron of the class that the layer
-    voted for wins, and its vote is rewarded; elsewhere the competition finds the winners, and the network's decision is
-    rewarded.
+    their base times the fraction of right ones. In a deciding layer the earliest, then strongest neuron of the class
+    that the layer voted for wins, and its vote is rewarded; elsewhere the competition finds the winners, and the
+    network's decision is rewarded. Under an untimed decision all that fire do so at the last step.
 
     Attributes:
       reward: base rates (a+, a-) after a right decision, a+ >= 0 >= a-.
       punish: base rates (a+, a-) after a wrong decision, a+ <= 0 <= a-.
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).
+      dropout: probability of a feature that it cannot fire while the layer learns, drawn anew for each epoch; None
+        draws nothing. In layers before the last it cannot win, but later layers see its spikes. Tests use all features.
+      floor: with it, rates are base * (floor + (1 - floor) * fraction), and those of a deciding layer begin with the
+        fractions of guessing, 1 - 1/classes wrong and 1/classes right; None: 0, and the base rates before they adapt.
+      by_epoch: whether rates adapt after each epoch, by all its decisions, as published, instead of after each batch.
     """
 
     reward: tuple[float, float] = (0.004, -0.003)
     punish: tuple[float, float] = (-0.004, 0.0005)
     bounds: tuple[float, float] = (0.2, 0.8)
     stabiliser: bool = static(default=False)
+    dropout: float | None = None
+    floor: float | None = None
+    by_epoch: bool = static(default=False)
     supervised = True
     native = True
 
@@ -46,43 +101,128 @@ class RSTDP(Learner):
             if len(rates) != 2 or not (0 <= sign * rates[0] < math.inf and -math.inf < sign * rates[1] <= 0):
                 signs = "at least 0 and at most 0" if sign > 0 else "at most 0 and at least 0"
                 raise InputError(f"`{name}` must be (a+, a-), {signs}, got {rates}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise InputError(f"`dropout` must be None, or at least 0 and below 1, got {self.dropout}")
+        if self.floor is not None and not 0 <= self.floor <= 1:
+            raise InputError(f"`floor` must be None, or lie in 0..1, got {self.floor}")
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
-        """The rates (a+, a-) after reward, then after punishment, (2, 2) float32."""
-        return np.array([self.reward, self.punish], np.float32)
+        """The rates (a+, a-) after reward, then after punishment, (2, 2) float32; or `Rewarded`."""
+        state = Rewarded(np.array([self.reward, self.punish], np.float32))
+        if self.floor is not None and layer.classes:
+            state = Rewarded(self._adapted(np.array([layer.classes - 1, 1, layer.classes], np.int32)))
+        if self.by_epoch:
+            state = state._replace(counts=np.zeros(3, np.int32))
+        if self.dropout is not None:
+            state = self._redrawn(state, jnp.asarray(key), layer.conv.features)
+        return state if self.by_epoch or self.dropout is not None else state.rates
+
+    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Response:
+        """The response of the features that dropout keeps."""
+        if (kept := Rewarded.of(state).kept) is None:
+            return super().forward(layer, state, latency)
+        if not layer.classes and layer.conv.threshold is not None:
+            conv = dataclasses.replace(layer.conv, threshold=jnp.where(kept, layer.conv.threshold, jnp.inf))
+            return Response(dataclasses.replace(layer, conv=conv).winners(latency))
+        spikes = layer.deciding_spikes(latency) if layer.classes else layer.spikes(latency)
+        spikes = kernels.feature_inhibition(spikes, ~kept, time_steps=layer.time_steps)
+        if layer.classes:
+            return Response(spikes=spikes)
+        return Response(layer.conv.competition(spikes, time_steps=layer.time_steps))
 
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
-        """The winners learn; info is their features, (k,) int32, -1 where nobody learned."""
+        """The winners learn; info is their features, (k,) int32, -1 where nobody learned, or `Won`."""
         assert signal is not None
         winners = response.winners
         if winners is None:
             winners = strongest_of_class(layer, response.spikes, signal.vote)
         winners = dataclasses.replace(winners, feature=jnp.where(signal.reward == 0, -1, winners.feature))
-        rates = kernels.reward_rates(signal.reward, state[0], state[1])
+        rates = kernels.reward_rates(signal.reward, *Rewarded.of(state).rates)
         layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
-        return layer, state, winners.feature
+        return layer, state, Won(winners.feature, winners.latency) if _is_timed(layer) else winners.feature
 
     def end_batch(self, state: Any, tally: Tally) -> Any:
-        """Adapts the rates to the fractions of right and wrong decisions."""
-        seen = jnp.maximum(tally.seen, 1)
-        fractions = jnp.stack([tally.wrong / seen, tally.correct / seen]).astype(jnp.float32)
+        """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""
+        counts = jnp.stack([tally.wrong, tally.correct, tally.seen])
+        if self.by_epoch:
+            return state._replace(counts=state.counts + counts)
+        rates = self._adapted(counts)
+        return state._replace(rates=rates) if self.dropout is not None else rates
+
+    def end_epoch(self, state: Any) -> Any:
+        """Adapts the rates `by_epoch`, and draws the features that `dropout` keeps in the next epoch."""
+        if self.by_epoch:
+            rates = jnp.where(state.counts[2] > 0, self._adapted(state.counts), state.rates)
+            state = state._replace(rates=rates, counts=jnp.zeros_like(state.counts))
+        return state if self.dropout is None else self._redrawn(state, state.key, len(state.kept))
+
+    def _adapted(self, counts: Any) -> jax.Array:
+        """Rates (2, 2) float32 after so many wrong and right decisions on so many images, (3,)."""
+        shares = (counts[:2] / jnp.maximum(counts[2], 1)).astype(jnp.float32)
+        if self.floor is not None:
+            shares = self.floor + (1 - self.floor) * shares
         base = jnp.stack([jnp.stack(self.reward), jnp.stack(self.punish)])
-        return kernels.adapted_rates(base, fractions[:, None])
+        return kernels.adapted_rates(base, shares[:, None])
+
+    def _redrawn(self, state: Rewarded, key: jax.Array, features: int) -> Rewarded:
+        """With the features that the next epoch keeps."""
+        key, now = jax.random.split(key)
+        return state._replace(key=key, kept=jax.random.uniform(now, features) >= self.dropout)
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rates."""
         names = [f"rate_{rate}_after_{signal}" for signal in ("reward", "punishment") for rate in ("plus", "minus")]
-        return dict(zip(names, map(float, np.ravel(state)), strict=True))
+        return dict(zip(names, map(float, np.ravel(Rewarded.of(state).rates)), strict=True))
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
-        """How far the weights have converged."""
-        open_ = convergence(np.asarray(layer.weights), self.bounds)
-        return dict(convergence=open_, words=[f"mean w(1-w) between the bounds of {name} is {open_:.3f}"])
+        """How far the weights have converged, who has won, and where the decision is timed at which steps."""
+        won = info.feature if isinstance(info, Won) else info
+        wins = np.bincount(won[won >= 0], minlength=layer.conv.features)
+        open_, never = convergence(np.asarray(layer.weights), self.bounds), np.flatnonzero(wins == 0)
+        words = [
+            f"mean w(1-w) between the bounds of {name} is {open_:.3f}",
+            f"{len(never)} of {layer.conv.features} features of {name} never won" + listed(never),
+        ]
+        found = dict(convergence=open_, wins=wins.tolist(), never_won=len(never), words=words)
+        return found | _steps(name, layer, info.step, words) if isinstance(info, Won) else found
 
 
-def strongest_of_class(layer: Layer, spikes: Any, vote: jax.Array) -> Winners:
-    """The strongest neuron of the features of one class, then the lowest flat index: `Winners` of (1,)."""
-    group = jnp.arange(layer.conv.features) // (layer.conv.features // layer.classes)
-    silent = jnp.asarray(layer.time_steps, spikes.latency.dtype)
-    latency = jnp.where((group == vote)[:, None, None], spikes.latency, silent)
-    return kernels.k_winners(Spikes(latency, spikes.potential), k=1, radius=0, time_steps=layer.time_steps)
+def _is_timed(layer: Layer) -> bool:
+    return layer.timed and layer.classes > 0
+
+
+def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagnosis:
+    """When a layer's first spikes of the class voted for came, `step` (N, 1); adds to the words."""
+    fired = step[step < layer.time_steps]
+    silent, mean = float(1 - fired.size / max(step.size, 1)), float(np.mean(fired)) if fired.size else -1.0
+    at_once = float(np.mean(fired == 0)) if fired.size else 0.0
+    words.append(f"no neuron of {name} fired at {percent(silent)} of the images")
+    if fired.size:
+        words.append(f"the first one fired at step {mean:.1f} of {layer.time_steps} on average, counted from 0")
+    if layer.conv.threshold is not None:
+        threshold = f"the threshold {np.mean(layer.conv.threshold):g} of {name}"
+        if silent > SILENT:
+            words.append(f"{threshold} is too high: try a lower one")
+        elif at_once > AT_ONCE:
+            words.append(f"{threshold} is too low: {percent(at_once)} of the first spikes come at the first step")
+    return dict(unfired=silent, first_step=mean, words=words)
+
+
+def strongest_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:
+    """The earliest neuron of one class, then the strongest, then the lowest flat index: `Winners` of (1,).
+
+    Where none of them fired, though the layer voted, as a decision that falls back to potentials does, it is the
+    strongest, at step T.
+    """
+    features, rows, columns = spikes.latency.shape
+    group = jnp.arange(features) // (features // layer.classes)
+    when = cast(jax.Array, spikes.latency if spikes.time is None else spikes.time).astype(jnp.float32)
+    when = jnp.where((group == vote)[:, None, None], when, jnp.inf)
+    flat = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
+    potential, index = strongest(spikes.potential, when == when.min(), flat)
+    latency = jnp.where(vote < 0, layer.time_steps, spikes.latency.ravel()[index]).astype(spikes.latency.dtype)
+    feature, position = jnp.divmod(index, rows * columns)
+    row, column = jnp.divmod(position, columns)
+    learns = (vote >= 0) & ((latency < layer.time_steps) | (potential > 0))
+    winners = Winners(jnp.where(learns, feature, -1), row, column, latency)
+    return jax.tree.map(lambda x: x.reshape(1), winners)

@@ -16,6 +16,7 @@ from snnjax import kernels
 from snnjax.kernels import Winners
 from snnjax.layers import Layer, at_last_step, block_potentials
 from snnjax.learners import RSTDP
+from snnjax.learners.reward import Rewarded
 from snnjax.networks import Majority, Model
 from snnjax.networks.network import majority
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome, where
@@ -154,6 +155,12 @@ def learn_in_blocks(
     names, size = model.names[model.last], len(latencies)
     rule = Supervised(model, names, model.last, by_turns, batch_size)
 
+    def strongest(layer: Layer, kept: jax.Array | None, spiked: jax.Array) -> Strongest:
+        found = Strongest.of(block_potentials(layer, spiked))
+        if kept is None:
+            return found
+        return found._replace(potential=jnp.where(kept, found.potential, -jnp.inf))  # features that dropout silences
+
     def one_image(layers: dict[str, Layer], inner: Any, image: Any) -> Any:
         states, tally, changed = inner
         at, stale, latency, label, valid = image
@@ -167,7 +174,7 @@ def learn_in_blocks(
             feature = winner.feature[0]
             votes.append(jnp.where(feature < 0, -1, feature // (layer.conv.features // model.classes)))
             won = outcome(votes[-1], label) * (valid & turn)
-            learned[name] = _update(layer, states[name], changed[name], at, collapsed, winner, won)
+            learned[name] = _update(layer, Rewarded.of(states[name]).rates, changed[name], at, collapsed, winner, won)
             found[name] = jnp.where(won == 0, -1, winner.feature)
         decision = majority(jnp.stack(votes), model.classes)
         counted = rule.count_outcome(layers, states, tally, outcome(decision, label))
@@ -179,7 +186,9 @@ def learn_in_blocks(
         images, known = (jax.lax.dynamic_slice_in_dim(each, base, block) for each in (latencies, labels))
         numbers = base + jnp.arange(block)
         valid = (numbers >= at) & (numbers < count)
-        stale = {name: Strongest.of(block_potentials(layers[name], images < model.time_steps)) for name in names}
+        stale = {
+            name: strongest(layers[name], Rewarded.of(states[name]).kept, images < model.time_steps) for name in names
+        }
         before = states, tally, {name: _unchanged(layers[name], block) for name in names}
         each = (jnp.arange(block), stale, images, known, valid)
         (states, tally, changed), results = jax.lax.scan(functools.partial(one_image, layers), before, each)

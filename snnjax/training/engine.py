@@ -58,7 +58,8 @@ class Engine:
         self.spread = self.outputs.spread
         learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
         self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
-        self.deciding_forms = dict.fromkeys(self.network.deciding, TAPS)
+        untimed = () if self.network.decision.timed else self.network.deciding
+        self.deciding_forms = dict.fromkeys(untimed, TAPS)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
         if not self.networks or len(self.seeds) != len(self.networks):

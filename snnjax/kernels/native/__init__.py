@@ -33,6 +33,7 @@ from snnjax.errors import InputError, InputTypeError, wrong_type
 from snnjax.files import atomic_write, cache_folder
 from snnjax.kernels import Winners, checks
 from snnjax.kernels.checks import Number, Pair
+from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
@@ -45,7 +46,7 @@ STEPS = 255  # maximum number of time steps: latencies are bytes
 def load() -> None:
     """Registers the kernels with XLA, once; compiles them if no earlier run has, or raises OSError."""
     library = ctypes.CDLL(str(_library()))
-    for name in ("winners", "latencies", "potentials", "learn", "rank_order"):
+    for name in ("winners", "latencies", "timed_spikes", "potentials", "learn", "rank_order"):
         symbol = f"snnjax_{name}"
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
 
@@ -158,6 +159,26 @@ def latencies(
     shape, settings = _layer(latency, taps, features, time_steps, padding)
     result, limits = jax.ShapeDtypeStruct(shape, jnp.uint8), _limits(threshold, features)
     return _call("latencies", result, taps, latency, limits, **settings)
+
+
+def timed_spikes(
+    latency: jax.Array,
+    taps: jax.Array,
+    *,
+    features: int,
+    threshold: Number,
+    time_steps: int,
+    padding: Pair = 0,
+    fractional: bool = False,
+) -> Spikes:
+    """`kernels.timed_spikes`, `Spikes` of (F, H', W')."""
+    shape, settings = _layer(latency, taps, features, time_steps, padding)
+    floats, limits = jax.ShapeDtypeStruct(shape, jnp.float32), _limits(threshold, features)
+    results = jax.ShapeDtypeStruct(shape, jnp.uint8), floats, floats
+    found, potential, before = _call("timed_spikes", results, taps, latency, limits, **settings)
+    fired, each = found < time_steps, limits[0] if limits.size == 1 else limits[:features, None, None]
+    time = spike_times(found, fired, before, potential, each, time_steps=int(time_steps), fractional=fractional)
+    return Spikes(found, potential, jnp.where(fired, time, 1))
 
 
 def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, padding: Pair = 0) -> jax.Array:

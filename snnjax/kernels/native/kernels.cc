@@ -229,6 +229,44 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dicti
   return ffi::Error::Success();
 }
 
+// When each neuron first crosses its threshold, its potential then, and before that step; where silent, the last ones.
+ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
+                        ffi::Result<Bytes> when, ffi::Result<Floats> potential, ffi::Result<Floats> before) {
+  Layer layer{weights, latency, settings};
+  const Limits limits{threshold};
+  limits.begin(layer);
+  const int32_t steps = number(settings, "steps");
+  const int64_t blocks = layer.stride / kLanes, size = layer.positions * layer.stride;
+  float* own = filled<4, float>(layer.stride, limits.values[0]);
+  if (limits.count > 1) std::copy_n(limits.values, layer.stride, own);
+  int32_t* first = filled<2, int32_t>(size, steps);
+  float *latest = filled<5, float>(size, 0), *earlier = filled<6, float>(size, 0);
+  for (int32_t step = 0; step < steps; ++step) {
+    layer.advance(step);
+    const Steps now = Steps{} + step, never = Steps{} + steps;
+    for (int64_t position = 0; position < layer.positions; ++position) {
+      if (layer.state[position] != Layer::kTouched) continue;
+      layer.state[position] = Layer::kQuiet;
+      const int64_t at = position * blocks;
+      const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential) + at;
+      const Lanes* threshold_of = reinterpret_cast<const Lanes*>(own);
+      Steps* fired = reinterpret_cast<Steps*>(first) + at;
+      Lanes *last = reinterpret_cast<Lanes*>(latest) + at, *old = reinterpret_cast<Lanes*>(earlier) + at;
+      for (int64_t b = 0; b < blocks; ++b) {
+        const Steps open = fired[b] == never;
+        old[b] = open ? last[b] : old[b];
+        last[b] = open ? sums[b] : last[b];
+        fired[b] = open & (sums[b] > threshold_of[b]) ? now : fired[b];
+      }
+    }
+  }
+  const int64_t features = when->dimensions()[0];
+  turn(first, when->typed_data(), layer.positions, layer.stride, features);
+  turn(latest, potential->typed_data(), layer.positions, layer.stride, features);
+  turn(earlier, before->typed_data(), layer.positions, layer.stride, features);
+  return ffi::Error::Success();
+}
+
 // The potential of each neuron after the last step.
 ffi::Error potentials(Floats weights, Bytes latency, ffi::Dictionary settings, ffi::Result<Floats> result) {
   Layer layer{weights, latency, settings};
@@ -310,6 +348,7 @@ ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_timed_spikes, timed_spikes);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn, learn);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_rank_order, rank_order);
