@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,6 +15,7 @@ from snnjax import data, devices, files
 from snnjax.app import plots, runs
 from snnjax.app.main import parse, user_errors
 from snnjax.app.options import option
+from snnjax.app.tables import markdown as markdown
 
 T = TypeVar("T")
 
@@ -80,12 +81,6 @@ def about(**facts: str) -> tuple[Row, str]:
     """These facts about a measurement with its device, date and versions; all but the versions in one line."""
     facts |= dict(device=devices.name_of(devices.peers()[0]), date=str(datetime.date.today()))
     return dict(facts, versions=runs.versions()), ", ".join(facts.values())
-
-
-def markdown(head: list[str], lines: Iterable[list[str]], *notes: str) -> str:
-    """A Markdown table with notes below."""
-    table = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
-    return "\n".join([*table, "", *notes, ""])
 
 
 def plot_by(axis: Axes, values: list[int], label: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from command import Command, refused
 
-from snnjax.app import options
+from snnjax.app import options, tables
 from snnjax.app.commands import replicate
 from snnjax.networks import NETWORKS
 
@@ -39,7 +39,7 @@ def test_runs_are_compared_and_kept(tmp_path, capsys):
 
 
 def test_statistics_by_hand():
-    found = replicate.statistics(np.array([[0.5, 1], [0.7, 1], [0.9, 1]]))
+    found = tables.statistics(np.array([[0.5, 1], [0.7, 1], [0.9, 1]]))
     np.testing.assert_allclose(found["mean"], [0.7, 1])
     np.testing.assert_allclose(found["sd"], [0.2, 0])
     half = 4.302653 * 0.2 / 3**0.5  # of Student's t with two degrees of freedom

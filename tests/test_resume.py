@@ -519,3 +519,13 @@ def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
         files.clear(folder)
         assert not temporary.exists(), "as `atomic_write` names them"
         temporary.touch()
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_commands(tmp_path):
+    trainer = small(tmp_path)
+    with RunFolder(tmp_path, trainer) as folder:
+        folder.since -= 1000  # as if it had begun then
+        folder.save(trainer.initial_state())
+    with RunFolder(tmp_path, trainer, resume=True) as folder:
+        assert 1000 < folder.seconds < 1500
+        assert folder.run()["seconds"] > 1000

@@ -30,6 +30,7 @@ COMMANDS: dict[str, type] = {
     "predict": options.Predict,
     "sweep": options.Sweep,
     "replicate": options.Replicate,
+    "results": options.Results,
     "report": options.Report,
     "convert": options.Convert,
     "data": options.Sets,
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     module: Any = None
     COMMAND.set(shlex.join(["snnjax", name, *rest]))
     with user_errors(f"snnjax {name}", lambda: getattr(module, "STOPPED", "Stopped.")):
-        if name in ("train", "sweep", "replicate"):
+        if name in ("train", "sweep", "replicate", "results"):
             print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
         module = importlib.import_module(f"snnjax.app.commands.{name}")
         if machine := getattr(chosen, "machine", None):

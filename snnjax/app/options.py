@@ -22,6 +22,9 @@ DATASETS = (
     "emnist_balanced",
     "cifar10",
 )
+TABLES = ("digits", "mnist", "cifar10", "efficiency")
+"""Of results, see `snnjax.app.protocols`."""
+
 RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", "asl_dvs")
 """Of event cameras; they need the package tonic."""
 
@@ -293,6 +296,37 @@ class Replicate:
     machine: Machine = field(default_factory=Machine)
     out: Annotated[Path, option("DIR")] = Path("runs/replication")
     """folder of all runs, the table and the figure"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Train the networks of a table of results from several seeds each, and write the table.
+
+    $ snnjax results                                      on scikit-learn's digits
+    $ snnjax results --table mnist                        takes hours
+    $ snnjax results --rows goupy2024_ncg:fashion_mnist --seeds 1
+
+    The same command goes on where it stopped; finished runs are only read.
+    """
+
+    table: Annotated[str, option("NAME", help=f"one of {', '.join(TABLES)}")] = "digits"
+    rows: Annotated[tuple[str, ...], option("MODEL:DATASET ...", "those of the table")] = ()
+    """rows of your own, instead of a table"""
+    seeds: Annotated[int | None, option("N", "each row's own, 5 where a run is short")] = None
+    """runs of each row, with seeds 0, 1, ..."""
+    epochs: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
+    """epochs of each stage, of all rows"""
+    train_images: Annotated[int | None, option("N", "each row's own")] = None
+    """use only the first N training images in all rows"""
+    test_images: Annotated[int | None, option("N", "all")] = None
+    """use only the first N test images"""
+    xla: bool = False
+    """XLA's kernels in all rows, as on an accelerator; by default compiled ones unless a row says so"""
+    data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
+    """folders of the data sets, as mnist=DIR; cifar10-jpeg, a folder or .zip file of pictures, needs one"""
+    machine: Device = field(default_factory=Device)
+    out: Annotated[Path, option("DIR")] = Path("runs/results")
+    """folder of all runs and tables"""
 
 
 @dataclasses.dataclass(frozen=True)

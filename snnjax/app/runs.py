@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,6 +41,7 @@ class CheckpointFolder:
         """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
         self.path, self.command, data = Path(path), command, work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
+        self.since, self._spent = time.perf_counter(), 0.0  # when this command began; seconds of those before it
         held_out = () if data.validation_images is None else data.validation_images
         sizes = dict(train_images=len(data.train_images), validation_images=len(held_out))
         sizes |= dict(test_images=len(data.test_images))
@@ -66,6 +68,11 @@ class CheckpointFolder:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
+    @property
+    def seconds(self) -> float:
+        """Wall time so far, with that of earlier commands up to their last checkpoints."""
+        return self._spent + time.perf_counter() - self.since
+
     def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
         """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
         current = self.path / CHECKPOINT
@@ -73,7 +80,7 @@ class CheckpointFolder:
             with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
                 os.link(current, temporary)  # not on every file system
-        files.save_checkpoint(current, arrays, meta | self._known)
+        files.save_checkpoint(current, arrays, meta | self._known | dict(spent=self.seconds))
         self._sound = True
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
@@ -92,7 +99,7 @@ class CheckpointFolder:
                 damaged.append(str(error))
                 continue
             self._check(path, meta)
-            self._sound = not damaged
+            self._sound, self._spent = not damaged, float(meta.get("spent", 0.0))
             if damaged:
                 self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
             try:
@@ -258,6 +265,7 @@ class RunFolder(CheckpointFolder):
         kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
         examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
         report.write(self.path, results, [("weights", changed), *report.figures(results, network, data, examples)])
+        results["seconds"] = self.seconds
         files.write_json(self.path / RESULTS, results)
         self.results = results
         return results

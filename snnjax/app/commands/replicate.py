@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from snnjax import NETWORKS, files
-from snnjax.app import console, options, parts, plots
+from snnjax.app import console, options, parts, plots, tables
 from snnjax.app.commands import train
 
 REFERENCE = Path(__file__).parents[1] / "reference.json"  # accuracies of the PyTorch code, and how they were obtained
@@ -38,18 +37,6 @@ def options_of(chosen: options.Replicate, network: str, seed: int) -> options.Tr
     )
 
 
-def statistics(values: np.ndarray) -> dict[str, Any]:
-    """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs); None of one seed."""
-    from scipy.stats import t
-
-    count, mean = len(values), values.mean(axis=0)
-    if count == 1:
-        return dict(mean=mean.tolist(), sd=None, interval95=None)
-    spread = values.std(axis=0, ddof=1)
-    half = t.ppf(0.975, count - 1) * spread / math.sqrt(count)
-    return dict(mean=mean.tolist(), sd=spread.tolist(), interval95=np.stack([mean - half, mean + half], 1).tolist())
-
-
 def compare(
     network: str, results: list[dict[str, Any]], reference: dict[str, Any], chosen: options.Replicate
 ) -> dict[str, Any]:
@@ -65,7 +52,7 @@ def compare(
     for part in ("train", "test"):
         ours = np.array([[epoch[part]["accuracy"] for epoch in result["epochs"]] for result in results])
         theirs = np.array(recorded.get(part, []))
-        epochs, found = min(len(theirs), ours.shape[1]), statistics(ours)
+        epochs, found = min(len(theirs), ours.shape[1]), tables.statistics(ours)
         gap = theirs[:epochs] - ours.mean(axis=0)[:epochs]
         row[part] = dict(reference=theirs.tolist(), seeds=ours.tolist(), **found, gap=gap.tolist())
         if found["sd"]:
@@ -103,8 +90,7 @@ def run(chosen: options.Replicate) -> None:
         rows.append(compare(network, results, reference, chosen))
         shown = table(rows)
         files.write_json(chosen.out / "replication.json", dict(reference=reference["how"], networks=rows))
-        with files.atomic_write(chosen.out / "replication.txt") as temporary, temporary.open("w") as file:
-            Console(file=file, width=120).print(shown)
+        tables.write_text(chosen.out / "replication.txt", shown)
         plots.replication_picture(chosen.out / "replication.png", rows)
     Console(width=120).print(shown)
     print(f"{chosen.out}: replication.json, replication.png, replication.txt, and a folder for each run")

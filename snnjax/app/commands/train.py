@@ -1,6 +1,7 @@
 """`snnjax train`: trains one network into a run folder."""
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,11 @@ def prepare(
 
 def train(chosen: options.Train) -> dict[str, Any]:
     """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
+    begin = time.perf_counter()
     trainer, about = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
     path = chosen.run.out or Path("runs") / f"{trainer.network.name}_{trainer.data.name}"
     with RunFolder(path, trainer, about=about, command=COMMAND.get(), resume=chosen.run.resume) as folder:
+        folder.since = begin  # reading the data takes time too
         if chosen.run.resume and not folder.state:
             folder.notes.append("it holds no run yet: one begins")
         state = folder.start(chosen.training.reuse)

@@ -1,0 +1,157 @@
+"""`snnjax results`: trains the networks of a table from several seeds, and writes the table with what is published."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax import InputError, data, files
+from snnjax.app import console, options, parts, protocols, tables
+from snnjax.app.commands import train
+from snnjax.app.protocols import JPEG, Row
+from snnjax.errors import unknown
+
+STOPPED = "Stopped; finished epochs are kept. The same command goes on."
+HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
+
+
+def rows_of(chosen: options.Results) -> list[Row]:
+    """The rows that options name; raises InputError where there is no such table, network or data set."""
+    parts.check_least(chosen, seeds=1, train_images=1, test_images=1)
+    if chosen.table not in protocols.TABLES:
+        raise unknown("table", chosen.table, protocols.TABLES)
+    given = dict(seeds=chosen.seeds, train_images=chosen.train_images, epochs=chosen.epochs or None)
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    changes |= dict(native=False) if chosen.xla else {}
+    rows = [row_of(each) for each in chosen.rows] or protocols.TABLES[chosen.table]
+    rows = list(dict.fromkeys(dataclasses.replace(row, **changes) for row in rows))
+    folders = folders_of(chosen)
+    for row in rows:
+        if not row.model.rpartition(":")[0]:
+            parts.published(row.model, ", or FILE.py:NAME")
+        known = (*data.DATASETS, *data.RECORDINGS, JPEG)
+        if row.dataset not in known and not row.dataset.endswith(".npz"):
+            raise unknown("rows", row.dataset, known, ", or an .npz file, behind MODEL:")
+        if row.dataset == JPEG and JPEG not in folders:
+            raise InputError(f"`data_dir` must say where {JPEG} is, as {JPEG}=FILE.zip: a folder of pictures")
+    return rows
+
+
+def row_of(text: str) -> Row:
+    """The row that MODEL:DATASET names, MODEL perhaps FILE.py:NAME."""
+    model, _, dataset = text.rpartition(":")
+    if not model or not dataset:
+        raise InputError(f"`rows` must be MODEL:DATASET, got {text!r}")
+    return Row(model, dataset)
+
+
+def folders_of(chosen: options.Results) -> dict[str, Path]:
+    """The folder of each data set that `data_dir` names."""
+    pairs = [each.partition("=") for each in chosen.data_dir]
+    if wrong := ["".join(each) for each in pairs if not each[0] or not each[2]]:
+        raise InputError(f"`data_dir` must be SET=DIR, as mnist=DIR, got {wrong[0]!r}")
+    return {name: Path(folder) for name, _, folder in pairs}
+
+
+def name_of(row: Row) -> str:
+    """A folder's name for all on which the runs of a row depend, but for their seeds."""
+    marks = [Path(row.model).name, Path(row.dataset).name, row.train_images, row.mirror and "mirrored"]
+    marks += ["" if row.native else "xla", *row.epochs]
+    return re.sub(r"[^\w-]+", "-", "_".join(str(each) for each in marks if each))
+
+
+def options_of(row: Row, seed: int, chosen: options.Results) -> options.Train:
+    """The options of one run, as `snnjax train` has them; no layer of another run, so that it takes all its time."""
+    pictures = dict(dataset="folder", colour=True) if row.dataset == JPEG else dict(dataset=row.dataset)
+    more: dict[str, Any] = dict(mirror=True) if row.mirror else {}
+    return options.Train(
+        network=options.Network(model=row.model),
+        data=options.TrainData(
+            data_dir=folders_of(chosen).get(row.dataset),
+            train_images=row.train_images,
+            test_images=chosen.test_images,
+            **pictures,
+        ),
+        training=options.Training(epochs=row.epochs, seed=seed, reuse=False, **more),
+        machine=options.Machine(device=chosen.machine.device, native=row.native),
+        run=options.Run(out=chosen.out / name_of(row) / f"seed{seed}", resume=True),
+    )
+
+
+def record_of(row: Row, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What runs of a row have reached, as JSON data: accuracies as fractions, seconds of each whole run."""
+    accuracies = np.array([[each["test"]["accuracy"]] for each in results])
+    found = {name: value and value[0] for name, value in tables.statistics(accuracies).items()}
+    return dict(
+        row=dataclasses.asdict(row),
+        runs=name_of(row),
+        train_images=results[0]["settings"]["train_images"],
+        test_images=results[0]["settings"]["test_images"],
+        accuracies=accuracies[:, 0].tolist(),
+        **found,
+        seconds=[each["seconds"] for each in results],
+        epochs=[len(each["epochs"]) for each in results],
+        devices=sorted({each["device"] for each in results}),
+        versions=results[-1]["versions"],
+        published=[each._asdict() for each in protocols.published(row)],
+    )
+
+
+def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
+    """A line of the table; published figures bear the number of their source."""
+    row, mean, interval = record["row"], record["mean"], record["interval95"]
+    accuracy = f"{100 * mean:.2f}" + (f" ± {100 * (interval[1] - mean):.2f}" if interval else "")
+    published = [f"{each['accuracy']:g} [{sources.index(each['source']) + 1}]" for each in record["published"]]
+    return [
+        row["model"],
+        row["dataset"] + (", mirrored" if row["mirror"] else ""),
+        f"{record['train_images']:,}",
+        accuracy,
+        str(len(record["accuracies"])),
+        ", ".join(published),
+        f"{np.mean(record['seconds']):.0f}",
+        "native" if row["native"] else "XLA",
+    ]
+
+
+def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
+    """What stands below the table."""
+    interval = "mean and 95 % interval over the seeds (Student's t)"
+    few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
+    devices = "; ".join(sorted({name for record in records for name in record["devices"]}))
+    notes = [
+        f"Test accuracy: {interval}{few}.",
+        f"Seconds: mean wall time of a run, from reading the data to its report, with all compilation; on {devices}.",
+    ]
+    if any(record["row"]["dataset"] == JPEG for record in records):
+        notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
+    for record in records:
+        row, least = record["row"], record["row"]["least"]
+        if least is not None and 100 * record["mean"] < least:
+            notes.append(f"{row['model']} on {row['dataset']} is below the {least:g} % that it should reach.")
+    return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
+
+
+def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
+    """Writes the table as text, Markdown and JSON."""
+    sources = list(dict.fromkeys(each["source"] for record in records for each in record["published"]))
+    lines, notes = [cells_of(each, sources) for each in records], notes_of(records, sources)
+    files.write_json(out / f"{name}.json", dict(table=name, rows=records))
+    files.write_text(out / f"{name}.md", tables.markdown(HEAD, lines, *notes))
+    tables.write_text(out / f"{name}.txt", console.table(HEAD, [lines], left=2), *notes)
+
+
+def run(chosen: options.Results) -> None:
+    """Trains all rows; writes the table after each."""
+    rows, name, records = rows_of(chosen), "rows" if chosen.rows else chosen.table, list[dict[str, Any]]()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_enable_compilation_cache", False)  # each run's seconds are with all compilation
+    for row in rows:
+        records.append(record_of(row, [train.train(options_of(row, seed, chosen)) for seed in range(row.seeds)]))
+        write(chosen.out, name, records)
+    print((chosen.out / f"{name}.txt").read_text())
+    print(f"{chosen.out}: {name}.json, {name}.md, {name}.txt, and a folder for each row with its runs")

@@ -1,0 +1,94 @@
+"""The tables of results as data: their rows, and the figures that others have published."""
+
+import dataclasses
+from typing import NamedTuple
+
+CITED = "as cited by others, to be checked in the paper before it is quoted"
+JPEG = "cifar10-jpeg"  # a folder of pictures: slightly lossy copies of CIFAR-10's images
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Runs of one network on one data set, which differ in their seeds alone.
+
+    Attributes:
+      model: as the option of `snnjax train`.
+      dataset: as there, or cifar10-jpeg.
+      train_images: the first N training images; None: all.
+      mirror: whether training images are mirrored at random.
+      native: compiled kernels rather than XLA's.
+      epochs: of each stage; (): the network's own.
+      seeds: number of runs.
+      least: what the mean test accuracy should reach, in %; None: as it comes.
+    """
+
+    model: str
+    dataset: str
+    train_images: int | None = None
+    mirror: bool = False
+    native: bool = True
+    epochs: tuple[int, ...] = ()
+    seeds: int = 5
+    least: float | None = None
+
+
+NCG, PCN, S2STDP, SSTDP = (f"goupy2024_{rule}" for rule in ("ncg", "pcn", "s2stdp", "sstdp"))
+FEW = (100, 1_000, 10_000)
+
+TABLES: dict[str, tuple[Row, ...]] = {
+    "digits": (Row(NCG, "digits", least=97.0), Row(NCG, "digits", native=False, least=97.0)),
+    "mnist": (
+        Row(NCG, "mnist", least=98.7),
+        Row(NCG, "mnist", native=False, least=98.7),
+        Row(PCN, "mnist", least=98.3),
+        Row(S2STDP, "mnist", least=97.5),
+        Row(SSTDP, "mnist", least=96.5),
+        Row("kheradpisheh2018", "mnist", least=98.0),
+        Row("mozafari2018", "mnist", seeds=1, least=96.5),  # an hour
+        *(Row(f"{name}2024", "mnist", seeds=1) for name in ("deep", "deepr", "inception", "majority")),
+        Row("deepr2024_2", "mnist", seeds=1),
+    ),
+    "cifar10": (Row(NCG, JPEG, mirror=True, least=64.5), Row(NCG, JPEG)),
+    "efficiency": (
+        *(Row(NCG, "mnist", train_images=count) for count in FEW),
+        *(Row(NCG, JPEG, train_images=count, mirror=True) for count in FEW),
+    ),
+}
+
+
+class Published(NamedTuple):
+    """A test accuracy in %, of one of our networks or of another that stands beside it."""
+
+    beside: str
+    dataset: str
+    train_images: int | None
+    accuracy: float
+    source: str
+
+
+ATTAR = "Attar, Cicciarella, Rossi 2026, tables 2 and 4, another network"
+GOUPY_NCG, GOUPY_PCN = "Goupy et al. 2024, NeurIPS", "Goupy et al. 2024, PCN"
+PUBLISHED = (
+    Published(NCG, "mnist", None, 98.92, f"{GOUPY_NCG}, {CITED}"),
+    Published(NCG, "fashion_mnist", None, 88.7, f"{GOUPY_NCG}, {CITED}"),
+    Published(NCG, "cifar10", None, 66.4, f"{GOUPY_NCG}, {CITED}"),
+    Published(PCN, "mnist", None, 98.6, f"{GOUPY_PCN}, {CITED}"),
+    Published(S2STDP, "mnist", None, 97.7, f"{GOUPY_PCN}, {CITED}"),
+    Published("kheradpisheh2018", "mnist", None, 98.4, "Kheradpisheh et al. 2018"),
+    Published("mozafari2018", "mnist", None, 97.2, "Mozafari et al. 2019, arXiv 1804.00227, their C++"),
+    Published("mozafari2018", "fashion_mnist", None, 68.2, "Mozafari et al. 2019 as a baseline of Attar et al. 2026"),
+    Published("mozafari2018", "cifar10", None, 33.3, "Mozafari et al. 2019 as a baseline of Attar et al. 2026"),
+    *(
+        Published(NCG, dataset, count, accuracy, ATTAR)
+        for dataset, accuracies in dict(mnist=(41.5, 84.1, 93.2, 96.7), cifar10=(12.6, 41.7, 56.4, 62.5)).items()
+        for count, accuracy in zip((*FEW, None), accuracies, strict=True)
+    ),
+    Published(NCG, "fashion_mnist", 10_000, 82.5, ATTAR),
+    Published(NCG, "fashion_mnist", None, 86.3, ATTAR),
+)
+
+
+def published(row: Row) -> list[Published]:
+    """What is published beside a row; of JPEG copies the figures are those of the original images."""
+    key = (row.model, {JPEG: "cifar10"}.get(row.dataset, row.dataset), row.train_images)
+    return [each for each in PUBLISHED if each[:3] == key]

@@ -1,0 +1,166 @@
+"""The command that trains the networks of a table of results, on a little of the embedded digits."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from command import Command, refused
+
+from snnjax import InputError
+from snnjax.app import options, protocols
+from snnjax.app.commands import results
+from snnjax.app.protocols import NCG, TABLES, Row
+
+COMMAND = Command("results")
+
+TINY = ["--rows", "mozafari2018:digits", "--seeds", "2", "--epochs", "1", "1", "2", "--xla"]
+TINY += ["--train_images", "30", "--test_images", "20"]
+
+
+def chosen(*rows: str, **more) -> options.Results:
+    return options.Results(rows=rows, **more)
+
+
+@pytest.mark.slow
+def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
+    COMMAND.main([*TINY, "--out", tmp_path])
+    printed = capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    runs = [json.loads((tmp_path / row["runs"] / f"seed{n}" / "results.json").read_text()) for n in (0, 1)]
+    assert row["accuracies"] == [run["test"]["accuracy"] for run in runs]
+    assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
+    assert row["train_images"] <= 30
+    for seconds, run in zip(row["seconds"], runs, strict=True):
+        assert seconds > sum(phase["seconds"] + phase["compile_seconds"] for phase in run["phases"])
+        assert [run["settings"]["seed"] for run in runs] == [0, 1]
+    table = (tmp_path / "rows.md").read_text()
+    assert table.startswith("| network | data | images | ")
+    assert f"| mozafari2018 | digits | {row['train_images']} | {100 * row['mean']:.2f} ± " in table
+    assert row["devices"][0] in table
+    assert (tmp_path / "rows.txt").read_text() in printed
+    finished = sorted((tmp_path / row["runs"]).glob("*/results.json"))
+    before = [path.stat().st_mtime_ns for path in finished]
+    COMMAND.main([*TINY, "--out", tmp_path])
+    assert [path.stat().st_mtime_ns for path in finished] == before
+    assert json.loads((tmp_path / "rows.json").read_text())["rows"] == [row]
+
+
+def test_each_option_of_a_row_reaches_its_runs(tmp_path):
+    row = Row(NCG, protocols.JPEG, train_images=100, native=False, epochs=(3, 4))
+    given = chosen(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path, test_images=50)
+    run = results.options_of(row, 3, given)
+    assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
+    assert (run.data.colour, run.data.train_images, run.data.test_images) == (True, 100, 50)
+    assert (run.training.epochs, run.training.seed, run.training.reuse) == ((3, 4), 3, False)
+    assert (run.machine.native, run.run.resume) == (False, True)
+    names = {results.name_of(dataclasses.replace(row, **change)) for change in ({}, *CHANGES)}
+    assert len(names) == 1 + len(CHANGES), "runs that differ have folders of their own"
+    assert run.run.out == tmp_path / results.name_of(row) / "seed3"
+
+
+CHANGES = [
+    dict(model="nets/own.py:NETWORK"),
+    dict(dataset="mnist"),
+    dict(train_images=None),
+    dict(mirror=True),
+    dict(native=True),
+    dict(epochs=(3, 5)),
+]
+
+
+def test_options_of_the_command_change_all_rows():
+    row, *others = results.rows_of(chosen("mozafari2018:digits", "deep2024:my.npz", seeds=2, epochs=(1, 1), xla=True))
+    assert row == Row("mozafari2018", "digits", native=False, epochs=(1, 1), seeds=2)
+    assert [each.dataset for each in others] == ["my.npz"]
+    assert results.row_of("nets/own.py:NETWORK:mnist") == Row("nets/own.py:NETWORK", "mnist")
+    both = results.rows_of(options.Results(table="digits", xla=True))
+    assert len(both) == len({row.model for row in TABLES["digits"]}), "rows that are the same now are run once"
+
+
+def record(row: Row, *accuracies: float) -> dict:
+    """Of a row, as if trained."""
+    runs = [
+        dict(
+            test=dict(accuracy=accuracy),
+            settings=dict(train_images=54_000, test_images=10_000),
+            seconds=50.0 + at,
+            epochs=[{}] * 7,
+            device="cpu: a processor, 2 cores",
+            versions={},
+        )
+        for at, accuracy in enumerate(accuracies)
+    ]
+    return json.loads(json.dumps(results.record_of(row, runs)))
+
+
+def test_the_table_shows_interval_figures_and_sources(tmp_path):
+    records = [
+        record(Row(NCG, "mnist", least=98.7), 0.988, 0.990),
+        record(Row("deep2024", "mnist", native=False), 0.9),
+        record(Row(NCG, protocols.JPEG, mirror=True, least=64.5), 0.63),
+    ]
+    results.write(tmp_path, "table", records)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    half = 12.706205 * 0.1  # of Student's t with one degree of freedom, times the standard error in %
+    assert lines[2] == f"| {NCG} | mnist | 54,000 | 98.90 ± {half:.2f} | 2 | 98.92 [1], 96.7 [2] | 50 | native |"
+    assert lines[3] == "| deep2024 | mnist | 54,000 | 90.00 | 1 |  | 50 | XLA |"
+    assert lines[4].startswith(f"| {NCG} | cifar10-jpeg, mirrored | 54,000 | 63.00 | 1 | 66.4 [1], 62.5 [2] |")
+    notes = "\n".join(lines[5:])
+    assert "none of one seed" in notes
+    assert "on cpu: a processor, 2 cores." in notes
+    assert "slightly lossy" in notes
+    assert f"{NCG} on cifar10-jpeg is below the 64.5 %" in notes
+    assert "on mnist is below" not in notes
+    assert notes.count("NeurIPS") == 1
+    assert "NaN" not in (tmp_path / "table.json").read_text()
+    assert "98.90" in (tmp_path / "table.txt").read_text()
+
+
+def test_the_tables_are_those_of_the_options():
+    assert tuple(TABLES) == options.TABLES
+    for name, rows in TABLES.items():
+        folders = [results.name_of(row) for row in rows]
+        assert len({*folders}) == len(rows), name
+        given = options.Results(table=name, data_dir=("cifar10-jpeg=pictures.zip",))
+        assert results.rows_of(given) == list(rows)
+
+
+def test_published_figures_stand_beside_a_row():
+    known = {(row.model, row.dataset): row for rows in TABLES.values() for row in rows if row.train_images is None}
+    assert 98.92 in [each.accuracy for each in protocols.published(known[NCG, "mnist"])]
+    assert protocols.published(known["deep2024", "mnist"]) == []
+    for few in TABLES["efficiency"]:
+        (figure,) = protocols.published(few)
+        assert "Attar" in figure.source
+    keys = [(*each[:3], each.source) for each in protocols.PUBLISHED]
+    assert len({*keys}) == len(keys)
+    assert all(10 < each.accuracy < 100 for each in protocols.PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--table", "mnis"], "`table` must be one of digits, mnist, .*, got 'mnis'"),
+        (["--rows", "mozafari:mnist"], "`model` must be one of mozafari2018, .*, got 'mozafari'"),
+        (["--rows", "mozafari2018:digit"], "`rows` must be one of digits, .*, got 'digit'"),
+        (["--rows", "mozafari2018"], "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
+        (["--rows", "mozafari2018:cifar10-jpeg"], "`data_dir` must say where cifar10-jpeg is"),
+        (
+            ["--rows", "mozafari2018:digits", "--data_dir", "here"],
+            "`data_dir` must be SET=DIR, as mnist=DIR, got 'here'",
+        ),
+        (["--rows", "mozafari2018:digits", "--seeds", "0"], "`seeds` must be at least 1, got 0"),
+    ],
+)
+def test_bad_options_end_with_one_line(tmp_path, capsys, wrong, message):
+    out = tmp_path / "out"
+    assert re.search(message, refused(COMMAND, capsys, *wrong, "--out", out))
+    assert not out.exists()
+
+
+def test_data_dirs_are_folders_by_name():
+    assert results.folders_of(chosen(data_dir=("mnist=a/b=c",))) == {"mnist": results.Path("a/b=c")}
+    with pytest.raises(InputError, match="SET=DIR"):
+        results.folders_of(chosen(data_dir=("mnist=",)))
