@@ -78,7 +78,7 @@ def measure(program: Program, source: data.Dataset, repeats: int, case: Case) ->
         cache()  # each point compiles all that it needs
     chunk = spread.CHUNK if case.together == Case.together else case.together
     with mock.patch.object(fast, "BLOCK", case.together), mock.patch.object(spread, "CHUNK", chunk):
-        program.prepare((case.network(), case.data(source), case.images, {}))
+        program.prepare((case.network(), case.data(source), case.images, None))
         found = {}
         for phase in PHASES:
             ms = [program.measure(phase) for _ in range(repeats + 1)][1:]  # the first does not count

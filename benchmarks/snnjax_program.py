@@ -14,7 +14,7 @@ from programs import Learning, MeasuredProgram, Task, Work
 from snnjax import Network, Trainer, data, devices
 from snnjax.app import runs
 from snnjax.kernels import native as compiled
-from snnjax.layers import TAPS
+from snnjax.layers import TAPS, Layer
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
@@ -36,15 +36,15 @@ class Program(MeasuredProgram):
         self.about = dict(versions=runs.versions(), device=devices.name_of(self.device), platform=self.device.platform)
         self.about["processor"] = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
 
-    def phases(self, task: tuple[Network, data.Dataset, int, dict[str, np.ndarray]]) -> dict[str, Work]:
-        """The compiled phases. They start from the weights in `task`; with none, the network learns a little first."""
-        self.network, self.data, self.batch_size, weights = network, images, batch_size, _ = task
+    def phases(self, task: tuple[Network, data.Dataset, int, TrainState | None]) -> dict[str, Work]:
+        """The compiled phases. They start from the state in `task`; with none, the network learns a little first."""
+        self.network, self.data, self.batch_size, trained = network, images, batch_size, _ = task
         # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
         settings = Settings((0,) * len(network.stages), batch_size, patience=0, native=self.native)
         self.engine, self.works = Engine([network], images, settings), dict[str, Work]()
-        self.weights = self.engine.initial_states()[0].weights | weights
+        self.state = trained or self.engine.initial_states()[0]
         count, stage, last = len(images.train_images), 0, len(network.stages) - 1
-        epochs = 1 if weights else min(10, -(-PREPARED // count))
+        epochs = 1 if trained else min(10, -(-PREPARED // count))
         self.images = np.concatenate([images.train_images, images.test_images])
         self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
         inputs = self.encoded[:count]
@@ -54,7 +54,7 @@ class Program(MeasuredProgram):
                 title = f"{'outputs of' if timed else 'who fires in'} stage {at + 1}"
                 inputs = self._map(title, inputs, forward_batch, once=True, first=at, last=at + 1, timed=timed)
             stage = phase.stage
-            self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not weights)
+            self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not trained)
         forms = dict.fromkeys(network.names[-1], TAPS)
         self._map("test", self.encoded[count:], decide_batch, forms, first=0)
         self.works["test"].outcome = lambda found: found[0][0]  # the decisions
@@ -65,7 +65,7 @@ class Program(MeasuredProgram):
     ) -> Any:
         """Adds a phase that does not learn; returns what it computes."""
         spread, outputs, clock = self.engine.spread, self.engine.outputs, Clock(name)
-        model = outputs.packed(outputs.models([TrainState(self.weights)]), forms)
+        model = outputs.packed(outputs.models([self.state]), forms)
         run = functools.partial(spread.map, clock, kind, place(model, spread.mapping, NETWORKS), images, **static)
         found = run()
         work = Work(images.shape[int(has_own(images))], run, compile_seconds=clock.compile_seconds, once=once)
@@ -78,34 +78,39 @@ class Program(MeasuredProgram):
         begin = self.engine.unsupervised if phase.layer else self.engine.supervised
 
         def prepare() -> tuple[Epoch]:
-            epoch = begin(phase, [TrainState(self.weights, phase=number)], inputs)
+            epoch = begin(phase, [dataclasses.replace(self.state, phase=number)], inputs)
             epoch.within()  # a training finds that out once, not in each epoch
             return (epoch,)
 
-        def learned(found: Any) -> dict[str, np.ndarray]:
+        def learned(found: Any) -> dict[str, Layer]:
             ((layers, *_),) = self.engine.spread.unstacked(found[0])
-            layers = {phase.layer: layers} if phase.layer else layers
-            return {name: layer.plain_weights() for name, layer in layers.items()}
+            return {phase.layer: layers} if phase.layer else layers
 
         (epoch,) = prepare()
         for _ in range(epochs):
             found = epoch()
         if keep:
-            self.weights |= learned(found)
+            convs = {name: conv for _, name, conv in self.network.layers()}
+            for name, layer in learned(found).items():
+                self.state.keep_layer(name, convs[name], layer.plain_weights(), jax.tree.leaves(layer.conv))
         work = Work(len(self.data.train_images), Epoch.__call__, prepare, compile_seconds=epoch.clock.compile_seconds)
-        work.outcome = lambda found: list(learned(found).values())[-1]
+        work.outcome = lambda found: list(learned(found).values())[-1].plain_weights()
         return work
 
     def task(self) -> Task:
         """What the other programs do, now that the network has learned."""
-        network, images, last = self.network, self.data, list(self.weights)[-1]
+        network, images, last = self.network, self.data, list(self.state.weights)[-1]
         learning = []
         for phase in self.engine.plan:
             branch = (phase.branch,) if len(network.stages[phase.stage].branches) > 1 else ()
             learning.append(Learning(shown(phase.name), phase.stage, phase.layer or last, branch, not phase.layer))
         described = (network.name, network.classes, network.time_steps, len(network.stages), learning)
         stimuli = (self.images, self.encoded, images.train_labels, images.test_labels)
-        return Task(*described, *stimuli, self.weights, self.batch_size)
+        return Task(*described, *stimuli, self.state.weights, self.batch_size)
+
+    def trained(self) -> TrainState:
+        """What the network has learned, from which all programs start."""
+        return self.state
 
     def train(self, network: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
         """A whole training from images to the last epoch: seconds, compile_seconds, accuracy, ms_per_image by phase."""

@@ -176,10 +176,10 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         for worker in workers:
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
-        first.prepare((network, few, batch_size, {}))
+        first.prepare((network, few, batch_size, None))
         task = first.ask("task")
         for worker in others:
-            worker.prepare((network, few, batch_size, task.weights) if worker.name == NATIVE else task)
+            worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name == NATIVE else task)
         rows = measure(workers, options.repeats, {phase.name: task.weights[phase.layer] for phase in task.learning})
         memory = {worker.name: worker.ask("memory") for worker in workers}
     protocol = whole_training(network, images, rows, options) if options.protocol else []

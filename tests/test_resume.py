@@ -69,7 +69,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
         for key, array in arrays.items():
             np.testing.assert_array_equal(array, expected[key], f"{name} {key}")
         for each in (meta, expected_meta):
-            each.pop("phases", None)  # how long they took
+            for name in ("phases", "spent"):  # how long they took
+                each.pop(name, None)
         assert meta == expected_meta
     assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
@@ -521,8 +522,7 @@ def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
         temporary.touch()
 
 
-def test_the_seconds_of_a_run_are_those_of_all_its_commands(tmp_path):
-    trainer = small(tmp_path)
+def test_the_seconds_of_a_run_are_those_of_all_its_commands(trainer, tmp_path):
     with RunFolder(tmp_path, trainer) as folder:
         folder.since -= 1000  # as if it had begun then
         folder.save(trainer.initial_state())
