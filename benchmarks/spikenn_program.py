@@ -59,7 +59,9 @@ class Program(MeasuredProgram):
 
         def decisions(_: Any) -> np.ndarray:
             (model,) = fresh()
-            first = [self.readout.spike_sort(potentials, times)[0] for times, potentials in map(model.network[0], test.data)]
+            first = [
+                self.readout.spike_sort(potentials, times)[0] for times, potentials in map(model.network[0], test.data)
+            ]
             return np.array(first) // (len(task.weights) // task.classes)
 
         begin = time.perf_counter()

@@ -31,13 +31,14 @@ def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
     runs = [json.loads((tmp_path / row["runs"] / f"seed{n}" / "results.json").read_text()) for n in (0, 1)]
     assert row["accuracies"] == [run["test"]["accuracy"] for run in runs]
     assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
-    assert row["train_images"] <= 30
+    images = row["train_images"] + row["validation_images"]
+    assert images == 30
     for seconds, run in zip(row["seconds"], runs, strict=True):
         assert seconds > sum(phase["seconds"] + phase["compile_seconds"] for phase in run["phases"])
         assert [run["settings"]["seed"] for run in runs] == [0, 1]
     table = (tmp_path / "rows.md").read_text()
     assert table.startswith("| network | data | images | ")
-    assert f"| mozafari2018 | digits | {row['train_images']} | {100 * row['mean']:.2f} ± " in table
+    assert f"| mozafari2018 | digits | {images} | {100 * row['mean']:.2f} ± " in table
     assert row["devices"][0] in table
     assert (tmp_path / "rows.txt").read_text() in printed
     finished = sorted((tmp_path / row["runs"]).glob("*/results.json"))
@@ -84,7 +85,7 @@ def record(row: Row, *accuracies: float) -> dict:
     runs = [
         dict(
             test=dict(accuracy=accuracy),
-            settings=dict(train_images=54_000, test_images=10_000),
+            settings=dict(train_images=54_000, validation_images=6_000, test_images=10_000),
             seconds=50.0 + at,
             epochs=[{}] * 7,
             device="cpu: a processor, 2 cores",
@@ -104,11 +105,12 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
     results.write(tmp_path, "table", records)
     lines = (tmp_path / "table.md").read_text().splitlines()
     half = 12.706205 * 0.1  # of Student's t with one degree of freedom, times the standard error in %
-    assert lines[2] == f"| {NCG} | mnist | 54,000 | 98.90 ± {half:.2f} | 2 | 98.92 [1], 96.7 [2] | 50 | native |"
-    assert lines[3] == "| deep2024 | mnist | 54,000 | 90.00 | 1 |  | 50 | XLA |"
-    assert lines[4].startswith(f"| {NCG} | cifar10-jpeg, mirrored | 54,000 | 63.00 | 1 | 66.4 [1], 62.5 [2] |")
+    assert lines[2] == f"| {NCG} | mnist | 60,000 | 98.90 ± {half:.2f} | 2 | 98.92 [1], 96.7 [2] | 50 | native |"
+    assert lines[3] == "| deep2024 | mnist | 60,000 | 90.00 | 1 |  | 50 | XLA |"
+    assert lines[4].startswith(f"| {NCG} | cifar10-jpeg, mirrored | 60,000 | 63.00 | 1 | 66.4 [1], 62.5 [2] |")
     notes = "\n".join(lines[5:])
     assert "none of one seed" in notes
+    assert "the test images are tested once" in notes
     assert "on cpu: a processor, 2 cores." in notes
     assert "slightly lossy" in notes
     assert f"{NCG} on cifar10-jpeg is below the 64.5 %" in notes

@@ -16,6 +16,7 @@ from snnjax.app.protocols import JPEG, Row
 from snnjax.errors import unknown
 
 STOPPED = "Stopped; finished epochs are kept. The same command goes on."
+COUNTS = ("train_images", "validation_images", "test_images")
 HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
 
 
@@ -89,8 +90,7 @@ def record_of(row: Row, results: list[dict[str, Any]]) -> dict[str, Any]:
     return dict(
         row=dataclasses.asdict(row),
         runs=name_of(row),
-        train_images=results[0]["settings"]["train_images"],
-        test_images=results[0]["settings"]["test_images"],
+        **{name: results[0]["settings"].get(name, 0) for name in COUNTS},
         accuracies=accuracies[:, 0].tolist(),
         **found,
         seconds=[each["seconds"] for each in results],
@@ -109,7 +109,7 @@ def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     return [
         row["model"],
         row["dataset"] + (", mirrored" if row["mirror"] else ""),
-        f"{record['train_images']:,}",
+        f"{record['train_images'] + record['validation_images']:,}",
         accuracy,
         str(len(record["accuracies"])),
         ", ".join(published),
@@ -124,7 +124,7 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
     devices = "; ".join(sorted({name for record in records for name in record["devices"]}))
     notes = [
-        f"Test accuracy: {interval}{few}.",
+        f"Test accuracy: {interval}{few}. {chosen_by(records)}",
         f"Seconds: mean wall time of a run, from reading the data to its report, with all compilation; on {devices}.",
     ]
     if any(record["row"]["dataset"] == JPEG for record in records):
@@ -134,6 +134,13 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
         if least is not None and 100 * record["mean"] < least:
             notes.append(f"{row['model']} on {row['dataset']} is below the {least:g} % that it should reach.")
     return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
+
+
+def chosen_by(records: list[dict[str, Any]]) -> str:
+    """Which images have chosen the best epochs, in a sentence."""
+    if all(record["validation_images"] for record in records):
+        return "Held-out training images choose the best epoch; the test images are tested once."
+    return "In some runs the test images choose the best epoch, which flatters."
 
 
 def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
