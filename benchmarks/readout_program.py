@@ -1,6 +1,5 @@
 """Measured snnjax: target-time features and the readout on them, whose test begins behind the features."""
 
-
 import snnjax_program
 from programs import Work
 from spikenn_program import Readout

@@ -14,7 +14,7 @@ from snnjax.networks.network import decide, majority, votes_of
 
 
 @snnjax.component
-class First:
+class FirstToFire:
     """Votes for the class that fires first."""
 
     timed: ClassVar[bool] = True
@@ -32,7 +32,9 @@ def network(decision, threshold) -> Network:
 
 
 @pytest.mark.parametrize(
-    ("decision", "threshold"), [(First(), 20), (Earliest(), 20), (Majority(), None)], ids=["own", "timed", "untimed"]
+    ("decision", "threshold"),
+    [(FirstToFire(), 20), (Earliest(), 20), (Majority(), None)],
+    ids=["own", "timed", "untimed"],
 )
 def test_learning_sees_what_testing_sees(decision, threshold):
     """With rates of 0 the decisions on the images learned from are those that the network takes on them later."""

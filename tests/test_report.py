@@ -87,7 +87,25 @@ def test_the_page_links_to_its_sections(run):
     seen = Page((run / "report.html").read_text())
     assert seen.links == [f"#{name}" for name in seen.ids]
     assert seen.ids[:5] == ["result", "use-the-network", "accuracy-by-epoch", "confusion", "classes"]
-    assert len(seen.ids) == 12
+    assert len(seen.ids) == 14
+
+
+def test_the_figures_of_each_epoch_are_kept_and_drawn(run, results):
+    (stdp,), (reward,) = results["curves"]["STDP layer1"].values(), results["curves"]["R-STDP"].values()
+    assert {name: len(values) for name, values in stdp.items()} == dict.fromkeys(stdp, 1)
+    assert {name: len(values) for name, values in reward.items()} == dict.fromkeys(reward, 3)
+    last = results["diagnoses"]["R-STDP"]
+    assert reward["convergence"][-1] == last["convergence"]["layer2"]
+    assert reward["rate_plus_after_reward"][-1] == pytest.approx(0.004 * results["epochs"][-1]["train"]["wrong"])
+    figure = plots.curves_picture(reward, "R-STDP: layer2")
+    drawn = {axis.get_title(): axis.lines[0].get_ydata().tolist() for axis in figure.axes if axis.lines}
+    assert drawn == {name.replace("_", " "): values for name, values in reward.items()}
+    wins = last["wins"]["layer2"]
+    (axis,) = plots.wins_picture(wins, results["class_names"], "wins of layer2").axes
+    assert axis.images[0].get_array().tolist() == np.reshape(wins, (10, -1)).tolist()
+    bars = plots.wins_picture(results["diagnoses"]["STDP layer1"]["wins"], [], "wins of layer1").axes[0].patches
+    heights = [bar.get_height() for bar in bars]
+    assert heights == sorted(results["diagnoses"]["STDP layer1"]["wins"], reverse=True)
 
 
 def test_pictures_are_described_and_have_their_size(run):

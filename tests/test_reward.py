@@ -57,9 +57,9 @@ class Raw:
         return 4, *image_shape
 
 
-def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=Majority()) -> SpikingNetwork:
+def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> SpikingNetwork:
     """A network with weights of `dyadic` / 1024."""
-    how = dict(time_steps=T, reward_by_turns=by_turns, encoder=Raw(), decision=decision)
+    how = dict(time_steps=T, reward_by_turns=by_turns, encoder=Raw(), decision=decision or Majority())
     spec = Network("small", (4, 6, 6), CLASSES, stages, **how)
     rng = np.random.default_rng(0)
     weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in spec.weight_shapes.items()}

@@ -178,6 +178,53 @@ def _layout() -> ConstrainedLayoutEngine:
     return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
 
 
+def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Each figure of a layer over the epochs of a phase, in a panel of its own."""
+    columns = min(4, len(curves))
+    lines = -(-len(curves) // columns)
+    figure = Figure(figsize=(WIDTH / 4 * columns, 0.5 + 1.7 * lines), layout=_layout())
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axis in axes[len(curves) :]:
+        axis.axis("off")
+    for axis, (name, values) in zip(axes, curves.items(), strict=False):
+        axis.plot(range(1, len(values) + 1), values, marker="o" if len(values) <= 30 else "", markersize=3)
+        axis.set_title(name.replace("_", " "), fontsize=9, parse_math=False)
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.3)
+        _whole_numbers(axis, 1, len(values))
+    axes[0].set_xlabel("epoch", fontsize=8)
+    return figure
+
+
+def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Figure:
+    """How often each feature won: sorted bars; of a deciding layer, with names of its classes, neuron by neuron."""
+    counts = np.array(wins)
+    if not classes:
+        figure = Figure(figsize=(WIDTH / 2, 2.6), layout=_layout())
+        axis = figure.subplots()
+        axis.bar(range(len(counts)), np.sort(counts)[::-1], width=1)
+        axis.set(xlabel="features, sorted", ylabel="wins")
+    else:
+        table = counts.reshape(len(classes), -1)
+        margin = 1.2 + LETTER * max(len(shortened(name, MOST_LETTERS)) for name in classes)
+        size = margin + max(2.5, 0.36 * table.shape[1]), 0.9 + 0.28 * len(classes)
+        figure = Figure(figsize=(min(size[0], WIDTH), size[1]), layout=_layout())
+        axis = figure.subplots()
+        drawn = axis.imshow(table, cmap="Blues", vmin=0, aspect="auto")
+        _label(axis.yaxis, range(len(classes)), [shortened(name, MOST_LETTERS) for name in classes])
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.set(xlabel="neuron of the class", ylabel="class")
+        if table.size <= 100:
+            for row, column in np.ndindex(table.shape):
+                color = "white" if table[row, column] > 0.5 * table.max() else "black"
+                axis.text(column, row, str(table[row, column]), ha="center", va="center", fontsize=8, color=color)
+        else:
+            figure.colorbar(drawn, ax=axis, shrink=0.8).ax.tick_params(labelsize=7)
+    axis.set_title(title, fontsize=10, loc="left", parse_math=False)
+    return figure
+
+
 def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
     """The confusion matrix that `metrics.report` found, and the silent images of each class, given its name."""
     matrix, images = np.array(test["confusion_matrix"]), np.array(test["classes"]["images"])

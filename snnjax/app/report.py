@@ -50,6 +50,12 @@ def figures(
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
     spec, names = network.spec, names_of(results)
     yield "confusion", plots.confusion_picture(results["test"], names)
+    for phase, layers in results.get("curves", {}).items():
+        for name, curves in layers.items():
+            yield f"curves_{name}", plots.curves_picture(curves, f"{phase.removesuffix(name).strip()}: {name}")
+    for found in results["diagnoses"].values():
+        for name, wins in won_by(found.get("layer", ""), found).items():
+            yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.names[-1] else [], f"wins of {name}")
     for name, drawn in features.drawn_back(network).items():
         rows = [f"class {each}" for each in names] if name in spec.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
@@ -59,6 +65,12 @@ def figures(
             seen = observe(network.model, image)
             title = f"test image {number}, label {names[label]}: {decided(seen.decided, names)}"
             yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title, names)
+
+
+def won_by(layer: str, found: Mapping[str, Any]) -> dict[str, list[int]]:
+    """How often each feature of each layer won in the last epoch of a phase, by layer; `layer` if one learned alone."""
+    wins = found.get("wins", {})
+    return wins if isinstance(wins, dict) else {layer: wins}
 
 
 _AREAS = """<p class="note">The ROC AUC ranks images by the largest potential of a class. Potentials grow with the
@@ -74,6 +86,16 @@ _KINDS = {
         "Confusion",
         "The best network's decisions on the test images: labels in rows, decisions in columns",
         "A matrix with the number of images of each label and each decision",
+    ),
+    "curves": (
+        "Learning, epoch by epoch",
+        "What each layer showed after each epoch: rates, thresholds, spike times as shares of the time steps, shares",
+        "Small curves over the epochs, one for each figure",
+    ),
+    "wins": (
+        "Winners",
+        "How often each feature won in the last epoch: all alike is best, features that never win are of no use",
+        "Bars, or a table of classes and neurons",
     ),
     "features": (
         "Features",

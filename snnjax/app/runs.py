@@ -256,7 +256,10 @@ class RunFolder(CheckpointFolder):
             versions=versions(),
             device=self.device,
             finished=datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
-            **{name: getattr(state, name) for name in ("phases", "diagnoses", "reused", "epochs", "best_epoch")},
+            **{
+                name: getattr(state, name)
+                for name in ("phases", "diagnoses", "curves", "reused", "epochs", "best_epoch")
+            },
             test=metrics.report(decisions, data.test_labels, scores),
         )
         shape, names = data.train_images.shape[1:], data.class_names

@@ -6,7 +6,7 @@ import json
 import numpy as np
 from matplotlib.image import imread
 
-from snnjax.app.report import PICTURES
+from snnjax.app.report import PICTURES, won_by
 from snnjax.app.runs import RunFolder
 from snnjax.errors import MissingPackageError
 from snnjax.training.state import TrainState
@@ -53,21 +53,18 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         self._writer.flush()
 
     def _note_epoch(self, state: TrainState) -> None:
-        phase, learning = self._trainer.plan[state.phase], self._trainer.engine.learning(state)
-        found, convs = state.diagnoses[phase.name], {name: conv for _, name, conv in self._trainer.network.layers()}
-        for name, each in ({phase.layer: learning} if phase.layer else learning[0]).items():
-            learner = convs[name].each_learner[phase.learner]
-            own = {key: x[name] for key, x in found.items() if isinstance(x, dict) and name in x}
-            numbers = {key: x for key, x in (found | own if phase.layer else own).items() if isinstance(x, int | float)}
-            self._scalars({f"{name}/{key}": x for key, x in (numbers | learner.scalars(each)).items()}, state.done)
+        phase = self._trainer.plan[state.phase]
+        found = state.diagnoses[phase.name]
+        for name, curves in state.curves.get(phase.name, {}).items():
+            self._scalars({f"{name}/{key}": values[-1] for key, values in curves.items()}, state.done)
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
-        if wins := found.get("wins"):
+        for name, wins in won_by(phase.layer, found).items():
             won = np.repeat(np.arange(len(wins)), wins)
             per_image = len(won) / len(self._trainer.data.train_images)
-            self._scalars({f"{phase.layer}/winners_per_image": per_image}, state.done)
+            self._scalars({f"{name}/winners_per_image": per_image}, state.done)
             if len(won):
                 bins = np.arange(len(wins) + 1)
-                self._writer.add_histogram(f"{phase.layer}/winners_by_feature", won, state.done, bins=bins)
+                self._writer.add_histogram(f"{name}/winners_by_feature", won, state.done, bins=bins)
         if not phase.layer:
             for part in ("train", self._trainer.data.tested):
                 self._scalars({f"{key}/{part}": value for key, value in state.epochs[-1][part].items()}, state.done)

@@ -185,8 +185,11 @@ class Engine:
         images = inputs.shape[int(has_own(inputs))] // (1 + self.settings.mirror)
         return functools.partial(images_shown, self.settings, self.seeds, self.plan.index(phase), images)
 
-    def _keep(self, phase: Phase, name: str, layer: Layer, info: Any, state: TrainState, at: int) -> Diagnosis:
-        """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`."""
+    def _keep(self, phase: Phase, name: str, layer: Layer, learned: Any, info: Any, state: TrainState, at: int) -> Any:
+        """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`.
+
+        `learned` is the learner's state.
+        """
         weights: Any = np.ascontiguousarray(layer.plain_weights())
         conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
         before = state.weights[name]
@@ -195,17 +198,22 @@ class Engine:
         learner = plain.conv.each_learner[phase.learner]
         which = f" ({self.names[at]})" if self.names[at] else ""
         foreign.check_learned(self.networks[at], name, state, learner, before, which)
-        return foreign.checked_diagnosis(f"{type(learner).__name__} of {name}", learner.diagnose(name, plain, info))
+        kind = f"{type(learner).__name__} of {name}"
+        found = foreign.checked_diagnosis(kind, learner.diagnose(name, plain, info))
+        state.keep_figures(phase.name, name, found | foreign.checked_scalars(kind, learner.scalars(learned)))
+        return found
 
     # A decision that is fitted
 
     def _fit_decision(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         """Fits the decision of each network to what its stages put out for the training images, then tests it."""
-        inputs = {part: self.entering(part, states) for part in ("train", "test")}
+        inputs = {part: self.entering(part, states) for part in ("train", self.data.tested)}
         self.outputs.forget()
-        clock, test_clock = Clock(phase.name), Clock("test")
+        clock, test_clock, labels = Clock(phase.name), Clock("test"), self.data.train_labels
         self._start(phase, states)
-        fitting.fit_decisions(self.outputs, states, clock, inputs["train"], self.data.train_labels)
+        shown = np.tile(labels, 1 + self.settings.mirror)  # mirror images come after the images
+        fitting.fit_decisions(self.outputs, states, clock, inputs["train"], shown)
+        inputs["train"] = inputs["train"][:, : len(labels)]
         model, decided = self.outputs.packed(self.outputs.models(states)), {}
         for part, each in inputs.items():
             decided[part], _ = self.spread.map(test_clock, programs.decide_batch, model, each, first=phase.stage)
@@ -239,7 +247,7 @@ class Engine:
             carry, infos = epoch(states[0].done)
             parts = self.spread.unstacked((*carry, infos))
             for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
-                found = self._keep(phase, phase.layer, layer, info, state, at)
+                found = self._keep(phase, phase.layer, layer, learned, info, state, at)
                 state.diagnoses[phase.name] = dict(found, layer=phase.layer)
                 state.learning, state.done = _flat(learned), state.done + 1
             yield [epoch.clock]
@@ -294,7 +302,9 @@ class Engine:
 
     def _end_epoch(self, phase: Phase, state: TrainState, at: int, results: Any) -> None:
         (layers, *learned), decisions, infos, tested = results
-        found = {n: self._keep(phase, n, layers[n], infos[n], state, at) for n in self.supervised_layers}
+        found = {}
+        for name in self.supervised_layers:
+            found[name] = self._keep(phase, name, layers[name], learned[0][name], infos[name], state, at)
         state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
         state.learning = _flat(learned)
         self._record(state, decisions, tested)

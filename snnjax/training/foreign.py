@@ -186,6 +186,14 @@ def checked_diagnosis(kind: str, found: Any) -> Diagnosis:
         raise InputError(f"`diagnose` of {kind} must be JSON data (numbers, strings, lists, dicts): {error}") from error
 
 
+def checked_scalars(kind: str, found: Any) -> dict[str, float]:
+    """What `scalars` of a learner returned; raises InputError unless it is a dict of numbers."""
+    try:
+        return {name: float(value) for name, value in found.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise wrong_type(f"scalars of {kind}", "a dict of numbers", found, "dict(rate=0.1)") from error
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         return np.asarray(value).tolist()

@@ -119,6 +119,7 @@ class TrainState:
       epochs: supervised ones: epoch, and the accuracy, wrong and silent of train and test, as fractions; of validation
         instead of test where the data have such images.
       diagnoses: `Diagnosis` of each phase's last epoch, by its name.
+      curves: by phase and layer, the numbers of the diagnosis and of `Learner.scalars` after each epoch, by name.
       reused: by layer, the earlier run that has trained it.
       keys: `snnjax.training.origin.layer_key` of unsupervised layers.
       origin: `snnjax.training.origin.fingerprint` at the start of the current phase.
@@ -134,6 +135,7 @@ class TrainState:
     phases: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
+    curves: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     reused: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     origin: str = ""
@@ -185,6 +187,13 @@ class TrainState:
         leaves = [self.numbers.get(f"{name}.{at}", leaf) for name, numbers in numbered for at, leaf in numbers]
         plain = [x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in leaves]
         return jax.tree.unflatten(jax.tree.structure(network), plain)  # without checks, as under jit
+
+    def keep_figures(self, phase: str, layer: str, figures: Mapping[str, Any]) -> None:
+        """Adds to the curves of a layer those of some figures that are numbers."""
+        curves = self.curves.setdefault(phase, {}).setdefault(layer, {})
+        for name, value in figures.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                curves.setdefault(name, []).append(value)
 
     def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
         """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
