@@ -30,7 +30,7 @@ PHASES = [
     "STDP layer2_1",
     "STDP layer2_2",
     "who fires in stage 2",
-    "who fires in stage 2, test",
+    "who fires in stage 2, validation",
     "R-STDP",
 ]
 OPTIONS = ["--model", "branches", "--train_images", "60", "--test_images", "30", "--epochs", "1", "1", "5"]
