@@ -1,0 +1,450 @@
+"""Encoders and decisions that are fitted to the training images: trained, stopped, saved and swept like all others."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.svm import LinearSVC
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import snnjax
+from snnjax import (
+    RSTDP,
+    STDP,
+    WTA,
+    Callback,
+    Conv,
+    InputError,
+    LinearSVM,
+    Network,
+    Pool,
+    Settings,
+    Sweep,
+    Trainer,
+    component,
+    data,
+    files,
+    stage,
+    static,
+)
+from snnjax.app.features import drawn_back
+from snnjax.app.runs import CHECKPOINT, RunFolder, SweepFolder
+from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.kernels import Spikes
+from snnjax.networks import kheradpisheh2018
+from snnjax.trained import Trained
+from snnjax.training.state import plan
+
+ROOT = pathlib.Path(__file__).parents[1]
+IMAGES = data.digits().first(60, 40)
+FITS: list[int] = []
+"""The number of images of each fit of an encoder."""
+
+
+@component
+class Ranges:
+    """The brighter a pixel within its range over the training images, the earlier its spike."""
+
+    gain: float = 1.0
+    least: np.ndarray | float = 0.0
+    largest: np.ndarray | float = 0.0
+    time_steps: int = static(default=15)
+
+    @property
+    def fitted(self):
+        return np.ndim(self.least) > 0
+
+    def fit(self, images):
+        FITS.append(len(images))
+        return dataclasses.replace(self, least=images.min(axis=0), largest=images.max(axis=0))
+
+    def __call__(self, image):
+        least, largest = (jnp.asarray(x, jnp.float32) for x in (self.least, self.largest))
+        value = self.gain * (image.astype(jnp.float32) - least) / jnp.maximum(largest - least, 1)
+        late = jnp.floor((1 - value.clip(0, 1)) * self.time_steps)
+        return late.astype(jnp.uint8)[None]
+
+    def output_shape(self, image_shape):
+        return (1, *image_shape)
+
+
+@component
+class Nearest:
+    """The class whose mean image, of who fires at all, is nearest: a fitted decision of one's own."""
+
+    means: np.ndarray | float = 0.0
+    timed = False
+
+    @property
+    def fitted(self):
+        return np.ndim(self.means) > 0
+
+    def fit(self, latencies, labels, classes, time_steps):
+        fired = latencies < time_steps
+        means = [fired[labels == each].mean(axis=0) for each in range(classes)]
+        return dataclasses.replace(self, means=np.array(means, np.float32))
+
+    def scores(self, spikes, classes):
+        distances = jnp.square(self.means - (spikes.time < 1)[None]).sum(axis=(1, 2, 3))
+        return 1 / (1 + distances)
+
+    def decide(self, scores):
+        return jnp.argmax(scores[0]).astype(jnp.int32)
+
+
+FEATURES = Conv(8, 5, padding=2, threshold=8, competition=WTA(3, radius=3), learners=STDP(doubling=20))
+SECOND = Conv(12, 3, padding=1, threshold=3, competition=WTA(3, radius=1), learners=STDP(doubling=20))
+REWARDED = stage(FEATURES, pool=4), stage(Conv(20, 3, learners=RSTDP()))
+EXTRACTED = stage(FEATURES, pool=Pool(3)), stage(SECOND, FEATURES, pool=Pool(2, 2, 1))
+SPECS = {
+    "encoder": Network("encoder", (1, 28, 28), 10, REWARDED, encoder=Ranges()),
+    "decision": Network("decision", (6, 28, 28), 10, EXTRACTED, decision=LinearSVM(C=0.1)),
+    "both": Network("both", (1, 28, 28), 10, EXTRACTED, encoder=Ranges(), decision=LinearSVM()),
+    "own": Network("own", (1, 28, 28), 10, EXTRACTED[:1], encoder=Ranges(), decision=Nearest()),
+}
+SETTINGS = Settings((1, 2), patience=0, batch_size=20)
+
+
+def trainer_of(name: str, spec: Network | None = None, callback: Callback | None = None, **others) -> Trainer:
+    spec = spec or SPECS[name]
+    epochs = SETTINGS.epochs[: len(spec.stages)]
+    return Trainer(spec, IMAGES, dataclasses.replace(SETTINGS, epochs=epochs, **others), callback)
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def trained(request):
+    """A network's name, its trainer and its state after training."""
+    trainer = trainer_of(request.param)
+    return request.param, trainer, trainer.run(trainer.initial_state())
+
+
+def test_encoders_are_fitted_to_the_images_learned_from(trained):
+    name, _, state = trained
+    if name == "decision":
+        assert not [path for path in state.numbers if path.startswith("encoder")]
+        return
+    for numbers in (state.numbers, state.best_numbers):
+        np.testing.assert_array_equal(numbers["encoder.1"], IMAGES.train_images.min(axis=0))
+        np.testing.assert_array_equal(numbers["encoder.2"], IMAGES.train_images.max(axis=0))
+    assert "encoder.0" not in state.numbers, "the gain has not changed"
+    assert [each["name"] for each in state.phases][:2] == ["fit encoder", "encode"]
+    assert (state.numbers["encoder.2"] != IMAGES.test_images.max(axis=0)).any()
+
+
+def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(trained):
+    """All that is learned, decided and scored, number by number."""
+    name, trainer, state = trained
+    if name == "decision":
+        return
+    encoder = Ranges().fit(IMAGES.train_images)
+    other = trainer_of(name, dataclasses.replace(SPECS[name], encoder=encoder))
+    expected, fits = other.run(other.initial_state()), len(FITS)
+    assert len(FITS) == fits
+    for group in ("weights", "best"):
+        for layer, weights in getattr(expected, group).items():
+            np.testing.assert_array_equal(getattr(state, group)[layer], weights)
+    assert state.epochs == expected.epochs
+    pairs = zip(trainer.predict(state, IMAGES.test_images), other.predict(expected, IMAGES.test_images), strict=True)
+    for one, another in pairs:
+        np.testing.assert_array_equal(one, another)
+
+
+def test_predictions_are_those_of_the_network_and_the_best_epoch(trained, tmp_path):
+    name, trainer, state = trained
+    decisions, scores = trainer.predict(state, IMAGES.test_images)
+    record = state.epochs[state.best_epoch]["test"]
+    assert np.mean(decisions == IMAGES.test_labels) == pytest.approx(record["accuracy"])
+    assert record["accuracy"] > 0.3 or name == "encoder", "more than chance"
+    network = trainer.trained(state)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(network))(IMAGES.test_images), decisions)
+    Trained(network.spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
+    loaded = snnjax.load(tmp_path / "weights.npz")
+    np.testing.assert_array_equal(jax.vmap(loaded)(IMAGES.test_images), decisions)
+    model = loaded.model
+    seen = model.observe(model.encode(IMAGES.test_images[0]))
+    assert int(seen.decided.decision) == decisions[0]
+    np.testing.assert_allclose(seen.decided.scores, scores[0], rtol=1e-5)
+    assert list(seen.latencies) == ["input", *(each for each in state.weights if each not in loaded.spec.deciding)]
+    # evaluation starts from the loaded description, which is fitted already
+    again, fits = trainer_of(name, Trained.read(tmp_path / "weights.npz").network), len(FITS)
+    found, _ = again.predict(snnjax.TrainState(state.trained.weights), IMAGES.test_images)
+    np.testing.assert_array_equal(found, decisions)
+    assert len(FITS) == fits
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_what_is_not_fitted_yet_says_so(name, tmp_path):
+    trainer = trainer_of(name)
+    state = trainer.initial_state()
+    part = "decision" if name == "decision" else "encoder"
+    kind = type(getattr(SPECS[name], part)).__name__
+    expected = f"`{part}` of {name} must be fitted, got {kind} before its `fit`: train it first"
+    with pytest.raises(InputError, match=expected):
+        trainer.predict(state, IMAGES.test_images)
+    with pytest.raises(InputError, match=expected):
+        trainer.trained(state)(IMAGES.test_images[0])
+    with pytest.raises(InputError, match=expected):
+        Trained(trainer.network, state.weights, (28, 28)).save(tmp_path / "weights.npz")
+    assert not list(tmp_path.iterdir())
+
+
+class Stop(Callback):
+    """Interrupts a run when a phase begins, the first time."""
+
+    def __init__(self, phase: str):
+        self.phase = phase
+
+    def started(self, phase: str, images: int) -> None:
+        if phase == self.phase:
+            self.phase = ""
+            raise KeyboardInterrupt
+
+
+PHASES = {
+    "encoder": ("fit encoder", "encode", "STDP layer1", "R-STDP"),
+    "both": ("encode", "STDP layer1", "STDP layer2_1", "outputs of stage 2", "fit LinearSVM"),
+    "own": ("fit encoder", "who fires in stage 1", "fit Nearest"),
+}
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_a_run_stopped_in_any_phase_ends_as_one_that_was_not(name, tmp_path):
+    trainer = trainer_of(name)
+    expected = trainer.run(trainer.initial_state())
+    for phase in PHASES[name]:
+        stopped = trainer_of(name, callback=Stop(phase))
+        with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path / "run", stopped, resume=True) as run:
+            run.run()
+    fits = len(FITS)
+    with RunFolder(tmp_path / "run", trainer_of(name), resume=True) as run:
+        results = run.run()
+    assert len(FITS) == fits, "the fit was kept"
+    arrays, _ = files.load_checkpoint(tmp_path / "run" / CHECKPOINT)
+    whole, _ = expected.flatten()
+    assert arrays.keys() == whole.keys()
+    for path, array in whole.items():
+        np.testing.assert_array_equal(arrays[path], array, path)
+    assert results["epochs"] == expected.epochs
+    assert results["test"]["accuracy"] == expected.epochs[expected.best_epoch]["test"]["accuracy"]
+    decisions, _ = trainer.predict(expected, IMAGES.test_images)
+    np.testing.assert_array_equal(jax.vmap(snnjax.load(tmp_path / "run"))(IMAGES.test_images), decisions)
+    parameters = results["parameters"]
+    assert "encoder.gain" in parameters
+    assert not {"encoder.least", "decision.means", "decision.coefficients"} & set(parameters), "arrays to come"
+
+
+def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):
+    """Report, event files, and the features of the layer under the decision."""
+    trainer = trainer_of("both")
+    with RunFolder(tmp_path, trainer) as run:
+        state = run.start()
+        with Tracker(run, state) as tracker:
+            state = trainer.run(state, tracker.save)
+            results = run.finish(state)
+    page = (tmp_path / "report.html").read_text()
+    assert "fit LinearSVM" in page
+    assert "features_layer2_2" in {path.stem for path in (tmp_path / "pictures").iterdir()}
+    assert [each["name"] for each in results["phases"]][-2:] == ["fit LinearSVM", "test"]
+    (event,) = EventAccumulator(str(tmp_path / FOLDER)).Reload().Scalars("accuracy/test")
+    assert event.value == pytest.approx(results["epochs"][0]["test"]["accuracy"])
+    decisions, _ = trainer.predict(state, IMAGES.train_images)
+    assert results["diagnoses"]["fit LinearSVM"]["decided"] == np.bincount(decisions, minlength=10).tolist()
+    assert np.mean(decisions == IMAGES.train_labels) == pytest.approx(results["epochs"][0]["train"]["accuracy"])
+    assert len(drawn_back(trainer.trained(state))["layer2_1"].images) == 12
+
+
+def test_layers_under_fitted_encoders_are_used_again(tmp_path):
+    def start(place: str, trainer: Trainer):
+        with RunFolder(tmp_path / place, trainer) as run:
+            state = run.start(reuse=True)
+            reused = dict(state.reused)
+            return reused, trainer.run(state, run.save)
+
+    _, first = start("one", trainer_of("both"))
+    reused, second = start("two", trainer_of("both"))
+    assert list(reused) == ["layer1", "layer2_1", "layer2_2"]
+    for path, array in first.numbers.items():
+        np.testing.assert_array_equal(second.numbers[path], array)
+    assert first.epochs == second.epochs
+    brighter = dataclasses.replace(SPECS["both"], encoder=Ranges(gain=2.0))
+    assert start("three", trainer_of("both", brighter))[0] == {}
+    others = dataclasses.replace(IMAGES, train_images=IMAGES.train_images[::-1])
+    assert start("four", Trainer(SPECS["both"], others, SETTINGS))[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "variants", "fits"),
+    [
+        ("both", [{"decision.C": 0.01}, {"decision.C": 1.0, "seed": 2}, {"layer1.threshold": 6.0}], 1),
+        ("encoder", [{"encoder.gain": 1.0}, {"encoder.gain": 2.0}, {"encoder.gain": 1.0, "seed": 1}], 2),
+    ],
+)
+def test_swept_networks_come_to_what_they_come_to_alone(name, variants, fits, tmp_path):
+    before = len(FITS)
+    settings = trainer_of(name).settings
+    with SweepFolder(tmp_path, Sweep(SPECS[name], IMAGES, settings, variants)) as folder:
+        records = folder.run()
+        sweep = folder.sweep
+    assert len(FITS) - before == fits, "encoders that agree are fitted once"
+    assert len({json.dumps(each["epochs"]) for each in records}) > 1
+    for at, record in enumerate(records):
+        alone = trainer_of(name, sweep.networks[at], seed=sweep.seeds[at])
+        state = alone.run(alone.initial_state())
+        assert state.epochs == record["epochs"]
+        loaded = Trained.read(tmp_path / record["weights"])
+        assert loaded.network == state.trained.network(alone.network)
+
+
+@pytest.mark.parametrize("kept", [10, 3, 2, 1])
+def test_the_linear_machine_is_that_of_scikit_learn(kept):
+    """The same margins and decisions as `LinearSVC` on 1 - t; classes without images are never decided for."""
+    random = np.random.default_rng(0)
+    latencies, labels = random.integers(0, 25, (80, 4, 3, 2)).clip(max=15).astype(np.uint8), np.arange(80) % kept
+    machine = LinearSVM(C=0.3, tolerance=0.01).fit(latencies, labels.astype(np.int32), 10, 15)
+    assert machine.fitted
+
+    def scores(latency):
+        time = latency.astype(jnp.float32) / 15
+        return machine.scores(Spikes(latency, jnp.zeros_like(time), time), 10)
+
+    found = np.asarray(jax.jit(jax.vmap(scores))(latencies))
+    decisions = jax.vmap(machine.decide)(found[:, None])
+    if kept == 1:
+        assert not decisions.any()
+        return
+    inputs = 1 - latencies.reshape(80, -1) / 15
+    known = LinearSVC(C=0.3, tol=0.01, max_iter=100, dual=True, random_state=0)
+    with warnings.catch_warnings(action="ignore"):
+        known.fit(inputs, labels)
+    margins = known.decision_function(inputs)
+    margins = np.stack([-margins, margins], axis=1) if kept == 2 else margins
+    np.testing.assert_allclose(found[:, :kept], np.log1p(np.exp(margins)), rtol=1e-5)
+    assert (found[:, kept:] == 0).all()
+    np.testing.assert_array_equal(decisions, known.predict(inputs))
+
+
+def test_nobody_decides_for_an_image_without_spikes():
+    silent = np.full((3, 2, 2), 15, np.uint8)
+    machine = LinearSVM(coefficients=np.ones((2, 3, 2, 2), np.float32), intercepts=np.ones(2, np.float32))
+    for latency, decision in ((silent, -1), (silent - (np.arange(12).reshape(3, 2, 2) == 5).astype(np.uint8), 0)):
+        time = jnp.asarray(latency / np.float32(15))
+        scores = machine.scores(Spikes(latency, jnp.zeros_like(time), time), 2)
+        assert int(machine.decide(scores[None])) == decision
+
+
+def test_a_network_under_a_linear_machine_is_used_without_scikit_learn(tmp_path):
+    trainer = trainer_of("decision")
+    state = trainer.run(trainer.initial_state())
+    Trained(trainer.trained(state).spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
+    np.save(tmp_path / "images.npy", IMAGES.test_images)
+    program = """
+import sys, json
+sys.modules["sklearn"] = sys.modules["scipy.sparse"] = None
+import numpy as np, jax, snnjax
+network = snnjax.load(sys.argv[1] + "/weights.npz")
+print(json.dumps(jax.jit(jax.vmap(network))(np.load(sys.argv[1] + "/images.npy")).tolist()))
+"""
+    environment = os.environ | dict(PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert json.loads(done.stdout) == trainer.predict(state, IMAGES.test_images)[0].tolist()
+
+
+@component
+class Odd(Ranges):
+    """Returns from `fit` what it may not."""
+
+    kind: str = static(default="")
+
+    def fit(self, images):
+        if self.kind == "same":
+            return self
+        if self.kind == "other":
+            return Ranges().fit(images)
+        if self.kind == "steps":
+            return dataclasses.replace(super().fit(images), time_steps=14)
+        return dataclasses.replace(self, least=np.full((28, 28), np.nan), largest=np.ones((28, 28)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("same", r"`fit` of Odd must return dataclasses.replace\(self, ...\) .* got Odd"),
+        ("other", "`fit` of Odd must return .* got Ranges"),
+        ("steps", "`fit` of Odd must return .* got Odd"),
+        ("nan", "`fit` of Odd must return finite numbers, got others in .least"),
+    ],
+)
+def test_what_a_fit_may_not_return(kind, message):
+    trainer = trainer_of("encoder", dataclasses.replace(SPECS["encoder"], encoder=Odd(kind=kind)))
+    with pytest.raises(InputError, match=message):
+        trainer.run(trainer.initial_state())
+
+
+@component
+class Silent(Ranges):
+    """Makes an encoding of another dtype, which only its fit shows."""
+
+    def __call__(self, image):
+        return super().__call__(image).astype(jnp.int32)
+
+
+@component
+class Unsure(Nearest):
+    """A score too few, which only its fit shows."""
+
+    def scores(self, spikes, classes):
+        return super().scores(spikes, classes)[1:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(encoder=Silent()), r"`encoder\(image\)` must be uint8 .* got int32"),
+        (dict(decision=Unsure()), r"`decision.scores\(...\)` must be float32 of shape \(10,\), got .* \(9,\)"),
+    ],
+)
+def test_parts_are_checked_once_they_are_fitted(changes, message):
+    trainer = trainer_of("own", dataclasses.replace(SPECS["own"], **changes))
+    with pytest.raises(InputError, match=message):
+        trainer.run(trainer.initial_state())
+
+
+def test_which_layers_a_decision_that_is_fitted_may_have():
+    spec = SPECS["decision"]
+    with pytest.raises(InputError, match="`learners` of layer2 must be unsupervised, got RSTDP under LinearSVM"):
+        dataclasses.replace(spec, stages=REWARDED)
+    with pytest.raises(InputError, match=r"layer1, which decides, must .* got STDP and 8 features; .* LinearSVM"):
+        Network("none", (6, 28, 28), 4, (stage(FEATURES),))
+    with pytest.raises(InputError, match="`epochs` must be 2 numbers for decision, got 3"):
+        plan(spec, (1, 1, 1))
+    for settings, message in (
+        (dict(C=0.0), "`C` must be finite and above 0, got 0.0"),
+        (dict(iterations=0), "`iterations` must be an integer of at least 1"),
+        (dict(coefficients=1.0, intercepts=np.zeros(2)), "`coefficients` must be"),
+    ):
+        with pytest.raises(InputError, match=message):
+            LinearSVM(**settings)
+    with pytest.raises(InputError, match=r"`decision.coefficients` must name one of"):
+        spec.vary("decision.coefficients", 1.0)
+
+
+def test_the_network_of_kheradpisheh():
+    """Its shapes, and what it learns of a few of scikit-learn's digits."""
+    network = kheradpisheh2018((28, 28), 10)
+    assert network.shapes == ((2, 28, 28), (32, 15, 15), (150, 9, 9))
+    assert [phase.name for phase in plan(network, network.epochs)] == ["STDP layer1", "STDP layer2", "fit LinearSVM"]
+    assert kheradpisheh2018((20, 24), 3).shapes[-1] == (150, 7, 8)
+    images = data.digits().first(300, 200)
+    trainer = Trainer(network, images, Settings((4, 10)))
+    (record,) = trainer.run(trainer.initial_state()).epochs
+    assert record["test"]["accuracy"] > 0.85
+    assert record["train"]["accuracy"] == 1
