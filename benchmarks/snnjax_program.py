@@ -44,7 +44,6 @@ class Program(MeasuredProgram):
         self.engine, self.works = Engine([network], images, settings), dict[str, Work]()
         self.state = trained or self.engine.initial_states()[0]
         count, stage, last = len(images.train_images), 0, len(network.stages) - 1
-        epochs = 1 if trained else min(10, -(-PREPARED // count))
         self.images = np.concatenate([images.train_images, images.test_images])
         self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
         inputs = self.encoded[:count]
@@ -54,7 +53,7 @@ class Program(MeasuredProgram):
                 title = f"{'outputs of' if timed else 'who fires in'} stage {at + 1}"
                 inputs = self._map(title, inputs, forward_batch, once=True, first=at, last=at + 1, timed=timed)
             stage = phase.stage
-            self.works[shown(phase.name)] = self._learn(number, phase, inputs, epochs, keep=not trained)
+            self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
         forms = dict.fromkeys(network.names[-1], TAPS)
         self._map("test", self.encoded[count:], decide_batch, forms, first=0)
         self.works["test"].outcome = lambda found: found[0][0]  # the decisions
@@ -73,8 +72,12 @@ class Program(MeasuredProgram):
         self.works[name] = work
         return found
 
-    def _learn(self, number: int, phase: Phase, inputs: np.ndarray, epochs: int, keep: bool) -> Work:
-        """An epoch of a phase that learns, after `epochs` others; `keep`: later phases start from their weights."""
+    def epochs(self, phase: Phase) -> int:
+        """How many epochs the network learns in a phase first."""
+        return min(10, -(-PREPARED // len(self.data.train_images)))
+
+    def _learn(self, number: int, phase: Phase, inputs: np.ndarray, keep: bool) -> Work:
+        """An epoch of a phase that learns; `keep`: it has learned first, and later phases start from that."""
         begin = self.engine.unsupervised if phase.layer else self.engine.supervised
 
         def prepare() -> tuple[Epoch]:
@@ -87,7 +90,7 @@ class Program(MeasuredProgram):
             return {phase.layer: layers} if phase.layer else layers
 
         (epoch,) = prepare()
-        for _ in range(epochs):
+        for _ in range(self.epochs(phase) if keep else 1):
             found = epoch()
         if keep:
             convs = {name: conv for _, name, conv in self.network.layers()}
