@@ -1,5 +1,6 @@
 """Measured snnjax: target-time features and the readout on them, whose test begins behind the features."""
 
+import numpy as np
 import snnjax_program
 from programs import Work
 from spikenn_program import Readout

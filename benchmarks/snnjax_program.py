@@ -11,10 +11,12 @@ import jax
 import numpy as np
 from programs import Learning, MeasuredProgram, Task, Work
 
-from snnjax import Network, Trainer, data, devices
+from snnjax import InputError, Network, Trainer, data, devices
 from snnjax.app import runs
 from snnjax.kernels import native as compiled
 from snnjax.layers import TAPS, Layer
+from snnjax.networks.network import is_fitted
+from snnjax.training import fitting
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
@@ -39,10 +41,13 @@ class Program(MeasuredProgram):
     def phases(self, task: tuple[Network, data.Dataset, int, TrainState | None]) -> dict[str, Work]:
         """The compiled phases. They start from the state in `task`; with none, the network learns a little first."""
         self.network, self.data, self.batch_size, trained = network, images, batch_size, _ = task
+        if is_fitted(network.decision):
+            raise InputError(f"`model` {network.name} has a decision that is fitted, which is not measured")
         # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
         settings = Settings((0,) * len(network.stages), batch_size, patience=0, native=self.native)
         self.engine, self.works = Engine([network], images, settings), dict[str, Work]()
         self.state = trained or self.engine.initial_states()[0]
+        fitting.fit_encoders(self.engine.outputs, [self.state])
         count, stage, last = len(images.train_images), 0, len(network.stages) - 1
         self.images = np.concatenate([images.train_images, images.test_images])
         self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]

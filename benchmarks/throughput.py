@@ -30,7 +30,7 @@ from snnjax_program import shown
 from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import console, parts, plots
 from snnjax.app.main import fail, parse, protected, user_errors
-from snnjax.app.options import option
+from snnjax.app.options import RECORDED, option
 from snnjax.training.choice import network_for
 from snnjax.training.state import Settings, plan
 
@@ -48,7 +48,7 @@ PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more
 class Options(common.Options):
     """What to measure, on what, and against what."""
 
-    model: Annotated[tuple[str, ...], option("NAME ...", "all six")] = tuple(NETWORKS)
+    model: Annotated[tuple[str, ...], option("NAME ...", "all six of the reference")] = RECORDED
     """the networks"""
     images: int = 300
     """number of training images, and of test images"""
@@ -230,7 +230,7 @@ def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
 def markdown(results: list[Row], about: Row) -> str:
     """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take."""
     names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
-    order = ("encode", "STDP", "R-STDP", "test")
+    order = ("encode", "STDP", "TargetTime", "R-STDP", "SupervisedSTDP", "test")
     columns = sorted(names, key=lambda name: (order.index(name.split()[0]), name))
     columns += [TRAINING] * any(result["protocol"] for result in results)
     lines = []

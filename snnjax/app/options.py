@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import DisallowNone, Positional, arg
 
 MODELS = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
+RECORDED = MODELS[:6]
+"""The networks of the PyTorch code, of which there are recorded runs."""
 DATASETS = (
     "digits",
     "mnist",
@@ -284,7 +286,7 @@ class Replicate:
     The same command goes on where it stopped.
     """
 
-    model: Annotated[tuple[str, ...], option("NAME ...", "all six")] = MODELS
+    model: Annotated[tuple[str, ...], option("NAME ...", "all six of the PyTorch code")] = RECORDED
     """networks"""
     seeds: Annotated[int, option("N")] = 5
     """runs of each network, with seeds 0, 1, ..."""
