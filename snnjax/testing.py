@@ -16,11 +16,12 @@ import numpy as np
 from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, Learner, Signal, Tally
-from snnjax.networks import Model, Network, stage
+from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.training import foreign, programs
 from snnjax.training.outputs import as_array
 
 CLASSES = 2
+UNTIMED = Majority()
 
 
 def check_learner(
@@ -28,6 +29,7 @@ def check_learner(
     conv: Conv | None = None,
     *,
     deciding: bool = False,
+    decision: Decision = UNTIMED,
     input_shape: tuple[int, int, int] = (2, 6, 6),
     images: int = 8,
     update_batch: int = 4,
@@ -38,10 +40,11 @@ def check_learner(
     Args:
       conv: a layer that suits the learner, whose own learners do not matter; by default one of four features.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
+      decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
       images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`.
     """
     default = Conv(2 * CLASSES, 3) if deciding else Conv(2 * CLASSES, 3, threshold=4.0, competition=WTA(2, radius=1))
-    case = _Case(dataclasses.replace(conv or default, learners=learner), deciding, input_shape, images, seed)
+    case = _Case(dataclasses.replace(conv or default, learners=learner), deciding, decision, input_shape, images, seed)
     for check in (_outputs, _jit, _vmap, _bounds, _silence, _numbers):
         check(case)
     for batch in (1, update_batch):
@@ -52,11 +55,19 @@ def check_learner(
 class _Case:
     """A layer, with a deciding one behind it where it needs one to learn, and stimuli."""
 
-    def __init__(self, conv: Conv, deciding: bool, input_shape: tuple[int, int, int], images: int, seed: int):
+    def __init__(
+        self,
+        conv: Conv,
+        deciding: bool,
+        decision: Decision,
+        input_shape: tuple[int, int, int],
+        images: int,
+        seed: int,
+    ):
         random, stages = np.random.default_rng(seed), [stage(conv)]
         if not deciding:
             stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
-        self.network = Network("check", input_shape, CLASSES, tuple(stages))
+        self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
         steps = self.network.time_steps
         self.latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps).astype(np.uint8)
         self.labels, self.learner = random.integers(0, CLASSES, images, np.int32), conv.each_learner[0]

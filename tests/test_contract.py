@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import component
+from snnjax import Earliest, component
 from snnjax.kernels import native
 from snnjax.layers import FAST, NATIVE, PLAIN, TAPS, WTA, Conv, Layer, native_suits
 from snnjax.learners import RSTDP, STDP, Learner, Response
@@ -57,6 +57,16 @@ LEARNERS = {
     ),
     "RSTDP, deciding": (RSTDP(), dict(deciding=True)),
     "RSTDP, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True), dict()),
+    "RSTDP, earliest spike": (
+        RSTDP(bounds=(0.0, 1.0), dropout=0.5, floor=0.25),
+        dict(deciding=True, decision=Earliest(), conv=Conv(6, 3, threshold=2.5)),
+    ),
+    "RSTDP, earliest within its step": (
+        RSTDP(floor=0.25, by_epoch=True),
+        dict(deciding=True, decision=Earliest(fallback=True), conv=Conv(2, 5, threshold=17.0, fractional=True)),
+    ),
+    "RSTDP, dropout, deciding": (RSTDP(dropout=0.25, by_epoch=True), dict(deciding=True, conv=Conv(8, 3))),
+    "RSTDP, dropout, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True, dropout=0.25, floor=0.25), dict()),
     "one of its own": (Homeostatic(), dict()),
     "thresholds alone": (ThresholdsOnly(), dict()),
 }
@@ -198,6 +208,13 @@ def test_a_layer_that_learns_nothing_is_no_check():
         check_learner(STDP(), Conv(4, kernel=3, threshold=1e6))
 
 
+def timed_spikes(layer: Layer, latency: np.ndarray):
+    """Those of a deciding layer under a timed decision; within their steps where they are above 0 at least."""
+    fractional = layer.conv.threshold is not None and np.min(layer.conv.threshold) >= 0
+    conv = dataclasses.replace(layer.conv, fractional=fractional)
+    return dataclasses.replace(layer, conv=conv, classes=1, timed=True).deciding_spikes(latency)
+
+
 CONVS = {
     "padded": Conv(5, kernel=3, padding=1, threshold=4.0, competition=WTA(3, radius=1), learners=STDP()),
     "tall": Conv(5, kernel=(3, 2), padding=(0, 1), threshold=2.5, competition=WTA(5), learners=STDP()),
@@ -233,7 +250,7 @@ def test_forms_are_the_plain_one(name, form):
     np.testing.assert_array_equal(layer.packed(PLAIN).weights, weights)
     how, learned = dict(bounds=rule.bounds, stabiliser=rule.stabiliser), 0
     for latency in LATENCIES:
-        for method in (Layer.latencies, Layer.potentials, Layer.spikes, Layer.last_spikes):
+        for method in (Layer.latencies, Layer.potentials, Layer.spikes, Layer.last_spikes, timed_spikes):
             found, expected = method(layer, latency), method(plain, latency)
             jax.tree.map(np.testing.assert_array_equal, found, expected)
         found, expected = layer.winners(latency), plain.winners(latency)

@@ -73,6 +73,21 @@ def test_latencies_and_potentials_are_those_of_the_kernels(layer):
 
 @pytest.mark.slow
 @settings(max_examples=15)
+@given(layers(), st.booleans(), st.booleans())
+def test_timed_spikes_are_those_of_the_kernels(layer, fractional, own):
+    """With potentials of silent neurons, and a threshold for each feature too."""
+    latency, weights, padding, threshold = layer
+    threshold = threshold + np.float32(np.arange(len(weights)) % 3) if own else threshold
+    limits = dict(threshold=threshold, time_steps=STEPS, fractional=fractional)
+    expected = kernels.timed_spikes(padded(latency, padding), weights, **limits)
+    found = native.timed_spikes(latency, native.arrange(weights), features=len(weights), padding=padding, **limits)
+    np.testing.assert_array_equal(found.latency, expected.latency)
+    np.testing.assert_array_equal(found.potential, expected.potential)
+    np.testing.assert_allclose(found.time, expected.time, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@settings(max_examples=15)
 @given(layers(), st.booleans(), st.sampled_from([(0.0, 1.0), (-1.5, 2.0)]))
 def test_learning_is_that_of_the_kernels(layer, stabiliser, bounds):
     latency, weights, padding, threshold = layer

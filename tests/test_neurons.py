@@ -40,6 +40,16 @@ def test_potentials(layer):
     np.testing.assert_array_equal(final, expected[-1])
 
 
+def test_large_kernels_are_those_of_the_judge():
+    """They take their inputs in fewer slices."""
+    rng = np.random.default_rng(0)
+    latency = rng.integers(0, 7, (2, 14, 13)).clip(max=5).astype(np.uint8)
+    weights = np.float32(rng.integers(0, 65, (3, 2, 11, 9)) / 64)
+    for stride in ((1, 1), (3, 2)):
+        movie = potentials(latency, weights, time_steps=5, stride=stride)
+        np.testing.assert_array_equal(movie, judge.potentials(latency, weights, 5, stride))
+
+
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize(
     ("size", "kernel", "padding", "stride"),

@@ -18,6 +18,7 @@ from snnjax import component
 from snnjax.data import Dataset
 from snnjax.layers import FAST, TAPS, WTA, Conv
 from snnjax.learners import RSTDP, STDP, Tally
+from snnjax.learners.reward import Rewarded
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.training import blocks, programs
 from snnjax.training import epoch as epoch_module
@@ -95,14 +96,25 @@ class Judged:
 
 
 def judged(
-    network: SpikingNetwork, inputs: np.ndarray, labels: np.ndarray, batch_size: int, epochs: int, batched: int = 1
+    network: SpikingNetwork,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    epochs: int,
+    batched: int = 1,
+    kept: list[dict[str, np.ndarray]] | None = None,
 ) -> Judged:
-    """The reward phase as described: image after image, batch after batch; so many are decided by the same weights."""
+    """The reward phase as described: image after image, batch after batch; so many are decided by the same weights.
+
+    `kept`: for each epoch, by layer, the features that may fire.
+    """
     spec = network.spec
     rules = {name: rule_of(conv) for _, name, conv in spec.layers() if rule_of(conv)}
     base = np.array([[rule.reward, rule.punish] for rule in rules.values()])
     result = Judged({name: np.float64(w) for name, w in network.weights().items()}, base, [])
     batch = 0
+    if any(rule.floor is not None for rule in rules.values()):
+        result.rates = np.stack([rates(rule, 1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()])
 
     def learns(index: int, epoch: int, batch: int) -> bool:
         return not spec.reward_by_turns or (index == 0) == (epoch + batch % 2 == 0)
@@ -114,25 +126,40 @@ def judged(
             for number, label in enumerate(right, start):
                 if number % batched == 0:
                     group = inputs[number : number + batched]
-                    looked = iter([judged_decision(spec, result.weights, latency) for latency in group])
+                    left = (kept or [{}] * epochs)[epoch]
+                    looked = iter([judged_decision(spec, result.weights, latency, left) for latency in group])
                 decision, plastic = next(looked)
                 result.decisions[-1].append(decision)
                 for index, (name, conv, seen, winners, vote) in enumerate(plastic):
                     if vote >= 0 and learns(index, epoch, batch):
-                        rates, rule = result.rates[index][0 if vote == label else 1], rule_of(conv)
-                        new = judge.stdp(result.weights[name], seen, winners, rates, T, rule.bounds, rule.stabiliser)
+                        now, rule = result.rates[index][0 if vote == label else 1], rule_of(conv)
+                        new = judge.stdp(result.weights[name], seen, winners, now, T, rule.bounds, rule.stabiliser)
                         result.weights[name] = new
-            made = np.array(result.decisions[-1][start:])
-            fractions = np.mean((made >= 0) & (made != right)), np.mean(made == right)
-            turns = np.array([learns(index, epoch, batch + 1) for index in range(len(rules))])
-            adapted = base * np.array(fractions)[:, None]
-            result.rates = np.where(turns[:, None, None], adapted, result.rates)
+            ends = start + batch_size >= len(labels)
+            for index, rule in enumerate(rules.values()):
+                since = 0 if rule.by_epoch else start
+                if ends if rule.by_epoch else learns(index, epoch, batch + 1):
+                    made, right = np.array(result.decisions[-1][since:]), labels[since : start + batch_size]
+                    wrong = np.mean((made >= 0) & (made != right))
+                    result.rates = result.rates.copy()
+                    result.rates[index] = rates(rule, wrong, np.mean(made == right))
             batch += 1
     return result
 
 
-def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray):
+def rates(rule: RSTDP, wrong: float, right: float) -> np.ndarray:
+    """The rates after these fractions of decisions, (2, 2)."""
+    shares = np.array([wrong, right])
+    if rule.floor is not None:
+        shares = rule.floor + (1 - rule.floor) * shares
+    return np.array([rule.reward, rule.punish]) * shares[:, None]
+
+
+def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept=None):
     """Decision, and for each layer that learns: name, description, what it saw, its winners, the vote that counts."""
+    weights = {name: x * (kept or {}).get(name, np.ones(len(x)))[:, None, None, None] for name, x in weights.items()}
+    if spec.decision.timed:
+        return judged_first(spec, weights, latency)
     plastic, votes, last = [], [], len(spec.stages) - 1
     for number, (names, each) in enumerate(zip(spec.names, spec.stages, strict=True)):
         outputs = []
@@ -154,6 +181,26 @@ def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.n
     decision = counts[0][0] if counts and counts[0][1] >= 2 else votes[len(votes) // 2]
     own = iter(votes)
     return decision, [(*layer, next(own) if decides else decision) for *layer, decides in plastic]
+
+
+def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray):
+    """`judged_decision` by the earliest, then strongest neuron of deciding layers, which are all there is."""
+    plastic, firsts = [], []
+    for name, conv in zip(spec.names[0], spec.stages[0].branches, strict=True):
+        seen = judge.pad(latency, (conv.padding, conv.padding), T)
+        potential = judge.potentials(seen, weights[name], T)
+        fired, at_spike = judge.fire(potential, conv.threshold)
+        (winner,) = judge.k_winners(fired, at_spike, 1, 0, T) or [None]
+        if winner:
+            first = (fired[winner], -at_spike[winner])
+        elif spec.decision.fallback and potential[-1].max() > 0:
+            (winner,) = judge.k_winners(*judge.fire(potential[-1:], None), 1, 0, 1)
+            first = (T, -potential[-1][winner])
+        vote = winner[0] * CLASSES // conv.features if winner else -1
+        if winner:
+            firsts.append((*first, vote))
+        plastic.append((name, conv, seen, [(winner, min(first[0], T - 1))] if winner else [], vote))
+    return min(firsts)[-1] if firsts else -1, plastic
 
 
 def model_of(network: SpikingNetwork, form) -> Model:
@@ -185,27 +232,32 @@ def program_of(network: SpikingNetwork, block: int | None):
     return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)
 
 
-def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | None) -> Judged:
-    """An epoch in three slices, each within other images that neither teach nor count."""
-    program, model = program_of(network, block), model_of(network, TAPS if block else FAST)
+def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | None, form=FAST, kept=None) -> Judged:
+    """An epoch in three slices, each within other images that neither teach nor count.
+
+    The features that may fire in each epoch are added to `kept`.
+    """
+    program, model = program_of(network, block), model_of(network, TAPS if block else form)
     carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])
-        for at in range(0, IMAGES, 24):
+        if kept is not None:
+            kept.append({name: np.asarray(Rewarded.of(state).kept) for name, state in carry[1].items()})
+        for at in range(0, len(labels), 24):
             part = slice(at, at + 24)
             count, start = len(labels[part]), int(rng.integers(0, 8))
             images = rng.integers(0, T + 1, (32, *inputs.shape[1:]), np.uint8)
             known = rng.integers(0, CLASSES, 32, np.int32)
             images[start : start + count], known[start : start + count] = inputs[part], labels[part]
-            where = jnp.int32(start), jnp.int32(start + count), jnp.bool_(part.stop >= IMAGES)
+            where = jnp.int32(start), jnp.int32(start + count), jnp.bool_(part.stop >= len(labels))
             carry, (decided, _) = program(carry, model, images, known, *where, jnp.int32(batch_size))
             decisions[-1] += np.asarray(decided)[start : start + count].tolist()
     layers, states, tally = carry
     assert int(tally.epoch) == epochs
-    assert int(tally.batch) == epochs * -(-IMAGES // batch_size)
+    assert int(tally.batch) == epochs * -(-len(labels) // batch_size)
     assert int(tally.seen) == 0
     weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
-    return Judged(weights, np.stack([states[name] for name in layers]), decisions)
+    return Judged(weights, np.stack([Rewarded.of(states[name]).rates for name in layers]), decisions)
 
 
 def assert_judged(result: Judged, expected: Judged) -> None:

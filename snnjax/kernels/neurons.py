@@ -242,10 +242,10 @@ def timed_spikes(
 
     def cross(step: jax.Array, found: Any) -> Any:
         before, spikes = found
-        potential = product(flat, taps <= step.astype(taps.dtype))
+        potential = product(flat, taps <= jnp.asarray(step, taps.dtype))
         fires, silent = (potential > limits) & (spikes.latency == time_steps), spikes.latency == time_steps
         time = spike_times(step, fires, before, potential, limits, time_steps=time_steps, fractional=fractional)
-        latency = jnp.where(fires, step.astype(spikes.latency.dtype), spikes.latency)
+        latency = jnp.where(fires, jnp.asarray(step, latency_dtype(time_steps)), spikes.latency)
         spikes = Spikes(latency, jnp.where(silent, potential, spikes.potential), jnp.where(fires, time, spikes.time))
         return potential, spikes
 

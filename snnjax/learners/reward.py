@@ -122,7 +122,8 @@ class RSTDP(Learner):
         if (kept := Rewarded.of(state).kept) is None:
             return super().forward(layer, state, latency)
         if not layer.classes and layer.conv.threshold is not None:
-            conv = dataclasses.replace(layer.conv, threshold=jnp.where(kept, layer.conv.threshold, jnp.inf))
+            threshold: Any = jnp.where(kept, layer.conv.threshold, jnp.inf)
+            conv = dataclasses.replace(layer.conv, threshold=threshold)
             return Response(dataclasses.replace(layer, conv=conv).winners(latency))
         spikes = layer.deciding_spikes(latency) if layer.classes else layer.spikes(latency)
         spikes = kernels.feature_inhibition(spikes, ~kept, time_steps=layer.time_steps)
@@ -167,7 +168,8 @@ class RSTDP(Learner):
     def _redrawn(self, state: Rewarded, key: jax.Array, features: int) -> Rewarded:
         """With the features that the next epoch keeps."""
         key, now = jax.random.split(key)
-        return state._replace(key=key, kept=jax.random.uniform(now, features) >= self.dropout)
+        dropped = jax.random.bernoulli(now, cast(float, self.dropout), (features,))
+        return state._replace(key=key, kept=~dropped)
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rates."""
@@ -184,7 +186,7 @@ class RSTDP(Learner):
             f"{len(never)} of {layer.conv.features} features of {name} never won" + listed(never),
         ]
         found = dict(convergence=open_, wins=wins.tolist(), never_won=len(never), words=words)
-        return found | _steps(name, layer, info.step, words) if isinstance(info, Won) else found
+        return found | _steps(name, layer, np.asarray(info.step), words) if isinstance(info, Won) else found
 
 
 def _is_timed(layer: Layer) -> bool:
@@ -194,7 +196,7 @@ def _is_timed(layer: Layer) -> bool:
 def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagnosis:
     """When a layer's first spikes of the class voted for came, `step` (N, 1); adds to the words."""
     fired = step[step < layer.time_steps]
-    silent, mean = float(1 - fired.size / max(step.size, 1)), float(np.mean(fired)) if fired.size else -1.0
+    silent, mean = float(np.mean(step >= layer.time_steps)), float(np.mean(fired)) if fired.size else -1.0
     at_once = float(np.mean(fired == 0)) if fired.size else 0.0
     words.append(f"no neuron of {name} fired at {percent(silent)} of the images")
     if fired.size:
@@ -216,7 +218,7 @@ def strongest_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners
     """
     features, rows, columns = spikes.latency.shape
     group = jnp.arange(features) // (features // layer.classes)
-    when = cast(jax.Array, spikes.latency if spikes.time is None else spikes.time).astype(jnp.float32)
+    when = (spikes.latency if spikes.time is None else spikes.time).astype(jnp.float32)
     when = jnp.where((group == vote)[:, None, None], when, jnp.inf)
     flat = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
     potential, index = strongest(spikes.potential, when == when.min(), flat)
