@@ -428,7 +428,7 @@ def test_which_layers_a_decision_that_is_fitted_may_have():
         plan(spec, (1, 1, 1))
     for settings, message in (
         (dict(C=0.0), "`C` must be finite and above 0, got 0.0"),
-        (dict(iterations=0), "`iterations` must be an integer of at least 1"),
+        (dict(iterations=0), "`iterations` must be at least 1, got 0"),
         (dict(coefficients=1.0, intercepts=np.zeros(2)), "`coefficients` must be"),
     ):
         with pytest.raises(InputError, match=message):
@@ -438,11 +438,17 @@ def test_which_layers_a_decision_that_is_fitted_may_have():
 
 
 def test_the_network_of_kheradpisheh():
-    """Its shapes, and what it learns of a few of scikit-learn's digits."""
     network = kheradpisheh2018((28, 28), 10)
     assert network.shapes == ((2, 28, 28), (32, 15, 15), (150, 9, 9))
     assert [phase.name for phase in plan(network, network.epochs)] == ["STDP layer1", "STDP layer2", "fit LinearSVM"]
     assert kheradpisheh2018((20, 24), 3).shapes[-1] == (150, 7, 8)
+    coarse = dataclasses.replace(network.encoder, time_steps=8)
+    assert kheradpisheh2018(encoder=coarse).time_steps == 8
+
+
+@pytest.mark.slow
+def test_what_the_network_of_kheradpisheh_learns():
+    network = kheradpisheh2018((28, 28), 10)
     images = data.digits().first(300, 200)
     trainer = Trainer(network, images, Settings((4, 10)))
     (record,) = trainer.run(trainer.initial_state()).epochs

@@ -31,7 +31,7 @@ class STDP(Learner):
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).
       inhibition: whether the input goes through pointwise inhibition, as in Kheradpisheh et al. 2018: while the layer
-        learns, each position passes its earliest spike alone, of equal ones that of the lowest map.
+        learns, each position passes its earliest spike alone, of equally early ones that of the lowest map.
     """
 
     ltp: float = 0.004
