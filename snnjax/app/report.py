@@ -55,7 +55,7 @@ def figures(
             yield f"curves_{name}", plots.curves_picture(curves, f"{phase.removesuffix(name).strip()}: {name}")
     for found in results["diagnoses"].values():
         for name, wins in won_by(found.get("layer", ""), found).items():
-            yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.names[-1] else [], f"wins of {name}")
+            yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")
     for name, drawn in features.drawn_back(network).items():
         rows = [f"class {each}" for each in names] if name in spec.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
