@@ -60,7 +60,8 @@ class Program(MeasuredProgram):
         def decisions(_: Any) -> np.ndarray:
             (model,) = fresh()
             first = [
-                self.readout.spike_sort(potentials, times)[0] for times, potentials in map(model.network[0], test.data)
+                self.readout.spike_sort(potentials, times)[0]
+                for _, times, potentials in map(model.network[0], test.data)
             ]
             return np.array(first) // (len(task.weights) // task.classes)
 
