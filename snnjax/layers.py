@@ -114,7 +114,9 @@ class Form(NamedTuple):
       potentials: at the last step.
       winners: of layers with weights >= 0 and the competition `WTA`.
       learn: of (..., winners, rates, rule): new weights of a layer `within`.
-      timed_spikes: of deciding layers with a threshold under a timed decision.
+      timed_spikes: of (..., threshold), for deciding layers with a threshold under a timed decision.
+      earliest: of such a deciding layer, with one neuron a feature, and B inputs: `Spikes` of (B, classes, 1, 1), each
+        class's earliest neuron.
     """
 
     pack: Callable[[jax.Array], jax.Array]
@@ -124,6 +126,7 @@ class Form(NamedTuple):
     winners: Callable[..., Winners] | None = None
     learn: Callable[..., jax.Array] | None = None
     timed_spikes: Callable[..., Spikes] | None = None
+    earliest: Callable[..., Spikes] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -181,12 +184,22 @@ class Layer:
 
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
-        if not self.timed:
-            return self.last_spikes(latency)
-        if self.form.timed_spikes is not None and self.conv.threshold is not None:
-            return self.form.timed_spikes(self, latency)
-        firing = self._firing() | dict(fractional=self.conv.fractional)
+        return self.timed_spikes(latency, self.conv.threshold) if self.timed else self.last_spikes(latency)
+
+    def timed_spikes(self, latency: jax.Array, threshold: Any) -> Spikes:
+        """As `kernels.timed_spikes`, with other thresholds than the layer's own if these are given."""
+        if self.form.timed_spikes is not None and threshold is not None:
+            return self.form.timed_spikes(self, latency, threshold)
+        return self.spikes_by_step(latency, threshold)
+
+    def spikes_by_step(self, latency: jax.Array, threshold: Any) -> Spikes:
+        """`kernels.timed_spikes` as it is defined."""
+        firing = self._firing() | dict(threshold=threshold, fractional=self.conv.fractional)
         return kernels.timed_spikes(self.padded(latency), self.plain_weights(), **firing)
+
+    def one_neuron(self, latency: jax.Array) -> bool:
+        """Whether the kernel has one position on a (C, H, W) input: one neuron a feature."""
+        return self.conv.output_size((latency.shape[-2], latency.shape[-1])) == (1, 1)
 
     def winners(self, latency: jax.Array) -> Winners:
         """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""
@@ -262,7 +275,18 @@ def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.A
     return kernels.set_rows(layer.weights, winners, rows)
 
 
-FAST = PLAIN._replace(winners=_fast_winners, learn=_fast_learn)
+def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
+    """In two products, if there is one neuron a feature and potentials never fall."""
+    if not (layer.monotone and layer.one_neuron(latency)):
+        return layer.spikes_by_step(latency, threshold)
+    rows, columns = checks.pair("kernel", layer.conv.kernel, 1)
+    seen, weights = layer.padded(latency)[:, :rows, :columns], layer.plain_weights()
+    settings: dict[str, Any] = dict(time_steps=layer.time_steps, fractional=layer.conv.fractional)
+    spikes = kernels.search_spikes(seen.reshape(-1), weights.reshape(len(weights), -1), threshold=threshold, **settings)
+    return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
+
+
+FAST = PLAIN._replace(winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
 """XLA's kernels, without the work that cannot change the result."""
 
 
@@ -291,8 +315,8 @@ def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax
     return native.learn(layer.weights, latency, winners, rates, **rule, **_place(layer))
 
 
-def _native_timed_spikes(layer: Layer, latency: jax.Array) -> Spikes:
-    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, fractional=layer.conv.fractional)
+def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
+    limits: dict[str, Any] = dict(threshold=threshold, fractional=layer.conv.fractional)
     return native.timed_spikes(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
 
 

@@ -35,6 +35,7 @@ from snnjax.kernels.neurons import (
     timed_spikes,
 )
 from snnjax.kernels.plasticity import adapted_rates, learned_rows, receptive_fields, reward_rates, set_rows, stdp
+from snnjax.kernels.readout import balanced, desired_times, earliest, error_stdp, rescaled, search_spikes
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
 
 __all__ = [
@@ -42,7 +43,11 @@ __all__ = [
     "Spikes",
     "Winners",
     "adapted_rates",
+    "balanced",
+    "desired_times",
+    "earliest",
     "early_winners",
+    "error_stdp",
     "feature_inhibition",
     "final_potentials",
     "final_potentials_of_block",
@@ -59,7 +64,9 @@ __all__ = [
     "pool",
     "potentials",
     "receptive_fields",
+    "rescaled",
     "reward_rates",
+    "search_spikes",
     "set_rows",
     "stdp",
     "strongest_feature",

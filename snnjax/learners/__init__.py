@@ -1,4 +1,4 @@
-"""How layers learn: `Learner` is the protocol, `STDP` and `RSTDP` follow it, and so may learners of your own."""
+"""How layers learn: by `STDP`, `RSTDP`, `SupervisedSTDP` or learners of your own, all by the protocol `Learner`."""
 
 from snnjax.learners.protocol import (
     SILENT,
@@ -14,6 +14,7 @@ from snnjax.learners.protocol import (
 )
 from snnjax.learners.reward import RSTDP, strongest_of_class
 from snnjax.learners.stdp import LEARNED, STDP
+from snnjax.learners.supervised import SupervisedSTDP
 
 __all__ = [
     "LEARNED",
@@ -25,6 +26,7 @@ __all__ = [
     "Learner",
     "Response",
     "Signal",
+    "SupervisedSTDP",
     "Tally",
     "convergence",
     "listed",

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers import Layer
+from snnjax.layers import Conv, Layer
 
 Learned = tuple[Layer, Any, Any]
 """The new layer and state, and info."""
@@ -75,6 +75,12 @@ class Learner:
 
     supervised: ClassVar[bool] = False
     native: ClassVar[bool] = False
+
+    def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
+        """Raises InputError unless it can train a layer with output maps of `size`.
+
+        `classes`: of a deciding layer, 0 elsewhere; `timed`: as of the network's decision.
+        """
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
         """The state before the first stimulus, a pytree of arrays, from a raw `jax.random` key of its own, (2,) uint32.

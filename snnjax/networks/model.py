@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax import kernels
+from snnjax import devices, kernels
 from snnjax.components import static
 from snnjax.data import names
 from snnjax.encoding import Encoder
@@ -123,7 +123,9 @@ class Model:
 
     def decide_block(self, latencies: jax.Array) -> Decided:
         """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`."""
-        if self.decision.timed or is_fitted(self.decision):
+        if self.decision.timed and not is_fitted(self.decision):
+            return devices.map_images(self.decide, latencies)
+        if is_fitted(self.decision):
             return jax.vmap(self.decide)(latencies)
         potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]
         fire = functools.partial(kernels.fire_at_last_step, time_steps=self.time_steps)

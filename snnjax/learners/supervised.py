@@ -1,0 +1,255 @@
+"""Supervised STDP: S2-STDP, SSTDP, paired competing neurons (PCN) and neuronal competition groups (NCG)."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import kernels
+from snnjax.components import component, static
+from snnjax.errors import InputError, wrong_type
+from snnjax.kernels import Spikes, checks
+from snnjax.layers import Conv, Layer
+from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, listed, percent
+
+MISSED = 0.1  # a larger mean |actual - desired time| means that targets are not reached
+
+
+class TimedResponse(NamedTuple):
+    """The response of a deciding layer with training thresholds.
+
+    Attributes:
+      spikes: `Spikes` of (F, 1, 1), which the decision is made from.
+      training: those of the target neurons at their training thresholds, of (classes, m); None where they have none.
+    """
+
+    spikes: Spikes
+    training: Spikes | None
+
+
+class Group(NamedTuple):
+    """The neurons that learn from one image, n in all, and the training thresholds after it.
+
+    Attributes:
+      neuron: (n,) int32, the features.
+      spike: (n,) steps, T where silent.
+      time: (n,) float32.
+      target: (n,) bool, target neurons of the label's class.
+      excess: (m,) float32, of the training thresholds of that class over the layer's.
+    """
+
+    neuron: jax.Array
+    spike: jax.Array
+    time: jax.Array
+    target: jax.Array
+    excess: jax.Array
+
+
+@component
+class SupervisedSTDP(Learner):
+    """STDP with a desired spike time for each neuron (Goupy et al. 2024): w += (t - d) a+ or (t - d) a-.
+
+    For a deciding layer of M neurons a class that see the whole input, under a decision with times such as `Earliest`.
+    Neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as in
+    `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds); S2-STDP
+    has neither competition nor non-target neurons (M = 1); SSTDP is one-sided besides, and does not normalise.
+
+    Attributes:
+      ltp: a+ of inputs up to the spike, above 0.
+      ltd: a- of later and silent inputs, at most 0.
+      gap: g, the time between the desired spikes of the label's class and of the others, as a share of all T steps.
+      competition: whether the earliest neuron of each class learns, instead of all neurons.
+      non_targets: neurons of each class, its first, that learn to fire late for images of their class too.
+      one_sided: whether target neurons that fire early and others that fire late are left alone.
+      normalise: whether weights are rescaled to their initial sum after each update.
+      threshold_rate: eta, of the training thresholds: of the target neurons of the label's class that of the winner
+        rises, the others fall. They only apply to images of that class, and begin each epoch at the layer's threshold.
+      threshold_decay: factor of `threshold_rate` after each epoch.
+      annealing: factor of a+ and a- after each epoch.
+      bounds: lower and upper bound of a weight.
+    """
+
+    ltp: float = 0.05
+    ltd: float = -0.1
+    gap: float = 0.03
+    competition: bool = static(default=True)
+    non_targets: int = static(default=1)
+    one_sided: bool = static(default=False)
+    normalise: bool = static(default=True)
+    threshold_rate: float = 10.0
+    threshold_decay: float = 0.5
+    annealing: float = 0.98
+    bounds: tuple[float, float] = (0.0, 1.0)
+    supervised = True
+
+    def check(self) -> None:
+        checks.bounds(self.bounds)
+        checks.integer("non_targets", self.non_targets, 0)
+        if not 0 < self.ltp < math.inf:
+            raise InputError(f"`ltp` must be finite and above 0, got {self.ltp}")
+        if not -math.inf < self.ltd <= 0:
+            raise InputError(f"`ltd` must be at most 0, got {self.ltd}")
+        for name, most in dict(gap=1, threshold_rate=math.inf, threshold_decay=1, annealing=1).items():
+            if not 0 <= getattr(self, name) <= most or math.isinf(getattr(self, name)):
+                raise InputError(f"`{name}` must lie in 0..{most}, got {getattr(self, name)}")
+        if self.bounds[0] < 0:
+            raise InputError(f"`bounds` must be at least 0, so that potentials never fall, got {self.bounds}")
+        if self.non_targets and not self.competition:
+            raise InputError(f"`non_targets` must be 0 without `competition`, got {self.non_targets}")
+
+    def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
+        """Raises InputError unless it can train a layer: one that decides by times, of one neuron a feature."""
+        if not classes or not timed:
+            place = "in the last stage, under a decision with times: decision=Earliest(fallback=True)"
+            raise InputError(f"{name}, which learns by SupervisedSTDP, must be {place}")
+        if size != (1, 1):
+            whole = "`kernel` must be that of the whole map, so that there is one neuron a feature"
+            raise InputError(f"{name} learns by SupervisedSTDP: {whole}, got {size[0]}x{size[1]} of them")
+        if conv.threshold is None:
+            raise wrong_type("threshold", f"a number for SupervisedSTDP of {name}", None)
+        if np.min(conv.threshold) < 0:
+            raise InputError(f"`threshold` of {name} must be at least 0 for SupervisedSTDP, got {conv.threshold}")
+        if self.non_targets >= conv.features // classes:
+            has = f"{name} has {conv.features // classes} neurons a class"
+            raise InputError(f"`non_targets` must leave a target neuron in each class, got {self.non_targets}: {has}")
+
+    def competitors(self, layer: Layer) -> int:
+        """m, the target neurons of a class that have training thresholds; 0 where they would have no effect."""
+        count = layer.conv.features // layer.classes - self.non_targets
+        return count if self.competition and count > 1 else 0
+
+    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+        """The rates, the excess (F,) of training thresholds over the layer's, and the sums (F,) of weights: float32."""
+        features = layer.conv.features
+        return dict(
+            rates=np.array([self.ltp, self.ltd], np.float32),
+            threshold_rate=np.float32(self.threshold_rate),
+            excess=np.zeros(features, np.float32),
+            sums=np.asarray(layer.plain_weights(), np.float32).reshape(features, -1).sum(1),
+        )
+
+    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> TimedResponse:
+        """The spikes at the threshold and at the training thresholds."""
+        threshold, training = layer.conv.threshold, None
+        if self.competitors(layer):
+            spikes = layer.timed_spikes(latency, threshold + state["excess"])
+            training = jax.tree.map(lambda x: x.reshape(layer.classes, -1)[:, self.non_targets :], spikes)
+        return TimedResponse(layer.timed_spikes(latency, threshold), training)
+
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+        """The neurons of `group` learn; silent images, and labels of -1, change nothing.
+
+        Info: of the n neurons that learn their `neuron` (n,), -1 where nothing is learned, `time` and `error`; `label`,
+        and the training thresholds `threshold` (m,) of its class.
+        """
+        assert signal is not None
+        seen, features = layer.padded(latency), layer.conv.features
+        learns = (signal.label >= 0) & jnp.any(seen < layer.time_steps)
+        group = self.group(layer, state, response, jnp.maximum(signal.label, 0))
+        own = len(group.neuron) // layer.classes
+        desired = kernels.desired_times(group.time, group.target, gap=self.gap, own=own, one_sided=self.one_sided)
+        error = group.time - desired
+        plain = layer.plain_weights()
+        weights = plain.reshape(features, -1)
+        old = weights if not self.competition else weights[group.neuron]
+        rule: dict[str, Any] = dict(bounds=self.bounds)
+        rows = kernels.error_stdp(old, seen.reshape(-1), group.spike, error, state["rates"], **rule)
+        if self.normalise:
+            rows = kernels.rescaled(rows, state["sums"][group.neuron], **rule)
+        places = jnp.where(learns, group.neuron, features)  # those beyond the last are dropped
+        weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
+        start = jnp.maximum(signal.label, 0) * (features // layer.classes) + self.non_targets
+        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], group.excess, start, 0)
+        state = dict(state, excess=jnp.where(learns, excess, state["excess"]))
+        thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), features)
+        info = dict(
+            neuron=jnp.where(learns, group.neuron, -1),
+            time=group.time,
+            error=error,
+            label=jnp.where(learns, signal.label, -1),
+            threshold=group.excess + jax.lax.dynamic_slice_in_dim(thresholds, start, len(group.excess)),
+        )
+        return dataclasses.replace(layer, weights=layer.form.pack(weights.reshape(plain.shape))), state, info
+
+    def group(self, layer: Layer, state: Any, response: TimedResponse, label: jax.Array) -> Group:
+        """The neurons that learn from an image of class `label`, () int32."""
+        classes = layer.classes
+        spikes = jax.tree.map(lambda x: x.reshape(classes, -1), response.spikes)
+        count = spikes.time.shape[1]
+        place = jnp.arange(classes)[:, None] == label
+        target = place & (jnp.arange(count) >= self.non_targets)[None]
+        neuron = jnp.arange(classes * count, dtype=jnp.int32)
+        excess = jnp.zeros(0, jnp.float32)
+        if response.training is not None:
+            training = jax.tree.map(lambda x: x[label], response.training)
+            pad = ((0, 0), (self.non_targets, 0))
+            spikes = jax.tree.map(lambda x, own: jnp.where(target, jnp.pad(own[None], pad), x), spikes, training)
+            start = label * count + self.non_targets
+            excess = jax.lax.dynamic_slice_in_dim(state["excess"], start, count - self.non_targets)
+            winner = kernels.earliest(training.time, training.potential)
+            excess = kernels.balanced(excess, winner, state["threshold_rate"])
+        if not self.competition:
+            return Group(neuron, spikes.latency.ravel(), spikes.time.ravel(), target.ravel(), excess)
+        first = kernels.earliest(spikes.time, spikes.potential)[:, None]
+        spike, time, target, neuron = (
+            jnp.take_along_axis(x, first, axis=1)[:, 0]
+            for x in (spikes.latency, spikes.time, target, neuron.reshape(classes, count))
+        )
+        return Group(neuron, spike, time, target, excess)
+
+    def end_epoch(self, state: Any) -> Any:
+        """Anneals the rates; training thresholds begin anew."""
+        return dict(
+            state,
+            rates=state["rates"] * self.annealing,
+            threshold_rate=state["threshold_rate"] * self.threshold_decay,
+            excess=jnp.zeros_like(state["excess"]),
+        )
+
+    def scalars(self, state: Any) -> dict[str, float]:
+        """The rates."""
+        plus, minus = map(float, state["rates"])
+        return dict(rate_plus=plus, rate_minus=minus, threshold_rate=float(state["threshold_rate"]))
+
+    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+        """Which neurons have learned how often, when they fired, how far from their desired times, and thresholds."""
+        features, learned = layer.conv.features, info["label"] >= 0
+        neuron, time, error = (info[key][learned].ravel() for key in ("neuron", "time", "error"))
+        wins = np.bincount(neuron, minlength=features)
+        times = np.bincount(neuron, time, features) / np.maximum(wins, 1)
+        fired = np.bincount(neuron, time < 1, features) / np.maximum(wins, 1)
+        never, silent = np.flatnonzero(wins == 0), float(np.mean(time >= 1)) if len(time) else 1.0
+        missed = float(np.mean(np.abs(error))) if len(error) else 0.0
+        threshold = np.broadcast_to(np.asarray(layer.conv.threshold, np.float64), features).copy()
+        count, thresholds = features // layer.classes, info["threshold"]
+        if thresholds.shape[1]:
+            for label in range(layer.classes):
+                if len(at := np.flatnonzero(info["label"] == label)):
+                    start = label * count + count - thresholds.shape[1]
+                    threshold[start : start + thresholds.shape[1]] = thresholds[at[-1]]
+        span = f"{threshold.min():.4g}..{threshold.max():.4g}, mean {threshold.mean():.4g}"
+        words = [
+            f"{percent(1 - np.mean(learned) if len(learned) else 1.0)} of the images taught nothing",
+            f"{percent(silent)} of the neurons that learned of an image were silent, the others fired at "
+            f"{_mean(time[time < 1]):.3f} T on average, {missed:.3f} T from their desired times",
+            f"{len(never)} of {features} neurons never learned" + listed(never),
+            f"training thresholds of {name} end at {span}",
+        ]
+        if silent > SILENT:
+            words.append(f"the threshold {np.mean(threshold):g} is too high: try a lower one")
+        elif missed > MISSED:
+            words.append("desired times are not reached: try more epochs, higher rates or another threshold")
+        if len(never) and thresholds.shape[1] and len(time):
+            words.append(
+                "some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons a class"
+            )
+        figures = dict(silent_neurons=silent, error=missed, time=_mean(time[time < 1]), never_won=len(never))
+        each = dict(wins=wins, times=np.where(fired > 0, times, 1.0), thresholds=threshold)
+        return figures | {key: np.round(value, 5).tolist() for key, value in each.items()} | dict(words=words)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else 1.0
