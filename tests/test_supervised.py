@@ -1,5 +1,6 @@
 """Supervised STDP of readouts: its kernels, the learner, and its fast forms."""
 
+import functools
 import pathlib
 from typing import Any, NamedTuple
 
@@ -10,19 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnjax import (
-    Conv,
-    Earliest,
-    Model,
-    Network,
-    SupervisedSTDP,
-    kernels,
-    stage,
-)
-from snnjax.layers import FAST, PLAIN
+import snnjax
+from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, kernels, stage
+from snnjax.data import digits
+from snnjax.kernels import native
+from snnjax.layers import FAST, PLAIN, TAPS
 from snnjax.learners import Tally
 from snnjax.testing import check_learner
-from snnjax.training import programs
+from snnjax.training import programs, readout
 from snnjax.training.outputs import as_array
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "readout.npz")
@@ -76,12 +72,22 @@ def carry_of(model: Model) -> Any:
     return model.layers, states, Tally(*jnp.zeros(5, jnp.int32))
 
 
-def learn(model: Model, images: Any, labels: Any, batch: int = 1, start: int = 0, count: int | None = None) -> Any:
-    """By the program of the trainer."""
-    numbers = (jnp.int32(start), jnp.int32(len(images) if count is None else count), jnp.bool_(False), jnp.int32(4))
-    settings = dict(first=0, batch=batch, by_turns=False)
-    program = jax.jit(programs.learn_supervised, static_argnames=settings)
-    return program(carry_of(model), model, images, labels, *numbers, **settings)
+PROGRAM = functools.partial(programs.learn_supervised, first=0, batch=1, by_turns=False)
+FORMS = dict(
+    plain=(PLAIN, PROGRAM),
+    fast=(FAST, PROGRAM),
+    class_alone=(FAST, readout.learn_one_by_one),
+    compiled=(FAST, readout.learn_at_once),
+)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """Skips where the compiled kernels cannot be made."""
+    try:
+        native.load()
+    except OSError as error:
+        pytest.skip(f"no compiler: {error}")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -119,17 +125,16 @@ def test_recorded_spikes_and_weights_of_the_kernels(name, search):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("form", [PLAIN, FAST], ids=["plain", "fast"])
-def test_recorded_decisions_and_weights_of_the_learner(name, form):
-    """By the program of the trainer, image by image; thresholds in training show in the infos."""
+@pytest.mark.parametrize("form", FORMS)
+def test_recorded_decisions_and_weights_of_the_learner(name, form, compiler):
+    """By the programs of the trainer, image by image; thresholds in training show in the infos."""
     case = Case.of(name)
-    model = case.model.packed({"layer1": form})
+    layout, program = FORMS[form]
+    model, program = case.model.packed({"layer1": layout}), jax.jit(program)
     carry, (images, labels) = carry_of(model), case.images
-    settings = dict(first=0, batch=1, by_turns=False)
-    program = jax.jit(programs.learn_supervised, static_argnames=settings)
     for at in range(6):
         numbers = (jnp.int32(at), jnp.int32(at + 1), jnp.bool_(False), jnp.int32(4))
-        carry, (decisions, infos) = program(carry, model, images, labels, *numbers, **settings)
+        carry, (decisions, infos) = program(carry, model, images, labels, *numbers)
         assert decisions[at] == case.arrays["decisions"][at]
         info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), infos["layer1"])
         np.testing.assert_allclose(info["time"], case.arrays["times"][at][info["neuron"]], rtol=0, atol=1e-6)
@@ -181,3 +186,152 @@ def test_the_search_finds_the_spikes_of_all_steps(readout, fractional):
     np.testing.assert_array_equal(found.latency, expected.latency[:, 0, 0])
     np.testing.assert_array_equal(found.potential, expected.potential[:, 0, 0])
     np.testing.assert_allclose(found.time, expected.time[:, 0, 0], rtol=1e-6)
+
+
+def small(learner: SupervisedSTDP, features: int, classes: int, steps: int, fractional: bool, seed: int) -> Any:
+    """A network of 30 inputs, its images, of which some are silent, and labels, of which some are -1."""
+    rng = np.random.default_rng(seed)
+    conv = Conv(features, (2, 3), threshold=4.0, fractional=fractional, learners=learner)
+    decision = Earliest(fallback=bool(seed % 2))
+    network = Network("small", (5, 2, 3), classes, (stage(conv),), decision=decision, time_steps=steps)
+    weights = np.float32(rng.integers(8, 40, (features, 5, 2, 3)) / 64)  # so that sums are exact at first
+    images = rng.integers(0, 2 * steps, (40, 5, 2, 3)).clip(max=steps)
+    images[::9] = steps
+    late = rng.random(40) < 0.2  # neurons stay silent
+    images[late] = np.where(rng.random(images[late].shape) < 0.8, steps, images[late])
+    labels = rng.integers(-1, classes, 40)
+    model = jax.tree.map(as_array, Model.of(network, {"layer1": weights}))
+    return model, jnp.asarray(images, jnp.uint8), jnp.asarray(labels, jnp.int32)
+
+
+KINDS = {
+    "NCG": (SupervisedSTDP(gap=0.1, threshold_rate=2.0), 15, 3),
+    "NCG of 11 neurons": (SupervisedSTDP(gap=0.1, threshold_rate=2.0, non_targets=2), 22, 2),
+    "PCN": (SupervisedSTDP(gap=0.1), 6, 3),
+    "S2-STDP": (SupervisedSTDP(competition=False, non_targets=0, gap=0.1), 3, 3),
+    "SSTDP": (SupervisedSTDP(competition=False, non_targets=0, one_sided=True, normalise=False, gap=0.2), 3, 3),
+    "three of each class": (SupervisedSTDP(competition=False, non_targets=0, gap=0.1), 9, 3),
+    "one of each class competes": (SupervisedSTDP(non_targets=0, one_sided=True), 3, 3),
+    "one class": (SupervisedSTDP(), 5, 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("steps", "fractional"),
+    [(4, True), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, False), (255, False), (255, True)))],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_fast_forms_are_the_plain_one(kind, fractional, steps, compiler):
+    """In two slices, of which the last ends the epoch; rounding may decide a near-tie, but hardly in 40 images."""
+    learner, features, classes = KINDS[kind]
+    model, images, labels = small(learner, features, classes, steps, fractional, len(kind) + steps)
+    found = {}
+    for form, (layout, program) in FORMS.items():
+        packed, infos, program = model.packed({"layer1": layout}), [], jax.jit(program)
+        carry = carry_of(packed)
+        for start, end in ((0, 23), (23, 40)):
+            numbers = jnp.int32(start), jnp.int32(end), jnp.bool_(end == 40), jnp.int32(9)
+            carry, results = program(carry, packed, images, labels, *numbers)
+            infos.append(jax.tree.map(lambda x, here=slice(start, end): x[here], results))
+        carry[0]["layer1"] = carry[0]["layer1"].packed(PLAIN)
+        found[form] = carry, infos
+    learned = np.abs(found["plain"][0][0]["layer1"].weights - model.layers["layer1"].weights)
+    assert steps == 1 or (learned > 1e-3).mean() > 0.1, "hardly anything is learned"
+    for form in FORMS:
+        for one, other in zip(jax.tree.leaves(found[form]), jax.tree.leaves(found["plain"]), strict=True):
+            assert (one.shape, one.dtype) == (other.shape, other.dtype)
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("fractional", [False, True])
+@pytest.mark.parametrize("features", [3, 33])
+def test_blocks_are_decided_as_single_images(features, fractional, fallback, compiler):
+    model, images, _ = small(SupervisedSTDP(non_targets=0), features, 3, 15, fractional, int(fallback))
+    expected = [model.packed({"layer1": PLAIN}).decide(image) for image in images]
+    expected = jax.tree.map(lambda *x: np.stack(x), *expected)
+    assert len(np.unique(expected.decision)) > 2
+    for form in (FAST, TAPS, readout.READOUT):
+        found = model.packed({"layer1": form}).decide_block(images)
+        np.testing.assert_array_equal(found.decision, expected.decision)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("label", [1, -1])
+def test_silent_images_and_images_without_a_label_teach_nothing(form, label, compiler):
+    layout, program = FORMS[form]
+    model, images, _ = small(SupervisedSTDP(), 15, 3, 15, False, 1)
+    model = model.packed({"layer1": layout})
+    images = jnp.full_like(images, 15) if label >= 0 else images
+    before = carry_of(model)
+    numbers = jnp.int32(0), jnp.int32(40), jnp.bool_(False), jnp.int32(1000)
+    after, (decisions, infos) = jax.jit(program)(before, model, images, jnp.full(40, label), *numbers)
+    jax.tree.map(np.testing.assert_array_equal, after[:2], before[:2])
+    assert all((infos["layer1"][key] == -1).all() for key in ("neuron", "label"))
+    assert (decisions == -1).all() == (label >= 0)
+
+
+def test_desired_times_by_hand():
+    """Three neurons that fire at 0.2, 0.4 and never; the first is the target of the label's class."""
+    time, target = jnp.float32([0.2, 0.4, 1]), jnp.array([True, False, False])
+    found = kernels.desired_times(time, target, gap=0.3, own=1)
+    np.testing.assert_allclose(found, [0.3 - 0.2, 0.3 + 0.1, 0.3 + 0.1], rtol=1e-6)
+    found = kernels.desired_times(time, target, gap=0.3, own=1, one_sided=True)
+    np.testing.assert_allclose(found, [0.1, 0.4, 1], rtol=1e-6)
+    found = kernels.desired_times(jnp.ones(3), target, gap=0.3, own=1)
+    np.testing.assert_allclose(found, [0.7, 1, 1], rtol=1e-6)
+
+
+def test_thresholds_of_competitors_by_hand():
+    found = kernels.balanced(jnp.float32([0, 1, 5]), jnp.int32(1), 3.0)
+    np.testing.assert_allclose(found, [0, 3, 4])
+
+
+def test_rows_without_weights_remain():
+    found = kernels.rescaled(jnp.float32([[0, 0], [1, 1], [0.5, 0]]), jnp.float32([1, 1, 2]), bounds=(0.0, 1.0))
+    np.testing.assert_array_equal(found, [[0, 0], [0.5, 0.5], [1, 0]])
+
+
+def spec(**changes) -> Network:
+    """A network for digits; changes are those of its layer, or of itself."""
+    conv = dict(features=20, kernel=28, threshold=100.0, weight_mean=0.3, weight_std=0.01)
+    conv |= {key: value for key, value in changes.items() if key in ("features", "kernel", "threshold")}
+    layer, decision = Conv(**conv, learners=SupervisedSTDP()), changes.get("decision", Earliest(fallback=True))
+    return Network("readout", (6, 28, 28), 10, (stage(layer),), decision=decision)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SupervisedSTDP(ltp=0.0), "`ltp` must be finite and above 0, got 0.0"),
+        (lambda: SupervisedSTDP(ltd=0.1), "`ltd` must be at most 0, got 0.1"),
+        (lambda: SupervisedSTDP(gap=2.0), r"`gap` must lie in 0\.\.1, got 2.0"),
+        (lambda: SupervisedSTDP(annealing=1.5), r"`annealing` must lie in 0\.\.1, got 1.5"),
+        (lambda: SupervisedSTDP(threshold_rate=-1.0), r"`threshold_rate` must lie in 0\.\.inf, got -1.0"),
+        (lambda: SupervisedSTDP(bounds=(-1.0, 1.0)), "`bounds` must be at least 0, so that potentials never fall"),
+        (lambda: SupervisedSTDP(competition=False), "`non_targets` must be 0 without `competition`, got 1"),
+        (
+            lambda: spec(decision=Majority(), threshold=None),
+            "under a decision with times",
+        ),
+        (lambda: spec(kernel=27), "`kernel` must be that of the whole map, .* got 2x2 of them"),
+        (lambda: spec(threshold=None), "`threshold` must be a number for SupervisedSTDP of layer1"),
+        (lambda: spec(threshold=-1.0), "`threshold` of layer1 must be at least 0 for SupervisedSTDP, got -1.0"),
+        (lambda: spec(features=10), "must leave a target neuron in each class, got 1: layer1 has 1 neurons a class"),
+    ],
+)
+def test_what_cannot_learn_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["XLA", "compiled"])
+def test_it_learns_digits(compiled, compiler):
+    """Without features: each neuron sees all pixels."""
+    data = digits().first(400, 200)
+    trainer = snnjax.Trainer(spec(), data, snnjax.Settings((3,), native=compiled))
+    state = trainer.run(trainer.initial_state())
+    assert state.epochs[-1]["test"]["accuracy"] > 0.7
+    diagnosis = state.diagnoses["SupervisedSTDP"]
+    assert sum(diagnosis["wins"]["layer1"]) == 4000

@@ -89,8 +89,8 @@ def error_stdp(
     """STDP in proportion to the error e of a spike's time: w += e a+ for inputs up to the spike, e a- for the others.
 
     From weights (n, K) of n neurons that fire at the steps `spike` (n,), T where silent, with errors (n,), actual minus
-    desired time, and rates (2,) (a+, a-), to new weights (n, K), clipped to the bounds. To silent neurons all inputs are
-    up to the spike.
+    desired time, and rates (2,) (a+, a-), to new weights (n, K), clipped to the bounds. To silent neurons all inputs
+    are up to the spike.
     """
     causal = latency[None] <= spike[:, None]
     change = jnp.where(causal, (error * rates[0])[:, None], (error * rates[1])[:, None])

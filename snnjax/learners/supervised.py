@@ -23,7 +23,8 @@ class TimedResponse(NamedTuple):
 
     Attributes:
       spikes: `Spikes` of (F, 1, 1), which the decision is made from.
-      training: those of the target neurons at their training thresholds, of (classes, m); None where they have none.
+      training: those of the target neurons at their training thresholds, of (classes, m), or (m,) of the label's class
+        alone; None where they have none.
     """
 
     spikes: Spikes
@@ -139,6 +140,18 @@ class SupervisedSTDP(Learner):
             training = jax.tree.map(lambda x: x.reshape(layer.classes, -1)[:, self.non_targets :], spikes)
         return TimedResponse(layer.timed_spikes(latency, threshold), training)
 
+    def forward_class(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array) -> TimedResponse:
+        """As `forward`, at the training thresholds of the class `label` alone."""
+        spikes, training = layer.timed_spikes(latency, layer.conv.threshold), None
+        if count := self.competitors(layer):
+            start = jnp.maximum(label, 0) * (count + self.non_targets) + self.non_targets
+            threshold = layer.conv.threshold + state["excess"]
+            own = [jax.lax.dynamic_slice_in_dim(x, start, count) for x in (layer.plain_weights(), threshold)]
+            conv = dataclasses.replace(layer.conv, features=count)
+            competing = dataclasses.replace(layer, conv=conv, weights=layer.form.pack(own[0]))
+            training = jax.tree.map(jnp.ravel, competing.timed_spikes(latency, own[1]))
+        return TimedResponse(spikes, training)
+
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The neurons of `group` learn; silent images, and labels of -1, change nothing.
 
@@ -165,12 +178,13 @@ class SupervisedSTDP(Learner):
         excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], group.excess, start, 0)
         state = dict(state, excess=jnp.where(learns, excess, state["excess"]))
         thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), features)
+        own_thresholds = jax.lax.dynamic_slice_in_dim(thresholds, start, len(group.excess))
         info = dict(
             neuron=jnp.where(learns, group.neuron, -1),
-            time=group.time,
-            error=error,
+            time=jnp.where(learns, group.time, 0),
+            error=jnp.where(learns, error, 0),
             label=jnp.where(learns, signal.label, -1),
-            threshold=group.excess + jax.lax.dynamic_slice_in_dim(thresholds, start, len(group.excess)),
+            threshold=jnp.where(learns, own_thresholds + group.excess, 0),
         )
         return dataclasses.replace(layer, weights=layer.form.pack(weights.reshape(plain.shape))), state, info
 
@@ -184,7 +198,9 @@ class SupervisedSTDP(Learner):
         neuron = jnp.arange(classes * count, dtype=jnp.int32)
         excess = jnp.zeros(0, jnp.float32)
         if response.training is not None:
-            training = jax.tree.map(lambda x: x[label], response.training)
+            training: Any = response.training
+            if training.time.ndim == 2:
+                training = jax.tree.map(lambda x: x[label], training)
             pad = ((0, 0), (self.non_targets, 0))
             spikes = jax.tree.map(lambda x, own: jnp.where(target, jnp.pad(own[None], pad), x), spikes, training)
             start = label * count + self.non_targets

@@ -18,7 +18,7 @@ from snnjax.encoding import Encoder
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
-from snnjax.networks.network import Decided, Decision, Network, decide, is_fitted, unfitted
+from snnjax.networks.network import Decided, Decision, Earliest, Network, decide, is_fitted, unfitted
 
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""
@@ -122,11 +122,16 @@ class Model:
             raise InputError(f"`latency` must have shape {self.input_shape}, got {latency.shape}")
 
     def decide_block(self, latencies: jax.Array) -> Decided:
-        """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`."""
-        if self.decision.timed and not is_fitted(self.decision):
-            return devices.map_images(self.decide, latencies)
+        """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`, or one of theirs."""
+        layers = self.stage(self.last)
+        known = [layer.form.earliest for layer in layers if layer.form.earliest is not None]
         if is_fitted(self.decision):
             return jax.vmap(self.decide)(latencies)
+        if type(self.decision) is Earliest and len(known) == len(layers):
+            first = [function(layer, latencies) for function, layer in zip(known, layers, strict=True)]
+            return jax.vmap(lambda each: decide(self.decision, each, self.classes))(first)
+        if self.decision.timed:
+            return devices.map_images(self.decide, latencies)
         potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]
         fire = functools.partial(kernels.fire_at_last_step, time_steps=self.time_steps)
         return jax.vmap(lambda each: decide(self.decision, [fire(one) for one in each], self.classes))(potentials)

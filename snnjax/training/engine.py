@@ -13,7 +13,7 @@ from snnjax.components import to_data
 from snnjax.data import Dataset
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import native
-from snnjax.layers import FAST, TAPS, Layer
+from snnjax.layers import FAST, Layer
 from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
 from snnjax.metrics import fractions
 from snnjax.networks import Network
@@ -58,8 +58,7 @@ class Engine:
         self.spread = self.outputs.spread
         learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
         self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
-        untimed = () if self.network.decision.timed else self.network.deciding
-        self.deciding_forms = dict.fromkeys(untimed, TAPS)
+        self.deciding_forms = fast.deciding(self.network, settings)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
         if not self.networks or len(self.seeds) != len(self.networks):

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from snnjax.layers import TAPS, Form, Layer
-from snnjax.networks import Model
-from snnjax.training import blocks
+from snnjax.layers import FAST, TAPS, Form, Layer
+from snnjax.networks import Model, Network
+from snnjax.training import blocks, readout
 from snnjax.training.spread import learning_program
 from snnjax.training.state import Settings
 
@@ -40,4 +40,17 @@ def supervised(model: Model, first: int, by_turns: bool, settings: Settings, mes
         unit = BLOCK if batch == 1 else batch
         settled: dict[str, Any] = dict(block=unit, batched=batch > 1, by_turns=by_turns)
         return FastForm(learning_program(blocks.learn_in_blocks, mesh, **settled), unit, TAPS)
+    if readout.learns(model, first) and batch == 1 and not by_turns:
+        convs = [layer.conv for layer in model.stage(model.last)]
+        compiled = settings.native and readout.compiled(convs, model.decision, model.time_steps)
+        program = readout.learn_at_once if compiled else readout.learn_one_by_one
+        return FastForm(learning_program(program, mesh), 1, FAST)
     return None
+
+
+def deciding(network: Network, settings: Settings) -> dict[str, Form]:
+    """Forms of deciding layers that do not learn, by name; those left out have that of `Outputs.form`."""
+    convs, steps = network.stages[-1].branches, network.time_steps
+    if network.deciding and settings.native and readout.compiled(convs, network.decision, steps):
+        return dict.fromkeys(network.deciding, readout.READOUT)
+    return {} if network.decision.timed else dict.fromkeys(network.deciding, TAPS)

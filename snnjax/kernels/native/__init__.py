@@ -46,7 +46,8 @@ STEPS = 255  # maximum number of time steps: latencies are bytes
 def load() -> None:
     """Registers the kernels with XLA, once; compiles them if no earlier run has, or raises OSError."""
     library = ctypes.CDLL(str(_library()))
-    for name in ("winners", "latencies", "timed_spikes", "potentials", "learn", "rank_order"):
+    names = ("winners", "latencies", "timed_spikes", "potentials", "rank_order", "earliest_of_classes", *_ALIASES)
+    for name in names:
         symbol = f"snnjax_{name}"
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
 
@@ -92,9 +93,13 @@ def restore(taps: jax.Array, features: int) -> jax.Array:
 
 def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
     load()
-    aliases = {0: 0} if name == "learn" else None
+    aliases = _ALIASES.get(name)
     call = jax.ffi.ffi_call(f"snnjax_{name}", results, vmap_method="sequential", input_output_aliases=aliases)
     return call(*args, **settings)
+
+
+_ALIASES = {"learn": {0: 0}, "learn_readout": {0: 0, 1: 1}}
+"""Arguments of kernels that results take the place of."""
 
 
 def _steps(time_steps: int) -> np.int64:

@@ -4,38 +4,13 @@
 // of kLanes, so that all that one input adds to a row of potentials (H', W', F) lies side by side. Latencies are uint8,
 // T where silent; padding never fires; the stride is 1. Python has checked all buffers.
 
-#include <algorithm>
-#include <cstdint>
+#include <array>
 #include <cstdlib>
-#include <cstring>
-#include <limits>
 #include <tuple>
-#include <vector>
 
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
+#include "common.h"
 
 namespace {
-
-using Bytes = ffi::Buffer<ffi::U8>;
-using Floats = ffi::Buffer<ffi::F32>;
-using Integers = ffi::Buffer<ffi::S32>;
-
-// Features processed at once: the compiler splits them where registers are narrower.
-constexpr int64_t kLanes = 16;
-typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-
-int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
-
-// Memory that a thread keeps from call to call, an array for each slot.
-template <int kSlot, typename T>
-T* filled(int64_t size, T value) {
-  static thread_local std::vector<T> memory;
-  memory.assign(size, value);
-  return memory.data();
-}
 
 // A layer and the potentials of its neurons while inputs fire.
 struct Layer {

@@ -1,0 +1,103 @@
+"""Readouts that learn by supervised STDP, in C++: whole blocks of images in one call.
+
+Weights are (F, C, H, W) float32, those of one neuron a feature that sees the whole input, none negative; latencies
+(S, C, H, W) uint8; the features fall into `classes` groups of one size, in order.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.errors import InputError, InputTypeError
+from snnjax.kernels import Spikes, checks
+from snnjax.kernels.checks import Number
+from snnjax.kernels.native import _call, _steps
+
+
+class Learned(NamedTuple):
+    """What a block of S images has taught n neurons each, with m training thresholds.
+
+    Attributes:
+      weights: (F, C, H, W) float32.
+      excess: (F,) float32, of training thresholds over the layer's.
+      decision: (S,) int32.
+      neuron: (S, n) int32, -1 where nothing was learned; so are `time` and `error`, (S, n) float32.
+      threshold: (S, m) float32, the training thresholds of the image's class.
+      label: (S,) int32, -1 where nothing was learned.
+    """
+
+    weights: jax.Array
+    excess: jax.Array
+    decision: jax.Array
+    neuron: jax.Array
+    time: jax.Array
+    error: jax.Array
+    threshold: jax.Array
+    label: jax.Array
+
+
+def _check(latencies: jax.Array, weights: jax.Array, threshold: Number, classes: int) -> jax.Array:
+    """The thresholds of all features, (F,); raises where the arguments do not fit."""
+    checks.array("latencies", latencies, "S C H W")
+    checks.array("weights", weights, "F C H W")
+    if (dtypes := f"{weights.dtype} and {latencies.dtype}") != "float32 and uint8":
+        raise InputTypeError(f"`weights` and `latencies` must be float32 and uint8 for native kernels, got {dtypes}")
+    if latencies.shape[1:] != weights.shape[1:]:
+        raise InputError(f"`latencies` must be of the inputs {weights.shape[1:]}, got {latencies.shape[1:]}")
+    if len(weights) % checks.integer("classes", classes, 1):
+        raise InputError(f"`weights` must have a multiple of {classes} features, got {len(weights)}")
+    checks.threshold(threshold, len(weights))
+    return jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), len(weights))
+
+
+def learn(
+    weights: jax.Array,
+    excess: jax.Array,
+    latencies: jax.Array,
+    labels: jax.Array,
+    span: jax.Array,
+    *,
+    threshold: Number,
+    sums: jax.Array,
+    numbers: jax.Array,
+    classes: int,
+    non_targets: int,
+    competitors: int,
+    time_steps: int,
+    competition: bool,
+    fallback: bool,
+    **rule: bool,
+) -> Learned:
+    """Learns from the images `span`, (2,) int32 start and end, one after the other, as `SupervisedSTDP` does.
+
+    `numbers` are a+, a-, the gap, the rate of training thresholds, and the bounds, (6,) float32; `rule` holds
+    `one_sided`, `normalise` and `fractional`; `fallback` is that of `Earliest`.
+    """
+    limits, images, features = _check(latencies, weights, threshold, classes), len(latencies), len(weights)
+    count = classes if competition else features
+    shapes = [weights.shape, (features,), (images,)] + [(images, count)] * 3 + [(images, competitors), (images,)]
+    dtypes = jnp.float32, jnp.float32, jnp.int32, jnp.int32, jnp.float32, jnp.float32, jnp.float32, jnp.int32
+    results = [jax.ShapeDtypeStruct(*each) for each in zip(shapes, dtypes, strict=True)]
+    settings: dict[str, Any] = dict(classes=np.int64(classes), non_targets=np.int64(non_targets))
+    flags = dict(rule, competition=competition, fallback=fallback)
+    settings |= {name: bool(value) for name, value in flags.items()} | dict(steps=_steps(time_steps))
+    args = weights, excess, latencies, labels, span, limits, sums, numbers
+    return Learned(*_call("learn_readout", results, *args, **settings))
+
+
+def earliest_of_classes(
+    latencies: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number,
+    classes: int,
+    time_steps: int,
+    fractional: bool = False,
+) -> Spikes:
+    """The earliest, then strongest neuron of each class of `kernels.timed_spikes`: `Spikes` of (S, classes, 1, 1)."""
+    limits, shape = _check(latencies, weights, threshold, classes), (len(latencies), classes, 1, 1)
+    results = [jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.uint8, jnp.float32, jnp.float32)]
+    settings: dict[str, Any] = dict(classes=np.int64(classes), steps=_steps(time_steps), fractional=bool(fractional))
+    return Spikes(*_call("earliest_of_classes", results, weights, latencies, limits, **settings))
