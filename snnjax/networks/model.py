@@ -123,10 +123,10 @@ class Model:
 
     def decide_block(self, latencies: jax.Array) -> Decided:
         """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`, or one of theirs."""
-        layers = self.stage(self.last)
-        known = [layer.form.earliest for layer in layers if layer.form.earliest is not None]
         if is_fitted(self.decision):
             return jax.vmap(self.decide)(latencies)
+        layers = self.stage(self.last)
+        known = [layer.form.earliest for layer in layers if layer.form.earliest is not None]
         if type(self.decision) is Earliest and len(known) == len(layers):
             first = [function(layer, latencies) for function, layer in zip(known, layers, strict=True)]
             return jax.vmap(lambda each: decide(self.decision, each, self.classes))(first)
