@@ -200,7 +200,7 @@ def test_encoding_is_its_steps_one_after_the_other():
 
 
 def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
-    """Of Mozafari et al. 2018: absolute Gabors, pooling, lateral inhibition, rank order."""
+    """Of Mozafari et al. 2018: absolute Gabors, pooling, lateral inhibition, rank order, pointwise inhibition."""
     image = RNG.integers(0, 256, (60, 44), np.uint8)
     gabors = [gabor_kernel(5, angle) for angle in (67.5, 112.5, 157.5, 202.5)]
     filtered = filter_image(np.float32(image) / 255, bank=FilterBank.of(gabors, absolute=True))
@@ -208,7 +208,10 @@ def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
     inhibited = lateral_inhibition(max_pooling(filtered, 7, stride=6, padding=3), inhibition)
     latency = GABOR(image)
     assert latency.shape == (4, 10, 8)
-    np.testing.assert_array_equal(latency, rank_order(inhibited, time_steps=15))
+    ranked = np.asarray(rank_order(inhibited, time_steps=15))
+    np.testing.assert_array_equal(latency, judge.pointwise_inhibition(ranked, np.asarray(inhibited), 15)[0])
+    np.testing.assert_array_equal(dataclasses.replace(GABOR, pointwise=False)(image), ranked)
+    assert np.all(np.sum(latency < 15, axis=0) <= 1)
     expected = np.abs(judge.filter_image(image / 255, gabors, [-np.inf] * 4))
     pooled = judge.max_pooling(expected, (7, 7), (6, 6), (3, 3))
     np.testing.assert_allclose(inhibited, judge.lateral_inhibition(pooled, inhibition), rtol=1e-5)
@@ -258,7 +261,7 @@ def test_encoders_can_be_saved_compared_and_traced():
     encoded = jax.jit(lambda encoder, image: encoder(image))(again, IMAGES[0])
     np.testing.assert_array_equal(encoded, encoder(IMAGES[0]))
     bank = "FilterBank(2 kernels up to 5x5, threshold=(50.0, -20.0))"
-    steps = "radius=8, pool=None, inhibition=(), scale=1.0"
+    steps = "radius=8, pool=None, inhibition=(), pointwise=False, scale=1.0"
     assert repr(encoder) == f"Encoder(bank={bank}, time_steps=5, {steps})"
     again = from_data(json.loads(json.dumps(to_data(GABOR, arrays))), arrays)
     assert (again, hash(again), arrays) == (GABOR, hash(GABOR), {})

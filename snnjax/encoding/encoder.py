@@ -16,6 +16,8 @@ from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.kernels import native as compiled
 from snnjax.kernels.checks import Pair
+from snnjax.kernels.competition import pointwise_inhibition
+from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import latency_dtype, windows
 from snnjax.windows import Pool
 
@@ -115,7 +117,10 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     return latency.reshape(intensities.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("time_steps", "bank", "radius", "pool", "inhibition", "scale", "native"))
+_STATIC = ("time_steps", "bank", "radius", "pool", "inhibition", "pointwise", "scale", "native")
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
 def encode(
     image: jax.Array,
     *,
@@ -124,13 +129,14 @@ def encode(
     radius: int | None = 8,
     pool: Pool | None = None,
     inhibition: tuple[float, ...] = (),
+    pointwise: bool = False,
     scale: float = 1.0,
     native: bool = False,
 ) -> jax.Array:
     """Encodes an image as latencies: `filter_image`, then what is chosen of the next three, `rank_order` over all maps.
 
     These are `local_normalization` unless `radius` is None, `max_pooling`, and `lateral_inhibition` by percents.
-    Filters' outputs below 0 are silent.
+    Filters' outputs below 0 are silent. With `pointwise` only the first, then strongest spike of each position is left.
 
     From (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`, to (F, H', W') unsigned integers, T where silent;
     constant images are silent but for their border. `native`: rank order by `snnjax.kernels.native`, on a CPU,
@@ -144,7 +150,8 @@ def encode(
         maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
     if inhibition:
         maps = lateral_inhibition(maps, jnp.asarray(inhibition, jnp.float32))
-    return (compiled.rank_order if native else rank_order)(maps, time_steps=time_steps)
+    latency = (compiled.rank_order if native else rank_order)(maps, time_steps=time_steps)
+    return pointwise_inhibition(Spikes(latency, maps), time_steps=time_steps).latency if pointwise else latency
 
 
 @component
@@ -157,6 +164,7 @@ class Encoder:
       radius: of the local normalisation, in pixels; None for none.
       pool: max pooling of intensities, or None.
       inhibition: percents of the lateral inhibition among intensities at distance 1, 2, ...; () for none.
+      pointwise: whether only one map, that of the first, then strongest spike, fires at each position.
       scale: what pixels of 0..255 are multiplied by before thresholds apply; of colour images, planes are added up.
     """
 
@@ -165,6 +173,7 @@ class Encoder:
     radius: int | None = static(default=8)
     pool: Pool | None = static(default=None)
     inhibition: tuple[float, ...] = static(default=())
+    pointwise: bool = static(default=False)
     scale: float = static(default=1.0)
 
     def check(self) -> None:
@@ -210,6 +219,7 @@ GABOR = Encoder(
     radius=None,
     pool=Pool(7, stride=6, padding=3),
     inhibition=(0.15, 0.12, 0.1, 0.07, 0.05),
+    pointwise=True,
     scale=1 / 255,
 )
 """Of objects, as Mozafari et al. 2018 for Caltech: four maps of a sixth of the image's size, T = 15.

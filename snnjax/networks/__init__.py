@@ -3,6 +3,7 @@
 from snnjax.networks.kheradpisheh2018 import kheradpisheh2018
 from snnjax.networks.linear import LinearSVM
 from snnjax.networks.model import Model, Observed, SpikingNetwork
+from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Decision, Earliest, FittedDecision, Majority, Network, Stage, stage
 from snnjax.networks.published import deep2024, deepr2024, deepr2024_2, inception2024, majority2024, mozafari2018
 
@@ -30,5 +31,6 @@ __all__ = [
     "kheradpisheh2018",
     "majority2024",
     "mozafari2018",
+    "mozafari2018_objects",
     "stage",
 ]

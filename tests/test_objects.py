@@ -1,0 +1,54 @@
+"""The network for objects, on pictures of any size."""
+
+import numpy as np
+import pytest
+
+from snnjax import Settings, Trainer
+from snnjax.data import Dataset
+from snnjax.encoding import DOG
+from snnjax.networks import mozafari2018_objects
+from snnjax.training.trainer import network_for
+
+
+@pytest.mark.parametrize(
+    ("size", "map_size", "kernel", "threshold"),
+    [
+        ((160, 250), (27, 42), 24, 230.4),
+        ((128, 128), (32, 32), 29, 336.4),
+        ((64, 48, 3), (32, 24), 22, 193.6),
+        ((32, 32), (32, 32), 29, 336.4),
+        ((5, 9), (5, 9), 4, 6.4),
+    ],
+)
+def test_pooling_kernel_and_threshold_grow_with_the_picture(size, map_size, kernel, threshold):
+    network = mozafari2018_objects(size, 3)
+    (conv,) = network.stages[0].branches
+    assert network.input_shape == (4, *map_size)
+    assert (conv.features, conv.kernel) == (30, kernel)
+    assert conv.threshold == pytest.approx(threshold)
+    network.check()
+
+
+def pictures(size: tuple[int, int], classes: int = 2) -> Dataset:
+    """Stripes across, along and diagonal, of any phase."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(30 * classes) % classes
+    row, column = np.mgrid[: size[0], : size[1]]
+    along = [row, column, row + column]
+    waves = [np.sin(along[label] * 1.2 + rng.uniform(0, 6)) + rng.normal(0, 0.3, size) for label in labels]
+    images = np.uint8(np.clip(127 + 60 * np.stack(waves), 0, 255))
+    half = 15 * classes
+    return Dataset("stripes", images[:half], labels[:half], images[half:], labels[half:], classes=classes)
+
+
+@pytest.mark.parametrize(("size", "classes", "encoder"), [((24, 31), 2, None), ((40, 40), 3, None), ((20, 20), 2, DOG)])
+def test_it_learns_pictures_of_any_size(size, classes, encoder):
+    data = pictures(size, classes)
+    network = network_for(mozafari2018_objects, data, encoder)
+    trainer = Trainer(network, data, Settings((100,), patience=0))
+    state = trainer.run(trainer.initial_state())
+    found = state.diagnoses["R-STDP"]
+    assert 0 < found["first_step"]["layer1"] < 14, "it needs neither all spikes nor just the first"
+    assert found["unfired"]["layer1"] < 0.2
+    last = [record["test"]["accuracy"] for record in state.epochs[-10:]]
+    assert np.mean(last) > 0.8, "a third or half by chance"
