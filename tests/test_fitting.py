@@ -424,6 +424,8 @@ def test_which_layers_a_decision_that_is_fitted_may_have():
         dataclasses.replace(spec, stages=REWARDED)
     with pytest.raises(InputError, match=r"layer1, which decides, must .* got STDP and 8 features; .* LinearSVM"):
         Network("none", (6, 28, 28), 4, (stage(FEATURES),))
+    with pytest.raises(InputError, match="stage 2: branches must be joined with maps of one size"):
+        dataclasses.replace(spec, stages=(EXTRACTED[0], stage(SECOND, dataclasses.replace(SECOND, padding=0))))
     with pytest.raises(InputError, match="`epochs` must be 2 numbers for decision, got 3"):
         plan(spec, (1, 1, 1))
     for settings, message in (
