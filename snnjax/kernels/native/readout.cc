@@ -8,8 +8,6 @@
 
 namespace {
 
-typedef uint8_t Latencies __attribute__((vector_size(kLanes), aligned(1), may_alias));
-
 constexpr int kRows = 8;  // neurons whose potentials are added up side by side
 constexpr float kNever = std::numeric_limits<float>::infinity();
 
@@ -172,20 +170,22 @@ void all_of(const Layer& layer, const Inputs& in, int32_t group, const float* ex
 }
 
 // w += change of the causal inputs, up to `step`, or of the others; clipped to the bounds. Returns the sum.
-float update(float* row, const uint8_t* latency, int64_t size, int32_t step, const float* change, float lower,
+float update(float* row, const int32_t* latency, int64_t size, int32_t step, const float* change, float lower,
              float upper) {
-  Lanes sum = {};
+  Lanes sums[2] = {};
   const Lanes causal = Lanes{} + change[0], other = Lanes{} + change[1], least = Lanes{} + lower, most = Lanes{} + upper;
-  const Steps now = Steps{} + step;
+  const Steps last = Steps{} + step;
   int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    const Steps when = __builtin_convertvector(*reinterpret_cast<const Latencies*>(latency + i), Steps);
-    Lanes weight = *reinterpret_cast<const Lanes*>(row + i) + (when <= now ? causal : other);
-    weight = weight > least ? weight : least;
-    weight = weight < most ? weight : most;
-    *reinterpret_cast<Lanes*>(row + i) = weight;
+  auto next = [&](Lanes& sum) {
+    Lanes& weight = *reinterpret_cast<Lanes*>(row + i);
+    const Lanes moved = weight + (*reinterpret_cast<const Steps*>(latency + i) <= last ? causal : other);
+    const Lanes above = moved > least ? moved : least;
+    weight = above < most ? above : most;
     sum += weight;
-  }
+    i += kLanes;
+  };
+  while (i + 2 * kLanes <= size) next(sums[0]), next(sums[1]);
+  const Lanes sum = sums[0] + sums[1];
   float total = 0;
   for (int64_t lane = 0; lane < kLanes; ++lane) total += sum[lane];
   for (; i < size; ++i) {
@@ -193,6 +193,11 @@ float update(float* row, const uint8_t* latency, int64_t size, int32_t step, con
     total += row[i];
   }
   return total;
+}
+
+// w *= factor, clipped to the bounds.
+void scale(float* row, int64_t size, float factor, float lower, float upper) {
+  for (int64_t i = 0; i < size; ++i) row[i] = std::min(std::max(row[i] * factor, lower), upper);
 }
 
 // What learning depends on: a+, a-, gap, the rate of thresholds, and the bounds of weights.
@@ -276,6 +281,7 @@ class Learning {
   void learn(const uint8_t* latency, int32_t label, const Found& found) {
     const Numbers& numbers = rule_.numbers;
     const float count = count_, own = count_ / layer_.classes;
+    wide_.assign(latency, latency + layer_.inputs);
     float sum = 0;
     int32_t fired = 0;
     for (const Spike& each : group_)
@@ -290,21 +296,18 @@ class Learning {
       found.neuron[i] = neuron;
       found.time[i] = time;
       found.error[i] = time - desired;
-      move(neuron, latency, step, time - desired);
+      move(neuron, step, time - desired);
     }
     const int32_t first = label * layer_.size + rule_.others;
     for (int32_t j = 0; j < competitors_; ++j) found.threshold[j] = layer_.thresholds[first + j] + excess_[first + j];
   }
 
-  void move(int32_t neuron, const uint8_t* latency, int32_t step, float error) {
+  void move(int32_t neuron, int32_t step, float error) {
     const Numbers& numbers = rule_.numbers;
     const float change[] = {error * numbers.plus, error * numbers.minus};
     float* row = weights_ + neuron * layer_.inputs;
-    const float total = update(row, latency, layer_.inputs, step, change, numbers.lower, numbers.upper);
-    if (!rule_.normalise || !(total > 0)) return;
-    const float factor = sums_[neuron] / total;
-    for (int64_t i = 0; i < layer_.inputs; ++i)
-      row[i] = std::min(std::max(row[i] * factor, numbers.lower), numbers.upper);
+    const float total = update(row, wide_.data(), layer_.inputs, step, change, numbers.lower, numbers.upper);
+    if (rule_.normalise && total > 0) scale(row, layer_.inputs, sums_[neuron] / total, numbers.lower, numbers.upper);
   }
 
   const Layer layer_;
@@ -314,6 +317,7 @@ class Learning {
   std::vector<Spike> spikes_, raised_, group_;
   int32_t count_, competitors_;
   Inputs inputs_;
+  std::vector<int32_t> wide_;  // latencies
 };
 
 Layer layer_of(const Floats& weights, const Floats& thresholds, const ffi::Dictionary& settings) {
