@@ -19,7 +19,7 @@ from .components import component, static
 from .encoding import Encoder, encode
 from .errors import InputError
 from .layers import WTA, Conv, Layer, Pool
-from .learners import RSTDP, STDP, Learner, Response, Signal, SupervisedSTDP, Tally
+from .learners import RSTDP, STDP, Learner, Response, Signal, SupervisedSTDP, Tally, TargetTime
 from .networks import NETWORKS, Earliest, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
 from .trained import load
 from .training.state import Callback, Settings, TrainState
@@ -51,6 +51,7 @@ __all__ = [
     "SupervisedSTDP",
     "Sweep",
     "Tally",
+    "TargetTime",
     "TrainState",
     "Trainer",
     "__version__",

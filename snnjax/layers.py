@@ -93,6 +93,14 @@ class Conv:
         """The supervised learner, which is the last."""
         return self.each_learner[-1]
 
+    @property
+    def prepared(self) -> "Conv":
+        """The layer with a threshold for each feature, (F,) float32, if a learner needs that."""
+        each = any(getattr(learner, "own_thresholds", False) for learner in self.each_learner)
+        if not each or self.threshold is None or np.ndim(self.threshold):
+            return self
+        return dataclasses.replace(self, threshold=np.ones(self.features, np.float32) * self.threshold)
+
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
@@ -111,6 +119,7 @@ class Form(NamedTuple):
       pack: from weights (F, C, kh, kw) to the layout of this form.
       unpack: its inverse, of (weights, F).
       latencies: of layers with a threshold.
+      outputs: of (layer, latency, pool), of layers with a threshold.
       potentials: at the last step.
       winners: of layers with weights >= 0 and the competition `WTA`.
       learn: of (..., winners, rates, rule): new weights of a layer `within`.
@@ -122,6 +131,7 @@ class Form(NamedTuple):
     pack: Callable[[jax.Array], jax.Array]
     unpack: Callable[[jax.Array, int], jax.Array]
     latencies: Callable[..., jax.Array] | None = None
+    outputs: Callable[..., jax.Array] | None = None
     potentials: Callable[..., jax.Array] | None = None
     winners: Callable[..., Winners] | None = None
     learn: Callable[..., jax.Array] | None = None
@@ -159,6 +169,19 @@ class Layer:
         if self.form.latencies is None or self.conv.threshold is None:
             return self.spikes(latency).latency
         return self.form.latencies(self, latency)
+
+    def outputs(self, latency: jax.Array, pool: Pool | None) -> jax.Array:
+        """What the next stage gets of this layer: `pooled` of `latencies`."""
+        if self.form.outputs is None or self.conv.threshold is None:
+            return self.pooled(self.latencies(latency), pool)
+        return self.form.outputs(self, latency, pool)
+
+    def pooled(self, latencies: jax.Array, pool: Pool | None) -> jax.Array:
+        """Latencies of the layer, (F, H', W'), with its `output_padding`, then pooled."""
+        padded = kernels.pad(latencies, self.conv.output_padding, time_steps=self.time_steps)
+        if pool is None:
+            return padded
+        return kernels.pool(padded, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
 
     def spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
@@ -256,6 +279,10 @@ PLAIN = Form(lambda w: w, lambda w, _: w)
 """The definition: `integrate_and_fire`, the competition, `stdp`. A test holds the other forms to it."""
 
 
+def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
+    return kernels.latencies(layer.padded(latency), layer.weights, **layer._firing())
+
+
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     """By a search that stops early on a CPU, by bisection elsewhere."""
     firing, places = layer._firing(), dict(k=layer.conv.competition.winners, radius=layer.conv.competition.radius)
@@ -286,7 +313,7 @@ def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
     return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
 
 
-FAST = PLAIN._replace(winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
+FAST = PLAIN._replace(latencies=_fast_latencies, winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
 """XLA's kernels, without the work that cannot change the result."""
 
 
@@ -294,9 +321,20 @@ def _place(layer: Layer) -> dict[str, Any]:
     return dict(features=layer.conv.features, padding=layer.conv.padding)
 
 
-def _native_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
+def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Array:
     limits: dict[str, Any] = dict(threshold=layer.conv.threshold, time_steps=layer.time_steps)
-    return native.latencies(latency, layer.weights, **limits, **_place(layer))
+    return native.latencies(latency, layer.weights, **limits, **_place(layer), **pool)
+
+
+def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.Array:
+    if pool is None:
+        return layer.pooled(_native_latencies(layer, latency), None)
+    margins = (checks.pair("padding", each, 0) for each in (layer.conv.output_padding, pool.padding))
+    padding = tuple(map(sum, zip(*margins, strict=True)))
+    window, stride = (checks.pair("window", each, 1) for each in (pool.window, pool.stride or pool.window))
+    if stride[0] < window[0] or stride[1] < window[1]:  # positions of several windows are computed once
+        return layer.pooled(_native_latencies(layer, latency), pool)
+    return _native_latencies(layer, latency, window=window, pool_stride=stride, pool_padding=padding)
 
 
 def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
@@ -323,11 +361,12 @@ def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Sp
 NATIVE = Form(
     native.arrange,
     native.restore,
-    _native_latencies,
-    _native_potentials,
-    _native_winners,
-    _native_learn,
-    _native_timed_spikes,
+    latencies=_native_latencies,
+    outputs=_native_outputs,
+    potentials=_native_potentials,
+    winners=_native_winners,
+    learn=_native_learn,
+    timed_spikes=_native_timed_spikes,
 )
 """The compiled kernels of `snnjax.kernels.native`, for CPUs; floats are added up in another order."""
 

@@ -11,7 +11,7 @@ import pytest
 from snnjax import Earliest, component
 from snnjax.kernels import native
 from snnjax.layers import FAST, NATIVE, PLAIN, TAPS, WTA, Conv, Layer, native_suits
-from snnjax.learners import RSTDP, STDP, Learner, Response
+from snnjax.learners import RSTDP, STDP, Learner, Response, TargetTime
 from snnjax.testing import check_learner
 
 T = 15
@@ -68,6 +68,12 @@ LEARNERS = {
     "RSTDP, dropout, deciding": (RSTDP(dropout=0.25, by_epoch=True), dict(deciding=True, conv=Conv(8, 3))),
     "RSTDP, dropout, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True, dropout=0.25, floor=0.25), dict()),
     "one of its own": (Homeostatic(), dict()),
+    "TargetTime": (TargetTime(threshold_min=0.5), dict(conv=Conv(4, 3, threshold=2.0))),
+    "TargetTime, many patches": (
+        TargetTime(target_time=0.5, rate=0.05, beta=2.0, annealing=0.5, bounds=(0.25, 0.75), patches=3),
+        dict(conv=Conv(5, (3, 2), stride=(2, 1), padding=(1, 0), threshold=np.float32([1, 2, 1.5, 3, 2.5]))),
+    ),
+    "TargetTime, one feature": (TargetTime(threshold_min=0.5), dict(conv=Conv(1, 6, threshold=3.0))),
     "thresholds alone": (ThresholdsOnly(), dict()),
 }
 

@@ -146,7 +146,15 @@ def learned(latency, taps, lower, upper):
     return native.learn(taps, latency, won, jnp.float32([0.5, -0.25]), **rule)
 
 
+def learned_patches(images, taps):
+    """From two patches of each image but the first."""
+    positions = jnp.array([[[0, 0], [1, 2]], [[4, 2], [1, 1]], [[3, 0], [0, 2]]], jnp.int32)
+    rule = dict(rate=0.1, threshold_rate=0.5, target_time=0.5, time_steps=STEPS, features=4, padding=1)
+    return native.learn_patches(images, positions, jnp.array([1, 3]), taps, jnp.float32([1, 2, 3, 2.5]), **rule)
+
+
 CONTRACTS = {
+    "learn patches": (learned_patches, [jnp.stack([BATCH, BATCH[::-1], BATCH]), TAPS]),
     "winners": (lambda x, w: native.winners(x, w, k=3, radius=1, **SETTINGS), [BATCH, TAPS]),
     "latencies": (lambda x, w: native.latencies(x, w, **SETTINGS, padding=1), [BATCH, TAPS]),
     "learn": (learned, [BATCH, TAPS, jnp.float32([0, 0.25, -1]), jnp.float32([1, 0.75, 2])]),

@@ -22,6 +22,7 @@ from snnjax.kernels.competition import (
     pointwise_inhibition,
     strongest_feature,
 )
+from snnjax.kernels.latencies import latencies
 from snnjax.kernels.neurons import (
     PositionSpikes,
     Spikes,
@@ -34,11 +35,21 @@ from snnjax.kernels.neurons import (
     potentials,
     timed_spikes,
 )
-from snnjax.kernels.plasticity import adapted_rates, learned_rows, receptive_fields, reward_rates, set_rows, stdp
+from snnjax.kernels.plasticity import (
+    adapted_rates,
+    learned_rows,
+    patches,
+    receptive_fields,
+    reward_rates,
+    set_rows,
+    stdp,
+)
 from snnjax.kernels.readout import balanced, desired_times, earliest, error_stdp, rescaled, search_spikes
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
+from snnjax.kernels.target_time import Patches, first_to_fire, learn_patches
 
 __all__ = [
+    "Patches",
     "PositionSpikes",
     "Spikes",
     "Winners",
@@ -54,12 +65,16 @@ __all__ = [
     "fire",
     "fire_at_last_step",
     "first_spikes",
+    "first_to_fire",
     "integrate_and_fire",
     "k_winners",
+    "latencies",
     "latency_dtype",
     "latency_to_wave",
+    "learn_patches",
     "learned_rows",
     "pad",
+    "patches",
     "pointwise_inhibition",
     "pool",
     "potentials",

@@ -80,7 +80,7 @@ def product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
     return jnp.matmul(weights, spiked.astype(weights.dtype), precision=lax.Precision.HIGHEST)
 
 
-def _unfold(
+def unfold(
     latency: jax.Array, weights: jax.Array, stride: Pair, *, name: str = "latency", time_steps: int = 0
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
     """Patches (K, P), weights (F, K) and the shape (F, H', W') of their product."""
@@ -98,7 +98,7 @@ def _unfold(
 @functools.partial(jax.jit, static_argnames=("time_steps", "stride"))
 def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1) -> jax.Array:
     """Membrane potentials at every step, (T, F, H', W'): valid cross-correlation of the spike wave with the weights."""
-    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     steps = jnp.arange(time_steps, dtype=latency.dtype)
     movie = lax.map(lambda step: product(flat, taps <= step), steps)
     return movie.reshape(time_steps, *shape)
@@ -108,7 +108,7 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
 def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1) -> jax.Array:
     """Potentials at the last step, (F, H', W') float, from the inputs that fired at all, (C, H, W) bool."""
     checks.array("spiked", spiked, "C H W", "booleans")
-    taps, flat, shape = _unfold(spiked.astype(jnp.uint8), weights, stride, name="spiked")
+    taps, flat, shape = unfold(spiked.astype(jnp.uint8), weights, stride, name="spiked")
     return product(flat, taps).reshape(shape)
 
 
@@ -215,7 +215,7 @@ def integrate_and_fire(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> Spikes:
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
-    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     spikes = _first_crossings(lambda at: product(flat, taps <= jnp.asarray(at, taps.dtype)), threshold, time_steps)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
 
@@ -235,7 +235,7 @@ def timed_spikes(
     Times are latency / T, 1 where silent. With `fractional` a spike lies within its step s, where a potential that
     rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
     """
-    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     limits = jnp.asarray(0.0 if threshold is None else threshold, jnp.float32)
     limits = limits[:, None] if limits.ndim else limits
     first = time_steps - 1 if threshold is None else 0
@@ -281,7 +281,7 @@ def first_spikes(
     With such weights potentials never fall, so that all positions bisect their earliest steps at once, in
     ceil(log2(T + 1)) products instead of T.
     """
-    taps, flat, shape = _unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     checks.threshold(threshold, len(flat))
     # A position's earliest step lies in [low, high]; high = T stands for silence.
     low, high = jnp.zeros(taps.shape[1], jnp.int32), jnp.full(taps.shape[1], time_steps, jnp.int32)

@@ -19,10 +19,15 @@ from snnjax.kernels.competition import Winners
 @functools.partial(jax.jit, static_argnames=("kernel", "stride"))
 def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; those of empty places are arbitrary."""
-    down, right = checks.pair("stride", stride, 1)
+    return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
+
+
+@functools.partial(jax.jit, static_argnames=("kernel", "stride"))
+def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
+    """What neurons at some `positions`, (N, 2) integers: row, column, see of the padded `latency`: (N, C, kh, kw)."""
     size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
-    rows, columns = winners.row * down, winners.column * right
-    return jax.vmap(lambda row, column: lax.dynamic_slice(latency, (0, row, column), size))(rows, columns)
+    down, right = checks.pair("stride", stride, 1)
+    return jax.vmap(lambda at: lax.dynamic_slice(latency, (0, at[0] * down, at[1] * right), size))(positions)
 
 
 @checks.kernel("stabiliser", "stride", "time_steps")

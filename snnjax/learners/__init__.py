@@ -1,4 +1,4 @@
-"""How layers learn: by `STDP`, `RSTDP`, `SupervisedSTDP` or learners of your own, all by the protocol `Learner`."""
+"""How layers learn: by `STDP`, `TargetTime`, `RSTDP`, `SupervisedSTDP` or your own, all by the protocol `Learner`."""
 
 from snnjax.learners.protocol import (
     SILENT,
@@ -15,6 +15,7 @@ from snnjax.learners.protocol import (
 from snnjax.learners.reward import RSTDP, strongest_of_class
 from snnjax.learners.stdp import LEARNED, STDP
 from snnjax.learners.supervised import SupervisedSTDP
+from snnjax.learners.target_time import TargetTime
 
 __all__ = [
     "LEARNED",
@@ -28,6 +29,7 @@ __all__ = [
     "Signal",
     "SupervisedSTDP",
     "Tally",
+    "TargetTime",
     "convergence",
     "listed",
     "percent",

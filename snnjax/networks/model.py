@@ -54,7 +54,7 @@ class Model:
         steps, timed, layers = network.time_steps, network.decision.timed, {}
         for _, name, conv in network.layers():
             classes = network.classes if name in network.deciding else 0
-            layers[name] = Layer(conv, weights[name], steps, FAST, conv.monotone, classes, timed)
+            layers[name] = Layer(conv.prepared, weights[name], steps, FAST, conv.monotone, classes, timed)
         pools, sizes = tuple(each.pool for each in network.stages), (network.input_shape, network.classes, steps)
         return cls(layers, network.encoder, network.decision, network.names, pools, *sizes)
 
@@ -90,18 +90,18 @@ class Model:
         last = self.last if last is None else last
         for number in range(first, last):
             untimed = not timed and all(x.monotone for later in range(number, last) for x in self.stage(later))
-            outputs = [x.last_latencies(latency) if untimed else x.latencies(latency) for x in self.stage(number)]
-            latency = self.join(number, outputs)
+            layers, pool = self.stage(number), self.pools[number]
+            if untimed:
+                latency = self.join(number, [layer.last_latencies(latency) for layer in layers])
+            else:
+                latency = jnp.concatenate([layer.outputs(latency, pool) for layer in layers])
         return latency
 
     def join(self, number: int, latencies: list[jax.Array]) -> jax.Array:
         """The outputs of the layers of a stage side by side, pooled."""
-        pad = functools.partial(kernels.pad, time_steps=self.time_steps)
-        margins = [layer.conv.output_padding for layer in self.stage(number)]
-        joined, pool = jnp.concatenate(list(map(pad, latencies, margins))), self.pools[number]
-        if pool is None:
-            return joined
-        return kernels.pool(joined, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
+        pool = self.pools[number]
+        each = zip(self.stage(number), latencies, strict=True)
+        return jnp.concatenate([layer.pooled(latency, pool) for layer, latency in each])
 
     def decide(self, latency: jax.Array) -> Decided:
         """The decision on the input of the last stage, or under a `FittedDecision` on its output."""

@@ -250,11 +250,11 @@ class Network:
             if sum(supervised) > 1 or supervised != sorted(supervised):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
-        last, shapes = len(self.stages) - 1, self.shapes  # which raises where a map would vanish
+        shapes = self.shapes  # which raises where a map would vanish
         for number, name, conv in self.layers():
-            output, classes = conv.output_size(shapes[number][1:]), self.classes if number == last else 0
+            output, classes = conv.output_size(shapes[number][1:]), self.classes if name in self.deciding else 0
             for learner in conv.each_learner:
-                if check := getattr(learner, "check_layer", None):
+                if check := getattr(learner, "check_layer", None):  # learners need not be derived from `Learner`
                     check(name, conv, output, classes, self.decision.timed)
 
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:

@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from snnjax.layers import FAST, TAPS, Form, Layer
+from snnjax.kernels import native
+from snnjax.layers import FAST, NATIVE, TAPS, Form, Layer
+from snnjax.learners import TargetTime
 from snnjax.networks import Model, Network
-from snnjax.training import blocks, readout
+from snnjax.training import blocks, patches, readout
 from snnjax.training.spread import learning_program
 from snnjax.training.state import Settings
 
@@ -30,6 +32,9 @@ class FastForm(NamedTuple):
 
 def unsupervised(layer: Layer, learner: int, settings: Settings, mesh: Mesh) -> FastForm | None:
     """The fast form of `programs.learn_unsupervised` of a layer by its learner number `learner`, if there is one."""
+    fits = settings.native and layer.time_steps <= native.STEPS
+    if fits and type(layer.conv.each_learner[learner]) is TargetTime:
+        return FastForm(learning_program(patches.learn_from_patches, mesh, which=learner), 1, NATIVE)
     return None
 
 

@@ -71,7 +71,7 @@ class Trainer:
         """
         phase = self.plan[state.phase]
         conv = {name: conv for _, name, conv in self.network.layers()}[phase.layer]
-        sizes = {f"{phase.layer}.{at}": np.shape(leaf) for at, leaf in enumerate(jax.tree.leaves(conv))}
+        sizes = {f"{phase.layer}.{at}": np.shape(leaf) for at, leaf in enumerate(jax.tree.leaves(conv.prepared))}
         check_weights(self.network, {phase.layer: weights})
         if weights.dtype != np.float32 or not np.isfinite(weights).all():
             raise InputError(f"`weights` of {phase.layer} must be finite numbers of float32, got {weights.dtype}")

@@ -31,7 +31,7 @@ import numpy as np
 from snnjax import devices
 from snnjax.errors import InputError, InputTypeError, wrong_type
 from snnjax.files import atomic_write, cache_folder
-from snnjax.kernels import Winners, checks
+from snnjax.kernels import Patches, Winners, checks
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
@@ -98,7 +98,7 @@ def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
     return call(*args, **settings)
 
 
-_ALIASES = {"learn": {0: 0}, "learn_readout": {0: 0, 1: 1}}
+_ALIASES = {"learn": {0: 0}, "learn_readout": {0: 0, 1: 1}, "target_time": {0: 0, 1: 1}}
 """Arguments of kernels that results take the place of."""
 
 
@@ -158,12 +158,27 @@ def _limits(threshold: Number, features: int) -> jax.Array:
 
 
 def latencies(
-    latency: jax.Array, taps: jax.Array, *, features: int, threshold: Number, time_steps: int, padding: Pair = 0
+    latency: jax.Array,
+    taps: jax.Array,
+    *,
+    features: int,
+    threshold: Number,
+    time_steps: int,
+    padding: Pair = 0,
+    window: Pair = 1,
+    pool_stride: Pair | None = None,
+    pool_padding: Pair = 0,
 ) -> jax.Array:
-    """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8."""
+    """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8, pooled as by `kernels.pool`."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
-    result, limits = jax.ShapeDtypeStruct(shape, jnp.uint8), _limits(threshold, features)
-    return _call("latencies", result, taps, latency, limits, **settings)
+    size, margins = checks.pair("window", window, 1), checks.pair("pool_padding", pool_padding, 0)
+    strides = checks.pair("pool_stride", size if pool_stride is None else pool_stride, 1)
+    padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
+    checks.window("`window`", size, padded)
+    pool = dict(rows=size[0], columns=size[1], down=strides[0], right=strides[1], above=margins[0], left=margins[1])
+    settings |= {f"pool_{name}": np.int64(value) for name, value in pool.items()}
+    result = jax.ShapeDtypeStruct((features, *output_size(padded, size, strides)), jnp.uint8)
+    return _call("latencies", result, taps, latency, _limits(threshold, features), **settings)
 
 
 def timed_spikes(
@@ -217,6 +232,44 @@ def learn(
     rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
     result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
     return _call("learn", result, taps, latency, *numbers, *rule, stabiliser=bool(stabiliser), **settings)
+
+
+def learn_patches(
+    images: jax.Array,
+    positions: jax.Array,
+    span: jax.Array,
+    taps: jax.Array,
+    threshold: jax.Array,
+    *,
+    features: int,
+    rate: Number,
+    threshold_rate: Number,
+    target_time: Number,
+    time_steps: int,
+    beta: Number = 1.0,
+    threshold_min: Number = 2.0,
+    bounds: checks.Bounds = (0.0, 1.0),
+    padding: Pair = 0,
+    stride: Pair = 1,
+) -> Patches:
+    """`kernels.learn_patches`, from the patches of images (N, C, H, W) uint8: `Patches` with new taps, and of (N, P).
+
+    Images number span[0] to before span[1], (2,) int32, are learned from, each by P neurons at `positions` (N, P, 2)
+    int32: row, column; feature and latency of the others are -1 and T. `threshold` is (F,) float32, for any stride.
+    """
+    checks.array("images", images, "N C H W")
+    checks.array("positions", positions, "N P 2")
+    checks.bounds(bounds)
+    _, settings = _layer(images[0], taps, features, time_steps, padding)
+    places = zip(checks.pair("stride", stride, 1), checks.pair("padding", padding, 0), strict=True)
+    corners = jnp.stack([positions[..., at] * step - margin for at, (step, margin) in enumerate(places)], axis=-1)
+    numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
+    found = jax.ShapeDtypeStruct(positions.shape[:2], jnp.int32)
+    limits, shape = _limits(threshold, features), jax.ShapeDtypeStruct
+    results = shape(taps.shape, jnp.float32), shape(limits.shape, jnp.float32), found, found
+    settings = dict(steps=settings["steps"], features=np.int64(features))
+    learned = _call("target_time", results, taps, limits, images, corners.astype(jnp.int32), span, numbers, **settings)
+    return Patches(learned[0], learned[1][:features], *learned[2:])
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:

@@ -25,12 +25,30 @@ typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_al
 
 int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
 
-// Memory that a thread keeps from call to call, an array for each slot.
+// Memory that a thread keeps from call to call, an array for each slot; what it holds is arbitrary.
+template <int kSlot, typename T>
+T* kept(int64_t size) {
+  static thread_local std::vector<T> memory;
+  if (static_cast<int64_t>(memory.size()) < size) memory.resize(size);
+  return memory.data();
+}
+
+// The same, filled.
 template <int kSlot, typename T>
 T* filled(int64_t size, T value) {
   static thread_local std::vector<T> memory;
   memory.assign(size, value);
   return memory.data();
+}
+
+// From [positions, stride] to [features, positions].
+template <typename From, typename To>
+void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t features) {
+  for (int64_t p = 0; p < positions; p += kLanes) {
+    const int64_t end = std::min(positions, p + kLanes);
+    for (int64_t f = 0; f < features; ++f)
+      for (int64_t q = p; q < end; ++q) to[f * positions + q] = from[q * stride + f];
+  }
 }
 
 }  // namespace

@@ -160,50 +160,6 @@ ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers rad
   return ffi::Error::Success();
 }
 
-// From [positions, stride] to [features, positions].
-template <typename From, typename To>
-void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t features) {
-  for (int64_t p = 0; p < positions; p += kLanes) {
-    const int64_t end = std::min(positions, p + kLanes);
-    for (int64_t f = 0; f < features; ++f)
-      for (int64_t q = p; q < end; ++q) to[f * positions + q] = from[q * stride + f];
-  }
-}
-
-// Marks the step at which each neuron, [positions, stride], first crosses its threshold.
-template <bool kShared>
-void cross(Layer& layer, const float* thresholds, int32_t steps, int32_t* when) {
-  const Lanes shared = Lanes{} + thresholds[0];
-  const Lanes* own = reinterpret_cast<const Lanes*>(thresholds);
-  const int64_t positions = layer.positions, blocks = layer.stride / kLanes;
-  const float* potential = layer.potential;
-  uint8_t* state = layer.state;
-  for (int32_t step = 0; step < steps; ++step) {
-    layer.advance(step);
-    const Steps now = Steps{} + step;
-    for (int64_t position = 0; position < positions; ++position) {
-      if (state[position] != Layer::kTouched) continue;
-      state[position] = Layer::kQuiet;
-      const Lanes* sums = reinterpret_cast<const Lanes*>(potential) + position * blocks;
-      Steps* first = reinterpret_cast<Steps*>(when) + position * blocks;
-      for (int64_t b = 0; b < blocks; ++b)
-        first[b] = (sums[b] > (kShared ? shared : own[b])) & (first[b] > now) ? now : first[b];
-    }
-  }
-}
-
-ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
-                     ffi::Result<Bytes> result) {
-  Layer layer{weights, latency, settings};
-  const Limits limits{threshold};
-  limits.begin(layer);
-  const int32_t steps = number(settings, "steps");
-  int32_t* when = filled<2, int32_t>(layer.positions * layer.stride, steps);
-  (limits.count == 1 ? cross<true> : cross<false>)(layer, limits.values, steps, when);
-  turn(when, result->typed_data(), layer.positions, layer.stride, result->dimensions()[0]);
-  return ffi::Error::Success();
-}
-
 // When each neuron first crosses its threshold, its potential then, and before that step; where silent, the last ones.
 ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                         ffi::Result<Bytes> when, ffi::Result<Floats> potential, ffi::Result<Floats> before) {
@@ -322,7 +278,6 @@ ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_winners, winners);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_timed_spikes, timed_spikes);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_potentials, potentials);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn, learn);

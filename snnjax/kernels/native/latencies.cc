@@ -1,0 +1,158 @@
+// When the neurons of a layer fire, pooled: position by position, its inputs in the order in which they fire.
+//
+// The potentials of a position stay in registers, and pooling costs nothing: a pooled neuron fires at the earliest step
+// of its positions. Weights are arranged as in kernels.cc.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "common.h"
+
+namespace {
+
+constexpr int64_t kRegisters = 8;  // blocks of kLanes features that are processed at once
+
+// For each position the inputs that fire, in order: the tap (r, channel, c) times 256, plus the step.
+class Inputs {
+ public:
+  Inputs(const Floats& taps, const Bytes& latency, const ffi::Dictionary& settings) {
+    const int64_t rows = taps.dimensions()[0], channels = taps.dimensions()[1], columns = taps.dimensions()[2];
+    const int64_t height = latency.dimensions()[1], width = latency.dimensions()[2], steps = number(settings, "steps");
+    const int64_t above = number(settings, "above"), left = number(settings, "left");  // padding
+    this->height = height + 2 * above - rows + 1;
+    this->width = width + 2 * left - columns + 1;
+    most_ = rows * channels * columns;
+    lists_ = kept<5, uint32_t>(this->height * this->width * most_);
+    count_ = filled<6, int32_t>(this->height * this->width, 0);
+    const uint8_t* when = latency.typed_data();
+    const int64_t size = height * width, inputs = channels * size;
+    int32_t* order = kept<7, int32_t>(inputs);
+    int32_t end[257] = {};  // of each step, counted in `order`
+    for (int64_t i = 0; i < inputs; ++i) ++end[when[i] + 1];
+    for (int64_t step = 0; step < steps; ++step) end[step + 1] += end[step];
+    for (int64_t i = 0; i < inputs; ++i)
+      if (when[i] < steps) order[end[when[i]]++] = i;
+    const int64_t fired = steps > 0 ? end[steps - 1] : 0;
+    for (int64_t at = 0; at < fired; ++at) {
+      const int32_t input = order[at], channel = input / size, row = input % size / width, column = input % width;
+      const uint32_t step = when[input];
+      const int64_t first = std::max<int64_t>(0, column + left - columns + 1);
+      const int64_t last = std::min(this->width - 1, column + left);
+      const int64_t bottom = std::min(this->height - 1, row + above);
+      for (int64_t y = std::max<int64_t>(0, row + above - rows + 1); y <= bottom; ++y) {
+        int64_t tap = ((row + above - y) * channels + channel) * columns + first - (column + left - columns + 1);
+        for (int64_t x = first; x <= last; ++x, ++tap) {
+          const int64_t position = y * this->width + x;
+          lists_[position * most_ + count_[position]++] = tap << 8 | step;
+        }
+      }
+    }
+  }
+
+  const uint32_t* begin(int64_t position) const { return lists_ + position * most_; }
+  const uint32_t* end(int64_t position) const { return begin(position) + count_[position]; }
+
+  int64_t height, width;  // of the positions
+
+ private:
+  int64_t most_;
+  uint32_t* lists_;
+  int32_t* count_;
+};
+
+// Some features: their weights and thresholds, and how many inputs can bring any of them above its threshold.
+struct Features {
+  const float* weights;
+  const Lanes* limits;
+  int64_t stride;
+  int64_t enough;
+};
+
+// Lowers `when`, the steps of `kBlocks` x kLanes pooled neurons, to those at which neurons of one position fire.
+template <int64_t kBlocks>
+void fire(const Features& features, const uint32_t* input, const uint32_t* end, Steps* when) {
+  if (end - input < features.enough) return;
+  const uint32_t* checked = input + features.enough - 1;
+  Lanes sums[kBlocks] = {};
+  Steps first[kBlocks];
+  Steps last = when[0];
+  for (int64_t b = 0; b < kBlocks; ++b) {
+    first[b] = when[b];
+    last = first[b] > last ? first[b] : last;
+  }
+  uint32_t latest = 0;  // from here on nothing is earlier
+  for (int64_t lane = 0; lane < kLanes; ++lane) latest = std::max<uint32_t>(latest, last[lane]);
+  if (features.enough == 0 && (input == end || *input % 256 > 0)) {  // below a threshold of 0 without any input
+    for (int64_t b = 0; b < kBlocks; ++b) first[b] = Lanes{} > features.limits[b] ? Steps{} : first[b];
+  }
+  for (; input < end && *input % 256 < latest; ++input) {
+    const Lanes* gain = reinterpret_cast<const Lanes*>(features.weights + (*input >> 8) * features.stride);
+    for (int64_t b = 0; b < kBlocks; ++b) sums[b] += gain[b];
+    if (input < checked || (input + 1 < end && input[1] % 256 == *input % 256)) continue;
+    const Steps now = Steps{} + static_cast<int32_t>(*input % 256);
+    for (int64_t b = 0; b < kBlocks; ++b) {
+      const Steps earlier = first[b] < now ? first[b] : now;
+      first[b] = sums[b] > features.limits[b] ? earlier : first[b];
+    }
+  }
+  for (int64_t b = 0; b < kBlocks; ++b) when[b] = first[b];
+}
+
+using Fire = void (*)(const Features&, const uint32_t*, const uint32_t*, Steps*);
+constexpr Fire kFire[] = {fire<1>, fire<2>, fire<3>, fire<4>, fire<5>, fire<6>, fire<7>, fire<8>};
+
+// The number of inputs below which no sum of weights exceeds the least threshold. Rounding never carries a sum of n
+// weights <= 1 above n.
+int64_t enough_inputs(const Floats& taps, int64_t from, int64_t size, const float* limits) {
+  const int64_t stride = taps.dimensions()[3];
+  float most = 0, least = std::numeric_limits<float>::infinity();
+  for (const float* row = taps.typed_data() + from; row < taps.typed_data() + taps.element_count(); row += stride)
+    for (int64_t f = 0; f < size; ++f) most = std::max(most, row[f]);
+  for (int64_t f = 0; f < size; ++f) least = std::min(least, limits[f]);
+  if (least < 0) return 0;
+  const double largest = most <= 1 ? 1 : most * (1 + 1e-4);
+  return static_cast<int64_t>(std::min(std::floor(least / largest), 1e9)) + 1;
+}
+
+// `kernels.pool` of the latencies of `kernels.integrate_and_fire`; `settings` are those of the padding and the pooling.
+ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
+                     ffi::Result<Bytes> result) {
+  const int64_t stride = weights.dimensions()[3], blocks = stride / kLanes;
+  const int64_t down = number(settings, "pool_down"), right = number(settings, "pool_right");
+  const int64_t top = number(settings, "pool_above"), side = number(settings, "pool_left");
+  const int64_t rows = number(settings, "pool_rows"), columns = number(settings, "pool_columns");
+  const int64_t out_height = result->dimensions()[1], out_width = result->dimensions()[2];
+  const int64_t chunks = (blocks + kRegisters - 1) / kRegisters, at_once = (blocks + chunks - 1) / chunks;
+  const Inputs inputs(weights, latency, settings);
+  const int32_t steps = number(settings, "steps");
+  float* limits = filled<8, float>(stride, threshold.typed_data()[0]);
+  if (threshold.element_count() > 1) std::copy_n(threshold.typed_data(), stride, limits);
+  int32_t* when = filled<9, int32_t>(out_height * out_width * stride, steps);
+  for (int64_t cell = 0; cell < out_height * out_width; ++cell)  // there is no need to wait for those that fill up F
+    std::fill(when + cell * stride + result->dimensions()[0], when + (cell + 1) * stride, 0);
+  for (int64_t block = 0; block < blocks; block += at_once) {
+    const int64_t count = std::min(at_once, blocks - block), from = block * kLanes;
+    const int64_t enough = enough_inputs(weights, from, count * kLanes, limits + from);
+    const Features features{weights.typed_data() + from, reinterpret_cast<Lanes*>(limits + from), stride, enough};
+    const Fire fire = kFire[count - 1];
+    for (int64_t row = 0; row < out_height; ++row)
+      for (int64_t column = 0; column < out_width; ++column) {
+        Steps* pooled = reinterpret_cast<Steps*>(when + (row * out_width + column) * stride + from);
+        const int64_t y0 = row * down - top, x0 = column * right - side;
+        const int64_t y1 = std::min(y0 + rows, inputs.height), x1 = std::min(x0 + columns, inputs.width);
+        for (int64_t y = std::max<int64_t>(0, y0); y < y1; ++y)
+          for (int64_t x = std::max<int64_t>(0, x0); x < x1; ++x) {
+            const int64_t position = y * inputs.width + x;
+            fire(features, inputs.begin(position), inputs.end(position), pooled);
+          }
+      }
+  }
+  turn(when, result->typed_data(), out_height * out_width, stride, result->dimensions()[0]);
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_latencies, latencies);

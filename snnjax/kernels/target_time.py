@@ -1,0 +1,106 @@
+"""Features with target times: thresholds that adapt until winners fire at a given time, and multiplicative STDP.
+
+References:
+  Falez et al. 2019, Multi-layered spiking neural network with target timestamp threshold adaptation and STDP.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snnjax.errors import InputError
+from snnjax.kernels import checks
+from snnjax.kernels.checks import Bounds, Number
+from snnjax.kernels.neurons import product, strongest
+
+
+class Patches(NamedTuple):
+    """What was learned from N patches, one after the other.
+
+    Attributes:
+      weights: (F, K) float32, those after the last patch.
+      threshold: (F,) float32, those after the last patch.
+      feature: (N,) int32, the winner of each patch, -1 where nobody fired.
+      latency: (N,) int32, the step of the winner's spike, T where nobody fired.
+    """
+
+    weights: jax.Array
+    threshold: jax.Array
+    feature: jax.Array
+    latency: jax.Array
+
+
+@checks.kernel("time_steps")
+def first_to_fire(
+    patch: jax.Array, weights: jax.Array, threshold: jax.Array, *, time_steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """The neuron that reaches its threshold first, then of the largest potential, then of the lowest index.
+
+    A neuron fires at the first input spike that brings its potential to its threshold or above it. `patch` is (K,)
+    latencies, `weights` (F, K) >= 0 and `threshold` (F,) > 0 float. The feature and step, () int32, are -1
+    and T where nobody fires.
+    """
+    checks.latency("patch", patch, "K", time_steps=checks.time_steps(time_steps))
+    checks.array("weights", weights, "F K", "floats")
+    checks.array("threshold", threshold, "F", "floats")
+    if weights.shape != (*threshold.shape, *patch.shape):
+        expected = f"({threshold.shape[0]}, {patch.shape[0]}) of `threshold` and `patch`"
+        raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
+
+    def potential(step: Any) -> jax.Array:
+        return product(weights, patch <= jnp.minimum(step, time_steps - 1).astype(patch.dtype))
+
+    first, step = jnp.int32(0), jnp.int32(time_steps)
+    for _ in range(time_steps.bit_length()):  # bisection: potentials never fall
+        middle = (first + step) // 2
+        fired = (potential(middle) >= threshold).any()
+        first, step = jnp.where(fired, first, jnp.minimum(middle + 1, step)), jnp.where(fired, middle, step)
+    then = potential(step)
+    feature = strongest(then, then >= threshold)[1]
+    return jnp.where(step < time_steps, feature, -1), step
+
+
+@checks.kernel("time_steps")
+def learn_patches(
+    patches: jax.Array,
+    weights: jax.Array,
+    threshold: jax.Array,
+    *,
+    rate: Number,
+    threshold_rate: Number,
+    target_time: Number,
+    time_steps: int,
+    beta: Number = 1.0,
+    threshold_min: Number = 2.0,
+    bounds: Bounds = (0.0, 1.0),
+) -> Patches:
+    """Learns from patches (N, K), latencies, in order: `Patches`; weights are (F, K) float32, thresholds (F,) float32.
+
+    For each patch `first_to_fire` wins, at t = step / T; if nobody fires, nothing changes. Then (Falez et al. 2019)
+
+      thresholds: all fall by threshold_rate (t - target_time); the winner's rises by threshold_rate, those of the
+        F - 1 others fall by threshold_rate / (F - 1); none below threshold_min. One feature alone just follows t.
+      the winner's weights: w += rate exp(-beta w) where the input fired at t or before it, w -= rate exp(-beta (1 - w))
+        elsewhere, w the weight's place between its bounds; clipped to them.
+    """
+    checks.array("patches", patches, "N K")
+    count, (lower, upper) = weights.shape[0], bounds
+    shares = dict(won=1.0, lost=-1 / (count - 1)) if count > 1 else dict(won=0.0, lost=0.0)
+
+    def one(learned: Any, patch: jax.Array) -> Any:
+        weights, threshold = learned
+        feature, step = first_to_fire(patch, weights, threshold, time_steps=time_steps)
+        row = lax.dynamic_index_in_dim(weights, feature, 0, keepdims=False)  # of any feature where nobody fired
+        place = (row - lower) / (upper - lower)
+        causal = (patch <= step.astype(patch.dtype)) & (patch < time_steps)
+        change = rate * jnp.where(causal, 1, -1) * jnp.exp(-beta * jnp.where(causal, place, 1 - place))
+        row = jnp.where(feature < 0, row, jnp.clip(row + change, lower, upper))
+        share = jnp.where(jnp.arange(count) == feature, shares["won"], shares["lost"])
+        moved = threshold + threshold_rate * (share - (step.astype(jnp.float32) / time_steps - target_time))
+        threshold = jnp.where(feature < 0, threshold, jnp.maximum(moved, threshold_min))
+        return (lax.dynamic_update_index_in_dim(weights, row, feature, 0), threshold), (feature, step)
+
+    (weights, threshold), (feature, step) = lax.scan(one, (weights, threshold), patches)
+    return Patches(weights, threshold, feature, step)

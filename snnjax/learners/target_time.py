@@ -1,0 +1,159 @@
+"""Features that learn to fire at a target time."""
+
+import dataclasses
+import math
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import kernels
+from snnjax.components import component, static
+from snnjax.errors import InputError
+from snnjax.kernels import checks
+from snnjax.layers import Conv, Layer
+from snnjax.learners.protocol import Diagnosis, Learned, Learner, Response, Signal, convergence, listed, percent
+from snnjax.learners.stdp import LEARNED
+
+OFF_TARGET = 0.05  # a larger distance of the mean spike time from the target
+DRIFT = 0.02  # a larger change of the thresholds in half an epoch, relative to their mean
+
+
+@component
+class TargetTime(Learner):
+    """Features with target times (Falez et al. 2019): all see a patch of the input, the first to fire wins and learns.
+
+    A patch is what one of the layer's positions sees, padding included; all positions are equally likely. Each neuron
+    has a threshold of its own, and fires as soon as it reaches it. Thresholds adapt so that winners fire at the target
+    time and all win equally often; the winner's weights change by multiplicative STDP. The equations are those of
+    `kernels.learn_patches`. If nobody fires, nothing changes. Patches are learned from one by one, whatever the
+    `update_batch`. The layer's `competition` plays no part.
+
+    Attributes:
+      target_time: t*, in 0..1 of the time steps.
+      rate: initial a, of the weights.
+      beta: how much the change of a weight shrinks on its way to a bound.
+      threshold_rate: initial rate of the thresholds.
+      threshold_min: the least threshold.
+      annealing: after each epoch both rates are multiplied by it.
+      bounds: lower and upper bound of a weight.
+      patches: random patches learned from each time that an image is shown.
+    """
+
+    target_time: float = 0.75
+    rate: float = 0.1
+    beta: float = 1.0
+    threshold_rate: float = 1.0
+    threshold_min: float = 2.0
+    annealing: float = 0.95
+    bounds: tuple[float, float] = (0.0, 1.0)
+    patches: int = static(default=1)
+    own_thresholds = True
+
+    def check(self) -> None:
+        checks.integer("patches", self.patches, 1)
+        checks.bounds(self.bounds)
+        if not self.bounds[0] >= 0:
+            raise InputError(f"`bounds` must be at least 0, so that potentials never fall, got {self.bounds}")
+        if not 0 <= self.target_time <= 1:
+            raise InputError(f"`target_time` must lie in 0..1, got {self.target_time}")
+        if not 0 < self.annealing <= 1:
+            raise InputError(f"`annealing` must lie above 0 and up to 1, got {self.annealing}")
+        for name in ("rate", "beta", "threshold_rate", "threshold_min"):
+            value, least = getattr(self, name), "above" if name == "threshold_min" else "at least"
+            if not 0 <= value < math.inf or (value == 0 and least == "above"):
+                raise InputError(f"`{name}` must be finite and {least} 0, got {value}")
+
+    def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
+        """Raises InputError where a layer has no threshold above 0, or a competition that has no effect."""
+        if conv.threshold is None or not np.all(np.asarray(conv.threshold) > 0):
+            got = f"got {conv.threshold}: start where a neuron fires at some patches, such as 5"
+            raise InputError(f"`threshold` of {name} must be above 0 for TargetTime, {got}")
+        if conv.each_learner == (self,) and conv.competition != Conv.competition:
+            got = f"{conv.competition} has no effect, TargetTime has its own"
+            raise InputError(f"`competition` of {name} must be {Conv.competition}: {got}")
+
+    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+        """The key of all random draws, the number of images shown, and the rates of weights and thresholds."""
+        rates = np.array([self.rate, self.threshold_rate], np.float32)
+        return dict(key=np.asarray(key, np.uint32), shown=np.uint32(0), rates=rates)
+
+    def positions(self, state: Any, shown: jax.Array, size: tuple[int, int]) -> jax.Array:
+        """Where the patches of image number `shown` lie among H' x W' positions, (patches, 2) int32: row, column."""
+        key = jax.random.fold_in(state["key"], shown)
+        place = jax.random.randint(key, (self.patches,), 0, size[0] * size[1])
+        return jnp.stack(jnp.divmod(place, size[1]), axis=1)
+
+    def rule(self, state: Any, time_steps: int) -> dict[str, Any]:
+        """The settings of `kernels.learn_patches`."""
+        names = ("target_time", "beta", "threshold_min", "bounds")
+        settings = {name: getattr(self, name) for name in names}
+        return dict(settings, rate=state["rates"][0], threshold_rate=state["rates"][1], time_steps=time_steps)
+
+    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
+        """Nothing: who fires at a patch depends on what was learned from the one before."""
+        return Response()
+
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+        """Learns from the patches of one image.
+
+        Info is the winner's feature and step of each patch, (patches,) int32, -1 and T where nobody fired, and the rate
+        of the thresholds.
+        """
+        seen, weights = layer.padded(latency), layer.plain_weights()
+        at = self.positions(state, state["shown"], layer.conv.output_size((latency.shape[1], latency.shape[2])))
+        patches = kernels.patches(seen, at, kernel=layer.conv.kernel, stride=layer.conv.stride)
+        flat, threshold = weights.reshape(len(weights), -1), cast(jax.Array, layer.conv.threshold)
+        rule = self.rule(state, layer.time_steps)
+        learned = kernels.learn_patches(patches.reshape(len(at), -1), flat, threshold, **rule)
+        return self.learned(layer, layer.form.pack(learned.weights.reshape(weights.shape)), state, learned, 1)
+
+    def learned(self, layer: Layer, weights: jax.Array, state: Any, found: Any, shown: Any) -> Learned:
+        """The layer with new packed weights and thresholds, the state after more images, and info."""
+        conv = dataclasses.replace(layer.conv, threshold=found.threshold)
+        info = dict(feature=found.feature, latency=found.latency, threshold_rate=state["rates"][1])
+        counted = dict(state, shown=state["shown"] + jnp.uint32(shown))
+        return dataclasses.replace(layer, conv=conv, weights=weights), counted, info
+
+    def end_epoch(self, state: Any) -> Any:
+        """Anneals the rates."""
+        return dict(state, rates=state["rates"] * jnp.float32(self.annealing))
+
+    def scalars(self, state: Any) -> dict[str, float]:
+        """The rates of weights and thresholds."""
+        return dict(rate=float(state["rates"][0]), threshold_rate=float(state["rates"][1]))
+
+    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+        """Who has won and when, whether thresholds still move, and how far the weights have converged."""
+        features, threshold = layer.conv.features, np.asarray(layer.conv.threshold)
+        feature, latency = (np.ravel(info[each]) for each in ("feature", "latency"))
+        fired = feature >= 0
+        wins, silent = np.bincount(feature[fired], minlength=features), float(np.mean(~fired))
+        time = latency[fired] / layer.time_steps
+        target, mean = float(self.target_time), float(time.mean()) if time.size else 1.0
+        # Thresholds moved by this in the second half of the epoch, but for their least value.
+        late = slice(len(feature) // 2, None)
+        late_wins = np.bincount(feature[late][fired[late]], minlength=features)
+        competed = (late_wins * features - late_wins.sum()) / max(features - 1, 1) * (features > 1)
+        followed = np.sum(latency[late][fired[late]] / layer.time_steps - target)
+        drift = float(np.mean(np.abs(info["threshold_rate"][-1] * (competed - followed))) / threshold.mean())
+        never, open_ = np.flatnonzero(wins == 0), convergence(np.asarray(layer.weights), self.bounds)
+        words = [
+            f"nobody fired at {percent(silent)} of the patches",
+            f"{len(never)} of {features} features never won" + listed(never),
+            f"winners fired at {mean:.3f} of the time on average, the target is {target:g}",
+            f"thresholds lie in {threshold.min():.2f}..{threshold.max():.2f}, mean {threshold.mean():.2f}, "
+            + (f"still moving: by {percent(drift)} in half an epoch" if drift > DRIFT else "settled"),
+            f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
+        ]
+        if silent > 0.5:
+            words.append(f"thresholds of {name} are too high for most patches: start from a lower one")
+        elif time.size and abs(mean - target) > OFF_TARGET:
+            advice = "a lower `threshold_min`" if np.mean(threshold <= self.threshold_min) > 0.5 else "more epochs"
+            words.append(f"the target is not reached: {advice} may help")
+        elif drift > DRIFT:
+            words.append("more epochs, or a stronger annealing, would let the thresholds settle")
+        thresholds = dict(min=float(threshold.min()), mean=float(threshold.mean()), max=float(threshold.max()))
+        figures: dict[str, Any] = dict(silent=silent, never_won=len(never), wins=wins.tolist(), spike_time=mean)
+        return figures | dict(thresholds=thresholds, drift=drift, convergence=open_, words=words)

@@ -1,0 +1,31 @@
+"""A fast form of learning features with target times: all patches of a slice of images in one call, on a CPU."""
+
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+
+from snnjax.kernels import native
+from snnjax.layers import Layer
+from snnjax.training.programs import Unsupervised
+
+
+def learn_from_patches(
+    carry: tuple[Layer, Any], latencies: jax.Array, start: jax.Array, count: jax.Array, last: jax.Array, which: int
+) -> tuple[Any, Any]:
+    """As `programs.learn_unsupervised`, by `TargetTime`, of a layer in the form `NATIVE` within its bounds."""
+    layer, state = carry
+    conv, learner = layer.conv, layer.conv.each_learner[which]
+    size = conv.output_size((latencies.shape[2], latencies.shape[3]))
+    shown = state["shown"] + (jnp.arange(len(latencies)) - start).astype(jnp.uint32)
+    positions = jax.vmap(lambda number: learner.positions(state, number, size))(shown)
+    place: dict[str, Any] = dict(features=conv.features, padding=conv.padding, stride=conv.stride)
+    span, threshold, rule = (
+        jnp.stack([start, count]),
+        cast(jax.Array, conv.threshold),
+        learner.rule(state, layer.time_steps),
+    )
+    found = native.learn_patches(latencies, positions, span, layer.weights, threshold, **place, **rule)
+    layer, state, info = learner.learned(layer, found.weights, state, found, count - start)
+    info["threshold_rate"] = jnp.full(len(latencies), info["threshold_rate"])
+    return Unsupervised(which).end_epoch((layer, state), last), info
