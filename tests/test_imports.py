@@ -118,6 +118,7 @@ def test_the_package_says_that_it_is_typed():
         "py.typed",
         "*.pyi",
         "*.cc",
+        "*.h",
         "reference.json",
     }
 

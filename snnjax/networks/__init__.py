@@ -1,5 +1,6 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
+from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp
 from snnjax.networks.kheradpisheh2018 import kheradpisheh2018
 from snnjax.networks.linear import LinearSVM
 from snnjax.networks.model import Model, Observed, SpikingNetwork
@@ -7,10 +8,11 @@ from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Decision, Earliest, FittedDecision, Majority, Network, Stage, stage
 from snnjax.networks.published import deep2024, deepr2024, deepr2024_2, inception2024, majority2024, mozafari2018
 
-NETWORKS = {
-    each.__name__: each for each in (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024)
-}
-"""From a name to a function of (input shape, classes)."""
+_RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024)
+_SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg)
+
+NETWORKS = {each.__name__: each for each in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects)}
+"""From a name to a function, called by the names of its parameters as `snnjax.training.trainer.network_for` has it."""
 
 __all__ = [
     "NETWORKS",
@@ -27,6 +29,10 @@ __all__ = [
     "deep2024",
     "deepr2024",
     "deepr2024_2",
+    "goupy2024_ncg",
+    "goupy2024_pcn",
+    "goupy2024_s2stdp",
+    "goupy2024_sstdp",
     "inception2024",
     "kheradpisheh2018",
     "majority2024",
