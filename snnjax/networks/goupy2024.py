@@ -1,0 +1,91 @@
+"""Features with target times under readouts that learn by supervised STDP, for images of any size.
+
+Goupy et al. 2024, Paired competing neurons improving STDP supervised local learning in spiking neural networks (SSTDP,
+S2-STDP, PCN), and Neuronal competition groups with supervised STDP for spike-based classification (NCG). The features
+are those of Falez et al. 2019 (arXiv 1904.01908).
+"""
+
+from typing import Any, NamedTuple
+
+from snnjax.encoding import EventEncoder, OnOff, Whitening
+from snnjax.layers import Conv, Pool
+from snnjax.learners import SupervisedSTDP, TargetTime
+from snnjax.networks.network import Earliest, Network, stage
+
+PATCHES = 60_000
+"""Patches that the features learn from in an epoch, however few images there are."""
+INPUTS = {False: 4608, True: 6272}
+"""Inputs of a readout on MNIST, and in colour on CIFAR-10, to which its thresholds belong."""
+POOL = Pool(4)
+ENCODERS = {(): OnOff(), (2,): EventEncoder(255, equal_counts=False), (3,): Whitening()}
+"""Of grey images, recordings and colour images, by the axes of an image behind the second."""
+
+
+class Readout(NamedTuple):
+    """A readout: neurons of each class, their threshold, their mean initial weight, and how they learn."""
+
+    neurons: int
+    threshold: float
+    weight: float
+    learner: SupervisedSTDP
+
+
+SSTDP = SupervisedSTDP(0.01, 0.0, gap=0.09, competition=False, non_targets=0, one_sided=True, normalise=False)
+S2STDP = SupervisedSTDP(0.005, -0.05, gap=0.04, competition=False, non_targets=0)
+PCN = SupervisedSTDP(0.001, -0.1, gap=0.02)
+NCG = SupervisedSTDP(0.05, -0.1, gap=0.03, threshold_rate=10.0, threshold_decay=0.5)
+NCG_COLOUR = SupervisedSTDP(0.1, -0.05, gap=0.005, threshold_rate=5.0, threshold_decay=0.5)
+
+
+def goupy2024_sstdp(
+    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+) -> Network:
+    """One neuron a class; the right one is to be early, all others late (SSTDP)."""
+    return _network("goupy2024_sstdp", Readout(1, 200, 0.5, SSTDP), image_shape, classes, images, encoder)
+
+
+def goupy2024_s2stdp(
+    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+) -> Network:
+    """One neuron a class, each brought to its desired time (S2-STDP)."""
+    return _network("goupy2024_s2stdp", Readout(1, 250, 0.3, S2STDP), image_shape, classes, images, encoder)
+
+
+def goupy2024_pcn(
+    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+) -> Network:
+    """A pair of competing neurons a class, one for its images and one for all others (PCN)."""
+    return _network("goupy2024_pcn", Readout(2, 250, 0.3, PCN), image_shape, classes, images, encoder)
+
+
+def goupy2024_ncg(
+    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+) -> Network:
+    """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
+    colour = image_shape[2:] == (3,)
+    readout = Readout(5, 400, 0.3, NCG_COLOUR) if colour else Readout(5, 200, 0.3, NCG)
+    return _network("goupy2024_ncg", readout, image_shape, classes, images, encoder)
+
+
+def _network(
+    name: str, readout: Readout, image_shape: tuple[int, ...], classes: int, images: int, encoder: Any
+) -> Network:
+    """Grey images are encoded as on and off centre, colour images are whitened, recordings show their first events."""
+    encoder, colour = encoder or ENCODERS[image_shape[2:]], image_shape[2:] == (3,)
+    shape = tuple(encoder.output_shape(image_shape))
+    rule = TargetTime(0.95 if colour else 0.75, annealing=0.8, patches=max(1, round(PATCHES / images)))
+    features = Conv(128, 5, threshold=10.0 if colour else 5.0, weight_mean=0.5, weight_std=0.01, learners=rule)
+    kernel = POOL.output_size(features.output_size(shape[1:]))
+    deciding = Conv(
+        readout.neurons * classes,
+        kernel,
+        threshold=readout.threshold * 128 * kernel[0] * kernel[1] / INPUTS[colour],
+        fractional=encoder.time_steps < 100,  # then the gaps are less than a time step
+        weight_mean=readout.weight,
+        weight_std=0.01,
+        learners=readout.learner,
+    )
+    stages = stage(features, pool=POOL), stage(deciding)
+    settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(20, 40), shuffle=True, patience=10)
+    decision = Earliest(fallback=True)
+    return Network(name, shape, classes, stages, encoder=encoder, decision=decision, **settings)
