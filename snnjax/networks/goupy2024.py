@@ -14,6 +14,8 @@ from snnjax.networks.network import Earliest, Network, stage
 
 PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
+FEW = 5_000
+"""Training images below which a readout learns for 100 epochs, and never stops early."""
 INPUTS = {False: 4608, True: 6272}
 """Inputs of a readout on MNIST, and in colour on CIFAR-10, to which its thresholds belong."""
 POOL = Pool(4)
@@ -86,6 +88,7 @@ def _network(
         learners=readout.learner,
     )
     stages = stage(features, pool=POOL), stage(deciding)
-    settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(20, 40), shuffle=True, patience=10)
-    decision = Earliest(fallback=True)
-    return Network(name, shape, classes, stages, encoder=encoder, decision=decision, **settings)
+    few = images < FEW
+    settings: dict[str, Any] = dict(epochs=(20, 100 if few else 20), patience=0 if few else 10, shuffle=True)
+    settings |= dict(time_steps=encoder.time_steps, encoder=encoder, decision=Earliest(fallback=True))
+    return Network(name, shape, classes, stages, **settings)

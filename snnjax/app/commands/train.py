@@ -31,12 +31,12 @@ def prepare(
     spec = parts.network(network, images)
     settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
     held_out = 0 if images.validation_images is None else len(images.validation_images)
-    if (count := len(images.train_images)) + held_out < options.FEW:
+    if (count := len(images.train_images)) + held_out < options.FEW and spec.patience is None:
         alone = -(-options.SHOWN // count)
         epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone)
         settings |= dict(epochs=epochs, batch_size=100, patience=0)
     if spec.patience is not None:
-        settings["patience"] = spec.patience
+        settings["patience"] = spec.patience  # and its epochs suit few images too
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
