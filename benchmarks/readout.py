@@ -18,11 +18,11 @@ import throughput
 from common import Row
 from programs import Worker
 
-from snnjax import NETWORKS, InputError, data
+from snnjax import InputError, data
 from snnjax.app import console, parts
+from snnjax.app import options as app_options
 from snnjax.app.main import protected
 from snnjax.app.options import option
-from snnjax.training.trainer import network_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Options(common.Options):
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
     """The part of readout.json about one network; adds versions and devices to `about`."""
-    network = network_for(NETWORKS[name], images)
+    network = parts.network(app_options.Network(model=name), images)
     with contextlib.ExitStack() as stack:
 
         def start(*program: object) -> Worker:
@@ -75,8 +75,6 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
 def main(options: Options) -> None:
     """Measures one network after the other; prints and writes all results after each."""
     parts.check_least(options, images=1, repeats=1)
-    for name in options.model:
-        parts.published(name)
     if options.spikenn and not (options.spikenn / "spikenn" / "snn.py").is_file():
         raise InputError(f"`spikenn` {options.spikenn} is no checkout of ggoupy/SpikeNN (no spikenn/snn.py)")
     images = data.load(options.dataset, options.data_dir).first(options.images, options.images)
