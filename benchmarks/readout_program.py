@@ -48,7 +48,7 @@ class Program(snnjax_program.Program):
             test_labels=images.test_labels,
             weights=weights.reshape(len(weights), -1),
             classes=images.classes,
-            threshold=float(np.mean(conv.threshold)),
+            threshold=float(np.mean(np.asarray(conv.threshold))),
             gap=rule.gap,
             rates=(rule.ltp, rule.ltd),
             non_targets=rule.non_targets,

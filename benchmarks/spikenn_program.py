@@ -87,8 +87,8 @@ def configuration(task: Readout) -> dict[str, Any]:
     layer |= dict(w_init_std=0.01, w_norm=task.rescaled, w_min=0, w_max=1)
     rule = dict(method="s2stdp", stdp="additive", class_inhib=task.competition, use_time_ranges=task.ranges)
     rule |= dict(t_gap=task.gap, ap=task.rates[0], am=task.rates[1], annealing=1.0)
-    found = dict(network=[layer], optimizer=rule)
-    found["trainer"] = dict(epochs=1, early_stopping=0, nt_neurons=task.non_targets)  # type: ignore[assignment]
+    found: dict[str, Any] = dict(network=[layer], optimizer=rule)
+    found["trainer"] = dict(epochs=1, early_stopping=0, nt_neurons=task.non_targets)
     if task.threshold_rate:
-        found["regularizer"] = dict(thr_lr=task.threshold_rate, thr_anneal=1.0)  # type: ignore[assignment]
+        found["regularizer"] = dict(thr_lr=task.threshold_rate, thr_anneal=1.0)
     return found
