@@ -181,9 +181,10 @@ class RSTDP(Learner):
         won = info.feature if isinstance(info, Won) else info
         wins = np.bincount(won[won >= 0], minlength=layer.conv.features)
         open_, never = convergence(np.asarray(layer.weights), self.bounds), np.flatnonzero(wins == 0)
+        dropped = ", dropped ones among them" if self.dropout and len(never) else ""
         words = [
             f"mean w(1-w) between the bounds of {name} is {open_:.3f}",
-            f"{len(never)} of {layer.conv.features} features of {name} never won" + listed(never),
+            f"{len(never)} of {layer.conv.features} features of {name} never won" + listed(never) + dropped,
         ]
         found = dict(convergence=open_, wins=wins.tolist(), never_won=len(never), words=words)
         return found | _steps(name, layer, np.asarray(info.step), words) if isinstance(info, Won) else found

@@ -34,7 +34,8 @@ def mozafari2018_objects(
 ) -> Network:
     """One layer that learns by reward, ten features a class, each of which sees most of the picture.
 
-    Its encoder are four Gabor filters, unless another is given; pooling, kernel and threshold grow with the picture.
+    Its encoder is that of four Gabor filters unless another is given; pooling, kernel and threshold grow with the
+    picture. Made for some hundred pictures: dropout needs many epochs, with thousands of pictures do without it.
     """
     step = max(1, round(min(image_shape[:2]) / ROWS))
     pool = Pool(step + 1, stride=step, padding=step // 2) if step > 1 else None
