@@ -151,7 +151,7 @@ def test_images_that_are_too_small_want_a_larger_size():
         network_for(mozafari2018, small, GABOR)
 
 
-@pytest.mark.parametrize("name", {*ENCODERS} - {"events"})
+@pytest.mark.parametrize("name", sorted({*ENCODERS} - {"events"}))
 @pytest.mark.parametrize("images", [DIGITS, PICTURES], ids=["grey", "colour"])
 def test_every_encoder_serves_grey_and_colour(name, images):
     network = network_for(tiny, images, ENCODERS[name])
