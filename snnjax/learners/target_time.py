@@ -150,7 +150,8 @@ class TargetTime(Learner):
         if silent > 0.5:
             words.append(f"thresholds of {name} are too high for most patches: start from a lower one")
         elif time.size and abs(mean - target) > OFF_TARGET:
-            advice = "a lower `threshold_min`" if np.mean(threshold <= self.threshold_min) > 0.5 else "more epochs"
+            stuck = mean > target and np.median(threshold) < 1.05 * self.threshold_min
+            advice = "a lower `threshold_min`" if stuck else "more epochs"
             words.append(f"the target is not reached: {advice} may help")
         elif drift > DRIFT:
             words.append("more epochs, or a stronger annealing, would let the thresholds settle")
