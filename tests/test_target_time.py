@@ -307,3 +307,20 @@ def test_a_layer_keeps_its_own_description():
     plain = dataclasses.replace(spec.stages[0].branches[0], learners=STDP())
     assert plain.prepared is plain
     assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].form is FAST
+
+
+@pytest.mark.parametrize(
+    ("threshold", "won"),
+    [([2.0, 1.0, 1.0], (1, 5)), ([1.0, 1.0, 2.0], (0, 5)), ([2.0, 1.5, 1.75], (2, 7)), ([2.25, 2.25, 2.25], (-1, T))],
+    ids=["lowest index", "threshold reached exactly", "largest potential", "nobody"],
+)
+def test_compiled_kernels_resolve_ties(threshold, won):
+    native_or_skip()
+    weights = np.float32([[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.25], [0.5, 0.5, 0.5, 0.5]]).reshape(3, 1, 2, 2)
+    image, rule = np.uint8([5, 7, 5, 7]).reshape(1, 1, 2, 2), dict(RULE, time_steps=T)
+    expected = judge(image.ravel(), np.float64(weights.reshape(3, 4)), np.float64(threshold), T, **RULE)
+    assert expected[2:] == won
+    place = np.zeros((1, 1, 2), np.int32), np.array([0, 1], np.int32)
+    found = native.learn_patches(image, *place, native.arrange(weights), np.float32(threshold), features=3, **rule)
+    assert (int(found.feature[0, 0]), int(found.latency[0, 0])) == won
+    np.testing.assert_allclose(found.threshold, expected[1], atol=1e-6)
