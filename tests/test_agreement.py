@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+from snnjax.app.options import RECORDED
 from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
@@ -32,7 +33,7 @@ T = 15
 def shared() -> pathlib.Path:
     beside = pathlib.Path(__file__).parents[2] / "shared"
     folder = pathlib.Path(os.environ.get("SNNJAX_SHARED", beside))
-    for part in (*(f"golden/networks/{name}.npz" for name in NETWORKS), "mnist"):
+    for part in (*(f"golden/networks/{name}.npz" for name in RECORDED), "mnist"):
         if not (folder / part).exists():
             pytest.skip(f"no reference run at {folder}: set SNNJAX_SHARED to a folder with {part}")
     return folder
@@ -71,7 +72,7 @@ class Recorded:
         return Model.of(self.spec, {name: jnp.asarray(weights) for name, weights in self.weights(moment).items()})
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=RECORDED)
 def run(request, shared) -> Recorded:
     """The recorded run of each network."""
     return recorded(shared, request.param)

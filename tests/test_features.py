@@ -4,12 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from shipped import NAMES, shipped
 
 from snnjax.app.features import drawn_back
 from snnjax.encoding import Encoder, FilterBank
 from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Network, SpikingNetwork, stage
+from snnjax.networks import Network, SpikingNetwork, stage
 
 POINT = np.zeros((3, 3))
 POINT[1, 1] = 1
@@ -63,11 +64,11 @@ def test_deep_weights_go_through_pooling_strides_and_branches(stride):
         assert tuple(drawn["layer2"].pitch) == (3 * stride, 3 * stride)
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_shipped_network_is_drawn(name):
-    spec = NETWORKS[name]((6, 28, 28), 10)
-    weights = spec.initial_weights()
-    drawn = drawn_back(SpikingNetwork(dataclasses.replace(spec, encoder=Encoder()), weights=weights))
+    spec = shipped(name)
+    spec, weights = dataclasses.replace(spec, encoder=spec.encoder or Encoder()), spec.initial_weights()
+    drawn = drawn_back(SpikingNetwork(spec, weights=weights))
     assert drawn.keys() == weights.keys()
     for layer, each in drawn.items():
         assert len(each.images) == len(weights[layer])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnjax import data, files, pytorch
+from snnjax.app.options import RECORDED
 from snnjax.components import from_data, to_data
 from snnjax.encoding import COLOUR, GREY, Encoder, FilterBank, Whitening
 from snnjax.layers import Conv, Pool
@@ -156,7 +157,7 @@ OWN = Encoder(FilterBank.of([np.eye(3), np.ones((5, 5))], (1.0, 2.0)), radius=3)
 
 
 @pytest.mark.parametrize("encoder", [None, GREY, OWN], ids=["none", "grey", "own"])
-@pytest.mark.parametrize("name", [*NETWORKS, "small"])
+@pytest.mark.parametrize("name", [*RECORDED, "small"])
 def test_every_network_survives_its_description(name, encoder):
     spec = SMALL if name == "small" else NETWORKS[name]((6, 28, 28), 10)
     spec, arrays = dataclasses.replace(spec, encoder=encoder), {}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 
 from snnjax import data, kernels
+from snnjax.app.options import RECORDED
 from snnjax.encoding import rank_order
 from snnjax.kernels import native
 from snnjax.layers import FAST, NATIVE, WTA, Conv, Layer, native_suits
@@ -209,7 +210,7 @@ def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
             np.testing.assert_allclose(learned[0].weights, learned[1].plain_weights(), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", RECORDED)
 def test_networks_respond_alike(name):
     """Stage by stage on the same inputs; sums differ by rounding, which decides near-ties."""
     spec, images = NETWORKS[name]((6, 28, 28), 10), data.digits()

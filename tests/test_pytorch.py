@@ -19,6 +19,7 @@ import pytest
 from reference_program import CLASSES
 
 from snnjax import pytorch
+from snnjax.app.options import RECORDED
 from snnjax.data import digits
 from snnjax.encoding import encode
 from snnjax.layers import Conv
@@ -98,7 +99,7 @@ def tiny() -> dict[str, np.ndarray]:
     return built(TINY_LAYOUT)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", RECORDED)
 def test_every_network_reads_and_writes_the_names_and_shapes_of_the_pytorch_one(tmp_path, name):
     layout, count = LAYOUTS[name]
     entries = built(layout)
@@ -408,7 +409,7 @@ def selective(spec: Network, latencies: jax.Array) -> SpikingNetwork:
     return network
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", RECORDED)
 def test_the_pytorch_networks_decide_as_ours(reference, torch, tmp_path, name):
     """What ours writes theirs loads strictly and decides the same; what theirs saves ours reads back."""
     spec = spec_of(name)

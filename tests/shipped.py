@@ -1,0 +1,30 @@
+"""The shipped networks, ready to use: made for grey images of 28x28 pixels, with what is fitted to images fitted."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from snnjax.app.options import RECORDED
+from snnjax.data import digits
+from snnjax.networks import NETWORKS, Network
+from snnjax.networks.network import is_fitted, unfitted
+from snnjax.training.trainer import network_for
+
+NAMES = tuple(NETWORKS)
+
+
+@functools.cache
+def shipped(name: str) -> Network:
+    """A network by its name; those of the PyTorch code have six input maps and no encoder."""
+    if name in RECORDED:
+        return NETWORKS[name]((6, 28, 28), 10)
+    data = digits().first(60, 20)
+    network = network_for(NETWORKS[name], data)
+    if unfitted(network.encoder):
+        network = dataclasses.replace(network, encoder=network.encoder.fit(data.train_images))
+    if is_fitted(network.decision):
+        outputs = np.random.default_rng(0).integers(0, 16, (60, *network.shapes[-1])).astype(np.uint8)
+        decision = network.decision.fit(outputs, data.train_labels, network.classes, network.time_steps)
+        network = dataclasses.replace(network, decision=decision)
+    return network
