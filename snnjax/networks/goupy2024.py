@@ -24,7 +24,14 @@ ENCODERS = {(): OnOff(), (2,): EventEncoder(255, equal_counts=False), (3,): Whit
 
 
 class Readout(NamedTuple):
-    """A readout: neurons of each class, their threshold, their mean initial weight, and how they learn."""
+    """A readout.
+
+    Attributes:
+      neurons: of each class.
+      threshold: of them, for as many inputs as `INPUTS` says.
+      weight: their mean initial weight.
+      learner: how they learn.
+    """
 
     neurons: int
     threshold: float

@@ -17,7 +17,7 @@ from snnjax.training import programs
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome
 
 
-class Readout(Supervised):
+class SingleReadout(Supervised):
     """As `Supervised`, computing training thresholds' spikes of the label's class alone."""
 
     def forward(self, carry: SupervisedCarry, image: Any) -> tuple[Any, Any, Decided]:
@@ -40,7 +40,7 @@ def learn_one_by_one(
     batch_size: jax.Array,
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
     """As `programs.learn_supervised` with one image at a time."""
-    rule = Readout(model, model.names[model.last], model.last, False, batch_size)
+    rule = SingleReadout(model, model.names[model.last], model.last, False, batch_size)
     return programs.learn(rule, carry, (latencies, labels), start, count, last, 1)
 
 
