@@ -169,11 +169,11 @@ void all_of(const Layer& layer, const Inputs& in, int32_t group, const float* ex
   }
 }
 
-// w += change of the causal inputs, up to `step`, or of the others; clipped to the bounds. Returns the sum.
-float update(float* row, const int32_t* latency, int64_t size, int32_t step, const float* change, float lower,
+// w += gain of inputs up to `step`, loss of the others, clipped to the bounds. Returns the sum.
+float update(float* row, const int32_t* latency, int64_t size, int32_t step, float gain, float loss, float lower,
              float upper) {
   Lanes sums[2] = {};
-  const Lanes causal = Lanes{} + change[0], other = Lanes{} + change[1], least = Lanes{} + lower, most = Lanes{} + upper;
+  const Lanes causal = Lanes{} + gain, other = Lanes{} + loss, least = Lanes{} + lower, most = Lanes{} + upper;
   const Steps last = Steps{} + step;
   int64_t i = 0;
   auto next = [&](Lanes& sum) {
@@ -189,7 +189,7 @@ float update(float* row, const int32_t* latency, int64_t size, int32_t step, con
   float total = 0;
   for (int64_t lane = 0; lane < kLanes; ++lane) total += sum[lane];
   for (; i < size; ++i) {
-    row[i] = std::min(std::max(row[i] + change[latency[i] <= step ? 0 : 1], lower), upper);
+    row[i] = std::min(std::max(row[i] + (latency[i] <= step ? gain : loss), lower), upper);
     total += row[i];
   }
   return total;
@@ -304,9 +304,10 @@ class Learning {
 
   void move(int32_t neuron, int32_t step, float error) {
     const Numbers& numbers = rule_.numbers;
-    const float change[] = {error * numbers.plus, error * numbers.minus};
+    const float gain = error * numbers.plus, loss = error * numbers.minus;
     float* row = weights_ + neuron * layer_.inputs;
-    const float total = update(row, wide_.data(), layer_.inputs, step, change, numbers.lower, numbers.upper);
+    const float total =
+        update(row, wide_.data(), layer_.inputs, step, gain, loss, numbers.lower, numbers.upper);
     if (rule_.normalise && total > 0) scale(row, layer_.inputs, sums_[neuron] / total, numbers.lower, numbers.upper);
   }
 
