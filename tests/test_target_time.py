@@ -311,7 +311,7 @@ def test_a_layer_keeps_its_own_description():
 
 @pytest.mark.parametrize(
     ("threshold", "won"),
-    [([2.0, 1.0, 1.0], (1, 5)), ([1.0, 1.0, 2.0], (0, 5)), ([2.0, 1.5, 1.75], (2, 7)), ([2.25, 2.25, 2.25], (-1, T))],
+    [([2.0, 1.0, 1.0], (1, 5)), ([1.0, 1.0, 2.0], (0, 5)), ([2.25, 1.5, 1.75], (2, 7)), ([2.25, 2.25, 2.25], (-1, T))],
     ids=["lowest index", "threshold reached exactly", "largest potential", "nobody"],
 )
 def test_compiled_kernels_resolve_ties(threshold, won):
