@@ -77,7 +77,7 @@ def options_of(row: Row, seed: int, chosen: options.Results) -> options.Train:
             test_images=chosen.test_images,
             **pictures,
         ),
-        training=options.Training(epochs=row.epochs, seed=seed, reuse=False, **more),
+        training=options.Training(epochs=row.epochs, patience=row.patience, seed=seed, reuse=False, **more),
         machine=options.Machine(device=chosen.machine.device, native=row.native),
         run=options.Run(out=chosen.out / name_of(row) / f"seed{seed}", resume=True),
     )
