@@ -155,6 +155,9 @@ class SupervisedSTDP(Learner):
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The neurons of `group` learn; silent images, and labels of -1, change nothing.
 
+        By the equations a silent image would add gap a+ to all weights of the label's class, and move its thresholds.
+        After rescaling weights are clipped once more, so that they keep their bounds.
+
         Info: of the n neurons that learn their `neuron` (n,), -1 where nothing is learned, `time` and `error`; `label`,
         and the training thresholds `threshold` (m,) of its class.
         """

@@ -23,7 +23,8 @@ class Learned(NamedTuple):
       weights: (F, C, H, W) float32.
       excess: (F,) float32, of training thresholds over the layer's.
       decision: (S,) int32.
-      neuron: (S, n) int32, -1 where nothing was learned; so are `time` and `error`, (S, n) float32.
+      neuron: (S, n) int32, those that learned; -1 where nothing was learned.
+      time, error: (S, n) float32, their times and errors; 0 where nothing was learned.
       threshold: (S, m) float32, the training thresholds of the image's class.
       label: (S,) int32, -1 where nothing was learned.
     """
