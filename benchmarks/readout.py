@@ -63,10 +63,9 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         if options.spikenn:
             workers.append(start("SpikeNN", "spikenn_program", options.spikenn))
             workers[-1].prepare(first.ask("readout"))
-        weights = first.ask("trained").weights
-        rows = throughput.measure(
-            workers, options.repeats, dict(zip(("one patch", "learn"), weights.values(), strict=True))
-        )
+        features, deciding = first.ask("trained").weights.values()
+        initial = {"one patch": features, "learn": deciding.reshape(len(deciding), -1)}
+        rows = throughput.measure(workers, options.repeats, initial)
         memory = {worker.name: worker.ask("memory") for worker in workers}
     return dict(network=name, phases=rows, in_one_epoch={}, protocol=[], memory=memory)
 

@@ -6,7 +6,6 @@ from programs import Work
 from spikenn_program import Readout
 
 from snnjax import InputError, Network, data
-from snnjax.layers import TAPS
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.training.programs import decide_batch, forward_batch
 from snnjax.training.state import Phase, TrainState
@@ -26,10 +25,12 @@ class Program(snnjax_program.Program):
             raise InputError(f"`model` {network.name} is no readout by SupervisedSTDP on features by TargetTime")
         encode, patch, _, learn, _ = super().phases(task).values()
         patch.images *= self.learners[0].patches
+        learned = learn.outcome
+        learn.outcome = lambda found: learned(found).reshape(len(learned(found)), -1)  # (neurons, inputs)
         self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)[0]
-        outputs, forms = self.works["outputs"], dict.fromkeys(network.names[1], TAPS)
-        self._map("test", self.features[len(images.train_images) :], decide_batch, forms, first=1)
-        test = self.works["test"]
+        entering = self.features[len(images.train_images) :]
+        self._map("test", entering, decide_batch, self.engine.deciding_forms, first=1)
+        outputs, test = self.works["outputs"], self.works["test"]
         test.outcome = lambda found: found[0][0]  # the decisions
         self.works = dict(zip(PHASES, (encode, patch, outputs, learn, test), strict=True))
         return self.works

@@ -14,7 +14,7 @@ from programs import Learning, MeasuredProgram, Task, Work
 from snnjax import InputError, Network, Trainer, data, devices
 from snnjax.app import runs
 from snnjax.kernels import native as compiled
-from snnjax.layers import TAPS, Layer
+from snnjax.layers import Layer
 from snnjax.networks.network import is_fitted
 from snnjax.training import fitting
 from snnjax.training.engine import Engine
@@ -59,8 +59,7 @@ class Program(MeasuredProgram):
                 inputs = self._map(title, inputs, forward_batch, once=True, first=at, last=at + 1, timed=timed)
             stage = phase.stage
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
-        forms = dict.fromkeys(network.names[-1], TAPS)
-        self._map("test", self.encoded[count:], decide_batch, forms, first=0)
+        self._map("test", self.encoded[count:], decide_batch, self.engine.deciding_forms, first=0)
         self.works["test"].outcome = lambda found: found[0][0]  # the decisions
         return self.works
 

@@ -38,6 +38,8 @@ NATIVE = "snnjax, native"
 OWN = ("snnjax", NATIVE)
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}  # batch size
 TRAINING = "whole training"
+ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "test")
+"""First words of the phases, in the order of a training."""
 PAUSE = 0.3  # seconds between the turns of two programs: the threads of the last one may still spin
 ALIKE = 0.9  # minimum share of decisions that agree with the reference's
 EQUAL = 1e-5  # maximum difference of equal weights; an update changes a weight by hundreds of times more
@@ -230,8 +232,7 @@ def values_of(result: Row, key: str) -> dict[str, dict[str, float]]:
 def markdown(results: list[Row], about: Row) -> str:
     """A table of networks by phases: milliseconds of snnjax, and how many times longer the others take."""
     names = {row["phase"] for result in results for row in result["phases"] if not row["once"]}
-    order = ("encode", "STDP", "TargetTime", "R-STDP", "SupervisedSTDP", "test")
-    columns = sorted(names, key=lambda name: (order.index(name.split()[0]), name))
+    columns = sorted(names, key=lambda name: (ORDER.index(name.split()[0]), name))
     columns += [TRAINING] * any(result["protocol"] for result in results)
     lines = []
     for result in results:
@@ -239,7 +240,8 @@ def markdown(results: list[Row], about: Row) -> str:
             lines.append(["" if at else result["network"], label, *(cells.get(column, "") for column in columns)])
     notes = []
     if set(about["devices"]) - set(OWN):
-        notes.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all epochs.")
+        if any(result["in_one_epoch"] for result in results):
+            notes.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all.")
         if NATIVE in about["devices"]:
             notes.append(f"After a slash, how many times longer than {NATIVE}.")
     return common.markdown(["network", "", *columns], lines, caption(about), *notes)
@@ -294,7 +296,9 @@ def draw(results: list[Row], title: str) -> Figure:
 def caption(about: Row) -> str:
     """Data, repeats, date, devices and versions in a line."""
     known, processor, (train, test) = about["versions"], about["processor"], about["images"]
-    versions = ", ".join(f"{name} {known[name]}" for name in ("snnjax", "jax", "torch", "spyker") if name in known)
+    versions = ", ".join(
+        f"{name} {known[name]}" for name in ("snnjax", "jax", "torch", "spyker", "numba") if name in known
+    )
     devices = [f"{name} on {device.replace(f': {processor}', '')}" for name, device in about["devices"].items()]
     counts = f"{train} training and {test} test images, medians of {about['repeats']} repeats"
     return "; ".join([f"{about['dataset']}, {counts}, {about['date']}, {processor}", *devices, f"{versions}."])

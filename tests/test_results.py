@@ -88,6 +88,7 @@ def record(row: Row, *accuracies: float) -> dict:
             settings=dict(train_images=54_000, validation_images=6_000, test_images=10_000),
             seconds=50.0 + at,
             epochs=[{}] * 7,
+            phases=[dict(compile_seconds=2.0), dict(compile_seconds=3.0 + at)],
             device="cpu: a processor, 2 cores",
             versions={},
         )
@@ -111,7 +112,7 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
     notes = "\n".join(lines[5:])
     assert "none of one seed" in notes
     assert "the test images are tested once" in notes
-    assert "on cpu: a processor, 2 cores." in notes
+    assert "of which 5 to 6 compiling; on cpu: a processor, 2 cores." in notes
     assert "slightly lossy" in notes
     assert f"{NCG} on cifar10-jpeg is below the 64.5 %" in notes
     assert "on mnist is below" not in notes
