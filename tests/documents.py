@@ -9,8 +9,8 @@ import tomllib
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "experiments/README.md", "benchmarks/README.md", "experiments/tutorial.ipynb")
-PAGES = DOCUMENTS[:3]
+PAGES = ("README.md", "experiments/README.md", "experiments/rules.md", "benchmarks/README.md")
+DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -33,7 +33,7 @@ def text_of(document: str) -> str:
 
 def blocks(document: str) -> list[Block]:
     found = [Block(*each) for each in re.findall(r"^```(\w*)\n(.*?)^```$", text_of(document), re.DOTALL | re.MULTILINE)]
-    assert {each.language for each in found} <= {"sh", "python", ""}, "of other languages nothing would be run"
+    assert {each.language for each in found} <= {"sh", "python", "math", ""}, "of other languages nothing would be run"
     return found
 
 

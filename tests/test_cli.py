@@ -29,7 +29,7 @@ from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHORT = ["--epochs", "1", "1", "1", "--train_images", "64", "--test_images", "32", "--device", "cpu"]
+SHORT = ["--epochs", "1", "1", "--train_images", "64", "--test_images", "32", "--device", "cpu"]
 STATE = ["checkpoint.npz", "checkpoint.previous.npz", "history.csv", "layers"]
 LEFT = sorted([*STATE, "pictures", "report.html", "results.json", "weights.npz"])
 
@@ -112,14 +112,14 @@ def test_results(run):
     assert results["command"] in html.unescape(re.sub("<[^>]+>", "", (run[0] / "report.html").read_text()))
     assert "command" not in Trained.read(run[0]).settings, "weights are given to others"
     assert results.keys() >= {"settings", "versions", "device", "phases", "epochs", "test"}
-    settings = dict(model="mozafari2018", dataset="digits", epochs=[1, 1, 1], train_images=58, test_images=32, seed=0)
-    settings |= dict(validation=0.1, validation_images=6, shuffle=False, mirror=False)
+    settings = dict(model="goupy2024_ncg", dataset="digits", epochs=[1, 1], train_images=58, test_images=32, seed=0)
+    settings |= dict(validation=0.1, validation_images=6, shuffle=True, mirror=False)
     assert results["settings"].items() >= settings.items()
     assert results["versions"].keys() >= {"python", "jax", "jaxlib", "flax", "numpy"}
     assert results["versions"]["jax"] == jax.__version__
     assert results["device"].startswith("cpu")
     phases = {phase["name"]: phase for phase in results["phases"]}
-    assert phases.keys() >= {"encode", "STDP layer1", "STDP layer2", "R-STDP", "validation"}
+    assert phases.keys() >= {"fit encoder", "encode", "TargetTime layer1", "SupervisedSTDP", "validation"}
     for phase in phases.values():
         assert phase["images"] in (6, 58, 64)
         assert phase["images_per_second"] == pytest.approx(phase["images"] / phase["seconds"], rel=0.05)
@@ -150,18 +150,16 @@ def test_history(run):
 
 def test_weights(run):
     weights = Trained.read(run[0]).weights
-    assert {name: w.shape for name, w in weights.items()} == dict(
-        layer1=(30, 6, 5, 5), layer2=(250, 30, 3, 3), layer3=(200, 250, 5, 5)
-    )
-    for name, (low, high) in dict(layer1=(0, 1), layer2=(0, 1), layer3=(0.2, 0.8)).items():
-        assert low <= weights[name].min() < weights[name].max() <= high
+    assert {name: w.shape for name, w in weights.items()} == dict(layer1=(128, 2, 5, 5), layer2=(50, 128, 6, 6))
+    for each in weights.values():
+        assert 0 <= each.min() < each.max() <= 1
 
 
 def test_pictures(run):
     from matplotlib.image import imread
 
     names = {path.stem for path in (run[0] / "pictures").iterdir()}
-    assert names > {"confusion", "history", "weights", *(f"features_layer{number}" for number in (1, 2, 3))}
+    assert names > {"confusion", "history", "weights", *(f"features_layer{number}" for number in (1, 2))}
     assert any(name.startswith("image_") for name in names)
     for name in names:
         picture = imread(run[0] / "pictures" / f"{name}.png")
@@ -171,7 +169,7 @@ def test_pictures(run):
 
 def test_the_report_holds_all_on_one_page(run):
     page = (run[0] / "report.html").read_text()
-    for text in ("mozafari2018 on digits", "STDP layer1</dt><dd>nobody fired at", "precision", "jaxlib"):
+    for text in ("goupy2024_ncg on digits", "TargetTime layer1</dt><dd>nobody fired at", "precision", "jaxlib"):
         assert text in page
     assert page.count('src="data:image/png;base64,') == len(list((run[0] / "pictures").iterdir()))
     assert not re.search(r'(src|href)="(?!data:|#)', page), "it needs no other file"
@@ -179,7 +177,7 @@ def test_the_report_holds_all_on_one_page(run):
 
 def test_what_the_phases_show(run):
     results = json.loads((run[0] / "results.json").read_text())
-    names = ["STDP layer1", "outputs of stage 1", "STDP layer2", "outputs of stage 2", "R-STDP"]
+    names = ["TargetTime layer1", "outputs of stage 1", "SupervisedSTDP"]
     assert list(results["diagnoses"]) == names
     out = " ".join(run[1].stdout.split())
     for name, found in results["diagnoses"].items():
@@ -300,8 +298,8 @@ def test_results_without_a_checkpoint_are_not_resumed(train, capsys, tmp_path):
 
 
 def test_an_interrupt_leaves_a_checkpoint(tmp_path):
-    """A real Ctrl-C in the middle of the reward phase."""
-    arguments = [*SHORT[4:], "--epochs", "1", "1", "100000", "--patience", "0", "--out", tmp_path / "out"]
+    """A real Ctrl-C in the middle of the last phase."""
+    arguments = [*SHORT[3:], "--epochs", "1", "100000", "--patience", "0", "--out", tmp_path / "out"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that ignores Ctrl-C would be inherited
     with subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
@@ -318,7 +316,7 @@ def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     assert "Traceback" not in err
     arrays, meta = files.load_checkpoint(tmp_path / "out" / "checkpoint.npz")
     assert meta["done"] == len(meta["epochs"]) > 0
-    assert {name for name in arrays if name.startswith("best/")} == {"best/layer1", "best/layer2", "best/layer3"}
+    assert {name for name in arrays if name.startswith("best/")} == {"best/layer1", "best/layer2"}
     assert sorted(os.listdir(tmp_path / "out")) == STATE
 
 
@@ -369,10 +367,10 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
             r"invalid choice 'abacus' for argument '--device'. Expected one of \('auto', 'cpu', 'gpu'",
         ),
         (["--device", "tpu"], "`device` tpu is not available; jax sees: "),
-        (["--epochs", "1", "2"], r"`epochs` must be 3 numbers for mozafari2018, got 2"),
-        (["--epochs", "1", "2", "3", "4"], r"`epochs` must be 3 numbers for mozafari2018, got 4"),
-        (["--epochs", "1", "-1", "1"], "epochs"),
-        (["--epochs", "1", "1", "1.5"], "epochs"),
+        (["--epochs", "1"], r"`epochs` must be 2 numbers for goupy2024_ncg, got 1"),
+        (["--epochs", "1", "2", "3"], r"`epochs` must be 2 numbers for goupy2024_ncg, got 3"),
+        (["--epochs", "1", "-1"], "epochs"),
+        (["--epochs", "1", "1.5"], "epochs"),
         (["--epochs", "one"], "epochs"),
         (["--batch_size", "0"], "`batch_size` must be an integer of at least 1, got 0"),
         (["--batch_size", "many"], "batch_size"),
@@ -445,7 +443,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
     _, text = unboxed(capsys.readouterr().out).split("network options")
     for option, default in {
         "import FILE.py ...": "none",
-        "model NAME": "mozafari2018",
+        "model NAME": "goupy2024_ncg",
         "encoder NAME": "the network's own, or that of the data",
         "time_steps T": "those of the network or its encoder",
         "dataset NAME": "digits",
@@ -495,7 +493,7 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
         parts = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
         images = dataclasses.replace(images, **parts)
     monkeypatch.setattr(data, "load", lambda name, folder: images)
-    chosen = options.Train()
+    chosen = options.Train(options.Network(model="mozafari2018"))
     trainer, recorded = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
     others = dict(seed=0, update_batch=1, native=False, shuffle=False, mirror=False)
     assert dataclasses.asdict(trainer.settings) == expected | others
@@ -504,7 +502,7 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
 
 
 def test_native_kernels_train_too(train, capsys):
-    arguments = ["--model", "tiny", "--epochs", "1", "1", *SHORT[4:], "--native", "--out", "compiled"]
+    arguments = ["--model", "tiny", "--epochs", "1", "1", *SHORT[3:], "--native", "--out", "compiled"]
     train.main(arguments)
     results = json.loads(pathlib.Path("compiled/results.json").read_text())
     assert results["settings"]["native"] is True

@@ -67,7 +67,7 @@ def test_many_classes_are_counted_in_short(sets, capsys):
 
 def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys):
     """And tested again from any other folder."""
-    short = ["--train_images", 20, "--test_images", 10, "--epochs", 0, 0, 1, "--device", "cpu"]
+    short = ["--train_images", 20, "--test_images", 10, "--epochs", 0, 1, "--device", "cpu"]
     Command("train").main(["--dataset", "mnist", "--out", "run", *short])
     (sets / "elsewhere").mkdir()
     os.chdir(sets / "elsewhere")

@@ -44,7 +44,9 @@ from documents import (
 from PIL import Image
 from test_cli import write_idx
 
+import snnjax
 from snnjax import components, data
+from snnjax.app import options
 from snnjax.app.main import COMMANDS, main, parse
 
 BENCHMARKS: dict[str, Any] = dict(throughput=throughput, batches=batches, scaling=scaling)
@@ -53,6 +55,7 @@ SHORTER: dict[str, list[str]] = {
     "train": FEW,
     "sweep": FEW,
     "replicate": [*FEW, "--model", "mozafari2018", "--seeds", "1", "--reward_epochs", "1"],
+    "results": ["--rows", "goupy2024_ncg:digits", "--seeds", "1", "--epochs", "1", "1", "--xla", *FEW],
     "throughput": ["--short", "--images", "12", "--repeats", "1", "--device", "cpu"],
     "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],
     "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
@@ -152,8 +155,12 @@ def shorter(name: str, words: list[str]) -> list[str]:
     """What makes a command quick."""
     if name not in ("train", "sweep"):
         return SHORTER.get(name, [])
-    given = words[words.index("--epochs") + 1 :] if "--epochs" in words else ["1", "1", "1"]
-    count = next((at for at, word in enumerate(given) if not word.isdigit()), len(given))
+    if "--epochs" in words:
+        given = words[words.index("--epochs") + 1 :]
+        count = next((at for at, word in enumerate(given) if not word.isdigit()), len(given))
+    else:
+        model = words[words.index("--model") + 1] if "--model" in words else options.Network().model
+        count = len(snnjax.NETWORKS[model]().epochs)
     return [*SHORTER[name], "--epochs", *["1"] * count]
 
 
@@ -207,7 +214,7 @@ def test_commands_and_snippets_run(document, folder):
         assert name in there, f"{document} speaks of {name}"
     if document == "experiments/README.md":
         kept = {row[0].strip("`") for row in rows(document, "file")}
-        assert kept == {each.name for each in (folder / "runs/mozafari2018_digits").iterdir()} - {PREVIOUS}
+        assert kept == {each.name for each in (folder / "runs/goupy2024_ncg_digits").iterdir()} - {PREVIOUS}
 
 
 PREVIOUS = "checkpoint.previous.npz"
@@ -236,6 +243,7 @@ def test_a_command_that_no_rule_knows_fails():
         with pytest.raises(ValueError, match="values to unpack"):
             rule(line)
     assert commands("a b  # c\nc \\\n  d && .venv/bin/e 'f g'\n") == ["a b", "c d", "e 'f g'"]
+    assert shorter("train", ["train", "--model", "deep2024"]) == [*FEW, "--epochs", "1", "1", "1", "1"]
     assert shorter("train", ["train", "--epochs", "2", "4", "9", "--out", "x"]) == [*FEW, "--epochs", "1", "1", "1"]
 
 

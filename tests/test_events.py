@@ -452,7 +452,7 @@ def test_commands_take_recordings_as_any_other_set(made, tmp_path, monkeypatch, 
     where = ["--dataset", "nmnist", "--data_dir", made]
     Command("data").main(["nmnist", "--data_dir", made, "--out", "kept.npz"])
     assert "Dataset(nmnist: 60 training and 30 test images of 34x34x2, 10 classes)" in capsys.readouterr().out
-    Command("train").main([*where, "--epochs", 1, 1, 1, "--batch_size", 20, "--device", "cpu", "--out", "run"])
+    Command("train").main([*where, "--epochs", 1, 1, "--batch_size", 20, "--device", "cpu", "--out", "run"])
     accuracy = json.loads(Path("run/results.json").read_text())["test"]["accuracy"]
     for source in ([], where, ["--dataset", "kept.npz"]):
         capsys.readouterr()

@@ -60,7 +60,7 @@ class Network(Imports):
 
     model: Annotated[
         str, option("NAME", help=f"one of {', '.join(MODELS)}; or FILE.py:NAME, a network of your own or its function")
-    ] = "mozafari2018"
+    ] = "goupy2024_ncg"
     encoder: Annotated[
         str | None,
         option(
@@ -219,7 +219,7 @@ class OfRun:
 class Evaluate(OfRun):
     """Test a trained network: accuracy, and the figures of each class.
 
-    $ snnjax evaluate runs/mozafari2018_digits
+    $ snnjax evaluate runs/goupy2024_ncg_digits
     $ snnjax evaluate RUN --dataset mnist --out evaluation.json
     """
 
@@ -234,7 +234,7 @@ class Evaluate(OfRun):
 class Predict(OfRun):
     """Classify pictures by a trained network: the class, the score of each class, when the neurons fire.
 
-    $ snnjax predict runs/mozafari2018_mnist digit.png
+    $ snnjax predict runs/goupy2024_ncg_mnist digit.png
     $ snnjax predict RUN PICTURES --csv predictions.csv
     """
 
@@ -336,8 +336,8 @@ class Results:
 class Report(OfRun):
     """Write a run's pictures and report.html anew, or compare several runs on one page.
 
-    $ snnjax report runs/mozafari2018_digits --images 3 17     draws these test images too
-    $ snnjax report RUN1 RUN2 RUN3                             compares three runs
+    $ snnjax report runs/goupy2024_ncg_digits --images 3 17     draws these test images too
+    $ snnjax report RUN1 RUN2 RUN3                              compares three runs
     """
 
     runs: Annotated[Positional[tuple[Path, ...]], option("RUN [RUN ...]", "")]
