@@ -25,6 +25,7 @@ import jax
 import made_events
 import numpy as np
 import pytest
+import readout
 import scaling
 import throughput
 from documents import (
@@ -49,7 +50,7 @@ from snnjax import components, data
 from snnjax.app import options
 from snnjax.app.main import COMMANDS, main, parse
 
-BENCHMARKS: dict[str, Any] = dict(throughput=throughput, batches=batches, scaling=scaling)
+BENCHMARKS: dict[str, Any] = dict(throughput=throughput, readout=readout, batches=batches, scaling=scaling)
 FEW = ["--train_images", "60", "--test_images", "30"]
 SHORTER: dict[str, list[str]] = {
     "train": FEW,
@@ -57,6 +58,7 @@ SHORTER: dict[str, list[str]] = {
     "replicate": [*FEW, "--model", "mozafari2018", "--seeds", "1", "--reward_epochs", "1"],
     "results": ["--rows", "goupy2024_ncg:digits", "--seeds", "1", "--epochs", "1", "1", "--xla", *FEW],
     "throughput": ["--short", "--images", "12", "--repeats", "1", "--device", "cpu"],
+    "readout": ["--images", "12", "--repeats", "1", "--device", "cpu", "--model", "goupy2024_ncg"],
     "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],
     "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
 }
@@ -81,9 +83,10 @@ def installation(words: list[str]) -> None:
 
 
 def clone(words: list[str]) -> None:
-    """The repository that the recorded runs name."""
+    """A repository that the recorded runs name, or the benchmark of readouts."""
     recorded = json.loads((ROOT / "snnjax" / "app" / "reference.json").read_text())
-    assert re.search(re.escape(words[2].removeprefix("https://")) + r"\b", recorded["how"])
+    named = f"{recorded['how']} {readout.__doc__}"
+    assert re.search(re.escape(words[2].removeprefix("https://")) + r"\b", named)
 
 
 def own_tests(words: list[str]) -> None:
@@ -100,8 +103,8 @@ def command(words: list[str]) -> None:
 
 def benchmark(words: list[str]) -> None:
     """Without the programs that are not here: tests/test_throughput.py has them take part where they are."""
-    if "--reference" in words:
-        at = words.index("--reference")
+    for option in {"--reference", "--spikenn"} & {*words}:
+        at = words.index(option)
         words = words[:at] + words[at + 2 :]
     words = [each for each in words if each != "--spyker" or importlib.util.find_spec("spyker")]
     program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
