@@ -96,6 +96,7 @@ def _network(
     )
     stages = stage(features, pool=POOL), stage(deciding)
     few = images < FEW
-    settings: dict[str, Any] = dict(epochs=(20, 100 if few else 20), patience=0 if few else 10, shuffle=True)
+    epochs = 100 if few else 60 if colour else 20
+    settings: dict[str, Any] = dict(epochs=(20, epochs), patience=0 if few else 10, shuffle=True)
     settings |= dict(time_steps=encoder.time_steps, encoder=encoder, decision=Earliest(fallback=True))
     return Network(name, shape, classes, stages, **settings)
