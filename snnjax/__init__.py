@@ -1,8 +1,9 @@
 """Convolutional spiking networks with local learning, in JAX.
 
 `snnjax.kernels` and `snnjax.encoding` are pure functions on single stimuli. A `Network` is data: stages of `Conv`
-layers, each with learners such as `STDP` and `RSTDP`, an encoder and a decision. `Trainer` trains it, `Sweep` many of
-its kind; `load` gives the network that a run has trained. `component` makes classes of your own part of all this.
+layers, each with learners such as `STDP` and `SupervisedSTDP`, an encoder and a decision. `Trainer` trains it,
+`Sweep` many of its kind; `load` gives the network that a run has trained. `component` makes classes of your own part of
+all this.
 """
 
 import lazy_loader

@@ -38,7 +38,7 @@ NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .
 
 FEW = 5_000  # training images, of which more epochs are needed
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
-EPOCHS = f"the network's own; below {FEW:,} images enough to show each layer {SHOWN:,}, then 100 by reward"
+EPOCHS = f"the network's own; below {FEW:,} images enough to show each layer {SHOWN:,}, then 100 by labels or reward"
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
@@ -97,7 +97,7 @@ class Data(TestData):
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
     colour: bool = False
-    """read pictures (`--dataset folder`) in colour; the published networks learn less from it than from grey ones"""
+    """read pictures (`--dataset folder`) in colour; networks made for grey images learn less from it"""
     train_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N training images"""
     test_images: Annotated[int | None, option("N", "all")] = None
@@ -139,7 +139,7 @@ class Epochs:
     """How long."""
 
     epochs: Annotated[tuple[int, ...], option("N ...", EPOCHS)] = ()
-    """epochs of each stage, those of learning by reward last"""
+    """epochs of each stage, those of learning by labels or reward last"""
     batch_size: Annotated[int | None, option("N", "1000; 100 on few images")] = None
     """images between two changes of the reward rates"""
     shuffle: Annotated[DisallowNone[bool | None], option("", "the network's own")] = None
@@ -257,7 +257,7 @@ class Sweep:
     """Train many networks side by side: several seeds, and every combination of hyperparameters.
 
     $ snnjax sweep --seeds 4
-    $ snnjax sweep --seeds 2 --vary layer1.threshold=10,15,20 layer2.radius=1,2
+    $ snnjax sweep --seeds 2 --vary layer1.target_time=0.7,0.75 layer2.gap=0.02,0.03
 
     The same command resumes a stopped sweep; more seeds or values add networks to a finished one.
     """

@@ -79,7 +79,7 @@ number of an image's spikes: images are not on one scale, and the area is far sm
 _KINDS = {
     "history": (
         "Accuracy by epoch",
-        "Images decided right, and left silent, by reward epoch",
+        "Images decided right, and left silent, by epoch",
         "Curves over the epochs",
     ),
     "confusion": (
@@ -279,7 +279,7 @@ def course(results: dict[str, Any]) -> plots.Course:
 _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
     "test accuracy, %": (max, ".2f", lambda found: 100 * found["test"]["accuracy"]),
     "best epoch": (None, "d", lambda found: found["best_epoch"] + 1),
-    "reward epochs": (None, "d", lambda found: len(found["epochs"])),
+    "epochs of the deciding layer": (None, "d", lambda found: len(found["epochs"])),
     "validation accuracy of the best epoch, %": (max, ".2f", lambda found: _at(found, "validation", "best_epoch")),
     "test accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "test")),
     "training accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "train")),
@@ -339,8 +339,8 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     figure, tested = plots.comparison_picture(courses), dict.fromkeys(each.part for each in courses.values())
     caption = (
         f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
-        "by reward epoch and by time. The time is that of all phases of a run, compilation included; its epochs count "
-        "as equally long."
+        "by epoch of the deciding layer and by time. The time is that of all phases of a run, compilation included; "
+        "its epochs count as equally long."
     )
     if any(found.get("reused") for found in results.values()):
         caption += " Layers taken from another run cost no time here."
