@@ -164,7 +164,9 @@ def serve(module: str, pipe: Connection) -> None:
                     answer = getattr(program, question)(*arguments)
             except (ValueError, ImportError, OSError) as refusal:
                 missing = isinstance(refusal, ModuleNotFoundError)
-                answer = ValueError(f"{refusal}: pip install 'snnjax[benchmark,spyker]'" if missing else str(refusal))
+                answer = ValueError(
+                    f"{refusal}: pip install 'snnjax[benchmark,spyker,spikenn]'" if missing else str(refusal)
+                )
             except Exception as failure:
                 traceback.print_exc()
                 answer = RuntimeError(f"{type(failure).__name__}: {failure}")

@@ -62,6 +62,12 @@ class Clock:
         return record
 
 
+def forget_programs() -> None:
+    """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
+    _compiled.cache_clear()
+    jax.clear_caches()
+
+
 @functools.lru_cache(maxsize=64)
 def _compiled(function: Any, structure: Any, kinds: tuple[tuple[Any, ...], ...]) -> Any:
     shapes = [jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for shape, dtype, sharding in kinds]

@@ -14,6 +14,7 @@ from snnjax.app import console, options, parts, protocols, tables
 from snnjax.app.commands import train
 from snnjax.app.protocols import JPEG, Row
 from snnjax.errors import unknown
+from snnjax.training.spread import forget_programs
 
 STOPPED = "Stopped; finished epochs are kept. The same command goes on."
 COUNTS = ("train_images", "validation_images", "test_images")
@@ -163,7 +164,7 @@ def run(chosen: options.Results) -> None:
     for row in rows:
         results = []
         for seed in range(row.seeds):
-            jax.clear_caches()  # a run compiles its own programs, as a command does
+            forget_programs()  # each run compiles its own, as a command does
             results.append(train.train(options_of(row, seed, chosen)))
         records.append(record_of(row, results))
         write(chosen.out, name, records)
