@@ -78,6 +78,9 @@ def test_options_of_the_command_change_all_rows():
     assert results.row_of("nets/own.py:NETWORK:mnist") == Row("nets/own.py:NETWORK", "mnist")
     both = results.rows_of(options.Results(table="digits", xla=True))
     assert len(both) == len({row.model for row in TABLES["digits"]}), "rows that are the same now are run once"
+    assert both[0].least == TABLES["digits"][0].least
+    (fewer, *_) = results.rows_of(options.Results(table="digits", train_images=100))
+    assert fewer.least is None
 
 
 def record(row: Row, *accuracies: float) -> dict:

@@ -28,7 +28,10 @@ def rows_of(chosen: options.Results) -> list[Row]:
         raise unknown("table", chosen.table, protocols.TABLES)
     given = dict(seeds=chosen.seeds, train_images=chosen.train_images, epochs=chosen.epochs or None)
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    changes |= dict(native=False) if chosen.xla else {}
+    if chosen.train_images or chosen.test_images or chosen.epochs:
+        changes["least"] = None  # which is for the row as it is
+    if chosen.xla:
+        changes["native"] = False
     rows = [row_of(each) for each in chosen.rows] or protocols.TABLES[chosen.table]
     rows = list(dict.fromkeys(dataclasses.replace(row, **changes) for row in rows))
     folders = folders_of(chosen)
