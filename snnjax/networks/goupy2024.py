@@ -31,12 +31,14 @@ class Readout(NamedTuple):
       threshold: of them, for as many inputs as `INPUTS` says.
       weight: their mean initial weight.
       learner: how they learn.
+      epochs: for how long, where there are more than a few images.
     """
 
     neurons: int
     threshold: float
     weight: float
     learner: SupervisedSTDP
+    epochs: int
 
 
 SSTDP = SupervisedSTDP(0.01, 0.0, gap=0.09, competition=False, non_targets=0, one_sided=True, normalise=False)
@@ -50,21 +52,21 @@ def goupy2024_sstdp(
     image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
 ) -> Network:
     """One neuron a class; the right one is to be early, all others late (SSTDP)."""
-    return _network("goupy2024_sstdp", Readout(1, 200, 0.5, SSTDP), image_shape, classes, images, encoder)
+    return _network("goupy2024_sstdp", Readout(1, 200, 0.5, SSTDP, 40), image_shape, classes, images, encoder)
 
 
 def goupy2024_s2stdp(
     image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
 ) -> Network:
     """One neuron a class, each brought to its desired time (S2-STDP)."""
-    return _network("goupy2024_s2stdp", Readout(1, 250, 0.3, S2STDP), image_shape, classes, images, encoder)
+    return _network("goupy2024_s2stdp", Readout(1, 250, 0.3, S2STDP, 40), image_shape, classes, images, encoder)
 
 
 def goupy2024_pcn(
     image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
 ) -> Network:
     """A pair of competing neurons a class, one for its images and one for all others (PCN)."""
-    return _network("goupy2024_pcn", Readout(2, 250, 0.3, PCN), image_shape, classes, images, encoder)
+    return _network("goupy2024_pcn", Readout(2, 250, 0.3, PCN, 40), image_shape, classes, images, encoder)
 
 
 def goupy2024_ncg(
@@ -72,7 +74,7 @@ def goupy2024_ncg(
 ) -> Network:
     """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
     colour = image_shape[2:] == (3,)
-    readout = Readout(5, 400, 0.3, NCG_COLOUR) if colour else Readout(5, 200, 0.3, NCG)
+    readout = Readout(5, 400, 0.3, NCG_COLOUR, 60) if colour else Readout(5, 200, 0.3, NCG, 20)
     return _network("goupy2024_ncg", readout, image_shape, classes, images, encoder)
 
 
@@ -96,7 +98,7 @@ def _network(
     )
     stages = stage(features, pool=POOL), stage(deciding)
     few = images < FEW
-    epochs = 100 if few else 60 if colour else 20
-    settings: dict[str, Any] = dict(epochs=(20, epochs), patience=0 if few else 10, shuffle=True)
+    epochs = 20, 100 if few else readout.epochs
+    settings: dict[str, Any] = dict(epochs=epochs, patience=0 if few else 10, shuffle=True)
     settings |= dict(time_steps=encoder.time_steps, encoder=encoder, decision=Earliest(fallback=True))
     return Network(name, shape, classes, stages, **settings)
