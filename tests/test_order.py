@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_resume import SETTINGS, small, trainer_of
 from test_sweep import Gain
-from test_trainer import BRANCHES, LATE, SHALLOW, SINGLE, assert_same
+from test_trainer import BRANCHES, DECIDING, LATE, SHALLOW, SINGLE, assert_same
 
 from snnjax import files, metrics
 from snnjax.app.commands import train
@@ -18,8 +18,8 @@ from snnjax.app.runs import CHECKPOINT, RunFolder
 from snnjax.data import Dataset, digits
 from snnjax.errors import InputError
 from snnjax.layers import Conv
-from snnjax.learners import RSTDP
-from snnjax.networks import NETWORKS, Network, stage
+from snnjax.learners import RSTDP, SupervisedSTDP, TargetTime
+from snnjax.networks import NETWORKS, Earliest, Network, stage
 from snnjax.training import epoch as epoch_module
 from snnjax.training.epoch import images_shown
 from snnjax.training.state import Settings, TrainState
@@ -27,6 +27,19 @@ from snnjax.training.trainer import Sweep, Trainer
 
 BOTH = dict(shuffle=True, mirror=True)
 LITTLE = digits().first(60, 30)
+TIMED = Network(
+    "timed",
+    (6, 28, 28),
+    10,
+    (stage(Conv(4, kernel=5, threshold=5, weight_mean=0.5, learners=TargetTime()), pool=4), stage(DECIDING)),
+)
+READOUT = Network(
+    "readout",
+    (6, 28, 28),
+    10,
+    (stage(Conv(50, kernel=28, threshold=100, weight_mean=0.3, weight_std=0.01, learners=SupervisedSTDP())),),
+    decision=Earliest(fallback=True),
+)
 FROZEN = RSTDP(reward=(0, 0), punish=(0, 0), bounds=(0, 1))
 
 
@@ -62,11 +75,11 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
 
 
 @pytest.mark.parametrize("how", [dict(shuffle=True), dict(mirror=True), BOTH], ids=str)
-@pytest.mark.parametrize("network", [SINGLE, SHALLOW], ids=lambda each: each.name)
+@pytest.mark.parametrize("network", [SINGLE, SHALLOW, TIMED, READOUT], ids=lambda each: each.name)
 def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
-    """To the last bit, as if the data had come so; by reward or by STDP, in slices of which one is short."""
+    """To the last bit, as if the data had come so; by each rule, in slices of which one is short."""
     monkeypatch.setattr(epoch_module, "SLICE", 32)
-    epochs = (1,) if network is SINGLE else (1, 0)
+    epochs = (1,) if len(network.stages) == 1 else (1, 0)
     settings = Settings(epochs, batch_size=20, patience=0, seed=3)
     found = trained(network, LITTLE, dataclasses.replace(settings, **how))
     places = images_shown(dataclasses.replace(settings, **how), [3], 0, 60, 0)

@@ -118,7 +118,10 @@ class Learner:
         return {}
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
-        """Findings of an epoch, from NumPy arrays: the layer after it, weights (F, C, kh, kw), and infos (N, ...)."""
+        """Findings of an epoch, from NumPy arrays: the layer after it, its weights (F, C, kh, kw), and infos.
+
+        Infos are (N, ...), in the order in which the images were shown.
+        """
         weights = layer.weights
         words = [f"the weights of {name} lie in {weights.min():.3f}..{weights.max():.3f}, mean {weights.mean():.3f}"]
         return dict(weights_mean=float(weights.mean()), words=words)

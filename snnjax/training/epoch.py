@@ -61,7 +61,10 @@ class Epoch:
         return own, shared
 
     def __call__(self, number: int = 0) -> tuple[Any, Any]:
-        """Learns in epoch `number`: the carry, and what the program found of each image, NumPy (networks, N, ...)."""
+        """Learns in epoch `number`: the carry, and what the program found of each image, NumPy (networks, N, ...).
+
+        Infos are in the order in which the images were shown, decisions in that of the data.
+        """
         places, pieces = self.order(number), []
         numbers = np.arange(self._total) if places is None else places % self._total
         for start in self._starts:
@@ -85,10 +88,11 @@ class Epoch:
                 pieces.append(found)
                 at, step = end, 2 * step
         found = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
-        if places is None:
+        if places is None or self.labels is None:
             return self.carry, found
-        back = np.broadcast_to(np.argsort(numbers, axis=-1), (self.spread.count, self._total))  # to the data's order
-        return self.carry, jax.tree.map(lambda x: np.stack([x[at, row] for at, row in enumerate(back)]), found)
+        decisions, infos = found
+        back = np.broadcast_to(np.argsort(numbers, axis=-1), decisions.shape)  # from the order shown to the data's
+        return self.carry, (np.take_along_axis(decisions, back, axis=1), infos)
 
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
