@@ -5,6 +5,7 @@ wrong type or dtype.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ Number = float | np.ndarray | jax.Array
 Bounds = tuple[Number, Number]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_KINDS = {"integer time steps": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
+_KINDS = {"integer time steps": jnp.integer, "integers": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
 
 
 def kernel(*static: str) -> Callable[[Function], Function]:
@@ -50,6 +51,12 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
         raise InputTypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
 
 
+def shape(name: str, value: Any, expected: Sequence[int], of: str) -> None:
+    """An array whose shape is the one `expected` of other arrays."""
+    if value.shape != expected:
+        raise InputError(f"`{name}` must have shape {expected} of {of}, got {value.shape}")
+
+
 def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
     """An array of integers with `axes` that can hold `time_steps`."""
     array(name, value, axes, "integer time steps")
@@ -64,6 +71,19 @@ def integer(name: str, value: Any, minimum: int) -> int:
     if value < minimum:
         raise InputError(f"`{name}` must be at least {minimum}, got {value}")
     return int(value)
+
+
+def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False) -> None:
+    """A finite number in `least`..`most`; with `above`, larger than `least`."""
+    if least <= value <= most and math.isfinite(value) and not (above and value == least):
+        return
+    if math.isinf(most):
+        expected = f"be finite and {'above' if above else 'at least'} {least:g}"
+    elif math.isinf(least):
+        expected = f"be finite and at most {most:g}"
+    else:
+        expected = f"lie above {least:g} and up to {most:g}" if above else f"lie in {least:g}..{most:g}"
+    raise InputError(f"`{name}` must {expected}, got {value}")
 
 
 def pair(name: str, value: Pair, minimum: int) -> tuple[int, int]:
@@ -98,13 +118,15 @@ def threshold(value: Any, features: int | None = None) -> None:
         raise InputError(f"`threshold` must be finite, got {value}")
 
 
-def bounds(value: Bounds) -> None:
-    """(lower, upper); the order of arrays is not known yet."""
+def bounds(value: Bounds, least: float | None = None) -> None:
+    """(lower, upper), numbers of at least `least` if that is given; the order of arrays is not known yet."""
     if not isinstance(value, tuple | list):
         raise wrong_type("bounds", "(lower, upper)", value)
     known = all(isinstance(bound, int | float | np.number) for bound in value)
     if len(value) != 2 or (known and not value[0] < value[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
+    if least is not None and not value[0] >= least:
+        raise InputError(f"`bounds` must be at least {least:g}, so that potentials never fall, got {value}")
 
 
 _BY_VALUE = dict(radius=radius, threshold=threshold, bounds=bounds)

@@ -8,22 +8,21 @@ References:
   Goupy et al. 2024, Neuronal competition groups with supervised STDP for spike-based classification.
 """
 
-import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from snnjax.errors import wrong_type
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Bounds, Number
-from snnjax.kernels.neurons import Spikes, product
+from snnjax.kernels.neurons import Spikes, product, spike_times
 from snnjax.kernels.spikes import latency_dtype
 
 
-@functools.partial(jax.jit, static_argnames=("time_steps", "fractional"))
+@checks.kernel("time_steps", "fractional")
 def search_spikes(
     latency: jax.Array, weights: jax.Array, *, threshold: Number, time_steps: int, fractional: bool = False
 ) -> Spikes:
@@ -34,6 +33,10 @@ def search_spikes(
     """
     checks.latency("latency", latency, "K", time_steps=checks.time_steps(time_steps))
     checks.array("weights", weights, "F K", "floats")
+    checks.shape("weights", weights, (len(weights), *latency.shape), "`latency`")
+    if threshold is None:
+        raise wrong_type("threshold", "a number or an array (F,)", None)
+    checks.threshold(threshold, len(weights))
     size = math.isqrt(time_steps - 1) + 1  # steps in an interval, and intervals
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
     spiked, places = latency < time_steps, jnp.arange(size, dtype=latency.dtype)
@@ -47,9 +50,7 @@ def search_spikes(
     at = jnp.minimum(jnp.sum(~(steps > limits), axis=1), size - 1)
     now, step = _taken(steps, at), jnp.minimum(crossed * size + at, time_steps - 1)
     before = jnp.where(at > 0, _taken(steps, jnp.maximum(at - 1, 0)), before)
-    late = step + (limits[:, 0] - before) / jnp.where(fires, now - before, 1) if fractional else step
-    # Rounding must not make silence of a spike at the end of the last step.
-    time = jnp.minimum(jnp.asarray(late, jnp.float32) / time_steps, np.nextafter(np.float32(1), np.float32(0)))
+    time = spike_times(step, fires, before, now, limits[:, 0], time_steps=time_steps, fractional=fractional)
     spike = jnp.where(fires, step, time_steps).astype(latency_dtype(time_steps))
     return Spikes(spike, jnp.where(fires, now, ends[:, -1]), jnp.where(fires, time, 1))
 
@@ -58,13 +59,17 @@ def _taken(values: jax.Array, at: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, at[:, None], axis=1)[:, 0]
 
 
+@checks.kernel()
 def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
     """The earliest neuron along the last axis, int32: at equal times the strongest, then that of the lowest index."""
+    checks.array("time", time, None, "floats")
+    checks.array("potential", potential, None, "floats")
+    checks.shape("potential", potential, time.shape, "`time`")
     first = time.min(axis=-1, keepdims=True)
     return jnp.argmax(jnp.where(time == first, potential, -jnp.inf), axis=-1).astype(jnp.int32)
 
 
-@functools.partial(jax.jit, static_argnames=("own", "one_sided"))
+@checks.kernel("own", "one_sided")
 def desired_times(time: jax.Array, target: jax.Array, *, gap: Number, own: int, one_sided: bool = False) -> jax.Array:
     """The times (n,) at which the n neurons that learn from an image should fire, given their times (n,).
 
@@ -72,6 +77,10 @@ def desired_times(time: jax.Array, target: jax.Array, *, gap: Number, own: int, 
     (n,) bool, are to fire earlier by gap (n - own)/n, all others later by gap own/n (S2-STDP). `own` is how many
     neurons of each class learn. `one_sided`: earlier target neurons and later others are left alone (SSTDP).
     """
+    checks.array("time", time, "n", "floats")
+    checks.array("target", target, "n", "booleans")
+    checks.shape("target", target, time.shape, "`time`")
+    checks.integer("own", own, 1)
     count, fired = time.shape[0], time < 1
     mean = jnp.sum(jnp.where(fired, time, 0)) / jnp.maximum(jnp.sum(fired), 1)
     latest = 1 - gap * own / count
@@ -82,7 +91,7 @@ def desired_times(time: jax.Array, target: jax.Array, *, gap: Number, own: int, 
     return jnp.where(target, early, late).astype(jnp.float32)
 
 
-@jax.jit
+@checks.kernel()
 def error_stdp(
     rows: jax.Array, latency: jax.Array, spike: jax.Array, error: jax.Array, rates: jax.Array, *, bounds: Bounds
 ) -> jax.Array:
@@ -92,23 +101,36 @@ def error_stdp(
     desired time, and rates (2,) (a+, a-), to new weights (n, K), clipped to the bounds. To silent neurons all inputs
     are up to the spike.
     """
+    checks.array("rows", rows, "n K", "floats")
+    checks.latency("latency", latency, "K")
+    checks.latency("spike", spike, "n")
+    checks.array("error", error, "n", "floats")
+    checks.shape("rows", rows, (*spike.shape, *latency.shape), "`spike` and `latency`")
+    checks.shape("error", error, spike.shape, "`spike`")
+    checks.rates(rates)
     causal = latency[None] <= spike[:, None]
     change = jnp.where(causal, (error * rates[0])[:, None], (error * rates[1])[:, None])
     return jnp.clip(rows + change, bounds[0], bounds[1])
 
 
-@jax.jit
+@checks.kernel()
 def rescaled(rows: jax.Array, sums: jax.Array, *, bounds: Bounds) -> jax.Array:
     """Weights (n, K) rescaled to the sums (n,), then clipped to the bounds once more; rows of zeros remain."""
+    checks.array("rows", rows, "n K", "floats")
+    checks.array("sums", sums, "n", "floats")
+    checks.shape("sums", sums, rows.shape[:1], "`rows`")
     total = rows.sum(axis=1)
     return jnp.clip(rows * jnp.where(total > 0, sums / total, 1)[:, None], bounds[0], bounds[1])
 
 
+@checks.kernel()
 def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
     """The excess of the training thresholds of m competing neurons over their thresholds, (m,), after one has won.
 
     The winner's rises by rate (m - 1)/m, those of the others fall by rate/m, down to 0 (NCG).
     """
+    checks.array("excess", excess, "m", "floats")
+    checks.array("winner", winner, "", "integers")
     count = excess.shape[0]
     won = lax.broadcasted_iota(jnp.int32, (count,), 0) == winner
     return jnp.maximum(excess + rate * jnp.where(won, (count - 1) / count, -1 / count), 0).astype(jnp.float32)

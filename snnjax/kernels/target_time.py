@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Bounds, Number
 from snnjax.kernels.neurons import product, strongest
@@ -45,9 +44,7 @@ def first_to_fire(
     checks.latency("patch", patch, "K", time_steps=checks.time_steps(time_steps))
     checks.array("weights", weights, "F K", "floats")
     checks.array("threshold", threshold, "F", "floats")
-    if weights.shape != (*threshold.shape, *patch.shape):
-        expected = f"({threshold.shape[0]}, {patch.shape[0]}) of `threshold` and `patch`"
-        raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
+    checks.shape("weights", weights, (*threshold.shape, *patch.shape), "`threshold` and `patch`")
 
     def potential(step: Any) -> jax.Array:
         return product(weights, patch <= jnp.minimum(step, time_steps - 1).astype(patch.dtype))

@@ -328,7 +328,7 @@ Layer layer_of(const Floats& weights, const Floats& thresholds, const ffi::Dicti
           int32_t(features / classes), steps, settings.get<bool>("fractional").value()};
 }
 
-// Images span[0]..span[1]-1 are learned; the results of the others are 0, their labels -1.
+// Images span[0]..span[1]-1 are learned; the results of the others are 0, their labels and neurons -1.
 ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integers labels, Integers span,
                          Floats thresholds, Floats sums, Floats numbers, ffi::Dictionary settings,
                          ffi::Result<Floats> learned, ffi::Result<Floats> raised, ffi::Result<Integers> decision,
@@ -340,7 +340,9 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   keep(weights, learned);
   keep(excess, raised);
   auto clear = [](auto& result) { std::memset(result->untyped_data(), 0, result->size_bytes()); };
-  clear(decision), clear(neuron), clear(time), clear(error), clear(threshold), clear(label);
+  clear(decision), clear(time), clear(error), clear(threshold);
+  auto nothing = [](auto& result) { std::fill_n(result->typed_data(), result->element_count(), -1); };
+  nothing(neuron), nothing(label);
   Layer layer = layer_of(weights, thresholds, settings);
   layer.weights = learned->typed_data();
   auto flag = [&](const char* name) { return settings.get<bool>(name).value(); };
@@ -353,7 +355,6 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   for (int64_t at = span.typed_data()[0]; at < span.typed_data()[1]; ++at) {
     const Found found = {neuron->typed_data() + at * count, time->typed_data() + at * count,
                          error->typed_data() + at * count, threshold->typed_data() + at * competitors};
-    std::fill_n(found.neuron, count, -1);
     const uint8_t* latency = latencies.typed_data() + at * layer.inputs;
     decision->typed_data()[at] = learning.image(latency, labels.typed_data()[at], found);
     label->typed_data()[at] = count && found.neuron[0] >= 0 ? labels.typed_data()[at] : -1;
