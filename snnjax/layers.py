@@ -74,6 +74,8 @@ class Conv:
     def check(self) -> None:
         checks.integer("features", self.features, 1)
         checks.threshold(self.threshold, self.features)
+        if self.fractional and self.threshold is not None and np.min(self.threshold) < 0:
+            raise InputError(f"`threshold` must be at least 0 with `fractional`, got {self.threshold}")
         check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")

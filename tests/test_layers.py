@@ -163,6 +163,11 @@ def test_pools_know_their_output_size(pool, size):
         (dict(padding=-1), ValueError, "`padding` must be at least 0, got -1"),
         (dict(stride=0), ValueError, "`stride` must be at least 1"),
         (dict(output_padding=(0, -2)), ValueError, "`output_padding` must be at least 0, got -2"),
+        (
+            dict(threshold=-1.0, fractional=True),
+            ValueError,
+            "`threshold` must be at least 0 with `fractional`, got -1.0",
+        ),
         (dict(weight_std=-0.1), ValueError, "`weight_std` must be finite and at least 0, got -0.1"),
         (dict(weight_std=float("nan")), ValueError, "`weight_std` must be finite and at least 0, got nan"),
         (dict(weight_mean=float("inf")), ValueError, "`weight_mean` must be finite, got inf"),

@@ -241,6 +241,8 @@ class Network:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
         for _, name, conv in self.layers():
             conv.check()
+            if conv.fractional and name not in self.deciding:
+                raise InputError(f"`fractional` of {name}, which does not decide, must be False: True has no effect")
             supervised = [learner.supervised for learner in conv.each_learner]
             if name in self.deciding:
                 self._check_deciding(name, conv, supervised)
