@@ -293,6 +293,105 @@ def test_rows_without_weights_remain():
     np.testing.assert_array_equal(found, [[0, 0], [0.5, 0.5], [1, 0]])
 
 
+TIMES = jnp.float32([0.2, 0.4, 1])
+ROWS = jnp.ones((3, 5))
+SPIKES = jnp.uint8([1, 2, 3])
+FIVE = jnp.zeros(5, jnp.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kernels.search_spikes(FIVE, ROWS[:, 1:], threshold=1.0, time_steps=15), r"\(3, 5\) of `latency`, got"),
+        (lambda: kernels.search_spikes(FIVE, ROWS[0], threshold=1.0, time_steps=15), r"`weights` .* axes \(F K\)"),
+        (lambda: kernels.search_spikes(FIVE, ROWS, threshold=TIMES[:2], time_steps=15), r"`threshold` .* \(3,\), got"),
+        (lambda: kernels.search_spikes(FIVE, ROWS, threshold=np.nan, time_steps=15), "`threshold` must be finite"),
+        (lambda: kernels.search_spikes(FIVE, ROWS, threshold=None, time_steps=15), "`threshold` must be a number or"),
+        (lambda: kernels.earliest(TIMES, TIMES[:2]), r"`potential` must have shape \(3,\) of `time`, got \(2,\)"),
+        (lambda: kernels.earliest([0.2, 1.0], TIMES), "`time` must be an array, got list"),
+        (lambda: kernels.desired_times(TIMES, TIMES, gap=0.1, own=1), "`target` must hold booleans, got dtype float32"),
+        (lambda: kernels.desired_times(TIMES, TIMES[:2] > 0, gap=0.1, own=1), r"`target` .*of `time`, got \(2,\)"),
+        (lambda: kernels.desired_times(TIMES, TIMES > 0, gap=0.1, own=0), "`own` must be at least 1, got 0"),
+        (lambda: kernels.desired_times(SPIKES, TIMES > 0, gap=0.1, own=1), "`time` must hold floats, got dtype uint8"),
+        (lambda: stdp(rows=ROWS[:2]), r"`rows` must have shape \(3, 5\) of `spike` and `latency`, got \(2, 5\)"),
+        (lambda: stdp(latency=FIVE[1:]), r"`rows` must have shape \(3, 4\) of `spike` and `latency`, got \(3, 5\)"),
+        (lambda: stdp(error=TIMES[:1]), r"`error` must have shape \(3,\) of `spike`, got \(1,\)"),
+        (lambda: stdp(spike=TIMES), "`spike` must hold integer time steps, got dtype float32"),
+        (lambda: stdp(rates=TIMES), r"`rates` must be \(a\+, a-\), of shape \(2,\), got shape \(3,\)"),
+        (lambda: stdp(bounds=(1.0, 0.0)), "`bounds` must be .* lower < upper"),
+        (lambda: kernels.rescaled(ROWS, TIMES[:2], bounds=(0.0, 1.0)), r"`sums` .*\(3,\) of `rows`, got \(2,\)"),
+        (lambda: kernels.rescaled(ROWS, TIMES, bounds=0.5), "`bounds` must be"),
+        (lambda: kernels.balanced(ROWS, jnp.int32(1), 3.0), r"`excess` must have axes \(m\), got shape \(3, 5\)"),
+        (lambda: kernels.balanced(TIMES, TIMES[0], 3.0), "`winner` must hold integers, got dtype float32"),
+    ],
+)
+def test_bad_input_of_the_kernels(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def stdp(**changes) -> jax.Array:
+    """Calls `error_stdp`."""
+    args = dict(rows=ROWS, latency=FIVE, spike=SPIKES, error=TIMES, rates=jnp.float32([0.1, -0.1]), bounds=(0.0, 1.0))
+    return kernels.error_stdp(**args | changes)
+
+
+def test_images_outside_the_span_teach_nothing(compiler):
+    model, images, labels = small(SupervisedSTDP(), 15, 3, 15, False, 1)
+    model = model.packed({"layer1": FAST})
+    numbers = jnp.int32(10), jnp.int32(30), jnp.bool_(False), jnp.int32(1000)
+    _, (_, infos) = jax.jit(readout.learn_at_once)(carry_of(model), model, images, labels, *numbers)
+    info = jax.tree.map(np.asarray, infos["layer1"])
+    for key in ("label", "neuron"):
+        assert (info[key][:10] == -1).all()
+        assert (info[key][30:] == -1).all()
+        assert (info[key][10:30] >= 0).any()
+
+
+def diagnosed(learner: SupervisedSTDP, features: int, **info) -> dict[str, Any]:
+    """What a layer of two classes, with thresholds of 4, finds in an epoch's infos."""
+    conv = Conv(features, 1, threshold=4.0, learners=learner)
+    network = Network("two", (3, 1, 1), 2, (stage(conv),), decision=Earliest())
+    layer = Model.of(network, {"layer1": np.ones((features, 3, 1, 1), np.float32)}).layers["layer1"]
+    state = learner.init(layer, np.zeros(2, np.uint32), 0)
+    found = learner.diagnose("layer1", layer, {key: np.array(value) for key, value in info.items()})
+    return dict(found, scalars=learner.scalars(learner.end_epoch(state)), text=" | ".join(found["words"]))
+
+
+def test_figures_by_hand():
+    """Of two classes of three neurons, of which the first of each is no target; the last image taught nothing."""
+    found = diagnosed(
+        SupervisedSTDP(threshold_rate=8.0),
+        6,
+        label=[0, 1, 0, -1],
+        neuron=[[1, 3], [1, 4], [2, 4], [-1, -1]],
+        time=[[0.2, 1.0], [0.5, 0.3], [0.6, 1.0], [0.0, 0.0]],
+        error=[[0.1, 0.1], [-0.1, -0.1], [0.2, 0.0], [0.0, 0.0]],
+        threshold=[[9.0, 6.0], [7.0, 5.0], [8.0, 10.0], [0.0, 0.0]],
+    )
+    assert found["wins"] == [0, 2, 1, 1, 2, 0]
+    assert found["times"] == [1, 0.35, 0.6, 1, 0.3, 1], "silence is not a time"
+    assert found["thresholds"] == [4, 8, 10, 4, 7, 5], "the last of each class"
+    assert (found["never_won"], found["unfired"]) == (2, pytest.approx(1 / 3))
+    assert (found["spike_time"], found["error"]) == (pytest.approx(0.4), pytest.approx(0.1))
+    assert "2 of 6 neurons never won (0, 5)" in found["text"]
+    assert "training thresholds of layer1 end at 5..10, mean 7.5" in found["text"], "without those that have none"
+    assert found["scalars"]["threshold_rate"] == 4.0
+    assert "too high" not in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("learner", "features"), [(SupervisedSTDP(), 4), (SupervisedSTDP(competition=False, non_targets=0), 2)]
+)
+def test_without_training_thresholds_there_are_no_figures_of_them(learner, features):
+    none = np.zeros((1, 0))
+    found = diagnosed(learner, features, label=[0], neuron=[[0, 1]], time=[[1.0, 1.0]], error=[[0, 0]], threshold=none)
+    assert "the threshold 4 is too high: try a lower one" in found["text"]
+    assert "thresholds" not in found
+    assert "training thresholds" not in found["text"]
+    assert set(found["scalars"]) == {"rate_plus", "rate_minus"}
+
+
 def spec(**changes) -> Network:
     """A network for digits; changes are those of its layer, or of itself."""
     conv = dict(features=20, kernel=28, threshold=100.0, weight_mean=0.3, weight_std=0.01)
@@ -305,10 +404,11 @@ def spec(**changes) -> Network:
     ("make", "message"),
     [
         (lambda: SupervisedSTDP(ltp=0.0), "`ltp` must be finite and above 0, got 0.0"),
-        (lambda: SupervisedSTDP(ltd=0.1), "`ltd` must be at most 0, got 0.1"),
+        (lambda: SupervisedSTDP(ltd=0.1), "`ltd` must be finite and at most 0, got 0.1"),
         (lambda: SupervisedSTDP(gap=2.0), r"`gap` must lie in 0\.\.1, got 2.0"),
-        (lambda: SupervisedSTDP(annealing=1.5), r"`annealing` must lie in 0\.\.1, got 1.5"),
-        (lambda: SupervisedSTDP(threshold_rate=-1.0), r"`threshold_rate` must lie in 0\.\.inf, got -1.0"),
+        (lambda: SupervisedSTDP(annealing=1.5), "`annealing` must lie above 0 and up to 1, got 1.5"),
+        (lambda: SupervisedSTDP(threshold_annealing=0.0), "`threshold_annealing` must lie above 0 and up to 1, got 0"),
+        (lambda: SupervisedSTDP(threshold_rate=-1.0), "`threshold_rate` must be finite and at least 0, got -1.0"),
         (lambda: SupervisedSTDP(bounds=(-1.0, 1.0)), "`bounds` must be at least 0, so that potentials never fall"),
         (lambda: SupervisedSTDP(competition=False), "`non_targets` must be 0 without `competition`, got 1"),
         (

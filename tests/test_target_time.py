@@ -253,7 +253,7 @@ def test_a_diagnosis_says_what_is_wrong():
     assert any("the target is not reached: a lower `threshold_min` may help" in word for word in early["words"])
     moving = diagnosis(learner=TargetTime(threshold_rate=0.5, target_time=0.5, threshold_min=0.1))
     assert any("still moving" in word for word in moving["words"])
-    assert set(moving["thresholds"]) == {"min", "mean", "max"}
+    assert len(moving["thresholds"]) == 6
     words = diagnosis(learner=TargetTime(threshold_rate=0.0, threshold_min=0.1))["words"]
     assert any(word.startswith("thresholds lie in 3.00..3.00, mean 3.00, settled") for word in words)
 

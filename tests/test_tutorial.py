@@ -117,7 +117,7 @@ def test_what_the_text_claims(which, fresh):
     first, last = numbers("by labels: #% after the first epoch, #% after the last", notebook)
     assert abs(first - learned) < 6
     assert last > max(95, learned + 2)
-    assert numbers("neurons that never learned: # of 50", notebook)[0] < 6
+    assert numbers("neurons that never won: # of 50", notebook)[0] < 6
     assert numbers("the first of a class fires # steps after the others", notebook)[0] > 0.5
     missed, shown = numbers("# of # test images are decided wrongly by the readout", notebook)
     assert missed / shown < 0.05

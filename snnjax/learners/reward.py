@@ -197,7 +197,7 @@ def _is_timed(layer: Layer) -> bool:
 def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagnosis:
     """When a layer's first spikes of the class voted for came, `step` (N, 1); adds to the words."""
     fired = step[step < layer.time_steps]
-    silent, mean = float(np.mean(step >= layer.time_steps)), float(np.mean(fired)) if fired.size else -1.0
+    silent, mean = float(np.mean(step >= layer.time_steps)), float(np.mean(fired)) if fired.size else layer.time_steps
     at_once = float(np.mean(fired == 0)) if fired.size else 0.0
     words.append(f"no neuron of {name} fired at {percent(silent)} of the images")
     if fired.size:
@@ -208,7 +208,7 @@ def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagn
             words.append(f"{threshold} is too high: try a lower one")
         elif at_once > AT_ONCE:
             words.append(f"{threshold} is too low: {percent(at_once)} of the first spikes come at the first step")
-    return dict(unfired=silent, first_step=mean, words=words)
+    return dict(unfired=silent, spike_time=mean / layer.time_steps, words=words)
 
 
 def strongest_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:

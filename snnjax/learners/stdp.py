@@ -48,8 +48,7 @@ class STDP(Learner):
         checks.bounds(self.bounds)
         if not 0 < self.ltp <= self.ltp_max < math.inf:
             raise InputError(f"`ltp` must lie above 0 and up to `ltp_max` ({self.ltp_max}), got {self.ltp}")
-        if not -math.inf < self.ltd <= 0:
-            raise InputError(f"`ltd` must be at most 0, got {self.ltd}")
+        checks.number("ltd", self.ltd, -math.inf, 0)
 
     def rates(self, image: jax.Array) -> jax.Array:
         """(2,) float32 (a+, a-) for image number `image`, () integer, of a layer's training, counted from 0."""

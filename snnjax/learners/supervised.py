@@ -68,7 +68,7 @@ class SupervisedSTDP(Learner):
       normalise: whether weights are rescaled to their initial sum after each update.
       threshold_rate: eta, of the training thresholds: of the target neurons of the label's class that of the winner
         rises, the others fall. They only apply to images of that class, and begin each epoch at the layer's threshold.
-      threshold_decay: factor of `threshold_rate` after each epoch.
+      threshold_annealing: factor of `threshold_rate` after each epoch.
       annealing: factor of a+ and a- after each epoch.
       bounds: lower and upper bound of a weight.
     """
@@ -81,23 +81,20 @@ class SupervisedSTDP(Learner):
     one_sided: bool = static(default=False)
     normalise: bool = static(default=True)
     threshold_rate: float = 10.0
-    threshold_decay: float = 0.5
+    threshold_annealing: float = 0.5
     annealing: float = 0.98
     bounds: tuple[float, float] = (0.0, 1.0)
     supervised = True
 
     def check(self) -> None:
-        checks.bounds(self.bounds)
+        checks.bounds(self.bounds, least=0)
         checks.integer("non_targets", self.non_targets, 0)
-        if not 0 < self.ltp < math.inf:
-            raise InputError(f"`ltp` must be finite and above 0, got {self.ltp}")
-        if not -math.inf < self.ltd <= 0:
-            raise InputError(f"`ltd` must be at most 0, got {self.ltd}")
-        for name, most in dict(gap=1, threshold_rate=math.inf, threshold_decay=1, annealing=1).items():
-            if not 0 <= getattr(self, name) <= most or math.isinf(getattr(self, name)):
-                raise InputError(f"`{name}` must lie in 0..{most}, got {getattr(self, name)}")
-        if self.bounds[0] < 0:
-            raise InputError(f"`bounds` must be at least 0, so that potentials never fall, got {self.bounds}")
+        checks.number("ltp", self.ltp, above=True)
+        checks.number("ltd", self.ltd, -math.inf, 0)
+        checks.number("gap", self.gap, most=1)
+        checks.number("threshold_rate", self.threshold_rate)
+        for name in ("threshold_annealing", "annealing"):
+            checks.number(name, getattr(self, name), most=1, above=True)
         if self.non_targets and not self.competition:
             raise InputError(f"`non_targets` must be 0 without `competition`, got {self.non_targets}")
 
@@ -123,11 +120,14 @@ class SupervisedSTDP(Learner):
         return count if self.competition and count > 1 else 0
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
-        """The rates, the excess (F,) of training thresholds over the layer's, and the sums (F,) of weights: float32."""
+        """The rates, the excess (F,) of training thresholds over the layer's, and the sums (F,) of weights: float32.
+
+        It has a `threshold_rate` only where there are training thresholds.
+        """
         features = layer.conv.features
-        return dict(
+        rate = dict(threshold_rate=np.float32(self.threshold_rate)) if self.competitors(layer) else {}
+        return rate | dict(
             rates=np.array([self.ltp, self.ltd], np.float32),
-            threshold_rate=np.float32(self.threshold_rate),
             excess=np.zeros(features, np.float32),
             sums=np.asarray(layer.plain_weights(), np.float32).reshape(features, -1).sum(1),
         )
@@ -221,53 +221,58 @@ class SupervisedSTDP(Learner):
 
     def end_epoch(self, state: Any) -> Any:
         """Anneals the rates; training thresholds begin anew."""
-        return dict(
-            state,
-            rates=state["rates"] * self.annealing,
-            threshold_rate=state["threshold_rate"] * self.threshold_decay,
-            excess=jnp.zeros_like(state["excess"]),
-        )
+        ended = dict(state, rates=state["rates"] * self.annealing, excess=jnp.zeros_like(state["excess"]))
+        if "threshold_rate" in state:
+            ended["threshold_rate"] = state["threshold_rate"] * self.threshold_annealing
+        return ended
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rates."""
         plus, minus = map(float, state["rates"])
-        return dict(rate_plus=plus, rate_minus=minus, threshold_rate=float(state["threshold_rate"]))
+        rates = dict(rate_plus=plus, rate_minus=minus)
+        return rates | {name: float(state[name]) for name in ("threshold_rate",) if name in state}
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """Which neurons have learned how often, when they fired, how far from their desired times, and thresholds."""
         features, learned = layer.conv.features, info["label"] >= 0
         neuron, time, error = (info[key][learned].ravel() for key in ("neuron", "time", "error"))
         wins = np.bincount(neuron, minlength=features)
-        times = np.bincount(neuron, time, features) / np.maximum(wins, 1)
-        fired = np.bincount(neuron, time < 1, features) / np.maximum(wins, 1)
-        never, silent = np.flatnonzero(wins == 0), float(np.mean(time >= 1)) if len(time) else 1.0
+        fired = time < 1
+        spikes, sums = np.bincount(neuron[fired], minlength=features), np.bincount(neuron[fired], time[fired], features)
+        never, silent = np.flatnonzero(wins == 0), float(np.mean(~fired)) if len(time) else 1.0
         missed = float(np.mean(np.abs(error))) if len(error) else 0.0
-        threshold = np.broadcast_to(np.asarray(layer.conv.threshold, np.float64), features).copy()
-        count, thresholds = features // layer.classes, info["threshold"]
-        if thresholds.shape[1]:
-            for label in range(layer.classes):
-                if len(at := np.flatnonzero(info["label"] == label)):
-                    start = label * count + count - thresholds.shape[1]
-                    threshold[start : start + thresholds.shape[1]] = thresholds[at[-1]]
-        span = f"{threshold.min():.4g}..{threshold.max():.4g}, mean {threshold.mean():.4g}"
         words = [
             f"{percent(1 - np.mean(learned) if len(learned) else 1.0)} of the images taught nothing",
             f"{percent(silent)} of the neurons that learned of an image were silent, the others fired at "
-            f"{_mean(time[time < 1]):.3f} T on average, {missed:.3f} T from their desired times",
-            f"{len(never)} of {features} neurons never learned" + listed(never),
-            f"training thresholds of {name} end at {span}",
+            f"{_mean(time[fired]):.3f} T on average, {missed:.3f} T from their desired times",
+            f"{len(never)} of {features} neurons never won" + listed(never),
         ]
+        each = dict(wins=wins, times=np.where(spikes > 0, sums / np.maximum(spikes, 1), 1.0))
+        if competitors := self.competitors(layer):
+            each["thresholds"] = self._thresholds(layer, info)
+            own = each["thresholds"].reshape(layer.classes, -1)[:, -competitors:]
+            span = f"{own.min():.4g}..{own.max():.4g}, mean {own.mean():.4g}"
+            words.append(f"training thresholds of {name} end at {span}")
         if silent > SILENT:
-            words.append(f"the threshold {np.mean(threshold):g} is too high: try a lower one")
+            words.append(f"the threshold {np.mean(np.asarray(layer.conv.threshold)):g} is too high: try a lower one")
         elif missed > MISSED:
             words.append("desired times are not reached: try more epochs, higher rates or another threshold")
-        if len(never) and thresholds.shape[1] and len(time):
+        if len(never) and competitors and len(time):
             words.append(
                 "some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons a class"
             )
-        figures = dict(silent_neurons=silent, error=missed, time=_mean(time[time < 1]), never_won=len(never))
-        each = dict(wins=wins, times=np.where(fired > 0, times, 1.0), thresholds=threshold)
+        # `silent` is the network's in a phase that learns from labels.
+        figures = dict(unfired=silent, error=missed, spike_time=_mean(time[fired]), never_won=len(never))
         return figures | {key: np.round(value, 5).tolist() for key, value in each.items()} | dict(words=words)
+
+    def _thresholds(self, layer: Layer, info: Any) -> np.ndarray:
+        """The last training thresholds, (F,) float64; the layer's threshold where a neuron had none."""
+        thresholds = np.broadcast_to(np.asarray(layer.conv.threshold, np.float64), layer.conv.features).copy()
+        own = thresholds.reshape(layer.classes, -1)[:, -self.competitors(layer) :]
+        for label in range(layer.classes):
+            if len(at := np.flatnonzero(info["label"] == label)):
+                own[label] = info["threshold"][at[-1]]
+        return thresholds
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """Features that learn to fire at a target time."""
 
 import dataclasses
-import math
 from typing import Any, cast
 
 import jax
@@ -13,7 +12,7 @@ from snnjax.components import component, static
 from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.layers import Conv, Layer
-from snnjax.learners.protocol import Diagnosis, Learned, Learner, Response, Signal, convergence, listed, percent
+from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Response, Signal, convergence, listed, percent
 from snnjax.learners.stdp import LEARNED
 
 OFF_TARGET = 0.05  # a larger distance of the mean spike time from the target
@@ -25,10 +24,11 @@ class TargetTime(Learner):
     """Features with target times (Falez et al. 2019): all see a patch of the input, the first to fire wins and learns.
 
     A patch is what one of the layer's positions sees, padding included; all positions are equally likely. Each neuron
-    has a threshold of its own, and fires as soon as it reaches it. Thresholds adapt so that winners fire at the target
-    time and all win equally often; the winner's weights change by multiplicative STDP. The equations are those of
-    `kernels.learn_patches`. If nobody fires, nothing changes. Patches are learned from one by one, whatever the
-    `update_batch`. The layer's `competition` plays no part.
+    has a threshold of its own. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
+    exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
+    the winner's weights change by multiplicative STDP. The equations are those of `kernels.learn_patches`. If nobody
+    fires, nothing changes. Patches are learned from one by one, whatever the `update_batch`. The layer's `competition`
+    plays no part.
 
     Attributes:
       target_time: t*, in 0..1 of the time steps.
@@ -53,17 +53,12 @@ class TargetTime(Learner):
 
     def check(self) -> None:
         checks.integer("patches", self.patches, 1)
-        checks.bounds(self.bounds)
-        if not self.bounds[0] >= 0:
-            raise InputError(f"`bounds` must be at least 0, so that potentials never fall, got {self.bounds}")
-        if not 0 <= self.target_time <= 1:
-            raise InputError(f"`target_time` must lie in 0..1, got {self.target_time}")
-        if not 0 < self.annealing <= 1:
-            raise InputError(f"`annealing` must lie above 0 and up to 1, got {self.annealing}")
-        for name in ("rate", "beta", "threshold_rate", "threshold_min"):
-            value, least = getattr(self, name), "above" if name == "threshold_min" else "at least"
-            if not 0 <= value < math.inf or (value == 0 and least == "above"):
-                raise InputError(f"`{name}` must be finite and {least} 0, got {value}")
+        checks.bounds(self.bounds, least=0)
+        checks.number("target_time", self.target_time, most=1)
+        checks.number("annealing", self.annealing, most=1, above=True)
+        for name in ("rate", "beta", "threshold_rate"):
+            checks.number(name, getattr(self, name))
+        checks.number("threshold_min", self.threshold_min, above=True)
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
         """Raises InputError where a layer has no threshold above 0, or a competition that has no effect."""
@@ -147,7 +142,7 @@ class TargetTime(Learner):
             + (f"still moving: by {percent(drift)} in half an epoch" if drift > DRIFT else "settled"),
             f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
         ]
-        if silent > 0.5:
+        if silent > SILENT:
             words.append(f"thresholds of {name} are too high for most patches: start from a lower one")
         elif time.size and abs(mean - target) > OFF_TARGET:
             stuck = mean > target and np.median(threshold) < 1.05 * self.threshold_min
@@ -155,6 +150,6 @@ class TargetTime(Learner):
             words.append(f"the target is not reached: {advice} may help")
         elif drift > DRIFT:
             words.append("more epochs, or a stronger annealing, would let the thresholds settle")
-        thresholds = dict(min=float(threshold.min()), mean=float(threshold.mean()), max=float(threshold.max()))
+        thresholds = np.round(threshold.astype(float), 5).tolist()
         figures: dict[str, Any] = dict(silent=silent, never_won=len(never), wins=wins.tolist(), spike_time=mean)
         return figures | dict(thresholds=thresholds, drift=drift, convergence=open_, words=words)

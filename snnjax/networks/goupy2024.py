@@ -44,8 +44,8 @@ class Readout(NamedTuple):
 SSTDP = SupervisedSTDP(0.01, 0.0, gap=0.09, competition=False, non_targets=0, one_sided=True, normalise=False)
 S2STDP = SupervisedSTDP(0.005, -0.05, gap=0.04, competition=False, non_targets=0)
 PCN = SupervisedSTDP(0.001, -0.1, gap=0.02)
-NCG = SupervisedSTDP(0.05, -0.1, gap=0.03, threshold_rate=10.0, threshold_decay=0.5)
-NCG_COLOUR = SupervisedSTDP(0.1, -0.05, gap=0.005, threshold_rate=5.0, threshold_decay=0.5)
+NCG = SupervisedSTDP(0.05, -0.1, gap=0.03, threshold_rate=10.0, threshold_annealing=0.5)
+NCG_COLOUR = SupervisedSTDP(0.1, -0.05, gap=0.005, threshold_rate=5.0, threshold_annealing=0.5)
 
 
 def goupy2024_sstdp(

@@ -58,7 +58,7 @@ def learn_at_once(
     (name,), (layers, states, tally) = model.names[model.last], carry
     layer, state = layers[name], states[name]
     learner, conv = cast(SupervisedSTDP, layer.conv.supervised), layer.conv
-    numbers = learner.gap, state["threshold_rate"], *learner.bounds
+    numbers = learner.gap, state.get("threshold_rate", 0), *learner.bounds
     rates = jnp.concatenate([state["rates"], jnp.stack([jnp.asarray(each, jnp.float32) for each in numbers])])
     kind = dict(competition=learner.competition, one_sided=learner.one_sided, normalise=learner.normalise)
     found = readout.learn(
