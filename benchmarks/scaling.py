@@ -74,8 +74,7 @@ class Options(common.Options):
 
 def measure(program: Program, source: data.Dataset, repeats: int, case: Case) -> dict[str, common.Row]:
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
-    for cache in (jax.clear_caches, spread.learning_program.cache_clear, spread.mapping_program.cache_clear):
-        cache()  # each point compiles all that it needs
+    spread.forget_programs()  # each point compiles all that it needs
     chunk = spread.CHUNK if case.together == Case.together else case.together
     with mock.patch.object(fast, "BLOCK", case.together), mock.patch.object(spread, "CHUNK", chunk):
         program.prepare((case.network(), case.data(source), case.images, None))

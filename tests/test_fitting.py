@@ -146,8 +146,9 @@ def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(trained):
         return
     encoder = Ranges().fit(IMAGES.train_images)
     other = trainer_of(name, dataclasses.replace(SPECS[name], encoder=encoder))
-    expected, fits = other.run(other.initial_state()), len(FITS)
-    assert len(FITS) == fits
+    fits = len(FITS)
+    expected = other.run(other.initial_state())
+    assert len(FITS) == fits, "it is not fitted again"
     for group in ("weights", "best"):
         for layer, weights in getattr(expected, group).items():
             np.testing.assert_array_equal(getattr(state, group)[layer], weights)

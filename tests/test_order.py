@@ -250,6 +250,7 @@ def test_a_run_of_a_version_without_these_settings_goes_on(tmp_path):
         del meta["settings"][name]
     for name in ("shuffle", "patience"):
         del meta["network"]["data"][name]
+    del meta["curves"]
     files.save_checkpoint(path, arrays, meta)
     for other, message in (
         (trainer_of(shuffle=True), r"it had shuffle False \(now True\)$"),
@@ -265,3 +266,4 @@ def test_a_run_of_a_version_without_these_settings_goes_on(tmp_path):
         results = run.run()
     whole = trainer_of()
     assert results["epochs"] == whole.run(whole.initial_state()).epochs
+    assert len(results["curves"]) > 0, "those of the epochs after it"

@@ -7,11 +7,14 @@ import re
 import numpy as np
 import pytest
 from command import Command, refused
+from test_trainer import SHALLOW
 
-from snnjax import InputError
+from snnjax import InputError, Settings, Trainer
 from snnjax.app import options, protocols
 from snnjax.app.commands import results
 from snnjax.app.protocols import NCG, TABLES, Row
+from snnjax.data import digits
+from snnjax.training.spread import forget_programs
 
 COMMAND = Command("results")
 
@@ -33,6 +36,7 @@ def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
     assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
     images = row["train_images"] + row["validation_images"]
     assert images == 30
+    assert all(seconds > 0 for seconds in row["compile_seconds"]), "each run compiles its own programs"
     for seconds, run in zip(row["seconds"], runs, strict=True):
         assert seconds > sum(phase["seconds"] + phase["compile_seconds"] for phase in run["phases"])
         assert [run["settings"]["seed"] for run in runs] == [0, 1]
@@ -48,6 +52,18 @@ def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
     assert json.loads((tmp_path / "rows.json").read_text())["rows"] == [row]
 
 
+def test_programs_that_are_forgotten_are_compiled_again(compilations):
+    def trained() -> float:
+        trainer = Trainer(SHALLOW, digits().first(57, 31), Settings((1, 1), batch_size=20, patience=0))
+        return sum(each["compile_seconds"] for each in trainer.run(trainer.initial_state()).phases)
+
+    first = compilations(trained)
+    assert first > 3
+    assert compilations(trained) == 0
+    forget_programs()
+    assert compilations(trained) >= first
+
+
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     row = Row(NCG, protocols.JPEG, train_images=100, native=False, epochs=(3, 4))
     given = chosen(data_dir=("cifar10-jpeg=pictures.zip",), out=tmp_path, test_images=50)
@@ -58,7 +74,9 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert (run.machine.native, run.run.resume) == (False, True)
     names = {results.name_of(dataclasses.replace(row, **change)) for change in ({}, *CHANGES)}
     assert len(names) == 1 + len(CHANGES), "runs that differ have folders of their own"
-    assert run.run.out == tmp_path / results.name_of(row) / "seed3"
+    assert run.run.out == tmp_path / results.name_of(row, 50) / "seed3"
+    assert len({*names, results.name_of(row, 50), results.name_of(row, 60)}) == 3 + len(CHANGES)
+    assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4", "folders of earlier versions are found"
 
 
 CHANGES = [
@@ -68,6 +86,8 @@ CHANGES = [
     dict(mirror=True),
     dict(native=True),
     dict(epochs=(3, 5)),
+    dict(patience=0),
+    dict(patience=4),
 ]
 
 

@@ -64,7 +64,8 @@ class Clock:
 
 def forget_programs() -> None:
     """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
-    _compiled.cache_clear()
+    for cache in (learning_program, mapping_program, _compiled):
+        cache.cache_clear()
     jax.clear_caches()
 
 

@@ -62,10 +62,11 @@ def folders_of(chosen: options.Results) -> dict[str, Path]:
     return {name: Path(folder) for name, _, folder in pairs}
 
 
-def name_of(row: Row) -> str:
-    """A folder's name for all on which the runs of a row depend, but for their seeds."""
+def name_of(row: Row, test_images: int | None = None) -> str:
+    """A folder's name for all on which the runs of a row depend, but for their seeds; `test_images` as the option."""
     marks = [Path(row.model).name, Path(row.dataset).name, row.train_images, row.mirror and "mirrored"]
     marks += ["" if row.native else "xla", *row.epochs]
+    marks += [row.patience is not None and f"patience{row.patience}", test_images and f"of{test_images}"]
     return re.sub(r"[^\w-]+", "-", "_".join(str(each) for each in marks if each))
 
 
@@ -83,17 +84,17 @@ def options_of(row: Row, seed: int, chosen: options.Results) -> options.Train:
         ),
         training=options.Training(epochs=row.epochs, patience=row.patience, seed=seed, reuse=False, **more),
         machine=options.Machine(device=chosen.machine.device, native=row.native),
-        run=options.Run(out=chosen.out / name_of(row) / f"seed{seed}", resume=True),
+        run=options.Run(out=chosen.out / name_of(row, chosen.test_images) / f"seed{seed}", resume=True),
     )
 
 
-def record_of(row: Row, results: list[dict[str, Any]]) -> dict[str, Any]:
+def record_of(row: Row, results: list[dict[str, Any]], test_images: int | None = None) -> dict[str, Any]:
     """What runs of a row have reached, as JSON data: accuracies as fractions, seconds of each whole run."""
     accuracies = np.array([[each["test"]["accuracy"]] for each in results])
     found = {name: value and value[0] for name, value in tables.statistics(accuracies).items()}
     return dict(
         row=dataclasses.asdict(row),
-        runs=name_of(row),
+        runs=name_of(row, test_images),
         **{name: results[0]["settings"].get(name, 0) for name in COUNTS},
         accuracies=accuracies[:, 0].tolist(),
         **found,
@@ -169,7 +170,7 @@ def run(chosen: options.Results) -> None:
         for seed in range(row.seeds):
             forget_programs()  # each run compiles its own, as a command does
             results.append(train.train(options_of(row, seed, chosen)))
-        records.append(record_of(row, results))
+        records.append(record_of(row, results, chosen.test_images))
         write(chosen.out, name, records)
     print((chosen.out / f"{name}.txt").read_text())
     print(f"{chosen.out}: {name}.json, {name}.md, {name}.txt, and a folder for each row with its runs")
