@@ -1,6 +1,7 @@
 from . import (
     app,
     data,
+    defaults,
     devices,
     encoding,
     errors,
@@ -58,6 +59,7 @@ __all__ = [
     "app",
     "component",
     "data",
+    "defaults",
     "devices",
     "encode",
     "encoding",

@@ -210,6 +210,11 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
         yield path, value
 
 
+def arrays(value: Any) -> set[str]:
+    """Names of the fields of a component that may be arrays, by annotations such as `np.ndarray | float`."""
+    return {each.name for each in dataclasses.fields(value) if "array" in str(each.type).lower()}
+
+
 def replace(value: Any, path: str, new: Any) -> Any:
     """A component with another value at a path."""
     name, _, rest = path.partition(".")

@@ -20,12 +20,11 @@ def tested_part(epoch: Mapping[str, Any]) -> str:
     return "validation" if "validation" in epoch else "test"
 
 
-def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) -> dict[str, Any]:
-    """`fractions`, and scikit-learn's metrics with `potentials` (N, classes), the largest potential of each class.
+def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """`fractions`, and scikit-learn's metrics with `scores` (N, classes), the score of each class.
 
-    Silent images lower the recall of their class and no precision; in the ROC AUC their potentials are zeros. The ROC
-    AUC is far lower than the accuracy suggests: potentials grow with the number of an image's spikes, so that images
-    are not on one scale.
+    Silent images lower the recall of their class and no precision; in the ROC AUC their scores count too. The ROC AUC
+    is far lower than the accuracy suggests: scores of different images are not on one scale.
 
     Returns:
       accuracy, wrong, silent; precision, recall, f1: means over the classes that have images; roc_auc: one class
@@ -34,18 +33,18 @@ def report(decisions: np.ndarray, labels: np.ndarray, potentials: np.ndarray) ->
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
-    classes = range(potentials.shape[1])
-    *scores, images = precision_recall_fscore_support(labels, decisions, labels=classes, zero_division=0)
-    named = dict(zip(("precision", "recall", "f1"), scores, strict=True))
+    classes = range(scores.shape[1])
+    *rates, images = precision_recall_fscore_support(labels, decisions, labels=classes, zero_division=0)
+    named = dict(zip(("precision", "recall", "f1"), rates, strict=True))
     areas = [
-        float(roc_auc_score(labels == each, potentials[:, each])) if 0 < images[each] < len(labels) else None
+        float(roc_auc_score(labels == each, scores[:, each])) if 0 < images[each] < len(labels) else None
         for each in classes
     ]
     known = [area for area in areas if area is not None]
     return dict(
         **fractions(decisions, labels),
-        **{name: float(score[images > 0].mean()) for name, score in named.items()},
+        **{name: float(rate[images > 0].mean()) for name, rate in named.items()},
         roc_auc=float(np.mean(known)) if known else None,
-        classes={name: score.tolist() for name, score in named.items()} | dict(images=images.tolist(), roc_auc=areas),
+        classes={name: rate.tolist() for name, rate in named.items()} | dict(images=images.tolist(), roc_auc=areas),
         confusion_matrix=confusion_matrix(labels, decisions, labels=[-1, *classes])[1:, 1:].tolist(),
     )

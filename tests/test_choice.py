@@ -61,6 +61,8 @@ def test_a_function_is_given_what_it_names():
 
     assert network_for(make, PICTURES).encoder == COLOUR
     assert seen == dict(images=12, image_shape=(32, 30, 3), encoder=None, classes=3, width=3)
+    network_for(make, PICTURES.hold_out(0.25, 0))
+    assert seen["images"] == 12, "those held out count too"
     assert network_for(lambda image_shape: tiny((6, *image_shape), 10), DIGITS).input_shape == (6, 28, 28)
     assert network_for(lambda classes, input_shape: tiny(input_shape, classes), DIGITS).classes == 10
     network_for(lambda input_shape, encoder: tiny(seen.setdefault("shape", input_shape), 10), DIGITS, DOG)

@@ -242,6 +242,56 @@ def test_a_run_stopped_in_any_phase_ends_as_one_that_was_not(name, tmp_path):
     assert not {"encoder.least", "decision.means", "decision.coefficients"} & set(parameters), "arrays to come"
 
 
+def test_bars_and_clocks_of_a_fitted_decision_count_what_is_done():
+    """Mirror images are fitted too; decisions on held-out images have the time of their own part."""
+    heard: dict[str, list[int]] = {}
+
+    class Bars(Callback):
+        def started(self, phase, images):
+            heard[phase] = [images]
+
+        def advanced(self, images, correct):
+            [*heard.values()][-1].append(images)
+
+    spec, images = SPECS["decision"], IMAGES.hold_out(0.2, 0)
+    settings = dataclasses.replace(SETTINGS, mirror=True)
+    trainer = Trainer(spec, images, settings, Bars())
+    state = trainer.run(trainer.initial_state())
+    train, held_out = len(images.train_images), len(images.validation_images)
+    assert heard["fit LinearSVM"] == [2 * train, 2 * train]
+    counts = {each["name"]: each["images"] for each in state.phases[-3:]}
+    assert counts == {"fit LinearSVM": 2 * train, "decisions, train": train, "validation": held_out}
+
+
+def test_what_is_kept_of_the_input_is_of_the_encoder_that_made_it():
+    trainer = trainer_of("encoder")
+    outputs, encoder = trainer.engine.outputs, trainer.network.encoder
+    made = []
+    for images in (IMAGES.train_images, IMAGES.train_images[:3]):
+        state = trainer.initial_state()
+        state.keep_numbers("encoder", encoder, jax.tree.leaves(encoder.fit(images)))
+        made.append(outputs.entering("train", 0, [state]))
+    assert np.any(made[0] != made[1])
+    outputs.forget()
+    np.testing.assert_array_equal(outputs.entering("train", 0, [state]), made[1])
+
+
+@component
+class Shifted(Ranges):
+    """Numbers of its own beside those that it inherits, one of which stays a number."""
+
+    shift: jax.Array | float = 0.0
+
+
+def test_arrays_to_come_are_no_numbers_of_a_subclass_either(tmp_path):
+    spec = dataclasses.replace(SPECS["encoder"], name="shifted", encoder=Shifted())
+    names = {name for name in spec.parameters() if name.startswith("encoder.")} - {"encoder.time_steps"}
+    assert names == {"encoder.gain"}
+    with RunFolder(tmp_path, trainer_of("encoder", spec)) as run:
+        results = run.run()
+    assert results["trained_parameters"]["encoder.shift"] == 0
+
+
 def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):
     """Report, event files, and the features of the layer under the decision."""
     trainer = trainer_of("both")
@@ -253,7 +303,7 @@ def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "fit LinearSVM" in page
     assert "features_layer2_2" in {path.stem for path in (tmp_path / "pictures").iterdir()}
-    assert [each["name"] for each in results["phases"]][-2:] == ["fit LinearSVM", "test"]
+    assert [each["name"] for each in results["phases"]][-3:] == ["fit LinearSVM", "decisions, train", "test"]
     (event,) = EventAccumulator(str(tmp_path / FOLDER)).Reload().Scalars("accuracy/test")
     assert event.value == pytest.approx(results["epochs"][0]["test"]["accuracy"])
     decisions, _ = trainer.predict(state, IMAGES.train_images)

@@ -214,6 +214,21 @@ def test_images_of_one_column_have_no_mirror_image():
         Trainer(network, data, Settings((1,), mirror=True))
 
 
+def test_few_images_take_more_epochs_unless_the_function_takes_their_number(monkeypatch):
+    """Whatever the network's own patience, which stays."""
+    network, asked = dataclasses.replace(SHALLOW, name="own", patience=7, epochs=(1, 2)), []
+
+    def suited(shape, classes, images):
+        asked.append(images)
+        return network
+
+    for make, epochs, batch in ((lambda shape, classes: network, (167, 100), 100), (suited, (1, 2), 1000)):
+        monkeypatch.setitem(NETWORKS, "own", make)
+        settings = train.prepare(Named(model="own"), Data(train_images=60), Epochs(), Machine())[0].settings
+        assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, 7)
+    assert asked == [60]
+
+
 @pytest.mark.parametrize(("own", "given", "expected"), [(True, None, True), (True, False, False), (False, True, True)])
 def test_a_network_has_an_order_and_a_patience_of_its_own(monkeypatch, own, given, expected):
     """Unless others are given; few images change neither."""

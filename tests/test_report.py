@@ -256,7 +256,7 @@ def test_the_comparison_marks_the_best_and_shows_what_differs(results):
     rows, best = report.compared(found)
     names = [row[0] for row in rows]
     assert best[names.index("silent, %")] == [], "all alike"
-    assert best[names.index("epochs of the deciding layer")] == [], "neither better nor worse"
+    assert best[names.index("supervised epochs")] == [], "neither better nor worse"
     at = names.index("training accuracy of the last epoch, %")
     assert rows[at][-1] == ""
     assert best[at], "one of those that have epochs"

@@ -370,7 +370,7 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--vary", "seed=1,2"], "`vary` must name each hyperparameter once, and no seed"),
         (["--vary", "layer1.radius=1,2", "layer1.radius=3"], "must name each hyperparameter once"),
         (["--vary", "layer1.radius=1,1"], "`vary` must give values that differ"),
-        (["--epochs", "1", "0"], "`epochs` must end with at least 1 of the reward phase, got (1, 0)"),
+        (["--epochs", "1", "0"], "`epochs` must end with at least 1 supervised epoch, got (1, 0)"),
         (["--vary", "layer1.kernels=3"], "`layer1.kernels` must name one of layer1.features, "),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import DisallowNone, Positional, arg
 
+from snnjax.defaults import FEW
+
 RECORDED = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
 """The networks of the PyTorch code, of which there are recorded runs."""
 SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg")
@@ -36,9 +38,11 @@ ENCODERS = ("grey", "colour", "dog", "gabor", "on_off", "whitening", "events")
 NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .npz file"
 
 
-FEW = 5_000  # training images, of which more epochs are needed
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
-EPOCHS = f"the network's own; below {FEW:,} images enough to show each layer {SHOWN:,}, then 100 by labels or reward"
+EPOCHS = (
+    f"the network's own; below {FEW:,} images, unless its function takes their number, enough to show each layer "
+    f"{SHOWN:,}, then 100 supervised ones"
+)
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
@@ -139,9 +143,9 @@ class Epochs:
     """How long."""
 
     epochs: Annotated[tuple[int, ...], option("N ...", EPOCHS)] = ()
-    """epochs of each stage, those of learning by labels or reward last"""
+    """epochs of each stage, the supervised ones last"""
     batch_size: Annotated[int | None, option("N", "1000; 100 on few images")] = None
-    """images between two changes of the reward rates"""
+    """images after which the rates of supervised learners adapt"""
     shuffle: Annotated[DisallowNone[bool | None], option("", "the network's own")] = None
     """show the images in a new order each epoch"""
     mirror: bool = False

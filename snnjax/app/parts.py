@@ -17,7 +17,7 @@ from snnjax.app import options
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
 from snnjax.errors import nearest, unknown
-from snnjax.training.choice import encoded_by, network_for
+from snnjax.training.choice import encoded_by, network_for, takes_images
 
 SOURCE = ("dataset", "data_dir", "size", "colour")  # options that say where a data set comes from
 
@@ -196,12 +196,20 @@ def network(chosen: options.Network, images: Dataset) -> Network:
     """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
     check_least(chosen, time_steps=1)
     how: dict[str, Any] = dict(encoder=encoder(chosen.encoder), time_steps=chosen.time_steps)
-    model = chosen.model
-    if not model.rpartition(":")[0]:
-        return network_for(published(model, ", or FILE.py:NAME"), images, **how)
-    make = of_file(model, "model")
+    make, model = _maker(chosen), chosen.model
     if isinstance(make, Network):
         return make if chosen.encoder is None and chosen.time_steps is None else encoded_by(make, images, **how)
     if not callable(make):
         raise InputError(f"`model` {model} must be a Network, or a function of (input_shape, classes), got {make!r}")
     return network_for(make, images, **how)
+
+
+def suits_few(chosen: options.Network) -> bool:
+    """Whether a network has epochs that suit few images: its function takes their number."""
+    return takes_images(_maker(chosen))
+
+
+def _maker(chosen: options.Network) -> Any:
+    """The function of a published network, or what the user's file has in its place."""
+    model = chosen.model
+    return of_file(model, "model") if model.rpartition(":")[0] else published(model, ", or FILE.py:NAME")

@@ -134,7 +134,7 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
         axes[1].xaxis.set_minor_formatter(NullFormatter())
     epochs = [epoch for course in courses.values() for epoch in course.epochs]
     _whole_numbers(axes[0], min(epochs), max(epochs))
-    for axis, label in zip(axes, ("epoch of the deciding layer", "seconds since the start"), strict=True):
+    for axis, label in zip(axes, ("supervised epoch", "seconds since the start"), strict=True):
         axis.set(xlabel=label, ylabel="accuracy, %")
         axis.grid(alpha=0.3)
     kinds = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
@@ -145,13 +145,13 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
 
 
 def _by_epoch(size: tuple[float, float], label: str, curves: Sequence[tuple[list[float], dict[str, Any]]]) -> Figure:
-    """A figure of fractions by epoch of the deciding layer, each with the settings of its line."""
+    """A figure of fractions by supervised epoch, each with the settings of its line."""
     figure = Figure(figsize=size, layout=_layout())
     axis = figure.subplots()
     for values, settings in curves:
         dots = dict(marker="o" if len(values) <= 30 else "", markersize=4)
         axis.plot(range(1, len(values) + 1), 100 * np.array(values), **(dots | settings))
-    axis.set(xlabel="epoch of the deciding layer", ylabel=label)
+    axis.set(xlabel="supervised epoch", ylabel=label)
     _whole_numbers(axis, 1, max(len(values) for values, _ in curves))
     axis.grid(alpha=0.3)
     handles = axis.get_lines()
@@ -334,7 +334,7 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
             axis.plot(range(1, len(theirs) + 1), theirs, "o--", color="black", markerfacecolor=color, markersize=6)
         axis.plot([], [], "o--", color="black", label="PyTorch, one run")
         axis.set_title(row["network"], fontsize=10)
-        axis.set(xlabel="reward epoch", xticks=epochs[:: -(-len(epochs) // 10)])
+        axis.set(xlabel="supervised epoch", xticks=epochs[:: -(-len(epochs) // 10)])
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8, loc="lower right")
     write(path, figure)

@@ -73,8 +73,8 @@ def won_by(layer: str, found: Mapping[str, Any]) -> dict[str, list[int]]:
     return wins if isinstance(wins, dict) else {layer: wins}
 
 
-_AREAS = """<p class="note">The ROC AUC ranks images by the largest potential of a class. Potentials grow with the
-number of an image's spikes: images are not on one scale, and the area is far smaller than the accuracy suggests.</p>"""
+_AREAS = """<p class="note">The ROC AUC ranks images by the score of a class. Scores of different images are not on
+one scale, so that the area is far smaller than the accuracy suggests.</p>"""
 
 _KINDS = {
     "history": (
@@ -267,7 +267,10 @@ def course(results: dict[str, Any]) -> plots.Course:
     Seconds are those of all phases, compilation included. They are measured by phase: epochs count as equally long.
     """
     epochs, phases = results["epochs"], results["phases"]
-    total, learning = sum(map(spent, phases)), sum(phase["seconds"] for phase in phases[-2:])  # reward and test
+    total, learning = (
+        sum(map(spent, phases)),
+        sum(phase["seconds"] for phase in phases[-2:]),
+    )  # supervised, and its test
     if not epochs:
         return plots.Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
@@ -279,7 +282,7 @@ def course(results: dict[str, Any]) -> plots.Course:
 _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
     "test accuracy, %": (max, ".2f", lambda found: 100 * found["test"]["accuracy"]),
     "best epoch": (None, "d", lambda found: found["best_epoch"] + 1),
-    "epochs of the deciding layer": (None, "d", lambda found: len(found["epochs"])),
+    "supervised epochs": (None, "d", lambda found: len(found["epochs"])),
     "validation accuracy of the best epoch, %": (max, ".2f", lambda found: _at(found, "validation", "best_epoch")),
     "test accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "test")),
     "training accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "train")),
@@ -339,7 +342,7 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     figure, tested = plots.comparison_picture(courses), dict.fromkeys(each.part for each in courses.values())
     caption = (
         f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
-        "by epoch of the deciding layer and by time. The time is that of all phases of a run, compilation included; "
+        "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "
         "its epochs count as equally long."
     )
     if any(found.get("reused") for found in results.values()):

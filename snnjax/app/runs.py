@@ -251,7 +251,7 @@ class RunFolder(CheckpointFolder):
             settings=self.settings,
             parameters=start,
             trained_parameters={
-                name: value for name, value in network.spec.parameters().items() if value != start[name]
+                name: value for name, value in network.spec.parameters().items() if value != start.get(name)
             },
             versions=versions(),
             device=self.device,

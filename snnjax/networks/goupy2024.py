@@ -7,6 +7,7 @@ are those of Falez et al. 2019 (arXiv 1904.01908).
 
 from typing import Any, NamedTuple
 
+from snnjax.defaults import FEW
 from snnjax.encoding import EventEncoder, OnOff, Whitening
 from snnjax.layers import Conv, Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
@@ -14,8 +15,6 @@ from snnjax.networks.network import Earliest, Network, stage
 
 PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
-FEW = 5_000
-"""Training images below which a readout learns for 100 epochs, and never stops early."""
 INPUTS = {False: 4608, True: 6272}
 """Inputs of a readout on MNIST, and in colour on CIFAR-10, to which its thresholds belong."""
 POOL = Pool(4)

@@ -44,7 +44,8 @@ class FittedDecision(Decision, Protocol):
     `scores` gets the pooled outputs of the last stage: `Spikes` of (F, H, W), with times, and potentials of 0.
 
     Attributes:
-      fitted: whether `fit` has made it; its arrays are numbers of Python, such as 0.0, before (`np.ndim` tells).
+      fitted: whether `fit` has made it; its arrays are numbers of Python, such as 0.0, before (`np.ndim` tells), in
+        fields annotated so: `np.ndarray | float`.
     """
 
     @property
@@ -344,7 +345,7 @@ class Network:
             f"{part}.{path}": value
             for part, each in parts.items()
             for path, value in components.numbers(each)
-            if not (unfitted(each) and "ndarray" in str(type(each).__annotations__.get(path)))  # to be an array
+            if not (unfitted(each) and path in components.arrays(each))  # to be fitted
         }
 
     def vary(self, path: str, value: float) -> "Network":

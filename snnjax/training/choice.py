@@ -21,8 +21,9 @@ def network_for(
     """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
 
     The function is called with those of these arguments that it names: `input_shape`, (C, H, W) of the encoded images;
-    `image_shape`, (H, W) or (H, W, 3); `classes`; `images`, how many there are to learn from; `encoder`, the one given
-    here, or None. If its first parameter has another name, the first two are `input_shape` and `classes`.
+    `image_shape`, (H, W) or (H, W, 3); `classes`; `images`, the number of training images, those held out included, for
+    a network whose epochs depend on it (`snnjax train` then changes them no more); `encoder`, the one given here, or
+    None. If its first parameter has another name, the first two are `input_shape` and `classes`.
 
     The network's encoder is the one given, or else its own, or else that of the data. Time steps are those given, or
     else those of the network, if it has an encoder or others than the default, or else those of the encoder.
@@ -65,13 +66,26 @@ def with_time_steps(encoder: Any, time_steps: int | None) -> Any:
     return dataclasses.replace(encoder, time_steps=time_steps)
 
 
+def images_of(data: Dataset) -> int:
+    """The number of training images, those held out included."""
+    return len(data.train_images) + (0 if data.validation_images is None else len(data.validation_images))
+
+
+def takes_images(make: Any) -> bool:
+    """Whether a network's function names `images`, so that it chooses by their number how long it learns."""
+    try:
+        return callable(make) and "images" in inspect.signature(make).parameters
+    except ValueError:  # there is no signature
+        return False
+
+
 def _made(make: Callable[..., Network], data: Dataset, encoder: Any) -> Network:
     """What a function makes of the arguments that it names."""
     name, image_shape = getattr(make, "__name__", type(make).__name__), data.train_images.shape[1:]
     try:
         input_shape = tuple((data.encoder if encoder is None else encoder).output_shape(image_shape))
         sizes = dict(input_shape=input_shape, classes=data.classes)
-        known = sizes | dict(image_shape=image_shape, images=len(data.train_images), encoder=encoder)
+        known = sizes | dict(image_shape=image_shape, images=images_of(data), encoder=encoder)
         in_order, by_name = _arguments(make, name, sizes, known)
         network = make(*in_order, **by_name)
     except TooSmallError as error:

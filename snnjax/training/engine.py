@@ -208,20 +208,20 @@ class Engine:
         """Fits the decision of each network to what its stages put out for the training images, then tests it."""
         inputs = {part: self.entering(part, states) for part in ("train", self.data.tested)}
         self.outputs.forget()
-        clock, test_clock, labels = Clock(phase.name), Clock("test"), self.data.train_labels
-        self._start(phase, states)
+        clock, labels = Clock(phase.name), self.data.train_labels
+        clocks = {"train": Clock("decisions, train"), self.data.tested: Clock(self.data.tested)}
         shown = np.tile(labels, 1 + self.settings.mirror)  # mirror images come after the images
         fitting.fit_decisions(self.outputs, states, clock, inputs["train"], shown)
         inputs["train"] = inputs["train"][:, : len(labels)]
         model, decided = self.outputs.packed(self.outputs.models(states)), {}
         for part, each in inputs.items():
-            decided[part], _ = self.spread.map(test_clock, programs.decide_batch, model, each, first=phase.stage)
+            decided[part], _ = self.spread.map(clocks[part], programs.decide_batch, model, each, first=phase.stage)
             foreign.check_decisions(decided[part], self.network.classes)
         for state, trained, tested in zip(states, *decided.values(), strict=True):
             state.diagnoses[phase.name] = diagnose_decisions(self.data.names, trained, {})
             self._record(state, trained, tested)
         self._tell(states)
-        yield [clock, test_clock]
+        yield [clock, *clocks.values()]
 
     # A layer that learns alone
 
@@ -391,7 +391,7 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Ma
     if silent > SILENT:
         words.append("too little reaches the deciding layer: see whether the layers before fire")
     elif len(never) and learners:
-        words.append("some classes get no reward at all: more epochs, or more features a class, may bring them in")
+        words.append("some classes are never chosen: more epochs, or more features a class, may help")
     figures: dict[str, dict[str, object]] = {}
     for name, each in learners.items():
         for key, value in each.items():

@@ -36,6 +36,7 @@ def fit_decisions(
     outputs: Outputs, states: Sequence[TrainState], clock: Clock, latencies: np.ndarray, labels: np.ndarray
 ) -> None:
     """Fits the decision of each network to its latencies (networks, N, F, H, W) and the labels (N,)."""
+    outputs.callback.started(clock.name, len(labels) * len(states))
     for state, network, own in zip(states, outputs.networks, latencies, strict=True):
         about = own, labels.astype(np.int32), network.classes, network.time_steps
         found = clock.call(len(labels), foreign.checked_fit, network.decision, *about)

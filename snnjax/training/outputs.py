@@ -111,9 +111,9 @@ class Outputs:
         return values
 
     def _key(self, states: Sequence[TrainState], stage: int) -> str:
-        """What the latencies before a stage depend on."""
+        """What the latencies before a stage depend on: the encoder, which may be fitted, and the layers before."""
         names = [name for names in self.network.names[:stage] for name in names]
-        leaves = jax.tree.leaves([[model.layers[name] for name in names] for model in self.models(states)])
+        leaves = jax.tree.leaves([(x.encoder, [x.layers[name] for name in names]) for x in self.models(states)])
         return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
     def finish(self, clock: Clock, states: Sequence[TrainState], over: bool = True) -> None:

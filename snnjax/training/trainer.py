@@ -51,8 +51,8 @@ class Trainer:
     def predict(self, state: TrainState, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions and scores of the best network of a state on N images like those of the data.
 
-        (N,) int32, -1 where silent, and (N, classes) float32, by default the largest potential of each class. Raises
-        InputError where the state is from before the fit of an encoder or a decision.
+        (N,) int32, -1 where silent, and (N, classes) float32, the score of each class. Raises InputError where
+        the state is from before the fit of an encoder or a decision.
         """
         decisions, scores = self.engine.predict([state.trained], images)
         return decisions[0], scores[0]

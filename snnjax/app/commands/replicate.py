@@ -75,7 +75,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             within = f"{sum(near)} of {len(near)} within 3 sd" if near else ""
             lines.append([network, part, recorded, f"{100 * ours['mean'][last]:.1f}{spread}", interval, within, *times])
     head = ("network", "", "reference", "snnjax", "95 % interval", "every epoch", "minutes", "times faster")
-    title = "accuracy in %, training and test, after the last reward epoch that both have"
+    title = "accuracy in %, training and test, after the last supervised epoch that both have"
     return console.table(head, [lines], title, left=2)
 
 

@@ -63,7 +63,7 @@ def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any]]:
     varied = variants(chosen)
     trainer, about = train.prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
     if trainer.plan[-1].epochs < 1:
-        raise InputError(f"`epochs` must end with at least 1 of the reward phase, got {trainer.settings.epochs}")
+        raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
     return Headed(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about
 

@@ -10,6 +10,8 @@ from snnjax.app import console, options, parts
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
+from snnjax.defaults import FEW
+from snnjax.training.choice import images_of
 
 STOPPED = "Stopped; epochs that were finished are kept. Go on with the same command and --resume."
 
@@ -30,13 +32,12 @@ def prepare(
         about |= dict(augment=data.augment, ratio=data.ratio)
     spec = parts.network(network, images)
     settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
-    held_out = 0 if images.validation_images is None else len(images.validation_images)
-    if (count := len(images.train_images)) + held_out < options.FEW and spec.patience is None:
-        alone = -(-options.SHOWN // count)
+    if images_of(images) < FEW and not parts.suits_few(network):
+        alone = -(-options.SHOWN // len(images.train_images))
         epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone)
         settings |= dict(epochs=epochs, batch_size=100, patience=0)
     if spec.patience is not None:
-        settings["patience"] = spec.patience  # and its epochs suit few images too
+        settings["patience"] = spec.patience
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
