@@ -6,6 +6,7 @@ import pytest
 from snnjax import Settings, Trainer
 from snnjax.data import Dataset
 from snnjax.encoding import DOG
+from snnjax.errors import InputError
 from snnjax.networks import mozafari2018_objects
 from snnjax.training.trainer import network_for
 
@@ -27,6 +28,22 @@ def test_pooling_kernel_and_threshold_grow_with_the_picture(size, map_size, kern
     assert (conv.features, conv.kernel) == (30, kernel)
     assert conv.threshold == pytest.approx(threshold)
     network.check()
+
+
+@pytest.mark.parametrize(("size", "rows", "kernel", "threshold"), [((160, 250), 27, 17, 42), ((128, 128), 32, 31, 160)])
+def test_published_kernels_and_thresholds_can_be_had(size, rows, kernel, threshold):
+    network = mozafari2018_objects(size, 2, kernel=kernel / rows, threshold=threshold / kernel**2)
+    (conv,) = network.stages[0].branches
+    assert conv.kernel == kernel
+    assert conv.threshold == pytest.approx(threshold)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("kernel", 1.01), ("kernel", 0), ("threshold", 0.0), ("threshold", np.inf)]
+)
+def test_shares_that_cannot_be_are_refused(name, value):
+    with pytest.raises(InputError, match=f"`{name}` must be above 0 and .*, got {value}"):
+        mozafari2018_objects((40, 40), 2, **{name: value})
 
 
 def pictures(size: tuple[int, int], classes: int = 2) -> Dataset:

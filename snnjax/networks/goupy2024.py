@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 
 from snnjax.defaults import FEW
 from snnjax.encoding import EventEncoder, OnOff, Whitening
+from snnjax.errors import InputError
+from snnjax.kernels import checks
 from snnjax.layers import Conv, Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.network import Earliest, Network, stage
 
 PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
-INPUTS = {False: 4608, True: 6272}
-"""Inputs of a readout on MNIST, and in colour on CIFAR-10, to which its thresholds belong."""
+FEATURES = 128
 POOL = Pool(4)
-ENCODERS = {(): OnOff(), (2,): EventEncoder(255, equal_counts=False), (3,): Whitening()}
+OF_IMAGES = {(): OnOff(), (2,): EventEncoder(255, equal_counts=False), (3,): Whitening()}
 """Of grey images, recordings and colour images, by the axes of an image behind the second."""
 
 
@@ -27,10 +28,11 @@ class Readout(NamedTuple):
 
     Attributes:
       neurons: of each class.
-      threshold: of them, for as many inputs as `INPUTS` says.
+      threshold: of them, for so many inputs.
       weight: their mean initial weight.
       learner: how they learn.
       epochs: for how long, where there are more than a few images.
+      inputs: of the readout that the threshold is published for; those of MNIST by default.
     """
 
     neurons: int
@@ -38,6 +40,7 @@ class Readout(NamedTuple):
     weight: float
     learner: SupervisedSTDP
     epochs: int
+    inputs: int = 4608
 
 
 SSTDP = SupervisedSTDP(0.01, 0.0, gap=0.09, competition=False, non_targets=0, one_sided=True, normalise=False)
@@ -73,7 +76,7 @@ def goupy2024_ncg(
 ) -> Network:
     """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
     colour = image_shape[2:] == (3,)
-    readout = Readout(5, 400, 0.3, NCG_COLOUR, 60) if colour else Readout(5, 200, 0.3, NCG, 20)
+    readout = Readout(5, 400, 0.3, NCG_COLOUR, 60, inputs=6272) if colour else Readout(5, 200, 0.3, NCG, 20)
     return _network("goupy2024_ncg", readout, image_shape, classes, images, encoder)
 
 
@@ -81,15 +84,20 @@ def _network(
     name: str, readout: Readout, image_shape: tuple[int, ...], classes: int, images: int, encoder: Any
 ) -> Network:
     """Grey images are encoded as on and off centre, colour images are whitened, recordings show their first events."""
-    encoder, colour = encoder or ENCODERS[image_shape[2:]], image_shape[2:] == (3,)
+    if len(image_shape) < 2 or image_shape[2:] not in OF_IMAGES:
+        raise InputError(f"`image_shape` must be (H, W), (H, W, 3) or (H, W, 2), got {image_shape}")
+    checks.integer("images", images, 1)
+    if encoder is None:
+        encoder = OF_IMAGES[image_shape[2:]]
+    colour = image_shape[2:] == (3,)
     shape = tuple(encoder.output_shape(image_shape))
     rule = TargetTime(0.95 if colour else 0.75, annealing=0.8, patches=max(1, round(PATCHES / images)))
-    features = Conv(128, 5, threshold=10.0 if colour else 5.0, weight_mean=0.5, weight_std=0.01, learners=rule)
+    features = Conv(FEATURES, 5, threshold=10.0 if colour else 5.0, weight_mean=0.5, weight_std=0.01, learners=rule)
     kernel = POOL.output_size(features.output_size(shape[1:]))
     deciding = Conv(
         readout.neurons * classes,
         kernel,
-        threshold=readout.threshold * 128 * kernel[0] * kernel[1] / INPUTS[colour],
+        threshold=readout.threshold * FEATURES * kernel[0] * kernel[1] / readout.inputs,
         fractional=encoder.time_steps < 100,  # then the gaps are less than a time step
         weight_mean=readout.weight,
         weight_std=0.01,

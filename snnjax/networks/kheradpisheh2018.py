@@ -5,7 +5,7 @@ STDP-based spiking deep convolutional neural networks for object recognition.
 
 from typing import Any
 
-from snnjax.encoding import Encoder, FilterBank, dog_kernel
+from snnjax.encoding import DOG
 from snnjax.layers import WTA, Conv, Pool
 from snnjax.learners import STDP
 from snnjax.networks.linear import LinearSVM
@@ -14,12 +14,12 @@ from snnjax.networks.network import Network, stage
 POOL = Pool(2, stride=2, padding=1)
 FIRST = Conv(32, kernel=5, padding=2, threshold=10, competition=WTA(5, radius=2), learners=STDP())
 SECOND = Conv(150, kernel=2, padding=1, threshold=1, competition=WTA(8, radius=1), learners=STDP(inhibition=True))
-BANK = FilterBank.of([dog_kernel(7, 1, 2), dog_kernel(7, 2, 1)], threshold=50.0, padding=3)
 
 
 def kheradpisheh2018(image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, encoder: Any = None) -> Network:
-    """Two STDP layers under a linear support vector machine, with its own encoder of two maps unless one is given."""
-    encoder = encoder or Encoder(BANK, time_steps=15, radius=8)
+    """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given."""
+    if encoder is None:
+        encoder = DOG
     shape, stages = tuple(encoder.output_shape(image_shape)), (stage(FIRST, pool=POOL), stage(SECOND, pool=POOL))
     settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(2, 5), encoder=encoder)
     return Network("kheradpisheh2018", shape, classes, stages, decision=LinearSVM(C=2.4), **settings)
