@@ -61,6 +61,17 @@ def golden() -> dict[str, np.ndarray]:
         return dict(file)
 
 
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """Skips where compiled kernels cannot be made."""
+    from snnjax.kernels import native  # not before JAX has its settings
+
+    try:
+        native.load()
+    except OSError as error:
+        pytest.skip(f"no compiler: {error}")
+
+
 @pytest.fixture
 def compilations() -> Callable[..., int]:
     """Counts the programs that XLA compiles while a function is called."""

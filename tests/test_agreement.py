@@ -20,7 +20,7 @@ from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
 from snnjax.layers import FAST, Layer
-from snnjax.learners import STDP, Tally, strongest_of_class
+from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
 from snnjax.training import programs
 from snnjax.training.state import Settings, TrainState
@@ -214,7 +214,7 @@ def test_single_steps_of_reward(run):
         _, found, decided = rule.forward(carry, (latency, label))
         votes = dict(zip(model.names[-1], decided.votes, strict=True))
         winners = [
-            strongest_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
+            winner_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
             for name in names
         ]
         where = jnp.int32(0), jnp.int32(1), jnp.bool_(True), jnp.int32(1000)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from snnjax import Earliest, component
-from snnjax.kernels import native
 from snnjax.layers import FAST, NATIVE, PLAIN, TAPS, WTA, Conv, Layer, native_suits
 from snnjax.learners import RSTDP, STDP, Learner, Response, TargetTime
 from snnjax.testing import check_learner
@@ -236,16 +235,13 @@ CONVS = {
 
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("form", [FAST, NATIVE, TAPS], ids=["fast", "native", "taps"])
-def test_forms_are_the_plain_one(name, form):
+def test_forms_are_the_plain_one(name, form, request):
     """Weights are multiples of 1/64, so that sums are exact in any order: all but the update is the same to the bit."""
     conv = CONVS[name]
     if form is NATIVE:
         if not native_suits(conv, T):
             pytest.skip("compiled kernels have no strides")
-        try:
-            native.load()
-        except OSError as error:
-            pytest.skip(f"no compiler: {error}")
+        request.getfixturevalue("compiler")
     rule = conv.learners
     lower, upper = (math.ceil(64 * rule.bounds[0]), math.floor(64 * rule.bounds[1]))
     kernel = conv.kernel if isinstance(conv.kernel, tuple) else (conv.kernel,) * 2

@@ -26,9 +26,9 @@ from snnjax import Earliest, Network, Settings, Sweep, Trainer, stage
 from snnjax.data import Dataset, digits
 from snnjax.encoding import GREY
 from snnjax.errors import InputError
-from snnjax.kernels import Spikes, native
+from snnjax.kernels import Spikes
 from snnjax.layers import FAST, NATIVE, Conv, Layer
-from snnjax.learners import RSTDP, Tally, strongest_of_class
+from snnjax.learners import RSTDP, Tally, winner_of_class
 from snnjax.learners.reward import Won
 from snnjax.networks import SpikingNetwork
 from snnjax.training import fast
@@ -58,13 +58,6 @@ def both(network: SpikingNetwork, form=FAST, block=None, batch_size=8, epochs=3)
     return result, judged(network, inputs, labels, batch_size, epochs, kept=kept)
 
 
-def compiled() -> None:
-    try:
-        native.load()
-    except OSError as error:
-        pytest.skip(f"no compiler: {error}")
-
-
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_earliest_spike_decides_and_its_neuron_learns(name):
     result, expected = both(network_of(stage(with_rule(FIRST, **SETTINGS[name])), decision=Earliest()))
@@ -74,8 +67,7 @@ def test_the_earliest_spike_decides_and_its_neuron_learns(name):
 
 
 @pytest.mark.parametrize("fallback", [False, True])
-def test_it_does_so_in_compiled_kernels(fallback):
-    compiled()
+def test_it_does_so_in_compiled_kernels(fallback, compiler):
     deciding = stage(with_rule(dataclasses.replace(FIRST, threshold=10.0), **SETTINGS["all"]))
     assert_judged(*both(network_of(deciding, decision=Earliest(fallback)), NATIVE))
 
@@ -133,10 +125,10 @@ def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
 
 @pytest.mark.parametrize("form", [FAST, NATIVE], ids=["fast", "native"])
 @pytest.mark.parametrize("threshold", [5.0, None])
-def test_dropped_features_of_an_earlier_layer_cannot_win(form, threshold):
+def test_dropped_features_of_an_earlier_layer_cannot_win(form, threshold, request):
     """By a higher threshold or, without one, before the competition: the winners are the others."""
     if form is NATIVE:
-        compiled()
+        request.getfixturevalue("compiler")
     conv = with_rule(dataclasses.replace(EARLIER, threshold=threshold), dropout=0.5)
     weights = np.float32(np.random.default_rng(0).integers(20, 60, (5, 2, 3, 3)) / 64)
     layer = Layer(conv, jnp.asarray(weights), T, FAST, conv.monotone)
@@ -228,7 +220,7 @@ def test_the_earliest_neuron_wins_within_its_step_too():
     def winner(times, potentials, vote=0, latency=(3, 3, 1, 1)):
         time, potential = (jnp.float32(x).reshape(4, 1, 1) for x in (times, potentials))
         spikes = Spikes(jnp.uint8(latency).reshape(4, 1, 1), potential, time)
-        won = strongest_of_class(layer, spikes, jnp.int32(vote))
+        won = winner_of_class(layer, spikes, jnp.int32(vote))
         return int(won.feature[0]), int(won.latency[0])
 
     assert winner([0.25, 0.23, 0.1, 0.1], [9, 1, 9, 9]) == (1, 3)

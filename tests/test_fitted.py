@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120).astype(np.int32)
 COLOURS = np.uint8(128 + SMOOTH)
 GREYS = COLOURS[..., 0]
-SMALL = Whitening(patch=5, epsilon=0.02)
+SMALL = Whitening(window=5, epsilon=0.02)
 FITTED = {
     "on_off": (ON_OFF.fit(GREYS), GREYS),
     "on_off of colours": (OnOff(window=5, centre=0.5, surround=3.0, time_steps=15).fit(COLOURS), COLOURS),
@@ -111,7 +111,7 @@ def test_whitening_filters(images, share, monkeypatch):
     """The impulse responses of the whitening of the patches drawn."""
     monkeypatch.setattr(fitted, "PATCHES", 2000)
     monkeypatch.setattr(fitted, "PATCHES_AT_ONCE", 300)
-    found = Whitening(patch=5, epsilon=0.02, share=share).fit(images).filters
+    found = Whitening(window=5, epsilon=0.02, share=share).fit(images).filters
     places = np.random.default_rng(0).integers(0, (7, 10, 7), (2000, 3))
     patches = np.stack([planes(images[at][row : row + 5, column : column + 5]) for at, row, column in places])
     np.testing.assert_allclose(found, judge.whitening(255 * patches, 0.02, share), rtol=1e-3, atol=1e-4)
@@ -121,7 +121,7 @@ def test_whitening_filters(images, share, monkeypatch):
 def test_whitening_decorrelates():
     """Neighbours in smooth images are alike; in whitened ones much less."""
     images = np.float32(COLOURS)
-    encoder = Whitening(patch=5, epsilon=1e-4).fit(images)
+    encoder = Whitening(window=5, epsilon=1e-4).fit(images)
     maps = np.stack([encoder.maps(image) for image in images])
     filtered = maps[:, :3] - maps[:, 3:]
 
@@ -250,7 +250,7 @@ def test_a_weight_shows_the_filter_of_its_map():
         (lambda: OnOff(window=1), ValueError, "`window` must be at least 3, got 1"),
         (lambda: OnOff(surround=1.0), ValueError, "`centre` and `surround` must .*differ, got 1.0 and 1.0"),
         (lambda: OnOff(time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
-        (lambda: Whitening(patch=8), ValueError, "`patch` must be odd, got 8"),
+        (lambda: Whitening(window=8), ValueError, "`window` must be odd, got 8"),
         (lambda: Whitening(epsilon=0), ValueError, "`epsilon` must be positive and finite, got 0"),
         (lambda: Whitening(share=1.5), ValueError, "`share` must be above 0 and at most 1, got 1.5"),
         (lambda: ON_OFF(GREYS[0]), ValueError, r"`encoder` must be fitted .*: train the network, or call OnOff.fit"),
@@ -289,7 +289,7 @@ def test_a_weight_shows_the_filter_of_its_map():
             "`filters` must be finite numbers",
         ),
         (
-            lambda: dataclasses.replace(FITTED["whitening"][0], patch=7),
+            lambda: dataclasses.replace(FITTED["whitening"][0], window=7),
             ValueError,
             r"`filters` must have shape \(C, C, 7, 7\), got \(1, 1, 5, 5\)",
         ),

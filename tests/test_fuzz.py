@@ -126,7 +126,7 @@ def unwrapped(value):
 
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (9, 9, 9, 3), np.uint8)
-FITTED = Whitening(patch=3, time_steps=15).fit(COLOURS)
+FITTED = Whitening(window=3, time_steps=15).fit(COLOURS)
 
 
 @pytest.mark.parametrize(("encoder", "shape"), [(GREY, (9, 9)), (FITTED, (9, 9, 3))], ids=["grey", "fitted"])

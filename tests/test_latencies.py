@@ -42,15 +42,12 @@ def layer(conv, time_steps, lowest=0):
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("form", [FAST, NATIVE], ids=["fast", "native"])
 @pytest.mark.parametrize("time_steps", [1, 15, 255])
-def test_outputs_are_those_of_the_definition(name, form, time_steps):
+def test_outputs_are_those_of_the_definition(name, form, time_steps, request):
     conv = CONVS[name]
     if form is NATIVE:
         if not native_suits(conv, time_steps):
             pytest.skip("compiled kernels have no strides")
-        try:
-            native.load()
-        except OSError as error:
-            pytest.skip(f"no compiler: {error}")
+        request.getfixturevalue("compiler")
     plain = layer(conv, time_steps)
     fired = 0
     for latency in stimuli(time_steps):

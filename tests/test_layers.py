@@ -12,7 +12,7 @@ from flax import nnx
 from snnjax import kernels
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.layers import FAST, PLAIN, WTA, Conv, Form, Layer, Pool, at_last_step
-from snnjax.learners import RSTDP, STDP, strongest_of_class
+from snnjax.learners import RSTDP, STDP, winner_of_class
 from snnjax.networks import Network, SpikingNetwork, stage
 from snnjax.networks.model import PlasticWeight
 from snnjax.training.blocks import Strongest
@@ -116,7 +116,7 @@ def test_the_largest_potential_decides():
 
     def decide(potentials):
         potentials = jnp.float32(potentials).reshape(4, 1, 2)
-        won = strongest_of_class(layer, fire_at_last_step(potentials, time_steps=T), jnp.int32(0))
+        won = winner_of_class(layer, fire_at_last_step(potentials, time_steps=T), jnp.int32(0))
         stale = jax.tree.map(lambda x: x[0], Strongest.of(potentials[None]))
         in_block = stale.winner(layer, (1, 2))
         assert in_block.feature == won.feature
@@ -129,7 +129,7 @@ def test_the_largest_potential_decides():
     layer = dataclasses.replace(layer, classes=2)
     spikes = fire_at_last_step(jnp.float32([[0, 1], [2, 3], [3, 4], [4, 0]]).reshape(4, 1, 2), time_steps=T)
     for vote, expected in ((0, (1, 1)), (1, (2, 1)), (-1, (-1,))):
-        won = strongest_of_class(layer, spikes, jnp.int32(vote))
+        won = winner_of_class(layer, spikes, jnp.int32(vote))
         assert (int(won.feature[0]), int(won.column[0]))[: len(expected)] == expected
 
 

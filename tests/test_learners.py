@@ -28,7 +28,7 @@ LAYERS = {
         BASE, learners=dataclasses.replace(QUICK, stabiliser=False, bounds=(0.2, 0.9))
     ),
     "signed": dataclasses.replace(BASE, threshold=1, learners=dataclasses.replace(QUICK, bounds=(-1, 1))),
-    "inhibition": dataclasses.replace(BASE, padding=1, learners=dataclasses.replace(QUICK, inhibition=True)),
+    "pointwise": dataclasses.replace(BASE, padding=1, learners=dataclasses.replace(QUICK, pointwise=True)),
     "no threshold": dataclasses.replace(BASE, threshold=None),
 }
 LEARN = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
@@ -61,7 +61,7 @@ def judged(
     for number, image in enumerate(images, seen):
         if (number - seen) % batched == 0:
             shown = weights
-        if rule.inhibition:
+        if rule.pointwise:
             image, _ = judge.pointwise_inhibition(image, np.ones(image.shape), T)
         padded = judge.pad(image, pair[0], T)
         latency, potential = judge.fire(judge.potentials(padded, shown, T, pair[1]), conv.threshold)

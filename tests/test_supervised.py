@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import snnjax
 from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, kernels, stage
 from snnjax.data import digits
-from snnjax.kernels import native
 from snnjax.layers import FAST, PLAIN, TAPS
 from snnjax.learners import Tally
 from snnjax.testing import check_learner
@@ -79,15 +78,6 @@ FORMS = dict(
     class_alone=(FAST, readout.learn_one_by_one),
     compiled=(FAST, readout.learn_at_once),
 )
-
-
-@pytest.fixture(scope="module")
-def compiler() -> None:
-    """Skips where the compiled kernels cannot be made."""
-    try:
-        native.load()
-    except OSError as error:
-        pytest.skip(f"no compiler: {error}")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -87,10 +87,10 @@ def test_one_patch_is_that_of_the_judge(case):
 
 @pytest.mark.parametrize(("features", "steps"), [(6, T), (1, T), (20, 255), (3, 1)])
 @pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
-def test_many_patches_are_those_of_the_judge(features, steps, compiled):
+def test_many_patches_are_those_of_the_judge(features, steps, compiled, request):
     """Of two images with two patches each, many times; the compiled form with padding and strides."""
     if compiled:
-        native_or_skip()
+        request.getfixturevalue("compiler")
     rng = np.random.default_rng(features)
     images = rng.integers(0, 2 * steps, (30, 2, 6, 5)).clip(max=steps).astype(np.uint8)
     positions = np.int32(rng.integers(0, (3, 5), (30, 2, 2)))
@@ -128,13 +128,6 @@ def padded(image, steps):
     return np.pad(image, ((0, 0), (1, 1), (0, 0)), constant_values=steps)
 
 
-def native_or_skip():
-    try:
-        native.load()
-    except OSError as error:
-        pytest.skip(f"no compiler: {error}")
-
-
 def network(learner=None, **settings):
     conv = dict(features=6, kernel=5, threshold=3.0, learners=learner or TargetTime(), weight_mean=0.5, weight_std=0.1)
     conv |= settings
@@ -147,8 +140,7 @@ def network(learner=None, **settings):
     [dict(), dict(learner=TargetTime(patches=3)), dict(padding=2, stride=2, threshold=np.float32([2, 3, 4, 3, 2, 5]))],
     ids=["one patch", "three patches", "strided"],
 )
-def test_compiled_kernels_learn_the_same(settings):
-    native_or_skip()
+def test_compiled_kernels_learn_the_same(settings, compiler):
     states, spec = [], network(**settings)
     for compiled in (False, True):
         trainer = Trainer(spec, DIGITS, Settings((3, 0), native=compiled))
@@ -187,10 +179,10 @@ def test_patches_lie_everywhere_equally_often():
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
 @pytest.mark.slow
-def test_one_threshold_becomes_one_for_each_feature(compiled, tmp_path):
+def test_one_threshold_becomes_one_for_each_feature(compiled, tmp_path, request):
     """It can be swept, is kept as numbers, resumed from and saved."""
     if compiled:
-        native_or_skip()
+        request.getfixturevalue("compiler")
     spec, settings = network(), Settings((4, 1), batch_size=10, native=compiled)
     whole = Trainer(spec, DIGITS, settings)
     expected = whole.run(whole.initial_state())
@@ -314,8 +306,7 @@ def test_a_layer_keeps_its_own_description():
     [([2.0, 1.0, 1.0], (1, 5)), ([1.0, 1.0, 2.0], (0, 5)), ([2.25, 1.5, 1.75], (2, 7)), ([2.25, 2.25, 2.25], (-1, T))],
     ids=["lowest index", "threshold reached exactly", "largest potential", "nobody"],
 )
-def test_compiled_kernels_resolve_ties(threshold, won):
-    native_or_skip()
+def test_compiled_kernels_resolve_ties(threshold, won, compiler):
     weights = np.float32([[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.25], [0.5, 0.5, 0.5, 0.5]]).reshape(3, 1, 2, 2)
     image, rule = np.uint8([5, 7, 5, 7]).reshape(1, 1, 2, 2), dict(RULE, time_steps=T)
     expected = judge(image.ravel(), np.float64(weights.reshape(3, 4)), np.float64(threshold), T, **RULE)

@@ -13,7 +13,7 @@ from snnjax.errors import InputError, InputTypeError, shown
 from snnjax.files import atomic_write
 from snnjax.kernels import checks
 
-ENCODERS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
+OF_CHANNELS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 VALIDATION = ("validation_images", "validation_labels")
 
@@ -54,7 +54,7 @@ class Dataset:
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             _check_kind(f"{part}_images", images, "uifb", "numbers")
             _check_kind(f"{part}_labels", labels, "ui", "integers")
-            if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in ENCODERS):
+            if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in OF_CHANNELS):
                 axes = "(N H W), (N H W 3) or (N H W 2)"
                 raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
             if labels.ndim != 1:
@@ -100,7 +100,7 @@ class Dataset:
     @property
     def encoder(self) -> Encoder | EventEncoder:
         """The encoder for the images: `GREY`, `COLOUR` or `EVENTS`."""
-        return GREY if self.train_images.ndim == 3 else ENCODERS[self.train_images.shape[-1]]
+        return GREY if self.train_images.ndim == 3 else OF_CHANNELS[self.train_images.shape[-1]]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

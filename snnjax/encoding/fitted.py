@@ -155,15 +155,15 @@ class Whitening:
     W to an impulse of this channel in the middle of the patch, minus its mean.
 
     Attributes:
-      patch: rows and columns of the patches and filters, odd.
+      window: rows and columns of the patches and filters, odd.
       epsilon: added to the variances of images in 0..1.
       share: of the principal components to keep, those of largest variance, above 0 and up to 1.
       time_steps: T.
-      filters: (C, C, patch, patch) float32, by output and input channel; 0.0 until fitted.
+      filters: (C, C, window, window) float32, by output and input channel; 0.0 until fitted.
       minimum, maximum: of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
     """
 
-    patch: int = static(default=9)
+    window: int = static(default=9)
     epsilon: float = 0.01
     share: float = 1.0
     time_steps: int = static(default=255)
@@ -173,15 +173,15 @@ class Whitening:
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        _check_window("patch", self.patch)
+        _check_window("window", self.window)
         if not 0 < self.epsilon < np.inf:
             raise InputError(f"`epsilon` must be positive and finite, got {self.epsilon}")
         if not 0 < self.share <= 1:
             raise InputError(f"`share` must be above 0 and at most 1, got {self.share}")
         checks.time_steps(self.time_steps)
         filters, channels = np.asarray(self.filters), len(np.atleast_1d(self.filters))
-        if self.fitted and (filters.shape != (channels, channels, self.patch, self.patch)):
-            raise InputError(f"`filters` must have shape (C, C, {self.patch}, {self.patch}), got {filters.shape}")
+        if self.fitted and (filters.shape != (channels, channels, self.window, self.window)):
+            raise InputError(f"`filters` must have shape (C, C, {self.window}, {self.window}), got {filters.shape}")
         if not np.isfinite(filters).all():
             raise InputError("`filters` must be finite numbers, got NaN or infinity")
         _check_extremes(self, 2 * channels)
@@ -197,7 +197,7 @@ class Whitening:
         The patches are the same at each call.
         """
         _check_images(self, images)
-        filters = whitening_filters(images, self.patch, float(self.epsilon), float(self.share))
+        filters = whitening_filters(images, self.window, float(self.epsilon), float(self.share))
         return _calibrated(dataclasses.replace(self, filters=filters, minimum=0.0, maximum=0.0), images)
 
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -215,7 +215,7 @@ class Whitening:
         """The positive and the negative parts of the filtered image, (2 C, H, W) float32, not calibrated."""
         # One product with all columns of the filters side by side, then the sum over their rows, each shifted: many
         # times faster than a convolution of so few channels.
-        n, margin = self.patch, self.patch // 2
+        n, margin = self.window, self.window // 2
         channels = jnp.moveaxis(jnp.atleast_3d(image.astype(jnp.float32)) / 255, -1, 0)
         (count, height, width), filters = channels.shape, jnp.asarray(self.filters)
         padded = jnp.pad(channels, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
@@ -226,8 +226,8 @@ class Whitening:
 
     def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         channels, height, width = planes(image_shape), image_shape[0], image_shape[1]
-        if min(height, width) < self.patch:
-            raise TooSmallError(f"`image` must have at least {self.patch} rows and columns, got shape {image_shape}")
+        if min(height, width) < self.window:
+            raise TooSmallError(f"`image` must have at least {self.window} rows and columns, got shape {image_shape}")
         return 2 * channels, height, width
 
     @property
@@ -237,7 +237,7 @@ class Whitening:
             return None
         filters = np.moveaxis(np.asarray(self.filters), 1, -1)
         grey = filters[..., 0] if filters.shape[-1] == 1 else filters
-        return Filters(np.concatenate([grey, -grey]), self.patch // 2)
+        return Filters(np.concatenate([grey, -grey]), self.window // 2)
 
 
 def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: float) -> np.ndarray:

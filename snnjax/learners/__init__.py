@@ -12,7 +12,7 @@ from snnjax.learners.protocol import (
     listed,
     percent,
 )
-from snnjax.learners.reward import RSTDP, strongest_of_class
+from snnjax.learners.reward import RSTDP, winner_of_class
 from snnjax.learners.stdp import LEARNED, STDP
 from snnjax.learners.supervised import SupervisedSTDP
 from snnjax.learners.target_time import TargetTime
@@ -33,5 +33,5 @@ __all__ = [
     "convergence",
     "listed",
     "percent",
-    "strongest_of_class",
+    "winner_of_class",
 ]

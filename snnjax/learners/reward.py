@@ -136,7 +136,7 @@ class RSTDP(Learner):
         assert signal is not None
         winners = response.winners
         if winners is None:
-            winners = strongest_of_class(layer, response.spikes, signal.vote)
+            winners = winner_of_class(layer, response.spikes, signal.vote)
         winners = dataclasses.replace(winners, feature=jnp.where(signal.reward == 0, -1, winners.feature))
         rates = kernels.reward_rates(signal.reward, *Rewarded.of(state).rates)
         layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
@@ -211,7 +211,7 @@ def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagn
     return dict(unfired=silent, spike_time=mean / layer.time_steps, words=words)
 
 
-def strongest_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:
+def winner_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:
     """The earliest neuron of one class, then the strongest, then the lowest flat index: `Winners` of (1,).
 
     Where none of them fired, though the layer voted, as a decision that falls back to potentials does, it is the

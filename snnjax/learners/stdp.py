@@ -30,7 +30,7 @@ class STDP(Learner):
       ltp_max: upper limit of a+.
       bounds: lower and upper bound of a weight.
       stabiliser: multiplies each change by (w - lower)(upper - w).
-      inhibition: whether the input goes through pointwise inhibition, as in Kheradpisheh et al. 2018: while the layer
+      pointwise: whether the input goes through pointwise inhibition, as in Kheradpisheh et al. 2018: while the layer
         learns, each position passes its earliest spike alone, of equally early ones that of the lowest map.
     """
 
@@ -40,7 +40,7 @@ class STDP(Learner):
     ltp_max: float = 0.15
     bounds: tuple[float, float] = (0.0, 1.0)
     stabiliser: bool = static(default=True)
-    inhibition: bool = static(default=False)
+    pointwise: bool = static(default=False)
     native = True
 
     def check(self) -> None:
@@ -72,7 +72,7 @@ class STDP(Learner):
 
     def _seen(self, layer: Layer, latency: jax.Array) -> jax.Array:
         """The input that is learned from."""
-        if not self.inhibition:
+        if not self.pointwise:
             return latency
         spikes = Spikes(latency, jnp.ones(latency.shape))  # all equally strong
         return kernels.pointwise_inhibition(spikes, time_steps=layer.time_steps).latency

@@ -13,7 +13,7 @@ from snnjax.networks.network import Network, stage
 
 POOL = Pool(2, stride=2, padding=1)
 FIRST = Conv(32, kernel=5, padding=2, threshold=10, competition=WTA(5, radius=2), learners=STDP())
-SECOND = Conv(150, kernel=2, padding=1, threshold=1, competition=WTA(8, radius=1), learners=STDP(inhibition=True))
+SECOND = Conv(150, kernel=2, padding=1, threshold=1, competition=WTA(8, radius=1), learners=STDP(pointwise=True))
 
 
 def kheradpisheh2018(image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, encoder: Any = None) -> Network:

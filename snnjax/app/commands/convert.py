@@ -7,7 +7,7 @@ from snnjax.app import options, parts
 from snnjax.encoding import COLOUR, GREY
 from snnjax.trained import Trained
 
-ENCODERS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTorch code by maps, and their images
+OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTorch code by maps, and their images
 
 
 def run(chosen: options.Convert) -> None:
@@ -27,10 +27,10 @@ def run(chosen: options.Convert) -> None:
         raise InputError(f"`destination` must end in .npz for weights from {source}, got {destination}")
     if chosen.model is None:
         raise InputError(f"`model` must be named for the state_dict {source}")
-    if chosen.channels not in ENCODERS:
-        raise InputError(f"`channels` must be one of {', '.join(map(str, ENCODERS))}, got {chosen.channels}")
+    if chosen.channels not in OF_MAPS:
+        raise InputError(f"`channels` must be one of {', '.join(map(str, OF_MAPS))}, got {chosen.channels}")
     parts.check_least(chosen, classes=1)
-    encoder, shape = ENCODERS[chosen.channels]
+    encoder, shape = OF_MAPS[chosen.channels]
     network = parts.published(chosen.model)(encoder.output_shape(shape), chosen.classes)
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
     Trained(network, pytorch.read(source, network), shape, dict(model=network.name)).save(destination)

@@ -16,7 +16,7 @@ from snnjax.kernels.checks import Number
 from snnjax.kernels.native import _call, _steps
 
 
-class Learned(NamedTuple):
+class LearnedReadout(NamedTuple):
     """What a block of S images has taught n neurons each, with m training thresholds.
 
     Attributes:
@@ -70,7 +70,7 @@ def learn(
     competition: bool,
     fallback: bool,
     **rule: bool,
-) -> Learned:
+) -> LearnedReadout:
     """Learns from the images `span`, (2,) int32 start and end, one after the other, as `SupervisedSTDP` does.
 
     `numbers` are a+, a-, the gap, the rate of training thresholds, and the bounds, (6,) float32; `rule` holds
@@ -85,7 +85,7 @@ def learn(
     flags = dict(rule, competition=competition, fallback=fallback)
     settings |= {name: bool(value) for name, value in flags.items()} | dict(steps=_steps(time_steps))
     args = weights, excess, latencies, labels, span, limits, sums, numbers
-    return Learned(*_call("learn_readout", results, *args, **settings))
+    return LearnedReadout(*_call("learn_readout", results, *args, **settings))
 
 
 def earliest_of_classes(
