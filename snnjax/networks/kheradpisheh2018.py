@@ -1,6 +1,7 @@
-"""The digit network of Kheradpisheh et al. 2018 (Neural Networks 99), as SpykeTorch has it.
+"""The digit network of Kheradpisheh et al. 2018 (Neural Networks 99), as SpykeTorch has it but for its decision.
 
-STDP-based spiking deep convolutional neural networks for object recognition.
+STDP-based spiking deep convolutional neural networks for object recognition. The machine sees when neurons fire,
+that of SpykeTorch who fired: see `LinearSVM`.
 """
 
 from typing import Any

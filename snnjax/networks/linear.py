@@ -22,15 +22,16 @@ _NEVER = np.finfo(np.float32).min  # margin of a class without images
 class LinearSVM:
     """The class of the largest margin of a linear support vector machine, fitted to what the last stage puts out.
 
-    A neuron counts as 1 - t, t = latency / T: the earlier it fires, the more; 0 where silent. `LinearSVC` of
-    scikit-learn fits it, each class against the rest, with a squared hinge loss, from sparse inputs: some 28 bytes for
-    each spike of the training images. The score of a class is log(1 + exp(margin)); those of an image without any
-    spike are 0, and nobody decides for it. Compare Kheradpisheh et al. 2018, who have C = 2.4.
+    A neuron counts as 1 - t, t = latency / T: the mean over the T steps of its spike wave, which is 1 from its spike
+    on; 0 where silent. SpykeTorch gives the machine who fired instead, the maximum of the wave over time. `LinearSVC`
+    of scikit-learn fits it, each class against the rest, with a squared hinge loss, from sparse inputs: some 28 bytes
+    for each spike of the training images. The score of a class is log(1 + exp(margin)); those of an image without any
+    spike are 0, and nobody decides for it. C = 2.4 is that of SpykeTorch.
 
     Attributes:
       C: how much errors count against the size of the coefficients.
       tolerance: at which the fit stops.
-      iterations: passes over the training images, at most; more change little, as coordinates are then far converged.
+      iterations: passes over the training images, at most; more passes change little.
       coefficients: (classes, F, H, W) float32; 0 before the fit.
       intercepts: (classes,) float32; 0 before the fit.
     """
@@ -60,6 +61,7 @@ class LinearSVM:
     def fit(self, latencies: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "LinearSVM":
         """The machine fitted to latencies (N, F, H, W) and labels (N,); it never decides for a class without images."""
         from scipy import sparse
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.svm import LinearSVC
 
         coefficients = np.zeros((classes, *latencies.shape[1:]), np.float32)
@@ -71,7 +73,7 @@ class LinearSVM:
         pieces = (1 - flat[at : at + _ROWS] / time_steps for at in range(0, len(flat), _ROWS))
         inputs = sparse.vstack([sparse.csr_array(each) for each in pieces], format="csr")
         machine = LinearSVC(C=self.C, tol=self.tolerance, max_iter=self.iterations, dual=True, random_state=0)
-        with warnings.catch_warnings(action="ignore"):  # that it has not converged
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             machine.fit(inputs, labels)
         signs = np.array([[-1], [1]]) if len(known) == 2 else np.ones((1, 1))  # one machine tells two classes apart
         coefficients[known] = (signs * machine.coef_).reshape(-1, *latencies.shape[1:])
