@@ -1,4 +1,4 @@
-"""Validation images choose the best epoch, and the test images are looked at once, at the end."""
+"""Validation images choose the best epoch, and the test images are used only once, at the end."""
 
 import csv
 import dataclasses
@@ -14,7 +14,7 @@ from test_report import Page
 from test_resume import SETTINGS, small
 from test_trainer import SHALLOW, assert_same, scripted
 
-from snnjax import Sweep, data, metrics
+from snnjax import STDP, WTA, Conv, LinearSVM, Network, Sweep, data, metrics, stage
 from snnjax.app import plots, report
 from snnjax.app.commands import replicate
 from snnjax.app.commands.sweep import table
@@ -22,6 +22,7 @@ from snnjax.app.options import Replicate
 from snnjax.app.runs import RunFolder, SweepFolder
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.data import Dataset, digits
+from snnjax.encoding import ON_OFF
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.trained import Trained
@@ -32,8 +33,20 @@ HELD_OUT = digits().first(80, 30).hold_out(0.25, 0)
 QUICK = Settings((1, 4), batch_size=20, patience=0)
 
 
-def trained(images: Dataset, settings: Settings = QUICK) -> TrainState:
-    trainer = Trainer(SHALLOW, images, settings)
+FITTED = Network(
+    "fitted",
+    (2, 28, 28),
+    10,
+    (stage(Conv(4, kernel=5, threshold=8, competition=WTA(2, radius=3), learners=STDP()), pool=4),),
+    time_steps=255,
+    encoder=ON_OFF,
+    decision=LinearSVM(),
+)
+"""An encoder and a machine that are fitted to the images."""
+
+
+def trained(images: Dataset, settings: Settings = QUICK, spec: Network = SHALLOW) -> TrainState:
+    trainer = Trainer(spec, images, settings)
     return trainer.run(trainer.initial_state())
 
 
@@ -97,16 +110,30 @@ def test_validation_images_are_kept_in_a_file(tmp_path):
     np.testing.assert_array_equal(loaded.validation_labels, HELD_OUT.validation_labels)
 
 
-def test_the_test_images_have_no_influence():
+@pytest.mark.parametrize(("spec", "settings"), [(SHALLOW, QUICK), (FITTED, Settings((1,)))], ids=["learned", "fitted"])
+def test_the_test_images_have_no_influence(spec, settings):
     """Neither on what is learned, nor on the epoch that counts as the best: all is the same but for the last test."""
-    expected = trained(HELD_OUT)
+    expected = trained(HELD_OUT, settings, spec)
     labels = np.random.default_rng(0).permutation(HELD_OUT.test_labels)
-    assert_same(trained(dataclasses.replace(HELD_OUT, test_labels=labels)), expected)
-    blank = dataclasses.replace(HELD_OUT, test_images=np.zeros_like(HELD_OUT.test_images))
-    assert_same(trained(blank), expected)
+    assert_same(trained(dataclasses.replace(HELD_OUT, test_labels=labels), settings, spec), expected)
+    for level in (0, 255):  # which would be an extreme of each pixel
+        same = dataclasses.replace(HELD_OUT, test_images=np.full_like(HELD_OUT.test_images, level))
+        assert_same(trained(same, settings, spec), expected)
     assert [*expected.epochs[0]] == ["epoch", "train", "validation"]
     others = dataclasses.replace(HELD_OUT, validation_labels=(HELD_OUT.validation_labels + 1) % 10)
-    assert trained(others).epochs != expected.epochs
+    assert trained(others, settings, spec).epochs != expected.epochs
+
+
+def test_an_encoder_and_a_machine_are_fitted_to_the_images_learned_from_alone():
+    """Not to those held out either."""
+    state = trained(HELD_OUT, Settings((1,)), FITTED)
+    fitted = ON_OFF.fit(HELD_OUT.train_images)
+    np.testing.assert_array_equal(state.trained.network(FITTED).encoder.maximum, fitted.maximum)
+    images = np.full_like(HELD_OUT.validation_images, 255)
+    bright = trained(dataclasses.replace(HELD_OUT, validation_images=images), Settings((1,)), FITTED)
+    for path, numbers in state.numbers.items():
+        np.testing.assert_array_equal(bright.numbers[path], numbers, path)
+    assert any(path.startswith("decision.") for path in state.numbers)
 
 
 def test_training_is_as_on_these_images_alone():
