@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_reward import (
+from reward_judge import (
     CLASSES,
     EARLIER,
     ONE,

@@ -1,270 +1,47 @@
-"""Learning by reward, against a plain loop over images.
+"""Learning by reward, against the plain loop over images of `reward_judge`, to the last bit."""
 
-Weights and rates are multiples of powers of two and batches hold a power of two images, so every sum and every adapted
-rate is exact: all forms of an epoch must agree to the last bit, whatever the order in which they add.
-"""
-
-import collections
 import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-import judge
 import numpy as np
 import pytest
+from reward_judge import (
+    BLOCKS,
+    CLASSES,
+    DEEP,
+    IMAGES,
+    ONE,
+    QUICK,
+    RULE,
+    STATIC,
+    THREE,
+    TOGETHER,
+    WIDE,
+    Judged,
+    T,
+    assert_judged,
+    carry_of,
+    images_of,
+    judged,
+    judged_decision,
+    learn,
+    model_of,
+    network_of,
+    program_of,
+)
 
-from snnjax import component
 from snnjax.data import Dataset
-from snnjax.layers import FAST, TAPS, WTA, Conv
-from snnjax.learners import RSTDP, STDP, Tally
-from snnjax.learners.reward import Rewarded
-from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.training import blocks, programs
+from snnjax.layers import FAST, TAPS, Conv
+from snnjax.learners import RSTDP
+from snnjax.networks import stage
+from snnjax.training import blocks
 from snnjax.training import epoch as epoch_module
 from snnjax.training.epoch import outside
 from snnjax.training.fast import BLOCK
 from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer
-
-T = 15
-CLASSES = 3
-RULE = RSTDP(reward=(4 / 1024, -3 / 1024), punish=(-4 / 1024, 1 / 1024), bounds=(0.25, 0.75))
-QUICK = dataclasses.replace(RULE, reward=(64 / 1024, -32 / 1024), punish=(-64 / 1024, 16 / 1024), bounds=(0.0, 1.0))
-ONE = stage(Conv(9, kernel=3, padding=1, learners=RULE))
-THREE = stage(*(Conv(6, kernel=kernel, padding=1, learners=RULE) for kernel in (1, 2, 4)))
-EARLIER = Conv(5, kernel=3, threshold=5, competition=WTA(3), learners=(STDP(), QUICK))
-BEFORE = stage(Conv(4, kernel=2, threshold=1, learners=STDP()))
-DEEP = (BEFORE, stage(EARLIER), ONE)
-WIDE = (
-    BEFORE,
-    stage(EARLIER, Conv(4, kernel=5, padding=1, threshold=12, competition=WTA(2, radius=1), learners=QUICK)),
-    ONE,
-)
-"""Two layers side by side learn by reward, one of them by reward alone."""
-IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
-
-
-@component
-class Raw:
-    """Stands for an encoder: what enters the layers that learn is given, and this never."""
-
-    time_steps = T
-
-    def __call__(self, image):
-        return jnp.full((4, *image.shape), T, jnp.uint8)
-
-    def output_shape(self, image_shape):
-        return 4, *image_shape
-
-
-def network_of(*stages, dyadic=(256, 768), by_turns=False, decision=None) -> SpikingNetwork:
-    """A network with weights of `dyadic` / 1024."""
-    how = dict(time_steps=T, reward_by_turns=by_turns, encoder=Raw(), decision=decision or Majority())
-    spec = Network("small", (4, 6, 6), CLASSES, stages, **how)
-    rng = np.random.default_rng(0)
-    weights = {name: np.float32(rng.integers(*dyadic, shape) / 1024) for name, shape in spec.weight_shapes.items()}
-    return SpikingNetwork(spec, weights=weights)
-
-
-def images_of(network: SpikingNetwork, silent: slice = slice(10, 20, 3)) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of the first stage that learns by reward, some of them silent, and labels that follow from them."""
-    first = network.spec.first_supervised
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, CLASSES, IMAGES, np.int32)
-    shape = network.spec.shapes[first]
-    latencies = rng.integers(0, 5 * T, (IMAGES, *shape))
-    bright = np.arange(shape[0]) % CLASSES == labels[:, None]
-    latencies[bright] //= 5
-    latencies = latencies.clip(max=T).astype(np.uint8)
-    latencies[silent] = T
-    return latencies, labels
-
-
-def rule_of(conv: Conv) -> RSTDP | None:
-    """The rule by which a layer learns by reward."""
-    return next((each for each in conv.each_learner if each.supervised), None)
-
-
-@dataclasses.dataclass
-class Judged:
-    """What the loop has learned."""
-
-    weights: dict[str, np.ndarray]
-    rates: np.ndarray
-    decisions: list[list[int]]  # epochs, images
-
-
-def judged(
-    network: SpikingNetwork,
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int,
-    epochs: int,
-    batched: int = 1,
-    kept: list[dict[str, np.ndarray]] | None = None,
-) -> Judged:
-    """The reward phase as described: image after image, batch after batch; so many are decided by the same weights.
-
-    `kept`: for each epoch, by layer, the features that may fire.
-    """
-    spec = network.spec
-    rules = {name: rule_of(conv) for _, name, conv in spec.layers() if rule_of(conv)}
-    base = np.array([[rule.reward, rule.punish] for rule in rules.values()])
-    result = Judged({name: np.float64(w) for name, w in network.weights().items()}, base, [])
-    batch = 0
-    if any(rule.floor is not None for rule in rules.values()):
-        result.rates = np.stack([rates(rule, 1 - 1 / CLASSES, 1 / CLASSES) for rule in rules.values()])
-
-    def learns(index: int, epoch: int, batch: int) -> bool:
-        return not spec.reward_by_turns or (index == 0) == (epoch + batch % 2 == 0)
-
-    for epoch in range(epochs):
-        result.decisions.append([])
-        for start in range(0, len(labels), batch_size):
-            right = labels[start : start + batch_size]
-            for number, label in enumerate(right, start):
-                if number % batched == 0:
-                    group = inputs[number : number + batched]
-                    left = (kept or [{}] * epochs)[epoch]
-                    looked = iter([judged_decision(spec, result.weights, latency, left) for latency in group])
-                decision, plastic = next(looked)
-                result.decisions[-1].append(decision)
-                for index, (name, conv, seen, winners, vote) in enumerate(plastic):
-                    if vote >= 0 and learns(index, epoch, batch):
-                        now, rule = result.rates[index][0 if vote == label else 1], rule_of(conv)
-                        new = judge.stdp(result.weights[name], seen, winners, now, T, rule.bounds, rule.stabiliser)
-                        result.weights[name] = new
-            ends = start + batch_size >= len(labels)
-            for index, rule in enumerate(rules.values()):
-                since = 0 if rule.by_epoch else start
-                if ends if rule.by_epoch else learns(index, epoch, batch + 1):
-                    made, right = np.array(result.decisions[-1][since:]), labels[since : start + batch_size]
-                    wrong = np.mean((made >= 0) & (made != right))
-                    result.rates = result.rates.copy()
-                    result.rates[index] = rates(rule, wrong, np.mean(made == right))
-            batch += 1
-    return result
-
-
-def rates(rule: RSTDP, wrong: float, right: float) -> np.ndarray:
-    """The rates after these fractions of decisions, (2, 2)."""
-    shares = np.array([wrong, right])
-    if rule.floor is not None:
-        shares = rule.floor + (1 - rule.floor) * shares
-    return np.array([rule.reward, rule.punish]) * shares[:, None]
-
-
-def judged_decision(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray, kept=None):
-    """Decision, and for each layer that learns: name, description, what it saw, its winners, the vote that counts."""
-    weights = {name: x * (kept or {}).get(name, np.ones(len(x)))[:, None, None, None] for name, x in weights.items()}
-    if spec.decision.timed:
-        return judged_first(spec, weights, latency)
-    plastic, votes, last = [], [], len(spec.stages) - 1
-    for number, (names, each) in enumerate(zip(spec.names, spec.stages, strict=True)):
-        outputs = []
-        for name, conv in zip(names, each.branches, strict=True) if number >= spec.first_supervised else ():
-            seen = judge.pad(latency, (conv.padding, conv.padding), T)
-            if number == last:  # the last step is all that counts
-                spikes = judge.fire(judge.potentials(seen // T, weights[name], 1), None)
-                winners = [(winner, T - 1) for winner in judge.k_winners(*spikes, 1, 0, 1)]
-                votes.append(winners[0][0][0] * CLASSES // conv.features if winners else -1)
-            else:
-                fired, potential = judge.fire(judge.potentials(seen, weights[name], T), conv.threshold)
-                left = judge.pointwise_inhibition(fired, potential, T)
-                found = judge.k_winners(*left, conv.competition.winners, conv.competition.radius, T)
-                winners = [(w, fired[w]) for w in found]
-                outputs.append(fired)
-            plastic.append((name, conv, seen, winners, number == last))
-        latency = np.concatenate(outputs) if outputs else latency
-    counts = collections.Counter(vote for vote in votes if vote >= 0).most_common(1)
-    decision = counts[0][0] if counts and counts[0][1] >= 2 else votes[len(votes) // 2]
-    own = iter(votes)
-    return decision, [(*layer, next(own) if decides else decision) for *layer, decides in plastic]
-
-
-def judged_first(spec: Network, weights: dict[str, np.ndarray], latency: np.ndarray):
-    """`judged_decision` by the earliest, then strongest neuron of deciding layers, which are all there is."""
-    plastic, firsts = [], []
-    for name, conv in zip(spec.names[0], spec.stages[0].branches, strict=True):
-        seen = judge.pad(latency, (conv.padding, conv.padding), T)
-        potential = judge.potentials(seen, weights[name], T)
-        fired, at_spike = judge.fire(potential, conv.threshold)
-        (winner,) = judge.k_winners(fired, at_spike, 1, 0, T) or [None]
-        if winner:
-            first = (fired[winner], -at_spike[winner])
-        elif spec.decision.fallback and potential[-1].max() > 0:
-            (winner,) = judge.k_winners(*judge.fire(potential[-1:], None), 1, 0, 1)
-            first = (T, -potential[-1][winner])
-        vote = winner[0] * CLASSES // conv.features if winner else -1
-        if winner:
-            firsts.append((*first, vote))
-        plastic.append((name, conv, seen, [(winner, min(first[0], T - 1))] if winner else [], vote))
-    return min(firsts)[-1] if firsts else -1, plastic
-
-
-def model_of(network: SpikingNetwork, form) -> Model:
-    """The model, its layers that learn by reward in one form, and within their bounds."""
-    model = network.model
-    names = [name for _, name, conv in network.spec.layers() if rule_of(conv)]
-    layers = {name: dataclasses.replace(model.layers[name].packed(form), within=True) for name in names}
-    return model.updated(layers)
-
-
-def carry_of(network: SpikingNetwork, model: Model) -> programs.SupervisedCarry:
-    """The start of `programs.learn_supervised` and `blocks.learn_in_blocks`."""
-    layers = {name: model.layers[name] for _, name, conv in network.spec.layers() if rule_of(conv)}
-    key = np.zeros(2, np.uint32)
-    states = {name: jax.tree.map(jnp.asarray, x.conv.supervised.init(x, key, 0)) for name, x in layers.items()}
-    return layers, states, Tally(*jnp.zeros(5, jnp.int32))
-
-
-STATIC = ("block", "batched", "by_turns")
-TOGETHER = jax.jit(programs.learn_supervised, static_argnames=("first", "batch", "by_turns"))
-BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
-
-
-def program_of(network: SpikingNetwork, block: int | None):
-    """`learn_supervised` image by image, or `learn_in_blocks` with blocks of so many."""
-    turns = dict(by_turns=network.spec.reward_by_turns)
-    if block:
-        return functools.partial(BLOCKS, block=block, batched=False, **turns)
-    return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)
-
-
-def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | None, form=FAST, kept=None) -> Judged:
-    """An epoch in three slices, each within other images that neither teach nor count.
-
-    The features that may fire in each epoch are added to `kept`.
-    """
-    program, model = program_of(network, block), model_of(network, TAPS if block else form)
-    carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
-    for _ in range(epochs):
-        decisions.append([])
-        if kept is not None:
-            kept.append({name: np.asarray(Rewarded.of(state).kept) for name, state in carry[1].items()})
-        for at in range(0, len(labels), 24):
-            part = slice(at, at + 24)
-            count, start = len(labels[part]), int(rng.integers(0, 8))
-            images = rng.integers(0, T + 1, (32, *inputs.shape[1:]), np.uint8)
-            known = rng.integers(0, CLASSES, 32, np.int32)
-            images[start : start + count], known[start : start + count] = inputs[part], labels[part]
-            where = jnp.int32(start), jnp.int32(start + count), jnp.bool_(part.stop >= len(labels))
-            carry, (decided, _) = program(carry, model, images, known, *where, jnp.int32(batch_size))
-            decisions[-1] += np.asarray(decided)[start : start + count].tolist()
-    layers, states, tally = carry
-    assert int(tally.epoch) == epochs
-    assert int(tally.batch) == epochs * -(-len(labels) // batch_size)
-    assert int(tally.seen) == 0
-    weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
-    return Judged(weights, np.stack([Rewarded.of(states[name]).rates for name in layers]), decisions)
-
-
-def assert_judged(result: Judged, expected: Judged) -> None:
-    assert result.decisions == expected.decisions
-    np.testing.assert_array_equal(result.rates, expected.rates)
-    for name, weights in result.weights.items():
-        np.testing.assert_array_equal(weights, expected.weights[name])
 
 
 @pytest.mark.parametrize(
