@@ -125,7 +125,7 @@ class SplitData(Data):
 
     validation: Annotated[float, option("SHARE")] = 0.1
     """share of the training images to hold out, the same whatever the seed: they choose the best epoch, and when to
-    stop; the test images are tested once, at the end. 0: none, the test images choose, which flatters"""
+    stop; the test images are used only once, at the end. 0: none, the test images choose, which flatters"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -242,8 +242,8 @@ class SupervisedSTDP(Learner):
         never, silent = np.flatnonzero(wins == 0), float(np.mean(~fired)) if len(time) else 1.0
         missed = float(np.mean(np.abs(error))) if len(error) else 0.0
         words = [
-            f"{percent(1 - np.mean(learned) if len(learned) else 1.0)} of the images taught nothing",
-            f"{percent(silent)} of the neurons that learned of an image were silent, the others fired at "
+            f"nothing was learned from {percent(1 - np.mean(learned) if len(learned) else 1.0)} of the images",
+            f"{percent(silent)} of the neurons that learned from an image were silent, the others fired at "
             f"{_mean(time[fired]):.3f} T on average, {missed:.3f} T from their desired times",
             f"{len(never)} of {features} neurons never won" + listed(never),
         ]
