@@ -15,7 +15,7 @@ from snnjax import InputError, Network, Trainer, data, devices
 from snnjax.app import runs
 from snnjax.kernels import native as compiled
 from snnjax.layers import Layer
-from snnjax.networks.network import is_fitted
+from snnjax.networks.decision import is_fitted
 from snnjax.training import fitting
 from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch

@@ -8,7 +8,7 @@ import numpy as np
 from snnjax.app.options import RECORDED
 from snnjax.data import digits
 from snnjax.networks import NETWORKS, Network
-from snnjax.networks.network import is_fitted, unfitted
+from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.training.trainer import network_for
 
 NAMES = tuple(NETWORKS)

@@ -10,7 +10,7 @@ import snnjax
 from snnjax import RSTDP, Conv, Earliest, Majority, Model, Network, Settings, Trainer, stage
 from snnjax.data import digits
 from snnjax.kernels import Spikes
-from snnjax.networks.network import decide, majority, votes_of
+from snnjax.networks.decision import decide, majority, votes_of
 
 
 @snnjax.component

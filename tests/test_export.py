@@ -14,7 +14,7 @@ from snnjax.encoding import GREY
 from snnjax.layers import FAST, TAPS
 from snnjax.learners import Tally
 from snnjax.networks import Model
-from snnjax.networks.network import is_fitted
+from snnjax.networks.decision import is_fitted
 from snnjax.training import blocks, programs
 from snnjax.training.outputs import as_array
 

@@ -21,7 +21,7 @@ from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Majority, Model, Network, SpikingNetwork, Stage, mozafari2018, stage
-from snnjax.networks.network import majority
+from snnjax.networks.decision import majority
 from snnjax.trained import Trained
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.trainer import Trainer, network_for

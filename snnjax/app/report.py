@@ -17,7 +17,7 @@ from snnjax.data import Dataset
 from snnjax.data.names import numbered
 from snnjax.metrics import tested_part
 from snnjax.networks import Model, Observed, SpikingNetwork
-from snnjax.networks.network import Decided
+from snnjax.networks.decision import Decided
 
 PICTURES, PAGE = "pictures", "report.html"
 

@@ -13,7 +13,8 @@ from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.layers import Conv, Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
-from snnjax.networks.network import Earliest, Network, stage
+from snnjax.networks.decision import Earliest
+from snnjax.networks.network import Network, stage
 
 PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""

@@ -12,7 +12,7 @@ import numpy as np
 from snnjax.components import component
 from snnjax.errors import InputError
 from snnjax.kernels import Spikes, checks
-from snnjax.networks.network import votes_of
+from snnjax.networks.decision import votes_of
 
 _ROWS = 1000  # images that become sparse at once
 _NEVER = np.finfo(np.float32).min  # margin of a class without images

@@ -18,7 +18,8 @@ from snnjax.encoding import Encoder
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
-from snnjax.networks.network import Decided, Decision, Earliest, Network, decide, is_fitted, unfitted
+from snnjax.networks.decision import Decided, Decision, Earliest, decide, is_fitted, unfitted
+from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""

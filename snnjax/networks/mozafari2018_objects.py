@@ -11,7 +11,8 @@ from snnjax.encoding import GABOR
 from snnjax.errors import InputError
 from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP
-from snnjax.networks.network import Earliest, Network, stage
+from snnjax.networks.decision import Earliest
+from snnjax.networks.network import Network, stage
 
 RULE = RSTDP(
     reward=(0.01, -0.0035),

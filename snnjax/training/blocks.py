@@ -18,7 +18,7 @@ from snnjax.layers import Layer, at_last_step, block_potentials
 from snnjax.learners import RSTDP
 from snnjax.learners.reward import Rewarded
 from snnjax.networks import Majority, Model
-from snnjax.networks.network import majority
+from snnjax.networks.decision import majority
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome, where
 
 _ROUNDING = 1e-5  # bound of the error of a float32 potential, relative to the largest possible one

@@ -17,8 +17,8 @@ from snnjax.layers import FAST, Layer
 from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
 from snnjax.metrics import fractions
 from snnjax.networks import Network
+from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_fitted
-from snnjax.networks.network import is_fitted
 from snnjax.training import fast, fitting, foreign, origin, programs
 from snnjax.training.epoch import Epoch, images_shown
 from snnjax.training.outputs import Outputs, as_array

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.networks.network import unfitted
+from snnjax.networks.decision import unfitted
 from snnjax.training import foreign
 from snnjax.training.outputs import Outputs
 from snnjax.training.spread import Clock

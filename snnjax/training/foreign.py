@@ -15,8 +15,8 @@ from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers import Layer
 from snnjax.learners import Diagnosis, Learner, Signal, Tally
 from snnjax.networks import Model, Network
+from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.networks.model import check_weights
-from snnjax.networks.network import is_fitted, unfitted
 from snnjax.training.outputs import as_array
 from snnjax.training.state import TrainState
 

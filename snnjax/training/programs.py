@@ -11,7 +11,7 @@ from snnjax import devices
 from snnjax.layers import Layer
 from snnjax.learners import Signal, Tally
 from snnjax.networks import Model
-from snnjax.networks.network import Decided, decide
+from snnjax.networks.decision import Decided, decide
 
 
 def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:

@@ -12,7 +12,7 @@ from snnjax.kernels.native import STEPS, readout
 from snnjax.layers import FAST, Conv, Layer
 from snnjax.learners import SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
-from snnjax.networks.network import Decided, decide
+from snnjax.networks.decision import Decided, decide
 from snnjax.training import programs
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome
 

@@ -14,7 +14,7 @@ from snnjax.layers import Conv
 from snnjax.learners import Diagnosis
 from snnjax.metrics import tested_part
 from snnjax.networks import Network
-from snnjax.networks.network import is_fitted
+from snnjax.networks.decision import is_fitted
 
 Arrays = dict[str, np.ndarray]
 """Arrays by name."""

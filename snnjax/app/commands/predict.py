@@ -19,7 +19,7 @@ from snnjax.data.names import name_of
 from snnjax.data.pictures import is_light, read_picture
 from snnjax.errors import printable
 from snnjax.networks import Model, Observed
-from snnjax.networks.network import Decided
+from snnjax.networks.decision import Decided
 from snnjax.trained import Trained
 
 BLOCK = 256  # pictures that are read, classified and written together

@@ -1,0 +1,143 @@
+"""How a network decides, given the spikes of its last stage."""
+
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.components import component, static
+from snnjax.kernels import Spikes
+
+
+class Decision(Protocol):
+    """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
+
+    One that also has `fit` is fitted to what the stages put out: see `FittedDecision`.
+
+    Attributes:
+      timed: whether it needs to know when neurons fire: `Spikes` then have times, and the last potentials of silent
+        neurons. If not, neurons above 0 fire at the last step, without a threshold, which takes 1/T of the work.
+    """
+
+    timed: ClassVar[bool]
+
+    def scores(self, spikes: Spikes, classes: int) -> jax.Array:
+        """The evidence for each class, (classes,) float32 >= 0, from `Spikes` of (F, H, W) of one layer.
+
+        The layer votes for the class with the most, the lowest among equals; for none if all are 0.
+        """
+
+    def decide(self, scores: jax.Array) -> jax.Array:
+        """The class, () int32, -1 for none, from the scores of each deciding layer, (layers, classes)."""
+
+
+class FittedDecision(Decision, Protocol):
+    """A decision that is fitted to the outputs of the last stage; then all layers learn unsupervised, and none decides.
+
+    `scores` gets the pooled outputs of the last stage: `Spikes` of (F, H, W), with times, and potentials of 0.
+
+    Attributes:
+      fitted: whether `fit` has made it; its arrays are numbers of Python, such as 0.0, before (`np.ndim` tells).
+    """
+
+    @property
+    def fitted(self) -> bool: ...
+
+    def fit(self, latencies: np.ndarray, labels: np.ndarray, classes: int, time_steps: int) -> "FittedDecision":
+        """The same component with its arrays, from the outputs for the training images: no other field may change.
+
+        `latencies` are (N, F, H, W) unsigned integers, `time_steps` where silent; if not `timed`, `time_steps` - 1 of
+        all that fire. `labels` are (N,) int32. The same data must give the same arrays: a run may fit twice.
+        """
+
+
+def is_fitted(decision: Decision) -> bool:
+    """Whether a decision is a `FittedDecision`, made or not."""
+    return hasattr(decision, "fit")
+
+
+def unfitted(part: Any) -> bool:
+    """Whether an encoder or a decision must be fitted before it can be used."""
+    return not getattr(part, "fitted", True)
+
+
+@component
+class Majority:
+    """Each layer votes for the class of its strongest neuron.
+
+    The class of most votes wins if two agree, the lowest among equals; otherwise the middle layer's, L // 2 from 0.
+    """
+
+    timed: ClassVar[bool] = False
+
+    def scores(self, spikes: Spikes, classes: int) -> jax.Array:
+        """The largest potential among the features of each class, (classes,) float32."""
+        return spikes.potential.reshape(classes, -1).max(axis=1)
+
+    def decide(self, scores: jax.Array) -> jax.Array:
+        """The class of most votes, () int32."""
+        return majority(votes_of(scores), scores.shape[1])
+
+
+@component
+class Earliest:
+    """The class of the earliest neuron; at equal times the largest potential decides, then the lowest class.
+
+    The score of a class is 1 - t of its earliest neuron, raised by units in the last place to order equal times.
+
+    Attributes:
+      fallback: whether the largest last potential decides where no neuron fires, instead of nobody.
+    """
+
+    fallback: bool = static(default=False)
+    timed: ClassVar[bool] = True
+
+    def scores(self, spikes: Spikes, classes: int) -> jax.Array:
+        """(classes,) float32, 0 where silent; with `fallback` below all that fire, in the order of potentials."""
+        time, potential = (x.reshape(classes, -1) for x in (spikes.time, spikes.potential))  # type: ignore[union-attr]
+        first = time.min(axis=1)
+        largest = jnp.where(time == first[:, None], potential, -jnp.inf).max(axis=1)
+        beaten = jnp.sum((first[:, None] == first[None]) & (largest[:, None] > largest[None]), axis=1, dtype=jnp.int32)
+        score = jax.lax.bitcast_convert_type((1 - first).astype(jnp.float32), jnp.int32) + beaten
+        fired = jax.lax.bitcast_convert_type(score, jnp.float32)
+        return jnp.where(first < 1, fired, jnp.maximum(largest, 0) * _FAINT if self.fallback else 0)
+
+    def decide(self, scores: jax.Array) -> jax.Array:
+        """The class of the earliest neuron of all deciding layers, () int32."""
+        return votes_of(scores.max(axis=0, keepdims=True))[0]
+
+
+_FAINT = 2.0**-60  # brings potentials below the score 2**-24 of the latest spike, in their order
+
+
+def majority(votes: jax.Array, classes: int) -> jax.Array:
+    """The decision of `Majority`, () int32, from votes (layers,) int32."""
+    counts = jnp.sum(votes[:, None] == jnp.arange(classes)[None], axis=0)
+    middle = votes[votes.shape[0] // 2]
+    return jnp.where(counts.max() >= 2, jnp.argmax(counts).astype(middle.dtype), middle)
+
+
+def votes_of(scores: jax.Array) -> jax.Array:
+    """The vote of each deciding layer, (layers,) int32, -1 where it is silent, from scores (layers, classes)."""
+    return jnp.where(scores.max(axis=1) > 0, jnp.argmax(scores, axis=1), -1).astype(jnp.int32)
+
+
+class Decided(NamedTuple):
+    """The decision on one stimulus.
+
+    Attributes:
+      decision: () int32, the class, -1 if the network stays silent.
+      votes: (deciding layers,) int32, the class that each votes for, -1 where it is silent.
+      scores: (classes,) float32, added up over the deciding layers.
+    """
+
+    decision: jax.Array
+    votes: jax.Array
+    scores: jax.Array
+
+
+def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
+    """The decision on one stimulus from the `Spikes` of each deciding layer."""
+    scores = jnp.stack([decision.scores(each, classes) for each in spikes])
+    return Decided(decision.decide(scores), votes_of(scores), scores.sum(axis=0))
