@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from test_resume import SETTINGS, small, trainer_of
-from test_sweep import Gain
+from test_sweep import Gain, assert_as_alone
 from test_trainer import BRANCHES, DECIDING, LATE, SHALLOW, SINGLE, assert_same
 
 from snnjax import files, metrics
@@ -145,12 +145,7 @@ def check_sweep(sweep: Sweep) -> None:
     weights: dict[int, dict[str, np.ndarray]] = {}
     state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
     assert len(sweep.groups) == 1
-    for at, network in enumerate(sweep.networks):
-        alone = trained(network, sweep.data, dataclasses.replace(sweep.settings, seed=sweep.seeds[at]))
-        assert state.done[at]["epochs"] == alone.epochs
-        assert state.done[at]["diagnoses"] == alone.diagnoses
-        for name, each in alone.weights.items():
-            np.testing.assert_array_equal(weights[at][name], each)
+    assert_as_alone(sweep, state, weights, *range(len(sweep.networks)))
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
-from snnjax.training.trainer import Sweep, Trainer
+from snnjax.training.trainer import Sweep, SweepState, Trainer
 
 IMAGES = data.digits().first(40, 30)
 RULE, BOUNDED = STDP(doubling=15), RSTDP(bounds=(0.0, 1.0))
@@ -84,6 +84,17 @@ def weights_of(sweep: Sweep) -> dict[int, dict[str, np.ndarray]]:
     return weights
 
 
+def assert_as_alone(sweep: Sweep, state: SweepState, weights: dict[int, dict[str, np.ndarray]], *places: int) -> None:
+    """The networks of a sweep at these places end with what they end with alone, to the last bit."""
+    for at in places:
+        alone = Trainer(sweep.networks[at], sweep.data, dataclasses.replace(sweep.settings, seed=sweep.seeds[at]))
+        expected = alone.run(alone.initial_state())
+        assert state.done[at]["epochs"] == expected.epochs
+        assert state.done[at]["diagnoses"] == expected.diagnoses
+        for layer, array in expected.weights.items():
+            np.testing.assert_array_equal(weights[at][layer], array)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "native"), [(name, False) for name in STAGES if name != "first"] + [("first", True)])
 def test_each_network_comes_to_what_it_comes_to_alone(name, native):
@@ -98,13 +109,8 @@ def test_each_network_comes_to_what_it_comes_to_alone(name, native):
     state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
     assert [state.done[at]["variant"] for at in range(len(variants))] == variants
     assert len({json.dumps(record["epochs"]) for record in state.done.values()}) > 2
-    for at in range(1, len(variants)):
-        alone = Trainer(sweep.networks[at], IMAGES, dataclasses.replace(settings, seed=variants[at]["seed"]))
-        expected = alone.run(alone.initial_state())
-        assert state.done[at]["epochs"] == expected.epochs
-        assert state.done[at]["diagnoses"] == expected.diagnoses
-        for layer, array in expected.weights.items():
-            np.testing.assert_array_equal(weights[at][layer], array)
+    assert sweep.seeds == [each["seed"] for each in variants]
+    assert_as_alone(sweep, state, weights, *range(1, len(variants)))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from snnjax.kernels import native
 from snnjax.layers import FAST, NATIVE, TAPS, Form, Layer
 from snnjax.learners import TargetTime
 from snnjax.networks import Model, Network
-from snnjax.training import blocks, patches, readout
+from snnjax.training import blocks, patches, programs, readout
 from snnjax.training.spread import learning_program
 from snnjax.training.state import Settings
 
@@ -48,8 +48,10 @@ def supervised(model: Model, first: int, by_turns: bool, settings: Settings, mes
     if readout.learns(model, first) and batch == 1 and not by_turns:
         convs = [layer.conv for layer in model.stage(model.last)]
         compiled = settings.native and readout.compiled(convs, model.decision, model.time_steps)
-        program = readout.learn_at_once if compiled else readout.learn_one_by_one
-        return FastForm(learning_program(program, mesh), 1, FAST)
+        if compiled:
+            return FastForm(learning_program(readout.learn_at_once, mesh), 1, FAST)
+        settled = dict(first=first, batch=1, by_turns=False, kind=readout.SingleReadout)
+        return FastForm(learning_program(programs.learn_supervised, mesh, **settled), 1, FAST)
     return None
 
 

@@ -65,13 +65,15 @@ def learn_supervised(
     first: int,
     batch: int,
     by_turns: bool,
+    kind: "type[Supervised] | None" = None,
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
     """A slice of an epoch of all supervised layers, as in `learn`; latencies enter stage `first`.
 
-    For each image it returns the decision, () int32, and info of each layer by name.
+    For each image it returns the decision, () int32, and info of each layer by name. `kind` takes the place of
+    `Supervised` where a faster form of it is known.
     """
     names = [name for stage in model.names for name in stage if name in carry[0]]
-    rule = Supervised(model, names, first, by_turns, batch_size)
+    rule = (kind or Supervised)(model, names, first, by_turns, batch_size)
     return learn(rule, carry, (latencies, labels), start, count, last, batch)
 
 

@@ -13,7 +13,6 @@ from snnjax.layers import FAST, Conv, Layer
 from snnjax.learners import SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
 from snnjax.networks.decision import Decided, decide
-from snnjax.training import programs
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome
 
 
@@ -29,21 +28,6 @@ class SingleReadout(Supervised):
         return {name: latency}, {name: response}, decided
 
 
-def learn_one_by_one(
-    carry: SupervisedCarry,
-    model: Model,
-    latencies: jax.Array,
-    labels: jax.Array,
-    start: jax.Array,
-    count: jax.Array,
-    last: jax.Array,
-    batch_size: jax.Array,
-) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
-    """As `programs.learn_supervised` with one image at a time."""
-    rule = SingleReadout(model, model.names[model.last], model.last, False, batch_size)
-    return programs.learn(rule, carry, (latencies, labels), start, count, last, 1)
-
-
 def learn_at_once(
     carry: SupervisedCarry,
     model: Model,
@@ -54,7 +38,7 @@ def learn_at_once(
     last: jax.Array,
     batch_size: jax.Array,
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
-    """As `learn_one_by_one`, by compiled kernels."""
+    """As `programs.learn_supervised` with one image at a time, by compiled kernels."""
     (name,), (layers, states, tally) = model.names[model.last], carry
     layer, state = layers[name], states[name]
     learner, conv = cast(SupervisedSTDP, layer.conv.supervised), layer.conv
@@ -98,7 +82,7 @@ def counted(tally: Tally, outcomes: jax.Array, start: jax.Array, count: jax.Arra
 
 
 def learns(model: Model, first: int) -> bool:
-    """Whether `learn_one_by_one` can replace `programs.learn_supervised` from stage `first`."""
+    """Whether `SingleReadout` can replace `Supervised` from stage `first`."""
     layers = model.stage(model.last)
     return first == model.last and len(layers) == 1 and type(layers[0].conv.supervised) is SupervisedSTDP
 
