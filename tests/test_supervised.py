@@ -366,6 +366,8 @@ def test_figures_by_hand():
     assert found["wins"] == [0, 2, 1, 1, 2, 0]
     assert found["times"] == [1, 0.35, 0.6, 1, 0.3, 1], "silence is not a time"
     assert found["thresholds"] == [4, 8, 10, 4, 7, 5], "the last of each class"
+    spread = [found[f"training_threshold_{kind}"] for kind in ("min", "mean", "max")]
+    assert spread == [5, 7.5, 10], "of the target neurons"
     assert (found["never_won"], found["unfired"]) == (2, pytest.approx(1 / 3))
     assert (found["spike_time"], found["error"]) == (pytest.approx(0.4), pytest.approx(0.1))
     assert "2 of 6 neurons never won (0, 5)" in found["text"]

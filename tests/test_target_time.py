@@ -246,6 +246,9 @@ def test_a_diagnosis_says_what_is_wrong():
     moving = diagnosis(learner=TargetTime(threshold_rate=0.5, target_time=0.5, threshold_min=0.1))
     assert any("still moving" in word for word in moving["words"])
     assert len(moving["thresholds"]) == 6
+    ends = [moving[f"threshold_{kind}"] for kind in ("min", "mean", "max")]
+    expected = [kind(moving["thresholds"]) for kind in (np.min, np.mean, np.max)]
+    np.testing.assert_allclose(ends, expected, rtol=1e-5)
     words = diagnosis(learner=TargetTime(threshold_rate=0.0, threshold_min=0.1))["words"]
     assert any(word.startswith("thresholds lie in 3.00..3.00, mean 3.00, settled") for word in words)
 

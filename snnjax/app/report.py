@@ -94,7 +94,7 @@ _KINDS = {
     ),
     "wins": (
         "Winners",
-        "How often each feature won in the last epoch: all alike is best, features that never win are of no use",
+        "How often each feature won in the last epoch; one that never wins is of no use",
         "Bars, or a table of classes and neurons",
     ),
     "features": (

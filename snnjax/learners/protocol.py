@@ -134,6 +134,11 @@ def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -
     return float(np.mean(np.clip(place * (1 - place), 0, None)))  # initial weights may lie beyond the bounds
 
 
+def extremes(name: str, values: np.ndarray) -> dict[str, float]:
+    """Figures of the least, the mean and the largest of some values, which are drawn over the epochs."""
+    return {f"{name}_{kind}": float(getattr(np, kind)(values)) for kind in ("min", "mean", "max")}
+
+
 def percent(share: float) -> str:
     """A share in percent, with a digit after the point where it is small."""
     return f"{100 * share:.{0 if share == 0 or share > 0.1 else 1}f} %"

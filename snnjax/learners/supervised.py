@@ -13,7 +13,7 @@ from snnjax.components import component, static
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import Conv, Layer
-from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, listed, percent
+from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, extremes, listed, percent
 
 MISSED = 0.1  # a larger mean |actual - desired time| means that targets are not reached
 
@@ -247,10 +247,12 @@ class SupervisedSTDP(Learner):
             f"{_mean(time[fired]):.3f} T on average, {missed:.3f} T from their desired times",
             f"{len(never)} of {features} neurons never won" + listed(never),
         ]
+        figures: Diagnosis = {}
         each = dict(wins=wins, times=np.where(spikes > 0, sums / np.maximum(spikes, 1), 1.0))
         if competitors := self.competitors(layer):
             each["thresholds"] = self._thresholds(layer, info)
             own = each["thresholds"].reshape(layer.classes, -1)[:, -competitors:]
+            figures |= extremes("training_threshold", own)
             span = f"{own.min():.4g}..{own.max():.4g}, mean {own.mean():.4g}"
             words.append(f"training thresholds of {name} end at {span}")
         if silent > SILENT:
@@ -262,7 +264,7 @@ class SupervisedSTDP(Learner):
                 "some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons a class"
             )
         # `silent` is the network's in a phase that learns from labels.
-        figures = dict(unfired=silent, error=missed, spike_time=_mean(time[fired]), never_won=len(never))
+        figures |= dict(unfired=silent, error=missed, spike_time=_mean(time[fired]), never_won=len(never))
         return figures | {key: np.round(value, 5).tolist() for key, value in each.items()} | dict(words=words)
 
     def _thresholds(self, layer: Layer, info: Any) -> np.ndarray:

@@ -12,7 +12,18 @@ from snnjax.components import component, static
 from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.layers import Conv, Layer
-from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Response, Signal, convergence, listed, percent
+from snnjax.learners.protocol import (
+    SILENT,
+    Diagnosis,
+    Learned,
+    Learner,
+    Response,
+    Signal,
+    convergence,
+    extremes,
+    listed,
+    percent,
+)
 from snnjax.learners.stdp import LEARNED
 
 OFF_TARGET = 0.05  # a larger distance of the mean spike time from the target
@@ -152,4 +163,5 @@ class TargetTime(Learner):
             words.append("more epochs, or a stronger annealing, would let the thresholds settle")
         thresholds = np.round(threshold.astype(float), 5).tolist()
         figures: dict[str, Any] = dict(silent=silent, never_won=len(never), wins=wins.tolist(), spike_time=mean)
+        figures |= extremes("threshold", threshold)
         return figures | dict(thresholds=thresholds, drift=drift, convergence=open_, words=words)
