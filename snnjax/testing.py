@@ -45,7 +45,7 @@ def check_learner(
     """
     default = Conv(2 * CLASSES, 3) if deciding else Conv(2 * CLASSES, 3, threshold=4.0, competition=WTA(2, radius=1))
     case = _Case(dataclasses.replace(conv or default, learners=learner), deciding, decision, input_shape, images, seed)
-    for check in (_outputs, _jit, _vmap, _bounds, _silence, _numbers):
+    for check in (_outputs, _jit, _vmap, _bounds, _silence, _label, _numbers):
         check(case)
     for batch in (1, update_batch):
         _resume(case, batch)
@@ -147,7 +147,7 @@ def _three(case: _Case) -> None:
     layer, state, latency = case.layer(case.carries[0]), case.carries[0][1], jnp.asarray(case.latencies[0])
     state = state["layer1"] if case.learner.supervised else state
     signal = Signal(*jnp.zeros(3, jnp.int32)) if case.learner.supervised else None
-    response = jax.eval_shape(case.learner.forward, layer, state, latency)
+    response = foreign.check_forward(case.learner, layer, state, latency, type(case.learner).__name__)
     foreign.check_update(case.learner, layer, state, latency, response, signal, type(case.learner).__name__)
 
 
@@ -185,6 +185,14 @@ def _silence(case: _Case) -> None:
     before, after = case.layer(carry), case.layer(after)
     _same(after.weights, before.weights, True, "a silent stimulus changes the weights")
     _same(after.conv, before.conv, True, "a silent stimulus changes numbers of the layer")
+
+
+def _label(case: _Case) -> None:
+    if case.learner.supervised:
+        forward, words = jax.jit(case.rule.forward), "`forward` lets the decision depend on the label"
+        for latency in case.latencies:
+            one, other = (forward(case.carries[0], (latency, jnp.int32(label)))[2] for label in range(CLASSES))
+            _same(one, other, True, words)
 
 
 def _numbers(case: _Case) -> None:

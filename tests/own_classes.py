@@ -51,7 +51,7 @@ class Hebb(Learner):
     rate: float = 0.05
     bounds: tuple[float, float] = (0.0, 1.0)
 
-    def forward(self, layer, state, latency):
+    def forward(self, layer, state, latency, label):
         return Response(layer.winners(latency))
 
     def update(self, layer, state, latency, response, signal):
@@ -67,7 +67,7 @@ class Teacher(Learner):
     rate: float = 0.05
     bounds: tuple[float, float] = (0.0, 1.0)
 
-    def forward(self, layer, state, latency):
+    def forward(self, layer, state, latency, label):
         return Response(spikes=layer.spikes(latency))
 
     def update(self, layer, state, latency, response, signal):

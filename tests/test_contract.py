@@ -29,7 +29,7 @@ class Homeostatic(Learner):
     def init(self, layer, key, seen):
         return dict(key=key, fired=np.int32(0))
 
-    def forward(self, layer, state, latency):
+    def forward(self, layer, state, latency, label):
         return Response(layer.winners(latency))
 
     def update(self, layer, state, latency, response, signal):
@@ -139,7 +139,7 @@ class Growing(Homeostatic):
 class Global(Homeostatic):
     """Keeps what belongs into its state elsewhere."""
 
-    def forward(self, layer, state, latency):
+    def forward(self, layer, state, latency, label):
         COUNT.append(0)
         threshold = layer.conv.threshold + len(COUNT) % 7
         return Response(
@@ -148,6 +148,14 @@ class Global(Homeostatic):
 
 
 COUNT: list[int] = []
+
+
+@component
+class Earlier(Homeostatic):
+    """Written for 0.3."""
+
+    def forward(self, layer, state, latency):
+        return super().forward(layer, state, latency, None)
 
 
 @component
@@ -189,6 +197,7 @@ class Array(Homeostatic):
     ("learner", "message"),
     [
         (Methodless(), "^Methodless must have a method `update"),
+        (Earlier(), r"^`forward` of Earlier must be of \(layer, state, latency, label\): too many positional"),
         (Returned(), r"^`update of Returned` must be \(layer, state, info\), got a tuple of 2$"),
         (Forgetful(), "a silent stimulus changes the weights"),
         (Unbounded(), r"`bounds` are \(0.0, 1.0\), but weights lie in"),
@@ -204,6 +213,22 @@ class Array(Homeostatic):
 def test_learners_that_break_the_contract_are_found(learner, message):
     with pytest.raises(AssertionError, match=message):
         check_learner(learner)
+
+
+@component
+class Cheating(RSTDP):
+    """Decides by the label."""
+
+    def forward(self, layer, state, latency, label):
+        spikes = layer.deciding_spikes(latency)
+        own = jnp.arange(layer.conv.features) // (layer.conv.features // layer.classes) == label
+        potential = jnp.where(own[:, None, None], spikes.potential, 0)
+        return Response(spikes=dataclasses.replace(spikes, potential=potential))
+
+
+def test_the_label_is_for_learning_alone():
+    with pytest.raises(AssertionError, match="`forward` lets the decision depend on the label"):
+        check_learner(Cheating(), deciding=True)
 
 
 def test_a_layer_that_learns_nothing_is_no_check():

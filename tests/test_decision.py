@@ -56,7 +56,8 @@ def test_spikes_of_a_deciding_layer_come_with_times_where_they_matter():
     for decision, threshold, timed in ((Earliest(), 20, True), (Majority(), None, False)):
         spec = network(decision, threshold)
         (layer,) = Model.of(spec, spec.initial_weights(0)).layers.values()
-        found = RSTDP().forward(layer, RSTDP().init(layer, np.zeros(2, np.uint32), 0), latency).spikes
+        state = RSTDP().init(layer, np.zeros(2, np.uint32), 0)
+        found = RSTDP().forward(layer, state, latency, np.int32(0)).spikes
         expected = layer.spikes(latency) if timed else layer.last_spikes(latency)
         np.testing.assert_array_equal(found.latency, expected.latency)
         fired = found.latency < 15

@@ -10,7 +10,7 @@ import pytest
 
 import snnjax
 
-PROGRAMS = ("Supervised", "SingleReadout", "Unsupervised", "Strongest", "Changed", "Epoch")
+PROGRAMS = ("Supervised", "Unsupervised", "Strongest", "Changed", "Epoch")
 """What only the engine sees."""
 
 

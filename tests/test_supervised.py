@@ -79,7 +79,6 @@ PROGRAM = functools.partial(programs.learn_supervised, first=0, batch=1, by_turn
 FORMS = dict(
     plain=(PLAIN, PROGRAM),
     fast=(FAST, PROGRAM),
-    class_alone=(FAST, functools.partial(PROGRAM, kind=readout.SingleReadout)),
     compiled=(FAST, readout.learn_at_once),
 )
 

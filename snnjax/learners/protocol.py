@@ -91,8 +91,11 @@ class Learner:
         """
         return ()
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
-        """The response to one stimulus, (C, H, W) latencies; that of a deciding layer must have `spikes`."""
+    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
+        """The response to one stimulus, (C, H, W) latencies; that of a deciding layer must have `spikes`.
+
+        `label`, () int32, saves work for other classes; the decision must not depend on it. None: unsupervised.
+        """
         if self.supervised and layer.classes:
             return Response(spikes=layer.deciding_spikes(latency))
         return Response(layer.winners(latency))

@@ -117,10 +117,10 @@ class RSTDP(Learner):
             state = self._redrawn(state, jnp.asarray(key), layer.conv.features)
         return state if self.by_epoch or self.dropout is not None else state.rates
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Response:
+    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Response:
         """The response of the features that dropout keeps."""
         if (kept := Rewarded.of(state).kept) is None:
-            return super().forward(layer, state, latency)
+            return super().forward(layer, state, latency, label)
         if not layer.classes and layer.conv.threshold is not None:
             threshold: Any = jnp.where(kept, layer.conv.threshold, jnp.inf)
             conv = dataclasses.replace(layer.conv, threshold=threshold)

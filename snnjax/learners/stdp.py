@@ -60,9 +60,9 @@ class STDP(Learner):
         """The number of images learned from, () int32, so that branches double their rates in step with their stage."""
         return np.int32(seen % int(self.doubling))
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
+    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """The winners."""
-        return super().forward(layer, state, self._seen(layer, latency))
+        return super().forward(layer, state, self._seen(layer, latency), label)
 
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The winners learn; info is their features, (k,) int32, -1 where nobody won."""

@@ -23,8 +23,8 @@ class TimedResponse(NamedTuple):
 
     Attributes:
       spikes: `Spikes` of (F, 1, 1), which the decision is made from.
-      training: those of the target neurons at their training thresholds, of (classes, m), or (m,) of the label's class
-        alone; None where they have none.
+      training: those of the target neurons of the label's class at their training thresholds, of (m,); None where they
+        have none.
     """
 
     spikes: Spikes
@@ -132,16 +132,9 @@ class SupervisedSTDP(Learner):
             sums=np.asarray(layer.plain_weights(), np.float32).reshape(features, -1).sum(1),
         )
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> TimedResponse:
-        """The spikes at the threshold and at the training thresholds."""
-        threshold, training = layer.conv.threshold, None
-        if self.competitors(layer):
-            spikes = layer.timed_spikes(latency, threshold + state["excess"])
-            training = jax.tree.map(lambda x: x.reshape(layer.classes, -1)[:, self.non_targets :], spikes)
-        return TimedResponse(layer.timed_spikes(latency, threshold), training)
-
-    def forward_class(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array) -> TimedResponse:
-        """As `forward`, at the training thresholds of the class `label` alone."""
+    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> TimedResponse:
+        """The spikes at the threshold, and those of the class `label` at the training thresholds."""
+        assert label is not None
         spikes, training = layer.timed_spikes(latency, layer.conv.threshold), None
         if count := self.competitors(layer):
             start = jnp.maximum(label, 0) * (count + self.non_targets) + self.non_targets
@@ -202,8 +195,6 @@ class SupervisedSTDP(Learner):
         excess = jnp.zeros(0, jnp.float32)
         if response.training is not None:
             training: Any = response.training
-            if training.time.ndim == 2:
-                training = jax.tree.map(lambda x: x[label], training)
             pad = ((0, 0), (self.non_targets, 0))
             spikes = jax.tree.map(lambda x, own: jnp.where(target, jnp.pad(own[None], pad), x), spikes, training)
             start = label * count + self.non_targets

@@ -97,7 +97,7 @@ class TargetTime(Learner):
         settings = {name: getattr(self, name) for name in names}
         return dict(settings, rate=state["rates"][0], threshold_rate=state["rates"][1], time_steps=time_steps)
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array) -> Any:
+    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """Nothing: who fires at a patch depends on what was learned from the one before."""
         return Response()
 

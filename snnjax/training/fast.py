@@ -8,7 +8,7 @@ from snnjax.kernels import native
 from snnjax.layers import FAST, NATIVE, TAPS, Form, Layer
 from snnjax.learners import TargetTime
 from snnjax.networks import Model, Network
-from snnjax.training import blocks, patches, programs, readout
+from snnjax.training import blocks, patches, readout
 from snnjax.training.spread import learning_program
 from snnjax.training.state import Settings
 
@@ -45,13 +45,10 @@ def supervised(model: Model, first: int, by_turns: bool, settings: Settings, mes
         unit = BLOCK if batch == 1 else batch
         settled: dict[str, Any] = dict(block=unit, batched=batch > 1, by_turns=by_turns)
         return FastForm(learning_program(blocks.learn_in_blocks, mesh, **settled), unit, TAPS)
-    if readout.learns(model, first) and batch == 1 and not by_turns:
-        convs = [layer.conv for layer in model.stage(model.last)]
-        compiled = settings.native and readout.compiled(convs, model.decision, model.time_steps)
-        if compiled:
-            return FastForm(learning_program(readout.learn_at_once, mesh), 1, FAST)
-        settled = dict(first=first, batch=1, by_turns=False, kind=readout.SingleReadout)
-        return FastForm(learning_program(programs.learn_supervised, mesh, **settled), 1, FAST)
+    convs = [layer.conv for layer in model.stage(model.last)]
+    alone = first == model.last and len(convs) == 1 and batch == 1 and not by_turns
+    if alone and settings.native and readout.compiled(convs, model.decision, model.time_steps):
+        return FastForm(learning_program(readout.learn_at_once, mesh), 1, FAST)
     return None
 
 

@@ -3,6 +3,7 @@
 Before training `jax.eval_shape` traces their functions, which computes nothing; those of the library are left out.
 """
 
+import inspect
 import json
 from typing import Any
 
@@ -114,7 +115,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
     kind, key = f"{type(learner).__name__} of {name}", np.zeros(2, np.uint32)
     state = jax.tree.map(as_array, learner.init(layer, key, 0))
-    response = jax.eval_shape(learner.forward, layer, state, latency)
+    response = check_forward(learner, layer, state, latency, kind)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
@@ -131,6 +132,16 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     except Exception:  # it may reject placeholder values; those of an epoch are checked again
         return
     checked_diagnosis(kind, diagnosis)
+
+
+def check_forward(learner: Any, layer: Any, state: Any, latency: Any, kind: str) -> Any:
+    """What `forward` of a learner returns, as shapes and dtypes; raises InputError unless it takes a label."""
+    arguments = layer, state, latency, _INTEGER if learner.supervised else None
+    try:
+        inspect.signature(learner.forward).bind(*arguments)
+    except TypeError as error:
+        raise InputTypeError(f"`forward` of {kind} must be of (layer, state, latency, label): {error}") from error
+    return jax.eval_shape(learner.forward, *arguments)
 
 
 def check_update(

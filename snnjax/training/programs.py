@@ -65,15 +65,13 @@ def learn_supervised(
     first: int,
     batch: int,
     by_turns: bool,
-    kind: "type[Supervised] | None" = None,
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
     """A slice of an epoch of all supervised layers, as in `learn`; latencies enter stage `first`.
 
-    For each image it returns the decision, () int32, and info of each layer by name. `kind` takes the place of
-    `Supervised` where a faster form of it is known.
+    For each image it returns the decision, () int32, and info of each layer by name.
     """
     names = [name for stage in model.names for name in stage if name in carry[0]]
-    rule = (kind or Supervised)(model, names, first, by_turns, batch_size)
+    rule = Supervised(model, names, first, by_turns, batch_size)
     return learn(rule, carry, (latencies, labels), start, count, last, batch)
 
 
@@ -120,7 +118,7 @@ class Unsupervised(NamedTuple):
 
     def forward(self, carry: tuple[Layer, Any], image: Any) -> Any:
         """The learner's response."""
-        return carry[0].conv.each_learner[self.which].forward(*carry, image[0])
+        return carry[0].conv.each_learner[self.which].forward(*carry, image[0], None)
 
     def update(self, carry: tuple[Layer, Any], image: Any, response: Any) -> tuple[tuple[Layer, Any], Any]:
         """The new carry, and info."""
@@ -144,7 +142,7 @@ class Supervised(NamedTuple):
 
     def forward(self, carry: SupervisedCarry, image: Any) -> tuple[Any, Any, Decided]:
         """The input of each layer that learns, their responses, both by name, and the decision."""
-        (layers, states, _), latency = carry, image[0]
+        (layers, states, _), (latency, label) = carry, image
         model, inputs, found, at = self.model.updated(layers), {}, {}, self.first
         for number in range(self.first, model.last + 1):
             # Times matter up to the last of the earlier layers that learn, from there on only who fires.
@@ -152,7 +150,7 @@ class Supervised(NamedTuple):
             for name in (each for each in model.names[number] if each in self.names):
                 latency, at = model.forward(latency, at, number, timed=timed), number
                 inputs[name] = latency
-                found[name] = layers[name].conv.supervised.forward(layers[name], states[name], latency)
+                found[name] = layers[name].conv.supervised.forward(layers[name], states[name], latency, label)
         spikes = [found[name].spikes for name in model.names[model.last]]
         return inputs, found, decide(model.decision, spikes, model.classes)
 

@@ -1,4 +1,4 @@
-"""Fast forms of `SupervisedSTDP` where a single deciding layer learns: image by image, or by one call a slice."""
+"""A fast form of `SupervisedSTDP` where a single deciding layer learns: one call a slice, on a CPU."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,20 +12,7 @@ from snnjax.kernels.native import STEPS, readout
 from snnjax.layers import FAST, Conv, Layer
 from snnjax.learners import SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
-from snnjax.networks.decision import Decided, decide
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome
-
-
-class SingleReadout(Supervised):
-    """As `Supervised`, computing training thresholds' spikes of the label's class alone."""
-
-    def forward(self, carry: SupervisedCarry, image: Any) -> tuple[Any, Any, Decided]:
-        """As of `Supervised`."""
-        (layers, states, _), (name,), (latency, label) = carry, self.names, image
-        learner = cast(SupervisedSTDP, layers[name].conv.supervised)
-        response = learner.forward_class(layers[name], states[name], latency, label)
-        decided = decide(self.model.decision, [response.spikes], self.model.classes)
-        return {name: latency}, {name: response}, decided
 
 
 def learn_at_once(
@@ -79,12 +66,6 @@ def counted(tally: Tally, outcomes: jax.Array, start: jax.Array, count: jax.Arra
     current = (numbers >= begin) & (numbers < count)
     right, wrong = (jnp.sum(current & each, dtype=jnp.int32) for each in (outcomes > 0, outcomes < 0))
     return Tally(right + old * tally.correct, wrong + old * tally.wrong, rest, tally.batch + ended, tally.epoch)
-
-
-def learns(model: Model, first: int) -> bool:
-    """Whether `SingleReadout` can replace `Supervised` from stage `first`."""
-    layers = model.stage(model.last)
-    return first == model.last and len(layers) == 1 and type(layers[0].conv.supervised) is SupervisedSTDP
 
 
 def compiled(convs: Sequence[Conv], decision: Any, time_steps: int) -> bool:
