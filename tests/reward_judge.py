@@ -16,7 +16,6 @@ import numpy as np
 from snnjax import component
 from snnjax.layers import FAST, TAPS, WTA, Conv
 from snnjax.learners import RSTDP, STDP, Tally
-from snnjax.learners.reward import Rewarded
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.training import blocks, programs
 
@@ -235,7 +234,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | No
     for _ in range(epochs):
         decisions.append([])
         if kept is not None:
-            kept.append({name: np.asarray(Rewarded.of(state).kept) for name, state in carry[1].items()})
+            kept.append({name: np.asarray(state.get("kept")) for name, state in carry[1].items()})
         for at in range(0, len(labels), 24):
             part = slice(at, at + 24)
             count, start = len(labels[part]), int(rng.integers(0, 8))
@@ -250,7 +249,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | No
     assert int(tally.batch) == epochs * -(-len(labels) // batch_size)
     assert int(tally.seen) == 0
     weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
-    return Judged(weights, np.stack([Rewarded.of(states[name]).rates for name in layers]), decisions)
+    return Judged(weights, np.stack([states[name]["rates"] for name in layers]), decisions)
 
 
 def assert_judged(result: Judged, expected: Judged) -> None:

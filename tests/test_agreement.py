@@ -205,7 +205,7 @@ def test_single_steps_of_reward(run):
     model, first = run.model(), run.spec.first_supervised
     names = [name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner)]
     layers = {name: model.layers[name] for name in names}
-    states = {name: jnp.asarray(x.conv.supervised.init(x, np.zeros(2), 0)) for name, x in layers.items()}
+    states = {name: jax.tree.map(jnp.asarray, x.conv.supervised.init(x, np.zeros(2), 0)) for name, x in layers.items()}
     carry = layers, states, Tally(*jnp.zeros(5, jnp.int32))
 
     @jax.jit
@@ -222,7 +222,7 @@ def test_single_steps_of_reward(run):
         (after, *_), (decisions, infos) = programs.learn_supervised(
             carry, model, latency[None], label[None], *where, **how
         )
-        infos = [infos[name][0] for name in names]
+        infos = [infos[name]["feature"][0] for name in names]
         return decisions[0], winners, infos, {name: layer.weights for name, layer in after.items()}
 
     for image in "012345":

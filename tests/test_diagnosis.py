@@ -92,7 +92,7 @@ def test_figures_of_stdp_by_hand():
 def test_figures_of_reward_by_hand():
     conv = Conv(3, kernel=3, learners=RSTDP(bounds=(0.2, 0.8)))
     layer = layer_of(conv, np.array([0.2, 0.8, 0.5, 0.2]))
-    found = conv.learners.diagnose("layer1", layer, np.zeros((4, 1), int))
+    found = conv.learners.diagnose("layer1", layer, dict(feature=np.zeros((4, 1), int)))
     assert found["convergence"] == pytest.approx(0.0625)
     found = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), dict(layer1=found))
     assert (found["silent"], found["decided"], found["never_decided"]) == (0.25, [2, 0, 1], 1)

@@ -29,7 +29,6 @@ from snnjax.errors import InputError
 from snnjax.kernels import Spikes
 from snnjax.layers import FAST, NATIVE, Conv, Layer
 from snnjax.learners import RSTDP, Tally, winner_of_class
-from snnjax.learners.reward import Won
 from snnjax.networks import SpikingNetwork
 from snnjax.training import fast
 from snnjax.training.state import TrainState
@@ -105,9 +104,8 @@ def test_no_dropout_is_a_dropout_of_0():
             found = learn(none, inputs, labels, 8, 2, block)
             assert_judged(found, learn(network, inputs, labels, 8, 2, block))
     tally = Tally(*jnp.int32([3, 5, 11, 1, 0]))
-    np.testing.assert_array_equal(
-        dataclasses.replace(QUICK, floor=0.0).end_batch(None, tally), QUICK.end_batch(None, tally)
-    )
+    none, zero = (rule.end_batch({}, tally)["rates"] for rule in (QUICK, dataclasses.replace(QUICK, floor=0.0)))
+    np.testing.assert_array_equal(none, zero)
 
 
 def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
@@ -115,12 +113,13 @@ def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
     layer = Layer(Conv(4000, 1, learners=rule), np.zeros((4000, 1, 1, 1)), T, FAST, classes=2)
     state, other = (rule.init(layer, np.array([0, seed], np.uint32), 0) for seed in (0, 1))
     following = rule.end_epoch(state)
-    masks = [np.asarray(each.kept) for each in (state, following, rule.end_epoch(following), other)]
+    masks = [np.asarray(each["kept"]) for each in (state, following, rule.end_epoch(following), other)]
     for mask in masks:
         assert mask.mean() == pytest.approx(0.75, abs=0.03)
     agree = [np.mean(one == two) for at, one in enumerate(masks) for two in masks[:at]]
     np.testing.assert_allclose(agree, 0.75**2 + 0.25**2, atol=0.04)
-    np.testing.assert_array_equal(rule.end_batch(state, Tally(*jnp.int32([1, 1, 2, 0, 0]))).kept, masks[0])
+    adapted = rule.end_batch(state, Tally(*jnp.int32([1, 1, 2, 0, 0])))
+    np.testing.assert_array_equal(adapted["kept"], masks[0])
 
 
 @pytest.mark.parametrize("form", [FAST, NATIVE], ids=["fast", "native"])
@@ -137,11 +136,11 @@ def test_dropped_features_of_an_earlier_layer_cannot_win(form, threshold, reques
         state = rule.init(layer, np.array([0, seed], np.uint32), 0)
         latency = np.random.default_rng(seed).integers(0, 2 * T, (2, 6, 6)).clip(max=T).astype(np.uint8)
         found = rule.forward(layer.packed(form), state, latency, None).winners
-        silenced = dataclasses.replace(layer, weights=layer.weights * state.kept[:, None, None, None])
+        silenced = dataclasses.replace(layer, weights=layer.weights * state["kept"][:, None, None, None])
         jax.tree.map(np.testing.assert_array_equal, found.feature, silenced.winners(latency).feature)
-        assert not np.isin(np.flatnonzero(~state.kept), found.feature).any()
+        assert not np.isin(np.flatnonzero(~state["kept"]), found.feature).any()
         fewer += int(np.sum(found.feature < 0))
-        dropped += int(np.sum(~state.kept))
+        dropped += int(np.sum(~state["kept"]))
     assert dropped > 6
     assert fewer > 0, "three win where only two are kept"
 
@@ -169,7 +168,7 @@ def test_a_run_goes_on_where_it_stopped():
     assert resumed.epochs == whole.epochs
     for name, array in whole.weights.items():
         np.testing.assert_array_equal(resumed.weights[name], array)
-    kept = [tuple(arrays["learning/[0]['layer1'].kept"]) for arrays, meta in states if meta["done"]]
+    kept = [tuple(arrays["learning/[0]['layer1']['kept']"]) for arrays, meta in states if meta["done"]]
     assert len(set(kept)) > 1
 
 
@@ -237,7 +236,8 @@ def test_figures_by_hand():
     layer = Layer(conv, np.full((4, 1, 3, 3), 0.5), T, FAST, classes=2, timed=True)
 
     def diagnosed(feature, step):
-        found = conv.learners.diagnose("layer1", layer, Won(np.array(feature)[:, None], np.array(step)[:, None]))
+        info = dict(feature=np.array(feature)[:, None], step=np.array(step)[:, None])
+        found = conv.learners.diagnose("layer1", layer, info)
         return found, " ".join(found["words"])
 
     found, words = diagnosed([0, 0, 2, -1, -1], [4, 6, 5, 9, T])

@@ -310,7 +310,9 @@ def test_states_that_are_none_are_refused(folder, trainer):
     """With a sound checksum, so that it is not damage: arrays missing, of other shapes, or figures out of range."""
     arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     without = {name: array for name, array in arrays.items() if name != "weights/layer2"}
+    old = {name.removesuffix("['rates']"): array for name, array in arrays.items()}  # as 0.3 kept the rates of reward
     cases = [
+        (old, meta, "`learning` must hold"),
         (without, meta, "`weights` must hold"),
         (arrays | {"weights/layer1": arrays["weights/layer1"][:2]}, meta, "`weights` must hold"),
         (arrays | {"best/layer1": arrays["weights/layer2"]}, meta, "`best` must hold"),

@@ -166,8 +166,8 @@ def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch
             wrong = np.mean((decided >= 0) & (decided != right))
             next_first = epoch == 0 and batch % 2 == 1
             kept, adapted = (1, 0) if next_first else (0, 1)
-            np.testing.assert_array_equal(carry[1][names[kept]], old[1][names[kept]])
-            np.testing.assert_array_equal(carry[1][names[adapted]][0], base[adapted][0] * np.float32(wrong))
+            np.testing.assert_array_equal(carry[1][names[kept]]["rates"], old[1][names[kept]]["rates"])
+            np.testing.assert_array_equal(carry[1][names[adapted]]["rates"][0], base[adapted][0] * np.float32(wrong))
 
 
 @pytest.mark.slow
@@ -201,14 +201,14 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     layers, states, tally = epoch.spread.unstacked(epoch.carry)[0]
     assert (int(tally.epoch), int(tally.seen)) == (2, 0)
     weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
-    rates = np.stack([states[name] for name in layers])
+    rates = np.stack([states[name]["rates"] for name in layers])
     assert_judged(Judged(weights, rates, [decided[0].tolist() for decided, _ in results]), expected)
     assert all(decided.shape == (1, IMAGES) for decided, _ in results)
 
 
 def test_base_rates_and_bounds():
     model = network_of(*DEEP).model
-    rates = {name: model.layers[name].conv.supervised.init(None, None, 0) for name in ("layer2", "layer3")}
+    rates = {name: model.layers[name].conv.supervised.init(None, None, 0)["rates"] for name in ("layer2", "layer3")}
     np.testing.assert_array_equal(rates["layer2"], np.float32([QUICK.reward, QUICK.punish]))
     np.testing.assert_array_equal(rates["layer3"], np.float32([RULE.reward, RULE.punish]))
     assert not outside({name: model.layers[name] for name in rates}, -1)

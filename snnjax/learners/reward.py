@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,39 +28,6 @@ from snnjax.learners.protocol import (
 )
 
 AT_ONCE = 0.9  # a larger share of decisions at the first step means that the threshold is too low
-
-
-class Rewarded(NamedTuple):
-    """The state of `RSTDP` where its settings need more than the rates; what they do not need is None.
-
-    Attributes:
-      rates: (2, 2) float32, (a+, a-) after reward, then after punishment.
-      counts: (3,) int32, wrong and right decisions, and images, of the epoch so far; `by_epoch`.
-      kept: (F,) bool, the features that may fire in this epoch; `dropout`.
-      key: (2,) uint32, a raw `jax.random` key that draws those of the next epochs; `dropout`.
-    """
-
-    rates: Any
-    counts: Any = None
-    kept: Any = None
-    key: Any = None
-
-    @classmethod
-    def of(cls, state: Any) -> "Rewarded":
-        """From any state of `RSTDP`."""
-        return state if isinstance(state, cls) else cls(state)
-
-
-class Won(NamedTuple):
-    """What `RSTDP` says of one stimulus in a deciding layer under a timed decision.
-
-    Attributes:
-      feature: (1,) int32, of the winner, -1 where nobody learned.
-      step: (1,) integers, its spike's, T where no neuron of the class voted for fired.
-    """
-
-    feature: jax.Array
-    step: jax.Array
 
 
 @component
@@ -107,20 +74,23 @@ class RSTDP(Learner):
             raise InputError(f"`floor` must be None, or lie in 0..1, got {self.floor}")
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
-        """The rates (a+, a-) after reward, then after punishment, (2, 2) float32; or `Rewarded`."""
-        state = Rewarded(np.array([self.reward, self.punish], np.float32))
+        """`rates` (a+, a-) after reward, then after punishment, (2, 2) float32, and what else the settings need.
+
+        With `by_epoch` that is `counts`, (3,) int32, wrong and right decisions, and images, of the epoch so far; with
+        `dropout` it is `kept`, (F,) bool, the features that may fire in this epoch, and the `key` of later draws.
+        """
+        state: dict[str, Any] = dict(rates=np.array([self.reward, self.punish], np.float32))
         if self.floor is not None and layer.classes:
-            state = Rewarded(self._adapted(np.array([layer.classes - 1, 1, layer.classes], np.int32)))
+            state = dict(rates=self._adapted(np.array([layer.classes - 1, 1, layer.classes], np.int32)))
         if self.by_epoch:
-            state = state._replace(counts=np.zeros(3, np.int32))
-        if self.dropout is not None:
-            state = self._redrawn(state, jnp.asarray(key), layer.conv.features)
-        return state if self.by_epoch or self.dropout is not None else state.rates
+            state["counts"] = np.zeros(3, np.int32)
+        return state if self.dropout is None else self._redrawn(state, jnp.asarray(key), layer.conv.features)
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Response:
         """The response of the features that dropout keeps."""
-        if (kept := Rewarded.of(state).kept) is None:
+        if self.dropout is None:
             return super().forward(layer, state, latency, label)
+        kept = state["kept"]
         if not layer.classes and layer.conv.threshold is not None:
             threshold: Any = jnp.where(kept, layer.conv.threshold, jnp.inf)
             conv = dataclasses.replace(layer.conv, threshold=threshold)
@@ -132,30 +102,35 @@ class RSTDP(Learner):
         return Response(layer.conv.competition(spikes, time_steps=layer.time_steps))
 
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
-        """The winners learn; info is their features, (k,) int32, -1 where nobody learned, or `Won`."""
+        """The winners learn. Info: their `feature`, (k,) int32, -1 where nobody learned.
+
+        A deciding layer under a timed decision adds the `step` of the spike, (1,) integers, T where no neuron of the
+        class voted for fired.
+        """
         assert signal is not None
         winners = response.winners
         if winners is None:
             winners = winner_of_class(layer, response.spikes, signal.vote)
         winners = dataclasses.replace(winners, feature=jnp.where(signal.reward == 0, -1, winners.feature))
-        rates = kernels.reward_rates(signal.reward, *Rewarded.of(state).rates)
+        rates = kernels.reward_rates(signal.reward, *state["rates"])
         layer = layer.learn(latency, winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
-        return layer, state, Won(winners.feature, winners.latency) if _is_timed(layer) else winners.feature
+        step = dict(step=winners.latency) if layer.timed and layer.classes else {}
+        return layer, state, dict(feature=winners.feature, **step)
 
     def end_batch(self, state: Any, tally: Tally) -> Any:
         """Adapts the rates to the fractions of right and wrong decisions, or counts these until the epoch ends."""
         counts = jnp.stack([tally.wrong, tally.correct, tally.seen])
         if self.by_epoch:
-            return state._replace(counts=state.counts + counts)
-        rates = self._adapted(counts)
-        return state._replace(rates=rates) if self.dropout is not None else rates
+            return dict(state, counts=state["counts"] + counts)
+        return dict(state, rates=self._adapted(counts))
 
     def end_epoch(self, state: Any) -> Any:
         """Adapts the rates `by_epoch`, and draws the features that `dropout` keeps in the next epoch."""
         if self.by_epoch:
-            rates = jnp.where(state.counts[2] > 0, self._adapted(state.counts), state.rates)
-            state = state._replace(rates=rates, counts=jnp.zeros_like(state.counts))
-        return state if self.dropout is None else self._redrawn(state, state.key, len(state.kept))
+            counts = state["counts"]
+            rates = jnp.where(counts[2] > 0, self._adapted(counts), state["rates"])
+            state = dict(state, rates=rates, counts=jnp.zeros_like(counts))
+        return state if self.dropout is None else self._redrawn(state, state["key"], len(state["kept"]))
 
     def _adapted(self, counts: Any) -> jax.Array:
         """Rates (2, 2) float32 after so many wrong and right decisions on so many images, (3,)."""
@@ -165,20 +140,20 @@ class RSTDP(Learner):
         base = jnp.stack([jnp.stack(self.reward), jnp.stack(self.punish)])
         return kernels.adapted_rates(base, shares[:, None])
 
-    def _redrawn(self, state: Rewarded, key: jax.Array, features: int) -> Rewarded:
+    def _redrawn(self, state: dict[str, Any], key: jax.Array, features: int) -> dict[str, Any]:
         """With the features that the next epoch keeps."""
         key, now = jax.random.split(key)
         dropped = jax.random.bernoulli(now, cast(float, self.dropout), (features,))
-        return state._replace(key=key, kept=~dropped)
+        return dict(state, key=key, kept=~dropped)
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rates."""
         names = [f"rate_{rate}_after_{signal}" for signal in ("reward", "punishment") for rate in ("plus", "minus")]
-        return dict(zip(names, map(float, np.ravel(Rewarded.of(state).rates)), strict=True))
+        return dict(zip(names, map(float, np.ravel(state["rates"])), strict=True))
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """How far the weights have converged, who has won, and where the decision is timed at which steps."""
-        won = info.feature if isinstance(info, Won) else info
+        won = info["feature"]
         wins = np.bincount(won[won >= 0], minlength=layer.conv.features)
         open_, never = convergence(np.asarray(layer.weights), self.bounds), np.flatnonzero(wins == 0)
         dropped = ", dropped ones among them" if self.dropout and len(never) else ""
@@ -187,11 +162,7 @@ class RSTDP(Learner):
             f"{len(never)} of {layer.conv.features} features of {name} never won" + listed(never) + dropped,
         ]
         found = dict(convergence=open_, wins=wins.tolist(), never_won=len(never), words=words)
-        return found | _steps(name, layer, np.asarray(info.step), words) if isinstance(info, Won) else found
-
-
-def _is_timed(layer: Layer) -> bool:
-    return layer.timed and layer.classes > 0
+        return found | _steps(name, layer, np.asarray(info["step"]), words) if "step" in info else found
 
 
 def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagnosis:

@@ -16,7 +16,6 @@ from snnjax import kernels
 from snnjax.kernels import Winners
 from snnjax.layers import Layer, at_last_step, block_potentials
 from snnjax.learners import RSTDP
-from snnjax.learners.reward import Rewarded
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
 from snnjax.training.programs import Supervised, SupervisedCarry, outcome, where
@@ -174,8 +173,8 @@ def learn_in_blocks(
             feature = winner.feature[0]
             votes.append(jnp.where(feature < 0, -1, feature // (layer.conv.features // model.classes)))
             won = outcome(votes[-1], label) * (valid & turn)
-            learned[name] = _update(layer, Rewarded.of(states[name]).rates, changed[name], at, collapsed, winner, won)
-            found[name] = jnp.where(won == 0, -1, winner.feature)
+            learned[name] = _update(layer, states[name]["rates"], changed[name], at, collapsed, winner, won)
+            found[name] = dict(feature=jnp.where(won == 0, -1, winner.feature))
         decision = majority(jnp.stack(votes), model.classes)
         counted = rule.count_outcome(layers, states, tally, outcome(decision, label))
         return (*where(valid, counted, (states, tally)), learned), (decision, found)
@@ -186,9 +185,7 @@ def learn_in_blocks(
         images, known = (jax.lax.dynamic_slice_in_dim(each, base, block) for each in (latencies, labels))
         numbers = base + jnp.arange(block)
         valid = (numbers >= at) & (numbers < count)
-        stale = {
-            name: strongest(layers[name], Rewarded.of(states[name]).kept, images < model.time_steps) for name in names
-        }
+        stale = {name: strongest(layers[name], states[name].get("kept"), images < model.time_steps) for name in names}
         before = states, tally, {name: _unchanged(layers[name], block) for name in names}
         each = (jnp.arange(block), stale, images, known, valid)
         (states, tally, changed), results = jax.lax.scan(functools.partial(one_image, layers), before, each)
@@ -197,6 +194,6 @@ def learn_in_blocks(
         found = jax.tree.map(lambda all_, new: all_.at[places].set(new, mode="drop"), found, results)
         return base + block, (layers, states, tally), found
 
-    zeros = jnp.zeros(size, jnp.int32), {name: jnp.zeros((size, 1), jnp.int32) for name in names}
+    zeros = jnp.zeros(size, jnp.int32), {name: dict(feature=jnp.zeros((size, 1), jnp.int32)) for name in names}
     _, learned, found = jax.lax.while_loop(lambda c: c[0] < count, one_block, (start, carry, zeros))
     return rule.end_epoch(learned, last), found
