@@ -19,7 +19,7 @@ from snnjax.app import console, parts, plots
 from snnjax.app.main import protected
 from snnjax.app.options import option
 from snnjax.networks import Network, mozafari2018
-from snnjax.training import fast, spread
+from snnjax.training import blocks, spread
 
 POINTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "images": ("images", (50, 200, 400, 800)),
@@ -42,7 +42,7 @@ class Case:
     map_size: int = 28  # rows and columns of an image
     time_steps: int = 15
     winners: int = 8  # of layer 2
-    together: int = fast.BLOCK  # images to a block of the reward phase, and to a chunk of the test
+    together: int = blocks.BLOCK  # images to a block of the reward phase, and to a chunk of the test
 
     def network(self) -> Network:
         """mozafari2018, varied."""
@@ -76,7 +76,7 @@ def measure(program: Program, source: data.Dataset, repeats: int, case: Case) ->
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
     spread.forget_programs()  # each point compiles all that it needs
     chunk = spread.CHUNK if case.together == Case.together else case.together
-    with mock.patch.object(fast, "BLOCK", case.together), mock.patch.object(spread, "CHUNK", chunk):
+    with mock.patch.object(blocks, "BLOCK", case.together), mock.patch.object(spread, "CHUNK", chunk):
         program.prepare((case.network(), case.data(source), case.images, None))
         found = {}
         for phase in PHASES:

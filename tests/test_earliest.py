@@ -22,7 +22,7 @@ from reward_judge import (
     network_of,
 )
 
-from snnjax import Earliest, Network, Settings, Sweep, Trainer, stage
+from snnjax import Earliest, Network, Settings, Sweep, Trainer, component, stage
 from snnjax.data import Dataset, digits
 from snnjax.encoding import GREY
 from snnjax.errors import InputError
@@ -263,9 +263,21 @@ def test_a_training_tells_when_the_first_spikes_came():
     assert sum(found["wins"]["layer1"]) == 30 - round(30 * found["silent"])
 
 
-def test_timed_decisions_have_no_blocks():
-    """Their program is that of images one by one."""
-    settings, mesh = Settings((1,)), jax.sharding.Mesh(np.array(jax.devices()[:1]), ("networks",))
-    for network, expected in ((network_of(stage(FIRST), decision=Earliest()), False), (network_of(ONE), True)):
-        found = fast.supervised(network.model, 0, by_turns=False, settings=settings, mesh=mesh)
+@component
+class Another(RSTDP):
+    """May learn otherwise."""
+
+
+def test_blocks_are_for_untimed_decisions_of_this_rule_alone():
+    """The program of others is that of images one by one."""
+    (conv,) = ONE.branches
+    other = dataclasses.replace(conv, learners=Another())
+    cases = (
+        (network_of(ONE), True),
+        (network_of(stage(FIRST), decision=Earliest()), False),
+        (network_of(stage(other)), False),
+        (network_of(stage(conv, other)), False),
+    )
+    for network, expected in cases:
+        found = fast.supervised(network.model, 0, by_turns=False, settings=Settings((1,)))
         assert (found is not None) == expected

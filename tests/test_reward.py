@@ -38,8 +38,8 @@ from snnjax.learners import RSTDP
 from snnjax.networks import stage
 from snnjax.training import blocks
 from snnjax.training import epoch as epoch_module
+from snnjax.training.blocks import BLOCK
 from snnjax.training.epoch import outside
-from snnjax.training.fast import BLOCK
 from snnjax.training.state import Settings
 from snnjax.training.trainer import Trainer
 

@@ -14,12 +14,14 @@ import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.kernels import Winners
-from snnjax.layers import Layer, at_last_step, block_potentials
-from snnjax.learners import RSTDP
+from snnjax.layers import TAPS, Layer, at_last_step, block_potentials
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
-from snnjax.training.programs import Supervised, SupervisedCarry, outcome, where
+from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, outcome, where
+from snnjax.training.state import Settings
 
+BLOCK = 32
+"""Images whose potentials are computed at once where deciding layers learn; it affects near-ties alone."""
 _ROUNDING = 1e-5  # bound of the error of a float32 potential, relative to the largest possible one
 
 
@@ -128,10 +130,12 @@ def _update(
     )
 
 
-def in_blocks(model: Model, first: int) -> bool:
-    """Whether `learn_in_blocks` can replace `programs.learn_supervised`."""
-    rules = all(type(layer.conv.supervised) is RSTDP for layer in model.stage(model.last))
-    return first == model.last and type(model.decision) is Majority and rules
+def fast_form(model: Model, by_turns: bool, settings: Settings) -> FastForm | None:
+    """That of deciding `RSTDP` layers, where no others learn: under `Majority`."""
+    batch = settings.update_batch
+    unit = BLOCK if batch == 1 else batch
+    static = dict(block=unit, batched=batch > 1, by_turns=by_turns)
+    return FastForm(learn_in_blocks, static, unit, TAPS) if type(model.decision) is Majority else None
 
 
 def learn_in_blocks(

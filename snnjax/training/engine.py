@@ -227,16 +227,16 @@ class Engine:
 
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of a phase in which one layer learns alone, given what enters it."""
-        carries, learner, batch = [], phase.learner, self.settings.update_batch
+        carries, mesh, learner, batch = [], self.spread.learning, phase.learner, self.settings.update_batch
         layers = [model.layers[phase.layer] for model in self.outputs.models(states)]
-        plain = learning_program(programs.learn_unsupervised, self.spread.learning, which=learner, batch=batch)
-        found = fast.unsupervised(layers[0], learner, self.settings, self.spread.learning)
+        plain = learning_program(programs.learn_unsupervised, mesh, which=learner, batch=batch)
+        found = fast.unsupervised(layers[0], learner, self.settings)
         form = found.form if found else self.outputs.form(layers[0], learner)
         for at, (layer, state) in enumerate(zip(layers, states, strict=True)):
             carries.append((layer.packed(form), self.learning(state, at)))
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch, order=self._order(phase, inputs))
         if found:
-            kinds |= dict(fast=found.program, unit=found.unit)
+            kinds |= dict(fast=learning_program(found.function, mesh, **found.static), unit=found.unit)
         return Epoch(self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch, **kinds)
 
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
@@ -260,9 +260,9 @@ class Engine:
         forms = {name: self.outputs.form(models[0].layers[name], phase.learner) for name in self.supervised_layers}
         plain = learning_program(programs.learn_supervised, mesh, first=phase.stage, batch=batch, **turns)
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
-        if found := fast.supervised(models[0], phase.stage, settings=self.settings, mesh=mesh, **turns):
+        if found := fast.supervised(models[0], phase.stage, settings=self.settings, **turns):
             forms |= dict.fromkeys(self.network.names[-1], found.form)
-            kinds |= dict(fast=found.program, unit=found.unit)
+            kinds |= dict(fast=learning_program(found.function, mesh, **found.static), unit=found.unit)
         nothing: Any = np.zeros((0, 0, 0, 0), np.float32)  # the carry has the weights of layers that learn
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {name: model.layers[name] for name in self.supervised_layers}

@@ -1,60 +1,58 @@
 """Fast forms of learning: programs that compute what those of `snnjax.training.programs` define, for some learners."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from jax.sharding import Mesh
-
-from snnjax.kernels import native
-from snnjax.layers import FAST, NATIVE, TAPS, Form, Layer
-from snnjax.learners import TargetTime
+from snnjax.layers import TAPS, Conv, Form, Layer
+from snnjax.learners import RSTDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Model, Network
 from snnjax.training import blocks, patches, readout
-from snnjax.training.spread import learning_program
+from snnjax.training.programs import FastForm
 from snnjax.training.state import Settings
 
-BLOCK = 32
-"""Images whose potentials are computed at once where deciding layers learn; it affects near-ties alone."""
 
-
-class FastForm(NamedTuple):
-    """A program with the carry and arguments of the one that it replaces, where all weights lie within their bounds.
+class Fast(NamedTuple):
+    """What is fast for one learner; each function returns None where it does not fit.
 
     Attributes:
-      program: as of `learning_program`.
-      unit: the size of a slice of images is a multiple of it.
-      form: of the layers that learn.
+      learn: the fast form of learning; of (layer, number of the learner, settings) if it is unsupervised, otherwise of
+        (model, by_turns, settings), where the deciding layers learn by this learner, and no others learn.
+      decide: of (network, settings), the form of its deciding layers, which do not learn.
     """
 
-    program: Any
-    unit: int
-    form: Form
+    learn: Callable[..., FastForm | None] = lambda *_: None
+    decide: Callable[[Network, Settings], Form | None] = lambda *_: None
 
 
-def unsupervised(layer: Layer, learner: int, settings: Settings, mesh: Mesh) -> FastForm | None:
+FORMS = {
+    TargetTime: Fast(patches.fast_form),
+    RSTDP: Fast(blocks.fast_form),
+    SupervisedSTDP: Fast(readout.fast_form, readout.deciding_form),
+}
+"""By the type of the learner: a subclass may learn otherwise."""
+
+
+def unsupervised(layer: Layer, learner: int, settings: Settings) -> FastForm | None:
     """The fast form of `programs.learn_unsupervised` of a layer by its learner number `learner`, if there is one."""
-    fits = settings.native and layer.time_steps <= native.STEPS
-    if fits and type(layer.conv.each_learner[learner]) is TargetTime:
-        return FastForm(learning_program(patches.learn_from_patches, mesh, which=learner), 1, NATIVE)
-    return None
+    return FORMS.get(type(layer.conv.each_learner[learner]), Fast()).learn(layer, learner, settings)
 
 
-def supervised(model: Model, first: int, by_turns: bool, settings: Settings, mesh: Mesh) -> FastForm | None:
+def supervised(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
     """The fast form of `programs.learn_supervised` from stage `first`, if there is one."""
-    batch = settings.update_batch
-    if blocks.in_blocks(model, first):
-        unit = BLOCK if batch == 1 else batch
-        settled: dict[str, Any] = dict(block=unit, batched=batch > 1, by_turns=by_turns)
-        return FastForm(learning_program(blocks.learn_in_blocks, mesh, **settled), unit, TAPS)
-    convs = [layer.conv for layer in model.stage(model.last)]
-    alone = first == model.last and len(convs) == 1 and batch == 1 and not by_turns
-    if alone and settings.native and readout.compiled(convs, model.decision, model.time_steps):
-        return FastForm(learning_program(readout.learn_at_once, mesh), 1, FAST)
-    return None
+    if first < model.last:
+        return None
+    return _of_all([layer.conv for layer in model.stage(first)]).learn(model, by_turns, settings)
 
 
 def deciding(network: Network, settings: Settings) -> dict[str, Form]:
     """Forms of deciding layers that do not learn, by name; those left out have that of `Outputs.form`."""
-    convs, steps = network.stages[-1].branches, network.time_steps
-    if network.deciding and settings.native and readout.compiled(convs, network.decision, steps):
-        return dict.fromkeys(network.deciding, readout.READOUT)
-    return {} if network.decision.timed else dict.fromkeys(network.deciding, TAPS)
+    if not network.deciding:
+        return {}
+    form = _of_all(network.stages[-1].branches).decide(network, settings) or (None if network.decision.timed else TAPS)
+    return dict.fromkeys(network.deciding, form) if form else {}
+
+
+def _of_all(convs: Sequence[Conv]) -> Fast:
+    """What is fast for deciding layers, if they learn by learners of one type."""
+    first, *others = {type(conv.supervised) for conv in convs}
+    return Fast() if others else FORMS.get(first, Fast())

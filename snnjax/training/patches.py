@@ -6,8 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from snnjax.kernels import native
-from snnjax.layers import Layer
-from snnjax.training.programs import Unsupervised
+from snnjax.layers import NATIVE, Layer
+from snnjax.training.programs import FastForm, Unsupervised
+from snnjax.training.state import Settings
+
+
+def fast_form(layer: Layer, learner: int, settings: Settings) -> FastForm | None:
+    """That of a layer by its `TargetTime` number `learner`, by compiled kernels."""
+    fits = settings.native and layer.time_steps <= native.STEPS
+    return FastForm(learn_from_patches, dict(which=learner), 1, NATIVE) if fits else None
 
 
 def learn_from_patches(

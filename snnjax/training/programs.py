@@ -1,14 +1,14 @@
 """The programs of a training: pure functions on plain pytrees, for one network or for many side by side."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from snnjax import devices
-from snnjax.layers import Layer
+from snnjax.layers import Form, Layer
 from snnjax.learners import Signal, Tally
 from snnjax.networks import Model
 from snnjax.networks.decision import Decided, decide
@@ -109,6 +109,22 @@ def learn(
     else:
         _, learned = jax.lax.while_loop(lambda batches: batches[0] < count, one_batch, (start, learned))
     return rule.end_epoch(learned[0], last), learned[1]
+
+
+class FastForm(NamedTuple):
+    """A function that computes what one of these programs does, where all weights lie within their bounds.
+
+    Attributes:
+      function: of the same carry and arguments, without the static ones.
+      static: static arguments of its own.
+      unit: the size of a slice of images is a multiple of it.
+      form: of the layers that learn.
+    """
+
+    function: Callable[..., tuple[Any, Any]]
+    static: dict[str, Any]
+    unit: int
+    form: Form
 
 
 class Unsupervised(NamedTuple):

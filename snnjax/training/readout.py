@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from snnjax.kernels import Spikes
 from snnjax.kernels.native import STEPS, readout
-from snnjax.layers import FAST, Conv, Layer
+from snnjax.layers import FAST, Conv, Form, Layer
 from snnjax.learners import SupervisedSTDP, Tally
-from snnjax.networks import Earliest, Model
-from snnjax.training.programs import Supervised, SupervisedCarry, outcome
+from snnjax.networks import Earliest, Model, Network
+from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, outcome
+from snnjax.training.state import Settings
 
 
 def learn_at_once(
@@ -68,12 +69,23 @@ def counted(tally: Tally, outcomes: jax.Array, start: jax.Array, count: jax.Arra
     return Tally(right + old * tally.correct, wrong + old * tally.wrong, rest, tally.batch + ended, tally.epoch)
 
 
-def compiled(convs: Sequence[Conv], decision: Any, time_steps: int) -> bool:
-    """Whether compiled kernels can do what `SupervisedSTDP` layers that decide need: bytes, no padding, `Earliest`."""
-    plain = all(
-        type(conv.supervised) is SupervisedSTDP and conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1))
-        for conv in convs
-    )
+def fast_form(model: Model, by_turns: bool, settings: Settings) -> FastForm | None:
+    """That of a single deciding `SupervisedSTDP` layer, where no others learn, by compiled kernels."""
+    convs = [layer.conv for layer in model.stage(model.last)]
+    alone = len(convs) == 1 and settings.update_batch == 1 and not by_turns
+    fits = alone and settings.native and _suits(convs, model.decision, model.time_steps)
+    return FastForm(learn_at_once, {}, 1, FAST) if fits else None
+
+
+def deciding_form(network: Network, settings: Settings) -> Form | None:
+    """That of deciding `SupervisedSTDP` layers, by compiled kernels."""
+    fits = settings.native and _suits(network.stages[-1].branches, network.decision, network.time_steps)
+    return READOUT if fits else None
+
+
+def _suits(convs: Sequence[Conv], decision: Any, time_steps: int) -> bool:
+    """Whether compiled kernels can do what deciding layers need: bytes, no padding, no strides, `Earliest`."""
+    plain = all(conv.padding in (0, (0, 0)) and conv.stride in (1, (1, 1)) for conv in convs)
     return plain and type(decision) is Earliest and time_steps <= STEPS
 
 
