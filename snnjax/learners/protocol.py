@@ -71,11 +71,13 @@ class Learner:
         then all supervised ones at once.
       bounds: (lower, upper), if it keeps weights within bounds; lower >= 0 allows faster kernels.
       own_thresholds: whether it needs a threshold for each feature: a single one is then that of all at first.
+      title: what its phase is called; "": by its class.
       native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them.
     """
 
     supervised: ClassVar[bool] = False
     own_thresholds: ClassVar[bool] = False
+    title: ClassVar[str] = ""
     native: ClassVar[bool] = False
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:

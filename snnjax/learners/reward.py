@@ -59,6 +59,7 @@ class RSTDP(Learner):
     floor: float | None = None
     by_epoch: bool = static(default=False)
     supervised = True
+    title = "R-STDP"
     native = True
 
     def check(self) -> None:

@@ -95,11 +95,15 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
         for index, learner in enumerate(conv.each_learner):
             if not learner.supervised:
                 branch = sum(phase.stage == stage for phase in phases)
-                phases.append(Phase(f"{type(learner).__name__} {name}", stage, name, epochs[stage], index, branch))
+                phases.append(Phase(f"{_title(learner)} {name}", stage, name, epochs[stage], index, branch))
     if is_fitted(network.decision):
         return *phases, Phase(f"fit {type(network.decision).__name__}", stages, "", 1)
-    name = type(network.stages[-1].branches[0].supervised).__name__
-    return *phases, Phase({"RSTDP": "R-STDP"}.get(name, name), network.first_supervised, "", epochs[-1])
+    title = _title(network.stages[-1].branches[0].supervised)
+    return *phases, Phase(title, network.first_supervised, "", epochs[-1])
+
+
+def _title(learner: Any) -> str:
+    return getattr(learner, "title", "") or type(learner).__name__  # it need not be derived from `Learner`
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from snnjax.data import Dataset
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
-from snnjax.learners import STDP, Diagnosis
+from snnjax.learners import Diagnosis
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_weights
 from snnjax.training.choice import network_for as network_for
@@ -77,8 +77,7 @@ class Trainer:
             raise InputError(f"`weights` of {phase.layer} must be finite numbers of float32, got {weights.dtype}")
         if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
             raise InputError(f"`numbers` of {phase.layer} must be some of {sizes}, got {wrong}")
-        figures = {"layer", "words"} | ({"wins", "convergence"} if STDP in map(type, conv.each_learner) else set())
-        if lacks := sorted(figures - diagnosis.keys()):
+        if lacks := sorted({"layer", "words"} - diagnosis.keys()):
             raise InputError(f"`diagnosis` of {phase.layer} lacks {', '.join(lacks)}")
         state.weights[phase.layer], state.reused[phase.layer] = weights, origin
         state.numbers.update(numbers)
