@@ -18,7 +18,7 @@ from jax import lax
 from snnjax.errors import wrong_type
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Bounds, Number
-from snnjax.kernels.neurons import Spikes, product, spike_times
+from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -39,20 +39,26 @@ def search_spikes(
     checks.threshold(threshold, len(weights))
     size = math.isqrt(time_steps - 1) + 1  # steps in an interval, and intervals
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
-    spiked, places = latency < time_steps, jnp.arange(size, dtype=latency.dtype)
+    spiked, places = latency < time_steps, jnp.arange(size, dtype=latency.dtype)[:, None]
     interval, within = latency // size, latency % size
-    ends = product(weights, (interval[:, None] <= places[None]) & spiked[:, None])  # [F, intervals]
+    ends = _product(weights, (interval[None] <= places) & spiked[None])  # [F, intervals]
     passed = jnp.sum(~(ends > limits), axis=1)  # intervals
     fires, crossed = passed < size, jnp.minimum(passed, size - 1)
     before = jnp.where(passed > 0, _taken(ends, jnp.maximum(passed - 1, 0)), 0)
     inside = (interval[None] == crossed[:, None].astype(latency.dtype)) & spiked[None]
-    steps = before[:, None] + product(jnp.where(inside, weights, 0), within[:, None] <= places[None])
+    steps = before[:, None] + _product(jnp.where(inside, weights, 0), within[None] <= places)
     at = jnp.minimum(jnp.sum(~(steps > limits), axis=1), size - 1)
     now, step = _taken(steps, at), jnp.minimum(crossed * size + at, time_steps - 1)
     before = jnp.where(at > 0, _taken(steps, jnp.maximum(at - 1, 0)), before)
     time = spike_times(step, fires, before, now, limits[:, 0], time_steps=time_steps, fractional=fractional)
     spike = jnp.where(fires, step, time_steps).astype(latency_dtype(time_steps))
     return Spikes(spike, jnp.where(fires, now, ends[:, -1]), jnp.where(fires, time, 1))
+
+
+def _product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
+    """Weights (F, K) and spikes (n, K) to (F, n): both with K last, which takes three quarters of the time on a CPU."""
+    sides = (((1,), (1,)), ((), ()))
+    return lax.dot_general(weights, spiked.astype(weights.dtype), sides, precision=lax.Precision.HIGHEST)
 
 
 def _taken(values: jax.Array, at: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ S2-STDP, PCN), and Neuronal competition groups with supervised STDP for spike-ba
 are those of Falez et al. 2019 (arXiv 1904.01908).
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 from snnjax.defaults import FEW
@@ -18,10 +19,25 @@ from snnjax.networks.network import Network, stage
 
 PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
-FEATURES = 128
 POOL = Pool(4)
 OF_IMAGES = {(): OnOff(), (2,): EventEncoder(255, equal_counts=False), (3,): Whitening()}
 """Of grey images, recordings and colour images, by the axes of an image behind the second."""
+
+
+class Features(NamedTuple):
+    """The features of a network.
+
+    Attributes:
+      count: how many.
+      threshold: at first.
+      learner: how they learn, but for `patches`.
+      epochs: for how long.
+    """
+
+    count: int
+    threshold: float
+    learner: TargetTime
+    epochs: int
 
 
 class Readout(NamedTuple):
@@ -33,7 +49,7 @@ class Readout(NamedTuple):
       weight: their mean initial weight.
       learner: how they learn.
       epochs: for how long, where there are more than a few images.
-      inputs: of the readout that the threshold is published for; those of MNIST by default.
+      inputs: of the readout that the threshold is for; those of MNIST by default.
     """
 
     neurons: int
@@ -44,11 +60,14 @@ class Readout(NamedTuple):
     inputs: int = 4608
 
 
+GREY = Features(128, 5.0, TargetTime(0.75, annealing=0.8), 20)
+COLOUR = Features(256, 10.0, TargetTime(0.95, annealing=0.92), 60)
+
 SSTDP = SupervisedSTDP(0.01, 0.0, gap=0.09, competition=False, non_targets=0, one_sided=True, normalise=False)
 S2STDP = SupervisedSTDP(0.005, -0.05, gap=0.04, competition=False, non_targets=0)
 PCN = SupervisedSTDP(0.001, -0.1, gap=0.02)
 NCG = SupervisedSTDP(0.05, -0.1, gap=0.03, threshold_rate=10.0, threshold_annealing=0.5)
-NCG_COLOUR = SupervisedSTDP(0.1, -0.05, gap=0.005, threshold_rate=5.0, threshold_annealing=0.5)
+NCG_COLOUR = SupervisedSTDP(0.1, -0.1, gap=0.005, threshold_rate=5.0, threshold_annealing=0.5)
 
 
 def goupy2024_sstdp(
@@ -77,7 +96,7 @@ def goupy2024_ncg(
 ) -> Network:
     """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
     colour = image_shape[2:] == (3,)
-    readout = Readout(5, 400, 0.3, NCG_COLOUR, 60, inputs=6272) if colour else Readout(5, 200, 0.3, NCG, 20)
+    readout = Readout(5, 660, 0.3, NCG_COLOUR, 60, inputs=12544) if colour else Readout(5, 200, 0.3, NCG, 20)
     return _network("goupy2024_ncg", readout, image_shape, classes, images, encoder)
 
 
@@ -90,23 +109,23 @@ def _network(
     checks.integer("images", images, 1)
     if encoder is None:
         encoder = OF_IMAGES[image_shape[2:]]
-    colour = image_shape[2:] == (3,)
     shape = tuple(encoder.output_shape(image_shape))
-    rule = TargetTime(0.95 if colour else 0.75, annealing=0.8, patches=max(1, round(PATCHES / images)))
-    features = Conv(FEATURES, 5, threshold=10.0 if colour else 5.0, weight_mean=0.5, weight_std=0.01, learners=rule)
+    seen = COLOUR if image_shape[2:] == (3,) else GREY
+    rule = dataclasses.replace(seen.learner, patches=max(1, round(PATCHES / images)))
+    features = Conv(seen.count, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)
     kernel = POOL.output_size(features.output_size(shape[1:]))
     deciding = Conv(
         readout.neurons * classes,
         kernel,
-        threshold=readout.threshold * FEATURES * kernel[0] * kernel[1] / readout.inputs,
-        fractional=encoder.time_steps < 100,  # then the gaps are less than a time step
+        threshold=readout.threshold * seen.count * kernel[0] * kernel[1] / readout.inputs,
+        fractional=readout.learner.gap * encoder.time_steps < 3,  # a gap of a few steps needs times within them
         weight_mean=readout.weight,
         weight_std=0.01,
         learners=readout.learner,
     )
     stages = stage(features, pool=POOL), stage(deciding)
     few = images < FEW
-    epochs = 20, 100 if few else readout.epochs
+    epochs = seen.epochs, 100 if few else readout.epochs
     settings: dict[str, Any] = dict(epochs=epochs, patience=0 if few else 10, shuffle=True)
     settings |= dict(time_steps=encoder.time_steps, encoder=encoder, decision=Earliest(fallback=True))
     return Network(name, shape, classes, stages, **settings)
