@@ -1,6 +1,6 @@
 """Metrics of decisions over a whole set of images. A silent network (decision -1) is never correct."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,30 @@ def fractions(decisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def tested_part(epoch: Mapping[str, Any]) -> str:
     """The part of the data that a supervised epoch was tested on, given its record: "validation" or "test"."""
     return "validation" if "validation" in epoch else "test"
+
+
+def ranking_accuracy(network: Mapping[str, Any]) -> float:
+    """The accuracy in % that a sweep ranks a network by, given its record as in sweep.json.
+
+    In validation it is that of the best epoch, in test the last: the best of many epochs in test would flatter.
+    """
+    best = network["epochs"][network.get("best_epoch", -1)]
+    part = tested_part(best)
+    return 100 * (best if part == "validation" else network["epochs"][-1])[part]["accuracy"]
+
+
+def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """The places of the networks of each combination, which differ in their seeds alone, given the records of a sweep.
+
+    The combination with the best mean `ranking_accuracy` comes first, the earlier one among equals; networks without
+    supervised epochs have no place.
+    """
+    combinations: dict[Any, list[int]] = {}
+    for at, network in enumerate(networks):
+        if network["epochs"]:
+            numbers = frozenset((name, value) for name, value in network["variant"].items() if name != "seed")
+            combinations.setdefault(numbers, []).append(at)
+    return sorted(combinations.values(), key=lambda places: -np.mean([ranking_accuracy(networks[at]) for at in places]))
 
 
 def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:

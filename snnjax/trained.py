@@ -12,7 +12,7 @@ from snnjax.components import from_data, to_data
 from snnjax.data import Dataset
 from snnjax.data.names import checked, numbered
 from snnjax.errors import InputError
-from snnjax.metrics import tested_part
+from snnjax.metrics import ranking_accuracy
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_fitted
 
@@ -112,8 +112,8 @@ def _best(sweep: Path) -> str:
     """The file of the best network in the folder of a sweep, for a message."""
     try:
         networks = json.loads((sweep / SWEEP).read_text())["networks"]
-        epochs = [each["epochs"][each["best_epoch"]] for each in networks]
-        best, _ = max(zip(networks, epochs, strict=True), key=lambda each: each[1][tested_part(each[1])]["accuracy"])
+        tested = [each for each in networks if "test" in each]  # the best combination
+        best = max(tested or networks, key=ranking_accuracy)
         return f"such as {sweep / best['weights']}, the best"
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # the sweep has trained none, or is damaged
         return f"such as {sweep / 'weights_000.npz'}"

@@ -2,7 +2,7 @@
 
 python killed.py KIND FOLDER MOMENT...    where KIND is run or sweep
 
-A moment is PHASE:SECONDS after the start of a phase, or of a later one; or write:STEP:COUNT.
+A moment is PHASE:SECONDS after the start of a phase, or of a later one; or step:NAME:COUNT.
 
 Everything is imported once and then forked, before JAX starts, so that a child takes little time.
 """
@@ -22,6 +22,7 @@ from snnjax.app.main import main as command
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
+from snnjax.training.engine import Engine
 
 PHASES = [
     "encode",
@@ -81,9 +82,9 @@ def die_in_phase(name: str, seconds: float) -> None:
     console.Bars.started = start
 
 
-def die_in_write(step: str, count: int) -> None:
-    """Arranges for the end at the count-th time that a file is written beside its place, synced or renamed."""
-    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os)[step]
+def die_in_step(step: str, count: int) -> None:
+    """Arranges for the end before the count-th time that a file is written, synced or renamed, or a network tested."""
+    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os, test_best=Engine)[step]
     real, left = getattr(module, step), [count]
 
     def call(*args, **settings):
@@ -102,7 +103,7 @@ def child(kind: str, folder: str, moment: str) -> None:
     """One training, from where the one before has ended."""
     if moment:
         place, *rest = moment.split(":")
-        die_in_write(rest[0], int(rest[1])) if place == "write" else die_in_phase(place, float(rest[0]))
+        die_in_step(rest[0], int(rest[1])) if place == "step" else die_in_phase(place, float(rest[0]))
     resume = ["--resume"] if os.path.isdir(folder) else []
     if kind == "sweep":
         command(["sweep", *SWEPT, "--out", folder])

@@ -32,6 +32,7 @@ from snnjax import (
 from snnjax.app.features import drawn_back
 from snnjax.app.runs import CHECKPOINT, RunFolder, SweepFolder
 from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.metrics import fractions
 from snnjax.trained import Trained
 from snnjax.training.state import plan
 
@@ -343,6 +344,18 @@ def test_swept_networks_come_to_what_they_come_to_alone(name, variants, fits, tm
         assert state.epochs == record["epochs"]
         loaded = Trained.read(tmp_path / record["weights"])
         assert loaded.network == state.trained.network(alone.network)
+
+
+def test_the_best_of_a_sweep_is_tested_with_what_it_has_fitted(tmp_path):
+    """The numbers of encoder and decision come from its file, or from the state of the sweep."""
+    images, settings, variants = IMAGES.hold_out(0.25, seed=0), trainer_of("both").settings, [{"seed": 1}, {"seed": 2}]
+    with SweepFolder(tmp_path, Sweep(SPECS["both"], images, settings, variants)) as folder:
+        records = folder.run()
+    done = Sweep(SPECS["both"], images, settings, variants).run().done
+    for at, record in enumerate(records):
+        alone = Trainer(SPECS["both"], images, dataclasses.replace(settings, seed=variants[at]["seed"]))
+        decisions, _ = alone.predict(alone.run(alone.initial_state()), images.test_images)
+        assert record["test"] == done[at]["test"] == fractions(decisions, images.test_labels)
 
 
 @component

@@ -31,16 +31,16 @@ ROOT = KILLED.parents[1]
 MOMENTS = [
     "encode:0",
     "STDP layer1:0.05",
-    "write:fsync:0",
+    "step:fsync:0",
     "outputs of stage 1:0.02",
     "STDP layer2_1:0.1",
-    "write:replace:0",
+    "step:replace:0",
     "STDP layer2_2:0",
     "who fires in stage 2:0.1",
     "R-STDP:0.05",
-    "write:link:1",
-    "write:replace:5",
-    "write:savez:1",
+    "step:link:1",
+    "step:replace:5",
+    "step:savez:1",
 ]
 
 
@@ -74,19 +74,20 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
         assert meta == expected_meta
     assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
-    assert len(left) <= sum("write" in moment for moment in MOMENTS), "one temporary file a kill at most"
+    assert len(left) <= sum("step" in moment for moment in MOMENTS), "one temporary file a kill at most"
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
-    """Four networks in two programs, killed somewhere in each phase of both, and while files are written."""
-    whole, other = tmp_path / "whole", tmp_path / "killed"
+    """Four networks in two programs, killed somewhere in each phase of both, in writing files, and in the tests."""
+    whole, other, tested = tmp_path / "whole", tmp_path / "killed", tmp_path / "tested"
     assert killed("sweep", whole) == []
+    assert killed("sweep", tested, "step:test_best:0", "step:test_best:1") == ["-9", "-9"]
     random = np.random.default_rng(0)
     places = ["encode", "STDP layer1", "R-STDP", "STDP layer1", "R-STDP"]
     moments = [f"{place}:{seconds:.3f}" for place, seconds in zip(places, random.uniform(0, 0.2, 5), strict=True)]
-    moments[2:2] = [f"write:replace:{random.integers(4)}"]
-    moments[4:4] = [f"write:savez:{random.integers(1, 4)}"]
+    moments[2:2] = [f"step:replace:{random.integers(4)}"]
+    moments[4:4] = [f"step:savez:{random.integers(1, 4)}"]
     ends = killed("sweep", other, *moments)
     assert ends.count("-9") >= 5, ends
     assert set(ends) <= {"-9", "0"}
@@ -100,8 +101,8 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
             assert each.pop("compile_seconds") >= 0
         return results
 
-    assert told(other) == told(whole)
-    assert len(told(other)["networks"]) == 4
+    assert told(other) == told(tested) == told(whole)
+    assert sorted("test" in each for each in told(other)["networks"]) == [False, False, True, True]
     for path in whole.glob("weights_*.npz"):
         (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(each / path.name) for each in (other, whole))
         assert meta == expected_meta

@@ -1,10 +1,12 @@
 """Validation images choose the best epoch, and the test images are used only once, at the end."""
 
+import copy
 import csv
 import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -26,8 +28,9 @@ from snnjax.encoding import ON_OFF
 from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
 from snnjax.trained import Trained
+from snnjax.training.engine import Engine
 from snnjax.training.state import Settings, TrainState
-from snnjax.training.trainer import Trainer
+from snnjax.training.trainer import SweepState, Trainer
 
 HELD_OUT = digits().first(80, 30).hold_out(0.25, 0)
 QUICK = Settings((1, 4), batch_size=20, patience=0)
@@ -227,46 +230,137 @@ def test_tensorboard_shows_validation_and_the_last_test(run):
         assert (last.step, last.value) == (results["best_epoch"] + 1, pytest.approx(results["test"][what]))
 
 
-def test_a_sweep_ranks_by_validation_and_tests_each_network_once(tmp_path):
-    variants = [dict(seed=1), dict(seed=2), {"layer1.threshold": 9.0, "seed": 1}]
-    settings = Settings((1, 3), batch_size=20, patience=0)
-    with SweepFolder(tmp_path / "swept", Sweep(small(), HELD_OUT, settings, variants)) as folder:
-        networks = folder.run()
+BEST = [dict(seed=1), dict(seed=2)]
+SILENT = [{"layer1.threshold": 1000.0, "seed": 1}, {"layer1.threshold": 1000.0, "seed": 2}]
+
+
+def sweep_of(variants: list[dict], images: Dataset = HELD_OUT) -> Sweep:
+    return Sweep(small(), images, Settings((1, 3), batch_size=20, patience=0), variants, at_once=3)
+
+
+def plain(networks: Iterable[dict]) -> list[dict]:
+    """Records of a sweep, but for seconds and files."""
+    return [{key: x for key, x in each.items() if "seconds" not in key and key != "weights"} for each in networks]
+
+
+def with_test(networks: Iterable[dict]) -> list[dict]:
+    """The variants that have a test result."""
+    return [each["variant"] for each in networks if "test" in each]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> pathlib.Path:
+    """The folder of a sweep of two combinations with two seeds each, in two programs."""
+    path = tmp_path_factory.mktemp("validated") / "swept"
+    with SweepFolder(path, sweep_of([*SILENT, *BEST])) as folder:
+        assert folder.sweep.groups == [[0, 1, 2], [3]]
+        folder.run()
+    return path
+
+
+def told(path: pathlib.Path) -> list[dict]:
+    return json.loads((path / "sweep.json").read_text())["networks"]
+
+
+def test_a_sweep_ranks_by_validation_and_tests_the_best_combination_once(swept):
+    networks = told(swept)
+    assert with_test(networks) == BEST
     for record in networks:
-        network = Trained.read(tmp_path / "swept" / record["weights"]).spiking_network()
+        best = max(range(3), key=lambda at: (record["epochs"][at]["validation"]["accuracy"], at))
+        assert record["best_epoch"] == best
+        assert metrics.ranking_accuracy(record) == 100 * record["epochs"][best]["validation"]["accuracy"]
+    for record in networks[2:]:
+        network = Trained.read(swept / record["weights"]).spiking_network()
         decisions = np.array([int(network(image)) for image in HELD_OUT.test_images])
         assert record["test"] == metrics.fractions(decisions, HELD_OUT.test_labels)
-        assert record["best_epoch"] == max(
-            range(3), key=lambda at: (record["epochs"][at]["validation"]["accuracy"], at)
-        )
-        assert plots.ranking(record) == 100 * record["epochs"][record["best_epoch"]]["validation"]["accuracy"]
     with pytest.raises(FileNotFoundError) as error:
-        Trained.read(tmp_path / "swept")
+        Trained.read(swept)
     named = next(each for each in networks if each["weights"] in str(error.value))
-    assert plots.ranking(named) == max(map(plots.ranking, networks))
+    assert metrics.ranking_accuracy(named) == max(map(metrics.ranking_accuracy, networks))
 
 
-def ranked(validation: float, test: float, threshold: float, part: str = "validation") -> dict:
+def test_the_test_images_change_nothing_else_in_a_sweep(swept):
+    blank = dataclasses.replace(HELD_OUT, test_images=np.zeros_like(HELD_OUT.test_images))
+    state = sweep_of([*SILENT, *BEST], blank).run()
+    found, expected = plain(state.done[at] for at in range(4)), plain(told(swept))
+    assert with_test(found) == BEST
+    assert [each.pop("test")["silent"] for each in found[2:]] == [1, 1]
+    assert all(each.pop("test")["silent"] < 1 for each in expected[2:])
+    assert found == expected
+
+
+def test_a_sweep_without_a_folder_goes_on_from_each_state_before_and_amid_its_tests(swept):
+    kept = []
+    sweep = sweep_of([*SILENT, *BEST])
+    sweep.run(save=lambda state: kept.append(copy.deepcopy(state.flatten())))
+    ends = [(arrays, json.loads(json.dumps(meta))) for arrays, meta in kept if len(meta["done"]) == 4]
+    assert [with_test(meta["done"].values()) for _, meta in ends] == [[], BEST[:1], BEST]
+    for arrays, meta in ends:
+        state = sweep.run(SweepState.unflatten(arrays, meta))
+        assert plain(state.done[at] for at in range(4)) == plain(told(swept))
+
+
+@pytest.mark.parametrize("tests", [0, 1])
+def test_the_folder_of_a_sweep_that_stops_before_or_amid_its_tests_ends_the_same(swept, tmp_path, monkeypatch, tests):
+    def stop(self):
+        save(self)
+        if len(self.networks) == 4 and len(with_test(self.networks)) == tests:
+            raise KeyboardInterrupt
+
+    save = SweepFolder.save
+    with monkeypatch.context() as patch, SweepFolder(tmp_path, sweep_of([*SILENT, *BEST])) as folder:
+        patch.setattr(SweepFolder, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            folder.run()
+    assert with_test(told(tmp_path)) == BEST[:tests]
+    monkeypatch.setattr(Engine, "run", lambda *_: pytest.fail("trained again"))
+    with SweepFolder(tmp_path, sweep_of([*SILENT, *BEST])) as folder:
+        assert plain(folder.run()) == plain(told(tmp_path)) == plain(told(swept))
+
+
+def test_another_combination_that_is_better_takes_the_test(swept, tmp_path):
+    for variants, expected in ((SILENT, SILENT), (SILENT + BEST, BEST), (SILENT, SILENT), (SILENT + BEST, BEST)):
+        with SweepFolder(tmp_path, sweep_of(variants)) as folder:
+            networks = folder.run()
+        assert with_test(networks) == with_test(told(tmp_path)) == expected
+    assert plain(networks) == plain(told(swept))
+
+
+def test_without_supervised_epochs_nothing_ranks_and_nothing_is_tested():
+    done = Sweep(small(), HELD_OUT, Settings((1, 0), patience=0), BEST).run().done
+    assert [done[at]["epochs"] for at in (0, 1)] == [[], []]
+    assert with_test(done.values()) == []
+
+
+def ranked(validation: float, test: float | None, threshold: float, part: str = "validation", seed: int = 0) -> dict:
     """The record of a network, as in sweep.json, whose last epoch is not its best."""
     scores = dict(train=dict(accuracy=0.9))
     epochs = [scores | {part: dict(accuracy=x)} for x in (validation, validation - 0.1)]
-    return dict(variant=dict(threshold=threshold, seed=0), epochs=epochs, best_epoch=0, test=dict(accuracy=test))
+    found = {} if test is None else dict(test=dict(accuracy=test))
+    return dict(variant=dict(threshold=threshold, seed=seed), epochs=epochs, best_epoch=0, **found)
+
+
+def test_combinations_are_ranked_by_their_means():
+    single = [ranked(0.9, None, 1), ranked(0.5, None, 2), ranked(0.2, None, 1, seed=1), ranked(0.7, None, 2, seed=1)]
+    assert metrics.ranking(single) == [[1, 3], [0, 2]]
+    assert metrics.ranking([ranked(0.5, None, at) for at in (3, 1, 2)]) == [[0], [1], [2]], "the first among equals"
+    assert metrics.ranking([ranked(0.5, None, 3) | dict(epochs=[])]) == []
 
 
 def test_the_table_of_a_sweep_has_the_best_in_validation_first():
-    networks = [ranked(0.5, 0.9, 1), ranked(0.8, 0.2, 2), ranked(0.6, 0.4, 3)]
-    shown = table(networks)
+    shown = table([ranked(0.5, None, 1), ranked(0.8, 0.2, 2), ranked(0.6, None, 3)])
     head = [str(column.header) for column in shown.columns]
     assert head[2:] == ["training, last epoch", "validation, last epoch", "validation, best epoch", "test, best epoch"]
     rows = list(zip(*(column.cells for column in shown.columns), strict=True))
-    assert rows[0] == ("2", "1", "90.0", "70.0", "80.0", "20.0")
-    assert [row[0] for row in rows] == ["2", "3", "1"]
-    tested = table([ranked(0.5, 0.5, 1, "test"), ranked(0.6, 0.6, 2, "test")])
-    assert [str(column.header) for column in tested.columns][2:] == [
-        "training, last epoch",
-        "test, last epoch",
-        "test, best epoch",
+    assert rows == [
+        ("2", "1", "90.0", "70.0", "80.0", "20.0"),
+        ("3", "1", "90.0", "50.0", "60.0", ""),
+        ("1", "1", "90.0", "40.0", "50.0", ""),
     ]
+    shown = table([ranked(0.5, 0.5, 1, "test"), ranked(0.6, 0.6, 2, "test")])
+    head = [str(column.header) for column in shown.columns]
+    assert head[2:] == ["training, last epoch", "test, last epoch", "test, best epoch"]
+    assert [*shown.columns[4].cells] == ["60.0", "50.0"]
 
 
 @pytest.fixture

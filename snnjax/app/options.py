@@ -263,7 +263,8 @@ class Sweep:
     $ snnjax sweep --seeds 4
     $ snnjax sweep --seeds 2 --vary layer1.target_time=0.7,0.75 layer2.gap=0.02,0.03
 
-    The same command resumes a stopped sweep; more seeds or values add networks to a finished one.
+    Validation ranks the combinations; the networks of the best one alone are tested, at the end. The same command
+    resumes a stopped sweep; more seeds or values add networks to a finished one.
     """
 
     vary: Annotated[tuple[str, ...], option("NUMBER=VALUE,... ...", "none")] = ()

@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from snnjax.app.features import Drawn
 from snnjax.data.names import SILENT, shortened
 from snnjax.files import atomic_write
-from snnjax.metrics import tested_part
+from snnjax.metrics import ranking_accuracy, tested_part
 from snnjax.networks import Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
@@ -340,23 +340,13 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
     write(path, figure)
 
 
-def ranking(network: dict[str, Any]) -> float:
-    """The accuracy in % that a sweep compares networks by: in validation that of the best epoch, else the last in test.
-
-    The best of many epochs in test would flatter.
-    """
-    best = network["epochs"][network.get("best_epoch", -1)]
-    part = tested_part(best)
-    return 100 * (best if part == "validation" else network["epochs"][-1])[part]["accuracy"]
-
-
 def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
-    """Draws the `ranking` of networks, as in sweep.json, over each number that varies."""
+    """Draws the `ranking_accuracy` of networks, as in sweep.json, over each number that varies."""
     variants = [network["variant"] for network in networks]
     shared = [name for name in variants[0] if all(name in each for each in variants)]
     varied = [name for name in shared if len({each[name] for each in variants}) > 1] or shared[-1:] or ["network"]
     figure, axes = panels(len(varied), f"{tested_part(networks[0]['epochs'][0])} accuracy, %")
-    accuracy = np.array([ranking(network) for network in networks])
+    accuracy = np.array([ranking_accuracy(network) for network in networks])
     for axis, name in zip(axes, varied, strict=True):
         values = [each.get(name, at) for at, each in enumerate(variants)]
         known, places = np.unique(values, return_inverse=True)

@@ -278,7 +278,8 @@ class SweepFolder(CheckpointFolder):
     """A folder that one sweep locks until the `with` block ends.
 
     It holds the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the results. A
-    sweep with the same settings and other variants adds to it and trains only those that are new.
+    sweep with the same settings and other variants adds to it and trains only those that are new; where there are
+    validation images, the best combination of its variants alone has a test result in the end.
     """
 
     def __init__(
@@ -306,6 +307,8 @@ class SweepFolder(CheckpointFolder):
                 self.state.done[variants.index(record["variant"])] = record
             else:
                 self.others.append(record)
+                if self.sweep.data.tested == "validation":
+                    record.pop("test", None)  # the best combination of these variants alone has one
         if all(at in places for at in state.places):
             self.state.group, self.state.places = state.group, [places[at] for at in state.places]
             for at, each in zip(self.state.places, self.state.group, strict=True):
@@ -313,7 +316,7 @@ class SweepFolder(CheckpointFolder):
 
     def run(self) -> list[Json]:
         """Trains what is left, and returns `networks`."""
-        self.sweep.run(self.state, lambda state: self.save(), self._keep)
+        self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load)
         self.write()
         return self.networks
 
@@ -331,6 +334,11 @@ class SweepFolder(CheckpointFolder):
         trained = Trained(best.network(network), best.weights, shape, settings, names)
         trained.save(self.path / name)
         return dict(weights=name)
+
+    def _load(self, at: int) -> tuple[Network, TrainState]:
+        """The network that `_keep` has written."""
+        trained = Trained.read(self.path / self.state.done[at]["weights"])
+        return trained.network, TrainState(trained.weights)
 
     def save(self) -> None:
         """Writes the checkpoint and, unless networks are being trained, what `write` does."""

@@ -12,6 +12,7 @@ from snnjax.data import Dataset
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.learners import Diagnosis
+from snnjax.metrics import ranking
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_weights
 from snnjax.training.choice import network_for as network_for
@@ -93,17 +94,20 @@ class SweepState:
       done: records of the trained networks, by place.
       group: states of the networks in training.
       places: of these.
+      trained: the best network of each that is done, by place, unless it is kept elsewhere: weights and numbers alone.
     """
 
     done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     group: list[TrainState] = dataclasses.field(default_factory=list)
     places: list[int] = dataclasses.field(default_factory=list)
+    trained: dict[int, TrainState] = dataclasses.field(default_factory=dict)
 
     def flatten(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
-        parts = [state.flatten() for state in self.group]
+        parts = [state.flatten() for state in (*self.group, *self.trained.values())]
         arrays = {f"{at}/{name}": value for at, (own, _) in enumerate(parts) for name, value in own.items()}
-        return arrays, dict(done=self.done, group=[meta for _, meta in parts], places=self.places)
+        states = dict(group=[meta for _, meta in parts], places=self.places, trained=list(self.trained))
+        return arrays, dict(done=self.done, **states)
 
     @classmethod
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "SweepState":
@@ -113,9 +117,11 @@ class SweepState:
             for path, value in arrays.items():
                 at, _, name = path.partition("/")
                 parts[int(at)][name] = value
-            group = [TrainState.unflatten(part, each) for part, each in zip(parts, meta["group"], strict=True)]
-            places = [at for at, _ in zip(meta["places"], group, strict=True)]
-            return cls({int(at): record for at, record in meta["done"].items()}, group, places)
+            states = [TrainState.unflatten(part, each) for part, each in zip(parts, meta["group"], strict=True)]
+            owners = [at for at, _ in zip([*meta["places"], *meta.get("trained", [])], states, strict=True)]
+            count = len(meta["places"])
+            done = {int(at): record for at, record in meta["done"].items()}
+            return cls(done, states[:count], owners[:count], dict(zip(owners[count:], states[count:], strict=True)))
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"this is no state of a sweep: {error}") from error
 
@@ -123,6 +129,9 @@ class SweepState:
 @dataclasses.dataclass(eq=False)
 class Sweep:
     """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
+
+    Where there are validation images, they rank the combinations, by `snnjax.metrics.ranking`, and the networks of the
+    best one alone are tested, when all are trained.
 
     Attributes:
       network: what the variants have in common.
@@ -171,10 +180,12 @@ class Sweep:
         state: SweepState | None = None,
         save: Callable[[SweepState], None] = lambda state: None,
         keep: Callable[[int, Network, TrainState], Mapping[str, Any]] = lambda at, network, state: {},
+        load: Callable[[int], tuple[Network, TrainState]] | None = None,
     ) -> SweepState:
         """Trains all networks from a state, which it changes and returns; `save` is called with it after each epoch.
 
         `keep` is called with place, description and state of each trained network; it returns more for its record.
+        `load` gives description and best weights of a place again; without it, `SweepState.trained` keeps them.
         """
         sweep, times = state or SweepState(), ("seconds", "compile_seconds")
         for group in [sweep.places, *self.groups]:
@@ -185,20 +196,42 @@ class Sweep:
             if sweep.places != left:
                 sweep.group, sweep.places = engine.initial_states(), left
             engine.run(sweep.group, lambda _: save(sweep))
-            tested = engine.test_best(sweep.group)
+            tested: list[dict[str, Any]] = [{} for _ in left]
+            if self.data.tested == "test":
+                tested = [dict(test=each) for each in engine.test_best(sweep.group)]
             for at, network, trained, test in zip(left, engine.networks, sweep.group, tested, strict=True):
+                if load is None:
+                    sweep.trained[at] = trained.trained
                 sweep.done[at] = dict(
                     variant=self.variants[at],
                     epochs=trained.epochs,
                     best_epoch=trained.best_epoch,
-                    test=test,
+                    **test,
                     diagnoses=trained.diagnoses,
                     **{name: sum(each[name] for each in trained.phases) / len(left) for name in times},
                     **keep(at, network, trained),
                 )
             sweep.group, sweep.places = [], []
             save(sweep)
+        if self.data.tested == "validation":
+            self._test_best(sweep, save, load or (lambda at: (self.networks[at], sweep.trained[at])))
         return sweep
+
+    def _test_best(
+        self,
+        sweep: SweepState,
+        save: Callable[[SweepState], None],
+        load: Callable[[int], tuple[Network, TrainState]],
+    ) -> None:
+        """Tests the networks of the best combination that are not yet; one that was the best before loses its test."""
+        best = next(iter(ranking([sweep.done[at] for at in range(len(self.variants))])), [])
+        for at in sweep.done.keys() - best:
+            sweep.done[at].pop("test", None)
+        for at in best:
+            if "test" not in sweep.done[at]:
+                network, trained = load(at)
+                (sweep.done[at]["test"],) = Engine([network], self.data, self.settings).test_best([trained])
+                save(sweep)
 
 
 def _varied(network: Network, variant: Variant) -> Network:

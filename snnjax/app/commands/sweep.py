@@ -11,11 +11,11 @@ import numpy as np
 from rich.table import Table
 
 from snnjax import InputError, Sweep, Trainer
-from snnjax.app import console, options, parts, plots, report
+from snnjax.app import console, options, parts, report
 from snnjax.app.commands import train
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import SweepFolder
-from snnjax.metrics import tested_part
+from snnjax.metrics import ranking, tested_part
 from snnjax.training.engine import Engine
 from snnjax.training.trainer import Variant
 
@@ -79,22 +79,19 @@ def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
 
 
 def table(networks: list[dict[str, Any]]) -> Table:
-    """Accuracies of each combination over its seeds, the best first by `plots.ranking`."""
+    """Accuracies of each combination over its seeds, the best first; those that are not tested have none in test."""
     names, part = [name for name in networks[0]["variant"] if name != "seed"], tested_part(networks[0]["epochs"][0])
-    groups: dict[tuple[float, ...], list[Any]] = {}
-    for network in networks:
-        last, best = network["epochs"][-1], network["epochs"][network["best_epoch"]]
-        found = [last["train"], last[part], best[part]] + [network["test"]] * (part != "test")
-        accuracies = [plots.ranking(network), *(100 * each["accuracy"] for each in found)]
-        groups.setdefault(tuple(network["variant"][name] for name in names), []).append(accuracies)
-    rows = []
-    for values, accuracies in groups.items():
-        ranks, *columns = np.array(accuracies).T  # each (seeds,)
-        cells = [*(f"{value:g}" for value in values), str(len(accuracies)), *map(spread, columns)]
-        rows.append((ranks.mean(), cells))
-    lines = [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
-    head = [*names, "seeds", "training, last epoch", f"{part}, last epoch", f"{part}, best epoch"]
-    head += ["test, best epoch"] * (part != "test")
+    lines = []
+    for places in ranking(networks):
+        accuracies = []
+        for network in (networks[at] for at in places):
+            last, best = network["epochs"][-1], network["epochs"][network["best_epoch"]]
+            found = last["train"], last[part], best.get("validation"), network.get("test")
+            accuracies.append([100 * each["accuracy"] for each in found if each])
+        values = (f"{networks[places[0]]['variant'][name]:g}" for name in names)
+        lines.append([*values, str(len(places)), *map(spread, np.array(accuracies).T)])
+    head = [*names, "seeds", "training, last epoch", f"{part}, last epoch"]
+    head += ["validation, best epoch"] * (part == "validation") + ["test, best epoch"]
     return console.table(head, [lines], "accuracy in %, over the seeds", left=0)
 
 
