@@ -72,7 +72,13 @@ class Recorded:
         return Model.of(self.spec, {name: jnp.asarray(weights) for name, weights in self.weights(moment).items()})
 
 
-@pytest.fixture(scope="module", params=RECORDED)
+SLOW = ("deepr2024_2",)
+"""Networks whose steps those of others cover."""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RECORDED]
+)
 def run(request, shared) -> Recorded:
     """The recorded run of each network."""
     return recorded(shared, request.param)

@@ -15,6 +15,7 @@ from documents import rows
 
 from snnjax import component, data
 from snnjax.app import options
+from snnjax.app.commands.train import prepare
 from snnjax.components import static
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, DOG, ENCODERS, EVENTS, GABOR, GREY, ON_OFF, WHITENING, Encoder
@@ -224,7 +225,7 @@ def test_it_is_not_resumed_with_another(folder, capsys):
 def test_encoders_of_ones_own(folder):
     run = [*FEW[:-1], "own"]
     model = ["--model", "tiny_of_choice.py:READY", "--encoder", "tiny_of_choice.py:SEVEN"]
-    Command("train").main([*model, *run, "--native"])
+    Command("train").main([*model, *run, "--epochs", "0", "0", "--native"])
     assert settings("own/results.json").items() >= dict(encoder="tiny_of_choice.py:SEVEN", time_steps=7).items()
     assert str(folder / "tiny_of_choice.py") in settings("own/results.json")["imports"]
     assert Trained.read("own").network.encoder == dataclasses.replace(DOG, radius=2, time_steps=7)
@@ -240,9 +241,10 @@ def test_sweeps_take_one_too(folder):
 
 
 def test_the_default_is_said(folder):
-    run = [*FEW[:-1], "default"]
-    Command("train").main(["--model", "tiny_of_choice.py:tiny", *run])
-    assert settings("default/results.json").items() >= dict(encoder="grey", time_steps=15).items()
+    """In what a run keeps."""
+    network, few = options.Network(model="tiny_of_choice.py:tiny"), options.SplitData(train_images=40, test_images=20)
+    _, kept = prepare(network, few, options.Epochs(), options.Machine())
+    assert kept.items() >= dict(encoder="grey", time_steps=15).items()
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from command import Command, refused
-from test_cli import write_idx
+from test_cli import tiny, write_idx
 
 from snnjax import data
+from snnjax.networks import NETWORKS
 
 
 @pytest.fixture
@@ -65,9 +67,10 @@ def test_many_classes_are_counted_in_short(sets, capsys):
     assert rows == [*([name, "2", "1"] for name in names[:30]), ["5 more", "10", "5"]]
 
 
-def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys):
+def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys, monkeypatch):
     """And tested again from any other folder."""
-    short = ["--train_images", 20, "--test_images", 10, "--epochs", 0, 1, "--device", "cpu"]
+    monkeypatch.setitem(NETWORKS, "tiny", tiny)
+    short = ["--model", "tiny", "--train_images", 20, "--test_images", 10, "--epochs", 0, 0, "--device", "cpu"]
     Command("train").main(["--dataset", "mnist", "--out", "run", *short])
     (sets / "elsewhere").mkdir()
     os.chdir(sets / "elsewhere")
@@ -103,11 +106,12 @@ def test_the_doctor_finds_what_fails(tmp_path):
     assert done.returncode == 1
 
 
-def test_the_examples_in_the_scripts_are_the_commands():
+def test_the_examples_in_the_scripts_are_the_commands(monkeypatch, capsys):
     """Each script in experiments/ is the command of its name."""
     scripts = pathlib.Path(__file__).parents[1] / "experiments"
     for name in ("train", "evaluate", "predict", "sweep", "replicate", "report", "convert"):
-        done = subprocess.run(
-            [sys.executable, scripts / f"{name}.py", "--help"], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.startswith(f"usage: snnjax {name} ")
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(scripts / f"{name}.py"), run_name="__main__")
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: snnjax {name} ")

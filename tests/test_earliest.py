@@ -82,8 +82,16 @@ def test_one_feature_a_class_and_several_layers(fallback):
     assert (silent == 3 * 4) == fallback, f"{silent} silent decisions, 4 images have no spikes"
 
 
-@pytest.mark.parametrize("name", ["dropout", "floor", "epoch", "all"])
-@pytest.mark.parametrize("deciding", [ONE, THREE], ids=["one branch", "three branches"])
+@pytest.mark.parametrize(
+    ("name", "deciding"),
+    [
+        *(pytest.param(name, ONE, id=f"{name}, one branch") for name in ("dropout", "floor", "epoch", "all")),
+        *(
+            pytest.param(name, THREE, id=f"{name}, three branches", marks=[pytest.mark.slow] * (name != "all"))
+            for name in ("dropout", "floor", "epoch", "all")
+        ),
+    ],
+)
 def test_untimed_decisions_in_blocks_too(name, deciding):
     convs = (with_rule(conv, **SETTINGS[name]) for conv in deciding.branches)
     network = network_of(stage(*convs))
@@ -199,7 +207,7 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 
 def test_sweeps_vary_them_in_one_program():
-    network = small(dropout=0.5, floor=0.2)
+    network = small(dropout=0.5, floor=0.2, by_epoch=True)
     assert network.vary("dropout", 0.25).stages[0].branches[0].supervised.dropout == 0.25
     assert network.vary("floor", 0).structure == network.structure
     assert {"layer1.learners.dropout", "layer1.learners.floor"} <= network.parameters().keys()

@@ -325,8 +325,11 @@ def test_bad_learning(change, message):
         native.learn(**inputs)
 
 
-def test_it_is_compiled_once(tmp_path, monkeypatch):
+def test_it_is_compiled_once(tmp_path, monkeypatch, compiler):
+    """A little source, which takes no time."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "kernels.cc").write_text("int one() { return 1; }")
+    monkeypatch.setattr(native, "SOURCES", [tmp_path / "kernels.cc"])
     path = native._library()
     assert [file.name for file in (tmp_path / "snnjax").iterdir()] == [path.name]
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("compiled again"))

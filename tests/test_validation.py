@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 from command import Command, refused
-from test_cli import TINY, tiny
+from test_cli import TINY as WHOLE
+from test_cli import tiny
 from test_report import Page
 from test_resume import SETTINGS, small
 from test_trainer import SHALLOW, assert_same, scripted
@@ -32,6 +33,8 @@ from snnjax.training.engine import Engine
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.trainer import SweepState, Trainer
 
+TINY = WHOLE[: WHOLE.index("--validation")]
+"""With what is held out by default."""
 HELD_OUT = digits().first(80, 30).hold_out(0.25, 0)
 QUICK = Settings((1, 4), batch_size=20, patience=0)
 
