@@ -28,13 +28,13 @@ class Features(NamedTuple):
     """The features of a network.
 
     Attributes:
-      count: how many.
+      number: how many.
       threshold: at first.
       learner: how they learn, but for `patches`.
       epochs: for how long.
     """
 
-    count: int
+    number: int
     threshold: float
     learner: TargetTime
     epochs: int
@@ -112,12 +112,12 @@ def _network(
     shape = tuple(encoder.output_shape(image_shape))
     seen = COLOUR if image_shape[2:] == (3,) else GREY
     rule = dataclasses.replace(seen.learner, patches=max(1, round(PATCHES / images)))
-    features = Conv(seen.count, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)
+    features = Conv(seen.number, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)
     kernel = POOL.output_size(features.output_size(shape[1:]))
     deciding = Conv(
         readout.neurons * classes,
         kernel,
-        threshold=readout.threshold * seen.count * kernel[0] * kernel[1] / readout.inputs,
+        threshold=readout.threshold * seen.number * kernel[0] * kernel[1] / readout.inputs,
         fractional=readout.learner.gap * encoder.time_steps < 3,  # a gap of a few steps needs times within them
         weight_mean=readout.weight,
         weight_std=0.01,
