@@ -32,12 +32,14 @@ class Features(NamedTuple):
       threshold: at first.
       learner: how they learn, but for `patches`.
       epochs: for how long.
+      patches: of one image in an epoch, at most.
     """
 
     number: int
     threshold: float
     learner: TargetTime
     epochs: int
+    patches: int = PATCHES
 
 
 class Readout(NamedTuple):
@@ -61,7 +63,7 @@ class Readout(NamedTuple):
 
 
 GREY = Features(128, 5.0, TargetTime(0.75, annealing=0.8), 20)
-COLOUR = Features(256, 10.0, TargetTime(0.95, annealing=0.92), 60)
+COLOUR = Features(256, 10.0, TargetTime(0.95, annealing=0.92), 60, patches=10)
 
 SSTDP = SupervisedSTDP(0.01, 0.0, gap=0.09, competition=False, non_targets=0, one_sided=True, normalise=False)
 S2STDP = SupervisedSTDP(0.005, -0.05, gap=0.04, competition=False, non_targets=0)
@@ -95,8 +97,10 @@ def goupy2024_ncg(
     image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
 ) -> Network:
     """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
-    colour = image_shape[2:] == (3,)
-    readout = Readout(5, 660, 0.3, NCG_COLOUR, 60, inputs=12544) if colour else Readout(5, 200, 0.3, NCG, 20)
+    readout = Readout(5, 200, 0.3, NCG, 20)
+    if image_shape[2:] == (3,):
+        threshold = 300 if images < FEW else 660  # the fewer images features learn from, the fewer of them fire
+        readout = Readout(5, threshold, 0.3, NCG_COLOUR, 60, inputs=12544)
     return _network("goupy2024_ncg", readout, image_shape, classes, images, encoder)
 
 
@@ -111,7 +115,7 @@ def _network(
         encoder = OF_IMAGES[image_shape[2:]]
     shape = tuple(encoder.output_shape(image_shape))
     seen = COLOUR if image_shape[2:] == (3,) else GREY
-    rule = dataclasses.replace(seen.learner, patches=max(1, round(PATCHES / images)))
+    rule = dataclasses.replace(seen.learner, patches=min(max(1, round(PATCHES / images)), seen.patches))
     features = Conv(seen.number, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)
     kernel = POOL.output_size(features.output_size(shape[1:]))
     deciding = Conv(
