@@ -62,7 +62,8 @@ class Trained:
                 raise FileNotFoundError(f"{run} is the folder of a sweep: name one of its files, {_best(path.parent)}")
             if not path.exists():
                 raise FileNotFoundError(
-                    f"{run} holds no {WEIGHTS}: a run writes it last, `resume` (--resume) finishes one"
+                    f"{run} holds no {WEIGHTS}: a run writes it last; "
+                    "`resume`, or its command with --resume, finishes one"
                 )
         if not path.exists():
             raise FileNotFoundError(f"there is no run {run}")

@@ -356,7 +356,8 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
         snnjax.load(path)
     path.mkdir()
     with pytest.raises(
-        FileNotFoundError, match=r"holds no weights\.npz: a run writes it last, `resume` \(--resume\) finishes one"
+        FileNotFoundError,
+        match=r"holds no weights\.npz: a run writes it last; `resume`, or its command with --resume, finishes one",
     ):
         snnjax.load(path)
     epochs = [[dict(test=dict(accuracy=x))] for x in (0.5, 0.9, 0.7)]

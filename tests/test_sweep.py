@@ -374,7 +374,10 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--vary", "layer1.threshold"], "`vary` must be a name and its values, as layer1.threshold=10,15"),
+        (
+            ["--vary", "layer1.threshold"],
+            "`vary` must be a name and its values, numbers without blanks, as layer1.threshold=10,15",
+        ),
         (["--vary", "seed=1,2"], "`vary` must name each hyperparameter once, and no seed"),
         (["--vary", "layer1.radius=1,2", "layer1.radius=3"], "must name each hyperparameter once"),
         (["--vary", "layer1.radius=1,1"], "`vary` must give values that differ"),

@@ -200,7 +200,7 @@ def test_the_page_tells_validation_and_test_apart(run):
     assert "60 training, 20 validation, 30 test images" in seen.text
     assert f"validation accuracy{best['validation']['accuracy']:.2%}" in seen.text.replace("\n", "")
     assert "validation images" in seen.text
-    assert "images come in a new order each epoch, each is mirrored left-right or not, at random" in seen.text
+    assert "images come in a new order each epoch, each image is mirrored left-right or not, at random" in seen.text
     figure = plots.history_picture(results["epochs"], results["best_epoch"])
     names = [line.get_label() for line in figure.axes[0].get_lines()]
     assert {"train, right", "validation, right"} <= {*names}
@@ -379,7 +379,7 @@ def test_the_command_holds_out_a_tenth_and_says_so(command, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "tiny on digits: 36 training, 4 validation and 20 test images, epochs 2 3" in out
     assert "4 of 40 training images are held out for validation" in out
-    assert "images come in a new order each epoch, each is mirrored left-right or not, at random" in out
+    assert "images come in a new order each epoch, each image is mirrored left-right or not, at random" in out
     assert re.search(r"epoch 3: train \S+ validation \S+", out)
     results = json.loads(pathlib.Path("run/results.json").read_text())
     best = results["best_epoch"]

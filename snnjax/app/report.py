@@ -193,7 +193,7 @@ def result(results: dict[str, Any]) -> str:
 def order(settings: Mapping[str, Any]) -> str:
     """In which order images were shown, and whether mirrored, in words; "" where in their own order, as they are."""
     shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
-    mirrored = "each is mirrored left-right or not, at random" * settings.get("mirror", False)
+    mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
     return ", ".join(filter(None, (shuffled, mirrored)))
 
 

@@ -365,7 +365,9 @@ def read_results(run: Path) -> Json:
         use = "`evaluate` and `predict` take one of its files, weights_*.npz"
         raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")
     if not path.exists():
-        raise FileNotFoundError(f"{run} holds no {RESULTS}: a run writes it last, `resume` (--resume) finishes one")
+        raise FileNotFoundError(
+            f"{run} holds no {RESULTS}: a run writes it last; `resume`, or its command with --resume, finishes one"
+        )
     try:
         results = json.loads(path.read_text())
         report.run_page(results, run)

@@ -23,6 +23,7 @@ from snnjax.networks.decision import Decided
 from snnjax.trained import Trained
 
 BLOCK = 256  # pictures that are read, classified and written together
+ROWS = 20  # of the table of spikes, at most
 DETAILED = 4  # pictures of which scores and spikes are printed; of more, a line each
 
 
@@ -116,12 +117,17 @@ def show(image: Classified, seen: Observed, steps: int, names: Sequence[str]) ->
     """Prints the decision on one image, the scores and the spikes."""
     print(f"{image.source.name}: {report.decided(image.found, names)}", *image.notes, sep="\n  ")
     values, decision = np.asarray(image.found.scores), int(image.found.decision)
-    scores = [[escape(each), f"{value:.1f}"] for each, value in zip(names, values, strict=True)]
+    scores = [[escape(each), f"{value:.4g}"] for each, value in zip(names, values, strict=True)]
     if decision >= 0:
         scores[decision] = [f"[bold]{cell}" for cell in scores[decision]]
-    counts = [np.bincount(np.asarray(x).ravel(), minlength=steps + 1) for x in seen.latencies.values()]
-    times = zip([*map(str, range(steps)), "silent"], np.transpose(counts), strict=True)
-    spikes = [[time, *(f"{count:,}" for count in row)] for time, row in times]
+    counts = np.transpose([np.bincount(np.asarray(x).ravel(), minlength=steps + 1) for x in seen.latencies.values()])
+    starts = np.arange(0, steps, -(-steps // ROWS))
+    ends = [*starts[1:], steps]
+    times = [
+        f"{start}" if end == start + 1 else f"{start} to {end - 1}" for start, end in zip(starts, ends, strict=True)
+    ]
+    rows = zip([*times, "silent"], np.add.reduceat(counts, [*starts, steps]), strict=True)
+    spikes = [[time, *(f"{count:,}" for count in row)] for time, row in rows]
     tables = [
         console.table(("class", "score"), [scores], "classes", left=1),
         console.table(("time step", *seen.latencies), [spikes], "spikes", left=0),

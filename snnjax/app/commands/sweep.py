@@ -32,7 +32,8 @@ def variants(chosen: options.Sweep) -> list[dict[str, float]]:
         try:
             values[name] = [float(value) for value in listed.split(",")]
         except ValueError:
-            raise InputError(f"`vary` must be a name and its values, as layer1.threshold=10,15, got {each!r}") from None
+            wanted = "a name and its values, numbers without blanks, as layer1.threshold=10,15"
+            raise InputError(f"`vary` must be {wanted}, got {each!r}") from None
         if len(set(values[name])) < len(values[name]):
             raise InputError(f"`vary` must give values that differ, got {each!r}")
     values["seed"] = list(range(chosen.seeds))
