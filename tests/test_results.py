@@ -96,6 +96,8 @@ def test_options_of_the_command_change_all_rows():
     assert row == Row("mozafari2018", "digits", native=False, epochs=(1, 1), seeds=2)
     assert [each.dataset for each in others] == ["my.npz"]
     assert results.row_of("nets/own.py:NETWORK:mnist") == Row("nets/own.py:NETWORK", "mnist")
+    (longest,) = results.rows_of(chosen("mozafari2018:mnist", epochs=(2, 4, 9)))
+    assert longest.patience == results.row_of("mozafari2018:mnist").patience == 40, "a row of a table is as there"
     both = results.rows_of(options.Results(table="digits", xla=True))
     assert len(both) == len({row.model for row in TABLES["digits"]}), "rows that are the same now are run once"
     assert both[0].least == TABLES["digits"][0].least

@@ -319,7 +319,7 @@ class Results:
 
     table: Annotated[str, option("NAME", help=f"one of {', '.join(TABLES)}")] = "digits"
     rows: Annotated[tuple[str, ...], option("MODEL:DATASET ...", "those of the table")] = ()
-    """rows of your own, instead of a table"""
+    """rows of your own, instead of a table; one that a table has is as there"""
     seeds: Annotated[int | None, option("N", "each row's own, 5 where a run is short")] = None
     """runs of each row, with seeds 0, 1, ..."""
     epochs: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()

@@ -47,11 +47,12 @@ def rows_of(chosen: options.Results) -> list[Row]:
 
 
 def row_of(text: str) -> Row:
-    """The row that MODEL:DATASET names, MODEL perhaps FILE.py:NAME."""
+    """The row that MODEL:DATASET names, MODEL perhaps FILE.py:NAME; the first one of the tables, if they have any."""
     model, _, dataset = text.rpartition(":")
     if not model or not dataset:
         raise InputError(f"`rows` must be MODEL:DATASET, got {text!r}")
-    return Row(model, dataset)
+    known = (row for rows in protocols.TABLES.values() for row in rows if (row.model, row.dataset) == (model, dataset))
+    return next(known, Row(model, dataset))
 
 
 def folders_of(chosen: options.Results) -> dict[str, Path]:
