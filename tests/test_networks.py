@@ -16,7 +16,7 @@ from shipped import NAMES, shipped
 from snnjax import components, files
 from snnjax.app.options import RECORDED
 from snnjax.data import Dataset, digits
-from snnjax.encoding import Encoder
+from snnjax.encoding import ON_OFF, Encoder
 from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Pool
 from snnjax.learners import RSTDP, STDP
@@ -396,14 +396,30 @@ def test_networks_with_their_own_encoder_take_other_sizes_and_classes(name):
         ("goupy2024_sstdp", 200, 200, 4608),
         ("goupy2024_s2stdp", 250, 250, 4608),
         ("goupy2024_pcn", 250, 250, 4608),
-        ("goupy2024_ncg", 200, 400, 6272),
+        ("goupy2024_ncg", 200, 660, 12544),
     ],
 )
-def test_thresholds_of_readouts_belong_to_the_inputs_they_are_published_for(name, grey, colour, inputs):
-    for shape, maps, threshold in (((28, 28), 6, grey), ((32, 32, 3), 7, colour * 6272 / inputs)):
+def test_thresholds_of_readouts_belong_to_so_many_inputs(name, grey, colour, inputs):
+    for shape, maps, threshold in (((28, 28), 6, grey), ((32, 32, 3), 7, colour * 12544 / inputs)):
         readout = NETWORKS[name](shape).stages[-1].branches[0]
         assert readout.kernel == (maps, maps)
         assert readout.threshold == pytest.approx(threshold)
+
+
+def test_few_colour_images_have_few_patches_and_a_low_threshold():
+    for images, patches, threshold in ((50_000, 1, 660), (10_000, 6, 660), (1_000, 10, 300), (90, 10, 300)):
+        features, readout = (each.branches[0] for each in NETWORKS["goupy2024_ncg"]((32, 32, 3), images=images).stages)
+        assert (features.each_learner[0].patches, readout.threshold) == (patches, threshold)
+    assert NETWORKS["goupy2024_ncg"](images=90).stages[0].branches[0].each_learner[0].patches == 667, (
+        "grey ones have all"
+    )
+
+
+def test_spikes_lie_within_steps_where_the_gap_is_below_three_steps():
+    for shape, steps, within in (((28, 28), 255, False), ((28, 28), 101, False), ((28, 28), 99, True)):
+        encoder = dataclasses.replace(ON_OFF, time_steps=steps)
+        assert NETWORKS["goupy2024_ncg"](shape, encoder=encoder).stages[1].branches[0].fractional == within
+    assert NETWORKS["goupy2024_ncg"]((32, 32, 3)).stages[1].branches[0].fractional
 
 
 def test_shapes_that_are_none_of_images_are_refused():
