@@ -363,12 +363,15 @@ class Odd(Ranges):
     """Returns from `fit` what it may not."""
 
     kind: str = static(default="")
+    scale: float = 1.0
 
     def fit(self, images):
         if self.kind == "same":
             return self
         if self.kind == "other":
             return Ranges().fit(images)
+        if self.kind == "number":
+            return dataclasses.replace(super().fit(images), scale=2.0)
         if self.kind == "steps":
             return dataclasses.replace(super().fit(images), time_steps=14)
         return dataclasses.replace(self, least=np.full((28, 28), np.nan), largest=np.ones((28, 28)))
@@ -380,6 +383,7 @@ class Odd(Ranges):
         ("same", r"`fit` of Odd must return dataclasses.replace\(self, ...\) .* got Odd"),
         ("other", "`fit` of Odd must return .* got Ranges"),
         ("steps", "`fit` of Odd must return .* got Odd"),
+        ("number", "`fit` of Odd must not change `scale`, which sweeps may vary: .* `np.ndarray | float`"),
         ("nan", "`fit` of Odd must return finite numbers, got others in .least"),
     ],
 )

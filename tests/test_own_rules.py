@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import Conv, Layer, kernels
+from snnjax import RSTDP, STDP, WTA, Conv, Layer, Network, Settings, Trainer, component, kernels, stage
+from snnjax.data import digits
 from snnjax.kernels import Winners
 from snnjax.layers import FAST, NATIVE, PLAIN, TAPS
 
@@ -50,3 +51,36 @@ def test_rows_are_put_where_they_were_won(random, form):
     expected[2], expected[0] = rows[0], rows[2]
     np.testing.assert_array_equal(found.plain_weights(), expected)
     assert found.form is form
+
+
+@component
+class EarlyInputs(STDP):
+    """A rule of one's own that says nothing of compiled kernels, and indexes the weights themselves."""
+
+    def update(self, layer, state, latency, response, signal):
+        winners = response.winners
+        early = layer.receptive_fields(latency, winners) < 5
+        old = layer.weights[winners.feature]
+        return layer.with_rows(winners, old + 0.05 * (early - old)), state, winners.feature
+
+
+def test_rules_derived_from_one_for_compiled_kernels_learn_the_same_on_them(compiler):
+    """Their weights would be packed: 16 features of 16x16 as (kh, C, kw, F), which the rows fit."""
+    conv = Conv(16, 16, threshold=15, competition=WTA(2), learners=EarlyInputs())
+    network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
+    data, found = digits().first(20, 10), []
+    for native in (False, True):
+        trainer = Trainer(network, data, Settings((1, 0), native=native))
+        found.append(trainer.run(trainer.initial_state()).weights["layer1"])
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
+def test_a_subclass_says_anew_whether_it_is_for_compiled_kernels():
+    class Sure(EarlyInputs):
+        native = True
+
+    class Annealed(Sure):
+        def end_epoch(self, state):
+            return state
+
+    assert (STDP.native, EarlyInputs.native, Sure.native, Annealed.native) == (True, False, True, True)

@@ -75,6 +75,8 @@ def integer(name: str, value: Any, minimum: int) -> int:
 
 def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False) -> None:
     """A finite number in `least`..`most`; with `above`, larger than `least`."""
+    if np.ndim(value):
+        raise wrong_type(name, "a number", value)
     if least <= value <= most and math.isfinite(value) and not (above and value == least):
         return
     if math.isinf(most):

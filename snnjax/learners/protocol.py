@@ -72,13 +72,19 @@ class Learner:
       bounds: (lower, upper), if it keeps weights within bounds; lower >= 0 allows faster kernels.
       own_thresholds: whether it needs a threshold for each feature: a single one is then that of all at first.
       title: what its phase is called; "": by its class.
-      native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them.
+      native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them. A
+        subclass with a `forward` or an `update` of its own must say so anew.
     """
 
     supervised: ClassVar[bool] = False
     own_thresholds: ClassVar[bool] = False
     title: ClassVar[str] = ""
     native: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "native" not in vars(cls) and {"forward", "update"} & vars(cls).keys():
+            cls.native = False
 
     def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
         """Raises InputError unless it can train a layer with output maps of `size`.

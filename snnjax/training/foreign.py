@@ -3,6 +3,7 @@
 Before training `jax.eval_shape` traces their functions, which computes nothing; those of the library are left out.
 """
 
+import dataclasses
 import inspect
 import json
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.components import check_again
+from snnjax.components import arrays, check_again
 from snnjax.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers import Layer
@@ -91,6 +92,10 @@ def checked_fit(part: Any, *data: Any) -> Any:
     if type(found) is not type(part) or before != after or unfitted(found):
         write = f"dataclasses.replace(self, ...) with NumPy arrays in place of numbers, {kind} that is `fitted`"
         raise InputError(f"`fit` of {kind} must return {write}, got {shown(found)}")
+    for name in sorted({each.name for each in dataclasses.fields(part)} - arrays(part)):
+        if not all(map(np.array_equal, *(jax.tree.leaves(getattr(each, name)) for each in (part, found)))):
+            fitted = "what is fitted is annotated as an array, such as `np.ndarray | float`"
+            raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {fitted}")
     for path, leaf in jax.tree.leaves_with_path(found):
         if not np.isfinite(leaf).all():
             raise InputError(f"`fit` of {kind} must return finite numbers, got others in {jax.tree_util.keystr(path)}")
