@@ -54,7 +54,7 @@ def test_rows_are_put_where_they_were_won(random, form):
 
 
 @component
-class EarlyInputs(STDP):
+class Inherited(STDP):
     """A rule of one's own that says nothing of compiled kernels, and indexes the weights themselves."""
 
     def update(self, layer, state, latency, response, signal):
@@ -66,7 +66,7 @@ class EarlyInputs(STDP):
 
 def test_rules_derived_from_one_for_compiled_kernels_learn_the_same_on_them(compiler):
     """Their weights would be packed: 16 features of 16x16 as (kh, C, kw, F), which the rows fit."""
-    conv = Conv(16, 16, threshold=15, competition=WTA(2), learners=EarlyInputs())
+    conv = Conv(16, 16, threshold=15, competition=WTA(2), learners=Inherited())
     network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
     data, found = digits().first(20, 10), []
     for native in (False, True):
@@ -76,11 +76,11 @@ def test_rules_derived_from_one_for_compiled_kernels_learn_the_same_on_them(comp
 
 
 def test_a_subclass_says_anew_whether_it_is_for_compiled_kernels():
-    class Sure(EarlyInputs):
+    class Sure(Inherited):
         native = True
 
     class Annealed(Sure):
         def end_epoch(self, state):
             return state
 
-    assert (STDP.native, EarlyInputs.native, Sure.native, Annealed.native) == (True, False, True, True)
+    assert (STDP.native, Inherited.native, Sure.native, Annealed.native) == (True, False, True, True)
