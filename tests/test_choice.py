@@ -178,7 +178,8 @@ def tiny(input_shape, classes, **others):
 READY = tiny((2, 28, 28), 10)
 SEVEN = dataclasses.replace(DOG, radius=2, time_steps=7)
 """
-FEW = ["--train_images", "40", "--test_images", "20", "--epochs", "1", "1", "--device", "cpu", "--out", "run"]
+FEW = ["--train_images", "40", "--test_images", "40", "--validation", "0", "--epochs", "1", "1", "--device", "cpu"]
+FEW += ["--out", "run"]
 
 
 @pytest.fixture(scope="module")

@@ -80,8 +80,9 @@ def tiny(input_shape, classes) -> Network:
     return Network("tiny", input_shape, classes, stages, epochs=(1, 2))
 
 
-TINY = ["--model", "tiny", "--train_images", "40", "--test_images", "20", "--epochs", "2", "3", "--batch_size", "20"]
-TINY += ["--validation", "0"]  # as networks that are trained without the command, so that they share programs
+TINY = ["--model", "tiny", "--train_images", "40", "--test_images", "40", "--epochs", "2", "3", "--batch_size", "20"]
+TINY += ["--validation", "0"]
+"""As many images of each kind, and as those that tests train without the command: they share programs."""
 
 
 def write_idx(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
@@ -216,7 +217,7 @@ def test_other_settings_are_not_resumed(whole, train, capsys):
 
 def test_other_data_are_not_resumed(train, capsys, tmp_path):
     """The same settings and as many images, but one pixel or one label of another value."""
-    images, labels = data.digits().train_images[:30].astype(np.uint8), data.digits().train_labels[:30].astype(np.uint8)
+    images, labels = data.digits().train_images[:20].astype(np.uint8), data.digits().train_labels[:20].astype(np.uint8)
     arguments = [*TINY, "--dataset", "mnist", "--data_dir", "idx", "--epochs", "0", "0", "--out", "run"]
     write_idx(tmp_path / "idx", images, labels)
     train.main(arguments)

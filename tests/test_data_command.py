@@ -70,13 +70,13 @@ def test_many_classes_are_counted_in_short(sets, capsys):
 def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys, monkeypatch):
     """And tested again from any other folder."""
     monkeypatch.setitem(NETWORKS, "tiny", tiny)
-    short = ["--model", "tiny", "--train_images", 20, "--test_images", 10, "--epochs", 0, 0, "--device", "cpu"]
+    short = ["--model", "tiny", "--train_images", 20, "--test_images", 20, "--epochs", 0, 0, "--validation", 0]
     Command("train").main(["--dataset", "mnist", "--out", "run", *short])
     (sets / "elsewhere").mkdir()
     os.chdir(sets / "elsewhere")
     capsys.readouterr()
     Command("evaluate").main([sets / "run", "--device", "cpu"])
-    assert "on 10 test images of mnist" in capsys.readouterr().out
+    assert "on 20 test images of mnist" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

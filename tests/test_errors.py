@@ -21,7 +21,7 @@ from snnjax.trained import Trained
 from snnjax.training.choice import network_for
 from snnjax.training.state import Callback
 
-DIGITS = data.digits().first(24, 12)
+DIGITS = data.digits().first(24, 24)
 FIRST = Conv(4, 5, padding=2, threshold=15.0, competition=WTA(2, radius=3), learners=STDP())
 DECIDING = Conv(20, 7, learners=RSTDP())
 NETWORK = Network("two", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(DECIDING)))

@@ -419,7 +419,7 @@ def small(data: Dataset) -> Network:
 
 
 def test_a_network_is_trained_tested_shown_and_resumed(data, tmp_path):
-    settings = snnjax.Settings((1, 4), batch_size=20)
+    settings, data = snnjax.Settings((1, 4), batch_size=20), data.first(30, 30)
     with RunFolder(tmp_path / "whole", snnjax.Trainer(small(data), data, settings)) as run:
         results = run.run()
     assert results["data"] == "nmnist"

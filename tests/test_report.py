@@ -70,7 +70,7 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """The folder of a short run, with a name that asks for care."""
-    digits = data.digits().first(40, 20)
+    digits = data.digits().first(40, 40)
     trainer = Trainer(tiny((6, 28, 28), 10), digits, Settings((1, 3), batch_size=20, patience=0))
     path = tmp_path_factory.mktemp("runs") / 'it\'s <b> & "more"'
     with RunFolder(path, trainer, dict(dataset="digits")) as folder:
@@ -122,7 +122,7 @@ def test_pictures_are_described_and_have_their_size(run):
 def test_the_page_says_how_the_run_was_made(run, results):
     seen = Page(report.run_page(results, run))
     assert "The command that made this run" not in seen.text, "the library made it"
-    for text in ("20 test images", "1 3, by stage", results["device"], results["finished"][:16]):
+    for text in ("40 test images", "1 3, by stage", results["device"], results["finished"][:16]):
         assert text in seen.text
     ended = datetime.datetime.fromisoformat(results["finished"])
     assert abs((datetime.datetime.now(datetime.UTC) - ended).total_seconds()) < 3600
@@ -173,7 +173,7 @@ def test_numbers_that_training_has_changed_are_shown_twice(results, tmp_path):
     head, rows = report.numbers(results)
     assert head == ["number", "at the start"]
     assert ["layer1.threshold", "15"] in rows
-    network, digits = tiny((6, 28, 28), 10), data.digits().first(40, 20)
+    network, digits = tiny((6, 28, 28), 10), data.digits().first(40, 40)
     first = dataclasses.replace(network.stages[0].branches[0], learners=Tiring())
     network = dataclasses.replace(network, stages=(stage(first, pool=7), network.stages[1]))
     with RunFolder(tmp_path / "run", Trainer(network, digits, Settings((2, 0)))) as folder:

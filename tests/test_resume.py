@@ -126,7 +126,7 @@ SETTINGS = dict(model="small", seed=0)
 
 def trainer_of(spec: Network | None = None, epochs=(1, 3), seed: int = 0, images: int = 40, **others) -> Trainer:
     settings = Settings(epochs, batch_size=20, patience=0, seed=seed, **others)
-    return Trainer(spec or small(), data.digits().first(images, 20), settings)
+    return Trainer(spec or small(), data.digits().first(images, 40), settings)
 
 
 @pytest.fixture(scope="module")

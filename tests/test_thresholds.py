@@ -17,7 +17,7 @@ from snnjax.learners import Learner
 from snnjax.testing import check_learner
 from snnjax.trained import Trained
 
-DIGITS = data.digits().first(40, 20)
+DIGITS = data.digits().first(40, 40)
 EACH = np.float32([8, 15, 20, 500])
 FIRST = Conv(4, 5, padding=2, threshold=EACH, competition=WTA(2, radius=3), learners=STDP(doubling=20))
 STAGES = stage(FIRST, pool=4), stage(Conv(20, 7, learners=RSTDP()))

@@ -50,7 +50,7 @@ def refused(name, monkeypatch, capsys, *arguments) -> str:
 
 def test_a_run_is_evaluated_as_at_its_end(work, monkeypatch, capsys):
     results = json.loads((work / RUN / "results.json").read_text())
-    out = called("evaluate", monkeypatch, capsys, RUN, "--test_images", 20, "--out", "figures.json")
+    out = called("evaluate", monkeypatch, capsys, RUN, "--test_images", 40, "--out", "figures.json")
     figures = json.loads((work / "figures.json").read_text())
     assert {name: figures[name] for name in results["test"]} == results["test"]
     assert f"test accuracy {results['test']['accuracy']:.2%}" in out
@@ -187,7 +187,7 @@ def test_a_report_is_written_anew(work, monkeypatch, capsys):
     assert names >= {"features_layer1.png", "features_layer2.png", "image_00005.png", "image_00007.png"}
     page = (work / RUN / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(names)
-    assert "`images` must lie in 0..19, got 400" in refused("report", monkeypatch, capsys, RUN, "--images", 400)
+    assert "`images` must lie in 0..39, got 400" in refused("report", monkeypatch, capsys, RUN, "--images", 400)
 
 
 def test_runs_are_compared(work, script, monkeypatch, capsys):  # noqa: F811
@@ -290,7 +290,7 @@ def test_data_that_do_not_fit_are_refused(work, monkeypatch, capsys, shape, clas
 
 def test_a_run_made_in_python_is_evaluated_on_a_file(work, monkeypatch, capsys):
     """Its settings say nothing of where its data are."""
-    images = dataclasses.replace(data.digits().first(40, 20), name="mine")
+    images = dataclasses.replace(data.digits().first(40, 40), name="mine")
     trainer = Trainer(tiny((6, 28, 28), 10), images, Settings((1, 1), batch_size=20))
     with RunFolder("runs/mine", trainer, {}) as run:
         results = run.finish(trainer.run(run.start(), run.save))
@@ -437,7 +437,7 @@ def test_test_images_are_decided_on_by_number(work, monkeypatch, capsys):
     assert head.startswith("image,label,class,number,score 0,")
     assert row.startswith(f"3,{data.digits().test_labels[3]},")
     assert os.listdir("drawn") == ["0_image_00003.png"]
-    assert "`images` must lie in 0..19, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
+    assert "`images` must lie in 0..39, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
 
 
 OWN = '''
@@ -474,7 +474,7 @@ def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, monk
     called("train", monkeypatch, capsys, "--model", "rules.py:mine", *short)
     results = json.loads(pathlib.Path("runs/mine_digits/results.json").read_text())
     assert "Early layer1" in [phase["name"] for phase in results["phases"]]
-    command = [sys.executable, "-m", "snnjax", "evaluate", "runs/mine_digits", "--test_images", "20"]
+    command = [sys.executable, "-m", "snnjax", "evaluate", "runs/mine_digits", "--test_images", "40"]
     done = subprocess.run([*command, "--import", "rules.py"], capture_output=True, text=True, check=True)
     assert f"test accuracy {results['test']['accuracy']:.2%}" in done.stdout
     refusal = subprocess.run(command, capture_output=True, text=True, check=False)

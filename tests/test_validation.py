@@ -377,7 +377,7 @@ def command(monkeypatch, tmp_path):
 def test_the_command_holds_out_a_tenth_and_says_so(command, capsys):
     command.main([*TINY, "--shuffle", "--mirror", "--out", "run"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "tiny on digits: 36 training, 4 validation and 20 test images, epochs 2 3" in out
+    assert "tiny on digits: 36 training, 4 validation and 40 test images, epochs 2 3" in out
     assert "4 of 40 training images are held out for validation" in out
     assert "images come in a new order each epoch, each image is mirrored left-right or not, at random" in out
     assert re.search(r"epoch 3: train \S+ validation \S+", out)
@@ -397,7 +397,7 @@ def test_the_command_holds_out_a_tenth_and_says_so(command, capsys):
 def test_no_validation_is_as_before(command, capsys):
     command.main([*TINY, "--validation", "0", "--out", "run"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "tiny on digits: 40 training and 20 test images, epochs 2 3" in out
+    assert "tiny on digits: 40 training and 40 test images, epochs 2 3" in out
     assert "validation" not in out
     results = json.loads(pathlib.Path("run/results.json").read_text())
     assert results["test"].items() >= results["epochs"][results["best_epoch"]]["test"].items()
