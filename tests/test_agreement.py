@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+from shipped import each_of
 
 from snnjax.app.options import RECORDED
 from snnjax.data import Dataset, idx_folder
@@ -72,13 +73,7 @@ class Recorded:
         return Model.of(self.spec, {name: jnp.asarray(weights) for name, weights in self.weights(moment).items()})
 
 
-SLOW = ("deepr2024_2",)
-"""Networks whose steps those of others cover."""
-
-
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RECORDED]
-)
+@pytest.fixture(scope="module", params=each_of(RECORDED))
 def run(request, shared) -> Recorded:
     """The recorded run of each network."""
     return recorded(shared, request.param)

@@ -24,6 +24,7 @@ import pytest
 from command import Command, refused
 from made_events import record, write_bin, write_nmnist
 from PIL import Image
+from shipped import each_of
 
 import snnjax
 from snnjax import files
@@ -467,7 +468,7 @@ def test_commands_take_recordings_as_any_other_set(made, tmp_path, monkeypatch, 
     assert "the network takes recordings, name test ones by --images" in line
 
 
-@pytest.mark.parametrize("name", [*RECORDED, "goupy2024_ncg", "goupy2024_sstdp"])
+@pytest.mark.parametrize("name", each_of([*RECORDED, "goupy2024_ncg", "goupy2024_sstdp"]))
 def test_published_networks_take_recordings(data, name):
     network = network_for(NETWORKS[name], data)
     assert network.input_shape == (2, 34, 34)

@@ -7,7 +7,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from shipped import NAMES, shipped
+from shipped import NAMES, each_of, shipped
 
 from snnjax import devices
 from snnjax.encoding import GREY
@@ -46,7 +46,7 @@ def test_a_callback_would_be_seen():
         assert_exported(tells, np.float32(0), platforms=["cpu"])
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=each_of(NAMES))
 def model(request) -> Model:
     """A network with its encoder, and NumPy arrays as numbers."""
     spec = shipped(request.param)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from shipped import NAMES, shipped
+from shipped import NAMES, each_of, shipped
 
 from snnjax.app.features import drawn_back
 from snnjax.encoding import Encoder, FilterBank
@@ -64,7 +64,7 @@ def test_deep_weights_go_through_pooling_strides_and_branches(stride):
         assert tuple(drawn["layer2"].pitch) == (3 * stride, 3 * stride)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_of(NAMES))
 def test_every_shipped_network_is_drawn(name):
     spec = shipped(name)
     spec, weights = dataclasses.replace(spec, encoder=spec.encoder or Encoder()), spec.initial_weights()

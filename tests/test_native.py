@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shipped import each_of
 from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 
 from snnjax import data, kernels
@@ -210,7 +211,7 @@ def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
             np.testing.assert_allclose(learned[0].weights, learned[1].plain_weights(), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", each_of(RECORDED))
 def test_networks_respond_alike(name):
     """Stage by stage on the same inputs; sums differ by rounding, which decides near-ties."""
     spec, images = NETWORKS[name]((6, 28, 28), 10), data.digits()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from shipped import NAMES, shipped
+from shipped import NAMES, each_of, shipped
 
 from snnjax import components, files
 from snnjax.app.options import RECORDED
@@ -70,7 +70,7 @@ def predict(spec: Network) -> jax.Array:
     return jax.jit(type(network.model).predict)(network.model, latencies(1, spec.input_shape)[0]).decision
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_of(NAMES))
 def test_shipped_networks_know_their_name_and_decide(name):
     spec = shipped(name)
     assert spec.name == name
@@ -79,7 +79,7 @@ def test_shipped_networks_know_their_name_and_decide(name):
     assert (0 if falls_back else -1) <= int(predict(spec)) < 10
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", each_of(RECORDED))
 def test_shipped_networks_take_other_channels_sizes_and_classes(name):
     spec = NETWORKS[name]((2, 34, 30), 3)
     assert {layer.features for layer in spec.stages[-1].branches} == {60}
