@@ -71,7 +71,7 @@ class Page(html.parser.HTMLParser):
 def run(tmp_path_factory) -> Path:
     """The folder of a short run, with a name that asks for care."""
     digits = data.digits().first(40, 40)
-    trainer = Trainer(tiny((6, 28, 28), 10), digits, Settings((1, 3), batch_size=20, patience=0))
+    trainer = Trainer(tiny((6, 28, 28), 10), digits, Settings((1, 3), batch_size=40, patience=0))
     path = tmp_path_factory.mktemp("runs") / 'it\'s <b> & "more"'
     with RunFolder(path, trainer, dict(dataset="digits")) as folder:
         folder.run()
