@@ -68,11 +68,11 @@ def potentials(latency: np.ndarray, weights: np.ndarray, time_steps: int, stride
     """Potentials at every step, (T, F, H', W')."""
     weights = weights.astype(np.float64)
 
-    def synapses(field: np.ndarray) -> np.ndarray:
-        return np.array([(kernel * field).sum() for kernel in weights])
+    def synapses(fields: np.ndarray) -> np.ndarray:
+        """Of each step and feature."""
+        return (weights * fields[:, None]).sum(axis=(2, 3, 4))
 
-    spikes = wave(latency, time_steps)
-    return np.stack([slide(spikes[step], weights.shape[2:], stride, synapses) for step in range(time_steps)])
+    return slide(wave(latency, time_steps), weights.shape[2:], stride, synapses)
 
 
 def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

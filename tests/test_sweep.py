@@ -221,7 +221,6 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setitem(NETWORKS, "tiny", lambda shape, classes: dataclasses.replace(network("one"), epochs=(1, 1)))
     monkeypatch.chdir(tmp_path)
     small = ["--model", "tiny", "--epochs", "1", "1", "--train_images", "40", "--test_images", "30", "--device", "cpu"]
-    small += ["--validation", "0"]  # as without the command, so that they share programs
     return lambda *arguments: Command("sweep").main([*small, "--out", "swept", *arguments])
 
 
