@@ -22,6 +22,7 @@ from snnjax.training.outputs import as_array
 
 CLASSES = 2
 UNTIMED = Majority()
+RIVALS = WTA(2, radius=1)
 
 
 def check_learner(
@@ -38,18 +39,26 @@ def check_learner(
     """Trains small layers by the programs of the trainer; raises AssertionError that names the clause not kept.
 
     Args:
-      conv: a layer that suits the learner, whose own learners do not matter; by default one of four features.
+      conv: a layer that suits the learner, whose own learners do not matter; by default one of four features, under a
+        timed decision of six that see the whole input.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
       images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`.
     """
-    default = Conv(2 * CLASSES, 3) if deciding else Conv(2 * CLASSES, 3, threshold=4.0, competition=WTA(2, radius=1))
-    case = _Case(dataclasses.replace(conv or default, learners=learner), deciding, decision, input_shape, images, seed)
+    conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
+    case = _Case(conv, deciding, decision, input_shape, images, seed)
     for check in (_outputs, _jit, _vmap, _bounds, _silence, _label, _numbers):
         check(case)
     for batch in (1, update_batch):
         _resume(case, batch)
         _order(case, batch)
+
+
+def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
+    """A layer that learners of this kind can train."""
+    if not deciding:
+        return Conv(2 * CLASSES, 3, threshold=4.0, competition=Conv.competition if learner.own_thresholds else RIVALS)
+    return Conv(3 * CLASSES, input_shape[1:], threshold=8.0) if decision.timed else Conv(2 * CLASSES, 3)
 
 
 class _Case:

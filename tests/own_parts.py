@@ -50,19 +50,24 @@ def run(name: str, root: str, killed_after: int = 0) -> None:
     importlib.import_module(name).main()
 
 
+def folder_of(name: str) -> str:
+    """That an example writes to: "3_own_rule" to own_rule."""
+    return name.split("_", 1)[1]
+
+
 def load(names: list[str], root: str) -> None:
     """Loads what the examples leave, in a process that has run none of them."""
     found, data = {}, digits().first(1, 200)
     for name in names:
         try:
-            snnjax.load(f"{root}/runs/{name[2:]}/run")
+            snnjax.load(f"{root}/runs/{folder_of(name)}/run")
             refused = ""
         except InputError as error:
             refused = str(error)
         importlib.import_module(name)
-        network = snnjax.load(f"{root}/runs/{name[2:]}/run")
+        network = snnjax.load(f"{root}/runs/{folder_of(name)}/run")
         decisions = np.asarray(jax.jit(lambda images, network=network: jax.lax.map(network, images))(data.test_images))
-        varied = snnjax.load(f"{root}/runs/{name[2:]}/sweep/weights_002.npz").spec.parameters()
+        varied = snnjax.load(f"{root}/runs/{folder_of(name)}/sweep/weights_002.npz").spec.parameters()
         found[name] = dict(refused=refused, accuracy=float(np.mean(decisions == data.test_labels)), varied=varied)
     print("loaded " + json.dumps(found), flush=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 from snnjax import Earliest, component
 from snnjax.layers import FAST, NATIVE, PLAIN, TAPS, WTA, Conv, Layer, native_suits
-from snnjax.learners import RSTDP, STDP, Learner, Response, TargetTime
+from snnjax.learners import RSTDP, STDP, Learner, Response, SupervisedSTDP, TargetTime
 from snnjax.testing import check_learner
 
 T = 15
@@ -73,6 +73,8 @@ LEARNERS = {
         dict(conv=Conv(5, (3, 2), stride=(2, 1), padding=(1, 0), threshold=np.float32([1, 2, 1.5, 3, 2.5]))),
     ),
     "TargetTime, one feature": (TargetTime(threshold_min=0.5), dict(conv=Conv(1, 6, threshold=3.0))),
+    "TargetTime, by default": (TargetTime(), dict()),
+    "SupervisedSTDP, by default": (SupervisedSTDP(), dict(deciding=True, decision=Earliest(fallback=True))),
     "thresholds alone": (ThresholdsOnly(), dict()),
 }
 

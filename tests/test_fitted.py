@@ -189,7 +189,7 @@ def test_contract(case, contract):
 def test_batches_are_images_one_by_one(case, compilations):
     """With arrays as arguments: other numbers compile nothing."""
     encoder, images = case
-    encode = jax.jit(lambda encoder, images: devices.map_images(encoder, images))
+    encode = jax.jit(lambda encoder, images: devices.map_each(encoder, images))
     np.testing.assert_array_equal(encode(encoder, images), np.stack([encoder(image) for image in images]))
     assert compilations(lambda: encode(encoder.fit(images[:5]), images)) <= 2, "no program but those of the fit"
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from snnjax import RSTDP, STDP, WTA, Conv, Layer, Network, Settings, Trainer, component, kernels, stage
+from snnjax.app import RunFolder
 from snnjax.data import digits
 from snnjax.kernels import Winners
 from snnjax.layers import FAST, NATIVE, PLAIN, TAPS
@@ -73,6 +74,16 @@ def test_rules_derived_from_one_for_compiled_kernels_learn_the_same_on_them(comp
         trainer = Trainer(network, data, Settings((1, 0), native=native))
         found.append(trainer.run(trainer.initial_state()).weights["layer1"])
     np.testing.assert_allclose(*found, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rule", "native"), [(Inherited, True), (STDP, True), (Inherited, False)])
+def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(rule, native, tmp_path, compiler):
+    conv = Conv(16, 16, threshold=15, learners=rule())
+    network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
+    trainer = Trainer(network, digits().first(20, 10), Settings((1, 1), native=native))
+    with RunFolder(tmp_path, trainer) as run:
+        said = ["compiled kernels do not know how to learn layer1 (Inherited): XLA's do it"]
+        assert run.notes == said * (native and rule is Inherited)
 
 
 def test_a_subclass_says_anew_whether_it_is_for_compiled_kernels():

@@ -105,7 +105,7 @@ def test_recorded_spikes_and_weights_of_the_kernels(name, search):
             first = kernels.earliest(spikes.time.reshape(-1, size), spikes.potential.reshape(-1, size))
             neuron = np.arange(case.classes) * size + first
         target = jnp.asarray((group == label) & (place >= rule.non_targets))[neuron]
-        settings = dict(gap=rule.gap, own=len(neuron) // case.classes, one_sided=rule.one_sided)
+        settings = dict(gap=rule.gap, per_class=len(neuron) // case.classes, one_sided=rule.one_sided)
         time, spike = spikes.time[neuron], spikes.latency[neuron]
         error = time - kernels.desired_times(time, target, **settings)
         latency = jnp.asarray(latency)
@@ -236,6 +236,25 @@ def test_fast_forms_are_the_plain_one(kind, fractional, steps, compiler):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
 
 
+@snnjax.component
+class AsTheyFire(SupervisedSTDP):
+    """Desires the times at which neurons fire already; of target neurons, half a step earlier."""
+
+    def desired(self, time, target, per_class):
+        assert (time.shape, target.shape, per_class) == ((3,), (3,), 1)
+        return jnp.where(target, time - 0.5 / STEPS, time)
+
+
+def test_a_subclass_desires_times_of_its_own():
+    model, images, labels = small(AsTheyFire(), 6, 3, STEPS, False, 0)
+    numbers = jnp.int32(0), jnp.int32(40), jnp.bool_(False), jnp.int32(1000)
+    _, (_, infos) = jax.jit(PROGRAM)(carry_of(model), model, images, labels, *numbers)
+    error, label, neuron = (np.asarray(infos["layer1"][key]) for key in ("error", "label", "neuron"))
+    target = (np.arange(3) == label[:, None]) & (neuron % 2 == 1)
+    assert 10 < target.sum() < 40
+    np.testing.assert_allclose(error, target * 0.5 / STEPS, atol=1e-6)
+
+
 @pytest.mark.parametrize("fallback", [False, True])
 @pytest.mark.parametrize("fractional", [False, True])
 @pytest.mark.parametrize("features", [3, 33])
@@ -268,11 +287,11 @@ def test_silent_images_and_images_without_a_label_teach_nothing(form, label, com
 def test_desired_times_by_hand():
     """Three neurons that fire at 0.2, 0.4 and never; the first is the target of the label's class."""
     time, target = jnp.float32([0.2, 0.4, 1]), jnp.array([True, False, False])
-    found = kernels.desired_times(time, target, gap=0.3, own=1)
+    found = kernels.desired_times(time, target, gap=0.3, per_class=1)
     np.testing.assert_allclose(found, [0.3 - 0.2, 0.3 + 0.1, 0.3 + 0.1], rtol=1e-6)
-    found = kernels.desired_times(time, target, gap=0.3, own=1, one_sided=True)
+    found = kernels.desired_times(time, target, gap=0.3, per_class=1, one_sided=True)
     np.testing.assert_allclose(found, [0.1, 0.4, 1], rtol=1e-6)
-    found = kernels.desired_times(jnp.ones(3), target, gap=0.3, own=1)
+    found = kernels.desired_times(jnp.ones(3), target, gap=0.3, per_class=1)
     np.testing.assert_allclose(found, [0.7, 1, 1], rtol=1e-6)
 
 
@@ -302,10 +321,22 @@ FIVE = jnp.zeros(5, jnp.uint8)
         (lambda: kernels.search_spikes(FIVE, ROWS, threshold=None, time_steps=15), "`threshold` must be a number or"),
         (lambda: kernels.earliest(TIMES, TIMES[:2]), r"`potential` must have shape \(3,\) of `time`, got \(2,\)"),
         (lambda: kernels.earliest([0.2, 1.0], TIMES), "`time` must be an array, got list"),
-        (lambda: kernels.desired_times(TIMES, TIMES, gap=0.1, own=1), "`target` must hold booleans, got dtype float32"),
-        (lambda: kernels.desired_times(TIMES, TIMES[:2] > 0, gap=0.1, own=1), r"`target` .*of `time`, got \(2,\)"),
-        (lambda: kernels.desired_times(TIMES, TIMES > 0, gap=0.1, own=0), "`own` must be at least 1, got 0"),
-        (lambda: kernels.desired_times(SPIKES, TIMES > 0, gap=0.1, own=1), "`time` must hold floats, got dtype uint8"),
+        (
+            lambda: kernels.desired_times(TIMES, TIMES, gap=0.1, per_class=1),
+            "`target` must hold booleans, got dtype float32",
+        ),
+        (
+            lambda: kernels.desired_times(TIMES, TIMES[:2] > 0, gap=0.1, per_class=1),
+            r"`target` .*of `time`, got \(2,\)",
+        ),
+        (
+            lambda: kernels.desired_times(TIMES, TIMES > 0, gap=0.1, per_class=0),
+            "`per_class` must be at least 1, got 0",
+        ),
+        (
+            lambda: kernels.desired_times(SPIKES, TIMES > 0, gap=0.1, per_class=1),
+            "`time` must hold floats, got dtype uint8",
+        ),
         (lambda: stdp(rows=ROWS[:2]), r"`rows` must have shape \(3, 5\) of `spike` and `latency`, got \(2, 5\)"),
         (lambda: stdp(latency=FIVE[1:]), r"`rows` must have shape \(3, 4\) of `spike` and `latency`, got \(3, 5\)"),
         (lambda: stdp(error=TIMES[:1]), r"`error` must have shape \(3,\) of `spike`, got \(1,\)"),

@@ -134,7 +134,7 @@ def test_side_by_side_as_on_an_accelerator(monkeypatch):
     settings, variants = Settings((2, 2), batch_size=15, patience=0), VARIANTS[:2]
     alone = weights_of(Sweep(network("one"), IMAGES, settings, variants))
     jax.clear_caches()
-    monkeypatch.setattr(devices, "map_images", lambda function, images: jax.vmap(function)(images))
+    monkeypatch.setattr(devices, "map_each", lambda function, images: jax.vmap(function)(images))
     batched = weights_of(Sweep(network("one"), IMAGES, settings, variants))
     jax.clear_caches()
     for at, one in alone.items():

@@ -39,10 +39,7 @@ NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .
 
 
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
-EPOCHS = (
-    f"the network's own; below {FEW:,} images, unless its function takes their number, enough to show each layer "
-    f"{SHOWN:,}, then 100 supervised ones"
-)
+EPOCHS = f"the network's own; of one for many images, enough to show {SHOWN:,}, then 100, where there are below {FEW:,}"
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:

@@ -178,6 +178,18 @@ def _layout() -> ConstrainedLayoutEngine:
     return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
 
 
+CURVES = dict(
+    convergence="mean w(1-w)",
+    drift="drift of thresholds in half an epoch",
+    error="|spike time - desired one|, in T",
+    unfired="share of silent learners",
+    silent="share of silent images",
+    spike_time="mean spike time, in T",
+    never_won="features that never won",
+)
+"""What figures of the library's own learners are called where they are drawn; others by their names."""
+
+
 def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Each figure of a layer over the epochs of a phase, in a panel of its own."""
     columns = min(4, len(curves))
@@ -189,7 +201,7 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
         axis.axis("off")
     for axis, (name, values) in zip(axes, curves.items(), strict=False):
         axis.plot(range(1, len(values) + 1), values, marker="o" if len(values) <= 30 else "", markersize=3)
-        axis.set_title(name.replace("_", " "), fontsize=9, parse_math=False)
+        axis.set_title(CURVES.get(name, name.replace("_", " ")), fontsize=9, parse_math=False)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
         _whole_numbers(axis, 1, len(values))

@@ -89,12 +89,13 @@ _KINDS = {
     ),
     "curves": (
         "Learning, epoch by epoch",
-        "What each layer showed after each epoch: rates, thresholds, spike times as shares of the time steps, shares",
+        "What each layer showed after each epoch; T is the number of time steps",
         "Small curves over the epochs, one for each figure",
     ),
     "wins": (
         "Winners",
-        "How often each feature won in the last epoch; one that never wins is of no use",
+        "How often each feature won in the last epoch; one that never wins is of no use. In readouts by NCG and PCN the"
+        " first neuron of each class is to fire late, the others early for images of their class",
         "Bars, or a table of classes and neurons",
     ),
     "features": (

@@ -19,6 +19,7 @@ from snnjax import InputError, Network, devices, files, metrics
 from snnjax.app import plots, report
 from snnjax.components import completed, to_data
 from snnjax.trained import SWEEP, WEIGHTS, Trained
+from snnjax.training import fast
 from snnjax.training.state import Phase, TrainState
 from snnjax.training.trainer import Sweep, SweepState, Trainer
 
@@ -41,6 +42,8 @@ class CheckpointFolder:
         """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
         self.path, self.command, data = Path(path), command, work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
+        if left := fast.left_out(work.network, work.settings):
+            self.notes.append(f"compiled kernels do not know how to learn {', '.join(left)}: XLA's do it")
         self.since, self._spent = time.perf_counter(), 0.0  # when this command began; seconds of those before it
         held_out = () if data.validation_images is None else data.validation_images
         sizes = dict(train_images=len(data.train_images), validation_images=len(held_out))

@@ -343,7 +343,7 @@ def _calibrated(encoder: Fitted, images: np.ndarray) -> Fitted:
 @jax.jit
 def _extremes(encoder: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Minimum and maximum of the maps of images (N, ...), (C, H, W) each."""
-    maps = devices.map_images(encoder.maps, images)
+    maps = devices.map_each(encoder.maps, images)
     return maps.min(axis=0), maps.max(axis=0)
 
 

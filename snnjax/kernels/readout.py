@@ -75,23 +75,25 @@ def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
     return jnp.argmax(jnp.where(time == first, potential, -jnp.inf), axis=-1).astype(jnp.int32)
 
 
-@checks.kernel("own", "one_sided")
-def desired_times(time: jax.Array, target: jax.Array, *, gap: Number, own: int, one_sided: bool = False) -> jax.Array:
+@checks.kernel("per_class", "one_sided")
+def desired_times(
+    time: jax.Array, target: jax.Array, *, gap: Number, per_class: int, one_sided: bool = False
+) -> jax.Array:
     """The times (n,) at which the n neurons that learn from an image should fire, given their times (n,).
 
-    From their mean time, at most 1 - gap own/n, of those that fire, the target neurons of the label's class, `target`
-    (n,) bool, are to fire earlier by gap (n - own)/n, all others later by gap own/n (S2-STDP). `own` is how many
-    neurons of each class learn. `one_sided`: earlier target neurons and later others are left alone (SSTDP).
+    Of each class m = `per_class` neurons learn. From the mean time of those that fire, at most 1 - gap m/n, the target
+    neurons of the label's class, `target` (n,) bool, are to fire earlier by gap (n - m)/n, all others later by
+    gap m/n (S2-STDP). `one_sided`: earlier target neurons and later others are left alone (SSTDP).
     """
     checks.array("time", time, "n", "floats")
     checks.array("target", target, "n", "booleans")
     checks.shape("target", target, time.shape, "`time`")
-    checks.integer("own", own, 1)
+    checks.integer("per_class", per_class, 1)
     count, fired = time.shape[0], time < 1
     mean = jnp.sum(jnp.where(fired, time, 0)) / jnp.maximum(jnp.sum(fired), 1)
-    latest = 1 - gap * own / count
+    latest = 1 - gap * per_class / count
     base = jnp.where(jnp.any(fired), jnp.minimum(mean, latest), latest)
-    early, late = base - gap * (count - own) / count, base + gap * own / count
+    early, late = base - gap * (count - per_class) / count, base + gap * per_class / count
     if one_sided:
         early, late = jnp.minimum(time, early), jnp.maximum(time, late)
     return jnp.where(target, early, late).astype(jnp.float32)
@@ -125,7 +127,7 @@ def rescaled(rows: jax.Array, sums: jax.Array, *, bounds: Bounds) -> jax.Array:
     checks.array("rows", rows, "n K", "floats")
     checks.array("sums", sums, "n", "floats")
     checks.shape("sums", sums, rows.shape[:1], "`rows`")
-    total = rows.sum(axis=1)
+    total = _product(rows, jnp.ones_like(rows, shape=(1, rows.shape[1])))[:, 0]  # on a CPU faster than a sum
     return jnp.clip(rows * jnp.where(total > 0, sums / total, 1)[:, None], bounds[0], bounds[1])
 
 

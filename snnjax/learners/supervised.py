@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import kernels
+from snnjax import devices, kernels
 from snnjax.components import component, static
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, checks
@@ -158,12 +158,10 @@ class SupervisedSTDP(Learner):
         seen, features = layer.padded(latency), layer.conv.features
         learns = (signal.label >= 0) & jnp.any(seen < layer.time_steps)
         group = self.group(layer, state, response, jnp.maximum(signal.label, 0))
-        own = len(group.neuron) // layer.classes
-        desired = kernels.desired_times(group.time, group.target, gap=self.gap, own=own, one_sided=self.one_sided)
-        error = group.time - desired
+        error = group.time - self.desired(group.time, group.target, len(group.neuron) // layer.classes)
         plain = layer.plain_weights()
         weights = plain.reshape(features, -1)
-        old = weights if not self.competition else weights[group.neuron]
+        old = weights if not self.competition else devices.map_each(lambda at: weights[at], group.neuron)
         rule: dict[str, Any] = dict(bounds=self.bounds)
         rows = kernels.error_stdp(old, seen.reshape(-1), group.spike, error, state["rates"], **rule)
         if self.normalise:
@@ -209,6 +207,15 @@ class SupervisedSTDP(Learner):
             for x in (spikes.latency, spikes.time, target, neuron.reshape(classes, count))
         )
         return Group(neuron, spike, time, target, excess)
+
+    def desired(self, time: jax.Array, target: jax.Array, per_class: int) -> jax.Array:
+        """The times (n,) at which the neurons that learn should fire, as of `kernels.desired_times`.
+
+        A subclass may desire others: `time` (n,) are those at which they fire, 1 where silent, `target` (n,) bool those
+        of the label's class that are to fire early; `per_class` neurons learn in each class.
+        """
+        settings: dict[str, Any] = dict(gap=self.gap, per_class=per_class, one_sided=self.one_sided)
+        return kernels.desired_times(time, target, **settings)
 
     def end_epoch(self, state: Any) -> Any:
         """Anneals the rates; training thresholds begin anew."""

@@ -132,7 +132,7 @@ class Model:
             first = [function(layer, latencies) for function, layer in zip(known, layers, strict=True)]
             return jax.vmap(lambda each: decide(self.decision, each, self.classes))(first)
         if self.decision.timed:
-            return devices.map_images(self.decide, latencies)
+            return devices.map_each(self.decide, latencies)
         potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]
         fire = functools.partial(kernels.fire_at_last_step, time_steps=self.time_steps)
         return jax.vmap(lambda each: decide(self.decision, [fire(one) for one in each], self.classes))(potentials)

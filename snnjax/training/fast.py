@@ -32,6 +32,13 @@ FORMS = {
 """By the type of the learner: a subclass may learn otherwise."""
 
 
+def left_out(network: Network, settings: Settings) -> list[str]:
+    """Whose learning compiled kernels have no form of, though the settings ask for it: "layer1 (Rule)", ..."""
+    each = [(name, learner) for _, name, conv in network.layers() for learner in conv.each_learner]
+    own = [(name, learner) for name, learner in each if not learner.native and type(learner) not in FORMS]
+    return [f"{name} ({type(learner).__name__})" for name, learner in own] if settings.native else []
+
+
 def unsupervised(layer: Layer, learner: int, settings: Settings) -> FastForm | None:
     """The fast form of `programs.learn_unsupervised` of a layer by its learner number `learner`, if there is one."""
     return FORMS.get(type(layer.conv.each_learner[learner]), Fast()).learn(layer, learner, settings)

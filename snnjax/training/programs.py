@@ -16,12 +16,12 @@ from snnjax.networks.decision import Decided, decide
 
 def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
     """Latencies (B, C, H, W) of images (B, ...)."""
-    return devices.map_images(functools.partial(model.encode, native=native), images)
+    return devices.map_each(functools.partial(model.encode, native=native), images)
 
 
 def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, timed: bool) -> jax.Array:
     """`Model.forward` of latencies (B, C, H, W)."""
-    return devices.map_images(lambda each: model.forward(each, first, last, timed=timed), latencies)
+    return devices.map_each(lambda each: model.forward(each, first, last, timed=timed), latencies)
 
 
 def decide_batch(
@@ -37,7 +37,7 @@ def decide_batch(
         return model.forward(latency, first, timed=model.decision.timed)
 
     if encode or first < model.last:
-        inputs = devices.map_images(last_input, inputs)
+        inputs = devices.map_each(last_input, inputs)
     decided = model.decide_block(inputs)
     return decided.decision, decided.scores
 
@@ -95,7 +95,7 @@ def learn(
 
     def one_batch(batches: Any) -> Any:
         at, learned = batches
-        responses = devices.map_images(functools.partial(forward, carry=learned[0]), at + jnp.arange(batch))
+        responses = devices.map_each(functools.partial(forward, carry=learned[0]), at + jnp.arange(batch))
 
         def one(i: jax.Array, learned: Any) -> Any:
             return update(at + i, learned, jax.tree.map(lambda x: x[i], responses))

@@ -185,5 +185,5 @@ def mapping_program(function: Callable[..., Any], mesh: Mesh, own: bool, **stati
 
 def _each_network(function: Callable[[Any], Any], trees: Any) -> Any:
     if len(jax.tree.leaves(trees)[0]) > 1:
-        return devices.map_images(function, trees)
+        return devices.map_each(function, trees)
     return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], trees)))

@@ -1,0 +1,48 @@
+"""A rule of your own for a readout: the desired times of supervised STDP do not depend on the other neurons.
+
+python experiments/examples/10_own_readout.py [FOLDER, by default runs/own_readout]
+"""
+
+import dataclasses
+import sys
+
+import jax.numpy as jnp
+
+from snnjax import Settings, SupervisedSTDP, Sweep, Trainer, component, load, stage
+from snnjax.app import RunFolder, SweepFolder
+from snnjax.data import digits
+from snnjax.networks import goupy2024_pcn
+
+
+@component
+class FixedTimes(SupervisedSTDP):
+    """Neurons of the label's class are to fire at one time or earlier, all others at another or later."""
+
+    early: float = 0.6  # shares of all time steps
+    late: float = 0.9
+
+    def desired(self, time, target, per_class):
+        return jnp.where(target, jnp.minimum(time, self.early), jnp.maximum(time, self.late))
+
+
+def network(image_shape=(28, 28), classes=10, *, images=1437):
+    """goupy2024_pcn with this rule: the same features, thresholds and encoder."""
+    features, deciding = (known := goupy2024_pcn(image_shape, classes, images=images)).stages
+    readout = dataclasses.replace(deciding.branches[0], learners=FixedTimes(ltp=0.02, ltd=-0.02))
+    return dataclasses.replace(known, name="own_readout", stages=(features, stage(readout)))
+
+
+def main(folder="runs/own_readout"):
+    data, settings = digits().first(400, 200), Settings(epochs=(5, 10), patience=0, shuffle=True)
+    own = network(images=400)
+    with RunFolder(f"{folder}/run", Trainer(own, data, settings), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
+    print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    variants = [{"layer2.late": late} for late in (0.7, 0.9, 0.95)]
+    with SweepFolder(f"{folder}/sweep", Sweep(own, data, settings, variants)) as sweep:
+        for each in sweep.run():
+            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
