@@ -432,7 +432,7 @@ def test_shapes_that_are_none_of_images_are_refused():
 
 
 def test_few_images_are_shown_in_more_patches():
-    for images, patches, epochs in ((60_000, 1, 20), (54_000, 1, 20), (1_000, 60, 100), (100, 600, 100)):
+    for images, patches, epochs in ((60_000, 1, 14), (54_000, 1, 14), (1_000, 60, 100), (100, 600, 100)):
         spec = NETWORKS["goupy2024_ncg"](images=images)
         assert spec.stages[0].branches[0].learners.patches == patches
         assert spec.epochs == (20, epochs)

@@ -37,6 +37,7 @@ from snnjax.encoding.filters import (
     gabor_kernel,
 )
 from snnjax.encoding.fitted import ON_OFF, WHITENING, Filters, OnOff, Whitening, calibrate, linear_latency
+from snnjax.encoding.protocol import FittedEncoder, ImageEncoder
 
 ENCODERS: dict[str, Any] = dict(
     grey=GREY, colour=COLOUR, dog=DOG, gabor=GABOR, on_off=ON_OFF, whitening=WHITENING, events=EVENTS
@@ -60,6 +61,8 @@ __all__ = [
     "EventEncoder",
     "FilterBank",
     "Filters",
+    "FittedEncoder",
+    "ImageEncoder",
     "OnOff",
     "Whitening",
     "calibrate",

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from snnjax.defaults import FEW
-from snnjax.encoding import EventEncoder, OnOff, Whitening
+from snnjax.encoding import EventEncoder, ImageEncoder, OnOff, Whitening
 from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.layers import Conv, Pool
@@ -20,7 +20,11 @@ from snnjax.networks.network import Network, stage
 PATCHES = 60_000
 """Patches that the features learn from in an epoch, however few images there are."""
 POOL = Pool(4)
-OF_IMAGES = {(): OnOff(), (2,): EventEncoder(255, equal_counts=False), (3,): Whitening()}
+OF_IMAGES: dict[tuple[int, ...], ImageEncoder] = {
+    (): OnOff(),
+    (2,): EventEncoder(255, equal_counts=False),
+    (3,): Whitening(),
+}
 """Of grey images, recordings and colour images, by the axes of an image behind the second."""
 
 
@@ -74,31 +78,47 @@ NCG_COLOUR = SupervisedSTDP(0.1, -0.1, gap=0.005, threshold_rate=5.0, threshold_
 
 
 def goupy2024_sstdp(
-    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+    image_shape: tuple[int, ...] = (28, 28),
+    classes: int = 10,
+    *,
+    images: int = PATCHES,
+    encoder: ImageEncoder | None = None,
 ) -> Network:
     """One neuron a class; the right one is to be early, all others late (SSTDP)."""
-    return _network("goupy2024_sstdp", Readout(1, 200, 0.5, SSTDP, 40), image_shape, classes, images, encoder)
+    return _network("goupy2024_sstdp", Readout(1, 200, 0.3, SSTDP, 40), image_shape, classes, images, encoder)
 
 
 def goupy2024_s2stdp(
-    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+    image_shape: tuple[int, ...] = (28, 28),
+    classes: int = 10,
+    *,
+    images: int = PATCHES,
+    encoder: ImageEncoder | None = None,
 ) -> Network:
     """One neuron a class, each brought to its desired time (S2-STDP)."""
     return _network("goupy2024_s2stdp", Readout(1, 250, 0.3, S2STDP, 40), image_shape, classes, images, encoder)
 
 
 def goupy2024_pcn(
-    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+    image_shape: tuple[int, ...] = (28, 28),
+    classes: int = 10,
+    *,
+    images: int = PATCHES,
+    encoder: ImageEncoder | None = None,
 ) -> Network:
     """A pair of competing neurons a class, one for its images and one for all others (PCN)."""
     return _network("goupy2024_pcn", Readout(2, 250, 0.3, PCN, 40), image_shape, classes, images, encoder)
 
 
 def goupy2024_ncg(
-    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, images: int = PATCHES, encoder: Any = None
+    image_shape: tuple[int, ...] = (28, 28),
+    classes: int = 10,
+    *,
+    images: int = PATCHES,
+    encoder: ImageEncoder | None = None,
 ) -> Network:
     """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
-    readout = Readout(5, 200, 0.3, NCG, 20)
+    readout = Readout(5, 200, 0.3, NCG, 14)
     if image_shape[2:] == (3,):
         threshold = 300 if images < FEW else 660  # the fewer images features learn from, the fewer of them fire
         readout = Readout(5, threshold, 0.3, NCG_COLOUR, 60, inputs=12544)
@@ -106,7 +126,7 @@ def goupy2024_ncg(
 
 
 def _network(
-    name: str, readout: Readout, image_shape: tuple[int, ...], classes: int, images: int, encoder: Any
+    name: str, readout: Readout, image_shape: tuple[int, ...], classes: int, images: int, encoder: ImageEncoder | None
 ) -> Network:
     """Grey images are encoded as on and off centre, colour images are whitened, recordings show their first events."""
     if len(image_shape) < 2 or image_shape[2:] not in OF_IMAGES:
@@ -114,7 +134,7 @@ def _network(
     checks.integer("images", images, 1)
     if encoder is None:
         encoder = OF_IMAGES[image_shape[2:]]
-    shape = tuple(encoder.output_shape(image_shape))
+    shape = encoder.output_shape(image_shape)
     seen = COLOUR if image_shape[2:] == (3,) else GREY
     rule = dataclasses.replace(seen.learner, patches=min(max(1, round(PATCHES / images)), seen.patches))
     features = Conv(seen.number, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)

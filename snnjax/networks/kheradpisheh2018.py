@@ -6,7 +6,7 @@ that of SpykeTorch who fired: see `LinearSVM`.
 
 from typing import Any
 
-from snnjax.encoding import DOG
+from snnjax.encoding import DOG, ImageEncoder
 from snnjax.layers import WTA, Conv, Pool
 from snnjax.learners import STDP
 from snnjax.networks.linear import LinearSVM
@@ -17,10 +17,12 @@ FIRST = Conv(32, kernel=5, padding=2, threshold=10, competition=WTA(5, radius=2)
 SECOND = Conv(150, kernel=2, padding=1, threshold=1, competition=WTA(8, radius=1), learners=STDP(pointwise=True))
 
 
-def kheradpisheh2018(image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, encoder: Any = None) -> Network:
+def kheradpisheh2018(
+    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, encoder: ImageEncoder | None = None
+) -> Network:
     """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given."""
     if encoder is None:
         encoder = DOG
-    shape, stages = tuple(encoder.output_shape(image_shape)), (stage(FIRST, pool=POOL), stage(SECOND, pool=POOL))
+    shape, stages = encoder.output_shape(image_shape), (stage(FIRST, pool=POOL), stage(SECOND, pool=POOL))
     settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(2, 5), encoder=encoder)
     return Network("kheradpisheh2018", shape, classes, stages, decision=LinearSVM(C=2.4), **settings)

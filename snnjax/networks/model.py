@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from snnjax import devices, kernels
 from snnjax.components import static
 from snnjax.data import names
-from snnjax.encoding import Encoder
+from snnjax.encoding import Encoder, ImageEncoder
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
@@ -38,7 +38,7 @@ class Model:
     """
 
     layers: dict[str, Layer]
-    encoder: Any
+    encoder: ImageEncoder | None
     decision: Decision
     names: tuple[tuple[str, ...], ...] = static()
     pools: tuple[Pool | None, ...] = static()

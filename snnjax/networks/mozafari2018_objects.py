@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Any
 
-from snnjax.encoding import GABOR
+from snnjax.encoding import GABOR, ImageEncoder
 from snnjax.errors import InputError
 from snnjax.layers import Conv, Pool
 from snnjax.learners import RSTDP
@@ -32,7 +32,7 @@ def mozafari2018_objects(
     image_shape: tuple[int, ...] = (128, 128),
     classes: int = 2,
     *,
-    encoder: Any = None,
+    encoder: ImageEncoder | None = None,
     kernel: float = 0.9,
     threshold: float = 0.4,
 ) -> Network:
@@ -56,7 +56,7 @@ def mozafari2018_objects(
     pool = Pool(step + 1, stride=step, padding=step // 2) if step > 1 else None
     if encoder is None:
         encoder = dataclasses.replace(GABOR, pool=pool)
-    shape = tuple(encoder.output_shape(image_shape))
+    shape = encoder.output_shape(image_shape)
     rows = max(1, round(kernel * min(shape[1:])))
     deciding = Conv(10 * classes, rows, threshold=threshold * rows**2, learners=RULE)
     settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(100,), encoder=encoder)

@@ -10,6 +10,7 @@ import numpy as np
 
 from snnjax import components
 from snnjax.components import check_component, component, static
+from snnjax.encoding import ImageEncoder
 from snnjax.errors import InputError, TooSmallError, nearest, wrong_type
 from snnjax.kernels import checks
 from snnjax.layers import Conv, Pool
@@ -72,7 +73,7 @@ class Network:
     time_steps: int = static(default=15)
     epochs: tuple[int, ...] = static(default=())
     reward_by_turns: bool = static(default=False)
-    encoder: Any = None
+    encoder: ImageEncoder | None = None
     decision: Decision = Majority()
     shuffle: bool = static(default=False)
     patience: int | None = static(default=None)

@@ -9,6 +9,7 @@ import jax
 
 from snnjax.components import check_component
 from snnjax.data import Dataset
+from snnjax.encoding import ImageEncoder
 from snnjax.errors import InputError, TooSmallError, wrong_type
 from snnjax.kernels import checks
 from snnjax.networks import Network
@@ -16,7 +17,7 @@ from snnjax.training.foreign import check_encoder
 
 
 def network_for(
-    make: Callable[..., Network], data: Dataset, encoder: Any = None, time_steps: int | None = None
+    make: Callable[..., Network], data: Dataset, encoder: ImageEncoder | None = None, time_steps: int | None = None
 ) -> Network:
     """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
 
@@ -39,7 +40,9 @@ def network_for(
     return encoded_by(network, data, encoder, time_steps)
 
 
-def encoded_by(network: Network, data: Dataset, encoder: Any = None, time_steps: int | None = None) -> Network:
+def encoded_by(
+    network: Network, data: Dataset, encoder: ImageEncoder | None = None, time_steps: int | None = None
+) -> Network:
     """A network with the encoder and the time steps that `network_for` describes; raises as it does."""
     if encoder is None:
         encoder = network.encoder

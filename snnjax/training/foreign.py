@@ -57,7 +57,8 @@ def _layers(network: Network) -> dict[str, Layer]:
 
 def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
     """Raises InputError unless the network's encoder makes of an image what the network takes."""
-    encoder, expected = network.encoder, _array(network.input_shape, latency_dtype(network.time_steps))
+    encoder: Any = network.encoder
+    expected = _array(network.input_shape, latency_dtype(network.time_steps))
     shape = encoder.output_shape(image.shape)
     if not isinstance(shape, tuple | list):
         raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
