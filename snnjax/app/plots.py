@@ -201,7 +201,8 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
         axis.axis("off")
     for axis, (name, values) in zip(axes, curves.items(), strict=False):
         axis.plot(range(1, len(values) + 1), values, marker="o" if len(values) <= 30 else "", markersize=3)
-        axis.set_title(CURVES.get(name, name.replace("_", " ")), fontsize=9, parse_math=False)
+        plain = name.replace("_plus", "_a+").replace("_minus", "_a-").replace("_", " ")
+        axis.set_title(CURVES.get(name, plain), fontsize=9, parse_math=False)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
         _whole_numbers(axis, 1, len(values))
