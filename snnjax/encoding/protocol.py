@@ -19,7 +19,7 @@ class ImageEncoder(Protocol):
     def time_steps(self) -> int: ...
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """The latencies (C, H, W) of an image, uint8 up to 255 steps, uint16 up to 65,535; T where silent. Runs under jit.
+        """The latencies (C, H, W) of an image, uint8 up to 255 steps, uint16 up to 65,535; T where silent. Under jit.
 
         Images are as the data set has them: (H, W), (H, W, 3) or (H, W, 2), uint8 or float32 of 0..255.
         """
