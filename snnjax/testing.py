@@ -39,8 +39,8 @@ def check_learner(
     """Trains small layers by the programs of the trainer; raises AssertionError that names the clause not kept.
 
     Args:
-      conv: a layer that suits the learner, whose own learners do not matter; by default one of four features, under a
-        timed decision of six that see the whole input.
+      conv: a layer that suits the learner, whose own learners do not matter; by default one of four features or,
+        deciding by times, of six that see the whole input.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
       images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`.
@@ -57,7 +57,8 @@ def check_learner(
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
     """A layer that learners of this kind can train."""
     if not deciding:
-        return Conv(2 * CLASSES, 3, threshold=4.0, competition=Conv.competition if learner.own_thresholds else RIVALS)
+        competition = Conv.competition if getattr(learner, "own_thresholds", False) else RIVALS
+        return Conv(2 * CLASSES, 3, threshold=4.0, competition=competition)
     return Conv(3 * CLASSES, input_shape[1:], threshold=8.0) if decision.timed else Conv(2 * CLASSES, 3)
 
 

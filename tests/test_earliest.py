@@ -249,7 +249,12 @@ def test_figures_by_hand():
         return found, " ".join(found["words"])
 
     found, words = diagnosed([0, 0, 2, -1, -1], [4, 6, 5, 9, T])
-    assert (found["wins"], found["never_won"], found["unfired"], found["spike_time"]) == ([2, 0, 1, 0], 2, 0.2, 0.4)
+    assert (found["wins"], found["never_won"], found["silent_neurons"], found["spike_time"]) == (
+        [2, 0, 1, 0],
+        2,
+        0.2,
+        0.4,
+    )
     assert "2 of 4 features of layer1 never won (1, 3)" in words
     assert "no neuron of layer1 fired at 20 % of the images" in words
     assert "fired at step 6.0 of 15" in words
@@ -259,7 +264,7 @@ def test_figures_by_hand():
     found, words = diagnosed([0, 1, 2], [0, 0, 0])
     assert words.endswith("the threshold 15 of layer1 is too low: 100 % of the first spikes come at the first step")
     found, words = diagnosed([-1, -1], [T, T])
-    assert (found["unfired"], found["spike_time"]) == (1.0, 1.0)
+    assert (found["silent_neurons"], found["spike_time"]) == (1.0, 1.0)
     assert "too high" in words
 
 

@@ -69,6 +69,6 @@ def test_it_learns_pictures_of_any_size(size, classes, encoder):
     state = trainer.run(trainer.initial_state())
     found = state.diagnoses["R-STDP"]
     assert 0 < found["spike_time"]["layer1"] < 14 / 15, "it needs neither all spikes nor just the first"
-    assert found["unfired"]["layer1"] < 0.2
+    assert found["silent_neurons"]["layer1"] < 0.2
     last = [record["test"]["accuracy"] for record in state.epochs[-10:]]
     assert np.mean(last) > 0.8, "a third or half by chance"

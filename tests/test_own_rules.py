@@ -9,6 +9,8 @@ from snnjax.app import RunFolder
 from snnjax.data import digits
 from snnjax.kernels import Winners
 from snnjax.layers import FAST, NATIVE, PLAIN, TAPS
+from snnjax.learners import Response
+from snnjax.testing import check_learner
 
 T, STRIDE, PADDING = 15, (2, 1), (1, 2)
 WINNERS = Winners(*(jnp.array(x) for x in ([2, -1, 0], [1, 0, 2], [0, 3, 5], [4, 15, 7])))
@@ -82,8 +84,46 @@ def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(rule, native, tmp_
     network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
     trainer = Trainer(network, digits().first(20, 10), Settings((1, 1), native=native))
     with RunFolder(tmp_path, trainer) as run:
-        said = ["compiled kernels do not know how to learn layer1 (Inherited): XLA's do it"]
+        said = ["layer1 (Inherited): rules without a compiled form, which learn on XLA's kernels"]
         assert run.notes == said * (native and rule is Inherited)
+
+
+@component
+class Underived:
+    """A rule that keeps the protocol without deriving from `Learner`: the winner's weights grow."""
+
+    supervised = False
+    rate: float = 0.1
+
+    def init(self, layer, key, seen):
+        return jnp.int32(0)
+
+    def forward(self, layer, state, latency, label):
+        return Response(layer.winners(latency))
+
+    def update(self, layer, state, latency, response, signal):
+        winners = response.winners
+        rows = jnp.minimum(layer.weights[winners.feature] + self.rate, 1)
+        return layer.with_rows(winners, rows), state + 1, winners.feature
+
+    def end_epoch(self, state):
+        return state
+
+    def scalars(self, state):
+        return {}
+
+    def diagnose(self, name, layer, info):
+        return dict(words=[f"{np.sum(info >= 0)} wins"])
+
+
+def test_a_rule_need_not_derive_from_another(tmp_path, compiler):
+    conv = Conv(16, 16, threshold=15, competition=WTA(2), learners=Underived())
+    network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
+    trainer = Trainer(network, digits().first(20, 10), Settings((1, 1), native=True))
+    with RunFolder(tmp_path, trainer) as run:
+        assert run.notes == ["layer1 (Underived): rules without a compiled form, which learn on XLA's kernels"]
+        assert run.run()["epochs"]
+    check_learner(Underived())
 
 
 def test_a_subclass_says_anew_whether_it_is_for_compiled_kernels():

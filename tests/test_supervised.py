@@ -255,6 +255,18 @@ def test_a_subclass_desires_times_of_its_own():
     np.testing.assert_allclose(error, target * 0.5 / STEPS, atol=1e-6)
 
 
+@snnjax.component
+class InColumns(SupervisedSTDP):
+    def desired(self, time, target, per_class):
+        return time[:, None]
+
+
+def test_desired_times_of_another_shape_are_refused():
+    conv = Conv(6, (4, 4), threshold=8.0)
+    with pytest.raises(AssertionError, match=r"`desired` must return times \(2,\), got shape \(2, 1\)"):
+        check_learner(InColumns(), conv, deciding=True, decision=Earliest(fallback=True), input_shape=(2, 4, 4))
+
+
 @pytest.mark.parametrize("fallback", [False, True])
 @pytest.mark.parametrize("fractional", [False, True])
 @pytest.mark.parametrize("features", [3, 33])
@@ -398,8 +410,8 @@ def test_figures_by_hand():
     assert found["thresholds"] == [4, 8, 10, 4, 7, 5], "the last of each class"
     spread = [found[f"training_threshold_{kind}"] for kind in ("min", "mean", "max")]
     assert spread == [5, 7.5, 10], "of the target neurons"
-    assert (found["never_won"], found["unfired"]) == (2, pytest.approx(1 / 3))
-    assert (found["spike_time"], found["error"]) == (pytest.approx(0.4), pytest.approx(0.1))
+    assert (found["never_won"], found["silent_neurons"]) == (2, pytest.approx(1 / 3))
+    assert (found["spike_time"], found["time_error"]) == (pytest.approx(0.4), pytest.approx(0.1))
     assert "2 of 6 neurons never won (0, 5)" in found["text"]
     assert "training thresholds of layer1 end at 5..10, mean 7.5" in found["text"], "without those that have none"
     assert found["scalars"]["threshold_rate"] == 4.0

@@ -226,7 +226,7 @@ def test_winners_learn_to_fire_at_the_target():
         state = trainer.run(trainer.initial_state())
         found = state.diagnoses["TargetTime layer1"]
         assert abs(found["spike_time"] - target) < 0.06
-        assert found["drift"] < 0.05
+        assert found["threshold_drift"] < 0.05
         assert min(found["wins"]) > np.mean(found["wins"]) / 3
 
 

@@ -16,7 +16,7 @@ from snnjax.networks import goupy2024_pcn
 
 @component
 class FixedTimes(SupervisedSTDP):
-    """Neurons of the label's class are to fire at one time or earlier, all others at another or later."""
+    """Target neurons of the label's class are to fire at one time or earlier, all others at another or later."""
 
     early: float = 0.6  # shares of all time steps
     late: float = 0.9
@@ -27,7 +27,8 @@ class FixedTimes(SupervisedSTDP):
 
 def network(image_shape=(28, 28), classes=10, *, images=1437):
     """goupy2024_pcn with this rule: the same features, thresholds and encoder."""
-    features, deciding = (known := goupy2024_pcn(image_shape, classes, images=images)).stages
+    known = goupy2024_pcn(image_shape, classes, images=images)
+    features, deciding = known.stages
     readout = dataclasses.replace(deciding.branches[0], learners=FixedTimes(ltp=0.02, ltd=-0.02))
     return dataclasses.replace(known, name="own_readout", stages=(features, stage(readout)))
 

@@ -26,7 +26,7 @@ class LightAndDark:
         return jnp.clip(jnp.floor(late * self.time_steps), 0, self.time_steps).astype(jnp.uint8)
 
     def output_shape(self, image_shape):
-        return (2, *image_shape)
+        return 2, *image_shape[:2]
 
 
 FEATURES = Conv(16, 5, padding=2, threshold=8, competition=WTA(3, radius=3), learners=STDP(doubling=150))

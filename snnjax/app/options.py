@@ -39,7 +39,10 @@ NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .
 
 
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
-EPOCHS = f"the network's own; of one for many images, enough to show {SHOWN:,}, then 100, where there are below {FEW:,}"
+EPOCHS = (
+    f"the network's own; with fewer than {FEW:,} images, if its function takes no `images`: enough to show each layer "
+    f"{SHOWN:,}, then 100 of the last"
+)
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:

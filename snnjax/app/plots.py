@@ -180,14 +180,14 @@ def _layout() -> ConstrainedLayoutEngine:
 
 CURVES = dict(
     convergence="mean w(1-w)",
-    drift="drift of thresholds in half an epoch",
-    error="|spike time - desired one|, in T",
-    unfired="share of silent learners",
-    silent="share of silent images",
+    threshold_drift="drift of thresholds in half an epoch",
+    time_error="|spike time - desired one|, in T",
+    silent_neurons="share of silent neurons among those that learn",
+    silent="share without a spike",
     spike_time="mean spike time, in T",
     never_won="features that never won",
 )
-"""What figures of the library's own learners are called where they are drawn; others by their names."""
+"""What some figures of learners are called where they are drawn; others by their names."""
 
 
 def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
@@ -201,7 +201,7 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
         axis.axis("off")
     for axis, (name, values) in zip(axes, curves.items(), strict=False):
         axis.plot(range(1, len(values) + 1), values, marker="o" if len(values) <= 30 else "", markersize=3)
-        plain = name.replace("_plus", "_a+").replace("_minus", "_a-").replace("_", " ")
+        plain = name.replace("rate_plus", "rate a+").replace("rate_minus", "rate a-").replace("_", " ")
         axis.set_title(CURVES.get(name, plain), fontsize=9, parse_math=False)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)

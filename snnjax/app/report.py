@@ -51,7 +51,7 @@ def figures(
     spec, names = network.spec, names_of(results)
     yield "confusion", plots.confusion_picture(results["test"], names)
     for phase, layers in results.get("curves", {}).items():
-        for name, curves in layers.items():
+        for name, curves in ((name, curves) for name, curves in layers.items() if curves):
             yield f"curves_{name}", plots.curves_picture(curves, f"{phase.removesuffix(name).strip()}: {name}")
     for found in results["diagnoses"].values():
         for name, wins in won_by(found.get("layer", ""), found).items():
@@ -95,7 +95,7 @@ _KINDS = {
     "wins": (
         "Winners",
         "How often each feature won in the last epoch; one that never wins is of no use. In readouts by NCG and PCN the"
-        " first neuron of each class is to fire late, the others early for images of their class",
+        " first neuron of each class is to fire late for all images, the others early for their class",
         "Bars, or a table of classes and neurons",
     ),
     "features": (

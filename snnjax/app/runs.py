@@ -43,7 +43,7 @@ class CheckpointFolder:
         self.path, self.command, data = Path(path), command, work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
         if left := fast.left_out(work.network, work.settings):
-            self.notes.append(f"compiled kernels do not know how to learn {', '.join(left)}: XLA's do it")
+            self.notes.append(f"{', '.join(left)}: rules without a compiled form, which learn on XLA's kernels")
         self.since, self._spent = time.perf_counter(), 0.0  # when this command began; seconds of those before it
         held_out = () if data.validation_images is None else data.validation_images
         sizes = dict(train_images=len(data.train_images), validation_images=len(held_out))

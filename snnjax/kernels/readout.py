@@ -81,9 +81,9 @@ def desired_times(
 ) -> jax.Array:
     """The times (n,) at which the n neurons that learn from an image should fire, given their times (n,).
 
-    Of each class m = `per_class` neurons learn. From the mean time of those that fire, at most 1 - gap m/n, the target
-    neurons of the label's class, `target` (n,) bool, are to fire earlier by gap (n - m)/n, all others later by
-    gap m/n (S2-STDP). `one_sided`: earlier target neurons and later others are left alone (SSTDP).
+    Of each class n_t = `per_class` neurons learn. From the mean time of those that fire, at most 1 - gap n_t/n, the
+    target neurons of the label's class, `target` (n,) bool, are to fire earlier by gap (n - n_t)/n, all others later by
+    gap n_t/n (S2-STDP). `one_sided`: earlier target neurons and later others are left alone (SSTDP).
     """
     checks.array("time", time, "n", "floats")
     checks.array("target", target, "n", "booleans")

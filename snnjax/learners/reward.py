@@ -180,7 +180,7 @@ def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagn
             words.append(f"{threshold} is too high: try a lower one")
         elif at_once > AT_ONCE:
             words.append(f"{threshold} is too low: {percent(at_once)} of the first spikes come at the first step")
-    return dict(unfired=silent, spike_time=mean / layer.time_steps, words=words)
+    return dict(silent_neurons=silent, spike_time=mean / layer.time_steps, words=words)
 
 
 def winner_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:

@@ -54,9 +54,9 @@ class SupervisedSTDP(Learner):
     """STDP with a desired spike time for each neuron (Goupy et al. 2024): w += (t - d) a+ or (t - d) a-.
 
     For a deciding layer of M neurons a class that see the whole input, under a decision with times such as `Earliest`.
-    Neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as in
-    `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds); S2-STDP
-    has neither competition nor non-target neurons (M = 1); SSTDP is one-sided besides, and does not normalise.
+    Target neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as
+    in `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds);
+    S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is one-sided besides, and does not normalise.
 
     Attributes:
       ltp: a+ of inputs up to the spike, above 0.
@@ -158,7 +158,10 @@ class SupervisedSTDP(Learner):
         seen, features = layer.padded(latency), layer.conv.features
         learns = (signal.label >= 0) & jnp.any(seen < layer.time_steps)
         group = self.group(layer, state, response, jnp.maximum(signal.label, 0))
-        error = group.time - self.desired(group.time, group.target, len(group.neuron) // layer.classes)
+        desired = self.desired(group.time, group.target, len(group.neuron) // layer.classes)
+        if jnp.shape(desired) != group.time.shape:
+            raise InputError(f"`desired` must return times {group.time.shape}, got shape {jnp.shape(desired)}")
+        error = group.time - desired
         plain = layer.plain_weights()
         weights = plain.reshape(features, -1)
         old = weights if not self.competition else devices.map_each(lambda at: weights[at], group.neuron)
@@ -209,10 +212,12 @@ class SupervisedSTDP(Learner):
         return Group(neuron, spike, time, target, excess)
 
     def desired(self, time: jax.Array, target: jax.Array, per_class: int) -> jax.Array:
-        """The times (n,) at which the neurons that learn should fire, as of `kernels.desired_times`.
+        """The times at which the neurons that learn should fire, (n,) float32, shares of T: `kernels.desired_times`.
 
-        A subclass may desire others: `time` (n,) are those at which they fire, 1 where silent, `target` (n,) bool those
-        of the label's class that are to fire early; `per_class` neurons learn in each class.
+        A subclass may desire others; `gap` and `one_sided` act here alone. The n neurons come class after class,
+        `per_class` of each. `time` (n,) float32 are the times at which they fire, 1 where silent, those of target
+        neurons of the label's class at their training thresholds; `target` (n,) bool are these target neurons, none
+        where a non-target neuron of the class was earlier.
         """
         settings: dict[str, Any] = dict(gap=self.gap, per_class=per_class, one_sided=self.one_sided)
         return kernels.desired_times(time, target, **settings)
@@ -262,7 +267,7 @@ class SupervisedSTDP(Learner):
                 "some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons a class"
             )
         # `silent` is the network's in a phase that learns from labels.
-        figures |= dict(unfired=silent, error=missed, spike_time=_mean(time[fired]), never_won=len(never))
+        figures |= dict(silent_neurons=silent, time_error=missed, spike_time=_mean(time[fired]), never_won=len(never))
         return figures | {key: np.round(value, 5).tolist() for key, value in each.items()} | dict(words=words)
 
     def _thresholds(self, layer: Layer, info: Any) -> np.ndarray:

@@ -39,7 +39,7 @@ class TargetTime(Learner):
     exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
     the winner's weights change by multiplicative STDP. The equations are those of `kernels.learn_patches`. If nobody
     fires, nothing changes. Patches are learned from one by one, whatever the `update_batch`. The layer's `competition`
-    plays no part. A subclass with an `update` of its own needs a `diagnose` of its own.
+    plays no part. A subclass whose `update` returns another info needs a `diagnose` of its own.
 
     Attributes:
       target_time: t*, in 0..1 of the time steps.
@@ -164,4 +164,4 @@ class TargetTime(Learner):
         thresholds = np.round(threshold.astype(float), 5).tolist()
         figures: dict[str, Any] = dict(silent=silent, never_won=len(never), wins=wins.tolist(), spike_time=mean)
         figures |= extremes("threshold", threshold)
-        return figures | dict(thresholds=thresholds, drift=drift, convergence=open_, words=words)
+        return figures | dict(thresholds=thresholds, threshold_drift=drift, convergence=open_, words=words)

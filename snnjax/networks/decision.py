@@ -38,8 +38,8 @@ class FittedDecision(Decision, Protocol):
     `scores` gets the pooled outputs of the last stage: `Spikes` of (F, H, W), with times, and potentials of 0.
 
     Attributes:
-      fitted: whether `fit` has made it; its arrays are numbers of Python, such as 0.0, before (`np.ndim` tells), in
-        fields annotated so: `np.ndarray | float`.
+      fitted: whether `fit` has made it. Until then the fields that it fits hold a number such as 0.0, so this may be
+        `np.ndim(self.coefficients) > 0`. They are annotated `np.ndarray | float`, and saved with the network.
     """
 
     @property

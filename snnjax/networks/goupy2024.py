@@ -87,7 +87,7 @@ def goupy2024_sstdp(
 ) -> Network:
     """One neuron a class; the right one is to be early, all others late (SSTDP)."""
     readout = Readout(1, 200, 0.3, SSTDP, 40)
-    return _network("goupy2024_sstdp", readout, image_shape, classes, images, encoder, grey=LATER)
+    return _network("goupy2024_sstdp", readout, image_shape, classes, images, encoder, features=LATER)
 
 
 def goupy2024_s2stdp(
@@ -134,7 +134,7 @@ def _network(
     classes: int,
     images: int,
     encoder: ImageEncoder | None,
-    grey: Features = GREY,
+    features: Features = GREY,
 ) -> Network:
     """Grey images are encoded as on and off centre, colour images are whitened, recordings show their first events."""
     if len(image_shape) < 2 or image_shape[2:] not in OF_IMAGES:
@@ -143,10 +143,10 @@ def _network(
     if encoder is None:
         encoder = OF_IMAGES[image_shape[2:]]
     shape = encoder.output_shape(image_shape)
-    seen = COLOUR if image_shape[2:] == (3,) else grey
+    seen = COLOUR if image_shape[2:] == (3,) else features
     rule = dataclasses.replace(seen.learner, patches=min(max(1, round(PATCHES / images)), seen.patches))
-    features = Conv(seen.number, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)
-    kernel = POOL.output_size(features.output_size(shape[1:]))
+    first = Conv(seen.number, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)
+    kernel = POOL.output_size(first.output_size(shape[1:]))
     deciding = Conv(
         readout.neurons * classes,
         kernel,
@@ -156,7 +156,7 @@ def _network(
         weight_std=0.01,
         learners=readout.learner,
     )
-    stages = stage(features, pool=POOL), stage(deciding)
+    stages = stage(first, pool=POOL), stage(deciding)
     few = images < FEW
     epochs = seen.epochs, 100 if few else readout.epochs
     settings: dict[str, Any] = dict(epochs=epochs, patience=0 if few else 10, shuffle=True)

@@ -33,10 +33,12 @@ FORMS = {
 
 
 def left_out(network: Network, settings: Settings) -> list[str]:
-    """Whose learning compiled kernels have no form of, though the settings ask for it: "layer1 (Rule)", ..."""
+    """Layers with a rule that has no compiled form, though the settings ask for it: "layer1 (Rule)", ..."""
+    if not settings.native:
+        return []
     each = [(name, learner) for _, name, conv in network.layers() for learner in conv.each_learner]
-    own = [(name, learner) for name, learner in each if not learner.native and type(learner) not in FORMS]
-    return [f"{name} ({type(learner).__name__})" for name, learner in own] if settings.native else []
+    own = [(name, type(each)) for name, each in each if not getattr(each, "native", False)]
+    return [f"{name} ({rule.__name__})" for name, rule in own if rule not in FORMS]
 
 
 def unsupervised(layer: Layer, learner: int, settings: Settings) -> FastForm | None:

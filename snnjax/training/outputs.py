@@ -40,7 +40,8 @@ class Outputs:
     def form(self, layer: Layer, learner: int | None = None) -> Form:
         """The kernels of a layer, which learns by its learner number `learner` if given."""
         suits = self.native and native_suits(layer.conv, layer.time_steps)
-        return NATIVE if suits and (learner is None or layer.conv.each_learner[learner].native) else FAST
+        rule = None if learner is None else layer.conv.each_learner[learner]
+        return NATIVE if suits and (rule is None or getattr(rule, "native", False)) else FAST
 
     def packed(self, models: Sequence[Model], forms: Mapping[str, Form] | None = None) -> Any:
         """Models that do not learn, stacked, in their fastest forms or in those named."""
