@@ -151,7 +151,7 @@ def test_own_parts_are_reported(ran, root, name):
     assert pictures >= {"history.png", "confusion.png", "weights.png", "features_layer1.png", "features_layer2.png"}
     assert page.count("data:image/png;base64,") == len(pictures)
     text = html.unescape(re.sub(r"<[^>]+>", " ", page.replace("<wbr>", "")))
-    for words in (f"{name[2:]} on digits", f"{results['test']['accuracy']:.2%}", *OWN[name][::2]):
+    for words in (f"{left(root, name).name} on digits", f"{results['test']['accuracy']:.2%}", *OWN[name][::2]):
         assert words in text
     assert not re.search(r"\b(nan|None)\b", text.rpartition("Settings and versions")[0])
 
