@@ -51,8 +51,9 @@ def figures(
     spec, names = network.spec, names_of(results)
     yield "confusion", plots.confusion_picture(results["test"], names)
     for phase, layers in results.get("curves", {}).items():
-        for name, curves in ((name, curves) for name, curves in layers.items() if curves):
-            yield f"curves_{name}", plots.curves_picture(curves, f"{phase.removesuffix(name).strip()}: {name}")
+        for name, curves in layers.items():
+            if curves:
+                yield f"curves_{name}", plots.curves_picture(curves, f"{phase.removesuffix(name).strip()}: {name}")
     for found in results["diagnoses"].values():
         for name, wins in won_by(found.get("layer", ""), found).items():
             yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")

@@ -36,9 +36,9 @@ def left_out(network: Network, settings: Settings) -> list[str]:
     """Layers with a rule that has no compiled form, though the settings ask for it: "layer1 (Rule)", ..."""
     if not settings.native:
         return []
-    each = [(name, learner) for _, name, conv in network.layers() for learner in conv.each_learner]
-    own = [(name, type(each)) for name, each in each if not getattr(each, "native", False)]
-    return [f"{name} ({rule.__name__})" for name, rule in own if rule not in FORMS]
+    rules = [(name, rule) for _, name, conv in network.layers() for rule in conv.each_learner]
+    left = [(name, type(rule)) for name, rule in rules if not getattr(rule, "native", False)]
+    return [f"{name} ({kind.__name__})" for name, kind in left if kind not in FORMS]
 
 
 def unsupervised(layer: Layer, learner: int, settings: Settings) -> FastForm | None:

@@ -42,8 +42,8 @@ def prepare(
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
     trainer = Trainer(spec, images, Settings(**settings, native=machine.native))
-    chosen = network.encoder or parts.name_of(trainer.network.encoder)
-    return trainer, about | dict(encoder=chosen, time_steps=trainer.network.time_steps)
+    used = trainer.network
+    return trainer, about | dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
 
 
 def train(chosen: options.Train) -> dict[str, Any]:
