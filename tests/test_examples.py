@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from own_parts import folder_of
 
 from snnjax import files
 
@@ -80,7 +81,7 @@ def root(tmp_path_factory) -> pathlib.Path:
 
 def left(root: pathlib.Path, name: str) -> pathlib.Path:
     """The folder that an example writes to by default."""
-    return root / "runs" / name.split("_", 1)[1]
+    return root / "runs" / folder_of(name)
 
 
 @pytest.fixture(scope="module")
