@@ -126,8 +126,8 @@ class Form(NamedTuple):
       winners: of layers with weights >= 0 and the competition `WTA`.
       learn: of (..., winners, rates, rule): new weights of a layer `within`.
       timed_spikes: of (..., threshold), for deciding layers with a threshold under a timed decision.
-      earliest: of such a deciding layer, with one neuron a feature, and B inputs: `Spikes` of (B, classes, 1, 1), each
-        class's earliest neuron.
+      of_classes: of a deciding layer and B inputs: `Spikes` of (B, classes, 1, 1), those of the neuron of each class
+        that matters to the decision.
     """
 
     pack: Callable[[jax.Array], jax.Array]
@@ -138,7 +138,7 @@ class Form(NamedTuple):
     winners: Callable[..., Winners] | None = None
     learn: Callable[..., jax.Array] | None = None
     timed_spikes: Callable[..., Spikes] | None = None
-    earliest: Callable[..., Spikes] | None = None
+    of_classes: Callable[..., Spikes] | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -17,7 +17,7 @@ from snnjax import component
 from snnjax.layers import FAST, TAPS, WTA, Conv
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.training import blocks, programs
+from snnjax.training import blocks, programs, reward
 
 T = 15
 CLASSES = 3
@@ -214,17 +214,22 @@ def carry_of(network: SpikingNetwork, model: Model) -> programs.SupervisedCarry:
 STATIC = ("block", "batched", "by_turns")
 TOGETHER = jax.jit(programs.learn_supervised, static_argnames=("first", "batch", "by_turns"))
 BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
+COMPILED = jax.jit(reward.learn_at_once, static_argnames="by_turns")
+AT_ONCE = "at once"
+"""Stands for a block: the compiled kernels."""
 
 
-def program_of(network: SpikingNetwork, block: int | None):
-    """`learn_supervised` image by image, or `learn_in_blocks` with blocks of so many."""
+def program_of(network: SpikingNetwork, block: int | str | None):
+    """`learn_supervised` image by image, `learn_in_blocks` with blocks of so many, or `learn_at_once`."""
     turns = dict(by_turns=network.spec.reward_by_turns)
+    if block == AT_ONCE:
+        return functools.partial(COMPILED, **turns)
     if block:
         return functools.partial(BLOCKS, block=block, batched=False, **turns)
     return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)
 
 
-def learn(network, inputs, labels, batch_size: int, epochs: int, block: int | None, form=FAST, kept=None) -> Judged:
+def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, form=FAST, kept=None) -> Judged:
     """An epoch in three slices, each within other images that neither teach nor count.
 
     The features that may fire in each epoch are added to `kept`.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reward_judge import (
+    AT_ONCE,
     CLASSES,
     EARLIER,
     ONE,
@@ -95,7 +96,7 @@ def test_one_feature_a_class_and_several_layers(fallback):
 def test_untimed_decisions_in_blocks_too(name, deciding):
     convs = (with_rule(conv, **SETTINGS[name]) for conv in deciding.branches)
     network = network_of(stage(*convs))
-    for block in (None, 16):
+    for block in (None, 16, AT_ONCE):
         kept = [] if "dropout" in SETTINGS[name] else None
         inputs, labels = (each[:WHOLE] for each in images_of(network))
         result = learn(network, inputs, labels, 8, 2, block, kept=kept)
@@ -104,7 +105,10 @@ def test_untimed_decisions_in_blocks_too(name, deciding):
 
 def test_no_dropout_is_a_dropout_of_0():
     """To the last bit, in blocks too, as is a floor of 0 once rates have adapted."""
-    for deciding, decision, blocks in ((ONE, {}, (None, 16)), (stage(FIRST), dict(decision=Earliest()), (None,))):
+    for deciding, decision, blocks in (
+        (ONE, {}, (None, 16, AT_ONCE)),
+        (stage(FIRST), dict(decision=Earliest()), (None,)),
+    ):
         network = network_of(deciding, **decision)
         none = network_of(stage(with_rule(deciding.branches[0], dropout=0.0)), **decision)
         inputs, labels = images_of(network)

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reward_judge import (
+    AT_ONCE,
     BLOCKS,
     CLASSES,
+    COMPILED,
     DEEP,
     IMAGES,
     ONE,
@@ -45,7 +47,9 @@ from snnjax.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(
-    ("decision", "blocks"), [(ONE, (None, 1, 24)), (THREE, (None, 16))], ids=["one branch", "three branches"]
+    ("decision", "blocks"),
+    [(ONE, (None, 1, 24, AT_ONCE)), (THREE, (None, 16, AT_ONCE))],
+    ids=["one branch", "three branches"],
 )
 def test_images_one_by_one_and_in_blocks_are_the_judges(decision, blocks):
     network = network_of(decision)
@@ -118,7 +122,8 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
 
         decisions, weights = run(TOGETHER, FAST, first=0, batch=1)
         in_blocks = dict(block=16, batched=False)
-        for decided, learned in (run(all_changed, TAPS, **in_blocks), run(BLOCKS, TAPS, **in_blocks)):
+        each = run(all_changed, TAPS, **in_blocks), run(BLOCKS, TAPS, **in_blocks), run(COMPILED, TAPS)
+        for decided, learned in each:
             assert decided.tolist() == decisions.tolist()
             np.testing.assert_allclose(learned, weights, rtol=0, atol=1e-4 if rule.stabiliser else 0)
         at_once = run(BLOCKS, TAPS, block=16, batched=True)
@@ -127,11 +132,12 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
     assert changes > 50, "the cases tell nothing"
 
 
-def test_decision_layers_take_turns_in_blocks_too():
+@pytest.mark.parametrize("block", [16, AT_ONCE])
+def test_decision_layers_take_turns_in_blocks_too(block):
     network = network_of(THREE, by_turns=True)
     inputs, labels = images_of(network)
     expected = judged(network, inputs, labels, 8, epochs=2)
-    assert_judged(learn(network, inputs, labels, 8, epochs=2, block=16), expected)
+    assert_judged(learn(network, inputs, labels, 8, epochs=2, block=block), expected)
 
 
 @pytest.mark.parametrize(("stages", "by_turns"), [(DEEP, False), (DEEP, True), (WIDE, False), (WIDE, True)])

@@ -18,7 +18,7 @@ from snnjax.encoding import Encoder, ImageEncoder
 from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, checks
 from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
-from snnjax.networks.decision import Decided, Decision, Earliest, decide, is_fitted, unfitted
+from snnjax.networks.decision import Decided, Decision, decide, is_fitted, unfitted
 from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
@@ -127,10 +127,10 @@ class Model:
         if is_fitted(self.decision):
             return jax.vmap(self.decide)(latencies)
         layers = self.stage(self.last)
-        known = [layer.form.earliest for layer in layers if layer.form.earliest is not None]
-        if type(self.decision) is Earliest and len(known) == len(layers):
-            first = [function(layer, latencies) for function, layer in zip(known, layers, strict=True)]
-            return jax.vmap(lambda each: decide(self.decision, each, self.classes))(first)
+        known = [layer.form.of_classes for layer in layers if layer.form.of_classes is not None]
+        if len(known) == len(layers):
+            spikes = [function(layer, latencies) for function, layer in zip(known, layers, strict=True)]
+            return jax.vmap(lambda each: decide(self.decision, each, self.classes))(spikes)
         if self.decision.timed:
             return devices.map_each(self.decide, latencies)
         potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]

@@ -180,7 +180,7 @@ def learn_in_blocks(
             learned[name] = _update(layer, states[name]["rates"], changed[name], at, collapsed, winner, won)
             found[name] = dict(feature=jnp.where(won == 0, -1, winner.feature))
         decision = majority(jnp.stack(votes), model.classes)
-        counted = rule.count_outcome(layers, states, tally, outcome(decision, label))
+        counted = rule.count_outcomes(layers, states, tally, outcome(decision, label), 1)
         return (*where(valid, counted, (states, tally)), learned), (decision, found)
 
     def one_block(carry: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from snnjax.layers import TAPS, Conv, Form, Layer
 from snnjax.learners import RSTDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Model, Network
-from snnjax.training import blocks, patches, readout
+from snnjax.training import patches, readout, reward
 from snnjax.training.programs import FastForm
 from snnjax.training.state import Settings
 
@@ -26,7 +26,7 @@ class Fast(NamedTuple):
 
 FORMS = {
     TargetTime: Fast(patches.fast_form),
-    RSTDP: Fast(blocks.fast_form),
+    RSTDP: Fast(reward.fast_form, reward.deciding_form),
     SupervisedSTDP: Fast(readout.fast_form, readout.deciding_form),
 }
 """By the type of the learner: a subclass may learn otherwise."""

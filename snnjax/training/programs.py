@@ -181,7 +181,7 @@ class Supervised(NamedTuple):
             learner = layers[name].conv.supervised
             results[name] = learner.update(layers[name], states[name], inputs[name], found[name], signal)
         layers, states, infos = ({name: each[part] for name, each in results.items()} for part in range(3))
-        counted = self.count_outcome(layers, states, tally, outcome(decided.decision, label))
+        counted = self.count_outcomes(layers, states, tally, outcome(decided.decision, label), 1)
         return (layers, *counted), (decided.decision, infos)
 
     def turns(self, tally: Tally, ahead: int = 0) -> dict[str, Any]:
@@ -189,9 +189,12 @@ class Supervised(NamedTuple):
         first = tally.epoch + (tally.batch + ahead) % 2 == 0
         return {name: not self.by_turns or (first if name == self.names[0] else ~first) for name in self.names}
 
-    def count_outcome(self, layers: dict[str, Layer], states: Any, tally: Tally, won: jax.Array) -> tuple[Any, Tally]:
-        """Counts one outcome, and ends the batch after its last image: new states and tally."""
-        tally = Tally(tally.correct + (won > 0), tally.wrong + (won < 0), tally.seen + 1, tally.batch, tally.epoch)
+    def count_outcomes(
+        self, layers: dict[str, Layer], states: Any, tally: Tally, outcomes: jax.Array, images: Any
+    ) -> tuple[Any, Tally]:
+        """Counts the outcomes of some images, and ends the batch after its last image: new states and tally."""
+        right, wrong = (jnp.sum(each, dtype=jnp.int32) for each in (outcomes > 0, outcomes < 0))
+        tally = Tally(tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch)
         return self._end_batch(tally.seen == self.batch_size, layers, states, tally)
 
     def _end_batch(self, last: jax.Array, layers: dict[str, Layer], states: Any, tally: Tally) -> tuple[Any, Tally]:

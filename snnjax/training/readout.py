@@ -96,5 +96,5 @@ def _earliest(layer: Layer, latencies: jax.Array) -> Spikes:
     )
 
 
-READOUT = FAST._replace(earliest=_earliest)
+READOUT = FAST._replace(of_classes=_earliest)
 """As `FAST`; decisions of `Earliest` on blocks of images by compiled kernels."""

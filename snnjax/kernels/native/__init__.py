@@ -46,8 +46,8 @@ STEPS = 255  # maximum number of time steps: latencies are bytes
 def load() -> None:
     """Registers the kernels with XLA, once; compiles them if no earlier run has, or raises OSError."""
     library = ctypes.CDLL(str(_library()))
-    names = ("winners", "latencies", "timed_spikes", "potentials", "rank_order", "earliest_of_classes", *_ALIASES)
-    for name in names:
+    classes = "earliest_of_classes", "strongest_of_classes"
+    for name in ("winners", "latencies", "timed_spikes", "potentials", "rank_order", *classes, *_ALIASES):
         symbol = f"snnjax_{name}"
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
 
@@ -98,7 +98,7 @@ def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
     return call(*args, **settings)
 
 
-_ALIASES = {"learn": {0: 0}, "learn_readout": {0: 0, 1: 1}, "target_time": {0: 0, 1: 1}}
+_ALIASES = {"learn": {0: 0}, "learn_by_reward": {0: 0}, "learn_readout": {0: 0, 1: 1}, "target_time": {0: 0, 1: 1}}
 """Arguments of kernels that results take the place of."""
 
 
