@@ -1,19 +1,19 @@
 """Effect of the batch size: images a second and accuracy over several seeds.
 
-$ python benchmarks/batches.py --dataset mnist --data_dir DIR --native
+$ python benchmarks/batches.py --dataset mnist --data_dir DIR
 """
 
 import dataclasses
 import itertools
 import operator
 import statistics
-from typing import Annotated
+from typing import Annotated, Literal
 
 import common
 from matplotlib.figure import Figure
 
 from snnjax import Settings, data
-from snnjax.app import console, parts
+from snnjax.app import console, parts, runs
 from snnjax.app.main import protected, user_errors
 from snnjax.app.options import option
 from snnjax.training.choice import network_for
@@ -36,15 +36,15 @@ class Options(common.Options):
     """number of training images, at most"""
     test_images: int = 2000
     """number of test images, at most"""
-    native: bool = False
-    """use the compiled kernels, on a CPU"""
+    kernels: Literal["auto", "xla", "native"] = "auto"
+    """as of `snnjax train`"""
 
 
-def train(options: Options, images: data.Dataset, size: int, seed: int) -> common.Row:
+def train(options: Options, native: bool, images: data.Dataset, size: int, seed: int) -> common.Row:
     """One training: images a second of each learning phase, and test accuracies."""
     network = network_for(parts.published(options.model), images)
     epochs, batch_size = (*network.epochs[:-1], options.epochs), min(1000, len(images.train_images))
-    settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=options.native)
+    settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=native)
     trainer = Trainer(network, images, settings)
     state = trainer.run(trainer.initial_state())
     learning = {phase.name for phase in trainer.plan}
@@ -99,6 +99,7 @@ def main(options: Options) -> None:
     """Trains with each batch size and seed; writes all results after each batch size."""
     parts.check_least(options, batches=1, seeds=1, epochs=1, train_images=1, test_images=1)
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
+    native = runs.use_native(options.kernels)
     out, screen, trainings = options.folder("batches"), console.screen(), list[common.Row]()
     about, caption = common.about(
         network=options.model,
@@ -106,12 +107,12 @@ def main(options: Options) -> None:
         images=f"{len(images.train_images)} training and {len(images.test_images)} test images",
         seeds=f"{options.seeds} seeds",
         epochs=f"{options.epochs} reward epochs",
-        kernels="native kernels" if options.native else "kernels of XLA",
+        kernels="native kernels" if native else "kernels of XLA",
     )
     with user_errors(common.script(), lambda: f"Stopped; measurements of the finished batch sizes are in {out}."):
         for size in dict.fromkeys(options.batches):
             for seed in range(options.seeds):
-                trainings.append(train(options, images, size, seed))
+                trainings.append(train(options, native, images, size, seed))
                 screen.print(f"B = {size}, seed {seed}: test accuracy {trainings[-1]['test'][-1]:.1%}")
             rows = rows_of(trainings)
             head, lines = cells(rows)

@@ -226,7 +226,7 @@ def test_it_is_not_resumed_with_another(folder, capsys):
 def test_encoders_of_ones_own(folder):
     run = [*FEW[:-1], "own"]
     model = ["--model", "tiny_of_choice.py:READY", "--encoder", "tiny_of_choice.py:SEVEN"]
-    Command("train").main([*model, *run, "--epochs", "0", "0", "--native"])
+    Command("train").main([*model, *run, "--epochs", "0", "0", "--kernels", "native"])
     assert settings("own/results.json").items() >= dict(encoder="tiny_of_choice.py:SEVEN", time_steps=7).items()
     assert str(folder / "tiny_of_choice.py") in settings("own/results.json")["imports"]
     assert Trained.read("own").network.encoder == dataclasses.replace(DOG, radius=2, time_steps=7)
@@ -244,7 +244,7 @@ def test_sweeps_take_one_too(folder):
 def test_the_default_is_said(folder):
     """In what a run keeps."""
     network, few = options.Network(model="tiny_of_choice.py:tiny"), options.SplitData(train_images=40, test_images=20)
-    _, kept = prepare(network, few, options.Epochs(), options.Machine())
+    _, kept, _ = prepare(network, few, options.Epochs(), options.Machine())
     assert kept.items() >= dict(encoder="grey", time_steps=15).items()
 
 
@@ -257,7 +257,7 @@ def test_the_default_is_said(folder):
         (["--encoder", "none.py:X"], "`encoder` must name a Python file .*: there is no file none.py"),
         (["--encoder", "events"], "`image` must be an event picture"),
         (["--time_steps", "0"], "`time_steps` must be at least 1, got 0"),
-        (["--time_steps", "256", "--native"], "`native` kernels take at most 255 time steps, got 256"),
+        (["--time_steps", "256", "--kernels", "native"], "`native` kernels take at most 255 time steps, got 256"),
     ],
 )
 def test_wrong_options_are_refused(folder, capsys, chosen, message):

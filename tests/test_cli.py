@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ from command import Command, refused, unboxed
 from snnjax import data, files
 from snnjax.app import options, runs
 from snnjax.app.commands.train import prepare
+from snnjax.kernels import native
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
@@ -81,7 +83,7 @@ def tiny(input_shape, classes) -> Network:
 
 
 TINY = ["--model", "tiny", "--train_images", "40", "--test_images", "40", "--epochs", "2", "3", "--batch_size", "20"]
-TINY += ["--validation", "0"]
+TINY += ["--kernels", "xla", "--validation", "0"]
 """As many images of each kind, and as those that tests train without the command: they share programs."""
 
 
@@ -466,7 +468,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         "update_batch N": "1",
         "reuse, --no_reuse": "True",
         "device {auto,cpu,gpu,tpu}": "auto",
-        "native, --no_native": "False",
+        "kernels {auto,xla,native}": "auto",
         "out DIR": "runs/MODEL_DATASET",
         "resume, --no_resume": "False",
         "tensorboard, --no_tensorboard": "False",
@@ -496,18 +498,67 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
         images = dataclasses.replace(images, **parts)
     monkeypatch.setattr(data, "load", lambda name, folder: images)
     chosen = options.Train(options.Network(model="mozafari2018"))
-    trainer, recorded = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
+    trainer, recorded, path = prepare(chosen.network, chosen.data, chosen.training, options.Machine(kernels="xla"))
+    assert path == pathlib.Path("runs/mozafari2018_digits")
     others = dict(seed=0, update_batch=1, native=False, shuffle=False, mirror=False)
     assert dataclasses.asdict(trainer.settings) == expected | others
     assert len(trainer.data.validation_images) == round(0.1 * len(images.train_images))
     assert recorded.items() >= dict(model="mozafari2018", dataset="digits", ratio=1.0).items()
 
 
-def test_native_kernels_train_too(train, capsys):
-    arguments = [*TINY, "--device", "cpu", "--native", "--out", "compiled"]
-    train.main(arguments)
-    results = json.loads(pathlib.Path("compiled/results.json").read_text())
-    assert results["settings"]["native"] is True
-    with pytest.raises(SystemExit):
-        train.main([each for each in arguments if each != "--native"] + ["--resume"])
-    assert "native" in capsys.readouterr().err
+def on_native(path: str = "out") -> bool:
+    """Whether a run in this folder says that it was on compiled kernels."""
+    return json.loads(pathlib.Path(path, "results.json").read_text())["settings"]["native"]
+
+
+def test_compiled_kernels_are_taken_unasked_and_kept(train, capsys, monkeypatch, compiler):
+    """A run goes on with those that it began with, or says why it cannot."""
+    arguments = [*TINY, "--device", "cpu", "--out", "out", "--kernels"]
+    train.main([*arguments, "auto"])
+    assert on_native()
+    assert ", compiled kernels; into out" in capsys.readouterr().out
+    assert "native True (now False)" in refused(train, capsys, *arguments, "xla", "--resume")
+    train.main([*arguments, "auto", "--resume"])
+    monkeypatch.setattr(native, "load", missing)
+    said = refused(train, capsys, *arguments, "auto", "--resume")
+    assert "the run in out began on compiled kernels: no compiler" in said
+    assert said.endswith("no compiler\n")
+    assert "no compiler" in refused(train, capsys, *arguments, "native", "--resume")
+    monkeypatch.undo()
+
+
+def missing() -> None:
+    raise OSError("no\ncompiler")
+
+
+def test_kernels_of_xla_are_taken_where_there_are_no_others(train, capsys, monkeypatch, compiler):
+    arguments = [*TINY, "--device", "cpu", "--kernels", "auto", "--out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "load", missing)
+        train.main([*arguments, "out"])
+    assert "on XLA's kernels: no compiler\n" in (said := capsys.readouterr().out)
+    assert ", XLA's kernels; into out" in said
+    assert not on_native()
+    capsys.readouterr()
+    train.main([*arguments, "out", "--resume"])  # where a compiler has come
+    assert "on XLA's kernels:" not in (said := capsys.readouterr().out)
+    assert ", XLA's kernels; into out" in said
+
+
+def test_other_devices_and_many_time_steps_take_kernels_of_xla(monkeypatch):
+    assert native.unavailable(256) == "`native` kernels take at most 255 time steps, got 256"
+    monkeypatch.setattr("snnjax.devices.peers", lambda: [types.SimpleNamespace(platform="gpu")])
+    assert native.unavailable() == "`native` kernels run on a CPU, got the device gpu"
+
+
+def test_the_kernels_of_a_damaged_run_are_those_of_the_checkpoint_before(tmp_path):
+    files.save_checkpoint(tmp_path / "checkpoint.previous.npz", {}, dict(settings=dict(native=True)))
+    (tmp_path / "checkpoint.npz").write_bytes(b"damaged")
+    assert runs.kernels_of(tmp_path) == "native"
+    files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(native=False)))
+    assert runs.kernels_of(tmp_path) == "xla"
+    (tmp_path / "other").mkdir()
+    for meta in (dict(settings={}), dict(settings=3), {}):
+        files.save_checkpoint(tmp_path / "other" / "checkpoint.npz", {}, meta)
+        assert runs.kernels_of(tmp_path / "other") == "auto"
+    assert runs.kernels_of(tmp_path / "none") == "auto"

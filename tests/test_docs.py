@@ -56,7 +56,7 @@ SHORTER: dict[str, list[str]] = {
     "train": FEW,
     "sweep": FEW,
     "replicate": [*FEW, "--model", "mozafari2018", "--seeds", "1", "--reward_epochs", "1"],
-    "results": ["--rows", "goupy2024_ncg:digits", "--seeds", "1", "--epochs", "1", "1", "--xla", *FEW],
+    "results": ["--rows", "goupy2024_ncg:digits", "--seeds", "1", "--epochs", "1", "1", "--kernels", "xla", *FEW],
     "throughput": ["--short", "--images", "12", "--repeats", "1", "--device", "cpu"],
     "readout": ["--images", "12", "--repeats", "1", "--device", "cpu", "--model", "goupy2024_ncg"],
     "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],

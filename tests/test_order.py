@@ -230,7 +230,7 @@ def test_a_network_has_an_order_and_a_patience_of_its_own(monkeypatch, own, give
     """Unless others are given; few images change neither."""
     network = dataclasses.replace(SHALLOW, name="own", shuffle=own, patience=7, epochs=(1, 2))
     monkeypatch.setitem(NETWORKS, "own", lambda shape, classes: network)
-    trainer, _ = train.prepare(Named(model="own"), Data(train_images=60), Epochs(shuffle=given), Machine())
+    trainer, *_ = train.prepare(Named(model="own"), Data(train_images=60), Epochs(shuffle=given), Machine())
     assert (trainer.settings.shuffle, trainer.settings.mirror, trainer.settings.patience) == (expected, False, 7)
     with pytest.raises(InputError, match="`patience` must be at least 0, got -1"):
         dataclasses.replace(network, patience=-1).check()

@@ -14,12 +14,22 @@ from snnjax.app import options, protocols
 from snnjax.app.commands import results
 from snnjax.app.protocols import NCG, TABLES, Row
 from snnjax.data import digits
+from snnjax.kernels import native
 from snnjax.training.spread import forget_programs
 
 COMMAND = Command("results")
 
-TINY = ["--rows", "mozafari2018:digits", "--seeds", "2", "--epochs", "1", "1", "2", "--xla"]
+TINY = ["--rows", "mozafari2018:digits", "--seeds", "2", "--epochs", "1", "1", "2", "--kernels", "xla"]
 TINY += ["--train_images", "30", "--test_images", "20"]
+
+
+XLA = options.Machine(kernels="xla")
+
+
+@pytest.fixture(autouse=True)
+def at_hand(monkeypatch):
+    """Compiled kernels, wherever these tests run."""
+    monkeypatch.setattr(native, "unavailable", lambda *_: "")
 
 
 def chosen(*rows: str, **more) -> options.Results:
@@ -71,7 +81,7 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
     assert (run.data.colour, run.data.train_images, run.data.test_images) == (True, 100, 50)
     assert (run.training.epochs, run.training.seed, run.training.reuse) == ((3, 4), 3, False)
-    assert (run.machine.native, run.run.resume) == (False, True)
+    assert (run.machine.kernels, run.run.resume) == ("xla", True)
     names = {results.name_of(dataclasses.replace(row, **change)) for change in ({}, *CHANGES)}
     assert len(names) == 1 + len(CHANGES), "runs that differ have folders of their own"
     assert run.run.out == tmp_path / results.name_of(row, 50) / "seed3"
@@ -92,15 +102,20 @@ CHANGES = [
 
 
 def test_options_of_the_command_change_all_rows():
-    row, *others = results.rows_of(chosen("mozafari2018:digits", "deep2024:my.npz", seeds=2, epochs=(1, 1), xla=True))
+    row, *others = results.rows_of(
+        chosen("mozafari2018:digits", "deep2024:my.npz", seeds=2, epochs=(1, 1), machine=XLA)
+    )
     assert row == Row("mozafari2018", "digits", native=False, epochs=(1, 1), seeds=2)
     assert [each.dataset for each in others] == ["my.npz"]
     assert results.row_of("nets/own.py:NETWORK:mnist") == Row("nets/own.py:NETWORK", "mnist")
     (longest,) = results.rows_of(chosen("mozafari2018:mnist", epochs=(2, 4, 9)))
     assert longest.patience == results.row_of("mozafari2018:mnist").patience == 40, "a row of a table is as there"
-    both = results.rows_of(options.Results(table="digits", xla=True))
+    both = results.rows_of(options.Results(table="digits", machine=XLA))
     assert len(both) == len({row.model for row in TABLES["digits"]}), "rows that are the same now are run once"
     assert both[0].least == TABLES["digits"][0].least
+    only = results.rows_of(options.Results(table="digits", machine=options.Machine(kernels="native")))
+    assert {row.native for row in both} == {False}
+    assert {row.native for row in only} == {True}
     (fewer, *_) = results.rows_of(options.Results(table="digits", train_images=100))
     assert fewer.least is None
 
@@ -153,6 +168,13 @@ def test_the_tables_are_those_of_the_options():
         assert len({*folders}) == len(rows), name
         given = options.Results(table=name, data_dir=("cifar10-jpeg=pictures.zip",))
         assert results.rows_of(given) == list(rows)
+
+
+def test_all_rows_are_on_kernels_of_xla_where_there_are_no_others(monkeypatch, capsys):
+    monkeypatch.setattr(native, "unavailable", lambda *_: "no compiler")
+    (row,) = results.rows_of(options.Results(table="digits"))
+    assert not row.native
+    assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
 
 
 def test_published_figures_stand_beside_a_row():

@@ -111,9 +111,8 @@ def header(run: runs.RunFolder) -> None:
         f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
     order = report.order(run.settings)
-    console.print(
-        *data.notes, *[order] * bool(order), f"on {run.device}; into {run.path}", *run.notes, sep="\n", markup=False
-    )
+    where = f"on {run.device}, {report.kernels(run.settings)}; into {run.path}"
+    console.print(*data.notes, *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
 
 
 def summary(run: runs.RunFolder) -> None:

@@ -74,7 +74,7 @@ class Network(Imports):
         ),
     ] = None
     time_steps: Annotated[int | None, option("T", "those of the network or its encoder")] = None
-    """time steps of the latencies, up to 255 with --native"""
+    """time steps of the latencies, up to 255 on compiled kernels"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +178,8 @@ class Device:
 class Machine(Device):
     """Where to run."""
 
-    native: bool = False
-    """compiled kernels, several times faster; they need a CPU and a C++ compiler"""
+    kernels: Literal["auto", "xla", "native"] = "auto"
+    """native: compiled by a C++ compiler for a CPU, several times faster; auto takes them where they can be had"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,11 +328,10 @@ class Results:
     """use only the first N training images in all rows"""
     test_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N test images"""
-    xla: bool = False
-    """XLA's kernels in all rows, as on an accelerator; by default compiled ones unless a row says so"""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
     """folders of the data sets, as mnist=DIR; cifar10-jpeg, a folder or .zip file of pictures, needs one"""
-    machine: Device = field(default_factory=Device)
+    machine: Machine = field(default_factory=Machine)
+    """`--kernels auto`: those of each row, compiled ones unless it says XLA's, where they can be had"""
     out: Annotated[Path, option("DIR")] = Path("runs/results")
     """folder of all runs and tables"""
 

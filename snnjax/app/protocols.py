@@ -16,7 +16,7 @@ class Row:
       dataset: as there, or cifar10-jpeg.
       train_images: the first N training images; None: all.
       mirror: whether training images are mirrored at random.
-      native: compiled kernels rather than XLA's.
+      native: compiled kernels rather than XLA's, where they can be had.
       epochs: of each stage; (): the network's own.
       patience: as the option of `snnjax train`; None: the network's own.
       seeds: number of runs.

@@ -176,7 +176,7 @@ def result(results: dict[str, Any]) -> str:
         "order": order(settings),
         "epochs": f"{' '.join(map(str, settings['epochs']))}, by stage",
         "seed": str(settings["seed"]),
-        "device": results["device"],
+        "device": f"{results['device']}, {kernels(settings)}",
         "finished": results.get("finished", "").replace("+00:00", " UTC"),
         "version": f"snnjax {results['versions']['snnjax']}",
     }
@@ -197,6 +197,11 @@ def order(settings: Mapping[str, Any]) -> str:
     shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
     mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
     return ", ".join(filter(None, (shuffled, mirrored)))
+
+
+def kernels(settings: Mapping[str, Any]) -> str:
+    """Which kernels a run computes with, in words."""
+    return "compiled kernels" if settings.get("native") else "XLA's kernels"
 
 
 def usage(results: dict[str, Any], run: Path) -> str:

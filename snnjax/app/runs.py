@@ -18,6 +18,7 @@ import snnjax
 from snnjax import InputError, Network, devices, files, metrics
 from snnjax.app import plots, report
 from snnjax.components import completed, to_data
+from snnjax.kernels import native
 from snnjax.trained import SWEEP, WEIGHTS, Trained
 from snnjax.training import fast
 from snnjax.training.state import Phase, TrainState
@@ -378,6 +379,30 @@ def read_results(run: Path) -> Json:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         kind = type(error).__name__
         raise InputError(f"{path} is damaged ({kind}: {error}): delete it, and `resume` writes it anew") from error
+
+
+def kernels_of(path: Path) -> str:
+    """The kernels of the run or sweep that a folder holds, "native" or "xla"; "auto" where there is none."""
+    for each in (path / CHECKPOINT, path / PREVIOUS):
+        with contextlib.suppress(OSError, InputError, LookupError, TypeError):
+            return "native" if files.load_checkpoint(each)[1]["settings"]["native"] else "xla"
+    return "auto"
+
+
+def use_native(chosen: str, time_steps: int = native.STEPS, path: Path | None = None) -> bool:
+    """Whether to take the compiled kernels: as `chosen` or, by "auto", as the run in a folder does, if there is one.
+
+    Otherwise "auto" takes them where they can be had, and prints why not. Raises InputError where such a run needs
+    them in vain.
+    """
+    began = kernels_of(path) if path and chosen == "auto" else "auto"
+    if began == chosen == "auto":
+        if why := native.unavailable(time_steps):
+            print(f"on XLA's kernels: {why}")
+        return not why
+    if began == "native" and (why := native.unavailable(time_steps)):
+        raise InputError(f"the run in {path} began on compiled kernels: {why}")
+    return "native" in (began, chosen)
 
 
 def versions() -> dict[str, str]:

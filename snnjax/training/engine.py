@@ -77,12 +77,7 @@ class Engine:
         if settings.mirror and (width := data.train_images.shape[2]) < 2:
             raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
         if settings.native:
-            if (platform := devices.peers()[0].platform) != "cpu":
-                raise InputError(f"`native` kernels run on a CPU, got the device {platform}: take `device` cpu")
-            if network.time_steps > native.STEPS:
-                most = f"at most {native.STEPS} time steps, got {network.time_steps}"
-                raise InputError(f"`native` kernels take {most}: train without `native`")
-            native.load()
+            native.check(network.time_steps)
 
     def initial_states(self) -> States:
         """The states before the first image."""

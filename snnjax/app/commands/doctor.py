@@ -1,7 +1,6 @@
 """`snnjax doctor`: says which device, compiler, versions and data are at hand, and what is missing."""
 
 import importlib.util
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -45,11 +44,12 @@ def device() -> str:
     return f"{devices.name_of(devices.peers()[0])}; a kernel compiles and runs in {time.perf_counter() - begin:.1f} s"
 
 
-def compiler() -> str:
-    """The C++ compiler for `--native`, and whether the kernels compile."""
+def kernels_taken() -> Line:
+    """Which kernels `--kernels auto` takes, and why."""
     begin = time.perf_counter()
-    native.load()
-    return f"{shlex.join(native.compiler())}; the kernels load in {time.perf_counter() - begin:.1f} s"
+    if why := native.unavailable():
+        return "kernels", None, f"auto takes XLA's: {why}"
+    return "kernels", True, f"auto takes the compiled ones, which load in {time.perf_counter() - begin:.1f} s"
 
 
 def cache() -> str:
@@ -62,7 +62,6 @@ def cache() -> str:
 CHECKS: dict[str, Callable[[], str]] = {
     "versions": versions,
     "device": device,
-    "C++ compiler": compiler,
     "cache folder": cache,
 }
 
@@ -74,6 +73,7 @@ def findings() -> Iterator[Line]:
             yield name, True, check()
         except (OSError, RuntimeError, InputError) as error:
             yield name, False, " ".join(str(error).split())
+    yield kernels_taken()
     if all(each.platform == "cpu" for each in jax.devices()):
         card = "there is an NVIDIA card" if shutil.which("nvidia-smi") else "for an NVIDIA card"
         yield "accelerator", None, f"JAX sees none; {card}: pip install 'snnjax[cuda]'"

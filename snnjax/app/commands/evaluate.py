@@ -6,7 +6,7 @@ import numpy as np
 from rich.markup import escape
 
 from snnjax import Settings, Trainer, TrainState, files, metrics
-from snnjax.app import console, options, parts, report
+from snnjax.app import console, options, parts, report, runs
 from snnjax.errors import printable
 from snnjax.trained import Trained
 
@@ -33,7 +33,8 @@ def run(chosen: options.Evaluate) -> None:
     images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
     trained.check_data(images)
     print(*images.notes, sep="\n", end="\n" * bool(images.notes))
-    settings = Settings(epochs=(0,) * len(trained.network.stages), native=chosen.machine.native)
+    native = runs.use_native(chosen.machine.kernels, trained.network.time_steps)
+    settings = Settings(epochs=(0,) * len(trained.network.stages), native=native)
     trainer = Trainer(trained.network, images, settings)
     decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)
     result = dict(run=str(chosen.run), dataset=images.name, test_images=len(images.test_images))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from snnjax import InputError, data, files
-from snnjax.app import console, options, parts, protocols, tables
+from snnjax.app import console, options, parts, protocols, runs, tables
 from snnjax.app.commands import train
 from snnjax.app.protocols import JPEG, Row
 from snnjax.errors import unknown
@@ -30,8 +30,8 @@ def rows_of(chosen: options.Results) -> list[Row]:
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if chosen.train_images or chosen.test_images or chosen.epochs:
         changes["least"] = None  # which is for the row as it is
-    if chosen.xla:
-        changes["native"] = False
+    if chosen.machine.kernels != "auto" or not runs.use_native("auto"):
+        changes["native"] = chosen.machine.kernels == "native"
     rows = [row_of(each) for each in chosen.rows] or protocols.TABLES[chosen.table]
     rows = list(dict.fromkeys(dataclasses.replace(row, **changes) for row in rows))
     folders = folders_of(chosen)
@@ -84,7 +84,7 @@ def options_of(row: Row, seed: int, chosen: options.Results) -> options.Train:
             **pictures,
         ),
         training=options.Training(epochs=row.epochs, patience=row.patience, seed=seed, reuse=False, **more),
-        machine=options.Machine(device=chosen.machine.device, native=row.native),
+        machine=options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
         run=options.Run(out=chosen.out / name_of(row, chosen.test_images) / f"seed{seed}", resume=True),
     )
 

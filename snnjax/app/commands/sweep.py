@@ -58,15 +58,16 @@ def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
     return [f"{name}={first[name]:g}" for name in alike if any(each[name] != first[name] for each in variants)]
 
 
-def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any]]:
-    """The sweep, and what is kept of the options with its results."""
+def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any], Path]:
+    """The sweep, what is kept of the options with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, alone=0)
     varied = variants(chosen)
-    trainer, about = train.prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
+    what = chosen.network, chosen.data, chosen.training, chosen.machine
+    trainer, about, path = train.prepare(*what, chosen.out, "sweep_")
     if trainer.plan[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
-    return Headed(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about
+    return Headed(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about, path
 
 
 def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
@@ -117,11 +118,11 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
 
 def run(chosen: options.Sweep) -> None:
     """Trains what is left of a sweep, and prints its accuracies and times."""
-    screen, (sweep, about) = console.screen(), prepare(chosen)
-    path = chosen.out or Path("runs") / f"sweep_{sweep.network.name}_{sweep.data.name}"
+    screen, (sweep, about, path) = console.screen(), prepare(chosen)
     with SweepFolder(path, sweep, about=about, command=COMMAND.get()) as folder:
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
-        head = f"{sweep.network.name} on {sweep.data.name}: {count}; into {path}"
+        kernels = report.kernels(folder.settings)
+        head = f"{sweep.network.name} on {sweep.data.name}: {count}, on {kernels}; into {path}"
         order = [report.order(folder.settings)] * bool(report.order(folder.settings))
         screen.print(head, *sweep.data.notes, *order, *folder.notes, sep="\n", markup=False)
         with console.Bars() as sweep.callback:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from snnjax import Settings, Trainer
-from snnjax.app import console, options, parts
+from snnjax.app import console, options, parts, runs
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import RunFolder
 from snnjax.app.tracking import Tracker
@@ -17,9 +17,17 @@ STOPPED = "Stopped; epochs that were finished are kept. Go on with the same comm
 
 
 def prepare(
-    network: options.Network, data: options.Data, training: options.Epochs, machine: options.Machine
-) -> tuple[Trainer, dict[str, Any]]:
-    """The trainer of a run, and what is kept of the options with its results."""
+    network: options.Network,
+    data: options.Data,
+    training: options.Epochs,
+    machine: options.Machine,
+    path: Path | None = None,
+    kind: str = "",
+) -> tuple[Trainer, dict[str, Any], Path]:
+    """The trainer of a run, what is kept of the options with its results, and its folder, `path` if given.
+
+    Otherwise `kind`, network and data name the folder.
+    """
     parts.import_all(network.modules)
     parts.check_least(data, train_images=1)
     images, about = parts.dataset(data), parts.source(network, data)
@@ -41,16 +49,18 @@ def prepare(
     for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
-    trainer = Trainer(spec, images, Settings(**settings, native=machine.native))
+    path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
+    native = runs.use_native(machine.kernels, spec.time_steps, path)
+    trainer = Trainer(spec, images, Settings(**settings, native=native))
     used = trainer.network
-    return trainer, about | dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
+    about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
+    return trainer, about, path
 
 
 def train(chosen: options.Train) -> dict[str, Any]:
     """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
     begin = time.perf_counter()
-    trainer, about = prepare(chosen.network, chosen.data, chosen.training, chosen.machine)
-    path = chosen.run.out or Path("runs") / f"{trainer.network.name}_{trainer.data.name}"
+    trainer, about, path = prepare(chosen.network, chosen.data, chosen.training, chosen.machine, chosen.run.out)
     with RunFolder(path, trainer, about=about, command=COMMAND.get(), resume=chosen.run.resume) as folder:
         folder.since = begin  # reading the data takes time too
         if chosen.run.resume and not folder.state:

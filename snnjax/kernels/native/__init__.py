@@ -21,6 +21,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,24 @@ def load() -> None:
     for name in ("winners", "latencies", "timed_spikes", "potentials", "rank_order", *classes, *_ALIASES):
         symbol = f"snnjax_{name}"
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+
+
+def check(time_steps: int = STEPS) -> None:
+    """Compiles and loads the kernels; raises InputError where they cannot run, OSError where they do not compile."""
+    if (platform := devices.peers()[0].platform) != "cpu":
+        raise InputError(f"`native` kernels run on a CPU, got the device {platform}")
+    if time_steps > STEPS:
+        raise InputError(f"`native` kernels take at most {STEPS} time steps, got {time_steps}")
+    load()
+
+
+def unavailable(time_steps: int = STEPS) -> str:
+    """Why `check` fails, in a line; "" if it passes."""
+    try:
+        check(time_steps)
+    except (InputError, OSError) as error:
+        return textwrap.shorten(str(error), 300, placeholder=" ...")
+    return ""
 
 
 def compiler() -> list[str]:
