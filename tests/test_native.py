@@ -344,6 +344,11 @@ def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(native, "SOURCES", [broken])
     with pytest.raises(OSError, match=r"(?s)did not compile, .* said: .*nonsense"):
         native._library()
+    monkeypatch.setattr(native, "load", native.load.__wrapped__)
+    line = native.unavailable()
+    assert "did not compile" in line
+    assert "nonsense" in line
+    assert "\n" not in line
     assert not list((tmp_path / "snnjax").iterdir())
 
 

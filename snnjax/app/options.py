@@ -198,7 +198,7 @@ class Run:
 class Train:
     """Train a network; leaves a run folder with all that it learned.
 
-    $ snnjax train                                     scikit-learn's digits, about a minute
+    $ snnjax train                                     scikit-learn's digits, half a minute
     $ snnjax train --dataset mnist                     MNIST, downloaded once
     $ snnjax train --dataset folder --data_dir DIR     your own pictures, a folder for each class
     """

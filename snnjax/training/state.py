@@ -30,7 +30,8 @@ class Settings:
       patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
       seed: of the initial weights, and of what `shuffle` and `mirror` draw.
       update_batch: B, images passed forward with the same weights, before their updates are applied in order.
-      native: uses compiled kernels, on a CPU; their rounding may depend on the processor.
+      native: uses compiled kernels; `snnjax.kernels.native.unavailable` says where they cannot be had. Their rounding
+        may depend on the processor.
       shuffle: shows the images in a new order each epoch, of every phase; otherwise in the order of the data.
       mirror: shows each image mirrored left-right or not, at random, in each epoch of every phase. What the layers make
         of both is computed once and kept: twice the memory of the images, and of their latencies at each stage.
