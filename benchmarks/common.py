@@ -64,10 +64,12 @@ def script() -> str:
     return Path(sys.argv[0]).name
 
 
-def write(out: Path, name: str, content: Row, table: str, figure: Figure) -> str:
-    """Writes NAME.json, NAME.md and NAME.png; says so."""
+def write(out: Path, name: str, content: Row, table: str, figure: Figure | None = None) -> str:
+    """Writes NAME.json, NAME.md and, with a figure, NAME.png; says so."""
     files.write_json(out / f"{name}.json", content)
     files.write_text(out / f"{name}.md", table)
+    if figure is None:
+        return f"{out}: {name}.json, {name}.md"
     plots.write(out / f"{name}.png", figure)
     return f"{out}: {name}.json, {name}.md, {name}.png"
 

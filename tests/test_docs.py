@@ -20,6 +20,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import accelerators
 import batches
 import jax
 import made_events
@@ -50,7 +51,9 @@ from snnjax import components, data
 from snnjax.app import options
 from snnjax.app.main import COMMANDS, main, parse
 
-BENCHMARKS: dict[str, Any] = dict(throughput=throughput, readout=readout, batches=batches, scaling=scaling)
+BENCHMARKS: dict[str, Any] = dict(
+    throughput=throughput, readout=readout, batches=batches, scaling=scaling, accelerators=accelerators
+)
 FEW = ["--train_images", "60", "--test_images", "30"]
 SHORTER: dict[str, list[str]] = {
     "train": FEW,
@@ -61,6 +64,7 @@ SHORTER: dict[str, list[str]] = {
     "readout": ["--images", "12", "--repeats", "1", "--device", "cpu", "--model", "goupy2024_ncg"],
     "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],
     "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
+    "accelerators": ["--model", "goupy2024_ncg", "--update_batch", "1", "--chips", "h100", "--device", "cpu"],
 }
 """By command: what is added to what a document says of it; trainings get one epoch a stage besides."""
 
@@ -107,6 +111,8 @@ def benchmark(words: list[str]) -> None:
         at = words.index(option)
         words = words[:at] + words[at + 2 :]
     words = [each for each in words if each != "--spyker" or importlib.util.find_spec("spyker")]
+    if words[1].endswith("accelerators.py") and not importlib.util.find_spec("jax_plugins"):
+        return  # without their compilers
     program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
 
 

@@ -1,0 +1,169 @@
+"""Compiles every program of a training for an H100 and a TPU v5e, which need not be there, and counts their kernels.
+
+$ pip install -e '.[accelerators]'                        the compilers: no driver, no card
+$ python benchmarks/accelerators.py                       three networks, about five minutes
+
+Where a card is at hand, it also measures the programs on it. benchmarks/README.md says how kernels are counted.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+if not any(found for kind in ("nvidia[0-9]*", "accel*", "vfio/[0-9]*") for found in Path("/dev").glob(kind)):
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the compilers' wheels look for cards otherwise, and complain
+
+import common
+import executables
+import numpy as np
+from snnjax_program import shown
+
+from snnjax import InputError, Network, Settings, data, devices
+from snnjax.app import console, parts
+from snnjax.app import options as app_options
+from snnjax.app.main import protected
+from snnjax.app.options import option
+from snnjax.networks.decision import is_fitted
+from snnjax.training import fitting, programs
+from snnjax.training.engine import Engine
+from snnjax.training.spread import CHUNK, Clock
+
+IMAGES = 1024
+"""Images of an epoch, in one slice: a multiple of all batches, blocks and chunks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(common.Options):
+    """What to compile."""
+
+    model: Annotated[tuple[str, ...], option("NAME ...")] = ("mozafari2018", "deepr2024", "goupy2024_ncg")
+    """the networks"""
+    update_batch: Annotated[tuple[int, ...], option("B ...")] = (1, 64)
+    """images seen with the same weights, powers of 2"""
+    networks: Annotated[tuple[int, ...], option("N ...")] = (1,)
+    """how many networks train side by side; 1 64 1024 shows what a card gains by them"""
+    chips: Annotated[tuple[str, ...], option("NAME ...", f"all: {', '.join(executables.CHIPS)}")] = tuple(
+        executables.CHIPS
+    )
+    """the accelerators to compile for"""
+
+
+class Phase(NamedTuple):
+    """A phase of a training, ready to run."""
+
+    name: str
+    images: int  # of one call of its program
+    together: int  # images at a time
+    clock: Clock
+    run: Callable[[], Any]
+
+
+def phases(network: Network, images: data.Dataset, count: int, batch: int) -> Iterator[Phase]:
+    """The phases of `count` networks side by side, from made-up latencies; with `batch` > 1 only those that learn."""
+    engine = Engine([network] * count, images, Settings((1,) * len(network.stages), patience=0, update_batch=batch))
+    states = engine.initial_states()
+    fitting.fit_encoders(engine.outputs, states)
+    for state in states:
+        state.weights = {name: np.full_like(each, 0.5) for name, each in state.weights.items()}  # within all bounds
+    random, last = np.random.default_rng(0), len(network.stages) - 1
+
+    def entering(stage: int) -> np.ndarray:
+        """Each network has its own, but for those that enter the first stage."""
+        latencies = random.integers(0, network.time_steps + 1, (IMAGES, *network.shapes[stage]), np.uint8)
+        return np.broadcast_to(latencies, (count, *latencies.shape)) if stage and count > 1 else latencies
+
+    def mapped(name: str, kind: Any, inputs: np.ndarray, forms: Any = None, **static: Any) -> Phase:
+        model, clock = engine.outputs.packed(engine.outputs.models(states), forms), Clock(name)
+        run = functools.partial(engine.spread.map, clock, kind, model, inputs, **static)
+        return Phase(name, CHUNK, CHUNK, clock, run)
+
+    if batch == 1:
+        yield mapped("encode", programs.encode_batch, images.train_images, native=False)
+        for stage in range(last):
+            timed = stage < last - 1 or network.decision.timed
+            name = f"{'outputs of' if timed else 'who fires in'} stage {stage + 1}"
+            yield mapped(name, programs.forward_batch, entering(stage), first=stage, last=stage + 1, timed=timed)
+        if not is_fitted(network.decision):
+            yield mapped("test", programs.decide_batch, entering(0), engine.deciding_forms, first=0)
+    for number, phase in enumerate(engine.plan):
+        if phase.layer or not is_fitted(network.decision):
+            begin = engine.unsupervised if phase.layer else engine.supervised
+            epoch = begin(phase, [dataclasses.replace(each, phase=number) for each in states], entering(phase.stage))
+            yield Phase(shown(phase.name), IMAGES, epoch.unit, epoch.clock, epoch)
+
+
+def counted(chip: str, *what: Any) -> Iterator[tuple[Phase, common.Row]]:
+    """By phase, kernels launched for an image of all networks, and mebibytes."""
+    with executables.compiled_only(executables.device(chip)) as found:
+        for phase in phases(*what):
+            phase.run()
+            loops = phase.images / phase.together, phase.together
+            kernels, memory = executables.kernels(found[-1].as_text(), loops), executables.memory(found[-1])
+            yield phase, dict(kernels=kernels / phase.images, mebibytes=memory / 2**20)
+
+
+def measured(*what: Any) -> Iterator[tuple[Phase, common.Row]]:
+    """By phase, milliseconds an image of one network, on the device at hand."""
+    for phase in phases(*what):
+        phase.run()  # compiles
+        phase.clock.reset()
+        phase.run()
+        yield phase, dict(ms_per_image=1e3 * phase.clock.seconds / phase.clock.images)
+
+
+def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of the table: a line for each phase, N and number of images at a time."""
+    found, columns = dict[tuple[str, ...], dict[str, str]](), dict[str, None]()
+    for row in rows:
+        place = (row["network"], row["phase"], f"{row['together']}", f"{row['networks']:,}")
+        for key, unit in (("kernels", "kernels an image"), ("mebibytes", "MiB"), ("ms_per_image", "ms an image")):
+            if key in row:
+                columns[column := f"{row['device']}, {unit}"] = None
+                found.setdefault(place, {})[column] = f"{row[key]:,.{0 if key == 'mebibytes' else 2}f}"
+    lines = [[*place, *(values.get(each, "") for each in columns)] for place, values in found.items()]
+    return ["network", "phase", "images at a time", "networks", *columns], lines
+
+
+@common.command(Options, __doc__)
+def main(options: Options) -> None:
+    """Compiles the phases of each network for each chip; measures them where there is a card; writes all results."""
+    parts.check_least(options, update_batch=1, networks=1)
+    if wrong := [size for size in options.update_batch if IMAGES % size]:
+        raise InputError(f"`update_batch` must be powers of 2 up to {IMAGES}, got {wrong[0]}")
+    if unknown := [chip for chip in options.chips if chip not in executables.CHIPS]:
+        raise InputError(f"`chips` must be some of {', '.join(executables.CHIPS)}, got {unknown[0]}")
+    images = repeated(data.load(options.dataset, options.data_dir))
+    out, screen, rows = options.folder("accelerators"), console.screen(), list[common.Row]()
+    here = devices.name_of(devices.peers()[0])
+    cards = [] if here.startswith("cpu") else [(here, measured)]
+    about, caption = common.about(dataset=images.name, images=f"{IMAGES} images")
+    caption += "" if cards else "; no accelerator is at hand, so nothing was measured on one"
+    kinds = [(chip, functools.partial(counted, chip)) for chip in options.chips] + cards
+    for name in options.model:
+        network = parts.network(app_options.Network(model=name), images)
+        for count, batch in itertools.product(options.networks, options.update_batch):
+            for device, kind in kinds:
+                for phase, row in kind(network, images, count, batch):
+                    place = dict(network=name, phase=phase.name, together=phase.together, networks=count)
+                    rows.append(place | dict(device=device) | row)
+                    screen.print(*rows[-1].values(), sep="  ")
+        table = common.markdown(*cells(rows), caption)
+        written = common.write(out, "accelerators", dict(about=about, phases=rows), table)
+    screen.print(table, written, sep="\n", markup=False)
+
+
+def repeated(images: data.Dataset) -> data.Dataset:
+    """The training images, cut or repeated to `IMAGES`."""
+    fields: dict[str, Any] = dict(
+        train_images=np.resize(images.train_images, (IMAGES, *images.train_images.shape[1:])),
+        train_labels=np.resize(images.train_labels, IMAGES),
+    )
+    return dataclasses.replace(images, **fields)
+
+
+if __name__ == "__main__":
+    protected(main)
