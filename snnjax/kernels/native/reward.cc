@@ -93,7 +93,8 @@ class Quantised {
     step = (high - low) / (kLevels - 1);
     inverse = step > 0 ? 1 / step : 0;
     tap_ = (layer.channels + 1) * stride;
-    values_.assign(layer.taps() * tap_, 0);
+    values_.assign(layer.taps() * tap_ + kBlock, 0);
+    begin_ = values_.data() + -reinterpret_cast<uintptr_t>(values_.data()) % kBlock;
     for (int64_t tap = 0; tap < layer.taps(); ++tap)
       for (int64_t first = 0; first < layer.channels; first += kLanes)
         for (int64_t f = 0; f < layer.features; ++f) {
@@ -102,8 +103,8 @@ class Quantised {
         }
   }
 
-  const uint8_t* tap(int64_t number) const { return values_.data() + number * tap_; }
-  uint8_t* at(int64_t tap, int64_t channel) { return values_.data() + tap * tap_ + channel * stride; }
+  const uint8_t* tap(int64_t number) const { return begin_ + number * tap_; }
+  uint8_t* at(int64_t tap, int64_t channel) { return begin_ + tap * tap_ + channel * stride; }
   int32_t of(float weight) const { return static_cast<int32_t>((weight - lower) * inverse + 0.5f); }
   Steps of(const Lanes& weights) const { return __builtin_convertvector((weights - lower) * inverse + 0.5f, Steps); }
 
@@ -112,6 +113,7 @@ class Quantised {
 
  private:
   std::vector<uint8_t> values_;  // [taps, C + 1, stride], the last row of a tap 0
+  uint8_t* begin_;  // of the values, where a line of the cache begins
   int64_t tap_;
 };
 
