@@ -1,6 +1,7 @@
 """Where programs run: one device for sequences, all of its kind for independent images."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -37,6 +38,20 @@ def choose(name: str) -> jax.Device:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return found[0]
+
+
+@functools.cache
+def take_share(folder: Path, count: int) -> None:
+    """Puts this process, before JAX starts, on one of `count` shares of its cores that no other process has taken.
+
+    The share is taken by a lock on a file in the folder, until the process ends. If there are fewer cores than shares,
+    some have the same core.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    number = next((at for at in range(count) if files.take(folder / str(at))), 0)
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
 
 
 def peers() -> np.ndarray:

@@ -87,6 +87,21 @@ def lock(folder: Path) -> Iterator[None]:
                         path.unlink()
 
 
+def take(path: Path) -> bool:
+    """Locks a file until this process ends, unless another process has locked it; whether it did."""
+    file = path.open("a")
+    try:
+        _lock(file)
+    except OSError:
+        file.close()
+        return False
+    _TAKEN.append(file)
+    return True
+
+
+_TAKEN: list[IO[str]] = []  # an open file keeps its lock
+
+
 def _lock(file: IO[str]) -> None:
     if sys.platform == "win32":
         import msvcrt

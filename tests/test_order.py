@@ -145,7 +145,7 @@ def check_sweep(sweep: Sweep) -> None:
     """Each network ends with the weights that it ends with alone, to the last bit."""
     weights: dict[int, dict[str, np.ndarray]] = {}
     state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
-    assert len(sweep.groups) == 1
+    assert len(sweep.groups()) == 1
     assert_as_alone(sweep, state, weights, *range(len(sweep.networks)))
 
 

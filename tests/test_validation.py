@@ -256,7 +256,7 @@ def swept(tmp_path_factory) -> pathlib.Path:
     """The folder of a sweep of two combinations with two seeds each, in two programs."""
     path = tmp_path_factory.mktemp("validated") / "swept"
     with SweepFolder(path, sweep_of([*SILENT, *BEST])) as folder:
-        assert folder.sweep.groups == [[0, 1, 2], [3]]
+        assert [each.places for each in folder.groups()] == [(0, 1), (2, 3)]
         folder.run()
     return path
 

@@ -8,7 +8,15 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column, Table
 
 from snnjax import Callback
@@ -67,6 +75,9 @@ class Bars(Callback):
         self._progress = self._bars()
         self._progress.start()
 
+    def ended(self, words: str, networks: int) -> None:
+        """Does nothing: the bars have said it."""
+
     def started(self, phase: str, images: int) -> None:
         self._progress.add_task(phase, total=images, rate="", note="compiling")
 
@@ -101,6 +112,38 @@ class Bars(Callback):
         if not self.console.is_terminal:
             line = f"{task.description:<26} {count:>15} {task.fields['rate']:>7} img/s  {task.fields['note']}"
             self.console.print(line.rstrip())
+
+
+class Programs:
+    """A bar of the networks that are trained by workers, and a line as each program begins and ends."""
+
+    def __init__(self, networks: int) -> None:
+        self.console = screen()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._bar = self._progress.add_task("networks", total=networks)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def heading(self, words: str) -> None:
+        """Prints words as a program begins."""
+        self.console.print(words, markup=False)
+
+    def ended(self, words: str, networks: int) -> None:
+        """Prints words as a program of so many networks ends."""
+        self.console.print(words, markup=False)
+        self._progress.update(self._bar, advance=networks)
 
 
 def header(run: runs.RunFolder) -> None:

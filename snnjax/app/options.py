@@ -262,6 +262,8 @@ class Sweep:
 
     $ snnjax sweep --seeds 4
     $ snnjax sweep --seeds 2 --vary layer1.target_time=0.7,0.75 layer2.gap=0.02,0.03
+    $ snnjax sweep --seeds 16 --workers 4                           on four shares of the cores
+    $ snnjax sweep --seeds 99 --scheduler tcp://HOST:8786           on the workers of a Dask cluster
 
     Validation ranks the combinations; the networks of the best one alone are tested, at the end. The same command
     resumes a stopped sweep; more seeds or values add networks to a finished one.
@@ -273,6 +275,10 @@ class Sweep:
     """networks of each combination, with seeds 0, 1, ..."""
     at_once: Annotated[int, option("N")] = 16
     """networks in one program, kept when it ends; more need more memory"""
+    workers: Annotated[int | None, option("N", "1")] = None
+    """processes of this machine to train on, each on its own share of the cores"""
+    scheduler: Annotated[str | None, option("ADDRESS", "none")] = None
+    """Dask scheduler of a cluster to train on, as tcp://HOST:8786; needs distributed"""
     alone: Annotated[int, option("N")] = 0
     """also train the first N networks one by one, once, and compare the time"""
     network: Network = field(default_factory=Network)

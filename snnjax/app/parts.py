@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import NETWORKS, InputError, Network, data
+from snnjax import NETWORKS, InputError, Network, data, devices
 from snnjax.app import options
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
@@ -35,6 +35,12 @@ def check_new(path: Path) -> None:
         raise FileExistsError(f"{path} already exists: name another file")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
+
+
+def ready(device: str, modules: Iterable[str]) -> None:
+    """Makes a process ready to train: its device, and the user's modules."""
+    devices.choose(device)
+    import_all(modules)
 
 
 def import_all(modules: Iterable[str]) -> None:

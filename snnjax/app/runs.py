@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -22,9 +23,9 @@ from snnjax.kernels import native
 from snnjax.trained import SWEEP, WEIGHTS, Trained
 from snnjax.training import fast
 from snnjax.training.state import Phase, TrainState
-from snnjax.training.trainer import Sweep, SweepState, Trainer
+from snnjax.training.trainer import SERIAL, Group, Sweep, SweepState, Trainer, Workers
 
-RESULTS, LAYERS = "results.json", "layers"
+RESULTS, LAYERS, GROUPS = "results.json", "layers", "groups"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 FORMAT = 2  # of checkpoints
 EARLIER: dict[str, Any] = dict(shuffle=False, mirror=False, validation_images=0)
@@ -305,7 +306,6 @@ class SweepFolder(CheckpointFolder):
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         """Takes the state of a sweep that may have had other variants, or another order of them."""
         state, variants = SweepState.unflatten(arrays, meta), self.sweep.variants
-        places = {at: variants.index(each) for at, each in enumerate(meta["variants"]) if each in variants}
         for record in [*meta["others"], *state.done.values()]:
             if record["variant"] in variants:
                 self.state.done[variants.index(record["variant"])] = record
@@ -313,14 +313,19 @@ class SweepFolder(CheckpointFolder):
                 self.others.append(record)
                 if self.sweep.data.tested == "validation":
                     record.pop("test", None)  # the best combination of these variants alone has one
-        if all(at in places for at in state.places):
-            self.state.group, self.state.places = state.group, [places[at] for at in state.places]
-            for at, each in zip(self.state.places, self.state.group, strict=True):
-                self.sweep.engine([at]).check(each)
 
-    def run(self) -> list[Json]:
+    def groups(self, workers: int = 1) -> list[Group]:
+        """The groups that are left to be trained, by so many workers."""
+        return self.sweep.groups(self.state.done, self.path / GROUPS, workers)
+
+    def run(self, workers: Workers = SERIAL) -> list[Json]:
         """Trains what is left, and returns `networks`."""
-        self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load)
+        used = {record["weights"] for record in [*self.others, *self.state.done.values()]}
+        free = (name for name in map("weights_{:03d}.npz".format, itertools.count()) if name not in used)
+        self._names = {at: next(free) for at in range(len(self.sweep.variants)) if at not in self.state.done}
+        if not (self.path / CHECKPOINT).exists():
+            self.save()  # groups that leave their states are those of these settings
+        self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load, self.path / GROUPS, workers)
         self.write()
         return self.networks
 
@@ -333,11 +338,10 @@ class SweepFolder(CheckpointFolder):
         """Writes the weights of a network; returns the file's name for its record."""
         data, best = self.sweep.data, state.trained
         shape, names = data.train_images.shape[1:], data.class_names
-        name = f"weights_{len(self.state.done) + len(self.others):03d}.npz"
         settings = self.settings | self.sweep.variants[at]
         trained = Trained(best.network(network), best.weights, shape, settings, names)
-        trained.save(self.path / name)
-        return dict(weights=name)
+        trained.save(self.path / self._names[at])
+        return dict(weights=self._names[at])
 
     def _load(self, at: int) -> tuple[Network, TrainState]:
         """The network that `_keep` has written."""
@@ -345,10 +349,10 @@ class SweepFolder(CheckpointFolder):
         return trained.network, TrainState(trained.weights)
 
     def save(self) -> None:
-        """Writes the checkpoint and, unless networks are being trained, what `write` does."""
+        """Writes the checkpoint and, once networks are trained, what `write` does."""
         arrays, meta = self.state.flatten()
-        self._save_checkpoint(arrays, meta | dict(variants=self.sweep.variants, others=self.others))
-        if self.state.done and not self.state.group:
+        self._save_checkpoint(arrays, meta | dict(others=self.others))
+        if self.state.done:
             self.write()
 
     def write(self) -> None:

@@ -47,7 +47,7 @@ class Engine:
         """
         for each in networks:
             check_types(each, data, settings, callback)
-        self.networks = [_with_encoder(each, data) for each in networks]
+        self.networks = [with_encoder(each, data) for each in networks]
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         several = [f"network {at}" for at in range(len(networks))] if len(networks) > 1 else [""]
         self.names = names or several
@@ -359,7 +359,8 @@ def check_types(network: object, data: object, settings: object, callback: objec
         raise wrong_type("callback", "a Callback or None", callback)
 
 
-def _with_encoder(network: Network, data: Dataset) -> Network:
+def with_encoder(network: Network, data: Dataset) -> Network:
+    """The network with an encoder: its own, or that of the data."""
     if network.encoder is not None:
         return network
     return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))

@@ -1,6 +1,8 @@
 """`snnjax sweep`: trains many networks side by side."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Sequence
@@ -10,14 +12,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from snnjax import InputError, Sweep, Trainer
+from snnjax import InputError, Sweep, Trainer, devices
 from snnjax.app import console, options, parts, report
 from snnjax.app.commands import train
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import SweepFolder
 from snnjax.metrics import ranking, tested_part
-from snnjax.training.engine import Engine
-from snnjax.training.trainer import Variant
+from snnjax.training import workers
+from snnjax.training.trainer import SERIAL, Group, Outcome, Variant, Workers
 
 STOPPED = "Stopped; finished epochs are kept. The same command goes on."
 
@@ -40,17 +42,6 @@ def variants(chosen: options.Sweep) -> list[dict[str, float]]:
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
 
-class Headed(Sweep):
-    """A sweep that says which networks train next, above their bars."""
-
-    def engine(self, group: Sequence[int]) -> Engine:
-        if isinstance(self.callback, console.Bars):
-            number = next(at for at, each in enumerate(self.groups, 1) if group[0] in each)
-            words = ", ".join([f"{len(group)} network{'s' * (len(group) > 1)}", *shared(self.variants, group)])
-            self.callback.heading(f"program {number} of {len(self.groups)}: {words}")
-        return super().engine(group)
-
-
 def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
     """What the variants of a group have in common and not all others have."""
     first = variants[group[0]]
@@ -58,16 +49,64 @@ def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
     return [f"{name}={first[name]:g}" for name in alike if any(each[name] != first[name] for each in variants)]
 
 
+def words_of(sweep: Sweep, group: Group) -> str:
+    """What is special about a group."""
+    count = len(group.places)
+    return ", ".join([f"{count} network{'s' * (count > 1)}", *shared(sweep.variants, group.places)])
+
+
+def accuracy_of(outcome: Outcome) -> str:
+    """The mean accuracy of a group's best epochs, in words, or what has stopped it."""
+    if outcome.error:
+        return f"stopped: {outcome.error}"
+    best = [record["epochs"][record["best_epoch"]] for record in outcome.records]
+    part = tested_part(best[0])
+    return f"done: {part} {np.mean([each[part]['accuracy'] for each in best]):.1%}"
+
+
+def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.AbstractContextManager[Workers]:
+    """The workers that options ask for, which import the user's modules first; by default, this process."""
+    if chosen.workers is not None and chosen.scheduler is not None:
+        raise InputError(f"`workers` are of this machine, those of `scheduler` {chosen.scheduler} elsewhere: take one")
+    ready = functools.partial(parts.ready, chosen.machine.device, tuple(modules))
+    if chosen.scheduler is not None:
+        return workers.cluster(chosen.scheduler, ready)
+    if (chosen.workers or 1) == 1:
+        return contextlib.nullcontext(SERIAL)
+    if (platform := devices.peers()[0].platform) != "cpu":
+        raise InputError(f"`workers` share the cores of a CPU, got the device {platform}: take 1, or `device` cpu")
+    return workers.processes(chosen.workers or 1, ready)
+
+
+def train_left(folder: SweepFolder, given: Workers) -> list[dict[str, Any]]:
+    """Trains what is left of a sweep while its progress is shown; returns the records of all networks."""
+    groups, sweep = folder.groups(given.count), folder.sweep
+    names = {each.places: f"program {number} of {len(groups)}" for number, each in enumerate(groups, 1)}
+    with console.Bars() if given.count == 1 else console.Programs(sum(map(len, names))) as bars:
+        sweep.callback = bars if isinstance(bars, console.Bars) else None
+
+        def begin(group: Group) -> Group:
+            bars.heading(f"{names[group.places]}: {words_of(sweep, group)}")
+            return group
+
+        def end(outcome: Outcome) -> Outcome:
+            bars.ended(f"{names[outcome.group.places]} {accuracy_of(outcome)}", len(outcome.group.places))
+            return outcome
+
+        told = dataclasses.replace(given, map=lambda work, each: map(end, given.map(work, map(begin, each))))
+        return folder.run(told)
+
+
 def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any], Path]:
     """The sweep, what is kept of the options with its results, and its folder."""
-    parts.check_least(chosen, seeds=1, at_once=1, alone=0)
+    parts.check_least(chosen, seeds=1, at_once=1, workers=1, alone=0)
     varied = variants(chosen)
     what = chosen.network, chosen.data, chosen.training, chosen.machine
     trainer, about, path = train.prepare(*what, chosen.out, "sweep_")
     if trainer.plan[-1].epochs < 1:
         raise InputError(f"`epochs` must end with at least 1 supervised epoch, got {trainer.settings.epochs}")
     settings = dataclasses.replace(trainer.settings, patience=0)
-    return Headed(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about, path
+    return Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about, path
 
 
 def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
@@ -119,14 +158,15 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
 def run(chosen: options.Sweep) -> None:
     """Trains what is left of a sweep, and prints its accuracies and times."""
     screen, (sweep, about, path) = console.screen(), prepare(chosen)
-    with SweepFolder(path, sweep, about=about, command=COMMAND.get()) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get()))
+        given = stack.enter_context(workers_of(chosen, about["imports"]))
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
         kernels = report.kernels(folder.settings)
         head = f"{sweep.network.name} on {sweep.data.name}: {count}, on {kernels}; into {path}"
         order = [report.order(folder.settings)] * bool(report.order(folder.settings))
         screen.print(head, *sweep.data.notes, *order, *folder.notes, sep="\n", markup=False)
-        with console.Bars() as sweep.callback:
-            networks = folder.run()
+        networks = train_left(folder, given)
         for at, record in enumerate(networks[: chosen.alone]):
             if "alone_seconds" not in record:
                 words = ", ".join(f"{name}={value:g}" for name, value in sweep.variants[at].items())
