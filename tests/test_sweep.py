@@ -1,9 +1,11 @@
 """Many networks at once: each comes to what it comes to alone."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import pathlib
+import pickle
 from typing import Any
 
 import jax
@@ -14,14 +16,14 @@ from command import Command
 
 from snnjax import component, data, devices, files, static
 from snnjax.app import plots
-from snnjax.app.runs import CHECKPOINT, PREVIOUS, SweepFolder
+from snnjax.app.runs import CHECKPOINT, GROUPS, PREVIOUS, SweepFolder
 from snnjax.encoding import encode
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
-from snnjax.training.trainer import Sweep, SweepState, Trainer
+from snnjax.training.trainer import Group, Sweep, SweepState, Trainer, Workers
 
 IMAGES = data.digits().first(40, 30)
 RULE, BOUNDED = STDP(doubling=15), RSTDP(bounds=(0.0, 1.0))
@@ -229,7 +231,7 @@ def run(monkeypatch, tmp_path):
     return lambda *arguments: Command("sweep").main([*small, "--out", "swept", *arguments])
 
 
-def told(folder: str = "swept") -> dict[str, Any]:
+def told(folder: pathlib.Path | str = "swept") -> dict[str, Any]:
     """What sweep.json says."""
     return json.loads((pathlib.Path(folder) / "sweep.json").read_text())
 
@@ -281,6 +283,120 @@ def test_no_more_networks_than_told_share_a_program():
     assert places(sweep) == [[0, 2], [3], [1]]
 
 
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [
+        (1, [[0, 1, 3, 4], [2]]),
+        (3, [[0, 1], [3, 4], [2]]),
+        (4, [[0], [1], [3], [4], [2]]),
+        (9, [[0], [1], [3], [4], [2]]),
+    ],
+)
+def test_all_workers_have_something_to_do(workers, expected):
+    variants = [{"seed": seed} for seed in range(5)]
+    variants[2]["layer1.winners"] = 2
+    sweep = Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), variants)
+    assert places(sweep, workers=workers) == expected
+    assert places(sweep, done=[0, 2, 4], workers=workers) == ([[1, 3]] if workers == 1 else [[1], [3]])
+
+
+def shuffled(work, groups):
+    """Groups that end in another order, and travel as to other processes and back."""
+    return [pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(each))))) for each in [*groups][::-1]]
+
+
+def test_workers_may_end_in_any_order(tmp_path):
+    """Records, in their order, and weights are the same to the last bit, however the networks are cut into groups."""
+    variants = [{"seed": seed, "layer1.threshold": threshold} for threshold in (9.0, 15.0) for seed in (0, 1)]
+    sweep = Sweep(network("one"), IMAGES, Settings((1, 2), batch_size=15, patience=0), variants)
+    for count in (1, 3):
+        with SweepFolder(tmp_path / str(count), sweep) as folder:
+            assert len(folder.groups(count)) == (1, 4)[count == 3]
+            folder.run(Workers(count, shuffled))
+    assert_same_sweep(tmp_path / "1", tmp_path / "3")
+
+
+def assert_same_sweep(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Two folders hold the same networks, and nothing of any training; how long they took may differ."""
+    tables = []
+    for path in (one, other):
+        tables.append([{**each, "seconds": 0, "compile_seconds": 0} for each in told(path)["networks"]])
+        names = {each.name for each in path.iterdir()} - {CHECKPOINT, PREVIOUS, ".lock"}
+        assert names == {"sweep.json", "sweep.png", *(each["weights"] for each in tables[-1])}
+    assert tables[0] == tables[1]
+    for each in tables[0]:
+        (arrays, meta), (others, other_meta) = (files.load_checkpoint(path / each["weights"]) for path in (one, other))
+        assert meta == other_meta
+        assert arrays.keys() == others.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, others[name])
+
+
+def test_an_error_of_one_group_loses_nothing_of_the_others(tmp_path, monkeypatch):
+    """A disk is full where the second of three groups is trained; the sweep goes on with its last whole epoch."""
+    variants = [{"seed": seed} for seed in range(3)]
+    sweep = Sweep(network("one"), IMAGES, Settings((1, 2), batch_size=15, patience=0), variants, at_once=1)
+    save, saved, begun = Group.save, [], []
+
+    def fail(self, states):
+        if self.places == (1,) and states[0].epochs:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved.append(self.places)
+        save(self, states)
+
+    with SweepFolder(tmp_path / "failed", sweep) as folder:
+        monkeypatch.setattr(Group, "save", fail)
+        with pytest.raises(OSError, match="No space left on device"):
+            folder.run(Workers(3, lambda work, groups: map(work, [*groups])))
+        assert [each["variant"]["seed"] for each in told(folder.path)["networks"]] == [0, 2]
+        assert [at for (at,) in saved if at == 1], "it had an epoch by then"
+    monkeypatch.setattr(Group, "save", save)
+    states = Group.states
+    monkeypatch.setattr(Group, "states", lambda *args: begun.append(states(*args)[0].phase) or states(*args))
+    with SweepFolder(tmp_path / "failed", sweep) as folder:
+        folder.run()
+    assert begun == [1]
+    with SweepFolder(tmp_path / "whole", sweep) as folder:
+        folder.run()
+    assert_same_sweep(tmp_path / "failed", tmp_path / "whole")
+
+
+def test_after_an_error_no_more_groups_are_handed_out(monkeypatch):
+    begun = []
+    monkeypatch.setattr(Group, "engine", lambda self, *_: begun.append(self.places) or (_ for _ in ()).throw(OSError))
+    sweep = Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), [{"seed": 0}, {"seed": 1}], at_once=1)
+    with pytest.raises(OSError):  # noqa: PT011
+        sweep.run()
+    assert begun == [(0,)]
+
+
+def test_states_of_other_groups_are_left_alone(tmp_path):
+    """Those of other settings or data, and damaged ones: their networks are trained from the start."""
+    settings, variants = Settings((1, 2), batch_size=15, patience=0), [{"seed": 0}, {"seed": 1}]
+    sweep = Sweep(network("one"), IMAGES, settings, variants, at_once=1)
+    folder = tmp_path / GROUPS
+    folder.mkdir()
+    first, second = sweep.groups((), folder)
+    states = first.engine(IMAGES, settings).initial_states()
+    second.save(second.states(second.engine(IMAGES, settings)))
+    assert places(sweep, folder=folder) == [[1], [0]]
+    assert places(sweep, folder=folder, done=[1]) == [[0]]
+    assert places(dataclasses.replace(sweep, at_once=2), folder=folder) == [[1], [0]]
+    assert places(dataclasses.replace(sweep, at_once=2, settings=Settings((2, 2), patience=0)), folder=folder) == [
+        [0, 1]
+    ]
+    assert places(dataclasses.replace(sweep, at_once=2, data=IMAGES.first(39, 30)), folder=folder) == [[0, 1]]
+    dataclasses.replace(first, file=second.file).save(states)
+    assert places(dataclasses.replace(sweep, at_once=2), folder=folder) == [[0, 1]]
+    second.file.write_bytes(second.file.read_bytes()[:-9])
+    assert places(dataclasses.replace(sweep, at_once=2), folder=folder) == [[0, 1]]
+    for file in (second.file, tmp_path / "none" / "x.npz"):
+        group = dataclasses.replace(second, file=file)
+        assert group.states(group.engine(IMAGES, settings))[0].phase == 0
+    dataclasses.replace(second, file=tmp_path / "none" / "x.npz").save(states)
+    assert not (tmp_path / "none").exists(), "a worker elsewhere has no such folder"
+
+
 def test_losing_what_can_be_written_again_loses_nothing(run, capsys):
     arguments = ["--vary", "layer1.threshold=9,15", "--at_once", "1", "--validation", "0"]
     run(*arguments)
@@ -315,23 +431,31 @@ def test_losing_what_can_be_written_again_loses_nothing(run, capsys):
 
 def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
     """Stopped within the second of two programs, then asked for other networks at once, and more of them."""
-    calls, save = itertools.count(), SweepFolder.save
+    calls, save, begun = itertools.count(), Group.save, []
 
-    def stop(self):
-        save(self)
-        if next(calls) == 7:
+    def stop(self, states):
+        save(self, states)
+        if next(calls) == 6:
             raise KeyboardInterrupt
 
+    def begin(self, engine):
+        begun.append([state.phase for state in states(self, engine)])
+        return states(self, engine)
+
     arguments = ["--vary", "layer1.winners=3,2", "--epochs", "1", "2"]
-    monkeypatch.setattr(SweepFolder, "save", stop)
+    monkeypatch.setattr(Group, "save", stop)
     with pytest.raises(SystemExit) as stopped:
         run(*arguments, "--at_once", "1")
-    monkeypatch.setattr(SweepFolder, "save", save)
+    monkeypatch.setattr(Group, "save", save)
     assert stopped.value.code == 130
     assert "The same command goes on" in capsys.readouterr().out
     _, meta = files.load_checkpoint(pathlib.Path("swept") / CHECKPOINT)
-    assert (list(meta["done"]), meta["places"], meta["group"][0]["phase"]) == (["0"], [1], 1)
+    assert list(meta["done"]) == ["0"]
+    states = Group.states
+    monkeypatch.setattr(Group, "states", begin)
     run("--vary", "layer1.winners=2,4", "--epochs", "1", "2")
+    assert begun == [[1], [0]], "it goes on with the group that was in training"
+    assert not (pathlib.Path("swept") / GROUPS).exists()
     assert "2 networks, 2 to be trained" in capsys.readouterr().out
     found = {each["variant"]["layer1.winners"]: each for each in told()["networks"]}
     assert list(found) == [3, 2, 4]
@@ -350,9 +474,8 @@ def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
     [
         dict(done=None),
         dict(done={"7": {}}),
-        dict(places=[0, 1]),
-        dict(group=[dict(phase=3)], places=[0]),
-        dict(variants=3),
+        dict(trained=[0]),
+        dict(states=[dict(phase=3)]),
     ],
 )
 def test_states_of_sweeps_that_are_none_are_refused(run, capsys, change):
@@ -390,6 +513,8 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--vary", "layer1.kernels=3"], "`layer1.kernels` must name one of layer1.features, "),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),
+        (["--workers", "0"], "`workers` must be at least 1, got 0"),
+        (["--workers", "2", "--scheduler", "tcp://x:1"], "elsewhere: take one of both"),
         (["--model", "none"], "`model` must be one of mozafari2018, "),
     ],
 )
