@@ -514,7 +514,10 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),
         (["--workers", "0"], "`workers` must be at least 1, got 0"),
-        (["--workers", "2", "--scheduler", "tcp://x:1"], "elsewhere: take one of both"),
+        (
+            ["--workers", "2", "--scheduler", "tcp://x:1"],
+            "`scheduler` tcp://x:1 has others: take one of both",
+        ),
         (["--model", "none"], "`model` must be one of mozafari2018, "),
     ],
 )

@@ -323,6 +323,10 @@ class Sweep:
         sweep, errors = state or SweepState(), list[Exception]()
         if folder:
             folder.mkdir(exist_ok=True)
+            files.clear(folder)
+            for path, places in [*self._started(folder)]:
+                if sweep.done.keys() >= {*places}:
+                    path.unlink(missing_ok=True)
         groups = self.groups(sweep.done, folder, workers.count)
         work = functools.partial(train, self.data, self.settings, callback=self.callback)
         for outcome in workers.map(work, itertools.takewhile(lambda _: not errors, groups)):

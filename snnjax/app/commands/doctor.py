@@ -21,6 +21,7 @@ EXTRAS = {
     "tensorboard": ("tensorboardX", "`--tensorboard`"),
     "torch": ("torch", "weights to and from PyTorch's .pth files"),
     "events": ("tonic", "recordings of event cameras"),
+    "cluster": ("distributed", "`snnjax sweep --scheduler`"),
     "native": ("ziglang", "a C++ compiler, where the system has none"),
     "docs": ("pdoc", "the reference of the library as web pages"),
 }

@@ -67,9 +67,8 @@ def accuracy_of(outcome: Outcome) -> str:
 def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.AbstractContextManager[Workers]:
     """The workers that options ask for, which import the user's modules first; by default, this process."""
     if chosen.workers is not None and chosen.scheduler is not None:
-        raise InputError(
-            f"`workers` are of this machine, those of `scheduler` {chosen.scheduler} elsewhere: take one of both"
-        )
+        problem = f"`workers` are of this machine, `scheduler` {chosen.scheduler} has others"
+        raise InputError(f"{problem}: take one of both")
     ready = functools.partial(parts.ready, chosen.machine.device, tuple(modules))
     if chosen.scheduler is not None:
         return workers.cluster(chosen.scheduler, ready)
