@@ -26,7 +26,7 @@ def choose(name: str) -> jax.Device:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", cores)
     try:
-        found = jax.devices(None if name == "auto" else name)
+        found = jax.local_devices(backend=None if name == "auto" else name)
     except RuntimeError as error:
         kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
         raise InputError(f"`device` {name} is not available; jax sees: {kinds}") from error
@@ -55,10 +55,25 @@ def take_share(folder: Path, count: int) -> None:
 
 
 def peers() -> np.ndarray:
-    """All devices of the kind that arrays live on by default, first the one that they live on."""
+    """All devices of this process of the kind that arrays live on by default, first the one that they live on."""
     with jax.ensure_compile_time_eval():
         first = next(iter(jnp.zeros(()).devices()))
-    return np.array(sorted(jax.devices(first.platform), key=lambda each: each != first))
+    return np.array(sorted(jax.local_devices(backend=first.platform), key=lambda each: each != first))
+
+
+def firsts() -> np.ndarray:
+    """A device of each process, in order, of the kind of `peers`."""
+    by_process = {each.process_index: each for each in reversed(jax.devices(peers()[0].platform))}
+    return np.array([by_process[at] for at in sorted(by_process)])
+
+
+def sharers() -> np.ndarray:
+    """The devices of all processes that share a batch of images: accelerators, or one CPU core of each process.
+
+    What cores exchange costs them more than the few images of a batch that each would have.
+    """
+    platform = peers()[0].platform
+    return firsts() if platform == "cpu" else np.array(jax.devices(platform))
 
 
 def map_each(function: Callable[[Any], Any], items: Any) -> Any:
@@ -69,6 +84,17 @@ def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     """
     batch = None if peers()[0].platform == "cpu" else len(jax.tree.leaves(items)[0])
     return jax.lax.map(function, items, batch_size=batch)
+
+
+def share_out(function: Callable[[Any], Any], items: Any, axis: str = "images") -> Any:
+    """`function` of a tree of (B, ...), each device of a mesh axis its share of B; where there is one, all at once."""
+    shares, size = jax.sharding.get_abstract_mesh().shape.get(axis, 1), len(jax.tree.leaves(items)[0])
+    if shares == 1:
+        return function(items)
+    share = -(-size // shares)
+    own = jnp.minimum(jax.lax.axis_index(axis) * share + jnp.arange(share), size - 1)  # the last again where B is short
+    found = function(jax.tree.map(lambda x: x[own], items))
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True)[:size], found)
 
 
 def name_of(device: jax.Device) -> str:

@@ -25,6 +25,7 @@ import batches
 import jax
 import made_events
 import numpy as np
+import processes
 import pytest
 import readout
 import scaling
@@ -52,7 +53,12 @@ from snnjax.app import options
 from snnjax.app.main import COMMANDS, main, parse
 
 BENCHMARKS: dict[str, Any] = dict(
-    throughput=throughput, readout=readout, batches=batches, scaling=scaling, accelerators=accelerators
+    throughput=throughput,
+    readout=readout,
+    batches=batches,
+    scaling=scaling,
+    accelerators=accelerators,
+    processes=processes,
 )
 FEW = ["--train_images", "60", "--test_images", "30"]
 SHORTER: dict[str, list[str]] = {
@@ -64,6 +70,7 @@ SHORTER: dict[str, list[str]] = {
     "readout": ["--images", "12", "--repeats", "1", "--device", "cpu", "--model", "goupy2024_ncg"],
     "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],
     "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
+    "processes": ["--processes", "1", *FEW, "--device", "cpu"],
     "accelerators": ["--model", "goupy2024_ncg", "--update_batch", "1", "--chips", "h100", "--device", "cpu"],
 }
 """By command: what is added to what a document says of it; trainings get one epoch a stage besides."""
@@ -105,6 +112,14 @@ def command(words: list[str]) -> None:
     main([*words[1:], *shorter(words[1], words)])
 
 
+def process(words: list[str]) -> None:
+    """Not run: each waits for the others. tests/test_processes.py has them meet."""
+    at = words.index("snnjax")
+    assert words[:at] in (["taskset", "-c", "0"], ["taskset", "-c", "1"], ["srun", "-N", "8", "-n", "8"])
+    chosen = parse(COMMANDS[words[at + 1]], words[at + 2 :], "process")
+    assert chosen.processes.distributed is not None
+
+
 def benchmark(words: list[str]) -> None:
     """Without the programs that are not here: tests/test_throughput.py has them take part where they are."""
     for option in {"--reference", "--spikenn"} & {*words}:
@@ -139,6 +154,7 @@ RULES: dict[str, Callable[[list[str]], None]] = {
     r"git clone .*": clone,
     r"python -m pytest": own_tests,
     r"snnjax .*": command,
+    r"(taskset|srun) .*": process,
     r"python benchmarks/\w+\.py.*": benchmark,
     r"pdoc .*": reference,
     r"tensorboard --logdir runs": tensorboard,
@@ -243,7 +259,7 @@ def test_each_command_is_one_that_there_is(line):
         assert (ROOT / words[1]).is_file()
         if words[2:]:
             parse(BENCHMARKS[pathlib.Path(words[1]).stem].Options, words[2:], line)
-    elif what in (new_environment, installation, clone):
+    elif what in (new_environment, installation, clone, process):
         what(words)
 
 

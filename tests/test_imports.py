@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-GROUND = ("errors", "files", "devices", "defaults")
+GROUND = ("errors", "files", "devices", "defaults", "processes")
 """Anyone may import these; they import nothing of the library but each other."""
 ROOMS = ("kernels", "components", "windows", "encoding", "data", "layers", "learners", "networks")
 ROOMS += ("trained", "training", "app")

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from snnjax import Callback
+from snnjax import Callback, processes
 from snnjax.app import report, runs
 from snnjax.metrics import tested_part
 
@@ -153,8 +153,9 @@ def header(run: runs.RunFolder) -> None:
         f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {data.counts}, "
         f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
-    order = report.order(run.settings)
-    where = f"on {run.device}, {report.kernels(run.settings)}; into {run.path}"
+    order, several = report.order(run.settings), processes.count()
+    others = f", the first of {several} processes" if several > 1 else ""
+    where = f"on {run.device}, {report.kernels(run.settings)}{others}; into {run.path}"
     console.print(*data.notes, *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
 
 

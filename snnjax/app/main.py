@@ -111,13 +111,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen: Any = parse(COMMANDS[name], rest, f"snnjax {name}")
     module: Any = None
     COMMAND.set(shlex.join(["snnjax", name, *rest]))
-    with user_errors(f"snnjax {name}", lambda: getattr(module, "STOPPED", "Stopped.")):
+    with contextlib.ExitStack() as stack:
+        called = stack.enter_context(started(f"snnjax {name}", chosen))
+        stack.enter_context(user_errors(called, lambda: getattr(module, "STOPPED", "Stopped.")))
         if name in ("train", "sweep", "replicate", "results"):
             print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
         module = importlib.import_module(f"snnjax.app.commands.{name}")
         if machine := getattr(chosen, "machine", None):
             importlib.import_module("snnjax.devices").choose(machine.device)
         module.run(chosen)
+
+
+def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]:
+    """What messages call this program; with `--distributed`, one of several processes, which it brings together."""
+    place = getattr(getattr(chosen, "processes", None), "distributed", None)
+    if place is None:
+        return contextlib.nullcontext(program)
+    with user_errors(program):
+        several = importlib.import_module("snnjax.app.several")
+        several.join(place)
+        importlib.import_module("snnjax.devices").choose(chosen.machine.device)
+    return several.one_of_several(program)
 
 
 def overview() -> str:

@@ -183,6 +183,16 @@ class Machine(Device):
 
 
 @dataclasses.dataclass(frozen=True)
+class Processes:
+    """Where else to run."""
+
+    distributed: Annotated[DisallowNone[tuple[str, ...] | None], option("[HOST:PORT N ID]", "one process")] = None
+    """run as one of several processes, on one machine or on many, all started with the same command: they share out
+    what does not come one after the other, and the first one writes. Under Slurm, MPI, Kubernetes and on TPUs they find
+    each other; elsewhere give address and port of the first, their number, and the number of this one from 0"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """What to keep."""
 
@@ -207,6 +217,7 @@ class Train:
     data: TrainData = field(default_factory=TrainData)
     training: Training = field(default_factory=Training)
     machine: Machine = field(default_factory=Machine)
+    processes: Processes = field(default_factory=Processes)
     run: Run = field(default_factory=Run)
 
 
@@ -230,6 +241,7 @@ class Evaluate(OfRun):
     run: Annotated[Positional[Path], option("RUN")]
     """run folder, or its weights.npz"""
     machine: Machine = field(default_factory=Machine, kw_only=True)
+    processes: Processes = field(default_factory=Processes, kw_only=True)
     out: Annotated[Path | None, option("FILE.json", "none")] = None
     """file to write the figures into"""
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 import snnjax
-from snnjax import InputError, Network, devices, files, metrics
+from snnjax import InputError, Network, devices, files, metrics, processes
 from snnjax.app import plots, report
 from snnjax.components import completed, to_data
 from snnjax.kernels import native
@@ -36,7 +36,10 @@ Arrays = dict[str, np.ndarray]
 
 
 class CheckpointFolder:
-    """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints."""
+    """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints.
+
+    Of several processes the first alone reads, locks and writes it.
+    """
 
     def __init__(
         self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None, command: str
@@ -59,6 +62,11 @@ class CheckpointFolder:
         self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
         self.settings: Json = self._known["settings"] | json.loads(json.dumps(about or {}))
         self._sound = True  # whether the last checkpoint is
+        self.writes = processes.index() == 0
+        self._compare_processes()
+        self._lock = contextlib.ExitStack()
+        if not self.writes:
+            return
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -66,6 +74,14 @@ class CheckpointFolder:
             stack.enter_context(files.lock(self.path))
             self._read()
             self._lock = stack.pop_all()
+
+    def _compare_processes(self) -> None:
+        """Raises InputError where this process has another network, other settings or data than the first."""
+        first = processes.share(self._known)
+        if changes := _changes(self._known["settings"], first["settings"]):
+            raise InputError(f"all processes must have the same settings and data: the first has {changes}")
+        if self._known["network"] != first["network"]:
+            raise InputError("all processes must train the same network: the first has another one")
 
     def __enter__(self) -> Self:
         return self
@@ -161,6 +177,7 @@ class RunFolder(CheckpointFolder):
         self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
         self.results: Json = {}  # what results.json holds, once the run is finished
         super().__init__(path, trainer, settings, about, command)
+        self.results = processes.share(self.results)
 
     def _read(self) -> None:
         found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
@@ -192,7 +209,7 @@ class RunFolder(CheckpointFolder):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}")
             if state.origin not in ("", self.trainer.engine.fingerprint):
                 self.notes.append("its phase began with other sources, versions or another device")
-        while reuse and not self.state and state.phase < len(plan) - 1:
+        while reuse and self.writes and not self.state and state.phase < len(plan) - 1:
             if plan[state.phase].epochs == 0:
                 self.trainer.engine.end_phase(state)
             elif not self._reuse_layer(state):
@@ -222,6 +239,8 @@ class RunFolder(CheckpointFolder):
 
     def save(self, state: TrainState) -> None:
         """Writes the checkpoint, trained layers, and history.csv once there are supervised epochs."""
+        if not self.writes:
+            return
         self._save_checkpoint(*state.flatten())
         if state.epochs:
             scores = [(part, key) for part in ("train", self.trainer.data.tested) for key in ("accuracy", "wrong")]
@@ -244,8 +263,15 @@ class RunFolder(CheckpointFolder):
 
     def finish(self, state: TrainState) -> Json:
         """Tests the best network and writes weights, pictures, report and results.json; returns what the last holds."""
+        decisions, scores = self.trainer.predict(state, self.trainer.data.test_images)
+        if self.writes:
+            self._write(state, decisions, scores)
+        self.results = processes.share(self.results)
+        return self.results
+
+    def _write(self, state: TrainState, decisions: np.ndarray, scores: np.ndarray) -> None:
+        """What `finish` leaves, given decisions and scores of the test images; results.json last."""
         trainer, data = self.trainer, self.trainer.data
-        decisions, scores = trainer.predict(state, data.test_images)
         network, weights = trainer.trained(state), state.trained.weights
         start = trainer.network.parameters()
         results = dict(
@@ -260,6 +286,7 @@ class RunFolder(CheckpointFolder):
             },
             versions=versions(),
             device=self.device,
+            **(dict(processes=several) if (several := processes.count()) > 1 else {}),
             finished=datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
             **{
                 name: getattr(state, name)
@@ -276,7 +303,6 @@ class RunFolder(CheckpointFolder):
         results["seconds"] = self.seconds
         files.write_json(self.path / RESULTS, results)
         self.results = results
-        return results
 
 
 class SweepFolder(CheckpointFolder):
@@ -299,6 +325,8 @@ class SweepFolder(CheckpointFolder):
 
         The other arguments and what it raises are as in `RunFolder`.
         """
+        if processes.count() > 1:
+            raise InputError(f"a sweep's folder is of one process, got {processes.count()} under jax.distributed")
         self.sweep, self.state = sweep, SweepState()
         self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
         super().__init__(path, sweep, settings, about, command)

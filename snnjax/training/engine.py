@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from snnjax import devices
+from snnjax import devices, processes
 from snnjax.components import to_data
 from snnjax.data import Dataset
 from snnjax.errors import InputError, wrong_type
@@ -102,10 +103,13 @@ class Engine:
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
-        `save` is called after each epoch and each phase. Raises InputError, before an epoch is saved, where a part of a
-        user's own has returned what it may not, or led weights or numbers out of their range.
+        Of several processes, all go on from the states of the first. `save` is called after each epoch and each phase.
+        Raises InputError, before an epoch is saved, where a part of a user's own has returned what it may not, or led
+        weights or numbers out of their range.
         """
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
+        for state, first in zip(states, processes.share(states), strict=True):
+            vars(state).update(vars(first))
         if states[0].phase < len(self.plan) and fitting.fit_encoders(self.outputs, states):
             save(states)
         while states[0].phase < len(self.plan):
@@ -218,21 +222,27 @@ class Engine:
         self._tell(states)
         yield [clock, *clocks.values()]
 
+    def mesh(self, found: programs.FastForm | None) -> Mesh:
+        """The devices that learn: all that share batches, but for fast forms, which take a batch in one product."""
+        return self.spread.batched if self.settings.update_batch > 1 and not found else self.spread.learning
+
     # A layer that learns alone
 
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of a phase in which one layer learns alone, given what enters it."""
-        carries, mesh, learner, batch = [], self.spread.learning, phase.learner, self.settings.update_batch
+        carries, learner, batch = [], phase.learner, self.settings.update_batch
         layers = [model.layers[phase.layer] for model in self.outputs.models(states)]
-        plain = learning_program(programs.learn_unsupervised, mesh, which=learner, batch=batch)
         found = fast.unsupervised(layers[0], learner, self.settings)
+        mesh = self.mesh(found)
+        plain = learning_program(programs.learn_unsupervised, mesh, which=learner, batch=batch)
         form = found.form if found else self.outputs.form(layers[0], learner)
         for at, (layer, state) in enumerate(zip(layers, states, strict=True)):
             carries.append((layer.packed(form), self.learning(state, at)))
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch, order=self._order(phase, inputs))
         if found:
             kinds |= dict(fast=learning_program(found.function, mesh, **found.static), unit=found.unit)
-        return Epoch(self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch, **kinds)
+        common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
+        return Epoch(*common, **kinds)
 
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
@@ -250,12 +260,14 @@ class Engine:
 
     def supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """The epochs of the phase in which all supervised layers learn, given `entering` of "train"."""
-        models, mesh, batch = self.outputs.models(states), self.spread.learning, self.settings.update_batch
+        models, batch = self.outputs.models(states), self.settings.update_batch
         carries, frozen, turns = [], [], dict(by_turns=self.network.reward_by_turns)
         forms = {name: self.outputs.form(models[0].layers[name], phase.learner) for name in self.supervised_layers}
+        found = fast.supervised(models[0], phase.stage, settings=self.settings, **turns)
+        mesh = self.mesh(found)
         plain = learning_program(programs.learn_supervised, mesh, first=phase.stage, batch=batch, **turns)
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
-        if found := fast.supervised(models[0], phase.stage, settings=self.settings, **turns):
+        if found:
             forms |= dict.fromkeys(self.network.names[-1], found.form)
             kinds |= dict(fast=learning_program(found.function, mesh, **found.static), unit=found.unit)
         nothing: Any = np.zeros((0, 0, 0, 0), np.float32)  # the carry has the weights of layers that learn
@@ -263,7 +275,7 @@ class Engine:
             layers = {name: model.layers[name] for name in self.supervised_layers}
             carries.append(({n: x.packed(forms[n]) for n, x in layers.items()}, *self.learning(state, at)))
             frozen.append(model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in layers.items()}))
-        common = self.spread, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
+        common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
         own = dict(model=self.outputs.packed(frozen, self.deciding_forms))
         shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
         kinds |= dict(order=self._order(phase, inputs))

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from snnjax.layers import Layer
 from snnjax.training.foreign import check_decisions
@@ -22,6 +23,7 @@ class Epoch:
     """Epochs over the same images; a call learns from all of them once, in order or in that of its epoch."""
 
     spread: Spread
+    mesh: Mesh  # of the devices that learn
     phase: Phase
     carry: Any  # what learns, stacked; its first part is a layer, or layers by name
     inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W); or of 2N images, see `images_shown`
@@ -37,7 +39,7 @@ class Epoch:
 
     def __post_init__(self) -> None:
         self.clock, self._within = Clock(self.phase.name), False
-        self.carry, self.own = (place(each, self.spread.learning, NETWORKS) for each in (self.carry, self.own))
+        self.carry, self.own = (place(each, self.mesh, NETWORKS) for each in (self.carry, self.own))
         first = self.order(0)
         self._total = self.inputs.shape[int(has_own(self.inputs))] if first is None else first.shape[-1]
         count = max(1, round(self._total / SLICE))
@@ -52,7 +54,7 @@ class Epoch:
         numbers = None if places is None else places % self._total
 
         def put(name: str, values: np.ndarray, places: np.ndarray | None) -> None:
-            placed = self.spread.place_images(values, start, self._size, self.spread.learning, places)
+            placed = self.spread.place_images(values, start, self._size, self.mesh, places)
             (own if several or has_own(values) else shared)[name] = placed
 
         put("latencies", self.inputs, places)
@@ -78,7 +80,8 @@ class Epoch:
                 here = slice(at - start, end - start)
                 counts = dict(start=np.int32(here.start), count=np.int32(here.stop), last=np.bool_(end == self._total))
                 program, images = self.fast if within else self.plain, (end - at) * self.spread.count
-                self.carry, found = self.clock.run(images, program, self.carry, own, shared | counts)
+                carry, found = self.clock.run(images, program, self.carry, own, shared | counts)
+                self.carry, found = self.clock.call(0, self.spread.agreed, carry, found, self.mesh)
                 found = jax.tree.map(lambda x, here=here: np.asarray(x)[: self.spread.count, here], found)
                 correct = 0
                 if self.labels is not None:

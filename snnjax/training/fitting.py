@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from snnjax import processes
 from snnjax.networks.decision import unfitted
 from snnjax.training import foreign
 from snnjax.training.outputs import Outputs
@@ -24,9 +25,10 @@ def fit_encoders(outputs: Outputs, states: Sequence[TrainState]) -> bool:
     outputs.callback.started(clock.name, len(images) * len(set(left.values())))
     for at, encoder in left.items():
         if encoder not in fitted:
-            fitted[encoder] = clock.call(len(images), foreign.checked_fit, encoder, images)
+            found = clock.call(len(images), foreign.checked_fit, encoder, images)
+            fitted[encoder] = processes.share_arrays(jax.tree.leaves(found))
             outputs.callback.advanced(len(images), 0)
-        states[at].keep_numbers("encoder", encoder, jax.tree.leaves(fitted[encoder]))
+        states[at].keep_numbers("encoder", encoder, fitted[encoder])
         foreign.check_encoder(states[at].network(networks[at]), image)
     outputs.finish(clock, states)
     return True
@@ -40,6 +42,6 @@ def fit_decisions(
     for state, network, own in zip(states, outputs.networks, latencies, strict=True):
         about = own, labels.astype(np.int32), network.classes, network.time_steps
         found = clock.call(len(labels), foreign.checked_fit, network.decision, *about)
-        state.keep_numbers("decision", network.decision, jax.tree.leaves(found))
+        state.keep_numbers("decision", network.decision, processes.share_arrays(jax.tree.leaves(found)))
         foreign.check_decision(state.network(network))
         outputs.callback.advanced(len(labels), 0)

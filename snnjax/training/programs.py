@@ -95,7 +95,8 @@ def learn(
 
     def one_batch(batches: Any) -> Any:
         at, learned = batches
-        responses = devices.map_each(functools.partial(forward, carry=learned[0]), at + jnp.arange(batch))
+        respond = functools.partial(forward, carry=learned[0])
+        responses = devices.share_out(functools.partial(devices.map_each, respond), at + jnp.arange(batch))
 
         def one(i: jax.Array, learned: Any) -> Any:
             return update(at + i, learned, jax.tree.map(lambda x: x[i], responses))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snnjax import devices
+from snnjax import devices, processes
 
 SHARED, NETWORKS, IMAGES = PartitionSpec(), PartitionSpec("networks"), PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
@@ -79,13 +79,23 @@ class Spread:
     """Networks of one structure on the devices; trees of them have a leading axis of networks, also of a single one.
 
     They learn on as many devices as there are networks; images of a single network that does not learn are spread over
-    all devices. Images are (N, ...), or (networks, N, C, H, W) where each network has latencies of its own.
+    all devices, and over all processes. Images are (N, ...), or (networks, N, C, H, W) where each network has latencies
+    of its own.
+
+    Attributes:
+      count: of the networks.
+      devices: the number of this process's devices.
+      mapping: the mesh of programs that do not learn.
+      learning: of those that learn.
+      batched: of those that learn in batches, which processes share; the same as `learning` where there is one process.
     """
 
     def __init__(self, count: int):
         found, axes = devices.peers(), ("networks", "images")
         self.count, self.devices, self.learning = count, found.size, Mesh(found[:count, None], axes)
         self.mapping = self.learning if count > 1 else Mesh(found[None], axes)
+        shared = count == 1 and processes.count() > 1
+        self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning
 
     def stacked(self, trees: Sequence[Any]) -> Any:
         """The trees of all networks as one; the last one is repeated to fill the devices."""
@@ -118,7 +128,16 @@ class Spread:
             shape[0] += -shape[0] % self.learning.size
         if shape != list(values.shape):
             values = np.pad(values, [(0, new - old) for old, new in zip(values.shape, shape, strict=True)])
-        return place(values, mesh, BOTH if own else IMAGES)
+        if mesh is self.mapping:
+            return place(values, mesh, BOTH if own else IMAGES)
+        return place(values, mesh, NETWORKS if own else SHARED)  # all devices see what they learn from
+
+    def agreed(self, carry: Any, found: Any, mesh: Mesh) -> tuple[Any, Any]:
+        """What a learning program has returned; of several processes, which may round differently, the first one's."""
+        if processes.count() == 1:
+            return carry, found
+        carry, found = processes.share_arrays((carry, found))
+        return place(carry, mesh, NETWORKS), found
 
     def map(
         self,
@@ -138,11 +157,13 @@ class Spread:
         chunks = -(-total // (CHUNK * self.devices))
         each = -(-total // (chunks * self.devices))  # images a device, so that few are padded
         chunk, program = each * self.mapping.shape["images"], mapping_program(function, self.mapping, own, **static)
-        models, pieces = place(models, self.mapping, NETWORKS), []
-        for start in range(0, total, chunk):
-            count = min(chunk, total - start)
-            placed = self.place_images(images, start, chunk, self.mapping)
+        models, pieces, several = place(models, self.mapping, NETWORKS), [], processes.count()
+        for start in range(0, total, chunk * several):
+            count = min(chunk * several, total - start)
+            placed = self.place_images(images, start + chunk * processes.index(), chunk, self.mapping)
             result = clock.run(count * self.count, program, models, placed)
+            if several > 1:
+                result = clock.call(0, gathered, result)
             pieces.append(jax.tree.map(lambda x, count=count: np.asarray(x)[: self.count, :count], result))
             report(count * self.count, 0)
         return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
@@ -153,9 +174,28 @@ def has_own(images: np.ndarray) -> bool:
     return images.ndim == 5
 
 
+def gathered(tree: Any) -> Any:
+    """What all processes have of a tree of (networks, N, ...), one after the other, (networks, processes * N, ...)."""
+    return jax.tree.map(lambda x: np.concatenate(list(x), axis=1), processes.gather(tree))
+
+
 def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     """Puts arrays where a program takes them."""
-    return jax.device_put(values, NamedSharding(mesh, spec))
+    sharding = NamedSharding(mesh, spec)
+    if sharding.is_fully_addressable:
+        return jax.device_put(jax.tree.map(_here, values), sharding)
+    return jax.tree.map(functools.partial(_place_everywhere, sharding=sharding), values)
+
+
+def _here(array: Any) -> Any:
+    """An array that devices of other processes have too, as NumPy's; others as they are."""
+    return array if getattr(array, "is_fully_addressable", True) else np.asarray(array)
+
+
+def _place_everywhere(values: Any, sharding: NamedSharding) -> jax.Array:
+    """As `jax.device_put`, on devices of several processes, without comparing what they have."""
+    values = np.asarray(values)
+    return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
 
 
 @functools.lru_cache(maxsize=256)

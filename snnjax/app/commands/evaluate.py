@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from snnjax import Settings, Trainer, TrainState, files, metrics
+from snnjax import Settings, Trainer, TrainState, files, metrics, processes
 from snnjax.app import console, options, parts, report, runs
 from snnjax.errors import printable
 from snnjax.trained import Trained
@@ -33,13 +33,13 @@ def run(chosen: options.Evaluate) -> None:
     images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
     trained.check_data(images)
     print(*images.notes, sep="\n", end="\n" * bool(images.notes))
-    native = runs.use_native(chosen.machine.kernels, trained.network.time_steps)
+    native = processes.share(runs.use_native(chosen.machine.kernels, trained.network.time_steps))
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=native)
     trainer = Trainer(trained.network, images, settings)
     decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)
     result = dict(run=str(chosen.run), dataset=images.name, test_images=len(images.test_images))
     result |= metrics.report(decisions, images.test_labels, scores) | dict(class_names=list(trained.class_names))
     show(result)
-    if chosen.out is not None:
+    if chosen.out is not None and processes.index() == 0:
         files.write_json(chosen.out, result)
         print(f"{printable(str(chosen.out))}: these figures and the confusion matrix")

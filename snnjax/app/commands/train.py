@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snnjax import Settings, Trainer
+from snnjax import Settings, Trainer, processes
 from snnjax.app import console, options, parts, runs
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import RunFolder
@@ -50,7 +50,7 @@ def prepare(
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
-    native = runs.use_native(machine.kernels, spec.time_steps, path)
+    native = processes.share(runs.use_native(machine.kernels, spec.time_steps, path))
     trainer = Trainer(spec, images, Settings(**settings, native=native))
     used = trainer.network
     about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
@@ -70,11 +70,13 @@ def train(chosen: options.Train) -> dict[str, Any]:
         if not folder.results:
             try:
                 with console.Bars() as trainer.callback, contextlib.ExitStack() as stack:
-                    save = stack.enter_context(Tracker(folder, state)).save if chosen.run.tensorboard else folder.save
+                    tracked = chosen.run.tensorboard and folder.writes
+                    save = stack.enter_context(Tracker(folder, state)).save if tracked else folder.save
                     folder.finish(trainer.run(state, save))
             except OSError as error:
                 raise OSError(f"{error}; finished epochs are kept, go on once {path} can be written") from error
-        console.summary(folder)
+        if folder.writes:
+            console.summary(folder)
         return folder.results
 
 
