@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from command import Command, refused
 from jax.sharding import Mesh
-from several import ends, start
+from several import ends, labelled, start
 
-from snnjax import devices, files, processes
+from snnjax import Settings, data, devices, files, processes
+from snnjax.training.engine import Engine
 from snnjax.training.spread import SHARED
 
 HERE = pathlib.Path(__file__).parent
@@ -122,6 +123,32 @@ def test_a_process_alone_has_what_it_has():
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other[None])
+
+
+@pytest.mark.slow
+def test_learning_in_batches_is_shared_out_and_the_same(monkeypatch):
+    images = data.digits().first(40, 20)
+    network, settings = labelled((6, 28, 28), 10), Settings((1, 2), 10, patience=0, update_batch=5)
+    gather, gathered = jax.lax.all_gather, []
+
+    def counted(values, *args, **kinds):
+        gathered.append(values.shape)
+        return gather(values, *args, **kinds)
+
+    monkeypatch.setattr(jax.lax, "all_gather", counted)
+    found = []
+    for shared in (False, True):
+        engine = Engine([network], images, settings)
+        if shared:
+            engine.spread.batched = Mesh(np.array([jax.devices("cpu")[:2]]), ("networks", "images"))
+        (state,) = engine.run(engine.initial_states())
+        found.append(state)
+        assert bool(gathered) == shared
+    assert {shape[0] for shape in gathered} == {3}, "of 5 images"
+    alone, both = found
+    assert alone.epochs == both.epochs
+    for name, weights in alone.weights.items():
+        np.testing.assert_array_equal(weights, both.weights[name])
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
