@@ -8,7 +8,9 @@ import math
 import os
 import re
 import secrets
+import struct
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -130,24 +132,75 @@ def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
             infos, most = archive.infolist(), max(most, path.stat().st_size)
             if (held := sum(info.file_size for info in infos)) > most:
                 raise InputError(f"it holds {held} bytes, at most {most} are read")
-            return {info.filename.removesuffix(".npy"): _read_npy(archive, info) for info in infos}
+            return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in infos}
     except Exception as error:  # a damaged archive raises errors of many kinds
         if is_system_error(error):
             raise
         raise InputError(f"{path} is damaged or no {kind}: {str(error) or type(error).__name__}") from error
 
 
-def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """An array of an .npz file, once its header is known to promise no more than there is."""
+def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """An array of an .npz file, once its header is known to promise no more than there is; a large one stays there."""
     with archive.open(info) as file:
         if (version := np.lib.format.read_magic(file)) != (1, 0):
             raise InputError(f"it holds an array of format {version}")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        held = info.file_size - file.tell()
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        held = info.file_size - start
     if math.prod(shape) * dtype.itemsize != held and not dtype.hasobject:
         raise InputError(f"it holds {held} bytes for an array of {dtype} {shape}")
+    if held > LARGE and info.compress_type == zipfile.ZIP_STORED and not fortran and not dtype.hasobject:
+        with path.open("rb") as raw:
+            raw.seek(info.header_offset + 26)  # the lengths of the name and of what follows it
+            start += info.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4)))
+        return np.memmap(path, dtype, "r", start, shape)
     with archive.open(info) as file:  # from the start again, as a seek would skip the checksum
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _memory() -> int:
+    """Bytes of memory that there are for this program."""
+    found = [1 << 34]
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(ImportError):
+        import resource
+
+        limits = [resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        found += [each for each in limits if each != resource.RLIM_INFINITY]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+LARGE = _memory() // 4
+"""Bytes of an array above which it is kept in a file rather than in memory."""
+_ALIGNED = 64  # where JAX takes an array of the host as it is
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of any content, which JAX takes without copying it on a CPU; in a temporary file if it is large.
+
+    The file lies in $TMPDIR or else in the cache folder, and goes with the array. Raises OSError if the disk is full.
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if size > LARGE:
+        with tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or cache_folder()) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would kill the program
+            else:
+                file.truncate(size)
+            return np.asarray(np.memmap(file, kind, "r+", shape=shape))
+    raw = np.empty(size + _ALIGNED, np.uint8)
+    start = -raw.ctypes.data % _ALIGNED
+    return raw[start : start + size].view(kind).reshape(shape)
+
+
+def taken(array: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`array[places]`, by numbers, made as by `empty`."""
+    return np.take(array, places, axis=0, out=empty((len(places), *array.shape[1:]), array.dtype), mode="clip")
 
 
 def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:

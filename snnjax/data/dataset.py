@@ -10,7 +10,7 @@ import numpy as np
 from snnjax.data.names import checked, numbered
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 from snnjax.errors import InputError, InputTypeError, shown
-from snnjax.files import atomic_write
+from snnjax.files import atomic_write, taken
 from snnjax.kernels import checks
 
 OF_CHANNELS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
@@ -150,7 +150,9 @@ class Dataset:
         if count == total:
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])
-        return dataclasses.replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
+        return dataclasses.replace(
+            self, train_images=taken(self.train_images, chosen), train_labels=self.train_labels[chosen]
+        )
 
     def hold_out(self, share: float, seed: int) -> "Dataset":
         """Makes a random share of the training images, of each class about that share, the validation images.
@@ -176,7 +178,8 @@ class Dataset:
         chosen = np.zeros(total, bool)
         chosen[sorted_[(2 * np.arange(count) + 1) * total // (2 * count)]] = True
         (images, held_images), (labels, held_labels) = (
-            (array[~chosen], array[chosen]) for array in (self.train_images, self.train_labels)
+            (taken(array, np.flatnonzero(~chosen)), taken(array, np.flatnonzero(chosen)))
+            for array in (self.train_images, self.train_labels)
         )
         note = f"{count:,} of {total:,} training images are held out for validation"
         parts: dict[str, Any] = dict(train_images=images, train_labels=labels, notes=(*self.notes, note))

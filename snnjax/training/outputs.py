@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from snnjax import files
 from snnjax.data import Dataset
 from snnjax.errors import InputError
 from snnjax.layers import FAST, NATIVE, Form, Layer, native_suits
@@ -88,7 +89,11 @@ class Outputs:
     def _shown(self, part: str) -> np.ndarray:
         """The images of a part; of "train" with their mirror images, where these are shown too."""
         images = self.images[part]
-        return np.concatenate([images, images[:, :, ::-1]]) if self._mirror and part == "train" else images
+        if not self._mirror or part != "train":
+            return images
+        both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
+        both[: len(images)], both[len(images) :] = images, images[:, :, ::-1]
+        return both
 
     def _shared_code(self, states: Sequence[TrainState]) -> bool:
         """Whether all encoders agree."""

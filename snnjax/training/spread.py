@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snnjax import devices, processes
+from snnjax import devices, files, processes
 
 SHARED, NETWORKS, IMAGES = PartitionSpec(), PartitionSpec("networks"), PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
@@ -157,16 +157,19 @@ class Spread:
         chunks = -(-total // (CHUNK * self.devices))
         each = -(-total // (chunks * self.devices))  # images a device, so that few are padded
         chunk, program = each * self.mapping.shape["images"], mapping_program(function, self.mapping, own, **static)
-        models, pieces, several = place(models, self.mapping, NETWORKS), [], processes.count()
+        models, whole, several = place(models, self.mapping, NETWORKS), None, processes.count()
         for start in range(0, total, chunk * several):
             count = min(chunk * several, total - start)
             placed = self.place_images(images, start + chunk * processes.index(), chunk, self.mapping)
             result = clock.run(count * self.count, program, models, placed)
             if several > 1:
                 result = clock.call(0, gathered, result)
-            pieces.append(jax.tree.map(lambda x, count=count: np.asarray(x)[: self.count, :count], result))
+            if whole is None:
+                whole = jax.tree.map(lambda x: files.empty((self.count, total, *x.shape[2:]), x.dtype), result)
+            for values, found in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
+                values[:, start : start + count] = np.asarray(found)[: self.count, :count]
             report(count * self.count, 0)
-        return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
+        return whole
 
 
 def has_own(images: np.ndarray) -> bool:

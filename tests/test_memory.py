@@ -1,0 +1,160 @@
+"""Sets larger than memory: arrays in files, and slices that are placed one by one, without a copy on a CPU."""
+
+import errno
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from test_trainer import SHALLOW
+
+from snnjax import Settings, Trainer, data, files
+from snnjax.data import digits
+from snnjax.training.epoch import SLICE
+
+IMAGES = digits().first(None, 30)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Every array goes into a file of this folder, as large ones do."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(files, "LARGE", 0)
+    return tmp_path
+
+
+def test_an_array_is_where_jax_takes_it_as_it_is():
+    for shape, dtype in (((3, 5), np.uint8), ((7,), np.float32), ((1, 4), np.int32)):
+        array = files.empty(shape, dtype)
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.ctypes.data % 64 == 0
+    held = files.empty((64, 100), np.uint8)
+    assert jax.device_put(held).unsafe_buffer_pointer() == held.ctypes.data
+
+
+def test_a_large_array_is_in_a_file_that_goes_with_it(small):
+    array = files.empty((3, 5), np.float32)
+    array[:] = np.arange(15).reshape(3, 5)
+    assert isinstance(array.base, np.memmap)
+    assert array.sum() == 105
+    assert not list(small.iterdir()), "nothing stays if the program is killed"
+
+
+def test_a_full_disk_is_an_error_at_once(small, monkeypatch):
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.empty((3, 5), np.float32)
+
+
+@pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
+def test_a_set_in_files_trains_as_one_in_memory(settings, tmp_path, monkeypatch):
+    """Read from an .npz file, a share held out; in several slices."""
+    path = tmp_path / "many.npz"
+    np.savez(path, **{name: np.repeat(getattr(IMAGES, name), 2, axis=0) for name in data.dataset.ARRAYS})
+
+    def trained() -> tuple[data.Dataset, list, dict]:
+        images = data.load(path).hold_out(0.1, seed=0)
+        assert len(images.train_images) > 2 * SLICE
+        trainer = Trainer(SHALLOW, images, Settings((1, 2), batch_size=20, patience=0, **settings))
+        state = trainer.run(trainer.initial_state())
+        return images, state.epochs, state.weights
+
+    images, epochs, weights = trained()
+    monkeypatch.setattr(files, "LARGE", 0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    others = trained()
+    assert isinstance(others[0].train_images.base, np.memmap)
+    assert isinstance(others[0].test_images, np.memmap), "what is not indexed stays in the .npz file"
+    assert others[0].digest == images.digest
+    assert others[1] == epochs
+    for name, value in weights.items():
+        np.testing.assert_array_equal(others[2][name], value)
+    assert [each.name for each in tmp_path.iterdir()] == ["many.npz"]
+
+
+def test_packed_and_damaged_files_are_read_whole(tmp_path, small):
+    np.savez_compressed(tmp_path / "packed.npz", images=np.arange(1000))
+    assert type(files.read_npz(tmp_path / "packed.npz", "file", 10_000)["images"]) is np.ndarray
+    np.savez(tmp_path / "short.npz", images=np.arange(1000))
+    whole = (tmp_path / "short.npz").read_bytes()
+    (tmp_path / "short.npz").write_bytes(whole[:-4000])
+    with pytest.raises(ValueError, match="is damaged or no file"):
+        files.read_npz(tmp_path / "short.npz", "file")
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
+    """On a CPU they lie where the outputs of the stage before are, but for the last one, which is filled up."""
+    images = IMAGES.first(1400, 30)
+    twice = {name: np.repeat(getattr(images, name), 2, axis=0) for name in ("train_images", "train_labels")}
+    trainer = Trainer(
+        SHALLOW,
+        data.Dataset("twice", **twice, test_images=images.test_images, test_labels=images.test_labels),
+        Settings((1, 1), batch_size=20),
+    )
+    engine, states = trainer.engine, [trainer.initial_state()]
+    inputs = engine.outputs.entering("train", 0, states)
+    monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
+    epoch = engine.unsupervised(trainer.plan[0], states, inputs)
+    assert len(epoch._slices) == (0 if large else len(epoch._starts))
+    for start in epoch._starts[:-1]:
+        (_, shared) = epoch._slice(start)
+        (shard,) = shared["latencies"].addressable_shards
+        assert shard.data.unsafe_buffer_pointer() == inputs[start:].ctypes.data
+
+
+PROGRAM = """
+import re, sys
+import numpy as np
+import snnjax
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, data, files, stage
+from snnjax.kernels import native
+
+files.LARGE = 1_000_000
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e3
+
+class Watch(snnjax.Callback):
+    most = 0.0
+    def advanced(self, images, correct):
+        self.most = max(self.most, anonymous())
+
+features = stage(Conv(30, 5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP()), pool=2)
+network = Network("net", (6, 28, 28), 10, (features, stage(Conv(20, 3, learners=RSTDP()))))
+found = []
+for count in (2000, None):
+    images = data.load(sys.argv[1]).first(count, None)
+    watch = Watch()
+    trainer = Trainer(network, images, Settings((1, 1), patience=0, native=not native.unavailable()), watch)
+    trainer.run(trainer.initial_state())
+    found.append(watch.most)
+print(*found)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="counts memory as Linux does")
+def test_memory_does_not_grow_with_a_set_in_files(tmp_path):
+    """Anonymous memory; what of the files lies in the page cache, the system takes back when it needs it."""
+    random, count = np.random.default_rng(0), 12_000
+    parts = {
+        name: random.integers(256, size=(n, 28, 28), dtype=np.uint8) for name, n in (("train", count), ("test", 100))
+    }
+    arrays = {f"{name}_images": np.where(x > 230, x, 0).astype(np.uint8) for name, x in parts.items()}
+    arrays |= {f"{name}_labels": random.integers(10, size=len(x)) for name, x in parts.items()}
+    np.savez(tmp_path / "many.npz", **arrays)
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    environment = os.environ | dict(TMPDIR=str(tmp_path), PYTHONPATH=str(pathlib.Path(__file__).parents[1]))
+    command = [sys.executable, "program.py", "many.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    few, many = map(float, re.findall(r"[\d.]+", done.stdout))
+    outputs = count * (6 * 28 * 28 + 30 * 14 * 14) / 1e6  # MB of latencies that enter both stages
+    assert many - few < 0.25 * outputs, "in memory it would be more than 0.7"
