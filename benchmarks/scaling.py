@@ -1,94 +1,163 @@
-"""How the time per image grows with images, features, map size, time steps, winners and images processed together.
+"""How the time per image grows with what a training is made of: images, features, map size, time steps and more.
 
-$ python benchmarks/scaling.py                        about four minutes on two cores
+$ python benchmarks/scaling.py                        both networks, about six minutes on two cores
+$ python benchmarks/scaling.py --kernels xla          on XLA's kernels, about twelve
 """
 
 import dataclasses
-import functools
-from typing import Annotated
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 from unittest import mock
 
 import common
 import jax
 import numpy as np
+import readout_program
+import snnjax_program
 from matplotlib.figure import Figure
-from snnjax_program import Program
 
 from snnjax import InputError, Settings, Trainer, data
-from snnjax.app import console, parts, plots
+from snnjax.app import console, parts, plots, runs
 from snnjax.app.main import protected
 from snnjax.app.options import option
-from snnjax.networks import Network, mozafari2018
+from snnjax.errors import unknown
+from snnjax.networks import Network
 from snnjax.training import blocks, spread
+from snnjax.training.choice import network_for
 
-POINTS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "images": ("images", (50, 200, 400, 800)),
-    "features": ("features of layer 2", (50, 125, 250, 500)),
-    "map_size": ("rows of the image", (14, 28, 42, 56)),
-    "time_steps": ("time steps", (5, 10, 15, 30)),
-    "winners": ("winners of layer 2", (1, 4, 8, 16)),
-    "together": ("images at a time", (1, 8, 32, 128)),
+Case = dict[str, int]
+"""A value of each axis of a network."""
+
+
+class Axis(NamedTuple):
+    """One thing that grows."""
+
+    label: str
+    values: tuple[int, ...]
+    usual: int  # where another thing grows
+    vary: Callable[[Network, int], Network] = lambda network, value: network
+
+
+class Study(NamedTuple):
+    """A network that is measured."""
+
+    program: type[snnjax_program.Program]
+    phases: tuple[str, ...]
+    axes: dict[str, Axis]
+
+    def usual(self, images: int) -> Case:
+        """The case that one axis varies."""
+        return {name: axis.usual for name, axis in self.axes.items()} | dict(images=images)
+
+
+def parameter(path: str, times: int = 1) -> Callable[[Network, int], Network]:
+    """Varies a parameter of a network; it is so many times the value."""
+    return lambda network, value: network.vary(path, times * value)
+
+
+def inputs_of_readout(network: Network, features: int) -> Network:
+    """Varies the features that a readout sees, and its threshold in proportion."""
+    known = network.parameters()
+    threshold = known["layer2.threshold"] * features / known["layer1.features"]
+    return network.vary("layer1.features", features).vary("layer2.threshold", threshold)
+
+
+IMAGES = Axis("images", (50, 200, 400, 800), 200)
+ROWS = Axis("rows of the image", (14, 28, 42, 56), 28)
+TOGETHER = Axis("images at a time", (1, 8, 32, 128), blocks.BLOCK)
+STUDIES = {
+    "mozafari2018": Study(
+        snnjax_program.Program,
+        ("STDP 2", "R-STDP", "test"),
+        dict(
+            images=IMAGES,
+            features=Axis("features of layer 2", (50, 125, 250, 500), 250, parameter("layer2.features")),
+            map_size=ROWS,
+            time_steps=Axis("time steps", (5, 10, 15, 30), 15),
+            winners=Axis("winners of layer 2", (1, 4, 8, 16), 8, parameter("layer2.winners")),
+            together=TOGETHER,
+        ),
+    ),
+    "goupy2024_ncg": Study(
+        readout_program.Program,
+        ("one patch", "outputs", "learn", "test"),
+        dict(
+            images=IMAGES,
+            features=Axis("features of layer 1", (32, 64, 128, 256), 128, inputs_of_readout),
+            neurons=Axis("neurons a class", (2, 5, 10, 20), 5, parameter("layer2.features", 10)),
+            map_size=ROWS,
+            time_steps=Axis("time steps", (15, 60, 120, 255), 255),
+            patches=Axis("patches an image", (10, 30, 100, 300), 30, parameter("layer1.patches")),
+            together=TOGETHER,
+        ),
+    ),
 }
-"""Label and values of each axis, a field of `Case`; the other fields keep their defaults."""
-PHASES = ("STDP 2", "R-STDP", "test")
+"""By model, what is measured and what grows. Images train and test alike, in blocks and chunks of so many `together`:
+those of the reward phase on XLA's kernels, and those of phases that do not learn (128, where another thing grows)."""
+AXES = tuple(dict.fromkeys(name for study in STUDIES.values() for name in study.axes))
+WORDS = {-0.2: "falling", 0.2: "flat", 0.8: "less than linear", 1.2: "linear", 1.7: "more than linear"}
+"""What grows with an exponent below each of these; beyond them it is "square"."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """mozafari2018 with another second layer, other images, or another number of images at a time."""
-
-    images: int = 200  # for training, and the same ones for testing
-    features: int = 250  # of layer 2
-    map_size: int = 28  # rows and columns of an image
-    time_steps: int = 15
-    winners: int = 8  # of layer 2
-    together: int = blocks.BLOCK  # images to a block of the reward phase, and to a chunk of the test
-
-    def network(self) -> Network:
-        """mozafari2018, varied."""
-        usual = mozafari2018((6, self.map_size, self.map_size))
-        varied = usual.vary("layer2.features", self.features).vary("layer2.winners", self.winners)
-        return dataclasses.replace(varied, time_steps=self.time_steps)
-
-    def data(self, source: data.Dataset) -> data.Dataset:
-        """`source` in this number (repeated if there are too few) and size."""
-        size = source.train_images.shape[1]
-        nearest = np.arange(self.map_size) * size // self.map_size
-        images = np.resize(source.train_images, (self.images, size, size))[:, nearest][:, :, nearest]
-        labels = np.resize(source.train_labels, self.images)
-        return data.Dataset(source.name, images, labels, images, labels, source.classes)
+TITLE = "least milliseconds an image (compiling s)"
+CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.Options):
     """What grows, and how often each point is measured."""
 
-    axes: Annotated[tuple[str, ...], option("AXIS ...", help=f"what grows: {', '.join(POINTS)}")] = tuple(POINTS)
+    model: Annotated[tuple[str, ...], option("NAME ...", help=f"networks: {', '.join(STUDIES)}")] = tuple(STUDIES)
+    axes: Annotated[tuple[str, ...], option("AXIS ...", help=f"what grows: {', '.join(AXES)}")] = AXES
     points: int = 4
     """number of points of each axis, from the first"""
     repeats: int = 3
     """how often each point is measured"""
-    images: int = Case.images
+    images: int = IMAGES.usual
     """number of images, where another thing grows"""
+    kernels: Literal["auto", "xla", "native"] = "auto"
+    """as of `snnjax train`"""
+    clock: Literal["wall", "cpu"] = "wall"
+    """cpu: the seconds of all cores of a CPU, where other programs share them"""
 
 
-def measure(program: Program, source: data.Dataset, repeats: int, case: Case) -> dict[str, common.Row]:
+def images_of(case: Case, source: data.Dataset) -> data.Dataset:
+    """`source` in this number (repeated if there are too few) and size."""
+    size = source.train_images.shape[1]
+    nearest = np.arange(case["map_size"]) * size // case["map_size"]
+    images = np.resize(source.train_images, (case["images"], size, size))[:, nearest][:, :, nearest]
+    labels = np.resize(source.train_labels, case["images"])
+    return data.Dataset(source.name, images, labels, images, labels, source.classes)
+
+
+def network_of(model: str, case: Case, images: data.Dataset) -> Network:
+    """The network, varied."""
+    network = network_for(parts.published(model), images, time_steps=case["time_steps"])
+    for name, axis in STUDIES[model].axes.items():
+        network = axis.vary(network, case[name])
+    return network
+
+
+def measure(model: str, program: snnjax_program.Program, source: data.Dataset, repeats: int, case: Case) -> common.Row:
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
     spread.forget_programs()  # each point compiles all that it needs
-    chunk = spread.CHUNK if case.together == Case.together else case.together
-    with mock.patch.object(blocks, "BLOCK", case.together), mock.patch.object(spread, "CHUNK", chunk):
-        program.prepare((case.network(), case.data(source), case.images, None))
+    images, together = images_of(case, source), case["together"]
+    chunk = spread.CHUNK if together == TOGETHER.usual else together
+    with mock.patch.object(blocks, "BLOCK", together), mock.patch.object(spread, "CHUNK", chunk):
+        program.prepare((network_of(model, case, images), images, case["images"], None))
         found = {}
-        for phase in PHASES:
+        for phase in STUDIES[model].phases:
             ms = [program.measure(phase) for _ in range(repeats + 1)][1:]  # the first does not count
             compiling = dict(compile_seconds=program.works[phase].compile_seconds)
             found[phase] = common.summary("ms_per_image", ms) | compiling
     return found
 
 
-def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
+def count_compilations(model: str, source: data.Dataset, case: Case, native: bool) -> dict[str, int]:
     """Programs compiled in a first training, one epoch a phase, and in a later one: three epochs, another seed."""
-    events, counts = list[str](), dict[str, int]()
+    events, counts, images = list[str](), dict[str, int](), images_of(case, source)
+    network = network_of(model, case, images)
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         events.append(event)
@@ -96,60 +165,100 @@ def count_compilations(source: data.Dataset, images: int) -> dict[str, int]:
     jax.monitoring.register_event_duration_secs_listener(listen)
     for training, seed, epochs in (("first", 0, 1), ("later", 1, 3)):
         events.clear()
-        settings = Settings((epochs,) * 3, batch_size=max(1, images // 10), patience=0, seed=seed)
-        trainer = Trainer(Case().network(), source.first(images, images), settings)
+        settings = dict(batch_size=max(1, case["images"] // 10), patience=0, seed=seed, native=native)
+        trainer = Trainer(network, images, Settings((epochs,) * len(network.stages), **settings))
         trainer.run(trainer.initial_state())
         counts[training] = sum(event.endswith("backend_compile_duration") for event in events)
     return counts
 
 
+def growth(points: list[common.Row]) -> tuple[float, str]:
+    """The exponent e of a power law through points of one phase, least ms an image ~ value^e, and a word for it."""
+    values, ms = (np.log([point[key] for point in points]) for key in ("value", "min"))
+    exponent = float(np.polyfit(values, ms, 1)[0]) if len(points) > 1 else 0.0
+    return exponent, next((word for limit, word in WORDS.items() if exponent < limit), "square")
+
+
+def table_of(model: str, content: common.Row) -> tuple[list[str], list[list[str]], str]:
+    """Head, lines and notes: for each axis a line a value, the least of all repeats, then how each phase grows."""
+    lines, counts = list[list[str]](), content["compiled"][model]
+    for label, of_axis in grouped(grouped(content["points"], "model")[model], "label").items():
+        for value, row in grouped(of_axis, "value").items():
+            lines.append([label, str(value), *(f"{x['min']:.3g} ({x['compile_seconds']:.1f})" for x in row)])
+        found = [growth(of_phase) for of_phase in grouped(of_axis, "phase").values()]
+        lines.append(["", "grows", *(f"{word}, {exponent:.2f}" for exponent, word in found)])
+    compiled = f"Programs compiled in a first training: {counts['first']}, in a longer one after it: {counts['later']}."
+    return [model, "value", *STUDIES[model].phases], lines, f"{TITLE}. {compiled}"
+
+
+def grouped(rows: list[common.Row], key: str) -> dict[str, list[common.Row]]:
+    """Rows by the value of a key, in order."""
+    return {value: [row for row in rows if row[key] == value] for value in dict.fromkeys(row[key] for row in rows)}
+
+
 def draw(rows: list[common.Row], title: str) -> Figure:
-    """Milliseconds an image and seconds of compilation by what grows, a panel each."""
-    grows = list(dict.fromkeys(row["axis"] for row in rows))
-    figure, panels = plots.panels(len(grows), "", extra=0.8)
+    """Milliseconds an image and seconds of compilation by what grows, a panel for each axis of each model."""
+    of_axes = [each for of_model in grouped(rows, "model").values() for each in grouped(of_model, "axis").values()]
+    figure, panels = plots.panels(len(of_axes), "", extra=1.2)
     figure.suptitle(title, fontsize=9)
-    for panel, axis in zip(panels, grows, strict=True):
-        for number, phase in enumerate(PHASES):
-            points = [row for row in rows if (row["axis"], row["phase"]) == (axis, phase)]
+    colours, handles = {phase: f"C{number}" for number, phase in enumerate(grouped(rows, "phase"))}, {}
+    for panel, of_axis in zip(panels, of_axes, strict=True):
+        for phase, points in grouped(of_axis, "phase").items():
             keys = ("value", "ms_per_image", "min", "max", "compile_seconds")
-            values, middle, least, most, compiling = ([row[key] for row in points] for key in keys)
-            panel.fill_between(values, least, most, color=f"C{number}", alpha=0.2)
-            panel.plot(values, middle, "o-", color=f"C{number}", markersize=4, label=f"{phase}, ms an image")
-            panel.plot(values, compiling, ":", color=f"C{number}", label=f"{phase}, compiling s")
+            values, middle, least, most, compiling = ([point[key] for point in points] for key in keys)
+            panel.fill_between(values, least, most, color=colours[phase], alpha=0.2)
+            (curve,) = panel.plot(values, middle, "o-", color=colours[phase], markersize=4)
+            (dotted,) = panel.plot(values, compiling, ":", color=colours[phase])
+            handles |= {f"{phase}, ms an image": curve, f"{phase}, compiling s": dotted}
         panel.set_yscale("log")
-        common.plot_by(panel, values, POINTS[axis][0])
-    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+        panel.set_title(of_axis[0]["model"], fontsize=9)
+        common.plot_by(panel, values, of_axis[0]["label"])
+    figure.legend(handles.values(), handles, fontsize=8, loc="outside lower center", ncols=4)
     return figure
+
+
+def save(out: Path, content: common.Row, caption: str) -> str:
+    """Writes what has been measured; says so."""
+    tables = [common.markdown(*table_of(model, content)) for model in grouped(content["points"], "model")]
+    return common.write(out, "scaling", content, "\n".join([*tables, caption, ""]), draw(content["points"], caption))
 
 
 @common.command(Options, __doc__)
 def main(options: Options) -> None:
-    """Counts compilations, then measures each point of each axis."""
+    """For each network counts compilations, then measures each point of each axis; writes all results after each."""
     parts.check_least(options, points=1, repeats=1, images=1)
-    if wrong := [axis for axis in options.axes if axis not in POINTS]:
-        raise InputError(f"`axes` must be some of {', '.join(POINTS)}, got {', '.join(wrong)}")
-    images = data.load(options.dataset, options.data_dir)
-    if images.train_images.ndim > 3:
-        raise InputError(f"`dataset` must be of grey images, those of {images.name} have colours")
-    out, program, screen = options.folder("scaling"), Program(options.device), console.screen()
-    (about, caption), usual = common.about(dataset=images.name), Case(options.images)
-    counts = count_compilations(images, options.images)
-    compiled = f"Programs compiled in a first training: {counts['first']}, in a longer one after it: {counts['later']}."
-    screen.print(caption, compiled, sep="\n")
-    rows, lines = list[common.Row](), list[list[str]]()
-    measured = functools.cache(functools.partial(measure, program, images, options.repeats))
-    for axis in options.axes:
-        label, values = POINTS[axis]
-        for value in values[: options.points]:
-            found = measured(dataclasses.replace(usual, **{axis: value}))
-            rows += [dict(axis=axis, value=value, phase=name, **row) for name, row in found.items()]
-            times = [f"{row['ms_per_image']:.3g} ({row['compile_seconds']:.1f})" for row in found.values()]
-            lines.append([label, str(value), *times])
-    head, title = ["grows", "value", *PHASES], "milliseconds an image (compiling s)"
-    table = common.markdown(head, lines, f"{title}; {caption}", compiled)
-    content = dict(about=about, compiled=counts, usual=dataclasses.asdict(usual), points=rows)
-    written = common.write(out, "scaling", content, table, draw(rows, caption))
-    screen.print(console.table(head, [lines], title), written, sep="\n")
+    for name, known in (("model", STUDIES), ("axes", AXES)):
+        for each in getattr(options, name):
+            if each not in known:
+                raise unknown(name, each, known)
+    source = data.load(options.dataset, options.data_dir)
+    if not any(name in STUDIES[model].axes for model in options.model for name in options.axes):
+        raise InputError(f"`axes` must name some of {', '.join(options.model)}, got {', '.join(options.axes)}")
+    if source.train_images.ndim > 3:
+        raise InputError(f"`dataset` must be of grey images, those of {source.name} have colours")
+    native = runs.use_native(options.kernels)
+    out, screen = options.folder("scaling"), console.screen()
+    kernels = "native kernels" if native else "kernels of XLA"
+    about, caption = common.about(dataset=source.name, kernels=kernels, clock=f"{options.clock} time")
+    content: common.Row = dict(about=about, compiled={}, usual={}, points=[])
+    for model in dict.fromkeys(options.model):
+        study, measured = STUDIES[model], dict[tuple[int, ...], common.Row]()
+        case, program = study.usual(options.images), study.program(options.device, native)
+        program.clock = CLOCKS[options.clock]
+        content["usual"][model], content["compiled"][model] = case, count_compilations(model, source, case, native)
+        for name in (each for each in options.axes if each in study.axes):
+            axis = study.axes[name]
+            for value in axis.values[: options.points]:
+                varied = case | {name: value}
+                key = tuple(varied.values())
+                measured[key] = measured.get(key) or measure(model, program, source, options.repeats, varied)
+                where = dict(model=model, axis=name, label=axis.label, value=value)
+                content["points"] += [where | dict(phase=phase) | row for phase, row in measured[key].items()]
+            written = save(out, content, caption)
+    for model in grouped(content["points"], "model"):
+        head, lines, notes = table_of(model, content)
+        screen.print(console.table(head, [lines], TITLE), notes, sep="\n")
+    screen.print(written)
 
 
 if __name__ == "__main__":

@@ -317,18 +317,92 @@ def test_work_is_timed_to_the_end_of_what_the_device_does(monkeypatch):
     assert program.outcome("add").tolist() == [2]
 
 
+def test_work_is_timed_by_the_clock_of_the_program():
+    program = MeasuredProgram()
+    program.clock = iter([1.0, 1.5]).__next__
+    program.works = {"add": Work(4, lambda: 3)}
+    assert program.measure("add") == 500 / 4
+
+
 @pytest.mark.slow
-def test_scaling_measures_a_point_and_counts_compilations(tmp_path):
+def test_scaling_measures_a_point_of_each_network_and_counts_compilations(tmp_path):
     few = ["--axes", "features", "--points", "1", "--repeats", "1", "--images", "20", "--device", "cpu"]
-    scaling.main([*few, "--out", str(tmp_path)])
+    scaling.main([*few, "--kernels", "xla", "--out", str(tmp_path)])
     written = json.loads((tmp_path / "scaling.json").read_text())
-    assert [(row["axis"], row["value"], row["phase"]) for row in written["points"]] == [
-        ("features", 50, "STDP 2"),
-        ("features", 50, "R-STDP"),
-        ("features", 50, "test"),
+    assert [(row["model"], row["axis"], row["value"], row["phase"]) for row in written["points"]] == [
+        ("mozafari2018", "features", 50, "STDP 2"),
+        ("mozafari2018", "features", 50, "R-STDP"),
+        ("mozafari2018", "features", 50, "test"),
+        ("goupy2024_ncg", "features", 32, "one patch"),
+        ("goupy2024_ncg", "features", 32, "outputs"),
+        ("goupy2024_ncg", "features", 32, "learn"),
+        ("goupy2024_ncg", "features", 32, "test"),
     ]
-    assert written["compiled"]["later"] == 0
+    assert [counts["later"] for counts in written["compiled"].values()] == [0, 0]
+    assert written["usual"]["goupy2024_ncg"]["images"] == 20
+    assert written["about"]["kernels"] == "kernels of XLA"
+    assert "| goupy2024_ncg | value | one patch | outputs | learn | test |" in (tmp_path / "scaling.md").read_text()
     assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "axis", "value", "parameters"),
+    [
+        ("mozafari2018", "features", 50, {"layer2.features": 50}),
+        ("mozafari2018", "winners", 1, {"layer2.competition.winners": 1}),
+        ("goupy2024_ncg", "features", 32, {"layer1.features": 32, "layer2.threshold": 50.0}),
+        ("goupy2024_ncg", "neurons", 2, {"layer2.features": 20, "layer2.threshold": 200.0}),
+        ("goupy2024_ncg", "patches", 300, {"layer1.learners.patches": 300}),
+        ("goupy2024_ncg", "map_size", 56, {"layer2.kernel.0": 13, "layer1.learners.patches": 30}),
+    ],
+)
+def test_scaling_varies_one_thing_of_a_network(model, axis, value, parameters):
+    case = scaling.STUDIES[model].usual(20) | {axis: value}
+    images = scaling.images_of(case, data.digits())
+    assert images.train_images.shape == (20, case["map_size"], case["map_size"])
+    known = scaling.network_of(model, case, images).parameters()
+    assert {name: known[name] for name in parameters} == pytest.approx(parameters)
+
+
+@pytest.mark.parametrize("model", scaling.STUDIES)
+def test_scaling_varies_time_steps_with_the_encoder(model):
+    case = scaling.STUDIES[model].usual(20) | dict(time_steps=30)
+    network = scaling.network_of(model, case, scaling.images_of(case, data.digits()))
+    assert network.time_steps == network.encoder.time_steps == 30
+
+
+@pytest.mark.parametrize(
+    ("exponent", "word"),
+    [(-1, "falling"), (0, "flat"), (0.5, "less than linear"), (1, "linear"), (1.5, "more than linear"), (2, "square")],
+)
+def test_scaling_says_how_a_phase_grows(exponent, word):
+    points = [dict(row("test", "snnjax", value**exponent / 7), value=value) for value in (1, 8, 32, 128)]
+    found = scaling.growth(points)
+    assert found == (pytest.approx(exponent), word)
+    points = [dict(point, label="neurons", model="goupy2024_ncg") for point in points]
+    content = dict(points=points, compiled=dict(goupy2024_ncg=dict(first=6, later=0)))
+    _, (first, *_, last), notes = scaling.table_of("goupy2024_ncg", content)
+    assert "first training: 6, in a longer one after it: 0." in notes
+    assert first == ["neurons", "1", "0.143 (1.0)"]
+    assert last == ["", "grows", f"{word}, {found[0]:.2f}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--model", "deep2024"], "`model` must be one of mozafari2018, goupy2024_ncg, got 'deep2024'"),
+        (["--axes", "feature"], "got 'feature': did you mean 'features'?"),
+        (["--model", "mozafari2018", "--axes", "neurons"], "`axes` must name some of mozafari2018, got neurons"),
+        (["--points", "0"], "`points` must be at least 1, got 0"),
+        (["--kernels", "torch"], "invalid choice 'torch' for argument '--kernels'"),
+    ],
+)
+def test_bad_options_of_scaling_give_one_clear_line(arguments, complaint, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        scaling.main([*arguments, "--out", str(tmp_path / "new")])
+    assert stopped.value.code == 2
+    assert complaint in unboxed(capsys.readouterr().err)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
