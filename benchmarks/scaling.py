@@ -1,7 +1,7 @@
 """How the time per image grows with what a training is made of: images, features, map size, time steps and more.
 
-$ python benchmarks/scaling.py                        both networks, about six minutes on two cores
-$ python benchmarks/scaling.py --kernels xla          on XLA's kernels, about twelve
+$ python benchmarks/scaling.py                        both networks
+$ python benchmarks/scaling.py --kernels xla --model goupy2024_ncg --axes neurons patches
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import numpy as np
 import readout_program
 import snnjax_program
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from snnjax import InputError, Settings, Trainer, data
 from snnjax.app import console, parts, plots, runs
@@ -165,8 +166,8 @@ def count_compilations(model: str, source: data.Dataset, case: Case, native: boo
     jax.monitoring.register_event_duration_secs_listener(listen)
     for training, seed, epochs in (("first", 0, 1), ("later", 1, 3)):
         events.clear()
-        settings = dict(batch_size=max(1, case["images"] // 10), patience=0, seed=seed, native=native)
-        trainer = Trainer(network, images, Settings((epochs,) * len(network.stages), **settings))
+        stages, batch = (epochs,) * len(network.stages), max(1, case["images"] // 10)
+        trainer = Trainer(network, images, Settings(stages, batch, patience=0, seed=seed, native=native))
         trainer.run(trainer.initial_state())
         counts[training] = sum(event.endswith("backend_compile_duration") for event in events)
     return counts
@@ -201,7 +202,8 @@ def draw(rows: list[common.Row], title: str) -> Figure:
     of_axes = [each for of_model in grouped(rows, "model").values() for each in grouped(of_model, "axis").values()]
     figure, panels = plots.panels(len(of_axes), "", extra=1.2)
     figure.suptitle(title, fontsize=9)
-    colours, handles = {phase: f"C{number}" for number, phase in enumerate(grouped(rows, "phase"))}, {}
+    colours = {phase: f"C{number}" for number, phase in enumerate(grouped(rows, "phase"))}
+    curves: dict[str, Line2D] = {}
     for panel, of_axis in zip(panels, of_axes, strict=True):
         for phase, points in grouped(of_axis, "phase").items():
             keys = ("value", "ms_per_image", "min", "max", "compile_seconds")
@@ -209,11 +211,11 @@ def draw(rows: list[common.Row], title: str) -> Figure:
             panel.fill_between(values, least, most, color=colours[phase], alpha=0.2)
             (curve,) = panel.plot(values, middle, "o-", color=colours[phase], markersize=4)
             (dotted,) = panel.plot(values, compiling, ":", color=colours[phase])
-            handles |= {f"{phase}, ms an image": curve, f"{phase}, compiling s": dotted}
+            curves |= {f"{phase}, ms an image": curve, f"{phase}, compiling s": dotted}
         panel.set_yscale("log")
         panel.set_title(of_axis[0]["model"], fontsize=9)
         common.plot_by(panel, values, of_axis[0]["label"])
-    figure.legend(handles.values(), handles, fontsize=8, loc="outside lower center", ncols=4)
+    figure.legend([*curves.values()], [*curves], fontsize=8, loc="outside lower center", ncols=4)
     return figure
 
 
