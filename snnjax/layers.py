@@ -328,15 +328,21 @@ def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Arra
     return native.latencies(latency, layer.weights, **limits, **_place(layer), **pool)
 
 
-def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.Array:
-    if pool is None:
-        return layer.pooled(_native_latencies(layer, latency), None)
-    margins = (checks.pair("padding", each, 0) for each in (layer.conv.output_padding, pool.padding))
+def native_pooling(conv: Conv, pool: Pool | None) -> dict[str, Any]:
+    """What `Layer.pooled` does, as the compiled kernels take it."""
+    pool = pool or Pool(1)
+    margins = (checks.pair("padding", each, 0) for each in (conv.output_padding, pool.padding))
     padding = tuple(map(sum, zip(*margins, strict=True)))
     window, stride = (checks.pair("window", each, 1) for each in (pool.window, pool.stride or pool.window))
-    if stride[0] < window[0] or stride[1] < window[1]:  # positions of several windows are computed once
+    return dict(window=window, pool_stride=stride, pool_padding=padding)
+
+
+def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.Array:
+    each = native_pooling(layer.conv, pool)
+    overlap = any(step < size for step, size in zip(each["pool_stride"], each["window"], strict=True))
+    if pool is None or overlap:  # positions of several windows are computed once
         return layer.pooled(_native_latencies(layer, latency), pool)
-    return _native_latencies(layer, latency, window=window, pool_stride=stride, pool_padding=padding)
+    return _native_latencies(layer, latency, **each)
 
 
 def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:

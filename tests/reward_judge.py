@@ -214,7 +214,7 @@ def carry_of(network: SpikingNetwork, model: Model) -> programs.SupervisedCarry:
 STATIC = ("block", "batched", "by_turns")
 TOGETHER = jax.jit(programs.learn_supervised, static_argnames=("first", "batch", "by_turns"))
 BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
-COMPILED = jax.jit(reward.learn_at_once, static_argnames="by_turns")
+COMPILED = jax.jit(reward.learn_at_once, static_argnames=("first", "by_turns"))
 AT_ONCE = "at once"
 """Stands for a block: the compiled kernels."""
 
@@ -223,7 +223,7 @@ def program_of(network: SpikingNetwork, block: int | str | None):
     """`learn_supervised` image by image, `learn_in_blocks` with blocks of so many, or `learn_at_once`."""
     turns = dict(by_turns=network.spec.reward_by_turns)
     if block == AT_ONCE:
-        return functools.partial(COMPILED, **turns)
+        return functools.partial(COMPILED, first=network.spec.first_supervised, **turns)
     if block:
         return functools.partial(BLOCKS, block=block, batched=False, **turns)
     return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)

@@ -20,6 +20,7 @@ from snnjax.app.options import RECORDED
 from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
+from snnjax.kernels.native import reward
 from snnjax.layers import FAST, Layer
 from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
@@ -121,9 +122,10 @@ def assert_learned(
     np.testing.assert_allclose(after[rows], weights, rtol=1e-5, atol=1e-6)
 
 
-def test_decisions(run, mnist):
+@pytest.mark.parametrize("native", [False, True])
+def test_decisions(run, mnist, native):
     """Trained weights sit at their bounds, so that sums land on thresholds and a few neurons flip by rounding."""
-    trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages)))
+    trainer = Trainer(run.spec, mnist, Settings((0,) * len(run.spec.stages), native=native))
     decisions, _ = trainer.predict(TrainState(run.weights("final")), mnist.test_images[:500])
     assert np.mean(decisions == run["test/decisions"]) >= 0.99
 
@@ -324,8 +326,31 @@ def numpy_reward(weights: np.ndarray, spiked: np.ndarray, labels: np.ndarray, pa
 
 
 @pytest.mark.slow
-def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(mozafari, mnist):
-    trainer = Trainer(mozafari.spec, mnist.first(120, 10), Settings((0, 0, 1), batch_size=40))
+@pytest.mark.parametrize("moment", ["stdp", "final"])
+def test_integers_find_the_winners_of_floats(run, mnist, moment):
+    """Before deciding layers have learned, when potentials are crowded, and after: the strongest in float64."""
+    weights, last, images = run.weights(moment), len(run.spec.stages) - 1, mnist.test_images[:100]
+    model = Model.of(run.spec, weights)
+    latencies = np.asarray(jax.lax.map(lambda image: model.forward(encode(image), 0, last, timed=False), images))
+    span, still, labels = np.array([0, len(images)], np.int32), np.zeros((2, 2), np.float32), np.zeros(100, np.int32)
+    for name, conv in zip(run.spec.names[last], run.spec.stages[last].branches, strict=True):
+        each = weights[name]
+        bounds = min(0.2, float(each.min())), max(0.8, float(each.max()))
+        layer = reward.Layer(each.transpose(2, 3, 0, 1), still, bounds, False, conv.padding)
+        found = reward.learn(layer, latencies, labels, span, classes=10, time_steps=T)
+        padded = np.pad(latencies < T, ((0, 0), (0, 0), *((conv.padding, conv.padding),) * 2))
+        fields = sliding_window_view(padded, each.shape[2:], axis=(2, 3))
+        potential = np.einsum("schwij,fcij->sfhw", fields, np.float64(each), optimize=True)
+        potential = potential.reshape(len(images), conv.features, -1).max(axis=2)
+        won = np.take_along_axis(potential, np.asarray(found.feature)[:, None], 1)[:, 0]
+        np.testing.assert_allclose(won, potential.max(axis=1), rtol=1e-6)
+        assert np.mean(np.asarray(found.feature) == potential.argmax(axis=1)) >= 0.98, "equally strong ones are rare"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("native", [False, True])
+def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(mozafari, mnist, native):
+    trainer = Trainer(mozafari.spec, mnist.first(120, 10), Settings((0, 0, 1), batch_size=40, native=native))
     state = TrainState(mozafari.weights("stdp"), phase=2)
     inputs = trainer.engine.entering("train", [state])
     spiked, labels = inputs[0] < T, mnist.train_labels[:120]

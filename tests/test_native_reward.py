@@ -63,9 +63,9 @@ def test_potentials_and_winners_are_exact(name, kind):
     found = reward.strongest_of_classes(images, taps, **place)
     strongest = exact.reshape(len(images), CLASSES, -1).max(2)
     np.testing.assert_allclose(found, strongest, rtol=1e-5, atol=near)
-    nothing = dict(bounds=(float(weights.min()), float(weights.max())), stabiliser=False, kept=None)
     labels, span, rates = np.zeros(len(images), np.int32), np.array([2, 38], np.int32), np.zeros((2, 2), np.float32)
-    learned = reward.learn(taps, images, labels, span, rates, **nothing, **place)
+    layer = reward.Layer(taps, rates, (float(weights.min()), float(weights.max())), False, **case)
+    learned = reward.learn(layer, images, labels, span, classes=CLASSES, time_steps=T)
     np.testing.assert_array_equal(learned.weights, taps)
     of_feature = exact.reshape(len(images), features, -1).max(2)
     for at in range(len(images)):
@@ -93,9 +93,9 @@ def test_weights_are_those_of_the_kernels(name, stabiliser):
     labels, kept = rng.integers(-1, CLASSES, len(images), np.int32), rng.random(features) < 0.7
     rates = np.array([[0.3, -0.2], [-0.25, 0.125]], np.float32)
     bounds = 0.2, 0.8
-    settings = dict(bounds=bounds, stabiliser=stabiliser, classes=CLASSES, time_steps=T, kept=kept, **case)
+    layer = reward.Layer(jnp.asarray(weights.transpose(2, 3, 0, 1)), rates, bounds, stabiliser, **case)
     span = np.array([0, len(images)], np.int32)
-    found = reward.learn(jnp.asarray(weights.transpose(2, 3, 0, 1)), images, labels, span, rates, **settings)
+    found = reward.learn(layer, images, labels, span, classes=CLASSES, time_steps=T, kept=kept)
     pads = case.get("padding", 0)
     pads = pads if isinstance(pads, tuple) else (pads, pads)
     for at, image in enumerate(images):
@@ -127,7 +127,7 @@ def test_it_is_the_same_under_jit_and_vmap():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (dict(images=np.zeros((2, 4, 6, 6), np.int32)), InputTypeError, "must be float32 and uint8"),
+        (dict(images=np.zeros((2, 4, 6, 6), np.int32)), InputTypeError, "`latencies` must be uint8 for native"),
         (dict(images=np.zeros((4, 6, 6), np.uint8)), InputError, r"`latencies` must have axes \(S C H W\)"),
         (dict(images=np.zeros((2, 3, 6, 6), np.uint8)), InputError, "`latencies` must have the 4 channels"),
         (dict(images=np.zeros((2, 4, 2, 2), np.uint8)), InputError, "must fit into the map of 2x2, got 3x3"),

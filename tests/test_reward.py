@@ -122,7 +122,7 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
 
         decisions, weights = run(TOGETHER, FAST, first=0, batch=1)
         in_blocks = dict(block=16, batched=False)
-        each = run(all_changed, TAPS, **in_blocks), run(BLOCKS, TAPS, **in_blocks), run(COMPILED, TAPS)
+        each = run(all_changed, TAPS, **in_blocks), run(BLOCKS, TAPS, **in_blocks), run(COMPILED, TAPS, first=0)
         for decided, learned in each:
             assert decided.tolist() == decisions.tolist()
             np.testing.assert_allclose(learned, weights, rtol=0, atol=1e-4 if rule.stabiliser else 0)
@@ -146,11 +146,12 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns):
     network = network_of(*stages, by_turns=by_turns)
     inputs, labels = images_of(network)
     expected = judged(network, inputs, labels, 8, epochs=2)
-    result = learn(network, inputs, labels, 8, epochs=2, block=None)
-    assert set(result.weights) == set(network.weights()) - {"layer1"}
-    assert_judged(result, expected)
-    for name, weights in result.weights.items():
-        assert np.any(weights != network.weights()[name]), f"{name} has learned nothing"
+    for block in (None, AT_ONCE) if stages is DEEP else (None,):
+        result = learn(network, inputs, labels, 8, epochs=2, block=block)
+        assert set(result.weights) == set(network.weights()) - {"layer1"}
+        assert_judged(result, expected)
+        for name, weights in result.weights.items():
+            assert np.any(weights != network.weights()[name]), f"{name} has learned nothing"
 
 
 def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch():

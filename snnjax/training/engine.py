@@ -268,7 +268,7 @@ class Engine:
         plain = learning_program(programs.learn_supervised, mesh, first=phase.stage, batch=batch, **turns)
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
         if found:
-            forms |= dict.fromkeys(self.network.names[-1], found.form)
+            forms = dict.fromkeys(self.supervised_layers, found.form)
             kinds |= dict(fast=learning_program(found.function, mesh, **found.static), unit=found.unit)
         nothing: Any = np.zeros((0, 0, 0, 0), np.float32)  # the carry has the weights of layers that learn
         for at, (model, state) in enumerate(zip(models, states, strict=True)):

@@ -16,7 +16,7 @@ class Fast(NamedTuple):
 
     Attributes:
       learn: the fast form of learning; of (layer, number of the learner, settings) if it is unsupervised, otherwise of
-        (model, by_turns, settings), where the deciding layers learn by this learner, and no others learn.
+        (model, first, by_turns, settings), where all layers from stage `first` on learn by this learner.
       decide: of (network, settings), the form of its deciding layers, which do not learn.
     """
 
@@ -48,9 +48,8 @@ def unsupervised(layer: Layer, learner: int, settings: Settings) -> FastForm | N
 
 def supervised(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
     """The fast form of `programs.learn_supervised` from stage `first`, if there is one."""
-    if first < model.last:
-        return None
-    return _of_all([layer.conv for layer in model.stage(first)]).learn(model, by_turns, settings)
+    layers = [layer for number in range(first, model.last + 1) for layer in model.stage(number)]
+    return _of_all([layer.conv for layer in layers]).learn(model, first, by_turns, settings)
 
 
 def deciding(network: Network, settings: Settings) -> dict[str, Form]:
@@ -62,6 +61,6 @@ def deciding(network: Network, settings: Settings) -> dict[str, Form]:
 
 
 def _of_all(convs: Sequence[Conv]) -> Fast:
-    """What is fast for deciding layers, if they learn by learners of one type."""
+    """What is fast for layers that learn supervised, if they do so by learners of one type."""
     first, *others = {type(conv.supervised) for conv in convs}
     return Fast() if others else FORMS.get(first, Fast())

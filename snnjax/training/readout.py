@@ -69,10 +69,10 @@ def counted(tally: Tally, outcomes: jax.Array, start: jax.Array, count: jax.Arra
     return Tally(right + old * tally.correct, wrong + old * tally.wrong, rest, tally.batch + ended, tally.epoch)
 
 
-def fast_form(model: Model, by_turns: bool, settings: Settings) -> FastForm | None:
+def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
     """That of a single deciding `SupervisedSTDP` layer, where no others learn, by compiled kernels."""
     convs = [layer.conv for layer in model.stage(model.last)]
-    alone = len(convs) == 1 and settings.update_batch == 1 and not by_turns
+    alone = first == model.last and len(convs) == 1 and settings.update_batch == 1 and not by_turns
     fits = alone and settings.native and _suits(convs, model.decision, model.time_steps)
     return FastForm(learn_at_once, {}, 1, FAST) if fits else None
 

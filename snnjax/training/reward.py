@@ -1,15 +1,16 @@
-"""Fast forms of `RSTDP` where only deciding layers learn: by compiled kernels, which also decide, or in blocks."""
+"""Fast forms of `RSTDP` in the last layers: by compiled kernels, which also decide, or in blocks."""
 
 import dataclasses
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from snnjax import kernels
 from snnjax.kernels import Spikes
 from snnjax.kernels.native import STEPS, reward
-from snnjax.layers import TAPS, Form, Layer
+from snnjax.layers import TAPS, WTA, Form, Layer, native_pooling
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model, Network
 from snnjax.networks.decision import majority
@@ -18,11 +19,13 @@ from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, outc
 from snnjax.training.state import Settings
 
 
-def fast_form(model: Model, by_turns: bool, settings: Settings) -> FastForm | None:
-    """That of deciding `RSTDP` layers, where no others learn: under `Majority`."""
+def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
+    """That of layers from stage `first` on: deciding ones, by compiled kernels also of a single one and one before."""
     if settings.update_batch > 1 or not _suits(model, settings):
-        return blocks.fast_form(model, by_turns, settings)
-    return FastForm(learn_at_once, dict(by_turns=by_turns), 1, STRONGEST)
+        return blocks.fast_form(model, by_turns, settings) if first == model.last else None
+    if first < model.last and not _deep(model, first):
+        return None
+    return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST)
 
 
 def deciding_form(network: Network, settings: Settings) -> Form | None:
@@ -35,6 +38,16 @@ def _suits(network: Network | Model, settings: Settings) -> bool:
     return settings.native and type(network.decision) is Majority and network.time_steps <= STEPS
 
 
+def _deep(model: Model, first: int) -> bool:
+    """Whether compiled kernels can learn in stage `first` and in the deciding one: of one layer each, with `WTA`."""
+    if first != model.last - 1 or any(len(model.stage(number)) > 1 for number in (first, model.last)):
+        return False
+    (layer,) = model.stage(first)
+    conv = layer.conv
+    plain = type(conv.competition) is WTA and conv.supervised.dropout is None and layer.monotone
+    return plain and conv.threshold is not None and np.ndim(conv.threshold) == 0
+
+
 def learn_at_once(
     carry: SupervisedCarry,
     model: Model,
@@ -44,59 +57,93 @@ def learn_at_once(
     count: jax.Array,
     last: jax.Array,
     batch_size: jax.Array,
+    first: int,
     by_turns: bool,
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
-    """As `programs.learn_supervised` with one image at a time, of deciding `RSTDP` layers in the form `TAPS`.
+    """As `programs.learn_supervised` with one image at a time, of `RSTDP` layers in the form `TAPS`.
 
-    Rates change after a batch only, so that each layer learns from the rest of a batch in one call.
+    Rates change after a batch only, so that layers learn from the rest of a batch in one call.
     """
-    names, size = model.names[model.last], len(latencies)
-    rule = Supervised(model, names, model.last, by_turns, batch_size)
+    names, numbers = [name for stage in model.names[first:] for name in stage], jnp.arange(len(latencies))
+    rule = Supervised(model, names, first, by_turns, batch_size)
+    learn = _alone if first == model.last else _with_earlier
+
+    def of_span(carry: SupervisedCarry, begin: jax.Array, end: jax.Array) -> _Learned:
+        return learn(rule, carry, latencies, labels, jnp.stack([begin, end]))
 
     def one_batch(learned: Any) -> Any:
-        at, (layers, states, tally), (decisions, infos) = learned
-        end, turns = jnp.minimum(count, at + batch_size - tally.seen), rule.turns(tally)
-        found = {name: _learn(layers[name], states[name], latencies, labels, at, end, turns[name]) for name in names}
-        layers = {name: dataclasses.replace(layers[name], weights=found[name].weights) for name in names}
-        numbers = jnp.arange(size)
+        at, (layers, states, tally), (decisions, features) = learned
+        end = jnp.minimum(count, at + batch_size - tally.seen)
+        found = of_span((layers, states, tally), at, end)
+        layers = {name: dataclasses.replace(each, weights=found.weights[name]) for name, each in layers.items()}
         now = (numbers >= at) & (numbers < end)
-        votes = jnp.stack([found[name].vote for name in names])
-        decided = jax.vmap(lambda each: majority(each, model.classes), in_axes=1)(votes)
+        decided = jax.vmap(lambda votes: majority(votes, model.classes), in_axes=1)(found.votes)
         outcomes = jnp.where(now, outcome(decided, labels), 0)
         states, tally = rule.count_outcomes(layers, states, tally, outcomes, end - at)
-        infos = {name: jnp.where(now, found[name].feature, infos[name]) for name in names}
-        return end, (layers, states, tally), (jnp.where(now, decided, decisions), infos)
+        features = jax.tree.map(lambda new, old: jnp.where(now[:, None], new, old), found.features, features)
+        return end, (layers, states, tally), (jnp.where(now, decided, decisions), features)
 
-    nothing = jnp.zeros(size, jnp.int32), dict.fromkeys(names, jnp.zeros(size, jnp.int32))
-    _, carry, (decisions, infos) = jax.lax.while_loop(lambda x: x[0] < count, one_batch, (start, carry, nothing))
-    return rule.end_epoch(carry, last), (decisions, {name: dict(feature=each[:, None]) for name, each in infos.items()})
-
-
-def _learn(
-    layer: Layer, state: Any, latencies: jax.Array, labels: jax.Array, start: jax.Array, end: jax.Array, turn: Any
-) -> reward.Rewarded:
-    """One deciding layer learns from images start..end-1, if it is its `turn`; otherwise it votes only."""
-    rule = cast(RSTDP, layer.conv.supervised)
-    return reward.learn(
-        layer.weights,
-        latencies,
-        jnp.where(turn, labels, -1),
-        jnp.stack([start, end]),
-        state["rates"],
-        kept=state.get("kept"),
-        bounds=rule.bounds,
-        stabiliser=rule.stabiliser,
-        **_place(layer),
-    )
+    shapes = jax.eval_shape(of_span, carry, start, count).features
+    nothing = jnp.zeros(len(latencies), jnp.int32), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    _, carry, found = jax.lax.while_loop(lambda each: each[0] < count, one_batch, (start, carry, nothing))
+    decisions, features = found
+    return rule.end_epoch(carry, last), (decisions, {name: dict(feature=each) for name, each in features.items()})
 
 
-def _place(layer: Layer) -> dict[str, Any]:
-    conv = layer.conv
-    return dict(classes=layer.classes, time_steps=layer.time_steps, padding=conv.padding, stride=conv.stride)
+class _Learned(NamedTuple):
+    """What a span of S images has taught.
+
+    Attributes:
+      weights: by name of the layer.
+      votes: (deciding layers, S) int32.
+      features: (S, k) int32 by name, those that learned, -1 where none did.
+    """
+
+    weights: dict[str, jax.Array]
+    votes: jax.Array
+    features: dict[str, jax.Array]
+
+
+def _alone(
+    rule: Supervised, carry: SupervisedCarry, latencies: jax.Array, labels: jax.Array, span: jax.Array
+) -> _Learned:
+    """Deciding layers learn, each by its own votes, if it is their turn."""
+    (layers, states, tally), found = carry, {}
+    for name, turn in rule.turns(tally).items():
+        layer, images = layers[name], (latencies, jnp.where(turn, labels, -1), span)
+        found[name] = reward.learn(_native(layer, states[name]), *images, **_deciding(layer, states[name]))
+    weights, features = {n: x.weights for n, x in found.items()}, {n: x.feature[:, None] for n, x in found.items()}
+    return _Learned(weights, jnp.stack([each.vote for each in found.values()]), features)
+
+
+def _with_earlier(
+    rule: Supervised, carry: SupervisedCarry, latencies: jax.Array, labels: jax.Array, span: jax.Array
+) -> _Learned:
+    """A layer and the deciding one learn by the votes of that, each if it is its turn."""
+    (layers, states, tally), (before, last) = carry, rule.names
+    turns = jnp.stack([jnp.asarray(each, jnp.int32) for each in rule.turns(tally).values()])
+    earlier, deciding = (_native(layers[name], states[name]) for name in (before, last))
+    conv, wta = layers[before].conv, cast(WTA, layers[before].conv.competition)
+    how: dict[str, Any] = dict(threshold=conv.threshold, winners=wta.winners, radius=wta.radius)
+    how |= native_pooling(conv, rule.model.pools[rule.first]) | _deciding(layers[last], states[last])
+    weights, winners, found = reward.learn_deep(earlier, deciding, latencies, labels, span, turns, **how)
+    features = {before: winners, last: found.feature[:, None]}
+    return _Learned({before: weights, last: found.weights}, found.vote[None], features)
+
+
+def _native(layer: Layer, state: Any) -> reward.Layer:
+    conv, rule = layer.conv, cast(RSTDP, layer.conv.supervised)
+    return reward.Layer(layer.weights, state["rates"], rule.bounds, rule.stabiliser, conv.padding, conv.stride)
+
+
+def _deciding(layer: Layer, state: Any) -> dict[str, Any]:
+    return dict(classes=layer.classes, time_steps=layer.time_steps, kept=state.get("kept"))
 
 
 def _strongest(layer: Layer, latencies: jax.Array) -> Spikes:
-    potential = reward.strongest_of_classes(latencies, layer.weights, **_place(layer))
+    place: dict[str, Any] = dict(padding=layer.conv.padding, stride=layer.conv.stride)
+    sizes: dict[str, int] = dict(classes=layer.classes, time_steps=layer.time_steps)
+    potential = reward.strongest_of_classes(latencies, layer.weights, **place, **sizes)
     return kernels.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
 
 

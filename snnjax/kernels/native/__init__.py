@@ -117,7 +117,10 @@ def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
     return call(*args, **settings)
 
 
-_ALIASES = {"learn": {0: 0}, "learn_by_reward": {0: 0}, "learn_readout": {0: 0, 1: 1}, "target_time": {0: 0, 1: 1}}
+_BOTH = {0: 0, 1: 1}
+_ALIASES = {"learn": {0: 0}, "learn_by_reward": {0: 0}} | dict.fromkeys(
+    ("learn_deep_by_reward", "learn_readout", "target_time"), _BOTH
+)
 """Arguments of kernels that results take the place of."""
 
 
@@ -190,14 +193,22 @@ def latencies(
 ) -> jax.Array:
     """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8, pooled as by `kernels.pool`."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
-    size, margins = checks.pair("window", window, 1), checks.pair("pool_padding", pool_padding, 0)
-    strides = checks.pair("pool_stride", size if pool_stride is None else pool_stride, 1)
+    pool, pooled = pooling(shape, window, pool_stride, pool_padding)
+    result = jax.ShapeDtypeStruct(pooled, jnp.uint8)
+    return _call("latencies", result, taps, latency, _limits(threshold, features), **settings, **pool)
+
+
+def pooling(
+    shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Pair
+) -> tuple[dict[str, np.int64], tuple[int, int, int]]:
+    """The settings of a call that pools maps (F, H, W), and their shape then."""
+    size, margins = checks.pair("window", window, 1), checks.pair("pool_padding", padding, 0)
+    strides = checks.pair("pool_stride", size if stride is None else stride, 1)
     padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
     checks.window("`window`", size, padded)
     pool = dict(rows=size[0], columns=size[1], down=strides[0], right=strides[1], above=margins[0], left=margins[1])
-    settings |= {f"pool_{name}": np.int64(value) for name, value in pool.items()}
-    result = jax.ShapeDtypeStruct((features, *output_size(padded, size, strides)), jnp.uint8)
-    return _call("latencies", result, taps, latency, _limits(threshold, features), **settings)
+    settings = {f"pool_{name}": np.int64(value) for name, value in pool.items()}
+    return settings, (shape[0], *output_size(padded, size, strides))
 
 
 def timed_spikes(

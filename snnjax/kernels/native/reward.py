@@ -1,7 +1,7 @@
-"""Deciding layers that learn by reward, in C++: whole blocks of images in one call.
+"""Layers that learn by reward up to the deciding one, in C++: whole blocks of images in one call.
 
-Weights are (kh, kw, F, C) float32; latencies (S, C, H, W) uint8, of which it matters who fires, not when; the features
-fall into `classes` groups of one size, in order.
+Latencies are (S, C, H, W) uint8; of those that enter a deciding layer it matters who fires, not when. Its features fall
+into `classes` groups of one size, in order.
 """
 
 from typing import Any, NamedTuple
@@ -12,8 +12,9 @@ import numpy as np
 
 from snnjax.errors import InputError, InputTypeError
 from snnjax.kernels import checks
-from snnjax.kernels.checks import Pair
-from snnjax.kernels.native import _call, _steps
+from snnjax.kernels.checks import Number, Pair
+from snnjax.kernels.native import _call, _steps, pooling
+from snnjax.kernels.spikes import output_size
 
 
 class Rewarded(NamedTuple):
@@ -30,58 +31,133 @@ class Rewarded(NamedTuple):
     feature: jax.Array
 
 
-def _check(
-    latencies: jax.Array, weights: jax.Array, classes: int, time_steps: int, padding: Pair, stride: Pair
-) -> dict[str, np.int64]:
-    """The settings of a call; raises where the arguments do not fit."""
-    checks.array("latencies", latencies, "S C H W")
+class Layer(NamedTuple):
+    """A layer that learns by reward, as `RSTDP` does.
+
+    Attributes:
+      weights: (kh, kw, F, C) float32, within the bounds.
+      rates: (2, 2) float32, (a+, a-) after a right and after a wrong vote.
+      bounds: lower and upper bound of a weight.
+      stabiliser: whether each change is multiplied by (w - lower)(upper - w).
+      padding, stride: rows and columns.
+    """
+
+    weights: jax.Array
+    rates: jax.Array
+    bounds: checks.Bounds
+    stabiliser: bool
+    padding: Pair = 0
+    stride: Pair = 1
+
+    @property
+    def arrays(self) -> tuple[jax.Array, jax.Array]:
+        """The rates and the bounds, as the kernels take them."""
+        checks.bounds(self.bounds)
+        return self.rates, jnp.stack([jnp.asarray(bound, jnp.float32) for bound in self.bounds])
+
+
+def _place(
+    name: str, weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
+) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """(F, H', W') of a layer on inputs (..., C, H, W), and its settings; raises where weights do not fit."""
     checks.array("weights", weights, "kh kw F C")
-    if (dtypes := f"{weights.dtype} and {latencies.dtype}") != "float32 and uint8":
-        raise InputTypeError(f"`weights` and `latencies` must be float32 and uint8 for native kernels, got {dtypes}")
+    if weights.dtype != jnp.float32:
+        raise InputTypeError(f"`weights` must be float32 for native kernels, got {weights.dtype}")
     rows, columns, features, channels = weights.shape
-    if features % checks.integer("classes", classes, 1):
-        raise InputError(f"`weights` must have a multiple of {classes} features, got {features}")
     (above, left), (down, right) = checks.pair("padding", padding, 0), checks.pair("stride", stride, 1)
-    size = latencies.shape[2] + 2 * above, latencies.shape[3] + 2 * left
-    checks.fits("latencies", (latencies.shape[1], *size), "weights", (channels, rows, columns))
-    settings = dict(above=above, left=left, down=down, right=right, classes=classes)
-    return {name: np.int64(value) for name, value in settings.items()} | dict(steps=_steps(time_steps))
+    size = shape[-2] + 2 * above, shape[-1] + 2 * left
+    checks.fits("latencies", (shape[-3], *size), "weights", (channels, rows, columns))
+    numbers = dict(above=above, left=left, down=down, right=right)
+    settings = {f"{name}_{key}": np.int64(number) for key, number in numbers.items()}
+    return (features, *output_size(size, (rows, columns), (down, right))), settings
+
+
+def _classes(weights: jax.Array, classes: int) -> np.int64:
+    if weights.shape[2] % checks.integer("classes", classes, 1):
+        raise InputError(f"`weights` must have a multiple of {classes} features, got {weights.shape[2]}")
+    return np.int64(classes)
+
+
+def _check_latencies(latencies: jax.Array) -> tuple[int, ...]:
+    """The shape of latencies; raises where they are not (S, C, H, W) uint8."""
+    checks.array("latencies", latencies, "S C H W")
+    if latencies.dtype != jnp.uint8:
+        raise InputTypeError(f"`latencies` must be uint8 for native kernels, got {latencies.dtype}")
+    return latencies.shape
+
+
+def _open(kept: jax.Array | None, features: int) -> jax.Array:
+    return jnp.zeros(features) if kept is None else jnp.where(kept, 0.0, -jnp.inf)
 
 
 def learn(
-    weights: jax.Array,
+    layer: Layer,
     latencies: jax.Array,
     labels: jax.Array,
     span: jax.Array,
-    rates: jax.Array,
     *,
-    kept: jax.Array | None,
     classes: int,
     time_steps: int,
-    bounds: checks.Bounds,
-    stabiliser: bool,
-    padding: Pair = 0,
-    stride: Pair = 1,
+    kept: jax.Array | None = None,
 ) -> Rewarded:
-    """Learns from the images `span`, (2,) int32 start and end, one after the other, as a deciding `RSTDP` layer does.
+    """A deciding layer learns from the images `span`, (2,) int32 start and end, one after the other, by its own votes.
 
-    Of an image with label -1 nothing is learned. `rates` are (a+, a-) after a right and after a wrong vote, (2, 2)
-    float32; `kept` is (F,) bool, the features that may win, or None. All weights must lie within the bounds.
+    Of an image with label -1 nothing is learned. `kept` is (F,) bool, the features that may win, or None for all.
     """
-    settings = _check(latencies, weights, classes, time_steps, padding, stride)
-    checks.bounds(bounds)
-    limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
-    open_ = jnp.zeros(weights.shape[2]) if kept is None else jnp.where(kept, 0.0, -jnp.inf)
+    weights, shape = layer.weights, _check_latencies(latencies)
+    _, settings = _place("deciding", weights, shape, layer.padding, layer.stride)
+    settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     each = jax.ShapeDtypeStruct(labels.shape, jnp.int32)
     results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), each, each
-    args = weights, latencies, labels, span, rates, limits, open_
-    return Rewarded(*_call("learn_by_reward", results, *args, stabiliser=bool(stabiliser), **settings))
+    args = weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])
+    return Rewarded(*_call("learn_by_reward", results, *args, deciding_stabiliser=bool(layer.stabiliser), **settings))
+
+
+def learn_deep(
+    earlier: Layer,
+    deciding: Layer,
+    latencies: jax.Array,
+    labels: jax.Array,
+    span: jax.Array,
+    turns: jax.Array,
+    *,
+    threshold: Number,
+    winners: int,
+    radius: Number,
+    classes: int,
+    time_steps: int,
+    kept: jax.Array | None = None,
+    window: Pair = 1,
+    pool_stride: Pair | None = None,
+    pool_padding: Pair = 0,
+) -> tuple[jax.Array, jax.Array, Rewarded]:
+    """As `learn`, with a pooled layer before, whose winners, found as by `kernels.early_winners`, learn from that vote.
+
+    `threshold`, `winners` and `radius` are those of the earlier layer, `threshold` one number; `turns`, (2,) int32,
+    says which of the two layers learns: 0 does not. Returns the earlier layer's weights and the features that have
+    learned there, (S, winners) int32, -1 where none did, then the deciding layer.
+    """
+    shape, weights, before = _check_latencies(latencies), deciding.weights, earlier.weights
+    size, settings = _place("earlier", before, shape, earlier.padding, earlier.stride)
+    pool, pooled = pooling(size, window, pool_stride, pool_padding)
+    settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]))
+    settings |= _place("deciding", weights, pooled, deciding.padding, deciding.stride)[1]
+    settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
+    settings |= dict(earlier_stabiliser=bool(earlier.stabiliser), deciding_stabiliser=bool(deciding.stabiliser))
+    each, many = (jax.ShapeDtypeStruct(x, jnp.int32) for x in (labels.shape, (shape[0], winners)))
+    results = *(jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in (before, weights)), each, many, each
+    competition = jnp.asarray(threshold, jnp.float32).reshape(1), jnp.asarray(radius, jnp.int32).reshape(1)
+    args = before, weights, latencies, labels, span, turns, *competition, *earlier.arrays, *deciding.arrays
+    found = _call("learn_deep_by_reward", results, *args, _open(kept, weights.shape[2]), **settings)
+    before, weights, vote, won, feature = found
+    return before, won, Rewarded(weights, vote, feature)
 
 
 def strongest_of_classes(
     latencies: jax.Array, weights: jax.Array, *, classes: int, time_steps: int, padding: Pair = 0, stride: Pair = 1
 ) -> jax.Array:
-    """The largest of each class's `kernels.final_potentials`, (S, classes) float32."""
-    settings: dict[str, Any] = _check(latencies, weights, classes, time_steps, padding, stride)
+    """The largest of each class's `kernels.final_potentials`, (S, classes) float32; weights are (kh, kw, F, C)."""
+    _, settings = _place("deciding", weights, _check_latencies(latencies), padding, stride)
+    settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     result = jax.ShapeDtypeStruct((len(latencies), classes), jnp.float32)
     return _call("strongest_of_classes", result, weights, latencies, **settings)
