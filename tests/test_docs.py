@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import types
@@ -109,7 +110,20 @@ def command(words: list[str]) -> None:
     """In this process. Without torch weights travel as .npz, as the text says that they can."""
     if not importlib.util.find_spec("torch"):
         words = [each.replace(".pth", ".pth.npz") for each in words]
-    main([*words[1:], *shorter(words[1], words)])
+    if "--scheduler" not in words or importlib.util.find_spec("distributed"):
+        main([*words[1:], *shorter(words[1], words)])
+
+
+def dask(words: list[str]) -> None:
+    """A scheduler or workers, until the document is through; without distributed, none."""
+    if importlib.util.find_spec("distributed"):
+        environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        BEHIND.append(subprocess.Popen([sys.executable, "-m", *words], env=environment, **quiet))
+
+
+BEHIND: list[subprocess.Popen[bytes]] = []
+"""What runs until a document is through."""
 
 
 def process(words: list[str]) -> None:
@@ -156,6 +170,7 @@ RULES: dict[str, Callable[[list[str]], None]] = {
     r"snnjax .*": command,
     r"(taskset|srun) .*": process,
     r"python benchmarks/\w+\.py.*": benchmark,
+    r"dask (scheduler|worker) .*": dask,
     r"pdoc .*": reference,
     r"tensorboard --logdir runs": tensorboard,
 }
@@ -216,6 +231,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+    while BEHIND:
+        os.killpg(BEHIND[-1].pid, signal.SIGKILL)
+        BEHIND.pop().wait()
     sys.modules.pop("3_own_rule", None)  # as its component is forgotten too
     jax.config.update("jax_default_device", None)
 

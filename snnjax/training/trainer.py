@@ -344,6 +344,7 @@ class Sweep:
         if errors:
             raise errors[0]
         if folder:
+            files.clear(folder)  # workers may have been killed meanwhile
             with contextlib.suppress(OSError):  # groups of other variants may have left states
                 folder.rmdir()
         if self.data.tested == "validation":

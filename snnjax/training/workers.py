@@ -12,6 +12,7 @@ with processes(4) as workers, SweepFolder("runs/sweep", sweep) as folder:
 
 import contextlib
 import functools
+import logging
 import os
 import signal
 import tempfile
@@ -83,7 +84,7 @@ def _in_process(parent: int, folder: Path, count: int, prepare: Callable[[], Any
     if os.getpid() != parent:
         devices.take_share(folder, count)
     prepare()
-    return work(group, callback=Watch(lambda: parent in (os.getpid(), os.getppid())))
+    return work(group, callback=Watch(lambda: parent in (os.getpid(), os.getppid()) or os._exit(1)))
 
 
 # On a cluster
@@ -105,8 +106,21 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
     except (OSError, ValueError) as error:
         advice = "start one by `dask scheduler`, and workers by `dask worker ADDRESS --nthreads 1`"
         raise OSError(f"no Dask scheduler answers at {address} ({error}): {advice}") from error
-    with client:
+    with _quiet("distributed", "distributed.client"), client:
         yield Workers(_workers(client, address, patience), functools.partial(_on_cluster, client, prepare))
+
+
+@contextlib.contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Keeps loggers from printing tracebacks where a connection is lost: one line says it."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _workers(client: Any, address: str, patience: float) -> int:

@@ -1,0 +1,240 @@
+"""Sweeps by several processes of this machine, and by a real Dask cluster: killed, stopped, and the same in the end."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import psutil
+import pytest
+from command import Command
+from test_sweep import IMAGES, assert_same_sweep, network
+
+from snnjax.app.runs import GROUPS
+from snnjax.errors import InputError
+from snnjax.training.state import Settings
+from snnjax.training.trainer import Sweep
+from snnjax.training.workers import cluster, processes
+
+ROOT = pathlib.Path(__file__).parents[1]
+SWEEP = ["--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.rate=0.03,0.05", "--seeds", "2"]
+SWEEP += ["--train_images", "100", "--test_images", "40", "--batch_size", "20", "--device", "cpu", "--kernels", "xla"]
+SWEEP += ["--epochs", "4", "30"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> pathlib.Path:
+    """What one process leaves."""
+    path = tmp_path_factory.mktemp("swept") / "whole"
+    Command("sweep").main([*SWEEP, "--out", path])
+    return path
+
+
+class Started:
+    """The command in a process of its own."""
+
+    def __init__(self, out: pathlib.Path, *arguments: str):
+        self.out = out
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "snnjax", "sweep", *SWEEP, *arguments, "--out", str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | dict(PYTHONPATH=path),
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        )
+
+    def trains(self, groups: int = 2) -> list[psutil.Process]:
+        """Waits until groups have left states; the processes below that of the command."""
+        wait(lambda: self.process.poll() is not None or len([*(self.out / GROUPS).glob("*.npz")]) >= groups)
+        assert self.process.poll() is None, self.process.communicate()
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a terminal, which interrupts all processes."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> tuple[int, str, str]:
+        """Its exit status, and what it has printed."""
+        out, err = self.process.communicate(timeout=600)
+        return self.process.returncode, out, err
+
+
+def wait(until: Callable[[], bool], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def workers_in(found: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that train, not those that joblib keeps beside them."""
+    return [each for each in found if "resource_tracker" not in " ".join(each.cmdline())]
+
+
+def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
+    """What a worker has."""
+    time.sleep(1)
+    return os.getpid(), tuple(sorted(os.sched_getaffinity(0))), jax.local_device_count()
+
+
+def test_processes_share_the_cores():
+    with processes(2) as workers:
+        found = {*workers.map(cores_of, range(4))}
+    ours = os.sched_getaffinity(0)
+    assert len({pid for pid, *_ in found} - {os.getpid()}) == 2
+    assert {core for _, cores, _ in found for core in cores} == ours
+    assert sum(len(cores) for _, cores, _ in found) == max(len(ours), 2), "no core is in two shares"
+    assert all(devices == len(cores) for _, cores, devices in found)
+
+
+def test_two_processes_leave_what_one_does(whole, tmp_path, capsys):
+    """They import the user's file."""
+    Command("sweep").main([*SWEEP, "--out", tmp_path / "two", "--workers", "2"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("program")]
+    assert sorted(re.sub(r"[\d.]+%", "%", line) for line in lines) == [
+        "program 1 of 2 done: validation %",
+        "program 1 of 2: 2 networks, layer1.rate=0.03",
+        "program 2 of 2 done: validation %",
+        "program 2 of 2: 2 networks, layer1.rate=0.05",
+    ]
+    assert_same_sweep(whole, tmp_path / "two")
+
+
+@pytest.mark.parametrize("whom", ["worker", "main", "all"])
+def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path, whom):
+    """After at least one epoch of each group; then the same command goes on."""
+    started = Started(tmp_path / "two", "--workers", "2")
+    children = started.trains()
+    dict(worker=workers_in(children)[-1].kill, main=started.process.kill, all=started.interrupt)[whom]()
+    status, out, err = started.end()
+    if whom == "worker":
+        assert (status, err.count("\n")) == (2, 1), err
+        assert "a worker was killed, perhaps because memory ran out: what was finished is kept" in err
+    elif whom == "all":
+        assert (status, err) == (130, "")
+        assert "Stopped; finished epochs are kept. The same command goes on." in out
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, "nobody trains on"
+    again = Started(tmp_path / "two", "--workers", "2")
+    assert again.end()[0] == 0
+    assert_same_sweep(whole, tmp_path / "two")
+
+
+def test_processes_are_counted_from_one():
+    with pytest.raises(InputError, match="`count` must be at least 1, got 0"), processes(0):
+        pass
+
+
+# On a cluster
+
+
+@pytest.fixture(scope="module")
+def distributed():
+    return pytest.importorskip("distributed")
+
+
+@contextlib.contextmanager
+def dask(*arguments: str) -> Iterator[subprocess.Popen]:
+    """A scheduler or worker of Dask's, from the command line."""
+    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    with subprocess.Popen(
+        [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def local(distributed, tmp_path_factory):
+    """A cluster of two worker processes; those that are killed come back."""
+    folder = tmp_path_factory.mktemp("dask")
+    how = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", local_directory=str(folder))
+    with distributed.LocalCluster(**how) as made:
+        yield made
+
+
+def test_a_cluster_of_which_a_worker_is_killed_leaves_what_one_process_does(whole, local, distributed, tmp_path):
+    with distributed.Client(local, set_as_default=False) as client:
+        workers = client.run(os.getpid)
+        started = Started(tmp_path / "cluster", "--scheduler", local.scheduler_address)
+        started.trains()
+        os.kill(next(iter(workers.values())), signal.SIGKILL)
+        assert started.end()[0] == 0
+        assert {*client.run(os.getpid).values()} != {*workers.values()}
+    assert_same_sweep(whole, tmp_path / "cluster")
+
+
+def test_a_cluster_trains_nothing_for_a_command_that_stopped(whole, local, tmp_path):
+    """Its workers are free for the same command, which goes on."""
+    started = Started(tmp_path / "cluster", "--scheduler", local.scheduler_address)
+    started.trains()
+    started.interrupt()
+    status, out, err = started.end()
+    assert (status, err) == (130, "")
+    assert "Stopped; finished epochs are kept. The same command goes on." in out
+    wait(lambda: not any(worker.processing for worker in local.scheduler.workers.values()))
+    assert Started(tmp_path / "cluster", "--scheduler", local.scheduler_address).end()[0] == 0
+    assert_same_sweep(whole, tmp_path / "cluster")
+
+
+def test_a_scheduler_that_goes_away_loses_nothing(whole, distributed, tmp_path):
+    port = "18786"
+    address = f"tcp://127.0.0.1:{port}"
+    with dask("scheduler", "--host", "127.0.0.1", "--port", port) as scheduler:
+        how = ["--nthreads", "1", "--nworkers", "2", "--local-directory", str(tmp_path / "dask")]
+        with dask("worker", address, *how):
+            started = Started(tmp_path / "cluster", "--scheduler", address)
+            started.trains()
+            scheduler.kill()
+            status, _, err = started.end()
+    assert (status, err.count("\n")) == (2, 1), err
+    assert f"the Dask scheduler at {address} went away: what was finished is kept" in err
+    assert Started(tmp_path / "cluster").end()[0] == 0
+    assert_same_sweep(whole, tmp_path / "cluster")
+
+
+def test_clusters_that_are_none(distributed, capsys):
+    message = r"no Dask scheduler answers at tcp://127.0.0.1:9 .*: start one by `dask scheduler`, and"
+    with pytest.raises(OSError, match=message), cluster("tcp://127.0.0.1:9", patience=1):
+        pass
+    how = dict(processes=False, dashboard_address=":0")
+    for n_workers, threads, kind, message in (
+        (0, 1, OSError, r"has no workers: start some by `dask worker \S+ --nthreads 1`"),
+        (1, 2, InputError, "workers must train one group at a time, got .* 2.* threads: start them by"),
+    ):
+        with contextlib.ExitStack() as stack:
+            made = stack.enter_context(distributed.LocalCluster(n_workers=n_workers, threads_per_worker=threads, **how))
+            stack.enter_context(pytest.raises(kind, match=message))
+            stack.enter_context(cluster(made.scheduler_address, patience=1))
+
+
+def test_a_file_that_a_worker_lacks_is_named(local, tmp_path):
+    """As on another machine."""
+
+    def lacks():
+        raise InputError("`import` must name a Python file or a module: there is no file own.py")
+
+    sweep = Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), [{"seed": 0}])
+    with (
+        cluster(local.scheduler_address, lacks) as workers,
+        pytest.raises(InputError, match=r"there is no file own\.py"),
+    ):
+        sweep.run(workers=workers)
