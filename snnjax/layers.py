@@ -286,15 +286,15 @@ def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
 
 
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
-    """By a search that stops early on a CPU, by bisection elsewhere."""
+    """By a search that stops early on a CPU, of all positions at once elsewhere."""
     firing, places = layer._firing(), dict(k=layer.conv.competition.winners, radius=layer.conv.competition.radius)
 
-    def by_bisection(latency: jax.Array, weights: jax.Array) -> Winners:
+    def at_once(latency: jax.Array, weights: jax.Array) -> Winners:
         spikes = kernels.first_spikes(latency, weights, **firing)
         return kernels.k_winners(spikes, time_steps=layer.time_steps, **places)
 
     early = functools.partial(kernels.early_winners, **firing, **places)
-    return jax.lax.platform_dependent(layer.padded(latency), layer.weights, cpu=early, default=by_bisection)
+    return jax.lax.platform_dependent(layer.padded(latency), layer.weights, cpu=early, default=at_once)
 
 
 def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from snnjax.kernels import (
     PositionSpikes,
     Spikes,
+    competition,
     feature_inhibition,
     k_winners,
     pointwise_inhibition,
@@ -85,6 +86,14 @@ def test_winners_among_what_pointwise_inhibition_leaves(case, k, radius):
     inhibited = judge.pointwise_inhibition(case.latency, case.potential, case.time_steps)
     places = strongest_feature(case.spikes, time_steps=case.time_steps)
     assert neurons(k_winners(places, **settings)) == judge.k_winners(*inhibited, **settings)
+
+
+@given(cases())
+def test_an_accelerator_finds_the_same_first_neuron(case):
+    """In the one reduction that it has for it."""
+    index = np.random.default_rng(0).permutation(case.latency.size).astype(np.int32).reshape(case.latency.shape)
+    found = [first(case.latency, case.potential, index) for first in (competition._first, competition._first_at_once)]
+    assert found[0] == found[1]
 
 
 @given(cases(), st.sampled_from([1, 3, 8]), st.integers(0, 3))

@@ -131,6 +131,22 @@ def test_learning_together(model, by_turns, batch):
     assert_exported(function, *arguments, np.int32(3))
 
 
+def test_learning_in_batches(model):
+    """The forms that accelerators have for it."""
+    settings = Settings((1,), update_batch=BLOCK)
+    for number, names in enumerate(model.names):
+        layer = dataclasses.replace(model.layers[names[0]], within=True)
+        learner = layer.conv.each_learner[0]
+        if not learner.supervised and (found := fast.unsupervised(layer, 0, settings)):
+            state = as_array(learner.init(layer, np.zeros(2, np.uint32), 0))
+            function = functools.partial(found.function, **found.static)
+            assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
+    if not is_fitted(model.decision) and (found := fast.supervised(model, model.last, False, settings)):
+        arguments = (carried(model, found.form), model, entering(model, model.last), np.zeros(IMAGES, np.int32))
+        function = functools.partial(found.function, **found.static)
+        assert_exported(function, *arguments, *SLICE.values(), np.int32(3))
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_learning_in_blocks(model, at_once):
     if is_fitted(model.decision) or model.decision.timed:

@@ -99,8 +99,8 @@ def test_first_spikes_are_what_pointwise_inhibition_leaves(layer):
     np.testing.assert_array_equal(np.asarray(first.feature)[fired], latency.argmin(axis=0)[fired])
 
 
-@pytest.mark.parametrize("time_steps", [2, 3, 4, 8, 300])
-def test_bisection_reaches_every_step(time_steps):
+@pytest.mark.parametrize("time_steps", [2, 3, 4, 15, 16, 17, 256, 257, 300])
+def test_the_search_reaches_every_step(time_steps):
     latency = np.arange(time_steps + 1, dtype=np.uint16)[None, None]
     first = first_spikes(latency, np.ones((1, 1, 1, 1), np.float32), threshold=0.5, time_steps=time_steps)
     np.testing.assert_array_equal(first.latency, latency[0])

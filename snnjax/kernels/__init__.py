@@ -37,6 +37,8 @@ from snnjax.kernels.neurons import (
 )
 from snnjax.kernels.plasticity import (
     adapted_rates,
+    causal_inputs,
+    learned_in_order,
     learned_rows,
     patches,
     receptive_fields,
@@ -55,6 +57,7 @@ __all__ = [
     "Winners",
     "adapted_rates",
     "balanced",
+    "causal_inputs",
     "desired_times",
     "earliest",
     "early_winners",
@@ -72,6 +75,7 @@ __all__ = [
     "latency_dtype",
     "latency_to_wave",
     "learn_patches",
+    "learned_in_order",
     "learned_rows",
     "pad",
     "patches",

@@ -276,25 +276,39 @@ def spike_times(
 def first_spikes(
     latency: jax.Array, weights: jax.Array, *, threshold: Number | None, time_steps: int, stride: Pair = 1
 ) -> PositionSpikes:
-    """`strongest_feature(integrate_and_fire(...))` by bisection, `PositionSpikes` of (H', W'), for weights >= 0.
+    """`strongest_feature(integrate_and_fire(...))` by search, `PositionSpikes` of (H', W'), for weights >= 0.
 
-    With such weights potentials never fall, so that all positions bisect their earliest steps at once, in
-    ceil(log2(T + 1)) products instead of T.
+    With such weights potentials never fall, so that all positions narrow down their earliest steps at once: one product
+    gives the potentials after up to 16 steps, so that T = 15 takes one, and T = 255 two.
     """
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     checks.threshold(threshold, len(flat))
-    # A position's earliest step lies in [low, high]; high = T stands for silence.
-    low, high = jnp.zeros(taps.shape[1], jnp.int32), jnp.full(taps.shape[1], time_steps, jnp.int32)
-    products = int(time_steps).bit_length()
+    # Each round leaves as many steps from `first` on as lie between two of those that the round before has tried.
+    first, gap = jnp.zeros(taps.shape[1], jnp.int32), 1
     if threshold is None:
-        low, threshold, products = high - 1, 0.0, 1
-    potential = jnp.zeros((len(flat), taps.shape[1]), weights.dtype)
-    for _ in range(products):
-        middle = jnp.minimum((low + high) // 2, time_steps - 1)
-        tried, limit = above(product(flat, taps <= middle.astype(taps.dtype)[None]), threshold)
-        fires = (tried.max(axis=0) > limit) & (low < high)
-        potential = jnp.where(fires, tried, potential)
-        low, high = jnp.where(fires | (low >= high), low, middle + 1), jnp.where(fires, middle, high)
-    largest, feature = strongest(potential)
-    spikes = PositionSpikes(feature, high.astype(latency_dtype(time_steps)), largest)
+        first, threshold = first + time_steps - 1, 0.0
+    else:
+        while gap * _TRIED < time_steps:
+            gap *= _TRIED
+    while True:
+        places = jnp.arange(min(_TRIED, -(-time_steps // gap)), dtype=jnp.int32)[:, None]
+        steps = jnp.minimum(first[None] + gap * (places + 1) - 1, time_steps - 1)
+        spiked = taps[:, None] <= steps.astype(taps.dtype)[None]
+        tried, limit = above(product(flat, spiked.reshape(len(taps), -1)), threshold)
+        largest, feature = (x.reshape(steps.shape) for x in (tried.max(axis=0), jnp.argmax(tried, axis=0)))
+        passed = jnp.sum(~(largest > limit), axis=0, dtype=jnp.int32)
+        if gap == 1:
+            break
+        first, gap = first + gap * passed, gap // _TRIED
+    fires = passed < len(places)
+    at = jnp.minimum(passed, len(places) - 1)[None]
+    largest, feature = (jnp.take_along_axis(x, at, axis=0)[0] for x in (largest, feature))
+    latency = jnp.where(fires, jnp.minimum(first + passed, time_steps - 1), time_steps)
+    spikes = PositionSpikes(
+        feature.astype(jnp.int32), latency.astype(latency_dtype(time_steps)), jnp.where(fires, largest, 0)
+    )
     return jax.tree.map(lambda x: x.reshape(shape[1:]), spikes)
+
+
+_TRIED = 16
+"""Steps that `first_spikes` tries at once."""

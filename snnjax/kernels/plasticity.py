@@ -6,6 +6,7 @@ References:
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,14 +80,63 @@ def learned_rows(
     """
     checks.convolution(latency, rows)
     checks.rates(rates)
-    fields = receptive_fields(latency, winners, kernel=rows.shape[2:], stride=stride)
+    causal = causal_inputs(latency, winners, kernel=rows.shape[2:], stride=stride, time_steps=time_steps)
+    return _moved(rows, causal, rates, bounds, stabiliser)
+
+
+@functools.partial(jax.jit, static_argnames=("kernel", "stride", "time_steps"))
+def causal_inputs(
+    latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
+) -> jax.Array:
+    """Which inputs of each winner are causal, (k, C, kh, kw) bool: those that fired no later than it did."""
+    fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
     fired = fields < checks.time_steps(time_steps)
-    causal = fired & (fields <= winners.latency.astype(fields.dtype)[:, None, None, None])
+    return fired & (fields <= winners.latency.astype(fields.dtype)[:, None, None, None])
+
+
+def _moved(rows: jax.Array, causal: jax.Array, rates: Any, bounds: Bounds, stabiliser: bool) -> jax.Array:
+    """Weights (k, ...) after their update, given which of their inputs are causal."""
     lower, upper = (jnp.asarray(bound, rows.dtype) for bound in bounds)
     change = jnp.where(causal, rates[0], rates[1])
     if stabiliser:
         change *= (rows - lower) * (upper - rows)
     return jnp.clip(rows + change, lower, upper)
+
+
+@checks.kernel("stabiliser")
+def learned_in_order(
+    weights: jax.Array,
+    winners: jax.Array,
+    causal: jax.Array,
+    rates: jax.Array,
+    *,
+    bounds: Bounds = (0.0, 1.0),
+    stabiliser: bool = True,
+) -> jax.Array:
+    """The weights (F, C, kh, kw), which lie within the bounds, after the updates of B stimuli in their order.
+
+    Features do not depend on each other: each stimulus updates all of them that won in it at once, and several stimuli
+    make one kernel on an accelerator.
+
+    Args:
+      winners: (B, k) int32, distinct features, -1 in empty places.
+      causal: (B, k, C, kh, kw) bool, as of `causal_inputs`.
+      rates: (B, 2) float, (a+, a-) of each stimulus.
+    """
+    checks.array("winners", winners, "B k", "integers")
+    won = winners[:, None, :] == jnp.arange(len(weights))[None, :, None]  # [B, F, k]
+
+    def one(weights: jax.Array, stimulus: Any) -> tuple[jax.Array, None]:
+        wins, place, causal, rates = stimulus
+        moved = _moved(weights, causal[place], rates, bounds, stabiliser)
+        return jnp.where(wins[:, None, None, None], moved, weights), None
+
+    stimuli = won.any(axis=2), jnp.argmax(won, axis=2), causal, rates
+    return lax.scan(one, weights, stimuli, unroll=min(len(winners), _UNROLLED))[0]
+
+
+_UNROLLED = 16
+"""Stimuli whose updates `learned_in_order` makes at once."""
 
 
 def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:

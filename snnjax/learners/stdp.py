@@ -62,15 +62,15 @@ class STDP(Learner):
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """The winners."""
-        return super().forward(layer, state, self._seen(layer, latency), label)
+        return super().forward(layer, state, self.seen(layer, latency), label)
 
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """The winners learn; info is their features, (k,) int32, -1 where nobody won."""
         winners, rates = cast(Winners, response.winners), self.rates(state)
-        layer = layer.learn(self._seen(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
+        layer = layer.learn(self.seen(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
         return layer, state + 1, winners.feature
 
-    def _seen(self, layer: Layer, latency: jax.Array) -> jax.Array:
+    def seen(self, layer: Layer, latency: jax.Array) -> jax.Array:
         """The input that is learned from."""
         if not self.pointwise:
             return latency

@@ -91,7 +91,7 @@ def learn(
         carry, info = rule.update(carry, jax.tree.map(lambda x: x[at], images), response)
         if infos is None:
             return carry, info
-        return carry, jax.tree.map(lambda all_, one: all_.at[at].set(one), infos, info)
+        return carry, jax.tree.map(lambda all_, one: all_.at[at].set(one, mode="promise_in_bounds"), infos, info)
 
     def one_batch(batches: Any) -> Any:
         at, learned = batches

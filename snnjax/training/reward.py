@@ -14,7 +14,7 @@ from snnjax.layers import TAPS, WTA, Form, Layer, native_pooling
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model, Network
 from snnjax.networks.decision import majority
-from snnjax.training import blocks
+from snnjax.training import accelerated, blocks
 from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, outcome
 from snnjax.training.state import Settings
 
@@ -22,7 +22,9 @@ from snnjax.training.state import Settings
 def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
     """That of layers from stage `first` on: deciding ones, by compiled kernels also of a single one and one before."""
     if settings.update_batch > 1 or not _suits(model, settings):
-        return blocks.fast_form(model, by_turns, settings) if first == model.last else None
+        if first < model.last:
+            return None
+        return accelerated.reward_form(model, by_turns, settings) or blocks.fast_form(model, by_turns, settings)
     if first < model.last and not _deep(model, first):
         return None
     return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST)
