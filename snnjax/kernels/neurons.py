@@ -131,22 +131,32 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
         stride * np.arange(count)[:, None] + np.arange(length) - margin
         for stride, count, length, margin in zip(strides, positions, kernel, paddings, strict=True)
     ]
-    if math.prod(kernel) > _MANY_TAPS:
+
+    def in_one_product(spiked: jax.Array, taps: jax.Array) -> jax.Array:
         maps = jnp.pad(spiked, ((0, 0), (0, 0), *((margin, margin) for margin in paddings)))
         rows, columns = (inputs + margin for inputs, margin in zip(below, paddings, strict=True))
         fields = maps[:, :, rows[:, :, None, None], columns]  # B C H' kh W' kw
         return jnp.einsum("rsfc,bchrws->bfhw", taps, fields.astype(taps.dtype), precision=lax.Precision.HIGHEST)
+
+    if math.prod(kernel) > _MANY_TAPS:
+        return in_one_product(spiked, taps)
     # The taps that lie on the map at some position: row and column, those positions, and the inputs below it there.
     reached = [tuple(zip(*each, strict=True)) for each in itertools.product(*map(_spans, below, size, strides))]
+
     if len(spiked) == 1:
         return _all_taps_at_once(spiked[0], taps, reached, positions)[None]
-    maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
-    total = jnp.zeros((taps.shape[2], *positions, len(spiked)), taps.dtype)
-    for tap, to, inputs in reached:
-        seen = maps[:, *inputs]
-        part = product(taps[tap], seen.reshape(len(seen), -1))
-        total = total.at[:, *to].add(part.reshape(-1, *seen.shape[1:]))
-    return jnp.moveaxis(total, 3, 0)
+
+    def by_taps(spiked: jax.Array, taps: jax.Array) -> jax.Array:
+        maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
+        total = jnp.zeros((taps.shape[2], *positions, len(spiked)), taps.dtype)
+        for tap, to, inputs in reached:
+            seen = maps[:, *inputs]
+            part = product(taps[tap], seen.reshape(len(seen), -1))
+            total = total.at[:, *to].add(part.reshape(-1, *seen.shape[1:]))
+        return jnp.moveaxis(total, 3, 0)
+
+    # An accelerator multiplies by silent padding faster than it launches a product for each tap.
+    return lax.platform_dependent(spiked, taps, cpu=by_taps, default=in_one_product)
 
 
 _MANY_TAPS = 64
