@@ -122,11 +122,11 @@ def _update(
     row = jnp.moveaxis(row, 2, 0)[None]
     learned = kernels.learned_rows(row, layer.padded(latency), winner, rate, bounds=rule.bounds, **settings)
     largest = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # of the stabiliser's factors
-    target = (jnp.arange(len(changed.slot)) == feature) & (won != 0)
+    target = jnp.where((won == 0) | (feature < 0), len(changed.slot), feature)  # one beyond the last is dropped
     return Changed(
-        jnp.where(target, at, changed.slot),
-        changed.rise + jnp.where(target, jnp.maximum(rate.max(), 0) * largest, 0),
-        changed.rows.at[at].set(jnp.moveaxis(learned[0], 0, 2), mode="promise_in_bounds"),
+        changed.slot.at[target].set(at, mode="drop"),
+        changed.rise.at[target].add(jnp.maximum(rate.max(), 0) * largest, mode="drop"),
+        jax.lax.dynamic_update_index_in_dim(changed.rows, jnp.moveaxis(learned[0], 0, 2), at, 0),
     )
 
 

@@ -91,7 +91,10 @@ def learn(
         carry, info = rule.update(carry, jax.tree.map(lambda x: x[at], images), response)
         if infos is None:
             return carry, info
-        return carry, jax.tree.map(lambda all_, one: all_.at[at].set(one, mode="promise_in_bounds"), infos, info)
+        return carry, jax.tree.map(functools.partial(put, at), infos, info)
+
+    def put(at: jax.Array, found: jax.Array, one: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_index_in_dim(found, one, at, 0)
 
     def one_batch(batches: Any) -> Any:
         at, learned = batches
