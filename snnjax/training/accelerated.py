@@ -49,7 +49,8 @@ def learn_alone(
         layer, state = carry
         numbers = at + jnp.arange(batch)
         images = latencies[jnp.minimum(numbers, len(latencies) - 1)]
-        winners = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)(images)
+        respond = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)
+        winners = devices.share_out(respond, images)
         feature = jnp.where((numbers < count)[:, None], winners.feature, -1)
         rates = jax.vmap(learner.rates)(state + jnp.arange(batch))
         learned = _learned(layer, jax.vmap(learner.seen, (None, 0))(layer, images), winners, feature, rates, learner)
@@ -131,7 +132,8 @@ def _each_batch(one_batch: Any, carry: Any, found: Any, start: jax.Array, count:
 
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:
     """The strongest neuron of each image, `Winners` of (B, 1), among the features that dropout keeps."""
-    found = Strongest.of(jax.vmap(layer.packed(PLAIN).potentials)(images))
+    potentials = jax.vmap(layer.packed(PLAIN).potentials)
+    found = devices.share_out(lambda each: Strongest.of(potentials(each)), images)
     if kept is not None:
         found = found._replace(potential=jnp.where(kept[None], found.potential, -jnp.inf))
     return jax.vmap(lambda one: one.winner(layer, images.shape[2:]))(found)
