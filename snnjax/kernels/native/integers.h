@@ -125,11 +125,16 @@ class Quantised {
         values_(layer.taps() * tap_ + kBlock) {
     begin_ = values_.data() + -reinterpret_cast<uintptr_t>(values_.data()) % kBlock;
     for (int64_t tap = 0; tap < layer.taps(); ++tap)
-      for (int64_t first = 0; first < layer.channels; first += kLanes)
+      for (int64_t c = 0; c < layer.channels; c += kLanes) {
+        const int64_t count = std::min(kLanes, layer.channels - c);
         for (int64_t f = 0; f < layer.features; ++f) {
-          const float* weight = layer.row(tap, f);
-          for (int64_t c = first; c < std::min(first + kLanes, layer.channels); ++c) at(f, tap, c) = of(weight[c]);
+          Lanes weights = {};
+          std::memcpy(&weights, layer.row(tap, f) + c, 4 * count);
+          const Steps found = of(weights);
+          uint8_t* value = &at(f, tap, c);
+          for (int64_t lane = 0; lane < count; ++lane) value[lane * stride] = found[lane];
         }
+      }
   }
 
   float top() const { return lower + step * (kLevels - 1); }

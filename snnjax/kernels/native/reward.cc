@@ -283,13 +283,29 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
   return ffi::Error::Success();
 }
 
+// The least and the largest value.
+std::pair<float, float> range(const Floats& values) {
+  const float *at = values.typed_data(), *end = at + values.element_count();
+  Lanes least = Lanes{} + *at, most = least;
+  for (; at + kLanes <= end; at += kLanes) {
+    const Lanes& here = *reinterpret_cast<const Lanes*>(at);
+    least = here < least ? here : least;
+    most = here > most ? here : most;
+  }
+  std::pair<float, float> found = {least[0], most[0]};
+  auto look = [&](float low, float high) { found = {std::min(found.first, low), std::max(found.second, high)}; };
+  for (int64_t lane = 1; lane < kLanes; ++lane) look(least[lane], most[lane]);
+  for (; at < end; ++at) look(*at, *at);
+  return found;
+}
+
 // The largest potential of each class, for each of B images.
 ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary settings,
                                 ffi::Result<Floats> potential) {
   const auto shape = latencies.dimensions();
   const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "deciding_", shape[2], shape[3]);
-  const auto [least, most] = std::minmax_element(layer.weights, layer.weights + weights.element_count());
-  const Quantised quantised(layer, *least, *most);
+  const auto [least, most] = range(weights);
+  const Quantised quantised(layer, least, most);
   const int64_t classes = number(settings, "classes");
   const std::vector<float> open(layer.features, 0.0f);
   Search search(layer, quantised, classes, open.data());
