@@ -1,7 +1,7 @@
 """Measures supervised readouts on target-time features in milliseconds an image, alone or beside SpikeNN.
 
 $ python benchmarks/readout.py                            scikit-learn's digits, within two minutes
-$ python benchmarks/readout.py --native --spikenn DIR     with a checkout of github.com/ggoupy/SpikeNN (and numba, tqdm)
+$ python benchmarks/readout.py --kernels xla native --spikenn DIR     with a checkout of github.com/ggoupy/SpikeNN
 
 The programs take turns, each in a process of its own. SpikeNN learns and tests on its own sparse spikes, made from the
 features that snnjax has computed, and its functions are compiled before.
@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import common
 import throughput
@@ -37,8 +37,8 @@ class Options(common.Options):
     """how often each phase is measured, after a run that does not count"""
     spikenn: Annotated[Path | None, option("DIR", "none")] = None
     """checkout of github.com/ggoupy/SpikeNN, to measure side by side"""
-    native: bool = False
-    """measure snnjax with its compiled kernels too, on a CPU"""
+    kernels: tuple[Literal["xla", "native"], ...] = ("xla",)
+    """snnjax's kernels, of XLA or compiled ones (native, on a CPU); all is compared with the first"""
 
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
@@ -52,14 +52,13 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
             about["devices"][worker.name] = worker.about["device"]
             return worker
 
-        first = start("snnjax", "readout_program", options.device)
+        task, workers = (network, images, len(images.train_images)), list[Worker]()
+        for kind in options.kernels:
+            program = ("cpu", True) if kind == "native" else (options.device,)
+            workers.append(start(throughput.OWN[kind], "readout_program", *program))
+            workers[-1].prepare((*task, workers[0].ask("trained") if workers[1:] else None))
+        first = workers[0]
         about["processor"] = first.about["processor"]
-        task = (network, images, len(images.train_images))
-        first.prepare((*task, None))
-        workers = [first]
-        if options.native:
-            workers.append(start(throughput.NATIVE, "readout_program", "cpu", True))
-            workers[-1].prepare((*task, first.ask("trained")))
         if options.spikenn:
             workers.append(start("SpikeNN", "spikenn_program", options.spikenn))
             workers[-1].prepare(first.ask("readout"))
@@ -74,6 +73,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
 def main(options: Options) -> None:
     """Measures one network after the other; prints and writes all results after each."""
     parts.check_least(options, images=1, repeats=1)
+    throughput.check_kernels(options.kernels)
     if options.spikenn and not (options.spikenn / "spikenn" / "snn.py").is_file():
         raise InputError(f"`spikenn` {options.spikenn} is no checkout of ggoupy/SpikeNN (no spikenn/snn.py)")
     images = data.load(options.dataset, options.data_dir).first(options.images, options.images)

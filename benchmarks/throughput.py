@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import common
 import numpy as np
@@ -35,7 +35,8 @@ from snnjax.training.choice import network_for
 from snnjax.training.state import Settings, plan
 
 NATIVE = "snnjax, native"
-OWN = ("snnjax", NATIVE)
+OWN = dict(xla="snnjax", native=NATIVE)
+"""What snnjax is called by its kernels."""
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}  # batch size
 TRAINING = "whole training"
 ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "test")
@@ -60,8 +61,8 @@ class Options(common.Options):
     """checkout of github.com/aidinattar/snn, to measure side by side"""
     spyker: bool = False
     """measure Spyker side by side (mozafari2018 only, on the CPU)"""
-    native: bool = False
-    """measure snnjax with its compiled kernels too, on a CPU"""
+    kernels: tuple[Literal["xla", "native"], ...] = ("xla",)
+    """snnjax's kernels, of XLA or compiled ones (native, on a CPU); all is compared with the first"""
     protocol: int = 0
     """number of whole trainings, up to two minutes each; 0 for none"""
     short: bool = False
@@ -78,6 +79,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
         images, repeats = min(options.images, 60), min(options.repeats, 2)
         options = dataclasses.replace(options, images=images, repeats=repeats, model=("mozafari2018",), protocol=0)
     parts.check_least(options, images=1, repeats=1, protocol=0)
+    check_kernels(options.kernels)
     for name in options.model:
         parts.published(name)
     if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
@@ -90,9 +92,15 @@ def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     return options, source, options.folder("throughput")
 
 
+def check_kernels(kernels: tuple[str, ...]) -> None:
+    """Raises InputError unless these are one or both kinds."""
+    if not kernels or len(set(kernels)) < len(kernels):
+        raise InputError(f"`kernels` must be xla, native or both, got {' '.join(kernels) or 'none'}")
+
+
 def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
-    workers = [stack.enter_context(options.snnjax(name)) for name in OWN[: 1 + options.native]]
+    workers = [stack.enter_context(options.snnjax(name)) for name in map(OWN.__getitem__, options.kernels)]
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
@@ -144,7 +152,7 @@ def whole_training(network: Network, images: data.Dataset, rows: list[Row], opti
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
     settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
     for program in dict.fromkeys(row["program"] for row in rows):
-        if program in OWN:
+        if program in OWN.values():
             runs = []
             for _ in range(options.protocol):
                 with options.snnjax(program) as worker:  # in a new process, so that nothing is compiled yet
@@ -181,7 +189,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         first.prepare((network, few, batch_size, None))
         task = first.ask("task")
         for worker in others:
-            worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name == NATIVE else task)
+            worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name in OWN.values() else task)
         rows = measure(workers, options.repeats, {phase.name: task.weights[phase.layer] for phase in task.learning})
         memory = {worker.name: worker.ask("memory") for worker in workers}
     protocol = whole_training(network, images, rows, options) if options.protocol else []
@@ -196,9 +204,9 @@ def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
         program, total = row["program"], row["ms_per_image"] + once[row["program"]]
         if row["once"]:
             once[program] = total
-        elif program == "snnjax":
+        elif program == rows[0]["program"]:
             ours = total
-        elif once["snnjax"] and row["phase"] != "test":
+        elif once[rows[0]["program"]] and row["phase"] != "test":
             found.setdefault(program, {})[row["phase"]] = total / ours
     return found
 
@@ -207,7 +215,7 @@ def show(result: Row, screen: Console) -> None:
     """Prints the measurements of one network."""
     sections: list[list[list[str]]] = []
     for row in result["phases"]:
-        if first := row["program"] == "snnjax":
+        if first := row["program"] == result["phases"][0]["program"]:
             sections.append([])
         cells = [row["phase"] if first else "", row["program"], f"{row['ms_per_image']:.3g}"]
         cells += [f"{row['min']:.3g} .. {row['max']:.3g}", f"{row['compile_seconds']:.1f}"]
@@ -239,10 +247,10 @@ def markdown(results: list[Row], about: Row) -> str:
         for at, (label, cells) in enumerate(entries(result)):
             lines.append(["" if at else result["network"], label, *(cells.get(column, "") for column in columns)])
     notes = []
-    if set(about["devices"]) - set(OWN):
+    if set(about["devices"]) - set(OWN.values()):
         if any(result["in_one_epoch"] for result in results):
             notes.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all.")
-        if NATIVE in about["devices"]:
+        if set(OWN.values()) <= set(about["devices"]):
             notes.append(f"After a slash, how many times longer than {NATIVE}.")
     return common.markdown(["network", "", *columns], lines, caption(about), *notes)
 
@@ -252,7 +260,7 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
     times, ratios, single = values_of(result, "ms_per_image"), values_of(result, "ratio"), result["in_one_epoch"]
     trainings = {row["program"]: row for row in result["protocol"]}
     for program in result["memory"]:
-        if program in OWN:
+        if program in OWN.values():
             training = trainings.get(program, {})
             cells = {phase: f"{ms:.3g}" for phase, ms in times[program].items()}
             if training:

@@ -22,7 +22,7 @@ def measured(out: pathlib.Path, *arguments: str) -> list[dict]:
 
 @pytest.mark.slow
 def test_phases_are_measured_on_both_kernels(tmp_path, capsys):
-    (network,) = measured(tmp_path, "--model", NCG, "--native")
+    (network,) = measured(tmp_path, "--model", NCG, "--kernels", "xla", "native")
     for program in ("snnjax", "snnjax, native"):
         assert tuple(row["phase"] for row in network["phases"] if row["program"] == program) == PHASES
     alike = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] != "snnjax"}

@@ -63,7 +63,7 @@ def about() -> dict:
 
 @pytest.mark.slow
 def test_the_short_form_leaves_json_a_table_and_a_figure(tmp_path, capsys):
-    written = short(tmp_path, "--native")
+    written = short(tmp_path, "--kernels", "xla", "native")
     (network,) = written["networks"]
     assert network["network"] == "mozafari2018"
     for program in ("snnjax", throughput.NATIVE):
