@@ -6,6 +6,9 @@
 #pragma once
 
 #include <cmath>
+#include <string>
+#include <type_traits>
+#include <utility>
 
 #include "common.h"
 
