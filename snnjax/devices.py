@@ -49,7 +49,9 @@ def take_share(folder: Path, count: int) -> None:
     """
     if not hasattr(os, "sched_setaffinity"):
         return
-    number = next((at for at in range(count) if files.take(folder / str(at))), 0)
+    number = next((at for at in range(count) if files.try_lock(folder / str(at))), None)
+    if number is None:  # the file system has no locks
+        return
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
 

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
 import secrets
@@ -89,7 +90,7 @@ def lock(folder: Path) -> Iterator[None]:
                         path.unlink()
 
 
-def take(path: Path) -> bool:
+def try_lock(path: Path) -> bool:
     """Locks a file until this process ends, unless another process has locked it; whether it did."""
     file = path.open("a")
     try:
@@ -192,13 +193,13 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would kill the program
             else:
                 file.truncate(size)
-            return np.asarray(np.memmap(file, kind, "r+", shape=shape))
+            return np.frombuffer(mmap.mmap(file.fileno(), size), kind).reshape(shape)  # other processes get a copy
     raw = np.empty(size + _ALIGNED, np.uint8)
     start = -raw.ctypes.data % _ALIGNED
     return raw[start : start + size].view(kind).reshape(shape)
 
 
-def taken(array: np.ndarray, places: np.ndarray) -> np.ndarray:
+def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:
     """`array[places]`, by numbers, made as by `empty`."""
     return np.take(array, places, axis=0, out=empty((len(places), *array.shape[1:]), array.dtype), mode="clip")
 

@@ -36,6 +36,11 @@ def gather(tree: Any) -> Any:
     return jax.tree.unflatten(structure, [np.stack(each) for each in zip(*found, strict=True)])
 
 
+def least(number: int) -> int:
+    """The smallest number that any process has."""
+    return number if count() == 1 else int(gather(np.int64(number)).min())
+
+
 def share(value: T) -> T:
     """What the first process has in place of `value`."""
     if count() == 1:

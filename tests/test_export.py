@@ -141,7 +141,9 @@ def test_learning_in_batches(model):
             state = as_array(learner.init(layer, np.zeros(2, np.uint32), 0))
             function = functools.partial(found.function, **found.static)
             assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
-    if not is_fitted(model.decision) and (found := fast.supervised(model, model.last, False, settings)):
+    if is_fitted(model.decision):
+        return
+    if found := fast.supervised(model, first_supervised(model), False, settings):
         arguments = (carried(model, found.form), model, entering(model, model.last), np.zeros(IMAGES, np.int32))
         function = functools.partial(found.function, **found.static)
         assert_exported(function, *arguments, *SLICE.values(), np.int32(3))

@@ -115,6 +115,38 @@ def test_weights_are_those_of_the_kernels(name, stabiliser):
     np.testing.assert_allclose(found.weights.transpose(2, 3, 0, 1), weights, atol=1e-6 if stabiliser else 0)
 
 
+def test_features_that_are_dropped_are_silent():
+    """As many as are left win; none at all if all are dropped."""
+    rng = np.random.default_rng(6)
+    weights, images = rng.random((3, 3, 10, 4)).astype(np.float32), images_of((4, 6, 6), rng)
+    layer = reward.Layer(jnp.asarray(weights), np.ones((2, 2), np.float32), (0.0, 1.0), False)
+    for kept in (np.zeros(10, bool), np.arange(10) == 7):
+        span = np.array([-1, 99], np.int32)
+        found = reward.learn(layer, images, np.zeros(40, np.int32), span, classes=5, time_steps=T, kept=kept)
+        expected = 7 if kept.any() else -1
+        assert {*found.feature.tolist()} <= {expected, -1}
+        assert found.feature[-1] == expected
+        assert kept.any() or np.array_equal(found.weights, weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(labels=np.zeros(39, np.int32)), r"`labels` must have shape \(40,\), got \(39,\)"),
+        (dict(span=np.zeros(3, np.int32)), r"`span` must have shape \(2,\), got \(3,\)"),
+        (dict(kept=np.ones(9, bool)), r"`kept` must have shape \(10,\), got \(9,\)"),
+        (dict(rates=np.ones(2, np.float32)), r"`rates` must have shape \(2, 2\), got \(2,\)"),
+    ],
+)
+def test_bad_learning(change, message):
+    images = images_of((4, 6, 6), np.random.default_rng(7))
+    given = dict(labels=np.zeros(40, np.int32), span=np.array([0, 40], np.int32), kept=None) | change
+    rates = given.pop("rates", np.ones((2, 2), np.float32))
+    layer = reward.Layer(jnp.zeros((3, 3, 10, 4)), rates, (0.0, 1.0), False)
+    with pytest.raises(InputError, match=message):
+        reward.learn(layer, images, given["labels"], given["span"], classes=5, time_steps=T, kept=given["kept"])
+
+
 def test_it_is_the_same_under_jit_and_vmap():
     rng = np.random.default_rng(5)
     weights = np.stack([weights_of(kind, (10, 4, 3, 3), rng).transpose(2, 3, 0, 1) for kind in ("random", "learned")])

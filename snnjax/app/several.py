@@ -5,6 +5,7 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,10 +50,12 @@ def one_of_several(program: str) -> Iterator[str]:
     except SystemExit as end:
         if end.code:
             _end(int(end.code))
-    except (ValueError, RuntimeError) as error:
-        if not any(each in str(error) for each in ("Gloo", "NCCL", "RCCL")):
-            raise
-        print(f"{named}: {LOST} ({' '.join(str(error).split())})", file=sys.stderr)
+    except BaseException as error:
+        lost = isinstance(error, ValueError | RuntimeError)
+        if lost and any(each in str(error) for each in ("Gloo", "NCCL", "RCCL")):
+            print(f"{named}: {LOST} ({' '.join(str(error).split())})", file=sys.stderr)
+        else:
+            traceback.print_exc()
         _end(1)
 
 

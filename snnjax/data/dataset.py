@@ -10,7 +10,7 @@ import numpy as np
 from snnjax.data.names import checked, numbered
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 from snnjax.errors import InputError, InputTypeError, shown
-from snnjax.files import atomic_write, taken
+from snnjax.files import atomic_write, take_rows
 from snnjax.kernels import checks
 
 OF_CHANNELS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
@@ -151,7 +151,7 @@ class Dataset:
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])
         return dataclasses.replace(
-            self, train_images=taken(self.train_images, chosen), train_labels=self.train_labels[chosen]
+            self, train_images=take_rows(self.train_images, chosen), train_labels=self.train_labels[chosen]
         )
 
     def hold_out(self, share: float, seed: int) -> "Dataset":
@@ -178,7 +178,7 @@ class Dataset:
         chosen = np.zeros(total, bool)
         chosen[sorted_[(2 * np.arange(count) + 1) * total // (2 * count)]] = True
         (images, held_images), (labels, held_labels) = (
-            (taken(array, np.flatnonzero(~chosen)), taken(array, np.flatnonzero(chosen)))
+            (take_rows(array, np.flatnonzero(~chosen)), take_rows(array, np.flatnonzero(chosen)))
             for array in (self.train_images, self.train_labels)
         )
         note = f"{count:,} of {total:,} training images are held out for validation"

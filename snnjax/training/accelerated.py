@@ -50,7 +50,7 @@ def learn_alone(
         numbers = at + jnp.arange(batch)
         images = latencies[jnp.minimum(numbers, len(latencies) - 1)]
         respond = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)
-        winners = devices.share_out(respond, images)
+        winners = respond(images)
         feature = jnp.where((numbers < count)[:, None], winners.feature, -1)
         rates = jax.vmap(learner.rates)(state + jnp.arange(batch))
         learned = _learned(layer, jax.vmap(learner.seen, (None, 0))(layer, images), winners, feature, rates, learner)
@@ -133,7 +133,7 @@ def _each_batch(one_batch: Any, carry: Any, found: Any, start: jax.Array, count:
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:
     """The strongest neuron of each image, `Winners` of (B, 1), among the features that dropout keeps."""
     potentials = jax.vmap(layer.packed(PLAIN).potentials)
-    found = devices.share_out(lambda each: Strongest.of(potentials(each)), images)
+    found = Strongest.of(potentials(images))
     if kept is not None:
         found = found._replace(potential=jnp.where(kept[None], found.potential, -jnp.inf))
     return jax.vmap(lambda one: one.winner(layer, images.shape[2:]))(found)

@@ -47,7 +47,8 @@ class Epoch:
         first = self.order(0)
         self._total = self.inputs.shape[int(has_own(self.inputs))] if first is None else first.shape[-1]
         count = max(1, round(self._total / SLICE))
-        unit = math.lcm(self.unit, ALIGNED) if count > 1 else self.unit
+        aligned = math.lcm(self.unit, ALIGNED)
+        unit = aligned if count > 1 and count * aligned <= self._total else self.unit
         self._size = -(-self._total // (count * unit)) * unit
         self._starts = range(0, self._total, self._size)
         once = first is None and self.inputs.nbytes <= files.LARGE

@@ -92,8 +92,9 @@ class Spread:
 
     def __init__(self, count: int):
         found, axes = devices.peers(), ("networks", "images")
-        self.count, self.devices, self.learning = count, found.size, Mesh(found[:count, None], axes)
-        self.mapping = self.learning if count > 1 else Mesh(found[None], axes)
+        self.count, self.learning = count, Mesh(found[:count, None], axes)
+        self.devices = int(processes.least(found.size))  # chunks are the same in all processes
+        self.mapping = self.learning if count > 1 else Mesh(found[None, : self.devices], axes)
         shared = count == 1 and processes.count() > 1
         self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning
 

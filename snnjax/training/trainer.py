@@ -208,12 +208,14 @@ class Workers:
 
     Attributes:
       count: groups that are trained at a time.
-      map: as the function `map` of Python; results may come in any order. Groups are handed out one by one, and no
-        more of them after an error. `snnjax.training.workers` has those of one machine and of a cluster.
+      map: as the function `map` of Python; results may come in any order. Where groups are handed out one by one, no
+        more of them are after an error. `snnjax.training.workers` has those of one machine and of a cluster.
+      elsewhere: whether groups train in other processes, of which the sweep's callback is told nothing.
     """
 
     count: int = 1
     map: Callable[[Callable[[Group], Outcome], Iterable[Group]], Iterable[Outcome]] = map
+    elsewhere: bool = False
 
 
 SERIAL = Workers()
@@ -328,7 +330,8 @@ class Sweep:
                 if sweep.done.keys() >= {*places}:
                     path.unlink(missing_ok=True)
         groups = self.groups(sweep.done, folder, workers.count)
-        work = functools.partial(train, self.data, self.settings, callback=self.callback)
+        callback = None if workers.elsewhere else self.callback
+        work = functools.partial(train, self.data, self.settings, callback=callback)
         for outcome in workers.map(work, itertools.takewhile(lambda _: not errors, groups)):
             if outcome.error:
                 errors.append(outcome.error)

@@ -60,7 +60,8 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
     Those of an accelerator would share its memory, so take one process there.
     """
     from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     checks.integer("count", count, 1)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -70,14 +71,15 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
             parallel = Parallel(count, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1, **how)
             train = functools.partial(_in_process, os.getpid(), Path(folder), count, prepare, work)
             results = parallel(delayed(train)(group) for group in groups)
+            stack.callback(lambda: get_reusable_executor().shutdown(kill_workers=True))  # they keep their cores
             stack.callback(results.close)
             try:
                 yield from results
-            except BrokenProcessPool as error:
+            except TerminatedWorkerError as error:
                 problem = "a worker was killed, perhaps because memory ran out"
                 raise OSError(f"{problem}: {KEPT}, with fewer workers or networks at once if it must") from error
 
-        yield Workers(count, train_all)
+        yield Workers(count, train_all, elsewhere=True)
 
 
 def _in_process(parent: int, folder: Path, count: int, prepare: Callable[[], Any], work: Work, group: Group) -> Outcome:
@@ -107,7 +109,8 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
         advice = "start one by `dask scheduler`, and workers by `dask worker ADDRESS --nthreads 1`"
         raise OSError(f"no Dask scheduler answers at {address} ({error}): {advice}") from error
     with _quiet("distributed", "distributed.client"), client:
-        yield Workers(_workers(client, address, patience), functools.partial(_on_cluster, client, prepare))
+        count, train_all = _workers(client, address, patience), functools.partial(_on_cluster, client, prepare)
+        yield Workers(count, train_all, elsewhere=True)
 
 
 @contextlib.contextmanager

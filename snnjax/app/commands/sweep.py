@@ -83,7 +83,7 @@ def train_left(folder: SweepFolder, given: Workers) -> list[dict[str, Any]]:
     """Trains what is left of a sweep while its progress is shown; returns the records of all networks."""
     groups, sweep = folder.groups(given.count), folder.sweep
     names = {each.places: f"program {number} of {len(groups)}" for number, each in enumerate(groups, 1)}
-    with console.Bars() if given.count == 1 else console.Programs(sum(map(len, names))) as bars:
+    with console.Programs(sum(map(len, names))) if given.elsewhere else console.Bars() as bars:
         sweep.callback = bars if isinstance(bars, console.Bars) else None
 
         def begin(group: Group) -> Group:

@@ -18,7 +18,6 @@ constexpr int64_t kBlock = 64;  // features whose sums are added up side by side
 constexpr int64_t kTogether = 2;  // bytes that can be added up without overflow
 constexpr int kLevels = 128;
 constexpr int64_t kMost = 256;  // sums of kTogether bytes that 16 bits hold
-constexpr float kRounding = 1e-5f;  // bound of the error of a float32 potential, relative to the largest possible one
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 typedef uint8_t Octets __attribute__((vector_size(kBlock), aligned(1), may_alias));
@@ -204,8 +203,10 @@ class Potentials {
     }
     first_.push_back(seen_.size());
     const float largest = std::max(std::abs(quantised.lower), std::abs(quantised.top()));
-    half_ = 0.5f * quantised.step * (1 + kRounding) + 2 * kRounding * largest;
-    rounding_ = kRounding * largest;
+    // A float32 potential is a sum of so many at most, one after the other, each rounded by 2^-24.
+    const int64_t sums = layer.taps() * (layer.channels / (2 * kLanes) + layer.channels % kLanes + 2) + 2 * kLanes;
+    rounding_ = sums * 6e-8f * largest;
+    half_ = 0.5f * quantised.step + 2 * rounding_;
   }
 
   // No input has fired yet.
@@ -328,7 +329,7 @@ class Potentials {
     };
     const int64_t likely = std::max_element(potential + first, potential + end) - potential;
     const float enough = margin(position) + rounding_ * active_[position];
-    if (!(potential[likely] + enough >= best.potential)) return;
+    if (potential[likely] == kNothing || !(potential[likely] + enough >= best.potential)) return;
     look(likely);
     for (int64_t f = first; f < end; ++f)
       if (potential[f] + enough >= best.potential && f != likely) look(f);

@@ -1,7 +1,5 @@
 // Layers that learn by reward from the vote of a deciding layer's strongest neuron. Python has checked all buffers.
 
-#include <tuple>
-
 #include "integers.h"
 
 namespace {
@@ -244,7 +242,7 @@ ffi::Error learn_by_reward(Floats weights, Bytes latencies, Integers labels, Int
   const Layer layer(learned->typed_data(), weights, settings, "deciding_", shape[2], shape[3]);
   const Rewarded rewarded = {rates.typed_data(), bounds.typed_data(), *settings.get<bool>("deciding_stabiliser")};
   Deciding deciding(layer, rewarded, open.typed_data(), number(settings, "classes"));
-  for (int64_t at = span.typed_data()[0]; at < span.typed_data()[1]; ++at) {
+  for (int64_t at = std::max(span.typed_data()[0], 0); at < std::min<int64_t>(span.typed_data()[1], shape[0]); ++at) {
     const int32_t label = labels.typed_data()[at], voted = deciding.vote(latencies.typed_data() + at * layer.inputs());
     vote->typed_data()[at] = voted;
     if (voted >= 0 && label >= 0) feature->typed_data()[at] = deciding.learn(voted == label);
@@ -272,7 +270,7 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
                   radius.typed_data()[0], pool);
   Deciding deciding(last, rewarded(rates, bounds, "deciding_stabiliser"), open.typed_data(),
                     number(settings, "classes"));
-  for (int64_t at = span.typed_data()[0]; at < span.typed_data()[1]; ++at) {
+  for (int64_t at = std::max(span.typed_data()[0], 0); at < std::min<int64_t>(span.typed_data()[1], shape[0]); ++at) {
     const uint8_t* outputs = earlier.forward(latencies.typed_data() + at * first.inputs());
     const int32_t label = labels.typed_data()[at], voted = deciding.vote(outputs);
     vote->typed_data()[at] = voted;

@@ -52,6 +52,7 @@ class Layer(NamedTuple):
     @property
     def arrays(self) -> tuple[jax.Array, jax.Array]:
         """The rates and the bounds, as the kernels take them."""
+        _shaped("rates", self.rates, (2, 2))
         checks.bounds(self.bounds)
         return self.rates, jnp.stack([jnp.asarray(bound, jnp.float32) for bound in self.bounds])
 
@@ -86,7 +87,14 @@ def _check_latencies(latencies: jax.Array) -> tuple[int, ...]:
     return latencies.shape
 
 
+def _shaped(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    if np.shape(array) != shape:
+        raise InputError(f"`{name}` must have shape {shape}, got {np.shape(array)}")
+
+
 def _open(kept: jax.Array | None, features: int) -> jax.Array:
+    if kept is not None:
+        _shaped("kept", kept, (features,))
     return jnp.zeros(features) if kept is None else jnp.where(kept, 0.0, -jnp.inf)
 
 
@@ -107,6 +115,8 @@ def learn(
     weights, shape = layer.weights, _check_latencies(latencies)
     _, settings = _place("deciding", weights, shape, layer.padding, layer.stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
+    _shaped("labels", labels, shape[:1])
+    _shaped("span", span, (2,))
     each = jax.ShapeDtypeStruct(labels.shape, jnp.int32)
     results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), each, each
     args = weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])
@@ -144,7 +154,10 @@ def learn_deep(
     settings |= _place("deciding", weights, pooled, deciding.padding, deciding.stride)[1]
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     settings |= dict(earlier_stabiliser=bool(earlier.stabiliser), deciding_stabiliser=bool(deciding.stabiliser))
-    each, many = (jax.ShapeDtypeStruct(x, jnp.int32) for x in (labels.shape, (shape[0], winners)))
+    for name, array, wanted in (("labels", labels, shape[:1]), ("span", span, (2,)), ("turns", turns, (2,))):
+        _shaped(name, array, wanted)
+    places = shape[0], checks.integer("winners", winners, 1)
+    each, many = (jax.ShapeDtypeStruct(x, jnp.int32) for x in (shape[:1], places))
     results = *(jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in (before, weights)), each, many, each
     competition = jnp.asarray(threshold, jnp.float32).reshape(1), jnp.asarray(radius, jnp.int32).reshape(1)
     args = before, weights, latencies, labels, span, turns, *competition, *earlier.arrays, *deciding.arrays
