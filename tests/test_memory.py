@@ -1,8 +1,10 @@
 """Sets larger than memory: arrays in files, and slices that are placed one by one, without a copy on a CPU."""
 
 import errno
+import mmap
 import os
 import pathlib
+import pickle
 import re
 import subprocess
 import sys
@@ -14,7 +16,9 @@ from test_trainer import SHALLOW
 
 from snnjax import Settings, Trainer, data, files
 from snnjax.data import digits
-from snnjax.training.epoch import SLICE
+from snnjax.training.epoch import SLICE, Epoch
+from snnjax.training.spread import Spread
+from snnjax.training.state import Phase
 
 IMAGES = digits().first(None, 30)
 
@@ -36,11 +40,18 @@ def test_an_array_is_where_jax_takes_it_as_it_is():
     assert jax.device_put(held).unsafe_buffer_pointer() == held.ctypes.data
 
 
+def in_a_file(array: object) -> bool:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
 def test_a_large_array_is_in_a_file_that_goes_with_it(small):
     array = files.empty((3, 5), np.float32)
     array[:] = np.arange(15).reshape(3, 5)
-    assert isinstance(array.base, np.memmap)
+    assert in_a_file(array)
     assert array.sum() == 105
+    assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
     assert not list(small.iterdir()), "nothing stays if the program is killed"
 
 
@@ -51,6 +62,18 @@ def test_a_full_disk_is_an_error_at_once(small, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         files.empty((3, 5), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "slice_"), [(2000, 1, 1024), (2000, 999, 1998), (1500, 250, 750), (90, 7, 91)]
+)
+def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
+    """Where as many are aligned for JAX, they are; batches come first."""
+    inputs = np.zeros((images, 1, 2, 2), np.uint8)
+    spread = Spread(1)
+    phase, nothing = Phase("STDP", 0, "layer1", 1), (np.zeros((1, 1)),)
+    epoch = Epoch(spread, spread.learning, phase, nothing, inputs, lambda *_: None, batch, None, None, batch)
+    assert epoch._size == slice_
 
 
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
@@ -70,7 +93,7 @@ def test_a_set_in_files_trains_as_one_in_memory(settings, tmp_path, monkeypatch)
     monkeypatch.setattr(files, "LARGE", 0)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     others = trained()
-    assert isinstance(others[0].train_images.base, np.memmap)
+    assert in_a_file(others[0].train_images)
     assert isinstance(others[0].test_images, np.memmap), "what is not indexed stays in the .npz file"
     assert others[0].digest == images.digest
     assert others[1] == epochs
