@@ -43,7 +43,7 @@ def test_an_array_is_where_jax_takes_it_as_it_is():
 def in_a_file(array: object) -> bool:
     while isinstance(array, np.ndarray):
         array = array.base
-    return isinstance(array, mmap.mmap)
+    return isinstance(getattr(array, "obj", array), mmap.mmap)
 
 
 def test_a_large_array_is_in_a_file_that_goes_with_it(small):
