@@ -24,7 +24,8 @@ from .learners import RSTDP, STDP, Learner, Response, Signal, SupervisedSTDP, Ta
 from .networks import NETWORKS, Earliest, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
 from .trained import load
 from .training.state import Callback, Settings, TrainState
-from .training.trainer import Sweep, Trainer
+from .training.sweep import Sweep
+from .training.trainer import Trainer
 
 __version__: str
 

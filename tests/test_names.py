@@ -21,7 +21,8 @@ from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
 from snnjax.trained import Trained
-from snnjax.training.trainer import Sweep, Trainer
+from snnjax.training.sweep import Sweep
+from snnjax.training.trainer import Trainer
 
 NAMES = ("<b>&", r"[red]$\x$", "cat 2", "cat 10", "one with a name that is longer than any picture has room for")
 

@@ -23,7 +23,8 @@ from snnjax.networks import NETWORKS, Earliest, Network, stage
 from snnjax.training import epoch as epoch_module
 from snnjax.training.epoch import images_shown
 from snnjax.training.state import Settings, TrainState
-from snnjax.training.trainer import Sweep, Trainer
+from snnjax.training.sweep import Sweep
+from snnjax.training.trainer import Trainer
 
 BOTH = dict(shuffle=True, mirror=True)
 LITTLE = digits().first(60, 30)

@@ -23,7 +23,8 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
-from snnjax.training.trainer import Group, Sweep, SweepState, Trainer, Workers
+from snnjax.training.sweep import Group, Sweep, SweepState, Workers
+from snnjax.training.trainer import Trainer
 
 IMAGES = data.digits().first(40, 30)
 RULE, BOUNDED = STDP(doubling=15), RSTDP(bounds=(0.0, 1.0))

@@ -21,7 +21,8 @@ from snnjax.training import programs
 from snnjax.training.engine import Engine
 from snnjax.training.spread import Spread
 from snnjax.training.state import Callback, Settings, TrainState
-from snnjax.training.trainer import Sweep, Trainer
+from snnjax.training.sweep import Sweep
+from snnjax.training.trainer import Trainer
 
 SHAPE = (6, 28, 28)
 QUICK = STDP(doubling=50)

@@ -31,7 +31,8 @@ from snnjax.networks import NETWORKS
 from snnjax.trained import Trained
 from snnjax.training.engine import Engine
 from snnjax.training.state import Settings, TrainState
-from snnjax.training.trainer import SweepState, Trainer
+from snnjax.training.sweep import SweepState
+from snnjax.training.trainer import Trainer
 
 TINY = WHOLE[: WHOLE.index("--validation")]
 """With what is held out by default."""

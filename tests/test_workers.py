@@ -19,7 +19,7 @@ from test_sweep import IMAGES, assert_same_sweep, network
 from snnjax.app.runs import GROUPS
 from snnjax.errors import InputError
 from snnjax.training.state import Settings
-from snnjax.training.trainer import Sweep
+from snnjax.training.sweep import Sweep
 from snnjax.training.workers import cluster, processes
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -23,7 +23,8 @@ from snnjax.kernels import native
 from snnjax.trained import SWEEP, WEIGHTS, Trained
 from snnjax.training import fast
 from snnjax.training.state import Phase, TrainState
-from snnjax.training.trainer import SERIAL, Group, Sweep, SweepState, Trainer, Workers
+from snnjax.training.sweep import SERIAL, Group, Sweep, SweepState, Workers
+from snnjax.training.trainer import Trainer
 
 RESULTS, LAYERS, GROUPS = "results.json", "layers", "groups"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"

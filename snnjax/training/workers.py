@@ -24,7 +24,7 @@ from snnjax import devices
 from snnjax.errors import InputError, MissingPackageError
 from snnjax.kernels import checks
 from snnjax.training.state import Callback
-from snnjax.training.trainer import Group, Outcome, Workers
+from snnjax.training.sweep import Group, Outcome, Workers
 
 Work = Callable[..., Outcome]
 

@@ -19,7 +19,7 @@ from snnjax.app.main import COMMAND
 from snnjax.app.runs import SweepFolder
 from snnjax.metrics import ranking, tested_part
 from snnjax.training import workers
-from snnjax.training.trainer import SERIAL, Group, Outcome, Variant, Workers
+from snnjax.training.sweep import SERIAL, Group, Outcome, Variant, Workers
 
 STOPPED = "Stopped; finished epochs are kept. The same command goes on."
 
