@@ -30,7 +30,8 @@ from snnjax import (
     static,
 )
 from snnjax.app.features import drawn_back
-from snnjax.app.runs import CHECKPOINT, RunFolder, SweepFolder
+from snnjax.app.runs import CHECKPOINT, RunFolder
+from snnjax.app.sweeps import SweepFolder
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.metrics import fractions
 from snnjax.trained import Trained

@@ -14,7 +14,8 @@ from PIL import Image
 import snnjax
 from snnjax import data
 from snnjax.app import plots, report
-from snnjax.app.runs import RunFolder, SweepFolder, read_results
+from snnjax.app.runs import RunFolder, read_results
+from snnjax.app.sweeps import SweepFolder
 from snnjax.data.names import shortened
 from snnjax.errors import printable
 from snnjax.layers import WTA, Conv

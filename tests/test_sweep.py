@@ -16,7 +16,8 @@ from command import Command
 
 from snnjax import component, data, devices, files, static
 from snnjax.app import plots
-from snnjax.app.runs import CHECKPOINT, GROUPS, PREVIOUS, SweepFolder
+from snnjax.app.runs import CHECKPOINT, PREVIOUS
+from snnjax.app.sweeps import GROUPS, SweepFolder
 from snnjax.encoding import encode
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP

@@ -22,7 +22,8 @@ from snnjax.app import plots, report
 from snnjax.app.commands import replicate
 from snnjax.app.commands.sweep import table
 from snnjax.app.options import Replicate
-from snnjax.app.runs import RunFolder, SweepFolder
+from snnjax.app.runs import RunFolder
+from snnjax.app.sweeps import SweepFolder
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.data import Dataset, digits
 from snnjax.encoding import ON_OFF

@@ -16,7 +16,7 @@ import pytest
 from command import Command
 from test_sweep import IMAGES, assert_same_sweep, network
 
-from snnjax.app.runs import GROUPS
+from snnjax.app.sweeps import GROUPS
 from snnjax.errors import InputError
 from snnjax.training.state import Settings
 from snnjax.training.sweep import Sweep

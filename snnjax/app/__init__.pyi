@@ -1,3 +1,4 @@
-from .runs import RunFolder, SweepFolder
+from .runs import RunFolder
+from .sweeps import SweepFolder
 
 __all__ = ["RunFolder", "SweepFolder"]

@@ -16,7 +16,7 @@ from snnjax import InputError, Sweep, Trainer, devices
 from snnjax.app import console, options, parts, report
 from snnjax.app.commands import train
 from snnjax.app.main import COMMAND
-from snnjax.app.runs import SweepFolder
+from snnjax.app.sweeps import SweepFolder
 from snnjax.metrics import ranking, tested_part
 from snnjax.training import workers
 from snnjax.training.sweep import SERIAL, Group, Outcome, Variant, Workers
