@@ -15,10 +15,10 @@
 namespace {
 
 constexpr int64_t kBlock = 64;  // features whose sums are added up side by side
-constexpr int64_t kTogether = 2;  // bytes that can be added up without overflow
+constexpr int64_t kRowsPerAdd = 2;  // bytes that can be added up without overflow
 constexpr int kLevels = 128;
-constexpr int64_t kMost = 256;  // sums of kTogether bytes that 16 bits hold
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
+constexpr int64_t kMaxAdds = 256;  // sums of kRowsPerAdd bytes that 16 bits hold
+constexpr float kSilent = -std::numeric_limits<float>::infinity();
 
 typedef uint8_t Octets __attribute__((vector_size(kBlock), aligned(1), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(kBlock), aligned(1), may_alias));
@@ -157,13 +157,13 @@ class Quantised {
   uint8_t* begin_;  // where a line of the cache begins
 };
 
-// Adds up rows of kBlocks blocks, a multiple of kTogether; sums of even and of odd bytes apart.
+// Adds up rows of kBlocks blocks, a multiple of kRowsPerAdd; sums of even and of odd bytes apart.
 template <int kBlocks>
 void add(const uint8_t* rows, const int32_t* places, const int32_t* end, uint16_t* sums) {
   Halves* of_block = reinterpret_cast<Halves*>(sums);
   Halves even[kBlocks], odd[kBlocks];
   for (int b = 0; b < kBlocks; ++b) even[b] = of_block[2 * b], odd[b] = of_block[2 * b + 1];
-  for (; places < end; places += kTogether) {
+  for (; places < end; places += kRowsPerAdd) {
     const Octets* first = reinterpret_cast<const Octets*>(rows + places[0]);
     const Octets* second = reinterpret_cast<const Octets*>(rows + places[1]);
     for (int b = 0; b < kBlocks; ++b) {
@@ -248,12 +248,12 @@ class Potentials {
     if (!active_[position]) clear(position);
     active_[position] += count_[position];
     int32_t *at = waiting_.data() + position * most_, *last = at + count_[position];
-    if (count_[position] % kTogether) *last++ = quantised_.place(0, layer_.channels);  // a row of zeros
+    if (count_[position] % kRowsPerAdd) *last++ = quantised_.place(0, layer_.channels);  // a row of zeros
     while (at < last) {
       if (!room_[position]) flush(position);
-      const int32_t* end = std::min<const int32_t*>(last, at + room_[position] * kTogether);
+      const int32_t* end = std::min<const int32_t*>(last, at + room_[position] * kRowsPerAdd);
       add_rows(at, end, position);
-      room_[position] -= (end - at) / kTogether;
+      room_[position] -= (end - at) / kRowsPerAdd;
       at += end - at;
     }
     count_[position] = 0;
@@ -323,16 +323,16 @@ class Potentials {
   // Puts the strongest neuron of features [first, end) at a position into `best` if it precedes that.
   void strongest(int64_t position, int64_t first, int64_t end, int32_t last, Neuron& best) const {
     const float* potential = values(position);
-    auto look = [&](int64_t f) {
+    auto compare = [&](int64_t f) {
       const Neuron one = {exact(f, position, last), f, position};
       if (one.precedes(best)) best = one;
     };
     const int64_t likely = std::max_element(potential + first, potential + end) - potential;
     const float enough = margin(position) + rounding_ * active_[position];
-    if (potential[likely] == kNothing || !(potential[likely] + enough >= best.potential)) return;
-    look(likely);
+    if (potential[likely] == kSilent || !(potential[likely] + enough >= best.potential)) return;
+    compare(likely);
     for (int64_t f = first; f < end; ++f)
-      if (potential[f] + enough >= best.potential && f != likely) look(f);
+      if (potential[f] + enough >= best.potential && f != likely) compare(f);
   }
 
   const Inputs& inputs() const { return inputs_; }
@@ -342,13 +342,13 @@ class Potentials {
     const int64_t from = position * quantised_.stride;
     std::fill_n(totals_.data() + from, quantised_.stride, 0.0f);
     std::fill_n(sums_.data() + from, quantised_.stride, 0);
-    room_[position] = kMost;
+    room_[position] = kMaxAdds;
   }
 
   void flush(int64_t position) {
     const int64_t from = position * quantised_.stride;
     for (int64_t i = from; i < from + quantised_.stride; ++i) totals_[i] += sums_[i], sums_[i] = 0;
-    room_[position] = kMost;
+    room_[position] = kMaxAdds;
   }
 
   void add_rows(const int32_t* places, const int32_t* end, int64_t position) {

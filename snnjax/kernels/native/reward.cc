@@ -16,10 +16,10 @@ class Search {
     potentials_.begin(latency);
     for (int64_t p = 0; p < layer_.positions(); ++p) order_[p] = p, active_[p] = potentials_.count(p, 0);
     std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return active_[a] > active_[b]; });
-    std::fill(least_.begin(), least_.end(), kNothing);
-    looked_ = 0;
+    std::fill(least_.begin(), least_.end(), kSilent);
+    bounded_ = 0;
     for (const int64_t p : order_)
-      if (potentials_.most(active_[p]) >= *std::min_element(least_.begin(), least_.end())) look(p);
+      if (potentials_.most(active_[p]) >= *std::min_element(least_.begin(), least_.end())) bound(p);
     for (int64_t g = 0; g < groups_; ++g) found_[g] = strongest(g);
     return found_.data();
   }
@@ -27,8 +27,8 @@ class Search {
   const Inputs& inputs() const { return potentials_.inputs(); }
 
  private:
-  void look(int64_t position) {
-    order_[looked_++] = position;
+  void bound(int64_t position) {
+    order_[bounded_++] = position;
     potentials_.arrive_at(position, 0);
     potentials_.fire(position);
     float* values = potentials_.read(position);
@@ -39,21 +39,21 @@ class Search {
 
   float largest(int64_t position, int64_t group) const {
     const float* begin = potentials_.values(position) + group * size_;
-    float most = kNothing;
+    float most = kSilent;
     for (int64_t f = 0; f < size_; ++f) most = begin[f] > most ? begin[f] : most;
     return most;
   }
 
   // The likeliest position first, so that few neurons remain.
   Neuron strongest(int64_t group) const {
-    Neuron best = {kNothing, -1, 0};
+    Neuron best = {kSilent, -1, 0};
     const int64_t first = group * size_, end = first + size_;
-    const auto looked = order_.begin() + looked_;
-    const int64_t likely = *std::max_element(order_.begin(), looked, [&](int64_t a, int64_t b) {
+    const auto end_of = order_.begin() + bounded_;
+    const int64_t likely = *std::max_element(order_.begin(), end_of, [&](int64_t a, int64_t b) {
       return largest(a, group) < largest(b, group);
     });
     potentials_.strongest(likely, first, end, layer_.time_steps - 1, best);
-    for (auto position = order_.begin(); position != looked; ++position)
+    for (auto position = order_.begin(); position != end_of; ++position)
       if (*position != likely) potentials_.strongest(*position, first, end, layer_.time_steps - 1, best);
     return best;
   }
@@ -64,8 +64,8 @@ class Search {
   const float* open_;
   std::vector<Neuron> found_;
   std::vector<float> least_;  // [groups], a lower bound of the strongest potential
-  std::vector<int64_t> order_, active_;  // positions, the fullest first, then those looked at; inputs that fire at each
-  int64_t looked_ = 0;
+  std::vector<int64_t> order_, active_;  // positions, the fullest first, then those bounded; inputs that fire at each
+  int64_t bounded_ = 0;
 };
 
 // Rates after a right vote, then after a wrong one, and bounds.
@@ -146,7 +146,7 @@ class Earlier {
       potentials_.arrive(step);
       for (int64_t p = 0; p < layer_.positions(); ++p) {
         const bool changed = potentials_.fire(p) || (step == 0 && threshold_ < 0);
-        if (changed && !fired_[p] && int64_t(won_.size()) < k_) look(p, step);
+        if (changed && !fired_[p] && int64_t(won_.size()) < k_) spike(p, step);
       }
       choose(step);
     }
@@ -164,7 +164,7 @@ class Earlier {
 
  private:
   // The strongest neuron of a position fires if it is above the threshold.
-  void look(int64_t position, int32_t step) {
+  void spike(int64_t position, int32_t step) {
     potentials_.read(position);
     if (!potentials_.may_exceed(position, threshold_)) return;
     Neuron best = {threshold_, layer_.features, position};
@@ -230,14 +230,14 @@ void keep(const Floats& from, ffi::Result<Floats>& to) {
   if (to->typed_data() != from.typed_data()) std::memcpy(to->typed_data(), from.typed_data(), from.size_bytes());
 }
 
-void nothing(ffi::Result<Integers>& result) { std::fill_n(result->typed_data(), result->element_count(), -1); }
+void silence(ffi::Result<Integers>& result) { std::fill_n(result->typed_data(), result->element_count(), -1); }
 
 // Images span[0]..span[1]-1 are voted on, and learned from if their label is not below 0; the votes and features of the
 // others are -1.
 ffi::Error learn_by_reward(Floats weights, Bytes latencies, Integers labels, Integers span, Floats rates, Floats bounds,
                            Floats open, ffi::Dictionary settings, ffi::Result<Floats> learned,
                            ffi::Result<Integers> vote, ffi::Result<Integers> feature) {
-  keep(weights, learned), nothing(vote), nothing(feature);
+  keep(weights, learned), silence(vote), silence(feature);
   const auto shape = latencies.dimensions();
   const Layer layer(learned->typed_data(), weights, settings, "deciding_", shape[2], shape[3]);
   const Rewarded rewarded = {rates.typed_data(), bounds.typed_data(), *settings.get<bool>("deciding_stabiliser")};
@@ -257,7 +257,7 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
                                 ffi::Dictionary settings, ffi::Result<Floats> earlier_learned,
                                 ffi::Result<Floats> learned, ffi::Result<Integers> vote, ffi::Result<Integers> winners,
                                 ffi::Result<Integers> feature) {
-  keep(before, earlier_learned), keep(weights, learned), nothing(vote), nothing(winners), nothing(feature);
+  keep(before, earlier_learned), keep(weights, learned), silence(vote), silence(winners), silence(feature);
   const auto shape = latencies.dimensions();
   const Pool pool(settings);
   const Layer first(earlier_learned->typed_data(), before, settings, "earlier_", shape[2], shape[3]);
@@ -291,9 +291,9 @@ std::pair<float, float> range(const Floats& values) {
     most = here > most ? here : most;
   }
   std::pair<float, float> found = {least[0], most[0]};
-  auto look = [&](float low, float high) { found = {std::min(found.first, low), std::max(found.second, high)}; };
-  for (int64_t lane = 1; lane < kLanes; ++lane) look(least[lane], most[lane]);
-  for (; at < end; ++at) look(*at, *at);
+  auto widen = [&](float low, float high) { found = {std::min(found.first, low), std::max(found.second, high)}; };
+  for (int64_t lane = 1; lane < kLanes; ++lane) widen(least[lane], most[lane]);
+  for (; at < end; ++at) widen(*at, *at);
   return found;
 }
 
