@@ -79,7 +79,7 @@ def phases(network: Network, images: data.Dataset, count: int, batch: int) -> It
     def mapped(name: str, kind: Any, inputs: np.ndarray, forms: Any = None, **static: Any) -> Phase:
         model, clock = engine.outputs.packed(engine.outputs.models(states), forms), Clock(name)
         run = functools.partial(engine.spread.map, clock, kind, model, inputs, **static)
-        return Phase(name, CHUNK, CHUNK, clock, run)
+        return Phase(name, CHUNK["gpu"], CHUNK["gpu"], clock, run)
 
     if batch == 1:
         yield mapped("encode", programs.encode_batch, images.train_images, native=False)
@@ -88,7 +88,7 @@ def phases(network: Network, images: data.Dataset, count: int, batch: int) -> It
             name = f"{'outputs of' if timed else 'who fires in'} stage {stage + 1}"
             yield mapped(name, programs.forward_batch, entering(stage), first=stage, last=stage + 1, timed=timed)
         if not is_fitted(network.decision):
-            yield mapped("test", programs.decide_batch, entering(0), engine.deciding_forms, first=0)
+            yield mapped("test", programs.decide_batch, entering(0), engine.testing_forms, first=0)
     for number, phase in enumerate(engine.plan):
         if phase.layer or not is_fitted(network.decision):
             begin = engine.unsupervised if phase.layer else engine.supervised

@@ -144,8 +144,8 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
     spread.forget_programs()  # each point compiles all that it needs
     images, together = images_of(case, source), case["together"]
-    chunk = spread.CHUNK if together == TOGETHER.usual else together
-    with mock.patch.object(blocks, "BLOCK", together), mock.patch.object(spread, "CHUNK", chunk):
+    chunks = {} if together == TOGETHER.usual else dict.fromkeys(spread.CHUNK, together)
+    with mock.patch.object(blocks, "BLOCK", together), mock.patch.dict(spread.CHUNK, chunks):
         program.prepare((network_of(model, case, images), images, case["images"], None))
         found = {}
         for phase in STUDIES[model].phases:

@@ -59,7 +59,7 @@ class Program(MeasuredProgram):
                 inputs = self._map(title, inputs, forward_batch, once=True, first=at, last=at + 1, timed=timed)
             stage = phase.stage
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
-        self._map("test", self.encoded[count:], decide_batch, self.engine.deciding_forms, first=0)
+        self._map("test", self.encoded[count:], decide_batch, self.engine.testing_forms, first=0)
         self.works["test"].outcome = lambda found: found[0][0]  # the decisions
         return self.works
 

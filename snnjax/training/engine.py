@@ -59,7 +59,7 @@ class Engine:
         self.spread = self.outputs.spread
         learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
         self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
-        self.deciding_forms = fast.deciding(self.network, settings)
+        self.testing_forms = fast.deciding(self.network, settings, scores=False)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
         if not self.networks or len(self.seeds) != len(self.networks):
@@ -276,7 +276,7 @@ class Engine:
             carries.append(({n: x.packed(forms[n]) for n, x in layers.items()}, *self.learning(state, at)))
             frozen.append(model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in layers.items()}))
         common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
-        own = dict(model=self.outputs.packed(frozen, self.deciding_forms))
+        own = dict(model=self.outputs.packed(frozen, self.testing_forms))
         shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
         kinds |= dict(order=self._order(phase, inputs))
         return Epoch(*common, **kinds, labels=labels, own=own, shared=shared)
@@ -350,7 +350,8 @@ class Engine:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images."""
         for state, network in zip(states, self.networks, strict=True):
             check_fitted(state.network(network))
-        models = self.outputs.packed(self.outputs.models(states), self.deciding_forms)
+        forms = fast.deciding(self.network, self.settings, scores=True)
+        models = self.outputs.packed(self.outputs.models(states), forms)
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
         decisions, scores = self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
         foreign.check_decisions(decisions, self.network.classes)

@@ -17,11 +17,12 @@ class Fast(NamedTuple):
     Attributes:
       learn: the fast form of learning; of (layer, number of the learner, settings) if it is unsupervised, otherwise of
         (model, first, by_turns, settings), where all layers from stage `first` on learn by this learner.
-      decide: of (network, settings), the form of its deciding layers, which do not learn.
+      decide: of (network, settings, scores), the form of its deciding layers, which do not learn; the scores of the
+        classes need not be right unless `scores`.
     """
 
     learn: Callable[..., FastForm | None] = lambda *_: None
-    decide: Callable[[Network, Settings], Form | None] = lambda *_: None
+    decide: Callable[[Network, Settings, bool], Form | None] = lambda *_: None
 
 
 FORMS = {
@@ -53,11 +54,15 @@ def supervised(model: Model, first: int, by_turns: bool, settings: Settings) -> 
     return _of_all([layer.conv for layer in layers]).learn(model, first, by_turns, settings)
 
 
-def deciding(network: Network, settings: Settings) -> dict[str, Form]:
-    """Forms of deciding layers that do not learn, by name; those left out have that of `Outputs.form`."""
+def deciding(network: Network, settings: Settings, scores: bool) -> dict[str, Form]:
+    """Forms of deciding layers that do not learn, by name; those left out have that of `Outputs.form`.
+
+    Without `scores` they may be of layers whose decisions alone are right.
+    """
     if not network.deciding:
         return {}
-    form = _of_all(network.stages[-1].branches).decide(network, settings) or (None if network.decision.timed else TAPS)
+    form = _of_all(network.stages[-1].branches).decide(network, settings, scores)
+    form = form or (None if network.decision.timed else TAPS)
     return dict.fromkeys(network.deciding, form) if form else {}
 
 

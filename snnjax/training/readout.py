@@ -77,7 +77,7 @@ def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> F
     return FastForm(learn_at_once, {}, 1, FAST) if fits else None
 
 
-def deciding_form(network: Network, settings: Settings) -> Form | None:
+def deciding_form(network: Network, settings: Settings, _scores: bool) -> Form | None:
     """That of deciding `SupervisedSTDP` layers, by compiled kernels."""
     fits = settings.native and _suits(network.stages[-1].branches, network.decision, network.time_steps)
     return READOUT if fits else None

@@ -1,6 +1,7 @@
 """Fast forms of `RSTDP` in the last layers: by compiled kernels, which also decide, or in blocks."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -30,9 +31,11 @@ def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> F
     return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST)
 
 
-def deciding_form(network: Network, settings: Settings) -> Form | None:
+def deciding_form(network: Network, settings: Settings, scores: bool) -> Form | None:
     """That of deciding `RSTDP` layers, by compiled kernels."""
-    return STRONGEST if _suits(network, settings) else None
+    if not _suits(network, settings):
+        return None
+    return SCORED if scores else STRONGEST
 
 
 def _suits(network: Network | Model, settings: Settings) -> bool:
@@ -142,12 +145,14 @@ def _deciding(layer: Layer, state: Any) -> dict[str, Any]:
     return dict(classes=layer.classes, time_steps=layer.time_steps, kept=state.get("kept"))
 
 
-def _strongest(layer: Layer, latencies: jax.Array) -> Spikes:
+def _of_classes(layer: Layer, latencies: jax.Array, winner_only: bool) -> Spikes:
     place: dict[str, Any] = dict(padding=layer.conv.padding, stride=layer.conv.stride)
     sizes: dict[str, int] = dict(classes=layer.classes, time_steps=layer.time_steps)
-    potential = reward.strongest_of_classes(latencies, layer.weights, **place, **sizes)
+    potential = reward.strongest_of_classes(latencies, layer.weights, winner_only=winner_only, **place, **sizes)
     return kernels.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
 
 
-STRONGEST = TAPS._replace(of_classes=_strongest)
+SCORED = TAPS._replace(of_classes=functools.partial(_of_classes, winner_only=False))
 """As `TAPS`; decisions of `Majority` on blocks of images by compiled kernels."""
+STRONGEST = TAPS._replace(of_classes=functools.partial(_of_classes, winner_only=True))
+"""The same decisions and votes; of the scores each layer gives only that of its own vote."""

@@ -14,8 +14,11 @@ from snnjax import devices, files, processes
 SHARED, NETWORKS, IMAGES = PartitionSpec(), PartitionSpec("networks"), PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
 
-CHUNK = 128
-"""The most images that a device takes at a time where they do not depend on each other."""
+CHUNK = dict(cpu=512, gpu=128, tpu=128)
+"""The most images that a device of each kind takes at a time where they do not depend on each other.
+
+A CPU core computes them one by one, and prepares a layer's weights once for all.
+"""
 
 
 class Clock:
@@ -85,6 +88,7 @@ class Spread:
     Attributes:
       count: of the networks.
       devices: the number of this process's devices.
+      chunk: as of `CHUNK`.
       mapping: the mesh of programs that do not learn.
       learning: of those that learn.
       batched: of those that learn in batches, which processes share; the same as `learning` where there is one process.
@@ -94,6 +98,7 @@ class Spread:
         found, axes = devices.peers(), ("networks", "images")
         self.count, self.learning = count, Mesh(found[:count, None], axes)
         self.devices = int(processes.least(found.size))  # chunks are the same in all processes
+        self.chunk = CHUNK[found[0].platform]
         self.mapping = self.learning if count > 1 else Mesh(found[None, : self.devices], axes)
         shared = count == 1 and processes.count() > 1
         self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning
@@ -155,7 +160,7 @@ class Spread:
         """
         own = has_own(images)
         total = images.shape[int(own)]
-        chunks = -(-total // (CHUNK * self.devices))
+        chunks = -(-total // (self.chunk * self.devices))
         each = -(-total // (chunks * self.devices))  # images a device, so that few are padded
         chunk, program = each * self.mapping.shape["images"], mapping_program(function, self.mapping, own, **static)
         models, whole, several = place(models, self.mapping, NETWORKS), None, processes.count()

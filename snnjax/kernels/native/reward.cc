@@ -297,7 +297,7 @@ std::pair<float, float> range(const Floats& values) {
   return found;
 }
 
-// The largest potential of each class, for each of B images.
+// The largest potential of each class, for each of B images; if `winner_only` 0 but for the class of the strongest.
 ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary settings,
                                 ffi::Result<Floats> potential) {
   const auto shape = latencies.dimensions();
@@ -305,11 +305,14 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
   const auto [least, most] = range(weights);
   const Quantised quantised(layer, least, most);
   const int64_t classes = number(settings, "classes");
+  const int64_t groups = *settings.get<bool>("winner_only") ? 1 : classes, size = layer.features / classes;
   const std::vector<float> open(layer.features, 0.0f);
-  Search search(layer, quantised, classes, open.data());
+  Search search(layer, quantised, groups, open.data());
+  std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);
   for (int64_t at = 0; at < shape[0]; ++at) {
     const Neuron* found = search.find(latencies.typed_data() + at * layer.inputs());
-    for (int64_t g = 0; g < classes; ++g) potential->typed_data()[at * classes + g] = found[g].potential;
+    float* of_class = potential->typed_data() + at * classes;
+    for (int64_t g = 0; g < groups; ++g) of_class[found[g].feature / size] = found[g].potential;
   }
   return ffi::Error::Success();
 }

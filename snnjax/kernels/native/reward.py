@@ -167,10 +167,20 @@ def learn_deep(
 
 
 def strongest_of_classes(
-    latencies: jax.Array, weights: jax.Array, *, classes: int, time_steps: int, padding: Pair = 0, stride: Pair = 1
+    latencies: jax.Array,
+    weights: jax.Array,
+    *,
+    classes: int,
+    time_steps: int,
+    padding: Pair = 0,
+    stride: Pair = 1,
+    winner_only: bool = False,
 ) -> jax.Array:
-    """The largest of each class's `kernels.final_potentials`, (S, classes) float32; weights are (kh, kw, F, C)."""
+    """The largest of each class's `kernels.final_potentials`, (S, classes) float32; weights are (kh, kw, F, C).
+
+    With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
+    """
     _, settings = _place("deciding", weights, _check_latencies(latencies), padding, stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     result = jax.ShapeDtypeStruct((len(latencies), classes), jnp.float32)
-    return _call("strongest_of_classes", result, weights, latencies, **settings)
+    return _call("strongest_of_classes", result, weights, latencies, winner_only=bool(winner_only), **settings)
