@@ -36,6 +36,7 @@ class Epoch:
     plain: Any  # the learning program
     fast: Any  # one that computes the same where all weights lie within their bounds
     unit: int  # the size of a slice is a multiple of it
+    anywhere: bool = False  # whether the fast one does so wherever weights lie
     order: Callable[[int], np.ndarray | None] = lambda epoch: None  # `images_shown` of an epoch; None: none ever
     labels: np.ndarray | None = None  # (N,) int32, of supervised learning
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the programs, stacked
@@ -107,6 +108,8 @@ class Epoch:
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
         learner = self.phase.learner
+        if self.anywhere:
+            return True
         if not self._within and not any(outside(each, learner) for each in self.spread.unstacked(self.carry[0])):
 
             def mark(layer: Layer) -> Layer:

@@ -123,12 +123,14 @@ class FastForm(NamedTuple):
       static: static arguments of its own.
       unit: the size of a slice of images is a multiple of it.
       form: of the layers that learn.
+      anywhere: whether it does so wherever weights lie.
     """
 
     function: Callable[..., tuple[Any, Any]]
     static: dict[str, Any]
     unit: int
     form: Form
+    anywhere: bool = False
 
 
 class Unsupervised(NamedTuple):

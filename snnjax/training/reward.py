@@ -28,7 +28,7 @@ def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> F
         return accelerated.reward_form(model, by_turns, settings) or blocks.fast_form(model, by_turns, settings)
     if first < model.last and not _deep(model, first):
         return None
-    return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST)
+    return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST, anywhere=True)
 
 
 def deciding_form(network: Network, settings: Settings, scores: bool) -> Form | None:

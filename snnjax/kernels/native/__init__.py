@@ -118,7 +118,7 @@ def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
 
 
 _BOTH = {0: 0, 1: 1}
-_ALIASES = {"learn": {0: 0}, "learn_by_reward": {0: 0}} | dict.fromkeys(
+_ALIASES = dict.fromkeys(("learn", "learn_by_reward", "learn_by_stdp"), {0: 0}) | dict.fromkeys(
     ("learn_deep_by_reward", "learn_readout", "target_time"), _BOTH
 )
 """Arguments of kernels that results take the place of."""

@@ -41,6 +41,14 @@ T* filled(int64_t size, T value) {
   return memory.data();
 }
 
+// A result begins as the argument that it takes the place of.
+void keep(const Floats& from, ffi::Result<Floats>& to) {
+  if (to->typed_data() != from.typed_data()) std::memcpy(to->typed_data(), from.typed_data(), from.size_bytes());
+}
+
+// A result of which nothing is known yet.
+void silence(ffi::Result<Integers>& result) { std::fill_n(result->typed_data(), result->element_count(), -1); }
+
 // From [positions, stride] to [features, positions].
 template <typename From, typename To>
 void turn(const From* from, To* to, int64_t positions, int64_t stride, int64_t features) {

@@ -53,6 +53,7 @@ struct Layer {
   int64_t pixels() const { return height * width; }
   int64_t inputs() const { return channels * pixels(); }
   float* row(int64_t tap, int64_t feature) const { return weights + (tap * features + feature) * channels; }
+  const float* end() const { return row(taps(), 0); }
 
   // Where a tap of a position lies, -1 on padding.
   int64_t pixel(int64_t position, int64_t tap) const { return places[position * taps() + tap]; }
@@ -115,30 +116,43 @@ class Inputs {
   std::vector<int32_t> channel_, end_;  // channels by pixel and step, and where each step ends, after a 0
 };
 
+// The least and the largest weight.
+std::pair<float, float> range(const Layer& layer) {
+  const float *at = layer.weights, *end = layer.end();
+  Lanes least = Lanes{} + *at, most = least;
+  for (; at + kLanes <= end; at += kLanes) {
+    const Lanes& here = *reinterpret_cast<const Lanes*>(at);
+    least = here < least ? here : least;
+    most = here > most ? here : most;
+  }
+  std::pair<float, float> found = {least[0], most[0]};
+  auto widen = [&](float low, float high) { found = {std::min(found.first, low), std::max(found.second, high)}; };
+  for (int64_t lane = 1; lane < kLanes; ++lane) widen(least[lane], most[lane]);
+  for (; at < end; ++at) widen(*at, *at);
+  return found;
+}
+
 // The weights as integers: weight = lower + step * integer, give or take half a step.
 class Quantised {
  public:
   int64_t blocks, stride;  // of features
   float lower, step, inverse;
 
-  Quantised(const Layer& layer, float low, float high)
-      : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), lower(low),
-        step((high - low) / (kLevels - 1)), inverse(step > 0 ? 1 / step : 0), tap_((layer.channels + 1) * stride),
+  // Of weights that should lie between `low` and `high`, but need not.
+  explicit Quantised(const Layer& layer, float low = -kSilent, float high = kSilent)
+      : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), tap_((layer.channels + 1) * stride),
         values_(layer.taps() * tap_ + kBlock) {
     begin_ = values_.data() + -reinterpret_cast<uintptr_t>(values_.data()) % kBlock;
-    for (int64_t tap = 0; tap < layer.taps(); ++tap)
-      for (int64_t c = 0; c < layer.channels; c += kLanes) {
-        const int64_t count = std::min(kLanes, layer.channels - c);
-        for (int64_t f = 0; f < layer.features; ++f) {
-          Lanes weights = {};
-          std::memcpy(&weights, layer.row(tap, f) + c, 4 * count);
-          const Steps found = of(weights);
-          uint8_t* value = &at(f, tap, c);
-          for (int64_t lane = 0; lane < count; ++lane) value[lane * stride] = found[lane];
-        }
-      }
+    const auto [least, most] = range(layer);
+    fill(layer, std::min(low, least), std::max(high, most));
   }
 
+  // After neurons of the layer have learned: all weights lie within these bounds from then on.
+  void bound(const Layer& layer, float low, float high) {
+    if (low <= lower && highest_ <= high) return;
+    for (float* weight = layer.weights; weight < layer.end(); ++weight) *weight = std::clamp(*weight, low, high);
+    fill(layer, low, high);
+  }
   float top() const { return lower + step * (kLevels - 1); }
   int32_t of(float weight) const { return static_cast<int32_t>((weight - lower) * inverse + 0.5f); }
   Steps of(const Lanes& weights) const { return __builtin_convertvector((weights - lower) * inverse + 0.5f, Steps); }
@@ -152,6 +166,22 @@ class Quantised {
   }
 
  private:
+  void fill(const Layer& layer, float low, float high) {
+    lower = low, highest_ = high, step = (high - low) / (kLevels - 1), inverse = step > 0 ? 1 / step : 0;
+    for (int64_t tap = 0; tap < layer.taps(); ++tap)
+      for (int64_t c = 0; c < layer.channels; c += kLanes) {
+        const int64_t count = std::min(kLanes, layer.channels - c);
+        for (int64_t f = 0; f < layer.features; ++f) {
+          Lanes weights = {};
+          std::memcpy(&weights, layer.row(tap, f) + c, 4 * count);
+          const Steps found = of(weights);
+          uint8_t* value = &at(f, tap, c);
+          for (int64_t lane = 0; lane < count; ++lane) value[lane * stride] = found[lane];
+        }
+      }
+  }
+
+  float highest_;
   int64_t tap_;
   std::vector<uint8_t> values_;  // [taps, C + 1, stride], the last row of a tap 0
   uint8_t* begin_;  // where a line of the cache begins
@@ -202,16 +232,16 @@ class Potentials {
           if (layer.pixel(position, tap) == pixel) seen_.push_back({int32_t(position), quantised.place(tap, 0)});
     }
     first_.push_back(seen_.size());
-    const float largest = std::max(std::abs(quantised.lower), std::abs(quantised.top()));
-    // A float32 potential is a sum of so many at most, one after the other, each rounded by 2^-24.
-    const int64_t sums = layer.taps() * (layer.channels / (2 * kLanes) + layer.channels % kLanes + 2) + 2 * kLanes;
-    rounding_ = sums * 6e-8f * largest;
-    half_ = 0.5f * quantised.step + 2 * rounding_;
   }
 
   // No input has fired yet.
   void begin(const uint8_t* latency) {
     inputs_.read(layer_, latency);
+    const float largest = std::max(std::abs(quantised_.lower), std::abs(quantised_.top()));
+    // A float32 potential is a sum of so many at most, one after the other, each rounded by 2^-24.
+    const int64_t sums = layer_.taps() * (layer_.channels / (2 * kLanes) + layer_.channels % kLanes + 2) + 2 * kLanes;
+    rounding_ = sums * 6e-8f * largest;
+    half_ = 0.5f * quantised_.step + 2 * rounding_;
     std::fill(active_.begin(), active_.end(), 0);
     std::fill(room_.begin(), room_.end(), 0);  // of sums that hold anything
   }
@@ -281,6 +311,7 @@ class Potentials {
 
   const float* values(int64_t position) const { return values_.data() + position * quantised_.stride; }
   float margin(int64_t position) const { return half_ * active_[position]; }
+  int64_t active(int64_t position) const { return active_[position]; }
   // What no potential of a position with so many inputs exceeds.
   float most(int64_t active) const { return active * (quantised_.top() + half_); }
 
@@ -310,14 +341,14 @@ class Potentials {
     return rest;
   }
 
-  // Whether any potential of a position may exceed a limit.
-  bool may_exceed(int64_t position, float limit) const {
+  // The largest potential of a position, give or take its `margin`.
+  float largest(int64_t position) const {
     const Lanes* of_block = reinterpret_cast<const Lanes*>(values(position));
     Lanes most = of_block[0];
     for (int64_t b = 1; b < quantised_.stride / kLanes; ++b) most = of_block[b] > most ? of_block[b] : most;
-    float largest = most[0];
-    for (int64_t lane = 1; lane < kLanes; ++lane) largest = std::max(largest, most[lane]);
-    return largest + margin(position) > limit;
+    float result = most[0];
+    for (int64_t lane = 1; lane < kLanes; ++lane) result = std::max(result, most[lane]);
+    return result;
   }
 
   // Puts the strongest neuron of features [first, end) at a position into `best` if it precedes that.

@@ -334,15 +334,10 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
                          ffi::Result<Floats> learned, ffi::Result<Floats> raised, ffi::Result<Integers> decision,
                          ffi::Result<Integers> neuron, ffi::Result<Floats> time, ffi::Result<Floats> error,
                          ffi::Result<Floats> threshold, ffi::Result<Integers> label) {
-  auto keep = [](const Floats& from, ffi::Result<Floats>& to) {
-    if (to->typed_data() != from.typed_data()) std::memcpy(to->typed_data(), from.typed_data(), from.size_bytes());
-  };
-  keep(weights, learned);
-  keep(excess, raised);
+  keep(weights, learned), keep(excess, raised);
   auto clear = [](auto& result) { std::memset(result->untyped_data(), 0, result->size_bytes()); };
   clear(decision), clear(time), clear(error), clear(threshold);
-  auto nothing = [](auto& result) { std::fill_n(result->typed_data(), result->element_count(), -1); };
-  nothing(neuron), nothing(label);
+  silence(neuron), silence(label);
   Layer layer = layer_of(weights, thresholds, settings);
   layer.weights = learned->typed_data();
   auto flag = [&](const char* name) { return settings.get<bool>(name).value(); };

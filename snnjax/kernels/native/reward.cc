@@ -1,6 +1,6 @@
 // Layers that learn by reward from the vote of a deciding layer's strongest neuron. Python has checked all buffers.
 
-#include "integers.h"
+#include "competition.h"
 
 namespace {
 
@@ -94,7 +94,9 @@ class Deciding {
 
   // The feature that has voted learns.
   int32_t learn(bool right) {
-    update(layer_, quantised_, search_.inputs(), won_, layer_.time_steps - 1, rewarded_.rule(right));
+    const Rule rule = rewarded_.rule(right);
+    update(layer_, quantised_, search_.inputs(), won_, layer_.time_steps - 1, rule);
+    quantised_.bound(layer_, rule.lower, rule.upper);
     return won_.feature;
   }
 
@@ -132,105 +134,55 @@ class Earlier {
  public:
   Earlier(const Layer& layer, const Rewarded& rewarded, float threshold, int64_t k, int64_t radius, const Pool& pool)
       : layer_(layer), rewarded_(rewarded), quantised_(layer, rewarded.bounds[0], rewarded.bounds[1]),
-        potentials_(layer_, quantised_, layer.time_steps), pool_(pool), threshold_(threshold), k_(k), radius_(radius),
-        fired_(layer.positions()), used_(layer.features), out_(layer.features * pool.height * pool.width) {}
+        competition_(layer_, quantised_, threshold, k, radius), pool_(pool), threshold_(threshold),
+        least_(quantised_.stride), most_(quantised_.stride), out_(layer.features * pool.height * pool.width) {}
 
   // Finds the winners; returns latencies of the pooled neurons, [F, pooled height, width]: 0, or T where silent.
   const uint8_t* forward(const uint8_t* latency) {
-    potentials_.begin(latency);
-    std::fill(fired_.begin(), fired_.end(), 0);
-    std::fill(used_.begin(), used_.end(), 0);
-    won_.clear();
-    for (int32_t step = 0; step < layer_.time_steps; ++step) {
-      spikes_.clear();
-      potentials_.arrive(step);
-      for (int64_t p = 0; p < layer_.positions(); ++p) {
-        const bool changed = potentials_.fire(p) || (step == 0 && threshold_ < 0);
-        if (changed && !fired_[p] && int64_t(won_.size()) < k_) spike(p, step);
-      }
-      choose(step);
-    }
-    pool();
+    competition_.find(latency, true);
+    Potentials& potentials = competition_.potentials();
+    for (int64_t p = 0; p < layer_.positions(); ++p) potentials.read(p);
+    for (int64_t cell = 0; cell < pool_.height * pool_.width; ++cell) pool(potentials, cell);
     return out_.data();
   }
 
   // The winners learn; their features go to `out`, [k].
   void learn(bool right, int32_t* out) {
-    for (const auto& [neuron, step] : won_) {
-      update(layer_, quantised_, potentials_.inputs(), neuron, step, rewarded_.rule(right));
-      *out++ = neuron.feature;
-    }
+    ::learn(layer_, quantised_, competition_, rewarded_.rule(right), out);
   }
 
  private:
-  // The strongest neuron of a position fires if it is above the threshold.
-  void spike(int64_t position, int32_t step) {
-    potentials_.read(position);
-    if (!potentials_.may_exceed(position, threshold_)) return;
-    Neuron best = {threshold_, layer_.features, position};
-    potentials_.strongest(position, 0, layer_.features, step, best);
-    if (!(best.potential > threshold_)) return;
-    fired_[position] = 1;
-    if (!used_[best.feature]) spikes_.push_back(best);
-  }
-
-  void choose(int32_t step) {
-    std::sort(spikes_.begin(), spikes_.end(), [](const Neuron& a, const Neuron& b) { return a.precedes(b); });
-    for (const Neuron& each : spikes_) {
-      if (int64_t(won_.size()) == k_) return;
-      const int64_t y = each.position / layer_.out_width, x = each.position % layer_.out_width;
-      bool inhibited = used_[each.feature];
-      for (size_t i = 0; radius_ > 0 && !inhibited && i < won_.size(); ++i) {
-        const int64_t other = won_[i].neuron.position;
-        const int64_t above = other / layer_.out_width, left = other % layer_.out_width;
-        inhibited = std::abs(above - y) <= radius_ && std::abs(left - x) <= radius_;
+  void pool(const Potentials& potentials, int64_t cell) {
+    std::fill(least_.begin(), least_.end(), kSilent);
+    std::fill(most_.begin(), most_.end(), kSilent);
+    pool_.in(cell, layer_, [&](int64_t p) {
+      const float *values = potentials.values(p), margin = potentials.margin(p);
+      for (int64_t f = 0; f < quantised_.stride; ++f) {
+        least_[f] = std::max(least_[f], values[f] - margin);
+        most_[f] = std::max(most_[f], values[f] + margin);
       }
-      if (inhibited) continue;
-      used_[each.feature] = 1;
-      won_.push_back({each, step});
-    }
-  }
-
-  void pool() {
-    for (int64_t p = 0; p < layer_.positions(); ++p) potentials_.read(p);
+    });
     const int64_t cells = pool_.height * pool_.width;
-    for (int64_t cell = 0; cell < cells; ++cell) {
-      std::fill(used_.begin(), used_.end(), 0);
-      pool_.in(cell, layer_, [&](int64_t p) {
-        const float *values = potentials_.values(p), sure = threshold_ + potentials_.margin(p);
-        for (int64_t f = 0; f < layer_.features; ++f) used_[f] |= values[f] > sure;
-      });
-      pool_.in(cell, layer_, [&](int64_t p) {
-        const float *values = potentials_.values(p), possible = threshold_ - potentials_.margin(p);
-        for (int64_t f = 0; f < layer_.features; ++f)
-          if (!used_[f] && values[f] > possible) used_[f] = potentials_.exact(f, p, layer_.time_steps - 1) > threshold_;
-      });
-      for (int64_t f = 0; f < layer_.features; ++f) out_[f * cells + cell] = used_[f] ? 0 : layer_.time_steps;
+    for (int64_t f = 0; f < layer_.features; ++f) {
+      bool fires = least_[f] > threshold_;
+      if (!fires && most_[f] > threshold_)
+        pool_.in(cell, layer_, [&](int64_t p) {
+          if (!fires && potentials.values(p)[f] + potentials.margin(p) > threshold_)
+            fires = potentials.exact(f, p, layer_.time_steps - 1) > threshold_;
+        });
+      out_[f * cells + cell] = fires ? 0 : layer_.time_steps;
     }
   }
-
-  struct Winner {
-    Neuron neuron;
-    int32_t step;
-  };
 
   const Layer& layer_;
   const Rewarded rewarded_;
   Quantised quantised_;
-  Potentials potentials_;
+  Competition competition_;
   Pool pool_;
   float threshold_;
-  int64_t k_, radius_;
-  std::vector<uint8_t> fired_, used_, out_;  // [positions], whether any neuron has fired; [F]
-  std::vector<Neuron> spikes_;
-  std::vector<Winner> won_;
+  std::vector<float> least_, most_;  // [stride], bounds of the largest potential in a cell
+  std::vector<uint8_t> out_;
 };
-
-void keep(const Floats& from, ffi::Result<Floats>& to) {
-  if (to->typed_data() != from.typed_data()) std::memcpy(to->typed_data(), from.typed_data(), from.size_bytes());
-}
-
-void silence(ffi::Result<Integers>& result) { std::fill_n(result->typed_data(), result->element_count(), -1); }
 
 // Images span[0]..span[1]-1 are voted on, and learned from if their label is not below 0; the votes and features of the
 // others are -1.
@@ -281,29 +233,12 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
   return ffi::Error::Success();
 }
 
-// The least and the largest value.
-std::pair<float, float> range(const Floats& values) {
-  const float *at = values.typed_data(), *end = at + values.element_count();
-  Lanes least = Lanes{} + *at, most = least;
-  for (; at + kLanes <= end; at += kLanes) {
-    const Lanes& here = *reinterpret_cast<const Lanes*>(at);
-    least = here < least ? here : least;
-    most = here > most ? here : most;
-  }
-  std::pair<float, float> found = {least[0], most[0]};
-  auto widen = [&](float low, float high) { found = {std::min(found.first, low), std::max(found.second, high)}; };
-  for (int64_t lane = 1; lane < kLanes; ++lane) widen(least[lane], most[lane]);
-  for (; at < end; ++at) widen(*at, *at);
-  return found;
-}
-
 // The largest potential of each class, for each of B images; if `winner_only` 0 but for the class of the strongest.
 ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary settings,
                                 ffi::Result<Floats> potential) {
   const auto shape = latencies.dimensions();
   const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "deciding_", shape[2], shape[3]);
-  const auto [least, most] = range(weights);
-  const Quantised quantised(layer, least, most);
+  const Quantised quantised(layer);
   const int64_t classes = number(settings, "classes");
   const int64_t groups = *settings.get<bool>("winner_only") ? 1 : classes, size = layer.features / classes;
   const std::vector<float> open(layer.features, 0.0f);

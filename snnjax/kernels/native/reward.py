@@ -52,12 +52,12 @@ class Layer(NamedTuple):
     @property
     def arrays(self) -> tuple[jax.Array, jax.Array]:
         """The rates and the bounds, as the kernels take them."""
-        _shaped("rates", self.rates, (2, 2))
+        check_shape("rates", self.rates, (2, 2))
         checks.bounds(self.bounds)
         return self.rates, jnp.stack([jnp.asarray(bound, jnp.float32) for bound in self.bounds])
 
 
-def _place(
+def place(
     name: str, weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
 ) -> tuple[tuple[int, int, int], dict[str, Any]]:
     """(F, H', W') of a layer on inputs (..., C, H, W), and its settings; raises where weights do not fit."""
@@ -79,7 +79,7 @@ def _classes(weights: jax.Array, classes: int) -> np.int64:
     return np.int64(classes)
 
 
-def _check_latencies(latencies: jax.Array) -> tuple[int, ...]:
+def check_latencies(latencies: jax.Array) -> tuple[int, ...]:
     """The shape of latencies; raises where they are not (S, C, H, W) uint8."""
     checks.array("latencies", latencies, "S C H W")
     if latencies.dtype != jnp.uint8:
@@ -87,14 +87,14 @@ def _check_latencies(latencies: jax.Array) -> tuple[int, ...]:
     return latencies.shape
 
 
-def _shaped(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
     if np.shape(array) != shape:
         raise InputError(f"`{name}` must have shape {shape}, got {np.shape(array)}")
 
 
 def _open(kept: jax.Array | None, features: int) -> jax.Array:
     if kept is not None:
-        _shaped("kept", kept, (features,))
+        check_shape("kept", kept, (features,))
     return jnp.zeros(features) if kept is None else jnp.where(kept, 0.0, -jnp.inf)
 
 
@@ -112,11 +112,11 @@ def learn(
 
     Of an image with label -1 nothing is learned. `kept` is (F,) bool, the features that may win, or None for all.
     """
-    weights, shape = layer.weights, _check_latencies(latencies)
-    _, settings = _place("deciding", weights, shape, layer.padding, layer.stride)
+    weights, shape = layer.weights, check_latencies(latencies)
+    _, settings = place("deciding", weights, shape, layer.padding, layer.stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
-    _shaped("labels", labels, shape[:1])
-    _shaped("span", span, (2,))
+    check_shape("labels", labels, shape[:1])
+    check_shape("span", span, (2,))
     each = jax.ShapeDtypeStruct(labels.shape, jnp.int32)
     results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), each, each
     args = weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])
@@ -147,15 +147,15 @@ def learn_deep(
     says which of the two layers learns: 0 does not. Returns the earlier layer's weights and the features that have
     learned there, (S, winners) int32, -1 where none did, then the deciding layer.
     """
-    shape, weights, before = _check_latencies(latencies), deciding.weights, earlier.weights
-    size, settings = _place("earlier", before, shape, earlier.padding, earlier.stride)
+    shape, weights, before = check_latencies(latencies), deciding.weights, earlier.weights
+    size, settings = place("earlier", before, shape, earlier.padding, earlier.stride)
     pool, pooled = pooling(size, window, pool_stride, pool_padding)
     settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]))
-    settings |= _place("deciding", weights, pooled, deciding.padding, deciding.stride)[1]
+    settings |= place("deciding", weights, pooled, deciding.padding, deciding.stride)[1]
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     settings |= dict(earlier_stabiliser=bool(earlier.stabiliser), deciding_stabiliser=bool(deciding.stabiliser))
     for name, array, wanted in (("labels", labels, shape[:1]), ("span", span, (2,)), ("turns", turns, (2,))):
-        _shaped(name, array, wanted)
+        check_shape(name, array, wanted)
     places = shape[0], checks.integer("winners", winners, 1)
     each, many = (jax.ShapeDtypeStruct(x, jnp.int32) for x in (shape[:1], places))
     results = *(jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in (before, weights)), each, many, each
@@ -180,7 +180,7 @@ def strongest_of_classes(
 
     With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
     """
-    _, settings = _place("deciding", weights, _check_latencies(latencies), padding, stride)
+    _, settings = place("deciding", weights, check_latencies(latencies), padding, stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     result = jax.ShapeDtypeStruct((len(latencies), classes), jnp.float32)
     return _call("strongest_of_classes", result, weights, latencies, winner_only=bool(winner_only), **settings)

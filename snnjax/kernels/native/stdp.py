@@ -1,0 +1,59 @@
+"""STDP of layers with many inputs, in C++: whole blocks of images in one call."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from snnjax.errors import InputTypeError
+from snnjax.kernels import checks
+from snnjax.kernels.checks import Number, Pair
+from snnjax.kernels.native import _call, _steps
+from snnjax.kernels.native.reward import check_latencies, check_shape, place
+
+
+class Learned(NamedTuple):
+    """What a block of S images has taught.
+
+    Attributes:
+      weights: (kh, kw, F, C) float32.
+      feature: (S, k) int32, the features that learned, -1 where none did and of images left out.
+    """
+
+    weights: jax.Array
+    feature: jax.Array
+
+
+def learn(
+    weights: jax.Array,
+    latencies: jax.Array,
+    span: jax.Array,
+    rates: jax.Array,
+    *,
+    threshold: Number,
+    k: int,
+    radius: Number,
+    time_steps: int,
+    bounds: checks.Bounds = (0.0, 1.0),
+    stabiliser: bool = True,
+    padding: Pair = 0,
+    stride: Pair = 1,
+) -> Learned:
+    """A layer learns from the images `span`, (2,) int32 start and end, one after the other, by `kernels.stdp`.
+
+    Its winners are those of `kernels.early_winners`. Latencies are (S, C, H, W) uint8, `rates` (S, 2) float32, (a+, a-)
+    of each image, weights (kh, kw, F, C) float32; those outside the bounds are drawn in by the first update.
+    """
+    shape = check_latencies(latencies)
+    _, settings = place("layer", weights, shape, padding, stride)
+    checks.bounds(bounds)
+    check_shape("span", span, (2,))
+    check_shape("rates", rates, (shape[0], 2))
+    if rates.dtype != jnp.float32:
+        raise InputTypeError(f"`rates` must be float32 for native kernels, got {rates.dtype}")
+    limits = jnp.asarray(threshold, jnp.float32).reshape(1), jnp.asarray(radius, jnp.int32).reshape(1)
+    ends = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
+    winners = jax.ShapeDtypeStruct((shape[0], checks.integer("k", k, 1)), jnp.int32)
+    results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), winners
+    settings |= dict(steps=_steps(time_steps), layer_stabiliser=bool(stabiliser))
+    return Learned(*_call("learn_by_stdp", results, weights, latencies, span, *limits, rates, ends, **settings))
