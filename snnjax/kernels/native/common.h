@@ -22,6 +22,39 @@ using Integers = ffi::Buffer<ffi::S32>;
 constexpr int64_t kLanes = 16;
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef int32_t Steps __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef int8_t Flags __attribute__((vector_size(kLanes)));
+constexpr float kSilent = -std::numeric_limits<float>::infinity();
+const Steps kNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+// Calls `each(lane)` for the lanes of a mask that are set.
+template <typename Each>
+void each_lane(const Steps& mask, Each each) {
+  const Flags flags = __builtin_convertvector(mask, Flags);
+  uint64_t low, high;
+  std::memcpy(&low, &flags, 8);
+  std::memcpy(&high, reinterpret_cast<const char*>(&flags) + 8, 8);
+  auto half = [&](uint64_t set, int64_t first) {
+    for (; set; set &= ~(uint64_t{0xff} << (__builtin_ctzll(set) & ~7))) each(first + __builtin_ctzll(set) / 8);
+  };
+  if (low) half(low, 0);
+  if (high) half(high, 8);
+}
+
+// The largest of some values.
+float largest(const float* values, int64_t count) {
+  float most = kSilent;
+  int64_t i = 0;
+  if (count >= kLanes) {
+    Lanes of_lane = Lanes{} + kSilent;
+    for (; i + kLanes <= count; i += kLanes) {
+      const Lanes& here = *reinterpret_cast<const Lanes*>(values + i);
+      of_lane = here > of_lane ? here : of_lane;
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane) most = std::max(most, of_lane[lane]);
+  }
+  for (; i < count; ++i) most = std::max(most, values[i]);
+  return most;
+}
 
 int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
 

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "integers.h"
+#include "potentials.h"
 
 namespace {
 

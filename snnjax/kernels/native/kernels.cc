@@ -95,16 +95,6 @@ struct Limits {
   }
 };
 
-// The largest of `count` values, a multiple of kLanes.
-float largest(const float* values, int64_t count) {
-  const Lanes* blocks = reinterpret_cast<const Lanes*>(values);
-  Lanes most = blocks[0];
-  for (int64_t b = 1; b < count / kLanes; ++b) most = blocks[b] > most ? blocks[b] : most;
-  float result = most[0];
-  for (int64_t lane = 1; lane < kLanes; ++lane) result = std::max(result, most[lane]);
-  return result;
-}
-
 // Fire, pointwise inhibition and k winners, step after step until the winners are known.
 ffi::Error winners(Floats weights, Bytes latency, Floats threshold, Integers radius, ffi::Dictionary settings,
                    ffi::Result<Integers> feature, ffi::Result<Integers> row, ffi::Result<Integers> column,

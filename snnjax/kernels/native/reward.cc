@@ -38,10 +38,7 @@ class Search {
   }
 
   float largest(int64_t position, int64_t group) const {
-    const float* begin = potentials_.values(position) + group * size_;
-    float most = kSilent;
-    for (int64_t f = 0; f < size_; ++f) most = begin[f] > most ? begin[f] : most;
-    return most;
+    return ::largest(potentials_.values(position) + group * size_, size_);
   }
 
   // The likeliest position first, so that few neurons remain.
