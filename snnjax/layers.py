@@ -126,6 +126,7 @@ class Form(NamedTuple):
       winners: of layers with weights >= 0 and the competition `WTA`.
       learn: of (..., winners, rates, rule): new weights of a layer `within`.
       timed_spikes: of (..., threshold), for deciding layers with a threshold under a timed decision.
+      fires: of (layer, B inputs, pool): who fires at all, pooled latencies of the last step, or T where silent.
       of_classes: of a deciding layer and B inputs: `Spikes` of (B, classes, 1, 1), those of the neuron of each class
         that matters to the decision.
     """
@@ -138,6 +139,7 @@ class Form(NamedTuple):
     winners: Callable[..., Winners] | None = None
     learn: Callable[..., jax.Array] | None = None
     timed_spikes: Callable[..., Spikes] | None = None
+    fires: Callable[..., jax.Array] | None = None
     of_classes: Callable[..., Spikes] | None = None
 
 

@@ -90,13 +90,32 @@ class Model:
         """
         last = self.last if last is None else last
         for number in range(first, last):
-            untimed = not timed and all(x.monotone for later in range(number, last) for x in self.stage(later))
             layers, pool = self.stage(number), self.pools[number]
-            if untimed:
+            if not timed and self._monotone(number, last):
                 latency = self.join(number, [layer.last_latencies(latency) for layer in layers])
             else:
                 latency = jnp.concatenate([layer.outputs(latency, pool) for layer in layers])
         return latency
+
+    def _monotone(self, first: int, last: int) -> bool:
+        return all(layer.monotone for number in range(first, last) for layer in self.stage(number))
+
+    def forward_block(self, latencies: jax.Array, first: int, last: int, *, timed: bool) -> jax.Array:
+        """`forward` of B inputs, (B, C, H, W): stage by stage where only who fires matters, if forms know that of B."""
+
+        def through(latencies: jax.Array, first: int, last: int) -> jax.Array:
+            one = functools.partial(self.forward, first=first, last=last, timed=timed)
+            return devices.map_each(one, latencies) if first < last else latencies
+
+        for number in range(first, last):
+            layers = self.stage(number)
+            known = [layer.form.fires for layer in layers if layer.form.fires is not None]
+            if len(known) < len(layers) or timed or not self._monotone(number, last):
+                continue
+            latencies, pool = through(latencies, first, number), self.pools[number]
+            each = [fires(layer, latencies, pool) for fires, layer in zip(known, layers, strict=True)]
+            latencies, first = jnp.concatenate(each, axis=1), number + 1
+        return through(latencies, first, last)
 
     def join(self, number: int, latencies: list[jax.Array]) -> jax.Array:
         """The outputs of the layers of a stage side by side, pooled."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from snnjax.layers import TAPS, Conv, Form, Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Model, Network
-from snnjax.training import patches, readout, reward, stdp
+from snnjax.training import patches, readout, reward, stdp, untimed
 from snnjax.training.programs import FastForm
 from snnjax.training.state import Settings
 
@@ -55,15 +55,16 @@ def supervised(model: Model, first: int, by_turns: bool, settings: Settings) -> 
 
 
 def deciding(network: Network, settings: Settings, scores: bool) -> dict[str, Form]:
-    """Forms of deciding layers that do not learn, by name; those left out have that of `Outputs.form`.
+    """Forms of layers by which a network decides, none of which learns; those left out have that of `Outputs.form`.
 
-    Without `scores` they may be of layers whose decisions alone are right.
+    Without `scores` they may be those of layers whose decisions alone are right.
     """
+    before = {} if network.decision.timed else untimed.forms(network, settings.native)
     if not network.deciding:
-        return {}
+        return before
     form = _of_all(network.stages[-1].branches).decide(network, settings, scores)
     form = form or (None if network.decision.timed else TAPS)
-    return dict.fromkeys(network.deciding, form) if form else {}
+    return before | (dict.fromkeys(network.deciding, form) if form else {})
 
 
 def _of_all(convs: Sequence[Conv]) -> Fast:

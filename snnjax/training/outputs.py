@@ -13,7 +13,7 @@ from snnjax.errors import InputError
 from snnjax.layers import FAST, NATIVE, Form, Layer, native_suits
 from snnjax.learners import LEARNED, SILENT, Diagnosis, percent
 from snnjax.networks import Model, Network
-from snnjax.training import programs
+from snnjax.training import programs, untimed
 from snnjax.training.spread import Clock, Spread, has_own
 from snnjax.training.state import Callback, Settings, TrainState
 
@@ -109,7 +109,8 @@ class Outputs:
         clock = Clock(name if part == "train" else f"{name}, {part}")
         self.callback.started(clock.name, values.shape[int(has_own(values))] * self.spread.count)
         static: dict[str, Any] = dict(first=first, last=last, timed=timed)
-        packed, report = self.packed(self.models(states)), self.callback.advanced
+        forms = {} if timed else untimed.forms(self.network, self.native)
+        packed, report = self.packed(self.models(states), forms), self.callback.advanced
         values = self.spread.map(clock, programs.forward_batch, packed, values, report, **static)
         self.finish(clock, states)
         if part == "train":

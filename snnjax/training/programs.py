@@ -21,7 +21,7 @@ def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
 
 def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, timed: bool) -> jax.Array:
     """`Model.forward` of latencies (B, C, H, W)."""
-    return devices.map_each(lambda each: model.forward(each, first, last, timed=timed), latencies)
+    return model.forward_block(latencies, first, last, timed=timed)
 
 
 def decide_batch(
@@ -32,13 +32,9 @@ def decide_batch(
     The inputs are latencies (B, C, H, W) that enter stage `first`; with `encode`, images as in `encode_batch`.
     """
 
-    def last_input(each: jax.Array) -> jax.Array:
-        latency = model.encode(each, native=native) if encode else each
-        return model.forward(latency, first, timed=model.decision.timed)
-
-    if encode or first < model.last:
-        inputs = devices.map_each(last_input, inputs)
-    decided = model.decide_block(inputs)
+    latencies = encode_batch(model, inputs, native=native) if encode else inputs
+    latencies = model.forward_block(latencies, first, model.last, timed=model.decision.timed)
+    decided = model.decide_block(latencies)
     return decided.decision, decided.scores
 
 

@@ -47,8 +47,7 @@ STEPS = 255  # maximum number of time steps: latencies are bytes
 def load() -> None:
     """Registers the kernels with XLA, once; compiles them if no earlier run has, or raises OSError."""
     library = ctypes.CDLL(str(_library()))
-    classes = "earliest_of_classes", "strongest_of_classes"
-    for name in ("winners", "latencies", "timed_spikes", "potentials", "rank_order", *classes, *_ALIASES):
+    for name in (*_OTHERS, *_ALIASES):
         symbol = f"snnjax_{name}"
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
 
@@ -117,11 +116,15 @@ def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
     return call(*args, **settings)
 
 
-_BOTH = {0: 0, 1: 1}
-_ALIASES = dict.fromkeys(("learn", "learn_by_reward", "learn_by_stdp"), {0: 0}) | dict.fromkeys(
+_FIRST, _BOTH = {0: 0}, {0: 0, 1: 1}
+_ALIASES = dict.fromkeys(("learn", "learn_by_reward", "learn_by_stdp"), _FIRST) | dict.fromkeys(
     ("learn_deep_by_reward", "learn_readout", "target_time"), _BOTH
 )
 """Arguments of kernels that results take the place of."""
+_OTHERS = (
+    *("winners", "latencies", "timed_spikes", "potentials", "rank_order", "who_fires"),
+    *("earliest_of_classes", "strongest_of_classes"),
+)
 
 
 def _steps(time_steps: int) -> np.int64:

@@ -1,6 +1,7 @@
 // Layers that learn by reward from the vote of a deciding layer's strongest neuron. Python has checked all buffers.
 
 #include "competition.h"
+#include "outputs.h"
 
 namespace {
 
@@ -106,40 +107,18 @@ class Deciding {
   Neuron won_;
 };
 
-// Max pooling.
-struct Pool {
-  int64_t rows, columns, down, right, above, left, height, width;
-
-  explicit Pool(const ffi::Dictionary& settings)
-      : rows(number(settings, "pool_rows")), columns(number(settings, "pool_columns")),
-        down(number(settings, "pool_down")), right(number(settings, "pool_right")),
-        above(number(settings, "pool_above")), left(number(settings, "pool_left")),
-        height(number(settings, "pool_height")), width(number(settings, "pool_width")) {}
-
-  // Calls `each(position)` for those of a layer in a cell.
-  template <typename Each>
-  void in(int64_t cell, const Layer& layer, Each each) const {
-    const int64_t y0 = cell / width * down - above, x0 = cell % width * right - left;
-    for (int64_t y = std::max<int64_t>(0, y0); y < std::min(y0 + rows, layer.out_height); ++y)
-      for (int64_t x = std::max<int64_t>(0, x0); x < std::min(x0 + columns, layer.out_width); ++x)
-        each(y * layer.out_width + x);
-  }
-};
-
 // A layer before the deciding one, whose k earliest, strongest neurons of distinct features learn.
 class Earlier {
  public:
   Earlier(const Layer& layer, const Rewarded& rewarded, float threshold, int64_t k, int64_t radius, const Pool& pool)
       : layer_(layer), rewarded_(rewarded), quantised_(layer, rewarded.bounds[0], rewarded.bounds[1]),
-        competition_(layer_, quantised_, threshold, k, radius), pool_(pool), threshold_(threshold),
-        least_(quantised_.stride), most_(quantised_.stride), out_(layer.features * pool.height * pool.width) {}
+        competition_(layer_, quantised_, threshold, k, radius), outputs_(layer_, quantised_, threshold, pool, 0),
+        out_(outputs_.size()) {}
 
   // Finds the winners; returns latencies of the pooled neurons, [F, pooled height, width]: 0, or T where silent.
   const uint8_t* forward(const uint8_t* latency) {
     competition_.find(latency, true);
-    Potentials& potentials = competition_.potentials();
-    for (int64_t p = 0; p < layer_.positions(); ++p) potentials.read(p);
-    for (int64_t cell = 0; cell < pool_.height * pool_.width; ++cell) pool(potentials, cell);
+    outputs_.write(competition_.potentials(), out_.data());
     return out_.data();
   }
 
@@ -149,35 +128,11 @@ class Earlier {
   }
 
  private:
-  void pool(const Potentials& potentials, int64_t cell) {
-    std::fill(least_.begin(), least_.end(), kSilent);
-    std::fill(most_.begin(), most_.end(), kSilent);
-    pool_.in(cell, layer_, [&](int64_t p) {
-      const float *values = potentials.values(p), margin = potentials.margin(p);
-      for (int64_t f = 0; f < quantised_.stride; ++f) {
-        least_[f] = std::max(least_[f], values[f] - margin);
-        most_[f] = std::max(most_[f], values[f] + margin);
-      }
-    });
-    const int64_t cells = pool_.height * pool_.width;
-    for (int64_t f = 0; f < layer_.features; ++f) {
-      bool fires = least_[f] > threshold_;
-      if (!fires && most_[f] > threshold_)
-        pool_.in(cell, layer_, [&](int64_t p) {
-          if (!fires && potentials.values(p)[f] + potentials.margin(p) > threshold_)
-            fires = potentials.exact(f, p, layer_.time_steps - 1) > threshold_;
-        });
-      out_[f * cells + cell] = fires ? 0 : layer_.time_steps;
-    }
-  }
-
   const Layer& layer_;
   const Rewarded rewarded_;
   Quantised quantised_;
   Competition competition_;
-  Pool pool_;
-  float threshold_;
-  std::vector<float> least_, most_;  // [stride], bounds of the largest potential in a cell
+  Outputs outputs_;
   std::vector<uint8_t> out_;
 };
 
@@ -249,8 +204,28 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
   return ffi::Error::Success();
 }
 
+// Who fires by the last step, for each of B images: pooled latencies of the last step, or T where silent.
+ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dictionary settings,
+                     ffi::Result<Bytes> fired) {
+  const auto shape = latencies.dimensions();
+  const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer_", shape[2], shape[3]);
+  const Quantised quantised(layer);
+  Potentials potentials(layer, quantised, 1);
+  Outputs outputs(layer, quantised, threshold.typed_data()[0], Pool(settings), layer.time_steps - 1);
+  for (int64_t at = 0; at < shape[0]; ++at) {
+    potentials.begin(latencies.typed_data() + at * layer.inputs());
+    for (int64_t p = 0; p < layer.positions(); ++p) {
+      potentials.arrive_at(p, 0);
+      potentials.fire(p);
+    }
+    outputs.write(potentials, fired->typed_data() + at * outputs.size());
+  }
+  return ffi::Error::Success();
+}
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_by_reward, learn_by_reward);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_deep_by_reward, learn_deep_by_reward);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_strongest_of_classes, strongest_of_classes);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_who_fires, who_fires);

@@ -184,3 +184,28 @@ def strongest_of_classes(
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     result = jax.ShapeDtypeStruct((len(latencies), classes), jnp.float32)
     return _call("strongest_of_classes", result, weights, latencies, winner_only=bool(winner_only), **settings)
+
+
+def who_fires(
+    latencies: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number,
+    time_steps: int,
+    padding: Pair = 0,
+    stride: Pair = 1,
+    window: Pair = 1,
+    pool_stride: Pair | None = None,
+    pool_padding: Pair = 0,
+) -> jax.Array:
+    """Neurons of (S, F, H', W'), pooled as by `kernels.pool`, that end above the threshold: uint8 latencies.
+
+    They are of the last step, or `time_steps` where silent; weights are (kh, kw, F, C).
+    """
+    shape = check_latencies(latencies)
+    size, settings = place("layer", weights, shape, padding, stride)
+    pool, pooled = pooling(size, window, pool_stride, pool_padding)
+    settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]), steps=_steps(time_steps))
+    limit = jnp.asarray(threshold, jnp.float32).reshape(1)
+    result = jax.ShapeDtypeStruct((shape[0], *pooled), jnp.uint8)
+    return _call("who_fires", result, weights, latencies, limit, **settings)

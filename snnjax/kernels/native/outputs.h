@@ -1,0 +1,81 @@
+// Who fires by the last step, pooled.
+
+#pragma once
+
+#include "potentials.h"
+
+namespace {
+
+// Max pooling.
+struct Pool {
+  int64_t rows, columns, down, right, above, left, height, width;
+
+  explicit Pool(const ffi::Dictionary& settings)
+      : rows(number(settings, "pool_rows")), columns(number(settings, "pool_columns")),
+        down(number(settings, "pool_down")), right(number(settings, "pool_right")),
+        above(number(settings, "pool_above")), left(number(settings, "pool_left")),
+        height(number(settings, "pool_height")), width(number(settings, "pool_width")) {}
+
+  // Calls `each(position)` for those of a layer in a cell.
+  template <typename Each>
+  void in(int64_t cell, const Layer& layer, Each each) const {
+    const int64_t y0 = cell / width * down - above, x0 = cell % width * right - left;
+    for (int64_t y = std::max<int64_t>(0, y0); y < std::min(y0 + rows, layer.out_height); ++y)
+      for (int64_t x = std::max<int64_t>(0, x0); x < std::min(x0 + columns, layer.out_width); ++x)
+        each(y * layer.out_width + x);
+  }
+};
+
+// The pooled outputs of a layer where neurons above a threshold fire.
+class Outputs {
+ public:
+  // `when`: the latency of those that fire.
+  Outputs(const Layer& layer, const Quantised& quantised, float threshold, const Pool& pool, int32_t when)
+      : layer_(layer), pool_(pool), threshold_(threshold), when_(when), least_(quantised.stride),
+        most_(quantised.stride) {}
+
+  int64_t size() const { return layer_.features * pool_.height * pool_.width; }
+
+  // Writes latencies [F, pooled height, width], T where silent.
+  void write(Potentials& potentials, uint8_t* out) {
+    for (int64_t p = 0; p < layer_.positions(); ++p) potentials.read(p);
+    const int64_t cells = pool_.height * pool_.width;
+    for (int64_t cell = 0; cell < cells; ++cell) {
+      bound(potentials, cell);
+      for (int64_t f = 0; f < layer_.features; ++f)
+        out[f * cells + cell] = fires(potentials, cell, f) ? when_ : layer_.time_steps;
+    }
+  }
+
+ private:
+  // How large the largest potential in a cell is, at least and at most.
+  void bound(const Potentials& potentials, int64_t cell) {
+    std::fill(least_.begin(), least_.end(), kSilent);
+    std::fill(most_.begin(), most_.end(), kSilent);
+    pool_.in(cell, layer_, [&](int64_t p) {
+      const float *values = potentials.values(p), margin = potentials.margin(p);
+      for (size_t f = 0; f < least_.size(); ++f) {
+        least_[f] = std::max(least_[f], values[f] - margin);
+        most_[f] = std::max(most_[f], values[f] + margin);
+      }
+    });
+  }
+
+  bool fires(const Potentials& potentials, int64_t cell, int64_t feature) const {
+    bool found = least_[feature] > threshold_;
+    if (!found && most_[feature] > threshold_)
+      pool_.in(cell, layer_, [&](int64_t p) {
+        if (!found && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
+          found = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
+      });
+    return found;
+  }
+
+  const Layer& layer_;
+  const Pool pool_;
+  float threshold_;
+  int32_t when_;
+  std::vector<float> least_, most_;  // [stride]
+};
+
+}  // namespace
