@@ -16,19 +16,20 @@ class Competition {
 
   Competition(const Layer& layer, const Quantised& quantised, float threshold, int64_t k, int64_t radius)
       : layer_(layer), potentials_(layer, quantised, layer.time_steps), threshold_(threshold), k_(k), radius_(radius),
-        fired_(layer.positions()), used_(layer.features) {}
+        fired_(layer.positions()), used_(layer.features), most_(layer.positions()) {}
 
   // The winners; with `whole` all inputs fire, otherwise only those that matter to the winners.
   const std::vector<Winner>& find(const uint8_t* latency, bool whole) {
     potentials_.begin(latency);
     std::fill(fired_.begin(), fired_.end(), 0);
     std::fill(used_.begin(), used_.end(), 0);
+    std::fill(most_.begin(), most_.end(), 0.0f);
     won_.clear();
     for (int32_t step = 0; step < layer_.time_steps && (whole || !known()); ++step) {
       potentials_.arrive(step);
       if (known()) continue;
       for (int64_t p = 0; p < layer_.positions(); ++p)
-        if ((potentials_.fire(p) || (step == 0 && threshold_ < 0)) && !fired_[p]) spike(p, step);
+        if (!fired_[p] && most_[p] + potentials_.most(potentials_.waiting(p)) > threshold_) spike(p, step);
       choose(step);
     }
     if (whole)
@@ -46,11 +47,12 @@ class Competition {
 
   // The strongest neuron of a position fires if it is above the threshold; which one is found out when that matters.
   void spike(int64_t position, int32_t step) {
-    if (!(potentials_.most(potentials_.active(position)) > threshold_)) return;
+    potentials_.fire(position);
     potentials_.read(position);
     const float largest = potentials_.largest(position), margin = potentials_.margin(position);
-    if (!(largest + margin > threshold_)) return;
-    Neuron neuron = {largest + margin, kUnknown, position};
+    most_[position] = largest + margin;
+    if (!(most_[position] > threshold_)) return;
+    Neuron neuron = {most_[position], kUnknown, position};
     if (!(largest - margin > threshold_)) {
       neuron = strongest(position, step);
       if (!(neuron.potential > threshold_)) return;
@@ -99,6 +101,7 @@ class Competition {
   float threshold_;
   int64_t k_, radius_;
   std::vector<uint8_t> fired_, used_;  // [positions], whether any neuron has fired; [F]
+  std::vector<float> most_;  // [positions], bounds of the potentials, but for inputs that wait
   std::vector<Neuron> spikes_;  // of a step
   std::vector<Winner> won_;
 };

@@ -44,6 +44,7 @@ class Potentials {
     rounding_ = sums * 6e-8f * largest;
     half_ = 0.5f * quantised_.step + 2 * rounding_;
     std::fill(active_.begin(), active_.end(), 0);
+    std::fill(count_.begin(), count_.end(), 0);
     std::fill(room_.begin(), room_.end(), 0);  // of sums that hold anything
   }
 
@@ -112,7 +113,8 @@ class Potentials {
 
   const float* values(int64_t position) const { return values_.data() + position * quantised_.stride; }
   float margin(int64_t position) const { return half_ * active_[position]; }
-  int64_t active(int64_t position) const { return active_[position]; }
+  // How many inputs have reached a position and not fired yet.
+  int64_t waiting(int64_t position) const { return count_[position]; }
   // What no potential of a position with so many inputs exceeds.
   float most(int64_t active) const { return active * (quantised_.top() + half_); }
 
