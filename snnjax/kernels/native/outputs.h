@@ -40,10 +40,18 @@ class Outputs {
   void write(Potentials& potentials, uint8_t* out) {
     for (int64_t p = 0; p < layer_.positions(); ++p) potentials.read(p);
     const int64_t cells = pool_.height * pool_.width;
+    std::fill_n(out, size(), layer_.time_steps);
     for (int64_t cell = 0; cell < cells; ++cell) {
       bound(potentials, cell);
-      for (int64_t f = 0; f < layer_.features; ++f)
-        out[f * cells + cell] = fires(potentials, cell, f) ? when_ : layer_.time_steps;
+      for (int64_t first = 0; first < layer_.features; first += kLanes) {
+        auto lanes = [&](const std::vector<float>& values) { return *reinterpret_cast<const Lanes*>(&values[first]); };
+        const Steps sure = lanes(least_) > threshold_, possible = lanes(most_) > threshold_;
+        auto fire = [&](int64_t lane) { out[(first + lane) * cells + cell] = when_; };
+        each_lane(sure, fire);
+        each_lane(possible & ~sure, [&](int64_t lane) {
+          if (exceeds(potentials, cell, first + lane)) fire(lane);
+        });
+      }
     }
   }
 
@@ -54,20 +62,20 @@ class Outputs {
     std::fill(most_.begin(), most_.end(), kSilent);
     pool_.in(cell, layer_, [&](int64_t p) {
       const float *values = potentials.values(p), margin = potentials.margin(p);
-      for (size_t f = 0; f < least_.size(); ++f) {
+      for (int64_t f = 0; f < layer_.features; ++f) {
         least_[f] = std::max(least_[f], values[f] - margin);
         most_[f] = std::max(most_[f], values[f] + margin);
       }
     });
   }
 
-  bool fires(const Potentials& potentials, int64_t cell, int64_t feature) const {
-    bool found = least_[feature] > threshold_;
-    if (!found && most_[feature] > threshold_)
-      pool_.in(cell, layer_, [&](int64_t p) {
-        if (!found && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
-          found = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
-      });
+  // Whether any neuron of a cell exceeds the threshold.
+  bool exceeds(const Potentials& potentials, int64_t cell, int64_t feature) const {
+    bool found = false;
+    pool_.in(cell, layer_, [&](int64_t p) {
+      if (!found && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
+        found = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
+    });
     return found;
   }
 
