@@ -79,7 +79,7 @@ class STDP(Learner):
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rate that the last image was learned with."""
-        return dict(rate_plus=float(self.rates(jnp.int32(state - 1))[0]))
+        return dict(rate_plus=float(_rates(self, jnp.int32(state - 1))[0]))
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """Who has won, and how far the weights have converged."""
@@ -102,3 +102,8 @@ class STDP(Learner):
             words.append("more images or epochs, or higher rates, would let the weights converge")
         counts = dict(never_won=len(never), won_too_often=len(often), wins=wins.tolist())
         return dict(silent=silent, **counts, convergence=open_, words=words)
+
+
+@jax.jit
+def _rates(learner: STDP, image: jax.Array) -> jax.Array:
+    return learner.rates(image)
