@@ -16,24 +16,21 @@ class Competition {
 
   Competition(const Layer& layer, const Quantised& quantised, float threshold, int64_t k, int64_t radius)
       : layer_(layer), potentials_(layer, quantised, layer.time_steps), threshold_(threshold), k_(k), radius_(radius),
-        fired_(layer.positions()), used_(layer.features), most_(layer.positions()) {}
+        fired_(layer.positions()), used_(layer.features) {}
 
-  // The winners; with `whole` all inputs fire, otherwise only those that matter to the winners.
+  // The winners; with `whole` all inputs arrive, otherwise only those that matter to the winners.
   const std::vector<Winner>& find(const uint8_t* latency, bool whole) {
     potentials_.begin(latency);
     std::fill(fired_.begin(), fired_.end(), 0);
     std::fill(used_.begin(), used_.end(), 0);
-    std::fill(most_.begin(), most_.end(), 0.0f);
     won_.clear();
     for (int32_t step = 0; step < layer_.time_steps && (whole || !known()); ++step) {
       potentials_.arrive(step);
       if (known()) continue;
       for (int64_t p = 0; p < layer_.positions(); ++p)
-        if (!fired_[p] && most_[p] + potentials_.most(potentials_.waiting(p)) > threshold_) spike(p, step);
+        if (!fired_[p] && potentials_.ceiling(p) > threshold_) spike(p, step);
       choose(step);
     }
-    if (whole)
-      for (int64_t p = 0; p < layer_.positions(); ++p) potentials_.fire(p);
     return won_;
   }
 
@@ -47,13 +44,11 @@ class Competition {
 
   // The strongest neuron of a position fires if it is above the threshold; which one is found out when that matters.
   void spike(int64_t position, int32_t step) {
-    potentials_.fire(position);
-    potentials_.read(position);
-    const float largest = potentials_.largest(position), margin = potentials_.margin(position);
-    most_[position] = largest + margin;
-    if (!(most_[position] > threshold_)) return;
-    Neuron neuron = {most_[position], kUnknown, position};
-    if (!(largest - margin > threshold_)) {
+    potentials_.look(position);
+    const float most = potentials_.ceiling(position), least = most - 2 * potentials_.margin(position);
+    if (!(most > threshold_)) return;
+    Neuron neuron = {most, kUnknown, position};
+    if (!(least > threshold_)) {
       neuron = strongest(position, step);
       if (!(neuron.potential > threshold_)) return;
     }
@@ -101,7 +96,6 @@ class Competition {
   float threshold_;
   int64_t k_, radius_;
   std::vector<uint8_t> fired_, used_;  // [positions], whether any neuron has fired; [F]
-  std::vector<float> most_;  // [positions], bounds of the potentials, but for inputs that wait
   std::vector<Neuron> spikes_;  // of a step
   std::vector<Winner> won_;
 };

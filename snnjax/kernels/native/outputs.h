@@ -38,7 +38,8 @@ class Outputs {
 
   // Writes latencies [F, pooled height, width], T where silent.
   void write(Potentials& potentials, uint8_t* out) {
-    for (int64_t p = 0; p < layer_.positions(); ++p) potentials.read(p);
+    for (int64_t p = 0; p < layer_.positions(); ++p)
+      if (potentials.ceiling(p) > threshold_) potentials.look(p);
     const int64_t cells = pool_.height * pool_.width;
     std::fill_n(out, size(), layer_.time_steps);
     for (int64_t cell = 0; cell < cells; ++cell) {
@@ -61,6 +62,7 @@ class Outputs {
     std::fill(least_.begin(), least_.end(), kSilent);
     std::fill(most_.begin(), most_.end(), kSilent);
     pool_.in(cell, layer_, [&](int64_t p) {
+      if (!(potentials.ceiling(p) > threshold_)) return;
       const float *values = potentials.values(p), margin = potentials.margin(p);
       for (int64_t f = 0; f < layer_.features; ++f) {
         least_[f] = std::max(least_[f], values[f] - margin);
@@ -73,7 +75,7 @@ class Outputs {
   bool exceeds(const Potentials& potentials, int64_t cell, int64_t feature) const {
     bool found = false;
     pool_.in(cell, layer_, [&](int64_t p) {
-      if (!found && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
+      if (!found && potentials.ceiling(p) > threshold_ && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
         found = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
     });
     return found;

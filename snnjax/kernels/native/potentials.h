@@ -25,7 +25,7 @@ class Potentials {
       : layer_(layer), quantised_(quantised), inputs_(layer, steps), active_(layer.positions()),
         room_(layer.positions()), sums_(layer.positions() * quantised.stride), totals_(sums_.size()),
         values_(sums_.size()), most_(layer.taps() * layer.channels + 1), waiting_(layer.positions() * most_),
-        count_(layer.positions()) {
+        count_(layer.positions()), ceiling_(layer.positions()) {
     for (int64_t pixel = 0; pixel < layer.pixels(); ++pixel) {
       first_.push_back(seen_.size());
       for (int64_t position = 0; position < layer.positions(); ++position)
@@ -45,6 +45,7 @@ class Potentials {
     half_ = 0.5f * quantised_.step + 2 * rounding_;
     std::fill(active_.begin(), active_.end(), 0);
     std::fill(count_.begin(), count_.end(), 0);
+    std::fill(ceiling_.begin(), ceiling_.end(), 0.0f);
     std::fill(room_.begin(), room_.end(), 0);  // of sums that hold anything
   }
 
@@ -74,22 +75,19 @@ class Potentials {
     count_[position] = place - waiting_.data() - position * most_;
   }
 
-  // Those that have reached a position fire; whether there are any.
-  bool fire(int64_t position) {
-    if (!count_[position]) return false;
+  // No potential of a position exceeds this once all that have reached it fire.
+  float ceiling(int64_t position) const { return ceiling_[position] + most(count_[position]); }
+
+  // Those that have reached a position fire; its potentials, [stride], give or take its `margin`.
+  float* look(int64_t position) {
+    if (count_[position]) fire(position);
+    const int64_t from = position * quantised_.stride;
+    const float base = quantised_.lower * active_[position];
     if (!active_[position]) clear(position);
-    active_[position] += count_[position];
-    int32_t *at = waiting_.data() + position * most_, *last = at + count_[position];
-    if (count_[position] % kRowsPerAdd) *last++ = quantised_.place(0, layer_.channels);  // a row of zeros
-    while (at < last) {
-      if (!room_[position]) flush(position);
-      const int32_t* end = std::min<const int32_t*>(last, at + room_[position] * kRowsPerAdd);
-      add_rows(at, end, position);
-      room_[position] -= (end - at) / kRowsPerAdd;
-      at += end - at;
-    }
-    count_[position] = 0;
-    return true;
+    for (int64_t i = from; i < from + quantised_.stride; ++i)
+      values_[i] = (totals_[i] + sums_[i]) * quantised_.step + base;
+    ceiling_[position] = largest(position) + margin(position);
+    return values_.data() + from;
   }
 
   // How many inputs of a position fire at a step.
@@ -101,20 +99,8 @@ class Potentials {
     return found;
   }
 
-  // The potentials of a position, [stride], give or take its `margin`.
-  float* read(int64_t position) {
-    const int64_t from = position * quantised_.stride;
-    const float base = quantised_.lower * active_[position];
-    if (!active_[position]) clear(position);
-    for (int64_t i = from; i < from + quantised_.stride; ++i)
-      values_[i] = (totals_[i] + sums_[i]) * quantised_.step + base;
-    return values_.data() + from;
-  }
-
   const float* values(int64_t position) const { return values_.data() + position * quantised_.stride; }
   float margin(int64_t position) const { return half_ * active_[position]; }
-  // How many inputs have reached a position and not fired yet.
-  int64_t waiting(int64_t position) const { return count_[position]; }
   // What no potential of a position with so many inputs exceeds.
   float most(int64_t active) const { return active * (quantised_.top() + half_); }
 
@@ -173,6 +159,21 @@ class Potentials {
   const Inputs& inputs() const { return inputs_; }
 
  private:
+  void fire(int64_t position) {
+    if (!active_[position]) clear(position);
+    active_[position] += count_[position];
+    int32_t *at = waiting_.data() + position * most_, *last = at + count_[position];
+    if (count_[position] % kRowsPerAdd) *last++ = quantised_.place(0, layer_.channels);  // a row of zeros
+    while (at < last) {
+      if (!room_[position]) flush(position);
+      const int32_t* end = std::min<const int32_t*>(last, at + room_[position] * kRowsPerAdd);
+      add_rows(at, end, position);
+      room_[position] -= (end - at) / kRowsPerAdd;
+      at += end - at;
+    }
+    count_[position] = 0;
+  }
+
   void clear(int64_t position) {
     const int64_t from = position * quantised_.stride;
     std::fill_n(totals_.data() + from, quantised_.stride, 0.0f);
@@ -212,6 +213,7 @@ class Potentials {
   std::vector<int64_t> first_;  // [pixels + 1], where those of a pixel begin
   int64_t most_;
   std::vector<int32_t> waiting_, count_;  // [positions, most], places of inputs that reach a position; how many
+  std::vector<float> ceiling_;  // [positions], of the potentials when they were last looked at
   float half_, rounding_;  // how far the potentials of integers and of floats may be off, for each input
 };
 

@@ -31,8 +31,7 @@ class Search {
   void bound(int64_t position) {
     order_[bounded_++] = position;
     potentials_.arrive_at(position, 0);
-    potentials_.fire(position);
-    float* values = potentials_.read(position);
+    float* values = potentials_.look(position);
     for (int64_t f = 0; f < layer_.features; ++f) values[f] += open_[f];
     for (int64_t g = 0; g < groups_; ++g)
       least_[g] = std::max(least_[g], largest(position, g) - potentials_.margin(position));
@@ -214,10 +213,7 @@ ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dic
   Outputs outputs(layer, quantised, threshold.typed_data()[0], Pool(settings), layer.time_steps - 1);
   for (int64_t at = 0; at < shape[0]; ++at) {
     potentials.begin(latencies.typed_data() + at * layer.inputs());
-    for (int64_t p = 0; p < layer.positions(); ++p) {
-      potentials.arrive_at(p, 0);
-      potentials.fire(p);
-    }
+    for (int64_t p = 0; p < layer.positions(); ++p) potentials.arrive_at(p, 0);
     outputs.write(potentials, fired->typed_data() + at * outputs.size());
   }
   return ffi::Error::Success();
