@@ -6,13 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.kernels.native import STEPS, reward
+from snnjax.kernels.native import STEPS, WIDE, reward
 from snnjax.layers import TAPS, Conv, Form, Layer, native_pooling
 from snnjax.networks import Network
 from snnjax.windows import Pool
-
-WIDE = 64
-"""Features from which the kernels that add up integers, 64 side by side, are faster than those that add up floats."""
 
 
 def forms(network: Network, native: bool) -> dict[str, Form]:
