@@ -21,7 +21,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +94,17 @@ def _library() -> Path:
     path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
-        with atomic_write(path) as temporary:
-            done = subprocess.run([*command, "-o", str(temporary), *map(str, SOURCES)], capture_output=True, text=True)
-            if done.returncode:
-                raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
+        with atomic_write(path) as library, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+            objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
+            list(pool.map(lambda source, made: _compile([*command, "-c"], [source], made), SOURCES, objects))
+            _compile(command, objects, library)
     return path
+
+
+def _compile(command: list[str], sources: list[Path], made: Path) -> None:
+    done = subprocess.run([*command, "-o", str(made), *map(str, sources)], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"the native kernels did not compile, {command[0]} said: {done.stderr.strip()[-2000:]}")
 
 
 def arrange(weights: jax.Array) -> jax.Array:
