@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnjax
-from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, kernels, stage
+from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, devices, kernels, stage
 from snnjax.data import digits
-from snnjax.layers import FAST, PLAIN, TAPS
+from snnjax.kernels.readout import _of_earliest_at_once
+from snnjax.layers import AT_ONCE, FAST, PLAIN, TAPS
 from snnjax.learners import Tally
 from snnjax.testing import check_learner
-from snnjax.training import programs, readout
+from snnjax.training import fast, programs, readout
 from snnjax.training.outputs import as_array
 
 HERE = pathlib.Path(__file__)
@@ -80,11 +82,12 @@ FORMS = dict(
     plain=(PLAIN, PROGRAM),
     fast=(FAST, PROGRAM),
     compiled=(FAST, readout.learn_at_once),
+    accelerated=(AT_ONCE, functools.partial(readout.learn_in_few_kernels, batch=1)),
 )
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("search", [False, True])
+@pytest.mark.parametrize("search", [None, kernels.search_spikes, kernels.spikes_at_once])
 def test_recorded_spikes_and_weights_of_the_kernels(name, search):
     case = Case.of(name)
     weights, rule = jnp.asarray(case.arrays["weights_before"]), case.learner
@@ -93,7 +96,7 @@ def test_recorded_spikes_and_weights_of_the_kernels(name, search):
     for at, (latency, label) in enumerate(zip(case.arrays["latency"], case.arrays["labels"], strict=True)):
         how = dict(threshold=case.arrays["thresholds"][at], time_steps=case.time_steps)
         if search:
-            spikes = kernels.search_spikes(jnp.asarray(latency), weights, **how)
+            spikes = search(jnp.asarray(latency), weights, **how)
         else:
             spikes = kernels.timed_spikes(jnp.asarray(latency[:, None, None]), weights[:, :, None, None], **how)
             spikes = jax.tree.map(lambda x: x[:, 0, 0], spikes)
@@ -170,12 +173,13 @@ def readouts(draw):
     return jnp.asarray(latency), jnp.asarray(weights), steps, np.float32(threshold + rng.integers(0, 3, features))
 
 
-@given(readouts(), st.booleans())
-def test_the_search_finds_the_spikes_of_all_steps(readout, fractional):
+@pytest.mark.parametrize("search", [kernels.search_spikes, kernels.spikes_at_once])
+@given(readout=readouts(), fractional=st.booleans())
+def test_the_search_finds_the_spikes_of_all_steps(search, readout, fractional):
     latency, weights, steps, threshold = readout
     how = dict(threshold=threshold, time_steps=steps, fractional=fractional)
     expected = kernels.timed_spikes(latency[:, None, None], weights[:, :, None, None], **how)
-    found = kernels.search_spikes(latency, weights, **how)
+    found = search(latency, weights, **how)
     np.testing.assert_array_equal(found.latency, expected.latency[:, 0, 0])
     np.testing.assert_array_equal(found.potential, expected.potential[:, 0, 0])
     np.testing.assert_allclose(found.time, expected.time[:, 0, 0], rtol=1e-6)
@@ -234,6 +238,45 @@ def test_fast_forms_are_the_plain_one(kind, fractional, steps, compiler):
         for one, other in zip(jax.tree.leaves(found[form]), jax.tree.leaves(found["plain"]), strict=True):
             assert (one.shape, one.dtype) == (other.shape, other.dtype)
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("spans", [((0, 24), (24, 40)), ((0, 21),), ((32, 40),)])
+@pytest.mark.parametrize("kind", ["NCG", "S2-STDP", "SSTDP", "one of each class competes"])
+def test_an_accelerator_learns_batches_as_the_plain_program(kind, spans):
+    """Batches of 8 images, of which the last may be short; what is not shown is 0 in both."""
+    learner, features, classes = KINDS[kind]
+    model, images, labels = small(learner, features, classes, STEPS, False, len(kind))
+    found = []
+    for program in (functools.partial(PROGRAM, batch=8), functools.partial(readout.learn_in_few_kernels, batch=8)):
+        carry, program, results = carry_of(model), jax.jit(program), []
+        for start, end in spans:
+            numbers = jnp.int32(start), jnp.int32(end), jnp.bool_(end == 40), jnp.int32(9)
+            carry, result = program(carry, model, images, labels, *numbers)
+            results.append(result)
+        found.append((carry, results))
+    assert np.any(found[0][0][0]["layer1"].weights != model.layers["layer1"].weights)
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("platform", "batch", "form"), [("gpu", 1, AT_ONCE), ("tpu", 8, FAST), ("cpu", 8, None)])
+def test_an_accelerator_takes_a_form_of_its_own(platform, batch, form, monkeypatch):
+    model, *_ = small(SupervisedSTDP(), 15, 3, STEPS, False, 1)
+    monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform=platform)]))
+    settings = snnjax.Settings((1,), update_batch=batch)
+    found = fast.supervised(model, 0, by_turns=False, settings=settings)
+    taken = found and (found.function, found.form, found.unit, found.static)
+    assert taken == (form and (readout.learn_in_few_kernels, form, batch, dict(batch=batch)))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.25, 0.5, 1.0]), st.integers(-2, 2)), min_size=1, max_size=8))
+def test_the_earliest_in_one_reduction(neurons):
+    time, potential = (jnp.asarray(x, jnp.float32)[None] for x in zip(*neurons, strict=True))
+    values = jnp.arange(len(neurons))[None], time
+    expected = kernels.of_earliest(time, potential, values)
+    assert int(expected[0][0]) == int(kernels.earliest(time, potential)[0])
+    jax.tree.map(np.testing.assert_array_equal, _of_earliest_at_once(time, potential, *values), expected)
 
 
 @snnjax.component

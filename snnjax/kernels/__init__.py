@@ -46,7 +46,18 @@ from snnjax.kernels.plasticity import (
     set_rows,
     stdp,
 )
-from snnjax.kernels.readout import balanced, desired_times, earliest, error_stdp, rescaled, search_spikes
+from snnjax.kernels.readout import (
+    balanced,
+    balanced_in_order,
+    corrected_in_order,
+    desired_times,
+    earliest,
+    error_stdp,
+    of_earliest,
+    rescaled,
+    search_spikes,
+    spikes_at_once,
+)
 from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
 from snnjax.kernels.target_time import Patches, first_to_fire, learn_patches
 
@@ -57,7 +68,9 @@ __all__ = [
     "Winners",
     "adapted_rates",
     "balanced",
+    "balanced_in_order",
     "causal_inputs",
+    "corrected_in_order",
     "desired_times",
     "earliest",
     "early_winners",
@@ -77,6 +90,7 @@ __all__ = [
     "learn_patches",
     "learned_in_order",
     "learned_rows",
+    "of_earliest",
     "pad",
     "patches",
     "pointwise_inhibition",
@@ -87,6 +101,7 @@ __all__ = [
     "reward_rates",
     "search_spikes",
     "set_rows",
+    "spikes_at_once",
     "stdp",
     "strongest_feature",
     "timed_spikes",

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from snnjax.errors import wrong_type
@@ -55,6 +56,24 @@ def search_spikes(
     return Spikes(spike, jnp.where(fires, now, ends[:, -1]), jnp.where(fires, time, 1))
 
 
+@checks.kernel("time_steps", "fractional")
+def spikes_at_once(
+    latency: jax.Array, weights: jax.Array, *, threshold: Number, time_steps: int, fractional: bool = False
+) -> Spikes:
+    """As `search_spikes`, all steps in one product: many times the work, but few kernels on an accelerator."""
+    limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
+    steps = jnp.arange(time_steps, dtype=latency.dtype)[:, None]
+    potentials = _product(weights, latency[None] <= steps)  # [F, T], which never fall
+    above = potentials > limits
+    step = jnp.sum(~above, axis=1)
+    now = jnp.min(jnp.where(above, potentials, jnp.inf), axis=1)
+    before = jnp.max(jnp.where(above, 0, potentials), axis=1)
+    fires = step < time_steps
+    time = spike_times(step, fires, before, now, limits[:, 0], time_steps=time_steps, fractional=fractional)
+    potential = jnp.where(fires, now, before)
+    return Spikes(step.astype(latency_dtype(time_steps)), potential, jnp.where(fires, time, 1))
+
+
 def _product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
     """Weights (F, K) and spikes (n, K) to (F, n): both with K last, which takes three quarters of the time on a CPU."""
     sides = (((1,), (1,)), ((), ()))
@@ -73,6 +92,33 @@ def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
     checks.shape("potential", potential, time.shape, "`time`")
     first = time.min(axis=-1, keepdims=True)
     return jnp.argmax(jnp.where(time == first, potential, -jnp.inf), axis=-1).astype(jnp.int32)
+
+
+@jax.jit
+def of_earliest(time: jax.Array, potential: jax.Array, values: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """What the `earliest` neuron along the last axis has of some values, each of the shape of `time`."""
+
+    def taken(time: jax.Array, potential: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:
+        first = earliest(time, potential)[..., None]
+        return tuple(jnp.take_along_axis(x, first, axis=-1)[..., 0] for x in values)
+
+    # On an accelerator each kernel costs its launch, whatever it does.
+    return lax.platform_dependent(time, potential, *values, cpu=taken, default=_of_earliest_at_once)
+
+
+def _of_earliest_at_once(time: jax.Array, potential: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:
+    """As `of_earliest`, in one reduction."""
+
+    def better(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        (when, strength, place), (when_2, strength_2, place_2) = one[:3], other[:3]
+        stronger = (strength > strength_2) | ((strength == strength_2) & (place < place_2))
+        wins = (when < when_2) | ((when == when_2) & stronger)
+        return tuple(jnp.where(wins, a, b) for a, b in zip(one, other, strict=True))
+
+    arrays = (time, potential, lax.broadcasted_iota(jnp.int32, time.shape, time.ndim - 1), *values)
+    last = (jnp.inf, -jnp.inf, jnp.iinfo(jnp.int32).max, *(0 for _ in values))
+    worst = tuple(jnp.asarray(x, array.dtype) for x, array in zip(last, arrays, strict=True))
+    return tuple(lax.reduce(arrays, worst, better, (time.ndim - 1,))[3:])
 
 
 @checks.kernel("per_class", "one_sided")
@@ -116,7 +162,10 @@ def error_stdp(
     checks.shape("rows", rows, (*spike.shape, *latency.shape), "`spike` and `latency`")
     checks.shape("error", error, spike.shape, "`spike`")
     checks.rates(rates)
-    causal = latency[None] <= spike[:, None]
+    return _corrected(rows, latency[None] <= spike[:, None], error, rates, bounds)
+
+
+def _corrected(rows: jax.Array, causal: jax.Array, error: jax.Array, rates: jax.Array, bounds: Bounds) -> jax.Array:
     change = jnp.where(causal, (error * rates[0])[:, None], (error * rates[1])[:, None])
     return jnp.clip(rows + change, bounds[0], bounds[1])
 
@@ -132,6 +181,60 @@ def rescaled(rows: jax.Array, sums: jax.Array, *, bounds: Bounds) -> jax.Array:
 
 
 @checks.kernel()
+def corrected_in_order(
+    weights: jax.Array,
+    latency: jax.Array,
+    spike: jax.Array,
+    error: jax.Array,
+    learns: jax.Array,
+    rates: jax.Array,
+    sums: jax.Array | None,
+    *,
+    bounds: Bounds,
+) -> jax.Array:
+    """Weights (F, K) after the updates of B stimuli in their order: `error_stdp`, then `rescaled` if given sums (F,).
+
+    The neurons do not depend on each other, so that several stimuli make one kernel on an accelerator.
+
+    Args:
+      latency: (B, K).
+      spike: (B, F), as of `error_stdp`.
+      error: (B, F).
+      learns: (B, F) bool, the neurons that learn from each stimulus.
+    """
+    checks.array("weights", weights, "F K", "floats")
+    checks.array("learns", learns, "B F", "booleans")
+
+    def one(weights: jax.Array, stimulus: Any) -> jax.Array:
+        latency, spike, error, learns = stimulus
+        causal = lax.optimization_barrier(latency[None] <= spike[:, None])  # XLA makes one kernel of what follows only
+        rows = _corrected(weights, causal, error, rates, bounds)
+        rows = rows if sums is None else _rescaled_at_once(rows, sums, bounds)
+        return jnp.where(learns[:, None], rows, weights)
+
+    def several(weights: jax.Array, stimuli: Any) -> tuple[jax.Array, None]:
+        for at in range(size):
+            weights = one(weights, jax.tree.map(lambda x, at=at: x[at], stimuli))
+        return lax.optimization_barrier(weights), None
+
+    size = math.gcd(len(learns), _AT_ONCE)
+    stimuli = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (latency, spike, error, learns))
+    return lax.scan(several, weights, stimuli, unroll=min(len(stimuli[0]), _UNROLLED))[0]
+
+
+_AT_ONCE = 4
+"""Stimuli of one kernel of `corrected_in_order`: to compile it for an H100 takes a second, with 16 a minute."""
+_UNROLLED = 16
+"""Steps of a loop over stimuli that are unrolled: a loop copies what it changes."""
+
+
+def _rescaled_at_once(rows: jax.Array, sums: jax.Array, bounds: Bounds) -> jax.Array:
+    """As `rescaled`; what XLA makes one kernel of, as of a softmax: each row is divided by its sum."""
+    total = jnp.maximum(rows.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return jnp.clip(rows / total * sums[:, None], bounds[0], bounds[1])
+
+
+@checks.kernel()
 def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
     """The excess of the training thresholds of m competing neurons over their thresholds, (m,), after one has won.
 
@@ -142,3 +245,20 @@ def balanced(excess: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
     count = excess.shape[0]
     won = lax.broadcasted_iota(jnp.int32, (count,), 0) == winner
     return jnp.maximum(excess + rate * jnp.where(won, (count - 1) / count, -1 / count), 0).astype(jnp.float32)
+
+
+@jax.jit
+def balanced_in_order(excess: jax.Array, own: jax.Array, winner: jax.Array, rate: Any) -> jax.Array:
+    """The excess of the m competing neurons of each class, (classes, m), after each of B stimuli: (B, classes, m).
+
+    `own` (B, classes) bool are the classes in which neurons compete for a stimulus, `winner` (B, classes) who wins.
+    """
+    checks.array("excess", excess, "classes m", "floats")
+    checks.array("own", own, "B classes", "booleans")
+
+    def one(excess: jax.Array, stimulus: Any) -> tuple[jax.Array, jax.Array]:
+        own, winner = stimulus
+        excess = jnp.where(own[:, None], jax.vmap(balanced, (0, 0, None))(excess, winner, rate), excess)
+        return excess, excess
+
+    return lax.scan(one, excess, (own, winner), unroll=min(len(own), _UNROLLED))[1]

@@ -32,21 +32,19 @@ class TimedResponse(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The neurons that learn from one image, n in all, and the training thresholds after it.
+    """The neurons that learn from one image, n in all.
 
     Attributes:
       neuron: (n,) int32, the features.
       spike: (n,) steps, T where silent.
       time: (n,) float32.
       target: (n,) bool, target neurons of the label's class.
-      excess: (m,) float32, of the training thresholds of that class over the layer's.
     """
 
     neuron: jax.Array
     spike: jax.Array
     time: jax.Array
     target: jax.Array
-    excess: jax.Array
 
 
 @component
@@ -157,11 +155,10 @@ class SupervisedSTDP(Learner):
         assert signal is not None
         seen, features = layer.padded(latency), layer.conv.features
         learns = (signal.label >= 0) & jnp.any(seen < layer.time_steps)
-        group = self.group(layer, state, response, jnp.maximum(signal.label, 0))
-        desired = self.desired(group.time, group.target, len(group.neuron) // layer.classes)
-        if jnp.shape(desired) != group.time.shape:
-            raise InputError(f"`desired` must return times {group.time.shape}, got shape {jnp.shape(desired)}")
-        error = group.time - desired
+        spikes = jax.tree.map(lambda x: x.reshape(layer.classes, -1), response.spikes)
+        training = jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (self.non_targets, 0))), response.training)
+        group = self.group(layer, spikes, training, jnp.maximum(signal.label, 0))
+        error = self.errors(layer, group)
         plain = layer.plain_weights()
         weights = plain.reshape(features, -1)
         old = weights if not self.competition else devices.map_each(lambda at: weights[at], group.neuron)
@@ -172,44 +169,45 @@ class SupervisedSTDP(Learner):
         places = jnp.where(learns, group.neuron, features)  # those beyond the last are dropped
         weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
         start = jnp.maximum(signal.label, 0) * (features // layer.classes) + self.non_targets
-        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], group.excess, start, 0)
-        state = dict(state, excess=jnp.where(learns, excess, state["excess"]))
         thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), features)
-        own_thresholds = jax.lax.dynamic_slice_in_dim(thresholds, start, len(group.excess))
+        own_thresholds, own = (
+            jax.lax.dynamic_slice_in_dim(each, start, self.competitors(layer)) for each in (thresholds, state["excess"])
+        )
+        if response.training is not None:
+            winner = kernels.earliest(response.training.time, response.training.potential)
+            own = kernels.balanced(own, winner, state["threshold_rate"])
+        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], own, start, 0)
+        state = dict(state, excess=jnp.where(learns, excess, state["excess"]))
         info = dict(
             neuron=jnp.where(learns, group.neuron, -1),
             time=jnp.where(learns, group.time, 0),
             error=jnp.where(learns, error, 0),
             label=jnp.where(learns, signal.label, -1),
-            threshold=jnp.where(learns, own_thresholds + group.excess, 0),
+            threshold=jnp.where(learns, own_thresholds + own, 0),
         )
         return dataclasses.replace(layer, weights=layer.form.pack(weights.reshape(plain.shape))), state, info
 
-    def group(self, layer: Layer, state: Any, response: TimedResponse, label: jax.Array) -> Group:
-        """The neurons that learn from an image of class `label`, () int32."""
-        classes = layer.classes
-        spikes = jax.tree.map(lambda x: x.reshape(classes, -1), response.spikes)
-        count = spikes.time.shape[1]
-        place = jnp.arange(classes)[:, None] == label
-        target = place & (jnp.arange(count) >= self.non_targets)[None]
-        neuron = jnp.arange(classes * count, dtype=jnp.int32)
-        excess = jnp.zeros(0, jnp.float32)
-        if response.training is not None:
-            training: Any = response.training
-            pad = ((0, 0), (self.non_targets, 0))
-            spikes = jax.tree.map(lambda x, own: jnp.where(target, jnp.pad(own[None], pad), x), spikes, training)
-            start = label * count + self.non_targets
-            excess = jax.lax.dynamic_slice_in_dim(state["excess"], start, count - self.non_targets)
-            winner = kernels.earliest(training.time, training.potential)
-            excess = kernels.balanced(excess, winner, state["threshold_rate"])
+    def group(self, layer: Layer, spikes: Spikes, training: Spikes | None, label: jax.Array) -> Group:
+        """The neurons that learn from an image of class `label`, () int32, given `Spikes` of (classes, M).
+
+        `training`: those at the training thresholds, of (classes or 1, M); those of target neurons of the label matter.
+        """
+        neuron = jnp.arange(layer.conv.features, dtype=jnp.int32).reshape(layer.classes, -1)
+        place = jnp.arange(neuron.shape[1])[None] >= self.non_targets
+        target = (jnp.arange(layer.classes)[:, None] == label) & place
+        if training is not None:
+            spikes = jax.tree.map(lambda x, own: jnp.where(target, own, x), spikes, training)
+        known: Any = neuron, spikes.latency, spikes.time, target
         if not self.competition:
-            return Group(neuron, spikes.latency.ravel(), spikes.time.ravel(), target.ravel(), excess)
-        first = kernels.earliest(spikes.time, spikes.potential)[:, None]
-        spike, time, target, neuron = (
-            jnp.take_along_axis(x, first, axis=1)[:, 0]
-            for x in (spikes.latency, spikes.time, target, neuron.reshape(classes, count))
-        )
-        return Group(neuron, spike, time, target, excess)
+            return Group(*map(jnp.ravel, known))
+        return Group(*kernels.of_earliest(known[2], spikes.potential, known))
+
+    def errors(self, layer: Layer, group: Group) -> jax.Array:
+        """Actual minus desired times of the neurons that learn, (n,) float32."""
+        desired = self.desired(group.time, group.target, len(group.neuron) // layer.classes)
+        if jnp.shape(desired) != group.time.shape:
+            raise InputError(f"`desired` must return times {group.time.shape}, got shape {jnp.shape(desired)}")
+        return group.time - desired
 
     def desired(self, time: jax.Array, target: jax.Array, per_class: int) -> jax.Array:
         """The times at which the neurons that learn should fire, (n,) float32, shares of T: `kernels.desired_times`.
