@@ -17,7 +17,7 @@ from snnjax import component
 from snnjax.layers import FAST, TAPS, WTA, Conv
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.training import blocks, programs, reward
+from snnjax.training import accelerated, blocks, programs, reward
 
 T = 15
 CLASSES = 3
@@ -214,16 +214,19 @@ def carry_of(network: SpikingNetwork, model: Model) -> programs.SupervisedCarry:
 STATIC = ("block", "batched", "by_turns")
 TOGETHER = jax.jit(programs.learn_supervised, static_argnames=("first", "batch", "by_turns"))
 BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
+ACCELERATED = jax.jit(accelerated.learn_by_reward_one_by_one, static_argnames=("block", "by_turns"))
 COMPILED = jax.jit(reward.learn_at_once, static_argnames=("first", "by_turns"))
-AT_ONCE = "at once"
-"""Stands for a block: the compiled kernels."""
+AT_ONCE, FEW_KERNELS = "at once", "few kernels"
+"""Stand for a block: the compiled kernels; an accelerator's blocks of 16."""
 
 
 def program_of(network: SpikingNetwork, block: int | str | None):
-    """`learn_supervised` image by image, `learn_in_blocks` with blocks of so many, or `learn_at_once`."""
+    """`learn_supervised` image by image, `learn_in_blocks` with blocks of so many, or what `block` stands for."""
     turns = dict(by_turns=network.spec.reward_by_turns)
     if block == AT_ONCE:
         return functools.partial(COMPILED, first=network.spec.first_supervised, **turns)
+    if block == FEW_KERNELS:
+        return functools.partial(ACCELERATED, block=16, **turns)
     if block:
         return functools.partial(BLOCKS, block=block, batched=False, **turns)
     return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)

@@ -99,3 +99,4 @@ def test_only_an_accelerator_takes_them(platform, monkeypatch):
         rewarded = fast.supervised(made, 1, by_turns=False, settings=settings)
         assert (alone is not None) == (accelerator and batch > 1)
         assert (rewarded.function is accelerated.learn_by_reward) == (accelerator and batch > 1)
+        assert (rewarded.function is accelerated.learn_by_reward_one_by_one) == (accelerator and batch == 1)

@@ -1,23 +1,22 @@
 """Learning by reward, against the plain loop over images of `reward_judge`, to the last bit."""
 
 import dataclasses
-import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from reward_judge import (
+    ACCELERATED,
     AT_ONCE,
     BLOCKS,
     CLASSES,
     COMPILED,
     DEEP,
+    FEW_KERNELS,
     IMAGES,
     ONE,
     QUICK,
     RULE,
-    STATIC,
     THREE,
     TOGETHER,
     WIDE,
@@ -38,7 +37,6 @@ from snnjax.data import Dataset
 from snnjax.layers import FAST, TAPS, Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import stage
-from snnjax.training import blocks
 from snnjax.training import epoch as epoch_module
 from snnjax.training.blocks import BLOCK
 from snnjax.training.epoch import outside
@@ -48,7 +46,7 @@ from snnjax.training.trainer import Trainer
 
 @pytest.mark.parametrize(
     ("decision", "blocks"),
-    [(ONE, (None, 1, 24, AT_ONCE)), (THREE, (None, 16, AT_ONCE))],
+    [(ONE, (None, 1, 24, AT_ONCE, FEW_KERNELS)), (THREE, (None, 16, AT_ONCE, FEW_KERNELS))],
     ids=["one branch", "three branches"],
 )
 def test_images_one_by_one_and_in_blocks_are_the_judges(decision, blocks):
@@ -91,14 +89,6 @@ ROUGH = {
 """Rules whose updates often change which feature is the strongest."""
 
 
-@functools.partial(jax.jit, static_argnames=STATIC)
-def all_changed(*args, block, batched, by_turns):
-    """`learn_in_blocks` in the way that accelerators take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "present", blocks._all_changed)
-        return blocks.learn_in_blocks(*args, block=block, batched=batched, by_turns=by_turns)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROUGH)
 def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
@@ -122,7 +112,7 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
 
         decisions, weights = run(TOGETHER, FAST, first=0, batch=1)
         in_blocks = dict(block=16, batched=False)
-        each = run(all_changed, TAPS, **in_blocks), run(BLOCKS, TAPS, **in_blocks), run(COMPILED, TAPS, first=0)
+        each = run(ACCELERATED, TAPS, block=16), run(BLOCKS, TAPS, **in_blocks), run(COMPILED, TAPS, first=0)
         for decided, learned in each:
             assert decided.tolist() == decisions.tolist()
             np.testing.assert_allclose(learned, weights, rtol=0, atol=1e-4 if rule.stabiliser else 0)
@@ -132,7 +122,7 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
     assert changes > 50, "the cases tell nothing"
 
 
-@pytest.mark.parametrize("block", [16, AT_ONCE])
+@pytest.mark.parametrize("block", [16, AT_ONCE, FEW_KERNELS])
 def test_decision_layers_take_turns_in_blocks_too(block):
     network = network_of(THREE, by_turns=True)
     inputs, labels = images_of(network)

@@ -1,6 +1,7 @@
-"""Fast forms of learning in batches on an accelerator, where what costs time is the number of kernels launched.
+"""Fast forms of learning on an accelerator, where what costs time is the number of kernels launched.
 
 Who wins in a batch depends on the weights at its start alone, so that all updates are known before the first is made.
+Image by image, what each must wait for is little: the potentials of the features that have changed within its block.
 """
 
 import dataclasses
@@ -11,10 +12,10 @@ import jax.numpy as jnp
 
 from snnjax import devices, kernels
 from snnjax.kernels import Winners
-from snnjax.layers import FAST, PLAIN, Layer, at_last_step
+from snnjax.layers import FAST, PLAIN, TAPS, Layer, at_last_step, block_potentials
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
-from snnjax.training.blocks import Strongest
+from snnjax.training.blocks import BLOCK, Strongest
 from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, Unsupervised, outcome, where
 from snnjax.training.state import Settings
 
@@ -29,8 +30,11 @@ def fast_form(layer: Layer, learner: int, settings: Settings) -> FastForm | None
 def reward_form(model: Model, by_turns: bool, settings: Settings) -> FastForm | None:
     """That of deciding `RSTDP` layers, where no others learn: under `Majority`."""
     batch = settings.update_batch
-    fits = batch > 1 and devices.peers()[0].platform != "cpu" and type(model.decision) is Majority
-    return FastForm(learn_by_reward, dict(batch=batch, by_turns=by_turns), batch, FAST) if fits else None
+    if devices.peers()[0].platform == "cpu" or type(model.decision) is not Majority:
+        return None
+    if batch == 1:
+        return FastForm(learn_by_reward_one_by_one, dict(block=BLOCK, by_turns=by_turns), BLOCK, TAPS)
+    return FastForm(learn_by_reward, dict(batch=batch, by_turns=by_turns), batch, FAST)
 
 
 def learn_alone(
@@ -83,7 +87,7 @@ def learn_by_reward(
         places = jnp.minimum(numbers, len(latencies) - 1)
         valid, images, known = numbers < count, latencies[places], labels[places]
         winners = {name: _strongest(layers[name], states[name].get("kept"), images) for name in names}
-        votes = {name: _voted(layers[name], each) for name, each in winners.items()}
+        votes = {name: _voted(layers[name], each.feature[:, 0]) for name, each in winners.items()}
         decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.classes)
 
         def count_one(inner: Any, each: Any) -> Any:
@@ -110,6 +114,89 @@ def learn_by_reward(
     found = jnp.zeros(size, jnp.int32), {name: dict(feature=jnp.zeros((size, 1), jnp.int32)) for name in names}
     carry, found = _each_batch(one_batch, carry, found, start, count, batch)
     return rule.end_epoch(carry, last), found
+
+
+def learn_by_reward_one_by_one(
+    carry: SupervisedCarry,
+    model: Model,
+    latencies: jax.Array,
+    labels: jax.Array,
+    start: jax.Array,
+    count: jax.Array,
+    last: jax.Array,
+    batch_size: jax.Array,
+    block: int,
+    by_turns: bool,
+) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
+    """As `blocks.learn_in_blocks`, one image at a time; a block ends where the rates may change, with a batch."""
+    names, size = model.names[model.last], len(latencies)
+    rule = Supervised(model, names, model.last, by_turns, batch_size)
+
+    def one_block(state: Any) -> Any:
+        at, (layers, states, tally), (decisions, winners) = state
+        end = jnp.minimum(jnp.minimum(at + block, count), at + batch_size - tally.seen)
+        base = jnp.minimum(at, size - block)
+        images, known = (jax.lax.dynamic_slice_in_dim(each, base, block) for each in (latencies, labels))
+        numbers = base + jnp.arange(block)
+        shown, learned, votes, found = (numbers >= at) & (numbers < end), {}, [], {}
+        for name, turn in rule.turns(tally).items():
+            layer, learns = layers[name], shown & turn
+            learned[name], feature = _learned_in_block(layer, states[name], images, known, learns)
+            votes.append(_voted(layer, feature))
+            found[name] = jnp.where(learns, feature, -1)
+        decided = jax.vmap(majority, (1, None))(jnp.stack(votes), model.classes)
+        outcomes = jnp.where(shown, outcome(decided, known), 0)
+        counted = rule.count_outcomes(layers, states, tally, outcomes, end - at)
+        places = jnp.where(shown, numbers, size)  # others are dropped
+        found = jax.tree.map(
+            lambda all_, new: all_.at[places].set(new, mode="drop"), (decisions, winners), (decided, found)
+        )
+        return end, (learned, *counted), found
+
+    nothing = jnp.zeros(size, jnp.int32)
+    begin = start, carry, (nothing, dict.fromkeys(names, nothing))
+    _, carry, (decisions, winners) = jax.lax.while_loop(lambda state: state[0] < count, one_block, begin)
+    return rule.end_epoch(carry, last), (decisions, {name: dict(feature=x[:, None]) for name, x in winners.items()})
+
+
+def _learned_in_block(
+    layer: Layer, state: Any, images: jax.Array, labels: jax.Array, learns: jax.Array
+) -> tuple[Layer, jax.Array]:
+    """The layer after B images, of which those that `learns`, (B,) bool, teach; who won in each, (B,), -1 for none."""
+    size, features, shape = len(images), layer.conv.features, images.shape[2:]
+    rule, spiked, places = layer.conv.supervised, images < layer.time_steps, jnp.arange(features + size)
+    settings: dict[str, Any] = dict(bounds=rule.bounds, stabiliser=rule.stabiliser, stride=layer.conv.stride)
+    before = Strongest.of(block_potentials(layer, spiked))
+    if (kept := state.get("kept")) is not None:
+        before = before._replace(potential=jnp.where(kept, before.potential, -jnp.inf))
+
+    def one(carry: Any, image: Any) -> Any:
+        (rows, marks), (at, stale, spiked, label, learns) = carry, image
+        slot = marks[:features]
+        exact = Strongest.of(block_potentials(dataclasses.replace(layer, weights=rows), spiked[None]))
+        now = jax.tree.map(lambda new, old: jnp.where(slot < 0, old, new[0, slot]), exact, stale)
+        values = now.potential, jnp.arange(features), now.place
+        most, feature, place = kernels.of_earliest(jnp.zeros(features), now.potential, values)
+        feature = jnp.where(most > 0, feature, -1)
+        position = jnp.divmod(place, layer.conv.output_size(shape)[1])
+        winner = Winners(*(x[None] for x in (feature, *position, jnp.int32(layer.time_steps - 1))))
+        won = outcome(_voted(layer, feature), label) * learns
+        old = jnp.where(slot[feature] < 0, layer.weights[:, :, feature], rows[:, :, slot[feature]])
+        seen, rate = layer.padded(at_last_step(spiked, layer.time_steps)), kernels.reward_rates(won, *state["rates"])
+        old = jnp.moveaxis(old, 2, 0)[None]
+        row = kernels.learned_rows(old, seen, winner, rate, time_steps=layer.time_steps, **settings)[0]
+        rows = jnp.where((jnp.arange(size) == at)[:, None], jnp.moveaxis(row, 0, 2)[:, :, None], rows)
+        marks = jnp.where(places == features + at, feature, marks)
+        return (rows, jnp.where(places == jnp.where(won == 0, -1, feature), at, marks)), None
+
+    # Rows are weights as each image has changed them, (kh, kw, B, C). Marks are the image that has changed each feature
+    # last, then the feature that has won in each image; -1 for none.
+    rows = jnp.zeros((*layer.weights.shape[:2], size, layer.weights.shape[3]))
+    begin, each = (rows, jnp.full(features + size, -1)), (jnp.arange(size), before, spiked, labels, learns)
+    (rows, marks), _ = jax.lax.scan(one, begin, each, unroll=4)  # a loop copies what it changes
+    slot = marks[:features]
+    weights = jnp.where((slot < 0)[:, None], layer.weights, rows[:, :, slot])
+    return dataclasses.replace(layer, weights=weights), marks[features:]
 
 
 _UNROLLED = 16
@@ -139,9 +226,8 @@ def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winne
     return jax.vmap(lambda one: one.winner(layer, images.shape[2:]))(found)
 
 
-def _voted(layer: Layer, winners: Winners) -> jax.Array:
-    """The class that each winner stands for, (B,) int32, -1 for none."""
-    feature = winners.feature[:, 0]
+def _voted(layer: Layer, feature: jax.Array) -> jax.Array:
+    """The class that each feature stands for, (B,) int32, -1 for none."""
     return jnp.where(feature < 0, -1, feature // (layer.conv.features // layer.classes))
 
 

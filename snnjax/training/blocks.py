@@ -1,8 +1,8 @@
 """A fast form of learning by reward where only deciding layers learn: block by block instead of image by image.
 
 The potentials of a block of images come from one large product with the weights at its start. The few features that
-change within the block are computed anew, image by image; on a CPU only where they may have become the strongest, since
-the rates bound the change of a weight. The result is that of learning image by image, but for near-ties.
+change within the block are computed anew, image by image, where they may have become the strongest, since the rates
+bound the change of a weight. The result is that of learning image by image, but for near-ties.
 """
 
 import dataclasses
@@ -78,14 +78,10 @@ def _strongest(layer: Layer, rows: jax.Array, spiked: jax.Array) -> Strongest:
     return Strongest.of(block_potentials(changed, spiked[None]))
 
 
-def _all_changed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
-    """Computes all features that have changed: without a loop that depends on data, which is slow on accelerators."""
-    exact = _strongest(layer, changed.rows, spiked)
-    return jax.tree.map(lambda new, old: jnp.where(changed.slot < 0, old, new[0, changed.slot]), exact, stale)
-
-
 def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
-    """Computes the features that have changed only where they may have become the strongest.
+    """The strongest neuron of each feature for one image now, (F,), given those when the block began.
+
+    It computes the features that have changed only where they may have become the strongest.
 
     A potential grows at most by the growth of a weight, times the inputs that fired.
     """
@@ -105,10 +101,6 @@ def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.
         return found, known.at[feature].set(True)
 
     return jax.lax.while_loop(unknown, compute, (Strongest(most, stale.place), known))[0]
-
-
-present = functools.partial(jax.lax.platform_dependent, cpu=_where_needed, default=_all_changed)
-"""The strongest neuron of each feature for one image now, (F,), given what it was when the block began."""
 
 
 def _update(
@@ -172,7 +164,7 @@ def learn_in_blocks(
         for name, turn in rule.turns(tally).items():
             layer, now = layers[name], stale[name]
             if not batched:
-                now = present(layer, changed[name], now, spiked)
+                now = _where_needed(layer, changed[name], now, spiked)
             winner = now.winner(layer, latency.shape[1:])
             feature = winner.feature[0]
             votes.append(jnp.where(feature < 0, -1, feature // (layer.conv.features // model.classes)))
