@@ -12,7 +12,7 @@ from jax import lax
 from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Number, Pair
-from snnjax.kernels.neurons import PositionSpikes, Spikes, above, product, strongest
+from snnjax.kernels.neurons import PositionSpikes, Spikes, above, first_at_once, product, strongest
 from snnjax.kernels.spikes import latency_dtype, output_size
 
 
@@ -94,23 +94,43 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
     feature = spikes.feature if isinstance(spikes, PositionSpikes) else lax.broadcasted_iota(jnp.int32, shape, 0)
     height, width = shape[-2:]
     row, column = (lax.broadcasted_iota(jnp.int32, shape, len(shape) - axis) for axis in (2, 1))
-    flat = (feature * height + row) * width + column
+    # The lowest place, feature, row and column in one number, wins among equals.
+    shift = (height - 1).bit_length() + (width - 1).bit_length(), (width - 1).bit_length()
+    place = (feature << shift[0]) | (row << shift[1]) | column
+    silent = jnp.asarray(time_steps, spikes.latency.dtype)
 
-    def compete(first: Any, unroll: int, *neurons: jax.Array) -> Winners:
-        def take(latency: jax.Array, _: None) -> tuple[jax.Array, Winners]:
-            earliest, won = first(latency, *neurons[1:])
-            won_feature, position = jnp.divmod(won, height * width)
-            won_row, won_column = jnp.divmod(position, width)
-            near = (jnp.abs(row - won_row) <= radius) & (jnp.abs(column - won_column) <= radius) & (radius > 0)
-            left = jnp.where((feature == won_feature) | near, jnp.asarray(time_steps, latency.dtype), latency)
-            return left, Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
+    def parts(place: jax.Array) -> tuple[jax.Array, ...]:
+        rows = (1 << (shift[0] - shift[1])) - 1
+        return place >> shift[0], (place >> shift[1]) & rows, place & ((1 << shift[1]) - 1)
 
-        return lax.scan(take, neurons[0], length=k, unroll=unroll)[1]
+    def without(left: jax.Array, won: jax.Array) -> jax.Array:
+        won_feature, won_row, won_column = parts(won)
+        near = (jnp.abs(row - won_row) <= radius) & (jnp.abs(column - won_column) <= radius) & (radius > 0)
+        return jnp.where((feature == won_feature) | near, silent, left)
+
+    def winners(earliest: jax.Array, won: jax.Array) -> Winners:
+        won_feature, won_row, won_column = parts(won)
+        return Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
+
+    def compete(first: Any, latency: jax.Array, *neurons: jax.Array) -> Winners:
+        def take(left: jax.Array, _: None) -> tuple[jax.Array, Any]:
+            earliest, won = first(left, *neurons)
+            return without(left, won), (earliest, won)
+
+        return winners(*lax.scan(take, latency, length=k)[1])
+
+    def unrolled(latency: jax.Array, *neurons: jax.Array) -> Winners:
+        found: list[tuple[jax.Array, jax.Array]] = []
+        for _ in range(k):
+            # XLA would share the work between winners, but launch two kernels for each.
+            latency, found = lax.optimization_barrier((latency, found))
+            found.append(_first_at_once(functools.reduce(without, [won for _, won in found], latency), *neurons))
+        return winners(*map(jnp.stack, zip(*found, strict=True)))
 
     # On an accelerator each kernel costs its launch, whatever it does: one finds a winner.
-    at_once = functools.partial(compete, _first_at_once, min(k, _UNROLLED))
-    kinds = dict(cpu=functools.partial(compete, _first, 1), default=at_once)
-    return lax.platform_dependent(spikes.latency, spikes.potential, flat, **kinds)
+    at_once = unrolled if k <= _UNROLLED else functools.partial(compete, _first_at_once)
+    kinds = dict(cpu=functools.partial(compete, _first), default=at_once)
+    return lax.platform_dependent(spikes.latency, spikes.potential, place, **kinds)
 
 
 _UNROLLED = 16
@@ -125,16 +145,7 @@ def _first(latency: jax.Array, potential: jax.Array, index: jax.Array) -> tuple[
 
 def _first_at_once(latency: jax.Array, potential: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     """As `_first`, in one reduction, which takes twice as long on a CPU."""
-
-    def better(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        (step, strength, place), (step_2, strength_2, place_2) = one, other
-        stronger = (strength > strength_2) | ((strength == strength_2) & (place < place_2))
-        wins = (step < step_2) | ((step == step_2) & stronger)
-        return tuple(jnp.where(wins, a, b) for a, b in zip(one, other, strict=True))
-
-    last = jnp.iinfo(latency.dtype).max, -jnp.inf, jnp.iinfo(jnp.int32).max
-    worst = tuple(jnp.asarray(x, array.dtype) for x, array in zip(last, (latency, potential, index), strict=True))
-    earliest, _, won = lax.reduce((latency, potential, index), worst, better, range(latency.ndim))
+    earliest, _, won = first_at_once((latency, -potential, index), axes=range(latency.ndim))
     return earliest, won
 
 

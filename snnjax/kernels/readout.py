@@ -19,7 +19,7 @@ from jax import lax
 from snnjax.errors import wrong_type
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Bounds, Number
-from snnjax.kernels.neurons import Spikes, spike_times
+from snnjax.kernels.neurons import Spikes, first_at_once, spike_times
 from snnjax.kernels.spikes import latency_dtype
 
 
@@ -108,17 +108,8 @@ def of_earliest(time: jax.Array, potential: jax.Array, values: tuple[jax.Array, 
 
 def _of_earliest_at_once(time: jax.Array, potential: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:
     """As `of_earliest`, in one reduction."""
-
-    def better(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        (when, strength, place), (when_2, strength_2, place_2) = one[:3], other[:3]
-        stronger = (strength > strength_2) | ((strength == strength_2) & (place < place_2))
-        wins = (when < when_2) | ((when == when_2) & stronger)
-        return tuple(jnp.where(wins, a, b) for a, b in zip(one, other, strict=True))
-
-    arrays = (time, potential, lax.broadcasted_iota(jnp.int32, time.shape, time.ndim - 1), *values)
-    last = (jnp.inf, -jnp.inf, jnp.iinfo(jnp.int32).max, *(0 for _ in values))
-    worst = tuple(jnp.asarray(x, array.dtype) for x, array in zip(last, arrays, strict=True))
-    return tuple(lax.reduce(arrays, worst, better, (time.ndim - 1,))[3:])
+    place = lax.broadcasted_iota(jnp.int32, time.shape, time.ndim - 1)
+    return first_at_once((time, -potential, place), values, axes=[time.ndim - 1])[3:]
 
 
 @checks.kernel("per_class", "one_sided")

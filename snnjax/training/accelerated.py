@@ -22,9 +22,9 @@ from snnjax.training.state import Settings
 
 def fast_form(layer: Layer, learner: int, settings: Settings) -> FastForm | None:
     """That of a layer by its `STDP` number `learner`."""
-    batch = settings.update_batch
-    fits = batch > 1 and devices.peers()[0].platform != "cpu"
-    return FastForm(learn_alone, dict(which=learner, batch=batch), batch, FAST) if fits else None
+    static = dict(which=learner, batch=settings.update_batch)
+    fits = devices.peers()[0].platform != "cpu"
+    return FastForm(learn_alone, static, settings.update_batch, FAST) if fits else None
 
 
 def reward_form(model: Model, by_turns: bool, settings: Settings) -> FastForm | None:
@@ -49,19 +49,15 @@ def learn_alone(
     """As `programs.learn_unsupervised`, by `STDP`, of a layer in the form `FAST` within its bounds."""
     learner = carry[0].conv.each_learner[which]
 
-    def one_batch(at: jax.Array, carry: Any) -> Any:
-        layer, state = carry
-        numbers = at + jnp.arange(batch)
-        images = latencies[jnp.minimum(numbers, len(latencies) - 1)]
-        respond = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)
-        winners = respond(images)
-        feature = jnp.where((numbers < count)[:, None], winners.feature, -1)
+    def one_batch(carry: Any, images: Any) -> Any:
+        (layer, state), (images, shown) = carry, images
+        winners = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)(images)
+        feature = jnp.where(shown[:, None], winners.feature, -1)
         rates = jax.vmap(learner.rates)(state + jnp.arange(batch))
         learned = _learned(layer, jax.vmap(learner.seen, (None, 0))(layer, images), winners, feature, rates, learner)
-        return (learned, state + jnp.minimum(batch, count - at)), feature
+        return (learned, state + jnp.sum(shown, dtype=state.dtype)), feature
 
-    found = jnp.zeros((len(latencies), carry[0].conv.competition.winners), jnp.int32)
-    carry, found = _each_batch(one_batch, carry, found, start, count, batch)
+    carry, found = _each_batch(one_batch, carry, (latencies,), start, count, batch)
     return Unsupervised(which).end_epoch(carry, last), found
 
 
@@ -81,11 +77,8 @@ def learn_by_reward(
     names = model.names[model.last]
     rule = Supervised(model, names, model.last, by_turns, batch_size)
 
-    def one_batch(at: jax.Array, carry: Any) -> Any:
-        layers, states, tally = carry
-        numbers = at + jnp.arange(batch)
-        places = jnp.minimum(numbers, len(latencies) - 1)
-        valid, images, known = numbers < count, latencies[places], labels[places]
+    def one_batch(carry: Any, images: Any) -> Any:
+        (layers, states, tally), (images, known, valid) = carry, images
         winners = {name: _strongest(layers[name], states[name].get("kept"), images) for name in names}
         votes = {name: _voted(layers[name], each.feature[:, 0]) for name, each in winners.items()}
         decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.classes)
@@ -110,9 +103,7 @@ def learn_by_reward(
             found[name] = dict(feature=feature)
         return (learned, *counted), (decisions, found)
 
-    size = len(latencies)
-    found = jnp.zeros(size, jnp.int32), {name: dict(feature=jnp.zeros((size, 1), jnp.int32)) for name in names}
-    carry, found = _each_batch(one_batch, carry, found, start, count, batch)
+    carry, found = _each_batch(one_batch, carry, (latencies, labels), start, count, batch)
     return rule.end_epoch(carry, last), found
 
 
@@ -163,7 +154,7 @@ def _learned_in_block(
     layer: Layer, state: Any, images: jax.Array, labels: jax.Array, learns: jax.Array
 ) -> tuple[Layer, jax.Array]:
     """The layer after B images, of which those that `learns`, (B,) bool, teach; who won in each, (B,), -1 for none."""
-    size, features, shape = len(images), layer.conv.features, images.shape[2:]
+    size, features = len(images), layer.conv.features
     rule, spiked, places = layer.conv.supervised, images < layer.time_steps, jnp.arange(features + size)
     settings: dict[str, Any] = dict(bounds=rule.bounds, stabiliser=rule.stabiliser, stride=layer.conv.stride)
     before = Strongest.of(block_potentials(layer, spiked))
@@ -178,7 +169,7 @@ def _learned_in_block(
         values = now.potential, jnp.arange(features), now.place
         most, feature, place = kernels.of_earliest(jnp.zeros(features), now.potential, values)
         feature = jnp.where(most > 0, feature, -1)
-        position = jnp.divmod(place, layer.conv.output_size(shape)[1])
+        position = jnp.divmod(place, layer.conv.output_size((images.shape[2], images.shape[3]))[1])
         winner = Winners(*(x[None] for x in (feature, *position, jnp.int32(layer.time_steps - 1))))
         won = outcome(_voted(layer, feature), label) * learns
         old = jnp.where(slot[feature] < 0, layer.weights[:, :, feature], rows[:, :, slot[feature]])
@@ -203,18 +194,24 @@ _UNROLLED = 16
 """Images whose outcomes are counted at once."""
 
 
-def _each_batch(one_batch: Any, carry: Any, found: Any, start: jax.Array, count: jax.Array, batch: int) -> Any:
-    """The carry after all batches, and what was found of each image, (S, ...)."""
-    size = len(jax.tree.leaves(found)[0])
+def _each_batch(
+    one_batch: Any, carry: Any, images: tuple[jax.Array, ...], start: jax.Array, count: jax.Array, batch: int
+) -> Any:
+    """The carry after all batches, and what was found of each image, 0 of those not shown.
 
-    def step(state: Any) -> Any:
-        at, carry, found = state
-        carry, new = one_batch(at, carry)
-        numbers = at + jnp.arange(batch)
-        places = jnp.where(numbers < count, numbers, size)  # others are dropped
-        return at + batch, carry, jax.tree.map(lambda all_, one: all_.at[places].set(one, mode="drop"), found, new)
+    `one_batch` gets the arrays `images` of B images, and which of them are shown. `start` is a multiple of B, and so is
+    the number of all images. A loop of known length needs no kernel that says when it ends.
+    """
+    numbers = jnp.arange(len(images[0]))
+    shown = (numbers >= start) & (numbers < count)
+    batches = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (*images, shown))
+    carry, found = jax.lax.scan(one_batch, carry, batches, unroll=4 if batch == 1 else 1)
 
-    return jax.lax.while_loop(lambda state: state[0] < count, step, (start, carry, found))[1:]
+    def put(found: jax.Array) -> jax.Array:
+        found = found.reshape(len(numbers), *found.shape[2:])
+        return jnp.where(shown.reshape(-1, *(1,) * (found.ndim - 1)), found, 0)
+
+    return carry, jax.tree.map(put, found)
 
 
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:
