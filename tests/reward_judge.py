@@ -215,9 +215,15 @@ STATIC = ("block", "batched", "by_turns")
 TOGETHER = jax.jit(programs.learn_supervised, static_argnames=("first", "batch", "by_turns"))
 BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
 ACCELERATED = jax.jit(accelerated.learn_by_reward_one_by_one, static_argnames=("block", "by_turns"))
+DEEP_ACCELERATED = jax.jit(accelerated.learn_deep_by_reward, static_argnames=("block", "first", "by_turns"))
 COMPILED = jax.jit(reward.learn_at_once, static_argnames=("first", "by_turns"))
 AT_ONCE, FEW_KERNELS = "at once", "few kernels"
 """Stand for a block: the compiled kernels; an accelerator's blocks of 16."""
+
+
+def is_deep(network: SpikingNetwork) -> bool:
+    """Whether layers before the deciding ones learn by reward."""
+    return network.spec.first_supervised < len(network.spec.stages) - 1
 
 
 def program_of(network: SpikingNetwork, block: int | str | None):
@@ -225,6 +231,8 @@ def program_of(network: SpikingNetwork, block: int | str | None):
     turns = dict(by_turns=network.spec.reward_by_turns)
     if block == AT_ONCE:
         return functools.partial(COMPILED, first=network.spec.first_supervised, **turns)
+    if block == FEW_KERNELS and is_deep(network):
+        return functools.partial(DEEP_ACCELERATED, block=16, first=network.spec.first_supervised, **turns)
     if block == FEW_KERNELS:
         return functools.partial(ACCELERATED, block=16, **turns)
     if block:
@@ -237,7 +245,9 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, for
 
     The features that may fire in each epoch are added to `kept`.
     """
-    program, model = program_of(network, block), model_of(network, TAPS if block else form)
+    if block and not (block == FEW_KERNELS and is_deep(network)):
+        form = TAPS
+    program, model = program_of(network, block), model_of(network, form)
     carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])

@@ -100,3 +100,5 @@ def test_only_an_accelerator_takes_them(platform, monkeypatch):
         assert (alone is not None) == accelerator
         assert (rewarded.function is accelerated.learn_by_reward) == (accelerator and batch > 1)
         assert (rewarded.function is accelerated.learn_by_reward_one_by_one) == (accelerator and batch == 1)
+        deep = accelerated.reward_form(made, 0, False, settings)
+        assert (deep and deep.function) == (accelerated.learn_deep_by_reward if accelerator and batch == 1 else None)

@@ -144,8 +144,9 @@ def test_forms_of_accelerators(model, batch, monkeypatch):
             assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
     if is_fitted(model.decision):
         return
-    if found := fast.supervised(model, first_supervised(model), False, settings):
-        arguments = (carried(model, found.form), model, entering(model, model.last), np.zeros(IMAGES, np.int32))
+    first = first_supervised(model)
+    if found := fast.supervised(model, first, False, settings):
+        arguments = (carried(model, found.form), model, entering(model, first), np.zeros(IMAGES, np.int32))
         function = functools.partial(found.function, **found.static)
         assert_exported(function, *arguments, *SLICE.values(), np.int32(3))
 
@@ -156,7 +157,7 @@ def test_learning_in_blocks(model, at_once):
         pytest.skip("nothing learns by reward at the last step")
     first = first_supervised(model)
     found = fast.supervised(model, first, by_turns=False, settings=Settings((1,)))
-    assert (found is not None) == (first == model.last)
+    assert found is not None
     if first < model.last:
         pytest.skip("earlier layers learn image by image")
     arguments = (

@@ -136,7 +136,7 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns):
     network = network_of(*stages, by_turns=by_turns)
     inputs, labels = images_of(network)
     expected = judged(network, inputs, labels, 8, epochs=2)
-    for block in (None, AT_ONCE) if stages is DEEP else (None,):
+    for block in (None, FEW_KERNELS, AT_ONCE) if stages is DEEP else (None, FEW_KERNELS):
         result = learn(network, inputs, labels, 8, epochs=2, block=block)
         assert set(result.weights) == set(network.weights()) - {"layer1"}
         assert_judged(result, expected)

@@ -12,7 +12,7 @@ from snnjax import kernels
 from snnjax.components import component, static
 from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks
-from snnjax.kernels.neurons import strongest
+from snnjax.kernels.neurons import first_at_once, strongest
 from snnjax.layers import Layer
 from snnjax.learners.protocol import (
     SILENT,
@@ -194,8 +194,18 @@ def winner_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:
     when = (spikes.latency if spikes.time is None else spikes.time).astype(jnp.float32)
     when = jnp.where((group == vote)[:, None, None], when, jnp.inf)
     flat = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
-    potential, index = strongest(spikes.potential, when == when.min(), flat)
-    latency = jnp.where(vote < 0, layer.time_steps, spikes.latency.ravel()[index]).astype(spikes.latency.dtype)
+
+    def one_after_the_other(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
+        most, index = strongest(potential, when == when.min(), flat)
+        return most, index, latency.ravel()[index]
+
+    def at_once(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
+        _, least, index, step = first_at_once((when, -potential, flat), (latency,), axes=range(3))
+        return -least, index, step
+
+    ways = dict(cpu=one_after_the_other, default=at_once)  # on an accelerator each kernel costs its launch
+    potential, index, latency = jax.lax.platform_dependent(when, spikes.potential, spikes.latency, **ways)
+    latency = jnp.where(vote < 0, layer.time_steps, latency).astype(spikes.latency.dtype)
     feature, position = jnp.divmod(index, rows * columns)
     row, column = jnp.divmod(position, columns)
     learns = (vote >= 0) & ((latency < layer.time_steps) | (potential > 0))

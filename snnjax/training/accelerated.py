@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from snnjax import devices, kernels
 from snnjax.kernels import Winners
@@ -27,14 +28,17 @@ def fast_form(layer: Layer, learner: int, settings: Settings) -> FastForm | None
     return FastForm(learn_alone, static, settings.update_batch, FAST) if fits else None
 
 
-def reward_form(model: Model, by_turns: bool, settings: Settings) -> FastForm | None:
-    """That of deciding `RSTDP` layers, where no others learn: under `Majority`."""
-    batch = settings.update_batch
-    if devices.peers()[0].platform == "cpu" or type(model.decision) is not Majority:
+def reward_form(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
+    """That of `RSTDP` layers from stage `first` on; in batches, of deciding ones under `Majority`."""
+    batch, plain = settings.update_batch, first == model.last and type(model.decision) is Majority
+    if devices.peers()[0].platform == "cpu" or (batch > 1 and not plain):
         return None
-    if batch == 1:
-        return FastForm(learn_by_reward_one_by_one, dict(block=BLOCK, by_turns=by_turns), BLOCK, TAPS)
-    return FastForm(learn_by_reward, dict(batch=batch, by_turns=by_turns), batch, FAST)
+    if batch > 1:
+        return FastForm(learn_by_reward, dict(batch=batch, by_turns=by_turns), batch, FAST)
+    static = dict(block=BLOCK, by_turns=by_turns)
+    if plain:
+        return FastForm(learn_by_reward_one_by_one, static, BLOCK, TAPS)
+    return FastForm(learn_deep_by_reward, static | dict(first=first), BLOCK, FAST)
 
 
 def learn_alone(
@@ -119,35 +123,97 @@ def learn_by_reward_one_by_one(
     block: int,
     by_turns: bool,
 ) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
-    """As `blocks.learn_in_blocks`, one image at a time; a block ends where the rates may change, with a batch."""
-    names, size = model.names[model.last], len(latencies)
-    rule = Supervised(model, names, model.last, by_turns, batch_size)
+    """As `blocks.learn_in_blocks`, one image at a time."""
+    rule = Supervised(model, model.names[model.last], model.last, by_turns, batch_size)
 
-    def one_block(state: Any) -> Any:
-        at, (layers, states, tally), (decisions, winners) = state
-        end = jnp.minimum(jnp.minimum(at + block, count), at + batch_size - tally.seen)
-        base = jnp.minimum(at, size - block)
-        images, known = (jax.lax.dynamic_slice_in_dim(each, base, block) for each in (latencies, labels))
-        numbers = base + jnp.arange(block)
-        shown, learned, votes, found = (numbers >= at) & (numbers < end), {}, [], {}
+    def teach(carry: SupervisedCarry, images: jax.Array, labels: jax.Array, shown: jax.Array) -> Any:
+        (layers, states, tally), learned, votes, found = carry, {}, [], {}
         for name, turn in rule.turns(tally).items():
             layer, learns = layers[name], shown & turn
-            learned[name], feature = _learned_in_block(layer, states[name], images, known, learns)
+            learned[name], feature = _learned_in_block(layer, states[name], images, labels, learns)
             votes.append(_voted(layer, feature))
-            found[name] = jnp.where(learns, feature, -1)
-        decided = jax.vmap(majority, (1, None))(jnp.stack(votes), model.classes)
-        outcomes = jnp.where(shown, outcome(decided, known), 0)
+            found[name] = dict(feature=jnp.where(learns, feature, -1)[:, None])
+        return learned, (jax.vmap(majority, (1, None))(jnp.stack(votes), model.classes), found)
+
+    return _each_block(rule, teach, carry, (latencies, labels), start, count, last, block)
+
+
+def learn_deep_by_reward(
+    carry: SupervisedCarry,
+    model: Model,
+    latencies: jax.Array,
+    labels: jax.Array,
+    start: jax.Array,
+    count: jax.Array,
+    last: jax.Array,
+    batch_size: jax.Array,
+    block: int,
+    first: int,
+    by_turns: bool,
+) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
+    """As `programs.learn_supervised`, one image at a time, of `RSTDP` layers in the form `FAST` within their bounds."""
+    names = [name for stage in model.names for name in stage if name in carry[0]]
+    rule = Supervised(model, names, first, by_turns, batch_size)
+
+    def teach(carry: SupervisedCarry, images: jax.Array, labels: jax.Array, shown: jax.Array) -> Any:
+        _, states, tally = carry
+
+        def one(layers: Any, image: Any) -> Any:
+            latency, label, shown = image
+            now, image = (layers, states, tally), (latency, label)
+            response = rule.forward(now, image)
+            layers, _, infos = rule.teach(now, image, response, shown)
+            return layers, (response[-1].decision, infos)
+
+        def packed(layers: Any, image: Any) -> Any:
+            layers, found = one(layers, image)
+            return layers, ravel_pytree(found)[0]  # one array is one kernel
+
+        each = images, labels, shown
+        _, found = jax.eval_shape(one, carry[0], jax.tree.map(lambda x: x[0], each))
+        _, unpack = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found))
+        layers, found = jax.lax.scan(packed, carry[0], each)
+        return layers, jax.vmap(unpack)(found)
+
+    return _each_block(rule, teach, carry, (latencies, labels), start, count, last, block)
+
+
+def _each_block(
+    rule: Supervised,
+    teach: Any,
+    carry: SupervisedCarry,
+    images: tuple[jax.Array, jax.Array],
+    start: jax.Array,
+    count: jax.Array,
+    last: jax.Array,
+    block: int,
+) -> tuple[SupervisedCarry, tuple[jax.Array, Any]]:
+    """Learns by reward, block by block: decisions are counted after each, which ends where rates may change.
+
+    `teach`, of (carry, latencies, labels, whether each of these B images is shown), gives the layers, and decisions and
+    infos of each image. There must be at least `block` images.
+    """
+    size = len(images[0])
+
+    def one_block(state: Any) -> Any:
+        at, (layers, states, tally), found = state
+        end = jnp.minimum(jnp.minimum(at + block, count), at + rule.batch_size - tally.seen)
+        base = jnp.minimum(at, size - block)
+        numbers, (latency, label) = (
+            base + jnp.arange(block),
+            (jax.lax.dynamic_slice_in_dim(each, base, block) for each in images),
+        )
+        shown = (numbers >= at) & (numbers < end)
+        learned, new = teach((layers, states, tally), latency, label, shown)
+        outcomes = jnp.where(shown, outcome(new[0], label), 0)
         counted = rule.count_outcomes(layers, states, tally, outcomes, end - at)
         places = jnp.where(shown, numbers, size)  # others are dropped
-        found = jax.tree.map(
-            lambda all_, new: all_.at[places].set(new, mode="drop"), (decisions, winners), (decided, found)
-        )
-        return end, (learned, *counted), found
+        return end, (learned, *counted), jax.tree.map(lambda all_, x: all_.at[places].set(x, mode="drop"), found, new)
 
-    nothing = jnp.zeros(size, jnp.int32)
-    begin = start, carry, (nothing, dict.fromkeys(names, nothing))
-    _, carry, (decisions, winners) = jax.lax.while_loop(lambda state: state[0] < count, one_block, begin)
-    return rule.end_epoch(carry, last), (decisions, {name: dict(feature=x[:, None]) for name, x in winners.items()})
+    _, new = jax.eval_shape(teach, carry, *(each[:block] for each in images), jnp.ones(block, bool))
+    nothing = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), new)
+    _, carry, found = jax.lax.while_loop(lambda state: state[0] < count, one_block, (start, carry, nothing))
+    return rule.end_epoch(carry, last), found
 
 
 def _learned_in_block(

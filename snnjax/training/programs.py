@@ -174,17 +174,24 @@ class Supervised(NamedTuple):
 
     def update(self, carry: SupervisedCarry, image: Any, response: Any) -> tuple[SupervisedCarry, Any]:
         """The new carry; the decision, and info of each layer by name."""
+        (_, _, tally), (_, _, decided) = carry, response
+        layers, states, infos = self.teach(carry, image, response)
+        counted = self.count_outcomes(layers, states, tally, outcome(decided.decision, image[1]), 1)
+        return (layers, *counted), (decided.decision, infos)
+
+    def teach(self, carry: SupervisedCarry, image: Any, response: Any, shown: Any = True) -> tuple[Any, Any, Any]:
+        """The new layers, states and infos, all by name, without counting the decision; only `shown` images teach."""
         (layers, states, tally), label, results = carry, image[1], {}
         inputs, found, decided = response
         votes = dict(zip(self.model.names[self.model.last], decided.votes, strict=True))
         for name, turn in self.turns(tally).items():
             vote = votes.get(name, decided.decision)  # layers before the last learn from the network's decision
+            turn &= shown
             signal = Signal(outcome(vote, label) * turn, jnp.where(turn, label, -1), vote)
             learner = layers[name].conv.supervised
             results[name] = learner.update(layers[name], states[name], inputs[name], found[name], signal)
         layers, states, infos = ({name: each[part] for name, each in results.items()} for part in range(3))
-        counted = self.count_outcomes(layers, states, tally, outcome(decided.decision, label), 1)
-        return (layers, *counted), (decided.decision, infos)
+        return layers, states, infos
 
     def turns(self, tally: Tally, ahead: int = 0) -> dict[str, Any]:
         """Whether each layer learns in this batch, or in one ahead, () bool by name."""

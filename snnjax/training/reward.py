@@ -23,9 +23,8 @@ from snnjax.training.state import Settings
 def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
     """That of layers from stage `first` on: deciding ones, by compiled kernels also of a single one and one before."""
     if settings.update_batch > 1 or not _suits(model, settings):
-        if first < model.last:
-            return None
-        return accelerated.reward_form(model, by_turns, settings) or blocks.fast_form(model, by_turns, settings)
+        in_blocks = None if first < model.last else blocks.fast_form(model, by_turns, settings)
+        return accelerated.reward_form(model, first, by_turns, settings) or in_blocks
     if first < model.last and not _deep(model, first):
         return None
     return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST, anywhere=True)
