@@ -108,6 +108,11 @@ class Conv:
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
 
     @property
+    def one_threshold(self) -> bool:
+        """Whether all features have the same threshold."""
+        return self.threshold is not None and np.ndim(self.prepared.threshold) == 0  # type: ignore[arg-type]
+
+    @property
     def monotone(self) -> bool:
         """Whether all learners keep weights >= 0, so that potentials never fall and the last step decides who fires."""
         bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]

@@ -1,10 +1,13 @@
 """STDP and pooled outputs by sums of integers: exactly those of the kernels, where floats hold all sums exactly."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import kernels
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, TargetTime, Trainer, kernels, stage
+from snnjax.data import digits
 from snnjax.errors import InputError, InputTypeError
 from snnjax.kernels.native import reward, stdp
 
@@ -129,6 +132,11 @@ def test_negative_weights_that_fire_are_no_longer_looked_at():
         (dict(rates=np.ones((3, 2), np.float32)), InputError, r"`rates` must have shape \(12, 2\), got \(3, 2\)"),
         (dict(rates=np.ones((12, 2), np.float64)), InputTypeError, "`rates` must be float32 for native kernels"),
         (dict(span=np.zeros(1, np.int32)), InputError, r"`span` must have shape \(2,\), got \(1,\)"),
+        (dict(span=np.zeros(2, np.float32)), InputTypeError, "`span` must be int32 for native kernels, got float32"),
+        (dict(radius=-3), InputError, "`radius`"),
+        (dict(threshold=np.ones(65)), InputError, r"`threshold` must be one number .* got shape \(65,\)"),
+        (dict(bounds=(0.0, np.inf)), InputError, r"`bounds` must be finite for native kernels, got \(0.0, inf\)"),
+        (dict(bounds=(-3e38, 3e38)), InputError, "`bounds` must be finite"),
         (dict(k=0), InputError, "`k` must be at least 1, got 0"),
         (dict(bounds=(1.0, 0.0)), InputError, "`bounds`"),
         (dict(time_steps=256), InputError, "`time_steps` must be at most 255"),
@@ -140,3 +148,61 @@ def test_bad_input(change, error, message):
     given = dict(span=span, rates=rates, threshold=1.0, k=1, radius=0, time_steps=T) | case | change
     with pytest.raises(error, match=message):
         stdp.learn(as_taps(weights), latencies, given.pop("span"), given.pop("rates"), **given)
+
+
+def test_one_time_step():
+    latencies, weights, case = made("many inputs", 0, 1)
+    rates, span, rule = np.ones((12, 2), np.float32), np.array([0, 12], np.int32), dict(k=2, radius=0, time_steps=1)
+    found = stdp.learn(as_taps(weights), np.minimum(latencies, 1), span, rates, threshold=10.0, **rule, **case)
+    seen = kernels.pad(jnp.asarray(np.minimum(latencies[11], 1)), 1, time_steps=1)
+    won = kernels.early_winners(seen, jnp.asarray(found.weights).transpose(2, 3, 0, 1), threshold=10.0, **rule)
+    assert (np.asarray(found.feature[11]) >= 0).sum() == won.valid.sum() == 2
+
+
+def test_weights_that_are_no_numbers_fire_nowhere():
+    """And touch no memory but their own."""
+    latencies = np.zeros((3, 4, 2, 2), np.uint8)
+    weights, place = jnp.full((2, 2, 64, 4), jnp.nan), dict(time_steps=T)
+    assert not np.nan_to_num(reward.strongest_of_classes(latencies, weights, classes=64, **place)).any()
+    assert (np.asarray(reward.who_fires(latencies, weights, threshold=1.0, **place)) == T).all()
+    rates, rule = np.ones((3, 2), np.float32), dict(threshold=1.0, k=2, radius=0)
+    assert (stdp.learn(weights, latencies, np.array([0, 3], np.int32), rates, **rule, **place).feature == -1).all()
+
+
+WIDE = dict(kernel=3, padding=1, competition=WTA(4, 1))
+LAYERS = {
+    "one threshold": Conv(64, threshold=6.0, learners=STDP(), **WIDE),
+    "a threshold of each feature": Conv(64, threshold=np.linspace(4, 6, 64), learners=STDP(), **WIDE),
+    "target times": Conv(64, threshold=6.0, learners=TargetTime(), kernel=3, padding=1),
+    "no upper bound": Conv(64, threshold=6.0, learners=STDP(bounds=(0.0, np.inf), stabiliser=False), **WIDE),
+    "inputs that pass one spike": Conv(64, threshold=2.0, learners=STDP(pointwise=True), **WIDE),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_wide_layers_of_all_kinds_learn(kind):
+    """As with XLA's kernels: sums of these few inputs are nearly those of floats, so that most weights agree."""
+    decision = Conv(20, kernel=3, padding=1, learners=RSTDP())
+    network = Network("wide", (6, 28, 28), 10, stages=(stage(LAYERS[kind], pool=4), stage(decision)))
+    found = []
+    for native in (True, False):
+        trainer = Trainer(network, digits().first(30, 20), Settings((1, 1), 10, patience=0, native=native))
+        found.append(trainer.run(trainer.initial_state()))
+    ours, theirs = (each.weights["layer1"] for each in found)
+    assert np.mean(abs(ours - theirs) < 1e-4) > 0.9
+    assert np.mean(ours != trainer.initial_state().weights["layer1"]) > 0.01
+    assert found[0].epochs[0]["test"].keys() == found[1].epochs[0]["test"].keys()
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_stage_beside_one_that_learns_by_reward(learns):
+    """Branches of which one learns alone, one by reward: both kernels decide alike."""
+    place = dict(kernel=3, padding=1, threshold=6.0, competition=WTA(4, 1))
+    both = Conv(64, learners=STDP(), **place), Conv(64 if learns else 30, learners=RSTDP(), **place)
+    decision = Conv(20, kernel=3, padding=1, learners=RSTDP())
+    network = Network("branches", (6, 28, 28), 10, stages=(stage(*both, pool=4), stage(decision)))
+    data, settings = digits().first(30, 20), Settings((1, 1), 10, patience=0)
+    plain, native = (Trainer(network, data, dataclasses.replace(settings, native=each)) for each in (False, True))
+    state = native.run(native.initial_state())
+    decisions, _ = native.predict(state, data.test_images)
+    assert np.mean(decisions == plain.predict(state, data.test_images)[0]) > 0.9

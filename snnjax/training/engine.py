@@ -226,6 +226,11 @@ class Engine:
         """The devices that learn: all that share batches, but for fast forms, which take a batch in one product."""
         return self.spread.batched if self.settings.update_batch > 1 and not found else self.spread.learning
 
+    def _fast(self, found: programs.FastForm, mesh: Mesh) -> dict[str, Any]:
+        """Arguments of an `Epoch` that learns by a fast form."""
+        program = learning_program(found.function, mesh, **found.static)
+        return dict(fast=program, unit=found.unit, clips=found.clips)
+
     # A layer that learns alone
 
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
@@ -240,7 +245,7 @@ class Engine:
             carries.append((layer.packed(form), self.learning(state, at)))
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch, order=self._order(phase, inputs))
         if found:
-            kinds |= fast_kinds(found, mesh)
+            kinds |= self._fast(found, mesh)
         common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
         return Epoch(*common, **kinds)
 
@@ -269,7 +274,7 @@ class Engine:
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
         if found:
             forms = dict.fromkeys(self.supervised_layers, found.form)
-            kinds |= fast_kinds(found, mesh)
+            kinds |= self._fast(found, mesh)
         nothing: Any = np.zeros((0, 0, 0, 0), np.float32)  # the carry has the weights of layers that learn
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {name: model.layers[name] for name in self.supervised_layers}
@@ -370,12 +375,6 @@ def check_types(network: object, data: object, settings: object, callback: objec
         raise wrong_type("settings", "Settings", settings, "Settings(epochs=(...))")
     if not isinstance(callback, Callback | None):
         raise wrong_type("callback", "a Callback or None", callback)
-
-
-def fast_kinds(found: programs.FastForm, mesh: Mesh) -> dict[str, Any]:
-    """Arguments of an `Epoch` that learns by a fast form."""
-    program = learning_program(found.function, mesh, **found.static)
-    return dict(fast=program, unit=found.unit, anywhere=found.anywhere)
 
 
 def with_encoder(network: Network, data: Dataset) -> Network:

@@ -36,7 +36,7 @@ class Epoch:
     plain: Any  # the learning program
     fast: Any  # one that computes the same where all weights lie within their bounds
     unit: int  # the size of a slice is a multiple of it
-    anywhere: bool = False  # whether the fast one does so wherever weights lie
+    clips: bool = False  # whether the fast one takes weights outside of them too, which the first update clips
     order: Callable[[int], np.ndarray | None] = lambda epoch: None  # `images_shown` of an epoch; None: none ever
     labels: np.ndarray | None = None  # (N,) int32, of supervised learning
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the programs, stacked
@@ -83,7 +83,7 @@ class Epoch:
             self.clock.seconds += time.perf_counter() - begin
             at, step, stop = start, self.batch, min(start + self._size, self._total)
             while at < stop:
-                within = self.within()
+                within = self.clips or self.within()
                 end = stop if within else min(at + step, stop)
                 here = slice(at - start, end - start)
                 counts = dict(start=np.int32(here.start), count=np.int32(here.stop), last=np.bool_(end == self._total))
@@ -108,8 +108,6 @@ class Epoch:
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
         learner = self.phase.learner
-        if self.anywhere:
-            return True
         if not self._within and not any(outside(each, learner) for each in self.spread.unstacked(self.carry[0])):
 
             def mark(layer: Layer) -> Layer:

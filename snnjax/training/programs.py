@@ -112,21 +112,21 @@ def learn(
 
 
 class FastForm(NamedTuple):
-    """A function that computes what one of these programs does, where all weights lie within their bounds.
+    """A function that computes what one of these programs does, where all weights lie within their bounds, or anywhere.
 
     Attributes:
       function: of the same carry and arguments, without the static ones.
       static: static arguments of its own.
       unit: the size of a slice of images is a multiple of it.
       form: of the layers that learn.
-      anywhere: whether it does so wherever weights lie.
+      clips: whether it takes weights outside of their bounds too, which the first update clips.
     """
 
     function: Callable[..., tuple[Any, Any]]
     static: dict[str, Any]
     unit: int
     form: Form
-    anywhere: bool = False
+    clips: bool = False
 
 
 class Unsupervised(NamedTuple):

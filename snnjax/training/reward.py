@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from snnjax import kernels
 from snnjax.kernels import Spikes
 from snnjax.kernels.native import STEPS, reward
+from snnjax.kernels.native.blocks import finite
 from snnjax.layers import TAPS, WTA, Form, Layer, native_pooling
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model, Network
@@ -22,12 +22,14 @@ from snnjax.training.state import Settings
 
 def fast_form(model: Model, first: int, by_turns: bool, settings: Settings) -> FastForm | None:
     """That of layers from stage `first` on: deciding ones, by compiled kernels also of a single one and one before."""
-    if settings.update_batch > 1 or not _suits(model, settings):
+    layers = (layer for number in range(first, model.last + 1) for layer in model.stage(number))
+    bounded = all(finite(layer.conv.supervised.bounds) for layer in layers)
+    if settings.update_batch > 1 or not (bounded and _suits(model, settings)):
         in_blocks = None if first < model.last else blocks.fast_form(model, by_turns, settings)
         return accelerated.reward_form(model, first, by_turns, settings) or in_blocks
     if first < model.last and not _deep(model, first):
         return None
-    return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST, anywhere=True)
+    return FastForm(learn_at_once, dict(first=first, by_turns=by_turns), 1, STRONGEST, clips=True)
 
 
 def deciding_form(network: Network, settings: Settings, scores: bool) -> Form | None:
@@ -49,7 +51,7 @@ def _deep(model: Model, first: int) -> bool:
     (layer,) = model.stage(first)
     conv = layer.conv
     plain = type(conv.competition) is WTA and conv.supervised.dropout is None and layer.monotone
-    return plain and conv.threshold is not None and np.ndim(conv.threshold) == 0
+    return plain and conv.one_threshold
 
 
 def learn_at_once(

@@ -98,7 +98,7 @@ class Spread:
         found, axes = devices.peers(), ("networks", "images")
         self.count, self.learning = count, Mesh(found[:count, None], axes)
         self.devices = int(processes.least(found.size))  # chunks are the same in all processes
-        self.chunk = CHUNK[found[0].platform]
+        self.chunk = CHUNK.get(found[0].platform, CHUNK["gpu"])
         self.mapping = self.learning if count > 1 else Mesh(found[None, : self.devices], axes)
         shared = count == 1 and processes.count() > 1
         self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from snnjax.kernels.native import STEPS, WIDE, stdp
+from snnjax.kernels.native.blocks import finite
 from snnjax.layers import TAPS, WTA, Layer
 from snnjax.learners import STDP
 from snnjax.training import accelerated
@@ -18,11 +18,11 @@ from snnjax.training.state import Settings
 def fast_form(layer: Layer, learner: int, settings: Settings) -> FastForm | None:
     """That of a layer by its `STDP` number `learner`."""
     conv, rule = layer.conv, cast(STDP, layer.conv.each_learner[learner])
-    plain = type(conv.competition) is WTA and conv.threshold is not None and np.ndim(conv.threshold) == 0
+    plain = type(conv.competition) is WTA and conv.one_threshold and finite(rule.bounds)
     wide = conv.features >= WIDE and not rule.pointwise  # one input a position: too few to gain
     if settings.update_batch > 1 or not (settings.native and plain and wide and layer.time_steps <= STEPS):
         return accelerated.fast_form(layer, learner, settings)
-    return FastForm(learn_at_once, dict(which=learner), 1, TAPS, anywhere=True)
+    return FastForm(learn_at_once, dict(which=learner), 1, TAPS, clips=True)
 
 
 def learn_at_once(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from snnjax.kernels.native import STEPS, WIDE, reward
 from snnjax.layers import TAPS, Conv, Form, Layer, native_pooling
@@ -17,13 +16,17 @@ def forms(network: Network, native: bool) -> dict[str, Form]:
     convs = {name: conv for _, name, conv in network.layers() if name not in network.deciding}
     if not native or network.time_steps > STEPS or not all(conv.monotone for conv in convs.values()):
         return {}
-    stages = [[name for name in names if name in convs] for names in network.names]
-    return {name: FIRES for names in stages if _suits([convs[name] for name in names]) for name in names}
+    suit: list[str] = []
+    for number, names in enumerate(network.names):
+        stage = [convs[name] for name in names if name in convs]
+        suit += names if stage and _suits(stage, number < network.first_supervised) else []
+    return dict.fromkeys(suit, FIRES)
 
 
-def _suits(convs: Sequence[Conv]) -> bool:
-    """Whether the kernels are faster for a stage of these layers."""
-    return all(conv.features >= WIDE and np.ndim(conv.threshold or 0) == 0 for conv in convs)
+def _suits(convs: Sequence[Conv], frozen: bool) -> bool:
+    """Whether the kernels are faster for a stage of these layers; beside one that learns, times may be needed."""
+    wide = all(conv.features >= WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
+    return wide and (frozen or all(conv.supervised.supervised for conv in convs))
 
 
 def _fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:

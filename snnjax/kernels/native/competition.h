@@ -67,14 +67,14 @@ class Competition {
     for (; !spikes_.empty() && !known();) {
       auto next = std::min_element(spikes_.begin(), spikes_.end(),
                                    [](const Neuron& a, const Neuron& b) { return a.precedes(b); });
-      const bool out = inhibited(next->position);
-      if (!out && next->feature == kUnknown) {
-        *next = strongest(next->position, step);
-        continue;
-      }
-      if (!out && !used_[next->feature]) {
-        used_[next->feature] = 1;
-        won_.push_back({*next, step});
+      if (!inhibited(next->position)) {
+        if (next->feature == kUnknown) {
+          *next = strongest(next->position, step);
+          if (next->potential > threshold_) continue;
+        } else if (!used_[next->feature]) {
+          used_[next->feature] = 1;
+          won_.push_back({*next, step});
+        }
       }
       *next = spikes_.back();
       spikes_.pop_back();
@@ -106,7 +106,7 @@ void learn(const Layer& layer, Quantised& quantised, Competition& competition, c
     update(layer, quantised, competition.potentials().inputs(), neuron, step, rule);
     *out++ = neuron.feature;
   }
-  if (!competition.winners().empty()) quantised.bound(layer, rule.lower, rule.upper);
+  if (!competition.winners().empty()) quantised.clip(layer, rule.lower, rule.upper);
 }
 
 }  // namespace

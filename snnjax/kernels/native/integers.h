@@ -146,7 +146,7 @@ class Quantised {
   }
 
   // After neurons of the layer have learned: all weights lie within these bounds from then on.
-  void bound(const Layer& layer, float low, float high) {
+  void clip(const Layer& layer, float low, float high) {
     if (low <= lower && highest_ <= high) return;
     for (float* weight = layer.weights; weight < layer.end(); ++weight) *weight = std::clamp(*weight, low, high);
     fill(layer, low, high);

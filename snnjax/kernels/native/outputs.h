@@ -31,8 +31,8 @@ class Outputs {
  public:
   // `when`: the latency of those that fire.
   Outputs(const Layer& layer, const Quantised& quantised, float threshold, const Pool& pool, int32_t when)
-      : layer_(layer), pool_(pool), threshold_(threshold), when_(when), least_(quantised.stride),
-        most_(quantised.stride) {}
+      : layer_(layer), pool_(pool), threshold_(threshold), when_(when), lower_(quantised.stride),
+        upper_(quantised.stride) {}
 
   int64_t size() const { return layer_.features * pool_.height * pool_.width; }
 
@@ -46,7 +46,7 @@ class Outputs {
       bound(potentials, cell);
       for (int64_t first = 0; first < layer_.features; first += kLanes) {
         auto lanes = [&](const std::vector<float>& values) { return *reinterpret_cast<const Lanes*>(&values[first]); };
-        const Steps sure = lanes(least_) > threshold_, possible = lanes(most_) > threshold_;
+        const Steps sure = lanes(lower_) > threshold_, possible = lanes(upper_) > threshold_;
         auto fire = [&](int64_t lane) { out[(first + lane) * cells + cell] = when_; };
         each_lane(sure, fire);
         each_lane(possible & ~sure, [&](int64_t lane) {
@@ -59,14 +59,14 @@ class Outputs {
  private:
   // How large the largest potential in a cell is, at least and at most.
   void bound(const Potentials& potentials, int64_t cell) {
-    std::fill(least_.begin(), least_.end(), kSilent);
-    std::fill(most_.begin(), most_.end(), kSilent);
+    std::fill(lower_.begin(), lower_.end(), kSilent);
+    std::fill(upper_.begin(), upper_.end(), kSilent);
     pool_.in(cell, layer_, [&](int64_t p) {
       if (!(potentials.ceiling(p) > threshold_)) return;
       const float *values = potentials.values(p), margin = potentials.margin(p);
       for (int64_t f = 0; f < layer_.features; ++f) {
-        least_[f] = std::max(least_[f], values[f] - margin);
-        most_[f] = std::max(most_[f], values[f] + margin);
+        lower_[f] = std::max(lower_[f], values[f] - margin);
+        upper_[f] = std::max(upper_[f], values[f] + margin);
       }
     });
   }
@@ -85,7 +85,7 @@ class Outputs {
   const Pool pool_;
   float threshold_;
   int32_t when_;
-  std::vector<float> least_, most_;  // [stride]
+  std::vector<float> lower_, upper_;  // [stride]
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <numeric>
+
 #include "integers.h"
 
 namespace {
@@ -24,15 +26,17 @@ class Potentials {
   Potentials(const Layer& layer, const Quantised& quantised, int32_t steps)
       : layer_(layer), quantised_(quantised), inputs_(layer, steps), active_(layer.positions()),
         room_(layer.positions()), sums_(layer.positions() * quantised.stride), totals_(sums_.size()),
-        values_(sums_.size()), most_(layer.taps() * layer.channels + 1), waiting_(layer.positions() * most_),
-        count_(layer.positions()), ceiling_(layer.positions()) {
-    for (int64_t pixel = 0; pixel < layer.pixels(); ++pixel) {
-      first_.push_back(seen_.size());
-      for (int64_t position = 0; position < layer.positions(); ++position)
-        for (int64_t tap = 0; tap < layer.taps(); ++tap)
-          if (layer.pixel(position, tap) == pixel) seen_.push_back({int32_t(position), quantised.place(tap, 0)});
-    }
-    first_.push_back(seen_.size());
+        values_(sums_.size()), first_(layer.pixels() + 1), capacity_(layer.taps() * layer.channels + 1),
+        waiting_(layer.positions() * capacity_), count_(layer.positions()), ceiling_(layer.positions()) {
+    for (const int32_t pixel : layer.places)
+      if (pixel >= 0) ++first_[pixel + 1];
+    std::partial_sum(first_.begin(), first_.end(), first_.begin());
+    seen_.resize(first_.back());
+    std::vector<int64_t> next = first_;
+    for (int64_t position = 0; position < layer.positions(); ++position)
+      for (int64_t tap = 0; tap < layer.taps(); ++tap)
+        if (const int64_t pixel = layer.pixel(position, tap); pixel >= 0)
+          seen_[next[pixel]++] = {int32_t(position), quantised.place(tap, 0)};
   }
 
   // No input has fired yet.
@@ -57,13 +61,13 @@ class Potentials {
       const auto& [seen, last] = std::pair(seen_.data() + first_[pixel], seen_.data() + first_[pixel + 1]);
       for (const int32_t* channel = inputs_.begin(pixel, step); channel < end; ++channel)
         for (const Seen* each = seen; each < last; ++each)
-          waiting_[each->position * most_ + count_[each->position]++] = each->place + *channel * stride;
+          waiting_[each->position * capacity_ + count_[each->position]++] = each->place + *channel * stride;
     }
   }
 
   // The inputs of a step reach one position.
   void arrive_at(int64_t position, int32_t step) {
-    int32_t *place = waiting_.data() + position * most_ + count_[position], base = 0;
+    int32_t *place = waiting_.data() + position * capacity_ + count_[position], base = 0;
     const int32_t stride = quantised_.stride, of_tap = quantised_.place(1, 0);
     for (int64_t tap = 0; tap < layer_.taps(); ++tap, base += of_tap) {
       const int64_t pixel = layer_.pixel(position, tap);
@@ -72,11 +76,11 @@ class Potentials {
       for (const int32_t* channel = inputs_.begin(pixel, step); channel < end; ++channel)
         *place++ = base + *channel * stride;
     }
-    count_[position] = place - waiting_.data() - position * most_;
+    count_[position] = place - waiting_.data() - position * capacity_;
   }
 
   // No potential of a position exceeds this once all that have reached it fire.
-  float ceiling(int64_t position) const { return ceiling_[position] + most(count_[position]); }
+  float ceiling(int64_t position) const { return ceiling_[position] + upper_bound(count_[position]); }
 
   // Those that have reached a position fire; its potentials, [stride], give or take its `margin`.
   float* look(int64_t position) {
@@ -102,7 +106,7 @@ class Potentials {
   const float* values(int64_t position) const { return values_.data() + position * quantised_.stride; }
   float margin(int64_t position) const { return half_ * active_[position]; }
   // What no potential of a position with so many inputs exceeds.
-  float most(int64_t active) const { return active * (quantised_.top() + half_); }
+  float upper_bound(int64_t active) const { return active * (quantised_.top() + half_); }
 
   // The exact potential of a neuron from inputs up to step `last`.
   float exact(int64_t feature, int64_t position, int32_t last) const {
@@ -117,13 +121,13 @@ class Potentials {
       const float* weight = layer_.row(tap, feature);
       const int32_t* when = inputs_.when(pixel);
       int64_t c = 0;
-      auto add = [&](int64_t c, const Steps& counted, Lanes& sum) {
+      auto add_up = [&](int64_t c, const Steps& counted, Lanes& sum) {
         const Lanes weights = *reinterpret_cast<const Lanes*>(weight + c);
         sum += counted & (*reinterpret_cast<const Steps*>(when + c) <= latest) ? weights : Lanes{};
       };
-      for (; c + 2 * kLanes <= channels; c += 2 * kLanes) add(c, all, sums[0]), add(c + kLanes, all, sums[1]);
-      if (c + kLanes <= channels) add(c, all, sums[0]), c += kLanes;
-      if (c < channels && channels >= kLanes) add(channels - kLanes, tail, sums[1]), c = channels;
+      for (; c + 2 * kLanes <= channels; c += 2 * kLanes) add_up(c, all, sums[0]), add_up(c + kLanes, all, sums[1]);
+      if (c + kLanes <= channels) add_up(c, all, sums[0]), c += kLanes;
+      if (c < channels && channels >= kLanes) add_up(channels - kLanes, tail, sums[1]), c = channels;
       for (; c < channels; ++c) rest += when[c] <= last ? weight[c] : 0.0f;
     }
     const Lanes sum = sums[0] + sums[1];
@@ -162,7 +166,7 @@ class Potentials {
   void fire(int64_t position) {
     if (!active_[position]) clear(position);
     active_[position] += count_[position];
-    int32_t *at = waiting_.data() + position * most_, *last = at + count_[position];
+    int32_t *at = waiting_.data() + position * capacity_, *last = at + count_[position];
     if (count_[position] % kRowsPerAdd) *last++ = quantised_.place(0, layer_.channels);  // a row of zeros
     while (at < last) {
       if (!room_[position]) flush(position);
@@ -211,8 +215,8 @@ class Potentials {
   };
   std::vector<Seen> seen_;  // by pixel: the positions that see it, and the places of their taps
   std::vector<int64_t> first_;  // [pixels + 1], where those of a pixel begin
-  int64_t most_;
-  std::vector<int32_t> waiting_, count_;  // [positions, most], places of inputs that reach a position; how many
+  int64_t capacity_;
+  std::vector<int32_t> waiting_, count_;  // [positions, capacity], places of inputs that reach a position; how many
   std::vector<float> ceiling_;  // [positions], of the potentials when they were last looked at
   float half_, rounding_;  // how far the potentials of integers and of floats may be off, for each input
 };

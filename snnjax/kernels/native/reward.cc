@@ -20,7 +20,7 @@ class Search {
     std::fill(least_.begin(), least_.end(), kSilent);
     bounded_ = 0;
     for (const int64_t p : order_)
-      if (potentials_.most(active_[p]) >= *std::min_element(least_.begin(), least_.end())) bound(p);
+      if (potentials_.upper_bound(active_[p]) >= *std::min_element(least_.begin(), least_.end())) bound(p);
     for (int64_t g = 0; g < groups_; ++g) found_[g] = strongest(g);
     return found_.data();
   }
@@ -93,7 +93,7 @@ class Deciding {
   int32_t learn(bool right) {
     const Rule rule = rewarded_.rule(right);
     update(layer_, quantised_, search_.inputs(), won_, layer_.time_steps - 1, rule);
-    quantised_.bound(layer_, rule.lower, rule.upper);
+    quantised_.clip(layer_, rule.lower, rule.upper);
     return won_.feature;
   }
 
@@ -198,7 +198,8 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
   for (int64_t at = 0; at < shape[0]; ++at) {
     const Neuron* found = search.find(latencies.typed_data() + at * layer.inputs());
     float* of_class = potential->typed_data() + at * classes;
-    for (int64_t g = 0; g < groups; ++g) of_class[found[g].feature / size] = found[g].potential;
+    for (int64_t g = 0; g < groups; ++g)
+      if (found[g].feature >= 0) of_class[found[g].feature / size] = found[g].potential;
   }
   return ffi::Error::Success();
 }

@@ -4,17 +4,17 @@ Latencies are (S, C, H, W) uint8; of those that enter a deciding layer it matter
 into `classes` groups of one size, in order.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.errors import InputError, InputTypeError
+from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.native import _call, _steps, pooling
-from snnjax.kernels.spikes import output_size
+from snnjax.kernels.native.blocks import check_latencies, check_shape, common_threshold, ends, limits, place
 
 
 class Rewarded(NamedTuple):
@@ -35,7 +35,7 @@ class Layer(NamedTuple):
     """A layer that learns by reward, as `RSTDP` does.
 
     Attributes:
-      weights: (kh, kw, F, C) float32, within the bounds.
+      weights: (kh, kw, F, C) float32; the first update draws in those outside the bounds.
       rates: (2, 2) float32, (a+, a-) after a right and after a wrong vote.
       bounds: lower and upper bound of a weight.
       stabiliser: whether each change is multiplied by (w - lower)(upper - w).
@@ -53,43 +53,13 @@ class Layer(NamedTuple):
     def arrays(self) -> tuple[jax.Array, jax.Array]:
         """The rates and the bounds, as the kernels take them."""
         check_shape("rates", self.rates, (2, 2))
-        checks.bounds(self.bounds)
-        return self.rates, jnp.stack([jnp.asarray(bound, jnp.float32) for bound in self.bounds])
-
-
-def place(
-    name: str, weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
-) -> tuple[tuple[int, int, int], dict[str, Any]]:
-    """(F, H', W') of a layer on inputs (..., C, H, W), and its settings; raises where weights do not fit."""
-    checks.array("weights", weights, "kh kw F C")
-    if weights.dtype != jnp.float32:
-        raise InputTypeError(f"`weights` must be float32 for native kernels, got {weights.dtype}")
-    rows, columns, features, channels = weights.shape
-    (above, left), (down, right) = checks.pair("padding", padding, 0), checks.pair("stride", stride, 1)
-    size = shape[-2] + 2 * above, shape[-1] + 2 * left
-    checks.fits("latencies", (shape[-3], *size), "weights", (channels, rows, columns))
-    numbers = dict(above=above, left=left, down=down, right=right)
-    settings = {f"{name}_{key}": np.int64(number) for key, number in numbers.items()}
-    return (features, *output_size(size, (rows, columns), (down, right))), settings
+        return self.rates, ends(self.bounds)
 
 
 def _classes(weights: jax.Array, classes: int) -> np.int64:
     if weights.shape[2] % checks.integer("classes", classes, 1):
         raise InputError(f"`weights` must have a multiple of {classes} features, got {weights.shape[2]}")
     return np.int64(classes)
-
-
-def check_latencies(latencies: jax.Array) -> tuple[int, ...]:
-    """The shape of latencies; raises where they are not (S, C, H, W) uint8."""
-    checks.array("latencies", latencies, "S C H W")
-    if latencies.dtype != jnp.uint8:
-        raise InputTypeError(f"`latencies` must be uint8 for native kernels, got {latencies.dtype}")
-    return latencies.shape
-
-
-def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    if np.shape(array) != shape:
-        raise InputError(f"`{name}` must have shape {shape}, got {np.shape(array)}")
 
 
 def _open(kept: jax.Array | None, features: int) -> jax.Array:
@@ -115,8 +85,8 @@ def learn(
     weights, shape = layer.weights, check_latencies(latencies)
     _, settings = place("deciding", weights, shape, layer.padding, layer.stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
-    check_shape("labels", labels, shape[:1])
-    check_shape("span", span, (2,))
+    check_shape("labels", labels, shape[:1], "int32")
+    check_shape("span", span, (2,), "int32")
     each = jax.ShapeDtypeStruct(labels.shape, jnp.int32)
     results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), each, each
     args = weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])
@@ -155,12 +125,12 @@ def learn_deep(
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     settings |= dict(earlier_stabiliser=bool(earlier.stabiliser), deciding_stabiliser=bool(deciding.stabiliser))
     for name, array, wanted in (("labels", labels, shape[:1]), ("span", span, (2,)), ("turns", turns, (2,))):
-        check_shape(name, array, wanted)
+        check_shape(name, array, wanted, "int32")
     places = shape[0], checks.integer("winners", winners, 1)
     each, many = (jax.ShapeDtypeStruct(x, jnp.int32) for x in (shape[:1], places))
     results = *(jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in (before, weights)), each, many, each
-    competition = jnp.asarray(threshold, jnp.float32).reshape(1), jnp.asarray(radius, jnp.int32).reshape(1)
-    args = before, weights, latencies, labels, span, turns, *competition, *earlier.arrays, *deciding.arrays
+    competing = limits(threshold, radius)
+    args = before, weights, latencies, labels, span, turns, *competing, *earlier.arrays, *deciding.arrays
     found = _call("learn_deep_by_reward", results, *args, _open(kept, weights.shape[2]), **settings)
     before, weights, vote, won, feature = found
     return before, won, Rewarded(weights, vote, feature)
@@ -206,6 +176,5 @@ def who_fires(
     size, settings = place("layer", weights, shape, padding, stride)
     pool, pooled = pooling(size, window, pool_stride, pool_padding)
     settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]), steps=_steps(time_steps))
-    limit = jnp.asarray(threshold, jnp.float32).reshape(1)
     result = jax.ShapeDtypeStruct((shape[0], *pooled), jnp.uint8)
-    return _call("who_fires", result, weights, latencies, limit, **settings)
+    return _call("who_fires", result, weights, latencies, common_threshold(threshold), **settings)

@@ -5,11 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from snnjax.errors import InputTypeError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.native import _call, _steps
-from snnjax.kernels.native.reward import check_latencies, check_shape, place
+from snnjax.kernels.native.blocks import check_latencies, check_shape, ends, limits, place
 
 
 class Learned(NamedTuple):
@@ -46,14 +45,10 @@ def learn(
     """
     shape = check_latencies(latencies)
     _, settings = place("layer", weights, shape, padding, stride)
-    checks.bounds(bounds)
-    check_shape("span", span, (2,))
-    check_shape("rates", rates, (shape[0], 2))
-    if rates.dtype != jnp.float32:
-        raise InputTypeError(f"`rates` must be float32 for native kernels, got {rates.dtype}")
-    limits = jnp.asarray(threshold, jnp.float32).reshape(1), jnp.asarray(radius, jnp.int32).reshape(1)
-    ends = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
+    check_shape("span", span, (2,), "int32")
+    check_shape("rates", rates, (shape[0], 2), "float32")
+    given = span, *limits(threshold, radius), rates, ends(bounds)
     winners = jax.ShapeDtypeStruct((shape[0], checks.integer("k", k, 1)), jnp.int32)
     results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), winners
     settings |= dict(steps=_steps(time_steps), layer_stabiliser=bool(stabiliser))
-    return Learned(*_call("learn_by_stdp", results, weights, latencies, span, *limits, rates, ends, **settings))
+    return Learned(*_call("learn_by_stdp", results, weights, latencies, *given, **settings))
