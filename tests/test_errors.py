@@ -87,6 +87,7 @@ def changed(first: Conv = FIRST, deciding: Conv = DECIDING, **changes) -> Networ
         (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": "3"}]), "`layer1.radius` must be a number, .*'3'"),
         (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": "3"}]), "`seed` must be an integer of at least 0, got '3'"),
         (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}], at_once="4"), "`at_once` must be an .*: write 4"),
+        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "`patience` must be 0 in a sweep, .* got 5"),
     ],
 )  # fmt: skip
 def test_wrong_types_are_named(make, message):

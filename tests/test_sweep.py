@@ -274,6 +274,15 @@ def test_the_command_keeps_what_is_finished(run, capsys):
     assert told()["networks"] == second["networks"]
 
 
+def test_the_command_says_which_networks_stay_silent(run, capsys):
+    """And what to try; nothing of those that fire."""
+    run("--vary", "layer1.threshold=9,1e6")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("layer1.threshold ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("layer1.threshold 1e+06, seed 0: ")
+    assert "the threshold 1e+06 of layer1 is too high: try a lower one" in lines[0]
+
+
 def test_a_folder_may_be_named_like_markup(run, capsys):
     run("--out", "o[/x]/s")
     assert "o[/x]/s: sweep.json, sweep.png" in capsys.readouterr().out

@@ -8,7 +8,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ from snnjax.training.trainer import Trainer
 RESULTS, LAYERS = "results.json", "layers"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 FORMAT = 2  # of checkpoints
+MOST_DIFFERENCES = 3  # that a message lists
 EARLIER: dict[str, Any] = dict(shuffle=False, mirror=False, validation_images=0)
 """What runs did before there were these settings."""
 
@@ -143,8 +146,10 @@ class CheckpointFolder:
             before = "validation_images" not in settings and known["settings"]["validation_images"]
             raise InputError(problem + ": it is of a version that held out no images (--validation 0)" * bool(before))
         network = meta.get("network", {})
-        if network | dict(data=completed(network.get("data"))) != known["network"]:
-            raise InputError(f"{path} is of another network: name another folder")
+        if differ := list(_differences(known["network"], network | dict(data=completed(network.get("data"))))):
+            more = f" and {len(differ) - MOST_DIFFERENCES} more" if len(differ) > MOST_DIFFERENCES else ""
+            first = ", ".join(differ[:MOST_DIFFERENCES])
+            raise InputError(f"{path} is of another network: name another folder, it has {first}{more}")
         now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
         if changes := _changes(now, was):
             self.notes.append(f"the run began with {changes}: results may differ slightly")
@@ -152,6 +157,19 @@ class CheckpointFolder:
 
 def _changes(now: Json, was: Json) -> str:
     return ", ".join(f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name])
+
+
+def _differences(now: Any, was: Any, path: str = "") -> Iterator[str]:
+    """What differs in nested JSON data, by its path."""
+    if isinstance(now, dict) and isinstance(was, dict):
+        for key in {**was, **now}:
+            yield from _differences(now.get(key), was.get(key), f"{path}.{key}")
+    elif isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
+        for at, both in enumerate(zip(now, was, strict=True)):
+            yield from _differences(*both, f"{path}.{at}")
+    elif now != was:
+        then, here = (textwrap.shorten(str(each), 40, placeholder="...") for each in (was, now))
+        yield f"{path.removeprefix('.data')[1:]} {then} (now {here})"
 
 
 class RunFolder(CheckpointFolder):

@@ -192,6 +192,8 @@ class Sweep:
         self.networks = [with_encoder(_varied(self.network, each), self.data) for each in self.variants]
         self.seeds = [int(each.get("seed", self.settings.seed)) for each in self.variants]
         self._seeded = [each | dict(seed=seed) for each, seed in zip(self.variants, self.seeds, strict=True)]
+        if patience := self.settings.patience:
+            raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")
 
     def groups(self, done: Collection[int] = (), folder: Path | None = None, workers: int = 1) -> list[Group]:
         """The groups that are still to be trained: first those that have left states in a folder, then all others.

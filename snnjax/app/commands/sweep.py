@@ -17,6 +17,7 @@ from snnjax.app import console, options, parts, report
 from snnjax.app.commands import train
 from snnjax.app.main import COMMAND
 from snnjax.app.sweeps import SweepFolder
+from snnjax.learners import SILENT
 from snnjax.metrics import ranking, tested_part
 from snnjax.training import workers
 from snnjax.training.sweep import SERIAL, Group, Outcome, Variant, Workers
@@ -156,6 +157,17 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def silent(networks: list[dict[str, Any]]) -> list[str]:
+    """What the diagnoses advise of networks that are silent at most images, a line for each."""
+    lines = []
+    for network in networks:
+        found = [each for each in network["diagnoses"].values() if each.get("silent", 0) > SILENT]
+        if found:
+            variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
+            lines.append(f"{variant}: {'; '.join(dict.fromkeys(each['words'][-1] for each in found))}")
+    return lines
+
+
 def run(chosen: options.Sweep) -> None:
     """Trains what is left of a sweep, and prints its accuracies and times."""
     screen, (sweep, about, path) = console.screen(), prepare(chosen)
@@ -175,4 +187,4 @@ def run(chosen: options.Sweep) -> None:
                 train_alone(sweep, at, record)
                 folder.save()
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"
-    screen.print(table(networks), *times(networks), files, sep="\n", markup=False)
+    screen.print(table(networks), *silent(networks), *times(networks), files, sep="\n", markup=False)
