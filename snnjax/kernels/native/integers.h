@@ -166,17 +166,22 @@ class Quantised {
  private:
   void fill(const Layer& layer, float low, float high) {
     lower = low, highest_ = high, step = (high - low) / (kLevels - 1), inverse = step > 0 ? 1 / step : 0;
-    for (int64_t tap = 0; tap < layer.taps(); ++tap)
-      for (int64_t c = 0; c < layer.channels; c += kLanes) {
-        const int64_t count = std::min(kLanes, layer.channels - c);
-        for (int64_t f = 0; f < layer.features; ++f) {
-          Lanes weights = {};
-          std::memcpy(&weights, layer.row(tap, f) + c, 4 * count);
-          const Steps found = of(weights);
-          uint8_t* value = &at(f, tap, c);
-          for (int64_t lane = 0; lane < count; ++lane) value[lane * stride] = found[lane];
-        }
-      }
+    for (int64_t tap = 0; tap < layer.taps(); ++tap) {
+      int64_t c = 0;
+      for (; c + kLanes <= layer.channels; c += kLanes) fill_lanes(layer, tap, c);
+      if (c < layer.channels && c > 0) fill_lanes(layer, tap, layer.channels - kLanes), c = layer.channels;
+      for (; c < layer.channels; ++c)
+        for (int64_t f = 0; f < layer.features; ++f) at(f, tap, c) = of(layer.row(tap, f)[c]);
+    }
+  }
+
+  // Of kLanes channels from `c`.
+  void fill_lanes(const Layer& layer, int64_t tap, int64_t c) {
+    for (int64_t f = 0; f < layer.features; ++f) {
+      const Steps found = of(*reinterpret_cast<const Lanes*>(layer.row(tap, f) + c));
+      uint8_t* value = &at(f, tap, c);
+      for (int64_t lane = 0; lane < kLanes; ++lane) value[lane * stride] = found[lane];
+    }
   }
 
   float highest_;
