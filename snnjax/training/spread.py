@@ -61,7 +61,7 @@ class Clock:
             records.append(record)
         totals = {key: record.get(key, 0) + getattr(self, key) for key in ("images", "seconds", "compile_seconds")}
         rate = totals["images"] / totals["seconds"] if totals["seconds"] else 0.0
-        record |= {key: round(total, 4) for key, total in totals.items()} | dict(images_per_second=round(rate, 1))
+        record |= {key: round(total, 6) for key, total in totals.items()} | dict(images_per_second=round(rate, 1))
         return record
 
 
