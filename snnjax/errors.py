@@ -29,8 +29,9 @@ class DownloadError(OSError):
 
 
 def nearest(got: object, known: Iterable[str]) -> str:
-    """The known name that is spelt most like what came, or "" where none is near."""
-    return next(iter(difflib.get_close_matches(str(got), [str(each) for each in known], n=1)), "")
+    """The known name that is spelt most like what came, in letters of any size, or "" where none is near."""
+    names = {str(each).lower(): str(each) for each in known}
+    return next((names[each] for each in difflib.get_close_matches(str(got).lower(), names, n=1)), "")
 
 
 def unknown(name: str, got: object, known: Iterable[str], others: str = "") -> InputError:

@@ -137,6 +137,7 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
 def test_the_nearest_name_is_asked_for():
     message = str(errors.unknown("dataset", "mnits", ("digits", "mnist"), ", or an .npz file"))
     assert message == "`dataset` must be one of digits, mnist, or an .npz file, got 'mnits': did you mean 'mnist'?"
+    assert str(errors.unknown("dataset", "MNIST", ("digits", "mnist"))).endswith("got 'MNIST': did you mean 'mnist'?")
     assert str(errors.unknown("dataset", 5, ["digits"])) == "`dataset` must be one of digits, got 5"
     for path, meant in {
         "layer1.treshold": "layer1.threshold",
