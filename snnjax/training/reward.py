@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from snnjax import kernels
 from snnjax.kernels import Spikes
+from snnjax.kernels.blocks import finite
 from snnjax.kernels.native import STEPS, reward
-from snnjax.kernels.native.blocks import finite
 from snnjax.layers import TAPS, WTA, Form, Layer, native_pooling
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model, Network

@@ -6,8 +6,8 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
+from snnjax.kernels.blocks import finite
 from snnjax.kernels.native import STEPS, WIDE, stdp
-from snnjax.kernels.native.blocks import finite
 from snnjax.layers import TAPS, WTA, Layer
 from snnjax.learners import STDP
 from snnjax.training import accelerated

@@ -12,9 +12,9 @@ import numpy as np
 
 from snnjax.errors import InputError
 from snnjax.kernels import checks
+from snnjax.kernels.blocks import check_latencies, check_shape, common_threshold, ends, limits, place
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.native import _call, _steps, pooling
-from snnjax.kernels.native.blocks import check_latencies, check_shape, common_threshold, ends, limits, place
 
 
 class Rewarded(NamedTuple):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from snnjax.kernels import checks
+from snnjax.kernels.blocks import check_latencies, check_shape, ends, limits, place
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.native import _call, _steps
-from snnjax.kernels.native.blocks import check_latencies, check_shape, ends, limits, place
 
 
 class Learned(NamedTuple):

@@ -1,4 +1,4 @@
-"""What kernels on blocks of images are given: latencies (S, C, H, W) uint8 and weights (kh, kw, F, C) float32."""
+"""What compiled kernels on blocks of images are given: latencies (S, C, H, W) uint8, weights (kh, kw, F, C) float32."""
 
 from typing import Any
 
