@@ -1,7 +1,6 @@
 """Spiking layers: their descriptions, and a layer with its weights as the kernels see it."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 from snnjax import kernels
 from snnjax.components import check_component, component, static
 from snnjax.errors import InputError
-from snnjax.kernels import Spikes, Winners, checks, native
+from snnjax.kernels import Spikes, Winners, checks
 from snnjax.kernels.checks import Pair
 from snnjax.windows import Pool as Pool
 from snnjax.windows import check_pairs, map_size
@@ -282,126 +281,3 @@ class Layer:
 def at_last_step(spiked: jax.Array, time_steps: int) -> jax.Array:
     """Latencies of neurons that fired at all: the last step where `spiked`, silence elsewhere."""
     return jnp.where(spiked, time_steps - 1, time_steps).astype(kernels.latency_dtype(time_steps))
-
-
-PLAIN = Form(lambda w: w, lambda w, _: w)
-"""The definition: `integrate_and_fire`, the competition, `stdp`. A test holds the other forms to it."""
-
-
-def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
-    return kernels.latencies(layer.padded(latency), layer.weights, **layer._firing())
-
-
-def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
-    """By a search that stops early on a CPU, of all positions at once elsewhere."""
-    firing, places = layer._firing(), dict(k=layer.conv.competition.winners, radius=layer.conv.competition.radius)
-
-    def at_once(latency: jax.Array, weights: jax.Array) -> Winners:
-        spikes = kernels.first_spikes(latency, weights, **firing)
-        return kernels.k_winners(spikes, time_steps=layer.time_steps, **places)
-
-    early = functools.partial(kernels.early_winners, **firing, **places)
-    return jax.lax.platform_dependent(layer.padded(latency), layer.weights, cpu=early, default=at_once)
-
-
-def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
-    """Touches the winners' features alone."""
-    old, seen = layer.weights[winners.feature], layer.padded(latency)
-    rows = kernels.learned_rows(old, seen, winners, rates, stride=layer.conv.stride, **rule)
-    return kernels.set_rows(layer.weights, winners, rows)
-
-
-def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = kernels.search_spikes) -> Spikes:
-    """In two products, if there is one neuron a feature and potentials never fall."""
-    if not (layer.monotone and layer.one_neuron(latency)):
-        return layer.spikes_by_step(latency, threshold)
-    rows, columns = checks.pair("kernel", layer.conv.kernel, 1)
-    seen, weights = layer.padded(latency)[:, :rows, :columns], layer.plain_weights()
-    settings: dict[str, Any] = dict(time_steps=layer.time_steps, fractional=layer.conv.fractional)
-    spikes = find(seen.reshape(-1), weights.reshape(len(weights), -1), threshold=threshold, **settings)
-    return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
-
-
-FAST = PLAIN._replace(latencies=_fast_latencies, winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
-"""XLA's kernels, without the work that cannot change the result."""
-AT_ONCE = FAST._replace(timed_spikes=functools.partial(_fast_timed, find=kernels.spikes_at_once))
-"""As `FAST`, timed spikes in one product: for one image at a time on an accelerator."""
-
-
-def _place(layer: Layer) -> dict[str, Any]:
-    return dict(features=layer.conv.features, padding=layer.conv.padding)
-
-
-def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Array:
-    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, time_steps=layer.time_steps)
-    return native.latencies(latency, layer.weights, **limits, **_place(layer), **pool)
-
-
-def native_pooling(conv: Conv, pool: Pool | None) -> dict[str, Any]:
-    """What `Layer.pooled` does, as the compiled kernels take it."""
-    pool = pool or Pool(1)
-    margins = (checks.pair("padding", each, 0) for each in (conv.output_padding, pool.padding))
-    padding = tuple(map(sum, zip(*margins, strict=True)))
-    window, stride = (checks.pair("window", each, 1) for each in (pool.window, pool.stride or pool.window))
-    return dict(window=window, pool_stride=stride, pool_padding=padding)
-
-
-def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.Array:
-    each = native_pooling(layer.conv, pool)
-    overlap = any(step < size for step, size in zip(each["pool_stride"], each["window"], strict=True))
-    if pool is None or overlap:  # positions of several windows are computed once
-        return layer.pooled(_native_latencies(layer, latency), pool)
-    return _native_latencies(layer, latency, **each)
-
-
-def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
-    return native.final_potentials(latency < layer.time_steps, layer.weights, **_place(layer))
-
-
-def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
-    if layer.conv.threshold is None:
-        return layer.packed(PLAIN).winners(latency)
-    wta = layer.conv.competition
-    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, k=wta.winners, radius=wta.radius)
-    return native.winners(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
-
-
-def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
-    return native.learn(layer.weights, latency, winners, rates, **rule, **_place(layer))
-
-
-def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
-    limits: dict[str, Any] = dict(threshold=threshold, fractional=layer.conv.fractional)
-    return native.timed_spikes(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
-
-
-NATIVE = Form(
-    native.arrange,
-    native.restore,
-    latencies=_native_latencies,
-    outputs=_native_outputs,
-    potentials=_native_potentials,
-    winners=_native_winners,
-    learn=_native_learn,
-    timed_spikes=_native_timed_spikes,
-)
-"""The compiled kernels of `snnjax.kernels.native`, for CPUs; floats are added up in another order."""
-
-
-def native_suits(conv: Conv, time_steps: int) -> bool:
-    """Whether the compiled kernels can compute a layer: its stride is 1, and latencies fit into bytes."""
-    return conv.stride in (1, (1, 1)) and time_steps <= native.STEPS
-
-
-def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), in form `TAPS`; B decides how sums round."""
-    settings = dict(padding=layer.conv.padding, stride=layer.conv.stride)
-    return kernels.final_potentials_of_block(spiked, layer.weights, **settings)
-
-
-def _taps_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
-    return block_potentials(layer, latency[None] < layer.time_steps)[0]
-
-
-TAPS = Form(lambda w: w.transpose(2, 3, 0, 1), lambda w, _: w.transpose(2, 3, 0, 1), potentials=_taps_potentials)
-"""Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""

@@ -14,7 +14,8 @@ import judge
 import numpy as np
 
 from snnjax import component
-from snnjax.layers import FAST, TAPS, WTA, Conv
+from snnjax.forms import FAST, TAPS
+from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
 from snnjax.training import accelerated, blocks, programs, reward

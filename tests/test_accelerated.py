@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Network, Settings, devices, stage
-from snnjax.layers import FAST
+from snnjax.forms import FAST
 from snnjax.learners import Tally
 from snnjax.networks import Majority, Model
 from snnjax.training import accelerated, fast, programs

@@ -19,9 +19,10 @@ from shipped import each_of
 from snnjax.app.options import RECORDED
 from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
+from snnjax.forms import FAST
 from snnjax.kernels import Winners
 from snnjax.kernels.native import reward
-from snnjax.layers import FAST, Layer
+from snnjax.layers import Layer
 from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
 from snnjax.training import programs

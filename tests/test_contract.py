@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from snnjax import Earliest, component
-from snnjax.layers import FAST, NATIVE, PLAIN, TAPS, WTA, Conv, Layer, native_suits
+from snnjax.forms import FAST, NATIVE, PLAIN, TAPS, native_suits
+from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, STDP, Learner, Response, SupervisedSTDP, TargetTime
 from snnjax.testing import check_learner
 

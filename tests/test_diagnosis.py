@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from snnjax.data import digits
-from snnjax.layers import PLAIN, WTA, Conv, Layer
+from snnjax.forms import PLAIN
+from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, STDP, Learner, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.training.engine import diagnose_decisions
-from snnjax.training.outputs import diagnose_outputs
+from snnjax.training.diagnoses import diagnose_decisions, diagnose_outputs
 from snnjax.training.state import Callback, Settings
 from snnjax.training.trainer import Trainer
 

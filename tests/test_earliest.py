@@ -27,8 +27,9 @@ from snnjax import Earliest, Network, Settings, Sweep, Trainer, component, stage
 from snnjax.data import Dataset, digits
 from snnjax.encoding import GREY
 from snnjax.errors import InputError
+from snnjax.forms import FAST, NATIVE
 from snnjax.kernels import Spikes
-from snnjax.layers import FAST, NATIVE, Conv, Layer
+from snnjax.layers import Conv, Layer
 from snnjax.learners import RSTDP, Tally, winner_of_class
 from snnjax.networks import SpikingNetwork
 from snnjax.training import fast

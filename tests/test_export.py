@@ -11,7 +11,7 @@ from shipped import NAMES, each_of, shipped
 
 from snnjax import devices
 from snnjax.encoding import GREY
-from snnjax.layers import FAST, TAPS
+from snnjax.forms import FAST, TAPS
 from snnjax.learners import Tally
 from snnjax.networks import Model
 from snnjax.networks.decision import is_fitted

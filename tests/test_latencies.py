@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from snnjax import RSTDP, STDP, Conv, Model, Network, Pool, kernels, stage
+from snnjax.forms import FAST, NATIVE, PLAIN, native_suits
 from snnjax.kernels import native
 from snnjax.kernels.latencies import MANY_STEPS
-from snnjax.layers import FAST, NATIVE, PLAIN, Layer, native_suits
+from snnjax.layers import Layer
 
 RNG = np.random.default_rng(0)
 POOLS = [None, Pool(2), Pool(3), Pool((3, 2), padding=1), Pool(2, stride=(3, 2)), Pool(3, stride=2, padding=(0, 1))]

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 from snnjax import kernels
+from snnjax.forms import FAST, PLAIN
 from snnjax.kernels.neurons import fire_at_last_step
-from snnjax.layers import FAST, PLAIN, WTA, Conv, Form, Layer, Pool, at_last_step
+from snnjax.layers import WTA, Conv, Form, Layer, Pool, at_last_step
 from snnjax.learners import RSTDP, STDP, winner_of_class
 from snnjax.networks import Network, SpikingNetwork, stage
 from snnjax.networks.model import PlasticWeight

@@ -8,7 +8,8 @@ import judge
 import numpy as np
 import pytest
 
-from snnjax.layers import FAST, PLAIN, WTA, Conv, Layer
+from snnjax.forms import FAST, PLAIN
+from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
 from snnjax.training import programs

@@ -17,8 +17,9 @@ from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 from snnjax import data, kernels
 from snnjax.app.options import RECORDED
 from snnjax.encoding import rank_order
+from snnjax.forms import FAST, NATIVE, native_suits
 from snnjax.kernels import native
-from snnjax.layers import FAST, NATIVE, WTA, Conv, Layer, native_suits
+from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Model, Network, stage
 from snnjax.training.state import Settings

@@ -7,8 +7,8 @@ import pytest
 from snnjax import RSTDP, STDP, WTA, Conv, Layer, Network, Settings, Trainer, component, kernels, stage
 from snnjax.app import RunFolder
 from snnjax.data import digits
+from snnjax.forms import FAST, NATIVE, PLAIN, TAPS
 from snnjax.kernels import Winners
-from snnjax.layers import FAST, NATIVE, PLAIN, TAPS
 from snnjax.learners import Response
 from snnjax.testing import check_learner
 

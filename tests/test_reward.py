@@ -34,7 +34,8 @@ from reward_judge import (
 )
 
 from snnjax.data import Dataset
-from snnjax.layers import FAST, TAPS, Conv
+from snnjax.forms import FAST, TAPS
+from snnjax.layers import Conv
 from snnjax.learners import RSTDP
 from snnjax.networks import stage
 from snnjax.training import epoch as epoch_module

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import snnjax
 from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, devices, kernels, stage
 from snnjax.data import digits
+from snnjax.forms import AT_ONCE, FAST, PLAIN, TAPS
 from snnjax.kernels.readout import _of_earliest_at_once
-from snnjax.layers import AT_ONCE, FAST, PLAIN, TAPS
 from snnjax.learners import Tally
 from snnjax.testing import check_learner
 from snnjax.training import fast, programs, readout

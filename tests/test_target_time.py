@@ -27,8 +27,8 @@ from snnjax import (
     stage,
 )
 from snnjax.app import RunFolder
+from snnjax.forms import FAST
 from snnjax.kernels import native
-from snnjax.layers import FAST
 
 T = 15
 DIGITS = data.digits().first(60, 20)

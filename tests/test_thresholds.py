@@ -11,8 +11,8 @@ import snnjax
 from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Model, Network, Settings, Trainer, component, data, kernels, stage
 from snnjax.app import RunFolder
 from snnjax.components import to_data
+from snnjax.forms import NATIVE
 from snnjax.kernels import native
-from snnjax.layers import NATIVE
 from snnjax.learners import Learner
 from snnjax.testing import check_learner
 from snnjax.trained import Trained

@@ -13,7 +13,8 @@ from snnjax import devices, files, metrics
 from snnjax.data import Dataset, digits
 from snnjax.encoding import encode
 from snnjax.errors import InputError
-from snnjax.layers import FAST, WTA, Conv, Layer
+from snnjax.forms import FAST
+from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Model, Network, stage
 from snnjax.training import engine as engine_module

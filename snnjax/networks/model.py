@@ -16,8 +16,9 @@ from snnjax.components import static
 from snnjax.data import names
 from snnjax.encoding import Encoder, ImageEncoder
 from snnjax.errors import InputError, wrong_type
+from snnjax.forms import FAST, block_potentials
 from snnjax.kernels import Spikes, checks
-from snnjax.layers import FAST, Form, Layer, Pool, block_potentials
+from snnjax.layers import Form, Layer, Pool
 from snnjax.networks.decision import Decided, Decision, decide, is_fitted, unfitted
 from snnjax.networks.network import Network
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from snnjax import devices, kernels
+from snnjax.forms import FAST, PLAIN, TAPS, block_potentials
 from snnjax.kernels import Winners
-from snnjax.layers import FAST, PLAIN, TAPS, Layer, at_last_step, block_potentials
+from snnjax.layers import Layer, at_last_step
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
 from snnjax.training.blocks import BLOCK, Strongest

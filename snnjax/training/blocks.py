@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from snnjax import kernels
+from snnjax.forms import TAPS, block_potentials
 from snnjax.kernels import Winners
-from snnjax.layers import TAPS, Layer, at_last_step, block_potentials
+from snnjax.layers import Layer, at_last_step
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
 from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, outcome, where

@@ -13,14 +13,16 @@ from snnjax import devices, processes
 from snnjax.components import to_data
 from snnjax.data import Dataset
 from snnjax.errors import InputError, wrong_type
+from snnjax.forms import FAST
 from snnjax.kernels import native
-from snnjax.layers import FAST, Layer
-from snnjax.learners import SILENT, Diagnosis, Tally, listed, percent
+from snnjax.layers import Layer
+from snnjax.learners import Tally
 from snnjax.metrics import fractions
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_fitted
 from snnjax.training import fast, fitting, foreign, origin, programs
+from snnjax.training.diagnoses import diagnose_decisions
 from snnjax.training.epoch import Epoch, images_shown
 from snnjax.training.outputs import Outputs, as_array
 from snnjax.training.spread import Clock, has_own, learning_program
@@ -388,27 +390,3 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a tree by their paths, in order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Mapping[str, Diagnosis]) -> Diagnosis:
-    """Findings on the decisions of a supervised epoch, (N,), -1 where silent, with those of the learners by layer.
-
-    `names` are those of the classes.
-    """
-    silent, counts = float(np.mean(decisions < 0)), np.bincount(decisions[decisions >= 0], minlength=len(names))
-    never = [name for name, count in zip(names, counts, strict=True) if count == 0]
-    words = [
-        f"the network stayed silent at {percent(silent)} of the images",
-        f"{len(never)} of {len(names)} classes were never predicted" + listed(never),
-        *(word for each in learners.values() for word in each["words"]),
-    ]
-    if silent > SILENT:
-        words.append("too little reaches the deciding layer: see whether the layers before fire")
-    elif len(never) and learners:
-        words.append("some classes are never chosen: more epochs, or more features a class, may help")
-    figures: dict[str, dict[str, object]] = {}
-    for name, each in learners.items():
-        for key, value in each.items():
-            if key != "words":
-                figures.setdefault(key, {})[name] = value
-    return figures | dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)

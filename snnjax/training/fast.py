@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from snnjax.layers import TAPS, Conv, Form, Layer
+from snnjax.forms import TAPS
+from snnjax.layers import Conv, Form, Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
 from snnjax.networks import Model, Network
 from snnjax.training import patches, readout, reward, stdp, untimed

@@ -10,14 +10,13 @@ import numpy as np
 from snnjax import files
 from snnjax.data import Dataset
 from snnjax.errors import InputError
-from snnjax.layers import FAST, NATIVE, Form, Layer, native_suits
-from snnjax.learners import LEARNED, SILENT, Diagnosis, percent
+from snnjax.forms import FAST, NATIVE, native_suits
+from snnjax.layers import Form, Layer
 from snnjax.networks import Model, Network
 from snnjax.training import programs, untimed
+from snnjax.training.diagnoses import diagnose_outputs
 from snnjax.training.spread import Clock, Spread, has_own
 from snnjax.training.state import Callback, Settings, TrainState
-
-CROWDED = 0.9  # a larger share of neurons that fire means that the threshold is too low
 
 
 class Outputs:
@@ -140,26 +139,6 @@ class Outputs:
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
         if len(states) == 1:
             self.callback.diagnosed(name, states[0].diagnoses[name])
-
-
-def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Mapping[str, float]) -> Diagnosis:
-    """Findings on the pooled outputs of a stage, `fired` (N, F, H, W) bool; `open_`: mean w(1-w) by layer, if known."""
-    convs = dict(zip(network.names[stage], network.stages[stage].branches, strict=True))
-    ends = np.cumsum([conv.features for conv in convs.values()])
-    firing = {name: float(np.mean(x)) for name, x in zip(convs, np.split(fired, ends[:-1], axis=1), strict=True)}
-    silent = float(np.mean(~fired.any(axis=(1, 2, 3))))
-    words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
-    words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")
-    for name, conv in convs.items():
-        threshold = "None" if conv.threshold is None else f"{np.mean(conv.threshold):g}"
-        if firing[name] > CROWDED:
-            cause = f"the threshold {threshold} of {name} is too low"
-            if open_.get(name, 0.0) >= LEARNED:
-                cause = f"{name} has learned too little yet, or its threshold {threshold} is too low"
-            words.append(f"{cause}: nearly every neuron fires")
-        elif silent > SILENT:
-            words.append(f"the threshold {threshold} of {name} is too high: try a lower one")
-    return dict(silent=silent, firing=firing, words=words)
 
 
 def as_array(leaf: Any) -> Any:

@@ -5,8 +5,9 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
+from snnjax.forms import NATIVE
 from snnjax.kernels import native
-from snnjax.layers import NATIVE, Layer
+from snnjax.layers import Layer
 from snnjax.training.programs import FastForm, Unsupervised
 from snnjax.training.state import Settings
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import devices, kernels
+from snnjax.forms import AT_ONCE, FAST
 from snnjax.kernels import Spikes
 from snnjax.kernels.native import STEPS, readout
-from snnjax.layers import AT_ONCE, FAST, Conv, Form, Layer
+from snnjax.layers import Conv, Form, Layer
 from snnjax.learners import SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model, Network
 from snnjax.networks.decision import decide

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from snnjax import kernels
+from snnjax.forms import TAPS, native_pooling
 from snnjax.kernels import Spikes
 from snnjax.kernels.blocks import finite
 from snnjax.kernels.native import STEPS, reward
-from snnjax.layers import TAPS, WTA, Form, Layer, native_pooling
+from snnjax.layers import WTA, Form, Layer
 from snnjax.learners import RSTDP
 from snnjax.networks import Majority, Model, Network
 from snnjax.networks.decision import majority

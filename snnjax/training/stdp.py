@@ -6,9 +6,10 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
+from snnjax.forms import TAPS
 from snnjax.kernels.blocks import finite
 from snnjax.kernels.native import STEPS, WIDE, stdp
-from snnjax.layers import TAPS, WTA, Layer
+from snnjax.layers import WTA, Layer
 from snnjax.learners import STDP
 from snnjax.training import accelerated
 from snnjax.training.programs import FastForm, Unsupervised

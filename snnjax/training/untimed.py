@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
+from snnjax.forms import TAPS, native_pooling
 from snnjax.kernels.native import STEPS, WIDE, reward
-from snnjax.layers import TAPS, Conv, Form, Layer, native_pooling
+from snnjax.layers import Conv, Form, Layer
 from snnjax.networks import Network
 from snnjax.windows import Pool
 
