@@ -191,7 +191,6 @@ def test_wide_layers_of_all_kinds_learn(kind):
     ours, theirs = (each.weights["layer1"] for each in found)
     assert np.mean(abs(ours - theirs) < 1e-4) > 0.9
     assert np.mean(ours != trainer.initial_state().weights["layer1"]) > 0.01
-    assert found[0].epochs[0]["test"].keys() == found[1].epochs[0]["test"].keys()
 
 
 @pytest.mark.parametrize("learns", [True, False])

@@ -200,10 +200,8 @@ def _each_block(
         at, (layers, states, tally), found = state
         end = jnp.minimum(jnp.minimum(at + block, count), at + rule.batch_size - tally.seen)
         base = jnp.minimum(at, size - block)
-        numbers, (latency, label) = (
-            base + jnp.arange(block),
-            (jax.lax.dynamic_slice_in_dim(each, base, block) for each in images),
-        )
+        numbers = base + jnp.arange(block)
+        latency, label = (jax.lax.dynamic_slice_in_dim(each, base, block) for each in images)
         shown = (numbers >= at) & (numbers < end)
         learned, new = teach((layers, states, tally), latency, label, shown)
         outcomes = jnp.where(shown, outcome(new[0], label), 0)
