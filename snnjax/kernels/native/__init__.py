@@ -40,7 +40,7 @@ from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-w")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
 LANES = 16  # the number of features is filled up to a multiple of this
 STEPS = 255  # maximum number of time steps: latencies are bytes
 WIDE = 64  # features from which kernels that add up integers, 64 of them side by side, are the faster ones

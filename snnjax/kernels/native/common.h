@@ -8,6 +8,10 @@
 #include <limits>
 #include <vector>
 
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -26,18 +30,27 @@ typedef int8_t Flags __attribute__((vector_size(kLanes)));
 constexpr float kSilent = -std::numeric_limits<float>::infinity();
 const Steps kNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
+// A bit for each lane of a mask that is set.
+uint32_t bits(const Steps& mask) {
+#ifdef __SSE2__
+  return static_cast<uint16_t>(_mm_movemask_epi8(reinterpret_cast<__m128i>(__builtin_convertvector(mask, Flags))));
+#else
+  const Flags flags = __builtin_convertvector(mask, Flags) & 1;
+  uint64_t half[2];
+  std::memcpy(half, &flags, 16);
+  return half[0] * 0x0102040810204080 >> 56 | (half[1] * 0x0102040810204080 >> 56) << 8;
+#endif
+}
+
 // Calls `each(lane)` for the lanes of a mask that are set.
 template <typename Each>
 void each_lane(const Steps& mask, Each each) {
-  const Flags flags = __builtin_convertvector(mask, Flags);
-  uint64_t low, high;
-  std::memcpy(&low, &flags, 8);
-  std::memcpy(&high, reinterpret_cast<const char*>(&flags) + 8, 8);
-  auto half = [&](uint64_t set, int64_t first) {
-    for (; set; set &= ~(uint64_t{0xff} << (__builtin_ctzll(set) & ~7))) each(first + __builtin_ctzll(set) / 8);
-  };
-  if (low) half(low, 0);
-  if (high) half(high, 8);
+  for (uint32_t set = bits(mask); set; set &= set - 1) each(__builtin_ctz(set));
+}
+
+// Asks for the lines of a row that is to be read soon.
+void prefetch(const float* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += kLanes) __builtin_prefetch(row + i);
 }
 
 // The largest of some values.

@@ -15,22 +15,22 @@ class Competition {
   };
 
   Competition(const Layer& layer, const Quantised& quantised, float threshold, int64_t k, int64_t radius)
-      : layer_(layer), potentials_(layer, quantised, layer.time_steps), threshold_(threshold), k_(k), radius_(radius),
+      : layer_(layer), potentials_(layer, quantised), threshold_(threshold), k_(k), radius_(radius),
         fired_(layer.positions()), used_(layer.features) {}
 
   // The winners; with `whole` all inputs arrive, otherwise only those that matter to the winners.
-  const std::vector<Winner>& find(const uint8_t* latency, bool whole) {
-    potentials_.begin(latency);
+  const std::vector<Winner>& find(const Inputs& inputs, bool whole) {
+    potentials_.begin(inputs);
     std::fill(fired_.begin(), fired_.end(), 0);
     std::fill(used_.begin(), used_.end(), 0);
     won_.clear();
-    for (int32_t step = 0; step < layer_.time_steps && (whole || !known()); ++step) {
+    for (int32_t step = 0; step < layer_.time_steps && !known(); ++step) {
       potentials_.arrive(step);
-      if (known()) continue;
       for (int64_t p = 0; p < layer_.positions(); ++p)
         if (!fired_[p] && potentials_.ceiling(p) > threshold_) spike(p, step);
       choose(step);
     }
+    if (whole) potentials_.arrive(layer_.time_steps - 1);
     return won_;
   }
 

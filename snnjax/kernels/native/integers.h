@@ -29,6 +29,7 @@ struct Layer {
   int32_t time_steps;
   int64_t out_height = (height + 2 * above - rows) / down + 1, out_width = (width + 2 * left - columns) / right + 1;
   std::vector<int32_t> places;  // [positions, taps], the pixel where each tap lies, -1 on padding
+  std::vector<uint8_t> used;  // [taps], whether any position has a pixel there
 
   // On maps of `height` x `width`; the names of its padding and stride begin with `name` in the settings.
   Layer(float* weights, const Floats& shape, const ffi::Dictionary& settings, std::string name, int64_t height,
@@ -37,12 +38,13 @@ struct Layer {
         channels(shape.dimensions()[3]), height(height), width(width),
         above(number(settings, (name + "above").c_str())), left(number(settings, (name + "left").c_str())),
         down(number(settings, (name + "down").c_str())), right(number(settings, (name + "right").c_str())),
-        time_steps(number(settings, "steps")) {
+        time_steps(number(settings, "steps")), used(taps()) {
     for (int64_t position = 0; position < positions(); ++position)
       for (int64_t tap = 0; tap < taps(); ++tap) {
         const int64_t y = position / out_width * down - above + tap / columns;
         const int64_t x = position % out_width * right - left + tap % columns;
         places.push_back(y >= 0 && y < height && x >= 0 && x < width ? y * width + x : -1);
+        used[tap] |= places.back() >= 0;
       }
   }
 
@@ -67,15 +69,15 @@ class Inputs {
 
   void read(const Layer& layer, const uint8_t* latency) {
     const int64_t pixels = layer.pixels();
-    for (int64_t c = 0; c < channels_; ++c)
-      for (int64_t p = 0; p < pixels; ++p) when_[p * channels_ + c] = latency[c * pixels + p];
+    turn(latency, when_.data(), channels_, pixels, pixels);
+    const int32_t silent = layer.time_steps;
     int32_t total = 0;
     for (int64_t p = 0; p < pixels; ++p) {
       const int32_t* when = when_.data() + p * channels_;
       int32_t count = 0;
       for (int32_t c = 0; c < channels_; ++c) {
         fired_[count] = c;
-        count += when[c] < layer.time_steps;
+        count += when[c] < silent;
       }
       total = steps_ == 1 ? copy(p, count, total) : sort(p, when, count, total);
     }
@@ -130,15 +132,24 @@ std::pair<float, float> range(const Layer& layer) {
   return found;
 }
 
-// The weights as integers: weight = lower + step * integer, give or take half a step.
+// What integers stand for: weight = lower + step * integer, give or take half a step.
+struct Scale {
+  float lower, step, inverse;
+
+  float top() const { return lower + step * (kLevels - 1); }
+  int32_t of(float weight) const { return static_cast<int32_t>((weight - lower) * inverse + 0.5f); }
+  Steps of(const Lanes& weights) const { return __builtin_convertvector((weights - lower) * inverse + 0.5f, Steps); }
+};
+
+// The weights as integers.
 class Quantised {
  public:
   int64_t blocks, stride;  // of features
-  float lower, step, inverse;
+  Scale scale;
 
   // Of weights that should lie between `low` and `high`, but need not.
   explicit Quantised(const Layer& layer, float low = -kSilent, float high = kSilent)
-      : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), tap_((layer.channels + 1) * stride),
+      : blocks((layer.features + kBlock - 1) / kBlock), stride(blocks * kBlock), tap_(layer.channels * stride),
         values_(layer.taps() * tap_ + kBlock) {
     begin_ = values_.data() + -reinterpret_cast<uintptr_t>(values_.data()) % kBlock;
     const auto [least, most] = range(layer);
@@ -147,15 +158,12 @@ class Quantised {
 
   // After neurons of the layer have learned: all weights lie within these bounds from then on.
   void clip(const Layer& layer, float low, float high) {
-    if (low <= lower && highest_ <= high) return;
+    if (low <= scale.lower && highest_ <= high) return;
     for (float* weight = layer.weights; weight < layer.end(); ++weight) *weight = std::clamp(*weight, low, high);
     fill(layer, low, high);
   }
-  float top() const { return lower + step * (kLevels - 1); }
-  int32_t of(float weight) const { return static_cast<int32_t>((weight - lower) * inverse + 0.5f); }
-  Steps of(const Lanes& weights) const { return __builtin_convertvector((weights - lower) * inverse + 0.5f, Steps); }
 
-  const uint8_t* begin() const { return begin_; }
+  const uint8_t* row(int64_t tap) const { return begin_ + place(tap, 0); }
   int32_t place(int64_t tap, int64_t channel) const { return tap * tap_ + channel * stride; }
   // Even and odd bytes of a block are added up apart: each of these are neighbouring features.
   uint8_t& at(int64_t feature, int64_t tap, int64_t channel) {
@@ -165,20 +173,22 @@ class Quantised {
 
  private:
   void fill(const Layer& layer, float low, float high) {
-    lower = low, highest_ = high, step = (high - low) / (kLevels - 1), inverse = step > 0 ? 1 / step : 0;
+    const float step = (high - low) / (kLevels - 1);
+    scale = {low, step, step > 0 ? 1 / step : 0}, highest_ = high;
     for (int64_t tap = 0; tap < layer.taps(); ++tap) {
+      if (!layer.used[tap]) continue;
       int64_t c = 0;
       for (; c + kLanes <= layer.channels; c += kLanes) fill_lanes(layer, tap, c);
       if (c < layer.channels && c > 0) fill_lanes(layer, tap, layer.channels - kLanes), c = layer.channels;
       for (; c < layer.channels; ++c)
-        for (int64_t f = 0; f < layer.features; ++f) at(f, tap, c) = of(layer.row(tap, f)[c]);
+        for (int64_t f = 0; f < layer.features; ++f) at(f, tap, c) = scale.of(layer.row(tap, f)[c]);
     }
   }
 
   // Of kLanes channels from `c`.
   void fill_lanes(const Layer& layer, int64_t tap, int64_t c) {
     for (int64_t f = 0; f < layer.features; ++f) {
-      const Steps found = of(*reinterpret_cast<const Lanes*>(layer.row(tap, f) + c));
+      const Steps found = scale.of(*reinterpret_cast<const Lanes*>(layer.row(tap, f) + c));
       uint8_t* value = &at(f, tap, c);
       for (int64_t lane = 0; lane < kLanes; ++lane) value[lane * stride] = found[lane];
     }
@@ -186,26 +196,36 @@ class Quantised {
 
   float highest_;
   int64_t tap_;
-  std::vector<uint8_t> values_;  // [taps, C + 1, stride], the last row of a tap 0
+  std::vector<uint8_t> values_;  // [taps, C, stride], arbitrary where a tap is not used
   uint8_t* begin_;  // where a line of the cache begins
 };
 
-// Adds up rows of kBlocks blocks, a multiple of kRowsPerAdd; sums of even and of odd bytes apart.
+// Inputs of a pixel that fire together, and the rows of its tap.
+struct Run {
+  const int32_t *channel, *end;
+  const uint8_t* rows;
+};
+
+// Adds up kBlocks blocks, from byte `first` on, of the rows of inputs; sums of even and of odd bytes apart.
 template <int kBlocks>
-void add(const uint8_t* rows, const int32_t* places, const int32_t* end, uint16_t* sums) {
+void add(const Run* run, const Run* end, int64_t first, int64_t stride, uint16_t* sums) {
   Halves* of_block = reinterpret_cast<Halves*>(sums);
-  Halves even[kBlocks], odd[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) even[b] = of_block[2 * b], odd[b] = of_block[2 * b + 1];
-  for (; places < end; places += kRowsPerAdd) {
-    const Octets* first = reinterpret_cast<const Octets*>(rows + places[0]);
-    const Octets* second = reinterpret_cast<const Octets*>(rows + places[1]);
-    for (int b = 0; b < kBlocks; ++b) {
-      const Halves both = reinterpret_cast<Halves>(first[b] + second[b]);
-      even[b] += both & 0xff;
-      odd[b] += both >> 8;
-    }
+  Halves both[kBlocks], odd[kBlocks];  // even + 256 odd: what overflows there is taken off in the end
+  for (int b = 0; b < kBlocks; ++b) odd[b] = of_block[2 * b + 1], both[b] = of_block[2 * b] + (odd[b] << 8);
+  auto add_up = [&](int b, const Octets& octets) {
+    const Halves halves = reinterpret_cast<Halves>(octets);
+    both[b] += halves;
+    odd[b] += halves >> 8;
+  };
+  for (; run < end; ++run) {
+    const int32_t* channel = run->channel;
+    auto row = [&](int i) { return reinterpret_cast<const Octets*>(run->rows + first + channel[i] * stride); };
+    for (; channel + 1 < run->end; channel += kRowsPerAdd)
+      for (int b = 0; b < kBlocks; ++b) add_up(b, row(0)[b] + row(1)[b]);
+    if (channel < run->end)
+      for (int b = 0; b < kBlocks; ++b) add_up(b, row(0)[b]);
   }
-  for (int b = 0; b < kBlocks; ++b) of_block[2 * b] = even[b], of_block[2 * b + 1] = odd[b];
+  for (int b = 0; b < kBlocks; ++b) of_block[2 * b] = both[b] - (odd[b] << 8), of_block[2 * b + 1] = odd[b];
 }
 
 }  // namespace

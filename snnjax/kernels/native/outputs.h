@@ -38,8 +38,6 @@ class Outputs {
 
   // Writes latencies [F, pooled height, width], T where silent.
   void write(Potentials& potentials, uint8_t* out) {
-    for (int64_t p = 0; p < layer_.positions(); ++p)
-      if (potentials.ceiling(p) > threshold_) potentials.look(p);
     const int64_t cells = pool_.height * pool_.width;
     std::fill_n(out, size(), layer_.time_steps);
     for (int64_t cell = 0; cell < cells; ++cell) {
@@ -58,10 +56,11 @@ class Outputs {
 
  private:
   // How large the largest potential in a cell is, at least and at most.
-  void bound(const Potentials& potentials, int64_t cell) {
+  void bound(Potentials& potentials, int64_t cell) {
     std::fill(lower_.begin(), lower_.end(), kSilent);
     std::fill(upper_.begin(), upper_.end(), kSilent);
     pool_.in(cell, layer_, [&](int64_t p) {
+      if (potentials.ceiling(p) > threshold_) potentials.look(p);
       if (!(potentials.ceiling(p) > threshold_)) return;
       const float *values = potentials.values(p), margin = potentials.margin(p);
       for (int64_t f = 0; f < layer_.features; ++f) {

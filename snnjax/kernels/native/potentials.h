@@ -23,11 +23,11 @@ struct Neuron {
 // The potentials of a layer's neurons on one image, known to within a margin.
 class Potentials {
  public:
-  Potentials(const Layer& layer, const Quantised& quantised, int32_t steps)
-      : layer_(layer), quantised_(quantised), inputs_(layer, steps), active_(layer.positions()),
-        room_(layer.positions()), sums_(layer.positions() * quantised.stride), totals_(sums_.size()),
-        values_(sums_.size()), first_(layer.pixels() + 1), capacity_(layer.taps() * layer.channels + 1),
-        waiting_(layer.positions() * capacity_), count_(layer.positions()), ceiling_(layer.positions()) {
+  Potentials(const Layer& layer, const Quantised& quantised)
+      : layer_(layer), quantised_(quantised), reached_(layer.positions()),
+        active_(layer.positions()), fired_(layer.positions()), room_(layer.positions()),
+        sums_(layer.positions() * quantised.stride), totals_(sums_.size()), values_(sums_.size()),
+        first_(layer.pixels() + 1), runs_(layer.taps() + 1), ceiling_(layer.positions()) {
     for (const int32_t pixel : layer.places)
       if (pixel >= 0) ++first_[pixel + 1];
     std::partial_sum(first_.begin(), first_.end(), first_.begin());
@@ -36,77 +36,57 @@ class Potentials {
     for (int64_t position = 0; position < layer.positions(); ++position)
       for (int64_t tap = 0; tap < layer.taps(); ++tap)
         if (const int64_t pixel = layer.pixel(position, tap); pixel >= 0)
-          seen_[next[pixel]++] = {int32_t(position), quantised.place(tap, 0)};
+          seen_[next[pixel]++] = position;
   }
 
   // No input has fired yet.
-  void begin(const uint8_t* latency) {
-    inputs_.read(layer_, latency);
-    const float largest = std::max(std::abs(quantised_.lower), std::abs(quantised_.top()));
+  void begin(const Inputs& inputs) {
+    inputs_ = &inputs;
+    const float largest = std::max(std::abs(quantised_.scale.lower), std::abs(quantised_.scale.top()));
     // A float32 potential is a sum of so many at most, one after the other, each rounded by 2^-24.
     const int64_t sums = layer_.taps() * (layer_.channels / (2 * kLanes) + layer_.channels % kLanes + 2) + 2 * kLanes;
     rounding_ = sums * 6e-8f * largest;
-    half_ = 0.5f * quantised_.step + 2 * rounding_;
+    half_ = 0.5f * quantised_.scale.step + 2 * rounding_;
+    next_ = 0;
+    std::fill(reached_.begin(), reached_.end(), 0);
     std::fill(active_.begin(), active_.end(), 0);
-    std::fill(count_.begin(), count_.end(), 0);
+    std::fill(fired_.begin(), fired_.end(), 0);
     std::fill(ceiling_.begin(), ceiling_.end(), 0.0f);
     std::fill(room_.begin(), room_.end(), 0);  // of sums that hold anything
   }
 
-  // The inputs of a step reach all positions that see them.
+  // All inputs up to a step reach the positions that see them.
   void arrive(int32_t step) {
-    const int32_t stride = quantised_.stride;
-    for (int64_t pixel = 0; pixel < layer_.pixels(); ++pixel) {
-      const int32_t* end = inputs_.end(pixel, step);
-      const auto& [seen, last] = std::pair(seen_.data() + first_[pixel], seen_.data() + first_[pixel + 1]);
-      for (const int32_t* channel = inputs_.begin(pixel, step); channel < end; ++channel)
-        for (const Seen* each = seen; each < last; ++each)
-          waiting_[each->position * capacity_ + count_[each->position]++] = each->place + *channel * stride;
-    }
+    for (int64_t pixel = 0; pixel < layer_.pixels(); ++pixel)
+      if (const int64_t count = inputs_->end(pixel, step) - inputs_->begin(pixel, next_))
+        for (int64_t i = first_[pixel]; i < first_[pixel + 1]; ++i) reached_[seen_[i]] += count;
+    next_ = step + 1;
   }
 
-  // The inputs of a step reach one position.
-  void arrive_at(int64_t position, int32_t step) {
-    int32_t *place = waiting_.data() + position * capacity_ + count_[position], base = 0;
-    const int32_t stride = quantised_.stride, of_tap = quantised_.place(1, 0);
-    for (int64_t tap = 0; tap < layer_.taps(); ++tap, base += of_tap) {
-      const int64_t pixel = layer_.pixel(position, tap);
-      if (pixel < 0) continue;
-      const int32_t* end = inputs_.end(pixel, step);
-      for (const int32_t* channel = inputs_.begin(pixel, step); channel < end; ++channel)
-        *place++ = base + *channel * stride;
-    }
-    count_[position] = place - waiting_.data() - position * capacity_;
-  }
+  // How many inputs have reached a position.
+  int64_t reached(int64_t position) const { return reached_[position]; }
 
   // No potential of a position exceeds this once all that have reached it fire.
-  float ceiling(int64_t position) const { return ceiling_[position] + upper_bound(count_[position]); }
+  float ceiling(int64_t position) const {
+    return ceiling_[position] + upper_bound(reached_[position] - active_[position]);
+  }
 
   // Those that have reached a position fire; its potentials, [stride], give or take its `margin`.
   float* look(int64_t position) {
-    if (count_[position]) fire(position);
+    if (active_[position] < reached_[position]) fire(position);
     const int64_t from = position * quantised_.stride;
-    const float base = quantised_.lower * active_[position];
+    const float base = quantised_.scale.lower * active_[position];
     if (!active_[position]) clear(position);
     for (int64_t i = from; i < from + quantised_.stride; ++i)
-      values_[i] = (totals_[i] + sums_[i]) * quantised_.step + base;
+      values_[i] = (totals_[i] + sums_[i]) * quantised_.scale.step + base;
     ceiling_[position] = largest(position) + margin(position);
     return values_.data() + from;
-  }
-
-  // How many inputs of a position fire at a step.
-  int64_t count(int64_t position, int32_t step) const {
-    int64_t found = 0;
-    for (int64_t tap = 0; tap < layer_.taps(); ++tap)
-      if (const int64_t pixel = layer_.pixel(position, tap); pixel >= 0)
-        found += inputs_.end(pixel, step) - inputs_.begin(pixel, step);
-    return found;
   }
 
   const float* values(int64_t position) const { return values_.data() + position * quantised_.stride; }
   float margin(int64_t position) const { return half_ * active_[position]; }
   // What no potential of a position with so many inputs exceeds.
-  float upper_bound(int64_t active) const { return active * (quantised_.top() + half_); }
+  float upper_bound(int64_t active) const { return active * (quantised_.scale.top() + half_); }
 
   // The exact potential of a neuron from inputs up to step `last`.
   float exact(int64_t feature, int64_t position, int32_t last) const {
@@ -119,7 +99,9 @@ class Potentials {
       const int64_t pixel = layer_.pixel(position, tap);
       if (pixel < 0) continue;
       const float* weight = layer_.row(tap, feature);
-      const int32_t* when = inputs_.when(pixel);
+      const int64_t next = tap + 1;
+      if (next < layer_.taps() && layer_.pixel(position, next) >= 0) prefetch(layer_.row(next, feature), channels);
+      const int32_t* when = inputs_->when(pixel);
       int64_t c = 0;
       auto add_up = [&](int64_t c, const Steps& counted, Lanes& sum) {
         const Lanes weights = *reinterpret_cast<const Lanes*>(weight + c);
@@ -160,22 +142,28 @@ class Potentials {
     for (; f < end; ++f) compare_others(f);
   }
 
-  const Inputs& inputs() const { return inputs_; }
+  const Inputs& inputs() const { return *inputs_; }
 
  private:
   void fire(int64_t position) {
     if (!active_[position]) clear(position);
-    active_[position] += count_[position];
-    int32_t *at = waiting_.data() + position * capacity_, *last = at + count_[position];
-    if (count_[position] % kRowsPerAdd) *last++ = quantised_.place(0, layer_.channels);  // a row of zeros
-    while (at < last) {
-      if (!room_[position]) flush(position);
-      const int32_t* end = std::min<const int32_t*>(last, at + room_[position] * kRowsPerAdd);
-      add_rows(at, end, position);
-      room_[position] -= (end - at) / kRowsPerAdd;
-      at += end - at;
+    const int64_t taps = layer_.taps(), since = fired_[position], until = next_ - 1;
+    const int32_t* pixels = layer_.places.data() + position * taps;
+    Run* run = runs_.data();
+    int64_t room = room_[position];
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      if (pixels[tap] < 0) continue;
+      const int32_t *channel = inputs_->begin(pixels[tap], since), *end = inputs_->end(pixels[tap], until);
+      while (channel < end) {
+        if (room == 0) add_runs(run, position), flush(position), run = runs_.data(), room = kMaxAdds;
+        const int32_t* last = std::min<const int32_t*>(end, channel + room * kRowsPerAdd);
+        *run++ = {channel, last, quantised_.row(tap)};
+        room -= (last - channel + 1) / kRowsPerAdd;
+        channel = last;
+      }
     }
-    count_[position] = 0;
+    add_runs(run, position);
+    room_[position] = room, active_[position] = reached_[position], fired_[position] = next_;
   }
 
   void clear(int64_t position) {
@@ -191,32 +179,32 @@ class Potentials {
     room_[position] = kMaxAdds;
   }
 
-  void add_rows(const int32_t* places, const int32_t* end, int64_t position) {
+  // Adds up those before `end`.
+  void add_runs(const Run* end, int64_t position) {
     for (int64_t block = 0; block < quantised_.blocks; block += 4) {
-      const uint8_t* rows = quantised_.begin() + block * kBlock;
       uint16_t* sums = sums_.data() + position * quantised_.stride + block * kBlock;
+      auto add = [&](auto of_blocks) { of_blocks(runs_.data(), end, block * kBlock, quantised_.stride, sums); };
       switch (std::min<int64_t>(4, quantised_.blocks - block)) {
-        case 1: add<1>(rows, places, end, sums); break;
-        case 2: add<2>(rows, places, end, sums); break;
-        case 3: add<3>(rows, places, end, sums); break;
-        default: add<4>(rows, places, end, sums);
+        case 1: add(::add<1>); break;
+        case 2: add(::add<2>); break;
+        case 3: add(::add<3>); break;
+        default: add(::add<4>);
       }
     }
   }
 
   const Layer& layer_;
   const Quantised& quantised_;
-  Inputs inputs_;
-  std::vector<int64_t> active_, room_;  // [positions], inputs that have fired, and sums that `sums_` can still take
+  const Inputs* inputs_ = nullptr;
+  int32_t next_;  // the first step whose inputs have not arrived
+  std::vector<int64_t> reached_, active_;  // [positions], inputs that have reached a position, and that have fired
+  std::vector<int32_t> fired_;  // [positions], the first step whose inputs have not fired
+  std::vector<int64_t> room_;  // [positions], sums that `sums_` can still take
   std::vector<uint16_t> sums_;  // [positions, stride]
   std::vector<float> totals_, values_;  // [positions, stride]
-  struct Seen {
-    int32_t position, place;
-  };
-  std::vector<Seen> seen_;  // by pixel: the positions that see it, and the places of their taps
+  std::vector<int64_t> seen_;  // by pixel: the positions that see it
   std::vector<int64_t> first_;  // [pixels + 1], where those of a pixel begin
-  int64_t capacity_;
-  std::vector<int32_t> waiting_, count_;  // [positions, capacity], places of inputs that reach a position; how many
+  std::vector<Run> runs_;  // of one position, the inputs that fire now
   std::vector<float> ceiling_;  // [positions], of the potentials when they were last looked at
   float half_, rounding_;  // how far the potentials of integers and of floats may be off, for each input
 };
@@ -234,20 +222,26 @@ void update(const Layer& layer, Quantised& quantised, const Inputs& inputs, cons
   silent.assign(layer.channels + kLanes, std::numeric_limits<int32_t>::max());
   const Lanes gain = Lanes{} + rule.gain, loss = Lanes{} + rule.loss;
   const Lanes lower = Lanes{} + rule.lower, upper = Lanes{} + rule.upper;
+  const Scale scale = quantised.scale;
+  const int64_t stride = quantised.stride;
+  const bool stabiliser = rule.stabiliser;
   const Steps latest = Steps{} + last, all = Steps{} - 1, tail = kNumbers >= int32_t(kLanes - layer.channels % kLanes);
   for (int64_t tap = 0; tap < layer.taps(); ++tap) {
     const int64_t pixel = layer.pixel(won.position, tap);
     float* weights = layer.row(tap, won.feature);
+    uint8_t* values = &quantised.at(won.feature, tap, 0);
+    if (tap + 1 < layer.taps()) prefetch(layer.row(tap + 1, won.feature), layer.channels);
+    const bool used = layer.used[tap];
     const int32_t* when = pixel < 0 ? silent.data() : inputs.when(pixel);
     auto move = [&](Lanes& weight, int64_t c, const Steps& counted) {
       const Lanes old = weight;
       Lanes change = *reinterpret_cast<const Steps*>(when + c) <= latest ? gain : loss;
-      if (rule.stabiliser) change *= (old - lower) * (upper - old);
+      if (stabiliser) change *= (old - lower) * (upper - old);
       const Lanes above = old + change > lower ? old + change : lower, moved = above < upper ? above : upper;
       weight = counted ? moved : old;
-      const Steps now = quantised.of(weight);
-      uint8_t* value = &quantised.at(won.feature, tap, c);
-      each_lane(now != quantised.of(old), [&](int64_t lane) { value[lane * quantised.stride] = now[lane]; });
+      if (!used) return;
+      const Steps now = scale.of(weight);
+      each_lane(now != scale.of(old), [&](int64_t lane) { values[(c + lane) * stride] = now[lane]; });
     };
     auto at = [&](int64_t c) -> Lanes& { return *reinterpret_cast<Lanes*>(weights + c); };
     int64_t c = 0;

@@ -2,6 +2,7 @@
 
 #include "competition.h"
 #include "outputs.h"
+#include "prepared.h"
 
 namespace {
 
@@ -10,12 +11,13 @@ class Search {
  public:
   // `open`: 0, or -infinity of features that may not win, [F].
   Search(const Layer& layer, const Quantised& quantised, int64_t groups, const float* open)
-      : layer_(layer), potentials_(layer, quantised, 1), groups_(groups), size_(layer.features / groups), open_(open),
+      : layer_(layer), potentials_(layer, quantised), groups_(groups), size_(layer.features / groups), open_(open),
         found_(groups), least_(groups), order_(layer.positions()), active_(layer.positions()) {}
 
-  const Neuron* find(const uint8_t* latency) {
-    potentials_.begin(latency);
-    for (int64_t p = 0; p < layer_.positions(); ++p) order_[p] = p, active_[p] = potentials_.count(p, 0);
+  const Neuron* find(const Inputs& inputs) {
+    potentials_.begin(inputs);
+    potentials_.arrive(0);
+    for (int64_t p = 0; p < layer_.positions(); ++p) order_[p] = p, active_[p] = potentials_.reached(p);
     std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return active_[a] > active_[b]; });
     std::fill(least_.begin(), least_.end(), kSilent);
     bounded_ = 0;
@@ -30,7 +32,6 @@ class Search {
  private:
   void bound(int64_t position) {
     order_[bounded_++] = position;
-    potentials_.arrive_at(position, 0);
     float* values = potentials_.look(position);
     for (int64_t f = 0; f < layer_.features; ++f) values[f] += open_[f];
     for (int64_t g = 0; g < groups_; ++g)
@@ -84,8 +85,8 @@ class Deciding {
         search_(layer_, quantised_, 1, open), size_(layer.features / classes) {}
 
   // The class of the strongest neuron, -1 if none is above 0.
-  int32_t vote(const uint8_t* latency) {
-    won_ = search_.find(latency)[0];
+  int32_t vote(const Inputs& inputs) {
+    won_ = search_.find(inputs)[0];
     return won_.potential > 0 ? won_.feature / size_ : -1;
   }
 
@@ -115,8 +116,8 @@ class Earlier {
         out_(outputs_.size()) {}
 
   // Finds the winners; returns latencies of the pooled neurons, [F, pooled height, width]: 0, or T where silent.
-  const uint8_t* forward(const uint8_t* latency) {
-    competition_.find(latency, true);
+  const uint8_t* forward(const Inputs& inputs) {
+    competition_.find(inputs, true);
     outputs_.write(competition_.potentials(), out_.data());
     return out_.data();
   }
@@ -145,8 +146,10 @@ ffi::Error learn_by_reward(Floats weights, Bytes latencies, Integers labels, Int
   const Layer layer(learned->typed_data(), weights, settings, "deciding_", shape[2], shape[3]);
   const Rewarded rewarded = {rates.typed_data(), bounds.typed_data(), *settings.get<bool>("deciding_stabiliser")};
   Deciding deciding(layer, rewarded, open.typed_data(), number(settings, "classes"));
-  for (int64_t at = std::max(span.typed_data()[0], 0); at < std::min<int64_t>(span.typed_data()[1], shape[0]); ++at) {
-    const int32_t label = labels.typed_data()[at], voted = deciding.vote(latencies.typed_data() + at * layer.inputs());
+  const int64_t first = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
+  Prepared prepared(layer, 1, latencies.typed_data(), first, end);
+  for (int64_t at = first; at < end; ++at) {
+    const int32_t label = labels.typed_data()[at], voted = deciding.vote(prepared.of(at));
     vote->typed_data()[at] = voted;
     if (voted >= 0 && label >= 0) feature->typed_data()[at] = deciding.learn(voted == label);
   }
@@ -173,9 +176,12 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
                   radius.typed_data()[0], pool);
   Deciding deciding(last, rewarded(rates, bounds, "deciding_stabiliser"), open.typed_data(),
                     number(settings, "classes"));
-  for (int64_t at = std::max(span.typed_data()[0], 0); at < std::min<int64_t>(span.typed_data()[1], shape[0]); ++at) {
-    const uint8_t* outputs = earlier.forward(latencies.typed_data() + at * first.inputs());
-    const int32_t label = labels.typed_data()[at], voted = deciding.vote(outputs);
+  const int64_t begin = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
+  Prepared prepared(first, first.time_steps, latencies.typed_data(), begin, end);
+  Inputs between(last, 1);
+  for (int64_t at = begin; at < end; ++at) {
+    between.read(last, earlier.forward(prepared.of(at)));
+    const int32_t label = labels.typed_data()[at], voted = deciding.vote(between);
     vote->typed_data()[at] = voted;
     if (voted < 0 || label < 0) continue;
     if (turns.typed_data()[0]) earlier.learn(voted == label, winners->typed_data() + at * k);
@@ -195,8 +201,9 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
   const std::vector<float> open(layer.features, 0.0f);
   Search search(layer, quantised, groups, open.data());
   std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);
+  Prepared prepared(layer, 1, latencies.typed_data(), 0, shape[0]);
   for (int64_t at = 0; at < shape[0]; ++at) {
-    const Neuron* found = search.find(latencies.typed_data() + at * layer.inputs());
+    const Neuron* found = search.find(prepared.of(at));
     float* of_class = potential->typed_data() + at * classes;
     for (int64_t g = 0; g < groups; ++g)
       if (found[g].feature >= 0) of_class[found[g].feature / size] = found[g].potential;
@@ -210,11 +217,12 @@ ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dic
   const auto shape = latencies.dimensions();
   const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer_", shape[2], shape[3]);
   const Quantised quantised(layer);
-  Potentials potentials(layer, quantised, 1);
+  Potentials potentials(layer, quantised);
+  Prepared prepared(layer, 1, latencies.typed_data(), 0, shape[0]);
   Outputs outputs(layer, quantised, threshold.typed_data()[0], Pool(settings), layer.time_steps - 1);
   for (int64_t at = 0; at < shape[0]; ++at) {
-    potentials.begin(latencies.typed_data() + at * layer.inputs());
-    for (int64_t p = 0; p < layer.positions(); ++p) potentials.arrive_at(p, 0);
+    potentials.begin(prepared.of(at));
+    potentials.arrive(0);
     outputs.write(potentials, fired->typed_data() + at * outputs.size());
   }
   return ffi::Error::Success();

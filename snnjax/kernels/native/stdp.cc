@@ -1,6 +1,7 @@
 // STDP of layers with many inputs: whole blocks of images in one call. Python has checked all buffers.
 
 #include "competition.h"
+#include "prepared.h"
 
 namespace {
 
@@ -16,9 +17,11 @@ ffi::Error learn_by_stdp(Floats weights, Bytes latencies, Integers span, Floats 
   const Layer layer(learned->typed_data(), weights, settings, "layer_", shape[2], shape[3]);
   Quantised quantised(layer, lower, upper);
   Competition competition(layer, quantised, threshold.typed_data()[0], k, radius.typed_data()[0]);
-  for (int64_t at = std::max(span.typed_data()[0], 0); at < std::min<int64_t>(span.typed_data()[1], shape[0]); ++at) {
+  const int64_t first = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
+  Prepared prepared(layer, layer.time_steps, latencies.typed_data(), first, end);
+  for (int64_t at = first; at < end; ++at) {
     const float* rate = rates.typed_data() + 2 * at;
-    competition.find(latencies.typed_data() + at * layer.inputs(), false);
+    competition.find(prepared.of(at), false);
     learn(layer, quantised, competition, {rate[0], rate[1], lower, upper, stabiliser}, winners->typed_data() + at * k);
   }
   return ffi::Error::Success();
