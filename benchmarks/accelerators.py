@@ -83,15 +83,16 @@ def phases(network: Network, images: data.Dataset, count: int, batch: int) -> It
 
     if batch == 1:
         yield mapped("encode", programs.encode_batch, images.train_images, native=False)
-        for stage in range(last):
-            timed = stage < last - 1 or network.decision.timed
-            name = f"{'outputs of' if timed else 'who fires in'} stage {stage + 1}"
-            yield mapped(name, programs.forward_batch, entering(stage), first=stage, last=stage + 1, timed=timed)
+        stops = [number for number in range(last + 1) if not (number and network.stages[number - 1].activities)]
+        for first, end in itertools.pairwise(stops):
+            timed = end < last or network.decision.timed
+            name = f"{'outputs of' if timed else 'who fires in'} stage {end}"
+            yield mapped(name, programs.forward_batch, entering(first), first=first, last=end, timed=timed)
         if not is_fitted(network.decision):
             yield mapped("test", programs.decide_batch, entering(0), engine.testing_forms, first=0)
     for number, phase in enumerate(engine.plan):
-        if phase.layer or not is_fitted(network.decision):
-            begin = engine.unsupervised if phase.layer else engine.supervised
+        if phase.layers or not is_fitted(network.decision):
+            begin = engine.unsupervised if phase.layers else engine.supervised
             epoch = begin(phase, [dataclasses.replace(each, phase=number) for each in states], entering(phase.stage))
             yield Phase(shown(phase.name), IMAGES, epoch.unit, epoch.clock, epoch)
 

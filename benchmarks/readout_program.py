@@ -36,7 +36,7 @@ class Program(snnjax_program.Program):
         return self.works
 
     def epochs(self, phase: Phase) -> int:
-        return self.network.epochs[phase.stage] if phase.layer else super().epochs(phase)
+        return self.network.epochs[phase.stage] if phase.layers else super().epochs(phase)
 
     def readout(self) -> Readout:
         """What another program does on these features, from these weights."""

@@ -53,11 +53,13 @@ class Program(MeasuredProgram):
         self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
         inputs = self.encoded[:count]
         for number, phase in enumerate(self.engine.plan):
-            for at in range(stage, phase.stage):
-                timed = at < last - 1 or network.decision.timed
-                title = f"{'outputs of' if timed else 'who fires in'} stage {at + 1}"
-                inputs = self._map(title, inputs, forward_batch, once=True, first=at, last=at + 1, timed=timed)
-            stage = phase.stage
+            for end in range(stage + 1, phase.stage + 1):
+                if network.stages[end - 1].activities:
+                    continue
+                timed = end < last or network.decision.timed
+                title = f"{'outputs of' if timed else 'who fires in'} stage {end}"
+                inputs = self._map(title, inputs, forward_batch, once=True, first=stage, last=end, timed=timed)
+                stage = end
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
         self._map("test", self.encoded[count:], decide_batch, self.engine.testing_forms, first=0)
         self.works["test"].outcome = lambda found: found[0][0]  # the decisions
@@ -82,7 +84,7 @@ class Program(MeasuredProgram):
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, keep: bool) -> Work:
         """An epoch of a phase that learns; `keep`: it has learned first, and later phases start from that."""
-        begin = self.engine.unsupervised if phase.layer else self.engine.supervised
+        begin = self.engine.unsupervised if phase.layers else self.engine.supervised
 
         def prepare() -> tuple[Epoch]:
             epoch = begin(phase, [dataclasses.replace(self.state, phase=number)], inputs)
@@ -91,7 +93,7 @@ class Program(MeasuredProgram):
 
         def learned(found: Any) -> dict[str, Layer]:
             ((layers, *_),) = self.engine.spread.unstacked(found[0])
-            return {phase.layer: layers} if phase.layer else layers
+            return {phase.layers[0]: layers} if isinstance(layers, Layer) else layers
 
         (epoch,) = prepare()
         for _ in range(self.epochs(phase) if keep else 1):
@@ -110,7 +112,9 @@ class Program(MeasuredProgram):
         learning = []
         for phase in self.engine.plan:
             branch = (phase.branch,) if len(network.stages[phase.stage].branches) > 1 else ()
-            learning.append(Learning(shown(phase.name), phase.stage, phase.layer or last, branch, not phase.layer))
+            learning.append(
+                Learning(shown(phase.name), phase.stage, (*phase.layers, last)[0], branch, not phase.layers)
+            )
         described = (network.name, network.classes, network.time_steps, len(network.stages), learning)
         stimuli = (self.images, self.encoded, images.train_labels, images.test_labels)
         return Task(*described, *stimuli, self.state.weights, self.batch_size)

@@ -17,11 +17,12 @@ from . import (
     trained,
     training,
 )
+from .activations import LatencyCode, Triangle
 from .components import component, static
 from .encoding import Encoder, encode
 from .errors import InputError
 from .layers import WTA, Conv, Layer, Pool
-from .learners import RSTDP, STDP, Learner, Response, Signal, SupervisedSTDP, Tally, TargetTime
+from .learners import RSTDP, STDP, Learner, Response, Signal, SoftHebb, SupervisedSTDP, Tally, TargetTime
 from .networks import NETWORKS, Earliest, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
 from .trained import load
 from .training.state import Callback, Settings, TrainState
@@ -40,6 +41,7 @@ __all__ = [
     "Earliest",
     "Encoder",
     "InputError",
+    "LatencyCode",
     "Layer",
     "Learner",
     "LinearSVM",
@@ -50,6 +52,7 @@ __all__ = [
     "Response",
     "Settings",
     "Signal",
+    "SoftHebb",
     "SpikingNetwork",
     "SupervisedSTDP",
     "Sweep",
@@ -57,6 +60,7 @@ __all__ = [
     "TargetTime",
     "TrainState",
     "Trainer",
+    "Triangle",
     "__version__",
     "app",
     "component",

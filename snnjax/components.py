@@ -25,7 +25,12 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata=dict(static=True))
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def learned(*, default: float) -> Any:
+    """A number, or an array in its place, that learning sets: networks save it, sweeps do not vary it."""
+    return dataclasses.field(default=default, metadata=dict(learned=True))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, learned, dataclasses.field))
 def component(cls: type[T]) -> type[T]:
     """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
 
@@ -199,13 +204,16 @@ def completed(data: Any) -> Any:
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
-    """All numbers in a component by path ("competition.radius", "reward.0"), but those of arrays and nested tuples."""
+    """All numbers in a component by path ("competition.radius", "reward.0"), but `learned` and nested ones."""
     if isinstance(value, tuple) and any(isinstance(each, tuple) for each in value):
         return
     if dataclasses.is_dataclass(value) or isinstance(value, tuple):
         parts = _fields(value) if dataclasses.is_dataclass(value) else dict(enumerate(value))
+        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        learned_ones = {each.name for each in fields if each.metadata.get("learned")}
         for name, each in parts.items():
-            yield from numbers(each, f"{path}.{name}" if path else str(name))
+            if name not in learned_ones:
+                yield from numbers(each, f"{path}.{name}" if path else str(name))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path, value
 

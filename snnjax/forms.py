@@ -128,5 +128,9 @@ def _taps_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
     return block_potentials(layer, latency[None] < layer.time_steps)[0]
 
 
+ROWS = Form(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))
+"""Weights as (F, kh, kw, C), for the products of real-valued layers."""
+
+
 TAPS = Form(lambda w: w.transpose(2, 3, 0, 1), lambda w, _: w.transpose(2, 3, 0, 1), potentials=_taps_potentials)
 """Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""

@@ -1,4 +1,4 @@
-"""Spiking layers: their descriptions, and a layer with its weights as the kernels see it."""
+"""Layers, spiking or real-valued: their descriptions, and a layer with its weights as the kernels see it."""
 
 import dataclasses
 import math
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
+from snnjax.activations import check_activation, values_of
 from snnjax.components import check_component, component, static
 from snnjax.errors import InputError
 from snnjax.kernels import Spikes, Winners, checks
@@ -42,12 +43,12 @@ class WTA:
 
 @component
 class Conv:
-    """A convolutional spiking layer.
+    """A convolutional layer of spiking neurons or, with an `activation`, of real-valued ones.
 
     Attributes:
       features: F, the number of feature maps.
       kernel: rows and columns of the kernel; one integer for both.
-      padding: silent rows and columns added to the input.
+      padding: rows and columns added to the input: silent, or those of a real-valued layer reflected.
       stride: input rows and columns between neighbouring neurons.
       threshold: of firing, or an array (F,) of one for each feature; with None, as in a deciding layer, neurons above 0
         fire at the last step.
@@ -56,6 +57,7 @@ class Conv:
       learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
       weight_mean, weight_std: mean and standard deviation of the initial weights, normally distributed.
+      activation: makes the layer real-valued: a component such as `Triangle`; None: it spikes.
     """
 
     features: int = static()
@@ -69,6 +71,7 @@ class Conv:
     output_padding: Pair = static(default=0)
     weight_mean: float = 0.8
     weight_std: float = 0.05
+    activation: Any = None
 
     def check(self) -> None:
         checks.integer("features", self.features, 1)
@@ -83,6 +86,20 @@ class Conv:
         check_component("competition", self.competition, "__call__")
         for learner in self.each_learner:
             check_component("learners", learner, "init", "forward", "update", "supervised")
+        if self.activation is not None:
+            self._check_real()
+
+    def _check_real(self) -> None:
+        """Raises InputError where a real-valued layer has what only spikes need."""
+        check_activation(self.activation)
+        for field, idle in dict(threshold=None, fractional=False, competition=Conv.competition).items():
+            value = getattr(self, field)
+            if isinstance(value, np.ndarray | jax.Array) or value != idle:
+                raise InputError(f"`{field}` of a layer with an `activation` must be {idle}: {value} has no effect")
+        for learner in self.each_learner:
+            if not getattr(learner, "joint", False):
+                got = f"got {type(learner).__name__}, which learns from spikes"
+                raise InputError(f"`learners` of a layer with an `activation` must be such as SoftHebb, {got}")
 
     @property
     def each_learner(self) -> tuple[Any, ...]:
@@ -94,22 +111,33 @@ class Conv:
         """The supervised learner, which is the last."""
         return self.each_learner[-1]
 
-    @property
-    def prepared(self) -> "Conv":
-        """The layer with a threshold for each feature, (F,) float32, if a learner needs that."""
-        each = any(getattr(learner, "own_thresholds", False) for learner in self.each_learner)
-        if not each or self.threshold is None or np.ndim(self.threshold):
+    def prepared(self, channels: int) -> "Conv":
+        """The layer on `channels` maps with arrays for the numbers that learn.
+
+        They are a threshold for each feature, (F,) float32, if a learner needs that, and those of its activation.
+        """
+        if self.activation is not None:
+            return dataclasses.replace(self, activation=self.activation.prepared(channels))
+        if not self.own_thresholds or self.threshold is None or np.ndim(self.threshold):
             return self
         return dataclasses.replace(self, threshold=np.ones(self.features, np.float32) * self.threshold)
 
+    @property
+    def own_thresholds(self) -> bool:
+        """Whether a learner needs a threshold for each feature."""
+        return any(getattr(learner, "own_thresholds", False) for learner in self.each_learner)
+
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
+        if self.activation is not None:
+            margins = checks.pair("padding", self.padding, 0)
+            checks.window("the padding that is reflected, and a row and column,", [x + 1 for x in margins], size)
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
 
     @property
     def one_threshold(self) -> bool:
         """Whether all features have the same threshold."""
-        return self.threshold is not None and np.ndim(self.prepared.threshold) == 0  # type: ignore[arg-type]
+        return self.threshold is not None and not np.ndim(self.threshold) and not self.own_thresholds
 
     @property
     def monotone(self) -> bool:
@@ -150,7 +178,9 @@ class Form(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer with its weights. Its methods take one stimulus, latencies (C, H, W); batches come from `jax.vmap`.
+    """A layer with its weights. Its methods take one stimulus, (C, H, W); batches come from `jax.vmap`.
+
+    A stimulus is latencies or, from a real-valued layer, activities, which only real-valued layers take.
 
     Attributes:
       conv: the description; its numbers may be arrays, () each, but for a `threshold` of (F,).
@@ -178,15 +208,44 @@ class Layer:
             return self.spikes(latency).latency
         return self.form.latencies(self, latency)
 
+    def sums(self, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What each position of a real-valued layer sees of standardised values (C, H, W), and its sums.
+
+        (H', W', K) and (H', W', F) float32, as of `kernels.unfolded` and `kernels.weighted_sums`.
+        """
+        sizes = {name: getattr(self.conv, name) for name in ("kernel", "stride", "padding")}
+        patches = kernels.unfolded(values, **sizes)
+        return patches, kernels.weighted_sums(patches, self.rows())
+
+    def rows(self) -> jax.Array:
+        """The weights as a row for each feature, (F, K) float32, in the order of `kernels.unfolded`."""
+        return self.plain_weights().transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
+
+    def activities(self, inputs: jax.Array) -> jax.Array:
+        """What the neurons of a real-valued layer put out, (F, H', W') float32."""
+        values = self.conv.activation.standardised(values_of(inputs, self.time_steps))
+        return jnp.moveaxis(self.conv.activation(self.sums(values)[1]), -1, 0)
+
+    def responses(self, inputs: jax.Array) -> jax.Array:
+        """What its neurons put out, (F, H', W'): `latencies` or, of a real-valued layer, `activities`."""
+        return self.latencies(inputs) if self.conv.activation is None else self.activities(inputs)
+
     def outputs(self, latency: jax.Array, pool: Pool | None) -> jax.Array:
-        """What the next stage gets of this layer: `pooled` of `latencies`."""
+        """What its stage gets of this layer: `pooled` of `responses`."""
         if self.form.outputs is None or self.conv.threshold is None:
-            return self.pooled(self.latencies(latency), pool)
+            return self.pooled(self.responses(latency), pool)
         return self.form.outputs(self, latency, pool)
 
-    def pooled(self, latencies: jax.Array, pool: Pool | None) -> jax.Array:
-        """Latencies of the layer, (F, H', W'), with its `output_padding`, then pooled."""
-        padded = kernels.pad(latencies, self.conv.output_padding, time_steps=self.time_steps)
+    def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
+        """Responses of the layer, (F, H', W'), with its `output_padding`, then pooled."""
+        if self.conv.activation is not None:
+            rows, columns = checks.pair("output_padding", self.conv.output_padding, 0)
+            padded = jnp.pad(responses, ((0, 0), (rows, rows), (columns, columns)))
+            if pool is None:
+                return padded
+            window: dict[str, Any] = dict(stride=pool.stride, padding=pool.padding, mean=pool.mean)
+            return kernels.pool_activities(padded, pool.window, **window)
+        padded = kernels.pad(responses, self.conv.output_padding, time_steps=self.time_steps)
         if pool is None:
             return padded
         return kernels.pool(padded, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)

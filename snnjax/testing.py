@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from snnjax.activations import LatencyCode, Triangle
 from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, Learner, Signal, Tally
@@ -43,7 +44,8 @@ def check_learner(
         deciding by times, of six that see the whole input.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
-      images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`.
+      images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`. A learner
+        that is `joint` gets as many batches, and the `update_batch` is none of its.
     """
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
     case = _Case(conv, deciding, decision, input_shape, images, seed)
@@ -51,11 +53,14 @@ def check_learner(
         check(case)
     for batch in (1, update_batch):
         _resume(case, batch)
-        _order(case, batch)
+        if not case.joint:
+            _order(case, batch)
 
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
     """A layer that learners of this kind can train."""
+    if getattr(learner, "joint", False):
+        return Conv(2 * CLASSES, 3, padding=1, activation=Triangle())
     if not deciding:
         competition = Conv.competition if getattr(learner, "own_thresholds", False) else RIVALS
         return Conv(2 * CLASSES, 3, threshold=4.0, competition=competition)
@@ -74,14 +79,19 @@ class _Case:
         images: int,
         seed: int,
     ):
-        random, stages = np.random.default_rng(seed), [stage(conv)]
+        random = np.random.default_rng(seed)
+        stages = [stage(conv, code=None if conv.activation is None else LatencyCode())]
         if not deciding:
             stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
-        steps = self.network.time_steps
+        self.learner, steps = conv.each_learner[0], self.network.time_steps
+        self.joint = getattr(self.learner, "joint", False)
+        self.few = self.learner.batch if self.joint else 2  # images that a check learns from
+        images *= self.learner.batch if self.joint else 1
         self.latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps).astype(np.uint8)
-        self.labels, self.learner = random.integers(0, CLASSES, images, np.int32), conv.each_learner[0]
+        self.labels, self.by_name = random.integers(0, CLASSES, images, np.int32), self.learner.supervised or self.joint
         (model, first), (_, second) = self._start(random), self._start(random)
+        self.model = model
         self.carries = [first, second]
         supervised = programs.Supervised(model, list(model.layers), 0, False, jnp.int32(3))
         self.rule: Any = supervised if self.learner.supervised else programs.Unsupervised(0)
@@ -98,18 +108,28 @@ class _Case:
         states = {}
         for at, (name, layer) in enumerate(model.layers.items()):
             states[name] = _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
+        if self.joint:
+            return model, ({"layer1": model.layers["layer1"]}, {"layer1": states["layer1"]})
         if not self.learner.supervised:
             return model, (model.layers["layer1"], states["layer1"])
         return model, (model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
     def learn(self, carry: Any, latencies: Any, start: Any, count: Any, last: Any, batch: int = 1) -> Any:
         """The carry after learning from images start..count-1, and what the program found of each."""
+        span: tuple[Any, Any, Any] = jnp.int32(start), jnp.int32(count), jnp.bool_(last)
+        if self.joint:
+            static: dict[str, Any] = dict(first=0, end=1, batch=self.learner.batch, rest=0)
+            return programs.learn_jointly(carry, self.model, jnp.asarray(latencies), *span, **static)
         images = jnp.asarray(latencies), jnp.asarray(self.labels)
-        return programs.learn(self.rule, carry, images, jnp.int32(start), jnp.int32(count), jnp.bool_(last), batch)
+        return programs.learn(self.rule, carry, images, *span, batch)
 
     def layer(self, carry: Any) -> Layer:
         """The layer that learns by the learner."""
-        return carry[0]["layer1"] if self.learner.supervised else carry[0]
+        return carry[0]["layer1"] if self.by_name else carry[0]
+
+    def state(self, carry: Any) -> Any:
+        """The state of the learner."""
+        return carry[1]["layer1"] if self.by_name else carry[1]
 
 
 def _arrays(tree: Any) -> Any:
@@ -133,7 +153,7 @@ def _outputs(case: _Case) -> None:
     """Nothing is NaN, and what the learner says of itself can be saved and drawn."""
     try:
         _three(case)
-        carry, found = case.compiled(case.carries[0], case.latencies, 0, 2, False)
+        carry, found = case.compiled(case.carries[0], case.latencies, 0, case.few, False)
     except InputError as error:
         raise AssertionError(str(error)) from error
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError) as error:
@@ -141,28 +161,29 @@ def _outputs(case: _Case) -> None:
     for path, leaf in jax.tree.leaves_with_path(carry):
         wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
         assert not wrong, f"numbers must be finite, {jax.tree_util.keystr(path)} holds NaN or infinity"
-    info = jax.tree.map(lambda x: np.asarray(x)[:2], found[1]["layer1"] if case.learner.supervised else found)
-    layer, state = jax.tree.map(np.asarray, (case.layer(carry), carry[1]))
+    info = (found[1] if case.learner.supervised else found)["layer1"] if case.by_name else found
+    info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
+    layer, state = jax.tree.map(np.asarray, (case.layer(carry), case.state(carry)))
     try:
         foreign.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose("layer1", layer, info))
     except InputError as error:
         raise AssertionError(str(error)) from error
-    scalars = case.learner.scalars(state["layer1"] if case.learner.supervised else state)
+    scalars = case.learner.scalars(state)
     plain = isinstance(scalars, dict) and all(isinstance(value, int | float) for value in scalars.values())
     assert plain, f"`scalars` must be a dict of numbers of Python, got {scalars}"
 
 
 def _three(case: _Case) -> None:
     """`update` returns three things."""
-    layer, state, latency = case.layer(case.carries[0]), case.carries[0][1], jnp.asarray(case.latencies[0])
-    state = state["layer1"] if case.learner.supervised else state
+    layer, state = case.layer(case.carries[0]), case.state(case.carries[0])
+    latency = jnp.asarray(case.latencies[: case.few] if case.joint else case.latencies[0])
     signal = Signal(*jnp.zeros(3, jnp.int32)) if case.learner.supervised else None
     response = foreign.check_forward(case.learner, layer, state, latency, type(case.learner).__name__)
     foreign.check_update(case.learner, layer, state, latency, response, signal, type(case.learner).__name__)
 
 
 def _jit(case: _Case) -> None:
-    part = case.carries[0], case.latencies, 0, 2, False
+    part = case.carries[0], case.latencies, 0, case.few, False
     found = case.compiled(*part)
     with jax.disable_jit():
         expected = case.learn(*part)
@@ -194,7 +215,8 @@ def _silence(case: _Case) -> None:
     after, _ = case.compiled(carry, silent, 0, len(silent), True)
     before, after = case.layer(carry), case.layer(after)
     _same(after.weights, before.weights, True, "a silent stimulus changes the weights")
-    _same(after.conv, before.conv, True, "a silent stimulus changes numbers of the layer")
+    if not case.joint:  # which may follow the moments of what it sees
+        _same(after.conv, before.conv, True, "a silent stimulus changes numbers of the layer")
 
 
 def _label(case: _Case) -> None:
@@ -212,7 +234,7 @@ def _numbers(case: _Case) -> None:
     def counted(carry: Any) -> Any:
         nonlocal traces
         traces += 1
-        return case.learn(carry, case.latencies, 0, 2, False)
+        return case.learn(carry, case.latencies, 0, case.few, False)
 
     smaller = jax.tree.map(lambda x: as_array(x * 0.75) if x.dtype.kind == "f" else x, carry)
     for each in (carry, smaller, counted(carry)[0]):

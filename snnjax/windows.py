@@ -10,17 +10,19 @@ from snnjax.kernels.spikes import output_size
 
 @component
 class Pool:
-    """Max pooling: of spikes in a stage, of intensities in an encoder.
+    """Max pooling, or that of means: of spikes or activities in a stage, of intensities in an encoder.
 
     Attributes:
       window: rows and columns; one integer for both.
       stride: rows and columns between neighbouring windows; by default those of the window.
       padding: silent rows and columns added to the input.
+      mean: whether the mean of each window passes instead of the largest; spikes have none.
     """
 
     window: Pair = static()
     stride: Pair | None = static(default=None)
     padding: Pair = static(default=0)
+    mean: bool = static(default=False)
 
     def check(self) -> None:
         check_pairs(self, window=1, padding=0)

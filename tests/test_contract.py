@@ -11,7 +11,7 @@ import pytest
 from snnjax import Earliest, component
 from snnjax.forms import FAST, NATIVE, PLAIN, TAPS, native_suits
 from snnjax.layers import WTA, Conv, Layer
-from snnjax.learners import RSTDP, STDP, Learner, Response, SupervisedSTDP, TargetTime
+from snnjax.learners import RSTDP, STDP, Learner, Response, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.testing import check_learner
 
 T = 15
@@ -76,6 +76,7 @@ LEARNERS = {
     "TargetTime, one feature": (TargetTime(threshold_min=0.5), dict(conv=Conv(1, 6, threshold=3.0))),
     "TargetTime, by default": (TargetTime(), dict()),
     "SupervisedSTDP, by default": (SupervisedSTDP(), dict(deciding=True, decision=Earliest(fallback=True))),
+    "SoftHebb": (SoftHebb(batch=3), dict()),
     "thresholds alone": (ThresholdsOnly(), dict()),
 }
 

@@ -14,7 +14,18 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 GROUND = ("errors", "files", "devices", "defaults", "processes")
 """Anyone may import these; they import nothing of the library but each other."""
-ROOMS = ("kernels", "components", "windows", "encoding", "data", "layers", "forms", "learners", "networks")
+ROOMS = (
+    "kernels",
+    "components",
+    "windows",
+    "encoding",
+    "data",
+    "activations",
+    "layers",
+    "forms",
+    "learners",
+    "networks",
+)
 ROOMS += ("trained", "training", "app")
 """The layers of the library; a room imports none that comes after it."""
 FILES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "snnjax").rglob("*.py"))]

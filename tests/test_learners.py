@@ -146,4 +146,4 @@ def test_branches_begin_with_the_first_rates():
 
 def test_a_layer_without_a_learner_does_not_learn():
     spec = Network("fixed", (2, 8, 8), 2, (stage(Conv(4, 3, threshold=3)), stage(Conv(2, 3, learners=RSTDP()))))
-    assert [(phase.layer, phase.stage) for phase in plan(spec, (5, 5))] == [("", 1)]
+    assert [(phase.layers, phase.stage) for phase in plan(spec, (5, 5))] == [((), 1)]

@@ -71,7 +71,7 @@ def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
     """Where as many are aligned for JAX, they are; batches come first."""
     inputs = np.zeros((images, 1, 2, 2), np.uint8)
     spread = Spread(1)
-    phase, nothing = Phase("STDP", 0, "layer1", 1), (np.zeros((1, 1)),)
+    phase, nothing = Phase("STDP", 0, ("layer1",), 1), (np.zeros((1, 1)),)
     epoch = Epoch(spread, spread.learning, phase, nothing, inputs, lambda *_: None, batch, None, None, batch)
     assert epoch._size == slice_
 

@@ -18,6 +18,7 @@ from snnjax import Conv, Earliest, InputError, Majority, Model, Network, Supervi
 from snnjax.data import digits
 from snnjax.forms import AT_ONCE, FAST, PLAIN, TAPS
 from snnjax.kernels.readout import _of_earliest_at_once
+from snnjax.layers import Layer
 from snnjax.learners import Tally
 from snnjax.testing import check_learner
 from snnjax.training import fast, programs, readout
@@ -516,3 +517,13 @@ def test_it_learns_digits(compiled, compiler):
     assert state.epochs[-1]["test"]["accuracy"] > 0.7
     diagnosis = state.diagnoses["SupervisedSTDP"]
     assert sum(diagnosis["wins"]["layer1"]) == 4000
+
+
+def test_neurons_that_fire_at_once_are_said_to():
+    """Of a threshold that the first inputs reach."""
+    rule, conv = SupervisedSTDP(), Conv(10, 2, threshold=2.0)
+    layer = Layer(conv, np.zeros((10, 1, 2, 2), np.float32), 15, classes=2, form=FAST)
+    info = dict(label=np.zeros(4, int), neuron=np.zeros((4, 2), int), error=np.zeros((4, 2)), threshold=np.ones((4, 4)))
+    early, late = (rule.diagnose("layer2", layer, info | dict(time=np.full((4, 2), time))) for time in (0.02, 0.5))
+    assert "the threshold 2 is too low: neurons fire at the first steps" in " ".join(early["words"])
+    assert "too low" not in " ".join(late["words"])

@@ -300,7 +300,7 @@ def test_a_layer_keeps_its_own_description():
     assert spec.stages[0].branches[0].threshold == 3.0
     assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].conv.threshold.shape == (6,)
     plain = dataclasses.replace(spec.stages[0].branches[0], learners=STDP())
-    assert plain.prepared is plain
+    assert plain.prepared(2) is plain
     assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].form is FAST
 
 

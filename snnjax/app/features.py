@@ -26,11 +26,12 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     nothing. In layers that decide, whose features are much alike, the mean feature is subtracted first. What passes a
     pooling window is spread over all places in it. Compare Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
 
-    Where the encoder has no `bank` of filters, each of its maps is drawn as the pixel at the same place. Filters with
-    colours, (F, n, n, 3), make coloured images.
+    Where the encoder has no `bank` of filters, or no method of that name that makes one of so many maps, each of its
+    maps is drawn as the pixel at the same place. Filters with colours, (F, n, n, 3), make coloured images.
     """
     spec, weights = network.spec, {name: np.asarray(each) for name, each in network.weights().items()}
     bank = getattr(spec.encoder, "bank", None)
+    bank = bank(spec.input_shape[0]) if callable(bank) else bank
     filters, margin = (np.ones((spec.input_shape[0], 1, 1)), 0) if bank is None else (bank.weights, bank.margin)
     inputs = Drawn(_unit(filters), np.array([-margin, -margin]), np.array([1, 1]), np.ones(len(filters)))
     drawn: dict[str, Drawn] = {}

@@ -33,7 +33,7 @@ TABLES = ("digits", "mnist", "cifar10", "efficiency")
 RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", "asl_dvs")
 """Of event cameras; they need the package tonic."""
 
-ENCODERS = ("grey", "colour", "dog", "gabor", "on_off", "whitening", "events")
+ENCODERS = ("grey", "colour", "dog", "gabor", "on_off", "whitening", "pixels", "events")
 
 NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .npz file"
 

@@ -55,7 +55,7 @@ def figures(
             if curves:
                 yield f"curves_{name}", plots.curves_picture(curves, f"{phase.removesuffix(name).strip()}: {name}")
     for found in results["diagnoses"].values():
-        for name, wins in won_by(found.get("layer", ""), found).items():
+        for name, wins in won_by(found).items():
             yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")
     for name, drawn in features.drawn_back(network).items():
         rows = [f"class {each}" for each in names] if name in spec.deciding else []
@@ -68,10 +68,10 @@ def figures(
             yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title, names)
 
 
-def won_by(layer: str, found: Mapping[str, Any]) -> dict[str, list[int]]:
-    """How often each feature of each layer won in the last epoch of a phase, by layer; `layer` if one learned alone."""
+def won_by(found: Mapping[str, Any]) -> dict[str, list[int]]:
+    """How often each feature of each layer won in the last epoch of a phase, by layer."""
     wins = found.get("wins", {})
-    return wins if isinstance(wins, dict) else {layer: wins}
+    return wins if isinstance(wins, dict) else {found["layer"]: wins}
 
 
 _AREAS = """<p class="note">The ROC AUC ranks images by the score of a class. Scores of different images are not on

@@ -224,7 +224,8 @@ class RunFolder(CheckpointFolder):
         """
         state, plan = self.state or self.trainer.initial_state(), self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
-            self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}")
+            within = f", after {state.shown:,} of its images" if state.shown else ""
+            self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{within}")
             if state.origin not in ("", self.trainer.engine.fingerprint):
                 self.notes.append("its phase began with other sources, versions or another device")
         while reuse and self.writes and not self.state and state.phase < len(plan) - 1:
@@ -235,19 +236,23 @@ class RunFolder(CheckpointFolder):
         return state
 
     def _reuse_layer(self, state: TrainState) -> bool:
-        """Takes the next layer from another run, if there is one."""
-        layer, key = self.trainer.plan[state.phase].layer, self.trainer.engine.key(state)
-        for path in sorted(self.path.resolve().parent.glob(f"*/{LAYERS}/{layer}-{key}.npz")):
+        """Takes the next layer, or those that learn jointly, from another run, if there is one."""
+        layers, key = self.trainer.plan[state.phase].layers, self.trainer.engine.key(state)
+        for path in sorted(self.path.resolve().parent.glob(f"*/{LAYERS}/{'_'.join(layers)}-{key}.npz")):
             run = self.path.parent / path.parents[1].name
             try:
                 numbers, meta = files.load_checkpoint(path)
-                if layer not in numbers or not isinstance(meta.get("diagnosis"), dict):
-                    raise InputError(f"{path} holds no {layer} with its diagnosis")
-                self.trainer.reuse(state, numbers.pop(layer), numbers, meta["diagnosis"], str(run))
+                weights = {name: numbers.pop(name) for name in layers if name in numbers}
+                if len(weights) < len(layers) or not isinstance(meta.get("diagnosis"), dict):
+                    raise InputError(f"{path} holds no {', '.join(layers)} with a diagnosis")
+                self.trainer.reuse(state, weights, numbers, meta["diagnosis"], str(run))
             except (InputError, OSError) as error:
-                self.notes.append(f"{layer} is trained anew: {error}")
+                self.notes.append(f"{', '.join(layers)} is trained anew: {error}")
             else:
-                self.notes.append(f"{layer} is that of {run}, trained from the same images, settings and seed")
+                same = "trained from the same images, settings and seed"
+                self.notes.append(
+                    f"{', '.join(layers)} {'is that' if len(layers) == 1 else 'are those'} of {run}, {same}"
+                )
                 return True
         return False
 
@@ -266,17 +271,17 @@ class RunFolder(CheckpointFolder):
             rows: list[list[Any]] = [["epoch", *(f"{part}_{named[key]}" for part, key in scores)]]
             rows += [[each["epoch"], *(each[part][key] for part, key in scores)] for each in state.epochs]
             files.write_text(self.path / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
-        elif state.phase:
-            self._save_layer(self.trainer.plan[state.phase - 1], state)
+        elif state.phase and self.trainer.plan[state.phase - 1].layers:
+            self._save_layers(self.trainer.plan[state.phase - 1], state)
 
-    def _save_layer(self, phase: Phase, state: TrainState) -> None:
-        """Writes a layer that was trained alone into a file for other runs."""
-        layer, key = phase.layer, state.keys.get(phase.layer)
-        path = self.path / LAYERS / f"{layer}-{key}.npz"
-        if key and phase.epochs and layer not in state.reused and not path.exists():
+    def _save_layers(self, phase: Phase, state: TrainState) -> None:
+        """Writes the layers that have learned in an unsupervised phase into a file for other runs."""
+        layers, key = phase.layers, state.keys.get(phase.layers[0])
+        path = self.path / LAYERS / f"{'_'.join(layers)}-{key}.npz"
+        if key and phase.epochs and layers[0] not in state.reused and not path.exists():
             path.parent.mkdir(exist_ok=True)
-            numbers = {name: x for name, x in state.numbers.items() if name.startswith(f"{layer}.")}
-            arrays = {layer: state.weights[layer], **numbers}
+            numbers = {name: x for name, x in state.numbers.items() if name.partition(".")[0] in layers}
+            arrays = {name: state.weights[name] for name in layers} | numbers
             files.save_checkpoint(path, arrays, dict(diagnosis=state.diagnoses[phase.name]))
 
     def finish(self, state: TrainState) -> Json:

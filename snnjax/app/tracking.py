@@ -43,7 +43,7 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         self._note(state)
 
     def _note(self, state: TrainState) -> None:
-        if state.done:
+        if state.done and not state.shown:
             self._note_epoch(state)
         for name, found in state.diagnoses.items():
             if name not in self._known and not (state.done and name == self._trainer.plan[state.phase].name):
@@ -58,14 +58,14 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         for name, curves in state.curves.get(phase.name, {}).items():
             self._scalars({f"{name}/{key}": values[-1] for key, values in curves.items()}, state.done)
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
-        for name, wins in won_by(phase.layer, found).items():
+        for name, wins in won_by(found).items():
             won = np.repeat(np.arange(len(wins)), wins)
             per_image = len(won) / len(self._trainer.data.train_images)
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)
             if len(won):
                 bins = np.arange(len(wins) + 1)
                 self._writer.add_histogram(f"{name}/winners_by_feature", won, state.done, bins=bins)
-        if not phase.layer:
+        if not phase.layers:
             for part in ("train", self._trainer.data.tested):
                 self._scalars({f"{key}/{part}": value for key, value in state.epochs[-1][part].items()}, state.done)
 

@@ -37,10 +37,11 @@ from snnjax.encoding.filters import (
     gabor_kernel,
 )
 from snnjax.encoding.fitted import ON_OFF, WHITENING, Filters, OnOff, Whitening, calibrate, linear_latency
+from snnjax.encoding.pixels import PIXELS, Pixels
 from snnjax.encoding.protocol import FittedEncoder, ImageEncoder
 
 ENCODERS: dict[str, Any] = dict(
-    grey=GREY, colour=COLOUR, dog=DOG, gabor=GABOR, on_off=ON_OFF, whitening=WHITENING, events=EVENTS
+    grey=GREY, colour=COLOUR, dog=DOG, gabor=GABOR, on_off=ON_OFF, whitening=WHITENING, pixels=PIXELS, events=EVENTS
 )
 """By the names that the option `--encoder` takes."""
 
@@ -56,6 +57,7 @@ __all__ = [
     "GREY",
     "ON_OFF",
     "ON_OFF_DOGS",
+    "PIXELS",
     "WHITENING",
     "Encoder",
     "EventEncoder",
@@ -64,6 +66,7 @@ __all__ = [
     "FittedEncoder",
     "ImageEncoder",
     "OnOff",
+    "Pixels",
     "Whitening",
     "calibrate",
     "dog_kernel",

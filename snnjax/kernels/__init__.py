@@ -22,6 +22,19 @@ from snnjax.kernels.competition import (
     pointwise_inhibition,
     strongest_feature,
 )
+from snnjax.kernels.hebbian import (
+    Moments,
+    followed,
+    hebbian_change,
+    moments,
+    pool_activities,
+    soft_competition,
+    standardised,
+    towards_unit_norm,
+    triangle,
+    unfolded,
+    weighted_sums,
+)
 from snnjax.kernels.latencies import latencies
 from snnjax.kernels.neurons import (
     PositionSpikes,
@@ -62,6 +75,7 @@ from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wav
 from snnjax.kernels.target_time import Patches, first_to_fire, learn_patches
 
 __all__ = [
+    "Moments",
     "Patches",
     "PositionSpikes",
     "Spikes",
@@ -82,6 +96,8 @@ __all__ = [
     "fire_at_last_step",
     "first_spikes",
     "first_to_fire",
+    "followed",
+    "hebbian_change",
     "integrate_and_fire",
     "k_winners",
     "latencies",
@@ -90,20 +106,28 @@ __all__ = [
     "learn_patches",
     "learned_in_order",
     "learned_rows",
+    "moments",
     "of_earliest",
     "pad",
     "patches",
     "pointwise_inhibition",
     "pool",
+    "pool_activities",
     "potentials",
     "receptive_fields",
     "rescaled",
     "reward_rates",
     "search_spikes",
     "set_rows",
+    "soft_competition",
     "spikes_at_once",
+    "standardised",
     "stdp",
     "strongest_feature",
     "timed_spikes",
+    "towards_unit_norm",
+    "triangle",
+    "unfolded",
     "wave_to_latency",
+    "weighted_sums",
 ]

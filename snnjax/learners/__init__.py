@@ -1,4 +1,4 @@
-"""How layers learn: by `STDP`, `TargetTime`, `RSTDP`, `SupervisedSTDP` or your own, all by the protocol `Learner`."""
+"""How layers learn: by `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, your own; see `Learner`."""
 
 from snnjax.learners.protocol import (
     SILENT,
@@ -13,6 +13,7 @@ from snnjax.learners.protocol import (
     percent,
 )
 from snnjax.learners.reward import RSTDP, winner_of_class
+from snnjax.learners.soft_hebb import SoftHebb
 from snnjax.learners.stdp import LEARNED, STDP
 from snnjax.learners.supervised import SupervisedSTDP
 from snnjax.learners.target_time import TargetTime
@@ -27,6 +28,7 @@ __all__ = [
     "Learner",
     "Response",
     "Signal",
+    "SoftHebb",
     "SupervisedSTDP",
     "Tally",
     "TargetTime",

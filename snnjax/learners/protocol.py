@@ -66,6 +66,11 @@ class Learner:
     For each stimulus `forward` computes the response, then `update` learns; with `update_batch` B, B stimuli are passed
     forward with the same weights, then learned in order. A silent stimulus must not change weights, nor numbers.
 
+    A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
+    epoch's last batch fewer, and its `info` is of a batch. Layers of neighbouring stages with such learners learn in
+    one phase, each from what the one before makes of a batch before its update: the response has `outputs`,
+    (B, F, H', W'), for the next stage.
+
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
         then all supervised ones at once.
@@ -74,12 +79,18 @@ class Learner:
       title: what its phase is called; "": by its class.
       native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them. A
         subclass with a `forward` or an `update` of its own must say so anew.
+      joint: whether it learns from whole batches, together with neighbouring stages.
+      batch: B of a joint learner.
+      images: of an epoch from which a joint learner learns at most, those shown first; None: all.
     """
 
     supervised: ClassVar[bool] = False
     own_thresholds: ClassVar[bool] = False
     title: ClassVar[str] = ""
     native: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
+    batch: int = 1
+    images: int | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -15,6 +15,7 @@ from snnjax.kernels import Spikes, checks
 from snnjax.layers import Conv, Layer
 from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, extremes, listed, percent
 
+EARLY = 0.05  # an earlier mean spike time means that the threshold is too low
 MISSED = 0.1  # a larger mean |actual - desired time| means that targets are not reached
 
 
@@ -258,6 +259,9 @@ class SupervisedSTDP(Learner):
             words.append(f"training thresholds of {name} end at {span}")
         if silent > SILENT:
             words.append(f"the threshold {np.mean(np.asarray(layer.conv.threshold)):g} is too high: try a lower one")
+        elif len(time) and _mean(time[fired]) < EARLY:
+            fire = "neurons fire at the first steps, whatever comes later: try a higher one"
+            words.append(f"the threshold {np.mean(np.asarray(layer.conv.threshold)):g} is too low: {fire}")
         elif missed > MISSED:
             words.append("desired times are not reached: try more epochs, higher rates or another threshold")
         if len(never) and competitors and len(time):

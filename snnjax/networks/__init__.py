@@ -8,11 +8,13 @@ from snnjax.networks.model import Model, Observed, SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Network, Stage, stage
 from snnjax.networks.published import deep2024, deepr2024, deepr2024_2, inception2024, majority2024, mozafari2018
+from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
 
 _RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024)
 _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg)
+_DEEP = (goupy2024_softhebb, softhebb_narrow)
 
-NETWORKS = {each.__name__: each for each in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects)}
+NETWORKS = {each.__name__: each for each in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}
 """From a name to a function, called by the names of its parameters as `snnjax.training.trainer.network_for` has it."""
 
 __all__ = [
@@ -33,11 +35,13 @@ __all__ = [
     "goupy2024_ncg",
     "goupy2024_pcn",
     "goupy2024_s2stdp",
+    "goupy2024_softhebb",
     "goupy2024_sstdp",
     "inception2024",
     "kheradpisheh2018",
     "majority2024",
     "mozafari2018",
     "mozafari2018_objects",
+    "softhebb_narrow",
     "stage",
 ]

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from snnjax import devices, kernels
+from snnjax.activations import LatencyCode
 from snnjax.components import static
 from snnjax.data import names
 from snnjax.encoding import Encoder, ImageEncoder
@@ -24,6 +25,8 @@ from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""
+REAL = 16
+"""Images that real-valued layers take at once on a CPU: so many share a product, and stay in its caches."""
 
 
 @jax.tree_util.register_dataclass
@@ -35,12 +38,13 @@ class Model:
       layers: by name.
       encoder, decision, input_shape, classes, time_steps: as of `Network`.
       names: of the layers of each stage.
-      pools: of each stage.
+      pools, codes: of each stage.
     """
 
     layers: dict[str, Layer]
     encoder: ImageEncoder | None
     decision: Decision
+    codes: tuple[Any, ...]
     names: tuple[tuple[str, ...], ...] = static()
     pools: tuple[Pool | None, ...] = static()
     input_shape: tuple[int, int, int] = static()
@@ -56,9 +60,11 @@ class Model:
         steps, timed, layers = network.time_steps, network.decision.timed, {}
         for _, name, conv in network.layers():
             classes = network.classes if name in network.deciding else 0
-            layers[name] = Layer(conv.prepared, weights[name], steps, FAST, conv.monotone, classes, timed)
-        pools, sizes = tuple(each.pool for each in network.stages), (network.input_shape, network.classes, steps)
-        return cls(layers, network.encoder, network.decision, network.names, pools, *sizes)
+            prepared = conv.prepared(weights[name].shape[1])
+            layers[name] = Layer(prepared, weights[name], steps, FAST, conv.monotone, classes, timed)
+        pools, codes = (tuple(getattr(each, part) for each in network.stages) for part in ("pool", "code"))
+        sizes = network.input_shape, network.classes, steps
+        return cls(layers, network.encoder, network.decision, codes, network.names, pools, *sizes)
 
     @property
     def last(self) -> int:
@@ -95,8 +101,13 @@ class Model:
             if not timed and self._monotone(number, last):
                 latency = self.join(number, [layer.last_latencies(latency) for layer in layers])
             else:
-                latency = jnp.concatenate([layer.outputs(latency, pool) for layer in layers])
+                latency = self.coded(number, jnp.concatenate([layer.outputs(latency, pool) for layer in layers]))
         return latency
+
+    def coded(self, number: int, outputs: jax.Array) -> jax.Array:
+        """What a stage passes on of its joined outputs, (F, H, W)."""
+        code = self.codes[number]
+        return outputs if code is None else code(outputs, time_steps=self.time_steps)
 
     def _monotone(self, first: int, last: int) -> bool:
         return all(layer.monotone for number in range(first, last) for layer in self.stage(number))
@@ -106,7 +117,10 @@ class Model:
 
         def through(latencies: jax.Array, first: int, last: int) -> jax.Array:
             one = functools.partial(self.forward, first=first, last=last, timed=timed)
-            return devices.map_each(one, latencies) if first < last else latencies
+            real = any(
+                layer.conv.activation is not None for number in range(first, last) for layer in self.stage(number)
+            )
+            return devices.map_each(one, latencies, REAL if real else 1) if first < last else latencies
 
         for number in range(first, last):
             layers = self.stage(number)
@@ -118,11 +132,11 @@ class Model:
             latencies, first = jnp.concatenate(each, axis=1), number + 1
         return through(latencies, first, last)
 
-    def join(self, number: int, latencies: list[jax.Array]) -> jax.Array:
-        """The outputs of the layers of a stage side by side, pooled."""
+    def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
+        """What a stage passes on of the responses of its layers: side by side, pooled, coded."""
         pool = self.pools[number]
-        each = zip(self.stage(number), latencies, strict=True)
-        return jnp.concatenate([layer.pooled(latency, pool) for layer, latency in each])
+        each = zip(self.stage(number), responses, strict=True)
+        return self.coded(number, jnp.concatenate([layer.pooled(response, pool) for layer, response in each]))
 
     def decide(self, latency: jax.Array) -> Decided:
         """The decision on the input of the last stage, or under a `FittedDecision` on its output."""
@@ -162,8 +176,10 @@ class Model:
         self._check_input(latency)
         seen = {"input": latency}
         for number in range(self.last):
-            outputs = [layer.latencies(latency) for layer in self.stage(number)]
-            seen |= dict(zip(self.names[number], outputs, strict=True))
+            outputs = [layer.responses(latency) for layer in self.stage(number)]
+            for name, each in zip(self.names[number], outputs, strict=True):
+                real = self.layers[name].conv.activation is not None
+                seen[name] = LatencyCode()(each, time_steps=self.time_steps) if real else each
             latency = self.join(number, outputs)
         return Observed(seen, self.decide(latency))
 
@@ -172,7 +188,8 @@ class Observed(NamedTuple):
     """The network's response to one image.
 
     Attributes:
-      latencies: (F, H, W) of the input and of each layer but those that decide, by name, before pooling.
+      latencies: (F, H, W) of the input and of each layer but those that decide, by name, before pooling; of real-valued
+        layers those that `LatencyCode` makes of their activities.
       decided: the decision.
     """
 

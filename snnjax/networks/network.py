@@ -23,11 +23,14 @@ class Stage:
 
     Attributes:
       branches: the layers.
-      pool: max pooling of the joined maps, or None; None of deciding layers.
+      pool: pooling of the joined maps, or None; None of deciding layers.
+      code: makes latencies of the activities of real-valued layers: a component such as `LatencyCode`. None where the
+        layers spike, or real-valued ones follow.
     """
 
     branches: tuple[Conv, ...]
     pool: Pool | None = static(default=None)
+    code: Any = None
 
     def check(self) -> None:
         """Raises InputError unless it holds layers, and a `Pool` or None."""
@@ -38,12 +41,30 @@ class Stage:
             raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "an integer, a Pool or None", self.pool)
+        if len({each.activation is None for each in self.branches}) > 1:
+            raise InputError("`branches` of a stage must all have an `activation`, or none, got both kinds")
+        if self.code is not None:
+            check_component("code", self.code, "__call__")
+        if not self.real and self.code is not None:
+            raise InputError(f"`code` of a stage of spiking layers must be None: {self.code} has no effect")
+        if not self.real and self.pool is not None and self.pool.mean:
+            raise InputError("`pool` of a stage of spiking layers must not be of means: spikes have none")
+
+    @property
+    def real(self) -> bool:
+        """Whether its layers are real-valued."""
+        return self.branches[0].activation is not None
+
+    @property
+    def activities(self) -> bool:
+        """Whether it puts out activities instead of latencies."""
+        return self.real and self.code is None
 
 
-def stage(*branches: Conv, pool: Pool | int | None = None) -> Stage:
-    """A stage of one layer or of several branches, with max pooling after it."""
+def stage(*branches: Conv, pool: Pool | int | None = None, code: Any = None) -> Stage:
+    """A stage of one layer or of several branches, with pooling after it, by an integer of the largest."""
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
-    return Stage(branches, Pool(int(pool)) if integer else pool)  # type: ignore[arg-type]
+    return Stage(branches, Pool(int(pool)) if integer else pool, code)  # type: ignore[arg-type]
 
 
 @component
@@ -107,6 +128,10 @@ class Network:
             checks.integer("patience", self.patience, 0)
         if (pool := self.stages[-1].pool) is not None and self.deciding:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
+        for number, each in enumerate(self.stages, 1):
+            if each.activities and (number == len(self.stages) or not self.stages[number].real):
+                give = "a `code` that makes spikes of its activities: stage(..., code=LatencyCode())"
+                raise InputError(f"stage {number} of {self.name} must have {give}")
         for _, name, conv in self.layers():
             conv.check()
             if conv.fractional and name not in self.deciding:
@@ -117,15 +142,40 @@ class Network:
             elif not self.deciding and any(supervised):
                 got = f"{type(conv.supervised).__name__} under {type(self.decision).__name__}, which is fitted"
                 raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
+            joint = [getattr(learner, "joint", False) for learner in conv.each_learner]
+            if any(joint) and (len(joint) > 1 or any(supervised)):
+                kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
+                raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
             if sum(supervised) > 1 or supervised != sorted(supervised):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
-        shapes = self.shapes  # which raises where a map would vanish
+        _, shapes = self.joint_stages, self.shapes  # which raise where learners disagree, or a map would vanish
         for number, name, conv in self.layers():
             output, classes = conv.output_size(shapes[number][1:]), self.classes if name in self.deciding else 0
             for learner in conv.each_learner:
                 if check := getattr(learner, "check_layer", None):  # learners need not be derived from `Learner`
                     check(name, conv, output, classes, self.decision.timed)
+
+    @property
+    def joint_stages(self) -> tuple[tuple[int, int], ...]:
+        """Neighbouring stages whose layers learn jointly: the number of the first, and that after the last.
+
+        Raises InputError where their learners differ in batch or images.
+        """
+        kinds: dict[int, set[Any]] = {}
+        for number, _, conv in self.layers():
+            for learner in conv.each_learner:
+                if getattr(learner, "joint", False):
+                    kinds.setdefault(number, set()).add((learner.batch, learner.images))
+        found: list[tuple[int, int]] = []
+        for number in sorted(kinds):
+            follows = found and found[-1][1] == number and self.stages[number - 1].activities
+            found.append((found.pop()[0] if follows else number, number + 1))
+        for first, end in found:
+            if len(alike := set().union(*(kinds[number] for number in range(first, end)))) > 1:
+                got = " and ".join(f"batch={batch}, images={images}" for batch, images in sorted(alike, key=str))
+                raise InputError(f"layers of {self.name} that learn jointly must have one batch and images, got {got}")
+        return tuple(found)
 
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
         if not any(supervised) or conv.features % self.classes:

@@ -19,6 +19,8 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
     words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
     words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")
     for name, conv in convs.items():
+        if conv.activation is not None:
+            continue  # it has no threshold
         threshold = "None" if conv.threshold is None else f"{np.mean(conv.threshold):g}"
         if firing[name] > CROWDED:
             cause = f"the threshold {threshold} of {name} is too low"
@@ -40,15 +42,21 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Ma
     words = [
         f"the network stayed silent at {percent(silent)} of the images",
         f"{len(never)} of {len(names)} classes were never predicted" + listed(never),
-        *(word for each in learners.values() for word in each["words"]),
+        *by_layer(learners)["words"],
     ]
     if silent > SILENT:
         words.append("too little reaches the deciding layer: see whether the layers before fire")
     elif len(never) and learners:
         words.append("some classes are never chosen: more epochs, or more features a class, may help")
+    known = dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
+    return by_layer(learners) | known
+
+
+def by_layer(learners: Mapping[str, Diagnosis]) -> Diagnosis:
+    """The findings of several learners, by layer, as one: each figure by layer, and the words of all."""
     figures: dict[str, dict[str, object]] = {}
     for name, each in learners.items():
         for key, value in each.items():
             if key != "words":
                 figures.setdefault(key, {})[name] = value
-    return figures | dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
+    return figures | dict(words=[word for each in learners.values() for word in each["words"]])

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,17 +19,19 @@ from snnjax.kernels import native
 from snnjax.layers import Layer
 from snnjax.learners import Tally
 from snnjax.metrics import fractions
-from snnjax.networks import Network
+from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_fitted
 from snnjax.training import fast, fitting, foreign, origin, programs
-from snnjax.training.diagnoses import diagnose_decisions
+from snnjax.training.diagnoses import by_layer, diagnose_decisions
 from snnjax.training.epoch import Epoch, images_shown
 from snnjax.training.outputs import Outputs, as_array
 from snnjax.training.spread import Clock, has_own, learning_program
 from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
 
 States = list[TrainState]
+EVERY = 30.0
+"""Seconds between two states that are saved within an epoch."""
 
 
 class Engine:
@@ -61,6 +64,8 @@ class Engine:
         self.spread = self.outputs.spread
         learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
         self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
+        self._convs = [{name: conv for _, name, conv in each.layers()} for each in self.networks]
+        self._save: Callable[[States], None] = lambda states: None
         self.testing_forms = fast.deciding(self.network, settings, scores=False)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
@@ -96,7 +101,7 @@ class Engine:
         compare("weights", self.network.weight_shapes)
         if state.best:
             compare("best", self.network.weight_shapes)
-        if not 0 <= state.phase <= len(self.plan) or state.done < 0:
+        if not 0 <= state.phase <= len(self.plan) or min(state.done, state.shown) < 0:
             raise InputError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
         if state.learning and state.phase < len(self.plan):
             fresh = _flat(self._fresh(state, 0))
@@ -109,6 +114,7 @@ class Engine:
         Raises InputError, before an epoch is saved, where a part of a user's own has returned what it may not, or led
         weights or numbers out of their range.
         """
+        self._save = save
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
         for state, first in zip(states, processes.share(states), strict=True):
             vars(state).update(vars(first))
@@ -119,7 +125,7 @@ class Engine:
             for state in states:
                 state.origin = state.origin or self.fingerprint
             last = self._fit_decision if is_fitted(self.network.decision) else self._learn_supervised
-            learn = self._learn_unsupervised if phase.layer else last
+            learn = self._learn_unsupervised if phase.layers else last
             if not self._over(phase, states):
                 for clocks in learn(phase, states):
                     over = self._over(phase, states)
@@ -140,23 +146,29 @@ class Engine:
         return origin.fingerprint(self.network, devices.name_of(devices.peers()[0]))
 
     def key(self, state: TrainState) -> str:
-        """A hash of all that the layer of a state's phase depends on once it has learned; "" if that is unknown."""
-        phase, before = self.plan[state.phase], [state.keys.get(each.layer, "") for each in self.plan[: state.phase]]
+        """A hash of all that the layers of a state's phase depend on once they have learned; "" if that is unknown."""
+        phase = self.plan[state.phase]
+        before = [state.keys.get(name, "") for each in self.plan[: state.phase] for name in each.layers]
         known = all(before) and state.origin in ("", self.fingerprint) and len(self.networks) == 1
-        if not phase.layer or not known:
+        if not phase.layers or not known:
             return ""
         digest = self.data.train_digest if phase.epochs else ""
         return origin.layer_key(self.fingerprint, self.network, phase, self.settings, digest, before)
 
     def end_phase(self, state: TrainState) -> None:
-        """Ends a state's phase; its layer gets a key if sources, versions and device were the same throughout."""
-        state.keys.pop(self.plan[state.phase].layer, None)
+        """Ends a state's phase; its layers get a key if sources, versions and device were the same throughout."""
+        layers = self.plan[state.phase].layers
+        for name in layers:
+            state.keys.pop(name, None)
         if key := self.key(state):
-            state.keys[self.plan[state.phase].layer] = key
+            state.keys |= dict.fromkeys(layers, key)
         state.phase, state.done, state.learning, state.origin = state.phase + 1, 0, {}, ""
 
     def learning(self, state: TrainState, at: int = 0) -> Any:
-        """The learners' states in the phase of network `at`: that of its one layer, or (by layer name, `Tally`)."""
+        """The learners' states in the phase of network `at`.
+
+        They are that of its one layer, or by layer name if several learn jointly, or (by layer name, `Tally`).
+        """
         fresh = self._fresh(state, at)
         if not state.learning:
             return fresh
@@ -172,13 +184,22 @@ class Engine:
             learner = layers[name].conv.each_learner[phase.learner]
             return jax.tree.map(as_array, learner.init(layers[name], key, seen))
 
-        if phase.layer:
-            return init(phase.layer)
+        if phase.end:
+            return {name: init(name) for name in phase.layers}
+        if phase.layers:
+            return init(phase.layers[0])
         return {name: init(name) for name in self.supervised_layers}, Tally(*np.zeros(5, np.int32))
 
     def _start(self, phase: Phase, states: States) -> None:
-        images = len(self.data.train_images) * len(self.networks)
-        self.callback.started(phase.name, images * (phase.epochs - states[0].done))
+        each = self._shown(phase)
+        self.callback.started(phase.name, (each * (phase.epochs - states[0].done) - states[0].shown) * len(states))
+
+    def _shown(self, phase: Phase) -> int:
+        """The images of an epoch that a phase learns from."""
+        images, least = len(self.data.train_images), None
+        if phase.end:
+            least = self._convs[0][phase.layers[0]].each_learner[0].images
+        return min(images, least or images)
 
     def _order(self, phase: Phase, inputs: np.ndarray) -> Callable[[int], np.ndarray | None]:
         """`images_shown` in a phase, by epoch, given what its layers learn from."""
@@ -191,7 +212,7 @@ class Engine:
         `learned` is the learner's state.
         """
         weights: Any = np.ascontiguousarray(layer.plain_weights())
-        conv = next(conv for _, each, conv in self.networks[at].layers() if each == name)
+        conv = self._convs[at][name]
         before = state.weights[name]
         state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
         plain = dataclasses.replace(layer, weights=weights, form=FAST)
@@ -233,12 +254,41 @@ class Engine:
         program = learning_program(found.function, mesh, **found.static)
         return dict(fast=program, unit=found.unit, clips=found.clips)
 
-    # A layer that learns alone
+    def _pass(self, epoch: Epoch, phase: Phase, states: States) -> tuple[Any, Any]:
+        """One epoch, from where it was broken off; every now and then `run` saves where it stands."""
+        before = [np.stack(each) for each in zip(*(state.found.values() for state in states), strict=True)]
+        saved = time.monotonic()
+
+        def keep(shown: int, found: Callable[[], list[np.ndarray]]) -> None:
+            nonlocal saved
+            if time.monotonic() - saved < EVERY:
+                return
+            pieces = found()
+            for at, (state, carry) in enumerate(zip(states, self.spread.unstacked(epoch.carry), strict=True)):
+                layers, *learned = carry
+                named = {phase.layers[0]: layers} if isinstance(layers, Layer) else layers
+                for name, layer in named.items():
+                    weights: Any = np.ascontiguousarray(layer.plain_weights())
+                    state.keep_layer(name, self._convs[at][name], weights, jax.tree.leaves(layer.conv))
+                state.learning, state.shown = _flat(learned if phase.layers == () else learned[0]), shown
+                state.found = {str(place): piece[at] for place, piece in enumerate(pieces)}
+            self.outputs.finish(epoch.clock, states, over=False)
+            self._save(states)
+            saved = time.monotonic()
+
+        result = epoch(states[0].done, states[0].shown, before, keep)
+        for state in states:
+            state.shown, state.found = 0, {}
+        return result
+
+    # Layers that learn without labels
 
     def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
-        """The epochs of a phase in which one layer learns alone, given what enters it."""
+        """The epochs of a phase in which layers learn unsupervised, given what enters the first of them."""
+        if phase.end:
+            return self._joint(phase, states, inputs)
         carries, learner, batch = [], phase.learner, self.settings.update_batch
-        layers = [model.layers[phase.layer] for model in self.outputs.models(states)]
+        layers = [model.layers[phase.layers[0]] for model in self.outputs.models(states)]
         found = fast.unsupervised(layers[0], learner, self.settings)
         mesh = self.mesh(found)
         plain = learning_program(programs.learn_unsupervised, mesh, which=learner, batch=batch)
@@ -251,15 +301,41 @@ class Engine:
         common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
         return Epoch(*common, **kinds)
 
+    def _joint(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
+        """The epochs of a phase in which layers learn jointly, from whole batches."""
+        carries, models, frozen = [], self.outputs.models(states), []
+        learner = models[0].layers[phase.layers[0]].conv.each_learner[0]
+        form = {name: self.outputs.form(layer, 0) for name, layer in models[0].layers.items()}
+        for at, (model, state) in enumerate(zip(models, states, strict=True)):
+            layers = {name: model.layers[name].packed(form[name]) for name in phase.layers}
+            carries.append((layers, self.learning(state, at)))
+            frozen.append(_without_weights(model, phase.layers))
+        order, learned = self._order(phase, inputs), self._shown(phase)
+        static: dict[str, Any] = dict(first=phase.stage, end=phase.end, batch=learner.batch)
+        program = learning_program(programs.learn_jointly, self.spread.learning, rest=learned % learner.batch, **static)
+        common = self.spread, self.spread.learning, phase, self.spread.stacked(carries), inputs, self.callback.advanced
+        kinds: dict[str, Any] = dict(plain=program, fast=program, unit=learner.batch, each=learner.batch)
+        own = dict(model=self.outputs.packed(frozen))
+        return Epoch(*common, learner.batch, **kinds, order=order, own=own, images=learned)
+
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
         while not self._over(phase, states):
-            carry, infos = epoch(states[0].done)
+            carry, infos = self._pass(epoch, phase, states)
             parts = self.spread.unstacked((*carry, infos))
-            for at, (state, (layer, learned, info)) in enumerate(zip(states, parts, strict=True)):
-                found = self._keep(phase, phase.layer, layer, learned, info, state, at)
-                state.diagnoses[phase.name] = dict(found, layer=phase.layer)
+            for at, (state, (layers, learned, infos)) in enumerate(zip(states, parts, strict=True)):
+                if phase.end:
+                    found = by_layer(
+                        {
+                            name: self._keep(phase, name, layers[name], learned[name], infos[name], state, at)
+                            for name in phase.layers
+                        }
+                    )
+                else:
+                    (name,) = phase.layers
+                    found = dict(self._keep(phase, name, layers, learned, infos, state, at), layer=name)
+                state.diagnoses[phase.name] = found
                 state.learning, state.done = _flat(learned), state.done + 1
             yield [epoch.clock]
 
@@ -277,11 +353,10 @@ class Engine:
         if found:
             forms = dict.fromkeys(self.supervised_layers, found.form)
             kinds |= self._fast(found, mesh)
-        nothing: Any = np.zeros((0, 0, 0, 0), np.float32)  # the carry has the weights of layers that learn
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {name: model.layers[name] for name in self.supervised_layers}
             carries.append(({n: x.packed(forms[n]) for n, x in layers.items()}, *self.learning(state, at)))
-            frozen.append(model.updated({n: dataclasses.replace(x, weights=nothing) for n, x in layers.items()}))
+            frozen.append(_without_weights(model, layers))
         common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
         own = dict(model=self.outputs.packed(frozen, self.testing_forms))
         shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
@@ -300,7 +375,7 @@ class Engine:
         epoch, test_clock = self.supervised(phase, states, inputs["train"]), Clock(self.data.tested)
         self._start(phase, states)
         while not self._over(phase, states):
-            carry, (decisions, infos) = epoch(states[0].done)
+            carry, (decisions, infos) = self._pass(epoch, phase, states)
             tested = self.test(test_clock, epoch.own["model"], carry[0], inputs[self.data.tested])
             parts = self.spread.unstacked((carry, decisions, infos, tested))
             for at, (state, part) in enumerate(zip(states, parts, strict=True)):
@@ -343,7 +418,7 @@ class Engine:
         return self.spread.map(clock, programs.decide_batch, updated, inputs, first=first)[0]
 
     def _over(self, phase: Phase, states: States) -> bool:
-        state, patience = states[0], 0 if phase.layer else self.settings.patience
+        state, patience = states[0], 0 if phase.layers else self.settings.patience
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def test_best(self, states: States) -> list[dict[str, float]]:
@@ -384,6 +459,12 @@ def with_encoder(network: Network, data: Dataset) -> Network:
     if network.encoder is not None:
         return network
     return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
+
+
+def _without_weights(model: Model, names: Iterable[str]) -> Model:
+    """The model without the weights of layers that learn, which are in the carry of their program."""
+    nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
+    return model.updated({name: dataclasses.replace(model.layers[name], weights=nothing) for name in names})
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """An epoch, slice by slice, so that progress is reported without callbacks from compiled programs."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from snnjax import files
+from snnjax.errors import InputError
 from snnjax.layers import Layer
 from snnjax.training.foreign import check_decisions
 from snnjax.training.spread import NETWORKS, Clock, Spread, has_own, place
@@ -36,6 +38,8 @@ class Epoch:
     plain: Any  # the learning program
     fast: Any  # one that computes the same where all weights lie within their bounds
     unit: int  # the size of a slice is a multiple of it
+    each: int = 1  # images that a finding is of
+    images: int | None = None  # those shown first alone; None: all
     clips: bool = False  # whether the fast one takes weights outside of them too, which the first update clips
     order: Callable[[int], np.ndarray | None] = lambda epoch: None  # `images_shown` of an epoch; None: none ever
     labels: np.ndarray | None = None  # (N,) int32, of supervised learning
@@ -46,7 +50,8 @@ class Epoch:
         self.clock, self._within = Clock(self.phase.name), False
         self.carry, self.own = (place(each, self.mesh, NETWORKS) for each in (self.carry, self.own))
         first = self.order(0)
-        self._total = self.inputs.shape[int(has_own(self.inputs))] if first is None else first.shape[-1]
+        self._count = self.inputs.shape[int(has_own(self.inputs))] if first is None else first.shape[-1]
+        self._total = self.images or self._count
         count = max(1, round(self._total / SLICE))
         aligned = math.lcm(self.unit, ALIGNED)
         unit = aligned if count > 1 and count * aligned <= self._total else self.unit
@@ -59,7 +64,7 @@ class Epoch:
         """The programs' arguments `own` and `shared` with the images from number `start` of those at `places`."""
         own, shared = dict(self.own), dict(self.shared)
         several = places is not None and places.ndim == 2
-        numbers = None if places is None else places % self._total
+        numbers = None if places is None else places % self._count
 
         def put(name: str, values: np.ndarray, places: np.ndarray | None) -> None:
             placed = self.spread.place_images(values, start, self._size, self.mesh, places)
@@ -70,14 +75,22 @@ class Epoch:
             put("labels", self.labels, numbers)
         return own, shared
 
-    def __call__(self, number: int = 0) -> tuple[Any, Any]:
+    def __call__(
+        self, number: int = 0, done: int = 0, before: Any = None, keep: Callable[[int, Any], None] = lambda *_: None
+    ) -> tuple[Any, Any]:
         """Learns in epoch `number`: the carry, and what the program found of each image, NumPy (networks, N, ...).
 
-        Infos are in the order in which the images were shown, decisions in that of the data.
+        Infos are in the order in which the images were shown, decisions in that of the data. An epoch that was broken
+        off goes on after `done` images, of which it had found `before`, a list of arrays. `keep` is called between
+        slices, with how many are done and a function that makes such a list of what was found of them.
         """
+        if done and done not in self._starts:
+            raise InputError(f"`shown` must be one of {[*self._starts]}, got {done}: it is of another version")
         places, pieces = self.order(number), []
-        numbers = np.arange(self._total) if places is None else places % self._total
+        numbers = np.arange(self._count) if places is None else places % self._count
         for start in self._starts:
+            if start < done:
+                continue
             begin = time.perf_counter()
             own, shared = self._slices.get(start) or self._slice(start, places)
             self.clock.seconds += time.perf_counter() - begin
@@ -90,20 +103,29 @@ class Epoch:
                 program, images = self.fast if within else self.plain, (end - at) * self.spread.count
                 carry, found = self.clock.run(images, program, self.carry, own, shared | counts)
                 self.carry, found = self.clock.call(0, self.spread.agreed, carry, found, self.mesh)
-                found = jax.tree.map(lambda x, here=here: np.asarray(x)[: self.spread.count, here], found)
+                found = jax.tree.map(functools.partial(self._learned, here=here), found)
                 correct = 0
                 if self.labels is not None:
                     check_decisions(found[0], self.own["model"].classes)
                     correct = int(np.sum(found[0] == self.labels[numbers[..., at:end]]))
                 self.report(images, correct)
+                if before:
+                    pieces.append(jax.tree.unflatten(jax.tree.structure(found), before))
+                    before = None
                 pieces.append(found)
                 at, step = end, 2 * step
-        found = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
+            if stop < self._total:
+                keep(stop, lambda: jax.tree.leaves(_joined(pieces)))
+        found = _joined(pieces)
         if places is None or self.labels is None:
             return self.carry, found
         decisions, infos = found
         back = np.broadcast_to(np.argsort(numbers, axis=-1), decisions.shape)  # from the order shown to the data's
         return self.carry, (np.take_along_axis(decisions, back, axis=1), infos)
+
+    def _learned(self, found: Any, here: slice) -> np.ndarray:
+        """What was found of some images of a slice, of all that a program returns, (networks, S / each, ...)."""
+        return np.asarray(found)[: self.spread.count, here.start // self.each : -(-here.stop // self.each)]
 
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
@@ -116,6 +138,11 @@ class Epoch:
             self.carry = (_map_layers(mark, self.carry[0]), *self.carry[1:])
             self._within = True
         return self._within
+
+
+def _joined(pieces: list[Any]) -> Any:
+    """What was found of the images of several pieces of an epoch, one after the other."""
+    return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
 
 
 def images_shown(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:

@@ -37,16 +37,22 @@ def check_parts(network: Network, images: np.ndarray) -> None:
     check_decision(network)
     layers: dict[str, Layer] = {}
     for number, name, conv in network.layers():
-        latency = _array(network.shapes[number], latency_dtype(network.time_steps))
-        for part in (conv.competition, *conv.each_learner):
+        real = number and network.stages[number - 1].activities
+        latency = _array(network.shapes[number], np.float32 if real else latency_dtype(network.time_steps))
+        for part in (conv.competition, conv.activation, *conv.each_learner):
             if _is_own(part):
                 layers = layers or _layers(network)
-                check = check_competition if part is conv.competition else check_learner
-                check(part, layers[name], latency, name)
+                kinds: dict[int, Any] = {id(conv.competition): check_competition, id(conv.activation): check_activation}
+                kinds.get(id(part), check_learner)(part, layers[name], latency, name)
+    for number, each in enumerate(network.stages, 1):
+        if _is_own(each.code):
+            code, activities = each.code, _array(network.shapes[number], np.float32)
+            coded = jax.eval_shape(lambda x, code=code: code(x, time_steps=network.time_steps), activities)
+            _expect(f"code(...) of stage {number}", coded, _array(activities.shape, latency_dtype(network.time_steps)))
 
 
 def _is_own(part: object) -> bool:
-    return not type(part).__module__.startswith("snnjax.")
+    return part is not None and not type(part).__module__.startswith("snnjax.")
 
 
 def _layers(network: Network) -> dict[str, Layer]:
@@ -117,11 +123,24 @@ def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStr
         _expect(f"{what}.{field}", getattr(found, field), _array(found.feature.shape[:1], np.int32))
 
 
+def check_activation(activation: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+    """Raises InputError unless the activation of a layer makes of sums as many activities."""
+    found = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
+    size = layer.conv.output_size((latency.shape[1], latency.shape[2]))
+    _expect(f"activation(...) of {name}", found, _array((layer.conv.features, *size), np.float32))
+
+
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
     kind, key = f"{type(learner).__name__} of {name}", np.zeros(2, np.uint32)
+    if joint := getattr(learner, "joint", False):
+        latency = _array((learner.batch, *latency.shape), latency.dtype)
     state = jax.tree.map(as_array, learner.init(layer, key, 0))
     response = check_forward(learner, layer, state, latency, kind)
+    if joint:
+        size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
+        outputs = _array((learner.batch, layer.conv.features, *size), np.float32)
+        _expect(f"forward(...).outputs of {kind}", getattr(response, "outputs", None), outputs)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None

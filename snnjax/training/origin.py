@@ -25,13 +25,14 @@ def fingerprint(network: Network, device: str) -> str:
 
 
 def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, data: str, before: Sequence[str]) -> str:
-    """Digest of all that the layer of an unsupervised phase depends on.
+    """Digest of all that the layers of an unsupervised phase depend on.
 
     `origin` is its `fingerprint`, `data` the digest of the training images; `before` are the keys of earlier layers.
     An encoder that is yet to be fitted to these images counts as it is described.
     """
     numbers: dict[str, np.ndarray] = {}
-    parts = network.encoder, network.stages[: phase.stage], network.stages[phase.stage].branches
+    last = max(phase.end - 1, phase.stage)
+    parts = network.encoder, network.stages[:last], network.stages[last].branches
     described = to_data(parts, numbers)
     arrays = {name: value.tolist() for name, value in numbers.items()}
     names = ("seed", "update_batch", "native", "shuffle", "mirror")
@@ -57,7 +58,8 @@ def _own_sources(network: Network) -> set[str]:
     """Digests of the files that define a network's components, where they are not the library's."""
     parts, files = [network.encoder, network.decision], set()
     for _, _, conv in network.layers():
-        parts += [conv.competition, *conv.each_learner]
+        parts += [conv.competition, conv.activation, *conv.each_learner]
+    parts += [each.code for each in network.stages]
     for kind in {type(part) for part in parts if not type(part).__module__.startswith("snnjax.")}:
         try:
             files.add(hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest())

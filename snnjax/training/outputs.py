@@ -10,7 +10,7 @@ import numpy as np
 from snnjax import files
 from snnjax.data import Dataset
 from snnjax.errors import InputError
-from snnjax.forms import FAST, NATIVE, native_suits
+from snnjax.forms import FAST, NATIVE, ROWS, native_suits
 from snnjax.layers import Form, Layer
 from snnjax.networks import Model, Network
 from snnjax.training import programs, untimed
@@ -39,6 +39,8 @@ class Outputs:
 
     def form(self, layer: Layer, learner: int | None = None) -> Form:
         """The kernels of a layer, which learns by its learner number `learner` if given."""
+        if layer.conv.activation is not None:
+            return ROWS
         suits = self.native and native_suits(layer.conv, layer.time_steps)
         rule = None if learner is None else layer.conv.each_learner[learner]
         return NATIVE if suits and (rule is None or getattr(rule, "native", False)) else FAST
@@ -58,16 +60,20 @@ class Outputs:
         They are (N, C, H, W) before the first stage if encoders agree, (networks, N, C, H, W) otherwise. With `mirror`
         there are 2N of "train": those of the images, then those of their mirror images.
         """
+        stages = self.network.stages
         if stage and not timed:
-            first = stage - 1 if part == "train" else 0
+            starts = [number for number in range(stage) if not (number and stages[number - 1].activities)]
+            first = starts[-1] if part == "train" else 0
             return self._forward(part, states, self.entering(part, first, states), first, stage, timed=False)
         at, key, values = self._kept.get(part, (stage + 1, "", np.zeros(0)))
         if at > stage or key != self._key(states, at):
             at, values = 0, self._encoded(part, states)
-        for number in range(at, stage):
-            values = self._forward(part, states, values, number, number + 1, timed=True)
+        for number in range(at + 1, stage + 1):
+            if number < stage and stages[number - 1].activities:
+                continue  # what they become is kept alone: it is far smaller
+            values, at = self._forward(part, states, values, at, number, timed=True), number
             if part == "train":
-                self._kept[part] = (number + 1, self._key(states, number + 1), values)
+                self._kept[part] = (at, self._key(states, at), values)
         return values
 
     def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
@@ -112,7 +118,7 @@ class Outputs:
         packed, report = self.packed(self.models(states), forms), self.callback.advanced
         values = self.spread.map(clock, programs.forward_batch, packed, values, report, **static)
         self.finish(clock, states)
-        if part == "train":
+        if part == "train" and not self.network.stages[last - 1].activities:
             self._diagnose_outputs(last, values, states)
         return values
 

@@ -111,6 +111,62 @@ def learn(
     return rule.end_epoch(learned[0], last), learned[1]
 
 
+JointCarry = tuple[dict[str, Layer], dict[str, Any]]
+"""The layers that learn jointly, and the states of their learners, by name."""
+
+
+def learn_jointly(
+    carry: JointCarry,
+    model: Model,
+    latencies: jax.Array,
+    start: jax.Array,
+    count: jax.Array,
+    last: jax.Array,
+    first: int,
+    end: int,
+    batch: int,
+    rest: int,
+) -> tuple[JointCarry, Any]:
+    """A slice of an epoch of layers in stages `first` to `end` - 1 that learn from whole batches.
+
+    Images start..count-1 of S are learned from, `batch` at a time; in an epoch's last batch there may be `rest`. The
+    new carry, and for each batch of a slice info by layer, (S / batch rounded up, ...), 0 of the others.
+    """
+
+    def learn(learned: Any, at: jax.Array, size: int) -> Any:
+        ((layers, states), infos), found = learned, dict[str, Any]()
+        inputs, layers, states = jax.lax.dynamic_slice_in_dim(latencies, at, size), dict(layers), dict(states)
+        for number in range(first, end):
+            responses = []
+            for name in model.names[number]:
+                if name not in layers:
+                    responses.append(jax.vmap(model.layers[name].responses)(inputs))
+                    continue
+                layer, state, learner = layers[name], states[name], layers[name].conv.each_learner[0]
+                response = learner.forward(layer, state, inputs, None)
+                layers[name], states[name], found[name] = learner.update(layer, state, inputs, response, None)
+                responses.append(response.outputs)
+            inputs = jax.vmap(lambda *each, number=number: model.join(number, each))(*responses)
+        if infos is None:
+            return (layers, states), found
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=at // batch, axis=0)
+        return (layers, states), jax.tree.map(put, infos, found)
+
+    _, info = jax.eval_shape(lambda: learn((carry, None), jnp.int32(0), rest or batch))
+    batches = -(-len(latencies) // batch)
+    learned: Any = carry, jax.tree.map(lambda x: jnp.zeros((batches, *x.shape), x.dtype), info)
+    whole = count - (count - start) % batch
+    learned = jax.lax.fori_loop(
+        start // batch, whole // batch, lambda number, each: learn(each, number * batch, batch), learned
+    )
+    if rest:
+        short = functools.partial(learn, at=whole, size=rest)
+        learned = jax.lax.cond(whole < count, short, lambda each: each, learned)
+    (layers, states), infos = learned
+    ended = {name: layers[name].conv.each_learner[0].end_epoch(state) for name, state in states.items()}
+    return (layers, where(last, ended, states)), infos
+
+
 class FastForm(NamedTuple):
     """A function that computes what one of these programs does, where all weights lie within their bounds, or anywhere.
 

@@ -65,25 +65,27 @@ class Settings:
 
 
 class Phase(NamedTuple):
-    """The unsupervised learning of one layer by one learner; or, last, with layer "", what needs labels.
+    """The unsupervised learning of one layer, or of several jointly; or, last, without layers, what needs labels.
 
     That is the learning of all supervised layers, or the fit of the decision, in one epoch.
 
     Attributes:
       name: as in messages and reports, such as "STDP layer1".
-      stage: number of the layer's stage from 0, or of the first supervised one, or of all stages.
-      layer: name of the layer that learns alone, or "".
+      stage: number of the layers' first stage from 0, or of the first supervised one, or of all stages.
+      layers: names of the layers that learn unsupervised, one unless they learn jointly.
       epochs: passes over the training images.
       learner: its index among the learners of a layer.
       branch: number of unsupervised phases of the same stage before it.
+      end: number after the last stage of layers that learn jointly; 0: one layer learns alone.
     """
 
     name: str
     stage: int
-    layer: str
+    layers: tuple[str, ...]
     epochs: int
     learner: int = -1
     branch: int = 0
+    end: int = 0
 
 
 def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
@@ -92,15 +94,32 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
     if len(epochs) != stages:
         raise InputError(f"`epochs` must be {stages} numbers for {network.name}, got {len(epochs)}: {epochs}")
     phases: list[Phase] = []
+    ends = dict(network.joint_stages)
+    within = {number for first, end in ends.items() for number in range(first, end)}
     for stage, name, conv in network.layers():
-        for index, learner in enumerate(conv.each_learner):
+        branch = sum(phase.stage == stage for phase in phases)
+        if stage in ends and not branch:
+            phases.append(_joint(network, stage, ends[stage], epochs))
+        for index, learner in enumerate(() if stage in within else conv.each_learner):
             if not learner.supervised:
                 branch = sum(phase.stage == stage for phase in phases)
-                phases.append(Phase(f"{_title(learner)} {name}", stage, name, epochs[stage], index, branch))
+                phases.append(Phase(f"{_title(learner)} {name}", stage, (name,), epochs[stage], index, branch))
     if is_fitted(network.decision):
-        return *phases, Phase(f"fit {type(network.decision).__name__}", stages, "", 1)
+        return *phases, Phase(f"fit {type(network.decision).__name__}", stages, (), 1)
     title = _title(network.stages[-1].branches[0].supervised)
-    return *phases, Phase(title, network.first_supervised, "", epochs[-1])
+    return *phases, Phase(title, network.first_supervised, (), epochs[-1])
+
+
+def _joint(network: Network, first: int, end: int, epochs: tuple[int, ...]) -> Phase:
+    """The phase of layers that learn jointly."""
+    if len(known := {*epochs[first:end]}) > 1:
+        got = f"{sorted(known)} for stages {first + 1} to {end}"
+        raise InputError(f"`epochs` must be the same for stages that learn jointly, got {got}")
+    learners = {
+        name: conv.each_learner[0] for at, name, conv in network.layers() if first <= at < end and conv.learners
+    }
+    titles = dict.fromkeys(map(_title, learners.values()))
+    return Phase(f"{' and '.join(titles)} {', '.join(learners)}", first, tuple(learners), epochs[first], 0, 0, end)
 
 
 def _title(learner: Any) -> str:
@@ -117,6 +136,8 @@ class TrainState:
         "encoder" or "decision", and place.
       phase: index of the current phase in `plan`.
       done: its completed epochs.
+      shown: images of the next epoch that have been learned from already.
+      found: what was found of these, by path.
       learning: the states of its learners, and the tally, once it has begun.
       best: `weights` of the best network so far; empty before the first supervised epoch.
       best_numbers: its `numbers`.
@@ -134,6 +155,8 @@ class TrainState:
     numbers: Arrays = field(default_factory=dict)
     phase: int = 0
     done: int = 0
+    shown: int = 0
+    found: Arrays = field(default_factory=dict)
     learning: Arrays = field(default_factory=dict)
     best: Arrays = field(default_factory=dict)
     best_numbers: Arrays = field(default_factory=dict)
@@ -145,8 +168,8 @@ class TrainState:
     keys: dict[str, str] = field(default_factory=dict)
     origin: str = ""
 
-    _ARRAYS: ClassVar = ("weights", "numbers", "learning", "best", "best_numbers")
-    _LATER: ClassVar = ("curves",)  # checkpoints of earlier versions lack it
+    _ARRAYS: ClassVar = ("weights", "numbers", "found", "learning", "best", "best_numbers")
+    _LATER: ClassVar = ("curves", "shown")  # checkpoints of earlier versions lack them
 
     def flatten(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""

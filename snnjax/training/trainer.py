@@ -12,7 +12,7 @@ from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_weights
 from snnjax.training.choice import network_for as network_for
 from snnjax.training.engine import Engine, check_types
-from snnjax.training.state import Callback, Settings, TrainState
+from snnjax.training.state import Arrays, Callback, Settings, TrainState
 
 
 class Trainer:
@@ -55,24 +55,30 @@ class Trainer:
         best = state.trained
         return SpikingNetwork(best.network(self.network), weights=best.weights)
 
-    def reuse(
-        self, state: TrainState, weights: np.ndarray, numbers: dict[str, np.ndarray], diagnosis: Diagnosis, origin: str
-    ) -> None:
-        """Takes the layer of the current phase from an earlier run, named `origin`, instead of training it.
+    def reuse(self, state: TrainState, weights: Arrays, numbers: Arrays, diagnosis: Diagnosis, origin: str) -> None:
+        """Takes the layers of the current phase from an earlier run, named `origin`, instead of training them.
 
-        Raises InputError unless weights, (F, C, kh, kw) float32, `numbers` and `diagnosis`, as in `TrainState`, fit.
+        Raises InputError unless weights, (F, C, kh, kw) float32 by layer, `numbers` and `diagnosis`, as in
+        `TrainState`, fit.
         """
         phase = self.plan[state.phase]
-        conv = {name: conv for _, name, conv in self.network.layers()}[phase.layer]
-        sizes = {f"{phase.layer}.{at}": np.shape(leaf) for at, leaf in enumerate(jax.tree.leaves(conv.prepared))}
-        check_weights(self.network, {phase.layer: weights})
-        if weights.dtype != np.float32 or not np.isfinite(weights).all():
-            raise InputError(f"`weights` of {phase.layer} must be finite numbers of float32, got {weights.dtype}")
+        check_weights(self.network, weights)
+        if weights.keys() != {*phase.layers}:
+            raise InputError(f"`weights` must be those of {', '.join(phase.layers)}, got {', '.join(weights)}")
+        sizes: dict[str, tuple[int, ...]] = {}
+        for _, name, conv in self.network.layers():
+            if name in weights:
+                leaves = jax.tree.leaves(conv.prepared(weights[name].shape[1]))
+                sizes |= {f"{name}.{at}": np.shape(leaf) for at, leaf in enumerate(leaves)}
+        for name, each in weights.items():
+            if each.dtype != np.float32 or not np.isfinite(each).all():
+                raise InputError(f"`weights` of {name} must be finite numbers of float32, got {each.dtype}")
         if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
-            raise InputError(f"`numbers` of {phase.layer} must be some of {sizes}, got {wrong}")
-        if lacks := sorted({"layer", "words"} - diagnosis.keys()):
-            raise InputError(f"`diagnosis` of {phase.layer} lacks {', '.join(lacks)}")
-        state.weights[phase.layer], state.reused[phase.layer] = weights, origin
+            raise InputError(f"`numbers` of {', '.join(phase.layers)} must be some of {sizes}, got {wrong}")
+        if lacks := sorted({"words", *(["layer"] * (not phase.end))} - diagnosis.keys()):
+            raise InputError(f"`diagnosis` of {', '.join(phase.layers)} lacks {', '.join(lacks)}")
+        state.weights = state.weights | weights
+        state.reused |= dict.fromkeys(weights, origin)
         state.numbers.update(numbers)
         state.diagnoses[phase.name] = diagnosis
         self.engine.end_phase(state)

@@ -1,0 +1,108 @@
+"""Measures SoftHebb layers, which learn in one pass, beside the same layers in PyTorch, in milliseconds an image.
+
+$ python benchmarks/softhebb.py                           made-up images of 32x32 in colour, a minute
+
+The programs take turns, each in a process of its own, on the CPU; both learn from the same images and weights.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+from typing import Annotated
+
+import common
+import throughput
+from common import Row
+from programs import Worker
+from torch_program import Deep, SoftLayer
+
+from snnjax import InputError, Network, data
+from snnjax.app import console, parts
+from snnjax.app import options as app_options
+from snnjax.app.main import fail, protected
+from snnjax.app.options import option
+
+OURS = "snnjax"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(common.Options):
+    """What to measure."""
+
+    model: Annotated[tuple[str, ...], option("NAME ...")] = ("goupy2024_softhebb", "softhebb_narrow")
+    """networks with SoftHebb layers"""
+    images: int = 200
+    """number of images"""
+    repeats: int = 5
+    """how often each phase is measured, after a run that does not count"""
+
+
+def deep(network: Network, images: data.Dataset) -> Deep:
+    """What PyTorch learns: the layers before the latency code."""
+    import numpy as np
+
+    end = network.joint_stages[0][1]
+    weights, layers = network.initial_weights(0), []
+    for stage, name in zip(network.stages[:end], ("layer1", "layer2", "layer3"), strict=True):
+        (conv,), pool = stage.branches, stage.pool
+        ones = np.ones(weights[name].shape[1], np.float32)
+        numbers = conv.learners.inverse_temperature, conv.activation.power, conv.learners.rate
+        window = pool.window, pool.stride or pool.window, pool.padding, pool.mean
+        layers.append(SoftLayer(weights[name], (0 * ones, ones), *numbers, *window))
+    pixels = np.moveaxis(images.train_images.astype(np.float32) / 255, -1, 1)
+    return Deep(np.ascontiguousarray(pixels), layers, conv.learners.batch, network.time_steps)
+
+
+def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
+    """The part of softhebb.json about one network; adds versions and devices to `about`."""
+    network = parts.network(app_options.Network(model=name), images)
+    if not network.joint_stages:
+        raise InputError(f"`model` {name} has no SoftHebb layers")
+    with contextlib.ExitStack() as stack:
+        programs = (OURS, "softhebb_program"), ("PyTorch", "torch_program", len(os.sched_getaffinity(0)))
+        workers = [stack.enter_context(Worker(*each)) for each in programs]
+        for worker in workers:
+            about["versions"] |= worker.about["versions"]
+            about["devices"][worker.name] = worker.about["device"]
+        task = deep(network, images)
+        workers[0].prepare((network, images))
+        workers[1].prepare(task)
+        rows = throughput.measure(workers, options.repeats, {"learning": task.layers[-1].weights})
+        memory = {worker.name: worker.ask("memory") for worker in workers}
+    return dict(network=name, phases=rows, in_one_epoch={}, protocol=[], memory=memory)
+
+
+@common.command(Options, __doc__)
+def main(options: Options) -> None:
+    """Measures one network after the other; prints and writes all results after each."""
+    import numpy as np
+
+    parts.check_least(options, images=1, repeats=1)
+    random = np.random.default_rng(0)
+    pixels, labels = random.integers(0, 256, (options.images, 32, 32, 3), np.uint8), np.arange(options.images) % 10
+    images = data.Dataset("made-up", pixels, labels, pixels[:1], labels[:1])
+    out, screen, results = options.folder("softhebb"), console.screen(), list[Row]()
+    about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=options.images)
+    about |= dict(repeats=options.repeats, versions={}, devices={})
+    for name in options.model:
+        try:
+            results.append(measure_network(name, images, options, about))
+        except (ValueError, RuntimeError) as error:  # of a program
+            fail(common.script(), error, 2 if isinstance(error, ValueError) else 1)
+        throughput.show(results[-1], screen)
+    head, lines = ["network", "phase", *about["devices"], "times longer"], []
+    for result in results:
+        for ours, theirs in zip(result["phases"][::2], result["phases"][1::2], strict=True):
+            times = [f"{row['ms_per_image']:.3g}" for row in (ours, theirs)]
+            lines.append([result["network"], ours["phase"], *times, f"{theirs['ratio']:.2f}"])
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    facts = (
+        f"Milliseconds an image; {options.images} images, medians of {options.repeats}, {about['date']}; {versions}."
+    )
+    written = common.write(out, "softhebb", dict(about=about, networks=results), common.markdown(head, lines, facts))
+    print(written)
+
+
+if __name__ == "__main__":
+    protected(main)

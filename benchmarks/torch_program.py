@@ -1,0 +1,101 @@
+"""Measured PyTorch: the same SoftHebb layers, written from their equations, on the CPU."""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from programs import MeasuredProgram, Work
+
+
+class SoftLayer(NamedTuple):
+    """A real-valued layer: its weights, numbers and pooling."""
+
+    weights: np.ndarray  # (F, C, k, k)
+    moments: tuple[np.ndarray, np.ndarray]  # running ones of its inputs, (C,) each
+    inverse_temperature: float
+    power: float
+    rate: float
+    window: int  # of pooling
+    stride: int
+    padding: int
+    mean: bool
+
+
+class Deep(NamedTuple):
+    """What is learned: images in 0..1, (N, C, H, W), the layers at the start, images of a batch, and T of the code."""
+
+    images: np.ndarray
+    layers: list[SoftLayer]
+    batch: int
+    time_steps: int
+
+
+class Program(MeasuredProgram):
+    """PyTorch with a number of threads: convolutions and their gradients by its own functions."""
+
+    def __init__(self, threads: int):
+        import torch
+
+        self.torch = torch
+        torch.set_num_threads(threads)
+        self.about = dict(versions=dict(torch=torch.__version__), device=f"cpu: {threads} threads")
+
+    def phases(self, task: Deep) -> dict[str, Work]:
+        """Learning in one pass, and the latencies of all images."""
+        images, layers = self.torch.from_numpy(task.images), task.layers
+        weights = [self.torch.from_numpy(each.weights) for each in layers]
+        learn = functools.partial(self.learn, images, layers, batch=task.batch)
+        features = functools.partial(self.features, images, layers, weights, steps=task.time_steps)
+        fresh = functools.partial(map, self.torch.clone, weights)
+        return {
+            "learning": Work(len(images), lambda *each: learn(list(each)), lambda: tuple(fresh())),
+            "features": Work(len(images), features),
+        }
+
+    def learn(self, images: Any, layers: list[SoftLayer], weights: list[Any], batch: int) -> Any:
+        """The weights of the last layer after one pass."""
+        torch = self.torch
+        with torch.inference_mode():
+            for start in range(0, len(images), batch):
+                inputs = images[start : start + batch]
+                for layer, weight in zip(layers, weights, strict=True):
+                    mean, variance = inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), correction=0)
+                    seen = self.padded(inputs, mean, variance, weight.shape[2])
+                    sums = torch.nn.functional.conv2d(seen, weight)
+                    shares = torch.softmax(layer.inverse_temperature * sums, dim=1)
+                    winner = sums.argmax(dim=1, keepdim=True)
+                    signed = -shares
+                    signed.scatter_(1, winner, shares.gather(1, winner))
+                    pulled = torch.nn.grad.conv2d_weight(seen, weight.shape, signed)
+                    change = pulled - (signed * sums).sum((0, 2, 3))[:, None, None, None] * weight
+                    change /= change.abs().max() + 1e-30
+                    norm = weight.flatten(1).norm(dim=1)
+                    weight += (layer.rate * ((norm - 1).abs() + 1e-10).sqrt())[:, None, None, None] * change
+                    inputs = self.pooled(sums, layer)
+        return weights[-1].numpy()
+
+    def features(self, images: Any, layers: list[SoftLayer], weights: list[Any], steps: int) -> Any:
+        """Latencies of all images, in blocks of 100."""
+        torch, found = self.torch, []
+        with torch.inference_mode():
+            for start in range(0, len(images), 100):
+                inputs = images[start : start + 100]
+                for layer, weight in zip(layers, weights, strict=True):
+                    seen = self.padded(inputs, *map(torch.from_numpy, layer.moments), weight.shape[2])
+                    inputs = self.pooled(torch.nn.functional.conv2d(seen, weight), layer)
+                shares = inputs / inputs.amax((1, 2, 3), keepdim=True)
+                step = ((1 - shares) * steps).floor().clamp(max=steps - 1)
+                found.append(torch.where(shares > 0, step, steps).to(torch.uint8))
+        return torch.cat(found).numpy()
+
+    def padded(self, inputs: Any, mean: Any, variance: Any, kernel: int) -> Any:
+        """Standardised inputs, reflected at the border."""
+        scaled = self.torch.nn.functional.batch_norm(inputs, mean, variance, eps=1e-5)
+        return self.torch.nn.functional.pad(scaled, [kernel // 2] * 4, mode="reflect")
+
+    def pooled(self, sums: Any, layer: SoftLayer) -> Any:
+        """Activities of a layer, pooled."""
+        raised = (sums - sums.mean(dim=1, keepdim=True)).relu_()
+        active = raised if layer.power == 1 else raised.pow_(layer.power)
+        pool = self.torch.nn.functional.avg_pool2d if layer.mean else self.torch.nn.functional.max_pool2d
+        return pool(active, layer.window, layer.stride, layer.padding)

@@ -1,0 +1,90 @@
+"""Real-valued layers: what they make of sums of inputs, and how their activities become spikes."""
+
+import dataclasses
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import kernels
+from snnjax.components import check_component, component, learned
+from snnjax.encoding import linear_latency
+from snnjax.errors import InputError
+from snnjax.kernels import Moments, checks
+
+Numbers = float | np.ndarray
+
+
+@component
+class Triangle:
+    """Activities max(0, u - mean over the features)^power, u the weighted sums of standardised inputs (SoftHebb).
+
+    Inputs are standardised channel by channel with running moments, which a learner such as `SoftHebb` follows. A class
+    of your own with these methods takes its place; `Triangle` may be its base.
+
+    Attributes:
+      power: p.
+      epsilon: added to the variance of an input.
+      mean, variance: running moments of the inputs, (C,) float32; before learning 0 and 1 for all channels.
+    """
+
+    power: float = 1.0
+    epsilon: float = 1e-5
+    mean: Numbers = learned(default=0.0)
+    variance: Numbers = learned(default=1.0)
+
+    def check(self) -> None:
+        """Raises TypeError or InputError for invalid settings."""
+        checks.number("power", self.power, above=True)
+        checks.number("epsilon", self.epsilon, above=True)
+        shapes = np.shape(self.mean), np.shape(self.variance)
+        if shapes[0] != shapes[1] or len(shapes[0]) > 1:
+            raise InputError(f"`mean` and `variance` must be numbers, or (C,), got {shapes[0]} and {shapes[1]}")
+        if not np.isfinite(self.mean).all() or not np.all(np.asarray(self.variance) >= 0):
+            raise InputError("`mean` must be finite and `variance` at least 0, got others")
+
+    def prepared(self, channels: int) -> "Triangle":
+        """The same with moments of each channel, (C,) float32."""
+        each = {name: np.ones(channels, np.float32) * getattr(self, name) for name in ("mean", "variance")}
+        return dataclasses.replace(self, **each)
+
+    @property
+    def moments(self) -> Moments:
+        """The running moments."""
+        return Moments(cast(jax.Array, self.mean), cast(jax.Array, self.variance))
+
+    def following(self, moments: Moments) -> "Triangle":
+        """The same with other running moments."""
+        mean, variance = cast(Any, moments)
+        return dataclasses.replace(self, mean=mean, variance=variance)
+
+    def standardised(self, values: jax.Array, moments: Moments | None = None) -> jax.Array:
+        """Inputs (C, H, W) float32 by the moments given, of a batch, or by the running ones."""
+        return kernels.standardised(values, moments or self.moments, epsilon=self.epsilon)
+
+    def __call__(self, sums: jax.Array) -> jax.Array:
+        """Activities >= 0 of weighted sums (..., F), features last."""
+        return kernels.triangle(sums, power=self.power)
+
+
+@component
+class LatencyCode:
+    """Activities of an image as latencies: the largest of all fires first, the others later, by their share of it."""
+
+    def __call__(self, activities: jax.Array, *, time_steps: int) -> jax.Array:
+        """From (F, H, W) float32 >= 0 to `encoding.linear_latency` of the shares; all are silent where all are 0."""
+        largest = activities.max()
+        return linear_latency(activities / jnp.where(largest > 0, largest, 1), time_steps=time_steps)
+
+
+def values_of(inputs: jax.Array, time_steps: int) -> jax.Array:
+    """What a real-valued layer sees: activities as they are, latencies as 1 - latency / T, 0 of silence; float32."""
+    if jnp.issubdtype(inputs.dtype, jnp.floating):
+        return inputs
+    return 1 - inputs.astype(jnp.float32) / time_steps
+
+
+def check_activation(activation: Any) -> None:
+    """Raises InputError unless a component has the methods of `Triangle`."""
+    check_component("activation", activation, "__call__", "prepared", "moments", "following", "standardised")

@@ -1,0 +1,142 @@
+"""Soft winner-take-all Hebbian layers (SoftHebb), whose activities are real numbers instead of spikes.
+
+N positions, of all images of a batch, see patches of K values; F features share them. Weights are (F, K) float32.
+
+References:
+  Moraitis et al. 2022, SoftHebb: Bayesian inference in unsupervised Hebbian soft winner-take-all networks.
+  Journé et al. 2023, Hebbian deep learning without feedback (arXiv 2209.11883).
+"""
+
+import functools
+import operator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snnjax.kernels import checks
+from snnjax.kernels.checks import Number, Pair
+from snnjax.kernels.spikes import windows
+
+_TINY = 1e-30  # keeps changes that are all 0 from being divided by 0
+_LEAST = 1e-10  # keeps the step of a weight vector of norm 1 above 0
+
+
+class Moments(NamedTuple):
+    """Mean and variance of each channel.
+
+    Attributes:
+      mean: (C,) float32.
+      variance: (C,) float32.
+    """
+
+    mean: jax.Array
+    variance: jax.Array
+
+
+@jax.jit
+def moments(values: jax.Array) -> Moments:
+    """`Moments` of values (B, C, H, W) float over images and places, the variance biased."""
+    checks.array("values", values, "B C H W", "floats")
+    mean = values.mean(axis=(0, 2, 3))
+    return Moments(mean, jnp.square(values - mean[None, :, None, None]).mean(axis=(0, 2, 3)))
+
+
+@jax.jit
+def followed(running: Moments, batch: Moments, values: jax.Array, *, momentum: Number) -> Moments:
+    """Running moments after a batch with these moments of its values (B, C, H, W).
+
+    They move towards it by `momentum`, in 0..1. Its variance counts as unbiased; a single value a channel has none, and
+    leaves the running one.
+    """
+    checks.array("values", values, "B C H W", "floats")
+    count = values.size // values.shape[1]
+    unbiased = batch.variance * count / (count - 1) if count > 1 else running.variance
+    mean, variance = (old + momentum * (new - old) for old, new in zip(running, (batch.mean, unbiased), strict=True))
+    return Moments(mean, variance)
+
+
+@jax.jit
+def standardised(values: jax.Array, given: Moments, *, epsilon: Number = 1e-5) -> jax.Array:
+    """Values (C, H, W) float less the mean of their channel, by the root of its variance plus `epsilon` > 0."""
+    checks.array("values", values, "C H W", "floats")
+    mean, variance = (jnp.asarray(each)[:, None, None] for each in given)
+    return (values - mean) * lax.rsqrt(variance + epsilon)
+
+
+@functools.partial(jax.jit, static_argnames=("kernel", "stride", "padding"))
+def unfolded(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padding: Pair = 0) -> jax.Array:
+    """What each position sees of values (C, H, W): (H', W', K), K row by row, column by column, channel by channel.
+
+    The map continues beyond its borders by reflection; padding must be smaller than the map.
+    """
+    checks.array("values", values, "C H W")
+    (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("kernel", kernel, 1)
+    checks.window("twice the padding", (rows + 1, columns + 1), values.shape[1:])
+    padded = jnp.pad(values, ((0, 0), (rows, rows), (columns, columns)), mode="reflect")
+    checks.window("the kernel", size, padded.shape[1:])
+    seen = windows(padded, size, checks.pair("stride", stride, 1))
+    return jnp.concatenate([each.transpose(1, 2, 0) for each in seen], axis=-1)
+
+
+@jax.jit
+def weighted_sums(patches: jax.Array, weights: jax.Array) -> jax.Array:
+    """u = patches (..., K) times weights (F, K): (..., F) float32."""
+    return lax.dot_general(patches, weights, (((patches.ndim - 1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
+
+
+@jax.jit
+def soft_competition(sums: jax.Array, *, inverse_temperature: Number) -> jax.Array:
+    """Who learns from a position, and how much: a, (N, F) float32, from u, (N, F).
+
+    a = softmax(inverse_temperature u) over the features, negative for all but the one of the largest u, the lowest
+    among equals: it moves towards the patch, the others away from it.
+    """
+    checks.array("sums", sums, "N F", "floats")
+    shares = jax.nn.softmax(inverse_temperature * sums, axis=1)
+    won = jnp.argmax(sums, axis=1)[:, None] == jnp.arange(sums.shape[1])[None]
+    return jnp.where(won, shares, -shares)
+
+
+@jax.jit
+def hebbian_change(patches: jax.Array, sums: jax.Array, signed: jax.Array, weights: jax.Array) -> jax.Array:
+    """The direction in which weights (F, K) learn from N positions: (F, K), its largest entry 1 or -1, or all 0.
+
+    Summed over positions a (patch - u w), a = `signed` (N, F), u = `sums` (N, F), divided by the largest magnitude.
+    """
+    pulled = lax.dot_general(signed, patches, (((0,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+    change = pulled - jnp.sum(signed * sums, axis=0)[:, None] * weights
+    return change / (jnp.abs(change).max() + _TINY)
+
+
+@jax.jit
+def towards_unit_norm(weights: jax.Array, change: jax.Array, *, rate: Number) -> jax.Array:
+    """Weights (F, K) after a change (F, K), whose step is `rate` times the root of how far the norm of w is from 1."""
+    norm = jnp.sqrt(jnp.sum(jnp.square(weights), axis=1, keepdims=True))
+    return weights + rate * jnp.sqrt(jnp.abs(norm - 1) + _LEAST) * change
+
+
+@jax.jit
+def triangle(sums: jax.Array, *, power: Number) -> jax.Array:
+    """Activities max(0, u - mean)^power from u (..., F), the mean that over the features."""
+    above = jnp.maximum(sums - sums.mean(axis=-1, keepdims=True), 0)
+    return jnp.power(above, power)
+
+
+@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "mean"))
+def pool_activities(
+    values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0, mean: bool = False
+) -> jax.Array:
+    """The largest value of each window of (C, H, W) float >= 0, or the `mean`; padding is 0. Sizes are as of `pool`."""
+    checks.array("values", values, "C H W", "floats")
+    (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("window", window, 1)
+    padded = jnp.pad(values, ((0, 0), (rows, rows), (columns, columns)))
+    checks.window("`window`", size, padded.shape[1:])
+    (down, right), join = (
+        checks.pair("stride", size if stride is None else stride, 1),
+        operator.add if mean else jnp.maximum,
+    )
+    tall = functools.reduce(join, windows(padded, (size[0], 1), (down, 1)))
+    pooled = functools.reduce(join, windows(tall, (1, size[1]), (1, right)))
+    return pooled / (size[0] * size[1]) if mean else pooled

@@ -1,0 +1,126 @@
+"""Soft winner-take-all Hebbian learning of real-valued layers."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import kernels
+from snnjax.activations import values_of
+from snnjax.components import component, static
+from snnjax.errors import InputError
+from snnjax.kernels import Moments, checks
+from snnjax.layers import Conv, Layer
+from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, listed, percent
+
+MOVED = 1e-3  # a layer whose weights have moved less, relative to their size, has not learned
+
+
+class SoftResponse(NamedTuple):
+    """The response of a real-valued layer to a batch of B stimuli, N = B H' W' positions.
+
+    Attributes:
+      outputs: (B, F, H', W') float32, for the next stage.
+      patches: (N, K) float32, what each position sees, standardised.
+      sums: (N, F) float32.
+      moments: `Moments` of the inputs.
+    """
+
+    outputs: jax.Array
+    patches: jax.Array
+    sums: jax.Array
+    moments: Moments
+
+
+@component
+class SoftHebb(Learner):
+    """Soft winner-take-all Hebbian learning (SoftHebb: Moraitis et al. 2022, Journé et al. 2023), of a batch at once.
+
+    At each position the features compete by a softmax of their weighted sums u; the winner moves towards what it sees,
+    all others away from it, and weight vectors settle at a norm of 1:
+
+      a = +-softmax(inverse_temperature u), + of the largest u; change = sum of a (patch - u w), its largest entry 1;
+      w += rate sqrt(| |w| - 1 |) change
+
+    Inputs are standardised by the moments of the batch, which the running ones of the layer's `activation` follow.
+    Batches without any contrast change no weights.
+
+    Attributes:
+      inverse_temperature: tau; the larger, the more the winner takes.
+      rate: eta, of the weights.
+      momentum: of the running moments, which move by it towards those of a batch.
+      batch: B, stimuli of a batch.
+      images: of each epoch to learn from, at most, those shown first; None: all.
+    """
+
+    inverse_temperature: float = 1.0
+    rate: float = 0.01
+    momentum: float = 0.1
+    batch: int = static(default=10)
+    images: int | None = static(default=None)
+    joint = True
+
+    def check(self) -> None:
+        checks.number("inverse_temperature", self.inverse_temperature, above=True)
+        checks.number("rate", self.rate)
+        checks.number("momentum", self.momentum, most=1)
+        checks.integer("batch", self.batch, 1)
+        if self.images is not None:
+            checks.integer("images", self.images, 1)
+
+    def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
+        """Raises InputError unless the layer is real-valued."""
+        if conv.activation is None:
+            give = "give it an `activation`, such as Triangle()"
+            raise InputError(f"{name}, which learns by SoftHebb, must be real-valued: {give}")
+
+    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
+        """The response to a batch (B, C, H, W), standardised by its own moments."""
+        values = values_of(latency, layer.time_steps)
+        moments = kernels.moments(values)
+        activation = layer.conv.activation
+        patches, sums = jax.vmap(lambda each: layer.sums(activation.standardised(each, moments)))(values)
+        outputs = jnp.moveaxis(activation(sums), -1, 1)
+        flat = [each.reshape(-1, each.shape[-1]) for each in (patches, sums)]
+        return SoftResponse(outputs, flat[0], flat[1], moments)
+
+    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+        """Learns from a batch. Info: `wins` (F,) int32, of positions, and `change` () float32, relative, of weights."""
+        old, sums = layer.rows(), response.sums
+        signed = kernels.soft_competition(sums, inverse_temperature=self.inverse_temperature)
+        change = kernels.hebbian_change(response.patches, sums, signed, old)
+        new = kernels.towards_unit_norm(old, change, rate=self.rate)
+        activation, values = layer.conv.activation, values_of(latency, layer.time_steps)
+        running = kernels.followed(activation.moments, response.moments, values, momentum=self.momentum)
+        conv = dataclasses.replace(layer.conv, activation=activation.following(running))
+        rows, columns = checks.pair("kernel", conv.kernel, 1)
+        weights = new.reshape(len(new), rows, columns, -1).transpose(0, 3, 1, 2)
+        info = dict(
+            wins=jnp.bincount(jnp.argmax(sums, axis=1), length=len(new)).astype(jnp.int32),
+            change=jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.maximum(jnp.sum(jnp.square(old)), 1e-30)),
+        )
+        return dataclasses.replace(layer, conv=conv, weights=layer.form.pack(weights)), state, info
+
+    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+        """How far the norms are from 1, how evenly positions are won, and whether the layer has moved."""
+        norms = np.linalg.norm(layer.weights.reshape(len(layer.weights), -1), axis=1)
+        wins = info["wins"].sum(axis=0, dtype=np.int64)
+        shares = wins / max(wins.sum(), 1)
+        entropy = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
+        evenness = float(entropy / np.log(len(wins))) if len(wins) > 1 else 1.0
+        never, moved = np.flatnonzero(wins == 0), float(info["change"].sum())
+        far = float(np.mean(np.abs(norms - 1)))
+        words = [
+            f"weight vectors of {name} have norms of {norms.min():.3g}..{norms.max():.3g}, {far:.2g} from 1 on average",
+            f"{len(never)} of {len(wins)} features never won" + listed(never),
+            f"positions are won with an evenness of {evenness:.2f} (1: all features alike, 0: always the same), "
+            f"the most by one feature are {percent(float(shares.max()))}",
+        ]
+        if moved < MOVED:
+            words.append(f"{name} has not moved: try a higher `rate`, or images with more contrast")
+        if len(never) > len(wins) / 2:
+            words.append(f"most features of {name} never win: try fewer, or a smaller `inverse_temperature`")
+        figures = dict(norm_distance=far, evenness=evenness, never_won=len(never), moved=moved)
+        return figures | dict(wins=wins.tolist(), words=words)

@@ -1,0 +1,76 @@
+"""Deep features without labels: soft winner-take-all Hebbian layers under a first-spike readout.
+
+Three real-valued layers (SoftHebb: Journé et al. 2023, arXiv 2209.11883), whose activities become latencies before the
+readout (NCG: Goupy et al. 2024). Spikes begin at these latencies.
+"""
+
+import math
+from typing import Any
+
+from snnjax.activations import LatencyCode, Triangle
+from snnjax.encoding import PIXELS, ImageEncoder
+from snnjax.layers import Conv, Pool
+from snnjax.learners import SoftHebb, SupervisedSTDP
+from snnjax.networks.decision import Earliest
+from snnjax.networks.network import Network, Stage, stage
+
+IMAGES = 15_000
+"""Images that the features learn from, in one pass."""
+OVERLAPPING = Pool(4, stride=2, padding=1)
+# Kernel, tau, p, eta and pooling of each layer.
+LAYERS = (
+    (5, 1.0, 0.7, 0.08, OVERLAPPING),
+    (3, 0.65, 1.4, 0.005, OVERLAPPING),
+    (3, 0.25, 1.0, 0.01, Pool(2, mean=True)),
+)
+READOUT = SupervisedSTDP(0.1, -0.05, gap=0.005, threshold_rate=20.0, threshold_annealing=0.9)
+
+
+def goupy2024_softhebb(
+    image_shape: tuple[int, ...] = (32, 32, 3), classes: int = 10, *, encoder: ImageEncoder | None = None
+) -> Network:
+    """96, 384 and 1536 features under neuronal competition groups."""
+    return _network("goupy2024_softhebb", (96, 384, 1536), image_shape, classes, encoder)
+
+
+def softhebb_narrow(
+    image_shape: tuple[int, ...] = (32, 32, 3), classes: int = 10, *, encoder: ImageEncoder | None = None
+) -> Network:
+    """As goupy2024_softhebb with 48, 96 and 384 features: a tenth of the work."""
+    return _network("softhebb_narrow", (48, 96, 384), image_shape, classes, encoder)
+
+
+def _network(
+    name: str, features: tuple[int, ...], image_shape: tuple[int, ...], classes: int, encoder: ImageEncoder | None
+) -> Network:
+    encoder = encoder or PIXELS
+    shape = encoder.output_shape(image_shape)
+    stages: list[Stage] = []
+    channels, size = shape[0], shape[1:]
+    for count, (kernel, tau, power, rate, pool) in zip(features, LAYERS, strict=True):
+        conv = Conv(
+            count,
+            kernel,
+            padding=kernel // 2,
+            learners=SoftHebb(tau, rate, images=IMAGES),
+            weight_mean=0.0,
+            weight_std=25 / math.sqrt(channels * kernel**2),
+            activation=Triangle(power),
+        )
+        code = LatencyCode() if count == features[-1] else None
+        stages.append(stage(conv, pool=pool, code=code))
+        channels, size = count, pool.output_size(conv.output_size(size))
+    inputs = channels * size[0] * size[1]
+    readout = Conv(
+        5 * classes,
+        size,
+        threshold=2400 * inputs / 24576,
+        fractional=True,
+        weight_mean=0.3,
+        weight_std=0.01,
+        learners=READOUT,
+    )
+    settings: dict[str, Any] = dict(epochs=(1, 1, 1, 40), patience=0, shuffle=True, time_steps=encoder.time_steps)
+    stages.append(stage(readout))
+    decision = Earliest(fallback=True)
+    return Network(name, shape, classes, tuple(stages), encoder=encoder, decision=decision, **settings)
