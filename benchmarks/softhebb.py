@@ -12,6 +12,7 @@ import os
 from typing import Annotated
 
 import common
+import numpy as np
 import throughput
 from common import Row
 from programs import Worker
@@ -40,18 +41,16 @@ class Options(common.Options):
 
 def deep(network: Network, images: data.Dataset) -> Deep:
     """What PyTorch learns: the layers before the latency code."""
-    import numpy as np
-
-    end = network.joint_stages[0][1]
     weights, layers = network.initial_weights(0), []
-    for stage, name in zip(network.stages[:end], ("layer1", "layer2", "layer3"), strict=True):
+    for name, stage in zip(weights, network.stages[: network.joint_stages[0][1]], strict=False):
         (conv,), pool = stage.branches, stage.pool
-        ones = np.ones(weights[name].shape[1], np.float32)
-        numbers = conv.learners.inverse_temperature, conv.activation.power, conv.learners.rate
-        window = pool.window, pool.stride or pool.window, pool.padding, pool.mean
-        layers.append(SoftLayer(weights[name], (0 * ones, ones), *numbers, *window))
+        assert pool is not None
+        ones, rule = np.ones(weights[name].shape[1], np.float32), conv.each_learner[0]
+        numbers = rule.inverse_temperature, conv.activation.power, rule.rate
+        window = pool.window, pool.stride or pool.window, pool.padding
+        layers.append(SoftLayer(weights[name], (0 * ones, ones), *numbers, *window, mean=pool.mean))
     pixels = np.moveaxis(images.train_images.astype(np.float32) / 255, -1, 1)
-    return Deep(np.ascontiguousarray(pixels), layers, conv.learners.batch, network.time_steps)
+    return Deep(np.ascontiguousarray(pixels), layers, rule.batch, network.time_steps)
 
 
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
@@ -66,7 +65,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
         task = deep(network, images)
-        workers[0].prepare((network, images))
+        workers[0].prepare((network, images, 1, None))
         workers[1].prepare(task)
         rows = throughput.measure(workers, options.repeats, {"learning": task.layers[-1].weights})
         memory = {worker.name: worker.ask("memory") for worker in workers}
@@ -76,8 +75,6 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
 @common.command(Options, __doc__)
 def main(options: Options) -> None:
     """Measures one network after the other; prints and writes all results after each."""
-    import numpy as np
-
     parts.check_least(options, images=1, repeats=1)
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 256, (options.images, 32, 32, 3), np.uint8), np.arange(options.images) % 10

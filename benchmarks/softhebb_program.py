@@ -7,7 +7,7 @@ from programs import Work
 from snnjax import Network, data
 from snnjax.training.engine import Engine
 from snnjax.training.programs import forward_batch
-from snnjax.training.state import Settings
+from snnjax.training.state import Settings, TrainState
 
 
 class Program(snnjax_program.Program):
@@ -16,9 +16,9 @@ class Program(snnjax_program.Program):
     def __init__(self) -> None:
         super().__init__("cpu")
 
-    def phases(self, task: tuple[Network, data.Dataset]) -> dict[str, Work]:
+    def phases(self, task: tuple[Network, data.Dataset, int, TrainState | None]) -> dict[str, Work]:
         """Learning in one pass, and the latencies of all images."""
-        self.network, self.data = network, images = task
+        self.network, self.data, *_ = network, images, *_ = task
         self.engine, self.works = Engine([network], images, Settings((1,) * len(network.stages), patience=0)), {}
         self.state = self.engine.initial_states()[0]
         self.encoded = np.asarray(self.engine.outputs.entering("train", 0, [self.state]))

@@ -15,9 +15,9 @@ class SoftLayer(NamedTuple):
     inverse_temperature: float
     power: float
     rate: float
-    window: int  # of pooling
-    stride: int
-    padding: int
+    window: Any  # of pooling, as stride and padding one integer or two
+    stride: Any
+    padding: Any
     mean: bool
 
 
@@ -81,7 +81,8 @@ class Program(MeasuredProgram):
             for start in range(0, len(images), 100):
                 inputs = images[start : start + 100]
                 for layer, weight in zip(layers, weights, strict=True):
-                    seen = self.padded(inputs, *map(torch.from_numpy, layer.moments), weight.shape[2])
+                    mean, variance = (torch.from_numpy(each) for each in layer.moments)
+                    seen = self.padded(inputs, mean, variance, weight.shape[2])
                     inputs = self.pooled(torch.nn.functional.conv2d(seen, weight), layer)
                 shares = inputs / inputs.amax((1, 2, 3), keepdim=True)
                 step = ((1 - shares) * steps).floor().clamp(max=steps - 1)

@@ -188,7 +188,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     if size > LARGE:
-        with tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or cache_folder()) as file:
+        with tempfile.TemporaryFile(dir=_large_folder()) as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would kill the program
             else:
@@ -197,6 +197,15 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     raw = np.empty(size + _ALIGNED, np.uint8)
     start = -raw.ctypes.data % _ALIGNED
     return raw[start : start + size].view(kind).reshape(shape)
+
+
+def kept(array: np.ndarray) -> str:
+    """Where an array of `empty` lies, in words."""
+    return "of memory" if array.nbytes <= LARGE else f"in a temporary file in {_large_folder()}"
+
+
+def _large_folder() -> Path:
+    return Path(os.environ.get("TMPDIR") or cache_folder())
 
 
 def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -276,6 +276,7 @@ def test_help_and_readme_name_the_encoders_there_are():
     assert [*named] == [*ENCODERS]
     for name, (maps, steps) in named.items():
         shapes = [(32, 32), (32, 32, 3), (32, 32, 2)]
-        made = dict(colour=shapes[1:2], events=shapes[2:], whitening=shapes[:2], pixels=shapes[:2]).get(name, shapes[:1])
+        both = dict.fromkeys(("whitening", "pixels"), shapes[:2])
+        made = (both | dict(colour=shapes[1:2], events=shapes[2:])).get(name, shapes[:1])
         assert ", in colour ".join(str(ENCODERS[name].output_shape(shape)[0]) for shape in made) == maps
         assert ENCODERS[name].time_steps == int(steps)

@@ -16,6 +16,7 @@ from test_trainer import SHALLOW
 
 from snnjax import Settings, Trainer, data, files
 from snnjax.data import digits
+from snnjax.training import outputs
 from snnjax.training.epoch import SLICE, Epoch
 from snnjax.training.spread import Spread
 from snnjax.training.state import Phase
@@ -181,3 +182,14 @@ def test_memory_does_not_grow_with_a_set_in_files(tmp_path):
     few, many = map(float, re.findall(r"[\d.]+", done.stdout))
     outputs = count * (6 * 28 * 28 + 30 * 14 * 14) / 1e6  # MB of latencies that enter both stages
     assert many - few < 0.25 * outputs, "in memory it would be more than 0.7"
+
+
+def test_large_outputs_are_said_to_be_kept(tmp_path, monkeypatch):
+    """In memory, or in a file where that is small."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(outputs, "SAID", 0)
+    for large, words in ((files.LARGE, "GB of memory"), (0, f"GB in a temporary file in {tmp_path}")):
+        monkeypatch.setattr(files, "LARGE", large)
+        trainer = Trainer(SHALLOW, IMAGES, Settings((1, 1), batch_size=20, patience=0))
+        state = trainer.run(trainer.initial_state())
+        assert state.diagnoses["outputs of stage 1"]["words"][-1].endswith(words)

@@ -16,7 +16,8 @@ from snnjax.defaults import FEW
 RECORDED = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
 """The networks of the PyTorch code, of which there are recorded runs."""
 SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg")
-MODELS = (*RECORDED, *SUPERVISED, "kheradpisheh2018", "mozafari2018_objects")
+DEEP = ("goupy2024_softhebb", "softhebb_narrow")
+MODELS = (*RECORDED, *SUPERVISED, "kheradpisheh2018", "mozafari2018_objects", *DEEP)
 DATASETS = (
     "digits",
     "mnist",

@@ -18,6 +18,8 @@ from snnjax.training.diagnoses import diagnose_outputs
 from snnjax.training.spread import Clock, Spread, has_own
 from snnjax.training.state import Callback, Settings, TrainState
 
+SAID = 1e9  # bytes of latencies from which it is said where they are kept
+
 
 class Outputs:
     """Models of networks of one structure, and what enters their stages."""
@@ -143,6 +145,8 @@ class Outputs:
             open_ = {each["layer"]: each["convergence"] for each in said if "convergence" in each}
             network, fired = state.network(self.networks[at]), values[at][:1000] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
+            if values.nbytes >= SAID:
+                state.diagnoses[name]["words"].append(f"they take {values.nbytes / 1e9:.1f} GB {files.kept(values)}")
         if len(states) == 1:
             self.callback.diagnosed(name, states[0].diagnoses[name])
 

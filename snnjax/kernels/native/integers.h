@@ -64,13 +64,13 @@ class Inputs {
  public:
   // `steps`: 1 if it does not matter when they fire, otherwise all.
   Inputs(const Layer& layer, int32_t steps)
-      : steps_(steps), channels_(layer.channels), when_(layer.inputs() + kLanes), fired_(layer.channels + 1),
+      : layer_(&layer), steps_(steps), channels_(layer.channels), when_(layer.inputs() + kLanes), fired_(layer.channels + 1),
         channel_(layer.inputs()), end_(layer.pixels() * steps + 1) {}
 
-  void read(const Layer& layer, const uint8_t* latency) {
-    const int64_t pixels = layer.pixels();
+  void read(const uint8_t* latency) {
+    const int64_t pixels = layer_->pixels();
     turn(latency, when_.data(), channels_, pixels, pixels);
-    const int32_t silent = layer.time_steps;
+    const int32_t silent = layer_->time_steps;
     int32_t total = 0;
     for (int64_t p = 0; p < pixels; ++p) {
       const int32_t* when = when_.data() + p * channels_;
@@ -109,6 +109,7 @@ class Inputs {
     return total;
   }
 
+  const Layer* layer_;
   int32_t steps_;
   int64_t channels_;
   std::vector<int32_t> when_;  // [pixels, C]

@@ -13,7 +13,7 @@
 #include <mutex>
 #include <thread>
 
-#include "integers.h"
+#include "common.h"
 
 namespace {
 
@@ -27,13 +27,15 @@ int64_t cores() {
 }
 
 // The inputs of images one after the other. If there are more cores than one, another thread reads those to come; what
-// it has not read in time, because its core is busy, is read at once: nobody waits for it.
+// it has not read in time, because its core is busy, is read at once: nobody waits for it. `Inputs` have a method `read`
+// of the latencies of one image.
+template <typename Inputs>
 class Prepared {
  public:
-  // Of images [first, end).
-  Prepared(const Layer& layer, int32_t steps, const uint8_t* latencies, int64_t first, int64_t end)
-      : layer_(layer), latencies_(latencies), end_(end), now_(first), own_(layer, steps) {
-    if (end - first < kAhead || layer.inputs() > kMost || cores() < 2) return;
+  // Of images [first, end) of so many inputs each; `own` is copied.
+  Prepared(Inputs own, int64_t inputs, const uint8_t* latencies, int64_t first, int64_t end)
+      : inputs_(inputs), latencies_(latencies), end_(end), now_(first), own_(std::move(own)) {
+    if (end - first < kAhead || inputs > kMost || cores() < 2) return;
     for (auto& number : numbers_) number = -1;
     ahead_.assign(kAhead, own_);
     other_ = std::async(std::launch::async | std::launch::deferred, [this] { read_ahead(); });
@@ -51,7 +53,7 @@ class Prepared {
       }
       if (numbers_[image % kAhead] == image) return ahead_[image % kAhead];
     }
-    own_.read(layer_, latencies_ + image * layer_.inputs());
+    own_.read(latencies_ + image * inputs_);
     return own_;
   }
 
@@ -76,12 +78,12 @@ class Prepared {
       }
       image = std::max(image, now_ + 1);
       if (image >= end_) return;
-      ahead_[image % kAhead].read(layer_, latencies_ + image * layer_.inputs());
+      ahead_[image % kAhead].read(latencies_ + image * inputs_);
       numbers_[image % kAhead] = image;
     }
   }
 
-  const Layer& layer_;
+  int64_t inputs_;
   const uint8_t* latencies_;
   int64_t end_;
   std::atomic<int64_t> now_;  // the image in use

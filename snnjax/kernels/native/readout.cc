@@ -4,7 +4,7 @@
 // neurons are added up in the order of the inputs' spikes until one of them crosses its threshold. They are >= 0, so
 // that potentials never fall. Latencies are uint8, T where silent. Python has checked all buffers.
 
-#include "common.h"
+#include "prepared.h"
 
 namespace {
 
@@ -16,10 +16,15 @@ struct Inputs {
   struct Step {
     int32_t step, end;  // inputs[..end) have fired after this step
   };
-  std::vector<int32_t> fired, inputs;
+  int64_t size;
+  int32_t time_steps;
+  std::vector<int32_t> when, fired, inputs;  // when: latencies
   std::vector<Step> steps;
 
-  void order(const uint8_t* latency, int64_t size, int32_t time_steps) {
+  Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), when(size) {}
+
+  void read(const uint8_t* latency) {
+    std::copy_n(latency, size, when.data());
     fired.resize(size);
     inputs.resize(size);
     steps.clear();
@@ -232,30 +237,29 @@ class Learning {
   int32_t competitors() const { return competitors_; }
 
   // Learns from one image of class `label`, of nothing if that is -1; returns the decision.
-  int32_t image(const uint8_t* latency, int32_t label, const Found& found) {
-    inputs_.order(latency, layer_.inputs, layer_.time_steps);
-    const bool learns = label >= 0 && !inputs_.steps.empty();
+  int32_t image(const Inputs& inputs, int32_t label, const Found& found) {
+    const bool learns = label >= 0 && !inputs.steps.empty();
     Spike best = layer_.silent(0, 0.0f);
     group_.clear();
     for (int32_t at = 0; at < layer_.classes; ++at) {
-      const Spike first = of_class(at, learns && at == label);
+      const Spike first = of_class(inputs, at, learns && at == label);
       if (at == 0 || first.precedes(best)) best = first;
     }
-    if (learns) learn(latency, label, found);
+    if (learns) learn(inputs, label, found);
     const bool decides = best.time < 1 || (rule_.fallback && best.potential > 0);
     return decides ? best.neuron / layer_.size : -1;
   }
 
  private:
   // Follows one class; `own`: that of the label. Returns its earliest neuron, and adds those that learn to `group_`.
-  Spike of_class(int32_t at, bool own) {
+  Spike of_class(const Inputs& inputs, int32_t at, bool own) {
     if (rule_.competition && !own) {
-      group_.push_back(earliest(layer_, inputs_, at));
+      group_.push_back(earliest(layer_, inputs, at));
       return group_.back();
     }
     const int32_t first = at * layer_.size;
     const bool balances = own && competitors_;
-    all_of(layer_, inputs_, at, balances ? excess_ + first : nullptr, spikes_.data(), raised_.data());
+    all_of(layer_, inputs, at, balances ? excess_ + first : nullptr, spikes_.data(), raised_.data());
     auto of = [](const Spike* begin, const Spike* end) {
       return *std::min_element(begin, end, [](const Spike& a, const Spike& b) { return a.precedes(b); });
     };
@@ -278,10 +282,9 @@ class Learning {
       excess_[j] = std::max(j == winner ? excess_[j] + rise : excess_[j] - fall, 0.0f);
   }
 
-  void learn(const uint8_t* latency, int32_t label, const Found& found) {
+  void learn(const Inputs& inputs, int32_t label, const Found& found) {
     const Numbers& numbers = rule_.numbers;
     const float count = count_, own = count_ / layer_.classes;
-    wide_.assign(latency, latency + layer_.inputs);
     float sum = 0;
     int32_t fired = 0;
     for (const Spike& each : group_)
@@ -296,18 +299,18 @@ class Learning {
       found.neuron[i] = neuron;
       found.time[i] = time;
       found.error[i] = time - desired;
-      move(neuron, step, time - desired);
+      move(inputs, neuron, step, time - desired);
     }
     const int32_t first = label * layer_.size + rule_.others;
     for (int32_t j = 0; j < competitors_; ++j) found.threshold[j] = layer_.thresholds[first + j] + excess_[first + j];
   }
 
-  void move(int32_t neuron, int32_t step, float error) {
+  void move(const Inputs& inputs, int32_t neuron, int32_t step, float error) {
     const Numbers& numbers = rule_.numbers;
     const float gain = error * numbers.plus, loss = error * numbers.minus;
     float* row = weights_ + neuron * layer_.inputs;
     const float total =
-        update(row, wide_.data(), layer_.inputs, step, gain, loss, numbers.lower, numbers.upper);
+        update(row, inputs.when.data(), layer_.inputs, step, gain, loss, numbers.lower, numbers.upper);
     if (rule_.normalise && total > 0) scale(row, layer_.inputs, sums_[neuron] / total, numbers.lower, numbers.upper);
   }
 
@@ -317,8 +320,6 @@ class Learning {
   const float* sums_;
   std::vector<Spike> spikes_, raised_, group_;
   int32_t count_, competitors_;
-  Inputs inputs_;
-  std::vector<int32_t> wide_;  // latencies
 };
 
 Layer layer_of(const Floats& weights, const Floats& thresholds, const ffi::Dictionary& settings) {
@@ -347,11 +348,12 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
                      flag("normalise"), flag("fallback")};
   Learning learning(layer, rule, learned->typed_data(), raised->typed_data(), sums.typed_data());
   const int32_t count = learning.count(), competitors = learning.competitors();
-  for (int64_t at = span.typed_data()[0]; at < span.typed_data()[1]; ++at) {
+  const int64_t first = span.typed_data()[0], end = span.typed_data()[1];
+  Prepared prepared(Inputs(layer.inputs, layer.time_steps), layer.inputs, latencies.typed_data(), first, end);
+  for (int64_t at = first; at < end; ++at) {
     const Found found = {neuron->typed_data() + at * count, time->typed_data() + at * count,
                          error->typed_data() + at * count, threshold->typed_data() + at * competitors};
-    const uint8_t* latency = latencies.typed_data() + at * layer.inputs;
-    decision->typed_data()[at] = learning.image(latency, labels.typed_data()[at], found);
+    decision->typed_data()[at] = learning.image(prepared.of(at), labels.typed_data()[at], found);
     label->typed_data()[at] = count && found.neuron[0] >= 0 ? labels.typed_data()[at] : -1;
   }
   return ffi::Error::Success();
@@ -361,9 +363,10 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
 ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats thresholds, ffi::Dictionary settings,
                                ffi::Result<Bytes> step, ffi::Result<Floats> potential, ffi::Result<Floats> time) {
   const Layer layer = layer_of(weights, thresholds, settings);
-  Inputs inputs;
-  for (int64_t at = 0; at < latencies.dimensions()[0]; ++at) {
-    inputs.order(latencies.typed_data() + at * layer.inputs, layer.inputs, layer.time_steps);
+  const int64_t end = latencies.dimensions()[0];
+  Prepared prepared(Inputs(layer.inputs, layer.time_steps), layer.inputs, latencies.typed_data(), 0, end);
+  for (int64_t at = 0; at < end; ++at) {
+    const Inputs& inputs = prepared.of(at);
     for (int64_t group = 0; group < layer.classes; ++group) {
       const Spike first = earliest(layer, inputs, group);
       const int64_t place = at * layer.classes + group;

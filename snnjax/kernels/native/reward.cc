@@ -147,7 +147,7 @@ ffi::Error learn_by_reward(Floats weights, Bytes latencies, Integers labels, Int
   const Rewarded rewarded = {rates.typed_data(), bounds.typed_data(), *settings.get<bool>("deciding_stabiliser")};
   Deciding deciding(layer, rewarded, open.typed_data(), number(settings, "classes"));
   const int64_t first = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
-  Prepared prepared(layer, 1, latencies.typed_data(), first, end);
+  Prepared prepared(Inputs(layer, 1), layer.inputs(), latencies.typed_data(), first, end);
   for (int64_t at = first; at < end; ++at) {
     const int32_t label = labels.typed_data()[at], voted = deciding.vote(prepared.of(at));
     vote->typed_data()[at] = voted;
@@ -177,10 +177,10 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
   Deciding deciding(last, rewarded(rates, bounds, "deciding_stabiliser"), open.typed_data(),
                     number(settings, "classes"));
   const int64_t begin = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
-  Prepared prepared(first, first.time_steps, latencies.typed_data(), begin, end);
+  Prepared prepared(Inputs(first, first.time_steps), first.inputs(), latencies.typed_data(), begin, end);
   Inputs between(last, 1);
   for (int64_t at = begin; at < end; ++at) {
-    between.read(last, earlier.forward(prepared.of(at)));
+    between.read(earlier.forward(prepared.of(at)));
     const int32_t label = labels.typed_data()[at], voted = deciding.vote(between);
     vote->typed_data()[at] = voted;
     if (voted < 0 || label < 0) continue;
@@ -201,7 +201,7 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
   const std::vector<float> open(layer.features, 0.0f);
   Search search(layer, quantised, groups, open.data());
   std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);
-  Prepared prepared(layer, 1, latencies.typed_data(), 0, shape[0]);
+  Prepared prepared(Inputs(layer, 1), layer.inputs(), latencies.typed_data(), 0, shape[0]);
   for (int64_t at = 0; at < shape[0]; ++at) {
     const Neuron* found = search.find(prepared.of(at));
     float* of_class = potential->typed_data() + at * classes;
@@ -218,7 +218,7 @@ ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dic
   const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer_", shape[2], shape[3]);
   const Quantised quantised(layer);
   Potentials potentials(layer, quantised);
-  Prepared prepared(layer, 1, latencies.typed_data(), 0, shape[0]);
+  Prepared prepared(Inputs(layer, 1), layer.inputs(), latencies.typed_data(), 0, shape[0]);
   Outputs outputs(layer, quantised, threshold.typed_data()[0], Pool(settings), layer.time_steps - 1);
   for (int64_t at = 0; at < shape[0]; ++at) {
     potentials.begin(prepared.of(at));

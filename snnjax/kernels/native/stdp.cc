@@ -18,7 +18,7 @@ ffi::Error learn_by_stdp(Floats weights, Bytes latencies, Integers span, Floats 
   Quantised quantised(layer, lower, upper);
   Competition competition(layer, quantised, threshold.typed_data()[0], k, radius.typed_data()[0]);
   const int64_t first = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
-  Prepared prepared(layer, layer.time_steps, latencies.typed_data(), first, end);
+  Prepared prepared(Inputs(layer, layer.time_steps), layer.inputs(), latencies.typed_data(), first, end);
   for (int64_t at = first; at < end; ++at) {
     const float* rate = rates.typed_data() + 2 * at;
     competition.find(prepared.of(at), false);
