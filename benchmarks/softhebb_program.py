@@ -18,7 +18,8 @@ class Program(snnjax_program.Program):
 
     def phases(self, task: tuple[Network, data.Dataset, int, TrainState | None]) -> dict[str, Work]:
         """Learning in one pass, and the latencies of all images."""
-        self.network, self.data, *_ = network, images, *_ = task
+        network, images, *_ = task
+        self.network, self.data = network, images
         self.engine, self.works = Engine([network], images, Settings((1,) * len(network.stages), patience=0)), {}
         self.state = self.engine.initial_states()[0]
         self.encoded = np.asarray(self.engine.outputs.entering("train", 0, [self.state]))
