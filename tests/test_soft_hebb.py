@@ -294,6 +294,15 @@ def test_images_without_contrast_teach_nothing(value):
     assert "layer1 has not moved: try a higher `rate`, or images with more contrast" in words
 
 
+@pytest.mark.parametrize("value", [1, 37, 100, 200, 255])
+def test_moments_of_equal_values_have_no_rounding(value):
+    """Which would be scaled up to a change of full size."""
+    values = jnp.full((10, 2, 28, 28), np.float32(value) / 255)
+    found = kernels.moments(values)
+    np.testing.assert_array_equal(found.mean, values[0, :, 0, 0])
+    np.testing.assert_array_equal(found.variance, 0)
+
+
 def test_one_image_is_learned_from():
     one = dict(train_images=COLOURS.train_images[:1], train_labels=np.zeros(1, int))
     _, state = trained(network(), dataclasses.replace(COLOURS, **one))
