@@ -10,13 +10,13 @@ from snnjax.kernels.spikes import output_size
 
 @component
 class Pool:
-    """Max pooling, or that of means: of spikes or activities in a stage, of intensities in an encoder.
+    """Max pooling of spikes or activities in a stage, or of intensities in an encoder; or mean pooling of activities.
 
     Attributes:
       window: rows and columns; one integer for both.
       stride: rows and columns between neighbouring windows; by default those of the window.
       padding: silent rows and columns added to the input.
-      mean: whether the mean of each window passes instead of the largest; spikes have none.
+      mean: whether the mean of each window passes instead of the largest: of activities alone.
     """
 
     window: Pair = static()

@@ -30,7 +30,7 @@ from snnjax import (
 from snnjax.app import RunFolder
 from snnjax.app.features import drawn_back
 from snnjax.data import Dataset
-from snnjax.encoding import PIXELS, Pixels
+from snnjax.encoding import GABOR, PIXELS, Pixels
 from snnjax.forms import ROWS
 from snnjax.layers import Layer
 from snnjax.networks import NETWORKS, Model
@@ -345,6 +345,7 @@ def test_networks_are_made_for_any_images(name, shape):
         (lambda: Triangle(power=0.0), "`power` must be finite and above 0"),
         (lambda: Triangle(variance=-1.0), "`variance` at least 0"),
         (lambda: stage(Conv(4, 3, threshold=1.0), pool=Pool(2, mean=True)), "spikes have none"),
+        (lambda: dataclasses.replace(GABOR, pool=Pool(7, mean=True)), "`pool` of an encoder must be of the largest"),
         (lambda: stage(Conv(4, 3, threshold=1.0), code=LatencyCode()), "`code` of a stage of spiking layers"),
         (
             lambda: stage(Conv(4, 3, threshold=1.0), Conv(4, 3, activation=Triangle())),
