@@ -141,7 +141,9 @@ class Conv:
 
     @property
     def monotone(self) -> bool:
-        """Whether all learners keep weights >= 0, so that potentials never fall and the last step decides who fires."""
+        """Whether it spikes, and all learners keep weights >= 0: potentials never fall, the last step decides who fires."""
+        if self.activation is not None:
+            return False
         bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]
         return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)
 

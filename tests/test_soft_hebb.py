@@ -445,6 +445,32 @@ def test_parts_of_ones_own():
 
 
 @snnjax.component
+class Positive(SoftHebb):
+    """Keeps weights within bounds, as learners of spiking layers do."""
+
+    bounds = (0.0, 1.0)
+
+    def update(self, layer, state, latency, response, signal):
+        learned, state, info = super().update(layer, state, latency, response, signal)
+        return dataclasses.replace(learned, weights=jnp.clip(learned.weights, 0, 1)), state, info
+
+
+def test_real_valued_layers_have_no_last_step():
+    """Also under a decision that asks only who fires, with weights that are never negative."""
+    spec = network()
+    soft = [
+        dataclasses.replace(each.branches[0], learners=Positive(batch=4), weight_mean=0.5, weight_std=0.1)
+        for each in spec.stages[:2]
+    ]
+    stages = [
+        dataclasses.replace(each, branches=(conv,)) for each, conv in zip(spec.stages[:2], soft, strict=True)
+    ]
+    readout = stage(Conv(4, 2, learners=snnjax.RSTDP()))
+    _, state = trained(dataclasses.replace(spec, stages=(*stages, readout), decision=snnjax.Majority()))
+    assert len(state.epochs) == 3
+
+
+@snnjax.component
 class Summed(Triangle):
     """Returns one activity for all features."""
 
