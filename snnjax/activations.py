@@ -45,7 +45,9 @@ class Triangle:
             raise InputError("`mean` must be finite and `variance` at least 0, got others")
 
     def prepared(self, channels: int) -> "Triangle":
-        """The same with moments of each channel, (C,) float32."""
+        """The same with moments of each channel, (C,) float32; raises InputError where it has those of other channels."""
+        if np.shape(self.mean) not in ((), (channels,)):
+            raise InputError(f"`mean` and `variance` must be of {channels} channels, got {np.shape(self.mean)}")
         each = {name: np.ones(channels, np.float32) * getattr(self, name) for name in ("mean", "variance")}
         return dataclasses.replace(self, **each)
 

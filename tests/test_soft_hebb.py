@@ -344,6 +344,7 @@ def test_networks_are_made_for_any_images(name, shape):
         (lambda: SoftHebb(images=0), "`images` must be at least 1"),
         (lambda: Triangle(power=0.0), "`power` must be finite and above 0"),
         (lambda: Triangle(variance=-1.0), "`variance` at least 0"),
+        (lambda: Triangle(mean=np.zeros(2), variance=np.ones(2)).prepared(3), r"of 3 channels, got \(2,\)"),
         (lambda: stage(Conv(4, 3, threshold=1.0), pool=Pool(2, mean=True)), "spikes have none"),
         (lambda: dataclasses.replace(GABOR, pool=Pool(7, mean=True)), "`pool` of an encoder must be of the largest"),
         (lambda: stage(Conv(4, 3, threshold=1.0), code=LatencyCode()), "`code` of a stage of spiking layers"),

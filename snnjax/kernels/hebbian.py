@@ -74,7 +74,7 @@ def unfolded(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padding: Pair
     """
     checks.array("values", values, "C H W")
     (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("kernel", kernel, 1)
-    checks.window("twice the padding", (rows + 1, columns + 1), values.shape[1:])
+    checks.window("the padding that is reflected, and a row and column,", (rows + 1, columns + 1), values.shape[1:])
     padded = jnp.pad(values, ((0, 0), (rows, rows), (columns, columns)), mode="reflect")
     checks.window("the kernel", size, padded.shape[1:])
     seen = windows(padded, size, checks.pair("stride", stride, 1))
