@@ -231,6 +231,29 @@ def test_a_killed_training_goes_on_within_an_epoch(at, tmp_path, monkeypatch):
         assert counts[0][name] == counts[1][name]
 
 
+@pytest.mark.parametrize("layers", [True, False])
+def test_it_goes_on_with_slices_of_another_size(layers, monkeypatch):
+    """As of another version or device; in the middle of the features, and of the readout."""
+    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "SLICE", 12)
+    monkeypatch.setattr(epoch, "ALIGNED", 4)
+    trainer, expected = trained(network())
+    state = trainer.initial_state()
+
+    def save(state):
+        if state.shown and bool(trainer.plan[state.phase].layers) == layers:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer.run(state, save)
+    monkeypatch.setattr(epoch, "SLICE", 30)
+    again = Trainer(network(), COLOURS, trainer.settings)
+    state = again.run(state)
+    for name, weights in expected.weights.items():
+        np.testing.assert_array_equal(state.weights[name], weights)
+    assert (state.epochs, state.diagnoses) == (expected.epochs, expected.diagnoses)
+
+
 def test_a_sweep_is_each_network_alone():
     variants = [{"layer1.learners.inverse_temperature": 0.5}, {"layer2.activation.power": 1.4}, {"seed": 3}]
     sweep = Sweep(network(), COLOURS, Settings((1, 1, 3), patience=0, shuffle=True), variants)

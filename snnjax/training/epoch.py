@@ -84,17 +84,18 @@ class Epoch:
         off goes on after `done` images, of which it had found `before`, a list of arrays. `keep` is called between
         slices, with how many are done and a function that makes such a list of what was found of them.
         """
-        if done and done not in self._starts:
-            raise InputError(f"`shown` must be one of {[*self._starts]}, got {done}: it is of another version")
+        if done % self.batch or not 0 <= done < self._total:
+            raise InputError(f"`shown` must be a multiple of {self.batch} below {self._total}, got {done}")
         places, pieces = self.order(number), []
         numbers = np.arange(self._count) if places is None else places % self._count
         for start in self._starts:
-            if start < done:
+            stop = min(start + self._size, self._total)
+            if stop <= done:
                 continue
             begin = time.perf_counter()
             own, shared = self._slices.get(start) or self._slice(start, places)
             self.clock.seconds += time.perf_counter() - begin
-            at, step, stop = start, self.batch, min(start + self._size, self._total)
+            at, step = max(start, done), self.batch  # slices of another version or device may have ended elsewhere
             while at < stop:
                 within = self.clips or self.within()
                 end = stop if within else min(at + step, stop)
