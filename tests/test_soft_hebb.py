@@ -495,6 +495,25 @@ def test_real_valued_layers_have_no_last_step():
 
 
 @snnjax.component
+class Infinite(SoftHebb):
+    """Leaves weights that are no numbers."""
+
+    def update(self, layer, state, latency, response, signal):
+        learned, state, info = super().update(layer, state, latency, response, signal)
+        return dataclasses.replace(learned, weights=learned.weights * jnp.inf), state, info
+
+
+def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):
+    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "SLICE", 12)
+    monkeypatch.setattr(epoch, "ALIGNED", 4)
+    saved = []
+    with pytest.raises(InputError, match="`update` of Infinite left layer1 invalid in epoch 1"):
+        trained(with_first(learners=Infinite(batch=4)), save=lambda state: saved.append(state.shown))
+    assert not saved
+
+
+@snnjax.component
 class Summed(Triangle):
     """Returns one activity for all features."""
 

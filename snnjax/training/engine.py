@@ -110,9 +110,9 @@ class Engine:
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
-        Of several processes, all go on from the states of the first. `save` is called after each epoch and each phase.
-        Raises InputError, before an epoch is saved, where a part of a user's own has returned what it may not, or led
-        weights or numbers out of their range.
+        Of several processes, all go on from the states of the first. `save` is called after each epoch and each phase,
+        and every `EVERY` seconds within an epoch, when `shown` is above 0. Raises InputError, before it is called, where
+        a part of a user's own has returned what it may not, or led weights or numbers out of their range.
         """
         self._save = save
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
@@ -211,18 +211,21 @@ class Engine:
 
         `learned` is the learner's state.
         """
-        weights: Any = np.ascontiguousarray(layer.plain_weights())
-        conv = self._convs[at][name]
-        before = state.weights[name]
-        state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
-        plain = dataclasses.replace(layer, weights=weights, form=FAST)
+        plain = self._take(phase, name, layer, state, at)
         learner = plain.conv.each_learner[phase.learner]
-        which = f" ({self.names[at]})" if self.names[at] else ""
-        foreign.check_learned(self.networks[at], name, state, learner, before, which)
         kind = f"{type(learner).__name__} of {name}"
         found = foreign.checked_diagnosis(kind, learner.diagnose(name, plain, info))
         state.keep_figures(phase.name, name, found | foreign.checked_scalars(kind, learner.scalars(learned)))
         return found
+
+    def _take(self, phase: Phase, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
+        """Takes a layer's weights and numbers into a state, and checks them; returns it with plain weights."""
+        weights: Any = np.ascontiguousarray(layer.plain_weights())
+        before = state.weights[name]
+        state.keep_layer(name, self._convs[at][name], weights, jax.tree.leaves(layer.conv))
+        learner, which = layer.conv.each_learner[phase.learner], f" ({self.names[at]})" if self.names[at] else ""
+        foreign.check_learned(self.networks[at], name, state, learner, before, which)
+        return dataclasses.replace(layer, weights=weights, form=FAST)
 
     # A decision that is fitted
 
@@ -268,8 +271,7 @@ class Engine:
                 layers, *learned = carry
                 named = {phase.layers[0]: layers} if isinstance(layers, Layer) else layers
                 for name, layer in named.items():
-                    weights: Any = np.ascontiguousarray(layer.plain_weights())
-                    state.keep_layer(name, self._convs[at][name], weights, jax.tree.leaves(layer.conv))
+                    self._take(phase, name, layer, state, at)
                 state.learning, state.shown = _flat(learned if phase.layers == () else learned[0]), shown
                 state.found = {str(place): piece[at] for place, piece in enumerate(pieces)}
             self.outputs.finish(epoch.clock, states, over=False)

@@ -253,7 +253,7 @@ def check_learned(
             learned = {each: conv for _, each, conv in state.network(network).layers()}
             check_again(learned[name])
     except InputError as error:
-        kind, advice = type(learner).__name__, "clip it there, by jnp.clip; the last checkpoint is of the epoch before"
+        kind, advice = type(learner).__name__, "clip it there, by jnp.clip; the last checkpoint is from before that"
         where = f"`update` of {kind}{which} left {name} invalid in epoch {state.done + 1}"
         raise InputError(f"{where}: {error}: {advice}") from error
 

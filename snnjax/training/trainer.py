@@ -37,7 +37,11 @@ class Trainer:
         return self.engine.initial_states()[0]
 
     def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
-        """Trains to the end from a state, which it changes and returns; `save` is called with it after each epoch."""
+        """Trains to the end from a state, which it changes and returns.
+
+        `save` is called with it after each epoch and each phase, and every half minute within an epoch, where
+        `state.shown` is above 0.
+        """
         self.engine.callback = self.engine.outputs.callback = self.callback
         return self.engine.run([state], lambda states: save(states[0]))[0]
 
