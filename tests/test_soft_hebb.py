@@ -27,7 +27,7 @@ from snnjax import (
     kernels,
     stage,
 )
-from snnjax.app import RunFolder
+from snnjax.app import RunFolder, report
 from snnjax.app.features import drawn_back
 from snnjax.data import Dataset
 from snnjax.encoding import GABOR, PIXELS, Pixels
@@ -282,6 +282,8 @@ def test_a_run_is_loaded_elsewhere_and_reported(tmp_path):
     assert found["words"][0] in (tmp_path / "run" / "report.html").read_text()
     pictures = {path.stem for path in (tmp_path / "run" / "pictures").iterdir()}
     assert pictures >= {"features_layer1", "features_layer2", "wins_layer1", "wins_layer2", "weights"}
+    titles = [figure.get_suptitle() for name, figure in report.figures(results, loaded) if name.startswith("curves")]
+    assert titles == ["SoftHebb: layer1", "SoftHebb: layer2", "SupervisedSTDP: layer3"]
     drawn, weights = drawn_back(loaded)["layer1"], np.asarray(loaded.layer1[...])
     contrasts = weights - weights.mean(axis=(1, 2, 3), keepdims=True)
     expected = contrasts / np.sqrt((contrasts**2).sum(axis=(1, 2, 3), keepdims=True))

@@ -51,9 +51,10 @@ def figures(
     spec, names = network.spec, names_of(results)
     yield "confusion", plots.confusion_picture(results["test"], names)
     for phase, layers in results.get("curves", {}).items():
+        rule = phase.removesuffix(", ".join(layers)).strip()
         for name, curves in layers.items():
             if curves:
-                yield f"curves_{name}", plots.curves_picture(curves, f"{phase.removesuffix(name).strip()}: {name}")
+                yield f"curves_{name}", plots.curves_picture(curves, f"{rule}: {name}")
     for found in results["diagnoses"].values():
         for name, wins in won_by(found).items():
             yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")
