@@ -79,7 +79,7 @@ def sharers() -> np.ndarray:
 
 
 def map_each(function: Callable[[Any], Any], items: Any, at_once: int = 1) -> Any:
-    """`function` of each item in a tree of (B, ...): all at once on an accelerator, `at_once` after the other on a CPU.
+    """`function` of each item in a tree of (B, ...): all at once on an accelerator, `at_once` at a time on a CPU.
 
     The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32);
     and XLA spreads what it computes at once over the cores, which costs small items more than it saves.

@@ -48,7 +48,8 @@ def _network(
     shape = encoder.output_shape(image_shape)
     stages: list[Stage] = []
     channels, size = shape[0], shape[1:]
-    for count, (kernel, tau, power, rate, pool) in zip(features, LAYERS, strict=True):
+    codes = None, None, LatencyCode()
+    for count, code, (kernel, tau, power, rate, pool) in zip(features, codes, LAYERS, strict=True):
         conv = Conv(
             count,
             kernel,
@@ -58,7 +59,6 @@ def _network(
             weight_std=25 / math.sqrt(channels * kernel**2),
             activation=Triangle(power),
         )
-        code = LatencyCode() if count == features[-1] else None
         stages.append(stage(conv, pool=pool, code=code))
         channels, size = count, pool.output_size(conv.output_size(size))
     inputs = channels * size[0] * size[1]
