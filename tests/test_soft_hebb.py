@@ -524,6 +524,14 @@ class Summed(Triangle):
 
 
 @snnjax.component
+class Halved(Triangle):
+    """Returns moments of another dtype."""
+
+    def following(self, moments):
+        return dataclasses.replace(self, mean=moments.mean.astype(jnp.bfloat16))
+
+
+@snnjax.component
 class Floating(LatencyCode):
     """Returns no integers."""
 
@@ -546,6 +554,7 @@ def test_parts_that_return_what_they_may_not_are_refused_before_training():
     )
     for wrong, words in (
         (with_first(activation=Summed()), r"`activation\(...\) of layer1` must be float32 of shape \(6, 8, 8\)"),
+        (with_first(activation=Halved()), r"`activation.following\(moments\) of layer1.mean` must be float32"),
         (with_first(learners=Mute(batch=4)), r"`forward\(...\).outputs of Mute of layer1` must be"),
         (coded, r"`code\(...\) of stage 2` must be uint8 of shape \(8, 2, 2\), got float32"),
     ):

@@ -124,10 +124,12 @@ def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStr
 
 
 def check_activation(activation: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
-    """Raises InputError unless the activation of a layer makes of sums as many activities."""
+    """Raises InputError unless the activation of a layer makes of sums as many activities, and keeps its kind."""
     found = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
     size = layer.conv.output_size((latency.shape[1], latency.shape[2]))
     _expect(f"activation(...) of {name}", found, _array((layer.conv.features, *size), np.float32))
+    followed = jax.eval_shape(lambda same: same.following(same.moments), layer.conv.activation)
+    _expect(f"activation.following(moments) of {name}", followed, layer.conv.activation)
 
 
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
