@@ -488,9 +488,7 @@ def test_real_valued_layers_have_no_last_step():
         dataclasses.replace(each.branches[0], learners=Positive(batch=4), weight_mean=0.5, weight_std=0.1)
         for each in spec.stages[:2]
     ]
-    stages = [
-        dataclasses.replace(each, branches=(conv,)) for each, conv in zip(spec.stages[:2], soft, strict=True)
-    ]
+    stages = [dataclasses.replace(each, branches=(conv,)) for each, conv in zip(spec.stages[:2], soft, strict=True)]
     readout = stage(Conv(4, 2, learners=snnjax.RSTDP()))
     _, state = trained(dataclasses.replace(spec, stages=(*stages, readout), decision=snnjax.Majority()))
     assert len(state.epochs) == 3
@@ -513,6 +511,20 @@ def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):
     with pytest.raises(InputError, match="`update` of Infinite left layer1 invalid in epoch 1"):
         trained(with_first(learners=Infinite(batch=4)), save=lambda state: saved.append(state.shown))
     assert not saved
+
+
+@snnjax.component
+class Underived:
+    """A joint learner that is not derived from `Learner`, without a batch."""
+
+    supervised = False
+    joint = True
+    init = forward = update = SoftHebb.update
+
+
+def test_a_joint_learner_must_have_a_batch():
+    with pytest.raises(InputError, match="`learners` must have batch, images: Underived lacks batch, images"):
+        with_first(learners=Underived())
 
 
 @snnjax.component

@@ -146,6 +146,8 @@ class Network:
             if any(joint) and (len(joint) > 1 or any(supervised)):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
+            if any(joint):
+                check_component("learners", conv.each_learner[0], "batch", "images")
             if sum(supervised) > 1 or supervised != sorted(supervised):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
