@@ -17,7 +17,7 @@ from . import (
     trained,
     training,
 )
-from .activations import LatencyCode, Triangle
+from .activations import LatencyCode, Standardise, Triangle
 from .components import component, static
 from .encoding import Encoder, encode
 from .errors import InputError
@@ -54,6 +54,7 @@ __all__ = [
     "Signal",
     "SoftHebb",
     "SpikingNetwork",
+    "Standardise",
     "SupervisedSTDP",
     "Sweep",
     "Tally",

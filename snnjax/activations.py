@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.components import check_component, component, learned
+from snnjax.components import component, learned
 from snnjax.encoding import linear_latency
 from snnjax.errors import InputError
 from snnjax.kernels import Moments, checks
@@ -17,26 +17,22 @@ Numbers = float | np.ndarray
 
 
 @component
-class Triangle:
-    """Activities max(0, u - mean over the features)^power, u the weighted sums of standardised inputs (SoftHebb).
+class Standardise:
+    """Inputs of a real-valued layer, standardised channel by channel with running moments.
 
-    Inputs are standardised channel by channel with running moments, which a learner such as `SoftHebb` follows. A class
-    of your own with these methods takes its place; `Triangle` may be its base.
+    A learner such as `SoftHebb` moves these towards the moments of each batch that it learns from.
 
     Attributes:
-      power: p.
-      epsilon: added to the variance of an input.
-      mean, variance: running moments of the inputs, (C,) float32; before learning 0 and 1 for all channels.
+      epsilon: added to the variance.
+      mean, variance: the running moments, (C,) float32; before learning 0 and 1 for all channels.
     """
 
-    power: float = 1.0
     epsilon: float = 1e-5
     mean: Numbers = learned(default=0.0)
     variance: Numbers = learned(default=1.0)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
-        checks.number("power", self.power, above=True)
         checks.number("epsilon", self.epsilon, above=True)
         shapes = np.shape(self.mean), np.shape(self.variance)
         if shapes[0] != shapes[1] or len(shapes[0]) > 1:
@@ -44,8 +40,8 @@ class Triangle:
         if not np.isfinite(self.mean).all() or not np.all(np.asarray(self.variance) >= 0):
             raise InputError("`mean` must be finite and `variance` at least 0, got others")
 
-    def prepared(self, channels: int) -> "Triangle":
-        """The same with moments of each channel, (C,) float32; raises InputError where it has those of other channels."""
+    def prepared(self, channels: int) -> "Standardise":
+        """The same with moments of each channel, (C,) float32; raises InputError where it has those of others."""
         if np.shape(self.mean) not in ((), (channels,)):
             raise InputError(f"`mean` and `variance` must be of {channels} channels, got {np.shape(self.mean)}")
         each = {name: np.ones(channels, np.float32) * getattr(self, name) for name in ("mean", "variance")}
@@ -56,17 +52,32 @@ class Triangle:
         """The running moments."""
         return Moments(cast(jax.Array, self.mean), cast(jax.Array, self.variance))
 
-    def following(self, moments: Moments) -> "Triangle":
+    def with_moments(self, moments: Moments) -> "Standardise":
         """The same with other running moments."""
         mean, variance = cast(Any, moments)
         return dataclasses.replace(self, mean=mean, variance=variance)
 
-    def standardised(self, values: jax.Array, moments: Moments | None = None) -> jax.Array:
-        """Inputs (C, H, W) float32 by the moments given, of a batch, or by the running ones."""
+    def __call__(self, values: jax.Array, moments: Moments | None = None) -> jax.Array:
+        """Values (C, H, W) float32 by the moments given, of a batch, or by the running ones."""
         return kernels.standardised(values, moments or self.moments, epsilon=self.epsilon)
 
+
+@component
+class Triangle:
+    """Activities max(0, u - mean over the features)^power of weighted sums u (SoftHebb).
+
+    Attributes:
+      power: p.
+    """
+
+    power: float = 1.0
+
+    def check(self) -> None:
+        """Raises TypeError or InputError for invalid settings."""
+        checks.number("power", self.power, above=True)
+
     def __call__(self, sums: jax.Array) -> jax.Array:
-        """Activities >= 0 of weighted sums (..., F), features last."""
+        """Activities >= 0 of weighted sums (..., F) float32, features last."""
         return kernels.triangle(sums, power=self.power)
 
 
@@ -80,13 +91,8 @@ class LatencyCode:
         return linear_latency(activities / jnp.where(largest > 0, largest, 1), time_steps=time_steps)
 
 
-def values_of(inputs: jax.Array, time_steps: int) -> jax.Array:
+def activities_of(inputs: jax.Array, time_steps: int) -> jax.Array:
     """What a real-valued layer sees: activities as they are, latencies as 1 - latency / T, 0 of silence; float32."""
     if jnp.issubdtype(inputs.dtype, jnp.floating):
         return inputs
     return 1 - inputs.astype(jnp.float32) / time_steps
-
-
-def check_activation(activation: Any) -> None:
-    """Raises InputError unless a component has the methods of `Triangle`."""
-    check_component("activation", activation, "__call__", "prepared", "moments", "following", "standardised")

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.activations import check_activation, values_of
+from snnjax.activations import Standardise, activities_of
 from snnjax.components import check_component, component, static
-from snnjax.errors import InputError
-from snnjax.kernels import Spikes, Winners, checks
+from snnjax.errors import InputError, wrong_type
+from snnjax.kernels import Moments, Spikes, Winners, checks
 from snnjax.kernels.checks import Pair
 from snnjax.windows import Pool as Pool
 from snnjax.windows import check_pairs, map_size
@@ -57,7 +57,9 @@ class Conv:
       learners: one learner, or several, unsupervised ones first.
       output_padding: silent rows and columns added to the output, to join branches of different size.
       weight_mean, weight_std: mean and standard deviation of the initial weights, normally distributed.
-      activation: makes the layer real-valued: a component such as `Triangle`; None: it spikes.
+      activation: makes the layer real-valued: a component called as `Triangle`, from sums to activities; None: it
+        spikes.
+      standardise: `Standardise`, of what a real-valued layer sees; None: nothing is standardised.
     """
 
     features: int = static()
@@ -72,6 +74,7 @@ class Conv:
     weight_mean: float = 0.8
     weight_std: float = 0.05
     activation: Any = None
+    standardise: Standardise | None = None
 
     def check(self) -> None:
         checks.integer("features", self.features, 1)
@@ -86,12 +89,16 @@ class Conv:
         check_component("competition", self.competition, "__call__")
         for learner in self.each_learner:
             check_component("learners", learner, "init", "forward", "update", "supervised")
+        if not isinstance(self.standardise, Standardise | None):
+            raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
         if self.activation is not None:
             self._check_real()
+        elif self.standardise is not None:
+            raise InputError("`standardise` of a layer without an `activation` must be None: it has no effect")
 
     def _check_real(self) -> None:
         """Raises InputError where a real-valued layer has what only spikes need."""
-        check_activation(self.activation)
+        check_component("activation", self.activation, "__call__")
         for field, idle in dict(threshold=None, fractional=False, competition=Conv.competition).items():
             value = getattr(self, field)
             if isinstance(value, np.ndarray | jax.Array) or value != idle:
@@ -111,13 +118,18 @@ class Conv:
         """The supervised learner, which is the last."""
         return self.each_learner[-1]
 
+    @property
+    def joint(self) -> Any:
+        """The learner that learns from whole batches, jointly with neighbouring stages; None: there is none."""
+        return next((learner for learner in self.each_learner if getattr(learner, "joint", False)), None)
+
     def prepared(self, channels: int) -> "Conv":
         """The layer on `channels` maps with arrays for the numbers that learn.
 
-        They are a threshold for each feature, (F,) float32, if a learner needs that, and those of its activation.
+        They are a threshold for each feature, (F,) float32, if a learner needs that, and the moments of inputs.
         """
-        if self.activation is not None:
-            return dataclasses.replace(self, activation=self.activation.prepared(channels))
+        if self.standardise is not None:
+            return dataclasses.replace(self, standardise=self.standardise.prepared(channels))
         if not self.own_thresholds or self.threshold is None or np.ndim(self.threshold):
             return self
         return dataclasses.replace(self, threshold=np.ones(self.features, np.float32) * self.threshold)
@@ -141,7 +153,7 @@ class Conv:
 
     @property
     def monotone(self) -> bool:
-        """Whether it spikes, and all learners keep weights >= 0: potentials never fall, the last step decides who fires."""
+        """Whether it spikes and all learners keep weights >= 0, so that the last step decides who fires."""
         if self.activation is not None:
             return False
         bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]
@@ -210,23 +222,24 @@ class Layer:
             return self.spikes(latency).latency
         return self.form.latencies(self, latency)
 
-    def sums(self, values: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What each position of a real-valued layer sees of standardised values (C, H, W), and its sums.
+    def sums(self, inputs: jax.Array, moments: Moments | None = None) -> tuple[jax.Array, jax.Array]:
+        """What each position of a real-valued layer sees of its inputs (C, H, W), and its sums.
 
-        (H', W', K) and (H', W', F) float32, as of `kernels.unfolded` and `kernels.weighted_sums`.
+        (H', W', K) and (H', W', F) float32, as of `kernels.reflected_patches` and `kernels.weighted_sums`; inputs are
+        standardised by the `moments` given, if at all, or by running ones.
         """
+        values, standardise = activities_of(inputs, self.time_steps), self.conv.standardise
         sizes = {name: getattr(self.conv, name) for name in ("kernel", "stride", "padding")}
-        patches = kernels.unfolded(values, **sizes)
+        patches = kernels.reflected_patches(standardise(values, moments) if standardise else values, **sizes)
         return patches, kernels.weighted_sums(patches, self.rows())
 
     def rows(self) -> jax.Array:
-        """The weights as a row for each feature, (F, K) float32, in the order of `kernels.unfolded`."""
+        """The weights as a row for each feature, (F, K) float32, in the order of `kernels.reflected_patches`."""
         return self.plain_weights().transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
 
     def activities(self, inputs: jax.Array) -> jax.Array:
         """What the neurons of a real-valued layer put out, (F, H', W') float32."""
-        values = self.conv.activation.standardised(values_of(inputs, self.time_steps))
-        return jnp.moveaxis(self.conv.activation(self.sums(values)[1]), -1, 0)
+        return jnp.moveaxis(self.conv.activation(self.sums(inputs)[1]), -1, 0)
 
     def responses(self, inputs: jax.Array) -> jax.Array:
         """What its neurons put out, (F, H', W'): `latencies` or, of a real-valued layer, `activities`."""

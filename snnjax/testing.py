@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.activations import LatencyCode, Triangle
+from snnjax.activations import LatencyCode, Standardise, Triangle
 from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Layer
 from snnjax.learners import RSTDP, Learner, Signal, Tally
@@ -60,7 +60,7 @@ def check_learner(
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
     """A layer that learners of this kind can train."""
     if getattr(learner, "joint", False):
-        return Conv(2 * CLASSES, 3, padding=1, activation=Triangle())
+        return Conv(2 * CLASSES, 3, padding=1, activation=Triangle(), standardise=Standardise())
     if not deciding:
         competition = Conv.competition if getattr(learner, "own_thresholds", False) else RIVALS
         return Conv(2 * CLASSES, 3, threshold=4.0, competition=competition)

@@ -12,6 +12,7 @@ from snnjax.errors import MissingPackageError
 from snnjax.training.state import TrainState
 
 FOLDER = "tensorboard"
+DRAWN = 1_000_000  # winners in a histogram, about; of more each stands for several
 
 
 class Tracker(contextlib.AbstractContextManager["Tracker"]):
@@ -59,10 +60,11 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             self._scalars({f"{name}/{key}": values[-1] for key, values in curves.items()}, state.done)
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         for name, wins in won_by(found).items():
-            won = np.repeat(np.arange(len(wins)), wins)
-            per_image = len(won) / len(self._trainer.data.train_images)
+            total = int(np.sum(wins))
+            per_image = total / self._trainer.engine.images_of(phase)
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)
-            if len(won):
+            if total:
+                won = np.repeat(np.arange(len(wins)), np.int64(np.ceil(np.asarray(wins) * min(1, DRAWN / total))))
                 bins = np.arange(len(wins) + 1)
                 self._writer.add_histogram(f"{name}/winners_by_feature", won, state.done, bins=bins)
         if not phase.layers:

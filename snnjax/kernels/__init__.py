@@ -24,15 +24,15 @@ from snnjax.kernels.competition import (
 )
 from snnjax.kernels.hebbian import (
     Moments,
-    followed,
     hebbian_change,
     moments,
+    moved_moments,
     pool_activities,
+    reflected_patches,
     soft_competition,
     standardised,
     towards_unit_norm,
     triangle,
-    unfolded,
     weighted_sums,
 )
 from snnjax.kernels.latencies import latencies
@@ -96,7 +96,6 @@ __all__ = [
     "fire_at_last_step",
     "first_spikes",
     "first_to_fire",
-    "followed",
     "hebbian_change",
     "integrate_and_fire",
     "k_winners",
@@ -107,6 +106,7 @@ __all__ = [
     "learned_in_order",
     "learned_rows",
     "moments",
+    "moved_moments",
     "of_earliest",
     "pad",
     "patches",
@@ -115,6 +115,7 @@ __all__ = [
     "pool_activities",
     "potentials",
     "receptive_fields",
+    "reflected_patches",
     "rescaled",
     "reward_rates",
     "search_spikes",
@@ -127,7 +128,6 @@ __all__ = [
     "timed_spikes",
     "towards_unit_norm",
     "triangle",
-    "unfolded",
     "wave_to_latency",
     "weighted_sums",
 ]

@@ -45,7 +45,7 @@ def moments(values: jax.Array) -> Moments:
 
 
 @jax.jit
-def followed(running: Moments, batch: Moments, values: jax.Array, *, momentum: Number) -> Moments:
+def moved_moments(running: Moments, batch: Moments, values: jax.Array, *, momentum: Number) -> Moments:
     """Running moments after a batch with these moments of its values (B, C, H, W).
 
     They move towards it by `momentum`, in 0..1. Its variance counts as unbiased; a single value a channel has none, and
@@ -67,7 +67,7 @@ def standardised(values: jax.Array, given: Moments, *, epsilon: Number = 1e-5) -
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "stride", "padding"))
-def unfolded(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padding: Pair = 0) -> jax.Array:
+def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padding: Pair = 0) -> jax.Array:
     """What each position sees of values (C, H, W): (H', W', K), K row by row, column by column, channel by channel.
 
     The map continues beyond its borders by reflection; padding must be smaller than the map.

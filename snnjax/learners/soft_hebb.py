@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.activations import values_of
+from snnjax.activations import activities_of
 from snnjax.components import component, static
-from snnjax.errors import InputError
 from snnjax.kernels import Moments, checks
-from snnjax.layers import Conv, Layer
+from snnjax.layers import Layer
 from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, listed, percent
 
 MOVED = 1e-3  # a layer whose weights have moved less, relative to their size, has not learned
@@ -44,7 +43,7 @@ class SoftHebb(Learner):
       a = +-softmax(inverse_temperature u), + of the largest u; change = sum of a (patch - u w), its largest entry 1;
       w += rate sqrt(| |w| - 1 |) change
 
-    Inputs are standardised by the moments of the batch, which the running ones of the layer's `activation` follow.
+    Inputs of a layer with `standardise` are standardised by the moments of the batch, which its running ones follow.
     Batches without any contrast change no weights.
 
     Attributes:
@@ -52,7 +51,8 @@ class SoftHebb(Learner):
       rate: eta, of the weights.
       momentum: of the running moments, which move by it towards those of a batch.
       batch: B, stimuli of a batch.
-      images: of each epoch to learn from, at most, those shown first; None: all.
+      images: of each epoch to learn from, at most, those shown first, which should be of all classes (`shuffle`); None:
+        all.
     """
 
     inverse_temperature: float = 1.0
@@ -70,19 +70,11 @@ class SoftHebb(Learner):
         if self.images is not None:
             checks.integer("images", self.images, 1)
 
-    def check_layer(self, name: str, conv: Conv, size: tuple[int, int], classes: int, timed: bool) -> None:
-        """Raises InputError unless the layer is real-valued."""
-        if conv.activation is None:
-            give = "give it an `activation`, such as Triangle()"
-            raise InputError(f"{name}, which learns by SoftHebb, must be real-valued: {give}")
-
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a batch (B, C, H, W), standardised by its own moments."""
-        values = values_of(latency, layer.time_steps)
-        moments = kernels.moments(values)
-        activation = layer.conv.activation
-        patches, sums = jax.vmap(lambda each: layer.sums(activation.standardised(each, moments)))(values)
-        outputs = jnp.moveaxis(activation(sums), -1, 1)
+        moments = kernels.moments(activities_of(latency, layer.time_steps))
+        patches, sums = jax.vmap(lambda each: layer.sums(each, moments))(latency)
+        outputs = jnp.moveaxis(layer.conv.activation(sums), -1, 1)
         flat = [each.reshape(-1, each.shape[-1]) for each in (patches, sums)]
         return SoftResponse(outputs, flat[0], flat[1], moments)
 
@@ -92,9 +84,11 @@ class SoftHebb(Learner):
         signed = kernels.soft_competition(sums, inverse_temperature=self.inverse_temperature)
         change = kernels.hebbian_change(response.patches, sums, signed, old)
         new = kernels.towards_unit_norm(old, change, rate=self.rate)
-        activation, values = layer.conv.activation, values_of(latency, layer.time_steps)
-        running = kernels.followed(activation.moments, response.moments, values, momentum=self.momentum)
-        conv = dataclasses.replace(layer.conv, activation=activation.following(running))
+        conv = layer.conv
+        if standardise := conv.standardise:
+            values = activities_of(latency, layer.time_steps)
+            moved = kernels.moved_moments(standardise.moments, response.moments, values, momentum=self.momentum)
+            conv = dataclasses.replace(conv, standardise=standardise.with_moments(moved))
         rows, columns = checks.pair("kernel", conv.kernel, 1)
         weights = new.reshape(len(new), rows, columns, -1).transpose(0, 3, 1, 2)
         info = dict(

@@ -142,12 +142,14 @@ class Network:
             elif not self.deciding and any(supervised):
                 got = f"{type(conv.supervised).__name__} under {type(self.decision).__name__}, which is fitted"
                 raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
-            joint = [getattr(learner, "joint", False) for learner in conv.each_learner]
-            if any(joint) and (len(joint) > 1 or any(supervised)):
+            if conv.joint and conv.activation is None:
+                give = "give it an `activation`, such as Triangle()"
+                raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must be real-valued: {give}")
+            if conv.joint and (len(supervised) > 1 or any(supervised)):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
-            if any(joint):
-                check_component("learners", conv.each_learner[0], "batch", "images")
+            if conv.joint:
+                check_component("learners", conv.joint, "batch", "images")
             if sum(supervised) > 1 or supervised != sorted(supervised):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
@@ -166,9 +168,8 @@ class Network:
         """
         kinds: dict[int, set[Any]] = {}
         for number, _, conv in self.layers():
-            for learner in conv.each_learner:
-                if getattr(learner, "joint", False):
-                    kinds.setdefault(number, set()).add((learner.batch, learner.images))
+            if conv.joint:
+                kinds.setdefault(number, set()).add((conv.joint.batch, conv.joint.images))
         found: list[tuple[int, int]] = []
         for number in sorted(kinds):
             follows = found and found[-1][1] == number and self.stages[number - 1].activities

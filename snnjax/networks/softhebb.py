@@ -7,7 +7,7 @@ readout (NCG: Goupy et al. 2024). Spikes begin at these latencies.
 import math
 from typing import Any
 
-from snnjax.activations import LatencyCode, Triangle
+from snnjax.activations import LatencyCode, Standardise, Triangle
 from snnjax.encoding import PIXELS, ImageEncoder
 from snnjax.layers import Conv, Pool
 from snnjax.learners import SoftHebb, SupervisedSTDP
@@ -58,6 +58,7 @@ def _network(
             weight_mean=0.0,
             weight_std=25 / math.sqrt(channels * kernel**2),
             activation=Triangle(power),
+            standardise=Standardise(),
         )
         stages.append(stage(conv, pool=pool, code=code))
         channels, size = count, pool.output_size(conv.output_size(size))

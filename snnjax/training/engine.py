@@ -111,8 +111,8 @@ class Engine:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
         Of several processes, all go on from the states of the first. `save` is called after each epoch and each phase,
-        and every `EVERY` seconds within an epoch, when `shown` is above 0. Raises InputError, before it is called, where
-        a part of a user's own has returned what it may not, or led weights or numbers out of their range.
+        and every `EVERY` seconds within an epoch, when `shown` is above 0. Raises InputError, before it is called,
+        where a part of a user's own has returned what it may not, or led weights or numbers out of their range.
         """
         self._save = save
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
@@ -191,15 +191,14 @@ class Engine:
         return {name: init(name) for name in self.supervised_layers}, Tally(*np.zeros(5, np.int32))
 
     def _start(self, phase: Phase, states: States) -> None:
-        each = self._shown(phase)
+        each = self.images_of(phase)
         self.callback.started(phase.name, (each * (phase.epochs - states[0].done) - states[0].shown) * len(states))
 
-    def _shown(self, phase: Phase) -> int:
+    def images_of(self, phase: Phase) -> int:
         """The images of an epoch that a phase learns from."""
-        images, least = len(self.data.train_images), None
-        if phase.end:
-            least = self._convs[0][phase.layers[0]].each_learner[0].images
-        return min(images, least or images)
+        images = len(self.data.train_images)
+        most = self._convs[0][phase.layers[0]].joint.images if phase.end else None
+        return min(images, most or images)
 
     def _order(self, phase: Phase, inputs: np.ndarray) -> Callable[[int], np.ndarray | None]:
         """`images_shown` in a phase, by epoch, given what its layers learn from."""
@@ -272,7 +271,7 @@ class Engine:
                 named = {phase.layers[0]: layers} if isinstance(layers, Layer) else layers
                 for name, layer in named.items():
                     self._take(phase, name, layer, state, at)
-                state.learning, state.shown = _flat(learned if phase.layers == () else learned[0]), shown
+                state.learning, state.shown = _flat(learned if not phase.layers else learned[0]), shown
                 state.found = {str(place): piece[at] for place, piece in enumerate(pieces)}
             self.outputs.finish(epoch.clock, states, over=False)
             self._save(states)
@@ -312,7 +311,7 @@ class Engine:
             layers = {name: model.layers[name].packed(form[name]) for name in phase.layers}
             carries.append((layers, self.learning(state, at)))
             frozen.append(_without_weights(model, phase.layers))
-        order, learned = self._order(phase, inputs), self._shown(phase)
+        order, learned = self._order(phase, inputs), self.images_of(phase)
         static: dict[str, Any] = dict(first=phase.stage, end=phase.end, batch=learner.batch)
         program = learning_program(programs.learn_jointly, self.spread.learning, rest=learned % learner.batch, **static)
         common = self.spread, self.spread.learning, phase, self.spread.stacked(carries), inputs, self.callback.advanced

@@ -124,18 +124,16 @@ def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStr
 
 
 def check_activation(activation: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
-    """Raises InputError unless the activation of a layer makes of sums as many activities, and keeps its kind."""
+    """Raises InputError unless the activation of a layer makes as many activities of sums."""
     found = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
     size = layer.conv.output_size((latency.shape[1], latency.shape[2]))
     _expect(f"activation(...) of {name}", found, _array((layer.conv.features, *size), np.float32))
-    followed = jax.eval_shape(lambda same: same.following(same.moments), layer.conv.activation)
-    _expect(f"activation.following(moments) of {name}", followed, layer.conv.activation)
 
 
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
     kind, key = f"{type(learner).__name__} of {name}", np.zeros(2, np.uint32)
-    if joint := getattr(learner, "joint", False):
+    if joint := layer.conv.joint is not None:
         latency = _array((learner.batch, *latency.shape), latency.dtype)
     state = jax.tree.map(as_array, learner.init(layer, key, 0))
     response = check_forward(learner, layer, state, latency, kind)
