@@ -1,6 +1,7 @@
-"""Measures SoftHebb layers, which learn in one pass, beside the same layers in PyTorch, in milliseconds an image.
+"""Measures SoftHebb layers, which learn in one pass, in milliseconds an image, alone or beside the same in PyTorch.
 
-$ python benchmarks/softhebb.py                           made-up images of 32x32 in colour, a minute
+$ python benchmarks/softhebb.py                           scikit-learn's digits, a minute
+$ python benchmarks/softhebb.py --pytorch                 with PyTorch, of the extra benchmark
 
 The programs take turns, each in a process of its own, on the CPU; both learn from the same images and weights.
 """
@@ -9,7 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import common
 import numpy as np
@@ -34,9 +35,11 @@ class Options(common.Options):
     model: Annotated[tuple[str, ...], option("NAME ...")] = ("goupy2024_softhebb", "softhebb_narrow")
     """networks with SoftHebb layers"""
     images: int = 200
-    """number of images"""
+    """number of training images"""
     repeats: int = 5
     """how often each phase is measured, after a run that does not count"""
+    pytorch: bool = False
+    """measure PyTorch too"""
 
 
 def deep(network: Network, images: data.Dataset) -> Deep:
@@ -49,7 +52,8 @@ def deep(network: Network, images: data.Dataset) -> Deep:
         numbers = rule.inverse_temperature, conv.activation.power, rule.rate
         window = pool.window, pool.stride or pool.window, pool.padding
         layers.append(SoftLayer(weights[name], (0 * ones, ones), *numbers, *window, mean=pool.mean))
-    pixels = np.moveaxis(images.train_images.astype(np.float32) / 255, -1, 1)
+    pixels = images.train_images.reshape(*images.train_images.shape[:3], -1)
+    pixels = np.moveaxis(pixels.astype(np.float32) / 255, -1, 1)
     return Deep(np.ascontiguousarray(pixels), layers, rule.batch, network.time_steps)
 
 
@@ -59,14 +63,17 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
     if not network.joint_stages:
         raise InputError(f"`model` {name} has no SoftHebb layers")
     with contextlib.ExitStack() as stack:
-        programs = (OURS, "softhebb_program"), ("PyTorch", "torch_program", len(os.sched_getaffinity(0)))
+        programs: list[tuple[Any, ...]] = [(OURS, "softhebb_program")]
+        if options.pytorch:
+            programs.append(("PyTorch", "torch_program", len(os.sched_getaffinity(0))))
         workers = [stack.enter_context(Worker(*each)) for each in programs]
         for worker in workers:
             about["versions"] |= worker.about["versions"]
             about["devices"][worker.name] = worker.about["device"]
         task = deep(network, images)
         workers[0].prepare((network, images, 1, None))
-        workers[1].prepare(task)
+        for worker in workers[1:]:
+            worker.prepare(task)
         rows = throughput.measure(workers, options.repeats, {"learning": task.layers[-1].weights})
         memory = {worker.name: worker.ask("memory") for worker in workers}
     return dict(network=name, phases=rows, in_one_epoch={}, protocol=[], memory=memory)
@@ -76,9 +83,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
 def main(options: Options) -> None:
     """Measures one network after the other; prints and writes all results after each."""
     parts.check_least(options, images=1, repeats=1)
-    random = np.random.default_rng(0)
-    pixels, labels = random.integers(0, 256, (options.images, 32, 32, 3), np.uint8), np.arange(options.images) % 10
-    images = data.Dataset("made-up", pixels, labels, pixels[:1], labels[:1])
+    images = data.load(options.dataset, options.data_dir).first(options.images, 1)
     out, screen, results = options.folder("softhebb"), console.screen(), list[Row]()
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=options.images)
     about |= dict(repeats=options.repeats, versions={}, devices={})
@@ -88,15 +93,14 @@ def main(options: Options) -> None:
         except (ValueError, RuntimeError) as error:  # of a program
             fail(common.script(), error, 2 if isinstance(error, ValueError) else 1)
         throughput.show(results[-1], screen)
-    head, lines = ["network", "phase", *about["devices"], "times longer"], []
+    head, lines = ["network", "phase", *about["devices"], *["times longer"] * options.pytorch], []
     for result in results:
-        for ours, theirs in zip(result["phases"][::2], result["phases"][1::2], strict=True):
-            times = [f"{row['ms_per_image']:.3g}" for row in (ours, theirs)]
-            lines.append([result["network"], ours["phase"], *times, f"{theirs['ratio']:.2f}"])
+        for phase in dict.fromkeys(row["phase"] for row in result["phases"]):
+            rows = [row for row in result["phases"] if row["phase"] == phase]
+            cells = [f"{row['ms_per_image']:.3g}" for row in rows] + [f"{row['ratio']:.1f}" for row in rows[1:]]
+            lines.append([result["network"], phase, *cells])
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    facts = (
-        f"Milliseconds an image; {options.images} images, medians of {options.repeats}, {about['date']}; {versions}."
-    )
+    facts = f"Milliseconds an image; {images.name}, {options.images} images, medians of {options.repeats}, {about['date']}; {versions}."
     written = common.write(out, "softhebb", dict(about=about, networks=results), common.markdown(head, lines, facts))
     print(written)
 

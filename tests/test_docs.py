@@ -30,6 +30,7 @@ import processes
 import pytest
 import readout
 import scaling
+import softhebb
 import throughput
 from documents import (
     DOCUMENTS,
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Any] = dict(
     scaling=scaling,
     accelerators=accelerators,
     processes=processes,
+    softhebb=softhebb,
 )
 FEW = ["--train_images", "60", "--test_images", "30"]
 SHORTER: dict[str, list[str]] = {
@@ -71,6 +73,7 @@ SHORTER: dict[str, list[str]] = {
     "readout": ["--images", "12", "--repeats", "1", "--device", "cpu", "--model", "goupy2024_ncg"],
     "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],
     "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
+    "softhebb": ["--model", "softhebb_narrow", "--images", "20", "--repeats", "1"],
     "processes": ["--processes", "1", *FEW, "--device", "cpu"],
     "accelerators": ["--model", "goupy2024_ncg", "--update_batch", "1", "--chips", "h100", "--device", "cpu"],
 }
@@ -139,7 +142,8 @@ def benchmark(words: list[str]) -> None:
     for option in {"--reference", "--spikenn"} & {*words}:
         at = words.index(option)
         words = words[:at] + words[at + 2 :]
-    words = [each for each in words if each != "--spyker" or importlib.util.find_spec("spyker")]
+    for option, module in {"--spyker": "spyker", "--pytorch": "torch"}.items():
+        words = [each for each in words if each != option or importlib.util.find_spec(module)]
     if words[1].endswith("accelerators.py") and not importlib.util.find_spec("jax_plugins"):
         return  # without their compilers
     program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
