@@ -100,7 +100,8 @@ def main(options: Options) -> None:
             cells = [f"{row['ms_per_image']:.3g}" for row in rows] + [f"{row['ratio']:.1f}" for row in rows[1:]]
             lines.append([result["network"], phase, *cells])
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    facts = f"Milliseconds an image; {images.name}, {options.images} images, medians of {options.repeats}, {about['date']}; {versions}."
+    counted = f"{images.name}, {options.images} images, medians of {options.repeats}, {about['date']}"
+    facts = f"Milliseconds an image; {counted}; {versions}."
     written = common.write(out, "softhebb", dict(about=about, networks=results), common.markdown(head, lines, facts))
     print(written)
 
