@@ -11,7 +11,7 @@ from shipped import NAMES, each_of, shipped
 
 from snnjax import devices
 from snnjax.encoding import GREY
-from snnjax.forms import FAST, TAPS
+from snnjax.forms import FAST, ROWS, TAPS
 from snnjax.learners import Tally
 from snnjax.networks import Model
 from snnjax.networks.decision import is_fitted
@@ -56,9 +56,9 @@ def model(request) -> Model:
 
 
 def entering(model: Model, number: int) -> np.ndarray:
-    """Latencies that enter a stage."""
-    shape = jax.eval_shape(lambda x: model.forward(x, 0, number), np.zeros(model.input_shape, np.uint8)).shape
-    return np.zeros((IMAGES, *shape), np.uint8)
+    """Latencies, or activities, that enter a stage."""
+    found = jax.eval_shape(lambda x: model.forward(x, 0, number), np.zeros(model.input_shape, np.uint8))
+    return np.zeros((IMAGES, *found.shape), found.dtype)
 
 
 SLICE = dict(start=np.int32(0), count=np.int32(IMAGES), last=np.bool_(True))
@@ -106,13 +106,25 @@ def test_learning_alone(model, within, batch):
         (number, name)
         for number, names in enumerate(model.names)
         for name in names
-        if not model.layers[name].conv.each_learner[0].supervised
+        if not (model.layers[name].conv.each_learner[0].supervised or model.layers[name].conv.joint)
     ]
     for number, name in alone[:1] + alone[1:][-1:]:
         layer = dataclasses.replace(model.layers[name], within=within)
         state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
         function = functools.partial(programs.learn_unsupervised, which=0, batch=batch)
         assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+def test_learning_jointly(model, rest):
+    layers = {name: layer for name, layer in model.layers.items() if layer.conv.joint}
+    if not layers:
+        pytest.skip("no layers learn jointly")
+    stages = [number for number, names in enumerate(model.names) if layers.keys() & {*names}]
+    carry = {name: layer.packed(ROWS) for name, layer in layers.items()}, dict.fromkeys(layers, ())
+    static = dict(first=stages[0], end=stages[-1] + 1, batch=IMAGES - rest, rest=rest)
+    function = functools.partial(programs.learn_jointly, **static)
+    assert_exported(function, carry, model, entering(model, stages[0]), *SLICE.values())
 
 
 @pytest.mark.parametrize(("by_turns", "batch"), [(False, 1), (True, 1), (False, BLOCK)])

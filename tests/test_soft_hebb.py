@@ -525,7 +525,7 @@ def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):
 
 
 @snnjax.component
-class Underived:
+class Batchless:
     """A joint learner that is not derived from `Learner`, without a batch."""
 
     supervised = False
@@ -534,8 +534,8 @@ class Underived:
 
 
 def test_a_joint_learner_must_have_a_batch():
-    with pytest.raises(InputError, match="`learners` must have batch, images: Underived lacks batch, images"):
-        with_first(learners=Underived())
+    with pytest.raises(InputError, match="`learners` must have batch, images: Batchless lacks batch, images"):
+        with_first(learners=Batchless())
 
 
 @snnjax.component
@@ -555,7 +555,7 @@ class Floating(LatencyCode):
 
 
 @snnjax.component
-class Mute(SoftHebb):
+class Outputless(SoftHebb):
     """Returns no outputs."""
 
     def forward(self, layer, state, latency, label):
@@ -569,7 +569,7 @@ def test_parts_that_return_what_they_may_not_are_refused_before_training():
     )
     for wrong, words in (
         (with_first(activation=Summed()), r"`activation\(...\) of layer1` must be float32 of shape \(6, 8, 8\)"),
-        (with_first(learners=Mute(batch=4)), r"`forward\(...\).outputs of Mute of layer1` must be"),
+        (with_first(learners=Outputless(batch=4)), r"`forward\(...\).outputs of Outputless of layer1` must be"),
         (coded, r"`code\(...\) of stage 2` must be uint8 of shape \(8, 2, 2\), got float32"),
     ):
         with pytest.raises(InputError, match=words):

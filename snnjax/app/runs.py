@@ -244,7 +244,7 @@ class RunFolder(CheckpointFolder):
                 numbers, meta = files.load_checkpoint(path)
                 weights = {name: numbers.pop(name) for name in layers if name in numbers}
                 if len(weights) < len(layers) or not isinstance(meta.get("diagnosis"), dict):
-                    raise InputError(f"{path} holds no {', '.join(layers)} with a diagnosis")
+                    raise InputError(f"{path} holds no {', '.join(layers)} with its diagnosis")
                 self.trainer.reuse(state, weights, numbers, meta["diagnosis"], str(run))
             except (InputError, OSError) as error:
                 self.notes.append(f"{', '.join(layers)} is trained anew: {error}")
