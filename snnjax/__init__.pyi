@@ -63,6 +63,7 @@ __all__ = [
     "Trainer",
     "Triangle",
     "__version__",
+    "activations",
     "app",
     "component",
     "data",

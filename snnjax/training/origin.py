@@ -60,7 +60,7 @@ def _own_sources(network: Network) -> set[str]:
     for _, _, conv in network.layers():
         parts += [conv.competition, conv.activation, *conv.each_learner]
     parts += [each.code for each in network.stages]
-    for kind in {type(part) for part in parts if not type(part).__module__.startswith("snnjax.")}:
+    for kind in {type(x) for x in parts if x is not None and not type(x).__module__.startswith("snnjax.")}:
         try:
             files.add(hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest())
         except (OSError, TypeError):  # defined in an interactive session: its source is unknown
