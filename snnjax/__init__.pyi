@@ -1,4 +1,5 @@
 from . import (
+    activations,
     app,
     data,
     defaults,
