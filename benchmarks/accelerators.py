@@ -89,11 +89,11 @@ def phases(network: Network, images: data.Dataset, count: int, batch: int) -> It
             name = f"{'outputs of' if timed else 'who fires in'} stage {end}"
             yield mapped(name, programs.forward_batch, entering(first), first=first, last=end, timed=timed)
         if not is_fitted(network.decision):
-            yield mapped("test", programs.decide_batch, entering(0), engine.testing_forms, first=0)
+            yield mapped("test", programs.decide_batch, entering(0), engine.epochs.testing_forms, first=0)
     for number, phase in enumerate(engine.plan):
         if phase.layers or not is_fitted(network.decision):
-            begin = engine.unsupervised if phase.layers else engine.supervised
-            epoch = begin(phase, [dataclasses.replace(each, phase=number) for each in states], entering(phase.stage))
+            begun = [dataclasses.replace(each, phase=number) for each in states]
+            epoch = engine.epochs.of(phase, begun, entering(phase.stage))
             yield Phase(shown(phase.name), IMAGES, epoch.unit, epoch.clock, epoch)
 
 

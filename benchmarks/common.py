@@ -1,10 +1,11 @@
 """What the benchmarks share: options, the output folder, tables, plots."""
 
+import contextlib
 import dataclasses
 import datetime
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from snnjax import data, devices, files
 from snnjax.app import plots, runs
-from snnjax.app.main import parse, user_errors
+from snnjax.app.main import fail, parse, user_errors
 from snnjax.app.options import option
 from snnjax.app.tables import markdown as markdown
 
@@ -62,6 +63,15 @@ def command(kind: type[T], description: str | None) -> Callable[..., Callable[..
 def script() -> str:
     """The name of the program, for its messages."""
     return Path(sys.argv[0]).name
+
+
+@contextlib.contextmanager
+def failing() -> Iterator[None]:
+    """Ends with a message where a measured program refuses, status 2, or fails, status 1."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        fail(script(), error, 2 if isinstance(error, ValueError) else 1)
 
 
 def write(out: Path, name: str, content: Row, table: str, figure: Figure | None = None) -> str:

@@ -21,7 +21,7 @@ from programs import Worker
 from snnjax import InputError, data
 from snnjax.app import console, parts
 from snnjax.app import options as app_options
-from snnjax.app.main import fail, protected
+from snnjax.app.main import protected
 from snnjax.app.options import option
 
 
@@ -82,10 +82,8 @@ def main(options: Options) -> None:
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
     about |= dict(versions={}, devices={})
     for name in options.model:
-        try:
+        with common.failing():
             results.append(measure_network(name, images, options, about))
-        except (ValueError, RuntimeError) as error:  # of a program
-            fail(common.script(), error, 2 if isinstance(error, ValueError) else 1)
         throughput.show(results[-1], screen)
         table = throughput.markdown(results, about)
         figure = throughput.draw(results, throughput.caption(about).split("; ")[0])

@@ -17,7 +17,7 @@ from snnjax.kernels import native as compiled
 from snnjax.layers import Layer
 from snnjax.networks.decision import is_fitted
 from snnjax.training import fitting
-from snnjax.training.engine import Engine
+from snnjax.training.engine import Engine, by_name
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
 from snnjax.training.spread import NETWORKS, Clock, has_own, place
@@ -61,7 +61,7 @@ class Program(MeasuredProgram):
                 inputs = self._map(title, inputs, forward_batch, once=True, first=stage, last=end, timed=timed)
                 stage = end
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
-        self._map("test", self.encoded[count:], decide_batch, self.engine.testing_forms, first=0)
+        self._map("test", self.encoded[count:], decide_batch, self.engine.epochs.testing_forms, first=0)
         self.works["test"].outcome = lambda found: found[0][0]  # the decisions
         return self.works
 
@@ -84,16 +84,15 @@ class Program(MeasuredProgram):
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, keep: bool) -> Work:
         """An epoch of a phase that learns; `keep`: it has learned first, and later phases start from that."""
-        begin = self.engine.unsupervised if phase.layers else self.engine.supervised
 
         def prepare() -> tuple[Epoch]:
-            epoch = begin(phase, [dataclasses.replace(self.state, phase=number)], inputs)
+            epoch = self.engine.epochs.of(phase, [dataclasses.replace(self.state, phase=number)], inputs)
             epoch.within()  # a training finds that out once, not in each epoch
             return (epoch,)
 
         def learned(found: Any) -> dict[str, Layer]:
             ((layers, *_),) = self.engine.spread.unstacked(found[0])
-            return {phase.layers[0]: layers} if isinstance(layers, Layer) else layers
+            return by_name(phase, layers)
 
         (epoch,) = prepare()
         for _ in range(self.epochs(phase) if keep else 1):

@@ -22,7 +22,7 @@ from torch_program import Deep, SoftLayer
 from snnjax import InputError, Network, data
 from snnjax.app import console, parts
 from snnjax.app import options as app_options
-from snnjax.app.main import fail, protected
+from snnjax.app.main import protected
 from snnjax.app.options import option
 
 OURS = "snnjax"
@@ -88,10 +88,8 @@ def main(options: Options) -> None:
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=options.images)
     about |= dict(repeats=options.repeats, versions={}, devices={})
     for name in options.model:
-        try:
+        with common.failing():
             results.append(measure_network(name, images, options, about))
-        except (ValueError, RuntimeError) as error:  # of a program
-            fail(common.script(), error, 2 if isinstance(error, ValueError) else 1)
         throughput.show(results[-1], screen)
     head, lines = ["network", "phase", *about["devices"], *["times longer"] * options.pytorch], []
     for result in results:

@@ -29,7 +29,7 @@ from snnjax_program import shown
 
 from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import console, parts, plots
-from snnjax.app.main import fail, parse, protected, user_errors
+from snnjax.app.main import parse, protected, user_errors
 from snnjax.app.options import RECORDED, option
 from snnjax.training.choice import network_for
 from snnjax.training.state import Settings, plan
@@ -341,10 +341,8 @@ def main(arguments: list[str] | None = None) -> None:
     with user_errors(common.script()):
         options, images, out = prepare(options)
     with user_errors(common.script(), lambda: f"Stopped; measurements of the finished networks are in {out}."):
-        try:
+        with common.failing():
             run(options, images, out, console.screen())
-        except (ValueError, RuntimeError) as error:
-            fail(common.script(), error, 2 if isinstance(error, ValueError) else 1)
 
 
 if __name__ == "__main__":

@@ -356,7 +356,7 @@ def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(moz
     inputs = trainer.engine.entering("train", [state])
     spiked, labels = inputs[0] < T, mnist.train_labels[:120]
     decisions, expected = numpy_reward(state.weights["layer3"], spiked, labels, padding=2, batch_size=40)
-    carry, (decided, _) = trainer.engine.supervised(trainer.plan[2], [state], inputs)()
+    carry, (decided, _) = trainer.engine.epochs.of(trainer.plan[2], [state], inputs)()
     ((layers, *_), decided) = trainer.engine.spread.unstacked((carry, decided))[0]
     assert decided.tolist() == decisions
     np.testing.assert_allclose(layers["layer3"].plain_weights(), expected, atol=1e-5)

@@ -126,7 +126,7 @@ def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
     engine, states = trainer.engine, [trainer.initial_state()]
     inputs = engine.outputs.entering("train", 0, states)
     monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
-    epoch = engine.unsupervised(trainer.plan[0], states, inputs)
+    epoch = engine.epochs.of(trainer.plan[0], states, inputs)
     assert len(epoch._slices) == (0 if large else len(epoch._starts))
     for start in epoch._starts[:-1]:
         (_, shared) = epoch._slice(start)

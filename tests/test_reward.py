@@ -192,7 +192,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
         trainer.initial_state(), weights={n: np.asarray(w) for n, w in network.weights().items()}
     )
     state.phase = len(trainer.plan) - 1
-    epoch = trainer.engine.supervised(trainer.plan[-1], [state], inputs)
+    epoch = trainer.engine.epochs.of(trainer.plan[-1], [state], inputs)
     _, first = epoch()
     results = [first]
     assert compilations(lambda: results.append(epoch()[1])) == 0, "the second epoch compiles again"

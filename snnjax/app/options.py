@@ -11,33 +11,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import DisallowNone, Positional, arg
 
+from snnjax.app.names import ENCODERS, MODELS, NAMES, RECORDED, TABLES
 from snnjax.defaults import FEW
-
-RECORDED = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
-"""The networks of the PyTorch code, of which there are recorded runs."""
-SUPERVISED = ("goupy2024_sstdp", "goupy2024_s2stdp", "goupy2024_pcn", "goupy2024_ncg")
-DEEP = ("goupy2024_softhebb", "softhebb_narrow")
-MODELS = (*RECORDED, *SUPERVISED, "kheradpisheh2018", "mozafari2018_objects", *DEEP)
-DATASETS = (
-    "digits",
-    "mnist",
-    "fashion_mnist",
-    "kmnist",
-    "emnist_digits",
-    "emnist_letters",
-    "emnist_balanced",
-    "cifar10",
-)
-TABLES = ("digits", "mnist", "cifar10", "efficiency")
-"""Of results, see `snnjax.app.protocols`."""
-
-RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", "asl_dvs")
-"""Of event cameras; they need the package tonic."""
-
-ENCODERS = ("grey", "colour", "dog", "gabor", "on_off", "whitening", "pixels", "events")
-
-NAMES = f"one of {', '.join(DATASETS)}, folder, {', '.join(RECORDINGS)}; or an .npz file"
-
 
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
 EPOCHS = (

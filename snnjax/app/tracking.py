@@ -61,7 +61,7 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         for name, wins in won_by(found).items():
             total = int(np.sum(wins))
-            per_image = total / self._trainer.engine.images_of(phase)
+            per_image = total / self._trainer.engine.epochs.images_of(phase)
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)
             if total:
                 won = np.repeat(np.arange(len(wins)), np.int64(np.ceil(np.asarray(wins) * min(1, DRAWN / total))))

@@ -3,12 +3,11 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from snnjax import devices, processes
 from snnjax.components import to_data
@@ -17,19 +16,18 @@ from snnjax.errors import InputError, wrong_type
 from snnjax.forms import FAST
 from snnjax.kernels import native
 from snnjax.layers import Layer
-from snnjax.learners import Tally
 from snnjax.metrics import fractions
-from snnjax.networks import Model, Network
+from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 from snnjax.networks.model import check_fitted
 from snnjax.training import fast, fitting, foreign, origin, programs
 from snnjax.training.diagnoses import by_layer, diagnose_decisions
-from snnjax.training.epoch import Epoch, images_shown
-from snnjax.training.outputs import Outputs, as_array
-from snnjax.training.spread import Clock, has_own, learning_program
+from snnjax.training.epoch import Epoch
+from snnjax.training.epochs import Epochs, States
+from snnjax.training.outputs import Outputs
+from snnjax.training.spread import Clock
 from snnjax.training.state import Callback, Phase, Settings, TrainState, plan
 
-States = list[TrainState]
 EVERY = 30.0
 """Seconds between two states that are saved within an epoch."""
 
@@ -62,11 +60,9 @@ class Engine:
         self.plan, self.callback = plan(self.network, settings.epochs), callback or Callback()
         self.outputs = Outputs(self.networks, data, settings, self.callback)
         self.spread = self.outputs.spread
-        learners = {name: conv.each_learner for _, name, conv in self.network.layers()}
-        self.supervised_layers = [name for name, each in learners.items() if any(x.supervised for x in each)]
         self._convs = [{name: conv for _, name, conv in each.layers()} for each in self.networks]
         self._save: Callable[[States], None] = lambda states: None
-        self.testing_forms = fast.deciding(self.network, settings, scores=False)
+        self.epochs = Epochs(self.outputs, data, settings, self.seeds, self.plan)
 
     def _check(self, data: Dataset, settings: Settings) -> None:
         if not self.networks or len(self.seeds) != len(self.networks):
@@ -104,7 +100,7 @@ class Engine:
         if not 0 <= state.phase <= len(self.plan) or min(state.done, state.shown) < 0:
             raise InputError(f"`phase` must lie in 0..{len(self.plan)}, got {state.phase}; `done` {state.done}")
         if state.learning and state.phase < len(self.plan):
-            fresh = _flat(self._fresh(state, 0))
+            fresh = _flat(self.epochs.fresh(state, 0))
             compare("learning", {name: array.shape for name, array in fresh.items()})
 
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
@@ -164,46 +160,9 @@ class Engine:
             state.keys |= dict.fromkeys(layers, key)
         state.phase, state.done, state.learning, state.origin = state.phase + 1, 0, {}, ""
 
-    def learning(self, state: TrainState, at: int = 0) -> Any:
-        """The learners' states in the phase of network `at`.
-
-        They are that of its one layer, or by layer name if several learn jointly, or (by layer name, `Tally`).
-        """
-        fresh = self._fresh(state, at)
-        if not state.learning:
-            return fresh
-        return jax.tree.unflatten(jax.tree.structure(fresh), list(state.learning.values()))
-
-    def _fresh(self, state: TrainState, at: int) -> Any:
-        """The learners' states before the first image of a phase."""
-        phase, layers = self.plan[state.phase], self.outputs.model(state, at).layers
-        seen = phase.branch * phase.epochs * len(self.data.train_images)
-
-        def init(name: str) -> Any:
-            key = np.array([list(layers).index(name), self.seeds[at]], np.uint32)
-            learner = layers[name].conv.each_learner[phase.learner]
-            return jax.tree.map(as_array, learner.init(layers[name], key, seen))
-
-        if phase.end:
-            return {name: init(name) for name in phase.layers}
-        if phase.layers:
-            return init(phase.layers[0])
-        return {name: init(name) for name in self.supervised_layers}, Tally(*np.zeros(5, np.int32))
-
     def _start(self, phase: Phase, states: States) -> None:
-        each = self.images_of(phase)
+        each = self.epochs.images_of(phase)
         self.callback.started(phase.name, (each * (phase.epochs - states[0].done) - states[0].shown) * len(states))
-
-    def images_of(self, phase: Phase) -> int:
-        """The images of an epoch that a phase learns from."""
-        images = len(self.data.train_images)
-        most = self._convs[0][phase.layers[0]].joint.images if phase.end else None
-        return min(images, most or images)
-
-    def _order(self, phase: Phase, inputs: np.ndarray) -> Callable[[int], np.ndarray | None]:
-        """`images_shown` in a phase, by epoch, given what its layers learn from."""
-        images = inputs.shape[int(has_own(inputs))] // (1 + self.settings.mirror)
-        return functools.partial(images_shown, self.settings, self.seeds, self.plan.index(phase), images)
 
     def _keep(self, phase: Phase, name: str, layer: Layer, learned: Any, info: Any, state: TrainState, at: int) -> Any:
         """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`.
@@ -247,15 +206,6 @@ class Engine:
         self._tell(states)
         yield [clock, *clocks.values()]
 
-    def mesh(self, found: programs.FastForm | None) -> Mesh:
-        """The devices that learn: all that share batches, but for fast forms, which take a batch in one product."""
-        return self.spread.batched if self.settings.update_batch > 1 and not found else self.spread.learning
-
-    def _fast(self, found: programs.FastForm, mesh: Mesh) -> dict[str, Any]:
-        """Arguments of an `Epoch` that learns by a fast form."""
-        program = learning_program(found.function, mesh, **found.static)
-        return dict(fast=program, unit=found.unit, clips=found.clips)
-
     def _pass(self, epoch: Epoch, phase: Phase, states: States) -> tuple[Any, Any]:
         """One epoch, from where it was broken off; every now and then `run` saves where it stands."""
         before = [np.stack(each) for each in zip(*(state.found.values() for state in states), strict=True)]
@@ -268,8 +218,7 @@ class Engine:
             pieces = found()
             for at, (state, carry) in enumerate(zip(states, self.spread.unstacked(epoch.carry), strict=True)):
                 layers, *learned = carry
-                named = {phase.layers[0]: layers} if isinstance(layers, Layer) else layers
-                for name, layer in named.items():
+                for name, layer in by_name(phase, layers).items():
                     self._take(phase, name, layer, state, at)
                 state.learning, state.shown = _flat(learned if not phase.layers else learned[0]), shown
                 state.found = {str(place): piece[at] for place, piece in enumerate(pieces)}
@@ -284,85 +233,21 @@ class Engine:
 
     # Layers that learn without labels
 
-    def unsupervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
-        """The epochs of a phase in which layers learn unsupervised, given what enters the first of them."""
-        if phase.end:
-            return self._joint(phase, states, inputs)
-        carries, learner, batch = [], phase.learner, self.settings.update_batch
-        layers = [model.layers[phase.layers[0]] for model in self.outputs.models(states)]
-        found = fast.unsupervised(layers[0], learner, self.settings)
-        mesh = self.mesh(found)
-        plain = learning_program(programs.learn_unsupervised, mesh, which=learner, batch=batch)
-        form = found.form if found else self.outputs.form(layers[0], learner)
-        for at, (layer, state) in enumerate(zip(layers, states, strict=True)):
-            carries.append((layer.packed(form), self.learning(state, at)))
-        kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch, order=self._order(phase, inputs))
-        if found:
-            kinds |= self._fast(found, mesh)
-        common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
-        return Epoch(*common, **kinds)
-
-    def _joint(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
-        """The epochs of a phase in which layers learn jointly, from whole batches."""
-        carries, models, frozen = [], self.outputs.models(states), []
-        learner = models[0].layers[phase.layers[0]].conv.each_learner[0]
-        form = {name: self.outputs.form(layer, 0) for name, layer in models[0].layers.items()}
-        for at, (model, state) in enumerate(zip(models, states, strict=True)):
-            layers = {name: model.layers[name].packed(form[name]) for name in phase.layers}
-            carries.append((layers, self.learning(state, at)))
-            frozen.append(_without_weights(model, phase.layers))
-        order, learned = self._order(phase, inputs), self.images_of(phase)
-        static: dict[str, Any] = dict(first=phase.stage, end=phase.end, batch=learner.batch)
-        program = learning_program(programs.learn_jointly, self.spread.learning, rest=learned % learner.batch, **static)
-        common = self.spread, self.spread.learning, phase, self.spread.stacked(carries), inputs, self.callback.advanced
-        kinds: dict[str, Any] = dict(plain=program, fast=program, unit=learner.batch, each=learner.batch)
-        own = dict(model=self.outputs.packed(frozen))
-        return Epoch(*common, learner.batch, **kinds, order=order, own=own, images=learned)
-
     def _learn_unsupervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
-        epoch = self.unsupervised(phase, states, self.outputs.entering("train", phase.stage, states))
+        epoch = self.epochs.of(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
         while not self._over(phase, states):
             carry, infos = self._pass(epoch, phase, states)
             parts = self.spread.unstacked((*carry, infos))
-            for at, (state, (layers, learned, infos)) in enumerate(zip(states, parts, strict=True)):
-                if phase.end:
-                    found = by_layer(
-                        {
-                            name: self._keep(phase, name, layers[name], learned[name], infos[name], state, at)
-                            for name in phase.layers
-                        }
-                    )
-                else:
-                    (name,) = phase.layers
-                    found = dict(self._keep(phase, name, layers, learned, infos, state, at), layer=name)
+            for at, (state, part) in enumerate(zip(states, parts, strict=True)):
+                layers, learned, infos = (by_name(phase, each) for each in part)
+                each = {x: self._keep(phase, x, layers[x], learned[x], infos[x], state, at) for x in phase.layers}
+                found = by_layer(each) if phase.end else each[phase.layers[0]] | dict(layer=phase.layers[0])
                 state.diagnoses[phase.name] = found
-                state.learning, state.done = _flat(learned), state.done + 1
+                state.learning, state.done = _flat(part[1]), state.done + 1
             yield [epoch.clock]
 
-    # Layers that learn together
-
-    def supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
-        """The epochs of the phase in which all supervised layers learn, given `entering` of "train"."""
-        models, batch = self.outputs.models(states), self.settings.update_batch
-        carries, frozen, turns = [], [], dict(by_turns=self.network.reward_by_turns)
-        forms = {name: self.outputs.form(models[0].layers[name], phase.learner) for name in self.supervised_layers}
-        found = fast.supervised(models[0], phase.stage, settings=self.settings, **turns)
-        mesh = self.mesh(found)
-        plain = learning_program(programs.learn_supervised, mesh, first=phase.stage, batch=batch, **turns)
-        kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch)
-        if found:
-            forms = dict.fromkeys(self.supervised_layers, found.form)
-            kinds |= self._fast(found, mesh)
-        for at, (model, state) in enumerate(zip(models, states, strict=True)):
-            layers = {name: model.layers[name] for name in self.supervised_layers}
-            carries.append(({n: x.packed(forms[n]) for n, x in layers.items()}, *self.learning(state, at)))
-            frozen.append(_without_weights(model, layers))
-        common = self.spread, mesh, phase, self.spread.stacked(carries), inputs, self.callback.advanced, batch
-        own = dict(model=self.outputs.packed(frozen, self.testing_forms))
-        shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
-        kinds |= dict(order=self._order(phase, inputs))
-        return Epoch(*common, **kinds, labels=labels, own=own, shared=shared)
+    # Layers that learn with labels
 
     def entering(self, part: str, states: States) -> np.ndarray:
         """What enters the first supervised stage, of "train" or the tested images."""
@@ -373,7 +258,7 @@ class Engine:
     def _learn_supervised(self, phase: Phase, states: States) -> Iterator[list[Clock]]:
         inputs = {part: self.entering(part, states) for part in ("train", self.data.tested)}
         self.outputs.forget()
-        epoch, test_clock = self.supervised(phase, states, inputs["train"]), Clock(self.data.tested)
+        epoch, test_clock = self.epochs.of(phase, states, inputs["train"]), Clock(self.data.tested)
         self._start(phase, states)
         while not self._over(phase, states):
             carry, (decisions, infos) = self._pass(epoch, phase, states)
@@ -392,7 +277,7 @@ class Engine:
     def _end_epoch(self, phase: Phase, state: TrainState, at: int, results: Any) -> None:
         (layers, *learned), decisions, infos, tested = results
         found = {}
-        for name in self.supervised_layers:
+        for name in self.epochs.supervised_layers:
             found[name] = self._keep(phase, name, layers[name], learned[0][name], infos[name], state, at)
         state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
         state.learning = _flat(learned)
@@ -462,10 +347,9 @@ def with_encoder(network: Network, data: Dataset) -> Network:
     return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
 
 
-def _without_weights(model: Model, names: Iterable[str]) -> Model:
-    """The model without the weights of layers that learn, which are in the carry of their program."""
-    nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
-    return model.updated({name: dataclasses.replace(model.layers[name], weights=nothing) for name in names})
+def by_name(phase: Phase, part: Any) -> dict[str, Any]:
+    """A part of what a phase carries or finds by layer name: that of a layer that learns alone is bare."""
+    return {phase.layers[0]: part} if phase.layers and not phase.end else part
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:
