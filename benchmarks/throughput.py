@@ -340,9 +340,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(Options, sys.argv[1:] if arguments is None else arguments, common.script(), __doc__)
     with user_errors(common.script()):
         options, images, out = prepare(options)
-    with user_errors(common.script(), lambda: f"Stopped; measurements of the finished networks are in {out}."):
-        with common.failing():
-            run(options, images, out, console.screen())
+    stopped = user_errors(common.script(), lambda: f"Stopped; measurements of the finished networks are in {out}.")
+    with stopped, common.failing():
+        run(options, images, out, console.screen())
 
 
 if __name__ == "__main__":

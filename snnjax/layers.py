@@ -91,7 +91,7 @@ class Conv:
             check_component("learners", learner, "init", "forward", "update", "supervised")
         if not isinstance(self.standardise, Standardise | None):
             raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
-        if self.activation is not None:
+        if self.real:
             self._check_real()
         elif self.standardise is not None:
             raise InputError("`standardise` of a layer without an `activation` must be None: it has no effect")
@@ -119,6 +119,11 @@ class Conv:
         return self.each_learner[-1]
 
     @property
+    def real(self) -> bool:
+        """Whether its neurons are real-valued: it has an `activation`."""
+        return self.activation is not None
+
+    @property
     def joint(self) -> Any:
         """The learner that learns from whole batches, jointly with neighbouring stages; None: there is none."""
         return next((learner for learner in self.each_learner if getattr(learner, "joint", False)), None)
@@ -141,7 +146,7 @@ class Conv:
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
-        if self.activation is not None:
+        if self.real:
             margins = checks.pair("padding", self.padding, 0)
             checks.window("the padding that is reflected, and a row and column,", [x + 1 for x in margins], size)
         return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
@@ -154,7 +159,7 @@ class Conv:
     @property
     def monotone(self) -> bool:
         """Whether it spikes and all learners keep weights >= 0, so that the last step decides who fires."""
-        if self.activation is not None:
+        if self.real:
             return False
         bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]
         return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)
@@ -243,7 +248,7 @@ class Layer:
 
     def responses(self, inputs: jax.Array) -> jax.Array:
         """What its neurons put out, (F, H', W'): `latencies` or, of a real-valued layer, `activities`."""
-        return self.latencies(inputs) if self.conv.activation is None else self.activities(inputs)
+        return self.activities(inputs) if self.conv.real else self.latencies(inputs)
 
     def outputs(self, latency: jax.Array, pool: Pool | None) -> jax.Array:
         """What its stage gets of this layer: `pooled` of `responses`."""
@@ -253,7 +258,7 @@ class Layer:
 
     def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
         """Responses of the layer, (F, H', W'), with its `output_padding`, then pooled."""
-        if self.conv.activation is not None:
+        if self.conv.real:
             rows, columns = checks.pair("output_padding", self.conv.output_padding, 0)
             padded = jnp.pad(responses, ((0, 0), (rows, rows), (columns, columns)))
             if pool is None:

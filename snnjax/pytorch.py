@@ -50,7 +50,7 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
     weights = {}
     for _, layer, conv in spec.layers():
-        if conv.activation is not None:
+        if conv.real:
             raise InputError(f"{layer} of {spec.name} must spike, as all layers do there, but has an `activation`")
         block = layer.replace("layer", "block")
         name = block + _WEIGHT

@@ -80,7 +80,7 @@ class _Case:
         seed: int,
     ):
         random = np.random.default_rng(seed)
-        stages = [stage(conv, code=None if conv.activation is None else LatencyCode())]
+        stages = [stage(conv, code=None if not conv.real else LatencyCode())]
         if not deciding:
             stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)

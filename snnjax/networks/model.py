@@ -120,9 +120,7 @@ class Model:
 
         def through(latencies: jax.Array, first: int, last: int) -> jax.Array:
             one = functools.partial(self.forward, first=first, last=last, timed=timed)
-            real = any(
-                layer.conv.activation is not None for number in range(first, last) for layer in self.stage(number)
-            )
+            real = any(layer.conv.real for number in range(first, last) for layer in self.stage(number))
             return devices.map_each(one, latencies, REAL if real else 1) if first < last else latencies
 
         for number in range(first, last):
@@ -181,7 +179,7 @@ class Model:
         for number in range(self.last):
             outputs = [layer.responses(latency) for layer in self.stage(number)]
             for name, each in zip(self.names[number], outputs, strict=True):
-                real = self.layers[name].conv.activation is not None
+                real = self.layers[name].conv.real
                 seen[name] = LatencyCode()(each, time_steps=self.time_steps) if real else each
             latency = self.join(number, outputs)
         return Observed(seen, self.decide(latency))

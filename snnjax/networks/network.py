@@ -41,7 +41,7 @@ class Stage:
             raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "an integer, a Pool or None", self.pool)
-        if len({each.activation is None for each in self.branches}) > 1:
+        if len({each.real for each in self.branches}) > 1:
             raise InputError("`branches` of a stage must all have an `activation`, or none, got both kinds")
         if self.code is not None:
             check_component("code", self.code, "__call__")
@@ -53,7 +53,7 @@ class Stage:
     @property
     def real(self) -> bool:
         """Whether its layers are real-valued."""
-        return self.branches[0].activation is not None
+        return self.branches[0].real
 
     @property
     def activities(self) -> bool:
@@ -142,7 +142,7 @@ class Network:
             elif not self.deciding and any(supervised):
                 got = f"{type(conv.supervised).__name__} under {type(self.decision).__name__}, which is fitted"
                 raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
-            if conv.joint and conv.activation is None:
+            if conv.joint and not conv.real:
                 give = "give it an `activation`, such as Triangle()"
                 raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must be real-valued: {give}")
             if conv.joint and (len(supervised) > 1 or any(supervised)):

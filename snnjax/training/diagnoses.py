@@ -19,7 +19,7 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
     words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
     words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")
     for name, conv in convs.items():
-        if conv.activation is not None:
+        if conv.real:
             continue  # it has no threshold
         threshold = "None" if conv.threshold is None else f"{np.mean(conv.threshold):g}"
         if firing[name] > CROWDED:

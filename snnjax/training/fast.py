@@ -39,7 +39,7 @@ def left_out(network: Network, settings: Settings) -> list[str]:
     """Layers with a rule that has no compiled form, though the settings ask for it: "layer1 (Rule)", ..."""
     if not settings.native:
         return []
-    spiking = ((name, conv) for _, name, conv in network.layers() if conv.activation is None)
+    spiking = ((name, conv) for _, name, conv in network.layers() if not conv.real)
     rules = [(name, rule) for name, conv in spiking for rule in conv.each_learner]
     left = [(name, type(rule)) for name, rule in rules if not getattr(rule, "native", False)]
     return [f"{name} ({kind.__name__})" for name, kind in left if kind not in FORMS]

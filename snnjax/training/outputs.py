@@ -41,7 +41,7 @@ class Outputs:
 
     def form(self, layer: Layer, learner: int | None = None) -> Form:
         """The kernels of a layer, which learns by its learner number `learner` if given."""
-        if layer.conv.activation is not None:
+        if layer.conv.real:
             return ROWS
         suits = self.native and native_suits(layer.conv, layer.time_steps)
         rule = None if learner is None else layer.conv.each_learner[learner]
