@@ -17,6 +17,7 @@ import snnjax
 from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, devices, kernels, stage
 from snnjax.data import digits
 from snnjax.forms import AT_ONCE, FAST, PLAIN, TAPS
+from snnjax.kernels.native import readout as native_readout
 from snnjax.kernels.readout import _of_earliest_at_once
 from snnjax.layers import Layer
 from snnjax.learners import Tally
@@ -414,6 +415,45 @@ def stdp(**changes) -> jax.Array:
     """Calls `error_stdp`."""
     args = dict(rows=ROWS, latency=FIVE, spike=SPIKES, error=TIMES, rates=jnp.float32([0.1, -0.1]), bounds=(0.0, 1.0))
     return kernels.error_stdp(**args | changes)
+
+
+@pytest.mark.parametrize("fires", ["early", "as expected", "late", "never"])
+def test_neurons_are_followed_from_late_on(fires, compiler):
+    """Where their weights are at the inputs that fire early, late or anywhere; three lanes of weights and a rest."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 16, (30, 50, 1, 1), dtype=np.uint8)
+    images[:, :25] //= 2
+    weights = rng.uniform(0.4, 0.6, (15, 50, 1, 1)).astype(np.float32)
+    weights[:, :25] *= dict(early=8, late=0.1).get(fires, 1)
+    kinds = dict(threshold=100.0 if fires == "never" else 10.0, fractional=True, time_steps=15)
+    found = native_readout.earliest_of_classes(jnp.asarray(images), jnp.asarray(weights), classes=3, **kinds)
+    spikes = jax.vmap(lambda image: kernels.timed_spikes(image, jnp.asarray(weights), **kinds))(jnp.asarray(images))
+    time, potential = (np.asarray(x).reshape(30, 3, 5) for x in (spikes.time, spikes.potential))
+    np.testing.assert_allclose(found.time.reshape(30, 3), time.min(axis=2), atol=1e-5)
+    earliest = np.lexsort((-potential, time))[..., :1]
+    chosen = np.take_along_axis(potential, earliest, axis=2)[..., 0]
+    np.testing.assert_allclose(found.potential.reshape(30, 3), chosen, rtol=1e-4)
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="sets the cores of threads as Linux does")
+def test_two_cores_learn_exactly_as_one(compiler):
+    model, images, labels = small(SupervisedSTDP(gap=0.1, threshold_rate=2.0), 15, 3, 255, True, 1)
+    model = model.packed({"layer1": FAST})
+    numbers = jnp.int32(0), jnp.int32(40), jnp.bool_(False), jnp.int32(1000)
+    learn, cores = jax.jit(readout.learn_at_once), os.sched_getaffinity(0)
+
+    def run_on(each: set[int]) -> None:
+        for thread in map(int, os.listdir("/proc/self/task")):
+            os.sched_setaffinity(thread, each)
+
+    found = []
+    try:
+        for each in (cores, {min(cores)}):
+            run_on(each)
+            found.append(jax.tree.map(np.asarray, learn(carry_of(model), model, images, labels, *numbers)))
+    finally:
+        run_on(cores)
+    jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 def test_images_outside_the_span_teach_nothing(compiler):

@@ -23,8 +23,8 @@ LAYERS = (
     (3, 0.65, 1.4, 0.005, OVERLAPPING),
     (3, 0.25, 1.0, 0.01, Pool(2, mean=True)),
 )
-READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.92, threshold_rate=20.0, threshold_annealing=0.7)
-INPUTS, THRESHOLD = 24576, 1600.0  # of a readout, on images of 32x32
+READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.88, threshold_rate=10.0, threshold_annealing=0.6)
+INPUTS, THRESHOLD = 24576, 800.0  # of a readout, on images of 32x32
 
 
 def goupy2024_softhebb(
@@ -68,11 +68,11 @@ def _network(
         size,
         threshold=THRESHOLD * inputs / INPUTS,
         fractional=True,
-        weight_mean=0.3,
+        weight_mean=0.15,
         weight_std=0.01,
         learners=READOUT,
     )
-    settings: dict[str, Any] = dict(epochs=(1, 1, 1, 20), patience=0, shuffle=True, time_steps=encoder.time_steps)
+    settings: dict[str, Any] = dict(epochs=(1, 1, 1, 12), patience=0, shuffle=True, time_steps=encoder.time_steps)
     stages.append(stage(readout))
     decision = Earliest(fallback=True)
     return Network(name, shape, classes, tuple(stages), encoder=encoder, decision=decision, **settings)

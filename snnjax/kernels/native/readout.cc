@@ -1,48 +1,61 @@
 // Fully connected readouts that learn by supervised STDP, one image after the other.
 //
-// Weights are (F, K) as they are stored: an update goes through the rows of a few neurons, and the potentials of a few
-// neurons are added up in the order of the inputs' spikes until one of them crosses its threshold. They are >= 0, so
-// that potentials never fall. Latencies are uint8, T where silent. Python has checked all buffers.
+// Weights are (F, K) as they are stored: an update goes through the rows of a few neurons. The potentials of a few
+// neurons are added up at once for a step before they are expected to fire, going through their rows, and from there on
+// in the order of the inputs' spikes until one of them crosses its threshold. Weights are >= 0, so that potentials never
+// fall. Latencies are uint8, T where silent. Python has checked all buffers.
 
-#include "prepared.h"
+#include <numeric>
+
+#include "pair.h"
 
 namespace {
 
 constexpr int kRows = 8;  // neurons whose potentials are added up side by side
+// Where to begin following neurons, as shares of the inputs that reach a threshold if all weights are alike. Nothing but
+// the image and the weights decides it, so that a run that was stopped rounds as one that was not.
+constexpr float kBegin[] = {0.95f, 0.85f, 0.7f, 0.5f};
 constexpr float kNever = std::numeric_limits<float>::infinity();
+
+Steps steps_of(const uint8_t* latencies) {
+  int32_t steps[kLanes];  // GCC 12 converts vectors one element after the other
+  for (int64_t lane = 0; lane < kLanes; ++lane) steps[lane] = latencies[lane];
+  return *reinterpret_cast<const Steps*>(steps);
+}
 
 // The inputs of one image that fire, in order of their steps.
 struct Inputs {
+  static constexpr int64_t kApart = 4;  // counts, so that one need not wait for the other
   struct Step {
     int32_t step, end;  // inputs[..end) have fired after this step
   };
   int64_t size;
   int32_t time_steps;
-  std::vector<int32_t> when, fired, inputs;  // when: latencies
+  const uint8_t* when;  // latencies
+  std::vector<int32_t> inputs;
   std::vector<Step> steps;
 
-  Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), when(size) {}
+  Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), inputs(size) {}
 
   void read(const uint8_t* latency) {
-    std::copy_n(latency, size, when.data());
-    fired.resize(size);
-    inputs.resize(size);
+    when = latency;
     steps.clear();
-    int32_t* found = fired.data();
-    for (int64_t i = 0; i < size; ++i) {
-      *found = i;
-      found += latency[i] < time_steps;
-    }
-    int32_t place[256] = {}, end = 0;
-    for (const int32_t* each = fired.data(); each != found; ++each) ++place[latency[*each]];
-    for (int32_t step = 0; step < time_steps; ++step) {
-      const int32_t count = place[step];
+    int32_t counts[kApart][256] = {}, place[256], end = 0;
+    for (int64_t i = 0; i < size; ++i) ++counts[i % kApart][latency[i]];
+    for (int32_t step = 0; step <= time_steps; ++step) {
+      int32_t count = 0;
+      for (const auto& each : counts) count += each[step];
       place[step] = end;
       end += count;
-      if (count) steps.push_back({step, end});
+      if (count && step < time_steps) steps.push_back({step, end});
     }
-    for (const int32_t* each = fired.data(); each != found; ++each) inputs[place[latency[*each]]++] = *each;
-    inputs.resize(end);
+    for (int64_t i = 0; i < size; ++i) inputs[place[latency[i]]++] = i;  // those that are silent come last
+  }
+
+  // How many steps pass before more than `count` inputs have fired.
+  int64_t steps_within(float count) const {
+    auto fewer = [](float count, const Step& each) { return count < each.end; };
+    return std::upper_bound(steps.begin(), steps.end(), count, fewer) - steps.begin();
   }
 };
 
@@ -59,7 +72,7 @@ struct Spike {
 
 struct Layer {
   const float* weights;  // [F, K]
-  const float* thresholds;  // [F]
+  const float *thresholds, *means;  // [F]: thresholds, and about the mean weight of a neuron
   int64_t inputs;
   int32_t classes, size;  // of a class
   int32_t time_steps;
@@ -73,6 +86,44 @@ struct Layer {
   Spike silent(int32_t neuron, float potential) const { return {neuron, time_steps, 1.0f, potential}; }
 };
 
+// The potentials of neurons first..first+kCount-1 after a step.
+template <int kCount>
+void potentials(const Layer& layer, const Inputs& in, int32_t first, int32_t step, float* sum) {
+  const float* row = layer.weights + first * layer.inputs;
+  const int64_t stride = layer.inputs;
+  const Steps last = Steps{} + step;
+  Lanes sums[kCount] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= stride; i += kLanes) {
+    const Steps seen = steps_of(in.when + i) <= last;
+    const float* here = row + i;
+    for (int r = 0; r < kCount; ++r) sums[r] += seen ? *reinterpret_cast<const Lanes*>(here + r * stride) : Lanes{};
+  }
+  for (int r = 0; r < kCount; ++r) {
+    sum[r] = 0;
+    for (int64_t lane = 0; lane < kLanes; ++lane) sum[r] += sums[r][lane];
+    for (int64_t j = i; j < stride; ++j) sum[r] += in.when[j] <= step ? row[r * stride + j] : 0;
+  }
+}
+
+// Finds a step at which no neuron of first..first+kCount-1 has crossed its limit, late if possible. Returns how many
+// steps of `in` have passed; `sum` has the potentials then.
+template <int kCount>
+int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const float* limits, float* sum) {
+  float expected = layer.inputs;
+  for (int r = 0; r < kCount; ++r) expected = std::min(expected, limits[r] / layer.means[first + r]);
+  for (const float share : kBegin) {
+    const int64_t passed = in.steps_within(share * expected);
+    if (!passed || in.steps[passed - 1].end * 8 < layer.inputs) break;  // to go through so few is faster
+    potentials<kCount>(layer, in, first, in.steps[passed - 1].step, sum);
+    bool any = false;
+    for (int r = 0; r < kCount; ++r) any |= sum[r] > limits[r];
+    if (!any) return passed;
+  }
+  std::fill_n(sum, kCount, 0.0f);
+  return 0;
+}
+
 // Adds up the potentials of neurons first..first+kCount-1 step by step up to step `last`. Where some exceed `limits`, it
 // calls `crossed(step, before, now)` with potentials before and after the step, which may change limits, and stops if
 // that returns true. Returns whether it has stopped; `now` has the potentials at last.
@@ -81,11 +132,12 @@ bool integrate(const Layer& layer, const Inputs& in, int32_t first, int32_t last
                Crossed crossed) {
   const float* row = layer.weights + first * layer.inputs;
   const int64_t stride = layer.inputs;
-  const int32_t* input = in.inputs.data();
-  float sum[kCount] = {}, before[kCount];
+  float sum[kCount], before[kCount];
   bool stopped = false;
-  for (const auto& [step, end] : in.steps) {
-    if (step > last) break;
+  const int64_t passed = begin_late<kCount>(layer, in, first, limits, sum);
+  const int32_t* input = in.inputs.data() + (passed ? in.steps[passed - 1].end : 0);
+  for (auto each = in.steps.begin() + passed; each != in.steps.end() && each->step <= last; ++each) {
+    const auto [step, end] = *each;
     for (int r = 0; r < kCount; ++r) before[r] = sum[r];
     for (const int32_t* stop = in.inputs.data() + end; input != stop; ++input) {
       const float* weight = row + *input;
@@ -175,7 +227,7 @@ void all_of(const Layer& layer, const Inputs& in, int32_t group, const float* ex
 }
 
 // w += gain of inputs up to `step`, loss of the others, clipped to the bounds. Returns the sum.
-float update(float* row, const int32_t* latency, int64_t size, int32_t step, float gain, float loss, float lower,
+float update(float* row, const uint8_t* latency, int64_t size, int32_t step, float gain, float loss, float lower,
              float upper) {
   Lanes sums[2] = {};
   const Lanes causal = Lanes{} + gain, other = Lanes{} + loss, least = Lanes{} + lower, most = Lanes{} + upper;
@@ -183,7 +235,7 @@ float update(float* row, const int32_t* latency, int64_t size, int32_t step, flo
   int64_t i = 0;
   auto next = [&](Lanes& sum) {
     Lanes& weight = *reinterpret_cast<Lanes*>(row + i);
-    const Lanes moved = weight + (*reinterpret_cast<const Steps*>(latency + i) <= last ? causal : other);
+    const Lanes moved = weight + (steps_of(latency + i) <= last ? causal : other);
     const Lanes above = moved > least ? moved : least;
     weight = above < most ? above : most;
     sum += weight;
@@ -217,62 +269,73 @@ struct Rule {
   bool competition, one_sided, normalise, fallback;
 };
 
-// What one image leaves: of the neurons that learn, of the thresholds of its class, and the decision.
-struct Found {
-  int32_t* neuron;
+// What images leave: of each the n neurons that learn, the m thresholds of its class, the decision and the label.
+struct Results {
+  int32_t *decision, *neuron, *label;
   float *time, *error, *threshold;
 };
 
+// Learns image after image. Two cores share the classes: at each image, the neurons of a class that have learned from
+// the one before move first, then all of the class are followed, while their weights are at hand.
 class Learning {
  public:
   Learning(const Layer& layer, const Rule& rule, float* weights, float* excess, const float* sums)
       : layer_(layer), rule_(rule), weights_(weights), excess_(excess), sums_(sums),
-        spikes_(layer.size), raised_(layer.size) {
-    count_ = rule.competition ? layer.classes : layer.classes * layer.size;
-    const int32_t targets = layer.size - rule.others;
-    competitors_ = rule.competition && targets > 1 ? targets : 0;
-  }
+        own_(rule.competition ? 1 : layer.size), count_(layer.classes * own_),
+        competitors_(rule.competition && layer.size - rule.others > 1 ? layer.size - rule.others : 0),
+        inputs_(3, Inputs(layer.inputs, layer.time_steps)), spikes_(layer.classes * layer.size), raised_(spikes_),
+        first_(layer.classes), group_(count_), errors_(count_), pair_([this](int32_t task) { perform(task); }) {}
 
-  int32_t count() const { return count_; }
-  int32_t competitors() const { return competitors_; }
-
-  // Learns from one image of class `label`, of nothing if that is -1; returns the decision.
-  int32_t image(const Inputs& inputs, int32_t label, const Found& found) {
-    const bool learns = label >= 0 && !inputs.steps.empty();
-    Spike best = layer_.silent(0, 0.0f);
-    group_.clear();
-    for (int32_t at = 0; at < layer_.classes; ++at) {
-      const Spike first = of_class(inputs, at, learns && at == label);
-      if (at == 0 || first.precedes(best)) best = first;
+  // Learns from images first..end-1, of nothing where `labels` are -1.
+  void images(const uint8_t* latencies, const int32_t* labels, int64_t first, int64_t end, const Results& results) {
+    if (first >= end) return;
+    latencies_ = latencies, end_ = end, now_ = first - 1;
+    read();
+    for (now_ = first; now_ < end; ++now_) {
+      label_ = labels[now_];
+      learns_ = label_ >= 0 && !at(now_).steps.empty();
+      pair_.run(layer_.classes + (now_ + 1 < end));
+      results.decision[now_] = decision();
+      results.label[now_] = learns_ ? label_ : -1;
+      if (learns_) learn(results);
+      moves_ = learns_;
     }
-    if (learns) learn(inputs, label, found);
-    const bool decides = best.time < 1 || (rule_.fallback && best.potential > 0);
-    return decides ? best.neuron / layer_.size : -1;
+    pair_.run(layer_.classes);
   }
 
  private:
-  // Follows one class; `own`: that of the label. Returns its earliest neuron, and adds those that learn to `group_`.
-  Spike of_class(const Inputs& inputs, int32_t at, bool own) {
+  Inputs& at(int64_t image) { return inputs_[image % 3]; }
+
+  // The inputs of the next image.
+  void read() { at(now_ + 1).read(latencies_ + (now_ + 1) * layer_.inputs); }
+
+  void perform(int32_t task) {
+    if (task == layer_.classes) return read();
+    for (int32_t i = task * own_; moves_ && i < (task + 1) * own_; ++i) move(at(now_ - 1), group_[i], errors_[i]);
+    if (now_ < end_) follow(at(now_), task);
+  }
+
+  // Finds the earliest neuron of a class, and those that learn.
+  void follow(const Inputs& inputs, int32_t group) {
+    const bool own = learns_ && group == label_;
     if (rule_.competition && !own) {
-      group_.push_back(earliest(layer_, inputs, at));
-      return group_.back();
+      group_[group] = first_[group] = earliest(layer_, inputs, group);
+      return;
     }
-    const int32_t first = at * layer_.size;
+    const int32_t first = group * layer_.size, target = first + rule_.others, end = first + layer_.size;
     const bool balances = own && competitors_;
-    all_of(layer_, inputs, at, balances ? excess_ + first : nullptr, spikes_.data(), raised_.data());
-    auto of = [](const Spike* begin, const Spike* end) {
-      return *std::min_element(begin, end, [](const Spike& a, const Spike& b) { return a.precedes(b); });
+    all_of(layer_, inputs, group, balances ? excess_ + first : nullptr, &spikes_[first], &raised_[first]);
+    auto of = [](const std::vector<Spike>& spikes, int32_t begin, int32_t end) {
+      return *std::min_element(spikes.begin() + begin, spikes.begin() + end,
+                               [](const Spike& a, const Spike& b) { return a.precedes(b); });
     };
-    const Spike *spikes = spikes_.data(), *raised = raised_.data();
-    const Spike winner = of(spikes, spikes + layer_.size);
+    first_[group] = of(spikes_, first, end);
     if (balances) {
-      const Spike target = of(raised + rule_.others, raised + layer_.size);
-      balance(first + rule_.others, target.neuron);
-      std::copy(raised + rule_.others, raised + layer_.size, spikes_.begin() + rule_.others);
+      balance(target, of(raised_, target, end).neuron);
+      std::copy(raised_.begin() + target, raised_.begin() + end, spikes_.begin() + target);
     }
-    if (rule_.competition) group_.push_back(of(spikes, spikes + layer_.size));
-    else group_.insert(group_.end(), spikes_.begin(), spikes_.end());
-    return winner;
+    if (rule_.competition) group_[group] = of(spikes_, first, end);
+    else std::copy_n(spikes_.begin() + first, layer_.size, group_.begin() + first);
   }
 
   void balance(int32_t first, int32_t winner) {
@@ -282,9 +345,19 @@ class Learning {
       excess_[j] = std::max(j == winner ? excess_[j] + rise : excess_[j] - fall, 0.0f);
   }
 
-  void learn(const Inputs& inputs, int32_t label, const Found& found) {
+  // The class of the earliest neuron, -1 where none counts.
+  int32_t decision() const {
+    const Spike* best = &first_[0];
+    for (const Spike& each : first_)
+      if (each.precedes(*best)) best = &each;
+    const bool decides = best->time < 1 || (rule_.fallback && best->potential > 0);
+    return decides ? best->neuron / layer_.size : -1;
+  }
+
+  // Finds the errors of the neurons that learn from this image.
+  void learn(const Results& results) {
     const Numbers& numbers = rule_.numbers;
-    const float count = count_, own = count_ / layer_.classes;
+    const float count = count_, own = own_;
     float sum = 0;
     int32_t fired = 0;
     for (const Spike& each : group_)
@@ -293,39 +366,48 @@ class Learning {
     const float base = fired ? std::min(sum / fired, latest) : latest;
     for (int32_t i = 0; i < count_; ++i) {
       const auto& [neuron, step, time, potential] = group_[i];
-      const bool target = neuron / layer_.size == label && neuron % layer_.size >= rule_.others;
+      const bool target = neuron / layer_.size == label_ && neuron % layer_.size >= rule_.others;
       float desired = target ? base - numbers.gap * (count - own) / count : base + numbers.gap * own / count;
       if (rule_.one_sided) desired = target ? std::min(time, desired) : std::max(time, desired);
-      found.neuron[i] = neuron;
-      found.time[i] = time;
-      found.error[i] = time - desired;
-      move(inputs, neuron, step, time - desired);
+      errors_[i] = time - desired;
+      const int64_t place = now_ * count_ + i;
+      results.neuron[place] = neuron, results.time[place] = time, results.error[place] = errors_[i];
     }
-    const int32_t first = label * layer_.size + rule_.others;
-    for (int32_t j = 0; j < competitors_; ++j) found.threshold[j] = layer_.thresholds[first + j] + excess_[first + j];
+    const int32_t first = label_ * layer_.size + rule_.others;
+    for (int32_t j = 0; j < competitors_; ++j)
+      results.threshold[now_ * competitors_ + j] = layer_.thresholds[first + j] + excess_[first + j];
   }
 
-  void move(const Inputs& inputs, int32_t neuron, int32_t step, float error) {
+  void move(const Inputs& inputs, const Spike& spike, float error) {
     const Numbers& numbers = rule_.numbers;
     const float gain = error * numbers.plus, loss = error * numbers.minus;
-    float* row = weights_ + neuron * layer_.inputs;
+    float* row = weights_ + spike.neuron * layer_.inputs;
     const float total =
-        update(row, inputs.when.data(), layer_.inputs, step, gain, loss, numbers.lower, numbers.upper);
-    if (rule_.normalise && total > 0) scale(row, layer_.inputs, sums_[neuron] / total, numbers.lower, numbers.upper);
+        update(row, inputs.when, layer_.inputs, spike.step, gain, loss, numbers.lower, numbers.upper);
+    if (rule_.normalise && total > 0)
+      scale(row, layer_.inputs, sums_[spike.neuron] / total, numbers.lower, numbers.upper);
   }
 
   const Layer layer_;
   const Rule rule_;
   float *weights_, *excess_;
   const float* sums_;
-  std::vector<Spike> spikes_, raised_, group_;
-  int32_t count_, competitors_;
+  const int32_t own_, count_, competitors_;  // neurons that learn, of a class and in all; with training thresholds
+  const uint8_t* latencies_ = nullptr;
+  int64_t now_ = 0, end_ = 0;
+  int32_t label_ = -1;
+  bool learns_ = false, moves_ = false;  // from this image, from the one before
+  std::vector<Inputs> inputs_;
+  std::vector<Spike> spikes_, raised_, first_, group_;  // of all neurons, twice; the earliest of classes; those that learn
+  std::vector<float> errors_;
+  Pair pair_;
 };
 
-Layer layer_of(const Floats& weights, const Floats& thresholds, const ffi::Dictionary& settings) {
+Layer layer_of(const Floats& weights, const Floats& thresholds, const float* means, const ffi::Dictionary& settings) {
   const int64_t features = thresholds.element_count();
+  const int64_t inputs = int64_t(weights.element_count()) / features;
   const int32_t classes = number(settings, "classes"), steps = number(settings, "steps");
-  return {weights.typed_data(), thresholds.typed_data(), int64_t(weights.element_count()) / features, classes,
+  return {weights.typed_data(), thresholds.typed_data(), means, inputs, classes,
           int32_t(features / classes), steps, settings.get<bool>("fractional").value()};
 }
 
@@ -339,7 +421,9 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   auto clear = [](auto& result) { std::memset(result->untyped_data(), 0, result->size_bytes()); };
   clear(decision), clear(time), clear(error), clear(threshold);
   silence(neuron), silence(label);
-  Layer layer = layer_of(weights, thresholds, settings);
+  std::vector<float> means(sums.typed_data(), sums.typed_data() + sums.element_count());
+  for (float& each : means) each /= weights.element_count() / means.size();
+  Layer layer = layer_of(weights, thresholds, means.data(), settings);
   layer.weights = learned->typed_data();
   auto flag = [&](const char* name) { return settings.get<bool>(name).value(); };
   const float* given = numbers.typed_data();
@@ -347,22 +431,20 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   const Rule rule = {each, int32_t(number(settings, "non_targets")), flag("competition"), flag("one_sided"),
                      flag("normalise"), flag("fallback")};
   Learning learning(layer, rule, learned->typed_data(), raised->typed_data(), sums.typed_data());
-  const int32_t count = learning.count(), competitors = learning.competitors();
-  const int64_t first = span.typed_data()[0], end = span.typed_data()[1];
-  Prepared prepared(Inputs(layer.inputs, layer.time_steps), layer.inputs, latencies.typed_data(), first, end);
-  for (int64_t at = first; at < end; ++at) {
-    const Found found = {neuron->typed_data() + at * count, time->typed_data() + at * count,
-                         error->typed_data() + at * count, threshold->typed_data() + at * competitors};
-    decision->typed_data()[at] = learning.image(prepared.of(at), labels.typed_data()[at], found);
-    label->typed_data()[at] = count && found.neuron[0] >= 0 ? labels.typed_data()[at] : -1;
-  }
+  const Results results = {decision->typed_data(), neuron->typed_data(), label->typed_data(),
+                           time->typed_data(), error->typed_data(), threshold->typed_data()};
+  learning.images(latencies.typed_data(), labels.typed_data(), span.typed_data()[0], span.typed_data()[1], results);
   return ffi::Error::Success();
 }
 
 // The earliest neuron of each class, for each of B images.
 ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats thresholds, ffi::Dictionary settings,
                                ffi::Result<Bytes> step, ffi::Result<Floats> potential, ffi::Result<Floats> time) {
-  const Layer layer = layer_of(weights, thresholds, settings);
+  std::vector<float> means(thresholds.element_count());
+  const int64_t inputs = weights.element_count() / means.size();
+  const float* row = weights.typed_data();
+  for (float& mean : means) mean = std::accumulate(row, row + inputs, 0.0f) / inputs, row += inputs;
+  const Layer layer = layer_of(weights, thresholds, means.data(), settings);
   const int64_t end = latencies.dimensions()[0];
   Prepared prepared(Inputs(layer.inputs, layer.time_steps), layer.inputs, latencies.typed_data(), 0, end);
   for (int64_t at = 0; at < end; ++at) {
