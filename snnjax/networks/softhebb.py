@@ -20,8 +20,8 @@ OVERLAPPING = Pool(4, stride=2, padding=1)
 # Kernel, tau, p, eta and pooling of each layer.
 LAYERS = (
     (5, 1.0, 0.7, 0.08, OVERLAPPING),
-    (3, 0.65, 1.4, 0.005, OVERLAPPING),
-    (3, 0.25, 1.0, 0.01, Pool(2, mean=True)),
+    (3, 0.65, 1.4, 0.015, OVERLAPPING),
+    (3, 0.25, 1.0, 0.03, Pool(2, mean=True)),
 )
 READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.88, threshold_rate=10.0, threshold_annealing=0.6)
 INPUTS, THRESHOLD = 24576, 800.0  # of a readout, on images of 32x32
