@@ -37,6 +37,7 @@ class Row:
 NCG, PCN, S2STDP, SSTDP = (f"goupy2024_{rule}" for rule in ("ncg", "pcn", "s2stdp", "sstdp"))
 SOFTHEBB, NARROW = "goupy2024_softhebb", "softhebb_narrow"
 FEW = (100, 1_000, 10_000)
+MORE = (1_000, 3_000, 10_000, 30_000)
 
 TABLES: dict[str, tuple[Row, ...]] = {
     "digits": (Row(NCG, "digits", least=97.0), Row(NCG, "digits", native=False, least=97.0)),
@@ -62,6 +63,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
     "efficiency": (
         *(Row(NCG, "mnist", train_images=count) for count in FEW),
         *(Row(NCG, JPEG, train_images=count, mirror=True) for count in FEW),
+        *(Row(NARROW, JPEG, train_images=count, mirror=True, seeds=2) for count in MORE),
     ),
 }
 

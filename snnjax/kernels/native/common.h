@@ -6,8 +6,12 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <thread>
 #include <vector>
 
+#ifdef __linux__
+#include <sched.h>
+#endif
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
@@ -53,6 +57,22 @@ void prefetch(const float* row, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) __builtin_prefetch(row + i);
 }
 
+float sum_of(const Lanes& values) {
+  float sum = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) sum += values[lane];
+  return sum;
+}
+
+// The sum of some values.
+float sum_of(const float* values, int64_t count) {
+  Lanes sums = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) sums += *reinterpret_cast<const Lanes*>(values + i);
+  float sum = sum_of(sums);
+  for (; i < count; ++i) sum += values[i];
+  return sum;
+}
+
 // The largest of some values.
 float largest(const float* values, int64_t count) {
   float most = kSilent;
@@ -70,6 +90,15 @@ float largest(const float* values, int64_t count) {
 }
 
 int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
+
+// How many cores this thread may use.
+int64_t cores() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (!sched_getaffinity(0, sizeof(set), &set)) return CPU_COUNT(&set);
+#endif
+  return std::thread::hardware_concurrency();
+}
 
 // Memory that a thread keeps from call to call, an array for each slot; what it holds is arbitrary.
 template <int kSlot, typename T>

@@ -2,10 +2,6 @@
 
 #pragma once
 
-#ifdef __linux__
-#include <sched.h>
-#endif
-
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -16,15 +12,6 @@
 #include "common.h"
 
 namespace {
-
-// How many cores this thread may use.
-int64_t cores() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (!sched_getaffinity(0, sizeof(set), &set)) return CPU_COUNT(&set);
-#endif
-  return std::thread::hardware_concurrency();
-}
 
 // The inputs of images one after the other. If there are more cores than one, another thread reads those to come; what
 // it has not read in time, because its core is busy, is read at once: nobody waits for it. `Inputs` have a method `read`

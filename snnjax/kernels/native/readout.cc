@@ -2,19 +2,19 @@
 //
 // Weights are (F, K) as they are stored: an update goes through the rows of a few neurons. The potentials of a few
 // neurons are added up at once for a step before they are expected to fire, going through their rows, and from there on
-// in the order of the inputs' spikes until one of them crosses its threshold. Weights are >= 0, so that potentials never
-// fall. Latencies are uint8, T where silent. Python has checked all buffers.
+// in the order of the inputs' spikes until one of them crosses its threshold. Weights are >= 0, so that potentials
+// never fall. Latencies are uint8, T where silent. Python has checked all buffers.
 
-#include <numeric>
-
-#include "pair.h"
+#include "prepared.h"
+#include "shared.h"
 
 namespace {
 
 constexpr int kRows = 8;  // neurons whose potentials are added up side by side
-// Where to begin following neurons, as shares of the inputs that reach a threshold if all weights are alike. Nothing but
-// the image and the weights decides it, so that a run that was stopped rounds as one that was not.
+// Where to begin following neurons, as shares of the inputs that reach a threshold if all weights are alike. The image,
+// the weights and the sums that a learner keeps decide it, so that a run that was stopped rounds as one that was not.
 constexpr float kBegin[] = {0.95f, 0.85f, 0.7f, 0.5f};
+constexpr int32_t kFew = 16;  // fewer images are not worth another thread
 constexpr float kNever = std::numeric_limits<float>::infinity();
 
 Steps steps_of(const uint8_t* latencies) {
@@ -25,13 +25,13 @@ Steps steps_of(const uint8_t* latencies) {
 
 // The inputs of one image that fire, in order of their steps.
 struct Inputs {
-  static constexpr int64_t kApart = 4;  // counts, so that one need not wait for the other
+  static constexpr int64_t kApart = 4;  // counts of a step: one would wait for itself where neighbours are equal
   struct Step {
     int32_t step, end;  // inputs[..end) have fired after this step
   };
   int64_t size;
   int32_t time_steps;
-  const uint8_t* when;  // latencies
+  const uint8_t* when = nullptr;  // latencies
   std::vector<int32_t> inputs;
   std::vector<Step> steps;
 
@@ -42,7 +42,7 @@ struct Inputs {
     steps.clear();
     int32_t counts[kApart][256] = {}, place[256], end = 0;
     for (int64_t i = 0; i < size; ++i) ++counts[i % kApart][latency[i]];
-    for (int32_t step = 0; step <= time_steps; ++step) {
+    for (int32_t step = 0; step < 256; ++step) {
       int32_t count = 0;
       for (const auto& each : counts) count += each[step];
       place[step] = end;
@@ -100,8 +100,7 @@ void potentials(const Layer& layer, const Inputs& in, int32_t first, int32_t ste
     for (int r = 0; r < kCount; ++r) sums[r] += seen ? *reinterpret_cast<const Lanes*>(here + r * stride) : Lanes{};
   }
   for (int r = 0; r < kCount; ++r) {
-    sum[r] = 0;
-    for (int64_t lane = 0; lane < kLanes; ++lane) sum[r] += sums[r][lane];
+    sum[r] = sum_of(sums[r]);
     for (int64_t j = i; j < stride; ++j) sum[r] += in.when[j] <= step ? row[r * stride + j] : 0;
   }
 }
@@ -111,10 +110,13 @@ void potentials(const Layer& layer, const Inputs& in, int32_t first, int32_t ste
 template <int kCount>
 int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const float* limits, float* sum) {
   float expected = layer.inputs;
+  int64_t tried = 0;
   for (int r = 0; r < kCount; ++r) expected = std::min(expected, limits[r] / layer.means[first + r]);
   for (const float share : kBegin) {
     const int64_t passed = in.steps_within(share * expected);
+    if (passed == tried) continue;
     if (!passed || in.steps[passed - 1].end * 8 < layer.inputs) break;  // to go through so few is faster
+    tried = passed;
     potentials<kCount>(layer, in, first, in.steps[passed - 1].step, sum);
     bool any = false;
     for (int r = 0; r < kCount; ++r) any |= sum[r] > limits[r];
@@ -124,9 +126,9 @@ int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const fl
   return 0;
 }
 
-// Adds up the potentials of neurons first..first+kCount-1 step by step up to step `last`. Where some exceed `limits`, it
-// calls `crossed(step, before, now)` with potentials before and after the step, which may change limits, and stops if
-// that returns true. Returns whether it has stopped; `now` has the potentials at last.
+// Adds up the potentials of neurons first..first+kCount-1 step by step up to step `last`. Where some exceed `limits`,
+// it calls `crossed(step, before, now)` with potentials before and after the step, which may change limits, and stops
+// if that returns true. Returns whether it has stopped; `now` has the potentials at last.
 template <int kCount, typename Crossed>
 bool integrate(const Layer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits, float* now,
                Crossed crossed) {
@@ -242,9 +244,7 @@ float update(float* row, const uint8_t* latency, int64_t size, int32_t step, flo
     i += kLanes;
   };
   while (i + 2 * kLanes <= size) next(sums[0]), next(sums[1]);
-  const Lanes sum = sums[0] + sums[1];
-  float total = 0;
-  for (int64_t lane = 0; lane < kLanes; ++lane) total += sum[lane];
+  float total = sum_of(sums[0] + sums[1]);
   for (; i < size; ++i) {
     row[i] = std::min(std::max(row[i] + (latency[i] <= step ? gain : loss), lower), upper);
     total += row[i];
@@ -276,31 +276,33 @@ struct Results {
 };
 
 // Learns image after image. Two cores share the classes: at each image, the neurons of a class that have learned from
-// the one before move first, then all of the class are followed, while their weights are at hand.
+// the one before move first, then all of the class are followed, while their weights are at hand. The class of the
+// label, which takes longest, comes first.
 class Learning {
  public:
-  Learning(const Layer& layer, const Rule& rule, float* weights, float* excess, const float* sums)
+  Learning(const Layer& layer, const Rule& rule, float* weights, float* excess, const float* sums, bool alone)
       : layer_(layer), rule_(rule), weights_(weights), excess_(excess), sums_(sums),
         own_(rule.competition ? 1 : layer.size), count_(layer.classes * own_),
         competitors_(rule.competition && layer.size - rule.others > 1 ? layer.size - rule.others : 0),
         inputs_(3, Inputs(layer.inputs, layer.time_steps)), spikes_(layer.classes * layer.size), raised_(spikes_),
-        first_(layer.classes), group_(count_), errors_(count_), pair_([this](int32_t task) { perform(task); }) {}
+        first_(layer.classes), group_(count_), errors_(count_),
+        tasks_([this](int32_t task) { perform(task); }, alone) {}
 
-  // Learns from images first..end-1, of nothing where `labels` are -1.
+  // Learns from images first..end-1, nothing where `labels` are -1.
   void images(const uint8_t* latencies, const int32_t* labels, int64_t first, int64_t end, const Results& results) {
     if (first >= end) return;
-    latencies_ = latencies, end_ = end, now_ = first - 1;
+    latencies_ = latencies, end_ = end, now_ = first - 1, moves_ = false;
     read();
     for (now_ = first; now_ < end; ++now_) {
       label_ = labels[now_];
       learns_ = label_ >= 0 && !at(now_).steps.empty();
-      pair_.run(layer_.classes + (now_ + 1 < end));
+      tasks_.run(layer_.classes + (now_ + 1 < end));
       results.decision[now_] = decision();
       results.label[now_] = learns_ ? label_ : -1;
       if (learns_) learn(results);
       moves_ = learns_;
     }
-    pair_.run(layer_.classes);
+    tasks_.run(layer_.classes);
   }
 
  private:
@@ -311,8 +313,9 @@ class Learning {
 
   void perform(int32_t task) {
     if (task == layer_.classes) return read();
-    for (int32_t i = task * own_; moves_ && i < (task + 1) * own_; ++i) move(at(now_ - 1), group_[i], errors_[i]);
-    if (now_ < end_) follow(at(now_), task);
+    const int32_t group = label_ < 0 ? task : task == 0 ? label_ : task == label_ ? 0 : task;
+    for (int32_t i = group * own_; moves_ && i < (group + 1) * own_; ++i) move(at(now_ - 1), group_[i], errors_[i]);
+    if (now_ < end_) follow(at(now_), group);
   }
 
   // Finds the earliest neuron of a class, and those that learn.
@@ -398,9 +401,9 @@ class Learning {
   int32_t label_ = -1;
   bool learns_ = false, moves_ = false;  // from this image, from the one before
   std::vector<Inputs> inputs_;
-  std::vector<Spike> spikes_, raised_, first_, group_;  // of all neurons, twice; the earliest of classes; those that learn
+  std::vector<Spike> spikes_, raised_, first_, group_;  // of all neurons; the earliest of classes; those that learn
   std::vector<float> errors_;
-  Pair pair_;
+  SharedTasks tasks_;
 };
 
 Layer layer_of(const Floats& weights, const Floats& thresholds, const float* means, const ffi::Dictionary& settings) {
@@ -430,10 +433,11 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   const Numbers each = {given[0], given[1], given[2], given[3], given[4], given[5]};
   const Rule rule = {each, int32_t(number(settings, "non_targets")), flag("competition"), flag("one_sided"),
                      flag("normalise"), flag("fallback")};
-  Learning learning(layer, rule, learned->typed_data(), raised->typed_data(), sums.typed_data());
+  const int32_t first = span.typed_data()[0], end = span.typed_data()[1];
+  Learning learning(layer, rule, learned->typed_data(), raised->typed_data(), sums.typed_data(), end - first < kFew);
   const Results results = {decision->typed_data(), neuron->typed_data(), label->typed_data(),
                            time->typed_data(), error->typed_data(), threshold->typed_data()};
-  learning.images(latencies.typed_data(), labels.typed_data(), span.typed_data()[0], span.typed_data()[1], results);
+  learning.images(latencies.typed_data(), labels.typed_data(), first, end, results);
   return ffi::Error::Success();
 }
 
@@ -443,7 +447,7 @@ ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats threshold
   std::vector<float> means(thresholds.element_count());
   const int64_t inputs = weights.element_count() / means.size();
   const float* row = weights.typed_data();
-  for (float& mean : means) mean = std::accumulate(row, row + inputs, 0.0f) / inputs, row += inputs;
+  for (float& mean : means) mean = sum_of(row, inputs) / inputs, row += inputs;
   const Layer layer = layer_of(weights, thresholds, means.data(), settings);
   const int64_t end = latencies.dimensions()[0];
   Prepared prepared(Inputs(layer.inputs, layer.time_steps), layer.inputs, latencies.typed_data(), 0, end);

@@ -1,0 +1,109 @@
+// Small tasks that two cores share.
+
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "common.h"
+
+namespace {
+
+// Tasks by number, which are done by this thread from the first on and, where a core is left for it, by a second thread
+// from the last on. They may not throw, and only read what they share.
+class SharedTasks {
+ public:
+  SharedTasks(std::function<void(int32_t)> task, bool alone) : task_(std::move(task)) {
+    ++live_;
+    if (!alone && core_left()) other_ = std::async(std::launch::async | std::launch::deferred, [this] { help(); });
+  }
+
+  ~SharedTasks() {
+    --live_;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      ended_ = true;
+    }
+    begun_.notify_one();
+  }
+
+  // Does tasks 0..count-1, and returns when all are done.
+  void run(int32_t count) {
+    left_ = count;
+    open_ = uint64_t(count) << 32;
+    if (asleep_) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      begun_.notify_one();
+    }
+    for (int32_t at; (at = claim(false)) >= 0;) perform(at);
+    for (int32_t turns = 0; left_ > 0;) {
+      if (turns < kTurns) ++turns, pause();
+      else std::this_thread::yield();
+    }
+  }
+
+ private:
+  static constexpr int32_t kTurns = 4000;  // at least some ten microseconds: longer than a task
+
+  static void pause() {
+#if defined(__SSE2__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
+  // Not where networks side by side take all cores.
+  static bool core_left() { return 2 * live_ <= cores(); }
+
+  // The number of a task that nobody has begun, -1 if there is none.
+  int32_t claim(bool last) {
+    for (uint64_t open = open_;;) {
+      const uint32_t begin = open, end = open >> 32;
+      if (begin == end) return -1;
+      const uint64_t left = last ? open - (uint64_t{1} << 32) : open + 1;
+      if (open_.compare_exchange_weak(open, left)) return last ? end - 1 : begin;
+    }
+  }
+
+  void perform(int32_t at) noexcept {
+    task_(at);
+    --left_;
+  }
+
+  void help() {
+    for (int32_t turns = 0; !ended_ && core_left();) {
+      if (const int32_t at = claim(true); at >= 0) {
+        perform(at);
+        turns = 0;
+      } else if (turns < kTurns) {
+        ++turns, pause();
+      } else {
+        std::unique_lock<std::mutex> lock(mutex_);
+        asleep_ = true;
+        begun_.wait(lock, [this] {
+          const uint64_t open = open_;
+          return ended_ || uint32_t(open) != open >> 32;
+        });
+        asleep_ = false;
+        turns = 0;
+      }
+    }
+  }
+
+  static inline std::atomic<int32_t> live_{0};
+
+  const std::function<void(int32_t)> task_;
+  alignas(64) std::atomic<uint64_t> open_{0};  // tasks that nobody has begun: their end and, in the lower half, begin
+  alignas(64) std::atomic<int32_t> left_{0};
+  std::atomic<bool> ended_{false}, asleep_{false};
+  std::mutex mutex_;
+  std::condition_variable begun_;
+  std::future<void> other_;
+};
+
+}  // namespace
