@@ -1,232 +1,15 @@
 // Fully connected readouts that learn by supervised STDP, one image after the other.
 //
-// Weights are (F, K) as they are stored: an update goes through the rows of a few neurons. The potentials of a few
-// neurons are added up at once for a step before they are expected to fire, going through their rows, and from there on
-// in the order of the inputs' spikes until one of them crosses its threshold. Weights are >= 0, so that potentials
-// never fall. Latencies are uint8, T where silent. Python has checked all buffers.
+// Weights are (F, K) as they are stored: an update goes through the rows of a few neurons. Python has checked all
+// buffers.
 
+#include "firing.h"
 #include "prepared.h"
 #include "shared.h"
 
 namespace {
 
-constexpr int kRows = 8;  // neurons whose potentials are added up side by side
-// Where to begin following neurons, as shares of the inputs that reach a threshold if all weights are alike. The image,
-// the weights and the sums that a learner keeps decide it, so that a run that was stopped rounds as one that was not.
-constexpr float kBegin[] = {0.95f, 0.85f, 0.7f, 0.5f};
 constexpr int32_t kFew = 16;  // fewer images are not worth another thread
-constexpr float kNever = std::numeric_limits<float>::infinity();
-
-Steps steps_of(const uint8_t* latencies) {
-  int32_t steps[kLanes];  // GCC 12 converts vectors one element after the other
-  for (int64_t lane = 0; lane < kLanes; ++lane) steps[lane] = latencies[lane];
-  return *reinterpret_cast<const Steps*>(steps);
-}
-
-// The inputs of one image that fire, in order of their steps.
-struct Inputs {
-  static constexpr int64_t kApart = 4;  // counts of a step: one would wait for itself where neighbours are equal
-  struct Step {
-    int32_t step, end;  // inputs[..end) have fired after this step
-  };
-  int64_t size;
-  int32_t time_steps;
-  const uint8_t* when = nullptr;  // latencies
-  std::vector<int32_t> inputs;
-  std::vector<Step> steps;
-
-  Inputs(int64_t size, int32_t time_steps) : size(size), time_steps(time_steps), inputs(size) {}
-
-  void read(const uint8_t* latency) {
-    when = latency;
-    steps.clear();
-    int32_t counts[kApart][256] = {}, place[256], end = 0;
-    for (int64_t i = 0; i < size; ++i) ++counts[i % kApart][latency[i]];
-    for (int32_t step = 0; step < 256; ++step) {
-      int32_t count = 0;
-      for (const auto& each : counts) count += each[step];
-      place[step] = end;
-      end += count;
-      if (count && step < time_steps) steps.push_back({step, end});
-    }
-    for (int64_t i = 0; i < size; ++i) inputs[place[latency[i]]++] = i;  // those that are silent come last
-  }
-
-  // How many steps pass before more than `count` inputs have fired.
-  int64_t steps_within(float count) const {
-    auto fewer = [](float count, const Step& each) { return count < each.end; };
-    return std::upper_bound(steps.begin(), steps.end(), count, fewer) - steps.begin();
-  }
-};
-
-// When a neuron fires: its step, T where silent, its time in 0..1, and its potential then, at last where silent.
-struct Spike {
-  int32_t neuron, step;
-  float time, potential;
-
-  bool precedes(const Spike& other) const {
-    if (time != other.time) return time < other.time;
-    return potential != other.potential ? potential > other.potential : neuron < other.neuron;
-  }
-};
-
-struct Layer {
-  const float* weights;  // [F, K]
-  const float *thresholds, *means;  // [F]: thresholds, and about the mean weight of a neuron
-  int64_t inputs;
-  int32_t classes, size;  // of a class
-  int32_t time_steps;
-  bool fractional;
-
-  Spike fired(int32_t neuron, int32_t step, float before, float now, float threshold) const {
-    const float late = fractional ? step + (threshold - before) / (now - before) : step;
-    return {neuron, step, std::min(late / time_steps, std::nextafter(1.0f, 0.0f)), now};
-  }
-
-  Spike silent(int32_t neuron, float potential) const { return {neuron, time_steps, 1.0f, potential}; }
-};
-
-// The potentials of neurons first..first+kCount-1 after a step.
-template <int kCount>
-void potentials(const Layer& layer, const Inputs& in, int32_t first, int32_t step, float* sum) {
-  const float* row = layer.weights + first * layer.inputs;
-  const int64_t stride = layer.inputs;
-  const Steps last = Steps{} + step;
-  Lanes sums[kCount] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= stride; i += kLanes) {
-    const Steps seen = steps_of(in.when + i) <= last;
-    const float* here = row + i;
-    for (int r = 0; r < kCount; ++r) sums[r] += seen ? *reinterpret_cast<const Lanes*>(here + r * stride) : Lanes{};
-  }
-  for (int r = 0; r < kCount; ++r) {
-    sum[r] = sum_of(sums[r]);
-    for (int64_t j = i; j < stride; ++j) sum[r] += in.when[j] <= step ? row[r * stride + j] : 0;
-  }
-}
-
-// Finds a step at which no neuron of first..first+kCount-1 has crossed its limit, late if possible. Returns how many
-// steps of `in` have passed; `sum` has the potentials then.
-template <int kCount>
-int64_t begin_late(const Layer& layer, const Inputs& in, int32_t first, const float* limits, float* sum) {
-  float expected = layer.inputs;
-  int64_t tried = 0;
-  for (int r = 0; r < kCount; ++r) expected = std::min(expected, limits[r] / layer.means[first + r]);
-  for (const float share : kBegin) {
-    const int64_t passed = in.steps_within(share * expected);
-    if (passed == tried) continue;
-    if (!passed || in.steps[passed - 1].end * 8 < layer.inputs) break;  // to go through so few is faster
-    tried = passed;
-    potentials<kCount>(layer, in, first, in.steps[passed - 1].step, sum);
-    bool any = false;
-    for (int r = 0; r < kCount; ++r) any |= sum[r] > limits[r];
-    if (!any) return passed;
-  }
-  std::fill_n(sum, kCount, 0.0f);
-  return 0;
-}
-
-// Adds up the potentials of neurons first..first+kCount-1 step by step up to step `last`. Where some exceed `limits`,
-// it calls `crossed(step, before, now)` with potentials before and after the step, which may change limits, and stops
-// if that returns true. Returns whether it has stopped; `now` has the potentials at last.
-template <int kCount, typename Crossed>
-bool integrate(const Layer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits, float* now,
-               Crossed crossed) {
-  const float* row = layer.weights + first * layer.inputs;
-  const int64_t stride = layer.inputs;
-  float sum[kCount], before[kCount];
-  bool stopped = false;
-  const int64_t passed = begin_late<kCount>(layer, in, first, limits, sum);
-  const int32_t* input = in.inputs.data() + (passed ? in.steps[passed - 1].end : 0);
-  for (auto each = in.steps.begin() + passed; each != in.steps.end() && each->step <= last; ++each) {
-    const auto [step, end] = *each;
-    for (int r = 0; r < kCount; ++r) before[r] = sum[r];
-    for (const int32_t* stop = in.inputs.data() + end; input != stop; ++input) {
-      const float* weight = row + *input;
-      for (int r = 0; r < kCount; ++r) sum[r] += weight[r * stride];
-    }
-    bool any = false;
-    for (int r = 0; r < kCount; ++r) any |= sum[r] > limits[r];
-    if (any && crossed(step, before, sum)) {
-      stopped = true;
-      break;
-    }
-  }
-  std::copy_n(sum, kCount, now);
-  return stopped;
-}
-
-template <typename Crossed>
-bool integrate(int count, const Layer& layer, const Inputs& in, int32_t first, int32_t last, const float* limits,
-               float* now, Crossed crossed) {
-  switch (count) {
-    case 1: return integrate<1>(layer, in, first, last, limits, now, crossed);
-    case 2: return integrate<2>(layer, in, first, last, limits, now, crossed);
-    case 3: return integrate<3>(layer, in, first, last, limits, now, crossed);
-    case 4: return integrate<4>(layer, in, first, last, limits, now, crossed);
-    case 5: return integrate<5>(layer, in, first, last, limits, now, crossed);
-    case 6: return integrate<6>(layer, in, first, last, limits, now, crossed);
-    case 7: return integrate<7>(layer, in, first, last, limits, now, crossed);
-    default: return integrate<8>(layer, in, first, last, limits, now, crossed);
-  }
-}
-
-// The earliest neuron of one class; later ones are not followed.
-Spike earliest(const Layer& layer, const Inputs& in, int32_t group) {
-  const int32_t begin = group * layer.size, end = begin + layer.size;
-  Spike best = layer.silent(end, -kNever);
-  for (int32_t first = begin; first < end; first += kRows) {
-    const int count = std::min(kRows, end - first);
-    const float* limits = layer.thresholds + first;
-    float now[kRows];
-    const bool fires = integrate(count, layer, in, first, best.step, limits, now,
-                                 [&](int32_t step, const float* before, const float* sum) {
-      for (int r = 0; r < count; ++r) {
-        if (!(sum[r] > limits[r])) continue;
-        const Spike spike = layer.fired(first + r, step, before[r], sum[r], limits[r]);
-        if (spike.precedes(best)) best = spike;
-      }
-      return true;
-    });
-    for (int r = 0; r < count && !fires && best.step == layer.time_steps; ++r)
-      if (const Spike spike = layer.silent(first + r, now[r]); spike.precedes(best)) best = spike;
-  }
-  return best;
-}
-
-// All neurons of one class: spikes at their thresholds, and at thresholds raised by `excess` if that is given.
-void all_of(const Layer& layer, const Inputs& in, int32_t group, const float* excess, Spike* spikes, Spike* raised) {
-  for (int32_t place = 0; place < layer.size; place += kRows) {
-    const int32_t first = group * layer.size + place, count = std::min(kRows, layer.size - place);
-    float limits[kRows], higher[kRows], now[kRows];
-    bool fired[kRows] = {};
-    int left = count;
-    for (int r = 0; r < count; ++r) {
-      limits[r] = layer.thresholds[first + r];
-      higher[r] = limits[r] + (excess ? excess[place + r] : 0.0f);
-    }
-    auto crossed = [&](int32_t step, const float* before, const float* sum) {
-      for (int r = 0; r < count; ++r) {
-        if (!(sum[r] > limits[r])) continue;
-        if (!fired[r]) {
-          spikes[place + r] = layer.fired(first + r, step, before[r], sum[r], limits[r]);
-          fired[r] = true;
-          limits[r] = higher[r];
-          if (!(sum[r] > limits[r])) continue;
-        }
-        raised[place + r] = layer.fired(first + r, step, before[r], sum[r], limits[r]);
-        limits[r] = kNever;
-        --left;
-      }
-      return left == 0;
-    };
-    integrate(count, layer, in, first, layer.time_steps, limits, now, crossed);
-    for (int r = 0; r < count; ++r) {
-      if (!fired[r]) spikes[place + r] = layer.silent(first + r, now[r]);
-      if (limits[r] < kNever) raised[place + r] = layer.silent(first + r, now[r]);
-    }
-  }
-}
 
 // w += gain of inputs up to `step`, loss of the others, clipped to the bounds. Returns the sum.
 float update(float* row, const uint8_t* latency, int64_t size, int32_t step, float gain, float loss, float lower,
@@ -406,11 +189,11 @@ class Learning {
   SharedTasks tasks_;
 };
 
-Layer layer_of(const Floats& weights, const Floats& thresholds, const float* means, const ffi::Dictionary& settings) {
+Layer layer_of(const Floats& weights, const Floats& thresholds, const float* sums, const ffi::Dictionary& settings) {
   const int64_t features = thresholds.element_count();
   const int64_t inputs = int64_t(weights.element_count()) / features;
   const int32_t classes = number(settings, "classes"), steps = number(settings, "steps");
-  return {weights.typed_data(), thresholds.typed_data(), means, inputs, classes,
+  return {weights.typed_data(), thresholds.typed_data(), sums, inputs, classes,
           int32_t(features / classes), steps, settings.get<bool>("fractional").value()};
 }
 
@@ -424,9 +207,7 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   auto clear = [](auto& result) { std::memset(result->untyped_data(), 0, result->size_bytes()); };
   clear(decision), clear(time), clear(error), clear(threshold);
   silence(neuron), silence(label);
-  std::vector<float> means(sums.typed_data(), sums.typed_data() + sums.element_count());
-  for (float& each : means) each /= weights.element_count() / means.size();
-  Layer layer = layer_of(weights, thresholds, means.data(), settings);
+  Layer layer = layer_of(weights, thresholds, sums.typed_data(), settings);
   layer.weights = learned->typed_data();
   auto flag = [&](const char* name) { return settings.get<bool>(name).value(); };
   const float* given = numbers.typed_data();
@@ -444,11 +225,9 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
 // The earliest neuron of each class, for each of B images.
 ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats thresholds, ffi::Dictionary settings,
                                ffi::Result<Bytes> step, ffi::Result<Floats> potential, ffi::Result<Floats> time) {
-  std::vector<float> means(thresholds.element_count());
-  const int64_t inputs = weights.element_count() / means.size();
-  const float* row = weights.typed_data();
-  for (float& mean : means) mean = sum_of(row, inputs) / inputs, row += inputs;
-  const Layer layer = layer_of(weights, thresholds, means.data(), settings);
+  std::vector<float> sums(thresholds.element_count());
+  const Layer layer = layer_of(weights, thresholds, sums.data(), settings);
+  for (int64_t f = 0; f < sums.size(); ++f) sums[f] = sum_of(layer.weights + f * layer.inputs, layer.inputs);
   const int64_t end = latencies.dimensions()[0];
   Prepared prepared(Inputs(layer.inputs, layer.time_steps), layer.inputs, latencies.typed_data(), 0, end);
   for (int64_t at = 0; at < end; ++at) {
