@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from snnjax.training.sweep import Group, Outcome, Workers
 Work = Callable[..., Outcome]
 
 ON_ANY_DEVICE = functools.partial(devices.choose, "auto")
+PATIENCE = 5.0  # seconds to wait for a thread that ends
 KEPT = "what was finished is kept, and the same command goes on"
 
 
@@ -65,6 +67,7 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
 
     checks.integer("count", count, 1)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        stack.callback(_join_feeders, {*threading.enumerate()})
 
         def train_all(work: Work, groups: Iterable[Group]) -> Iterator[Outcome]:
             how = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))  # Ctrl-C stops this one
@@ -80,6 +83,13 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
                 raise OSError(f"{problem}: {KEPT}, with fewer workers or networks at once if it must") from error
 
         yield Workers(count, train_all, elsewhere=True)
+
+
+def _join_feeders(others: set[threading.Thread]) -> None:
+    """Waits for the threads that fed queues of workers: ended without, a program is said to have leaked semaphores."""
+    for thread in {*threading.enumerate()} - others:
+        if thread.name == "QueueFeederThread":
+            thread.join(PATIENCE)
 
 
 def _in_process(parent: int, folder: Path, count: int, prepare: Callable[[], Any], work: Work, group: Group) -> Outcome:
