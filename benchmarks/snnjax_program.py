@@ -17,7 +17,7 @@ from snnjax.kernels import native as compiled
 from snnjax.layers import Layer
 from snnjax.networks.decision import is_fitted
 from snnjax.training import fitting
-from snnjax.training.engine import Engine, by_name
+from snnjax.training.engine import Engine
 from snnjax.training.epoch import Epoch
 from snnjax.training.programs import decide_batch, encode_batch, forward_batch
 from snnjax.training.spread import NETWORKS, Clock, has_own, place
@@ -92,7 +92,7 @@ class Program(MeasuredProgram):
 
         def learned(found: Any) -> dict[str, Layer]:
             ((layers, *_),) = self.engine.spread.unstacked(found[0])
-            return by_name(phase, layers)
+            return layers
 
         (epoch,) = prepare()
         for _ in range(self.epochs(phase) if keep else 1):

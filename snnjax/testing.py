@@ -89,12 +89,11 @@ class _Case:
         self.few = self.learner.batch if self.joint else 2  # images that a check learns from
         images *= self.learner.batch if self.joint else 1
         self.latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps).astype(np.uint8)
-        self.labels, self.by_name = random.integers(0, CLASSES, images, np.int32), self.learner.supervised or self.joint
+        self.labels = random.integers(0, CLASSES, images, np.int32)
         (model, first), (_, second) = self._start(random), self._start(random)
         self.model = model
         self.carries = [first, second]
-        supervised = programs.Supervised(model, list(model.layers), 0, False, jnp.int32(3))
-        self.rule: Any = supervised if self.learner.supervised else programs.Unsupervised(0)
+        self.supervised = programs.Supervised(model, list(model.layers), 0, False, jnp.int32(3))
         self.compiled = jax.jit(self.learn, static_argnames="batch")
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
@@ -108,10 +107,8 @@ class _Case:
         states = {}
         for at, (name, layer) in enumerate(model.layers.items()):
             states[name] = _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
-        if self.joint:
-            return model, ({"layer1": model.layers["layer1"]}, {"layer1": states["layer1"]})
         if not self.learner.supervised:
-            return model, (model.layers["layer1"], states["layer1"])
+            return model, ({"layer1": model.layers["layer1"]}, {"layer1": states["layer1"]})
         return model, (model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
     def learn(self, carry: Any, latencies: Any, start: Any, count: Any, last: Any, batch: int = 1) -> Any:
@@ -120,16 +117,31 @@ class _Case:
         if self.joint:
             static: dict[str, Any] = dict(first=0, end=1, batch=self.learner.batch, rest=0)
             return programs.learn_jointly(carry, self.model, jnp.asarray(latencies), *span, **static)
+        if not self.learner.supervised:
+            return programs.learn_unsupervised(carry, jnp.asarray(latencies), *span, which=0, batch=batch)
         images = jnp.asarray(latencies), jnp.asarray(self.labels)
-        return programs.learn(self.rule, carry, images, *span, batch)
+        return programs.learn(self.supervised, carry, images, *span, batch)
+
+    def forward(self, carry: Any, image: tuple[Any, Any]) -> Any:
+        """The response to one stimulus, given with its label."""
+        if self.learner.supervised:
+            return self.supervised.forward(carry, image)
+        return self.learner.forward(self.layer(carry), self.state(carry), image[0], None)
+
+    def update(self, carry: Any, image: tuple[Any, Any], response: Any) -> tuple[Any, Any]:
+        """The carry after learning from it, and what was found."""
+        if self.learner.supervised:
+            return self.supervised.update(carry, image, response)
+        layer, state, info = self.learner.update(self.layer(carry), self.state(carry), image[0], response, None)
+        return (dict(layer1=layer), dict(layer1=state)), dict(layer1=info)
 
     def layer(self, carry: Any) -> Layer:
         """The layer that learns by the learner."""
-        return carry[0]["layer1"] if self.by_name else carry[0]
+        return carry[0]["layer1"]
 
     def state(self, carry: Any) -> Any:
         """The state of the learner."""
-        return carry[1]["layer1"] if self.by_name else carry[1]
+        return carry[1]["layer1"]
 
 
 def _arrays(tree: Any) -> Any:
@@ -161,7 +173,7 @@ def _outputs(case: _Case) -> None:
     for path, leaf in jax.tree.leaves_with_path(carry):
         wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
         assert not wrong, f"numbers must be finite, {jax.tree_util.keystr(path)} holds NaN or infinity"
-    info = (found[1] if case.learner.supervised else found)["layer1"] if case.by_name else found
+    info = (found[1] if case.learner.supervised else found)["layer1"]
     info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
     layer, state = jax.tree.map(np.asarray, (case.layer(carry), case.state(carry)))
     try:
@@ -221,7 +233,7 @@ def _silence(case: _Case) -> None:
 
 def _label(case: _Case) -> None:
     if case.learner.supervised:
-        forward, words = jax.jit(case.rule.forward), "`forward` lets the decision depend on the label"
+        forward, words = jax.jit(case.supervised.forward), "`forward` lets the decision depend on the label"
         for latency in case.latencies:
             one, other = (forward(case.carries[0], (latency, jnp.int32(label)))[2] for label in range(CLASSES))
             _same(one, other, True, words)
@@ -254,7 +266,7 @@ def _resume(case: _Case, batch: int) -> None:
 def _order(case: _Case, batch: int) -> None:
     """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
     carry, images = case.carries[0], list(zip(case.latencies, case.labels, strict=True))
-    forward, update = jax.jit(case.rule.forward), jax.jit(case.rule.update)
+    forward, update = jax.jit(case.forward), jax.jit(case.update)
     found, _ = case.compiled(carry, case.latencies, 0, len(images), False, batch=batch)
     for start in range(0, len(images), batch):
         group = images[start : start + batch]

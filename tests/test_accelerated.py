@@ -61,11 +61,12 @@ def test_stdp(learner, start, count, last, batch):
     layer = model(spec).layers["layer1"]
     conv = jax.tree.map(as_array, dataclasses.replace(FIRST, learners=learner))
     layer = dataclasses.replace(layer.packed(FAST), conv=conv, within=True)
-    given = (layer, np.int32(2)), latencies(spec.shapes[0]), np.int32(start), np.int32(count), np.bool_(last)
+    carry = dict(layer1=layer), dict(layer1=np.int32(2))
+    given = carry, latencies(spec.shapes[0]), np.int32(start), np.int32(count), np.bool_(last)
     learn = (programs.learn_unsupervised, accelerated.learn_alone)
     found = [compiled(each, which=0, batch=batch)(*given) for each in learn]
     assert_same(*found, count)
-    assert np.any(found[0][0][0].weights != layer.weights)
+    assert np.any(found[0][0][0]["layer1"].weights != layer.weights)
 
 
 @pytest.mark.parametrize(

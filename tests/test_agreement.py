@@ -298,7 +298,9 @@ def test_the_first_images_of_training_have_the_winners_of_a_plain_loop(mozafari,
     layer = Layer(conv, jnp.asarray(weights), T, FAST, conv.monotone)
     where = jnp.int32(0), jnp.int32(200), jnp.bool_(True)
     learn = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
-    (layer, _), features = learn((layer, jnp.int32(0)), latencies, *where, which=0, batch=1)
+    carry = dict(layer1=layer), dict(layer1=jnp.int32(0))
+    (layers, _), found = learn(carry, latencies, *where, which=0, batch=1)
+    layer, features = layers["layer1"], found["layer1"]
     won = [[feature for feature in image if feature >= 0] for image in features.tolist()]
     assert won == [[feature for feature, *_ in image] for image in winners]
     np.testing.assert_allclose(layer.weights, expected, atol=1e-5)

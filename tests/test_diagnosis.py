@@ -37,10 +37,9 @@ def test_phases_of_a_training_tell_what_they_show():
     assert "too high" not in (words := " ".join(word for each in heard.values() for word in each["words"]))
     assert "too low" not in words
     learned = heard["STDP layer1"]
-    assert learned["silent"] == 0
-    assert sum(learned["wins"]) == 60 * 2, "of one epoch, two winners to an image"
-    assert learned["layer"] == "layer1"
-    assert learned["convergence"] == convergence(state.weights["layer1"]) < 0.16
+    assert learned["silent"] == dict(layer1=0)
+    assert sum(learned["wins"]["layer1"]) == 60 * 2, "of one epoch, two winners to an image"
+    assert learned["convergence"]["layer1"] == convergence(state.weights["layer1"]) < 0.16
     model = SpikingNetwork(trainer.network, weights=state.weights).model
     latencies = [model.forward(model.encode(image), 0, 1) for image in trainer.data.train_images]
     share = np.mean(np.array(latencies) < SPEC.time_steps)

@@ -348,7 +348,7 @@ def test_what_a_rule_says_of_itself_may_hold_numbers_of_numpy():
     trainer = Trainer(rule(""), DIGITS, SETTINGS)
     state = trainer.run(trainer.initial_state())
     found = state.diagnoses["Rule layer1"]
-    assert (sum(found["wins"]), found["last"]) == (48, 0.5)
+    assert (sum(found["wins"]["layer1"]), found["last"]) == (48, dict(layer1=0.5))
     assert json.loads(json.dumps(found)) == found
 
 

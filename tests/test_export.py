@@ -112,7 +112,7 @@ def test_learning_alone(model, within, batch):
         layer = dataclasses.replace(model.layers[name], within=within)
         state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
         function = functools.partial(programs.learn_unsupervised, which=0, batch=batch)
-        assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
+        assert_exported(function, ({name: layer}, {name: state}), entering(model, number), *SLICE.values())
 
 
 @pytest.mark.parametrize("rest", [0, 1])
@@ -147,13 +147,13 @@ def test_learning_together(model, by_turns, batch):
 def test_forms_of_accelerators(model, batch, monkeypatch):
     monkeypatch.setattr(accelerated, "BLOCK", BLOCK)
     settings = Settings((1,), update_batch=batch)
-    for number, names in enumerate(model.names):
-        layer = dataclasses.replace(model.layers[names[0]], within=True)
+    for number, (name, *_) in enumerate(model.names):
+        layer = dataclasses.replace(model.layers[name], within=True)
         learner = layer.conv.each_learner[0]
         if not learner.supervised and (found := fast.unsupervised(layer, 0, settings)):
             state = as_array(learner.init(layer, np.zeros(2, np.uint32), 0))
             function = functools.partial(found.function, **found.static)
-            assert_exported(function, (layer, state), entering(model, number), *SLICE.values())
+            assert_exported(function, ({name: layer}, {name: state}), entering(model, number), *SLICE.values())
     if is_fitted(model.decision):
         return
     first = first_supervised(model)

@@ -48,9 +48,10 @@ def learn(
     layer = Layer(conv, jnp.asarray(weights), T, form, conv.monotone)
     start, count, _ = part.indices(len(images))
     where = jnp.int32(start), jnp.int32(count), jnp.bool_(True)
-    (layer, state), features = LEARN((layer, jnp.int32(seen)), images, *where, which=0, batch=batched)
-    assert int(state) == seen + count - start
-    return np.asarray(layer.weights), np.asarray(features)
+    carry = dict(layer1=layer), dict(layer1=jnp.int32(seen))
+    (layers, states), features = LEARN(carry, images, *where, which=0, batch=batched)
+    assert int(states["layer1"]) == seen + count - start
+    return np.asarray(layers["layer1"].weights), np.asarray(features["layer1"])
 
 
 def judged(

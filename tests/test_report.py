@@ -104,9 +104,10 @@ def test_the_figures_of_each_epoch_are_kept_and_drawn(run, results):
     wins = last["wins"]["layer2"]
     (axis,) = plots.wins_picture(wins, results["class_names"], "wins of layer2").axes
     assert axis.images[0].get_array().tolist() == np.reshape(wins, (10, -1)).tolist()
-    bars = plots.wins_picture(results["diagnoses"]["STDP layer1"]["wins"], [], "wins of layer1").axes[0].patches
+    wins = results["diagnoses"]["STDP layer1"]["wins"]["layer1"]
+    bars = plots.wins_picture(wins, [], "wins of layer1").axes[0].patches
     heights = [bar.get_height() for bar in bars]
-    assert heights == sorted(results["diagnoses"]["STDP layer1"]["wins"], reverse=True)
+    assert heights == sorted(wins, reverse=True)
 
 
 def test_pictures_are_described_and_have_their_size(run):

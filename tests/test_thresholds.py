@@ -106,7 +106,7 @@ def test_a_network_is_trained_saved_and_loaded(compiled, tmp_path):
     np.testing.assert_array_equal(loaded.network.stages[0].branches[0].threshold, EACH)
     with RunFolder(tmp_path / "run", Trainer(NETWORK, DIGITS, trainer.settings), resume=True) as run:
         assert run.results
-        wins = run.state.diagnoses["STDP layer1"]["wins"]
+        wins = run.state.diagnoses["STDP layer1"]["wins"]["layer1"]
         assert wins[3] == 0 < min(wins[:3]), "the last threshold is out of reach"
         state = run.state
     spiking = snnjax.load(tmp_path / "run")

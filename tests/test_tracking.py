@@ -23,9 +23,9 @@ def test_what_tensorboard_reads_of_a_run(tmp_path):
             assert values == [(record["epoch"] + 1, record[part][what]) for record in state.epochs]
     assert {"layer2/rate_plus_after_reward", "layer1/rate_plus", "layer1/spike_density"} <= set(tags["scalars"])
     (_, last) = events.Scalars("layer1/convergence")
-    assert last.value == pytest.approx(state.diagnoses["STDP layer1"]["convergence"])
+    assert last.value == pytest.approx(state.diagnoses["STDP layer1"]["convergence"]["layer1"])
     (_, density) = events.Scalars("layer1/winners_per_image")
-    wins = sum(state.diagnoses["STDP layer1"]["wins"])
+    wins = sum(state.diagnoses["STDP layer1"]["wins"]["layer1"])
     assert density.value == pytest.approx(wins / 40)
     histogram = events.Histograms("layer1/winners_by_feature")[-1].histogram_value
     assert histogram.num == wins

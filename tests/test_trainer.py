@@ -112,11 +112,13 @@ def test_layers_learn_one_after_the_other_from_frozen_ones(little):
         layer = Layer(convs[name], jnp.asarray(weights[name]), BRANCHES.time_steps, FAST, convs[name].monotone)
         for number in numbers:
             where = np.int32(0), np.int32(len(latencies)), np.bool_(True)
-            (layer, _), won = learn((layer, np.int32(number)), latencies, *where, which=0, batch=1)
+            carry = {name: layer}, {name: np.int32(number)}
+            (layers, _), found = learn(carry, latencies, *where, which=0, batch=1)
+            layer, won = layers[name], found[name]
         weights[name], won = np.asarray(layer.weights), np.asarray(won)
         np.testing.assert_allclose(state.weights[name], weights[name], rtol=1e-4, atol=1e-6)
         wins = np.bincount(won[won >= 0], minlength=len(weights[name]))
-        assert state.diagnoses[f"STDP {name}"]["wins"] == wins.tolist()
+        assert state.diagnoses[f"STDP {name}"]["wins"] == {name: wins.tolist()}
 
 
 @pytest.mark.parametrize(

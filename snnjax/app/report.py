@@ -56,7 +56,7 @@ def figures(
             if curves:
                 yield f"curves_{name}", plots.curves_picture(curves, f"{rule}: {name}")
     for found in results["diagnoses"].values():
-        for name, wins in won_by(found).items():
+        for name, wins in found.get("wins", {}).items():
             yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")
     for name, drawn in features.drawn_back(network).items():
         rows = [f"class {each}" for each in names] if name in spec.deciding else []
@@ -67,12 +67,6 @@ def figures(
             seen = observe(network.model, image)
             title = f"test image {number}, label {names[label]}: {decided(seen.decided, names)}"
             yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title, names)
-
-
-def won_by(found: Mapping[str, Any]) -> dict[str, list[int]]:
-    """How often each feature of each layer won in the last epoch of a phase, by layer."""
-    wins = found.get("wins", {})
-    return wins if isinstance(wins, dict) else {found["layer"]: wins}
 
 
 _AREAS = """<p class="note">The ROC AUC ranks images by the score of a class. Scores of different images are not on

@@ -29,7 +29,7 @@ from snnjax.training.trainer import Trainer
 
 RESULTS, LAYERS = "results.json", "layers"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
-FORMAT = 2  # of checkpoints
+FORMAT = 3  # of checkpoints
 MOST_DIFFERENCES = 3  # that a message lists
 EARLIER: dict[str, Any] = dict(shuffle=False, mirror=False, validation_images=0)
 """What runs did before there were these settings."""

@@ -6,7 +6,7 @@ import json
 import numpy as np
 from matplotlib.image import imread
 
-from snnjax.app.report import PICTURES, won_by
+from snnjax.app.report import PICTURES
 from snnjax.app.runs import RunFolder
 from snnjax.errors import MissingPackageError
 from snnjax.training.state import TrainState
@@ -59,7 +59,7 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
         for name, curves in state.curves.get(phase.name, {}).items():
             self._scalars({f"{name}/{key}": values[-1] for key, values in curves.items()}, state.done)
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
-        for name, wins in won_by(found).items():
+        for name, wins in found.get("wins", {}).items():
             total = int(np.sum(wins))
             per_image = total / self._trainer.engine.epochs.images_of(phase)
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)

@@ -18,7 +18,7 @@ from snnjax.layers import Layer, at_last_step
 from snnjax.networks import Majority, Model
 from snnjax.networks.decision import majority
 from snnjax.training.blocks import BLOCK, Strongest
-from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, Unsupervised, outcome, where
+from snnjax.training.programs import FastForm, Supervised, SupervisedCarry, Unsupervised, of_one, outcome, where
 from snnjax.training.state import Settings
 
 
@@ -42,6 +42,7 @@ def reward_form(model: Model, first: int, by_turns: bool, settings: Settings) ->
     return FastForm(learn_deep_by_reward, static | dict(first=first), BLOCK, FAST)
 
 
+@of_one
 def learn_alone(
     carry: tuple[Layer, Any],
     latencies: jax.Array,

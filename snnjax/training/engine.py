@@ -218,9 +218,9 @@ class Engine:
             pieces = found()
             for at, (state, carry) in enumerate(zip(states, self.spread.unstacked(epoch.carry), strict=True)):
                 layers, *learned = carry
-                for name, layer in by_name(phase, layers).items():
+                for name, layer in layers.items():
                     self._take(phase, name, layer, state, at)
-                state.learning, state.shown = _flat(learned if not phase.layers else learned[0]), shown
+                state.learning, state.shown = _flat(tuple(learned)), shown
                 state.found = {str(place): piece[at] for place, piece in enumerate(pieces)}
             self.outputs.finish(epoch.clock, states, over=False)
             self._save(states)
@@ -239,12 +239,10 @@ class Engine:
         while not self._over(phase, states):
             carry, infos = self._pass(epoch, phase, states)
             parts = self.spread.unstacked((*carry, infos))
-            for at, (state, part) in enumerate(zip(states, parts, strict=True)):
-                layers, learned, infos = (by_name(phase, each) for each in part)
-                each = {x: self._keep(phase, x, layers[x], learned[x], infos[x], state, at) for x in phase.layers}
-                found = by_layer(each) if phase.end else each[phase.layers[0]] | dict(layer=phase.layers[0])
-                state.diagnoses[phase.name] = found
-                state.learning, state.done = _flat(part[1]), state.done + 1
+            for at, (state, (layers, learned, infos)) in enumerate(zip(states, parts, strict=True)):
+                found = {x: self._keep(phase, x, layers[x], learned[x], infos[x], state, at) for x in phase.layers}
+                state.diagnoses[phase.name] = by_layer(found)
+                state.learning, state.done = _flat((learned,)), state.done + 1
             yield [epoch.clock]
 
     # Layers that learn with labels
@@ -280,7 +278,7 @@ class Engine:
         for name in self.epochs.supervised_layers:
             found[name] = self._keep(phase, name, layers[name], learned[0][name], infos[name], state, at)
         state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
-        state.learning = _flat(learned)
+        state.learning = _flat(tuple(learned))
         self._record(state, decisions, tested)
 
     def _record(self, state: TrainState, decisions: np.ndarray, tested: np.ndarray) -> None:
@@ -345,11 +343,6 @@ def with_encoder(network: Network, data: Dataset) -> Network:
     if network.encoder is not None:
         return network
     return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
-
-
-def by_name(phase: Phase, part: Any) -> dict[str, Any]:
-    """A part of what a phase carries or finds by layer name: that of a layer that learns alone is bare."""
-    return {phase.layers[0]: part} if phase.layers and not phase.end else part
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

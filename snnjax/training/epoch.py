@@ -31,7 +31,7 @@ class Epoch:
     spread: Spread
     mesh: Mesh  # of the devices that learn
     phase: Phase
-    carry: Any  # what learns, stacked; its first part is a layer, or layers by name
+    carry: Any  # what learns, stacked; its first part are layers by name
     inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W); or of 2N images, see `images_shown`
     report: Callable[[int, int], None]  # gets the numbers of images done, and of correct decisions among them
     batch: int  # images seen with the same weights
@@ -130,14 +130,13 @@ class Epoch:
 
     def within(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
-        learner = self.phase.learner
-        if not self._within and not any(outside(each, learner) for each in self.spread.unstacked(self.carry[0])):
-
-            def mark(layer: Layer) -> Layer:
-                return dataclasses.replace(layer, within=_bounds(layer, learner) is not None)
-
-            self.carry = (_map_layers(mark, self.carry[0]), *self.carry[1:])
-            self._within = True
+        layers, learner = self.carry[0], self.phase.learner
+        if not self._within and not any(outside(each, learner) for each in self.spread.unstacked(layers)):
+            marked = {
+                name: dataclasses.replace(layer, within=_bounds(layer, learner) is not None)
+                for name, layer in layers.items()
+            }
+            self.carry, self._within = (marked, *self.carry[1:]), True
         return self._within
 
 
@@ -164,18 +163,14 @@ def images_shown(settings: Settings, seeds: Sequence[int], phase: int, images: i
     return np.stack([found[seed] for seed in seeds]) if len(found) > 1 else found[seeds[0]]
 
 
-def outside(layers: Any, learner: int) -> bool:
-    """Whether weights of a layer, or of layers by name, lie outside the bounds of their learner number `learner`."""
+def outside(layers: Mapping[str, Layer], learner: int) -> bool:
+    """Whether weights of layers lie outside the bounds of their learner number `learner`."""
 
     def one(layer: Layer) -> bool:
         bounds, weights = _bounds(layer, learner), layer.plain_weights()
         return bounds is not None and bool(np.any((weights < bounds[0]) | (weights > bounds[1])))
 
-    return any(jax.tree.leaves(_map_layers(one, layers)))
-
-
-def _map_layers(function: Callable[[Layer], Any], layers: Any) -> Any:
-    return jax.tree.map(function, layers, is_leaf=lambda x: isinstance(x, Layer))
+    return any(one(layer) for layer in layers.values())
 
 
 def _bounds(layer: Layer, learner: int) -> Any:

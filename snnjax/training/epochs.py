@@ -45,10 +45,7 @@ class Epochs:
         return kinds(phase, states, inputs)
 
     def learning(self, state: TrainState, at: int = 0) -> Any:
-        """The learners' states in the phase of network `at`.
-
-        They are that of its one layer, or by layer name if several learn jointly, or (by layer name, `Tally`).
-        """
+        """What is carried beside the layers in the phase of network `at`: states by layer; supervised, a `Tally`."""
         fresh = self.fresh(state, at)
         if not state.learning:
             return fresh
@@ -64,11 +61,8 @@ class Epochs:
             learner = layers[name].conv.each_learner[phase.learner]
             return jax.tree.map(as_array, learner.init(layers[name], key, seen))
 
-        if phase.end:
-            return {name: init(name) for name in phase.layers}
-        if phase.layers:
-            return init(phase.layers[0])
-        return {name: init(name) for name in self.supervised_layers}, Tally(*np.zeros(5, np.int32))
+        states = {name: init(name) for name in phase.layers or self.supervised_layers}
+        return (states,) if phase.layers else (states, Tally(*np.zeros(5, np.int32)))
 
     def images_of(self, phase: Phase) -> int:
         """The images of an epoch that a phase learns from."""
@@ -92,14 +86,14 @@ class Epochs:
 
     def _alone(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """One layer learns, without labels."""
-        carries, learner, batch = [], phase.learner, self.settings.update_batch
-        layers = [model.layers[phase.layers[0]] for model in self.outputs.models(states)]
+        carries, learner, batch, (name,) = [], phase.learner, self.settings.update_batch, phase.layers
+        layers = [model.layers[name] for model in self.outputs.models(states)]
         found = fast.unsupervised(layers[0], learner, self.settings)
         mesh = self.mesh(found)
         plain = learning_program(programs.learn_unsupervised, mesh, which=learner, batch=batch)
         form = found.form if found else self.outputs.form(layers[0], learner)
         for at, (layer, state) in enumerate(zip(layers, states, strict=True)):
-            carries.append((layer.packed(form), self.learning(state, at)))
+            carries.append(({name: layer.packed(form)}, *self.learning(state, at)))
         kinds: dict[str, Any] = dict(plain=plain, fast=plain, unit=batch, order=self._order(phase, inputs))
         if found:
             kinds |= self._fast(found, mesh)
@@ -113,7 +107,7 @@ class Epochs:
         form = {name: self.outputs.form(layer, 0) for name, layer in models[0].layers.items()}
         for at, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {name: model.layers[name].packed(form[name]) for name in phase.layers}
-            carries.append((layers, self.learning(state, at)))
+            carries.append((layers, *self.learning(state, at)))
             frozen.append(_without_weights(model, phase.layers))
         order, learned = self._order(phase, inputs), self.images_of(phase)
         static: dict[str, Any] = dict(first=phase.stage, end=phase.end, batch=learner.batch)

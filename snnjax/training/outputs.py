@@ -141,8 +141,8 @@ class Outputs:
         """Records what the first images show of a stage's outputs; reports it if there is one network."""
         name = f"outputs of stage {stage}"
         for at, state in enumerate(states):
-            said = (each for each in state.diagnoses.values() if "layer" in each)
-            open_ = {each["layer"]: each["convergence"] for each in said if "convergence" in each}
+            found = (each.get("convergence", {}) for each in state.diagnoses.values())
+            open_ = {layer: convergence for each in found for layer, convergence in each.items()}
             network, fired = state.network(self.networks[at]), values[at][:1000] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
             if values.nbytes >= SAID:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from snnjax.forms import NATIVE
 from snnjax.kernels import native
 from snnjax.layers import Layer
-from snnjax.training.programs import FastForm, Unsupervised
+from snnjax.training.programs import FastForm, Unsupervised, of_one
 from snnjax.training.state import Settings
 
 
@@ -18,6 +18,7 @@ def fast_form(layer: Layer, learner: int, settings: Settings) -> FastForm | None
     return FastForm(learn_from_patches, dict(which=learner), 1, NATIVE) if fits else None
 
 
+@of_one
 def learn_from_patches(
     carry: tuple[Layer, Any], latencies: jax.Array, start: jax.Array, count: jax.Array, last: jax.Array, which: int
 ) -> tuple[Any, Any]:

@@ -42,10 +42,27 @@ SupervisedCarry = tuple[dict[str, Layer], dict[str, Any], Tally]
 """The layers that learn supervised and the states of their learners, by name, and the network's decisions."""
 
 
+UnsupervisedCarry = tuple[dict[str, Layer], dict[str, Any]]
+"""The layers that learn without labels, one or jointly several, and the states of their learners, by name."""
+
+
+def of_one(learn: Callable[..., Any]) -> Callable[..., tuple[UnsupervisedCarry, dict[str, Any]]]:
+    """A program of the only layer in its carry, made of a function of (layer, state) that returns them, and info."""
+
+    @functools.wraps(learn)
+    def by_name(carry: UnsupervisedCarry, *args: Any, **kwargs: Any) -> tuple[UnsupervisedCarry, dict[str, Any]]:
+        ((name, layer),), (state,) = carry[0].items(), carry[1].values()
+        (layer, state), info = learn((layer, state), *args, **kwargs)
+        return ({name: layer}, {name: state}), {name: info}
+
+    return by_name
+
+
+@of_one
 def learn_unsupervised(
     carry: Any, latencies: jax.Array, start: jax.Array, count: jax.Array, last: jax.Array, which: int, batch: int
 ) -> tuple[Any, Any]:
-    """A slice of an epoch of learner number `which` of one layer, as in `learn`; the carry is (layer, state)."""
+    """A slice of an epoch of learner number `which` of one layer, as in `learn`."""
     return learn(Unsupervised(which), carry, (latencies, None), start, count, last, batch)
 
 
@@ -111,12 +128,8 @@ def learn(
     return rule.end_epoch(learned[0], last), learned[1]
 
 
-JointCarry = tuple[dict[str, Layer], dict[str, Any]]
-"""The layers that learn jointly, and the states of their learners, by name."""
-
-
 def learn_jointly(
-    carry: JointCarry,
+    carry: UnsupervisedCarry,
     model: Model,
     latencies: jax.Array,
     start: jax.Array,
@@ -126,7 +139,7 @@ def learn_jointly(
     end: int,
     batch: int,
     rest: int,
-) -> tuple[JointCarry, Any]:
+) -> tuple[UnsupervisedCarry, Any]:
     """A slice of an epoch of layers in stages `first` to `end` - 1 that learn from whole batches.
 
     Images start..count-1 of S are learned from, `batch` at a time; in an epoch's last batch there may be `rest`. The

@@ -12,7 +12,7 @@ from snnjax.kernels.native import STEPS, WIDE, stdp
 from snnjax.layers import WTA, Layer
 from snnjax.learners import STDP
 from snnjax.training import accelerated
-from snnjax.training.programs import FastForm, Unsupervised
+from snnjax.training.programs import FastForm, Unsupervised, of_one
 from snnjax.training.state import Settings
 
 
@@ -26,6 +26,7 @@ def fast_form(layer: Layer, learner: int, settings: Settings) -> FastForm | None
     return FastForm(learn_at_once, dict(which=learner), 1, TAPS, clips=True)
 
 
+@of_one
 def learn_at_once(
     carry: tuple[Layer, Any], latencies: jax.Array, start: jax.Array, count: jax.Array, last: jax.Array, which: int
 ) -> tuple[Any, Any]:
