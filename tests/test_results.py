@@ -7,10 +7,11 @@ import re
 import numpy as np
 import pytest
 from command import Command, refused
+from matplotlib import image
 from test_trainer import SHALLOW
 
 from snnjax import InputError, Settings, Trainer
-from snnjax.app import options, protocols
+from snnjax.app import options, plots, protocols
 from snnjax.app.commands import results
 from snnjax.app.protocols import NCG, TABLES, Row
 from snnjax.data import digits
@@ -159,6 +160,28 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
     assert notes.count("NeurIPS") == 1
     assert "NaN" not in (tmp_path / "table.json").read_text()
     assert "98.90" in (tmp_path / "table.txt").read_text()
+    assert not (tmp_path / "table.png").exists()
+
+
+def test_accuracies_are_drawn_by_training_images(tmp_path):
+    """Of rows that differ in nothing else; beside what is published."""
+    records = [
+        record(Row(NCG, "mnist"), 0.988, 0.990),
+        record(Row(NCG, "mnist", train_images=10_000), 0.97) | dict(train_images=4_000),
+        record(Row("deep2024", "mnist"), 0.9),
+    ]
+    results.write(tmp_path, "table", records)
+    assert image.imread(tmp_path / "table.png").ndim == 3
+    ((name, course),) = results.courses_of(records).items()
+    assert name == f"{NCG}, mnist"
+    assert [(count, round(mean, 3)) for count, mean, _ in course.ours] == [(60_000, 0.989), (10_000, 0.97)]
+    assert course.published == [(60_000, pytest.approx(each)) for each in (0.9892, 0.967)] + [(10_000, 0.932)]
+    (axis,) = plots.images_picture({name: course, "another": plots.ByImages(course.ours, [])}).axes
+    line, _ = (each for each in axis.lines if each.get_linestyle() == "-")
+    assert list(line.get_xdata()) == [10_000, 60_000]
+    np.testing.assert_allclose(line.get_ydata(), [97.0, 98.9])
+    (crosses,) = (each for each in axis.lines if each.get_marker() == "x")
+    assert sorted(crosses.get_ydata()) == pytest.approx([93.2, 96.7, 98.92])
 
 
 def test_the_tables_are_those_of_the_options():
@@ -181,7 +204,7 @@ def test_published_figures_stand_beside_a_row():
     known = {(row.model, row.dataset): row for rows in TABLES.values() for row in rows if row.train_images is None}
     assert 98.92 in [each.accuracy for each in protocols.published(known[NCG, "mnist"])]
     assert protocols.published(known["deep2024", "mnist"]) == []
-    for few in (row for row in TABLES["efficiency"] if row.model == NCG):
+    for few in (row for row in TABLES["efficiency"] if row.model == NCG and row.train_images):
         (figure,) = protocols.published(few)
         assert "Attar" in figure.source
     keys = [(*each[:3], each.source) for each in protocols.PUBLISHED]

@@ -38,6 +38,13 @@ class Course(NamedTuple):
     part: str  # that was tested: "validation" or "test"
 
 
+class ByImages(NamedTuple):
+    """Test accuracies of networks that have learned from so many images, fractions of one."""
+
+    ours: list[tuple[int, float, Sequence[float] | None]]  # mean, and its 95 % interval
+    published: list[tuple[int, float]]
+
+
 def write(path: Path, figure: Figure) -> None:
     """Writes a figure as a PNG file, whole or not at all."""
     with atomic_write(path) as temporary:
@@ -141,6 +148,29 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
     names = [name if len(name) <= 70 else f"…{name[-69:]}" for name in courses]
     parts = " or ".join(dict.fromkeys(course.part for course in courses.values()))
     _legend(figure, [*kinds, *lines], [parts, "training", *names], loc="outside lower left")
+    return figure
+
+
+def images_picture(courses: Mapping[str, ByImages]) -> Figure:
+    """Test accuracies against the number of training images, with intervals; crosses are published."""
+    figure = Figure(figsize=(6.6, 4.2 + 0.2 * len(courses)), layout=_layout())
+    axis, lines = figure.subplots(), []
+    for number, course in enumerate(courses.values()):
+        counts, means, intervals = zip(*sorted(course.ours, key=lambda each: each[0]), strict=True)
+        color = colormaps["tab10"](number % 10)
+        ends = np.array([interval or (mean, mean) for mean, interval in zip(means, intervals, strict=True)])
+        bars = 100 * np.abs(ends - np.array(means)[:, None]).T
+        lines.append(axis.errorbar(counts, 100 * np.array(means), bars, fmt="-o", ms=4, capsize=3, color=color)[0])
+        if course.published:
+            counts, others = zip(*course.published, strict=True)
+            axis.plot(counts, 100 * np.array(others), "x", color=color)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:,g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set(xlabel="training images", ylabel="test accuracy, %")
+    axis.grid(alpha=0.3)
+    cross = [Line2D([], [], color="0.3", linestyle="", marker="x")] * any(x.published for x in courses.values())
+    _legend(figure, [*lines, *cross], [*courses, "published"], loc="outside lower left")
     return figure
 
 

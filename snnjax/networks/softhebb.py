@@ -5,17 +5,19 @@ readout (NCG: Goupy et al. 2024). Spikes begin at these latencies.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from snnjax.activations import LatencyCode, Standardise, Triangle
 from snnjax.encoding import PIXELS, ImageEncoder
+from snnjax.errors import InputError
 from snnjax.layers import Conv, Pool
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks.decision import Earliest
 from snnjax.networks.network import Network, Stage, stage
 
 IMAGES = 15_000
-"""Images that the features learn from, in one pass."""
+"""Images that the features learn from at most, in one pass."""
 OVERLAPPING = Pool(4, stride=2, padding=1)
 # Kernel, tau, p, eta and pooling of each layer.
 LAYERS = (
@@ -28,22 +30,36 @@ INPUTS, THRESHOLD = 24576, 800.0  # of a readout, on images of 32x32
 
 
 def goupy2024_softhebb(
-    image_shape: tuple[int, ...] = (32, 32, 3), classes: int = 10, *, encoder: ImageEncoder | None = None
+    image_shape: tuple[int, ...] = (32, 32, 3),
+    classes: int = 10,
+    *,
+    features: Sequence[int] = (96, 384, 1536),
+    encoder: ImageEncoder | None = None,
 ) -> Network:
-    """96, 384 and 1536 features under neuronal competition groups."""
-    return _network("goupy2024_softhebb", (96, 384, 1536), image_shape, classes, encoder)
+    """Three layers, of so many features each, under neuronal competition groups."""
+    return _network("goupy2024_softhebb", image_shape, classes, features, encoder)
 
 
 def softhebb_narrow(
-    image_shape: tuple[int, ...] = (32, 32, 3), classes: int = 10, *, encoder: ImageEncoder | None = None
+    image_shape: tuple[int, ...] = (32, 32, 3),
+    classes: int = 10,
+    *,
+    features: Sequence[int] = (48, 96, 384),
+    encoder: ImageEncoder | None = None,
 ) -> Network:
-    """As goupy2024_softhebb with 48, 96 and 384 features: a tenth of the work."""
-    return _network("softhebb_narrow", (48, 96, 384), image_shape, classes, encoder)
+    """As goupy2024_softhebb with fewer features: a tenth of the work."""
+    return _network("softhebb_narrow", image_shape, classes, features, encoder)
 
 
 def _network(
-    name: str, features: tuple[int, ...], image_shape: tuple[int, ...], classes: int, encoder: ImageEncoder | None
+    name: str,
+    image_shape: tuple[int, ...],
+    classes: int,
+    features: Sequence[int],
+    encoder: ImageEncoder | None,
 ) -> Network:
+    if len(features) != len(LAYERS):
+        raise InputError(f"`features` must be those of {len(LAYERS)} layers, got {features!r}")
     encoder = encoder or PIXELS
     shape = encoder.output_shape(image_shape)
     stages: list[Stage] = []

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from snnjax import InputError, data, files
-from snnjax.app import console, options, parts, protocols, runs, tables
+from snnjax.app import console, options, parts, plots, protocols, runs, tables
 from snnjax.app.commands import train
 from snnjax.app.protocols import JPEG, Row
 from snnjax.errors import unknown
@@ -145,6 +145,19 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
 
 
+def courses_of(records: list[dict[str, Any]]) -> dict[str, plots.ByImages]:
+    """What networks reach by the number of training images, where rows differ in it; and what is published of it."""
+    found: dict[str, plots.ByImages] = {}
+    for record in records:
+        row, images = record["row"], record["train_images"] + record["validation_images"]
+        network, dataset, *_ = cells_of(record, [each["source"] for each in record["published"]])
+        kernels = "" if row["native"] else ", XLA"
+        course = found.setdefault(f"{network}, {dataset}{kernels}", plots.ByImages([], []))
+        course.ours.append((images, record["mean"], record["interval95"]))
+        course.published.extend((images, each["accuracy"] / 100) for each in record["published"])
+    return {name: course for name, course in found.items() if len(course.ours) > 1}
+
+
 def chosen_by(records: list[dict[str, Any]]) -> str:
     """Which images have chosen the best epochs, in a sentence."""
     if all(record["validation_images"] for record in records):
@@ -153,10 +166,12 @@ def chosen_by(records: list[dict[str, Any]]) -> str:
 
 
 def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
-    """Writes the table as text, Markdown and JSON."""
+    """Writes the table as text, Markdown and JSON, and a picture where rows differ in their training images."""
     sources = list(dict.fromkeys(each["source"] for record in records for each in record["published"]))
     lines, notes = [cells_of(each, sources) for each in records], notes_of(records, sources)
     files.write_json(out / f"{name}.json", dict(table=name, rows=records))
+    if courses := courses_of(records):
+        plots.write(out / f"{name}.png", plots.images_picture(courses))
     files.write_text(out / f"{name}.md", tables.markdown(HEAD, lines, *notes))
     tables.write_text(out / f"{name}.txt", console.table(HEAD, [lines], left=2), *notes)
 
@@ -174,4 +189,5 @@ def run(chosen: options.Results) -> None:
         records.append(record_of(row, results, chosen.test_images))
         write(chosen.out, name, records)
     print((chosen.out / f"{name}.txt").read_text())
-    print(f"{chosen.out}: {name}.json, {name}.md, {name}.txt, and a folder for each row with its runs")
+    written = [f"{name}.{kind}" for kind in ("json", "md", "txt", "png") if (chosen.out / f"{name}.{kind}").exists()]
+    print(f"{chosen.out}: {', '.join(written)}, and a folder for each row with its runs")
