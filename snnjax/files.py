@@ -234,6 +234,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return entries, meta
 
 
+def check_format(path: Path, meta: Mapping[str, Any], now: int, advice: str) -> None:
+    """Raises InputError unless a file's data say that it is of this format, with advice on what to do then."""
+    if (found := meta.get("format")) != now:
+        raise InputError(f"{path} was written by another version of snnjax (format {found}, now {now}): {advice}")
+
+
 def is_checkpoint(path: Path) -> bool:
     """Whether a file is a checkpoint, by the names in it."""
     try:

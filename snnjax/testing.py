@@ -126,13 +126,14 @@ class _Case:
         """The response to one stimulus, given with its label."""
         if self.learner.supervised:
             return self.supervised.forward(carry, image)
-        return self.learner.forward(self.layer(carry), self.state(carry), image[0], None)
+        return programs.Unsupervised(0).forward((self.layer(carry), self.state(carry)), image)
 
     def update(self, carry: Any, image: tuple[Any, Any], response: Any) -> tuple[Any, Any]:
         """The carry after learning from it, and what was found."""
         if self.learner.supervised:
             return self.supervised.update(carry, image, response)
-        layer, state, info = self.learner.update(self.layer(carry), self.state(carry), image[0], response, None)
+        rule = programs.Unsupervised(0)
+        (layer, state), info = rule.update((self.layer(carry), self.state(carry)), image, response)
         return (dict(layer1=layer), dict(layer1=state)), dict(layer1=info)
 
     def layer(self, carry: Any) -> Layer:

@@ -68,9 +68,9 @@ class Trained:
         if not path.exists():
             raise FileNotFoundError(f"there is no run {run}")
         arrays, meta = files.load_checkpoint(path)
-        if (found := meta.get("format")) != FORMAT:
-            problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"
-            raise InputError(f"{problem}: load it with that version")
+        if "image_shape" not in meta:
+            raise InputError(f"{path} holds no trained network: name a run folder, or the {WEIGHTS} in it")
+        files.check_format(path, meta, FORMAT, "load it with that version")
         try:
             network = from_data(meta["network"], arrays)
             if not isinstance(network, Network) or network.encoder is None:

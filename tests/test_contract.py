@@ -43,6 +43,16 @@ class Homeostatic(Learner):
 
 
 @component
+class Settling(Homeostatic):
+    """Learns by a rate that falls with each winner."""
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, won = super().update(layer, state, latency, response, signal)
+        learner = dataclasses.replace(self, rate=self.rate * jnp.float32(0.75) ** won)
+        return dataclasses.replace(layer, conv=dataclasses.replace(layer.conv, learners=learner)), state, won
+
+
+@component
 class ThresholdsOnly(Homeostatic):
     """Moves thresholds, and no weights."""
 
@@ -68,6 +78,7 @@ LEARNERS = {
     "RSTDP, dropout, deciding": (RSTDP(dropout=0.25, by_epoch=True), dict(deciding=True, conv=Conv(8, 3))),
     "RSTDP, dropout, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True, dropout=0.25, floor=0.25), dict()),
     "one of its own": (Homeostatic(), dict()),
+    "one that changes its own rate": (Settling(), dict()),
     "TargetTime": (TargetTime(threshold_min=0.5), dict(conv=Conv(4, 3, threshold=2.0))),
     "TargetTime, many patches": (
         TargetTime(target_time=0.5, rate=0.05, beta=2.0, annealing=0.5, bounds=(0.25, 0.75), patches=3),
@@ -209,7 +220,7 @@ class Array(Homeostatic):
         (Growing(), "under `jax.jit` the learner fails, or changes shapes or dtypes"),
         (Global(), "otherwise|is not `forward`, then `update`"),
         (Restless(), r"a silent stimulus changes numbers of the layer: \.threshold"),
-        (Undefined(), r"numbers must be finite, \[0\]\.weights holds NaN or infinity"),
+        (Undefined(), r"numbers must be finite, \[0\]\['layer1'\]\.weights holds NaN or infinity"),
         (Mute(), "`diagnose` of Mute must be JSON data .*: got Mute"),
         (Array(), "`scalars` must be a dict of numbers of Python, got {'fired': array"),
     ],

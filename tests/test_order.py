@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from test_resume import SETTINGS, small, trainer_of
 from test_sweep import Gain, assert_as_alone
 from test_trainer import BRANCHES, DECIDING, LATE, SHALLOW, SINGLE, assert_same
 
@@ -14,7 +13,6 @@ from snnjax import files, metrics
 from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
-from snnjax.app.runs import CHECKPOINT, RunFolder
 from snnjax.data import Dataset, digits
 from snnjax.errors import InputError
 from snnjax.layers import Conv
@@ -243,39 +241,3 @@ def test_the_published_networks_learn_in_the_order_of_the_data():
     """As the reference does, whose figures they are compared with."""
     seed = ("mozafari2018", "deep2024", "deepr2024", "deepr2024_2", "inception2024", "majority2024")
     assert {(NETWORKS[name]().shuffle, NETWORKS[name]().patience) for name in seed} == {(False, None)}
-
-
-def test_a_run_of_a_version_without_these_settings_goes_on(tmp_path):
-    """And not in another order."""
-    trainer = trainer_of()
-
-    def save(state):
-        run.save(state)
-        if len(state.epochs) == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path / "run", trainer, SETTINGS) as run:
-        trainer.run(run.start(), save)
-    path = tmp_path / "run" / CHECKPOINT
-    arrays, meta = files.load_checkpoint(path)
-    for name in ("shuffle", "mirror", "validation_images"):
-        del meta["settings"][name]
-    for name in ("shuffle", "patience"):
-        del meta["network"]["data"][name]
-    del meta["curves"]
-    files.save_checkpoint(path, arrays, meta)
-    for other, message in (
-        (trainer_of(shuffle=True), r"it had shuffle False \(now True\)$"),
-        (trainer_of(dataclasses.replace(small(), shuffle=True)), "is of another network: name another folder"),
-    ):
-        with pytest.raises(InputError, match=message):
-            RunFolder(tmp_path / "run", other, SETTINGS, resume=True)
-    held_out = Trainer(small(), trainer.data.hold_out(0.1, 0), trainer.settings)
-    words = r"train_images 40 \(now 36\), validation_images 0 \(now 4\).*: it is of a version .* \(--validation 0\)$"
-    with pytest.raises(InputError, match=words):
-        RunFolder(tmp_path / "run", held_out, SETTINGS, resume=True)
-    with RunFolder(tmp_path / "run", trainer, SETTINGS, resume=True) as run:
-        results = run.run()
-    whole = trainer_of()
-    assert results["epochs"] == whole.run(whole.initial_state()).epochs
-    assert len(results["curves"]) > 0, "those of the epochs after it"

@@ -13,8 +13,8 @@ import own_classes as own
 import pytest
 from test_cli import tiny
 
-from snnjax import Settings, SpikingNetwork, Trainer, component, data, stage
-from snnjax.app import page, plots, report
+from snnjax import InputError, Settings, SpikingNetwork, Trainer, component, data, stage
+from snnjax.app import page, plots, report, runs
 from snnjax.app.runs import RunFolder, read_results
 
 
@@ -151,6 +151,14 @@ def test_the_page_says_how_to_use_the_network(run, results, capsys):
     assert int(capsys.readouterr().out) in range(-1, 10)
     del results["settings"]["dataset"]
     assert "--images 3 --dataset DATA.npz" in report.run_page(results, run), "the run does not say where its data are"
+
+
+@pytest.mark.parametrize("found", [None, runs.FORMAT - 1])
+def test_results_of_another_format_are_refused(results, tmp_path, found):
+    (tmp_path / "results.json").write_text(json.dumps(results | dict(format=found)))
+    line = rf"results\.json was written by another version of snnjax \(format {found}, now {runs.FORMAT}\): read it"
+    with pytest.raises(InputError, match=line):
+        read_results(tmp_path)
 
 
 def test_runs_without_epochs_or_diagnoses_have_a_page(run, results):

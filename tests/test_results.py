@@ -180,6 +180,9 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
     line, _ = (each for each in axis.lines if each.get_linestyle() == "-")
     assert list(line.get_xdata()) == [10_000, 60_000]
     np.testing.assert_allclose(line.get_ydata(), [97.0, 98.9])
+    ((one, _), (several, _)), half = axis.containers[0].lines[2][0].get_segments(), 12.706205 * 0.1
+    assert list(one) == [10_000, pytest.approx(97.0)], "one seed has no interval"
+    assert list(several) == [60_000, pytest.approx(98.9 - half)]
     (crosses,) = (each for each in axis.lines if each.get_marker() == "x")
     assert sorted(crosses.get_ydata()) == pytest.approx([93.2, 96.7, 98.92])
 

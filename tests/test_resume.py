@@ -19,10 +19,10 @@ from snnjax.app import runs
 from snnjax.app.runs import CHECKPOINT, PREVIOUS, RunFolder
 from snnjax.encoding import Encoder
 from snnjax.layers import WTA, Conv
-from snnjax.learners import RSTDP, STDP
+from snnjax.learners import RSTDP, STDP, TargetTime
 from snnjax.networks import Network, stage
 from snnjax.trained import Trained
-from snnjax.training import origin
+from snnjax.training import engine, epoch, origin
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.trainer import Trainer
 
@@ -75,6 +75,49 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
     assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
     assert len(left) <= sum("step" in moment for moment in MOMENTS), "one temporary file a kill at most"
+
+
+class Halted(Exception):
+    """What a test raises."""
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("learner", [STDP(doubling=20), TargetTime(threshold_min=0.5)], ids=["STDP", "TargetTime"])
+def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, monkeypatch, compiler):
+    """Of one network, and of several side by side."""
+    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "SLICE", 12)
+    monkeypatch.setattr(epoch, "ALIGNED", 4)
+    competition = WTA(2, radius=3) if isinstance(learner, STDP) else Conv.competition
+    spec, images = small(40), data.digits().first(40, 20)
+    settings = dict(competition=competition, learners=learner)
+    convs = [dataclasses.replace(spec.stages[0].branches[0], threshold=8.0 + at, **settings) for at in range(count)]
+    networks = [dataclasses.replace(spec, stages=(stage(each, pool=7), spec.stages[1])) for each in convs]
+    made = engine.Engine(networks, images, Settings((2, 0), batch_size=20, patience=0, native=native))
+    expected, states = made.run(made.initial_states()), made.initial_states()
+    kept = []
+
+    def save(states):
+        if states[0].done == 1 and states[0].shown:
+            kept[:] = [TrainState.unflatten(*json_of(each)) for each in states]
+            raise Halted
+
+    with pytest.raises(Halted):
+        made.run(states, save)
+    again = engine.Engine(networks, images, made.settings)
+    for state in kept:
+        again.check(state)
+    for found, state in zip(again.run(kept), expected, strict=True):
+        np.testing.assert_array_equal(found.weights["layer1"], state.weights["layer1"])
+        assert found.diagnoses == state.diagnoses
+        assert found.curves == state.curves
+
+
+def json_of(state):
+    """The parts of a checkpoint, as they come back from a file."""
+    arrays, meta = state.flatten()
+    return {name: np.array(each) for name, each in arrays.items()}, json.loads(json.dumps(meta))
 
 
 @pytest.mark.slow
@@ -267,14 +310,14 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("found", [1, None, 3])
+@pytest.mark.parametrize("found", [1, None, runs.FORMAT + 1])
 def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, found):
     """As earlier versions have left them: some said no format at all."""
     arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     del meta["format"]
     files.save_checkpoint(folder / CHECKPOINT, arrays, meta if found is None else meta | dict(format=found))
     before = contents(folder)
-    line = rf"checkpoint\.npz was written by another version of snnjax \(format {found}, now 2\): finish the run with"
+    line = rf"checkpoint\.npz was written by another version of snnjax \(format {found}, now {runs.FORMAT}\): finish"
     with pytest.raises(ValueError, match=line):
         opened(folder, trainer)
     assert contents(folder) == before
@@ -443,6 +486,7 @@ def test_damaged_layers_are_trained_anew(folder, trainer):
     ("change", "message"),
     [
         (lambda arrays, found: found.pop("words"), "`diagnosis` of layer1 lacks words"),
+        (lambda arrays, found: found.update(wins=[1, 2]), "`diagnosis` must be by layer of layer1, not so wins"),
         (lambda arrays, found: arrays.clear(), "holds no layer1 with its diagnosis"),
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"][:2]), "must have shape (4, 6, 5, 5), got (2,"),
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"].astype(float)), "of float32, got float64"),

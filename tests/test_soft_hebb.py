@@ -365,12 +365,13 @@ def test_networks_are_made_for_any_images(name, shape):
 
 
 def test_networks_have_so_many_features_as_asked():
-    spec = NETWORKS["softhebb_narrow"](features=(3, 5, 7))
+    spec = NETWORKS["goupy2024_softhebb"](features=(3, 5, 7))
     assert [shape[0] for shape in spec.weight_shapes.values()] == [3, 5, 7, 50]
-    with pytest.raises(InputError, match=r"`features` must be those of 3 layers, got \(3, 5\)"):
-        NETWORKS["softhebb_narrow"](features=(3, 5))
+    for wrong in ((3, 5), 5):
+        with pytest.raises(InputError, match="`features` must be 3 numbers, those of each layer, got"):
+            NETWORKS["goupy2024_softhebb"](features=wrong)
     with pytest.raises(InputError, match="`features` must be at least 1, got 0"):
-        NETWORKS["softhebb_narrow"](features=(3, 0, 5))
+        NETWORKS["goupy2024_softhebb"](features=(3, 0, 5))
 
 
 @pytest.mark.parametrize(

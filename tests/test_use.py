@@ -16,8 +16,8 @@ from command import Command
 from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
-from snnjax import data, files
-from snnjax.app import options, parts
+from snnjax import data, files, trained
+from snnjax.app import options, parts, runs
 from snnjax.app.commands import predict
 from snnjax.app.runs import RunFolder
 from snnjax.trained import Trained
@@ -317,9 +317,12 @@ def test_runs_of_another_format_are_refused_in_one_line(work, script, monkeypatc
     before = snapshot(work)
     for name, *arguments in (("evaluate", RUN), ("predict", RUN, "digit.png"), ("report", RUN)):
         line = refused(name, monkeypatch, capsys, *arguments)
-        assert f"{RUN}/weights.npz was written by another version of snnjax (format {found}, now 2)" in line
+        assert (
+            f"{RUN}/weights.npz was written by another version of snnjax (format {found}, now {trained.FORMAT})" in line
+        )
     line = refused("train", monkeypatch, capsys, *TINY, "--out", RUN, "--resume")
-    assert f"{RUN}/checkpoint.npz was written by another version of snnjax (format {found}, now 2)" in line
+    now = f"(format {found}, now {runs.FORMAT})"
+    assert f"{RUN}/checkpoint.npz was written by another version of snnjax {now}" in line
     after = snapshot(work)
     assert {name: content for name, (_, content) in after.items()} == {name: x for name, (_, x) in before.items()}
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -20,7 +21,7 @@ from snnjax.app.sweeps import GROUPS
 from snnjax.errors import InputError
 from snnjax.training.state import Settings
 from snnjax.training.sweep import Sweep
-from snnjax.training.workers import cluster, processes
+from snnjax.training.workers import FEEDER, cluster, processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = ["--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.rate=0.03,0.05", "--seeds", "2"]
@@ -88,9 +89,17 @@ def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
     return os.getpid(), tuple(sorted(os.sched_getaffinity(0))), jax.local_device_count()
 
 
+def feeders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == FEEDER]
+
+
 def test_processes_share_the_cores():
     with processes(2) as workers:
-        found = {*workers.map(cores_of, range(4))}
+        outcomes = workers.map(cores_of, range(4))
+        found = {next(outcomes)}
+        assert feeders()
+        found |= {*outcomes}
+    assert not feeders(), "nothing is left that holds semaphores"
     ours = os.sched_getaffinity(0)
     assert len({pid for pid, *_ in found} - {os.getpid()}) == 2
     assert {core for _, cores, _ in found for core in cores} == ours

@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +39,10 @@ class Course(NamedTuple):
 
 
 class ByImages(NamedTuple):
-    """Test accuracies of networks that have learned from so many images, fractions of one."""
+    """Test accuracies, fractions of one, against the number of training images."""
 
-    ours: list[tuple[int, float, Sequence[float] | None]]  # mean, and its 95 % interval
-    published: list[tuple[int, float]]
+    ours: list[tuple[int, float, Sequence[float] | None]]  # images, mean, and its 95 % interval; None: of one seed
+    published: list[tuple[int, float]]  # images, accuracy
 
 
 def write(path: Path, figure: Figure) -> None:
@@ -123,10 +123,8 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
     """Test or validation accuracies of several runs, and dashed those of training, by epoch and by time."""
     figure = Figure(figsize=(6.6, 6.8 + 0.22 * len(courses)), layout=_layout())
     axes = figure.subplots(2, 1, sharey=True)
-    colors = colormaps["tab10" if len(courses) <= 10 else "turbo"]
     lines: list[Line2D] = []
-    for number, course in enumerate(courses.values()):
-        color = colors(number if len(courses) <= 10 else number / (len(courses) - 1))
+    for color, course in zip(_colors(len(courses)), courses.values(), strict=True):
         marker = "o" if len(course.epochs) <= 30 else ""
         for axis, over in zip(axes, (course.epochs, course.seconds), strict=True):
             for values, style in ((course.train, "--"), (course.tested, "-")):
@@ -135,19 +133,15 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
         lines.append(drawn)
     ends = [course.seconds[-1] for course in courses.values()]
     if max(ends) > 10 * min(ends) > 0:
-        axes[1].set_xscale("log")
-        axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes[1].xaxis.set_major_formatter("{x:g}")
-        axes[1].xaxis.set_minor_formatter(NullFormatter())
+        _logarithmic(axes[1])
     epochs = [epoch for course in courses.values() for epoch in course.epochs]
     _whole_numbers(axes[0], min(epochs), max(epochs))
     for axis, label in zip(axes, ("supervised epoch", "seconds since the start"), strict=True):
         axis.set(xlabel=label, ylabel="accuracy, %")
         axis.grid(alpha=0.3)
     kinds = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
-    names = [name if len(name) <= 70 else f"…{name[-69:]}" for name in courses]
     parts = " or ".join(dict.fromkeys(course.part for course in courses.values()))
-    _legend(figure, [*kinds, *lines], [parts, "training", *names], loc="outside lower left")
+    _legend(figure, [*kinds, *lines], [parts, "training", *_endings(courses)], loc="outside lower left")
     return figure
 
 
@@ -155,22 +149,19 @@ def images_picture(courses: Mapping[str, ByImages]) -> Figure:
     """Test accuracies against the number of training images, with intervals; crosses are published."""
     figure = Figure(figsize=(6.6, 4.2 + 0.2 * len(courses)), layout=_layout())
     axis, lines = figure.subplots(), []
-    for number, course in enumerate(courses.values()):
+    for color, course in zip(_colors(len(courses)), courses.values(), strict=True):
         counts, means, intervals = zip(*sorted(course.ours, key=lambda each: each[0]), strict=True)
-        color = colormaps["tab10"](number % 10)
         ends = np.array([interval or (mean, mean) for mean, interval in zip(means, intervals, strict=True)])
         bars = 100 * np.abs(ends - np.array(means)[:, None]).T
         lines.append(axis.errorbar(counts, 100 * np.array(means), bars, fmt="-o", ms=4, capsize=3, color=color)[0])
         if course.published:
             counts, others = zip(*course.published, strict=True)
             axis.plot(counts, 100 * np.array(others), "x", color=color)
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:,g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    _logarithmic(axis)
     axis.set(xlabel="training images", ylabel="test accuracy, %")
     axis.grid(alpha=0.3)
     cross = [Line2D([], [], color="0.3", linestyle="", marker="x")] * any(x.published for x in courses.values())
-    _legend(figure, [*lines, *cross], [*courses, "published"], loc="outside lower left")
+    _legend(figure, [*lines, *cross], [*_endings(courses), *["published"] * len(cross)], loc="outside lower left")
     return figure
 
 
@@ -187,6 +178,24 @@ def _by_epoch(size: tuple[float, float], label: str, curves: Sequence[tuple[list
     handles = axis.get_lines()
     _legend(axis, handles, [str(line.get_label()) for line in handles])
     return figure
+
+
+def _colors(count: int) -> Iterable[Any]:
+    """A colour for each of so many courses."""
+    return (colormaps["tab10"](at) if count <= 10 else colormaps["turbo"](at / (count - 1)) for at in range(count))
+
+
+def _endings(names: Iterable[str]) -> list[str]:
+    """Names for a legend: the last letters of long ones, which may be paths."""
+    return [name if len(name) <= 70 else f"…{name[-69:]}" for name in names]
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Makes the horizontal axis logarithmic, with its ticks in plain numbers."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _whole_numbers(axis: Axes, first: int, last: int) -> None:
@@ -212,10 +221,12 @@ CURVES = dict(
     convergence="mean w(1-w)",
     threshold_drift="drift of thresholds in half an epoch",
     time_error="|spike time - desired one|, in T",
-    silent_neurons="share of silent neurons among those that learn",
+    silent_neurons="silent, of the neurons that learn",
     silent="share without a spike",
     spike_time="mean spike time, in T",
     never_won="features that never won",
+    norm_distance="mean distance of norms from 1",
+    moved="sum of relative changes, in an epoch",
 )
 """What some figures of learners are called where they are drawn; others by their names."""
 
@@ -320,8 +331,18 @@ def polarities(image: np.ndarray) -> np.ndarray:
     return np.stack([image[..., 1], np.zeros_like(image[..., 0]), image[..., 0]], axis=-1)
 
 
-def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str, names: Sequence[str] = ()) -> Figure:
-    """The response to one image, (H, W), (H, W, 3) or (H, W, 2), within `steps` steps: latencies and scores."""
+def activity_picture(
+    image: np.ndarray,
+    seen: Observed,
+    steps: int,
+    title: str,
+    names: Sequence[str] = (),
+    real_valued: Collection[str] = (),
+) -> Figure:
+    """The response to one image, (H, W), (H, W, 3) or (H, W, 2), within `steps` steps: latencies and scores.
+
+    `names` are those of the classes, `real_valued` those of layers whose activities are shown as times.
+    """
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
     scores = np.asarray(seen.decided.scores)
@@ -349,18 +370,21 @@ def activity_picture(image: np.ndarray, seen: Observed, steps: int, title: str, 
         drawn = maps.imshow(sheets[name], cmap="viridis", vmin=0, vmax=steps - 1, interpolation="nearest")
         share = np.mean(~np.isnan(latency))
         maps.set(facecolor="0.93", xticks=[], yticks=[])
-        maps.set_title(f"{name}: {len(latency)} maps, {share:.0%} of the neurons fire", fontsize=9)
+        real = name in real_valued
+        what = "real-valued, activities above 0 at" if real else "spikes of"
+        maps.set_title(f"{name}: {len(latency)} maps, {what} {share:.0%} of the neurons", fontsize=9)
         spikes = (latency.reshape(len(latency), 1, -1) == np.arange(steps)[:, None]).sum(axis=2)
         counts.imshow(spikes, aspect="auto", cmap="Greys", interpolation="nearest", norm="asinh")
-        counts.set_title("spikes of each map at each step", fontsize=9)
-        counts.set_xlabel("time step", fontsize=8)
+        counts.set_title(f"{'activities' if real else 'spikes'} of each map at each step", fontsize=9)
+        counts.set_xlabel("step, 0 of the largest" if real else "time step", fontsize=8)
         counts.set_ylabel("feature map", fontsize=8)
         counts.xaxis.set_major_locator(whole())
         counts.yaxis.set_major_locator(whole())
         counts.tick_params(labelsize=7)
     bar: Any = dict(aspect=60, shrink=0.6, pad=0.01)
     colors = figure.colorbar(drawn, ax=[maps for maps, _ in rows], location="bottom", ticks=whole(), **bar)
-    colors.set_label("time step of the first spike", fontsize=8)
+    coded = "; of real-valued layers: what their activities would be coded as, 0 of the largest" if real_valued else ""
+    colors.set_label(f"time step of the spike{coded}", fontsize=8)
     colors.ax.tick_params(labelsize=7)
     return figure
 

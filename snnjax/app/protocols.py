@@ -36,8 +36,8 @@ class Row:
 
 NCG, PCN, S2STDP, SSTDP = (f"goupy2024_{rule}" for rule in ("ncg", "pcn", "s2stdp", "sstdp"))
 SOFTHEBB, NARROW = "goupy2024_softhebb", "softhebb_narrow"
-FEW = (100, 1_000, 10_000, None)
-MORE = (1_000, 3_000, 10_000, 30_000, None)
+SIZES = (100, 1_000, 10_000, None)
+MORE_SIZES = (1_000, 3_000, 10_000, 30_000, None)
 
 TABLES: dict[str, tuple[Row, ...]] = {
     "digits": (Row(NCG, "digits", least=97.0), Row(NCG, "digits", native=False, least=97.0)),
@@ -61,9 +61,9 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row(NARROW, JPEG, mirror=True, least=70.0),
     ),
     "efficiency": (
-        *(Row(NCG, "mnist", train_images=count) for count in FEW),
-        *(Row(NCG, JPEG, train_images=count, mirror=True) for count in FEW),
-        *(Row(NARROW, JPEG, train_images=count, mirror=True) for count in MORE),
+        *(Row(NCG, "mnist", train_images=count) for count in SIZES),
+        *(Row(NCG, JPEG, train_images=count, mirror=True) for count in SIZES),
+        *(Row(NARROW, JPEG, train_images=count, mirror=True) for count in MORE_SIZES),
     ),
 }
 
@@ -96,7 +96,7 @@ PUBLISHED = (
     *(
         Published(NCG, dataset, count, accuracy, ATTAR)
         for dataset, accuracies in dict(mnist=(41.5, 84.1, 93.2, 96.7), cifar10=(12.6, 41.7, 56.4, 62.5)).items()
-        for count, accuracy in zip(FEW, accuracies, strict=True)
+        for count, accuracy in zip((100, 1_000, 10_000, None), accuracies, strict=True)
     ),
     Published(NCG, "fashion_mnist", 10_000, 82.5, ATTAR),
     Published(NCG, "fashion_mnist", None, 86.3, ATTAR),

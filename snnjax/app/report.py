@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from snnjax import files
 from snnjax.app import features, page, parts, plots
 from snnjax.data import Dataset
-from snnjax.data.names import numbered
 from snnjax.metrics import tested_part
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
@@ -37,20 +36,15 @@ def decided(found: Decided, names: Sequence[str]) -> str:
     return "the network stays silent" if decision < 0 else f"class {names[decision]}"
 
 
-def names_of(results: dict[str, Any]) -> Sequence[str]:
-    """The name of each class, from a results.json; older ones have none."""
-    return results.get("class_names") or numbered(len(results["test"]["confusion_matrix"]))
-
-
 def figures(
     results: dict[str, Any], network: SpikingNetwork, data: Dataset | None = None, images: Iterable[int] = ()
 ) -> Iterator[Named]:
     """The figures of a run: its results, what each layer's features are selective to, the response to test images."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
-    spec, names = network.spec, names_of(results)
+    spec, names = network.spec, results["class_names"]
     yield "confusion", plots.confusion_picture(results["test"], names)
-    for phase, layers in results.get("curves", {}).items():
+    for phase, layers in results["curves"].items():
         rule = phase.removesuffix(", ".join(layers)).strip()
         for name, curves in layers.items():
             if curves:
@@ -66,7 +60,10 @@ def figures(
             image, label = data.test_images[number], data.test_labels[number]
             seen = observe(network.model, image)
             title = f"test image {number}, label {names[label]}: {decided(seen.decided, names)}"
-            yield f"image_{number:05}", plots.activity_picture(image, seen, spec.time_steps, title, names)
+            yield (
+                f"image_{number:05}",
+                plots.activity_picture(image, seen, spec.time_steps, title, names, spec.real_valued),
+            )
 
 
 _AREAS = """<p class="note">The ROC AUC ranks images by the score of a class. Scores of different images are not on
@@ -96,14 +93,16 @@ _KINDS = {
     ),
     "features": (
         "Features",
-        "What each feature is selective to, drawn back into the image: light where it wants light",
-        "A sheet of small grey images, one for each feature",
+        "What each feature is selective to, drawn back into the image: light where it wants light, in colour where it"
+        " wants that colour",
+        "A sheet of small images, one for each feature",
     ),
     "weights": ("Weights", "Weights before and after training", "Histograms of the weights of each layer"),
     "image": (
         "Responses to images",
-        "When each neuron fires, layer by layer; silent ones are grey",
-        "The image, the score of each class, and maps of the first spikes of each layer",
+        "When each neuron fires, of each layer but those that decide; silent ones are grey. Real-valued layers do not"
+        " spike: their activities are shown as the times that they would be coded as",
+        "The image, the score of each class, and maps of the spikes of each layer",
     ),
 }
 """By the first word of a picture's file name: its section, what its caption says, and what it looks like."""
@@ -140,7 +139,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
         "Result": result(results),
         "Use the network": usage(results, run),
         **{name: shown.pop(name, "") for name in ("Accuracy by epoch", "Confusion")},
-        "Classes": page.table(*classes(results["test"], names_of(results))) + _AREAS,
+        "Classes": page.table(*classes(results["test"], results["class_names"])) + _AREAS,
         "What the phases show": page.pairs("words", words),
         **shown,
         "Phases and time": page.table(*phases(results)),

@@ -29,10 +29,8 @@ from snnjax.training.trainer import Trainer
 
 RESULTS, LAYERS = "results.json", "layers"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
-FORMAT = 3  # of checkpoints
+FORMAT = 3  # of checkpoints and results
 MOST_DIFFERENCES = 3  # that a message lists
-EARLIER: dict[str, Any] = dict(shuffle=False, mirror=False, validation_images=0)
-"""What runs did before there were these settings."""
 
 Json = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -138,13 +136,9 @@ class CheckpointFolder:
     def _check(self, path: Path, meta: Json) -> None:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
         known, settings = self._known, meta.get("settings", {})
-        if (found := meta.get("format")) != FORMAT:
-            problem = f"{path} was written by another version of snnjax (format {found}, now {FORMAT})"
-            raise InputError(f"{problem}: finish the run with that version, or name another folder")
-        if changes := _changes(known["settings"], EARLIER | settings):
-            problem = f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}"
-            before = "validation_images" not in settings and known["settings"]["validation_images"]
-            raise InputError(problem + ": it is of a version that held out no images (--validation 0)" * bool(before))
+        files.check_format(path, meta, FORMAT, "finish the run with that version, or name another folder")
+        if changes := _changes(known["settings"], settings):
+            raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         network = meta.get("network", {})
         if differ := list(_differences(known["network"], network | dict(data=completed(network.get("data"))))):
             more = f" and {len(differ) - MOST_DIFFERENCES} more" if len(differ) > MOST_DIFFERENCES else ""
@@ -298,6 +292,7 @@ class RunFolder(CheckpointFolder):
         network, weights = trainer.trained(state), state.trained.weights
         start = trainer.network.parameters()
         results = dict(
+            format=FORMAT,
             network=trainer.network.name,
             data=data.name,
             class_names=list(data.names),
@@ -329,7 +324,10 @@ class RunFolder(CheckpointFolder):
 
 
 def read_results(run: Path) -> Json:
-    """What a run's results.json holds; raises FileNotFoundError without one, InputError if it is damaged."""
+    """What a run's results.json holds.
+
+    Raises FileNotFoundError without one, InputError if it is damaged, or of another version.
+    """
     path = run / RESULTS
     if not run.exists():
         raise FileNotFoundError(f"there is no run {run}")
@@ -342,8 +340,11 @@ def read_results(run: Path) -> Json:
         )
     try:
         results = json.loads(path.read_text())
+        files.check_format(path, results, FORMAT, f"read it with that version, or {run}/report.html")
         report.run_page(results, run)
         return results
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         kind = type(error).__name__
         raise InputError(f"{path} is damaged ({kind}: {error}): delete it, and `resume` writes it anew") from error

@@ -14,6 +14,7 @@ from snnjax.kernels import Moments, checks
 from snnjax.layers import Layer
 from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, listed, percent
 
+SETTLED = 0.05  # distance of a weight vector's norm from 1 below which it has settled
 MOVED = 1e-3  # a layer whose weights have moved less, relative to their size, has not learned
 
 
@@ -105,9 +106,11 @@ class SoftHebb(Learner):
         entropy = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
         evenness = float(entropy / np.log(len(wins))) if len(wins) > 1 else 1.0
         never, moved = np.flatnonzero(wins == 0), float(info["change"].sum())
-        far = float(np.mean(np.abs(norms - 1)))
+        distances = np.abs(norms - 1)
+        far, settled = float(distances.mean()), np.count_nonzero(distances < SETTLED)
         words = [
-            f"weight vectors of {name} have norms of {norms.min():.3g}..{norms.max():.3g}, {far:.2g} from 1 on average",
+            f"weight vectors of {name} have norms of {norms.min():.3g}..{norms.max():.3g}, {far:.2g} from 1 on "
+            f"average: {settled} of {len(norms)} have settled",
             f"{len(never)} of {len(wins)} features never won" + listed(never),
             f"positions are won with an evenness of {evenness:.2f} (1: all features alike, 0: always the same), "
             f"the most by one feature are {percent(float(shares.max()))}",

@@ -161,6 +161,11 @@ class Network:
                     check(name, conv, output, classes, self.decision.timed)
 
     @property
+    def real_valued(self) -> list[str]:
+        """Names of the layers that do not spike."""
+        return [name for _, name, conv in self.layers() if conv.real]
+
+    @property
     def joint_stages(self) -> tuple[tuple[int, int], ...]:
         """Neighbouring stages whose layers learn jointly: the number of the first, and that after the last.
 

@@ -4,6 +4,7 @@ Three real-valued layers (SoftHebb: Journé et al. 2023, arXiv 2209.11883), whos
 readout (NCG: Goupy et al. 2024). Spikes begin at these latencies.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from snnjax.networks.decision import Earliest
 from snnjax.networks.network import Network, Stage, stage
 
 IMAGES = 15_000
-"""Images that the features learn from at most, in one pass."""
+"""The most images that the features learn from, in one pass."""
 OVERLAPPING = Pool(4, stride=2, padding=1)
 # Kernel, tau, p, eta and pooling of each layer.
 LAYERS = (
@@ -36,30 +37,9 @@ def goupy2024_softhebb(
     features: Sequence[int] = (96, 384, 1536),
     encoder: ImageEncoder | None = None,
 ) -> Network:
-    """Three layers, of so many features each, under neuronal competition groups."""
-    return _network("goupy2024_softhebb", image_shape, classes, features, encoder)
-
-
-def softhebb_narrow(
-    image_shape: tuple[int, ...] = (32, 32, 3),
-    classes: int = 10,
-    *,
-    features: Sequence[int] = (48, 96, 384),
-    encoder: ImageEncoder | None = None,
-) -> Network:
-    """As goupy2024_softhebb with fewer features: a tenth of the work."""
-    return _network("softhebb_narrow", image_shape, classes, features, encoder)
-
-
-def _network(
-    name: str,
-    image_shape: tuple[int, ...],
-    classes: int,
-    features: Sequence[int],
-    encoder: ImageEncoder | None,
-) -> Network:
-    if len(features) != len(LAYERS):
-        raise InputError(f"`features` must be those of {len(LAYERS)} layers, got {features!r}")
+    """Three layers, each with its number of `features`, under neuronal competition groups."""
+    if not isinstance(features, Sequence) or len(features) != len(LAYERS):
+        raise InputError(f"`features` must be {len(LAYERS)} numbers, those of each layer, got {features!r}")
     encoder = encoder or PIXELS
     shape = encoder.output_shape(image_shape)
     stages: list[Stage] = []
@@ -91,4 +71,12 @@ def _network(
     settings: dict[str, Any] = dict(epochs=(1, 1, 1, 12), patience=0, shuffle=True, time_steps=encoder.time_steps)
     stages.append(stage(readout))
     decision = Earliest(fallback=True)
-    return Network(name, shape, classes, tuple(stages), encoder=encoder, decision=decision, **settings)
+    return Network("goupy2024_softhebb", shape, classes, tuple(stages), encoder=encoder, decision=decision, **settings)
+
+
+def softhebb_narrow(
+    image_shape: tuple[int, ...] = (32, 32, 3), classes: int = 10, *, encoder: ImageEncoder | None = None
+) -> Network:
+    """As goupy2024_softhebb with 48, 96 and 384 features: a tenth of the work."""
+    wide = goupy2024_softhebb(image_shape, classes, features=(48, 96, 384), encoder=encoder)
+    return dataclasses.replace(wide, name="softhebb_narrow")

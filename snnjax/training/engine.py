@@ -164,6 +164,12 @@ class Engine:
         each = self.epochs.images_of(phase)
         self.callback.started(phase.name, (each * (phase.epochs - states[0].done) - states[0].shown) * len(states))
 
+    def _keep_all(self, phase: Phase, state: TrainState, at: int, carry: Any, infos: Any) -> dict[str, Any]:
+        """Takes all that an epoch has learned into a state; returns what each layer's learner finds in its info."""
+        layers, *learned = carry
+        state.learning = _flat(learned)
+        return {x: self._keep(phase, x, layers[x], learned[0][x], infos[x], state, at) for x in layers}
+
     def _keep(self, phase: Phase, name: str, layer: Layer, learned: Any, info: Any, state: TrainState, at: int) -> Any:
         """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`.
 
@@ -220,7 +226,7 @@ class Engine:
                 layers, *learned = carry
                 for name, layer in layers.items():
                     self._take(phase, name, layer, state, at)
-                state.learning, state.shown = _flat(tuple(learned)), shown
+                state.learning, state.shown = _flat(learned), shown
                 state.found = {str(place): piece[at] for place, piece in enumerate(pieces)}
             self.outputs.finish(epoch.clock, states, over=False)
             self._save(states)
@@ -237,12 +243,10 @@ class Engine:
         epoch = self.epochs.of(phase, states, self.outputs.entering("train", phase.stage, states))
         self._start(phase, states)
         while not self._over(phase, states):
-            carry, infos = self._pass(epoch, phase, states)
-            parts = self.spread.unstacked((*carry, infos))
-            for at, (state, (layers, learned, infos)) in enumerate(zip(states, parts, strict=True)):
-                found = {x: self._keep(phase, x, layers[x], learned[x], infos[x], state, at) for x in phase.layers}
-                state.diagnoses[phase.name] = by_layer(found)
-                state.learning, state.done = _flat((learned,)), state.done + 1
+            parts = self.spread.unstacked(self._pass(epoch, phase, states))
+            for at, (state, (carry, infos)) in enumerate(zip(states, parts, strict=True)):
+                state.diagnoses[phase.name] = by_layer(self._keep_all(phase, state, at, carry, infos))
+                state.done += 1
             yield [epoch.clock]
 
     # Layers that learn with labels
@@ -273,12 +277,9 @@ class Engine:
         self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
 
     def _end_epoch(self, phase: Phase, state: TrainState, at: int, results: Any) -> None:
-        (layers, *learned), decisions, infos, tested = results
-        found = {}
-        for name in self.epochs.supervised_layers:
-            found[name] = self._keep(phase, name, layers[name], learned[0][name], infos[name], state, at)
+        carry, decisions, infos, tested = results
+        found = self._keep_all(phase, state, at, carry, infos)
         state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
-        state.learning = _flat(tuple(learned))
         self._record(state, decisions, tested)
 
     def _record(self, state: TrainState, decisions: np.ndarray, tested: np.ndarray) -> None:

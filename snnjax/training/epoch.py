@@ -31,7 +31,7 @@ class Epoch:
     spread: Spread
     mesh: Mesh  # of the devices that learn
     phase: Phase
-    carry: Any  # what learns, stacked; its first part are layers by name
+    carry: Any  # what learns, stacked; first the layers by name
     inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W); or of 2N images, see `images_shown`
     report: Callable[[int, int], None]  # gets the numbers of images done, and of correct decisions among them
     batch: int  # images seen with the same weights

@@ -44,14 +44,14 @@ class Epochs:
         kinds = self._jointly if phase.end else self._alone if phase.layers else self._supervised
         return kinds(phase, states, inputs)
 
-    def learning(self, state: TrainState, at: int = 0) -> Any:
-        """What is carried beside the layers in the phase of network `at`: states by layer; supervised, a `Tally`."""
+    def learning(self, state: TrainState, at: int = 0) -> tuple[Any, ...]:
+        """What follows the layers in the carry of network `at`: states by layer, of labels a `Tally` besides."""
         fresh = self.fresh(state, at)
         if not state.learning:
             return fresh
         return jax.tree.unflatten(jax.tree.structure(fresh), list(state.learning.values()))
 
-    def fresh(self, state: TrainState, at: int) -> Any:
+    def fresh(self, state: TrainState, at: int) -> tuple[Any, ...]:
         """As `learning`, before the first image of a phase."""
         phase, layers = self.plan[state.phase], self.outputs.model(state, at).layers
         seen = phase.branch * phase.epochs * len(self.data.train_images)

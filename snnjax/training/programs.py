@@ -47,7 +47,10 @@ UnsupervisedCarry = tuple[dict[str, Layer], dict[str, Any]]
 
 
 def of_one(learn: Callable[..., Any]) -> Callable[..., tuple[UnsupervisedCarry, dict[str, Any]]]:
-    """A program of the only layer in its carry, made of a function of (layer, state) that returns them, and info."""
+    """Decorates a function of (layer, state), ... that returns them anew, and info: it takes and gives them by name.
+
+    The carry is then an `UnsupervisedCarry` of one layer.
+    """
 
     @functools.wraps(learn)
     def by_name(carry: UnsupervisedCarry, *args: Any, **kwargs: Any) -> tuple[UnsupervisedCarry, dict[str, Any]]:

@@ -169,7 +169,6 @@ class TrainState:
     origin: str = ""
 
     _ARRAYS: ClassVar = ("weights", "numbers", "found", "learning", "best", "best_numbers")
-    _LATER: ClassVar = ("curves", "shown")  # checkpoints of earlier versions lack them
 
     def flatten(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
@@ -186,8 +185,6 @@ class TrainState:
                 raise InputError(f"the state of a training holds no array {path!r}")
             parts[group][name] = array
         for each in dataclasses.fields(cls):
-            if each.name in cls._LATER and each.name not in meta:
-                continue  # its default
             value = parts.setdefault(each.name, meta.get(each.name))
             kind: Any = get_origin(each.type) or each.type
             if not isinstance(value, kind):

@@ -48,9 +48,9 @@ class SweepState:
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "SweepState":
         """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
         try:
-            states = _parted(arrays, meta["states"]) if "states" in meta else []  # earlier versions kept groups here
+            states = _parted(arrays, meta["states"])
             done = {int(at): record for at, record in meta["done"].items()}
-            return cls(done, dict(zip(meta.get("trained", []), states, strict=True)))
+            return cls(done, dict(zip(meta["trained"], states, strict=True)))
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"this is no state of a sweep: {error}") from error
 

@@ -81,6 +81,9 @@ class Trainer:
             raise InputError(f"`numbers` of {', '.join(phase.layers)} must be some of {sizes}, got {wrong}")
         if "words" not in diagnosis:
             raise InputError(f"`diagnosis` of {', '.join(phase.layers)} lacks words")
+        figures = {name: each for name, each in diagnosis.items() if name != "words"}
+        if bare := [key for key, x in figures.items() if not (isinstance(x, dict) and {*phase.layers} >= x.keys())]:
+            raise InputError(f"`diagnosis` must be by layer of {', '.join(phase.layers)}, not so {', '.join(bare)}")
         state.weights = state.weights | weights
         state.reused |= dict.fromkeys(weights, origin)
         state.numbers.update(numbers)

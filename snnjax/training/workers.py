@@ -30,7 +30,7 @@ from snnjax.training.sweep import Group, Outcome, Workers
 Work = Callable[..., Outcome]
 
 ON_ANY_DEVICE = functools.partial(devices.choose, "auto")
-PATIENCE = 5.0  # seconds to wait for a thread that ends
+FEEDER, WAITED = "QueueFeederThread", 5.0  # the name of such a thread; seconds to wait for one at most
 KEPT = "what was finished is kept, and the same command goes on"
 
 
@@ -86,10 +86,10 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
 
 
 def _join_feeders(others: set[threading.Thread]) -> None:
-    """Waits for the threads that fed queues of workers: ended without, a program is said to have leaked semaphores."""
+    """Waits for the feeder threads of the workers' queues: a program that ends before them seems to leak semaphores."""
     for thread in {*threading.enumerate()} - others:
-        if thread.name == "QueueFeederThread":
-            thread.join(PATIENCE)
+        if thread.name == FEEDER:
+            thread.join(WAITED)
 
 
 def _in_process(parent: int, folder: Path, count: int, prepare: Callable[[], Any], work: Work, group: Group) -> Outcome:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from snnjax.data.layout import READ
 from snnjax.data.names import name_of
 from snnjax.data.pictures import is_light, read_picture
 from snnjax.errors import printable
-from snnjax.networks import Model, Observed
+from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
 from snnjax.trained import Trained
 
@@ -113,9 +113,10 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
             yield [Classified(*each, Decided(*one), None) for each, one in zip(block, found, strict=False)]
 
 
-def show(image: Classified, seen: Observed, steps: int, names: Sequence[str]) -> None:
-    """Prints the decision on one image, the scores and the spikes."""
+def show(image: Classified, seen: Observed, network: Network, names: Sequence[str]) -> None:
+    """Prints the decision on one image, the scores and the spikes, or what activities would be coded as."""
     print(f"{image.source.name}: {report.decided(image.found, names)}", *image.notes, sep="\n  ")
+    steps, real = network.time_steps, network.real_valued
     values, decision = np.asarray(image.found.scores), int(image.found.decision)
     scores = [[escape(each), f"{value:.4g}"] for each, value in zip(names, values, strict=True)]
     if decision >= 0:
@@ -128,9 +129,10 @@ def show(image: Classified, seen: Observed, steps: int, names: Sequence[str]) ->
     ]
     rows = zip([*times, "silent"], np.add.reduceat(counts, [*starts, steps]), strict=True)
     spikes = [[time, *(f"{count:,}" for count in row)] for time, row in rows]
+    heads = (f"{name}, activities" if name in real else name for name in seen.latencies)
     tables = [
         console.table(("class", "score"), [scores], "classes", left=1),
-        console.table(("time step", *seen.latencies), [spikes], "spikes", left=0),
+        console.table(("time step", *heads), [spikes], "spikes", left=0),
     ]
     console.screen().print(Columns(tables))
 
@@ -168,16 +170,17 @@ def run(chosen: options.Predict) -> None:
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
     drawn, few, done, light = targets(chosen, images), len(images) <= DETAILED, 0, 0
-    names, steps = trained.class_names, trained.network.time_steps
+    names, network = trained.class_names, trained.network
     for block in classified(trained.spiking_network().model, images, few or bool(drawn)):
         for each in block:
             if few and each.seen:
-                show(each, each.seen, steps, names)
+                show(each, each.seen, network, names)
             else:
                 print("; ".join([f"{each.source.name}: {report.decided(each.found, names)}", *each.notes]))
             if drawn and each.seen:
                 title = f"{Path(each.source.name).name}: {report.decided(each.found, names)}"
-                plots.write(drawn[each.number], plots.activity_picture(each.pixels, each.seen, steps, title, names))
+                layers: Any = network.time_steps, title, names, network.real_valued
+                plots.write(drawn[each.number], plots.activity_picture(each.pixels, each.seen, *layers))
                 print(f"  drawn into {printable(str(drawn[each.number]))}")
         if chosen.csv is not None and block:
             append(chosen.csv, block, names)

@@ -155,7 +155,7 @@ def courses_of(records: list[dict[str, Any]]) -> dict[str, plots.ByImages]:
         course = found.setdefault(f"{network}, {dataset}{kernels}", plots.ByImages([], []))
         course.ours.append((images, record["mean"], record["interval95"]))
         course.published.extend((images, each["accuracy"] / 100) for each in record["published"])
-    return {name: course for name, course in found.items() if len(course.ours) > 1}
+    return {name: course for name, course in found.items() if len({images for images, *_ in course.ours}) > 1}
 
 
 def chosen_by(records: list[dict[str, Any]]) -> str:
@@ -172,6 +172,8 @@ def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
     files.write_json(out / f"{name}.json", dict(table=name, rows=records))
     if courses := courses_of(records):
         plots.write(out / f"{name}.png", plots.images_picture(courses))
+    else:
+        (out / f"{name}.png").unlink(missing_ok=True)
     files.write_text(out / f"{name}.md", tables.markdown(HEAD, lines, *notes))
     tables.write_text(out / f"{name}.txt", console.table(HEAD, [lines], left=2), *notes)
 
