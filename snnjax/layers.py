@@ -105,7 +105,7 @@ class Conv:
                 raise InputError(f"`{field}` of a layer with an `activation` must be {idle}: {value} has no effect")
         for learner in self.each_learner:
             if not getattr(learner, "joint", False):
-                got = f"got {type(learner).__name__}, which learns from spikes"
+                got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
                 raise InputError(f"`learners` of a layer with an `activation` must be such as SoftHebb, {got}")
 
     @property
@@ -238,13 +238,38 @@ class Layer:
         patches = kernels.reflected_patches(standardise(values, moments) if standardise else values, **sizes)
         return patches, kernels.weighted_sums(patches, self.rows())
 
+    def batch_sums(self, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`sums` of each of B inputs (B, C, H, W), standardised by the moments of this batch."""
+        moments = kernels.moments(activities_of(batch, self.time_steps))
+        return jax.vmap(lambda inputs: self.sums(inputs, moments))(batch)
+
+    def with_moments_of(self, batch: jax.Array, momentum: float | jax.Array) -> "Layer":
+        """The layer with running moments moved by this share of the way to those of a batch (B, C, H, W), if any."""
+        if (standardise := self.conv.standardise) is None:
+            return self
+        values = activities_of(batch, self.time_steps)
+        moved = kernels.moved_moments(standardise.moments, kernels.moments(values), values, momentum=momentum)
+        return dataclasses.replace(
+            self, conv=dataclasses.replace(self.conv, standardise=standardise.with_moments(moved))
+        )
+
     def rows(self) -> jax.Array:
         """The weights as a row for each feature, (F, K) float32, in the order of `kernels.reflected_patches`."""
         return self.plain_weights().transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
 
+    def with_all_rows(self, rows: jax.Array) -> "Layer":
+        """The layer with new weights, in the shape and order of `rows`."""
+        features, channels, *kernel = self.plain_weights().shape
+        weights = rows.reshape(features, *kernel, channels).transpose(0, 3, 1, 2)
+        return dataclasses.replace(self, weights=self.form.pack(weights))
+
     def activities(self, inputs: jax.Array) -> jax.Array:
         """What the neurons of a real-valued layer put out, (F, H', W') float32."""
-        return jnp.moveaxis(self.conv.activation(self.sums(inputs)[1]), -1, 0)
+        return self.activated(self.sums(inputs)[1])
+
+    def activated(self, sums: jax.Array) -> jax.Array:
+        """The activities, (..., F, H', W') float32, of weighted sums, (..., H', W', F)."""
+        return jnp.moveaxis(self.conv.activation(sums), -1, -3)
 
     def responses(self, inputs: jax.Array) -> jax.Array:
         """What its neurons put out, (F, H', W'): `latencies` or, of a real-valued layer, `activities`."""

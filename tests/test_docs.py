@@ -255,6 +255,8 @@ def test_commands_and_snippets_run(document, folder):
             for line in commands(block.text):
                 print("$", line)
                 rule(line)(shlex.split(line))
+    for network in (each for each in names.values() if isinstance(each, snnjax.Network)):
+        network.initial_weights(0)  # which bounds may exclude
     left = {each for path in folder.rglob("*") for each in (path.name, str(path.relative_to(folder)))}
     there = left | {each for path in ROOT.glob("*/*") for each in (path.name, str(path.relative_to(ROOT)))}
     for name in file_names(document):

@@ -15,6 +15,7 @@ import pytest
 from own_parts import folder_of
 
 from snnjax import files
+from snnjax.testing import check_learner
 
 TESTS = pathlib.Path(__file__).parent
 EXAMPLES = TESTS.parent / "experiments" / "examples"
@@ -51,6 +52,16 @@ def test_own_scan(output):
     spreads = [float(value) for value in re.findall(r"mean w\(1-w\) (0\.\d+)", output)]
     assert len(spreads) == 8
     assert max(spreads) < 0.1 < 0.16, "weights move to their bounds"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["11_own_features"], indirect=True)
+def test_own_features(output):
+    (oblique,) = re.findall(r"products of components of layer1 are (0\.\d+) off", output)
+    assert float(oblique) < 0.1
+    assert percents(output)[-1] > 93
+    rule = runpy.run_path(str(EXAMPLES / "11_own_features.py"))["PrincipalComponents"]
+    check_learner(rule(batch=3))
 
 
 @pytest.mark.slow

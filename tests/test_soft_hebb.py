@@ -56,9 +56,9 @@ def close(found, expected, tolerance=1e-4):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def network(batch=4, images=None):
+def network(batch=4, images=None, rate=0.01):
     """Two real-valued layers under a readout, for images of 8x8 in three colours."""
-    rule = SoftHebb(batch=batch, images=images)
+    rule = SoftHebb(rate=rate, batch=batch, images=images)
     first = Conv(
         6,
         3,
@@ -69,7 +69,7 @@ def network(batch=4, images=None):
         activation=Triangle(0.7),
         standardise=Standardise(),
     )
-    second = dataclasses.replace(first, features=8, weight_std=1.0, learners=dataclasses.replace(rule, rate=0.02))
+    second = dataclasses.replace(first, features=8, weight_std=1.0, learners=dataclasses.replace(rule, rate=2 * rate))
     readout = Conv(4, 2, threshold=3.0, weight_mean=0.5, learners=SupervisedSTDP(non_targets=0))
     stages = stage(first, pool=Pool(4, stride=2, padding=1)), stage(second, pool=Pool(2, mean=True), code=LatencyCode())
     settings = dict(time_steps=255, encoder=PIXELS, decision=Earliest(fallback=True), epochs=(1, 1, 3))
@@ -430,6 +430,26 @@ def test_what_layers_make_of_mirror_images_is_kept():
     images = {each["name"]: each["images"] for each in state.phases}
     assert images["outputs of stage 2"] == 2 * len(held.train_images)
     assert "validation" in state.epochs[-1]
+
+
+def test_moments_that_nothing_moves_are_named():
+    """As of features that stay random: a `rate` of 0 leaves the weights, but not the moments."""
+    words = {}
+    for rate, epochs in ((0.01, 0), (0.0, 1)):
+        spec = network(rate=rate)
+        trainer = Trainer(spec, COLOURS, Settings((epochs, epochs, 1), patience=0))
+        state = trainer.run(trainer.initial_state())
+        words[epochs] = "; ".join(state.diagnoses["outputs of stage 2"]["words"])
+        np.testing.assert_array_equal(state.weights["layer1"], spec.initial_weights()["layer1"])
+    assert "no learner has moved the moments that standardise layer1" in words[0]
+    assert "standardise layer2: one with a `rate` of 0 may do" in words[0]
+    assert "moments" not in words[1]
+
+
+def test_numbers_without_effect_are_not_offered():
+    names = network().parameters().keys()
+    assert "layer1.learners.rate" in names
+    assert not [name for name in names if name.startswith("layer1.competition")]
 
 
 def test_spiking_layers_may_come_before():

@@ -1,6 +1,5 @@
 """Soft winner-take-all Hebbian learning of real-valued layers."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.activations import activities_of
 from snnjax.components import component, static
-from snnjax.kernels import Moments, checks
+from snnjax.kernels import checks
 from snnjax.layers import Layer
 from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, listed, percent
 
@@ -25,13 +23,11 @@ class SoftResponse(NamedTuple):
       outputs: (B, F, H', W') float32, for the next stage.
       patches: (N, K) float32, what each position sees, standardised.
       sums: (N, F) float32.
-      moments: `Moments` of the inputs.
     """
 
     outputs: jax.Array
     patches: jax.Array
     sums: jax.Array
-    moments: Moments
 
 
 @component
@@ -73,11 +69,9 @@ class SoftHebb(Learner):
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a batch (B, C, H, W), standardised by its own moments."""
-        moments = kernels.moments(activities_of(latency, layer.time_steps))
-        patches, sums = jax.vmap(lambda each: layer.sums(each, moments))(latency)
-        outputs = jnp.moveaxis(layer.conv.activation(sums), -1, 1)
+        patches, sums = layer.batch_sums(latency)
         flat = [each.reshape(-1, each.shape[-1]) for each in (patches, sums)]
-        return SoftResponse(outputs, flat[0], flat[1], moments)
+        return SoftResponse(layer.activated(sums), *flat)
 
     def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
         """Learns from a batch. Info: `wins` (F,) int32, of positions, and `change` () float32, relative, of weights."""
@@ -85,18 +79,11 @@ class SoftHebb(Learner):
         signed = kernels.soft_competition(sums, inverse_temperature=self.inverse_temperature)
         change = kernels.hebbian_change(response.patches, sums, signed, old)
         new = kernels.towards_unit_norm(old, change, rate=self.rate)
-        conv = layer.conv
-        if standardise := conv.standardise:
-            values = activities_of(latency, layer.time_steps)
-            moved = kernels.moved_moments(standardise.moments, response.moments, values, momentum=self.momentum)
-            conv = dataclasses.replace(conv, standardise=standardise.with_moments(moved))
-        rows, columns = checks.pair("kernel", conv.kernel, 1)
-        weights = new.reshape(len(new), rows, columns, -1).transpose(0, 3, 1, 2)
         info = dict(
             wins=jnp.bincount(jnp.argmax(sums, axis=1), length=len(new)).astype(jnp.int32),
             change=jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.maximum(jnp.sum(jnp.square(old)), 1e-30)),
         )
-        return dataclasses.replace(layer, conv=conv, weights=layer.form.pack(weights)), state, info
+        return layer.with_all_rows(new).with_moments_of(latency, self.momentum), state, info
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """How far the norms are from 1, how evenly positions are won, and whether the layer has moved."""

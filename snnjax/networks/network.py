@@ -271,6 +271,7 @@ class Network:
             for part, each in parts.items()
             for path, value in components.numbers(each)
             if not (unfitted(each) and path in components.arrays(each))  # to be fitted
+            if not (getattr(each, "real", False) and path.startswith("competition."))  # without effect
         }
 
     def vary(self, path: str, value: float) -> "Network":

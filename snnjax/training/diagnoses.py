@@ -29,6 +29,9 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
             words.append(f"{cause}: nearly every neuron fires")
         elif silent > SILENT:
             words.append(f"the threshold {threshold} of {name} is too high: try a lower one")
+    for number, name, conv in network.layers():
+        if number <= stage and conv.standardise and np.all(conv.standardise.variance == 1):
+            words.append(f"no learner has moved the moments that standardise {name}: one with a `rate` of 0 may do")
     return dict(silent=silent, firing=firing, words=words)
 
 

@@ -133,14 +133,10 @@ def check_activation(activation: Any, layer: Layer, latency: jax.ShapeDtypeStruc
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
     kind, key = f"{type(learner).__name__} of {name}", np.zeros(2, np.uint32)
-    if joint := layer.conv.joint is not None:
+    if layer.conv.joint is not None:
         latency = _array((learner.batch, *latency.shape), latency.dtype)
     state = jax.tree.map(as_array, learner.init(layer, key, 0))
     response = check_forward(learner, layer, state, latency, kind)
-    if joint:
-        size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
-        outputs = _array((learner.batch, layer.conv.features, *size), np.float32)
-        _expect(f"forward(...).outputs of {kind}", getattr(response, "outputs", None), outputs)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
@@ -160,13 +156,21 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
 
 
 def check_forward(learner: Any, layer: Any, state: Any, latency: Any, kind: str) -> Any:
-    """What `forward` of a learner returns, as shapes and dtypes; raises InputError unless it takes a label."""
+    """What `forward` of a learner returns, as shapes and dtypes.
+
+    Raises InputError unless it takes a label, and returns the outputs of a batch where the learner is joint.
+    """
     arguments = layer, state, latency, _INTEGER if learner.supervised else None
     try:
         inspect.signature(learner.forward).bind(*arguments)
     except TypeError as error:
         raise InputTypeError(f"`forward` of {kind} must be of (layer, state, latency, label): {error}") from error
-    return jax.eval_shape(learner.forward, *arguments)
+    response = jax.eval_shape(learner.forward, *arguments)
+    if layer.conv.joint is not None:
+        size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
+        outputs = _array((latency.shape[0], layer.conv.features, *size), np.float32)
+        _expect(f"forward(...).outputs of {kind}", getattr(response, "outputs", None), outputs)
+    return response
 
 
 def check_update(

@@ -143,7 +143,8 @@ class Outputs:
         for at, state in enumerate(states):
             found = (each.get("convergence", {}) for each in state.diagnoses.values())
             open_ = {layer: convergence for each in found for layer, convergence in each.items()}
-            network, fired = state.network(self.networks[at]), values[at][:1000] < self.network.time_steps
+            count = min(1000, values.shape[1] // (1 + self._mirror))  # mirror images come after the images
+            network, fired = state.network(self.networks[at]), values[at][:count] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
             if values.nbytes >= SAID:
                 state.diagnoses[name]["words"].append(f"they take {values.nbytes / 1e9:.1f} GB {files.kept(values)}")

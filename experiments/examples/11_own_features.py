@@ -1,0 +1,96 @@
+"""Real-valued features by a rule of your own, which learns from whole batches like `SoftHebb`.
+
+Each feature moves towards the patches that it responds to, less what it and those before it stand for already, so that
+the features become the principal components of patches (Sanger 1989).
+
+python experiments/examples/11_own_features.py
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import (
+    Conv,
+    Earliest,
+    LatencyCode,
+    Learner,
+    Network,
+    Settings,
+    Standardise,
+    SupervisedSTDP,
+    Trainer,
+    Triangle,
+    component,
+    stage,
+)
+from snnjax.components import static
+from snnjax.data import digits
+from snnjax.encoding import PIXELS
+
+
+class Seen(NamedTuple):
+    """The response to a batch of B images: what the next stage gets of it, and what the rule learns from."""
+
+    outputs: jax.Array  # (B, F, H', W')
+    patches: jax.Array  # (positions of all images, K)
+    sums: jax.Array  # (positions, F)
+
+
+@component
+class PrincipalComponents(Learner):
+    """w += rate (mean of u patch - lower triangle of (mean of u u) w), u = w patch."""
+
+    rate: float = 0.02
+    batch: int = static(default=10)
+
+    joint = True  # it learns from whole batches, together with neighbouring stages
+
+    def forward(self, layer, state, latency, label):
+        patches, sums = layer.batch_sums(latency)  # standardised by the moments of the batch
+        return Seen(layer.activated(sums), *(each.reshape(-1, each.shape[-1]) for each in (patches, sums)))
+
+    def update(self, layer, state, latency, response, signal):
+        rows, (_, patches, sums) = layer.rows(), response
+        change = (sums.T @ patches - jnp.tril(sums.T @ sums) @ rows) / len(sums)
+        return layer.with_all_rows(rows + self.rate * change).with_moments_of(latency, 0.1), state, ()
+
+    def diagnose(self, name, layer, info):
+        rows = layer.weights.reshape(len(layer.weights), -1)
+        oblique = float(np.abs(rows @ rows.T - np.eye(len(rows))).mean())
+        return dict(oblique=oblique, words=[f"products of components of {name} are {oblique:.3f} off 1 and 0"])
+
+
+FEATURES = Conv(
+    16,
+    kernel=5,
+    padding=2,
+    learners=PrincipalComponents(),
+    activation=Triangle(),
+    standardise=Standardise(),
+    weight_mean=0.0,
+    weight_std=0.1,
+)
+READOUT = Conv(50, kernel=7, threshold=60.0, weight_mean=0.3, fractional=True, learners=SupervisedSTDP(gap=0.01))
+NETWORK = Network(
+    "components",
+    (1, 28, 28),
+    10,
+    (stage(FEATURES, pool=4, code=LatencyCode()), stage(READOUT)),
+    decision=Earliest(fallback=True),
+    encoder=PIXELS,
+    time_steps=255,
+)
+
+
+def main():
+    trainer = Trainer(NETWORK, digits(), Settings(epochs=(2, 15), batch_size=100, patience=0, shuffle=True))
+    state = trainer.run(trainer.initial_state())
+    print(*state.diagnoses["PrincipalComponents layer1"]["words"])
+    print(f"test accuracy {state.epochs[-1]['test']['accuracy']:.1%}")
+
+
+if __name__ == "__main__":
+    main()
