@@ -132,7 +132,7 @@ def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path, who
         assert "a worker was killed, perhaps because memory ran out: what was finished is kept" in err
     elif whom == "all":
         assert (status, err) == (130, "")
-        assert "Stopped; finished epochs are kept. The same command goes on." in out
+        assert "Stopped; all but the last half minute is kept. The same command goes on." in out
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, "nobody trains on"
     again = Started(tmp_path / "two", "--workers", "2")
@@ -198,7 +198,7 @@ def test_a_cluster_trains_nothing_for_a_command_that_stopped(whole, local, tmp_p
     started.interrupt()
     status, out, err = started.end()
     assert (status, err) == (130, "")
-    assert "Stopped; finished epochs are kept. The same command goes on." in out
+    assert "Stopped; all but the last half minute is kept. The same command goes on." in out
     wait(lambda: not any(worker.processing for worker in local.scheduler.workers.values()))
     assert Started(tmp_path / "cluster", "--scheduler", local.scheduler_address).end()[0] == 0
     assert_same_sweep(whole, tmp_path / "cluster")

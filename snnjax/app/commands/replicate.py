@@ -14,7 +14,7 @@ from snnjax.app import console, options, parts, plots, tables
 from snnjax.app.commands import train
 
 REFERENCE = Path(__file__).parents[1] / "reference.json"  # accuracies of the PyTorch code, and how they were obtained
-STOPPED = "Stopped; finished epochs are kept. The same command goes on."
+STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 
 
 def options_of(chosen: options.Replicate, network: str, seed: int) -> options.Train:

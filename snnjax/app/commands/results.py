@@ -16,7 +16,7 @@ from snnjax.app.protocols import JPEG, Row
 from snnjax.errors import unknown
 from snnjax.training.spread import forget_programs
 
-STOPPED = "Stopped; finished epochs are kept. The same command goes on."
+STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 COUNTS = ("train_images", "validation_images", "test_images")
 HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
 

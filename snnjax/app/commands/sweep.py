@@ -22,7 +22,7 @@ from snnjax.metrics import ranking, tested_part
 from snnjax.training import workers
 from snnjax.training.sweep import SERIAL, Group, Outcome, Variant, Workers
 
-STOPPED = "Stopped; finished epochs are kept. The same command goes on."
+STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 
 
 def variants(chosen: options.Sweep) -> list[dict[str, float]]:

@@ -13,7 +13,7 @@ from snnjax.app.tracking import Tracker
 from snnjax.defaults import FEW
 from snnjax.training.choice import images_of
 
-STOPPED = "Stopped; epochs that were finished are kept. Go on with the same command and --resume."
+STOPPED = "Stopped; all but the last half minute is kept. Go on with the same command and --resume."
 
 
 def prepare(
