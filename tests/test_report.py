@@ -14,8 +14,9 @@ import pytest
 from test_cli import tiny
 
 from snnjax import InputError, Settings, SpikingNetwork, Trainer, component, data, stage
-from snnjax.app import page, plots, report, runs
+from snnjax.app import page, plots, report
 from snnjax.app.runs import RunFolder, read_results
+from snnjax.training.state import FORMAT
 
 
 def test_spikes_have_the_colours_of_the_tutorial():
@@ -153,10 +154,10 @@ def test_the_page_says_how_to_use_the_network(run, results, capsys):
     assert "--images 3 --dataset DATA.npz" in report.run_page(results, run), "the run does not say where its data are"
 
 
-@pytest.mark.parametrize("found", [None, runs.FORMAT - 1])
+@pytest.mark.parametrize("found", [None, FORMAT - 1])
 def test_results_of_another_format_are_refused(results, tmp_path, found):
     (tmp_path / "results.json").write_text(json.dumps(results | dict(format=found)))
-    line = rf"results\.json was written by another version of snnjax \(format {found}, now {runs.FORMAT}\): read it"
+    line = rf"results\.json was written by another version of snnjax \(format {found}, now {FORMAT}\): read it"
     with pytest.raises(InputError, match=line):
         read_results(tmp_path)
 

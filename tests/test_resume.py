@@ -23,7 +23,7 @@ from snnjax.learners import RSTDP, STDP, TargetTime
 from snnjax.networks import Network, stage
 from snnjax.trained import Trained
 from snnjax.training import engine, epoch, origin
-from snnjax.training.state import Settings, TrainState
+from snnjax.training.state import FORMAT, Settings, TrainState
 from snnjax.training.trainer import Trainer
 
 KILLED = pathlib.Path(__file__).parent / "killed.py"
@@ -310,14 +310,14 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("found", [1, None, runs.FORMAT + 1])
+@pytest.mark.parametrize("found", [1, None, FORMAT + 1])
 def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, found):
     """As earlier versions have left them: some said no format at all."""
     arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     del meta["format"]
     files.save_checkpoint(folder / CHECKPOINT, arrays, meta if found is None else meta | dict(format=found))
     before = contents(folder)
-    line = rf"checkpoint\.npz was written by another version of snnjax \(format {found}, now {runs.FORMAT}\): finish"
+    line = rf"checkpoint\.npz was written by another version of snnjax \(format {found}, now {FORMAT}\): finish"
     with pytest.raises(ValueError, match=line):
         opened(folder, trainer)
     assert contents(folder) == before

@@ -17,11 +17,11 @@ from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
 from snnjax import data, files, trained
-from snnjax.app import options, parts, runs
+from snnjax.app import options, parts
 from snnjax.app.commands import predict
 from snnjax.app.runs import RunFolder
 from snnjax.trained import Trained
-from snnjax.training.state import Settings
+from snnjax.training.state import FORMAT, Settings
 from snnjax.training.trainer import Trainer
 
 RUN = "runs/first"
@@ -321,7 +321,7 @@ def test_runs_of_another_format_are_refused_in_one_line(work, script, monkeypatc
             f"{RUN}/weights.npz was written by another version of snnjax (format {found}, now {trained.FORMAT})" in line
         )
     line = refused("train", monkeypatch, capsys, *TINY, "--out", RUN, "--resume")
-    now = f"(format {found}, now {runs.FORMAT})"
+    now = f"(format {found}, now {FORMAT})"
     assert f"{RUN}/checkpoint.npz was written by another version of snnjax {now}" in line
     after = snapshot(work)
     assert {name: content for name, (_, content) in after.items()} == {name: x for name, (_, x) in before.items()}

@@ -23,13 +23,12 @@ from snnjax.components import completed, to_data
 from snnjax.kernels import native
 from snnjax.trained import SWEEP, WEIGHTS, Trained
 from snnjax.training import fast
-from snnjax.training.state import Phase, TrainState
+from snnjax.training.state import FORMAT, Phase, TrainState
 from snnjax.training.sweep import Sweep
 from snnjax.training.trainer import Trainer
 
 RESULTS, LAYERS = "results.json", "layers"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
-FORMAT = 3  # of checkpoints and results
 MOST_DIFFERENCES = 3  # that a message lists
 
 Json = dict[str, Any]

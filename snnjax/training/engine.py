@@ -168,7 +168,8 @@ class Engine:
         """Takes all that an epoch has learned into a state; returns what each layer's learner finds in its info."""
         layers, *learned = carry
         state.learning = _flat(learned)
-        return {x: self._keep(phase, x, layers[x], learned[0][x], infos[x], state, at) for x in layers}
+        names = phase.layers or self.epochs.supervised_layers
+        return {x: self._keep(phase, x, layers[x], learned[0][x], infos[x], state, at) for x in names}
 
     def _keep(self, phase: Phase, name: str, layer: Layer, learned: Any, info: Any, state: TrainState, at: int) -> Any:
         """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`.

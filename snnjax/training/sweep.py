@@ -21,7 +21,7 @@ from snnjax.kernels import checks
 from snnjax.metrics import ranking
 from snnjax.networks import Network
 from snnjax.training.engine import Engine, check_types, with_encoder
-from snnjax.training.state import Callback, Settings, TrainState
+from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
 Variant = dict[str, float]
 """A variant of a network: "seed", and some of `Network.parameters`, such as "layer1.threshold"."""
@@ -227,7 +227,7 @@ class Sweep:
         """What all states depend on, as JSON data."""
         network, arrays = self._described
         digests = {name: hashlib.sha256(np.ascontiguousarray(each).data).hexdigest() for name, each in arrays.items()}
-        return [network, digests, dataclasses.asdict(self.settings), self.data.digest]
+        return [FORMAT, network, digests, dataclasses.asdict(self.settings), self.data.digest]
 
     def _file_name(self, variants: Sequence[Variant]) -> str:
         """The name of a group's file says all that its states depend on."""
