@@ -43,7 +43,7 @@ class Homeostatic(Learner):
 
 
 @component
-class Settling(Homeostatic):
+class Annealed(Homeostatic):
     """Learns by a rate that falls with each winner."""
 
     def update(self, layer, state, latency, response, signal):
@@ -78,7 +78,7 @@ LEARNERS = {
     "RSTDP, dropout, deciding": (RSTDP(dropout=0.25, by_epoch=True), dict(deciding=True, conv=Conv(8, 3))),
     "RSTDP, dropout, earlier": (RSTDP(bounds=(0.0, 1.0), stabiliser=True, dropout=0.25, floor=0.25), dict()),
     "one of its own": (Homeostatic(), dict()),
-    "one that changes its own rate": (Settling(), dict()),
+    "one that changes its own rate": (Annealed(), dict()),
     "TargetTime": (TargetTime(threshold_min=0.5), dict(conv=Conv(4, 3, threshold=2.0))),
     "TargetTime, many patches": (
         TargetTime(target_time=0.5, rate=0.05, beta=2.0, annealing=0.5, bounds=(0.25, 0.75), patches=3),

@@ -157,11 +157,17 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def shares(diagnosis: dict[str, Any]) -> list[float]:
+    """How many images left silent each layer that learned, or a stage or the network as a whole."""
+    found = diagnosis.get("silent", 0.0)
+    return [*found.values()] if isinstance(found, dict) else [found]
+
+
 def silent(networks: list[dict[str, Any]]) -> list[str]:
     """What the diagnoses advise of networks that are silent at most images, a line for each."""
     lines = []
     for network in networks:
-        found = [each for each in network["diagnoses"].values() if each.get("silent", 0) > SILENT]
+        found = [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT]
         if found:
             variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(each['words'][-1] for each in found))}")
