@@ -37,7 +37,7 @@ class Row:
 NCG, PCN, S2STDP, SSTDP = (f"goupy2024_{rule}" for rule in ("ncg", "pcn", "s2stdp", "sstdp"))
 SOFTHEBB, NARROW = "goupy2024_softhebb", "softhebb_narrow"
 SIZES = (100, 1_000, 10_000, None)
-MORE_SIZES = (1_000, 3_000, 10_000, 30_000, None)
+MORE_SIZES = (100, 1_000, 3_000, 10_000, 30_000, None)
 
 TABLES: dict[str, tuple[Row, ...]] = {
     "digits": (Row(NCG, "digits", least=97.0), Row(NCG, "digits", native=False, least=97.0)),
@@ -63,6 +63,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
     "efficiency": (
         *(Row(NCG, "mnist", train_images=count) for count in SIZES),
         *(Row(NCG, JPEG, train_images=count, mirror=True) for count in SIZES),
+        *(Row(NARROW, "mnist", train_images=count) for count in SIZES),
         *(Row(NARROW, JPEG, train_images=count, mirror=True) for count in MORE_SIZES),
     ),
 }
