@@ -14,7 +14,7 @@ import pytest
 from test_cli import tiny
 
 from snnjax import InputError, Settings, SpikingNetwork, Trainer, component, data, stage
-from snnjax.app import page, plots, report
+from snnjax.app import comparisons, page, plots, report
 from snnjax.app.runs import RunFolder, read_results
 from snnjax.training.state import FORMAT
 
@@ -228,7 +228,7 @@ def variants(results: dict) -> dict[str, dict]:
 def test_one_figure_shows_all_runs_over_epochs_and_time(results):
     found = variants(results)
     courses = {name: report.course(each) for name, each in found.items()}
-    by_epoch, by_time = plots.comparison_picture(courses).axes
+    by_epoch, by_time = comparisons.comparison_picture(courses).axes
     for axis, over in ((by_epoch, "epochs"), (by_time, "seconds")):
         lines = axis.get_lines()
         assert len(lines) == 2 * len(found)
@@ -250,7 +250,7 @@ def test_one_figure_shows_all_runs_over_epochs_and_time(results):
 
 def test_many_runs_have_colours_of_their_own(results):
     course = report.course(results)
-    figure = plots.comparison_picture({f"run {at}": course for at in range(25)})
+    figure = comparisons.comparison_picture({f"run {at}": course for at in range(25)})
     assert len({tuple(line.get_color()) for line in figure.axes[0].get_lines()}) == 25
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()][2:] == [f"run {at}" for at in range(25)]

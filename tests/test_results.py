@@ -11,7 +11,7 @@ from matplotlib import image
 from test_trainer import SHALLOW
 
 from snnjax import InputError, Settings, Trainer
-from snnjax.app import options, plots, protocols
+from snnjax.app import comparisons, options, protocols
 from snnjax.app.commands import results
 from snnjax.app.protocols import NCG, TABLES, Row
 from snnjax.data import digits
@@ -176,7 +176,7 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
     assert name == f"{NCG}, mnist"
     assert [(count, round(mean, 3)) for count, mean, _ in course.ours] == [(60_000, 0.989), (10_000, 0.97)]
     assert course.published == [(60_000, pytest.approx(each)) for each in (0.9892, 0.967)] + [(10_000, 0.932)]
-    (axis,) = plots.images_picture({name: course, "another": plots.ByImages(course.ours, [])}).axes
+    (axis,) = comparisons.images_picture({name: course, "another": comparisons.ByImages(course.ours, [])}).axes
     line, _ = (each for each in axis.lines if each.get_linestyle() == "-")
     assert list(line.get_xdata()) == [10_000, 60_000]
     np.testing.assert_allclose(line.get_ydata(), [97.0, 98.9])

@@ -15,7 +15,7 @@ import pytest
 from command import Command
 
 from snnjax import component, data, devices, files, static
-from snnjax.app import plots
+from snnjax.app import comparisons
 from snnjax.app.runs import CHECKPOINT, PREVIOUS
 from snnjax.app.sweeps import GROUPS, SweepFolder
 from snnjax.encoding import encode
@@ -559,5 +559,5 @@ def test_a_sweep_keeps_the_variants_it_was_given():
 @pytest.mark.parametrize("variants", [[{}], [{}, {"layer1.threshold": 20}], [{"layer1.threshold": 20}, {"seed": 1}]])
 def test_variants_that_differ_in_what_they_vary_are_drawn(tmp_path, variants):
     epochs = [dict(test=dict(accuracy=0.5))]
-    plots.sweep_picture(tmp_path / "sweep.png", [dict(variant=each, epochs=epochs) for each in variants])
+    comparisons.sweep_picture(tmp_path / "sweep.png", [dict(variant=each, epochs=epochs) for each in variants])
     assert (tmp_path / "sweep.png").stat().st_size > 1000

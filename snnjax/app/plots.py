@@ -1,24 +1,23 @@
-"""Figures of what a network has learned."""
+"""Figures of one network: how it learned, what its features are selective to, and what it makes of an image."""
 
 import functools
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from snnjax.app.features import Drawn
 from snnjax.data.names import SILENT, shortened
 from snnjax.files import atomic_write
-from snnjax.metrics import ranking_accuracy, tested_part
+from snnjax.metrics import tested_part
 from snnjax.networks import Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
@@ -26,23 +25,6 @@ VALIDATION = ("validation", "tab:green")
 OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
 WIDTH = 10.0  # inches of the widest pictures, which fill a page
 MOST_LETTERS, LETTER = 18, 0.075  # of the name of a class in a figure, and inches for each
-
-
-class Course(NamedTuple):
-    """Accuracies of a run over time, fractions of one."""
-
-    epochs: list[int]
-    seconds: list[float]
-    train: list[float]
-    tested: list[float]
-    part: str  # that was tested: "validation" or "test"
-
-
-class ByImages(NamedTuple):
-    """Test accuracies, fractions of one, against the number of training images."""
-
-    ours: list[tuple[int, float, Sequence[float] | None]]  # images, mean, and its 95 % interval; None: of one seed
-    published: list[tuple[int, float]]  # images, accuracy
 
 
 def write(path: Path, figure: Figure) -> None:
@@ -83,7 +65,7 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     size = min(0.9, (WIDTH - 0.8) / columns)
     names = [shortened(name, MOST_LETTERS) for name in rows] or [str(row * columns) for row in range(lines)]
     margin = 0.3 + LETTER * max(map(len, names))
-    figure = Figure(figsize=(columns * size + margin, lines * size * height / width + 0.7), layout=_layout())
+    figure = Figure(figsize=(columns * size + margin, lines * size * height / width + 0.7), layout=layout())
     axis = figure.subplots()
     axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     _label(axis.yaxis, np.arange(lines) * height + (height - 1) / 2, names)
@@ -119,100 +101,36 @@ def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
     return _by_epoch((6.6, 4), "images, %", [*curves, ([np.nan] * best + [highest], star)])
 
 
-def comparison_picture(courses: Mapping[str, Course]) -> Figure:
-    """Test or validation accuracies of several runs, and dashed those of training, by epoch and by time."""
-    figure = Figure(figsize=(6.6, 6.8 + 0.22 * len(courses)), layout=_layout())
-    axes = figure.subplots(2, 1, sharey=True)
-    lines: list[Line2D] = []
-    for color, course in zip(_colors(len(courses)), courses.values(), strict=True):
-        marker = "o" if len(course.epochs) <= 30 else ""
-        for axis, over in zip(axes, (course.epochs, course.seconds), strict=True):
-            for values, style in ((course.train, "--"), (course.tested, "-")):
-                look = dict(mfc=color) if style == "-" else dict(mfc="white", alpha=0.6)
-                (drawn,) = axis.plot(over, 100 * np.array(values), style, marker=marker, ms=4, color=color, **look)
-        lines.append(drawn)
-    ends = [course.seconds[-1] for course in courses.values()]
-    if max(ends) > 10 * min(ends) > 0:
-        _logarithmic(axes[1])
-    epochs = [epoch for course in courses.values() for epoch in course.epochs]
-    _whole_numbers(axes[0], min(epochs), max(epochs))
-    for axis, label in zip(axes, ("supervised epoch", "seconds since the start"), strict=True):
-        axis.set(xlabel=label, ylabel="accuracy, %")
-        axis.grid(alpha=0.3)
-    kinds = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
-    parts = " or ".join(dict.fromkeys(course.part for course in courses.values()))
-    _legend(figure, [*kinds, *lines], [parts, "training", *_endings(courses)], loc="outside lower left")
-    return figure
-
-
-def images_picture(courses: Mapping[str, ByImages]) -> Figure:
-    """Test accuracies against the number of training images, with intervals; crosses are published."""
-    figure = Figure(figsize=(6.6, 4.2 + 0.2 * len(courses)), layout=_layout())
-    axis, lines = figure.subplots(), []
-    for color, course in zip(_colors(len(courses)), courses.values(), strict=True):
-        counts, means, intervals = zip(*sorted(course.ours, key=lambda each: each[0]), strict=True)
-        ends = np.array([interval or (mean, mean) for mean, interval in zip(means, intervals, strict=True)])
-        bars = 100 * np.abs(ends - np.array(means)[:, None]).T
-        lines.append(axis.errorbar(counts, 100 * np.array(means), bars, fmt="-o", ms=4, capsize=3, color=color)[0])
-        if course.published:
-            counts, others = zip(*course.published, strict=True)
-            axis.plot(counts, 100 * np.array(others), "x", color=color)
-    _logarithmic(axis)
-    axis.set(xlabel="training images", ylabel="test accuracy, %")
-    axis.grid(alpha=0.3)
-    cross = [Line2D([], [], color="0.3", linestyle="", marker="x")] * any(x.published for x in courses.values())
-    _legend(figure, [*lines, *cross], [*_endings(courses), *["published"] * len(cross)], loc="outside lower left")
-    return figure
-
-
 def _by_epoch(size: tuple[float, float], label: str, curves: Sequence[tuple[list[float], dict[str, Any]]]) -> Figure:
     """A figure of fractions by supervised epoch, each with the settings of its line."""
-    figure = Figure(figsize=size, layout=_layout())
+    figure = Figure(figsize=size, layout=layout())
     axis = figure.subplots()
     for values, settings in curves:
         dots = dict(marker="o" if len(values) <= 30 else "", markersize=4)
         axis.plot(range(1, len(values) + 1), 100 * np.array(values), **(dots | settings))
     axis.set(xlabel="supervised epoch", ylabel=label)
-    _whole_numbers(axis, 1, max(len(values) for values, _ in curves))
+    whole_numbers(axis, 1, max(len(values) for values, _ in curves))
     axis.grid(alpha=0.3)
     handles = axis.get_lines()
-    _legend(axis, handles, [str(line.get_label()) for line in handles])
+    legend(axis, handles, [str(line.get_label()) for line in handles])
     return figure
 
 
-def _colors(count: int) -> Iterable[Any]:
-    """A colour for each of so many courses."""
-    return (colormaps["tab10"](at) if count <= 10 else colormaps["turbo"](at / (count - 1)) for at in range(count))
-
-
-def _endings(names: Iterable[str]) -> list[str]:
-    """Names for a legend: the last letters of long ones, which may be paths."""
-    return [name if len(name) <= 70 else f"…{name[-69:]}" for name in names]
-
-
-def _logarithmic(axis: Axes) -> None:
-    """Makes the horizontal axis logarithmic, with its ticks in plain numbers."""
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _whole_numbers(axis: Axes, first: int, last: int) -> None:
+def whole_numbers(axis: Axes, first: int, last: int) -> None:
     """Makes the horizontal axis one of whole numbers, even where there is one alone."""
     gap = max(0.5, 0.03 * (last - first))
     axis.set_xlim(first - gap, last + gap)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _legend(place: Figure | Axes, handles: Sequence[Line2D], names: Iterable[str], **settings: Any) -> None:
+def legend(place: Figure | Axes, handles: Sequence[Line2D], names: Iterable[str], **settings: Any) -> None:
     """A legend of names that may hold any characters."""
     shown = [f" {name}" if name.startswith("_") else name for name in names]  # a legend leaves such names out
     for text in place.legend(handles, shown, fontsize=9, **settings).get_texts():
         text.set_parse_math(False)
 
 
-def _layout() -> ConstrainedLayoutEngine:
+def layout() -> ConstrainedLayoutEngine:
     """Leaves a margin around a figure, so that no title touches its edge."""
     return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
 
@@ -235,7 +153,7 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Each figure of a layer over the epochs of a phase, in a panel of its own."""
     columns = min(4, len(curves))
     lines = -(-len(curves) // columns)
-    figure = Figure(figsize=(WIDTH / 4 * columns, 0.5 + 1.7 * lines), layout=_layout())
+    figure = Figure(figsize=(WIDTH / 4 * columns, 0.5 + 1.7 * lines), layout=layout())
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis in axes[len(curves) :]:
@@ -246,7 +164,7 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
         axis.set_title(CURVES.get(name, plain), fontsize=9, parse_math=False)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
-        _whole_numbers(axis, 1, len(values))
+        whole_numbers(axis, 1, len(values))
     axes[0].set_xlabel("epoch", fontsize=8)
     return figure
 
@@ -255,7 +173,7 @@ def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Fig
     """How often each feature won: sorted bars; of a deciding layer, with names of its classes, neuron by neuron."""
     counts = np.array(wins)
     if not classes:
-        figure = Figure(figsize=(WIDTH / 2, 2.6), layout=_layout())
+        figure = Figure(figsize=(WIDTH / 2, 2.6), layout=layout())
         axis = figure.subplots()
         axis.bar(range(len(counts)), np.sort(counts)[::-1], width=1)
         axis.set(xlabel="features, sorted", ylabel="wins")
@@ -263,7 +181,7 @@ def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Fig
         table = counts.reshape(len(classes), -1)
         margin = 1.2 + LETTER * max(len(shortened(name, MOST_LETTERS)) for name in classes)
         size = margin + max(2.5, 0.36 * table.shape[1]), 0.9 + 0.28 * len(classes)
-        figure = Figure(figsize=(min(size[0], WIDTH), size[1]), layout=_layout())
+        figure = Figure(figsize=(min(size[0], WIDTH), size[1]), layout=layout())
         axis = figure.subplots()
         drawn = axis.imshow(table, cmap="Blues", vmin=0, aspect="auto")
         _label(axis.yaxis, range(len(classes)), [shortened(name, MOST_LETTERS) for name in classes])
@@ -287,7 +205,7 @@ def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
     shown = [*(shortened(name, MOST_LETTERS) for name in names), SILENT]
     longest = max(map(len, shown[:-1]))
     size = max(5.0, 0.42 * classes + 1) + LETTER * max(0, longest - 2)
-    figure = Figure(figsize=(size + 0.5, size), layout=_layout())
+    figure = Figure(figsize=(size + 0.5, size), layout=layout())
     axis = figure.subplots()
     shares = whole / np.maximum(images[:, None], 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -311,7 +229,7 @@ def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray])
     """Histograms of the weights of each layer before and after training."""
     columns = min(3, len(after))
     lines = -(-len(after) // columns)
-    figure = Figure(figsize=(WIDTH / 3 * columns, 3 * lines), layout=_layout())
+    figure = Figure(figsize=(WIDTH / 3 * columns, 3 * lines), layout=layout())
     axes = figure.subplots(lines, columns, squeeze=False).flat
     for axis in axes[len(after) :]:
         axis.axis("off")
@@ -348,7 +266,7 @@ def activity_picture(
     scores = np.asarray(seen.decided.scores)
     sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
     heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]
-    figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=_layout())
+    figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=layout())
     figure.suptitle(title, fontsize=11, parse_math=False, x=0.01, ha="left")
     (picture, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(2.7, 1), height_ratios=heights)
     events = image.shape[2:] == (2,)
@@ -387,41 +305,3 @@ def activity_picture(
     colors.set_label(f"time step of the spike{coded}", fontsize=8)
     colors.ax.tick_params(labelsize=7)
     return figure
-
-
-def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Draws for each network, a row of replication.json, the accuracies of all seeds, their mean, and the reference."""
-    figure, axes = panels(len(rows), "accuracy", extra=0.6)
-    for axis, row in zip(axes, rows, strict=True):
-        for part, color in PARTS:
-            curves, theirs = np.array(row[part]["seeds"]), row[part]["reference"]
-            epochs = np.arange(1, curves.shape[1] + 1)
-            axis.plot(epochs, curves.T, color=color, linewidth=0.6, alpha=0.5)
-            axis.plot(epochs, row[part]["mean"], color=color, linewidth=2, label=f"snnjax, {part}")
-            axis.plot(range(1, len(theirs) + 1), theirs, "o--", color="black", markerfacecolor=color, markersize=6)
-        axis.plot([], [], "o--", color="black", label="PyTorch, one run")
-        axis.set_title(row["network"], fontsize=10)
-        axis.set(xlabel="supervised epoch", xticks=epochs[:: -(-len(epochs) // 10)])
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8, loc="lower right")
-    write(path, figure)
-
-
-def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
-    """Draws the `ranking_accuracy` of networks, as in sweep.json, over each number that varies."""
-    variants = [network["variant"] for network in networks]
-    shared = [name for name in variants[0] if all(name in each for each in variants)]
-    varied = [name for name in shared if len({each[name] for each in variants}) > 1] or shared[-1:] or ["network"]
-    figure, axes = panels(len(varied), f"{tested_part(networks[0]['epochs'][0])} accuracy, %")
-    accuracy = np.array([ranking_accuracy(network) for network in networks])
-    for axis, name in zip(axes, varied, strict=True):
-        values = [each.get(name, at) for at, each in enumerate(variants)]
-        known, places = np.unique(values, return_inverse=True)
-        axis.plot(places, accuracy, "o", alpha=0.5, markersize=5, label="one network")
-        if name != "seed":
-            axis.plot([accuracy[places == at].mean() for at in range(len(known))], "-", label="mean")
-        axis.set_xticks(range(len(known)), [f"{value:g}" for value in known])
-        axis.set_xlabel(name)
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    write(path, figure)

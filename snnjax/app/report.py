@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from snnjax import files
-from snnjax.app import features, page, parts, plots
+from snnjax.app import comparisons, features, page, parts, plots
 from snnjax.data import Dataset
 from snnjax.metrics import tested_part
 from snnjax.networks import Model, Observed, SpikingNetwork
@@ -60,10 +60,8 @@ def figures(
             image, label = data.test_images[number], data.test_labels[number]
             seen = observe(network.model, image)
             title = f"test image {number}, label {names[label]}: {decided(seen.decided, names)}"
-            yield (
-                f"image_{number:05}",
-                plots.activity_picture(image, seen, spec.time_steps, title, names, spec.real_valued),
-            )
+            shown = image, seen, spec.time_steps, title, names, spec.real_valued
+            yield f"image_{number:05}", plots.activity_picture(*shown)
 
 
 _AREAS = """<p class="note">The ROC AUC ranks images by the score of a class. Scores of different images are not on
@@ -262,7 +260,7 @@ def phases(results: dict[str, Any]) -> Rows:
     return ["phase", "images", "compiling s", "running s", "images/s"], rows
 
 
-def course(results: dict[str, Any]) -> plots.Course:
+def course(results: dict[str, Any]) -> comparisons.Course:
     """Accuracies of a run over time; without epochs, that of the untrained network alone.
 
     Seconds are those of all phases, compilation included. They are measured by phase: epochs count as equally long.
@@ -273,11 +271,11 @@ def course(results: dict[str, Any]) -> plots.Course:
         sum(phase["seconds"] for phase in phases[-2:]),
     )  # supervised, and its test
     if not epochs:
-        return plots.Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
+        return comparisons.Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
     part = tested_part(epochs[0])
     train, tested = ([each[name]["accuracy"] for each in epochs] for name in ("train", part))
-    return plots.Course([*range(1, len(epochs) + 1)], seconds.tolist(), train, tested, part)
+    return comparisons.Course([*range(1, len(epochs) + 1)], seconds.tolist(), train, tested, part)
 
 
 _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
@@ -340,7 +338,7 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     """The page that compares several runs, given their results.json by name."""
     head, (rows, best) = ["", *results], compared(results)
     courses = {name: course(found) for name, found in results.items()}
-    figure, tested = plots.comparison_picture(courses), dict.fromkeys(each.part for each in courses.values())
+    figure, tested = comparisons.comparison_picture(courses), dict.fromkeys(each.part for each in courses.values())
     caption = (
         f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
         "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "

@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 
 from snnjax import InputError, Network, files, processes
-from snnjax.app import plots
+from snnjax.app import comparisons
 from snnjax.app.runs import CHECKPOINT, Arrays, CheckpointFolder, Json, versions
 from snnjax.trained import SWEEP, Trained
 from snnjax.training.state import TrainState
@@ -97,4 +97,4 @@ class SweepFolder(CheckpointFolder):
         about = dict(command=self.command, versions=versions(), device=self.device)
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
         if self.networks and self.networks[0]["epochs"]:
-            plots.sweep_picture(self.path / "sweep.png", self.networks)
+            comparisons.sweep_picture(self.path / "sweep.png", self.networks)

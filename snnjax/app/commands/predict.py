@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -179,8 +179,8 @@ def run(chosen: options.Predict) -> None:
                 print("; ".join([f"{each.source.name}: {report.decided(each.found, names)}", *each.notes]))
             if drawn and each.seen:
                 title = f"{Path(each.source.name).name}: {report.decided(each.found, names)}"
-                layers: Any = network.time_steps, title, names, network.real_valued
-                plots.write(drawn[each.number], plots.activity_picture(each.pixels, each.seen, *layers))
+                shown = each.pixels, each.seen, network.time_steps, title, names, network.real_valued
+                plots.write(drawn[each.number], plots.activity_picture(*shown))
                 print(f"  drawn into {printable(str(drawn[each.number]))}")
         if chosen.csv is not None and block:
             append(chosen.csv, block, names)

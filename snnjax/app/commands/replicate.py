@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from snnjax import NETWORKS, files
-from snnjax.app import console, options, parts, plots, tables
+from snnjax.app import comparisons, console, options, parts, tables
 from snnjax.app.commands import train
 
 REFERENCE = Path(__file__).parents[1] / "reference.json"  # accuracies of the PyTorch code, and how they were obtained
@@ -91,6 +91,6 @@ def run(chosen: options.Replicate) -> None:
         shown = table(rows)
         files.write_json(chosen.out / "replication.json", dict(reference=reference["how"], networks=rows))
         tables.write_text(chosen.out / "replication.txt", shown)
-        plots.replication_picture(chosen.out / "replication.png", rows)
+        comparisons.replication_picture(chosen.out / "replication.png", rows)
     Console(width=120).print(shown)
     print(f"{chosen.out}: replication.json, replication.png, replication.txt, and a folder for each run")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from snnjax import InputError, data, files
-from snnjax.app import console, options, parts, plots, protocols, runs, tables
+from snnjax.app import comparisons, console, options, parts, plots, protocols, runs, tables
 from snnjax.app.commands import train
 from snnjax.app.protocols import JPEG, Row
 from snnjax.errors import unknown
@@ -145,14 +145,14 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
 
 
-def courses_of(records: list[dict[str, Any]]) -> dict[str, plots.ByImages]:
+def courses_of(records: list[dict[str, Any]]) -> dict[str, comparisons.ByImages]:
     """What networks reach by the number of training images, where rows differ in it; and what is published of it."""
-    found: dict[str, plots.ByImages] = {}
+    found: dict[str, comparisons.ByImages] = {}
     for record in records:
         row, images = record["row"], record["train_images"] + record["validation_images"]
         network, dataset, *_ = cells_of(record, [each["source"] for each in record["published"]])
         kernels = "" if row["native"] else ", XLA"
-        course = found.setdefault(f"{network}, {dataset}{kernels}", plots.ByImages([], []))
+        course = found.setdefault(f"{network}, {dataset}{kernels}", comparisons.ByImages([], []))
         course.ours.append((images, record["mean"], record["interval95"]))
         course.published.extend((images, each["accuracy"] / 100) for each in record["published"])
     return {name: course for name, course in found.items() if len({images for images, *_ in course.ours}) > 1}
@@ -171,7 +171,7 @@ def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
     lines, notes = [cells_of(each, sources) for each in records], notes_of(records, sources)
     files.write_json(out / f"{name}.json", dict(table=name, rows=records))
     if courses := courses_of(records):
-        plots.write(out / f"{name}.png", plots.images_picture(courses))
+        plots.write(out / f"{name}.png", comparisons.images_picture(courses))
     else:
         (out / f"{name}.png").unlink(missing_ok=True)
     files.write_text(out / f"{name}.md", tables.markdown(HEAD, lines, *notes))
