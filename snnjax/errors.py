@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class InputError(ValueError):
@@ -22,6 +22,21 @@ class TooSmallError(InputError):
 
 class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the message says how to install it."""
+
+
+class Diverged(InputError):
+    """Learning has left networks that are invalid, such as weights that are no numbers.
+
+    Attributes:
+      errors: what is wrong with each, by its place among the networks that train.
+    """
+
+    def __init__(self, errors: Mapping[int, str]):
+        super().__init__(errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        return "; ".join(self.errors.values())
 
 
 class DownloadError(OSError):

@@ -33,15 +33,22 @@ def ranking_accuracy(network: Mapping[str, Any]) -> float:
 def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """The places of the networks of each combination, which differ in their seeds alone, given the records of a sweep.
 
-    The combination with the best mean `ranking_accuracy` comes first, the earlier one among equals; networks without
-    supervised epochs have no place.
+    The combination with the best mean `ranking_accuracy` comes first, the earlier one among equals. Networks without
+    supervised epochs have no place, and combinations with networks that learning left invalid come last.
     """
     combinations: dict[Any, list[int]] = {}
+    invalid = set()
     for at, network in enumerate(networks):
+        numbers = frozenset((name, value) for name, value in network["variant"].items() if name != "seed")
         if network["epochs"]:
-            numbers = frozenset((name, value) for name, value in network["variant"].items() if name != "seed")
             combinations.setdefault(numbers, []).append(at)
-    return sorted(combinations.values(), key=lambda places: -np.mean([ranking_accuracy(networks[at]) for at in places]))
+        elif "error" in network:
+            invalid.add(numbers)
+
+    def rank(numbers: Any) -> tuple[bool, float]:
+        return numbers in invalid, -float(np.mean([ranking_accuracy(networks[at]) for at in combinations[numbers]]))
+
+    return [combinations[numbers] for numbers in sorted(combinations, key=rank)]
 
 
 def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:

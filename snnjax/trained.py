@@ -114,7 +114,7 @@ def _best(sweep: Path) -> str:
     try:
         networks = json.loads((sweep / SWEEP).read_text())["networks"]
         tested = [each for each in networks if "test" in each]  # the best combination
-        best = max(tested or networks, key=ranking_accuracy)
+        best = max(tested or [each for each in networks if "error" not in each], key=ranking_accuracy)
         return f"such as {sweep / best['weights']}, the best"
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # the sweep has trained none, or is damaged
         return f"such as {sweep / 'weights_000.npz'}"

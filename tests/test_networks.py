@@ -173,6 +173,25 @@ def test_vmap_is_a_loop(network):
     assert len(set(batch.tolist())) > 2, "the case tells nothing"
 
 
+def test_features_are_what_stages_make_of_an_image(network):
+    images = digits().test_images[:20, 6:18, 6:18]
+    spec = dataclasses.replace(network.spec, encoder=dataclasses.replace(ON_OFF, time_steps=T).fit(images))
+    coded = SpikingNetwork(spec, weights=network.weights())
+    for stages in (0, 1, 2, None):
+        features = jax.vmap(functools.partial(coded.features, stages=stages))(images)
+        assert features.shape == (20, *spec.shapes[2 if stages is None else stages])
+        assert features.dtype == np.uint8
+        assert len(np.unique(features)) > 2, "the case tells nothing"
+    assert jax.vmap(coded.model.decide)(features).decision.tolist() == jax.vmap(coded)(images).tolist()
+    np.testing.assert_array_equal(coded.features(images[0], 0), coded.model.encode(images[0]))
+    with pytest.raises(InputError, match="`stages` must be at most 2, those before the decision, got 3"):
+        coded.features(images[0], 3)
+    with pytest.raises(InputError, match=r"`image` must have shape .*, got \(20, 12, 12\): .* use jax\.vmap"):
+        coded.features(images)
+    with pytest.raises(InputError, match="`encoder` must be given to take images"):
+        network.features(images[0])
+
+
 @pytest.mark.parametrize(
     ("votes", "decision"),
     [

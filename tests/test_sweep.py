@@ -24,7 +24,7 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 from snnjax.training.state import Settings
-from snnjax.training.sweep import Group, Sweep, SweepState, Workers
+from snnjax.training.sweep import Group, Progress, Sweep, SweepState, Workers
 from snnjax.training.trainer import Trainer
 
 IMAGES = data.digits().first(40, 30)
@@ -75,6 +75,50 @@ class Least:
     def decide(self, scores):
         total = scores.sum(axis=0)
         return jnp.where(total.max() > self.least, jnp.argmax(total), -1).astype(jnp.int32)
+
+
+@component
+class Growing(STDP):
+    """Whose weights grow without bound once the growth is above 1."""
+
+    growth: float = 1.0
+
+    def update(self, layer, state, latency, response, signal):
+        learned, state, info = super().update(layer, state, latency, response, signal)
+        return dataclasses.replace(learned, weights=learned.weights * self.growth), state, info
+
+
+def growing(rewarded: bool) -> Network:
+    """A network with a first layer that may grow, by STDP or by reward."""
+    first = dataclasses.replace(FEATURES, learners=Growing(doubling=15))
+    if not rewarded:
+        return Network("growing", (6, 28, 28), 10, (stage(first, pool=4), stage(DECISION)))
+    decision = dataclasses.replace(DECISION, learners=Rewarded())
+    return Network("growing", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage(decision)))
+
+
+@component
+class Rewarded(RSTDP):
+    """As `Growing`, by reward, in the second epoch."""
+
+    growth: float = 1.0
+
+    def init(self, layer, key, seen):
+        return super().init(layer, key, seen), jnp.zeros((), jnp.int32)
+
+    def update(self, layer, state, latency, response, signal):
+        learned, inner, info = super().update(layer, state[0], latency, response, signal)
+        factor = jnp.where(state[1] > 0, self.growth, 1.0)
+        return dataclasses.replace(learned, weights=learned.weights * factor), (inner, state[1]), info
+
+    def end_batch(self, state, tally):
+        return super().end_batch(state[0], tally), state[1]
+
+    def end_epoch(self, state):
+        return super().end_epoch(state[0]), state[1] + 1
+
+    def scalars(self, state):
+        return super().scalars(state[0])
 
 
 def network(name: str) -> Network:
@@ -333,10 +377,11 @@ def assert_same_sweep(one: pathlib.Path, other: pathlib.Path) -> None:
     for path in (one, other):
         tables.append([{**each, "seconds": 0, "compile_seconds": 0} for each in told(path)["networks"]])
         names = {each.name for each in path.iterdir()} - {CHECKPOINT, PREVIOUS, ".lock"}
-        assert names == {"sweep.json", "sweep.png", *(each["weights"] for each in tables[-1])}
+        trained = [each["weights"] for each in tables[-1] if "error" not in each]
+        assert names == {"sweep.json", "sweep.png", *trained}
     assert tables[0] == tables[1]
-    for each in tables[0]:
-        (arrays, meta), (others, other_meta) = (files.load_checkpoint(path / each["weights"]) for path in (one, other))
+    for name in trained:
+        (arrays, meta), (others, other_meta) = (files.load_checkpoint(path / name) for path in (one, other))
         assert meta == other_meta
         assert arrays.keys() == others.keys()
         for name, array in arrays.items():
@@ -349,11 +394,11 @@ def test_an_error_of_one_group_loses_nothing_of_the_others(tmp_path, monkeypatch
     sweep = Sweep(network("one"), IMAGES, Settings((1, 2), batch_size=15, patience=0), variants, at_once=1)
     save, saved, begun = Group.save, [], []
 
-    def fail(self, states):
-        if self.places == (1,) and states[0].epochs:
+    def fail(self, progress):
+        if self.places == (1,) and progress.states[0].epochs:
             raise OSError(errno.ENOSPC, "No space left on device")
         saved.append(self.places)
-        save(self, states)
+        save(self, progress)
 
     with SweepFolder(tmp_path / "failed", sweep) as folder:
         monkeypatch.setattr(Group, "save", fail)
@@ -362,14 +407,78 @@ def test_an_error_of_one_group_loses_nothing_of_the_others(tmp_path, monkeypatch
         assert [each["variant"]["seed"] for each in told(folder.path)["networks"]] == [0, 2]
         assert [at for (at,) in saved if at == 1], "it had an epoch by then"
     monkeypatch.setattr(Group, "save", save)
-    states = Group.states
-    monkeypatch.setattr(Group, "states", lambda *args: begun.append(states(*args)[0].phase) or states(*args))
+    load = Group.load
+    monkeypatch.setattr(Group, "load", lambda group: begun.append(load(group).states[0].phase) or load(group))
     with SweepFolder(tmp_path / "failed", sweep) as folder:
         folder.run()
     assert begun == [1]
+    monkeypatch.setattr(Group, "load", load)
     with SweepFolder(tmp_path / "whole", sweep) as folder:
         folder.run()
     assert_same_sweep(tmp_path / "failed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("rewarded", [False, True], ids=["stdp", "reward"])
+def test_networks_that_learning_leaves_invalid_are_named_and_the_others_go_on(rewarded, tmp_path, monkeypatch):
+    """They are as they are alone; also where the sweep is stopped after that, or has no folder."""
+    growth = "layer2.growth" if rewarded else "layer1.growth"
+    variants = [{"seed": 0}, {"seed": 1, growth: 1e30}, {"seed": 2}, {"seed": 3, growth: 1e30}]
+    sweep = Sweep(growing(rewarded), IMAGES, Settings((2, 3), batch_size=15, patience=0), variants)
+    weights: dict[int, dict[str, np.ndarray]] = {}
+    state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
+    assert_as_alone(sweep, state, weights, 0, 2)
+    for at in (1, 3):
+        where = f"seed={at}, {growth}=1e+30) left {growth[:6]} invalid in epoch {1 + rewarded}: `weights` must "
+        assert where in state.done[at]["error"], state.done[at]["error"]
+        assert (state.done[at]["variant"], state.done[at]["epochs"]) == (variants[at], [])
+    assert sorted(weights) == sorted(state.trained) == [0, 2]
+    save = Group.save
+
+    def stop(self, progress):
+        save(self, progress)
+        if progress.errors and progress.states[0].phase == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Group, "save", stop)
+    with SweepFolder(tmp_path / "stopped", sweep) as folder, pytest.raises(KeyboardInterrupt):
+        folder.run()
+    monkeypatch.setattr(Group, "save", save)
+    load, begun = Group.load, []
+    monkeypatch.setattr(Group, "load", lambda group: begun.append([*load(group).errors]) or load(group))
+    with SweepFolder(tmp_path / "stopped", sweep) as folder:
+        folder.run()
+    assert begun == [[1, 3]]
+    monkeypatch.setattr(Group, "load", load)
+    with SweepFolder(tmp_path / "whole", sweep) as folder:
+        records = folder.run()
+    assert [each["epochs"] for each in records] == [state.done[at]["epochs"] for at in range(4)]
+    assert_same_sweep(tmp_path / "stopped", tmp_path / "whole")
+    with SweepFolder(tmp_path / "whole", sweep) as folder:
+        assert folder.groups() == [], "none is trained again"
+
+
+def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, capsys):
+    """And goes on; the best combination is one without such networks."""
+    monkeypatch.setitem(NETWORKS, "growing", lambda shape, classes: growing(rewarded=False))
+    monkeypatch.chdir(tmp_path)
+    small = ["--model", "growing", "--epochs", "1", "1", "--train_images", "40", "--test_images", "30"]
+    small += ["--device", "cpu", "--out", "swept"]
+
+    def printed(*values: str) -> str:
+        Command("sweep").main([*small, "--vary", f"growth={','.join(values)}", "--alone", "9"])
+        return " ".join(capsys.readouterr().out.split())
+
+    out = printed("1e30", "1")
+    assert out.count("`update` of Growing (growth=1e+30, seed=0) left layer1 invalid in epoch 1: ") == 1
+    assert "1 networks side by side" in out
+    records = {each["variant"]["growth"]: each for each in told()["networks"]}
+    assert "weights" not in records[1e30]
+    assert "test" in records[1]
+    assert "2 networks, 0 to be trained" in printed("1e30", "1")
+    assert "3 networks, 1 to be trained" in printed("1e30", "1", "2e30")
+    assert "2 networks, 0 to be trained" in printed("1e30", "2e30"), "none is left"
+    with pytest.raises(FileNotFoundError, match=r"such as swept/weights_\d+\.npz, the best"):
+        Trained.read("swept")
 
 
 def test_after_an_error_no_more_groups_are_handed_out(monkeypatch):
@@ -388,8 +497,8 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     folder = tmp_path / GROUPS
     folder.mkdir()
     first, second = sweep.groups((), folder)
-    states = first.engine(IMAGES, settings).initial_states()
-    second.save(second.states(second.engine(IMAGES, settings)))
+    begun = [Progress(each.engine(IMAGES, settings, None, [0]).initial_states()) for each in (first, second)]
+    second.save(begun[1])
     assert places(sweep, folder=folder) == [[1], [0]]
     assert places(sweep, folder=folder, done=[1]) == [[0]]
     assert places(dataclasses.replace(sweep, at_once=2), folder=folder) == [[1], [0]]
@@ -397,14 +506,13 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
         [0, 1]
     ]
     assert places(dataclasses.replace(sweep, at_once=2, data=IMAGES.first(39, 30)), folder=folder) == [[0, 1]]
-    dataclasses.replace(first, file=second.file).save(states)
+    dataclasses.replace(first, file=second.file).save(begun[0])
     assert places(dataclasses.replace(sweep, at_once=2), folder=folder) == [[0, 1]]
     second.file.write_bytes(second.file.read_bytes()[:-9])
     assert places(dataclasses.replace(sweep, at_once=2), folder=folder) == [[0, 1]]
     for file in (second.file, tmp_path / "none" / "x.npz"):
-        group = dataclasses.replace(second, file=file)
-        assert group.states(group.engine(IMAGES, settings))[0].phase == 0
-    dataclasses.replace(second, file=tmp_path / "none" / "x.npz").save(states)
+        assert dataclasses.replace(second, file=file).load() == Progress()
+    dataclasses.replace(second, file=tmp_path / "none" / "x.npz").save(begun[0])
     assert not (tmp_path / "none").exists(), "a worker elsewhere has no such folder"
 
 
@@ -444,14 +552,14 @@ def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
     """Stopped within the second of two programs, then asked for other networks at once, and more of them."""
     calls, save, begun = itertools.count(), Group.save, []
 
-    def stop(self, states):
-        save(self, states)
+    def stop(self, progress):
+        save(self, progress)
         if next(calls) == 6:
             raise KeyboardInterrupt
 
-    def begin(self, engine):
-        begun.append([state.phase for state in states(self, engine)])
-        return states(self, engine)
+    def begin(self):
+        begun.append([state.phase for state in load(self).states])
+        return load(self)
 
     arguments = ["--vary", "layer1.winners=3,2", "--epochs", "1", "2"]
     monkeypatch.setattr(Group, "save", stop)
@@ -462,10 +570,10 @@ def test_a_sweep_that_stopped_goes_on_with_others_too(run, capsys, monkeypatch):
     assert "The same command goes on" in capsys.readouterr().out
     _, meta = files.load_checkpoint(pathlib.Path("swept") / CHECKPOINT)
     assert list(meta["done"]) == ["0"]
-    states = Group.states
-    monkeypatch.setattr(Group, "states", begin)
+    load = Group.load
+    monkeypatch.setattr(Group, "load", begin)
     run("--vary", "layer1.winners=2,4", "--epochs", "1", "2")
-    assert begun == [[1], [0]], "it goes on with the group that was in training"
+    assert begun == [[1], []], "it goes on with the group that was in training"
     assert not (pathlib.Path("swept") / GROUPS).exists()
     assert "2 networks, 2 to be trained" in capsys.readouterr().out
     found = {each["variant"]["layer1.winners"]: each for each in told()["networks"]}

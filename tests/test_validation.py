@@ -350,6 +350,10 @@ def test_combinations_are_ranked_by_their_means():
     assert metrics.ranking(single) == [[1, 3], [0, 2]]
     assert metrics.ranking([ranked(0.5, None, at) for at in (3, 1, 2)]) == [[0], [1], [2]], "the first among equals"
     assert metrics.ranking([ranked(0.5, None, 3) | dict(epochs=[])]) == []
+    invalid = ranked(0, None, 1, seed=2) | dict(epochs=[], error="`update` of ...")
+    assert metrics.ranking([*single, invalid]) == [[1, 3], [0, 2]]
+    better = [invalid, ranked(0.9, None, 1), ranked(0.1, None, 2)]
+    assert metrics.ranking(better) == [[2], [1]], "combinations with invalid networks are last"
 
 
 def test_the_table_of_a_sweep_has_the_best_in_validation_first():

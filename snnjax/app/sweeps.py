@@ -56,7 +56,7 @@ class SweepFolder(CheckpointFolder):
 
     def run(self, workers: Workers = SERIAL) -> list[Json]:
         """Trains what is left, and returns `networks`."""
-        used = {record["weights"] for record in [*self.others, *self.state.done.values()]}
+        used = {record.get("weights") for record in [*self.others, *self.state.done.values()]}
         free = (name for name in map("weights_{:03d}.npz".format, itertools.count()) if name not in used)
         self._names = {at: next(free) for at in range(len(self.sweep.variants)) if at not in self.state.done}
         if not (self.path / CHECKPOINT).exists():
@@ -93,8 +93,8 @@ class SweepFolder(CheckpointFolder):
 
     def write(self) -> None:
         """Writes sweep.json and the figure."""
-        records = sorted([*self.others, *self.state.done.values()], key=lambda record: record["weights"])
+        records = sorted([*self.others, *self.state.done.values()], key=lambda record: record.get("weights", "~"))
         about = dict(command=self.command, versions=versions(), device=self.device)
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
-        if self.networks and self.networks[0]["epochs"]:
-            comparisons.sweep_picture(self.path / "sweep.png", self.networks)
+        if drawn := [network for network in self.networks if network["epochs"]]:
+            comparisons.sweep_picture(self.path / "sweep.png", drawn)

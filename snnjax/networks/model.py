@@ -211,9 +211,10 @@ def check_weights(network: Network, weights: Weights) -> None:
             raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
 
 
-def check_fitted(network: Network) -> None:
-    """Raises InputError where the encoder or the decision of a network must be fitted first."""
-    for name, part in (("encoder", network.encoder), ("decision", network.decision)):
+def check_fitted(network: Network, *names: str) -> None:
+    """Raises InputError where parts of a network, by default the encoder and the decision, must be fitted first."""
+    for name in names or ("encoder", "decision"):
+        part = getattr(network, name)
         # Leaves that are traced or on a device were arrays before.
         if unfitted(part) and not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(part)):
             kind = type(part).__name__
@@ -302,11 +303,27 @@ class SpikingNetwork(nnx.Module):
 
         Raises InputError without an encoder, and for an image of another shape.
         """
-        model = self.model
         check_fitted(self.spec)
+        return self.model.predict(self._encode(image)).decision
+
+    def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
+        """What the first stages make of an image, such as for a classifier of your own: (C, H, W).
+
+        Latencies, unsigned integers, the number of time steps where silent; float32 behind real-valued stages without
+        a latency code. `stages` are all before the decision by default. Raises InputError as a call does.
+        """
+        check_fitted(self.spec, "encoder")
+        last = self.model.last
+        stages = last if stages is None else checks.integer("stages", stages, 0)
+        if stages > last:
+            raise InputError(f"`stages` must be at most {last}, those before the decision, got {stages}")
+        return self.model.forward(self._encode(image), last=stages)
+
+    def _encode(self, image: ArrayLike) -> jax.Array:
+        model = self.model
         if model.encoder is not None:
             check_image(model.encoder, model.input_shape, image)
-        return model.predict(model.encode(jnp.asarray(image))).decision
+        return model.encode(jnp.asarray(image))
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "silent" for -1; of one decision, outside of jit."""
@@ -314,5 +331,5 @@ class SpikingNetwork(nnx.Module):
 
     def predict(self, latency: jax.Array) -> jax.Array:
         """The class of an encoded image, (C, H, W) latencies: () int32, -1 if the network stays silent."""
-        check_fitted(dataclasses.replace(self.spec, encoder=None))
+        check_fitted(self.spec, "decision")
         return self.model.predict(latency).decision

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from snnjax import devices, processes
 from snnjax.components import to_data
 from snnjax.data import Dataset
-from snnjax.errors import InputError, wrong_type
+from snnjax.errors import Diverged, InputError, wrong_type
 from snnjax.forms import FAST
 from snnjax.kernels import native
 from snnjax.layers import Layer
@@ -107,8 +107,9 @@ class Engine:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
         Of several processes, all go on from the states of the first. `save` is called after each epoch and each phase,
-        and every `EVERY` seconds within an epoch, when `shown` is above 0. Raises InputError, before it is called,
-        where a part of a user's own has returned what it may not, or led weights or numbers out of their range.
+        and every `EVERY` seconds within an epoch, when `shown` is above 0. Before it is called, raises Diverged where
+        a learner has led weights or numbers out of their range, InputError where another part of a user's own has
+        returned what it may not.
         """
         self._save = save
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
@@ -164,33 +165,38 @@ class Engine:
         each = self.epochs.images_of(phase)
         self.callback.started(phase.name, (each * (phase.epochs - states[0].done) - states[0].shown) * len(states))
 
-    def _keep_all(self, phase: Phase, state: TrainState, at: int, carry: Any, infos: Any) -> dict[str, Any]:
-        """Takes all that an epoch has learned into a state; returns what each layer's learner finds in its info."""
-        layers, *learned = carry
-        state.learning = _flat(learned)
-        names = phase.layers or self.epochs.supervised_layers
-        return {x: self._keep(phase, x, layers[x], learned[0][x], infos[x], state, at) for x in names}
+    def _take(self, phase: Phase, states: States, carries: Iterable[Any]) -> None:
+        """Takes what networks have learned into their states; raises Diverged where that of some is invalid."""
+        errors = dict[int, str]()
+        for at, (state, (layers, *learned)) in enumerate(zip(states, carries, strict=True)):
+            state.learning = _flat(learned)
+            try:
+                for name, layer in layers.items():
+                    self._take_layer(phase, name, layer, state, at)
+            except InputError as error:
+                errors[at] = str(error)
+        if errors:
+            raise Diverged(errors)
 
-    def _keep(self, phase: Phase, name: str, layer: Layer, learned: Any, info: Any, state: TrainState, at: int) -> Any:
-        """Takes a layer's weights and numbers into a state; returns what its learner finds in an epoch's `info`.
-
-        `learned` is the learner's state.
-        """
-        plain = self._take(phase, name, layer, state, at)
-        learner = plain.conv.each_learner[phase.learner]
-        kind = f"{type(learner).__name__} of {name}"
-        found = foreign.checked_diagnosis(kind, learner.diagnose(name, plain, info))
-        state.keep_figures(phase.name, name, found | foreign.checked_scalars(kind, learner.scalars(learned)))
-        return found
-
-    def _take(self, phase: Phase, name: str, layer: Layer, state: TrainState, at: int) -> Layer:
-        """Takes a layer's weights and numbers into a state, and checks them; returns it with plain weights."""
+    def _take_layer(self, phase: Phase, name: str, layer: Layer, state: TrainState, at: int) -> None:
+        """Takes a layer's weights and numbers into a state, and checks them."""
         weights: Any = np.ascontiguousarray(layer.plain_weights())
         before = state.weights[name]
         state.keep_layer(name, self._convs[at][name], weights, jax.tree.leaves(layer.conv))
         learner, which = layer.conv.each_learner[phase.learner], f" ({self.names[at]})" if self.names[at] else ""
         foreign.check_learned(self.networks[at], name, state, learner, before, which)
-        return dataclasses.replace(layer, weights=weights, form=FAST)
+
+    def _find(self, phase: Phase, state: TrainState, carry: Any, infos: Any) -> dict[str, Any]:
+        """What each layer's learner finds in the `infos` of an epoch that a state has taken in; keeps the figures."""
+        (layers, learned, *_), found = carry, dict[str, Any]()
+        for name in phase.layers or self.epochs.supervised_layers:
+            layer = dataclasses.replace(layers[name], weights=state.weights[name], form=FAST)
+            learner = layer.conv.each_learner[phase.learner]
+            kind = f"{type(learner).__name__} of {name}"
+            found[name] = foreign.checked_diagnosis(kind, learner.diagnose(name, layer, infos[name]))
+            scalars = foreign.checked_scalars(kind, learner.scalars(learned[name]))
+            state.keep_figures(phase.name, name, found[name] | scalars)
+        return found
 
     # A decision that is fitted
 
@@ -223,12 +229,9 @@ class Engine:
             if time.monotonic() - saved < EVERY:
                 return
             pieces = found()
-            for at, (state, carry) in enumerate(zip(states, self.spread.unstacked(epoch.carry), strict=True)):
-                layers, *learned = carry
-                for name, layer in layers.items():
-                    self._take(phase, name, layer, state, at)
-                state.learning, state.shown = _flat(learned), shown
-                state.found = {str(place): piece[at] for place, piece in enumerate(pieces)}
+            self._take(phase, states, self.spread.unstacked(epoch.carry))
+            for at, state in enumerate(states):
+                state.shown, state.found = shown, {str(place): piece[at] for place, piece in enumerate(pieces)}
             self.outputs.finish(epoch.clock, states, over=False)
             self._save(states)
             saved = time.monotonic()
@@ -245,8 +248,9 @@ class Engine:
         self._start(phase, states)
         while not self._over(phase, states):
             parts = self.spread.unstacked(self._pass(epoch, phase, states))
-            for at, (state, (carry, infos)) in enumerate(zip(states, parts, strict=True)):
-                state.diagnoses[phase.name] = by_layer(self._keep_all(phase, state, at, carry, infos))
+            self._take(phase, states, (carry for carry, _ in parts))
+            for state, (carry, infos) in zip(states, parts, strict=True):
+                state.diagnoses[phase.name] = by_layer(self._find(phase, state, carry, infos))
                 state.done += 1
             yield [epoch.clock]
 
@@ -265,10 +269,14 @@ class Engine:
         self._start(phase, states)
         while not self._over(phase, states):
             carry, (decisions, infos) = self._pass(epoch, phase, states)
+            parts = self.spread.unstacked((carry, infos))
+            self._take(phase, states, (carried for carried, _ in parts))
             tested = self.test(test_clock, epoch.own["model"], carry[0], inputs[self.data.tested])
-            parts = self.spread.unstacked((carry, decisions, infos, tested))
-            for at, (state, part) in enumerate(zip(states, parts, strict=True)):
-                self._end_epoch(phase, state, at, part)
+            decided = self.spread.unstacked((decisions, tested))
+            for state, part, (trained, each) in zip(states, parts, decided, strict=True):
+                found = self._find(phase, state, *part)
+                state.diagnoses[phase.name] = diagnose_decisions(self.data.names, trained, found)
+                self._record(state, trained, each)
             self._tell(states)
             yield [epoch.clock, test_clock]
 
@@ -276,12 +284,6 @@ class Engine:
         records = [state.epochs[-1] for state in states]
         mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
         self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
-
-    def _end_epoch(self, phase: Phase, state: TrainState, at: int, results: Any) -> None:
-        carry, decisions, infos, tested = results
-        found = self._keep_all(phase, state, at, carry, infos)
-        state.diagnoses[phase.name] = diagnose_decisions(self.data.names, decisions, found)
-        self._record(state, decisions, tested)
 
     def _record(self, state: TrainState, decisions: np.ndarray, tested: np.ndarray) -> None:
         """Ends a supervised epoch, given the decisions on the training images and on those tested."""

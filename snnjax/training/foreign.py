@@ -257,9 +257,8 @@ def check_learned(
             learned = {each: conv for _, each, conv in state.network(network).layers()}
             check_again(learned[name])
     except InputError as error:
-        kind, advice = type(learner).__name__, "clip it there, by jnp.clip; the last checkpoint is from before that"
-        where = f"`update` of {kind}{which} left {name} invalid in epoch {state.done + 1}"
-        raise InputError(f"{where}: {error}: {advice}") from error
+        where = f"`update` of {type(learner).__name__}{which} left {name} invalid in epoch {state.done + 1}"
+        raise InputError(f"{where}: {error}: take lower rates, or clip it there, by jnp.clip") from error
 
 
 def _check_bounds(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:

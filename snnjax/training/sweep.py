@@ -1,6 +1,7 @@
 """The training of many networks of one kind: those that differ in numbers alone train in one program."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -16,7 +17,7 @@ import numpy as np
 from snnjax import files
 from snnjax.components import from_data, to_data
 from snnjax.data import Dataset
-from snnjax.errors import InputError, wrong_type
+from snnjax.errors import Diverged, InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.metrics import ranking
 from snnjax.networks import Network
@@ -73,29 +74,75 @@ class Group:
     arrays: dict[str, np.ndarray]
     file: Path | None = None
 
-    def engine(self, data: Dataset, settings: Settings, callback: Callback | None = None) -> Engine:
-        """The engine that trains the networks; raises InputError where they hold a component that is not imported."""
-        network = from_data(self.network, self.arrays)
-        networks, seeds = [_varied(network, each) for each in self.variants], [int(x["seed"]) for x in self.variants]
-        names = [", ".join(f"{name}={value:g}" for name, value in each.items()) for each in self.variants]
+    def engine(self, data: Dataset, settings: Settings, callback: Callback | None, numbers: Sequence[int]) -> Engine:
+        """The engine that trains some of the networks, by their numbers in the group.
+
+        Raises InputError where they hold a component that is not imported.
+        """
+        network, variants = from_data(self.network, self.arrays), [self.variants[at] for at in numbers]
+        networks, seeds = [_varied(network, each) for each in variants], [int(x["seed"]) for x in variants]
+        names = [", ".join(f"{name}={value:g}" for name, value in each.items()) for each in variants]
         return Engine(networks, data, settings, seeds, callback, names)
 
-    def states(self, engine: Engine) -> list[TrainState]:
-        """The states to begin with: those in the file, or the initial ones where there is none, or a damaged one."""
-        with contextlib.suppress(FileNotFoundError, InputError, LookupError, TypeError):
+    def load(self) -> "Progress":
+        """What the file holds; the beginning where there is none, or a damaged one."""
+        with contextlib.suppress(FileNotFoundError, InputError, LookupError, TypeError, ValueError, AttributeError):
             if self.file:
                 arrays, meta = files.load_checkpoint(self.file)
-                states = _parted(arrays, meta["states"])
-                for each in states:
-                    engine.check(each)
-                return states
-        return engine.initial_states()
+                errors = {int(at): str(error) for at, error in meta["errors"].items()}
+                return Progress(_parted(arrays, meta["states"]), errors)
+        return Progress()
 
-    def save(self, states: list[TrainState]) -> None:
+    def save(self, progress: "Progress") -> None:
         """Writes the file, where its folder is."""
         if self.file and self.file.parent.is_dir():
-            arrays, kept = _joined(states)
-            files.save_checkpoint(self.file, arrays, dict(variants=self.variants, states=kept))
+            arrays, states = _joined(progress.states)
+            meta = dict(variants=self.variants, states=states, errors=progress.errors)
+            files.save_checkpoint(self.file, arrays, meta)
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where the training of a group stands.
+
+    Attributes:
+      states: of the networks that are still in training, in order; none before it has begun.
+      errors: what is wrong with the others, which learning has left invalid, by number in the group.
+      saved: the states when they were saved last.
+    """
+
+    states: list[TrainState] = dataclasses.field(default_factory=list)
+    errors: dict[int, str] = dataclasses.field(default_factory=dict)
+    saved: list[TrainState] = dataclasses.field(default_factory=list)
+
+    def left(self, group: Group) -> list[int]:
+        """Numbers of the networks that are still in training."""
+        return [at for at in range(len(group.places)) if at not in self.errors]
+
+    def run(self, group: Group, engine: Engine) -> bool:
+        """Trains what is left to the end, or until some of it turns out to be invalid; returns whether it is the end.
+
+        In the latter case the states of the others are those that were saved last.
+        """
+        left = self.left(group)
+        try:
+            for _, each in zip(left, self.states, strict=True):
+                engine.check(each)
+        except ValueError:  # there are none, or damaged ones
+            self.states = engine.initial_states()
+
+        def save(_: list[TrainState]) -> None:
+            group.save(self)
+            self.saved = copy.deepcopy(self.states)
+
+        try:
+            self.saved = copy.deepcopy(self.states)
+            engine.run(self.states, save)
+        except Diverged as error:
+            self.states = [each for at, each in enumerate(self.saved) if at not in error.errors]
+            self.errors |= {left[at]: words for at, words in error.errors.items()}
+            return False
+        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,29 +151,40 @@ class Outcome:
 
     Attributes:
       group: it.
-      records: of its networks: epochs, best_epoch, diagnoses, seconds, and test where the test images choose the epoch.
-      states: where the training of each ended.
+      records: of its networks: epochs, best_epoch, diagnoses, seconds, and test where the test images choose the epoch;
+        or error, what of those that learning has left invalid.
+      states: where the training of each ended, or None.
       error: what stopped the training: wrong input, or a file that could not be written.
     """
 
     group: Group
     records: tuple[dict[str, Any], ...] = ()
-    states: tuple[TrainState, ...] = ()
+    states: tuple[TrainState | None, ...] = ()
     error: InputError | OSError | None = None
 
 
 def train(data: Dataset, settings: Settings, group: Group, callback: Callback | None = None) -> Outcome:
-    """Trains the networks of a group to the end, from the states in its file if there are any."""
+    """Trains the networks of a group to the end, from the states in its file if there are any.
+
+    Where learning leaves some invalid, the others go on without them.
+    """
+    records, states = dict[int, dict[str, Any]](), dict[int, TrainState]()
     try:
-        engine = group.engine(data, settings, callback)
-        states = engine.run(group.states(engine), group.save)
-        tested = engine.test_best(states) if data.tested == "test" else []
+        progress = group.load()
+        while left := progress.left(group):
+            engine = group.engine(data, settings, callback, left)
+            if progress.run(group, engine):
+                states = dict(zip(left, progress.states, strict=True))
+                records = {at: _record(state, len(left)) for at, state in states.items()}
+                if data.tested == "test":
+                    for record, tested in zip(records.values(), engine.test_best(progress.states), strict=True):
+                        record["test"] = tested
+                break
     except (InputError, OSError) as error:
         return Outcome(group, error=error)
-    records = [_record(state, len(states)) for state in states]
-    for record, each in zip(records, tested, strict=False):
-        record["test"] = each
-    return Outcome(group, tuple(records), tuple(states))
+    records |= {at: dict(epochs=[], diagnoses={}, error=words) for at, words in progress.errors.items()}
+    places = range(len(group.places))
+    return Outcome(group, tuple(records[at] for at in places), tuple(states.get(at) for at in places))
 
 
 def _record(state: TrainState, count: int) -> dict[str, Any]:
@@ -273,9 +331,11 @@ class Sweep:
                 continue
             group = outcome.group
             for at, record, trained in zip(group.places, outcome.records, outcome.states, strict=True):
-                if load is None:
-                    sweep.trained[at] = trained.trained
-                sweep.done[at] = dict(variant=self.variants[at], **record, **keep(at, self.networks[at], trained))
+                sweep.done[at] = dict(variant=self.variants[at], **record)
+                if trained:
+                    sweep.done[at] |= keep(at, self.networks[at], trained)
+                    if load is None:
+                        sweep.trained[at] = trained.trained
             save(sweep)
             if group.file:
                 group.file.unlink(missing_ok=True)

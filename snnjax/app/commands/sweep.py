@@ -57,12 +57,15 @@ def words_of(sweep: Sweep, group: Group) -> str:
 
 
 def accuracy_of(outcome: Outcome) -> str:
-    """The mean accuracy of a group's best epochs, in words, or what has stopped it."""
+    """The mean accuracy of a group's best epochs, in words, and how many networks are invalid, or what stopped it."""
     if outcome.error:
         return f"stopped: {outcome.error}"
-    best = [record["epochs"][record["best_epoch"]] for record in outcome.records]
-    part = tested_part(best[0])
-    return f"done: {part} {np.mean([each[part]['accuracy'] for each in best]):.1%}"
+    best = [record["epochs"][record["best_epoch"]] for record in outcome.records if record["epochs"]]
+    words = [f"{len(outcome.records) - len(best)} invalid"] * (len(best) < len(outcome.records))
+    if best:
+        part = tested_part(best[0])
+        words.insert(0, f"{part} {np.mean([each[part]['accuracy'] for each in best]):.1%}")
+    return f"done: {', '.join(words)}"
 
 
 def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.AbstractContextManager[Workers]:
@@ -123,9 +126,9 @@ def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
 
 def table(networks: list[dict[str, Any]]) -> Table:
     """Accuracies of each combination over its seeds, the best first; those that are not tested have none in test."""
-    names, part = [name for name in networks[0]["variant"] if name != "seed"], tested_part(networks[0]["epochs"][0])
-    lines = []
-    for places in ranking(networks):
+    names, places_of, lines = [name for name in networks[0]["variant"] if name != "seed"], ranking(networks), []
+    part = tested_part(networks[places_of[0][0]]["epochs"][0]) if places_of else "test"
+    for places in places_of:
         accuracies = []
         for network in (networks[at] for at in places):
             last, best = network["epochs"][-1], network["epochs"][network["best_epoch"]]
@@ -145,6 +148,9 @@ def spread(values: np.ndarray) -> str:
 
 def times(networks: list[dict[str, Any]]) -> list[str]:
     """How long the networks took side by side, and how long one by one."""
+    networks = [network for network in networks if "error" not in network]
+    if not networks:
+        return []
     compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
     total, each = compiling + running, (compiling + running) / len(networks)
     took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
@@ -163,12 +169,14 @@ def shares(diagnosis: dict[str, Any]) -> list[float]:
     return [*found.values()] if isinstance(found, dict) else [found]
 
 
-def silent(networks: list[dict[str, Any]]) -> list[str]:
-    """What the diagnoses advise of networks that are silent at most images, a line for each."""
+def wrong(networks: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with networks that learning left invalid or silent at most images, a line for each."""
     lines = []
     for network in networks:
         found = [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT]
-        if found:
+        if "error" in network:
+            lines.append(network["error"])
+        elif found:
             variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(each['words'][-1] for each in found))}")
     return lines
@@ -187,10 +195,10 @@ def run(chosen: options.Sweep) -> None:
         screen.print(head, *sweep.data.notes, *order, *folder.notes, sep="\n", markup=False)
         networks = train_left(folder, given)
         for at, record in enumerate(networks[: chosen.alone]):
-            if "alone_seconds" not in record:
+            if "alone_seconds" not in record and "error" not in record:
                 words = ", ".join(f"{name}={value:g}" for name, value in sweep.variants[at].items())
                 screen.print(f"alone: network {at + 1} of {min(chosen.alone, len(networks))}, {words}", markup=False)
                 train_alone(sweep, at, record)
                 folder.save()
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"
-    screen.print(table(networks), *silent(networks), *times(networks), files, sep="\n", markup=False)
+    screen.print(table(networks), *wrong(networks), *times(networks), files, sep="\n", markup=False)
