@@ -178,8 +178,8 @@ def summary(run: runs.RunFolder) -> None:
         )
     note = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
     if best >= 0 and (part := tested_part(results["epochs"][best])) != "test":
-        accuracy = results["epochs"][best][part]["accuracy"]
-        console.print(f"[bold]{part} accuracy {accuracy:.2%}[/]{note}")
+        accuracy, images = results["epochs"][best][part]["accuracy"], results["settings"][f"{part}_images"]
+        console.print(f"[bold]{part} accuracy {accuracy:.2%}[/] of {images:,} images{note}")
         note = ""
     scores(results["test"], note)
     files = ", ".join(sorted(path.name for path in run.path.iterdir() if path.name[0] != "."))
