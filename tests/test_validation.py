@@ -389,7 +389,9 @@ def test_the_command_holds_out_a_tenth_and_says_so(command, capsys):
     assert re.search(r"epoch 3: train \S+ validation \S+", out)
     results = json.loads(pathlib.Path("run/results.json").read_text())
     best = results["best_epoch"]
-    validated = f"{results['epochs'][best]['validation']['accuracy']:.2%} of 4 images (best of 3 epochs: number {best + 1})"
+    validated = (
+        f"{results['epochs'][best]['validation']['accuracy']:.2%} of 4 images (best of 3 epochs: number {best + 1})"
+    )
     assert f"validation accuracy {validated} test accuracy {results['test']['accuracy']:.2%}, wrong" in out
     assert results["settings"].items() >= dict(validation=0.1, train_images=36, validation_images=4).items()
     before = pathlib.Path("run/results.json").read_bytes()

@@ -25,7 +25,7 @@ from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""
-REAL = 16
+REAL = 8
 """Images that real-valued layers take at once on a CPU: so many share a product, and stay in its caches.
 
 A product of fewer rounds differently, which may move a latency behind them by a step.
