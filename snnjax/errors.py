@@ -24,7 +24,7 @@ class MissingPackageError(InputError, ImportError):
     """An optional package is needed and not installed; the message says how to install it."""
 
 
-class Diverged(InputError):
+class DivergedError(InputError):
     """Learning has left networks that are invalid, such as weights that are no numbers.
 
     Attributes:

@@ -188,8 +188,20 @@ def test_features_are_what_stages_make_of_an_image(network):
         coded.features(images[0], 3)
     with pytest.raises(InputError, match=r"`image` must have shape .*, got \(20, 12, 12\): .* use jax\.vmap"):
         coded.features(images)
+    with pytest.raises(InputError, match="`stages` must be at least 0, got -1"):
+        coded.features(images[0], -1)
     with pytest.raises(InputError, match="`encoder` must be given to take images"):
         network.features(images[0])
+
+
+def test_features_of_real_valued_stages_and_of_networks_that_are_not_fitted():
+    deep = SpikingNetwork(NETWORKS["softhebb_narrow"]((8, 8), 10))
+    image = digits().test_images[0, 10:18, 10:18]
+    assert [deep.features(image, stages).dtype.name for stages in (0, 1, 2, 3)] == ["uint8", *["float32"] * 2, "uint8"]
+    fitted = SpikingNetwork(NETWORKS["kheradpisheh2018"]((28, 28), 10))
+    assert fitted.features(digits().test_images[0]).shape == fitted.spec.shapes[-1]
+    with pytest.raises(InputError, match="`decision` of kheradpisheh2018 must be fitted"):
+        fitted(digits().test_images[0])
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,19 @@ def test_a_layer_sees_its_patches_reflected_at_the_border():
         kernels.reflected_patches(maps, kernel=7, padding=3)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 15, 16, 20])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [((3, 2), (1, 2), (1, 0)), ((2, 3), (2, 1), (0, 2))])
+def test_patches_are_in_the_order_of_rows_columns_and_channels(channels, kernel, stride, padding):
+    maps = np.float32(RNG.random((channels, 6, 5)))
+    how = dict(kernel=kernel, stride=stride, padding=padding)
+    padded = np.pad(maps, ((0, 0), (padding[0],) * 2, (padding[1],) * 2), mode="reflect")
+    seen = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))[:, :: stride[0], :: stride[1]]
+    expected = seen.transpose(1, 2, 3, 4, 0).reshape(*seen.shape[1:3], -1)
+    np.testing.assert_array_equal(kernels.reflected_patches(maps, **how), expected)
+    slope = jax.grad(lambda maps: kernels.reflected_patches(maps, **how).sum())(maps)
+    assert slope.sum() == expected.size, "each value counts as often as it is seen"
+
+
 @pytest.mark.parametrize("mean", [False, True])
 def test_pooling_of_activities(mean):
     maps = np.float32(RNG.random((2, 6, 5)))

@@ -23,8 +23,9 @@ from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
+from snnjax.training import engine, epoch
 from snnjax.training.state import Settings
-from snnjax.training.sweep import Group, Progress, Sweep, SweepState, Workers
+from snnjax.training.sweep import Group, Progress, Sweep, SweepState, Workers, train
 from snnjax.training.trainer import Trainer
 
 IMAGES = data.digits().first(40, 30)
@@ -447,7 +448,7 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_go_on(re
     monkeypatch.setattr(Group, "load", lambda group: begun.append([*load(group).errors]) or load(group))
     with SweepFolder(tmp_path / "stopped", sweep) as folder:
         folder.run()
-    assert begun == [[1, 3]]
+    assert begun == [[1, 3]], "it goes on without them"
     monkeypatch.setattr(Group, "load", load)
     with SweepFolder(tmp_path / "whole", sweep) as folder:
         records = folder.run()
@@ -455,6 +456,33 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_go_on(re
     assert_same_sweep(tmp_path / "stopped", tmp_path / "whole")
     with SweepFolder(tmp_path / "whole", sweep) as folder:
         assert folder.groups() == [], "none is trained again"
+    monkeypatch.setattr(epoch, "SLICE", 15)
+    monkeypatch.setattr(engine, "EVERY", 0.0)
+    within = pickle.loads(pickle.dumps(train(sweep.data, sweep.settings, *sweep.groups())))  # as in another process
+    assert [each["epochs"] for each in within.records] == [each["epochs"] for each in records]
+    assert [each is None for each in within.states] == [False, True, False, True]
+
+
+def test_a_group_may_be_invalid_as_a_whole(tmp_path):
+    data, settings = IMAGES.hold_out(0.2, 0), Settings((1, 1), batch_size=15, patience=0)
+    sweep = Sweep(growing(rewarded=False), data, settings, [{"layer1.growth": 1e30}, {"seed": 1}], at_once=1)
+    with SweepFolder(tmp_path, sweep) as folder:
+        invalid, trained = folder.run()
+    assert "error" in invalid
+    assert "test" in trained
+    assert {each.name for each in tmp_path.glob("weights*")} == {trained["weights"]}
+
+
+def test_a_network_that_cannot_be_kept_is_not_done(tmp_path, monkeypatch):
+    sweep = Sweep(network("one"), IMAGES, Settings((1, 1), batch_size=15, patience=0), [{"seed": 0}])
+    save = Trained.save
+    monkeypatch.setattr(Trained, "save", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with SweepFolder(tmp_path, sweep) as folder:
+        with pytest.raises(OSError, match="No space left"):
+            folder.run()
+        assert not folder.state.done
+        monkeypatch.setattr(Trained, "save", save)
+        assert "weights" in folder.run()[0]
 
 
 def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, capsys):
@@ -476,7 +504,12 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
     assert "test" in records[1]
     assert "2 networks, 0 to be trained" in printed("1e30", "1")
     assert "3 networks, 1 to be trained" in printed("1e30", "1", "2e30")
-    assert "2 networks, 0 to be trained" in printed("1e30", "2e30"), "none is left"
+    with pytest.raises(SystemExit) as stopped:
+        printed("1e30", "2e30")
+    shown = capsys.readouterr()
+    assert "2 networks, 0 to be trained" in shown.out
+    assert (stopped.value.code, shown.err.count("\n")) == (2, 1)
+    assert "learning left all networks invalid; `update` of Growing (growth=1e+30, seed=0) left layer1" in shown.err
     with pytest.raises(FileNotFoundError, match=r"such as swept/weights_\d+\.npz, the best"):
         Trained.read("swept")
 
@@ -506,6 +539,9 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
         [0, 1]
     ]
     assert places(dataclasses.replace(sweep, at_once=2, data=IMAGES.first(39, 30)), folder=folder) == [[0, 1]]
+    arrays, meta = files.load_checkpoint(second.file)
+    files.save_checkpoint(second.file, arrays, {name: each for name, each in meta.items() if name != "errors"})
+    assert len(second.load().states) == 1, "a file from before networks could be invalid"
     dataclasses.replace(first, file=second.file).save(begun[0])
     assert places(dataclasses.replace(sweep, at_once=2), folder=folder) == [[0, 1]]
     second.file.write_bytes(second.file.read_bytes()[:-9])

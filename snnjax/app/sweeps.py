@@ -93,7 +93,8 @@ class SweepFolder(CheckpointFolder):
 
     def write(self) -> None:
         """Writes sweep.json and the figure."""
-        records = sorted([*self.others, *self.state.done.values()], key=lambda record: record.get("weights", "~"))
+        records = [*self.others, *self.state.done.values()]
+        records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
         about = dict(command=self.command, versions=versions(), device=self.device)
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
         if drawn := [network for network in self.networks if network["epochs"]]:

@@ -23,7 +23,7 @@ SIZE, LARGEST = 32, 4096  # rows and columns, by default and at most
 MOST_OWN = 512  # rows and columns of pictures that keep their size unasked
 SAMPLE = 100  # pictures by which size and colour are chosen
 THREADS = 8
-AT_ONCE = 16  # pictures that a thread decodes in a row: handing a small one over costs as much as decoding it
+AT_ONCE = 16  # pictures, at most, that a thread decodes in a row: handing a small one over costs as much as decoding it
 
 Size = tuple[int, int]
 
@@ -174,7 +174,8 @@ def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Genera
             return f"{name} cannot be read: {error}"
 
     pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))  # PIL releases the GIL
-    parts = [names[at : at + AT_ONCE] for at in range(0, len(names), AT_ONCE)]
+    size = max(1, min(AT_ONCE, -(-len(names) // THREADS)))
+    parts = [names[at : at + size] for at in range(0, len(names), size)]
     try:
         yield from itertools.chain.from_iterable(pool.map(lambda part: [*map(one, part)], parts))
     finally:

@@ -21,7 +21,7 @@ from snnjax.kernels.spikes import windows
 
 _TINY = 1e-30  # keeps changes that are all 0 from being divided by 0
 _LEAST = 1e-10  # keeps the step of a weight vector of norm 1 above 0
-_FEW = 16  # channels, of which a copy is short
+_FEW = 16  # channels: fewer are too short a row to be copied on their own
 
 
 class Moments(NamedTuple):
@@ -76,24 +76,18 @@ def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padd
     checks.array("values", values, "C H W")
     (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("kernel", kernel, 1)
     checks.window("the padding that is reflected, and a row and column,", (rows + 1, columns + 1), values.shape[1:])
-    last = values.transpose(1, 2, 0)
-    padded = _stored(jnp.pad(last, ((rows, rows), (columns, columns), (0, 0)), mode="reflect"))
+    padded = jnp.pad(values.transpose(1, 2, 0), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
     checks.window("the kernel", size, padded.shape[:2])
     steps = checks.pair("stride", stride, 1)
     if values.shape[0] < _FEW:  # a row of taps is copied at once
-        wide = _stored(jnp.concatenate([*_windows(padded, (1, size[1]), (1, steps[1]))], axis=-1))
+        wide = jnp.concatenate([*_windows(padded, (1, size[1]), (1, steps[1]))], axis=-1)
         return jnp.concatenate([*_windows(wide, (size[0], 1), (steps[0], 1))], axis=-1)
     return jnp.concatenate([*_windows(padded, size, steps)], axis=-1)
 
 
 def _windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[jax.Array]:
-    """As `windows`, of maps (H, W, C): their copies are of whole rows of C."""
+    """As `windows`, of maps (H, W, C), of which C values in a row are copied at once."""
     return (each.transpose(1, 2, 0) for each in windows(maps.transpose(2, 0, 1), kernel, stride))
-
-
-def _stored(values: jax.Array) -> jax.Array:
-    """The same values, which XLA for CPUs does not compute anew where they are used: that takes longer than to load."""
-    return lax.platform_dependent(values, cpu=lax.optimization_barrier, default=lambda each: each)
 
 
 @jax.jit
@@ -147,9 +141,11 @@ def pool_activities(
     """The largest value of each window of (C, H, W) float >= 0, or the `mean`; padding is 0. Sizes are as of `pool`."""
     checks.array("values", values, "C H W", "floats")
     (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("window", window, 1)
-    padded = jnp.pad(_stored(values.transpose(1, 2, 0)), ((rows, rows), (columns, columns), (0, 0)))
+    padded = jnp.pad(values.transpose(1, 2, 0), ((rows, rows), (columns, columns), (0, 0)))
     checks.window("`window`", size, padded.shape[:2])
     steps, join = checks.pair("stride", size if stride is None else stride, 1), jnp.add if mean else jnp.maximum
-    tall = _stored(functools.reduce(join, _windows(_stored(padded), (size[0], 1), (steps[0], 1))))
-    pooled = _stored(functools.reduce(join, _windows(tall, (1, size[1]), (1, steps[1])))).transpose(2, 0, 1)
-    return pooled / (size[0] * size[1]) if mean else pooled
+    tall = functools.reduce(join, _windows(padded, (size[0], 1), (steps[0], 1)))
+    pooled = functools.reduce(join, _windows(tall, (1, size[1]), (1, steps[1])))
+    # XLA for CPUs would pool anew wherever the values are used, in each window of the next layer.
+    pooled = lax.platform_dependent(pooled, cpu=lax.optimization_barrier, default=lambda each: each)
+    return (pooled / (size[0] * size[1]) if mean else pooled).transpose(2, 0, 1)

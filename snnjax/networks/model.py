@@ -238,6 +238,13 @@ def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> 
     raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
 
 
+def _encoded_image(model: Model, image: ArrayLike) -> jax.Array:
+    """The latencies of an image, once it is checked."""
+    if model.encoder is not None:
+        check_image(model.encoder, model.input_shape, image)
+    return model.encode(jnp.asarray(image))
+
+
 def _encoded(encoder: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what an encoder makes of an image, () if it takes none of this shape."""
     try:
@@ -303,8 +310,9 @@ class SpikingNetwork(nnx.Module):
 
         Raises InputError without an encoder, and for an image of another shape.
         """
+        model = self.model
         check_fitted(self.spec)
-        return self.model.predict(self._encode(image)).decision
+        return model.predict(_encoded_image(model, image)).decision
 
     def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
         """What the first stages make of an image, such as for a classifier of your own: (C, H, W).
@@ -312,18 +320,12 @@ class SpikingNetwork(nnx.Module):
         Latencies, unsigned integers, the number of time steps where silent; float32 behind real-valued stages without
         a latency code. `stages` are all before the decision by default. Raises InputError as a call does.
         """
-        check_fitted(self.spec, "encoder")
-        last = self.model.last
-        stages = last if stages is None else checks.integer("stages", stages, 0)
-        if stages > last:
-            raise InputError(f"`stages` must be at most {last}, those before the decision, got {stages}")
-        return self.model.forward(self._encode(image), last=stages)
-
-    def _encode(self, image: ArrayLike) -> jax.Array:
         model = self.model
-        if model.encoder is not None:
-            check_image(model.encoder, model.input_shape, image)
-        return model.encode(jnp.asarray(image))
+        check_fitted(self.spec, "encoder")
+        stages = model.last if stages is None else checks.integer("stages", stages, 0)
+        if stages > model.last:
+            raise InputError(f"`stages` must be at most {model.last}, those before the decision, got {stages}")
+        return model.forward(_encoded_image(model, image), last=stages)
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "silent" for -1; of one decision, outside of jit."""

@@ -12,7 +12,7 @@ import numpy as np
 from snnjax import devices, processes
 from snnjax.components import to_data
 from snnjax.data import Dataset
-from snnjax.errors import Diverged, InputError, wrong_type
+from snnjax.errors import DivergedError, InputError, wrong_type
 from snnjax.forms import FAST
 from snnjax.kernels import native
 from snnjax.layers import Layer
@@ -107,9 +107,9 @@ class Engine:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
         Of several processes, all go on from the states of the first. `save` is called after each epoch and each phase,
-        and every `EVERY` seconds within an epoch, when `shown` is above 0. Before it is called, raises Diverged where
-        a learner has led weights or numbers out of their range, InputError where another part of a user's own has
-        returned what it may not.
+        and every `EVERY` seconds within an epoch, when `shown` is above 0. Before it is called, raises DivergedError
+        where a learner has led weights or numbers out of their range, InputError where another part of a user's own
+        has returned what it may not.
         """
         self._save = save
         self.outputs.forget()  # what an interrupted run has left: these states lack its diagnoses
@@ -166,17 +166,17 @@ class Engine:
         self.callback.started(phase.name, (each * (phase.epochs - states[0].done) - states[0].shown) * len(states))
 
     def _take(self, phase: Phase, states: States, carries: Iterable[Any]) -> None:
-        """Takes what networks have learned into their states; raises Diverged where that of some is invalid."""
-        errors = dict[int, str]()
+        """Takes what networks have learned into their states; raises DivergedError where that of some is invalid."""
+        errors, cause = dict[int, str](), None
         for at, (state, (layers, *learned)) in enumerate(zip(states, carries, strict=True)):
             state.learning = _flat(learned)
             try:
                 for name, layer in layers.items():
                     self._take_layer(phase, name, layer, state, at)
             except InputError as error:
-                errors[at] = str(error)
+                errors[at], cause = str(error), error
         if errors:
-            raise Diverged(errors)
+            raise DivergedError(errors) from cause
 
     def _take_layer(self, phase: Phase, name: str, layer: Layer, state: TrainState, at: int) -> None:
         """Takes a layer's weights and numbers into a state, and checks them."""

@@ -17,7 +17,7 @@ import numpy as np
 from snnjax import files
 from snnjax.components import from_data, to_data
 from snnjax.data import Dataset
-from snnjax.errors import Diverged, InputError, wrong_type
+from snnjax.errors import DivergedError, InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.metrics import ranking
 from snnjax.networks import Network
@@ -33,8 +33,8 @@ class SweepState:
     """Where a sweep stands; networks go by their places among the variants.
 
     Attributes:
-      done: records of the trained networks, by place.
-      trained: the best network of each that is done, by place, unless it is kept elsewhere: weights and numbers alone.
+      done: records of the trained networks, and of those that learning has left invalid, by place.
+      trained: the best network of each trained one, by place, unless it is kept elsewhere: weights and numbers alone.
     """
 
     done: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -86,10 +86,10 @@ class Group:
 
     def load(self) -> "Progress":
         """What the file holds; the beginning where there is none, or a damaged one."""
-        with contextlib.suppress(FileNotFoundError, InputError, LookupError, TypeError, ValueError, AttributeError):
+        with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError, AttributeError):
             if self.file:
                 arrays, meta = files.load_checkpoint(self.file)
-                errors = {int(at): str(error) for at, error in meta["errors"].items()}
+                errors = {int(at): str(error) for at, error in meta.get("errors", {}).items()}
                 return Progress(_parted(arrays, meta["states"]), errors)
         return Progress()
 
@@ -106,43 +106,44 @@ class Progress:
     """Where the training of a group stands.
 
     Attributes:
-      states: of the networks that are still in training, in order; none before it has begun.
+      states: of the networks that are in training, in order; none before it has begun.
       errors: what is wrong with the others, which learning has left invalid, by number in the group.
-      saved: the states when they were saved last.
     """
 
     states: list[TrainState] = dataclasses.field(default_factory=list)
     errors: dict[int, str] = dataclasses.field(default_factory=dict)
-    saved: list[TrainState] = dataclasses.field(default_factory=list)
 
-    def left(self, group: Group) -> list[int]:
-        """Numbers of the networks that are still in training."""
+    def in_training(self, group: Group) -> list[int]:
+        """Numbers of the networks that no error has ended."""
         return [at for at in range(len(group.places)) if at not in self.errors]
 
-    def run(self, group: Group, engine: Engine) -> bool:
-        """Trains what is left to the end, or until some of it turns out to be invalid; returns whether it is the end.
+    def run(self, group: Group, engine: Engine) -> None:
+        """Trains the networks in training to the end.
 
-        In the latter case the states of the others are those that were saved last.
+        Raises DivergedError where learning leaves some invalid; the states are then those of the others when they were
+        saved last.
         """
-        left = self.left(group)
+        numbers = self.in_training(group)
         try:
-            for _, each in zip(left, self.states, strict=True):
+            if len(self.states) != len(numbers):
+                raise InputError(f"`states` must be {len(numbers)}, got {len(self.states)}")
+            for each in self.states:
                 engine.check(each)
-        except ValueError:  # there are none, or damaged ones
+        except InputError:  # it has not begun, or the file was damaged
             self.states = engine.initial_states()
+        saved = copy.deepcopy(self.states)
 
         def save(_: list[TrainState]) -> None:
+            nonlocal saved
             group.save(self)
-            self.saved = copy.deepcopy(self.states)
+            saved = copy.deepcopy(self.states)
 
         try:
-            self.saved = copy.deepcopy(self.states)
             engine.run(self.states, save)
-        except Diverged as error:
-            self.states = [each for at, each in enumerate(self.saved) if at not in error.errors]
-            self.errors |= {left[at]: words for at, words in error.errors.items()}
-            return False
-        return True
+        except DivergedError as error:
+            self.states = [each for at, each in enumerate(saved) if at not in error.errors]
+            self.errors |= {numbers[at]: words for at, words in error.errors.items()}
+            raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,15 +172,15 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
     records, states = dict[int, dict[str, Any]](), dict[int, TrainState]()
     try:
         progress = group.load()
-        while left := progress.left(group):
-            engine = group.engine(data, settings, callback, left)
-            if progress.run(group, engine):
-                states = dict(zip(left, progress.states, strict=True))
-                records = {at: _record(state, len(left)) for at, state in states.items()}
-                if data.tested == "test":
-                    for record, tested in zip(records.values(), engine.test_best(progress.states), strict=True):
-                        record["test"] = tested
-                break
+        while not states and (numbers := progress.in_training(group)):
+            engine = group.engine(data, settings, callback, numbers)
+            with contextlib.suppress(DivergedError):
+                progress.run(group, engine)
+                states = dict(zip(numbers, progress.states, strict=True))
+        records = {at: _record(state, len(states)) for at, state in states.items()}
+        if states and data.tested == "test":
+            for record, tested in zip(records.values(), engine.test_best(progress.states), strict=True):
+                record["test"] = tested
     except (InputError, OSError) as error:
         return Outcome(group, error=error)
     records |= {at: dict(epochs=[], diagnoses={}, error=words) for at, words in progress.errors.items()}
@@ -218,7 +219,8 @@ class Sweep:
     """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
 
     Where there are validation images, they rank the combinations, by `snnjax.metrics.ranking`, and the networks of the
-    best one alone are tested, when all are trained.
+    best one alone are tested, when all are trained. The training of a network ends where learning leaves it invalid,
+    such as weights that are no numbers: its record has no epochs, but an "error" that says what is wrong.
 
     Attributes:
       network: what the variants have in common.
@@ -331,11 +333,10 @@ class Sweep:
                 continue
             group = outcome.group
             for at, record, trained in zip(group.places, outcome.records, outcome.states, strict=True):
-                sweep.done[at] = dict(variant=self.variants[at], **record)
-                if trained:
-                    sweep.done[at] |= keep(at, self.networks[at], trained)
-                    if load is None:
-                        sweep.trained[at] = trained.trained
+                kept = keep(at, self.networks[at], trained) if trained else {}
+                if trained and load is None:
+                    sweep.trained[at] = trained.trained
+                sweep.done[at] = dict(variant=self.variants[at], **record, **kept)
             save(sweep)
             if group.file:
                 group.file.unlink(missing_ok=True)

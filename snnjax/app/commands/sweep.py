@@ -61,10 +61,12 @@ def accuracy_of(outcome: Outcome) -> str:
     if outcome.error:
         return f"stopped: {outcome.error}"
     best = [record["epochs"][record["best_epoch"]] for record in outcome.records if record["epochs"]]
-    words = [f"{len(outcome.records) - len(best)} invalid"] * (len(best) < len(outcome.records))
+    words = list[str]()
     if best:
         part = tested_part(best[0])
-        words.insert(0, f"{part} {np.mean([each[part]['accuracy'] for each in best]):.1%}")
+        words.append(f"{part} {np.mean([each[part]['accuracy'] for each in best]):.1%}")
+    if invalid := sum("error" in record for record in outcome.records):
+        words.append(f"{invalid} invalid")
     return f"done: {', '.join(words)}"
 
 
@@ -169,13 +171,13 @@ def shares(diagnosis: dict[str, Any]) -> list[float]:
     return [*found.values()] if isinstance(found, dict) else [found]
 
 
-def wrong(networks: list[dict[str, Any]]) -> list[str]:
+def problems(networks: list[dict[str, Any]]) -> list[str]:
     """What is wrong with networks that learning left invalid or silent at most images, a line for each."""
     lines = []
     for network in networks:
         found = [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT]
         if "error" in network:
-            lines.append(network["error"])
+            lines.append(f"{network['error']}; another folder (`out`) trains it anew")
         elif found:
             variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(each['words'][-1] for each in found))}")
@@ -200,5 +202,7 @@ def run(chosen: options.Sweep) -> None:
                 screen.print(f"alone: network {at + 1} of {min(chosen.alone, len(networks))}, {words}", markup=False)
                 train_alone(sweep, at, record)
                 folder.save()
+    if all("error" in network for network in networks):
+        raise InputError("; ".join(["learning left all networks invalid", *problems(networks)]))
     files = f"{path}: sweep.json, sweep.png, and the weights of each network"
-    screen.print(table(networks), *wrong(networks), *times(networks), files, sep="\n", markup=False)
+    screen.print(table(networks), *problems(networks), *times(networks), files, sep="\n", markup=False)
