@@ -146,6 +146,7 @@ def pool_activities(
     steps, join = checks.pair("stride", size if stride is None else stride, 1), jnp.add if mean else jnp.maximum
     tall = functools.reduce(join, _windows(padded, (size[0], 1), (steps[0], 1)))
     pooled = functools.reduce(join, _windows(tall, (1, size[1]), (1, steps[1])))
+    if mean:
+        pooled = pooled / (size[0] * size[1])
     # XLA for CPUs would pool anew wherever the values are used, in each window of the next layer.
-    pooled = lax.platform_dependent(pooled, cpu=lax.optimization_barrier, default=lambda each: each)
-    return (pooled / (size[0] * size[1]) if mean else pooled).transpose(2, 0, 1)
+    return lax.platform_dependent(pooled, cpu=lax.optimization_barrier, default=lambda each: each).transpose(2, 0, 1)
