@@ -316,16 +316,16 @@ def test_own_parts_that_return_what_they_may_not_are_refused_before_training(net
         (decided("beyond"), r"`decision.decide\(scores\)` must be 0\.\.9, or -1, got 10\.\.10"),
         (
             rule("nan"),
-            "`update` of Rule left layer1 invalid in epoch 1: `weights` must be finite, got nan: take lower rates",
+            "`update` of Rule left layer1 invalid in epoch 1: `weights` must be finite, got nan: take smaller rates",
         ),
         (
             rule("below"),
-            r"left layer1 invalid in epoch 1: `weights` must lie within its `bounds`, 0\.\.1, got -2\S*\.\.-2\S*: take",
+            r"left layer1 invalid in epoch 1: `weights` must lie within its `bounds`, 0\.\.1, got -2\S*\.\.-2\S*: clip",
         ),
-        (rule("above"), r"layer1 invalid .*: `weights` must lie within its `bounds`, 0\.\.1, got 2\S*\.\.2\S*: take"),
+        (rule("above"), r"layer1 invalid .*: `weights` must lie within its `bounds`, 0\.\.1, got 2\S*\.\.2\S*: clip"),
         (
             rule("threshold"),
-            "`update` of Rule left layer1 invalid in epoch 1: `threshold` must be finite, got inf: take lower",
+            "`update` of Rule left layer1 invalid in epoch 1: `threshold` must be finite, got inf",
         ),
         (rule("amount"), "`update` of Rule left layer1 invalid in epoch 1: `amount` must be at least -20, got -23"),
     ],

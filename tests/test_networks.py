@@ -353,7 +353,7 @@ WRONG = [
     (STDP, dict(ltp=0), "`ltp` must lie above 0 and up to `ltp_max`"),
     (STDP, dict(ltp=0.2, ltp_max=0.1), "`ltp` must lie above 0 and up to `ltp_max`"),
     (STDP, dict(ltd=0.001), "`ltd` must be finite and at most 0, got 0.001"),
-    (STDP, dict(ltd=float("nan")), "ltd` must be (finite and at most 0|a finite number), got nan"),
+    (STDP, dict(ltd=float("nan")), "ltd` must be (finite and at most 0|a finite number of 32 bits), got nan"),
     (STDP, dict(bounds=(1.0, 0.0)), "`bounds` must be .* lower < upper"),
     (RSTDP, dict(reward=(-0.004, -0.003)), r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),
     (RSTDP, dict(reward=(0.004, 0.003)), r"`reward` must be \(a\+, a-\), at least 0 and at most 0"),

@@ -254,12 +254,13 @@ def test_what_may_vary_and_how_it_is_now():
         ([{"features": 3}], r"^`features` must name one of layer1\.features, layer2\.features$"),
         ([{"layer1.kernel": 40}], "the kernel"),
         ([{"layer1.winners": 0}], "`winners` must be at least 1, got 0"),
-        ([{"layer1.winners": float("inf")}], "`layer1.winners` must be a finite number, got inf"),
+        ([{"layer1.winners": float("inf")}], "`layer1.winners` must be a finite number of 32 bits, got inf"),
         ([{"layer1.radius": 1.5}], "`layer1.radius` must be an integer, got 1.5"),
-        ([{"layer1.radius": -1}], "`radius` must be at least 0, got -1"),
-        ([{"layer1.threshold": float("-inf")}], "`layer1.threshold` must be a finite number, got -inf"),
+        ([{"layer1.radius": -1}], "^layer1.radius=-1: `radius` must be at least 0, got -1"),
+        ([{"layer1.threshold": 1e39}], r"`layer1\.threshold` must be a finite number of 32 bits, got 1e\+39"),
+        ([{"layer1.threshold": float("-inf")}], "`layer1.threshold` must be a finite number of 32 bits, got -inf"),
         ([{"layer1.ltp": 0.2}], r"`ltp` must lie above 0 and up to `ltp_max` \(0\.15\), got 0\.2"),
-        ([{"layer2.reward.0": float("nan")}], "`layer2.reward.0` must be a finite number, got nan"),
+        ([{"layer2.reward.0": float("nan")}], "`layer2.reward.0` must be a finite number of 32 bits, got nan"),
         ([{"seed": -1}], "`seed` must be an integer of at least 0, got -1"),
         ([{"seed": float("nan")}], "`seed` must be an integer of at least 0, got nan"),
     ],
@@ -497,8 +498,9 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
         return " ".join(capsys.readouterr().out.split())
 
     out = printed("1e30", "1")
-    assert out.count("`update` of Growing (growth=1e+30, seed=0) left layer1 invalid in epoch 1: ") == 1
-    assert "1 networks side by side" in out
+    assert out.count("`update` of Growing (growth=1e+30, seed=0) left layer1 invalid in epoch 1: ") == 2, "at once too"
+    assert "stopped: `update` of Growing" in out
+    assert "1 network side by side" in out
     records = {each["variant"]["growth"]: each for each in told()["networks"]}
     assert "weights" not in records[1e30]
     assert "test" in records[1]

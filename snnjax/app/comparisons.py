@@ -97,18 +97,24 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
-    """Draws the `ranking_accuracy` of networks, as in sweep.json, over each number that varies."""
+    """Draws the `ranking_accuracy` of networks, as in sweep.json, over each number that varies; some have epochs."""
     variants = [network["variant"] for network in networks]
     shared = [name for name in variants[0] if all(name in each for each in variants)]
     varied = [name for name in shared if len({each[name] for each in variants}) > 1] or shared[-1:] or ["network"]
-    figure, axes = panels(len(varied), f"{tested_part(networks[0]['epochs'][0])} accuracy, %")
-    accuracy = np.array([ranking_accuracy(network) for network in networks])
+    done = np.array([bool(network["epochs"]) for network in networks])
+    part = tested_part(networks[int(done.argmax())]["epochs"][0])
+    figure, axes = panels(len(varied), f"{part} accuracy, %")
+    accuracy = np.array([ranking_accuracy(each) if each["epochs"] else 0.0 for each in networks])
     for axis, name in zip(axes, varied, strict=True):
         values = [each.get(name, at) for at, each in enumerate(variants)]
         known, places = np.unique(values, return_inverse=True)
-        axis.plot(places, accuracy, "o", alpha=0.5, markersize=5, label="one network")
+        axis.plot(places[done], accuracy[done], "o", alpha=0.5, markersize=5, label="one network")
+        if not done.all():
+            lowest = np.full(np.sum(~done), accuracy[done].min())
+            axis.plot(places[~done], lowest, "x", color="tab:red", label="invalid")
         if name != "seed":
-            axis.plot([accuracy[places == at].mean() for at in range(len(known))], "-", label="mean")
+            shown = np.unique(places[done])
+            axis.plot(shown, [accuracy[done & (places == at)].mean() for at in shown], "-", label="mean")
         axis.set_xticks(range(len(known)), [f"{value:g}" for value in known])
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)

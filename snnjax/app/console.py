@@ -99,6 +99,9 @@ class Bars(Callback):
         note = f"epoch {record['epoch'] + 1}: train {train:.1%} {part} {tested:.1%}"
         self._progress.update(self._progress.tasks[-1].id, note=note)
 
+    def invalid(self, problem: str) -> None:
+        self.console.print(f"stopped: {problem}", markup=False)
+
     def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
         self.console.print(f"[bold]{phase}[/]: {escape('; '.join(diagnosis['words']))}")
 

@@ -97,5 +97,5 @@ class SweepFolder(CheckpointFolder):
         records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
         about = dict(command=self.command, versions=versions(), device=self.device)
         files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
-        if drawn := [network for network in self.networks if network["epochs"]]:
-            comparisons.sweep_picture(self.path / "sweep.png", drawn)
+        if any(network["epochs"] for network in self.networks):
+            comparisons.sweep_picture(self.path / "sweep.png", self.networks)

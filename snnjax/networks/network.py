@@ -1,7 +1,6 @@
 """A network as data."""
 
 import functools
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -294,8 +293,9 @@ class Network:
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise wrong_type(path, "a number", value)
         kind = int if isinstance(known[found[0]], int) else float
-        if not math.isfinite(value) or kind(value) != value:
-            expected = "an integer" if math.isfinite(value) else "a finite number"
+        finite = abs(value) <= float(np.finfo(np.float32).max)
+        if not finite or kind(value) != value:
+            expected = "an integer" if finite else "a finite number of 32 bits"
             raise InputError(f"`{path}` must be {expected}, got {value:g}")
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
         part, _, rest = found[0].partition(".")

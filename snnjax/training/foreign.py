@@ -250,7 +250,7 @@ def check_learned(
     weights = state.weights[name]
     try:
         if not np.isfinite(weights).all():
-            raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}")
+            raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}: take smaller rates")
         _check_bounds(learner, weights, before)
         check_weights(network, {name: weights})
         if any(path.startswith(f"{name}.") for path in state.numbers):
@@ -258,7 +258,7 @@ def check_learned(
             check_again(learned[name])
     except InputError as error:
         where = f"`update` of {type(learner).__name__}{which} left {name} invalid in epoch {state.done + 1}"
-        raise InputError(f"{where}: {error}: take lower rates, or clip it there, by jnp.clip") from error
+        raise InputError(f"{where}: {error}") from error
 
 
 def _check_bounds(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:
@@ -269,4 +269,6 @@ def _check_bounds(learner: Learner, weights: np.ndarray, before: np.ndarray) -> 
     least, most = lower - 1e-6 * max(1.0, abs(lower)), upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
     if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):
         got = f"{weights.min():.8g}..{weights.max():.8g}"
-        raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")
+        raise InputError(
+            f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}: clip them, by jnp.clip"
+        )

@@ -254,5 +254,8 @@ class Callback:
     def tested(self, record: dict[str, Any]) -> None:
         """A supervised epoch has ended: see `TrainState.epochs`; of many networks, the mean accuracies."""
 
+    def invalid(self, problem: str) -> None:
+        """Learning has left one of several networks invalid, whose training ends; the others go on as saved last."""
+
     def diagnosed(self, phase: str, diagnosis: Diagnosis) -> None:
         """The diagnosis of a phase that has ended: see `TrainState.diagnoses`."""

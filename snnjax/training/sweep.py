@@ -142,7 +142,9 @@ class Progress:
             engine.run(self.states, save)
         except DivergedError as error:
             self.states = [each for at, each in enumerate(saved) if at not in error.errors]
-            self.errors |= {numbers[at]: words for at, words in error.errors.items()}
+            self.errors |= {numbers[at]: problem for at, problem in error.errors.items()}
+            for problem in error.errors.values():
+                engine.callback.invalid(problem)
             raise
 
 
@@ -396,7 +398,12 @@ def _cut(alike: Sequence[list[int]], most: int, least: int) -> list[list[int]]:
 def _varied(network: Network, variant: Variant) -> Network:
     for name, value in variant.items():
         if name != "seed":
-            network = network.vary(name, value)
+            try:
+                network = network.vary(name, value)
+            except InputError as error:
+                if f"`{name}`" in str(error):
+                    raise
+                raise InputError(f"{name}={value:g}: {error}") from error
         elif not isinstance(value, int | float | np.number) or not math.isfinite(value) or value % 1 or value < 0:
             raise InputError(f"`seed` must be an integer of at least 0, got {value!r}")
     return network

@@ -156,7 +156,7 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
     compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
     total, each = compiling + running, (compiling + running) / len(networks)
     took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
-    lines = [f"{len(networks)} networks side by side: {took}"]
+    lines = [f"{len(networks)} network{'s' * (len(networks) > 1)} side by side: {took}"]
     if single := [network for network in networks if "alone_seconds" in network]:
         alone = sum(network["alone_seconds"] for network in single) / len(single)
         same = sum(network["alone_same"] for network in single)
