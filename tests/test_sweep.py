@@ -79,7 +79,7 @@ class Least:
 
 
 @component
-class Growing(STDP):
+class Exploding(STDP):
     """Whose weights grow without bound once the growth is above 1."""
 
     growth: float = 1.0
@@ -91,16 +91,16 @@ class Growing(STDP):
 
 def growing(rewarded: bool) -> Network:
     """A network with a first layer that may grow, by STDP or by reward."""
-    first = dataclasses.replace(FEATURES, learners=Growing(doubling=15))
+    first = dataclasses.replace(FEATURES, learners=Exploding(doubling=15))
     if not rewarded:
         return Network("growing", (6, 28, 28), 10, (stage(first, pool=4), stage(DECISION)))
-    decision = dataclasses.replace(DECISION, learners=Rewarded())
+    decision = dataclasses.replace(DECISION, learners=ExplodingByReward())
     return Network("growing", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage(decision)))
 
 
 @component
-class Rewarded(RSTDP):
-    """As `Growing`, by reward, in the second epoch."""
+class ExplodingByReward(RSTDP):
+    """As `Exploding`, by reward, in the second epoch."""
 
     growth: float = 1.0
 
@@ -498,8 +498,10 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
         return " ".join(capsys.readouterr().out.split())
 
     out = printed("1e30", "1")
-    assert out.count("`update` of Growing (growth=1e+30, seed=0) left layer1 invalid in epoch 1: ") == 2, "at once too"
-    assert "stopped: `update` of Growing" in out
+    assert out.count("`update` of Exploding (growth=1e+30, seed=0) left layer1 invalid in epoch 1: ") == 2, (
+        "at once too"
+    )
+    assert "stopped: `update` of Exploding" in out
     assert "1 network side by side" in out
     records = {each["variant"]["growth"]: each for each in told()["networks"]}
     assert "weights" not in records[1e30]
@@ -511,7 +513,7 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
     shown = capsys.readouterr()
     assert "2 networks, 0 to be trained" in shown.out
     assert (stopped.value.code, shown.err.count("\n")) == (2, 1)
-    assert "learning left all networks invalid; `update` of Growing (growth=1e+30, seed=0) left layer1" in shown.err
+    assert "learning left all networks invalid; `update` of Exploding (growth=1e+30, seed=0) left layer1" in shown.err
     with pytest.raises(FileNotFoundError, match=r"such as swept/weights_\d+\.npz, the best"):
         Trained.read("swept")
 
