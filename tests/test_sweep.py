@@ -24,8 +24,9 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
 from snnjax.trained import Trained
 from snnjax.training import engine, epoch
+from snnjax.training.groups import Group, Progress, Workers, train
 from snnjax.training.state import Settings
-from snnjax.training.sweep import Group, Progress, Sweep, SweepState, Workers, train
+from snnjax.training.sweep import Sweep, SweepState
 from snnjax.training.trainer import Trainer
 
 IMAGES = data.digits().first(40, 30)

@@ -7,8 +7,9 @@ from snnjax import InputError, Network, files, processes
 from snnjax.app import comparisons
 from snnjax.app.runs import CHECKPOINT, Arrays, CheckpointFolder, Json, versions
 from snnjax.trained import SWEEP, Trained
+from snnjax.training.groups import SERIAL, Group, Workers
 from snnjax.training.state import TrainState
-from snnjax.training.sweep import SERIAL, Group, Sweep, SweepState, Workers
+from snnjax.training.sweep import Sweep, SweepState
 
 GROUPS = "groups"
 

@@ -238,7 +238,7 @@ def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> 
     raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
 
 
-def _encoded_image(model: Model, image: ArrayLike) -> jax.Array:
+def _latency_of(model: Model, image: ArrayLike) -> jax.Array:
     """The latencies of an image, once it is checked."""
     if model.encoder is not None:
         check_image(model.encoder, model.input_shape, image)
@@ -312,7 +312,7 @@ class SpikingNetwork(nnx.Module):
         """
         model = self.model
         check_fitted(self.spec)
-        return model.predict(_encoded_image(model, image)).decision
+        return model.predict(_latency_of(model, image)).decision
 
     def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
         """What the first stages make of an image, such as for a classifier of your own: (C, H, W).
@@ -325,7 +325,7 @@ class SpikingNetwork(nnx.Module):
         stages = model.last if stages is None else checks.integer("stages", stages, 0)
         if stages > model.last:
             raise InputError(f"`stages` must be at most {model.last}, those before the decision, got {stages}")
-        return model.forward(_encoded_image(model, image), last=stages)
+        return model.forward(_latency_of(model, image), last=stages)
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "silent" for -1; of one decision, outside of jit."""

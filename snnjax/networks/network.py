@@ -299,7 +299,10 @@ class Network:
             raise InputError(f"`{path}` must be {expected}, got {value:g}")
         at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
         part, _, rest = found[0].partition(".")
-        return components.replace(self, f"{at.get(part, part)}.{rest}", kind(value))
+        try:
+            return components.replace(self, f"{at.get(part, part)}.{rest}", kind(value))
+        except InputError as error:
+            raise InputError(f"{path}={value:g}: {error}") from error
 
 
 def _fitting(part: Any) -> tuple[str, ...]:

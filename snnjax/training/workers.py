@@ -24,8 +24,8 @@ from typing import Any
 from snnjax import devices
 from snnjax.errors import InputError, MissingPackageError
 from snnjax.kernels import checks
+from snnjax.training.groups import Group, Outcome, Workers
 from snnjax.training.state import Callback
-from snnjax.training.sweep import Group, Outcome, Workers
 
 Work = Callable[..., Outcome]
 

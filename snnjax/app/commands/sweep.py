@@ -20,7 +20,7 @@ from snnjax.app.sweeps import SweepFolder
 from snnjax.learners import SILENT
 from snnjax.metrics import ranking, tested_part
 from snnjax.training import workers
-from snnjax.training.sweep import SERIAL, Group, Outcome, Variant, Workers
+from snnjax.training.groups import SERIAL, Group, Outcome, Variant, Workers
 
 STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 
@@ -52,8 +52,12 @@ def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
 
 def words_of(sweep: Sweep, group: Group) -> str:
     """What is special about a group."""
-    count = len(group.places)
-    return ", ".join([f"{count} network{'s' * (count > 1)}", *shared(sweep.variants, group.places)])
+    return ", ".join([counted(len(group.places)), *shared(sweep.variants, group.places)])
+
+
+def counted(networks: int) -> str:
+    """So many networks, in words."""
+    return f"{networks} network{'s' * (networks != 1)}"
 
 
 def accuracy_of(outcome: Outcome) -> str:
@@ -128,9 +132,9 @@ def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
 
 def table(networks: list[dict[str, Any]]) -> Table:
     """Accuracies of each combination over its seeds, the best first; those that are not tested have none in test."""
-    names, places_of, lines = [name for name in networks[0]["variant"] if name != "seed"], ranking(networks), []
-    part = tested_part(networks[places_of[0][0]]["epochs"][0]) if places_of else "test"
-    for places in places_of:
+    names, combinations, lines = [name for name in networks[0]["variant"] if name != "seed"], ranking(networks), []
+    part = tested_part(networks[combinations[0][0]]["epochs"][0])
+    for places in combinations:
         accuracies = []
         for network in (networks[at] for at in places):
             last, best = network["epochs"][-1], network["epochs"][network["best_epoch"]]
@@ -156,7 +160,7 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
     compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
     total, each = compiling + running, (compiling + running) / len(networks)
     took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
-    lines = [f"{len(networks)} network{'s' * (len(networks) > 1)} side by side: {took}"]
+    lines = [f"{counted(len(networks))} side by side: {took}"]
     if single := [network for network in networks if "alone_seconds" in network]:
         alone = sum(network["alone_seconds"] for network in single) / len(single)
         same = sum(network["alone_same"] for network in single)
@@ -175,10 +179,9 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
     """What is wrong with networks that learning left invalid or silent at most images, a line for each."""
     lines = []
     for network in networks:
-        found = [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT]
         if "error" in network:
             lines.append(f"{network['error']}; another folder (`out`) trains it anew")
-        elif found:
+        elif found := [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT]:
             variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(each['words'][-1] for each in found))}")
     return lines

@@ -1,0 +1,211 @@
+"""Groups of networks that train in one program: plain data that any process can train."""
+
+import contextlib
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnjax import files
+from snnjax.components import from_data
+from snnjax.data import Dataset
+from snnjax.errors import DivergedError, InputError
+from snnjax.networks import Network
+from snnjax.training.engine import Engine
+from snnjax.training.state import Callback, Settings, TrainState
+
+Variant = dict[str, float]
+"""A variant of a network: "seed", and some of `Network.parameters`, such as "layer1.threshold"."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Networks that train in one program, as plain data, which any process can take and keep.
+
+    Attributes:
+      places: of the networks among the variants of the sweep.
+      variants: what is special about each, with its seed.
+      network: what they have in common, as data of `components.to_data`.
+      arrays: its arrays.
+      file: what keeps their states while they train, in processes that see its folder; None: nothing does.
+    """
+
+    places: tuple[int, ...]
+    variants: tuple[Variant, ...]
+    network: Any
+    arrays: dict[str, np.ndarray]
+    file: Path | None = None
+
+    def engine(self, data: Dataset, settings: Settings, callback: Callback | None, numbers: Sequence[int]) -> Engine:
+        """The engine that trains some of the networks, by their numbers in the group.
+
+        Raises InputError where they hold a component that is not imported.
+        """
+        network, variants = from_data(self.network, self.arrays), [self.variants[at] for at in numbers]
+        networks, seeds = [varied(network, each) for each in variants], [int(x["seed"]) for x in variants]
+        names = [", ".join(f"{name}={value:g}" for name, value in each.items()) for each in variants]
+        return Engine(networks, data, settings, seeds, callback, names)
+
+    def load(self) -> "Progress":
+        """What the file holds; the beginning where there is none, or a damaged one."""
+        with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError, AttributeError):
+            if self.file:
+                arrays, meta = files.load_checkpoint(self.file)
+                errors = {int(at): str(error) for at, error in meta.get("errors", {}).items()}
+                return Progress(parted(arrays, meta["states"]), errors)
+        return Progress()
+
+    def save(self, progress: "Progress") -> None:
+        """Writes the file, where its folder is."""
+        if self.file and self.file.parent.is_dir():
+            arrays, states = joined(progress.states)
+            meta = dict(variants=self.variants, states=states, errors=progress.errors)
+            files.save_checkpoint(self.file, arrays, meta)
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where the training of a group stands.
+
+    Attributes:
+      states: of the networks that are in training, in order; none before it has begun.
+      errors: what is wrong with the others, which learning has left invalid, by number in the group.
+    """
+
+    states: list[TrainState] = dataclasses.field(default_factory=list)
+    errors: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def in_training(self, group: Group) -> list[int]:
+        """Numbers of the networks that no error has ended."""
+        return [at for at in range(len(group.places)) if at not in self.errors]
+
+    def run(self, group: Group, engine: Engine) -> None:
+        """Trains the networks in training to the end.
+
+        Raises DivergedError where learning leaves some invalid; the states are then those of the others when they were
+        saved last.
+        """
+        numbers = self.in_training(group)
+        if len(self.states) != len(numbers) or not all(_fits(engine, each) for each in self.states):
+            self.states = engine.initial_states()  # it has not begun, or the file was damaged
+        saved = copy.deepcopy(self.states)
+
+        def save(_: list[TrainState]) -> None:
+            nonlocal saved
+            group.save(self)
+            saved = copy.deepcopy(self.states)
+
+        try:
+            engine.run(self.states, save)
+        except DivergedError as error:
+            self.states = [each for at, each in enumerate(saved) if at not in error.errors]
+            self.errors |= {numbers[at]: problem for at, problem in error.errors.items()}
+            for problem in error.errors.values():
+                engine.callback.invalid(problem)
+            raise
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a group.
+
+    Attributes:
+      group: it.
+      records: of its networks: epochs, best_epoch, diagnoses, seconds, and test where the test images choose the epoch;
+        or error, what of those that learning has left invalid.
+      states: where the training of each ended, or None.
+      error: what stopped the training: wrong input, or a file that could not be written.
+    """
+
+    group: Group
+    records: tuple[dict[str, Any], ...] = ()
+    states: tuple[TrainState | None, ...] = ()
+    error: InputError | OSError | None = None
+
+
+def train(data: Dataset, settings: Settings, group: Group, callback: Callback | None = None) -> Outcome:
+    """Trains the networks of a group to the end, from the states in its file if there are any.
+
+    Where learning leaves some invalid, the others go on without them.
+    """
+    records, states = dict[int, dict[str, Any]](), dict[int, TrainState]()
+    try:
+        progress = group.load()
+        while not states and (numbers := progress.in_training(group)):
+            engine = group.engine(data, settings, callback, numbers)
+            with contextlib.suppress(DivergedError):
+                progress.run(group, engine)
+                states = dict(zip(numbers, progress.states, strict=True))
+        records = {at: _record(state, len(states)) for at, state in states.items()}
+        if states and data.tested == "test":
+            for record, tested in zip(records.values(), engine.test_best(progress.states), strict=True):
+                record["test"] = tested
+    except (InputError, OSError) as error:
+        return Outcome(group, error=error)
+    records |= {at: dict(epochs=[], diagnoses={}, error=words) for at, words in progress.errors.items()}
+    places = range(len(group.places))
+    return Outcome(group, tuple(records[at] for at in places), tuple(states.get(at) for at in places))
+
+
+def _record(state: TrainState, count: int) -> dict[str, Any]:
+    """What becomes known of a network that trained beside others, `count` in all."""
+    times = {name: sum(each[name] for each in state.phases) / count for name in ("seconds", "compile_seconds")}
+    return dict(epochs=state.epochs, best_epoch=state.best_epoch, diagnoses=state.diagnoses, **times)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """Who trains the groups of a sweep.
+
+    Attributes:
+      count: groups that are trained at a time.
+      map: as the function `map` of Python; results may come in any order. Where groups are handed out one by one, no
+        more of them are after an error. `snnjax.training.workers` has those of one machine and of a cluster.
+      elsewhere: whether groups train in other processes, of which the sweep's callback is told nothing.
+    """
+
+    count: int = 1
+    map: Callable[[Callable[[Group], Outcome], Iterable[Group]], Iterable[Outcome]] = map
+    elsewhere: bool = False
+
+
+SERIAL = Workers()
+"""This process, one group after the other."""
+
+
+def _fits(engine: Engine, state: TrainState) -> bool:
+    try:
+        engine.check(state)
+    except InputError:
+        return False
+    return True
+
+
+def joined(states: Sequence[TrainState]) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """Arrays and JSON data of several states."""
+    parts = [state.flatten() for state in states]
+    arrays = {f"{at}/{name}": value for at, (own, _) in enumerate(parts) for name, value in own.items()}
+    return arrays, [meta for _, meta in parts]
+
+
+def parted(arrays: Mapping[str, np.ndarray], metas: Sequence[Any]) -> list[TrainState]:
+    """The inverse of `joined`."""
+    parts: list[dict[str, np.ndarray]] = [{} for _ in metas]
+    for path, value in arrays.items():
+        at, _, name = path.partition("/")
+        parts[int(at)][name] = value
+    return [TrainState.unflatten(part, meta) for part, meta in zip(parts, metas, strict=True)]
+
+
+def varied(network: Network, variant: Variant) -> Network:
+    """A variant of the network; raises InputError where it names what cannot vary, or a value that it cannot have."""
+    for name, value in variant.items():
+        if name != "seed":
+            network = network.vary(name, value)
+        elif not isinstance(value, int | float | np.number) or not math.isfinite(value) or value % 1 or value < 0:
+            raise InputError(f"`seed` must be an integer of at least 0, got {value!r}")
+    return network
