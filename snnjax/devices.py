@@ -78,16 +78,52 @@ def sharers() -> np.ndarray:
     return firsts() if platform == "cpu" else np.array(jax.devices(platform))
 
 
-def map_each(function: Callable[[Any], Any], items: Any, at_once: int = 1) -> Any:
-    """`function` of each item in a tree of (B, ...): all at once on an accelerator, `at_once` at a time on a CPU.
+def map_each(function: Callable[[Any], Any], items: Any) -> Any:
+    """`function` of each item in a tree of (B, ...): all at once on an accelerator, one by one on a CPU.
 
     The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32);
     and XLA spreads what it computes at once over the cores, which costs small items more than it saves.
     """
-    batch: int | None = len(jax.tree.leaves(items)[0])
-    if peers()[0].platform == "cpu":
-        batch = min(at_once, batch or 1) if at_once > 1 else None
-    return jax.lax.map(function, items, batch_size=batch)
+    alone = peers()[0].platform == "cpu"
+    return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
+
+
+def in_blocks(function: Callable[[Any, Any], Any], size: int) -> Callable[[Any, Any], Any]:
+    """`function(shared, item)`, on a CPU always of `size` items at a time, one alone being repeated.
+
+    How a product rounds depends on its number of rows: so results are the same bit for bit for one item and for any
+    number of them under `jax.vmap`. Both arguments are pytrees of arrays. On an accelerator it is the function itself.
+    """
+    if peers()[0].platform != "cpu":
+        return function
+
+    @jax.custom_batching.sequential_vmap
+    def block(shared: Any, items: Any) -> Any:
+        found = jax.vmap(lambda item: function(shared, item))(jax.lax.optimization_barrier(items))
+        return jax.lax.optimization_barrier(found)
+
+    @jax.custom_batching.custom_vmap
+    def one(shared: Any, item: Any) -> Any:
+        found = block(shared, jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), item))
+        return jax.tree.map(lambda x: x[0], found)
+
+    @one.def_vmap
+    def several(count: int, batched: Any, shared: Any, items: Any) -> Any:
+        if any(jax.tree.leaves(batched[0])):  # such as networks side by side
+            found = jax.lax.map(lambda at: one(*_taken(at, batched, (shared, items))), jnp.arange(count))
+        else:
+            blocks = -(-count // size)
+            places = jnp.minimum(jnp.arange(blocks * size), count - 1).reshape(blocks, size)
+            found = jax.lax.map(lambda at: block(shared, jax.tree.map(lambda x: x[at], items)), places)
+            found = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return one
+
+
+def _taken(at: jax.Array, batched: Any, trees: Any) -> Any:
+    """Entry number `at` of the leaves that have a leading axis, and the others as they are."""
+    return jax.tree.map(lambda x, own: x[at] if own else x, trees, tuple(batched))
 
 
 def share_out(function: Callable[[Any], Any], items: Any, axis: str = "images") -> Any:

@@ -14,7 +14,7 @@ from snnjax.data.names import checked, numbered
 from snnjax.errors import InputError
 from snnjax.metrics import ranking_accuracy
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.networks.model import check_fitted
+from snnjax.networks.model import check_fitted, rounded_weights
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 FORMAT = 2  # version of the file
@@ -27,7 +27,8 @@ class Trained:
 
     Attributes:
       network: the description, with its encoder.
-      weights: (F, C, kh, kw) float32 by layer.
+      weights: (F, C, kh, kw) float32 by layer, those of spiking layers as `rounded_weights` has them: so all programs,
+        on any device, decide alike.
       image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
       settings: of the run, as in its results.json.
       class_names: one for each class; "0", "1", ... where none are given.
@@ -42,6 +43,7 @@ class Trained:
     def __post_init__(self) -> None:
         names = checked(self.class_names, self.network.classes) or numbered(self.network.classes)
         object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "weights", rounded_weights(self.network, self.weights))
 
     def save(self, path: Path | str) -> None:
         """Writes it as one file, atomically; raises InputError if a part is no component or not fitted."""

@@ -20,25 +20,35 @@ def split_constants(values: np.ndarray, largest: float) -> np.ndarray:
     Values are (F, ...), of which the products of each row are added up; all are multiples of one power of two, as
     `on_grid` makes them.
     """
-    rest = np.float64(values)
-    axes = tuple(range(1, rest.ndim))
-    parts = []
+    rest = np.asarray(values, np.float64)
+    parts: list[np.ndarray] = []
     while rest.any() or not parts:
-        total = max(np.abs(rest).sum(axis=axes).max(), np.finfo(np.float32).tiny)
-        unit = 2.0 ** np.floor(np.log2(total * largest) - MANTISSA)
-        part = np.round(rest / unit) * unit
-        while np.abs(part).sum(axis=axes).max() * largest > unit * 2.0**MANTISSA:
-            unit *= 2
-            part = np.round(rest / unit) * unit
-        parts.append(part)
-        rest = rest - part
+        parts.append(round_for_sums(rest, largest))
+        rest = rest - parts[-1]
     return np.stack(parts).astype(np.float32)
+
+
+def round_for_sums(values: np.ndarray, largest: float = 1) -> np.ndarray:
+    """The nearest float64 whose products with integers up to `largest` add up exactly in float32, in any order.
+
+    Values are (F, ...): the products of any entries of a row are added up. They become multiples of the least power of
+    two that allows it, at most 2^-23 of the largest sum; what is rounded already stays as it is.
+    """
+    exact = np.asarray(values, np.float64)
+    axes = tuple(range(1, exact.ndim))
+    total = max(np.abs(exact).sum(axis=axes).max(initial=0), np.finfo(np.float32).tiny)
+    unit = 2.0 ** np.floor(np.log2(total * largest) - MANTISSA)
+    while True:
+        rounded = np.round(exact / unit) * unit
+        if np.abs(rounded).sum(axis=axes).max(initial=0) * largest <= unit * 2.0**MANTISSA:
+            return rounded
+        unit *= 2
 
 
 def on_grid(values: np.ndarray, bits: int) -> np.ndarray:
     """The nearest multiples of a power of two, float64, of which the largest value has at most `bits` bits."""
     unit = np.ldexp(1.0, int(np.frexp(np.abs(values).max())[1]) - bits)
-    return np.round(np.float64(values) / unit) * unit
+    return np.round(np.asarray(values, np.float64) / unit) * unit
 
 
 def split(values: jax.Array, bits: int, parts: int) -> list[jax.Array]:

@@ -298,8 +298,10 @@ def spike_times(
 ) -> jax.Array:
     """Times as of `timed_spikes`, float32, of neurons that fire at `step`, from potentials `before` it and at it."""
     late = step + (limits - before) / jnp.where(fires, potential - before, 1) if fractional else step
+    # A product, which XLA makes of a division by a constant anyway: so compiled kernels can round alike.
+    time = jnp.asarray(late, jnp.float32) * (np.float32(1) / np.float32(time_steps))
     # Rounding must not make silence of a spike at the end of the last step.
-    return jnp.minimum(jnp.asarray(late, jnp.float32) / time_steps, np.nextafter(np.float32(1), np.float32(0)))
+    return jnp.minimum(time, np.nextafter(np.float32(1), np.float32(0)))
 
 
 @checks.kernel("time_steps", "stride")

@@ -18,7 +18,7 @@ from snnjax.data import names
 from snnjax.encoding import Encoder, ImageEncoder
 from snnjax.errors import InputError, wrong_type
 from snnjax.forms import FAST, block_potentials
-from snnjax.kernels import Spikes, checks
+from snnjax.kernels import Spikes, checks, exact
 from snnjax.layers import Form, Layer, Pool
 from snnjax.networks.decision import Decided, Decision, decide, is_fitted, unfitted
 from snnjax.networks.network import Network
@@ -26,10 +26,7 @@ from snnjax.networks.network import Network
 Weights = Mapping[str, Any]
 """(F, C, kh, kw) float32 of each layer, by its name."""
 REAL = 8
-"""Images that real-valued layers take at once on a CPU: so many share a product, and stay in its caches.
-
-A product of fewer rounds differently, which may move a latency behind them by a step.
-"""
+"""Images that real-valued layers take at once on a CPU: so many share a product, and stay in its caches."""
 
 
 @jax.tree_util.register_dataclass
@@ -99,6 +96,13 @@ class Model:
         Without `timed` only who fires matters: where weights are never negative, in 1/T of the work, at the last step.
         """
         last = self.last if last is None else last
+        through = functools.partial(Model._through, first=first, last=last, timed=timed)
+        if not any(layer.conv.real for number in range(first, last) for layer in self.stage(number)):
+            return through(self, latency)
+        return devices.in_blocks(through, REAL)(jax.tree.map(jnp.asarray, self), latency)
+
+    def _through(self, latency: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
+        """As `forward`, of one image or of those that `in_blocks` takes at a time."""
         for number in range(first, last):
             layers, pool = self.stage(number), self.pools[number]
             if not timed and self._monotone(number, last):
@@ -119,9 +123,11 @@ class Model:
         """`forward` of B inputs, (B, C, H, W): stage by stage where only who fires matters, if forms know that of B."""
 
         def through(latencies: jax.Array, first: int, last: int) -> jax.Array:
+            if first == last:
+                return latencies
             one = functools.partial(self.forward, first=first, last=last, timed=timed)
             real = any(layer.conv.real for number in range(first, last) for layer in self.stage(number))
-            return devices.map_each(one, latencies, REAL if real else 1) if first < last else latencies
+            return (jax.vmap(one) if real else functools.partial(devices.map_each, one))(latencies)
 
         for number in range(first, last):
             layers = self.stage(number)
@@ -182,7 +188,7 @@ class Model:
                 real = self.layers[name].conv.real
                 seen[name] = LatencyCode()(each, time_steps=self.time_steps) if real else each
             latency = self.join(number, outputs)
-        return Observed(seen, self.decide(latency))
+        return Observed(seen, self.predict(seen["input"]))
 
 
 class Observed(NamedTuple):
@@ -209,6 +215,18 @@ def check_weights(network: Network, weights: Weights) -> None:
         abstract = isinstance(value, jax.core.Tracer)
         if convs[name].monotone and not abstract and not (least := np.asarray(value).min()) >= 0:
             raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
+
+
+def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]:
+    """Weights of which spiking layers add up any exactly in float32: a decision does not depend on their order.
+
+    They change by at most 2^-24 of the largest sum of the weights of a neuron. Those of real-valued layers stay.
+    """
+    real = network.real_valued
+    rounded = {name: np.asarray(each) for name, each in weights.items()}
+    for name in rounded.keys() - {*real}:
+        rounded[name] = exact.round_for_sums(rounded[name]).astype(np.float32)
+    return rounded
 
 
 def check_fitted(network: Network, *names: str) -> None:

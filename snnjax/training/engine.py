@@ -19,7 +19,7 @@ from snnjax.layers import Layer
 from snnjax.metrics import fractions
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
-from snnjax.networks.model import check_fitted
+from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.training import fast, fitting, foreign, origin, programs
 from snnjax.training.diagnoses import by_layer, diagnose_decisions
 from snnjax.training.epoch import Epoch
@@ -311,17 +311,20 @@ class Engine:
 
     def test_best(self, states: States) -> list[dict[str, float]]:
         """`fractions` of the best network of each state on the test images."""
-        if states[0].epochs and self.data.tested == "test":  # each epoch has been tested on them
-            return [state.epochs[state.best_epoch]["test"] for state in states]
         decisions, _ = self.predict([state.trained for state in states], self.data.test_images)
         return [fractions(each, self.data.test_labels) for each in decisions]
 
     def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images."""
+        """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images.
+
+        Those of the networks with `rounded_weights`, as they are saved.
+        """
+        rounded = []
         for state, network in zip(states, self.networks, strict=True):
             check_fitted(state.network(network))
+            rounded.append(TrainState(rounded_weights(network, state.weights), state.numbers))
         forms = fast.deciding(self.network, self.settings, scores=True)
-        models = self.outputs.packed(self.outputs.models(states), forms)
+        models = self.outputs.packed(self.outputs.models(rounded), forms)
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
         decisions, scores = self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
         foreign.check_decisions(decisions, self.network.classes)

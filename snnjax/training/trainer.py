@@ -9,7 +9,7 @@ from snnjax.data import Dataset
 from snnjax.errors import InputError
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network, SpikingNetwork
-from snnjax.networks.model import check_weights
+from snnjax.networks.model import check_weights, rounded_weights
 from snnjax.training.choice import network_for as network_for
 from snnjax.training.engine import Engine, check_types
 from snnjax.training.state import Arrays, Callback, Settings, TrainState
@@ -57,7 +57,8 @@ class Trainer:
     def trained(self, state: TrainState) -> SpikingNetwork:
         """The best network of a state, ready to call on images."""
         best = state.trained
-        return SpikingNetwork(best.network(self.network), weights=best.weights)
+        network = best.network(self.network)
+        return SpikingNetwork(network, weights=rounded_weights(network, best.weights))
 
     def reuse(self, state: TrainState, weights: Arrays, numbers: Arrays, diagnosis: Diagnosis, origin: str) -> None:
         """Takes the layers of the current phase from an earlier run, named `origin`, instead of training them.

@@ -79,7 +79,7 @@ struct Layer {
 
   Spike fired(int32_t neuron, int32_t step, float before, float now, float threshold) const {
     const float late = fractional ? step + (threshold - before) / (now - before) : step;
-    return {neuron, step, std::min(late / time_steps, std::nextafter(1.0f, 0.0f)), now};
+    return {neuron, step, std::min(late * (1.0f / time_steps), std::nextafter(1.0f, 0.0f)), now};
   }
 
   Spike silent(int32_t neuron, float potential) const { return {neuron, time_steps, 1.0f, potential}; }
