@@ -73,9 +73,10 @@ def picture_folder(
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:
-            classes, *layout, notes = arranged(source.names, test_only, pattern)
-            train, test, validation = layout
-            parts = [test] if test_only else [each for each in (train, test, validation) if each]
+            classes, train, test, validation, notes = arranged(source.names, test_only, pattern)
+            parts = [test] if test_only else [train, test]
+            if validation is not None and not test_only:
+                parts.append(validation)
             sample = _sample(source, parts) if known is None or colour is None else []
             if colour is None:
                 colour = _is_coloured(sample, notes)

@@ -256,7 +256,9 @@ def _set_fifth_apart(
     return [list(part) for part in zip(*split, strict=True)]
 
 
-def _spread(purpose: str, pictures: list[list[_File]], rng: np.random.Generator, numbers: dict[str, int] | None) -> Part:
+def _spread(
+    purpose: str, pictures: list[list[_File]], rng: np.random.Generator, numbers: dict[str, int] | None
+) -> Part:
     """All pictures, those of each class spread evenly in random distances; the first of each come first."""
     labels = np.repeat(np.arange(len(pictures), dtype=np.int32), list(map(len, pictures)))
     ranks = np.concatenate([np.arange(len(each)) for each in pictures])
