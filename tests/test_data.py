@@ -506,8 +506,11 @@ def test_names_stay_with_the_images():
     assert data.digest == small().digest, "names are no data"
 
 
-def test_decomposed_names_are_the_composed_ones():
-    assert small(class_names=("cafe\u0301", "b", "c")).names == ("caf\u00e9", "b", "c")
+def test_decomposed_names_are_the_composed_ones(tmp_path):
+    expected, given = ("caf\u00e9", "b", "c"), ("cafe\u0301", "b", "c")
+    assert small(class_names=given).names == expected
+    names = np.array([*given[:1], *"bcdefghij"])
+    assert load(own(tmp_path / "named.npz", class_names=names)).class_names[0] == expected[0]
 
 
 def test_the_number_of_classes_follows_from_names_or_labels():

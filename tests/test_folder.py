@@ -183,7 +183,7 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
     assert {*numbers(apart.train_images)} & {*numbers(apart.test_images)}, "objects are in both"
     for each in (path, zipped(path)):
         data = load("folder", each, group=group)
-        assert data.notes == ("80 pictures are of 10 groups, which are not split", FIFTH)
+        assert data.notes == ("80 pictures are of 10 groups", FIFTH)
         objects = [{*np.mod(numbers(images), 100)} for images in (data.train_images, data.test_images)]
         assert not objects[0] & objects[1]
         assert np.bincount(data.test_labels).tolist() == [8, 8], "a fifth of each class"
@@ -193,6 +193,13 @@ def test_pictures_of_a_group_stay_together(tmp_path, group):
             assert not parted[0] & parted[1]
             assert np.bincount(held.validation_labels).tolist() == [4, 4]
         assert held.notes[-1] == "8 of 64 training images are held out for validation, 1 of 8 groups"
+
+
+def test_groups_in_training_and_test_folders_are_said(tmp_path):
+    for part in ("train", "test"):
+        fill(tmp_path / part, dict(a=4, b=3) if part == "train" else dict(a=2, b=2))
+    data = load("folder", tmp_path, group=r"\d")
+    assert data.notes[1] == "2 groups have pictures in train/ and in other folders, which makes the test easier"
 
 
 def test_a_group_is_kept_with_a_run(tmp_path):
@@ -212,9 +219,7 @@ def test_a_group_is_kept_with_a_run(tmp_path):
 def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     fill(tmp_path, dict.fromkeys("ab", 10))
     data = load("folder", tmp_path, group="^[01]")
-    assert data.notes[0] == (
-        "4 pictures are of 2 groups, which are not split; 16 that `group` does not match are groups of their own"
-    )
+    assert data.notes[0] == ("4 pictures are of 2 groups; 16 that `group` does not match are groups of their own")
     assert len(np.unique(data.train_groups)) + len({*numbers(data.test_images)} - {40, 41}) >= 16
 
 

@@ -59,8 +59,8 @@ def picture_folder(
         cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
       group: a regular expression that finds in a picture's name within its class's folder the group that it is of, such
-        as an object or a person: its first group in parentheses, or else all that it matches. Pictures of one group are
-        all for training, all for testing, or all held out by `Dataset.hold_out`.
+        as an object or a person: its first group in parentheses, or else all that it matches. Pictures of one group, in
+        whichever class, are all for training, all for testing, or all held out by `Dataset.hold_out`.
       test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
         and the training images are those for testing.
 
