@@ -393,7 +393,7 @@ def test_many_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys):
         assert int(row["number"]) == found.decision
         scores = [float(value) for name, value in row.items() if name.startswith("score")]
         np.testing.assert_allclose(scores, found.scores, rtol=1e-5)
-    assert (rows[-1]["class"], rows[-1]["number"]) == ("silent", "-1")
+    assert (rows[-1]["class"], rows[-1]["number"]) == ("(silent)", "-1")
     (work / "bad.png").write_bytes(b"no picture")
     command = [RUN, "many", "bad.png", "--csv", "some.csv"]
     with pytest.raises(SystemExit):

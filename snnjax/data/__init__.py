@@ -19,6 +19,7 @@ from snnjax.data.sources import (
     npz_file,
     prepared,
 )
+from snnjax.data.splits import relabel
 
 __all__ = [
     "DATASETS",
@@ -42,4 +43,5 @@ __all__ = [
     "read_npz",
     "read_picture",
     "recordings",
+    "relabel",
 ]

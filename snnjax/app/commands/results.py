@@ -116,7 +116,7 @@ def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     return [
         row["model"],
         row["dataset"] + (", mirrored" if row["mirror"] else ""),
-        f"{record['train_images'] + record['validation_images']:,}",
+        f"{record['train_images']:,}",
         accuracy,
         str(len(record["accuracies"])),
         ", ".join(published),
@@ -149,7 +149,7 @@ def courses_of(records: list[dict[str, Any]]) -> dict[str, comparisons.ByImages]
     """What networks reach by the number of training images, where rows differ in it; and what is published of it."""
     found: dict[str, comparisons.ByImages] = {}
     for record in records:
-        row, images = record["row"], record["train_images"] + record["validation_images"]
+        row, images = record["row"], record["train_images"]
         network, dataset, *_ = cells_of(record, [each["source"] for each in record["published"]])
         kernels = "" if row["native"] else ", XLA"
         course = found.setdefault(f"{network}, {dataset}{kernels}", comparisons.ByImages([], []))
