@@ -38,7 +38,7 @@ REWARDED = Conv(10, 5, padding=1, learners=RSTDP(bounds=(0.0, 1.0)), weight_mean
 READOUT = Conv(10, 4, threshold=50.0, learners=SupervisedSTDP(), weight_mean=0.3, weight_std=0.05, fractional=True)
 REAL = Conv(12, 3, padding=1, learners=SoftHebb(), activation=Triangle(0.7), standardise=Standardise(), weight_mean=0.0)
 NETWORKS = [
-    Network("rewarded", (6, 16, 16), 2, (stage(dataclasses.replace(FEATURES, threshold=24.0)), stage(REWARDED))),
+    Network("rewarded", (6, 16, 16), 2, (stage(dataclasses.replace(FEATURES, threshold=32.0)), stage(REWARDED))),
     Network("timed", (1, 16, 16), 2, (stage(FEATURES, pool=4), stage(READOUT)), **TIMED),
     Network(
         "real",
