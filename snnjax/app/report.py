@@ -64,8 +64,8 @@ def figures(
             yield f"image_{number:05}", plots.activity_picture(*shown)
 
 
-_AREAS = """<p class="note">The ROC AUC ranks images by the score of a class. Scores of different images are not on
-one scale, so that the area is far smaller than the accuracy suggests.</p>"""
+_AREAS = """<p class="note">The ROC AUC ranks images by the score of a class relative to the largest of the other classes,
+those decided for the class first.</p>"""
 
 _KINDS = {
     "history": (
