@@ -323,7 +323,7 @@ class Results:
     test_images: Annotated[int | None, option("N", "all")] = None
     """use only the first N test images"""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
-    """folders of the data sets, as mnist=DIR; cifar10-jpeg, a folder or .zip file of pictures, needs one"""
+    """folders of the data sets, as mnist=DIR; `folder` and cifar10-jpeg, folders or .zip files of pictures, need one"""
     machine: Machine = field(default_factory=Machine)
     """`--kernels auto`: those of each row, compiled ones unless it says XLA's, where they can be had"""
     out: Annotated[Path, option("DIR")] = Path("runs/results")
