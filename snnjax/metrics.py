@@ -54,7 +54,7 @@ def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     """`fractions`, and scikit-learn's metrics with `scores` (N, classes) >= 0, the score of each class.
 
-    Silent images lower the recall of their class and no precision. For the ROC AUC images are ranked by their `comparable_scores`.
+    Silent images lower the recall of their class and no precision. The ROC AUC ranks images by `comparable_scores`.
 
     Returns:
       accuracy, wrong, silent; precision, recall, f1: means over the classes that have images; roc_auc: one class

@@ -365,7 +365,6 @@ def test_metrics_by_hand():
     one_class = metrics.report(np.ones(2, int), np.ones(2, int), np.ones((2, 2)))
     assert (one_class["roc_auc"], one_class["f1"]) == (None, 1), "classes without images count for nothing"
 
-
     assert all(type(count) is int for found in (report, silent) for count in found["classes"]["images"])
 
 
@@ -380,8 +379,8 @@ def test_the_roc_auc_ranks_images_on_one_scale():
         assert (found["roc_auc"], found["classes"]["roc_auc"]) == (1, [1] * 4)
     assert metrics.report(scores.argmax(axis=1), labels, scores)["roc_auc"] == pytest.approx(0.5, abs=0.03)
     assert metrics.report(np.full(2000, -1), labels, 0 * scores)["roc_auc"] == 0.5
-    half = np.where(random.random(2000) < 0.5, labels, -1)
-    assert metrics.report(half, labels, scores)["roc_auc"] == pytest.approx(0.875, abs=0.02), "silent images are neutral"
+    half = np.where(random.random(2000) < 0.5, labels, -1)  # silent images are neutral
+    assert metrics.report(half, labels, scores)["roc_auc"] == pytest.approx(0.875, abs=0.02)
 
 
 def test_a_number_that_has_its_initial_value_again_is_not_kept():

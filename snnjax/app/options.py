@@ -241,7 +241,8 @@ class Predict(OfRun):
     out: Annotated[Path | None, option("DIR", "none")] = None
     """folder to draw the network's response to each picture into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None
-    """file to write the label (if known) and the class of each picture, its number (-1: silent) and the scores into"""
+    """file to write the label (if a folder is named after a class) and the class of each picture, the number of that
+    (-1: silent) and the scores into"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,8 +64,8 @@ def figures(
             yield f"image_{number:05}", plots.activity_picture(*shown)
 
 
-_AREAS = """<p class="note">The ROC AUC ranks images by the score of a class relative to the largest of the other classes,
-those decided for the class first.</p>"""
+_AREAS = """<p class="note">The ROC AUC of a class ranks images by its score relative to the largest one of the other
+classes, those decided for the class first.</p>"""
 
 _KINDS = {
     "history": (
