@@ -106,7 +106,7 @@ def dataset(
         images = data.picture_folder(folder, **load_options(given), test_only=True)
     else:
         images = load(**given)
-    return images.first(getattr(chosen, "train_images", 1), tested)
+    return images.first(getattr(chosen, "train_images", None), tested)
 
 
 def split(images: Dataset, validation: float) -> Dataset:

@@ -5,6 +5,7 @@ from snnjax.data.events import RECORDINGS, event_picture, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.pictures import read_picture
 from snnjax.data.readers import read_cifar, read_idx, read_npz
+from snnjax.data.splits import relabel
 from snnjax.data.sources import (
     DATASETS,
     Description,
@@ -42,4 +43,5 @@ __all__ = [
     "read_npz",
     "read_picture",
     "recordings",
+    "relabel",
 ]

@@ -2,20 +2,23 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from snnjax.data.names import checked, numbered
+from snnjax.data.names import checked, numbered, some
+from snnjax.data.splits import hold_out, hold_out_groups, take_evenly
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 from snnjax.errors import InputError, InputTypeError, shown
-from snnjax.files import atomic_write, take_rows
+from snnjax.files import atomic_write, empty, take_rows
 from snnjax.kernels import checks
 
 OF_CHANNELS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 VALIDATION = ("validation_images", "validation_labels")
+FILES = ("train_files", "test_files", "validation_files")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -26,12 +29,15 @@ class Dataset:
       name: shown in messages and reports.
       train_images, test_images: (N, H, W) grey, (N, H, W, 3) colour or (N, H, W, 2) event pictures (see
         `EventEncoder`), uint8 or float32 of 0..255.
-      train_labels, test_labels: (N,) int32 of 0..classes-1.
-      classes: their number.
+      train_labels, test_labels: (N,) int32 of 0..classes-1. Each class has training images; `relabel` numbers classes
+        from 0 without gaps.
+      classes: their number. None: that of `class_names`, or else the highest training label + 1.
       class_names: one for each class, in order; or none.
       notes: what was left out or altered when the images were read.
       validation_images, validation_labels: as those of training, to choose the best epoch by and to stop early; None:
         the test images serve for this too.
+      train_files, test_files, validation_files: the name of each image's file, relative to the folder; or None.
+      train_groups: (N,) integers, the same for training images that `hold_out` must keep together; or None.
     """
 
     name: str
@@ -39,43 +45,96 @@ class Dataset:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
-    classes: int = 10
+    classes: int = None  # type: ignore[assignment]  # None is replaced at once
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     validation_images: np.ndarray | None = None
     validation_labels: np.ndarray | None = None
+    train_files: tuple[str, ...] | None = None
+    test_files: tuple[str, ...] | None = None
+    validation_files: tuple[str, ...] | None = None
+    train_groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        name, last = self.name, checks.integer("classes", self.classes, 1) - 1
-        object.__setattr__(self, "class_names", checked(self.class_names, self.classes))
+        classes = self.classes if self.classes is None else checks.integer("classes", self.classes, 1)
+        names = checked(self.class_names, classes)
         if (self.validation_images is None) != (self.validation_labels is None):
-            raise InputError(f"{name}: `validation_images` and `validation_labels` must both be given, or neither")
-        for part in dict.fromkeys(("train", "test", self.tested)):
-            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            _check_kind(f"{part}_images", images, "uifb", "numbers")
-            _check_kind(f"{part}_labels", labels, "ui", "integers")
-            if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in OF_CHANNELS):
-                axes = "(N H W), (N H W 3) or (N H W 2)"
-                raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
-            if labels.ndim != 1:
-                raise InputError(f"`{part}_labels` must have axes (N), got shape {labels.shape}")
-            if len(images) != len(labels):
-                raise InputError(f"{name}: {len(images)} {part} images but {len(labels)} labels")
-            if len(images) == 0:
-                raise InputError(f"{name}: there are no {part} images")
-            if (lowest := labels.min()) < 0 or labels.max() > last:
-                raise InputError(f"{name}: {part} labels must lie in 0..{last}, got {lowest}..{labels.max()}")
-            lowest, largest = images.min(initial=0), images.max(initial=0)
-            if not (np.isfinite(lowest) and np.isfinite(largest)):
-                raise InputError(f"{name}: {part} images hold NaN or infinite values")
-            if lowest < 0 or largest > 255:
-                raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
-            if 0 < largest <= 1:
-                raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
-        for part in ("test", self.tested):
+            raise InputError(f"{self.name}: `validation_images` and `validation_labels` must both be given, or neither")
+        for part in self._parts:
+            images, labels = self._check_part(part)
+            object.__setattr__(self, f"{part}_images", images)
+            if part == "train":
+                classes = classes or len(names) or max(0, int(labels.max())) + 1
+            if labels.min() < 0 or labels.max() >= classes:
+                got = f"{labels.min()}..{labels.max()}"
+                raise InputError(f"{self.name}: {part} labels must lie in 0..{classes - 1}, got {got}")
+            object.__setattr__(self, f"{part}_labels", labels.astype(np.int32, copy=False))
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "class_names", names)
+        self._check_classes()
+        for part in self._parts:
             train, other = (f"{x.dtype} of {x.shape[1:]}" for x in (self.train_images, getattr(self, f"{part}_images")))
             if train != other:
-                raise InputError(f"{name}: training images are {train}, {part} images {other}")
+                raise InputError(f"{self.name}: training images are {train}, {part} images {other}")
+        for name in FILES:
+            object.__setattr__(self, name, self._check_files(name))
+        if self.train_groups is not None:
+            groups = _checked_array("train_groups", self.train_groups, "ui", "integers")
+            if groups.shape != self.train_labels.shape:
+                count = len(self.train_labels)
+                raise InputError(f"`train_groups` must be one of each of {count} images, got shape {groups.shape}")
+            object.__setattr__(self, "train_groups", groups)
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return ("train", "test") if self.validation_images is None else ("train", "test", "validation")
+
+    def _check_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of a part in the byte order of the machine; raises InputError where they are wrong."""
+        images = _checked_array(f"{part}_images", getattr(self, f"{part}_images"), "uifb", "numbers")
+        labels = _checked_array(f"{part}_labels", getattr(self, f"{part}_labels"), "ui", "integers")
+        if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in OF_CHANNELS):
+            axes = "(N H W), (N H W 3) or (N H W 2)"
+            raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
+        if labels.ndim != 1:
+            raise InputError(f"`{part}_labels` must have axes (N), got shape {labels.shape}")
+        if len(images) != len(labels):
+            raise InputError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
+        if len(images) == 0:
+            raise InputError(f"{self.name}: there are no {part} images")
+        if images.size == 0:
+            raise InputError(f"`{part}_images` must have rows and columns, got shape {images.shape}")
+        lowest, largest = images.min(initial=0), images.max(initial=0)
+        if not (np.isfinite(lowest) and np.isfinite(largest)):
+            raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
+        if lowest < 0 or largest > 255:
+            raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
+        if 0 < largest <= 1:
+            raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
+        return images, labels
+
+    def _check_classes(self) -> None:
+        """Raises InputError where a class has no training images."""
+        counts = np.bincount(self.train_labels, minlength=self.classes)
+        if not (lacking := np.flatnonzero(counts == 0)).size:
+            return
+        named = [f"{label} ({self.class_names[label]})" if self.class_names else str(label) for label in lacking]
+        raise InputError(
+            f"{self.name}: there are no training images of class {some(named)}, of {self.classes} classes: add some, "
+            "or number only the classes that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
+        )
+
+    def _check_files(self, name: str) -> tuple[str, ...] | None:
+        """The file names of a part as a tuple; raises InputError unless there are none or one of each image."""
+        names: Iterable[Any] | None = getattr(self, name)
+        if names is None:
+            return None
+        labels = getattr(self, name.replace("files", "labels"))
+        found = () if isinstance(names, str) else tuple(names)
+        if labels is None or len(found) != len(labels) or not all(isinstance(each, str) for each in found):
+            count = 0 if labels is None else len(labels)
+            raise InputError(f"`{name}` must be the file name of each of {count} images, got {shown(names)}")
+        return tuple(map(str, found))
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.train_images.shape[1:]))
@@ -110,102 +169,145 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of images and labels."""
-        return _digest(*self._arrays().values())
+        return _digest(*self._present(*ARRAYS, *VALIDATION).values())
 
     @property
     def train_digest(self) -> str:
         """As `digest`, of the training images alone, all that STDP sees."""
         return _digest(self.train_images)
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        """All images and labels that there are, by name."""
-        found = {name: getattr(self, name) for name in (*ARRAYS, *VALIDATION)}
-        return {name: array for name, array in found.items() if array is not None}
+    def _present(self, *names: str) -> dict[str, Any]:
+        """The fields of these names that there are."""
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
+        """The fields of a part, of the images at these places alone, as those of the part `into`, by default itself."""
+        into = into or part
+        files: tuple[str, ...] | None = getattr(self, f"{part}_files")
+        taken = {f"{into}_{name}": take_rows(getattr(self, f"{part}_{name}"), places) for name in ("images", "labels")}
+        taken[f"{into}_files"] = files and tuple(files[place] for place in places)
+        if into == "train" and self.train_groups is not None:
+            taken["train_groups"] = self.train_groups[places]
+        return taken
 
     def save(self, path: Path | str) -> None:
-        """Writes an .npz file of images, labels and class names, atomically; `snnjax.data.load` takes its path."""
+        """Writes an .npz file of all but name and notes, atomically; `snnjax.data.load` takes its path."""
         path = Path(path)
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
-        arrays: dict[str, Any] = self._arrays()
+        arrays = self._present(*ARRAYS, *VALIDATION, "train_groups")
+        arrays |= {name: np.array(files) for name, files in self._present(*FILES).items()}
         if self.class_names:
             arrays["class_names"] = np.array(self.class_names)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, classes=np.int32(self.classes), **arrays)
 
-    def first(self, train: int | None, test: int | None) -> "Dataset":
-        """The first `train` and `test` images only, at least 1; None keeps all."""
-        for name, count in (("train", train), ("test", test)):
-            if count is not None:
-                checks.integer(name, count, 1)
-        counts = zip(ARRAYS, (train, train, test, test), strict=True)
-        return dataclasses.replace(self, **{name: getattr(self, name)[:count] for name, count in counts})
+    def first(
+        self, train: int | None, test: int | None, *, seed: int | None = None, in_order: bool = False
+    ) -> "Dataset":
+        """At most `train` training and `test` test images, of each class as large a share as of all; None keeps all.
+
+        The first ones of each class are taken, or some that `seed` draws; they keep their order. Each class has one at
+        least, unless there are fewer test images than classes. With `in_order` the first ones are taken as they come,
+        whatever their class. Raises InputError where a class would have no training images.
+        """
+        changes: dict[str, Any] = {}
+        for place, (part, count) in enumerate((("train", train), ("test", test))):
+            if count is None or checks.integer(f"{part}_images", count, 1) >= len(getattr(self, f"{part}_labels")):
+                continue
+            if part == "train" and count < self.classes:
+                wanted = f"at least {self.classes}, one of each class of {self.name}"
+                raise InputError(f"`train_images` must be {wanted}, got {count}")
+            if in_order:
+                places = np.arange(count)
+            else:
+                rng = None if seed is None else np.random.default_rng([checks.integer("seed", seed, 0), place])
+                places = take_evenly(getattr(self, f"{part}_labels"), count, rng)
+            changes |= self._take(part, places)
+        return dataclasses.replace(self, **changes)
 
     def share(self, ratio: float, seed: int) -> "Dataset":
-        """A random share of the training images, in order; InputError if `ratio` is not in (0, 1] or leaves none."""
-        total = len(self.train_images)
+        """A random share of the training images, of each class alike, in order.
+
+        Raises InputError if `ratio` is not in (0, 1] or leaves a class without images.
+        """
+        places = self._draw(ratio, seed)
+        if len(places) == len(self.train_labels):
+            return self
+        if len(places) < self.classes:
+            wanted = f"leave each of {self.classes} classes a training image"
+            raise InputError(f"`ratio` must {wanted}, got {ratio} of {len(self.train_labels)}")
+        return dataclasses.replace(self, **self._take("train", places))
+
+    def _draw(self, ratio: float, seed: int) -> np.ndarray:
+        """The places of a random share of the training images, of each class alike, in order."""
+        total = len(self.train_labels)
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
             raise InputError(f"`ratio` must lie in (0, 1], got {ratio}, and leave some of {total} training images")
-        if count == total:
-            return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])
-        return dataclasses.replace(
-            self, train_images=take_rows(self.train_images, chosen), train_labels=self.train_labels[chosen]
-        )
+        return take_evenly(self.train_labels, count, np.random.default_rng(seed))
 
     def hold_out(self, share: float, seed: int) -> "Dataset":
         """Makes a random share of the training images, of each class about that share, the validation images.
 
-        Both parts keep their order, and at least one image each. Raises InputError unless `share` lies in (0, 1), there
-        are two training images at least, and no validation images yet.
+        Both parts keep their order, at least one image is held out, and each class keeps one. Images of the same group
+        (`train_groups`) stay in one part. Raises InputError unless `share` lies in (0, 1), there is an image or group
+        to hold out, and no validation images yet.
         """
-        total = len(self.train_images)
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
             raise InputError(f"`share` of the validation images must lie between 0 and 1, got {shown(share)}")
-        checks.integer("seed", seed, 0)
-        if total < 2:
-            advice = "take more, or hold out none (--validation 0)"
-            raise InputError(
-                f"{self.name}: to hold out a share takes at least 2 training images, got {total}: {advice}"
-            )
+        rng = np.random.default_rng(checks.integer("seed", seed, 0))
         if self.validation_images is not None:
             count = len(self.validation_images)
             raise InputError(f"{self.name} has {count} validation images already: hold out a share of it only once")
-        count = min(max(1, round(share * total)), total - 1)
-        random = np.random.default_rng(seed).permutation(total)
-        sorted_ = random[np.argsort(self.train_labels[random], kind="stable")]  # by class, at random within it
-        chosen = np.zeros(total, bool)
-        chosen[sorted_[(2 * np.arange(count) + 1) * total // (2 * count)]] = True
-        (images, held_images), (labels, held_labels) = (
-            (take_rows(array, np.flatnonzero(~chosen)), take_rows(array, np.flatnonzero(chosen)))
-            for array in (self.train_images, self.train_labels)
-        )
-        note = f"{count:,} of {total:,} training images are held out for validation"
-        parts: dict[str, Any] = dict(train_images=images, train_labels=labels, notes=(*self.notes, note))
-        return dataclasses.replace(self, **parts, validation_images=held_images, validation_labels=held_labels)
+        if self.train_groups is None:
+            chosen, units = hold_out(self.train_labels, share, rng), "training images"
+        else:
+            chosen, units = hold_out_groups(self.train_labels, self.train_groups, share, rng), "groups"
+        if not chosen.any():
+            advice = "take more, or hold out none (--validation 0)"
+            raise InputError(f"{self.name}: to hold out a share, a class must have at least 2 {units}: {advice}")
+        note = f"{chosen.sum():,} of {len(chosen):,} training images are held out for validation"
+        if self.train_groups is not None:
+            note += f", {len(np.unique(self.train_groups[chosen])):,} of {len(np.unique(self.train_groups)):,} groups"
+        kept = self._take("train", np.flatnonzero(~chosen))
+        held = self._take("train", np.flatnonzero(chosen), "validation")
+        return dataclasses.replace(self, **kept, **held, notes=(*self.notes, note))
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
-        """Adds altered copies of a random share of the training images, and shuffles; raises as `share` does.
+        """Adds altered copies of a random share of the training images, of each class alike, and shuffles.
 
         A copy is rotated by up to 30 degrees either way (nearest pixel, black beyond the border), then mirrored left to
-        right and top to bottom, each with probability 1/2.
+        right and top to bottom, each with probability 1/2; it keeps file name and group. Raises InputError if `ratio`
+        is not in (0, 1] or leaves none.
         """
-        copied = self.share(ratio, seed)
+        copied = self._draw(ratio, seed)
         (stream,) = np.random.SeedSequence(seed).spawn(1)  # independent of the one that `share` draws from
         rng = np.random.default_rng(stream)
-        images = np.concatenate([self.train_images, [_altered(image, rng) for image in copied.train_images]])
-        labels = np.concatenate([self.train_labels, copied.train_labels])
-        order = rng.permutation(len(images))
-        return dataclasses.replace(self, train_images=images[order], train_labels=labels[order])
+        altered = np.stack([_altered(self.train_images[place], rng) for place in copied])
+        total = len(self.train_labels)
+        order = rng.permutation(total + len(copied))
+        mixed = self._take("train", np.concatenate([np.arange(total), copied])[order])
+        mixed["train_images"][order >= total] = altered[order[order >= total] - total]
+        return dataclasses.replace(self, **mixed)
 
 
-def _check_kind(name: str, array: Any, kinds: str, what: str) -> None:
-    """Raises InputTypeError unless it is an array of one of the `kinds` of dtypes."""
+def _checked_array(name: str, array: Any, kinds: str, what: str) -> np.ndarray:
+    """An array of one of the `kinds` of dtypes in the byte order of the machine; else raises InputTypeError."""
     dtype = getattr(array, "dtype", None)
     if getattr(dtype, "kind", "") not in tuple(kinds):
         got = shown(array) if dtype is None else f"dtype {dtype}"
         raise InputTypeError(f"`{name}` must be an array of {what}, got {got}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputTypeError(f"`{name}` must be an array of {what}, got a masked one: fill it, as by `.filled(0)`")
+    if not isinstance(array, np.ndarray):
+        return np.asarray(array)
+    if array.dtype.isnative:
+        return array
+    native = empty(array.shape, array.dtype.newbyteorder("="))
+    native[...] = array
+    return native
 
 
 def _digest(*arrays: np.ndarray) -> str:

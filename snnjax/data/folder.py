@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import math
 import os
+import re
 import sys
 import warnings
 from collections import Counter
@@ -15,9 +17,9 @@ import numpy as np
 
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Part, Source, arranged, opened
-from snnjax.data.names import some
+from snnjax.data.names import composed, some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
 
 SIZE, LARGEST = 32, 4096  # rows and columns, by default and at most
 MOST_OWN = 512  # rows and columns of pictures that keep their size unasked
@@ -33,58 +35,97 @@ class _OtherSize(Exception):
 
 
 def picture_folder(
-    data_dir: Path | str, size: int | Size | None = None, colour: bool | None = None, *, test_only: bool = False
+    data_dir: Path | str,
+    size: int | Size | None = None,
+    colour: bool | None = None,
+    *,
+    group: str | None = None,
+    test_only: bool = False,
 ) -> Dataset:
     """Reads pictures sorted into a folder for each class, or a .zip file of such folders, which is not unpacked.
 
-    The classes' folders lie in `data_dir`, or in a train and a test folder in it (also training, testing, val, valid,
-    validation, in upper or lower case), or all this in one folder. Without a test folder a fifth of each class is for
-    testing, always the same. Pictures may lie in folders within a class's. Classes are sorted as people do, 2 before
-    10. Files of other kinds and hidden ones are left out; pictures that cannot be read too, with a note.
+    The classes' folders lie in `data_dir`, or in a train and a test folder in it (also training, testing, in upper or
+    lower case) and perhaps a validation folder (val, valid, validation), which is the test folder where there is no
+    other; or all this in one folder. Without a test folder a fifth of each class is for testing, always the same.
+    Pictures may lie in folders within a class's. Classes are sorted as people do, 2 before 10. Files of other kinds and
+    hidden ones are left out; pictures that cannot be read too, with a note.
 
     Learning goes picture after picture, so they are shuffled, always alike: each class is spread evenly over the whole
-    set, and one of each comes first, so that `Dataset.first` keeps all classes.
+    set.
 
     Args:
       data_dir: the folder or .zip file.
       size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
         cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
+      group: a regular expression that finds in a picture's name within its class's folder the group that it is of, such
+        as an object or a person: its first group in parentheses, or else all that it matches. Pictures of one group are
+        all for training, all for testing, or all held out by `Dataset.hold_out`.
       test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
         and the training images are those for testing.
 
-    The data set is named as the folder; its `notes` say what was left out or altered. Raises FileNotFoundError if there
-    is nothing at `data_dir`; InputError if it holds no pictures of at least two classes, other classes for testing than
-    for training, or no training picture of a class that can be read.
+    The data set is named as the folder and has the names of the files; its `notes` say what was left out or altered.
+    Raises FileNotFoundError if there is nothing at `data_dir`; InputError if it holds no pictures of at least two
+    classes, other classes for testing than for training, or no training picture of a class that can be read, or where
+    `group` is no regular expression or matches no picture.
     """
-    path, known = Path(data_dir), _checked(size)
+    path, known, pattern = Path(data_dir), _checked(size), _compiled(group)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:
-            classes, train, test, notes = arranged(source.names, test_only)
-            parts = [test] if test_only else [train, test]
+            classes, *layout, notes = arranged(source.names, test_only, pattern)
+            train, test, validation = layout
+            parts = [test] if test_only else [each for each in (train, test, validation) if each]
             sample = _sample(source, parts) if known is None or colour is None else []
             if colour is None:
                 colour = _is_coloured(sample, notes)
             own = _common_size(sample) if known is None else None
             planes: tuple[int, ...] = (3,) if colour else ()
             try:
-                arrays, words = _read(source, parts, (*(known or own or (SIZE, SIZE)), *planes), alike=own is not None)
+                images, kept, words = _read(
+                    source, parts, (*(known or own or (SIZE, SIZE)), *planes), alike=own is not None
+                )
             except _OtherSize:
                 own = None
-                arrays, words = _read(source, parts, (SIZE, SIZE, *planes))
+                images, kept, words = _read(source, parts, (SIZE, SIZE, *planes))
             if known is None and own is None:
                 notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: `size` sets another")
-            for part, (_, labels) in zip(parts, arrays, strict=True):
-                if lost := [classes[label] for label in np.setdiff1d(part.labels, labels)]:
+            for part, places in zip(parts, kept, strict=True):
+                if lost := [classes[label] for label in np.setdiff1d(part.labels, part.labels[places])]:
                     words.append(f"no {part.purpose} picture of {some(lost)} can be read")
-                    if part is train or len(labels) == 0:
+                    if part is train or len(places) == 0:
                         raise InputError("; ".join(words[-2:]))
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
-    name = path.resolve().name.removesuffix(".zip")
-    named, noted = tuple(classes), (*notes, *words)
-    return Dataset(name, *arrays[0], *arrays[-1], classes=len(named), class_names=named, notes=noted)
+    name = composed(path.resolve().name).removesuffix(".zip")
+    fields: dict[str, Any] = {}
+    for part, pixels, places in zip(parts, images, kept, strict=True):
+        fields |= _fields(part, pixels, places)
+    if test_only:
+        fields |= _fields(test._replace(purpose="training"), images[0], kept[0])
+    return Dataset(name, **fields, class_names=tuple(classes), notes=(*notes, *words))
+
+
+def _fields(part: Part, images: np.ndarray, places: list[int]) -> dict[str, Any]:
+    """What a data set holds of a part, of which the pictures at `places` were read."""
+    name = {"training": "train"}.get(part.purpose, part.purpose)
+    files = tuple(part.names[place] for place in places)
+    fields = {f"{name}_images": images, f"{name}_labels": part.labels[places], f"{name}_files": files}
+    if name == "train" and part.groups is not None:
+        fields["train_groups"] = part.groups[places]
+    return fields
+
+
+def _compiled(group: Any) -> re.Pattern[str] | None:
+    """`group` as a pattern."""
+    if group is None:
+        return None
+    if not isinstance(group, str):
+        raise wrong_type("group", "a regular expression", group)
+    try:
+        return re.compile(group)
+    except re.error as error:
+        raise InputError(f"`group` must be a regular expression, got {group!r}: {error}") from error
 
 
 def _checked(size: Any) -> Size | None:
@@ -105,14 +146,15 @@ def _sample(source: Source, parts: list[Part]) -> list[Picture]:
 
 
 def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
-    """Whether most pictures have colour; notes if not all are alike."""
+    """Whether most pictures have colour; notes if any have."""
     count = sum(has_colour(each.pixels) for each in sample)
     colour = 2 * count > len(sample)
+    option = "`colour=False` (--no_colour) takes them as grey" if colour else "`colour=True` (--colour) keeps it"
     if 0 < count < len(sample):
         taken = "in colour" if colour else "as grey"
-        notes.append(
-            f"some pictures have colour, some are grey: all are taken {taken}; `colour` (--colour) decides otherwise"
-        )
+        notes.append(f"some pictures have colour, some are grey: all are taken {taken}; {option}")
+    elif colour:
+        notes.append(f"the pictures are taken in colour; {option}")
     return colour
 
 
@@ -124,21 +166,27 @@ def _common_size(sample: list[Picture]) -> Size | None:
 
 def _read(
     source: Source, parts: list[Part], shape: tuple[int, ...], alike: bool = False
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
-    """Images and labels of each part, and notes, the last of them on what cannot be read.
+) -> tuple[list[np.ndarray], list[list[int]], list[str]]:
+    """Images of each part, the places of their pictures in it, and notes, the last of them on what cannot be read.
 
     If pictures are to be `alike`, raises _OtherSize at the first that has not the size of `shape`.
     """
-    arrays, changes, faults, cropped = [], Counter[str](), list[str](), 0
+    arrays = list[np.ndarray]()
+    kept = list[list[int]]()
+    changes = Counter[str]()
+    faults = list[str]()
+    cropped = 0
+    enlarged = list[Size]()
     total = sum(len(part.names) for part in parts)
     with _progress(total) as advance:
-        for _, names, labels in parts:
+        for part in parts:
             try:
-                images = np.empty((len(names), *shape), np.uint8)
+                images = np.empty((len(part.names), *shape), np.uint8)
             except MemoryError as error:
-                raise InputError(f"{len(names)} pictures of {shape} need too much memory: choose a `size`") from error
-            kept: list[int] = []
-            with contextlib.closing(_decoded(source, names, shape)) as pictures:
+                count = len(part.names)
+                raise InputError(f"{count} pictures of {shape} need too much memory: choose a `size`") from error
+            places: list[int] = []
+            with contextlib.closing(_decoded(source, part.names, shape)) as pictures:
                 for at, picture in enumerate(pictures):
                     advance()
                     if isinstance(picture, str):
@@ -146,18 +194,24 @@ def _read(
                         continue
                     if alike and picture.size != shape[:2]:
                         raise _OtherSize
-                    images[len(kept)] = picture.pixels
-                    kept.append(at)
+                    images[len(places)] = picture.pixels
+                    places.append(at)
                     changes.update(picture.notes)
                     cropped += cut(picture.size, shape) > MUCH
-            arrays.append((images[: len(kept)], labels[kept]))
+                    if picture.size[0] < shape[0] or picture.size[1] < shape[1]:
+                        enlarged.append(picture.size)
+            arrays.append(images[: len(places)])
+            kept.append(places)
     read = total - len(faults)
     notes = [f"{count} of {read} pictures: {change}" for change, count in changes.items()]
+    if enlarged:
+        height, width = min(enlarged, key=math.prod)
+        notes.append(f"{len(enlarged)} of {read} pictures: enlarged, the smallest from {width}x{height}")
     if cropped:
         notes.append(f"{cropped} of {read} pictures: more than {100 * MUCH:.0f} % cut off to keep their proportions")
     if faults:
         notes.append(f"{len(faults)} of {total} pictures are left out: {some(sorted(faults), '; ')}")
-    return arrays, notes
+    return arrays, kept, notes
 
 
 def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Generator[Picture | str]:

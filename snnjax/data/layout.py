@@ -3,8 +3,9 @@
 import contextlib
 import functools
 import io
+import itertools
 import os
-import unicodedata
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snnjax.data.names import checked, natural, some
+from snnjax.data.names import checked, composed, natural, some
+from snnjax.data.splits import hold_out_groups
 from snnjax.errors import InputError
 from snnjax.files import is_system_error
 
@@ -21,7 +23,8 @@ READ = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg")  # pictures too, so that they are named, not overlooked
-TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")  # in upper or lower case
+TRAIN, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
+MOST_ENTRIES = 5_000_000  # files and folders, at all depths
 MOST_BYTES = 1 << 28  # of a picture in a zip file, unzipped
 MOST_RATIO, FREE = 50, 1 << 30  # bytes, unzipped, for each byte of a zip file, and those that any may hold
 
@@ -34,11 +37,12 @@ class Source(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The pictures of a training or test set, in order."""
+    """The pictures of a training, test or validation set, in order."""
 
-    purpose: str  # "training" or "test"
+    purpose: str  # "training", "test" or "validation"
     names: list[str]
     labels: np.ndarray  # (N,) int32
+    groups: np.ndarray | None  # (N,) int32: pictures of the same number stay together
 
 
 class Layout(NamedTuple):
@@ -47,6 +51,7 @@ class Layout(NamedTuple):
     classes: list[str]
     train: Part
     test: Part
+    validation: Part | None
     notes: list[str]  # on what is left out, and what is for testing without a test folder
 
 
@@ -54,7 +59,9 @@ class Layout(NamedTuple):
 def opened(path: Path) -> Iterator[Source]:
     """The files of a folder or .zip file; FileNotFoundError if there is neither, InputError if it is something else."""
     if path.is_dir():
-        yield Source(list(_walk(path)), path.joinpath)
+        names = list(itertools.islice(_walk(path), MOST_ENTRIES + 1))
+        _check_entries(path, len(names))
+        yield Source(names, path.joinpath)
         return
     if not path.exists():
         raise FileNotFoundError(f"`data_dir` {path}: there is no such folder or .zip file")
@@ -67,6 +74,7 @@ def opened(path: Path) -> Iterator[Source]:
             f"`data_dir` must be a folder of pictures or a .zip file of one, got {path}: {error}"
         ) from error
     with archive:
+        _check_entries(path, len(archive.infolist()))
         most = max(FREE, MOST_RATIO * path.stat().st_size)
         if (held := sum(info.file_size for info in archive.infolist())) > most:
             raise InputError(f"`data_dir` {path} holds {held} bytes, unzipped: at most {most} are read")
@@ -76,6 +84,12 @@ def opened(path: Path) -> Iterator[Source]:
             if not any(map(_is_hidden, parts)):
                 infos["/".join(parts) + "/" * info.is_dir()] = info
         yield Source([*infos], functools.partial(_unzipped, archive, infos))
+
+
+def _check_entries(path: Path, count: int) -> None:
+    if count > MOST_ENTRIES:
+        advice = "name the folder that holds the pictures alone"
+        raise InputError(f"`data_dir` {path} holds more than {MOST_ENTRIES:,} files and folders: {advice}")
 
 
 def _walk(folder: Path, above: str = "", outer: tuple[Path, ...] = ()) -> Iterator[str]:
@@ -107,79 +121,148 @@ def _unzipped(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], name:
         return io.BytesIO(file.read(held))  # no more, even where the archive holds more than it says
 
 
-def arranged(names: list[str], test_only: bool = False) -> Layout:
+class _File(NamedTuple):
+    """A picture's name as the source has it, and the folders and file that it names, their characters composed."""
+
+    name: str
+    path: list[str]
+
+
+def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] | None = None) -> Layout:
     """Sorts pictures by class and purpose, in an order that depends on nothing but their names.
 
-    Without a test folder a fifth of each class is for testing, or all if they are `test_only`. InputError where there
-    are no two classes, or others for testing than for training.
+    Without a test folder a fifth of each class is for testing, or all if they are `test_only`. `group` finds in a name
+    within a class's folder which pictures stay together. InputError where there are no two classes, others for testing
+    than for training, or no picture that `group` matches.
     """
-    pictures = [name.split("/") for name in sorted(names) if name.lower().endswith((*READ, *NOT_READ))]
+    pictures = [name for name in names if name.lower().endswith((*READ, *NOT_READ))]
     if not pictures:
         raise InputError(f"there are no pictures in it ({', '.join(READ)})")
-    depth, notes = 0, list[str]()
-    while len({each[depth] for each in pictures}) == 1 and any(len(each) > depth + 2 for each in pictures):
-        depth += 1  # one folder holds all
-    tops = sorted({each[depth] for each in pictures if len(each) > depth + 1})
-    deep = {each[depth] for each in pictures if len(each) > depth + 2}
-    train, test = (next((top for name in part for top in tops if top.lower() == name), "") for part in (TRAIN, TEST))
-    if train in deep:
-        used = [train, test] if test else [train]
-        if others := [f"{top}/" for top in tops if top not in used]:
-            notes.append(f"{' and '.join(f'{top}/' for top in used)} are used; left out: {some(others)}")
-        depth += 1
-        groups = [_by_class([each for each in pictures if each[depth - 1] == top], depth, notes) for top in used]
+    files = [_File(name, path.split("/")) for path, name in sorted((composed(name), name) for name in pictures)]
+    notes = list[str]()
+    depth, used = _folders(files, notes)
+    if used:
+        parts = [_by_class([each for each in files if each.path[depth - 1] == top], depth, notes) for top in used]
     else:
-        groups = [_by_class(pictures, depth, notes)]
-    classes = sorted(checked(groups[0], len(groups[0])), key=natural)
-    if len(groups) == 2 and (groups[0].keys() != groups[1].keys()):
-        _refuse(train, groups[0], test, groups[1])
+        parts = [_by_class(files, depth, notes)]
+    classes = sorted(checked(parts[0]), key=natural)
+    for top, part in zip(used[1:], parts[1:], strict=True):
+        _check_same_classes(used[0], parts[0], top, part)
     if len(classes) < 2:
         found = f"those of one: {classes[0]}" if classes else "pictures in no class's folder"
         raise InputError(f"it must hold a folder of pictures for each of several classes, got {found}")
-    folders = (name[:-1].split("/") for name in names if name.endswith("/"))
+    folders = (composed(name[:-1]).split("/") for name in names if name.endswith("/"))
     if empty := sorted({each[depth] for each in folders if len(each) == depth + 1} - {*classes}, key=natural):
         notes.append(f"folders without pictures are left out: {some(empty)}")
+    numbers = None if group is None or test_only else _number_groups(files, depth, group, notes)
     rng = np.random.default_rng(0)
-    parts = [[rng.permutation(group[name]).tolist() for name in classes] for group in groups]
-    if len(parts) == 1 and test_only:
+    shuffled = [[[part[name][at] for at in rng.permutation(len(part[name]))] for name in classes] for part in parts]
+    if len(shuffled) == 1 and test_only:
         notes.append("no test folder: all pictures are for testing")
-        parts *= 2
-    elif len(parts) == 1:
+        shuffled *= 2
+    elif len(shuffled) == 1:
         notes.append("no test folder: a fifth of each class is for testing")
-        counts = [max(1, round(len(group) / 5)) for group in parts[0]]
-        if few := [name for name, group in zip(classes, parts[0], strict=True) if len(group) < 2]:
-            raise InputError(f"a class must have at least 2 pictures, one of them for testing, got 1 of {some(few)}")
-        split = [(group[count:], group[:count]) for group, count in zip(parts[0], counts, strict=True)]
-        parts = [list(part) for part in zip(*split, strict=True)]
-    return Layout(classes, _spread("training", parts[0], rng), _spread("test", parts[1], rng), notes)
+        shuffled = _set_fifth_apart(classes, shuffled[0], numbers)
+    train, test, *validation = (
+        _spread(purpose, part, rng, numbers)
+        for purpose, part in zip(("training", "test", "validation"), shuffled, strict=False)
+    )
+    return Layout(classes, train, test, validation[0] if validation else None, notes)
 
 
-def _by_class(pictures: list[list[str]], depth: int, notes: list[str]) -> dict[str, list[str]]:
-    """The names of pictures by the folder at a depth, the name of their class."""
-    groups: dict[str, list[str]] = {}
-    for each in pictures:
-        if len(each) > depth + 1:
-            groups.setdefault(unicodedata.normalize("NFC", each[depth]), []).append("/".join(each))
-    if strays := ["/".join(each) for each in pictures if len(each) == depth + 1]:
+def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
+    """How many folders lie above those of the classes, and the lowest of them: none, or training, test, validation."""
+    depth = 0
+    while len({each.path[depth] for each in files}) == 1 and any(len(each.path) > depth + 2 for each in files):
+        depth += 1  # one folder holds all
+    tops = sorted({each.path[depth] for each in files if len(each.path) > depth + 1})
+    train, test, validation = (
+        next((top for name in part for top in tops if top.lower() == name), "") for part in (TRAIN, TEST, VALIDATION)
+    )
+    if not any(each.path[depth] == train and len(each.path) > depth + 2 for each in files):
+        return depth, []
+    if validation and not test:
+        notes.append(f"without a test folder, {validation}/ is for testing, not for validation")
+        test, validation = validation, ""
+    used = [top for top in (train, test, validation) if top]
+    if others := [f"{top}/" for top in tops if top not in used]:
+        notes.append(f"{' and '.join(f'{top}/' for top in used)} are used; left out: {some(others)}")
+    return depth + 1, used
+
+
+def _by_class(files: list[_File], depth: int, notes: list[str]) -> dict[str, list[_File]]:
+    """Pictures by the folder at a depth, the name of their class."""
+    classes: dict[str, list[_File]] = {}
+    for each in files:
+        if len(each.path) > depth + 1:
+            classes.setdefault(each.path[depth], []).append(each)
+    if strays := [each.name for each in files if len(each.path) == depth + 1]:
         notes.append(f"pictures in no class's folder are left out: {some(strays)}")
-    return groups
+    return classes
 
 
-def _refuse(train: str, first: dict[str, list[str]], test: str, second: dict[str, list[str]]) -> None:
+def _check_same_classes(train: str, first: dict[str, list[_File]], other: str, second: dict[str, list[_File]]) -> None:
     """Raises InputError that names the classes which one of two parts lacks."""
+    if first.keys() == second.keys():
+        return
     if not second:
-        ending = f"without {test}/, a fifth of {train}/ is for testing"
-        raise InputError(f"{test}/ must hold a folder for each class as {train}/ does, it has none; {ending}")
-    lacking = ((train, second.keys() - first.keys()), (test, first.keys() - second.keys()))
+        ending = f"without {other}/, a fifth of {train}/ is for testing"
+        raise InputError(f"{other}/ must hold a folder for each class as {train}/ does, it has none; {ending}")
+    lacking = ((train, second.keys() - first.keys()), (other, first.keys() - second.keys()))
     words = [f"{top}/ lacks {some(sorted(names, key=natural))}" for top, names in lacking if names]
-    raise InputError(f"{train}/ and {test}/ must hold folders of the same classes: {', '.join(words)}")
+    raise InputError(f"{train}/ and {other}/ must hold folders of the same classes: {', '.join(words)}")
 
 
-def _spread(purpose: str, groups: list[list[str]], rng: np.random.Generator) -> Part:
+def _number_groups(files: list[_File], depth: int, group: re.Pattern[str], notes: list[str]) -> dict[str, int]:
+    """The number of each picture's group, by the picture's name; one that does not match is a group of its own."""
+    numbers: dict[tuple[bool, str], int] = {}
+    found: dict[str, int] = {}
+    for each in files:
+        match = group.search("/".join(each.path[depth + 1 :]))
+        text = match and match[1 if group.groups else 0]
+        key = (False, each.name) if text is None else (True, text)
+        found[each.name] = numbers.setdefault(key, len(numbers))
+    matched = sum(matches for matches, _ in numbers)
+    if matched == 0:
+        raise InputError(f"`group` {group.pattern!r} matches no picture's name, such as {files[0].path[-1]!r}")
+    alone = len(numbers) - matched
+    ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
+    notes.append(f"{len(files) - alone:,} pictures are of {matched:,} groups, which are not split{ending}")
+    return found
+
+
+def _set_fifth_apart(
+    classes: list[str], pictures: list[list[_File]], numbers: dict[str, int] | None
+) -> list[list[list[_File]]]:
+    """Four fifths of each class, and one for testing; groups by `numbers` are not split."""
+    if numbers is None:
+        counts = [max(1, round(len(each) / 5)) for each in pictures]
+        split = [(each[count:], each[:count]) for each, count in zip(pictures, counts, strict=True)]
+    else:
+        labels = np.repeat(np.arange(len(pictures)), list(map(len, pictures)))
+        groups = np.array([numbers[each.name] for part in pictures for each in part])
+        chosen = hold_out_groups(labels, groups, 1 / 5, np.random.default_rng(0))
+        held = set(groups[chosen].tolist())
+        split = [
+            (
+                [each for each in part if numbers[each.name] not in held],
+                [each for each in part if numbers[each.name] in held],
+            )
+            for part in pictures
+        ]
+    if few := [name for name, (left, held_out) in zip(classes, split, strict=True) if not left or not held_out]:
+        unit = "pictures" if numbers is None else "groups of pictures"
+        raise InputError(f"a class must have at least 2 {unit}, one of them for testing, got 1 of {some(few)}")
+    return [list(part) for part in zip(*split, strict=True)]
+
+
+def _spread(purpose: str, pictures: list[list[_File]], rng: np.random.Generator, numbers: dict[str, int] | None) -> Part:
     """All pictures, those of each class spread evenly in random distances; the first of each come first."""
-    labels = np.repeat(np.arange(len(groups), dtype=np.int32), list(map(len, groups)))
-    ranks = np.concatenate([np.arange(len(group)) for group in groups])
-    sizes = np.array([len(groups[label]) for label in labels])
+    labels = np.repeat(np.arange(len(pictures), dtype=np.int32), list(map(len, pictures)))
+    ranks = np.concatenate([np.arange(len(each)) for each in pictures])
+    sizes = np.array([len(pictures[label]) for label in labels])
     order = np.argsort((ranks + rng.random(len(ranks)) * (ranks > 0)) / sizes, kind="stable")
-    names = [name for group in groups for name in group]
-    return Part(purpose, [names[at] for at in order], labels[order])
+    every = [each.name for part in pictures for each in part]
+    names = [every[at] for at in order]
+    groups = None if numbers is None else np.array([numbers[name] for name in names], np.int32)
+    return Part(purpose, names, labels[order], groups)

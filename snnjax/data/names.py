@@ -1,13 +1,14 @@
 """Names of classes."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from snnjax.errors import InputError, printable
 
-SILENT = "silent"
-"""What stands for a class where a network decides for none, -1."""
+SILENT = "(silent)"
+"""What stands for a class where a network decides for none, -1; no class has this name."""
 
 
 def numbered(classes: int) -> tuple[str, ...]:
@@ -15,18 +16,29 @@ def numbered(classes: int) -> tuple[str, ...]:
     return tuple(map(str, range(classes)))
 
 
-def checked(names: Iterable[str], classes: int) -> tuple[str, ...]:
-    """The names of so many classes as a tuple, which may be empty; raises InputError where they do not fit."""
+def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]:
+    """The names of classes as a tuple, which may be empty, their characters composed (Unicode's form NFC).
+
+    Raises InputError where they are no names, or not so many as there are classes, if that is known.
+    """
     if isinstance(names, str):
         raise InputError(f"`class_names` must be a tuple of names, got the text {names!r}")
-    found: tuple[Any, ...] = tuple(names)
-    if wrong := [each for each in found if not isinstance(each, str) or not each.isprintable() or not each.strip()]:
+    given: tuple[Any, ...] = tuple(names)
+    if wrong := [each for each in given if not isinstance(each, str) or not each.isprintable() or not each.strip()]:
         raise InputError(f"`class_names` must be of printable characters, got {wrong[0]!r}")
-    if found and len(found) != classes:
+    found = tuple(map(composed, given))
+    if found and classes is not None and len(found) != classes:
         raise InputError(f"`class_names` must be one for each of {classes} classes, got {len(found)}")
     if twice := [each for at, each in enumerate(found) if each in found[:at]]:
         raise InputError(f"`class_names` must differ, got {twice[0]!r} twice")
-    return tuple(map(str, found))
+    if SILENT in found:
+        raise InputError(f"`class_names` must not hold {SILENT!r}, which says that a network decides for none")
+    return found
+
+
+def composed(text: str) -> str:
+    """A text in which letters with accents are one character each (Unicode's form NFC)."""
+    return unicodedata.normalize("NFC", str(text))
 
 
 def name_of(decision: int, names: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from snnjax import files
 from snnjax.data.catalogue import CATALOGUE, Progress
-from snnjax.data.dataset import ARRAYS, VALIDATION, Dataset
+from snnjax.data.dataset import ARRAYS, FILES, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx, read_npz
@@ -69,6 +69,7 @@ def load(
     *,
     size: int | tuple[int, int] | None = None,
     colour: bool | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Loads a data set by name: upright images, labels from 0.
 
@@ -79,7 +80,7 @@ def load(
         binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
         finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
         `picture_folder`), for recordings what `recordings` takes.
-      size, colour: of the images of a "folder", as `picture_folder` takes them; `size` also of recordings.
+      size, colour, group: of the images of a "folder", as `picture_folder` takes them; `size` also of recordings.
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
     `data_dir` has none, DownloadError if they cannot be downloaded, saying what to do.
@@ -90,12 +91,13 @@ def load(
     if name == "folder":
         if data_dir is None:
             raise InputError("`data_dir` must name the folder or .zip file of pictures for `dataset` folder, got none")
-        return picture_folder(data_dir, size, colour)
-    if name in RECORDINGS and colour is None:
+        return picture_folder(data_dir, size, colour, group=group)
+    if name in RECORDINGS and colour is None and group is None:
         return recordings(name, data_dir, size=size)
-    if size is not None or colour is not None:
-        named = "`size` (--size)" if size is not None else "`colour` (--colour)"
-        raise InputError(f"{named} is for pictures and recordings, not for `dataset` {name}")
+    for option, given in (("size", size), ("colour", colour), ("group", group)):
+        if given is not None:
+            kinds = "pictures and recordings" if option == "size" else "pictures"
+            raise InputError(f"`{option}` (--{option}) is for {kinds}, not for `dataset` {name}")
     if name == "digits" or name.endswith(".npz"):
         if data_dir is not None:
             raise InputError(
@@ -251,8 +253,8 @@ def npz_file(path: Path) -> Dataset:
     """Reads a data set named as its file, as `Dataset.save` writes it.
 
     The file holds train_images, train_labels, test_images and test_labels as `Dataset` does, of any integers or floats,
-    and optionally validation_images and validation_labels, `class_names`, an array of text, and `classes`, by default
-    the number of names or else the highest label + 1. Raises as `load` does.
+    and optionally validation_images and validation_labels, `classes`, and as arrays of text `class_names` and the names
+    of files; train_groups are integers. Raises as `load` does.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -268,14 +270,19 @@ def npz_file(path: Path) -> Dataset:
                 raise InputError(f"`{name}` must be {what}, got {array.dtype} of shape {array.shape}")
             number = np.int32 if is_labels else np.uint8 if array.dtype == np.uint8 else np.float32
             parts[name] = array.astype(number, copy=False)
-        names = arrays.get("class_names", np.zeros(0, "U1"))
-        if names.dtype.kind != "U" or names.ndim != 1:
-            raise InputError(f"`class_names` must be (C,) text, got {names.dtype} of shape {names.shape}")
-        count = len(names) or max(parts[name].max(initial=0) for name in parts if "labels" in name) + 1
-        classes = arrays.get("classes", np.int64(count))
-        if np.ndim(classes) or classes.dtype.kind not in "iu" or classes < 1:
-            raise InputError(f"`classes` must be an integer of at least 1, got {classes}")
-        return Dataset(path.stem, **parts, classes=int(classes), class_names=tuple(names.tolist()))
+        for name in ("class_names", *FILES):
+            if name in arrays:
+                array = arrays[name]
+                if array.dtype.kind != "U" or array.ndim != 1:
+                    axis = "C" if name == "class_names" else "N"
+                    raise InputError(f"`{name}` must be ({axis},) text, got {array.dtype} of shape {array.shape}")
+                parts[name] = tuple(array.tolist())
+        if "classes" in arrays:
+            classes = arrays["classes"]
+            if np.ndim(classes) or classes.dtype.kind not in "iu" or classes < 1:
+                raise InputError(f"`classes` must be an integer of at least 1, got {classes}")
+            parts["classes"] = int(classes)
+        return Dataset(path.stem, **parts, train_groups=arrays.get("train_groups"))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
