@@ -3,7 +3,6 @@
 import csv
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report
 from snnjax.app.tables import csv_text
 from snnjax.data.layout import READ
-from snnjax.data.names import name_of
+from snnjax.data.names import composed, name_of
 from snnjax.data.pictures import is_light, read_picture
 from snnjax.errors import printable
 from snnjax.networks import Model, Network, Observed
@@ -81,14 +80,8 @@ def label_of(path: Path, folder: Path, names: Sequence[str]) -> str:
 
     That is the first of the folders between `folder` and the picture, else `folder` itself, as in a folder to train on.
     """
-    known = {composed(name): name for name in names}
     above = [*path.relative_to(folder).parts[:-1], Path(os.path.abspath(folder)).name]
-    return next((known[composed(each)] for each in above if composed(each) in known), "")
-
-
-def composed(name: str) -> str:
-    """A name with composed Unicode characters (NFC), as file systems may have them decomposed."""
-    return unicodedata.normalize("NFC", name)
+    return next((name for name in map(composed, above) if name in names), "")
 
 
 def readable(path: Path, shape: tuple[int, ...], invert: bool) -> Read | None:
