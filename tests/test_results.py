@@ -208,7 +208,7 @@ def test_rows_of_a_folder_of_pictures(tmp_path, capsys):
     given = chosen("mozafari2018:folder", data_dir=("folder=my/pictures",), out=tmp_path)
     (row,) = results.rows_of(given)
     run = results.options_of(row, 0, given)
-    assert (run.data.dataset, str(run.data.data_dir), run.data.colour) == ("folder", "my/pictures", False)
+    assert (run.data.dataset, str(run.data.data_dir)) == ("folder", "my/pictures")
     assert run.run.out == tmp_path / "mozafari2018_pictures" / "seed0", "another folder has other runs"
     assert results.cells_of(record(row, 0.9), [])[1] == "my/pictures"
     line = "`data_dir` must say where folder is, as folder=DIR, a folder of pictures or a .zip file of one"
