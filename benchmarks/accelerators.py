@@ -159,11 +159,14 @@ def main(options: Options) -> None:
 
 def repeated(images: data.Dataset) -> data.Dataset:
     """The training images, cut or repeated to `IMAGES`."""
-    fields: dict[str, Any] = dict(
-        train_images=np.resize(images.train_images, (IMAGES, *images.train_images.shape[1:])),
-        train_labels=np.resize(images.train_labels, IMAGES),
+    places = np.resize(np.arange(len(images.train_images)), IMAGES)
+    return dataclasses.replace(
+        images,
+        train_images=images.train_images[places],
+        train_labels=images.train_labels[places],
+        train_files=None,
+        train_groups=None,
     )
-    return dataclasses.replace(images, **fields)
 
 
 if __name__ == "__main__":

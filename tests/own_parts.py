@@ -57,7 +57,7 @@ def folder_of(name: str) -> str:
 
 def load(names: list[str], root: str) -> None:
     """Loads what the examples leave, in a process that has run none of them."""
-    found, data = {}, digits().first(1, 200)
+    found, data = {}, digits().first(None, 200)
     for name in names:
         try:
             snnjax.load(f"{root}/runs/{folder_of(name)}/run")

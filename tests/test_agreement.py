@@ -353,7 +353,9 @@ def test_integers_find_the_winners_of_floats(run, mnist, moment):
 @pytest.mark.slow
 @pytest.mark.parametrize("native", [False, True])
 def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(mozafari, mnist, native):
-    trainer = Trainer(mozafari.spec, mnist.first(120, 10), Settings((0, 0, 1), batch_size=40, native=native))
+    trainer = Trainer(
+        mozafari.spec, mnist.first(120, 10, in_order=True), Settings((0, 0, 1), batch_size=40, native=native)
+    )
     state = TrainState(mozafari.weights("stdp"), phase=2)
     inputs = trainer.engine.entering("train", [state])
     spiked, labels = inputs[0] < T, mnist.train_labels[:120]
@@ -375,7 +377,7 @@ def test_free_runs_learn_as_the_recorded_one(shared, mozafari, mnist):
     """
     accuracies = json.loads((shared / "golden" / "networks" / "mozafari2018.json").read_text())
     settings, initial = Settings((2, 4, 4), batch_size=1000, native=True), mozafari.weights("init")
-    trainer = Trainer(mozafari.spec, mnist.first(6000, 2000), settings)
+    trainer = Trainer(mozafari.spec, mnist.first(6000, 2000, in_order=True), settings)
     runs = [
         trainer.run(TrainState({name: value * np.float32(1 + change) for name, value in initial.items()})).epochs
         for change in (0, 1e-6, -1e-6)

@@ -22,7 +22,7 @@ import pytest
 from command import Command, refused, unboxed
 
 from snnjax import data, files
-from snnjax.app import options, runs
+from snnjax.app import options, parts, runs
 from snnjax.app.commands.train import prepare
 from snnjax.kernels import native
 from snnjax.layers import WTA, Conv
@@ -219,7 +219,7 @@ def test_other_settings_are_not_resumed(whole, train, capsys):
 
 def test_other_data_are_not_resumed(train, capsys, tmp_path):
     """The same settings and as many images, but one pixel or one label of another value."""
-    images, labels = data.digits().train_images[:20].astype(np.uint8), data.digits().train_labels[:20].astype(np.uint8)
+    images, labels = data.digits().train_images[:40].astype(np.uint8), data.digits().train_labels[:40].astype(np.uint8)
     arguments = [*TINY, "--dataset", "mnist", "--data_dir", "idx", "--epochs", "0", "0", "--out", "run"]
     write_idx(tmp_path / "idx", images, labels)
     train.main(arguments)
@@ -494,8 +494,8 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
     images = data.digits()
     if count:
         places = np.resize(np.arange(len(images.train_images)), count)
-        parts = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
-        images = dataclasses.replace(images, **parts)
+        fields = dict(train_images=images.train_images[places], train_labels=images.train_labels[places])
+        images = dataclasses.replace(images, **fields)
     monkeypatch.setattr(data, "load", lambda name, folder: images)
     chosen = options.Train(options.Network(model="mozafari2018"))
     trainer, recorded, path = prepare(chosen.network, chosen.data, chosen.training, options.Machine(kernels="xla"))
@@ -504,6 +504,36 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
     assert dataclasses.asdict(trainer.settings) == expected | others
     assert len(trainer.data.validation_images) == round(0.1 * len(images.train_images))
     assert recorded.items() >= dict(model="mozafari2018", dataset="digits", ratio=1.0).items()
+
+
+def prepared(**given) -> tuple[data.Dataset, dict, data.Dataset]:
+    """The data of a training with so many images, its settings, and the test images that `evaluate` takes for it."""
+    chosen = options.TrainData(train_images=50, test_images=20, validation=0, **given.pop("chosen", {}))
+    network = options.Network(model="mozafari2018")
+    trainer, about, _ = prepare(network, chosen, options.Training(seed=1), options.Machine(kernels="xla"), **given)
+    settings = about | dict(test_images=len(trainer.data.test_images))
+    return trainer.data, about, parts.dataset(options.TestData(), settings, (28, 28))
+
+
+def test_fewer_images_of_all_classes_drawn_or_in_order():
+    whole = data.digits()
+    for how, found in (
+        ({}, whole.first(50, 20)),
+        (dict(chosen=dict(draw=True)), whole.first(50, None, seed=1).first(None, 20)),
+        (dict(in_order=True), whole.first(50, 20, in_order=True)),
+    ):
+        images, about, tested = prepared(**how)
+        assert images.digest == found.digest
+        np.testing.assert_array_equal(tested.test_images, images.test_images)
+        assert about.get("in_order", False) == how.get("in_order", False)
+        assert about["draw"] == bool(how.get("chosen"))
+
+
+def test_drawing_without_a_number_is_refused(train, capsys):
+    line = refused(train, capsys, *TINY[:2], "--draw")
+    assert "`draw` draws the images of `train_images` (--train_images): name their number" in line
+    line = refused(train, capsys, *TINY[:2], "--train_images", 9)
+    assert "`train_images` must be at least 10, one of each class of digits, got 9" in line
 
 
 def on_native(path: str = "out") -> bool:

@@ -88,7 +88,7 @@ def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
     for image, (row, column) in zip(images, [(0, 0), (0, 22), (22, 0), (22, 22)], strict=True):
         image[row : row + 10, column : column + 10] = draw.integers(0, 256, (10, 10, 3))
     labels = np.arange(4, dtype=np.int32)
-    Dataset("mine", images, labels, images, labels).save(tmp_path / "mine.npz")
+    Dataset("mine", np.resize(images, (10, 32, 32, 3)), np.arange(10), images, labels).save(tmp_path / "mine.npz")
     command = f"--model mozafari2018 --channels 18 {tmp_path}/theirs.npz {tmp_path}/ours.npz"
     CONVERT.main(command.split())
     trained = Trained.read(tmp_path / "ours.npz")

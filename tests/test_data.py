@@ -14,7 +14,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx
+from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx, relabel
 from snnjax.encoding import COLOUR, GREY
 from snnjax.errors import DownloadError, InputError
 
@@ -33,7 +33,7 @@ from PIL import Image
 
 class Mnist(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("3.0.1")
-    SHAPE, CLASSES = (28, 28, 1), 10
+    SHAPE, CLASSES, USED = (28, 28, 1), 10, 10
 
     def _info(self):
         label = tfds.features.ClassLabel(num_classes=self.CLASSES)
@@ -41,7 +41,7 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, manager):
-        return dict(train=self._generate_examples(range(12)), test=self._generate_examples(range(100, 107)))
+        return dict(train=self._generate_examples(range(self.USED + 2)), test=self._generate_examples(range(100, 107)))
 
     def _generate_examples(self, numbers):
         for number in numbers:
@@ -50,12 +50,12 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
             png = io.BytesIO()  # as bytes, since arrays would need TensorFlow
             Image.fromarray(pixels.squeeze()).save(png, "png")
             png.seek(0)
-            yield number, dict(image=png, label=number % 10 + (self.CLASSES == 37))
+            yield number, dict(image=png, label=number % self.USED + (self.CLASSES > self.USED))
 
 class Emnist(Mnist):
     VERSION = tfds.core.Version("3.1.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="letters")]
-    CLASSES = 37  # as tensorflow-datasets has it: 26 letters, counted from 1
+    CLASSES, USED = 37, 26  # as tensorflow-datasets has it: 26 letters, counted from 1
 
 class Cifar10(Mnist):
     VERSION = tfds.core.Version("3.0.2")
@@ -102,7 +102,7 @@ def cifar(count: int, first: int) -> tuple[bytes, np.ndarray, np.ndarray]:
     return b"".join(records), images, labels
 
 
-CIFAR = {f"data_batch_{n}.bin": cifar(n, n) for n in range(1, 6)} | {"test_batch.bin": cifar(3, 7)}
+CIFAR = {f"data_batch_{n}.bin": cifar(2 * n, n) for n in range(1, 6)} | {"test_batch.bin": cifar(3, 7)}
 
 
 @pytest.fixture
@@ -338,11 +338,11 @@ def test_prepared_sets_are_read_without_tensorflow(prepared, calls):
 )
 def test_prepared_sets_are_set_upright_and_counted_from_0(prepared, calls, name, shape, classes, bright):
     data = load(name, prepared)
-    assert (data.train_images.shape, data.train_images.dtype) == ((12, *shape), np.uint8)
+    assert (data.train_images.shape, data.train_images.dtype) == ((classes + 2, *shape), np.uint8)
     assert (data.name, data.classes, data.test_labels.dtype) == (name, classes, np.int32)
     for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
         pixels = images.reshape(*images.shape[:3], -1)
-        np.testing.assert_array_equal(pixels[:, 27, 27, 0] % 10, labels)
+        np.testing.assert_array_equal(pixels[:, 27, 27, 0] % classes, labels)
         np.testing.assert_array_equal(pixels[:, *bright], np.tile(255 - np.arange(pixels.shape[-1]), (len(images), 1)))
     assert not calls
     assert "tensorflow" not in sys.modules
@@ -449,8 +449,28 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
         (dict(test_labels=np.zeros(3)), "`test_labels` must be an array of integers, got dtype float64"),
         (dict(test_images=None), "`test_images` must be an array of numbers, got None"),
         (dict(train_images=np.full((3, 4, 4), "a")), "`train_images` must be an array of numbers, got dtype <U1"),
-        (dict(classes=None), "`classes` must be an integer, got None"),
+        (dict(classes=2.5), "`classes` must be an integer, got 2.5"),
         (dict(classes=0), "`classes` must be at least 1, got 0"),
+        (dict(train_images=np.ma.zeros((3, 4, 4))), "numbers, got a masked one: fill it, as by `.filled(0)`"),
+        (dict(test_labels=np.ma.arange(3)), "`test_labels` must be an array of integers, got a masked one: fill it"),
+        *(
+            (dict(train_images=np.zeros(shape)), f"`train_images` must have rows and columns, got shape {shape}")
+            for shape in ((3, 0, 4), (3, 4, 0), (3, 0, 0, 3))
+        ),
+        (dict(classes=5), "small: there are no training images of class 3, 4: add some, or number only the classes"),
+        (
+            dict(train_labels=np.array([1, 1, 1]), class_names=("ant", "bee", "cow")),
+            "class 0 (ant), 2 (cow): add some, or number only the classes that there are, by `snnjax.data.relabel(",
+        ),
+        (
+            dict(train_labels=np.array([7, 3, 7]), test_labels=np.array([7, 3, 7]), classes=None),
+            "no training images of class 0, 1, 2 and 3 more",
+        ),
+        (dict(test_files=("a.png", "b.png")), "`test_files` must be the file name of each of 3 images, got ('a.png', "),
+        (dict(train_files="abc"), "`train_files` must be the file name of each of 3 images, got 'abc'"),
+        (dict(validation_files=("a.png",)), "`validation_files` must be the file name of each of 0 images"),
+        (dict(train_groups=np.arange(4)), "`train_groups` must be one of each of 3 images, got shape (4,)"),
+        (dict(train_groups=["a", "b", "c"]), "`train_groups` must be an array of integers, got ['a', 'b', 'c']"),
     ],
 )
 def test_sets_that_do_not_fit_together_are_refused(change, message):
@@ -467,6 +487,8 @@ def test_sets_that_do_not_fit_together_are_refused(change, message):
         (("a", "b", " "), "`class_names` must be of printable characters, got ' '"),
         (("a", "b", 3), "`class_names` must be of printable characters, got 3"),
         ("abc", "`class_names` must be a tuple of names, got the text 'abc'"),
+        (("a", "b", "(silent)"), "`class_names` must not hold '(silent)', which says that a network decides for none"),
+        (("caf\u00e9", "b", "cafe\u0301"), "`class_names` must differ, got 'caf\u00e9' twice"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(names, message):
@@ -479,9 +501,62 @@ def test_names_stay_with_the_images():
     assert data.names == data.class_names == ("ant", "bee", "cow")
     assert small().names == ("0", "1", "2")
     assert small().class_names == ()
-    for other in (data.first(2, 2), data.share(0.7, 0), data.augment(1.0, 0)):
+    for other in (data.first(3, 2), data.share(1.0, 0), data.augment(1.0, 0)):
         assert (other.names, other.notes) == (data.names, ("one",))
     assert data.digest == small().digest, "names are no data"
+
+
+def test_decomposed_names_are_the_composed_ones(tmp_path):
+    expected, given = ("caf\u00e9", "b", "c"), ("cafe\u0301", "b", "c")
+    assert small(class_names=given).names == expected
+    names = np.array([*given[:1], *"bcdefghij"])
+    assert load(own(tmp_path / "named.npz", class_names=names)).class_names[0] == expected[0]
+
+
+def test_the_number_of_classes_follows_from_names_or_labels():
+    assert small(classes=None).classes == 3
+    assert small(classes=None, class_names=("ant", "bee", "cow")).classes == 3
+    two = np.array([0, 1, 1])
+    assert small(classes=None, train_labels=two, test_labels=two).classes == 2
+    assert small(test_labels=np.array([0, 0, 2])).classes == 3, "test images may lack a class"
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "names"),
+    [
+        ([[7, 3, 7], [3]], [[1, 0, 1], [0]], ("3", "7")),
+        ([[-1, 12, 3], [12, -1]], [[0, 2, 1], [2, 0]], ("-1", "3", "12")),
+        ([["dog", "cat 10", "cat 2"]], [[2, 1, 0]], ("cat 2", "cat 10", "dog")),
+    ],
+)
+def test_labels_are_numbered_without_gaps(labels, expected, names):
+    numbers, found = relabel(*map(np.array, labels))
+    assert found == names
+    assert [each.tolist() for each in numbers] == expected
+    assert {each.dtype for each in numbers} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (([0, 1], [1, 5, 7]), "`labels` of training must have all classes, they lack 5, 7"),
+        (([0.5],), "`labels` must be \\(N,\\) integers or text, got \\[0.5\\] of float64"),
+        (([0, 1], ["0"]), "`labels` must all be integers, or all text, got both"),
+        ((), "`labels` must be of at least one image, got none"),
+    ],
+)
+def test_labels_that_cannot_be_numbered_are_refused(labels, message):
+    with pytest.raises(InputError, match=message):
+        relabel(*labels)
+
+
+def test_arrays_of_the_other_byte_order_are_the_same_data():
+    images, labels = RNG.integers(0, 256, (3, 4, 4)).astype(np.float32), np.array([2, 0, 1], np.int32)
+    parts = dict(train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in parts.items()}
+    data = small(**swapped)
+    assert data.digest == small(**parts).digest
+    assert all(getattr(data, name).dtype.isnative for name in parts)
 
 
 def test_a_set_is_shown_in_one_line():
@@ -491,18 +566,86 @@ def test_a_set_is_shown_in_one_line():
 
 
 def test_first():
-    data = digits().first(5, None)
-    assert (len(data.train_images), len(data.train_labels), len(data.test_labels)) == (5, 5, 360)
-    np.testing.assert_array_equal(data.train_images, digits().train_images[:5])
+    whole = digits()
+    data = whole.first(40, None, in_order=True)
+    assert (len(data.train_images), len(data.train_labels), len(data.test_labels)) == (40, 40, 360)
+    np.testing.assert_array_equal(data.train_images, whole.train_images[:40])
+    assert whole.first(2000, 2000).digest == whole.digest
 
 
 @pytest.mark.parametrize(
     ("counts", "message"),
-    [((-1, None), "`train` must be at least 1, got -1"), ((2, 1.5), "`test` must be an integer, got 1.5")],
+    [
+        ((-1, None), "`train_images` must be at least 1, got -1"),
+        ((3, 1.5), "`test_images` must be an integer, got 1.5"),
+        ((2, None), "`train_images` must be at least 3, one of each class of small, got 2"),
+    ],
 )
 def test_a_wrong_number_of_first_images_is_refused(counts, message):
     with pytest.raises(InputError, match=message):
         small().first(*counts)
+
+
+def sorted_set() -> Dataset:
+    """Images of class 0, then of class 1, then of class 2, with the names of their files; five are a group."""
+    labels = np.repeat(np.arange(3), (60, 30, 10))
+    images = np.arange(2, 102, dtype=np.uint8).repeat(4).reshape(100, 2, 2)
+    files = tuple(f"{number}.png" for number in range(100))
+    return Dataset(
+        "sorted", images, labels, images, labels, train_files=files, test_files=files, train_groups=np.arange(100) // 5
+    )
+
+
+def test_fewer_images_are_of_all_classes_alike():
+    data = sorted_set().first(10, 5)
+    assert data.train_labels.tolist() == [0] * 6 + [1] * 3 + [2]
+    assert data.train_images[:, 0, 0].tolist() == [2, 3, 4, 5, 6, 7, 62, 63, 64, 92], "the first ones, in order"
+    assert data.test_labels.tolist() == [0, 0, 0, 1, 2]
+    assert np.bincount(sorted_set().first(3, 2).train_labels).tolist() == [1, 1, 1]
+    assert sorted_set().first(3, 2).test_labels.tolist() == [0, 1]
+    with pytest.raises(InputError, match="no training images of class 1, 2: add some"):
+        sorted_set().first(10, None, in_order=True)
+
+
+def test_fewer_images_are_drawn_by_a_seed():
+    drawn, again, other = (sorted_set().first(20, 20, seed=seed) for seed in (0, 0, 2**64))
+    assert drawn.digest == again.digest != other.digest
+    assert np.bincount(drawn.train_labels).tolist() == np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
+    assert np.all(np.diff(drawn.train_images[:, 0, 0].astype(int)) > 0), "in their order, none twice"
+    assert drawn.train_images.tolist() != sorted_set().first(20, None).train_images.tolist()
+    assert drawn.train_images.tolist() != drawn.test_images.tolist()
+    with pytest.raises(InputError, match="`seed` must be at least 0, got -1"):
+        sorted_set().first(20, None, seed=-1)
+
+
+def test_a_share_has_all_classes():
+    for seed in range(5):
+        assert np.bincount(sorted_set().share(0.1, seed).train_labels).tolist() == [6, 3, 1]
+    with pytest.raises(InputError, match=r"`ratio` must leave each of 3 classes a training image, got 0\.02 of 100"):
+        sorted_set().share(0.02, 0)
+    assert len(sorted_set().augment(0.02, 0).train_labels) == 102, "of the copies, a class may have none"
+
+
+def test_names_of_files_stay_with_their_images(tmp_path):
+    whole = sorted_set()
+    held = whole.hold_out(0.2, 0)
+    sets = [whole.first(20, 30), whole.first(20, 30, seed=1), whole.share(0.3, 0), held, whole.augment(0.5, 0)]
+    held.save(tmp_path / "held.npz")
+    for data in (*sets, load(tmp_path / "held.npz")):
+        for part in ("train", "test", "validation"):
+            files, images = getattr(data, f"{part}_files"), getattr(data, f"{part}_images")
+            assert (files is None) == (images is None)
+            if files is not None:
+                copies = data is sets[-1]
+                named = [int(name.removesuffix(".png")) for name in files]
+                same = images[:, 0, 0] == np.add(named, 2)
+                assert same.sum() >= 100 if copies else same.all()
+                if part == "train":
+                    np.testing.assert_array_equal(data.train_groups, np.floor_divide(named, 5))
+    assert whole.digest == small(**{n: getattr(whole, n) for n in FIELDS}).digest, "names of files are no data"
+
+
+FIELDS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def test_a_share_is_drawn_with_the_seed():
@@ -529,7 +672,7 @@ def test_the_digest_tells_data_apart():
     assert data.digest == small().digest
     images, labels = data.train_images.copy(), data.train_labels[::-1]
     images[1, 2, 3] = 9
-    others = [small(train_images=images), small(test_images=images), small(train_labels=labels), data.first(2, None)]
+    others = [small(train_images=images), small(test_images=images), small(train_labels=labels), data.first(None, 2)]
     assert len({data.digest, *(other.digest for other in others)}) == 5
     assert re.fullmatch("[0-9a-f]{12}", data.digest)
 
@@ -593,14 +736,14 @@ def test_copies_are_drawn_with_the_seed():
         data.augment(0, 0)
 
 
-OWN = Dataset("mine", *FILES.values(), classes=12)
+OWN = Dataset("mine", *FILES.values())
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 @pytest.mark.parametrize("planes", [(), (3,)])
 def test_a_set_of_ones_own_is_saved_and_loaded(tmp_path, kind, planes):
     """The very same images and labels, so that their digest is the same."""
-    images = [RNG.integers(0, 256, (count, 5, 4, *planes)).astype(kind) for count in (12, 7)]
+    images = [RNG.integers(0, 256, (count, 5, 4, *planes)).astype(kind) for count in (20, 7)]
     labels = [np.arange(len(each), dtype=np.int32) for each in images]
     names = tuple(f"{number}. é" for number in range(20)) if planes else ()
     saved = Dataset("mine", images[0], labels[0], images[1], labels[1], 20, class_names=names)
@@ -633,9 +776,14 @@ def test_own_files_of_other_programs_are_read(tmp_path):
     assert (loaded.classes, loaded.train_labels.dtype) == (OWN.train_labels.max() + 1, np.int32)
     assert (loaded.train_images.dtype, loaded.test_images.dtype) == (np.float32, np.float32)
     np.testing.assert_array_equal(loaded.test_images, OWN.test_images)
-    assert load(own(tmp_path / "more.npz", classes=np.array(30))).classes == 30
-    named = load(own(tmp_path / "named.npz", class_names=np.array([*"abcdefghijklm"])))
-    assert (named.classes, named.names) == (13, tuple("abcdefghijklm"))
+    swapped = {
+        name: getattr(OWN, name).astype(kind) for name, kind in (("train_images", ">f4"), ("test_labels", ">i8"))
+    }
+    other = load(own(tmp_path / "swapped.npz", **swapped, test_images=OWN.test_images.astype(">f8")))
+    assert (other.train_images.dtype, other.test_images.dtype) == (np.float32, np.float32)
+    assert load(own(tmp_path / "more.npz", classes=np.array(10))).classes == 10
+    named = load(own(tmp_path / "named.npz", class_names=np.array([*"abcdefghij"])))
+    assert (named.classes, named.names) == (10, tuple("abcdefghij"))
 
 
 @pytest.mark.parametrize(
@@ -661,6 +809,14 @@ def test_own_files_of_other_programs_are_read(tmp_path):
         (dict(class_names=np.array([*"aa"] * 6)), "`class_names` must differ, got 'a' twice"),
         (dict(class_names=np.array(["a", "b"]), classes=np.array(12)), "`class_names` must be one for each of 12 clas"),
         (dict(train_images=np.full((12, 5, 4), np.nan)), "train images hold NaN"),
+        (
+            dict(train_labels=np.repeat([3, 7], 6)),
+            "no training images of class 0, 1, 2 and 3 more: add some, or number",
+        ),
+        (dict(train_images=np.zeros((12, 5, 0))), r"`train_images` must have rows and columns, got shape \(12, 5, 0\)"),
+        (dict(train_files=np.arange(12)), r"`train_files` must be \(N,\) text, got int64 of shape \(12,\)"),
+        (dict(test_files=np.array(["a"])), "`test_files` must be the file name of each of 7 images"),
+        (dict(train_groups=np.zeros(12)), "`train_groups` must be an array of integers, got dtype float64"),
         (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
     ],
 )

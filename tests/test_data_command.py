@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 from command import Command, refused
+from PIL import Image
 from test_cli import tiny, write_idx
+from test_folder import fill
 
 from snnjax import data
 from snnjax.networks import NETWORKS
@@ -21,10 +23,10 @@ def sets(tmp_path, monkeypatch):
     """A cache folder with a small MNIST, and a folder to work in."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    digits = data.digits()
+    digits = data.digits().first(20, None)
     folder = tmp_path / "cache" / "snnjax" / "data" / "mnist"
     folder.parent.mkdir(parents=True)
-    write_idx(folder, digits.train_images[:20].astype(np.uint8), digits.train_labels[:20].astype(np.uint8))
+    write_idx(folder, digits.train_images.astype(np.uint8), digits.train_labels.astype(np.uint8))
     return tmp_path
 
 
@@ -65,6 +67,24 @@ def test_many_classes_are_counted_in_short(sets, capsys):
     head, *rows = cells(capsys.readouterr().out)
     assert head == ["class", "training", "test"]
     assert rows == [*([name, "2", "1"] for name in names[:30]), ["5 more", "10", "5"]]
+
+
+def test_a_folder_of_pictures_is_looked_at(sets, capsys):
+    fill(sets / "pets" / "train", dict(cat=4, dog=6))
+    fill(sets / "pets" / "test", dict(cat=2, dog=2))
+    fill(sets / "pets" / "val", dict(cat=3, dog=1))
+    for path in (sets / "pets").rglob("*.png"):
+        Image.new("RGB", (9, 7), (90, 20, 20)).save(path)
+    Command("data").main(["folder", "--data_dir", "pets", "--size", "12", "--group", "[0-5]", "--out", "pets.npz"])
+    out = capsys.readouterr().out
+    assert cells(out) == [["class", "training", "test", "validation"], ["cat", "4", "2", "3"], ["dog", "6", "2", "1"]]
+    assert "the pictures are taken in colour; `colour=False` (--no_colour) takes them as grey" in out
+    assert "18 of 18 pictures: enlarged, the smallest from 9x7" in out
+    stored = data.load("pets.npz")
+    assert len(np.unique(stored.train_groups)) == 6
+    assert sorted(stored.test_files) == ["test/cat/0.png", "test/cat/1.png", "test/dog/0.png", "test/dog/1.png"]
+    Command("data").main(["folder", "--data_dir", "pets", "--no_colour"])
+    assert "of 7x9, 2 classes" in capsys.readouterr().out
 
 
 def test_a_cached_set_is_trained_without_a_folder_named(sets, capsys, monkeypatch):

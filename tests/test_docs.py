@@ -229,7 +229,7 @@ def folder(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
     for seed, part in enumerate(("Train", "Test")):
-        made_events.write_nmnist(tmp_path / "RECORDINGS", part, images[:20], labels[:20], seed)
+        made_events.write_nmnist(tmp_path / "RECORDINGS", part, images[:40], labels[:40], seed)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(components, "_TYPES", dict(components._TYPES))  # two documents define EarlyInputs
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import snnjax
+from snnjax.app import options, parts
 from snnjax.data import digits, folder, layout, load, picture_folder, read_picture
 from snnjax.data.names import natural
 from snnjax.training.choice import network_for
@@ -63,7 +64,8 @@ def test_training_and_test_folders(tmp_path, top, parts):
         fill(tmp_path / "pets" / top / part, dict.fromkeys(CLASSES, count))
     data = load("folder", tmp_path / "pets")
     assert repr(data) == "Dataset(pets: 36 training and 15 test images of 7x9, 3 classes)"
-    assert (data.class_names, data.notes) == (CLASSES, ())
+    note = f"without a test folder, {parts[1]}/ is for testing, not for validation"
+    assert (data.class_names, data.notes) == (CLASSES, (note,) if parts[1].lower().startswith("val") else ())
     for images, labels, count in (
         (data.train_images, data.train_labels, 12),
         (data.test_images, data.test_labels, 5),
@@ -129,6 +131,158 @@ def test_a_set_that_was_written_is_read_again(tmp_path):
         )
         assert read == expected
     assert load("folder", tmp_path / "digits").digest == data.digest
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation"])
+def test_a_validation_folder_is_used(tmp_path, name):
+    for part, count in (("train", 12), ("test", 5), (name, 4)):
+        fill(tmp_path / "pets" / part, dict.fromkeys(CLASSES, count))
+    data = load("folder", tmp_path / "pets")
+    assert repr(data).startswith("Dataset(pets: 36 training, 12 validation and 15 test images")
+    assert data.notes == ()
+    assert sorted(numbers(data.validation_images)) == [40 * label + number for label in range(3) for number in range(4)]
+    np.testing.assert_array_equal(data.validation_images[:, 0, 0] // 40, data.validation_labels)
+    assert all(each.startswith(f"{name}/") for each in data.validation_files)
+    assert parts.split(data, 0.1) is data, "no others are held out"
+    assert parts.split(data, 0).validation_files is None
+    assert picture_folder(tmp_path / "pets", test_only=True).validation_images is None
+    shutil.rmtree(tmp_path / "pets" / name / "Bee")
+    with pytest.raises(
+        ValueError, match=f"train/ and {name}/ must hold folders of the same classes: {name}/ lacks Bee"
+    ):
+        load("folder", tmp_path / "pets")
+
+
+def test_images_have_the_names_of_their_files(tmp_path):
+    fill(tmp_path / "pets", dict(zip(CLASSES, (10, 6, 5), strict=True)))
+    (tmp_path / "pets" / "Bee" / "0.png").write_bytes(b"")
+    for path in (tmp_path / "pets", zipped(tmp_path / "pets")):
+        data = load("folder", path)
+        assert len({*data.train_files, *data.test_files}) == 20
+        for part in ("train", "test"):
+            files, images = getattr(data, f"{part}_files"), getattr(data, f"{part}_images")
+            read = [np.asarray(Image.open(tmp_path / "pets" / name)) for name in files]
+            np.testing.assert_array_equal(read, images)
+
+
+def by_object(root: pathlib.Path, objects: int, views: int) -> pathlib.Path:
+    """Pictures of objects of two classes, a part of them in folders; their brightness is the object's number."""
+    for name, first in (("cup", 0), ("jug", 100)):
+        for number in range(objects):
+            (root / name / f"o{number}").mkdir(parents=True)
+            for view in range(views):
+                place = f"o{number}/{view}.png" if number % 2 else f"o{number}_{view}.png"
+                picture(first + number).save(root / name / place)
+    return root
+
+
+@pytest.mark.parametrize("group", [r"^(o\d+)[/_]", r"^o\d+"])
+def test_pictures_of_a_group_stay_together(tmp_path, group):
+    path = by_object(tmp_path / "things", objects=10, views=4)
+    apart = load("folder", path)
+    assert {*numbers(apart.train_images)} & {*numbers(apart.test_images)}, "objects are in both"
+    for each in (path, zipped(path)):
+        data = load("folder", each, group=group)
+        assert data.notes == ("80 pictures are of 10 groups", FIFTH)
+        objects = [{*np.mod(numbers(images), 100)} for images in (data.train_images, data.test_images)]
+        assert not objects[0] & objects[1]
+        assert np.bincount(data.test_labels).tolist() == [8, 8], "a fifth of each class"
+        for seed in range(5):
+            held = data.hold_out(0.1, seed)
+            parted = [{*np.mod(numbers(images), 100)} for images in (held.train_images, held.validation_images)]
+            assert not parted[0] & parted[1]
+            assert np.bincount(held.validation_labels).tolist() == [4, 4]
+        assert held.notes[-1] == "8 of 64 training images are held out for validation, 1 of 8 groups"
+
+
+def test_groups_in_training_and_test_folders_are_said(tmp_path):
+    for part in ("train", "test"):
+        fill(tmp_path / part, dict(a=4, b=3) if part == "train" else dict(a=2, b=2))
+    data = load("folder", tmp_path, group=r"\d")
+    assert data.notes[1] == "2 groups have pictures in train/ and in other folders, which makes the test easier"
+
+
+def test_a_group_is_kept_with_a_run(tmp_path):
+    """So that it is tested on the same pictures."""
+    path = by_object(tmp_path / "things", objects=5, views=4)
+    chosen = options.Data(dataset="folder", data_dir=path, group=r"^o\d+", test_images=6)
+    known = parts.source(options.Network(), chosen) | dict(test_images=6)
+    trained = parts.dataset(chosen)
+    assert parts.dataset(options.TestData(), known, (7, 9)).test_files == trained.test_files
+    named = options.TestData(dataset="folder", data_dir=path)
+    assert {*parts.dataset(named, known, (7, 9)).test_files} == {*load("folder", path, group=r"^o\d+").test_files}
+    shutil.copytree(path, tmp_path / "new")
+    other = parts.dataset(options.TestData(dataset="folder", data_dir=tmp_path / "new"), known, (7, 9))
+    assert len(other.test_images) == 40, "all of another folder"
+
+
+def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
+    fill(tmp_path, dict.fromkeys("ab", 10))
+    data = load("folder", tmp_path, group="^[01]")
+    assert data.notes[0] == ("4 pictures are of 2 groups; 16 that `group` does not match are groups of their own")
+    assert len(np.unique(data.train_groups)) + len({*numbers(data.test_images)} - {40, 41}) >= 16
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ("(", r"`group` must be a regular expression, got '\(': missing \), unterminated subpattern"),
+        (3, "`group` must be a regular expression, got 3"),
+        ("nothing", r"`data_dir` .*: `group` 'nothing' matches no picture's name, such as '0\.png'"),
+        ("png", "a class must have at least 2 groups of pictures, one of them for testing, got 1 of a, b"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(tmp_path, group, message):
+    fill(tmp_path, dict.fromkeys("ab", 3))
+    with pytest.raises(ValueError, match=message):
+        load("folder", tmp_path, group=group)
+    with pytest.raises(ValueError, match=r"`group` \(--group\) is for pictures, not for `dataset` digits"):
+        load("digits", group="a")
+
+
+def test_decomposed_names_are_the_composed_ones(tmp_path):
+    """Of classes, in training and test folders and beside each other, and of the folder that holds all."""
+    fill(tmp_path / "pets" / "train", {"ba\u0308r": 6, "hase": 6})
+    fill(tmp_path / "pets" / "test", {"b\u00e4r": 3, "hase": 3})
+    data = load("folder", tmp_path / "pets")
+    assert (data.class_names, len(data.test_images), data.notes) == (("b\u00e4r", "hase"), 6, ())
+    assert "train/ba\u0308r/0.png" in data.train_files, "so that the file is found"
+    png = io.BytesIO()
+    picture(9).save(png, "png")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for top in ("\u00fc", "u\u0308"):
+            for name in ("b\u00e4r", "ba\u0308r", "hase"):
+                archive.writestr(f"{top}/{name}/", "")
+                archive.writestr(f"{top}/{name}/{len(top)}{len(name)}.png", png.getvalue())
+    both = load("folder", tmp_path / "pets.zip")
+    assert (both.class_names, len(both.train_images) + len(both.test_images)) == (("b\u00e4r", "hase"), 6)
+    assert both.notes == (FIFTH,)
+    os.mkdir(tmp_path / "u\u0308")
+    fill(tmp_path / "u\u0308", dict.fromkeys("ab", 2))
+    assert load("folder", tmp_path / "u\u0308").name == "\u00fc"
+
+
+def test_folders_are_not_walked_without_end(tmp_path, monkeypatch):
+    """Links from each of ten folders to all others are more than three million paths."""
+    fill(tmp_path / "pets", dict.fromkeys("abcdefghij", 1))
+    for one in "abcdefghij":
+        for other in {*"abcdefghij"} - {one}:
+            (tmp_path / "pets" / one / other).symlink_to(tmp_path / "pets" / other)
+    monkeypatch.setattr(layout, "MOST_ENTRIES", 1000)
+    with pytest.raises(ValueError, match="pets holds more than 1,000 files and folders: name the folder that holds"):
+        load("folder", tmp_path / "pets")
+    monkeypatch.setattr(layout, "MOST_ENTRIES", 5)
+    fill(tmp_path / "few", dict.fromkeys("ab", 3))
+    with pytest.raises(ValueError, match=r"few\.zip holds more than 5 files and folders"):
+        load("folder", zipped(tmp_path / "few"))
+
+
+def test_a_class_is_not_called_as_what_stands_for_none(tmp_path):
+    fill(tmp_path, {"silent": 3, "loud": 3})
+    assert load("folder", tmp_path).class_names == ("loud", "silent")
+    (tmp_path / "silent").rename(tmp_path / "(silent)")
+    with pytest.raises(ValueError, match=r"`class_names` must not hold '\(silent\)'"):
+        load("folder", tmp_path)
 
 
 def test_classes_are_spread_evenly(tmp_path):
@@ -255,11 +409,12 @@ def test_the_size_that_pictures_have(tmp_path, monkeypatch):
         (13, 12, 12),
         (
             FIFTH,
+            "15 of 16 pictures: enlarged, the smallest from 9x7",
             "1 of 16 pictures: more than 25 % cut off to keep their proportions",
         ),
     )
     (tmp_path / "pets" / "Bee" / "broken.png").write_bytes(b"no picture")
-    note = load("folder", tmp_path / "pets", size=12).notes[1]
+    note = load("folder", tmp_path / "pets", size=12).notes[2]
     assert note.startswith("1 of 16 pictures: more than"), "those that can be read"
     (tmp_path / "pets" / "Bee" / "broken.png").unlink()
     assert load("folder", tmp_path / "pets", size=(12, 6)).train_images.shape == (13, 12, 6)
@@ -268,6 +423,9 @@ def test_the_size_that_pictures_have(tmp_path, monkeypatch):
     for path in (tmp_path / "pets").rglob("*.png"):
         picture(9, (600, 600)).save(path)
     assert load("folder", tmp_path / "pets").train_images.shape == (13, 32, 32), "large ones are not kept unasked"
+
+
+AS_GREY = "`colour=False` (--no_colour) takes them as grey"
 
 
 @pytest.mark.parametrize(("coloured", "colour"), [(0, False), (1, False), (2, True), (3, True)])
@@ -280,11 +438,21 @@ def test_colour_is_as_most_pictures_are(tmp_path, coloured, colour):
         Image.open(path).convert("RGB").save(path)
     data, planes = load("folder", tmp_path), (3,) * colour
     assert data.train_images.shape[1:] == (7, 9, *planes)
-    taken = f"all are taken {'in colour' if colour else 'as grey'}; `colour` (--colour) decides otherwise"
-    words = f"some pictures have colour, some are grey: {taken}"
-    assert data.notes == ((FIFTH, words) if coloured in (1, 2) else (FIFTH,))
+    notes = [
+        (),
+        ("some pictures have colour, some are grey: all are taken as grey; `colour=True` (--colour) keeps it",),
+        (f"some pictures have colour, some are grey: all are taken in colour; {AS_GREY}",),
+        (f"the pictures are taken in colour; {AS_GREY}",),
+    ]
+    assert data.notes == (FIFTH, *notes[coloured])
+    chosen = parts.dataset(options.Data(dataset="folder", data_dir=tmp_path))
+    assert (chosen.digest, chosen.notes) == (data.digest, data.notes), "the command line reads the same"
     for asked in (True, False):
-        assert load("folder", tmp_path, colour=asked).train_images.shape[1:] == (7, 9, *(3,) * asked)
+        read = load("folder", tmp_path, colour=asked)
+        assert read.train_images.shape[1:] == (7, 9, *(3,) * asked)
+        assert read.notes == (FIFTH,)
+        chosen = options.Data(dataset="folder", data_dir=tmp_path, colour=asked)
+        assert parts.dataset(chosen).digest == read.digest
 
 
 def test_what_is_no_picture_is_left_out(tmp_path):
@@ -304,12 +472,12 @@ def test_what_is_no_picture_is_left_out(tmp_path):
 def test_what_is_left_out_is_told(tmp_path):
     fill(tmp_path / "train", dict.fromkeys(CLASSES, 5))
     fill(tmp_path / "test", dict.fromkeys(CLASSES, 5))
-    fill(tmp_path / "val", dict.fromkeys(CLASSES, 5))
+    fill(tmp_path / "other", dict.fromkeys(CLASSES, 5))
     (tmp_path / "train" / "cow").mkdir()
     for number in range(5):
         picture(1).save(tmp_path / "test" / f"{number}.png")
     assert load("folder", tmp_path).notes == (
-        "train/ and test/ are used; left out: val/",
+        "train/ and test/ are used; left out: other/",
         "pictures in no class's folder are left out: test/0.png, test/1.png, test/2.png and 2 more",
         "folders without pictures are left out: cow",
     )

@@ -89,17 +89,18 @@ def test_pictures_show_the_names(trained):
     drawn = dict(report.figures(results, network, images, [0, 3]))
     short = [shortened(name, plots.MOST_LETTERS) for name in NAMES]
     (axis,) = drawn["confusion"].axes
-    assert (labels(axis.xaxis), labels(axis.yaxis)) == ([*short, "silent"], short)
+    assert (labels(axis.xaxis), labels(axis.yaxis)) == ([*short, "(silent)"], short)
     (rows,) = drawn["features_layer2"].axes
     assert [each[:9] for each in labels(rows.yaxis)] == [f"class {name}"[:9] for name in NAMES]
     for number in (0, 3):
         figure, label = drawn[f"image_{number:05}"], images.names[images.test_labels[number]]
         seen = report.observe(network.model, images.test_images[number])
         decision = network.class_name(network(images.test_images[number]))
-        title = f"test image {number}, label {label}: class {decision}"
-        silent = f"test image {number}, label {label}: the network stays silent"
-        assert figure.get_suptitle() == (silent if decision == "silent" else title)
-        assert report.decided(seen.decided, NAMES) in title or decision == "silent"
+        named = f"test image {number} ({images.test_files[number]}), label {label}"
+        title = f"{named}: class {decision}"
+        silent = f"{named}: the network stays silent"
+        assert figure.get_suptitle() == (silent if decision == "(silent)" else title)
+        assert report.decided(seen.decided, NAMES) in title or decision == "(silent)"
         assert labels(figure.axes[1].xaxis)[:2] == [*NAMES[:2]]
     for figure in drawn.values():
         assert len(plots.png(figure)) > 1000
@@ -141,7 +142,7 @@ def test_commands_print_the_names(trained, tmp_path, monkeypatch, capsys):
     out = called("predict", monkeypatch, capsys, run, tmp_path / "0.png")
     network = snnjax.load(run)
     decision = network.class_name(network(images.test_images[0]))
-    assert ("0.png: the network stays silent" if decision == "silent" else f"0.png: class {decision}\n") in out
+    assert ("0.png: the network stays silent" if decision == "(silent)" else f"0.png: class {decision}\n") in out
     assert [name for name in NAMES[:4] if re.search(rf"[|│] {re.escape(name)} +[|│]", out)] == [*NAMES[:4]]
     other = dataclasses.replace(images, class_names=NAMES[::-1])
     other.save(tmp_path / "other.npz")

@@ -102,7 +102,7 @@ def test_there_is_one_initialiser():
     for name in ("mozafari2018", "inception2024"):
         spec = NETWORKS[name]((6, 28, 28), 10)
         module = SpikingNetwork(spec, seed=3).weights()
-        trainer = Trainer(spec, digits().first(2, 2), Settings((0,) * len(spec.stages), seed=3))
+        trainer = Trainer(spec, digits().first(10, 2), Settings((0,) * len(spec.stages), seed=3))
         for weights in (module, trainer.initial_state().weights):
             assert list(weights) == list(spec.weight_shapes)
             for layer, expected in spec.initial_weights(3).items():
@@ -431,7 +431,7 @@ def test_networks_with_their_own_encoder_take_other_sizes_and_classes(name):
     assert all(layer.features % 3 == 0 for layer in spec.stages[-1].branches if spec.deciding)
     again = NETWORKS[name](image_shape=shape, classes=3, encoder=dataclasses.replace(spec.encoder, time_steps=9))
     assert again.time_steps == 9
-    small = Dataset("small", *(np.arange(36, dtype=np.uint8).reshape(1, 6, 6), np.zeros(1, np.int32)) * 2, classes=3)
+    small = Dataset("small", *(np.arange(108, dtype=np.uint8).reshape(3, 6, 6), np.arange(3, dtype=np.int32)) * 2)
     if "goupy" in name:
         with pytest.raises(ValueError, match="images of small have 6x6 pixels: take a larger `size`"):
             network_for(NETWORKS[name], small)

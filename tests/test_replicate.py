@@ -14,7 +14,7 @@ from snnjax.networks import NETWORKS
 COMMAND = Command("replicate")
 
 TINY = ["--dataset", "digits", "--model", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
-TINY += ["--train_images", "30", "--test_images", "20"]
+TINY += ["--train_images", "40", "--test_images", "20"]
 
 
 @pytest.mark.slow
@@ -36,6 +36,18 @@ def test_runs_are_compared_and_kept(tmp_path, capsys):
     assert [path.stat().st_mtime_ns for path in results] == before
     again = json.loads((tmp_path / "replication.json").read_text())["networks"][0]
     assert again["test"] == row["test"]
+
+
+def test_the_images_are_those_of_the_recorded_run(monkeypatch):
+    """The first ones as they come, and not of all classes alike."""
+    monkeypatch.setattr(replicate.train, "train", lambda *given, **how: (_ for _ in ()).throw(Asked(how)))
+    with pytest.raises(Asked) as caught:
+        replicate.run(options.Replicate())
+    assert caught.value.args == (dict(in_order=True),)
+
+
+class Asked(Exception):
+    """What was asked for."""
 
 
 def test_statistics_by_hand():

@@ -112,9 +112,9 @@ def test_classes_have_names(saved, tmp_path):
     dataclasses.replace(trained, class_names=names).save(tmp_path / "weights.npz")
     network = snnjax.load(tmp_path)
     assert Trained.read(tmp_path).class_names == network.class_names == names
-    assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "silent"]
+    assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "(silent)"]
     decisions = jax.jit(jax.vmap(network))(PICTURES.test_images)
-    assert {network.class_name(each) for each in decisions} <= {*names, "silent"}
+    assert {network.class_name(each) for each in decisions} <= {*names, "(silent)"}
     arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
     del meta["class_names"]
     files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
@@ -138,8 +138,10 @@ def test_data_with_other_classes_are_refused(saved):
     saved[1]["colour"].check_data(other)
     with pytest.raises(ValueError, match=r"the network's classes are a, b, .*; those of pictures a, b, .* j, i"):
         trained.check_data(other)
+    many = dict(train_images=np.resize(SPOTS, (20, *SPOTS.shape[1:])), train_labels=np.arange(20), classes=20)
+    more = dataclasses.replace(PICTURES, **many)
     with pytest.raises(ValueError, match="the network has 10 classes, pictures has 20"):
-        saved[1]["colour"].check_data(dataclasses.replace(PICTURES, classes=20))
+        saved[1]["colour"].check_data(more)
     with pytest.raises(ValueError, match=r"the network takes images of 24x24x3, those of digits are 28x28"):
         saved[1]["colour"].check_data(DIGITS)
 

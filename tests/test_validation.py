@@ -58,6 +58,12 @@ def trained(images: Dataset, settings: Settings = QUICK, spec: Network = SHALLOW
     return trainer.run(trainer.initial_state())
 
 
+def of_labels(labels: np.ndarray, **more) -> Dataset:
+    """A set of such labels."""
+    images = np.arange(4 * len(labels), dtype=np.uint8).reshape(-1, 2, 2)
+    return Dataset("few", images, labels, images[:1], labels[:1], **more)
+
+
 def test_about_the_same_share_of_each_class_is_held_out():
     whole = digits()
     images = whole.hold_out(0.1, 0)
@@ -82,8 +88,42 @@ def test_about_the_same_share_of_each_class_is_held_out():
 
 @pytest.mark.parametrize(("share", "total", "count"), [(0.001, 5, 1), (0.999, 5, 4), (0.5, 2, 1), (0.3, 10, 3)])
 def test_each_part_keeps_an_image(share, total, count):
-    images = digits().first(total, 1).hold_out(share, 0)
+    images = of_labels(np.zeros(total, int)).hold_out(share, 0)
     assert (len(images.validation_images), len(images.train_images)) == (count, total - count)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_each_class_keeps_a_training_image(share):
+    labels = np.array([0, 0, 1, 2, 2, 2, 3, 1])
+    for seed in range(20):
+        images = of_labels(labels).hold_out(share, seed)
+        assert {*images.train_labels} == {0, 1, 2, 3}
+        assert len(images.train_labels) + len(images.validation_labels) == 8
+        assert len(images.validation_labels) >= 1
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_groups_are_held_out_as_a_whole(share):
+    """Of one class or of several, of one image or of many."""
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 4, 400), rng.integers(0, 40, 400)
+    groups[:100] = 1000 + np.arange(100) // 20
+    labels[:100] = 3
+    for seed in range(10):
+        images = of_labels(labels, train_groups=groups).hold_out(share, seed)
+        held = np.setdiff1d(groups, images.train_groups)
+        counts = np.bincount(labels, minlength=4)
+        found = np.bincount(images.validation_labels, minlength=4)
+        np.testing.assert_array_equal(found, np.bincount(labels[np.isin(groups, held)], minlength=4))
+        assert {*images.train_labels.tolist()} == {0, 1, 2, 3}
+        assert found.all()
+        np.testing.assert_allclose(found / counts, share, atol=0.12)
+
+
+def test_a_single_group_is_not_held_out():
+    labels = np.repeat(np.arange(2), 5)
+    with pytest.raises(InputError, match="a class must have at least 2 groups: take more, or hold out none"):
+        of_labels(labels, train_groups=labels).hold_out(0.2, 0)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +133,11 @@ def test_each_part_keeps_an_image(share, total, count):
         (digits(), 1.0, "must lie between 0 and 1, got 1.0"),
         (digits(), float("nan"), "must lie between 0 and 1, got nan"),
         (digits(), "0.1", "must lie between 0 and 1, got '0.1'"),
-        (digits().first(1, 1), 0.1, r"digits: .* at least 2 training images, got 1: .* \(--validation 0\)"),
+        (
+            of_labels(np.arange(3)),
+            0.1,
+            r"few: .* a class must have at least 2 training images: .* \(--validation 0\)",
+        ),
         (HELD_OUT, 0.1, "digits has 20 validation images already"),
     ],
 )
@@ -128,7 +172,7 @@ def test_the_test_images_have_no_influence(spec, settings):
         same = dataclasses.replace(HELD_OUT, test_images=np.full_like(HELD_OUT.test_images, level))
         assert_same(trained(same, settings, spec), expected)
     assert [*expected.epochs[0]] == ["epoch", "train", "validation"]
-    others = dataclasses.replace(HELD_OUT, validation_labels=(HELD_OUT.validation_labels + 1) % 10)
+    others = dataclasses.replace(HELD_OUT, validation_labels=np.full_like(HELD_OUT.validation_labels, 3))
     assert trained(others, settings, spec).epochs != expected.epochs
 
 

@@ -66,7 +66,7 @@ class TestData:
     data_dir: Annotated[Path | None, option("DIR", "the cache folder, downloaded if need be")] = None
     """folder of the set's files; for `--dataset folder`, the folder or .zip file of pictures"""
     test_images: Annotated[int | None, option("N", "as in the training; all of another data set")] = None
-    """use only the first N test images"""
+    """use only N test images, of all classes alike"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +76,15 @@ class Data(TestData):
     dataset: Annotated[str, option("NAME", help=NAMES)] = "digits"
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`--dataset folder`) or recordings, one number or two"""
-    colour: bool = False
+    colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None
     """read pictures (`--dataset folder`) in colour; networks made for grey images learn less from it"""
+    group: Annotated[str | None, option("REGEX", "none")] = None
+    """what of a picture's file name, within its class's folder, names the object or person that it shows, as "obj\\d+":
+    pictures of one group are all for training, all held out, or all for testing"""
     train_images: Annotated[int | None, option("N", "all")] = None
-    """use only the first N training images"""
+    """use only N training images, of all classes alike: the first ones of each"""
     test_images: Annotated[int | None, option("N", "all")] = None
-    """use only the first N test images"""
+    """use only N test images, of all classes alike: the first ones of each"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,8 @@ class SplitData(Data):
 class TrainData(SplitData):
     """What to learn."""
 
+    draw: bool = False
+    """draw the images of --train_images by --seed, instead of the first ones"""
     augment: bool = False
     """add copies of the training images, rotated by up to 30 degrees and mirrored"""
     ratio: Annotated[float, option("SHARE")] = 1.0
@@ -135,7 +140,7 @@ class Training(Epochs):
     patience: Annotated[int | None, option("N", "the network's own, or 5; 0 on few images")] = None
     """stop when the best epoch, the last among equals, is older than N epochs; 0: never"""
     seed: Annotated[int, option("N")] = 0
-    """of the initial weights, --shuffle, --mirror, --ratio and --augment"""
+    """of the initial weights, --shuffle, --mirror, --draw, --ratio and --augment"""
     update_batch: Annotated[int, option("N")] = 1
     """images whose winners are found with the same weights, before any update"""
     reuse: bool = True
@@ -320,9 +325,9 @@ class Results:
     epochs: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
     """epochs of each stage, of all rows"""
     train_images: Annotated[int | None, option("N", "each row's own")] = None
-    """use only the first N training images in all rows"""
+    """use only N training images in all rows, of all classes alike"""
     test_images: Annotated[int | None, option("N", "all")] = None
-    """use only the first N test images"""
+    """use only N test images, of all classes alike"""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
     """folders of the data sets, as mnist=DIR; `folder` and cifar10-jpeg, folders or .zip files of pictures, need one"""
     machine: Machine = field(default_factory=Machine)
@@ -382,8 +387,10 @@ class Sets:
     """folder of the set's files; of `folder`, the folder or .zip file of pictures"""
     size: Annotated[tuple[int, ...], option("PIXELS", "their own, 32 if they differ")] = ()
     """height and width of pictures (`folder`) or recordings, one number or two"""
-    colour: bool = False
+    colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None
     """read pictures (`folder`) in colour"""
+    group: Annotated[str | None, option("REGEX", "none")] = None
+    """what of a picture's file name (`folder`) names its group, which is all for training or all for testing"""
     out: Annotated[Path | None, option("FILE.npz", "none")] = None
     """file to store one data set in, as `--dataset FILE.npz` reads it"""
 

@@ -19,7 +19,7 @@ from snnjax.encoding import ENCODERS
 from snnjax.errors import nearest, unknown
 from snnjax.training.choice import encoded_by, network_for, takes_images
 
-SOURCE = ("dataset", "data_dir", "size", "colour")  # options that say where a data set comes from
+SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
 
 
 def check_least(options: object, **least: int) -> None:
@@ -83,12 +83,18 @@ _imported: dict[Path, ModuleType] = {}
 
 
 def dataset(
-    chosen: options.TestData, known: Mapping[str, Any] | None = None, shape: tuple[int, ...] | None = None
+    chosen: options.TestData,
+    known: Mapping[str, Any] | None = None,
+    shape: tuple[int, ...] | None = None,
+    *,
+    seed: int | None = None,
+    in_order: bool = False,
 ) -> Dataset:
     """The data set that options name, or the one of a run's `known` settings where they name none.
 
     Pictures and recordings become images of `shape`, (H, W, ...), if it is given; pictures without a test folder are
-    all for testing where they lie in another folder than those of the run. Raises as `data.load`.
+    all for testing where they lie in another folder than those of the run. Of `train_images` the first of each class
+    are taken, or some that `seed` draws; with `in_order`, the first of all. Raises as `data.load` and `Dataset.first`.
     """
     check_least(chosen, test_images=1)
     given: dict[str, Any] = {name: getattr(chosen, name, None) for name in SOURCE}
@@ -96,23 +102,29 @@ def dataset(
     if chosen.dataset is None:
         given |= {name: known.get(name) for name in SOURCE if not given[name]}
         tested = tested or known.get("test_images")
+        in_order = known.get("in_order", False)
         if given["dataset"] is None:
             names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
-    if shape is not None and given["dataset"] in ("folder", *data.RECORDINGS):
-        given |= dict(size=shape[:2], colour=shape[2:] == (3,))
-    folder = given["data_dir"]
-    if given["dataset"] == "folder" and shape is not None and folder and not _same(folder, known.get("data_dir")):
-        images = data.picture_folder(folder, **load_options(given), test_only=True)
+    pictures = given["dataset"] == "folder"
+    same = given["data_dir"] is not None and _same(given["data_dir"], known.get("data_dir"))
+    if shape is not None:
+        given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
+        given["colour"] = shape[2:] == (3,) if pictures else None
+        given["group"] = known.get("group") if pictures and same else None
+    if pictures and shape is not None and given["data_dir"] and not same:
+        images = data.picture_folder(given["data_dir"], **load_options(given), test_only=True)
     else:
         images = load(**given)
-    return images.first(getattr(chosen, "train_images", None), tested)
+    if seed is not None:
+        images = images.first(getattr(chosen, "train_images", None), None, seed=seed)
+    return images.first(getattr(chosen, "train_images", None), tested, in_order=in_order)
 
 
 def split(images: Dataset, validation: float) -> Dataset:
     """A data set with a share of its training images held out; 0: none. Validation images of its own are kept."""
     if not validation:
-        return dataclasses.replace(images, validation_images=None, validation_labels=None)
+        return dataclasses.replace(images, validation_images=None, validation_labels=None, validation_files=None)
     if images.validation_images is not None:
         return images
     try:
@@ -126,8 +138,8 @@ def _same(one: Path | str, other: Path | str | None) -> bool:
 
 
 def load(dataset: str, data_dir: Path | str | None, **settings: Any) -> Dataset:
-    """`data.load` with `size` and `colour` as the command line and settings hold them."""
-    return data.load(dataset, data_dir, **load_options(dict(settings, dataset=dataset)))
+    """`data.load` with `size`, `colour` and `group` as the command line and settings hold them."""
+    return data.load(dataset, data_dir, **load_options(settings))
 
 
 def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,9 +148,7 @@ def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     if len(sides) > 2:
         raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
     found: dict[str, Any] = dict(size=(sides[0], sides[-1])) if sides else {}
-    if settings.get("colour") or settings.get("dataset") == "folder":
-        found["colour"] = bool(settings.get("colour"))
-    return found
+    return found | {name: settings[name] for name in ("colour", "group") if settings.get(name) is not None}
 
 
 def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
@@ -153,6 +163,7 @@ def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
         data_dir=folder and str(folder.resolve()),
         size=list(chosen.size),
         colour=chosen.colour,
+        group=chosen.group,
     )
 
 

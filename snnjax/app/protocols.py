@@ -15,7 +15,7 @@ class Row:
       model: as the option of `snnjax train`.
       dataset: as there, or cifar10-jpeg.
       folder: of the pictures where `dataset` is "folder"; "" elsewhere.
-      train_images: the first N training images; None: all.
+      train_images: their number, of all classes alike, those held out included; None: all.
       mirror: whether training images are mirrored at random.
       native: compiled kernels rather than XLA's, where they can be had.
       epochs: of each stage; (): the network's own.

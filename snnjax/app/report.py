@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from snnjax import files
 from snnjax.app import comparisons, features, page, parts, plots
 from snnjax.data import Dataset
-from snnjax.data.names import name_of
+from snnjax.data.names import name_of, shortened
 from snnjax.errors import printable
 from snnjax.metrics import tested_part
 from snnjax.networks import Model, Observed, SpikingNetwork
@@ -62,7 +62,7 @@ def figures(
         for number in images:
             image, label = data.test_images[number], data.test_labels[number]
             seen = observe(network.model, image)
-            file = f" ({printable(data.test_files[number])})" if data.test_files else ""
+            file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
             title = f"test image {number}{file}, label {names[label]}: {decided(seen.decided, names)}"
             shown = image, seen, spec.time_steps, title, names, spec.real_valued
             yield f"image_{number:05}", plots.activity_picture(*shown)

@@ -5,7 +5,6 @@ from snnjax.data.events import RECORDINGS, event_picture, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.pictures import read_picture
 from snnjax.data.readers import read_cifar, read_idx, read_npz
-from snnjax.data.splits import relabel
 from snnjax.data.sources import (
     DATASETS,
     Description,
@@ -20,6 +19,7 @@ from snnjax.data.sources import (
     npz_file,
     prepared,
 )
+from snnjax.data.splits import relabel
 
 __all__ = [
     "DATASETS",

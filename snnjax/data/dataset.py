@@ -120,8 +120,8 @@ class Dataset:
             return
         named = [f"{label} ({self.class_names[label]})" if self.class_names else str(label) for label in lacking]
         raise InputError(
-            f"{self.name}: there are no training images of class {some(named)}, of {self.classes} classes: add some, "
-            "or number only the classes that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
+            f"{self.name}: there are no training images of class {some(named)}: add some, or number only the classes "
+            "that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
         )
 
     def _check_files(self, name: str) -> tuple[str, ...] | None:
@@ -185,8 +185,9 @@ class Dataset:
         """The fields of a part, of the images at these places alone, as those of the part `into`, by default itself."""
         into = into or part
         files: tuple[str, ...] | None = getattr(self, f"{part}_files")
-        taken = {f"{into}_{name}": take_rows(getattr(self, f"{part}_{name}"), places) for name in ("images", "labels")}
-        taken[f"{into}_files"] = files and tuple(files[place] for place in places)
+        taken: dict[str, Any] = {f"{into}_files": files and tuple(files[place] for place in places)}
+        for name in ("images", "labels"):
+            taken[f"{into}_{name}"] = take_rows(getattr(self, f"{part}_{name}"), places)
         if into == "train" and self.train_groups is not None:
             taken["train_groups"] = self.train_groups[places]
         return taken

@@ -54,7 +54,7 @@ def recordings(
 
     Args:
       data_dir: the folder that tonic has downloaded into, its `save_to`, with a folder such as NMNIST; what is there
-        is read, be it a part, which `notes` then say. None: downloads into the cache folder, once.
+        is read, be it a part of each class, which `notes` then say. None: downloads into the cache folder, once.
       size: rows and columns of the pictures, by default those in `RECORDINGS`; pixels of the sensor are joined.
       window: how much of each recording counts, in microseconds from its first event; by default as in `RECORDINGS`.
 

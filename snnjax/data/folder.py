@@ -59,8 +59,8 @@ def picture_folder(
         cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
       group: a regular expression that finds in a picture's name within its class's folder the group that it is of, such
-        as an object or a person: its first group in parentheses, or else all that it matches. Pictures of one group are
-        all for training, all for testing, or all held out by `Dataset.hold_out`.
+        as an object or a person: its first group in parentheses, or else all that it matches. Pictures of one group, in
+        whichever class, are all for training, all for testing, or all held out by `Dataset.hold_out`.
       test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
         and the training images are those for testing.
 
@@ -73,9 +73,10 @@ def picture_folder(
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:
-            classes, *layout, notes = arranged(source.names, test_only, pattern)
-            train, test, validation = layout
-            parts = [test] if test_only else [each for each in (train, test, validation) if each]
+            classes, train, test, validation, notes = arranged(source.names, test_only, pattern)
+            parts = [test] if test_only else [train, test]
+            if validation is not None and not test_only:
+                parts.append(validation)
             sample = _sample(source, parts) if known is None or colour is None else []
             if colour is None:
                 colour = _is_coloured(sample, notes)

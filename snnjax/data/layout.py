@@ -167,6 +167,8 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
         _spread(purpose, part, rng, numbers)
         for purpose, part in zip(("training", "test", "validation"), shuffled, strict=False)
     )
+    if numbers is not None and used and (shared := _shared_groups(train, test, *validation)):
+        notes.append(f"{shared:,} groups have pictures in {used[0]}/ and in other folders, which makes the test easier")
     return Layout(classes, train, test, validation[0] if validation else None, notes)
 
 
@@ -227,8 +229,14 @@ def _number_groups(files: list[_File], depth: int, group: re.Pattern[str], notes
         raise InputError(f"`group` {group.pattern!r} matches no picture's name, such as {files[0].path[-1]!r}")
     alone = len(numbers) - matched
     ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
-    notes.append(f"{len(files) - alone:,} pictures are of {matched:,} groups, which are not split{ending}")
+    notes.append(f"{len(files) - alone:,} pictures are of {matched:,} groups{ending}")
     return found
+
+
+def _shared_groups(train: Part, *others: Part) -> int:
+    """How many groups of the training pictures have pictures in other parts too."""
+    found = [np.zeros(0, np.int32) if part.groups is None else part.groups for part in (train, *others)]
+    return len(np.intersect1d(found[0], np.concatenate(found[1:])))
 
 
 def _set_fifth_apart(
@@ -256,7 +264,9 @@ def _set_fifth_apart(
     return [list(part) for part in zip(*split, strict=True)]
 
 
-def _spread(purpose: str, pictures: list[list[_File]], rng: np.random.Generator, numbers: dict[str, int] | None) -> Part:
+def _spread(
+    purpose: str, pictures: list[list[_File]], rng: np.random.Generator, numbers: dict[str, int] | None
+) -> Part:
     """All pictures, those of each class spread evenly in random distances; the first of each come first."""
     labels = np.repeat(np.arange(len(pictures), dtype=np.int32), list(map(len, pictures)))
     ranks = np.concatenate([np.arange(len(each)) for each in pictures])

@@ -336,7 +336,7 @@ class SpikingNetwork(nnx.Module):
         return model.forward(_latency_of(model, image), last=stages)
 
     def class_name(self, decision: int | jax.Array) -> str:
-        """The name of the class that was decided for, "silent" for -1; of one decision, outside of jit."""
+        """The name of the class that was decided for, "(silent)" for -1; of one decision, outside of jit."""
         return names.name_of(int(decision), self.class_names)
 
     def predict(self, latency: jax.Array) -> jax.Array:

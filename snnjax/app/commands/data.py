@@ -34,13 +34,15 @@ def listing() -> None:
 
 def counted(images: data.Dataset) -> Table:
     """How many images each class has; the last of many classes in one row."""
-    labels = (images.train_labels, images.test_labels)
-    counts = np.transpose([np.bincount(each, minlength=images.classes) for each in labels])
+    labels = dict(training=images.train_labels, test=images.test_labels)
+    if images.validation_labels is not None:
+        labels["validation"] = images.validation_labels
+    counts = np.transpose([np.bincount(each, minlength=images.classes) for each in labels.values()])
     lines = [(escape(printable(name)), *count) for name, count in zip(images.names, counts, strict=True)]
     if len(lines) > MOST:
         lines[MOST:] = [(f"{len(lines) - MOST} more", *counts[MOST:].sum(axis=0))]
-    rows = [[name, f"{train:,}", f"{test:,}"] for name, train, test in lines]
-    return console.table(("class", "training", "test"), [rows], left=1)
+    rows = [[name, *(f"{number:,}" for number in numbers)] for name, *numbers in lines]
+    return console.table(("class", *labels), [rows], left=1)
 
 
 def run(chosen: options.Sets) -> None:
@@ -54,7 +56,7 @@ def run(chosen: options.Sets) -> None:
     for name in chosen.dataset:
         if name in data.DATASETS and chosen.data_dir is None and data.find(name).kind == "absent":
             print(f"{name}: downloaded to {data.fetch(name)}")
-        images = parts.load(name, chosen.data_dir, size=chosen.size, colour=chosen.colour)
+        images = parts.load(name, chosen.data_dir, size=chosen.size, colour=chosen.colour, group=chosen.group)
         print(images, *images.notes, sep="\n")
         console.screen().print(counted(images))
         if chosen.out is not None:

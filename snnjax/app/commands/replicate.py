@@ -86,7 +86,7 @@ def run(chosen: options.Replicate) -> None:
     networks = {name: parts.published(name) for name in chosen.model}
     reference, rows = json.loads(REFERENCE.read_text()), []
     for network in networks:
-        results = [train.train(options_of(chosen, network, seed)) for seed in range(chosen.seeds)]
+        results = [train.train(options_of(chosen, network, seed), in_order=True) for seed in range(chosen.seeds)]
         rows.append(compare(network, results, reference, chosen))
         shown = table(rows)
         files.write_json(chosen.out / "replication.json", dict(reference=reference["how"], networks=rows))

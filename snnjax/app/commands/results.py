@@ -172,20 +172,24 @@ def courses_of(records: list[dict[str, Any]]) -> dict[str, comparisons.ByImages]
     Rows of .npz files differ in it from file to file: files whose names differ in their digits alone are one course.
     """
     found: dict[str, comparisons.ByImages] = {}
-    counts: dict[str, set[int]] = {}  # of rows that belong together
-    together: dict[str, str] = {}
+    groups: dict[str, str] = {}  # of the courses whose files may differ in the number of images
+    counts: dict[str, set[int]] = {}
     for record in records:
-        row, images = record["row"], record["train_images"]
+        row = record["row"]
+        images = record["train_images"]
         network, dataset, *_ = cells_of(record, [each["source"] for each in record["published"]])
-        of_file, kernels = row["dataset"].endswith(".npz"), "" if row["native"] else ", XLA"
-        name = f"{network}, {re.sub('[0-9]+', 'N', dataset) if of_file else dataset}{kernels}"
-        together[name] = f"{network}, .npz, {row['mirror']}{kernels}" if of_file else name
-        counts.setdefault(together[name], set()).add(images)
+        kernels = "" if row["native"] else ", XLA"
+        name = group = f"{network}, {dataset}{kernels}"
+        if row["dataset"].endswith(".npz"):
+            name = f"{network}, {re.sub('[0-9]+', 'N', dataset)}{kernels}"
+            group = f"{network}, .npz files{kernels}"
+        groups[name] = group
+        counts.setdefault(group, set()).add(images)
         course = found.setdefault(name, comparisons.ByImages([], []))
         course.ours.append((images, record["mean"], record["interval95"]))
         whole = images + record["validation_images"]
         course.published.extend((each["train_images"] or whole, each["accuracy"] / 100) for each in record["published"])
-    return {name: course for name, course in found.items() if len(counts[together[name]]) > 1}
+    return {name: course for name, course in found.items() if len(counts[groups[name]]) > 1}
 
 
 def chosen_by(records: list[dict[str, Any]]) -> str:

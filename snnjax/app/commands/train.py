@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snnjax import Settings, Trainer, processes
+from snnjax import InputError, Settings, Trainer, processes
 from snnjax.app import console, options, parts, runs
 from snnjax.app.main import COMMAND
 from snnjax.app.runs import RunFolder
@@ -23,21 +23,28 @@ def prepare(
     machine: options.Machine,
     path: Path | None = None,
     kind: str = "",
+    in_order: bool = False,
 ) -> tuple[Trainer, dict[str, Any], Path]:
     """The trainer of a run, what is kept of the options with its results, and its folder, `path` if given.
 
-    Otherwise `kind`, network and data name the folder.
+    Otherwise `kind`, network and data name the folder. With `in_order`, fewer images are the first ones of all.
     """
     parts.import_all(network.modules)
     parts.check_least(data, train_images=1)
-    images, about = parts.dataset(data), parts.source(network, data)
+    seed = getattr(training, "seed", 0)
+    drawn = isinstance(data, options.TrainData) and data.draw
+    if drawn and data.train_images is None:
+        raise InputError("`draw` draws the images of `train_images` (--train_images): name their number")
+    images = parts.dataset(data, seed=seed if drawn else None, in_order=in_order)
+    about = parts.source(network, data)
+    if in_order:
+        about |= dict(in_order=True)
     if isinstance(data, options.SplitData):
         images = parts.split(images, data.validation)
         about |= dict(validation=data.validation)
     if isinstance(data, options.TrainData):
-        seed = getattr(training, "seed", 0)
         images = (images.augment if data.augment else images.share)(data.ratio, seed)
-        about |= dict(augment=data.augment, ratio=data.ratio)
+        about |= dict(draw=data.draw, augment=data.augment, ratio=data.ratio)
     spec = parts.network(network, images)
     settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
     if images_of(images) < FEW and not parts.suits_few(network):
@@ -57,10 +64,15 @@ def prepare(
     return trainer, about, path
 
 
-def train(chosen: options.Train) -> dict[str, Any]:
-    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
+def train(chosen: options.Train, in_order: bool = False) -> dict[str, Any]:
+    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read.
+
+    With `in_order`, `train_images` and `test_images` are the first ones of all, instead of each class.
+    """
     begin = time.perf_counter()
-    trainer, about, path = prepare(chosen.network, chosen.data, chosen.training, chosen.machine, chosen.run.out)
+    trainer, about, path = prepare(
+        chosen.network, chosen.data, chosen.training, chosen.machine, chosen.run.out, in_order=in_order
+    )
     with RunFolder(path, trainer, about=about, command=COMMAND.get(), resume=chosen.run.resume) as folder:
         folder.since = begin  # reading the data takes time too
         if chosen.run.resume and not folder.state:
