@@ -466,6 +466,10 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
             dict(train_labels=np.array([7, 3, 7]), test_labels=np.array([7, 3, 7]), classes=None),
             "no training images of class 0, 1, 2 and 3 more",
         ),
+        (
+            dict(train_labels=np.array([0, 1, 2**40]), classes=None),
+            "no training images of class 2, 3, 4 and 1,099,511,627,771 more",
+        ),
         (dict(test_files=("a.png", "b.png")), "`test_files` must be the file name of each of 3 images, got ('a.png', "),
         (dict(train_files="abc"), "`train_files` must be the file name of each of 3 images, got 'abc'"),
         (dict(validation_files=("a.png",)), "`validation_files` must be the file name of each of 0 images"),
@@ -813,6 +817,7 @@ def test_own_files_of_other_programs_are_read(tmp_path):
             dict(train_labels=np.repeat([3, 7], 6)),
             "no training images of class 0, 1, 2 and 3 more: add some, or number",
         ),
+        (dict(train_labels=np.arange(12) + 2**32), "no training images of class 0, 1, 2 and 4,294,967,293 more"),
         (dict(train_images=np.zeros((12, 5, 0))), r"`train_images` must have rows and columns, got shape \(12, 5, 0\)"),
         (dict(train_files=np.arange(12)), r"`train_files` must be \(N,\) text, got int64 of shape \(12,\)"),
         (dict(test_files=np.array(["a"])), "`test_files` must be the file name of each of 7 images"),

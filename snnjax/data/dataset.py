@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from snnjax.data.names import checked, numbered, some
+from snnjax.data.names import checked, numbered
 from snnjax.data.splits import hold_out, hold_out_groups, take_evenly
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
-from snnjax.errors import InputError, InputTypeError, shown
+from snnjax.errors import InputError, InputTypeError, printable, shown
 from snnjax.files import atomic_write, empty, take_rows
 from snnjax.kernels import checks
 
@@ -62,16 +62,16 @@ class Dataset:
             raise InputError(f"{self.name}: `validation_images` and `validation_labels` must both be given, or neither")
         for part in self._parts:
             images, labels = self._check_part(part)
-            object.__setattr__(self, f"{part}_images", images)
-            if part == "train":
-                classes = classes or len(names) or max(0, int(labels.max())) + 1
+            classes = classes or len(names) or max(0, int(labels.max())) + 1  # of the training labels, which come first
             if labels.min() < 0 or labels.max() >= classes:
                 got = f"{labels.min()}..{labels.max()}"
                 raise InputError(f"{self.name}: {part} labels must lie in 0..{classes - 1}, got {got}")
+            if part == "train":
+                self._check_classes(labels, classes, names)
+            object.__setattr__(self, f"{part}_images", images)
             object.__setattr__(self, f"{part}_labels", labels.astype(np.int32, copy=False))
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "class_names", names)
-        self._check_classes()
         for part in self._parts:
             train, other = (f"{x.dtype} of {x.shape[1:]}" for x in (self.train_images, getattr(self, f"{part}_images")))
             if train != other:
@@ -113,14 +113,16 @@ class Dataset:
             raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
         return images, labels
 
-    def _check_classes(self) -> None:
+    def _check_classes(self, labels: np.ndarray, classes: int, names: tuple[str, ...]) -> None:
         """Raises InputError where a class has no training images."""
-        counts = np.bincount(self.train_labels, minlength=self.classes)
-        if not (lacking := np.flatnonzero(counts == 0)).size:
+        present = np.unique(labels)
+        if (count := classes - len(present)) == 0:
             return
-        named = [f"{label} ({self.class_names[label]})" if self.class_names else str(label) for label in lacking]
+        lacking = np.setdiff1d(np.arange(min(classes, len(present) + 3)), present)[:3].tolist()
+        named = ", ".join(f"{label} ({printable(names[label])})" if names else str(label) for label in lacking)
+        more = f" and {count - 3:,} more" if count > 3 else ""
         raise InputError(
-            f"{self.name}: there are no training images of class {some(named)}: add some, or number only the classes "
+            f"{self.name}: there are no training images of class {named}{more}: add some, or number only the classes "
             "that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
         )
 
@@ -247,7 +249,7 @@ class Dataset:
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
             raise InputError(f"`ratio` must lie in (0, 1], got {ratio}, and leave some of {total} training images")
-        return take_evenly(self.train_labels, count, np.random.default_rng(seed))
+        return take_evenly(self.train_labels, count, np.random.default_rng(checks.integer("seed", seed, 0)))
 
     def hold_out(self, share: float, seed: int) -> "Dataset":
         """Makes a random share of the training images, of each class about that share, the validation images.

@@ -268,8 +268,7 @@ def npz_file(path: Path) -> Dataset:
             kinds, rank, what = ("iu", 1, "(N,) integers") if is_labels else ("iuf", 3, "(N, H, W, ...) numbers")
             if array.dtype.kind not in kinds or array.ndim < rank:
                 raise InputError(f"`{name}` must be {what}, got {array.dtype} of shape {array.shape}")
-            number = np.int32 if is_labels else np.uint8 if array.dtype == np.uint8 else np.float32
-            parts[name] = array.astype(number, copy=False)
+            parts[name] = array if is_labels or array.dtype == np.uint8 else array.astype(np.float32, copy=False)
         for name in ("class_names", *FILES):
             if name in arrays:
                 array = arrays[name]
