@@ -52,23 +52,24 @@ def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 
 def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """`fractions`, and scikit-learn's metrics with `scores` (N, classes), the score of each class.
+    """`fractions`, and scikit-learn's metrics with `scores` (N, classes) >= 0, the score of each class.
 
-    Silent images lower the recall of their class and no precision; in the ROC AUC their scores count too. The ROC AUC
-    is far lower than the accuracy suggests: scores of different images are not on one scale.
+    Silent images lower the recall of their class and no precision. The ROC AUC ranks images by `comparable_scores`.
 
     Returns:
       accuracy, wrong, silent; precision, recall, f1: means over the classes that have images; roc_auc: one class
       against the rest, mean over the classes that some but not all images have, or None; classes: the same for each
-      class; confusion_matrix: rows are labels, columns decisions, silent images in no column.
+      class, and images, their number; confusion_matrix: rows are labels, columns decisions, silent images in no column.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
     classes = range(scores.shape[1])
-    *rates, images = precision_recall_fscore_support(labels, decisions, labels=classes, zero_division=0)
+    *rates, _ = precision_recall_fscore_support(labels, decisions, labels=classes, zero_division=0)
     named = dict(zip(("precision", "recall", "f1"), rates, strict=True))
+    images = np.bincount(labels, minlength=len(classes))
+    ranked = comparable_scores(decisions, scores)
     areas = [
-        float(roc_auc_score(labels == each, scores[:, each])) if 0 < images[each] < len(labels) else None
+        float(roc_auc_score(labels == each, ranked[:, each])) if 0 < images[each] < len(labels) else None
         for each in classes
     ]
     known = [area for area in areas if area is not None]
@@ -79,3 +80,20 @@ def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dic
         classes={name: rate.tolist() for name, rate in named.items()} | dict(images=images.tolist(), roc_auc=areas),
         confusion_matrix=confusion_matrix(labels, decisions, labels=[-1, *classes])[1:, 1:].tolist(),
     )
+
+
+def comparable_scores(decisions: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores (N, classes) of N images on one scale, float64, given their decisions, (N,) integers.
+
+    A score s, beside the largest score m of the image's other classes, becomes s / (s + m) for the class of the
+    decision and -m / (s + m) for all others, so that the images decided for a class come before all other images.
+    Where both are 0 it becomes 1/2 or -1/2, at silent images 0.
+    """
+    exact = np.asarray(scores, np.float64)
+    *_, second, largest = np.sort(np.pad(exact, ((0, 0), (1, 0))), axis=1).T[:, :, None]
+    rival = np.where(exact == largest, second, largest)
+    decided = decisions[:, None] == np.arange(exact.shape[1])
+    total = exact + rival
+    equal = np.where(decided, 0.5, -0.5)
+    shares = np.divide(np.where(decided, exact, -rival), total, out=equal, where=total > 0)
+    return np.where(decisions[:, None] < 0, 0.0, shares)

@@ -96,8 +96,9 @@ def test_pictures_show_the_names(trained):
         figure, label = drawn[f"image_{number:05}"], images.names[images.test_labels[number]]
         seen = report.observe(network.model, images.test_images[number])
         decision = network.class_name(network(images.test_images[number]))
-        title = f"test image {number}, label {label}: class {decision}"
-        silent = f"test image {number}, label {label}: the network stays silent"
+        named = f"test image {number} ({images.test_files[number]}), label {label}"
+        title = f"{named}: class {decision}"
+        silent = f"{named}: the network stays silent"
         assert figure.get_suptitle() == (silent if decision == "(silent)" else title)
         assert report.decided(seen.decided, NAMES) in title or decision == "(silent)"
         assert labels(figure.axes[1].xaxis)[:2] == [*NAMES[:2]]

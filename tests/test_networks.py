@@ -20,7 +20,7 @@ from snnjax.encoding import ON_OFF, Encoder
 from snnjax.errors import InputError
 from snnjax.layers import WTA, Conv, Pool
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Majority, Model, Network, SpikingNetwork, Stage, mozafari2018, stage
+from snnjax.networks import NETWORKS, Earliest, Majority, Model, Network, SpikingNetwork, Stage, mozafari2018, stage
 from snnjax.networks.decision import majority
 from snnjax.trained import Trained
 from snnjax.training.state import Settings, TrainState
@@ -127,8 +127,24 @@ def test_branches_are_joined_in_order(network):
     np.testing.assert_array_equal(joined[:4, 0, 0], outputs[0][:, :2, :2].min(axis=(1, 2)))
     np.testing.assert_array_equal(joined[4:, 0, 0], outputs[1][:, 0, 0], "padded by one row and column")
     observed = model.observe(latencies(1)[0])
-    assert list(observed.latencies) == ["input", "layer1", "layer2_1", "layer2_2"]
+    assert list(observed.latencies)[:4] == ["input", "layer1", "layer2_1", "layer2_2"]
     np.testing.assert_array_equal(observed.latencies["layer2_2"], outputs[1])
+
+
+@pytest.mark.parametrize("decision", [Majority(), Earliest()])
+def test_the_deciding_layers_are_observed(network, decision):
+    """The spikes that decide; where times do not matter, at the last step."""
+    model = SpikingNetwork(dataclasses.replace(network.spec, decision=decision)).model
+    names = model.names[model.last]
+    seen = model.observe(latencies(1)[0])
+    assert list(seen.latencies)[-len(names) :] == list(names)
+    inputs = model.forward(latencies(1)[0])
+    for name in names:
+        spikes = model.layers[name].deciding_spikes(inputs)
+        np.testing.assert_array_equal(seen.latencies[name], spikes.latency)
+        assert seen.latencies[name].shape == spikes.potential.shape
+        if not decision.timed:
+            np.testing.assert_array_equal(seen.latencies[name], np.where(spikes.potential > 0, T - 1, T))
 
 
 def test_an_observed_input_of_another_shape_is_refused(network):

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import datetime
 import html.parser
+import io
 import json
 import re
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import own_classes as own
 import pytest
+from rich.console import Console
 from test_cli import tiny
 
 from snnjax import InputError, Settings, SpikingNetwork, Trainer, component, data, stage
-from snnjax.app import comparisons, page, plots, report
+from snnjax.app import comparisons, console, page, plots, report
 from snnjax.app.runs import RunFolder, read_results
 from snnjax.training.state import FORMAT
 
@@ -88,7 +90,7 @@ def test_the_page_links_to_its_sections(run):
     seen = Page((run / "report.html").read_text())
     assert seen.links == [f"#{name}" for name in seen.ids]
     assert seen.ids[:5] == ["result", "use-the-network", "accuracy-by-epoch", "confusion", "classes"]
-    assert len(seen.ids) == 14
+    assert len(seen.ids) == 15
 
 
 def test_the_figures_of_each_epoch_are_kept_and_drawn(run, results):
@@ -120,6 +122,32 @@ def test_pictures_are_described_and_have_their_size(run):
         assert 200 < int(image["width"]) <= 100 * plots.WIDTH
         assert 100 < int(image["height"]) < 3000
     assert len({image["alt"] for image in images}) == len(images)
+
+
+def test_misclassified_test_images_are_listed_and_drawn(run, results):
+    """The silent ones too; all in results.json, the first on the page, and by file where that is known."""
+    found = results["misclassified"]
+    assert len(found) == round(40 * (1 - results["test"]["accuracy"])) > 0
+    labels = data.digits().first(40, 40).test_labels
+    assert [each["label"] for each in found] == [str(labels[each["image"]]) for each in found]
+    assert all(each["decision"] != each["label"] and each["file"] is None for each in found)
+    seen = Page((run / "report.html").read_text())
+    at = seen.ids.index("misclassified")
+    assert seen.ids[at - 1] == "classes"
+    assert sum("misclassified" in path.name for path in (run / "pictures").iterdir()) == 1
+    names = tuple(f"set/<b>{number}.png" for number in range(60))
+    images = np.zeros((60, 5, 4, 3), np.uint8)
+    shown = data.Dataset("set", images, np.arange(60) % 2, images, np.arange(60) % 2, test_files=names)
+    listed = report.misclassified(np.full(60, -1), shown)
+    assert listed[7] == dict(image=7, file="set/<b>7.png", label="1", decision="(silent)")
+    seen = Page(report.run_page(results | dict(misclassified=listed), run))
+    assert "set/<b>49.png" in seen.text
+    assert "set/<b>50.png" not in seen.text
+    assert "The first 50 of 60; results.json has all." in seen.text
+    titles = [axis.get_title() for axis in plots.misclassified_picture(images, listed).axes if axis.images]
+    assert len(titles) == 24
+    assert titles[1] == "set/<b>1.png\n1\nas (silent)"
+    assert "misclassified" not in Page(report.run_page(results | dict(misclassified=[]), run)).ids
 
 
 def test_the_page_says_how_the_run_was_made(run, results):
@@ -279,6 +307,15 @@ def test_the_comparison_marks_the_best_and_shows_what_differs(results):
     alike = dict.fromkeys("ab", results)
     assert report.differing(alike) == []
     assert "Neither networks, settings nor devices." in report.comparison_page(alike)
+
+
+def test_names_of_runs_stay_whole_in_narrow_tables():
+    names = [f"runs/goupy2024_ncg_digits_threshold{number}" for number in range(10, 16)]
+    narrow = Console(width=80, file=io.StringIO())
+    narrow.print(console.table(["", *names], [[["test accuracy, %", *["98.53"] * 6]]], "runs", left=7))
+    lines = [re.split("[┃│]", line)[1:-1] for line in narrow.file.getvalue().splitlines()[2:]]
+    columns = ["".join(cell.strip() for cell in cells) for cells in zip(*filter(None, lines), strict=True)]
+    assert columns[1:] == [f"{name}98.53" for name in names]
 
 
 def test_history_of_any_length():

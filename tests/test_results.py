@@ -41,26 +41,27 @@ def chosen(*rows: str, **more) -> options.Results:
 def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
     COMMAND.main([*TINY, "--out", tmp_path])
     printed = capsys.readouterr().out
-    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    name = "mozafari2018-digits_30_xla_1_1_2_of20_seeds2"
+    (row,) = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
     runs = [json.loads((tmp_path / row["runs"] / f"seed{n}" / "results.json").read_text()) for n in (0, 1)]
     assert row["accuracies"] == [run["test"]["accuracy"] for run in runs]
     assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
-    images = row["train_images"] + row["validation_images"]
-    assert images == 30
+    images = row["train_images"]
+    assert images + row["validation_images"] == 30
     assert all(seconds > 0 for seconds in row["compile_seconds"]), "each run compiles its own programs"
     for seconds, run in zip(row["seconds"], runs, strict=True):
         assert seconds > sum(phase["seconds"] + phase["compile_seconds"] for phase in run["phases"])
         assert [run["settings"]["seed"] for run in runs] == [0, 1]
-    table = (tmp_path / "rows.md").read_text()
+    table = (tmp_path / f"{name}.md").read_text()
     assert table.startswith("| network | data | images | ")
     assert f"| mozafari2018 | digits | {images} | {100 * row['mean']:.2f} ± " in table
     assert row["devices"][0] in table
-    assert (tmp_path / "rows.txt").read_text() in printed
+    assert (tmp_path / f"{name}.txt").read_text() in printed
     finished = sorted((tmp_path / row["runs"]).glob("*/results.json"))
     before = [path.stat().st_mtime_ns for path in finished]
     COMMAND.main([*TINY, "--out", tmp_path])
     assert [path.stat().st_mtime_ns for path in finished] == before
-    assert json.loads((tmp_path / "rows.json").read_text())["rows"] == [row]
+    assert json.loads((tmp_path / f"{name}.json").read_text())["rows"] == [row]
 
 
 def test_programs_that_are_forgotten_are_compiled_again(compilations):
@@ -175,7 +176,7 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
     ((name, course),) = results.courses_of(records).items()
     assert name == f"{NCG}, mnist"
     assert [(count, round(mean, 3)) for count, mean, _ in course.ours] == [(54_000, 0.989), (9_000, 0.97)]
-    assert course.published == [(54_000, pytest.approx(each)) for each in (0.9892, 0.967)] + [(9_000, 0.932)]
+    assert course.published == [(60_000, pytest.approx(each)) for each in (0.9892, 0.967)] + [(10_000, 0.932)]
     (axis,) = comparisons.images_picture({name: course, "another": comparisons.ByImages(course.ours, [])}).axes
     line, _ = (each for each in axis.lines if each.get_linestyle() == "-")
     assert list(line.get_xdata()) == [9_000, 54_000]
@@ -185,6 +186,58 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
     assert list(several) == [54_000, pytest.approx(98.9 - half)]
     (crosses,) = (each for each in axis.lines if each.get_marker() == "x")
     assert sorted(crosses.get_ydata()) == pytest.approx([93.2, 96.7, 98.92])
+
+
+def test_rows_of_several_files_are_drawn():
+    """One course of files whose names differ in their numbers, as points those of other names."""
+
+    def of_file(name: str, count: int, model: str = NCG) -> dict:
+        return record(Row(model, name), 0.9) | dict(train_images=count)
+
+    numbered = [of_file("sets/pictures_100.npz", 90), of_file("sets/pictures_1000.npz", 900)]
+    ((name, course),) = results.courses_of(numbered).items()
+    assert name == f"{NCG}, sets/pictures_N.npz"
+    assert [count for count, *_ in course.ours] == [90, 900]
+    named = results.courses_of([of_file("few.npz", 90), of_file("many.npz", 900), of_file("few.npz", 90, "deep2024")])
+    assert list(named) == [f"{NCG}, few.npz", f"{NCG}, many.npz"]
+    assert results.courses_of([of_file("one.npz", 90), of_file("other.npz", 90)]) == {}
+    assert results.courses_of([of_file("one.npz", 90), record(Row(NCG, "mnist"), 0.9)]) == {}, "other images"
+
+
+def test_rows_of_a_folder_of_pictures(tmp_path, capsys):
+    given = chosen("mozafari2018:folder", data_dir=("folder=my/pictures",), out=tmp_path)
+    (row,) = results.rows_of(given)
+    run = results.options_of(row, 0, given)
+    assert (run.data.dataset, str(run.data.data_dir)) == ("folder", "my/pictures")
+    assert run.run.out == tmp_path / "mozafari2018_pictures" / "seed0", "another folder has other runs"
+    assert results.cells_of(record(row, 0.9), [])[1] == "my/pictures"
+    line = "`data_dir` must say where folder is, as folder=DIR, a folder of pictures or a .zip file of one"
+    assert line in refused(COMMAND, capsys, "--rows", "mozafari2018:folder", "--out", tmp_path)
+
+
+def test_each_command_has_a_table_of_its_own():
+    """In one folder; the same command finds its table again."""
+    same = [chosen("mozafari2018:digits"), chosen("mozafari2018:digits", out=results.Path("there"))]
+    others = [
+        chosen("deep2024:digits"),
+        chosen("mozafari2018:digits", "deep2024:digits"),
+        chosen("mozafari2018:digits", seeds=2),
+        chosen("mozafari2018:digits", train_images=100),
+        chosen("mozafari2018:digits", test_images=100),
+        chosen("mozafari2018:digits", epochs=(1, 1)),
+        chosen("mozafari2018:digits", machine=XLA),
+        chosen("mozafari2018:folder", data_dir=("folder=one",)),
+        chosen("mozafari2018:folder", data_dir=("folder=two",)),
+        chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(9))),
+        chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(10))),
+        options.Results(table="mnist"),
+        options.Results(table="mnist", train_images=100),
+    ]
+    names = [results.table_of(each, results.rows_of(each)) for each in (*same, *others)]
+    assert names[:2] == ["mozafari2018-digits"] * 2
+    assert "mnist" in names
+    assert len({*names}) == len(others) + 1
+    assert max(map(len, names)) < 120
 
 
 def test_the_tables_are_those_of_the_options():

@@ -536,7 +536,9 @@ def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
     seen = network.model.observe(latency)
     assert int(seen.decided.decision) == decisions[0]
     np.testing.assert_allclose(seen.decided.scores, scores[0], rtol=1e-5)
-    assert {name: x.shape for name, x in seen.latencies.items()} == dict(input=(6, 28, 28), layer1=(4, 28, 28))
+    assert {name: x.shape for name, x in seen.latencies.items()} == dict(
+        input=(6, 28, 28), layer1=(4, 28, 28), layer2=(20, 1, 1)
+    )
     np.testing.assert_array_equal(seen.latencies["layer1"], network.model.layers["layer1"].latencies(latency))
     report = (folder / "report.html").read_text()
     assert "http" not in report, "it needs no network"

@@ -16,6 +16,7 @@ from command import Command
 
 from snnjax import component, data, devices, files, static
 from snnjax.app import comparisons
+from snnjax.app.commands.sweep import table
 from snnjax.app.runs import CHECKPOINT, PREVIOUS
 from snnjax.app.sweeps import GROUPS, SweepFolder
 from snnjax.encoding import encode
@@ -328,6 +329,17 @@ def test_the_command_says_which_networks_stay_silent(run, capsys):
     assert len(lines) == 1
     assert lines[0].startswith("layer1.threshold 1e+06, seed 0: ")
     assert "the threshold 1e+06 of layer1 is too high: try a lower one" in lines[0]
+
+
+@pytest.mark.parametrize(("seeds", "title"), [(1, "accuracy in %"), (2, "accuracy in %, mean ± standard deviation")])
+def test_the_table_says_what_follows_the_mean(seeds, title):
+    def network(seed: int) -> dict[str, Any]:
+        parts = {part: dict(accuracy=0.5 + 0.01 * seed) for part in ("train", "validation", "test")}
+        return dict(variant=dict(gap=1, seed=seed), epochs=[parts], best_epoch=0, test=parts["test"])
+
+    shown = table([network(seed) for seed in range(seeds)])
+    assert str(shown.title).removesuffix(" over the seeds") == title
+    assert [*shown.columns[-1].cells] == ["50.0" if seeds == 1 else "50.5 ± 0.7"]
 
 
 def test_a_folder_may_be_named_like_markup(run, capsys):

@@ -356,14 +356,31 @@ def test_metrics_by_hand():
     assert report["classes"]["recall"] == pytest.approx([2 / 3, 1 / 2, 1 / 3])
     assert report["classes"]["images"] == [3, 2, 3]
     assert report["f1"] == pytest.approx(np.mean([0.8, 0.5, 0.4]))
-    # Class 1 against the rest: 1 and 0 for its images; 0, 0.5, 1.5, 0.5, 0, 0 for the others.
-    assert report["classes"]["roc_auc"][1] == pytest.approx((5 + 1.5) / 12)
+    # Class 1 against the rest: 1 and -1 for its images; -1, 0, 0.75, -0.6, 0, -1 for the others.
+    assert report["classes"]["roc_auc"][1] == pytest.approx((6 + 1) / 12)
     assert report["roc_auc"] == pytest.approx(np.mean(report["classes"]["roc_auc"]))
     silent = metrics.report(np.full(8, -1), labels, np.zeros((8, 3)))
     assert (silent["accuracy"], silent["silent"], silent["f1"], silent["roc_auc"]) == (0, 1, 0, 0.5)
     assert silent["confusion_matrix"] == [[0] * 3] * 3
     one_class = metrics.report(np.ones(2, int), np.ones(2, int), np.ones((2, 2)))
     assert (one_class["roc_auc"], one_class["f1"]) == (None, 1), "classes without images count for nothing"
+
+    assert all(type(count) is int for found in (report, silent) for count in found["classes"]["images"])
+
+
+def test_the_roc_auc_ranks_images_on_one_scale():
+    """1 for perfect decisions, whether by the largest score or not; about 1/2 by chance or where all are silent."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 2000)
+    sizes = 10.0 ** random.uniform(-6, 6, (2000, 1))
+    scores = (sizes * random.uniform(0.1, 1, (2000, 4))).astype(np.float32)
+    for perfect in (scores, scores + 5 * scores * np.eye(4, dtype=np.float32)[labels]):
+        found = metrics.report(labels, labels, perfect)
+        assert (found["roc_auc"], found["classes"]["roc_auc"]) == (1, [1] * 4)
+    assert metrics.report(scores.argmax(axis=1), labels, scores)["roc_auc"] == pytest.approx(0.5, abs=0.03)
+    assert metrics.report(np.full(2000, -1), labels, 0 * scores)["roc_auc"] == 0.5
+    half = np.where(random.random(2000) < 0.5, labels, -1)  # silent images are neutral
+    assert metrics.report(half, labels, scores)["roc_auc"] == pytest.approx(0.875, abs=0.02)
 
 
 def test_a_number_that_has_its_initial_value_again_is_not_kept():

@@ -20,6 +20,9 @@ from snnjax import data, files, trained
 from snnjax.app import options, parts
 from snnjax.app.commands import predict
 from snnjax.app.runs import RunFolder
+from snnjax.app.tables import csv_text
+from snnjax.data.pictures import read_picture
+from snnjax.networks.decision import Decided
 from snnjax.trained import Trained
 from snnjax.training.state import FORMAT, Settings
 from snnjax.training.trainer import Trainer
@@ -375,6 +378,60 @@ def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):
     assert "`PICTURE` is missing" in refused("predict", monkeypatch, capsys, RUN)
 
 
+def test_pictures_in_folders_of_classes_have_labels(work, monkeypatch, capsys):
+    """By the first folder that is named after a class, or by the named one, in any Unicode form."""
+    names = ("cafe\u0301", "two", "three", *(f"class {number}" for number in range(7)))
+    dataclasses.replace(Trained.read(RUN), class_names=names).save(f"{RUN}/weights.npz")
+    labels = {
+        "set/two/1.png": "two",
+        "set/test/three/two/2.png": "three",
+        "set/cafe\u0301/3.png": "caf\u00e9",
+        "set/others/4.png": "",
+    }
+    for path in map(pathlib.Path, labels):
+        path.parent.mkdir(parents=True)
+        shutil.copy("digit.png", path)
+    called("predict", monkeypatch, capsys, RUN, "set", "--csv", "set.csv")
+    called("predict", monkeypatch, capsys, RUN, "set/two", "set/test/three", *labels, "--csv", "each.csv")
+    inner = {"set/two/1.png": "two", "set/test/three/two/2.png": "two"}
+    for table, expected in (("set.csv", labels), ("each.csv", labels | inner)):
+        with open(table, newline="", encoding="utf-8") as file:
+            assert {row["image"]: row["label"] for row in csv.DictReader(file)} == expected
+
+
+def test_one_unreadable_picture_loses_no_other(work, monkeypatch, capsys):
+    (work / "bad.png").write_bytes(b"no picture")
+    Command("predict").main([RUN, "bad.png", "digit.png", "missing.png", "--csv", "decided.csv"])
+    out, err = capsys.readouterr()
+    assert "digit.png: " in out
+    assert [line.endswith("; left out") for line in err.splitlines()] == [True, True]
+    assert "bad.png is no image" in err
+    assert "there is no file missing.png" in err
+    with open("decided.csv", newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["digit.png"]
+    with pytest.raises(SystemExit):
+        called("predict", monkeypatch, capsys, RUN, "bad.png", "missing.png")
+    assert "none of 2 pictures can be read" in capsys.readouterr().err
+
+
+def test_spreadsheets_run_no_cell(tmp_path):
+    names = ("=1+1", '@"sum"', "-2")
+    image = predict.Source("+picture;=2.png", "+picture;=2.png", "\uff1done", "", lambda: None)
+    decided = [Decided(number, np.zeros(1), np.array([-1.5, 0, 2])) for number in (0, 1, 2, -1)]
+    block = [predict.Classified(0, image, np.zeros((2, 2)), [], each, None) for each in decided]
+    predict.append(tmp_path / "some.csv", block, names)
+    head, *rows = csv.reader((tmp_path / "some.csv").read_text().splitlines())
+    assert head == ["image", "label", "class", "number", "score =1+1", 'score @"sum"', "score -2"]
+    assert [row[:3] for row in rows] == [
+        ["'+picture;=2.png", "'\uff1done", name] for name in ("'=1+1", '\'@"sum"', "'-2", "(silent)")
+    ]
+    assert [row[3:] for row in rows] == [[str(number), "-1.5", "0.0", "2.0"] for number in (0, 1, 2, -1)]
+    assert '"\'+picture;=2.png",' in (tmp_path / "some.csv").read_text(), "quoted, whatever separates cells"
+    for first in "=+-@\t\r\n":
+        assert csv_text(first) == f"'{first}"
+    assert csv_text("1=2") == "1=2"
+
+
 def test_many_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys):
     """As one by one, and what is decided on is in the file although a later picture stops the command."""
     monkeypatch.setattr(predict, "BLOCK", 4)
@@ -394,10 +451,15 @@ def test_many_pictures_are_decided_on_in_blocks(work, monkeypatch, capsys):
         scores = [float(value) for name, value in row.items() if name.startswith("score")]
         np.testing.assert_allclose(scores, found.scores, rtol=1e-5)
     assert (rows[-1]["class"], rows[-1]["number"]) == ("(silent)", "-1")
-    (work / "bad.png").write_bytes(b"no picture")
-    command = [RUN, "many", "bad.png", "--csv", "some.csv"]
-    with pytest.raises(SystemExit):
-        called("predict", monkeypatch, capsys, *command)
+
+    def stopped(path, shape, invert):
+        if path.name == "black.png":
+            raise MemoryError
+        return read_picture(path, shape, invert)
+
+    monkeypatch.setattr(predict, "read_picture", stopped)
+    with pytest.raises(MemoryError):
+        called("predict", monkeypatch, capsys, RUN, "many", "--csv", "some.csv")
     assert (work / "some.csv").read_text().splitlines() == (work / "all.csv").read_text().splitlines()[:9]
 
 
@@ -429,7 +491,8 @@ def test_names_that_terminals_would_obey(work, monkeypatch, capsys):
         assert "odd/esc?[31mred.png: " in out
         assert "bad?[31m.png is no image" in err
         text = (work / f"odd{len(extra)}.csv").read_text(encoding="utf-8")
-        assert [line.partition(",")[0] for line in text.splitlines()] == ["image", "odd/esc?[31mred.png", "odd/?.png"]
+        cells = [row[0] for row in csv.reader(text.splitlines())]
+        assert cells == ["image", "odd/esc?[31mred.png", "odd/?.png"]
     assert len(os.listdir("drawn")) == 2
 
 
@@ -437,8 +500,8 @@ def test_test_images_are_decided_on_by_number(work, monkeypatch, capsys):
     out = called("predict", monkeypatch, capsys, RUN, "--images", 3, "--out", "drawn", "--csv", "decided.csv")
     assert f"test image 3 of digits, label {data.digits().test_labels[3]}: " in out
     head, row = (work / "decided.csv").read_text().splitlines()
-    assert head.startswith("image,label,class,number,score 0,")
-    assert row.startswith(f"3,{data.digits().test_labels[3]},")
+    assert head.startswith('"image","label","class","number","score 0",')
+    assert row.startswith(f'"3","{data.digits().test_labels[3]}",')
     assert os.listdir("drawn") == ["0_image_00003.png"]
     assert "`images` must lie in 0..39, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
 

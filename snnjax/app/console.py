@@ -32,8 +32,11 @@ def screen() -> Console:
 
 
 def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], title: str = "", left: int = 1) -> Table:
-    """A table with rules between sections of rows; the first `left` columns hold words, the others numbers."""
-    columns = [Column(name, justify="left" if at < left else "right") for at, name in enumerate(head)]
+    """A table with rules between sections of rows; the first `left` columns hold words, the others numbers.
+
+    On a narrow screen, long words continue on the next line: nothing is cut.
+    """
+    columns = [Column(name, justify="left" if at < left else "right", overflow="fold") for at, name in enumerate(head)]
     shown = Table(*columns, title=title or None, title_justify="left")
     for rows in sections:
         shown.add_section()

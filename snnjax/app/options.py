@@ -246,7 +246,8 @@ class Predict(OfRun):
     out: Annotated[Path | None, option("DIR", "none")] = None
     """folder to draw the network's response to each picture into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None
-    """file to write the label (if known) and the class of each picture, its number (-1: silent) and the scores into"""
+    """file to write the label (if a folder is named after a class) and the class of each picture, the number of that
+    (-1: silent) and the scores into"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,7 +329,7 @@ class Results:
     test_images: Annotated[int | None, option("N", "all")] = None
     """use only N test images, of all classes alike"""
     data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
-    """folders of the data sets, as mnist=DIR; cifar10-jpeg, a folder or .zip file of pictures, needs one"""
+    """folders of the data sets, as mnist=DIR; `folder` and cifar10-jpeg, folders or .zip files of pictures, need one"""
     machine: Machine = field(default_factory=Machine)
     """`--kernels auto`: those of each row, compiled ones unless it says XLA's, where they can be had"""
     out: Annotated[Path, option("DIR")] = Path("runs/results")

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from snnjax.app.features import Drawn
 from snnjax.data.names import SILENT, shortened
+from snnjax.errors import printable
 from snnjax.files import atomic_write
 from snnjax.metrics import tested_part
 from snnjax.networks import Observed
@@ -24,6 +25,7 @@ PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
 VALIDATION = ("validation", "tab:green")
 OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
 WIDTH = 10.0  # inches of the widest pictures, which fill a page
+MISCLASSIFIED = 24  # images on their sheet
 MOST_LETTERS, LETTER = 18, 0.075  # of the name of a class in a figure, and inches for each
 
 
@@ -86,6 +88,29 @@ def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]
     sheet, (high, wide) = np.pad(images, margins, constant_values=np.nan), (height + gap, width + gap)
     rows = sheet.reshape(lines, columns, high, wide, *colours).swapaxes(1, 2)
     return rows.reshape(lines * high, columns * wide, *colours)[:-gap, :-gap], (high, wide)
+
+
+def misclassified_picture(images: np.ndarray, found: Sequence[Mapping[str, Any]]) -> Figure:
+    """The first of the `misclassified` test images of a results.json, each with its name, label and decision."""
+    shown = found[:MISCLASSIFIED]
+    columns = min(6, len(shown))
+    lines = -(-len(shown) // columns)
+    figure = Figure(figsize=(WIDTH / 6 * columns, 2.2 * lines), layout=layout())
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.axis("off")
+    for axis, each in zip(axes, shown, strict=False):
+        draw_image(axis, images[each["image"]])
+        name = each["file"] or f"test image {each['image']}"
+        words = (shortened(printable(text), 24) for text in (name, each["label"], f"as {each['decision']}"))
+        axis.set_title("\n".join(words), fontsize=7, parse_math=False)
+    return figure
+
+
+def draw_image(axis: Axes, image: np.ndarray) -> None:
+    """Draws an image of 0..255, grey, in colour or of events."""
+    pixels = polarities(image) if image.shape[2:] == (2,) else image
+    axis.imshow(pixels / 255, cmap="gray", vmin=0, vmax=1)
 
 
 def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
@@ -270,7 +295,7 @@ def activity_picture(
     figure.suptitle(title, fontsize=11, parse_math=False, x=0.01, ha="left")
     (picture, classes), *rows = figure.subplots(len(heights), 2, width_ratios=(2.7, 1), height_ratios=heights)
     events = image.shape[2:] == (2,)
-    picture.imshow((polarities(image) if events else image) / 255, cmap="gray")
+    draw_image(picture, image)
     picture.set_title("first events: on red, off blue, early ones bright" if events else "image", fontsize=9)
     picture.axis("off")
     winner = int(np.argmax(scores))

@@ -14,6 +14,7 @@ class Row:
     Attributes:
       model: as the option of `snnjax train`.
       dataset: as there, or cifar10-jpeg.
+      folder: of the pictures where `dataset` is "folder"; "" elsewhere.
       train_images: their number, of all classes alike, those held out included; None: all.
       mirror: whether training images are mirrored at random.
       native: compiled kernels rather than XLA's, where they can be had.
@@ -32,6 +33,7 @@ class Row:
     patience: int | None = None
     seeds: int = 5
     least: float | None = None
+    folder: str = ""
 
 
 NCG, PCN, S2STDP, SSTDP = (f"goupy2024_{rule}" for rule in ("ncg", "pcn", "s2stdp", "sstdp"))

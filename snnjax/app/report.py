@@ -14,11 +14,14 @@ from matplotlib.figure import Figure
 from snnjax import files
 from snnjax.app import comparisons, features, page, parts, plots
 from snnjax.data import Dataset
+from snnjax.data.names import name_of, shortened
+from snnjax.errors import printable
 from snnjax.metrics import tested_part
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
 
 PICTURES, PAGE = "pictures", "report.html"
+LISTED = 50  # misclassified images on the page
 
 Named = tuple[str, Figure]
 Rows = tuple[list[str], list[list[str]]]
@@ -59,13 +62,31 @@ def figures(
         for number in images:
             image, label = data.test_images[number], data.test_labels[number]
             seen = observe(network.model, image)
-            title = f"test image {number}, label {names[label]}: {decided(seen.decided, names)}"
+            file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
+            title = f"test image {number}{file}, label {names[label]}: {decided(seen.decided, names)}"
             shown = image, seen, spec.time_steps, title, names, spec.real_valued
             yield f"image_{number:05}", plots.activity_picture(*shown)
 
 
-_AREAS = """<p class="note">The ROC AUC ranks images by the score of a class. Scores of different images are not on
-one scale, so that the area is far smaller than the accuracy suggests.</p>"""
+def misclassified(decisions: np.ndarray, data: Dataset) -> list[dict[str, Any]]:
+    """The test images that are decided wrongly or not at all, for results.json, given all decisions, (N,) integers.
+
+    Of each its number, its file (None where unknown), and its label and the decision by name.
+    """
+    files, names = data.test_files, data.names
+    return [
+        dict(
+            image=number,
+            file=files[number] if files else None,
+            label=names[data.test_labels[number]],
+            decision=name_of(int(decisions[number]), names),
+        )
+        for number in np.flatnonzero(decisions != data.test_labels).tolist()
+    ]
+
+
+_AREAS = """<p class="note">The ROC AUC of a class ranks images by its score relative to the largest one of the other
+classes, those decided for the class first.</p>"""
 
 _KINDS = {
     "history": (
@@ -77,6 +98,11 @@ _KINDS = {
         "Confusion",
         "The best network's decisions on the test images: labels in rows, decisions in columns",
         "A matrix with the number of images of each label and each decision",
+    ),
+    "misclassified": (
+        "Misclassified",
+        "The first test images that the network decides wrongly or not at all: label and decision",
+        "Small images with their names, labels and decisions",
     ),
     "curves": (
         "Learning, epoch by epoch",
@@ -98,7 +124,8 @@ _KINDS = {
     "weights": ("Weights", "Weights before and after training", "Histograms of the weights of each layer"),
     "image": (
         "Responses to images",
-        "When each neuron fires, of each layer but those that decide; silent ones are grey. Real-valued layers do not"
+        "When each neuron fires, layer by layer; silent ones are grey. Where the decision is made by the largest"
+        " potential, deciding neurons count as firing at the last step if theirs is above 0. Real-valued layers do not"
         " spike: their activities are shown as the times that they would be coded as",
         "The image, the score of each class, and maps of the spikes of each layer",
     ),
@@ -138,6 +165,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
         "Use the network": usage(results, run),
         **{name: shown.pop(name, "") for name in ("Accuracy by epoch", "Confusion")},
         "Classes": page.table(*classes(results["test"], results["class_names"])) + _AREAS,
+        "Misclassified": errors(results["misclassified"]) + shown.pop("Misclassified", ""),
         "What the phases show": page.pairs("words", words),
         **shown,
         "Phases and time": page.table(*phases(results)),
@@ -251,6 +279,15 @@ def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
     rows = zip([f"{count:,}" for count in test["classes"]["images"]], *cells, strict=True)
     head = ["class", "images", "precision", "recall", "F1", "ROC AUC"]
     return head, [[name, *row] for name, row in zip(names, rows, strict=True)]
+
+
+def errors(found: Sequence[Mapping[str, Any]]) -> str:
+    """A table of the first misclassified test images of a results.json, as HTML; "" if there are none."""
+    named = any(each["file"] is not None for each in found)
+    keys = ["image", *["file"] * named, "label", "decision"]
+    rows = [[printable(str(each[key])) for key in keys] for each in found[:LISTED]]
+    more = f"<p>The first {LISTED} of {len(found):,}; results.json has all.</p>" if len(found) > LISTED else ""
+    return page.table(["test image", *keys[1:]], rows) + more
 
 
 def phases(results: dict[str, Any]) -> Rows:

@@ -310,13 +310,16 @@ class RunFolder(CheckpointFolder):
                 for name in ("phases", "diagnoses", "curves", "reused", "epochs", "best_epoch")
             },
             test=metrics.report(decisions, data.test_labels, scores),
+            misclassified=report.misclassified(decisions, data),
         )
         shape, names = data.train_images.shape[1:], data.class_names
         Trained(network.spec, weights, shape, self.settings, names).save(self.path / WEIGHTS)
-        changed = plots.weights_picture(trainer.initial_state().weights, weights)
+        drawn = [("weights", plots.weights_picture(trainer.initial_state().weights, weights))]
+        if wrong := results["misclassified"]:
+            drawn.append(("misclassified", plots.misclassified_picture(data.test_images, wrong)))
         kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
         examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
-        report.write(self.path, results, [("weights", changed), *report.figures(results, network, data, examples)])
+        report.write(self.path, results, [*drawn, *report.figures(results, network, data, examples)])
         results["seconds"] = self.seconds
         files.write_json(self.path / RESULTS, results)
         self.results = results

@@ -1,4 +1,4 @@
-"""Tables over several seeds: statistics, Markdown, text."""
+"""Tables: statistics over several seeds, Markdown, text, cells of CSV files."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from snnjax import files
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
+
+
+def csv_text(text: str) -> str:
+    """A text for a cell of a CSV file: behind an apostrophe where a spreadsheet would run it as a formula."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def statistics(values: np.ndarray) -> dict[str, Any]:

@@ -147,11 +147,14 @@ class Model:
 
     def decide(self, latency: jax.Array) -> Decided:
         """The decision on the input of the last stage, or under a `FittedDecision` on its output."""
+        return decide(self.decision, self.decisive_spikes(latency), self.classes)
+
+    def decisive_spikes(self, latency: jax.Array) -> list[Spikes]:
+        """What the decision is made on: `Spikes` of each deciding layer; under a `FittedDecision` those given."""
         if is_fitted(self.decision):
             time = latency.astype(jnp.float32) / self.time_steps
-            return decide(self.decision, [Spikes(latency, jnp.zeros_like(time), time)], self.classes)
-        spikes = [layer.deciding_spikes(latency) for layer in self.stage(self.last)]
-        return decide(self.decision, spikes, self.classes)
+            return [Spikes(latency, jnp.zeros_like(time), time)]
+        return [layer.deciding_spikes(latency) for layer in self.stage(self.last)]
 
     def predict(self, latency: jax.Array) -> Decided:
         """The decision on one encoded image, (C, H, W) latencies."""
@@ -188,15 +191,20 @@ class Model:
                 real = self.layers[name].conv.real
                 seen[name] = LatencyCode()(each, time_steps=self.time_steps) if real else each
             latency = self.join(number, outputs)
-        return Observed(seen, self.predict(seen["input"]))
+        spikes = self.decisive_spikes(self.forward(seen["input"], timed=self.decision.timed))  # as `predict` has them
+        if not is_fitted(self.decision):
+            latencies = (each.latency for each in spikes)
+            seen |= zip(self.names[self.last], latencies, strict=True)
+        return Observed(seen, decide(self.decision, spikes, self.classes))
 
 
 class Observed(NamedTuple):
     """The network's response to one image.
 
     Attributes:
-      latencies: (F, H, W) of the input and of each layer but those that decide, by name, before pooling; of real-valued
-        layers those that `LatencyCode` makes of their activities.
+      latencies: (F, H, W) of the input and of each layer, by name, before pooling; of real-valued layers those that
+        `LatencyCode` makes of their activities; of deciding layers under a decision that is not `timed` the last step
+        where potentials are above 0.
       decided: the decision.
     """
 

@@ -16,7 +16,7 @@ from snnjax.metrics import tested_part
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 
-FORMAT = 3
+FORMAT = 4
 """Of what `TrainState.flatten` gives, and of the results made of it: another one is refused."""
 
 Arrays = dict[str, np.ndarray]

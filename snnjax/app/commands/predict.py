@@ -1,6 +1,7 @@
 """`snnjax predict`: classifies pictures by a trained network."""
 
 import csv
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,8 +15,9 @@ from rich.markup import escape
 
 from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report
+from snnjax.app.tables import csv_text
 from snnjax.data.layout import READ
-from snnjax.data.names import name_of
+from snnjax.data.names import composed, name_of
 from snnjax.data.pictures import is_light, read_picture
 from snnjax.errors import printable
 from snnjax.networks import Model, Network, Observed
@@ -50,7 +52,7 @@ class Source(NamedTuple):
 
 
 def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
-    """The images that options name, not read yet; those in folders are left out where they cannot be read."""
+    """The images that options name, not read yet; of several pictures those that cannot be read are left out."""
     if chosen.images:
         images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
         trained.check_data(images)
@@ -67,9 +69,19 @@ def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
         if named.suffix.lower() == ".zip" and not many:
             problem = f"`PICTURE` must be an image file or a folder, got {named}"
             raise InputError(f"{problem}: unpack it; only `--data_dir` takes it as it is, as in `snnjax evaluate`")
+        reader = readable if many or len(chosen.pictures) > 1 else read_picture
         for path in pictures_in(named) if many else [named]:
-            reader, name = readable if many else read_picture, printable(str(path))
-            yield Source(name, name, "", path.stem, partial(reader, path, trained.image_shape, chosen.invert))
+            name, label = printable(str(path)), label_of(path, named if many else path.parent, trained.class_names)
+            yield Source(name, name, label, path.stem, partial(reader, path, trained.image_shape, chosen.invert))
+
+
+def label_of(path: Path, folder: Path, names: Sequence[str]) -> str:
+    """The class that a folder of a picture is named after, "" if there is none.
+
+    That is the first of the folders between `folder` and the picture, else `folder` itself, as in a folder to train on.
+    """
+    above = [*path.relative_to(folder).parts[:-1], Path(os.path.abspath(folder)).name]
+    return next((name for name in map(composed, above) if name in names), "")
 
 
 def readable(path: Path, shape: tuple[int, ...], invert: bool) -> Read | None:
@@ -154,12 +166,13 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
     """Adds decisions and scores to a CSV file, so that a command that is stopped leaves those before."""
     new = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         if new:
             writer.writerow(["image", "label", "class", "number", *(f"score {each}" for each in names)])
         for each in block:
             decision, scores = int(each.found.decision), np.asarray(each.found.scores).tolist()
-            writer.writerow([each.source.image, each.source.label, name_of(decision, names), decision, *scores])
+            texts = map(csv_text, (each.source.image, each.source.label, name_of(decision, names)))
+            writer.writerow([*texts, decision, *scores])
 
 
 def run(chosen: options.Predict) -> None:

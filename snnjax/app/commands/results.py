@@ -1,8 +1,10 @@
 """`snnjax results`: trains the networks of a table from several seeds, and writes the table with what is published."""
 
 import dataclasses
+import hashlib
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from snnjax.training.spread import forget_programs
 
 STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 COUNTS = ("train_images", "validation_images", "test_images")
+LONGEST = 100  # letters of the name of a table
 HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
 
 
@@ -33,16 +36,19 @@ def rows_of(chosen: options.Results) -> list[Row]:
     if chosen.machine.kernels != "auto" or not runs.use_native("auto"):
         changes["native"] = chosen.machine.kernels == "native"
     rows = [row_of(each) for each in chosen.rows] or protocols.TABLES[chosen.table]
-    rows = list(dict.fromkeys(dataclasses.replace(row, **changes) for row in rows))
     folders = folders_of(chosen)
+    folder = str(folders.get("folder", ""))
+    placed = (dataclasses.replace(row, folder=folder) if row.dataset == "folder" else row for row in rows)
+    rows = list(dict.fromkeys(dataclasses.replace(row, **changes) for row in placed))
     for row in rows:
         if not row.model.rpartition(":")[0]:
             parts.published(row.model, ", or FILE.py:NAME")
-        known = (*data.DATASETS, *data.RECORDINGS, JPEG)
+        known = (*data.DATASETS, *data.RECORDINGS, JPEG, "folder")
         if row.dataset not in known and not row.dataset.endswith(".npz"):
             raise unknown("rows", row.dataset, known, ", or an .npz file, behind MODEL:")
-        if row.dataset == JPEG and JPEG not in folders:
-            raise InputError(f"`data_dir` must say where {JPEG} is, as {JPEG}=FILE.zip: a folder of pictures")
+        if row.dataset in (JPEG, "folder") and row.dataset not in folders:
+            wanted = f"{row.dataset}=DIR, a folder of pictures or a .zip file of one"
+            raise InputError(f"`data_dir` must say where {row.dataset} is, as {wanted}")
     return rows
 
 
@@ -65,9 +71,23 @@ def folders_of(chosen: options.Results) -> dict[str, Path]:
 
 def name_of(row: Row, test_images: int | None = None) -> str:
     """A folder's name for all on which the runs of a row depend, but for their seeds; `test_images` as the option."""
-    marks = [Path(row.model).name, Path(row.dataset).name, row.train_images, row.mirror and "mirrored"]
+    marks = [Path(row.model).name, Path(row.folder or row.dataset).name, row.train_images, row.mirror and "mirrored"]
     marks += ["" if row.native else "xla", *row.epochs]
     marks += [row.patience is not None and f"patience{row.patience}", test_images and f"of{test_images}"]
+    return joined(marks)
+
+
+def table_of(chosen: options.Results, rows: Sequence[Row]) -> str:
+    """The name of a table's files: of the table or its rows, and of the options that change them."""
+    marks: list[Any] = [f"{row.model}-{row.folder or row.dataset}" for row in rows] if chosen.rows else [chosen.table]
+    marks += [chosen.train_images, "" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
+    marks += [chosen.test_images and f"of{chosen.test_images}", chosen.seeds and f"seeds{chosen.seeds}"]
+    name = joined(marks)
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def joined(marks: Iterable[Any]) -> str:
+    """Those of the marks that are not empty, as one name of a file."""
     return re.sub(r"[^\w-]+", "-", "_".join(str(each) for each in marks if each))
 
 
@@ -115,7 +135,7 @@ def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     published = [f"{each['accuracy']:g} [{sources.index(each['source']) + 1}]" for each in record["published"]]
     return [
         row["model"],
-        row["dataset"] + (", mirrored" if row["mirror"] else ""),
+        (row["folder"] or row["dataset"]) + (", mirrored" if row["mirror"] else ""),
         f"{record['train_images']:,}",
         accuracy,
         str(len(record["accuracies"])),
@@ -132,6 +152,7 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
     devices = "; ".join(sorted({name for record in records for name in record["devices"]}))
     notes = [
+        "Images: those that the network learned from; held-out ones do not count.",
         f"Test accuracy: {interval}{few}. {chosen_by(records)}",
         "Seconds: mean wall time of a run, from reading the data to its report, of which "
         f"{min(compiling):.0f} to {max(compiling):.0f} compiling; on {devices}.",
@@ -146,16 +167,29 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
 
 
 def courses_of(records: list[dict[str, Any]]) -> dict[str, comparisons.ByImages]:
-    """What networks reach by the number of training images, where rows differ in it; and what is published of it."""
+    """What networks reach by the number of training images, where rows differ in it; and what is published of it.
+
+    Rows of .npz files differ in it from file to file: files whose names differ in their digits alone are one course.
+    """
     found: dict[str, comparisons.ByImages] = {}
+    groups: dict[str, str] = {}  # of the courses whose files may differ in the number of images
+    counts: dict[str, set[int]] = {}
     for record in records:
-        row, images = record["row"], record["train_images"]
+        row = record["row"]
+        images = record["train_images"]
         network, dataset, *_ = cells_of(record, [each["source"] for each in record["published"]])
         kernels = "" if row["native"] else ", XLA"
-        course = found.setdefault(f"{network}, {dataset}{kernels}", comparisons.ByImages([], []))
+        name = group = f"{network}, {dataset}{kernels}"
+        if row["dataset"].endswith(".npz"):
+            name = f"{network}, {re.sub('[0-9]+', 'N', dataset)}{kernels}"
+            group = f"{network}, .npz files{kernels}"
+        groups[name] = group
+        counts.setdefault(group, set()).add(images)
+        course = found.setdefault(name, comparisons.ByImages([], []))
         course.ours.append((images, record["mean"], record["interval95"]))
-        course.published.extend((images, each["accuracy"] / 100) for each in record["published"])
-    return {name: course for name, course in found.items() if len({images for images, *_ in course.ours}) > 1}
+        whole = images + record["validation_images"]
+        course.published.extend((each["train_images"] or whole, each["accuracy"] / 100) for each in record["published"])
+    return {name: course for name, course in found.items() if len(counts[groups[name]]) > 1}
 
 
 def chosen_by(records: list[dict[str, Any]]) -> str:
@@ -180,7 +214,8 @@ def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
 
 def run(chosen: options.Results) -> None:
     """Trains all rows; writes the table after each."""
-    rows, name, records = rows_of(chosen), "rows" if chosen.rows else chosen.table, list[dict[str, Any]]()
+    rows, records = rows_of(chosen), list[dict[str, Any]]()
+    name = table_of(chosen, rows)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_enable_compilation_cache", False)  # each run's seconds are with all compilation
     for row in rows:

@@ -144,7 +144,9 @@ def table(networks: list[dict[str, Any]]) -> Table:
         lines.append([*values, str(len(places)), *map(spread, np.array(accuracies).T)])
     head = [*names, "seeds", "training, last epoch", f"{part}, last epoch"]
     head += ["validation, best epoch"] * (part == "validation") + ["test, best epoch"]
-    return console.table(head, [lines], "accuracy in %, over the seeds", left=0)
+    several = max(map(len, combinations)) > 1
+    title = "accuracy in %" + ", mean ± standard deviation over the seeds" * several
+    return console.table(head, [lines], title, left=0)
 
 
 def spread(values: np.ndarray) -> str:
