@@ -100,9 +100,9 @@ class Program(MeasuredProgram):
         if keep:
             convs = {name: conv for _, name, conv in self.network.layers()}
             for name, layer in learned(found).items():
-                self.state.keep_layer(name, convs[name], np.asarray(layer.plain_weights()), jax.tree.leaves(layer.conv))
+                self.state.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
         work = Work(len(self.data.train_images), Epoch.__call__, prepare, compile_seconds=epoch.clock.compile_seconds)
-        work.outcome = lambda found: list(learned(found).values())[-1].plain_weights()
+        work.outcome = lambda found: list(learned(found).values())[-1].weights
         return work
 
     def task(self) -> Task:

@@ -14,7 +14,7 @@ PLAIN = Form(lambda w: w, lambda w, _: w)
 
 
 def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
-    return kernels.latencies(layer.padded(latency), layer.weights, **layer._firing())
+    return kernels.latencies(layer.padded(latency), layer.stored, **layer._firing())
 
 
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
@@ -26,14 +26,14 @@ def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
         return kernels.k_winners(spikes, time_steps=layer.time_steps, **places)
 
     early = functools.partial(kernels.early_winners, **firing, **places)
-    return jax.lax.platform_dependent(layer.padded(latency), layer.weights, cpu=early, default=at_once)
+    return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=at_once)
 
 
 def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
     """Touches the winners' features alone."""
-    old, seen = layer.weights[winners.feature], layer.padded(latency)
+    old, seen = layer.stored[winners.feature], layer.padded(latency)
     rows = kernels.learned_rows(old, seen, winners, rates, stride=layer.conv.stride, **rule)
-    return kernels.set_rows(layer.weights, winners, rows)
+    return kernels.set_rows(layer.stored, winners, rows)
 
 
 def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = kernels.search_spikes) -> Spikes:
@@ -41,7 +41,7 @@ def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = ke
     if not (layer.monotone and layer.one_neuron(latency)):
         return layer.spikes_by_step(latency, threshold)
     rows, columns = checks.pair("kernel", layer.conv.kernel, 1)
-    seen, weights = layer.padded(latency)[:, :rows, :columns], layer.plain_weights()
+    seen, weights = layer.padded(latency)[:, :rows, :columns], layer.weights
     settings: dict[str, Any] = dict(time_steps=layer.time_steps, fractional=layer.conv.fractional)
     spikes = find(seen.reshape(-1), weights.reshape(len(weights), -1), threshold=threshold, **settings)
     return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
@@ -59,7 +59,7 @@ def _place(layer: Layer) -> dict[str, Any]:
 
 def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Array:
     limits: dict[str, Any] = dict(threshold=layer.conv.threshold, time_steps=layer.time_steps)
-    return native.latencies(latency, layer.weights, **limits, **_place(layer), **pool)
+    return native.latencies(latency, layer.stored, **limits, **_place(layer), **pool)
 
 
 def native_pooling(conv: Conv, pool: Pool | None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.
 
 
 def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
-    return native.final_potentials(latency < layer.time_steps, layer.weights, **_place(layer))
+    return native.final_potentials(latency < layer.time_steps, layer.stored, **_place(layer))
 
 
 def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
@@ -88,16 +88,16 @@ def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
         return layer.packed(PLAIN).winners(latency)
     wta = layer.conv.competition
     limits: dict[str, Any] = dict(threshold=layer.conv.threshold, k=wta.winners, radius=wta.radius)
-    return native.winners(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
+    return native.winners(latency, layer.stored, time_steps=layer.time_steps, **limits, **_place(layer))
 
 
 def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
-    return native.learn(layer.weights, latency, winners, rates, **rule, **_place(layer))
+    return native.learn(layer.stored, latency, winners, rates, **rule, **_place(layer))
 
 
 def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
     limits: dict[str, Any] = dict(threshold=threshold, fractional=layer.conv.fractional)
-    return native.timed_spikes(latency, layer.weights, time_steps=layer.time_steps, **limits, **_place(layer))
+    return native.timed_spikes(latency, layer.stored, time_steps=layer.time_steps, **limits, **_place(layer))
 
 
 NATIVE = Form(
@@ -121,7 +121,7 @@ def native_suits(conv: Conv, time_steps: int) -> bool:
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
     """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), in form `TAPS`; B decides how sums round."""
     settings = dict(padding=layer.conv.padding, stride=layer.conv.stride)
-    return kernels.final_potentials_of_block(spiked, layer.weights, **settings)
+    return kernels.final_potentials_of_block(spiked, layer.stored, **settings)
 
 
 def _taps_potentials(layer: Layer, latency: jax.Array) -> jax.Array:

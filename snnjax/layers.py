@@ -201,9 +201,12 @@ class Layer:
 
     A stimulus is latencies or, from a real-valued layer, activities, which only real-valued layers take.
 
+    Rules read `weights` and `rows_of`, and make new layers by `with_rows`, `with_weights` and `with_threshold`, which
+    mean the same whatever the kernels.
+
     Attributes:
       conv: the description; its numbers may be arrays, () each, but for a `threshold` of (F,).
-      weights: (F, C, kh, kw) float32, in the layout of `form`.
+      stored: the weights, float32, in the layout of `form`, which is for kernels alone.
       time_steps: T.
       form: the layout of the weights, and its kernels.
       monotone: as of `Conv`.
@@ -213,13 +216,32 @@ class Layer:
     """
 
     conv: Conv
-    weights: jax.Array
+    stored: jax.Array
     time_steps: int = static()
     form: Form = static()  # noqa: RUF009
     monotone: bool = static(default=False)
     classes: int = static(default=0)
     timed: bool = static(default=False)
     within: bool = static(default=False)
+
+    @property
+    def weights(self) -> jax.Array:
+        """All weights, (F, C, kh, kw) float32."""
+        return self.form.unpack(self.stored, self.conv.features)
+
+    def with_weights(self, weights: jax.Array) -> "Layer":
+        """The layer with other weights, (F, C, kh, kw) float32; raises InputError for another shape."""
+        kernel = checks.pair("kernel", self.conv.kernel, 1)
+        checks.array("weights", weights, "F C kh kw", "floats")
+        if (weights.shape[0], *weights.shape[2:]) != (self.conv.features, *kernel):
+            expected = f"({self.conv.features}, C, {kernel[0]}, {kernel[1]})"
+            raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
+        return dataclasses.replace(self, stored=self.form.pack(weights))
+
+    def with_threshold(self, threshold: Any) -> "Layer":
+        """The layer with another threshold, a number or an array (F,); raises InputError for another shape."""
+        checks.threshold(threshold, self.conv.features)
+        return dataclasses.replace(self, conv=dataclasses.replace(self.conv, threshold=threshold))
 
     def latencies(self, latency: jax.Array) -> jax.Array:
         """When each neuron fires: (F, H', W') latencies."""
@@ -255,13 +277,13 @@ class Layer:
 
     def rows(self) -> jax.Array:
         """The weights as a row for each feature, (F, K) float32, in the order of `kernels.reflected_patches`."""
-        return self.plain_weights().transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
+        return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
 
     def with_all_rows(self, rows: jax.Array) -> "Layer":
         """The layer with new weights, in the shape and order of `rows`."""
-        features, channels, *kernel = self.plain_weights().shape
+        features, channels, *kernel = self.weights.shape
         weights = rows.reshape(features, *kernel, channels).transpose(0, 3, 1, 2)
-        return dataclasses.replace(self, weights=self.form.pack(weights))
+        return self.with_weights(weights)
 
     def activities(self, inputs: jax.Array) -> jax.Array:
         """What the neurons of a real-valued layer put out, (F, H', W') float32."""
@@ -297,7 +319,7 @@ class Layer:
 
     def spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
-        return kernels.integrate_and_fire(self.padded(latency), self.plain_weights(), **self._firing())
+        return kernels.integrate_and_fire(self.padded(latency), self.weights, **self._firing())
 
     def potentials(self, latency: jax.Array) -> jax.Array:
         """Potentials at the last step, (F, H', W') float32; which inputs fire matters, not when."""
@@ -305,7 +327,7 @@ class Layer:
             return self.form.potentials(self, latency)
         rows, columns = checks.pair("padding", self.conv.padding, 0)
         spiked = jnp.pad(latency < self.time_steps, ((0, 0), (rows, rows), (columns, columns)))
-        return kernels.final_potentials(spiked, self.plain_weights(), stride=self.conv.stride)
+        return kernels.final_potentials(spiked, self.weights, stride=self.conv.stride)
 
     def last_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` at the last step of all neurons above 0, whatever the threshold."""
@@ -330,7 +352,7 @@ class Layer:
     def spikes_by_step(self, latency: jax.Array, threshold: Any) -> Spikes:
         """`kernels.timed_spikes` as it is defined."""
         firing = self._firing() | dict(threshold=threshold, fractional=self.conv.fractional)
-        return kernels.timed_spikes(self.padded(latency), self.plain_weights(), **firing)
+        return kernels.timed_spikes(self.padded(latency), self.weights, **firing)
 
     def one_neuron(self, latency: jax.Array) -> bool:
         """Whether the kernel has one position on a (C, H, W) input: one neuron a feature."""
@@ -351,28 +373,26 @@ class Layer:
         """
         rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
         if self.within and self.form.learn is not None:
-            return dataclasses.replace(self, weights=self.form.learn(self, latency, winners, rates, rule))
-        plain, seen = self.plain_weights(), self.padded(latency)
-        learned = kernels.stdp(plain, seen, winners, rates, stride=self.conv.stride, **rule)
-        return dataclasses.replace(self, weights=self.form.pack(learned))
+            return dataclasses.replace(self, stored=self.form.learn(self, latency, winners, rates, rule))
+        seen = self.padded(latency)
+        return self.with_weights(kernels.stdp(self.weights, seen, winners, rates, stride=self.conv.stride, **rule))
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
         seen, kernel = self.padded(latency), self.conv.kernel
         return kernels.receptive_fields(seen, winners, kernel=kernel, stride=self.conv.stride)
 
+    def rows_of(self, winners: Winners) -> jax.Array:
+        """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary ones for a winner of feature -1."""
+        return self.weights[winners.feature]
+
     def with_rows(self, winners: Winners, rows: jax.Array) -> "Layer":
         """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
-        changed = kernels.set_rows(self.plain_weights(), winners, rows)
-        return dataclasses.replace(self, weights=self.form.pack(changed))
-
-    def plain_weights(self) -> jax.Array:
-        """The weights, (F, C, kh, kw) float32."""
-        return self.form.unpack(self.weights, self.conv.features)
+        return self.with_weights(kernels.set_rows(self.weights, winners, rows))
 
     def packed(self, form: Form) -> "Layer":
         """The same layer in another form."""
-        return dataclasses.replace(self, weights=form.pack(self.plain_weights()), form=form)
+        return dataclasses.replace(self, stored=form.pack(self.weights), form=form)
 
     def padded(self, latency: jax.Array) -> jax.Array:
         """The input with the layer's padding."""

@@ -7,6 +7,7 @@ def test_my_learner():
 """
 
 import dataclasses
+import warnings
 from typing import Any
 
 import jax
@@ -15,8 +16,10 @@ import numpy as np
 
 from snnjax.activations import LatencyCode, Standardise, Triangle
 from snnjax.errors import InputError
+from snnjax.forms import FAST, NATIVE, native_suits
+from snnjax.kernels import native
 from snnjax.layers import WTA, Conv, Layer
-from snnjax.learners import RSTDP, Learner, Signal, Tally
+from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.training import foreign, programs
 from snnjax.training.outputs import as_array
@@ -49,7 +52,7 @@ def check_learner(
     """
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
     case = _Case(conv, deciding, decision, input_shape, images, seed)
-    for check in (_outputs, _jit, _vmap, _bounds, _silence, _label, _numbers):
+    for check in (_shapes, _outputs, _jit, _vmap, _bounds, _silence, _label, _numbers, _kernels):
         check(case)
     for batch in (1, update_batch):
         _resume(case, batch)
@@ -155,7 +158,7 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
     """Raises AssertionError unless two trees are the same: floats too if `exact`, else but for rounding."""
 
     def compare(path: Any, one: Any, other: Any) -> None:
-        one, other, message = np.asarray(one), np.asarray(other), f"{words}: {jax.tree_util.keystr(path)}"
+        one, other, message = np.asarray(one), np.asarray(other), f"{words}: {foreign.place_of(path)}"
         if exact or one.dtype.kind != "f":
             np.testing.assert_array_equal(one, other, message, strict=True)
         else:
@@ -164,10 +167,20 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
     jax.tree_util.tree_map_with_path(compare, found, expected)
 
 
+def _shapes(case: _Case) -> None:
+    """What the learner returns has the shapes and dtypes that the trainer needs."""
+    latency = jax.ShapeDtypeStruct(case.latencies.shape[1:], case.latencies.dtype)
+    try:
+        foreign.check_learner(case.learner, case.layer(case.carries[0]), latency, "layer1")
+    except InputError as error:
+        raise AssertionError(str(error)) from error
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        raise AssertionError(f"under `jax.jit` the learner fails: {error}") from error
+
+
 def _outputs(case: _Case) -> None:
     """Nothing is NaN, and what the learner says of itself can be saved and drawn."""
     try:
-        _three(case)
         carry, found = case.compiled(case.carries[0], case.latencies, 0, case.few, False)
         fewer = case.few - 1 if case.joint else 0  # an epoch's last batch
         short = case.compiled(case.carries[0], case.latencies, 0, fewer, True, rest=fewer)[0] if fewer else carry
@@ -177,7 +190,7 @@ def _outputs(case: _Case) -> None:
         raise AssertionError(f"under `jax.jit` the learner fails, or changes shapes or dtypes: {error}") from error
     for path, leaf in (*jax.tree.leaves_with_path(carry), *jax.tree.leaves_with_path(short)):
         wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
-        assert not wrong, f"numbers must be finite, {jax.tree_util.keystr(path)} holds NaN or infinity"
+        assert not wrong, f"numbers must be finite, {foreign.place_of(path)} holds NaN or infinity"
     info = (found[1] if case.learner.supervised else found)["layer1"]
     info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
     layer, state = jax.tree.map(np.asarray, (case.layer(carry), case.state(carry)))
@@ -188,15 +201,6 @@ def _outputs(case: _Case) -> None:
     scalars = case.learner.scalars(state)
     plain = isinstance(scalars, dict) and all(isinstance(value, int | float) for value in scalars.values())
     assert plain, f"`scalars` must be a dict of numbers of Python, got {scalars}"
-
-
-def _three(case: _Case) -> None:
-    """`update` returns three things."""
-    layer, state = case.layer(case.carries[0]), case.state(case.carries[0])
-    latency = jnp.asarray(case.latencies[: case.few] if case.joint else case.latencies[0])
-    signal = Signal(*jnp.zeros(3, jnp.int32)) if case.learner.supervised else None
-    response = foreign.check_forward(case.learner, layer, state, latency, type(case.learner).__name__)
-    foreign.check_update(case.learner, layer, state, latency, response, signal, type(case.learner).__name__)
 
 
 def _jit(case: _Case) -> None:
@@ -257,6 +261,30 @@ def _numbers(case: _Case) -> None:
     for each in (carry, smaller, counted(carry)[0]):
         counted(each)
     assert traces == 1, "with other numbers, or what it has learned itself, it is compiled anew"
+
+
+def _kernels(case: _Case) -> None:
+    """A rule that says it is `native` learns the same on compiled kernels."""
+    (layers, *learned), conv = case.carries[0], case.layer(case.carries[0]).conv
+    if not (getattr(case.learner, "native", False) and native_suits(conv, case.network.time_steps)):
+        return
+    try:
+        native.check()
+    except (InputError, OSError) as error:
+        warnings.warn(f"`native` of {type(case.learner).__name__} is not checked: {error}", stacklevel=4)
+        return
+    within = getattr(case.learner, "bounds", None) is not None
+    found = []
+    for form in (FAST, NATIVE):
+        layer = dataclasses.replace(layers["layer1"], within=within).packed(form)
+        carry = ({**layers, "layer1": layer}, *learned)
+        try:
+            after, _ = case.compiled(carry, case.latencies, 0, len(case.latencies), True)
+        except Exception as error:  # a rule that reads the compiled layout may fail in any way
+            raise AssertionError(f"with `native = True` it fails on compiled kernels: {error}") from error
+        found.append((case.layer(after).packed(FAST), case.state(after)))
+    read = "a native rule reads and changes weights by the methods of `Layer` alone (`weights`, `rows_of`, `with_rows`)"
+    _same(found[1], found[0], False, f"on compiled kernels it learns otherwise: {read}")
 
 
 def _resume(case: _Case, batch: int) -> None:

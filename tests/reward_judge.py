@@ -267,7 +267,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, for
     assert int(tally.epoch) == epochs
     assert int(tally.batch) == epochs * -(-len(labels) // batch_size)
     assert int(tally.seen) == 0
-    weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
+    weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     return Judged(weights, np.stack([states[name]["rates"] for name in layers]), decisions)
 
 

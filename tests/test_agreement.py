@@ -361,7 +361,7 @@ def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(moz
     carry, (decided, _) = trainer.engine.epochs.of(trainer.plan[2], [state], inputs)()
     ((layers, *_), decided) = trainer.engine.spread.unstacked((carry, decided))[0]
     assert decided.tolist() == decisions
-    np.testing.assert_allclose(layers["layer3"].plain_weights(), expected, atol=1e-5)
+    np.testing.assert_allclose(layers["layer3"].weights, expected, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -149,7 +149,7 @@ def test_dropped_features_of_an_earlier_layer_cannot_win(form, threshold, reques
         state = rule.init(layer, np.array([0, seed], np.uint32), 0)
         latency = np.random.default_rng(seed).integers(0, 2 * T, (2, 6, 6)).clip(max=T).astype(np.uint8)
         found = rule.forward(layer.packed(form), state, latency, None).winners
-        silenced = dataclasses.replace(layer, weights=layer.weights * state["kept"][:, None, None, None])
+        silenced = layer.with_weights(layer.weights * state["kept"][:, None, None, None])
         jax.tree.map(np.testing.assert_array_equal, found.feature, silenced.winners(latency).feature)
         assert not np.isin(np.flatnonzero(~state["kept"]), found.feature).any()
         fewer += int(np.sum(found.feature < 0))

@@ -222,17 +222,19 @@ class Rule(Learner):
         if self.kind == "two":
             return layer, state
         if self.kind == "weights":
-            return dataclasses.replace(layer, weights=layer.weights[:1]), state, info
+            return layer.with_weights(layer.weights[:1]), state, info
+        if self.kind == "replaced":
+            return dataclasses.replace(layer, weights=layer.weights), state, info
         if self.kind == "state":
             return layer, (state, state), info
         if self.kind == "dtype":
             return layer, state.astype(jnp.int32), info
         if self.kind == "nan":
-            return dataclasses.replace(layer, weights=layer.weights * jnp.nan), state, info
+            return layer.with_weights(layer.weights * jnp.nan), state, info
         if self.kind == "below":
-            return dataclasses.replace(layer, weights=layer.weights - self.amount), state, info
+            return layer.with_weights(layer.weights - self.amount), state, info
         if self.kind == "above":
-            return dataclasses.replace(layer, weights=layer.weights + 1 / 16), state, info
+            return layer.with_weights(layer.weights + 1 / 16), state, info
         if self.kind == "threshold":
             return (
                 dataclasses.replace(layer, conv=dataclasses.replace(conv, threshold=conv.threshold * 1e6)),
@@ -296,7 +298,8 @@ def decided(kind: str) -> Network:
         (changed(dataclasses.replace(FIRST, competition=Nobody())),
          r"`competition\(\.\.\.\) of layer1\.row` must be int32 of shape \(2,\), got int32 of shape \(3,\)"),
         (rule("two"), r"`update of Rule of layer1` must be \(layer, state, info\), got a tuple of 2$"),
-        (rule("weights"), r"of Rule of layer1, the layer,\.weights` must be float32 of shape \(4, 6, 5, 5\), got"),
+        (rule("weights"), r"`update` of Rule of layer1: `weights` must have shape \(4, C, 5, 5\), got \(1, 6, 5, 5\)"),
+        (rule("replaced"), r"`update` of Rule of layer1 must set weights by `layer.with_weights\(\.\.\.\)`"),
         (rule("state"), r"`update\(\.\.\.\)\[1\] of Rule of layer1, the state,` must be "),
         (rule("dtype"), r"the state,` must be float32 of shape \(3,\), got int32 .*astype\(jnp.float32\)"),
         (rule("end"), r"`end_epoch\(state\) of Rule of layer1` must be float32 of shape \(3,\), got .*\(1,\)"),

@@ -195,7 +195,7 @@ def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
     weights = jnp.float32(RNG.integers(0, 65, shape) / 64)
     plain = Layer(conv, weights, STEPS, FAST, conv.monotone)
     compiled = plain.packed(NATIVE)
-    np.testing.assert_array_equal(compiled.plain_weights(), weights)
+    np.testing.assert_array_equal(compiled.weights, weights)
     rule = conv.learners
     how = dict(bounds=rule.bounds, stabiliser=rule.stabiliser)
     for latency in BATCH:
@@ -209,7 +209,7 @@ def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
                 dataclasses.replace(layer, within=within).learn(latency, won, jnp.float32([0.5, -0.25]), **how)
                 for layer in (plain, compiled)
             ]
-            np.testing.assert_allclose(learned[0].weights, learned[1].plain_weights(), atol=1e-6)
+            np.testing.assert_allclose(learned[0].weights, learned[1].weights, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", each_of(RECORDED))

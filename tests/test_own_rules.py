@@ -1,5 +1,8 @@
 """What a plasticity rule of one's own is written with: receptive fields, and rows of weights."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from snnjax import RSTDP, STDP, WTA, Conv, Layer, Network, Settings, Trainer, component, kernels, stage
 from snnjax.app import RunFolder
 from snnjax.data import digits
+from snnjax.errors import InputError
 from snnjax.forms import FAST, NATIVE, PLAIN, TAPS
 from snnjax.kernels import Winners
 from snnjax.learners import Response
@@ -52,7 +56,7 @@ def test_rows_are_put_where_they_were_won(random, form):
     found = layer.with_rows(WINNERS, rows)
     expected = np.array(weights)
     expected[2], expected[0] = rows[0], rows[2]
-    np.testing.assert_array_equal(found.plain_weights(), expected)
+    np.testing.assert_array_equal(found.weights, expected)
     assert found.form is form
 
 
@@ -76,6 +80,59 @@ def test_rules_derived_from_one_for_compiled_kernels_learn_the_same_on_them(comp
         trainer = Trainer(network, data, Settings((1, 0), native=native))
         found.append(trainer.run(trainer.initial_state()).weights["layer1"])
     np.testing.assert_allclose(*found, atol=1e-6)
+
+
+@component
+class Sure(Inherited):
+    """The same rule, which says that it may learn on compiled kernels, and moves a threshold too."""
+
+    own_thresholds = True
+    native = True
+
+    def update(self, layer, state, latency, response, signal):
+        layer, state, info = super().update(layer, state, latency, response, signal)
+        return layer.with_threshold(layer.conv.threshold + 0.125 * (info >= 0).any()), state, info
+
+
+@component
+class Peeping(Sure):
+    """A rule that takes the layout of the kernels for the weights."""
+
+    native = True
+
+    def update(self, layer, state, latency, response, signal):
+        grown = layer.stored.at[0].add(0.25 * response.winners.valid.any())
+        grown = dataclasses.replace(layer, stored=jnp.minimum(grown, 1))
+        return grown, state, response.winners.feature
+
+
+def test_native_rules_learn_the_same_on_both_kinds_of_kernels(compiler):
+    conv = Conv(20, 5, threshold=15, competition=WTA(2), learners=Sure())
+    network = Network("own", (6, 28, 28), 10, (stage(conv, pool=4), stage(Conv(20, 6, learners=RSTDP()))))
+    data, found = digits().first(40, 10), []
+    for native in (False, True):
+        trainer = Trainer(network, data, Settings((1, 0), native=native))
+        state = trainer.run(trainer.initial_state())
+        found.append((state.weights["layer1"], state.numbers))
+    assert np.std(found[0][0]) > 0.1
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), *found)
+
+
+def test_native_rules_are_checked_on_compiled_kernels(compiler):
+    check_learner(Sure())
+    with pytest.raises(AssertionError, match="compiled kernels"):
+        check_learner(Peeping())
+
+
+def test_weights_and_thresholds_of_another_shape_are_refused():
+    layer = Layer(Conv(3, (3, 2), threshold=1), jnp.zeros((3, 4, 3, 2)), T, PLAIN)
+    for call, name in (
+        (lambda: layer.with_weights(jnp.zeros((2, 4, 3, 2))), "weights"),
+        (lambda: layer.with_weights(jnp.zeros((3, 4, 2, 3))), "weights"),
+        (lambda: layer.with_threshold(jnp.zeros(2)), "threshold"),
+    ):
+        with pytest.raises(InputError, match=f"`{name}` must have shape"):
+            call()
 
 
 @pytest.mark.parametrize(("rule", "native"), [(Inherited, True), (STDP, True), (Inherited, False)])

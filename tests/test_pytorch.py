@@ -3,7 +3,6 @@
 With $SNNJAX_REFERENCE, a checkout of github.com/aidinattar/snn, its own networks are asked too.
 """
 
-import dataclasses
 import functools
 import importlib
 import os
@@ -400,7 +399,7 @@ def selective(spec: Network, latencies: jax.Array) -> SpikingNetwork:
             layer = network.model.layers[name]
             weights = jnp.asarray(draw.random(layer.weights.shape, np.float32)) ** 3
             if layer.conv.threshold:
-                potentials = jax.vmap(dataclasses.replace(layer, weights=weights).potentials)(latencies)
+                potentials = jax.vmap(layer.with_weights(weights).potentials)(latencies)
                 weights *= layer.conv.threshold / jnp.quantile(potentials, 0.9)
             network.set_weights({name: weights})
         if number + 1 < len(spec.stages):

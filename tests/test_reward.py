@@ -109,7 +109,7 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
             (layers, *_), (decided, _) = function(
                 carry_of(network, model), model, images, labels, *where, by_turns=False, **static
             )
-            return np.asarray(decided), np.asarray(layers["layer1"].plain_weights())
+            return np.asarray(decided), np.asarray(layers["layer1"].weights)
 
         decisions, weights = run(TOGETHER, FAST, first=0, batch=1)
         in_blocks = dict(block=16, batched=False)
@@ -198,7 +198,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
     assert compilations(lambda: results.append(epoch()[1])) == 0, "the second epoch compiles again"
     layers, states, tally = epoch.spread.unstacked(epoch.carry)[0]
     assert (int(tally.epoch), int(tally.seen)) == (2, 0)
-    weights = {name: np.asarray(layer.plain_weights()) for name, layer in layers.items()}
+    weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     rates = np.stack([states[name]["rates"] for name in layers])
     assert_judged(Judged(weights, rates, [decided[0].tolist() for decided, _ in results]), expected)
     assert all(decided.shape == (1, IMAGES) for decided, _ in results)

@@ -106,7 +106,7 @@ def test_learning_is_that_of_the_golden_data(case):
         signed = kernels.soft_competition(response.sums, inverse_temperature=tau)
         close(signed.reshape(maps.shape), np.moveaxis(golden["signed"][at], 1, -1))
         layer, _, info = rule.update(layer, (), batch, response, None)
-        close(layer.plain_weights(), golden["weights_after"][at])
+        close(layer.weights, golden["weights_after"][at])
         close(layer.conv.standardise.mean, golden["mean_after"][at])
         close(layer.conv.standardise.variance, golden["var_after"][at])
         np.testing.assert_array_equal(info["wins"], np.bincount(maps.argmax(axis=-1).ravel(), minlength=len(weights)))
@@ -202,7 +202,7 @@ def test_layers_learn_jointly_each_from_the_one_before():
             inputs = jax.vmap(lambda x, number=number: model.join(number, [x]))(response.outputs)
     learned = trainer.trained(state).model
     for name in ("layer1", "layer2"):
-        close(learned.layers[name].weights, np.asarray(layers[name].plain_weights()), 1e-5)
+        close(learned.layers[name].weights, np.asarray(layers[name].weights), 1e-5)
         close(learned.layers[name].conv.standardise.mean, np.asarray(layers[name].conv.standardise.mean), 1e-5)
         assert not np.allclose(state.weights[name], spec.initial_weights(0)[name])
 
@@ -510,7 +510,7 @@ class Centred(SoftHebb):
 
     def update(self, layer, state, latency, response, signal):
         learned, state, info = super().update(layer, state, latency, response, signal)
-        old, new = layer.plain_weights(), learned.plain_weights()
+        old, new = layer.weights, learned.weights
         kept = new - (new - old).mean(axis=(1, 2, 3), keepdims=True)
         return dataclasses.replace(learned, weights=layer.form.pack(kept)), state, info
 

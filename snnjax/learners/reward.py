@@ -93,9 +93,7 @@ class RSTDP(Learner):
             return super().forward(layer, state, latency, label)
         kept = state["kept"]
         if not layer.classes and layer.conv.threshold is not None:
-            threshold: Any = jnp.where(kept, layer.conv.threshold, jnp.inf)
-            conv = dataclasses.replace(layer.conv, threshold=threshold)
-            return Response(dataclasses.replace(layer, conv=conv).winners(latency))
+            return Response(layer.with_threshold(jnp.where(kept, layer.conv.threshold, jnp.inf)).winners(latency))
         spikes = layer.deciding_spikes(latency) if layer.classes else layer.spikes(latency)
         spikes = kernels.feature_inhibition(spikes, ~kept, time_steps=layer.time_steps)
         if layer.classes:

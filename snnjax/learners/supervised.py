@@ -128,7 +128,7 @@ class SupervisedSTDP(Learner):
         return rate | dict(
             rates=np.array([self.ltp, self.ltd], np.float32),
             excess=np.zeros(features, np.float32),
-            sums=np.asarray(layer.plain_weights(), np.float32).reshape(features, -1).sum(1),
+            sums=np.asarray(layer.weights, np.float32).reshape(features, -1).sum(1),
         )
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> TimedResponse:
@@ -138,9 +138,9 @@ class SupervisedSTDP(Learner):
         if count := self.competitors(layer):
             start = jnp.maximum(label, 0) * (count + self.non_targets) + self.non_targets
             threshold = layer.conv.threshold + state["excess"]
-            own = [jax.lax.dynamic_slice_in_dim(x, start, count) for x in (layer.plain_weights(), threshold)]
+            own = [jax.lax.dynamic_slice_in_dim(x, start, count) for x in (layer.weights, threshold)]
             conv = dataclasses.replace(layer.conv, features=count)
-            competing = dataclasses.replace(layer, conv=conv, weights=layer.form.pack(own[0]))
+            competing = dataclasses.replace(layer, conv=conv).with_weights(own[0])
             training = jax.tree.map(jnp.ravel, competing.timed_spikes(latency, own[1]))
         return TimedResponse(spikes, training)
 
@@ -160,7 +160,7 @@ class SupervisedSTDP(Learner):
         training = jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (self.non_targets, 0))), response.training)
         group = self.group(layer, spikes, training, jnp.maximum(signal.label, 0))
         error = self.errors(layer, group)
-        plain = layer.plain_weights()
+        plain = layer.weights
         weights = plain.reshape(features, -1)
         old = weights if not self.competition else devices.map_each(lambda at: weights[at], group.neuron)
         rule: dict[str, Any] = dict(bounds=self.bounds)
@@ -186,7 +186,7 @@ class SupervisedSTDP(Learner):
             label=jnp.where(learns, signal.label, -1),
             threshold=jnp.where(learns, own_thresholds + own, 0),
         )
-        return dataclasses.replace(layer, weights=layer.form.pack(weights.reshape(plain.shape))), state, info
+        return layer.with_weights(weights.reshape(plain.shape)), state, info
 
     def group(self, layer: Layer, spikes: Spikes, training: Spikes | None, label: jax.Array) -> Group:
         """The neurons that learn from an image of class `label`, () int32, given `Spikes` of (classes, M).

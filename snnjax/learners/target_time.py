@@ -1,6 +1,5 @@
 """Features that learn to fire at a target time."""
 
-import dataclasses
 from typing import Any, cast
 
 import jax
@@ -107,20 +106,20 @@ class TargetTime(Learner):
         Info is the winner's feature and step of each patch, (patches,) int32, -1 and T where nobody fired, and the rate
         of the thresholds.
         """
-        seen, weights = layer.padded(latency), layer.plain_weights()
+        seen = layer.padded(latency)
+        weights = layer.weights
         at = self.positions(state, state["shown"], layer.conv.output_size((latency.shape[1], latency.shape[2])))
         patches = kernels.patches(seen, at, kernel=layer.conv.kernel, stride=layer.conv.stride)
         flat, threshold = weights.reshape(len(weights), -1), cast(jax.Array, layer.conv.threshold)
         rule = self.rule(state, layer.time_steps)
         learned = kernels.learn_patches(patches.reshape(len(at), -1), flat, threshold, **rule)
-        return self.learned(layer, layer.form.pack(learned.weights.reshape(weights.shape)), state, learned, 1)
+        return self.learned(layer.with_weights(learned.weights.reshape(weights.shape)), state, learned, 1)
 
-    def learned(self, layer: Layer, weights: jax.Array, state: Any, found: Any, shown: Any) -> Learned:
-        """The layer with new packed weights and thresholds, the state after more images, and info."""
-        conv = dataclasses.replace(layer.conv, threshold=found.threshold)
+    def learned(self, layer: Layer, state: Any, found: Any, shown: Any) -> Learned:
+        """The layer, which has its new weights, with new thresholds, the state after more images, and info."""
         info = dict(feature=found.feature, latency=found.latency, threshold_rate=state["rates"][1])
         counted = dict(state, shown=state["shown"] + jnp.uint32(shown))
-        return dataclasses.replace(layer, conv=conv, weights=weights), counted, info
+        return layer.with_threshold(found.threshold), counted, info
 
     def end_epoch(self, state: Any) -> Any:
         """Anneals the rates."""

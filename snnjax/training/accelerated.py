@@ -230,7 +230,7 @@ def _learned_in_block(
     def one(carry: Any, image: Any) -> Any:
         (rows, marks), (at, stale, spiked, label, learns) = carry, image
         slot = marks[:features]
-        exact = Strongest.of(block_potentials(dataclasses.replace(layer, weights=rows), spiked[None]))
+        exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=rows), spiked[None]))
         now = jax.tree.map(lambda new, old: jnp.where(slot < 0, old, new[0, slot]), exact, stale)
         values = now.potential, jnp.arange(features), now.place
         most, feature, place = kernels.of_earliest(jnp.zeros(features), now.potential, values)
@@ -238,7 +238,7 @@ def _learned_in_block(
         position = jnp.divmod(place, layer.conv.output_size((images.shape[2], images.shape[3]))[1])
         winner = Winners(*(x[None] for x in (feature, *position, jnp.int32(layer.time_steps - 1))))
         won = outcome(_voted(layer, feature), label) * learns
-        old = jnp.where(slot[feature] < 0, layer.weights[:, :, feature], rows[:, :, slot[feature]])
+        old = jnp.where(slot[feature] < 0, layer.stored[:, :, feature], rows[:, :, slot[feature]])
         seen, rate = layer.padded(at_last_step(spiked, layer.time_steps)), kernels.reward_rates(won, *state["rates"])
         old = jnp.moveaxis(old, 2, 0)[None]
         row = kernels.learned_rows(old, seen, winner, rate, time_steps=layer.time_steps, **settings)[0]
@@ -248,12 +248,12 @@ def _learned_in_block(
 
     # Rows are weights as each image has changed them, (kh, kw, B, C). Marks are the image that has changed each feature
     # last, then the feature that has won in each image; -1 for none.
-    rows = jnp.zeros((*layer.weights.shape[:2], size, layer.weights.shape[3]))
+    rows = jnp.zeros((*layer.stored.shape[:2], size, layer.stored.shape[3]))
     begin, each = (rows, jnp.full(features + size, -1)), (jnp.arange(size), before, spiked, labels, learns)
     (rows, marks), _ = jax.lax.scan(one, begin, each, unroll=4)  # a loop copies what it changes
     slot = marks[:features]
-    weights = jnp.where((slot < 0)[:, None], layer.weights, rows[:, :, slot])
-    return dataclasses.replace(layer, weights=weights), marks[features:]
+    weights = jnp.where((slot < 0)[:, None], layer.stored, rows[:, :, slot])
+    return dataclasses.replace(layer, stored=weights), marks[features:]
 
 
 _UNROLLED = 16
@@ -302,5 +302,5 @@ def _learned(
     seen = jax.vmap(layer.padded)(images)
     causal = jax.vmap(lambda x, won: kernels.causal_inputs(x, won, **place))(seen, winners)
     rule: dict[str, Any] = dict(bounds=learner.bounds, stabiliser=learner.stabiliser)
-    weights = kernels.learned_in_order(layer.plain_weights(), feature, causal, rates, **rule)
-    return dataclasses.replace(layer, weights=layer.form.pack(weights))
+    weights = kernels.learned_in_order(layer.weights, feature, causal, rates, **rule)
+    return layer.with_weights(weights)

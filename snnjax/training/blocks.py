@@ -59,7 +59,7 @@ class Changed(NamedTuple):
 
 def _unchanged(layer: Layer, block: int) -> Changed:
     """Before the first image of a block."""
-    rows, columns, features, channels = layer.weights.shape
+    rows, columns, features, channels = layer.stored.shape
     slot = jnp.full(features, -1, jnp.int32)
     return Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
 
@@ -69,13 +69,13 @@ def _merged(layer: Layer, changed: Changed) -> Layer:
     features, size = len(changed.slot), len(changed.rows)
     owner = jnp.where(changed.slot < 0, size, changed.slot)
     feature = jnp.full(size, features).at[owner].set(jnp.arange(features), mode="drop")
-    weights = layer.weights.at[:, :, feature].set(jnp.moveaxis(changed.rows, 0, 2), mode="drop")
-    return dataclasses.replace(layer, weights=weights)
+    weights = layer.stored.at[:, :, feature].set(jnp.moveaxis(changed.rows, 0, 2), mode="drop")
+    return dataclasses.replace(layer, stored=weights)
 
 
 def _strongest(layer: Layer, rows: jax.Array, spiked: jax.Array) -> Strongest:
     """The strongest neurons of features with weights (F, kh, kw, C) for one image, (1, F)."""
-    changed = dataclasses.replace(layer, weights=jnp.moveaxis(rows, 0, 2))
+    changed = dataclasses.replace(layer, stored=jnp.moveaxis(rows, 0, 2))
     return Strongest.of(block_potentials(changed, spiked[None]))
 
 
@@ -110,7 +110,7 @@ def _update(
     """The update of `RSTDP` after outcome `won` of image `at`; `layer` at the block's start, `rates` are (2, 2)."""
     rule, feature, rate = layer.conv.supervised, winner.feature[0], kernels.reward_rates(won, rates[0], rates[1])
     slot = changed.slot[feature]
-    row = jnp.where(slot < 0, layer.weights[:, :, feature], changed.rows[slot])
+    row = jnp.where(slot < 0, layer.stored[:, :, feature], changed.rows[slot])
     settings: dict[str, Any] = dict(time_steps=layer.time_steps, stride=layer.conv.stride, stabiliser=rule.stabiliser)
     row = jnp.moveaxis(row, 2, 0)[None]
     learned = kernels.learned_rows(row, layer.padded(latency), winner, rate, bounds=rule.bounds, **settings)

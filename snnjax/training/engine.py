@@ -180,7 +180,7 @@ class Engine:
 
     def _take_layer(self, phase: Phase, name: str, layer: Layer, state: TrainState, at: int) -> None:
         """Takes a layer's weights and numbers into a state, and checks them."""
-        weights: Any = np.ascontiguousarray(layer.plain_weights())
+        weights: Any = np.ascontiguousarray(layer.weights)
         before = state.weights[name]
         state.keep_layer(name, self._convs[at][name], weights, jax.tree.leaves(layer.conv))
         learner, which = layer.conv.each_learner[phase.learner], f" ({self.names[at]})" if self.names[at] else ""
@@ -190,7 +190,7 @@ class Engine:
         """What each layer's learner finds in the `infos` of an epoch that a state has taken in; keeps the figures."""
         (layers, learned, *_), found = carry, dict[str, Any]()
         for name in phase.layers or self.epochs.supervised_layers:
-            layer = dataclasses.replace(layers[name], weights=state.weights[name], form=FAST)
+            layer = dataclasses.replace(layers[name], stored=state.weights[name], form=FAST)
             learner = layer.conv.each_learner[phase.learner]
             kind = f"{type(learner).__name__} of {name}"
             found[name] = foreign.checked_diagnosis(kind, learner.diagnose(name, layer, infos[name]))

@@ -167,7 +167,7 @@ def outside(layers: Mapping[str, Layer], learner: int) -> bool:
     """Whether weights of layers lie outside the bounds of their learner number `learner`."""
 
     def one(layer: Layer) -> bool:
-        bounds, weights = _bounds(layer, learner), layer.plain_weights()
+        bounds, weights = _bounds(layer, learner), layer.weights
         return bounds is not None and bool(np.any((weights < bounds[0]) | (weights > bounds[1])))
 
     return any(one(layer) for layer in layers.values())

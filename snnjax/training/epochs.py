@@ -144,4 +144,4 @@ class Epochs:
 def _without_weights(model: Model, names: Iterable[str]) -> Model:
     """The model without the weights of layers that learn, which are in the carry of their program."""
     nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
-    return model.updated({name: dataclasses.replace(model.layers[name], weights=nothing) for name in names})
+    return model.updated({name: dataclasses.replace(model.layers[name], stored=nothing) for name in names})

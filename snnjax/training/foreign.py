@@ -180,7 +180,15 @@ def check_update(
     if getattr(type(learner), "update", None) is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
-    found = jax.eval_shape(learner.update, layer, state, latency, response, signal)
+    try:
+        found = jax.eval_shape(learner.update, layer, state, latency, response, signal)
+    except InputError as error:
+        raise InputError(f"`update` of {kind}: {error}") from error
+    except TypeError as error:
+        if "Layer.__init__() got an unexpected keyword argument 'weights'" not in str(error):
+            raise
+        write = "set weights by `layer.with_weights(...)` or `layer.with_rows(winners, ...)`"
+        raise InputTypeError(f"`update` of {kind} must {write}: {error}") from error
     if not isinstance(found, tuple) or len(found) != 3:
         got = f"a tuple of {len(found)}" if isinstance(found, tuple) else shown(found)
         raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
@@ -194,10 +202,13 @@ def _expect(what: str, found: Any, expected: Any) -> None:
         raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(found)}")
     for (path, one), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         if (one.shape, one.dtype) != (other.shape, other.dtype):
-            place, write = jax.tree_util.keystr(path), ""
-            if one.shape == other.shape:
-                write = f": write .astype(jnp.{other.dtype})"
-            raise InputError(f"`{what}{place}` must be {_kind(other)}, got {_kind(one)}{write}")
+            write = f": write .astype(jnp.{other.dtype})" if one.shape == other.shape else ""
+            raise InputError(f"`{what}{place_of(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
+
+
+def place_of(path: Any) -> str:
+    """The path of a leaf of a pytree, as messages name it."""
+    return jax.tree_util.keystr(path).replace(".stored", ".weights")
 
 
 def _kinds(tree: Any) -> str:

@@ -1,5 +1,6 @@
 """A fast form of learning features with target times: all patches of a slice of images in one call, on a CPU."""
 
+import dataclasses
 from typing import Any, cast
 
 import jax
@@ -34,7 +35,8 @@ def learn_from_patches(
         cast(jax.Array, conv.threshold),
         learner.rule(state, layer.time_steps),
     )
-    found = native.learn_patches(latencies, positions, span, layer.weights, threshold, **place, **rule)
-    layer, state, info = learner.learned(layer, found.weights, state, found, count - start)
+    found = native.learn_patches(latencies, positions, span, layer.stored, threshold, **place, **rule)
+    layer = dataclasses.replace(layer, stored=found.weights)
+    layer, state, info = learner.learned(layer, state, found, count - start)
     info["threshold_rate"] = jnp.full(len(latencies), info["threshold_rate"])
     return Unsupervised(which).end_epoch((layer, state), last), info

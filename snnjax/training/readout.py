@@ -39,7 +39,7 @@ def learn_at_once(
     rates = jnp.concatenate([state["rates"], jnp.stack([jnp.asarray(each, jnp.float32) for each in numbers])])
     kind = dict(competition=learner.competition, one_sided=learner.one_sided, normalise=learner.normalise)
     found = readout.learn(
-        layer.weights,
+        layer.stored,
         state["excess"],
         latencies,
         labels,
@@ -55,7 +55,7 @@ def learn_at_once(
         fallback=cast(Earliest, model.decision).fallback,
         **kind,
     )
-    layers = {name: dataclasses.replace(layer, weights=found.weights)}
+    layers = {name: dataclasses.replace(layer, stored=found.weights)}
     tally = counted(tally, outcome(found.decision, labels), start, count, batch_size)
     rule = Supervised(model, [name], model.last, False, batch_size)
     carry = rule.end_epoch((layers, {name: dict(state, excess=found.excess)}, tally), last)
@@ -85,7 +85,7 @@ def learn_in_few_kernels(
     learns = shown & (labels >= 0) & jnp.any(latencies < model.time_steps, axis=(1, 2, 3))
     images = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (latencies, whose, learns))
     # XLA makes fewer kernels of weights (F, K), and shares some between single images.
-    begin = layer.weights.reshape(layer.conv.features, -1), state["excess"]
+    begin = layer.stored.reshape(layer.conv.features, -1), state["excess"]
     learn_batch = functools.partial(_learn_batch, layer, state)
     (rows, excess), packed = jax.lax.scan(learn_batch, begin, images, unroll=4 if batch == 1 else 1)
     found = _Found.unpacked(packed.reshape(len(latencies), -1), layer)
@@ -95,7 +95,7 @@ def learn_in_few_kernels(
 
     decisions = jnp.where(shown, jax.vmap(decided)(found.times, found.potentials), 0)
     infos = {name: _infos(layer, found, shown, learns, whose)}
-    layers, states = {name: dataclasses.replace(layer, weights=rows.reshape(layer.weights.shape))}, {**states}
+    layers, states = {name: dataclasses.replace(layer, stored=rows.reshape(layer.stored.shape))}, {**states}
     states[name] = dict(state, excess=excess)
     tally = counted(tally, outcome(decisions, labels), start, count, batch_size)
     rule = Supervised(model, [name], model.last, False, batch_size)
@@ -132,7 +132,7 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
     """Weights (F, K) and excess (F,) after a batch: latencies, labels and whether each is learned. `_Found`, packed."""
     (rows, excess), (latency, label, learns) = carry, images
     learner, (batch,), classes = cast(SupervisedSTDP, layer.conv.supervised), label.shape, layer.classes
-    now = dataclasses.replace(layer, weights=rows.reshape(layer.weights.shape))
+    now = dataclasses.replace(layer, stored=rows.reshape(layer.stored.shape))
 
     def spikes_at(threshold: Any) -> Any:
         spikes = jax.vmap(lambda image: now.timed_spikes(image, threshold))(latency)
@@ -218,7 +218,7 @@ def _suits(convs: Sequence[Conv], decision: Any, time_steps: int) -> bool:
 def _earliest(layer: Layer, latencies: jax.Array) -> Spikes:
     limits = dict(threshold=cast(Any, layer.conv.threshold), fractional=layer.conv.fractional)
     return readout.earliest_of_classes(
-        latencies, layer.weights, classes=layer.classes, time_steps=layer.time_steps, **limits
+        latencies, layer.stored, classes=layer.classes, time_steps=layer.time_steps, **limits
     )
 
 

@@ -82,7 +82,7 @@ def learn_at_once(
         at, (layers, states, tally), (decisions, features) = learned
         end = jnp.minimum(count, at + batch_size - tally.seen)
         found = of_span((layers, states, tally), at, end)
-        layers = {name: dataclasses.replace(each, weights=found.weights[name]) for name, each in layers.items()}
+        layers = {name: dataclasses.replace(each, stored=found.weights[name]) for name, each in layers.items()}
         now = (numbers >= at) & (numbers < end)
         decided = jax.vmap(lambda votes: majority(votes, model.classes), in_axes=1)(found.votes)
         outcomes = jnp.where(now, outcome(decided, labels), 0)
@@ -140,7 +140,7 @@ def _with_earlier(
 
 def _native(layer: Layer, state: Any) -> reward.Layer:
     conv, rule = layer.conv, cast(RSTDP, layer.conv.supervised)
-    return reward.Layer(layer.weights, state["rates"], rule.bounds, rule.stabiliser, conv.padding, conv.stride)
+    return reward.Layer(layer.stored, state["rates"], rule.bounds, rule.stabiliser, conv.padding, conv.stride)
 
 
 def _deciding(layer: Layer, state: Any) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _deciding(layer: Layer, state: Any) -> dict[str, Any]:
 def _of_classes(layer: Layer, latencies: jax.Array, winner_only: bool) -> Spikes:
     place: dict[str, Any] = dict(padding=layer.conv.padding, stride=layer.conv.stride)
     sizes: dict[str, int] = dict(classes=layer.classes, time_steps=layer.time_steps)
-    potential = reward.strongest_of_classes(latencies, layer.weights, winner_only=winner_only, **place, **sizes)
+    potential = reward.strongest_of_classes(latencies, layer.stored, winner_only=winner_only, **place, **sizes)
     return kernels.fire_at_last_step(potential[..., None, None], time_steps=layer.time_steps)
 
 

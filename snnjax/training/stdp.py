@@ -37,6 +37,6 @@ def learn_at_once(
     limits: dict[str, Any] = dict(threshold=conv.threshold, k=wta.winners, radius=wta.radius)
     limits |= dict(bounds=learner.bounds, stabiliser=learner.stabiliser, padding=conv.padding, stride=conv.stride)
     span, rates = jnp.stack([start, count]), jax.vmap(learner.rates)(numbers)
-    found = stdp.learn(layer.weights, latencies, span, rates, time_steps=layer.time_steps, **limits)
-    learned = dataclasses.replace(layer, weights=found.weights), state + count - start
+    found = stdp.learn(layer.stored, latencies, span, rates, time_steps=layer.time_steps, **limits)
+    learned = dataclasses.replace(layer, stored=found.weights), state + count - start
     return Unsupervised(which).end_epoch(learned, last), found.feature

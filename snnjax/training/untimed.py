@@ -34,7 +34,7 @@ def _fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
     conv, limits = layer.conv, dict[str, Any](time_steps=layer.time_steps)
     limits["threshold"] = 0.0 if conv.threshold is None else conv.threshold
     place: dict[str, Any] = dict(padding=conv.padding, stride=conv.stride)
-    return reward.who_fires(latencies, layer.weights, **limits, **place, **native_pooling(conv, pool))
+    return reward.who_fires(latencies, layer.stored, **limits, **place, **native_pooling(conv, pool))
 
 
 FIRES = TAPS._replace(fires=_fires)
