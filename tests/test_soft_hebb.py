@@ -512,7 +512,7 @@ class Centred(SoftHebb):
         learned, state, info = super().update(layer, state, latency, response, signal)
         old, new = layer.weights, learned.weights
         kept = new - (new - old).mean(axis=(1, 2, 3), keepdims=True)
-        return dataclasses.replace(learned, weights=layer.form.pack(kept)), state, info
+        return learned.with_weights(kept), state, info
 
 
 def test_parts_of_ones_own():
