@@ -15,6 +15,7 @@ from snnjax.encoding import (
     COLOUR,
     DOG,
     GABOR,
+    GABORS,
     GREY,
     Encoder,
     FilterBank,
@@ -203,7 +204,7 @@ def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
     """Of Mozafari et al. 2018: absolute Gabors, pooling, lateral inhibition, rank order, pointwise inhibition."""
     image = RNG.integers(0, 256, (60, 44), np.uint8)
     gabors = [gabor_kernel(5, angle) for angle in (67.5, 112.5, 157.5, 202.5)]
-    filtered = filter_image(np.float32(image) / 255, bank=FilterBank.of(gabors, absolute=True))
+    filtered = filter_image(image, bank=FilterBank.of(gabors, absolute=True, reflect=True), scale=1 / 255)
     inhibition = np.float32([0.15, 0.12, 0.1, 0.07, 0.05])
     inhibited = lateral_inhibition(max_pooling(filtered, 7, stride=6, padding=3), inhibition)
     latency = GABOR(image)
@@ -212,7 +213,8 @@ def test_the_encoder_of_objects_is_its_steps_one_after_the_other():
     np.testing.assert_array_equal(latency, judge.pointwise_inhibition(ranked, np.asarray(inhibited), 15)[0])
     np.testing.assert_array_equal(dataclasses.replace(GABOR, pointwise=False)(image), ranked)
     assert np.all(np.sum(latency < 15, axis=0) <= 1)
-    expected = np.abs(judge.filter_image(image / 255, gabors, [-np.inf] * 4))
+    reflected = np.pad(image, 2, mode="reflect")
+    expected = np.abs(judge.filter_image(reflected / 255, gabors, [-np.inf] * 4))[:, 2:-2, 2:-2]
     pooled = judge.max_pooling(expected, (7, 7), (6, 6), (3, 3))
     np.testing.assert_allclose(inhibited, judge.lateral_inhibition(pooled, inhibition), rtol=1e-5)
     other = GABOR(np.repeat(image[..., None], 3, axis=2))
@@ -297,7 +299,7 @@ def test_encoders_can_be_saved_compared_and_traced():
         (lambda: Encoder(inhibition=(0.1, np.nan)), ValueError, "`inhibition` must be finite numbers, got "),
         (lambda: Encoder(scale=0), ValueError, "`scale` must be positive and finite, got 0"),
         (lambda: Encoder(scale="1/255"), TypeError, "`scale` must be a number, got '1/255'"),
-        (lambda: GABOR.output_shape((0, 9)), ValueError, r"`image` must have more than 0 rows .*got shape \(0, 9\)"),
+        (lambda: GABOR.output_shape((0, 9)), ValueError, r"`image` must have more than 2 rows .*got shape \(0, 9\)"),
         (lambda: encode(IMAGES[0].tolist()), TypeError, "`image` must be an array, got list"),
         (
             lambda: Encoder(pool=Pool(13)).output_shape((12, 9)),
@@ -332,3 +334,34 @@ def test_encoders_can_be_saved_compared_and_traced():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         jax.block_until_ready(call())
+
+
+FLAT = np.stack([np.full((28, 28), value, np.uint8) for value in (40, 128, 255)])
+BLACK_AND_WHITE = RNG.choice(np.uint8([0, 255]), (5, 8, 8))
+
+
+@pytest.mark.parametrize("encoder", [GREY, DOG, GABOR], ids=["grey", "dog", "gabor"])
+@pytest.mark.parametrize("images", [FLAT, BLACK_AND_WHITE, np.float32(BLACK_AND_WHITE) * np.float32(0.3)])
+def test_ties_do_not_hang_on_how_many_images_are_encoded(encoder, images):
+    one_by_one = np.stack([encoder(image) for image in images])
+    np.testing.assert_array_equal(jax.vmap(encoder)(images), one_by_one)
+    np.testing.assert_array_equal(jax.vmap(encoder)(images[:2]), one_by_one[:2])
+
+
+def test_equal_surroundings_have_equal_intensities():
+    """Of an image that is turned over or transposed, so that its sums are in another order."""
+    image = RNG.integers(0, 256, (28, 28), np.uint8)
+
+    def intensities(image):
+        return np.asarray(local_normalization(np.maximum(filter_image(image), 0), radius=8))
+
+    expected = intensities(image)
+    np.testing.assert_array_equal(intensities(image.T), expected.transpose(0, 2, 1))
+    np.testing.assert_array_equal(intensities(image[::-1]), expected[:, ::-1])
+    np.testing.assert_array_equal(intensities(image[:, ::-1]), expected[:, :, ::-1])
+
+
+@pytest.mark.parametrize("value", [1, 97, 200, 255])
+def test_gabor_filters_see_nothing_in_a_flat_picture(value):
+    assert np.all(GABOR(np.full((64, 80), value, np.uint8)) == 15)
+    assert np.all(filter_image(np.full((20, 20), value, np.uint8), bank=GABORS) == 0)

@@ -1,11 +1,13 @@
 """The network for objects, on pictures of any size."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from snnjax import Settings, Trainer
+from snnjax import Pool, Settings, Trainer
 from snnjax.data import Dataset
-from snnjax.encoding import DOG
+from snnjax.encoding import DOG, GABOR
 from snnjax.errors import InputError
 from snnjax.networks import mozafari2018_objects
 from snnjax.training.trainer import network_for
@@ -36,6 +38,12 @@ def test_published_kernels_and_thresholds_can_be_had(size, rows, kernel, thresho
     (conv,) = network.stages[0].branches
     assert conv.kernel == kernel
     assert conv.threshold == pytest.approx(threshold)
+
+
+@pytest.mark.parametrize(("size", "pool"), [((160, 250), GABOR.pool), ((128, 128), Pool(5, stride=4, padding=2))])
+def test_published_windows_are_in_use(size, pool):
+    assert GABOR.pool == Pool(7, stride=6, padding=3)
+    assert mozafari2018_objects(size, 2).encoder == dataclasses.replace(GABOR, pool=pool)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax import lax
 from snnjax.components import component, static
 from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
 from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import checks
+from snnjax.kernels import checks, exact
 from snnjax.kernels import native as compiled
 from snnjax.kernels.checks import Pair
 from snnjax.kernels.competition import pointwise_inhibition
@@ -33,7 +34,11 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12)
     width = 2 * checks.integer("radius", radius, 0) + 1
     distances = (np.abs(np.subtract.outer(range(size), range(size))) for size in maps.shape[1:])
     rows, columns = (jnp.asarray(distance <= radius, maps.dtype) for distance in distances)  # bands of ones
-    mean = jnp.einsum("ih,chw,wj->cij", rows, maps, columns, precision=lax.Precision.HIGHEST) / width**2
+    # Exact sums, so that equal neighbourhoods have equal means.
+    most = min(width**2, math.prod(maps.shape[1:]))
+    parts = jnp.concatenate(exact.split(maps, exact.MANTISSA - (most - 1).bit_length(), 2))
+    sums = jnp.einsum("ih,chw,wj->cij", rows, parts, columns, precision=lax.Precision.HIGHEST)
+    mean = (sums[: len(maps)] + sums[len(maps) :]) / width**2
     return maps / (mean + epsilon)
 
 
@@ -143,7 +148,7 @@ def encode(
     T <= 255.
     """
     checks.array("image", image, None)
-    maps = jnp.maximum(filter_image(image if scale == 1 else image.astype(jnp.float32) * scale, bank=bank), 0)
+    maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
     if radius is not None:
         maps = local_normalization(maps, radius=radius)
     if pool is not None:
@@ -226,5 +231,5 @@ GABOR = Encoder(
 )
 """Of objects, as Mozafari et al. 2018 for Caltech: four maps of a sixth of the image's size, T = 15.
 
-For ETH-80 they pool by `Pool(5, stride=4, padding=2)`.
+For ETH-80 they pool by `Pool(5, stride=4, padding=2)`. The image is reflected at its border, so that it is no edge.
 """

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax import lax
 
 from snnjax.components import component, static
 from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import checks
+from snnjax.kernels import checks, exact
 
 
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
@@ -64,8 +65,9 @@ class FilterBank:
       kernels: the filters, (n, n) each with n odd; smaller ones are zero-padded to the largest.
       threshold: outputs below it become 0; one number, one for each kernel, or None for no threshold.
       absolute: takes the absolute value of the outputs, after the threshold.
-      padding: rows and columns of zeros on each side of the image; by default those that keep the image's size.
+      padding: rows and columns added on each side of the image; by default those that keep the image's size.
       copies: how many times each output is repeated, side by side.
+      reflect: whether what is added reflects the image, rather than zeros, which filters see as an edge.
     """
 
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
@@ -73,6 +75,7 @@ class FilterBank:
     absolute: bool = static(default=False)
     padding: int | None = static(default=None)
     copies: int = static(default=1)
+    reflect: bool = static(default=False)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
@@ -103,12 +106,13 @@ class FilterBank:
         *,
         padding: int | None = None,
         copies: int = 1,
+        reflect: bool = False,
     ) -> "FilterBank":
         """A bank of (n, n) arrays, such as those of `dog_kernel`."""
         for kernel in kernels:
             checks.array("kernels", kernel, "n n")
         rows = tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels)
-        return cls(rows, threshold, absolute, padding, copies)
+        return cls(rows, threshold, absolute, padding, copies, reflect)
 
     @property
     def window(self) -> int:
@@ -123,7 +127,7 @@ class FilterBank:
 
     @property
     def margin(self) -> int:
-        """Rows and columns of zeros on each side of the image."""
+        """Rows and columns added on each side of the image."""
         return self.window // 2 if self.padding is None else self.padding
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -131,8 +135,9 @@ class FilterBank:
         planes(image_shape)
         growth = 2 * self.margin - self.window + 1
         height, width = (size + growth for size in image_shape[:2])
-        if min(height, width) < 1:
-            raise InputError(f"`image` must have more than {-growth} rows and columns, got shape {image_shape}")
+        least = max(-growth, self.margin if self.reflect else 0)
+        if min(image_shape[:2]) <= least:
+            raise InputError(f"`image` must have more than {least} rows and columns, got shape {image_shape}")
         return len(self.kernels) * self.copies, height, width
 
 
@@ -158,50 +163,124 @@ COLOURS = FilterBank.of(_dogs(5, 9, 15), threshold=40.0, padding=8, copies=3)
 ON_OFF_DOGS = FilterBank.of([dog_kernel(7, 1, 2), dog_kernel(7, 2, 1)], threshold=50.0)
 """Two differences of Gaussians, on and off centre, of Kheradpisheh et al. 2018."""
 
-GABORS = FilterBank.of([gabor_kernel(5, orientation) for orientation in (67.5, 112.5, 157.5, 202.5)], absolute=True)
-"""The four orientations of Mozafari et al. 2018, whatever the sign of the contrast."""
+GABORS = FilterBank.of(
+    [gabor_kernel(5, orientation) for orientation in (67.5, 112.5, 157.5, 202.5)], absolute=True, reflect=True
+)
+"""The four orientations of Mozafari et al. 2018, whatever the sign of the contrast; the border is no edge."""
 
 
-@functools.partial(jax.jit, static_argnames="bank")
-def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS) -> jax.Array:
-    """Filters an image by zero-padded cross-correlation and applies the thresholds, if any: (F, H', W') float32.
+@functools.partial(jax.jit, static_argnames=("bank", "scale"))
+def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 1.0) -> jax.Array:
+    """Filters an image by cross-correlation and applies the thresholds, if any: (F, H', W') float32.
 
-    The image is (H, W) or (H, W, 3) of 0..255, any real dtype; colour planes are added up.
+    The image is (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`; colour planes are added up.
+
+    Sums are exact, so that they do not depend on the device or on how many images are filtered at a time: equal
+    surroundings have equal outputs, and a filter whose mean is zero gives exactly 0 where an image is constant.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
-    grey = jnp.atleast_3d(image.astype(jnp.float32)).sum(axis=-1)
-    maps = _correlate(jnp.pad(grey, bank.margin), bank)
+    parts, largest = grey_parts(image)
+    mode = "reflect" if bank.reflect else "constant"
+    maps = correlate([jnp.pad(part, bank.margin, mode=mode) for part in parts], largest, bank, scale)
     if bank.threshold is not None:
         threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
         maps = jnp.where(maps < threshold, 0, maps)
     return jnp.repeat(jnp.abs(maps) if bank.absolute else maps, bank.copies, axis=0)
 
 
-def _correlate(image: jax.Array, bank: FilterBank) -> jax.Array:
-    """Valid cross-correlation with the kernels of a bank, (H, W) to (F, H - n + 1, W - n + 1), without copies.
+PIXEL_BITS = 8
+TAP_BITS = 24  # of the largest tap of a filter, as many as float32 has
 
-    Each kernel is a sum of few products of a column and a row, so that rows and columns are correlated one by one.
+
+def grey_parts(image: jax.Array) -> tuple[list[jax.Array], int]:
+    """The sum of an image's planes as `pixel_parts`, (H, W) float32, and the largest integer that they hold."""
+    colours = jnp.atleast_3d(image.astype(jnp.float32))
+    grey = functools.reduce(jnp.add, [colours[..., at] for at in range(colours.shape[2])])
+    return pixel_parts(grey, image.dtype), 255 * colours.shape[2]
+
+
+def pixel_parts(pixels: jax.Array, dtype: jnp.dtype) -> list[jax.Array]:
+    """Pixels (...) float32, which were of a `dtype`, as exact parts: integers, then multiples of 2^-8 and of 2^-16."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return [pixels]
+    parts = []
+    for unit in (1.0, 2.0**-PIXEL_BITS, 4.0**-PIXEL_BITS):
+        parts.append(jnp.round(pixels / unit) * unit)
+        pixels = pixels - parts[-1]
+    return parts
+
+
+def correlate(images: Sequence[jax.Array], largest: int, bank: FilterBank, scale: float = 1.0) -> jax.Array:
+    """Valid cross-correlation of the sum of some images (H, W) with a bank's kernels, (F, H', W') float32, exactly.
+
+    The images, of `grey_parts`, hold integers up to `largest` times a power of two. Outputs are multiplied by `scale`.
     """
-    columns, rows, kept, scale = _separated(bank)
-    height, width = (size - rows.shape[2] + 1 for size in image.shape)
-    tiles, bands = _tiles(image, rows)
-    across = jnp.einsum("thc,frcw->frhtw", tiles, bands, precision=lax.Precision.HIGHEST)
-    across = across.reshape(*across.shape[:3], -1)[..., :width]
-    tiles, bands = _tiles(jnp.moveaxis(across, 2, 3), columns)
-    maps = jnp.einsum("tfrwc,frch->fthw", tiles, bands, precision=lax.Precision.HIGHEST)
-    maps = maps.reshape(len(maps), -1, width)[:, :height]
-    return maps[kept] * scale[:, None, None]
+    groups, places, factors = _groups(bank, largest)
+    size = [length - bank.window + 1 for length in images[0].shape]
+    maps = []
+    for group in groups:
+        margin = (bank.window - group.window) // 2
+        inner = [image[margin : image.shape[0] - margin, margin : image.shape[1] - margin] for image in images]
+        parts = [_correlate(image, group, size) for image in inner]
+        # From the smallest part to the largest, so that the order of what is rounded is always the same.
+        pieces = [part[:, at] for at in reversed(range(len(group.taps))) for part in reversed(parts)]
+        maps.append(functools.reduce(jnp.add, pieces))
+    return jnp.concatenate(maps)[places] * (factors * np.float32(scale))[:, None, None]
+
+
+class _Group(NamedTuple):
+    """Kernels of one size, as exact parts.
+
+    Attributes:
+      taps: (parts, F, rows, n) float32; of kernels that are the same upside down only the rows up to the middle.
+      window: n.
+    """
+
+    taps: np.ndarray
+    window: int
+
+    @property
+    def folded(self) -> bool:
+        """Whether rows are left out."""
+        return self.taps.shape[2] < self.window
+
+
+def _correlate(image: jax.Array, group: _Group, size: Sequence[int]) -> jax.Array:
+    """Valid cross-correlation of one image with all parts of the taps, (F, parts, H', W').
+
+    As one product: a row of the output sees `window` rows of the image side by side.
+    """
+    height, width = size
+    rows = [image[at : at + height] for at in range(group.window)]
+    if group.folded:
+        middle = group.window // 2
+        rows = [*(rows[at] + rows[-1 - at] for at in range(middle)), rows[middle]]
+    tile = min(32, width)
+    count = -(-width // tile)
+    parts, features, _, window = group.taps.shape
+    band = np.zeros((len(rows), tile + window - 1, features, parts, tile), np.float32)
+    for place in range(tile):
+        band[:, place : place + window, :, :, place] = group.taps.transpose(2, 3, 1, 0)
+    spare = count * tile - width
+    padded = [jnp.pad(row, ((0, 0), (0, spare))) for row in rows]
+    starts = range(0, count * tile, tile)
+    tiles = [jnp.concatenate([row[:, at : at + len(band[0])] for row in padded], axis=1) for at in starts]
+    found = jnp.matmul(
+        jnp.concatenate(tiles), band.reshape(-1, features * parts * tile), precision=lax.Precision.HIGHEST
+    )
+    found = found.reshape(count, height, features, parts, tile).transpose(2, 3, 1, 0, 4)
+    return found.reshape(features, parts, height, -1)[..., :width]
 
 
 _ROUNDING = 1e-6  # differences to ignore, relative to a kernel's largest value: from its rounding to float32
 
 
 @functools.cache
-def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The kernels, but for multiples of others, as sums of products: columns and rows, (kernels, terms, n) float32.
+def _groups(bank: FilterBank, largest: int) -> tuple[list[_Group], np.ndarray, np.ndarray]:
+    """The kernels, but for multiples of others, by size, for images of integers up to `largest`.
 
-    Also, for each kernel of the bank, which of these it is a multiple of, (F,), and the factor, (F,) float32.
+    Also, for each kernel of the bank, its place among these, (F,), and its factor, (F,) float32.
     """
     kernels = bank.weights[:: bank.copies].astype(np.float64)
     flat = kernels.reshape(len(kernels), -1)
@@ -209,22 +288,38 @@ def _separated(bank: FilterBank) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     differences = np.abs(flat[:, None] - factors[:, :, None] * flat).max(axis=2)
     multiples = differences <= _ROUNDING * np.abs(flat).max(axis=1, keepdims=True)
     firsts, kept = np.unique(multiples.argmax(axis=1), return_inverse=True)
-    scale = factors[np.arange(len(kernels)), firsts[kept]]
-    left, size, right = np.linalg.svd(kernels[firsts])
-    terms = max(1, int((size > _ROUNDING * size[:, :1]).sum(axis=1).max()))
-    columns = np.swapaxes(left * size[:, None], 1, 2)[:, :terms]
-    return columns.astype(np.float32), right[:, :terms].astype(np.float32), kept, scale.astype(np.float32)
+    sizes = [_size(kernels[first]) for first in firsts]
+    groups, order = [], []
+    for size in sorted(set(sizes)):
+        alike = [at for at, each in enumerate(sizes) if each == size]
+        order += alike
+        margin = (bank.window - size) // 2
+        inner = [kernels[firsts[at]][margin : bank.window - margin, margin : bank.window - margin] for at in alike]
+        groups.append(_group(np.stack([_on_grid(kernel) for kernel in inner]), largest))
+    places = np.argsort(order)[kept]
+    return groups, places, factors[np.arange(len(kernels)), firsts[kept]].astype(np.float32)
 
 
-def _tiles(maps: jax.Array, taps: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """Tiles of `maps` (tiles, ..., c) and bands of `taps` (..., c, tile) whose product correlates the last axis."""
-    window = taps.shape[-1]
-    size = maps.shape[-1] - window + 1
-    tile = min(32, size)
-    count = -(-size // tile)
-    band = np.zeros((*taps.shape[:-1], tile + window - 1, tile), np.float32)
-    for place in range(tile):
-        band[..., place : place + window, place] = taps
-    padded = jnp.pad(maps, [(0, 0)] * (maps.ndim - 1) + [(0, count * tile - size)])
-    tiles = [padded[..., at * tile : (at + 1) * tile + window - 1] for at in range(count)]
-    return jnp.stack(tiles), jnp.asarray(band)
+def _size(kernel: np.ndarray) -> int:
+    """Rows and columns of a kernel without the zeros around it."""
+    distances = np.abs(np.argwhere(kernel) - len(kernel) // 2)
+    return 2 * int(distances.max(initial=0)) + 1
+
+
+def _on_grid(kernel: np.ndarray) -> np.ndarray:
+    """A kernel rounded to `TAP_BITS`, with a sum of exactly 0 if it is meant to have that."""
+    if not kernel.any():
+        return kernel
+    rounded = exact.on_grid(kernel, TAP_BITS)
+    if abs(kernel.sum()) <= _ROUNDING * np.abs(kernel).sum():
+        middle = len(kernel) // 2
+        rounded[middle, middle] -= rounded.sum()
+    return rounded
+
+
+def _group(kernels: np.ndarray, largest: int) -> _Group:
+    taps = exact.split_constants(kernels, largest)
+    window = kernels.shape[-1]
+    if np.array_equal(kernels, kernels[:, ::-1]):
+        taps = taps[:, :, : window // 2 + 1]
+    return _Group(taps, window)

@@ -16,9 +16,9 @@ from jax import lax
 
 from snnjax import devices
 from snnjax.components import component, static
-from snnjax.encoding.filters import FilterBank, planes
+from snnjax.encoding.filters import PIXEL_BITS, FilterBank, correlate, grey_parts, pixel_parts, planes
 from snnjax.errors import InputError, TooSmallError
-from snnjax.kernels import checks
+from snnjax.kernels import checks, exact
 from snnjax.kernels.spikes import latency_dtype
 
 PATCHES = 100_000  # that whitening is computed from
@@ -104,14 +104,9 @@ class OnOff:
 
     def maps(self, image: jax.Array) -> jax.Array:
         """The positive and the negative part of the filtered image, (2, H, W) float32, not calibrated."""
-        grey = jnp.atleast_3d(image.astype(jnp.float32)).mean(axis=-1) / 255
-        taps = self._taps()
-        rows, columns = (np.stack([_band(size, each) for each in taps]) for size in grey.shape)
-        across = jnp.concatenate(list(jnp.asarray(rows * [[[1.0]], [[-1.0]]], jnp.float32)))
-        exact = lax.Precision.HIGHEST
-        down = jnp.concatenate(jnp.split(jnp.matmul(across, grey, precision=exact), 2), axis=1)
-        back = jnp.asarray(np.concatenate(columns.swapaxes(1, 2)), jnp.float32)
-        return _parts(jnp.matmul(down, back, precision=exact)[None])
+        parts, largest = grey_parts(image)
+        padded = [jnp.pad(part, self.window // 2, mode="edge") for part in parts]
+        return jnp.maximum(correlate(padded, largest, self.bank, 1 / (255 * planes(image.shape))), 0)
 
     def _taps(self) -> np.ndarray:
         """The two Gaussians, of which rows and columns are filtered one by one: (2, window), each with the sum 1."""
@@ -213,16 +208,16 @@ class Whitening:
 
     def maps(self, image: jax.Array) -> jax.Array:
         """The positive and the negative parts of the filtered image, (2 C, H, W) float32, not calibrated."""
-        # One product with all columns of the filters side by side, then the sum over their rows, each shifted: many
-        # times faster than a convolution of so few channels.
-        n, margin = self.window, self.window // 2
-        channels = jnp.moveaxis(jnp.atleast_3d(image.astype(jnp.float32)) / 255, -1, 0)
-        (count, height, width), filters = channels.shape, jnp.asarray(self.filters)
-        padded = jnp.pad(channels, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
-        shifted = jnp.concatenate([padded[:, :, at : at + width] for at in range(n)]).reshape(n * count, -1)
-        taps = filters.transpose(2, 0, 3, 1).reshape(n * count, n * count)
-        rows = jnp.matmul(taps, shifted, precision=lax.Precision.HIGHEST).reshape(n, count, -1, width)
-        return _parts(functools.reduce(jnp.add, [rows[at, :, at : at + height] for at in range(n)]))
+        channels = jnp.moveaxis(jnp.atleast_3d(image.astype(jnp.float32)), -1, 0)
+        images = pixel_parts(channels, image.dtype)
+        filters = jnp.asarray(self.filters)
+        bits = exact.MANTISSA - PIXEL_BITS - (filters[0].size - 1).bit_length()
+        # From the smallest part to the largest, so that the order of what is rounded is always the same.
+        taps = jnp.concatenate(exact.split(filters, bits, -(-exact.MANTISSA // bits))[::-1])
+        pieces = [
+            piece for part in reversed(images) for piece in jnp.split(_correlate(part, taps), len(taps) // len(filters))
+        ]
+        return _parts(functools.reduce(jnp.add, pieces) / 255)
 
     def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         channels, height, width = planes(image_shape), image_shape[0], image_shape[1]
@@ -262,17 +257,24 @@ def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: flo
     return responses.reshape(channels, channels, patch, patch).astype(np.float32)
 
 
+def _correlate(channels: jax.Array, taps: jax.Array) -> jax.Array:
+    """Cross-correlation of (C, H, W) with filters (F, C, n, n), borders replicated: (F, H, W).
+
+    As one product with all columns of the filters side by side, then the sum over their rows, each shifted: many times
+    faster than a convolution of so few channels.
+    """
+    (features, count, n, _), (_, height, width) = taps.shape, channels.shape
+    margin = n // 2
+    padded = jnp.pad(channels, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    shifted = jnp.concatenate([padded[:, :, at : at + width] for at in range(n)]).reshape(n * count, -1)
+    columns = taps.transpose(2, 0, 3, 1).reshape(n * features, n * count)
+    rows = jnp.matmul(columns, shifted, precision=lax.Precision.HIGHEST).reshape(n, features, -1, width)
+    return functools.reduce(jnp.add, [rows[at, :, at : at + height] for at in range(n)])
+
+
 def _parts(filtered: jax.Array) -> jax.Array:
     """Positive and negative parts of (C, H, W), (2 C, H, W)."""
     return jnp.maximum(jnp.concatenate([filtered, -filtered]), 0)
-
-
-def _band(size: int, taps: np.ndarray) -> np.ndarray:
-    """The matrix (size, size) that correlates a column with taps (n,), its ends replicated."""
-    band, places = np.zeros((size, size)), np.arange(size)
-    for at, tap in enumerate(taps):
-        np.add.at(band, (places, np.clip(places + at - len(taps) // 2, 0, size - 1)), tap)
-    return band
 
 
 def _is_fitted(encoder: Any) -> bool:
