@@ -532,7 +532,7 @@ class Positive(SoftHebb):
 
     def update(self, layer, state, latency, response, signal):
         learned, state, info = super().update(layer, state, latency, response, signal)
-        return dataclasses.replace(learned, weights=jnp.clip(learned.weights, 0, 1)), state, info
+        return learned.with_weights(jnp.clip(learned.weights, 0, 1)), state, info
 
 
 def test_real_valued_layers_have_no_last_step():
@@ -554,7 +554,7 @@ class Infinite(SoftHebb):
 
     def update(self, layer, state, latency, response, signal):
         learned, state, info = super().update(layer, state, latency, response, signal)
-        return dataclasses.replace(learned, weights=learned.weights * jnp.inf), state, info
+        return learned.with_weights(learned.weights * jnp.inf), state, info
 
 
 def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):
