@@ -9,7 +9,13 @@ import tomllib
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = ("README.md", "experiments/README.md", "experiments/rules.md", "benchmarks/README.md")
+PAGES = (
+    "README.md",
+    "experiments/README.md",
+    "experiments/rules.md",
+    "experiments/own_rules.md",
+    "benchmarks/README.md",
+)
 DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

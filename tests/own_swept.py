@@ -13,7 +13,7 @@ class Early(snnjax.Learner):
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
-        old = layer.weights[winners.feature]
+        old = layer.rows_of(winners)
         moved = old + self.rate * ((layer.receptive_fields(latency, winners) < 5) - old)
         return layer.with_rows(winners, moved), state, winners.feature
 

@@ -18,7 +18,7 @@ from snnjax.app import options
 from snnjax.app.commands.train import prepare
 from snnjax.components import static
 from snnjax.data import Dataset
-from snnjax.encoding import COLOUR, DOG, ENCODERS, EVENTS, GABOR, GREY, ON_OFF, WHITENING, Encoder
+from snnjax.encoding import COLOUR, DOG, ENCODERS, EVENTS, GABOR, GREY, ON_OFF, PIXELS, WHITENING, Encoder
 from snnjax.errors import InputError, TooSmallError
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
@@ -122,6 +122,26 @@ def test_a_network_with_an_encoder_of_its_own_may_depend_on_its_time_steps():
         assert network.time_steps == network.encoder.time_steps == (steps or 255)
         assert network.parameters()["layer1.threshold"] == 0.1 * (steps or 255)
     assert network_for(make, PICTURES, GABOR).encoder == GABOR
+
+
+def test_a_function_gets_the_input_shape_of_its_networks_encoder():
+    """Not that of the encoder that the data have by default."""
+    seen = []
+
+    def make(input_shape, classes, encoder=None):
+        seen.append((input_shape, encoder))
+        return tiny(input_shape, classes, encoder=PIXELS, time_steps=255)
+
+    assert network_for(make, DIGITS).encoder == PIXELS
+    assert seen == [((6, 28, 28), None), ((1, 28, 28), None)]
+    assert network_for(make, PICTURES).input_shape == (3, 32, 30)
+    assert network_for(lambda *sizes: tiny(*sizes, encoder=PIXELS, time_steps=255), DIGITS).input_shape == (1, 28, 28)
+    assert network_for(make, DIGITS, time_steps=31).input_shape == (1, 28, 28)
+    chosen = network_for(make, DIGITS, DOG)
+    assert (chosen.encoder, chosen.input_shape) == (DOG, (2, 28, 28))
+    seen.clear()
+    network_for(lambda *sizes: seen.append(sizes) or tiny(*sizes, encoder=GREY), DIGITS)
+    assert len(seen) == 1, "of the same shape"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ OWN = {
     "8_own_competition": ("layer1.competition.waiting", [0, 1, 10], "STDP layer1"),
     "9_own_decision": ("decision.power", [1, 8, 64], "STDP layer1"),
     "10_own_readout": ("layer2.learners.late", [0.7, 0.9, 0.95], "TargetTime layer1"),
+    "12_optax_rule": ("layer1.learners.rate", [0.03, 0.1, 0.3], "AdamInputs layer1"),
 }
 """Of each example of a part of one's own: the path of its own number, the values of its sweep, its first phase."""
 

@@ -314,7 +314,7 @@ def test_any_thresholds_in_arrays(threshold):
     ("change", "message"),
     [
         (dict(rates=jnp.zeros(3)), r"`rates` must be \(a\+, a-\), of shape \(2,\), got shape \(3,\)"),
-        (dict(row=jnp.zeros(1, jnp.int32)), r"`won` must hold arrays of one shape \(k,\), got \[\(1,\), \(3,\)\]"),
+        (dict(row=jnp.zeros(1, jnp.int32)), r"`won.row` must have shape \(3,\) of `won.feature`, got \(1,\)"),
         (dict(features=0), "`features` must be at least 1, got 0"),
         (dict(bounds=(1.0, 0.0)), r"`bounds` must be \(lower, upper\)"),
     ],

@@ -1,13 +1,30 @@
 """What a plasticity rule of one's own is written with: receptive fields, and rows of weights."""
 
 import dataclasses
+import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from snnjax import RSTDP, STDP, WTA, Conv, Layer, Network, Settings, Trainer, component, kernels, stage
+from snnjax import (
+    RSTDP,
+    STDP,
+    WTA,
+    Conv,
+    Layer,
+    Network,
+    Settings,
+    SpikingNetwork,
+    Trainer,
+    component,
+    kernels,
+    stage,
+    static,
+)
 from snnjax.app import RunFolder
 from snnjax.data import digits
 from snnjax.errors import InputError
@@ -62,12 +79,12 @@ def test_rows_are_put_where_they_were_won(random, form):
 
 @component
 class Inherited(STDP):
-    """A rule of one's own that says nothing of compiled kernels, and indexes the weights themselves."""
+    """A rule that derives from one for compiled kernels, and says nothing of them."""
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
         early = layer.receptive_fields(latency, winners) < 5
-        old = layer.weights[winners.feature]
+        old = layer.rows_of(winners)
         return layer.with_rows(winners, old + 0.05 * (early - old)), state, winners.feature
 
 
@@ -160,7 +177,7 @@ class Underived:
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
-        rows = jnp.minimum(layer.weights[winners.feature] + self.rate, 1)
+        rows = jnp.minimum(layer.rows_of(winners) + self.rate, 1)
         return layer.with_rows(winners, rows), state + 1, winners.feature
 
     def end_epoch(self, state):
@@ -192,3 +209,70 @@ def test_a_subclass_says_anew_whether_it_is_for_compiled_kernels():
             return state
 
     assert (STDP.native, Inherited.native, Sure.native, Annealed.native) == (True, False, True, True)
+
+
+@component
+class Wrong(STDP):
+    """A rule that returns what the others cannot take, or asks for what is not known yet."""
+
+    kind: str = static(default="")
+    early: int = 5
+
+    def init(self, layer, key, seen):
+        return np.zeros(layer.conv.features, np.int32)
+
+    def update(self, layer, state, latency, response, signal):
+        match self.kind:
+            case "two":
+                return layer, state
+            case "dtype":
+                return layer, state * 1.0, ()
+            case "threshold":
+                return layer.with_threshold(jnp.ones(20)), state, ()
+            case "rows":
+                return layer.with_rows(response.winners, layer.rows_of(response.winners)[0]), state, ()
+        return layer, state, ()
+
+
+def page() -> str:
+    """The page for authors of rules."""
+    return (pathlib.Path(__file__).parents[1] / "experiments" / "own_rules.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["two", "dtype", "threshold", "rows"])
+def test_the_page_for_authors_has_the_messages_of_the_trainer(kind):
+    conv = Conv(20, 5, padding=2, threshold=15, competition=WTA(5), learners=Wrong(kind=kind))
+    network = Network("wrong", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
+    with pytest.raises(InputError) as error:
+        Trainer(network, digits().first(20, 10), Settings((1, 1)))
+    message = str(error.value).splitlines()[0].replace("Wrong", "Rule")
+    assert f"| `` {message} `` |" in page()
+
+
+def test_the_page_for_authors_has_the_message_of_kernels():
+    with pytest.raises(InputError) as error:
+        jax.jit(lambda k: kernels.k_winners(None, k=k, radius=0, time_steps=T))(1)
+    assert str(error.value).splitlines()[0].partition(": ")[0] in page()
+
+
+def test_one_update_of_the_rule_with_optax_without_a_trainer():
+    """Each feature has an Adam of its own, of which only those of winners advance."""
+    example = pathlib.Path(__file__).parents[1] / "experiments" / "examples" / "12_optax_rule.py"
+    rule = runpy.run_path(str(example))["AdamInputs"](rate=0.2, halving=2)
+    stages = stage(Conv(4, 3, threshold=4, learners=rule)), stage(Conv(2, 4, learners=RSTDP()))
+    layer = SpikingNetwork(Network("one", (2, 6, 6), 2, stages)).model.layers["layer1"]
+    before, state = layer.weights, rule.init(layer, np.zeros(2, np.uint32), 0)
+    latency = jnp.full((2, 6, 6), T, jnp.uint8).at[0, 1, 1].set(3)
+    update = jax.jit(lambda rule, *arguments: rule.update(*arguments))
+    adam, expected = optax.adam(optax.exponential_decay(0.2, 2, 0.5)), before[2]
+    own, early = adam.init(expected), jnp.zeros((2, 3, 3)).at[0, 0, 1].set(1)
+    for feature in (2, -1, 2, 0, 2):
+        winners = Winners(*(jnp.array([each]) for each in (feature, 1, 0, 4)))
+        layer, state, _ = update(rule, layer, state, latency, Response(winners), None)
+        if feature == 2:
+            change, own = adam.update(expected - early, own)
+            expected = jnp.clip(expected + change, 0, 1)
+    np.testing.assert_allclose(layer.weights[2], expected, atol=1e-6)
+    np.testing.assert_array_equal(layer.weights[jnp.array([1, 3])], before[jnp.array([1, 3])])
+    counts = [each.tolist() for each in jax.tree.leaves(state) if each.dtype == jnp.int32]
+    assert counts == [[1, 0, 3, 0]] * 2, "of Adam, and of its schedule"

@@ -182,6 +182,8 @@ def test_bounds_are_numbers_like_any_other(learn, compilations):
 def test_bad_input(learn, change, error, message):
     arrays = dict(weights=ROWS[0], latency=LATENCY[0], winners=jax.tree.map(lambda x: x[0], WINNERS))
     arguments = arrays | dict(rates=RATES[0]) | SETTINGS | change
+    if learn is learned_rows:
+        message = message.replace("`weights`", "`rows`").replace("(F", "(k")
     positional = [arguments.pop(name) for name in ("weights", "latency", "winners", "rates")]
     with pytest.raises(error, match=message):
         learn(*positional, **arguments)

@@ -512,7 +512,7 @@ class Centred(SoftHebb):
         learned, state, info = super().update(layer, state, latency, response, signal)
         old, new = layer.weights, learned.weights
         kept = new - (new - old).mean(axis=(1, 2, 3), keepdims=True)
-        return dataclasses.replace(learned, weights=layer.form.pack(kept)), state, info
+        return learned.with_weights(kept), state, info
 
 
 def test_parts_of_ones_own():
@@ -532,7 +532,7 @@ class Positive(SoftHebb):
 
     def update(self, layer, state, latency, response, signal):
         learned, state, info = super().update(layer, state, latency, response, signal)
-        return dataclasses.replace(learned, weights=jnp.clip(learned.weights, 0, 1)), state, info
+        return learned.with_weights(jnp.clip(learned.weights, 0, 1)), state, info
 
 
 def test_real_valued_layers_have_no_last_step():
@@ -554,7 +554,7 @@ class Infinite(SoftHebb):
 
     def update(self, layer, state, latency, response, signal):
         learned, state, info = super().update(layer, state, latency, response, signal)
-        return dataclasses.replace(learned, weights=learned.weights * jnp.inf), state, info
+        return learned.with_weights(learned.weights * jnp.inf), state, info
 
 
 def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):

@@ -429,7 +429,7 @@ def test_neurons_are_followed_from_late_on(fires, beyond, compiler):
     weights[:, :25] *= dict(early=8, late=0.1).get(fires, 1)
     kinds = dict(threshold=100.0 if fires == "never" else 10.0, fractional=True, time_steps=15)
     shown = jnp.asarray(np.where(images == 15, beyond, images))  # silent by a latency of 15, or more
-    found = native_readout.earliest_of_classes(shown, jnp.asarray(weights), classes=3, **kinds)
+    found = jax.jit(lambda x: native_readout.earliest_of_classes(x, jnp.asarray(weights), classes=3, **kinds))(shown)
     spikes = jax.vmap(lambda image: kernels.timed_spikes(image, jnp.asarray(weights), **kinds))(jnp.asarray(images))
     each = [np.asarray(x).reshape(30, 3, 5) for x in (spikes.time, spikes.potential, spikes.latency)]
     earliest = np.lexsort((-each[1], each[0]))[..., :1]

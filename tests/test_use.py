@@ -521,7 +521,7 @@ class Early(snnjax.Learner):
 
     def update(self, layer, state, latency, response, signal):
         early = layer.receptive_fields(latency, response.winners) < 5
-        old = layer.weights[response.winners.feature]
+        old = layer.rows_of(response.winners)
         return layer.with_rows(response.winners, old + self.rate * (early - old)), state, response.winners.feature
 
 

@@ -32,7 +32,7 @@ class EarlyInputs(Learner):
         winners = response.winners
         early = layer.receptive_fields(latency, winners) < self.early
         rate = self.rate / (1 + state[winners.feature] / self.settles)
-        old = layer.weights[winners.feature]
+        old = layer.rows_of(winners)
         layer = layer.with_rows(winners, old + rate[:, None, None, None] * (early - old))
         return layer, state.at[winners.feature].add(winners.valid), winners.feature
 

@@ -23,7 +23,7 @@ from snnjax.kernels.spikes import latency_dtype, windows
 from snnjax.windows import Pool
 
 
-@functools.partial(jax.jit, static_argnames="radius")
+@checks.kernel("radius")
 def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12) -> jax.Array:
     """Divides each value by the mean of its zero-padded square neighbourhood, channel by channel.
 
@@ -42,7 +42,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12)
     return maps / (mean + epsilon)
 
 
-@functools.partial(jax.jit, static_argnames=("window", "stride", "padding"))
+@checks.kernel("window", "stride", "padding")
 def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0) -> jax.Array:
     """The largest value of each window, channel by channel; windows that do not fit are dropped.
 
@@ -77,7 +77,7 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
     return maps * factor
 
 
-@functools.partial(jax.jit, static_argnames="time_steps")
+@checks.kernel("time_steps")
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """Intensity to latency: the strongest values spike first, the same number at each step.
 
@@ -125,7 +125,7 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
 _STATIC = ("time_steps", "bank", "radius", "pool", "inhibition", "pointwise", "scale", "native")
 
 
-@functools.partial(jax.jit, static_argnames=_STATIC)
+@checks.kernel(*_STATIC)
 def encode(
     image: jax.Array,
     *,

@@ -30,7 +30,7 @@ Fitted = TypeVar("Fitted", "OnOff", "Whitening")
 Numbers = float | np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames="time_steps")
+@checks.kernel("time_steps")
 def linear_latency(values: jax.Array, *, time_steps: int) -> jax.Array:
     """Values of 0..1 to latencies: 1 fires first, 0 stays silent, the time between is as long as the value is low.
 

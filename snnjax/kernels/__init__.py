@@ -11,7 +11,9 @@ Arguments, unless a function says otherwise:
   kernel, window, stride, padding: rows and columns, or one integer for both; padding is silent, on each side.
 
 A wrong type or dtype raises TypeError; a wrong shape, a kernel or window larger than the (padded) map and a number out
-of range raise InputError, a ValueError. Positions of a layer are H' = (H - kh) // stride + 1 rows, and W' columns.
+of range raise InputError, a ValueError. So do latencies beyond `time_steps` and winners beyond the positions of the
+layer, where their values are known: under `jax.jit` and `jax.vmap` they are not, and are not checked. Positions of a
+layer are H' = (H - kh) // stride + 1 rows, and W' columns.
 """
 
 from snnjax.kernels.competition import (

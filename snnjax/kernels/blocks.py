@@ -28,11 +28,12 @@ def place(
     return (features, *output_size(size, (rows, columns), (down, right))), settings
 
 
-def check_latencies(latencies: jax.Array) -> tuple[int, ...]:
-    """The shape of latencies; raises where they are not (S, C, H, W) uint8."""
+def check_latencies(latencies: jax.Array, time_steps: int) -> tuple[int, ...]:
+    """The shape of latencies; raises where they are not (S, C, H, W) uint8, or known to exceed the time steps."""
     checks.array("latencies", latencies, "S C H W")
     if latencies.dtype != jnp.uint8:
         raise InputTypeError(f"`latencies` must be uint8 for native kernels, got {latencies.dtype}")
+    checks.in_time("latencies", latencies, time_steps)
     return latencies.shape
 
 

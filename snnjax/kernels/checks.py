@@ -1,10 +1,11 @@
-"""Checks of users' arguments: all static, so they cost nothing under `jax.jit`.
+"""Checks of users' arguments: of types, shapes and dtypes, which cost nothing under `jax.jit`, and of known values.
 
 Each raises InputError, a ValueError, for a wrong shape or value, and InputTypeError, which is a TypeError too, for a
 wrong type or dtype.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -23,16 +24,32 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _KINDS = {"integer time steps": jnp.integer, "integers": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
 
 
-def kernel(*static: str) -> Callable[[Function], Function]:
-    """Decorator: `jax.jit` with `static` arguments, after checks of keyword arguments whose values tracing hides."""
+def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[Function], Function]:
+    """Decorator: `jax.jit` with `static` arguments, after checks of what is known before tracing hides it.
+
+    Static arguments are plain, threshold, radius and bounds lie in their ranges, latencies in 0..`time_steps`; `check`
+    is a function of all arguments by name. Values that are traced already are left out.
+    """
 
     def decorate(function: Function) -> Function:
         compiled = jax.jit(function, static_argnames=static)
+        parameters = inspect.signature(function).parameters
+        defaults = {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+        by_value = {name: _BY_VALUE[name] for name in parameters if name in _BY_VALUE and name not in static}
+        latencies = [name for name in parameters if name in _LATENCIES] if "time_steps" in static else []
 
         @functools.wraps(function)
         def call(*args: Any, **settings: Any) -> Any:
-            for name in _BY_VALUE.keys() & settings.keys():
-                _BY_VALUE[name](settings[name])
+            given = defaults | dict(zip(parameters, args, strict=False)) | settings
+            if given.keys() == parameters.keys():  # otherwise `compiled` says what is missing
+                for name in static:
+                    plain(name, given[name])
+                for name, check_value in by_value.items():
+                    check_value(given[name])
+                for name in latencies:
+                    in_time(name, given[name], given["time_steps"])
+                if check is not None:
+                    check(**given)
             return compiled(*args, **settings)
 
         return call  # type: ignore[return-value]
@@ -40,9 +57,70 @@ def kernel(*static: str) -> Callable[[Function], Function]:
     return decorate
 
 
+_LATENCIES = ("latency", "spikes", "patch", "patches")
+"""Arguments of kernels that hold latencies."""
+
+
+def plain(name: str, value: Any) -> None:
+    """A setting that programs are compiled for: no array, and hashable."""
+    for part in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(part, jax.Array | np.ndarray):
+            raise _not_plain(name, part)
+    try:
+        hash(value)
+    except TypeError:
+        write = repr(tuple(value)) if isinstance(value, list) else ""
+        raise wrong_type(name, "hashable, since programs are compiled for it", value, write) from None
+
+
+def _not_plain(name: str, value: jax.Array | np.ndarray) -> InputTypeError:
+    """The error for an array, traced or not, in place of a number that a program is compiled for."""
+    got = f"{value.dtype}{list(value.shape)}"
+    kinds = {"b": "True or False", "i": "a plain integer", "u": "a plain integer"}
+    expected = f"`{name}` must be {kinds.get(value.dtype.kind, 'a plain number')}"
+    if isinstance(value, jax.core.Tracer):
+        write = "make it a static argument of `jax.jit`, or a `static` field of its component"
+        return InputTypeError(f"{expected}, which is known when the program is compiled, got a traced {got}: {write}")
+    write = f"tuple({name}.tolist())" if value.ndim else f"{name}.item()"
+    return InputTypeError(f"{expected}, got an array {got}: write {write}")
+
+
+def known(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
+    """The values of an array of a kind; None where tracing or other processes hide them, or it is none of these."""
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray):
+        return None
+    if not jnp.issubdtype(value.dtype, kind) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
+        return None
+    return np.asarray(value)
+
+
+def in_time(name: str, value: Any, silence: Any) -> None:
+    """Latencies, or spikes with latencies, in 0..`silence`, the number of time steps, as far as they are known."""
+    silence = time_steps(silence)
+    if hasattr(value, "latency"):
+        name, value = f"{name}.latency", value.latency
+    steps = known(value)
+    if steps is None or not steps.size:
+        return
+    least, most = int(steps.min()), int(steps.max())
+    if least < 0 or most > silence:
+        got = f"got {most if most > silence else least}"
+        expected = f"hold steps 0..{silence - 1}, and {silence} where silent"
+        raise InputError(f"`{name}` must {expected}, {got}: give the `time_steps` that it was encoded with")
+
+
+def on_map(name: str, positions: np.ndarray, size: Sequence[int], write: str) -> None:
+    """Known positions (N, 2), row and column, on a map of `size`; `write` says what to give instead."""
+    outside = ((positions < 0) | (positions >= np.asarray(size))).any(axis=1)
+    if outside.any():
+        got = ", ".join(map(str, positions[outside][0]))
+        expected = f"lie on the {size[0]}x{size[1]} positions of the layer"
+        raise InputError(f"`{name}` must {expected}, got row and column {got}: {write}")
+
+
 def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
     """An array with `axes` ("C H W"; None: any) of a kind."""
-    if not isinstance(value, jax.Array | np.ndarray):
+    if not isinstance(value, jax.Array | np.ndarray | np.generic):
         expected = "" if axes is None else f" of axes ({axes})"
         raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
     if axes is not None and value.ndim != len(axes.split()):
@@ -66,6 +144,8 @@ def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: in
 
 def integer(name: str, value: Any, minimum: int) -> int:
     """An integer of at least `minimum`, which it returns."""
+    if isinstance(value, jax.Array | np.ndarray):
+        raise _not_plain(name, value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise no_integer(name, value)
     if value < minimum:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.errors import InputError
+from snnjax.errors import InputError, wrong_type
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.neurons import PositionSpikes, Spikes, above, first_at_once, product, strongest
@@ -39,13 +39,37 @@ class Winners:
         return self.feature >= 0
 
 
+def check_winners(
+    name: str, winners: Any, size: tuple[int, ...] | None = None, write: str = "", time_steps: int = 0
+) -> None:
+    """Raises InputError unless it holds `Winners` of (k,), as far as known on a map of `size`, in `time_steps`.
+
+    `write` says what to give instead where the map is too small.
+    """
+    if not isinstance(winners, Winners):
+        raise wrong_type(name, "Winners", winners)
+    for field in ("feature", "row", "column", "latency"):
+        each = getattr(winners, field)
+        checks.array(f"{name}.{field}", each, "k", "integers")
+        checks.shape(f"{name}.{field}", each, winners.feature.shape, f"`{name}.feature`")
+    values = [checks.known(x) for x in (winners.feature, winners.row, winners.column, winners.latency)]
+    if size is None or any(each is None for each in values):
+        return
+    feature, *position, step = (np.asarray(each) for each in values)
+    checks.on_map(name, np.stack(position, axis=1)[feature >= 0], size, write)
+    if time_steps:
+        checks.in_time(f"{name}.latency", step[feature >= 0], time_steps)
+
+
 def _check(spikes: Spikes | PositionSpikes) -> None:
+    if not isinstance(spikes, Spikes | PositionSpikes):
+        raise wrong_type("spikes", "Spikes or PositionSpikes", spikes)
     axes = "H W" if isinstance(spikes, PositionSpikes) else "F H W"
     checks.latency("spikes.latency", spikes.latency, axes)
     checks.array("spikes.potential", spikes.potential, axes, "floats")
 
 
-@functools.partial(jax.jit, static_argnames="time_steps")
+@checks.kernel("time_steps")
 def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
     """The one spike of each position that pointwise inhibition leaves: earliest, then strongest, then lowest feature.
 
@@ -57,14 +81,14 @@ def strongest_feature(spikes: Spikes, *, time_steps: int) -> PositionSpikes:
     return PositionSpikes(feature, earliest, jnp.where(earliest < checks.time_steps(time_steps), potential, 0))
 
 
-@functools.partial(jax.jit, static_argnames="time_steps")
+@checks.kernel("time_steps")
 def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
     """`Spikes` (F, H, W) of which at each position only that of `strongest_feature` is left."""
     kept = strongest_feature(spikes, time_steps=time_steps).feature
     return _silence(spikes, lax.broadcasted_iota(jnp.int32, spikes.latency.shape, 0) != kept[None], time_steps)
 
 
-@functools.partial(jax.jit, static_argnames="time_steps")
+@checks.kernel("time_steps")
 def feature_inhibition(spikes: Spikes, inhibited: jax.Array, *, time_steps: int) -> Spikes:
     """`Spikes` (F, H, W) without those of the `inhibited` features, (F,) bool."""
     _check(spikes)

@@ -67,7 +67,7 @@ def standardised(values: jax.Array, given: Moments, *, epsilon: Number = 1e-5) -
     return (values - mean) * lax.rsqrt(variance + epsilon)
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "stride", "padding"))
+@checks.kernel("kernel", "stride", "padding")
 def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padding: Pair = 0) -> jax.Array:
     """What each position sees of values (C, H, W): (H', W', K), K row by row, column by column, channel by channel.
 
@@ -134,7 +134,7 @@ def triangle(sums: jax.Array, *, power: Number) -> jax.Array:
     return jnp.exp(power * jnp.log(above))  # half the time of XLA's power on a CPU
 
 
-@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "mean"))
+@checks.kernel("window", "stride", "padding", "mean")
 def pool_activities(
     values: jax.Array, window: Pair, *, stride: Pair | None = None, padding: Pair = 0, mean: bool = False
 ) -> jax.Array:

@@ -4,7 +4,6 @@ All convolutions are patches (im2col) times weights: on the CPU, XLA runs a conv
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -115,7 +114,7 @@ def unfold(
     return taps, flat, shape
 
 
-@functools.partial(jax.jit, static_argnames=("time_steps", "stride"))
+@checks.kernel("time_steps", "stride")
 def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, stride: Pair = 1) -> jax.Array:
     """Membrane potentials at every step, (T, F, H', W'): valid cross-correlation of the spike wave with the weights."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
@@ -124,7 +123,7 @@ def potentials(latency: jax.Array, weights: jax.Array, *, time_steps: int, strid
     return movie.reshape(time_steps, *shape)
 
 
-@functools.partial(jax.jit, static_argnames="stride")
+@checks.kernel("stride")
 def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1) -> jax.Array:
     """Potentials at the last step, (F, H', W') float, from the inputs that fired at all, (C, H, W) bool."""
     checks.array("spiked", spiked, "C H W", "booleans")
@@ -132,7 +131,7 @@ def final_potentials(spiked: jax.Array, weights: jax.Array, *, stride: Pair = 1)
     return product(flat, taps).reshape(shape)
 
 
-@functools.partial(jax.jit, static_argnames=("padding", "stride"))
+@checks.kernel("padding", "stride")
 def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pair = 0, stride: Pair = 1) -> jax.Array:
     """`final_potentials` of B images at once, (B, F, H', W') float, leaving out the taps that fall on padding.
 

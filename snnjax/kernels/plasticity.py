@@ -5,25 +5,70 @@ References:
   Mozafari et al. 2018, First-spike-based visual categorization using reward-modulated STDP.
 """
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from snnjax.errors import InputError
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Bounds, Pair
-from snnjax.kernels.competition import Winners
+from snnjax.kernels.competition import Winners, check_winners
+from snnjax.kernels.spikes import output_size
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "stride"))
+def _size(latency: Any, kernel: Pair, stride: Pair) -> tuple[int, int]:
+    """Rows and columns of the positions of a layer on `latency`; raises InputError where the kernel does not fit."""
+    checks.latency("latency", latency)
+    taken, strides = checks.pair("kernel", kernel, 1), checks.pair("stride", stride, 1)
+    checks.window("`kernel`", taken, latency.shape[1:])
+    return output_size(latency.shape[1:], taken, strides)
+
+
+_PAD = "give the padded `latency`, by `kernels.pad`"
+
+
+def _check_positions(latency: Any, positions: Any, kernel: Pair, stride: Pair) -> None:
+    checks.array("positions", positions, "N 2", "integers")
+    size = _size(latency, kernel, stride)
+    if positions.shape[1] != 2:
+        raise InputError(f"`positions` must be (row, column) each, of shape (N, 2), got shape {positions.shape}")
+    if (values := checks.known(positions)) is not None:
+        checks.on_map("positions", values, size, _PAD)
+
+
+def _check_fields(latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int = 0) -> None:
+    check_winners("winners", winners, _size(latency, kernel, stride), _PAD, time_steps)
+
+
+def _check_causal(latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int) -> None:
+    checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
+    _check_fields(latency, winners, kernel, stride, time_steps)
+
+
+def _check_stdp(weights: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
+    checks.convolution(latency, weights)
+    checks.rates(rates)
+    _check_causal(latency, winners, weights.shape[2:], stride, time_steps)
+
+
+def _check_rows(rows: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
+    checks.latency("latency", latency)
+    checks.array("rows", rows, "k C kh kw", "floats")
+    checks.fits("latency", latency.shape, "rows", rows.shape[1:])
+    checks.rates(rates)
+    _check_causal(latency, winners, rows.shape[2:], stride, time_steps)
+    checks.shape("rows", rows, (*winners.feature.shape, *rows.shape[1:]), "`winners`")
+
+
+@checks.kernel("kernel", "stride", check=_check_fields)
 def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; those of empty places are arbitrary."""
     return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "stride"))
+@checks.kernel("kernel", "stride", check=_check_positions)
 def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """What neurons at some `positions`, (N, 2) integers: row, column, see of the padded `latency`: (N, C, kh, kw)."""
     size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
@@ -31,7 +76,7 @@ def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: P
     return jax.vmap(lambda at: lax.dynamic_slice(latency, (0, at[0] * down, at[1] * right), size))(positions)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps")
+@checks.kernel("stabiliser", "stride", "time_steps", check=_check_stdp)
 def stdp(
     weights: jax.Array,
     latency: jax.Array,
@@ -55,14 +100,13 @@ def stdp(
       bounds: lower and upper bound of a weight, numbers or () float.
       stabiliser: multiplies each change by (w - lower)(upper - w), so that weights settle at the bounds.
     """
-    checks.convolution(latency, weights)
     rule = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
     rows = learned_rows(weights[winners.feature], latency, winners, rates, bounds=bounds, **rule)  # type: ignore
     clipped = jnp.where(winners.valid.any(), jnp.clip(weights, *bounds), weights)
     return set_rows(clipped, winners, rows)
 
 
-@checks.kernel("stabiliser", "stride", "time_steps")
+@checks.kernel("stabiliser", "stride", "time_steps", check=_check_rows)
 def learned_rows(
     rows: jax.Array,
     latency: jax.Array,
@@ -78,19 +122,19 @@ def learned_rows(
 
     With `set_rows` it makes the same update where all weights lie within the bounds.
     """
-    checks.convolution(latency, rows)
-    checks.rates(rates)
-    causal = causal_inputs(latency, winners, kernel=rows.shape[2:], stride=stride, time_steps=time_steps)
+    causal = causal_inputs(
+        latency, winners, kernel=(rows.shape[2], rows.shape[3]), stride=stride, time_steps=time_steps
+    )
     return _moved(rows, causal, rates, bounds, stabiliser)
 
 
-@functools.partial(jax.jit, static_argnames=("kernel", "stride", "time_steps"))
+@checks.kernel("kernel", "stride", "time_steps", check=_check_causal)
 def causal_inputs(
     latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
 ) -> jax.Array:
     """Which inputs of each winner are causal, (k, C, kh, kw) bool: those that fired no later than it did."""
     fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
-    fired = fields < checks.time_steps(time_steps)
+    fired = fields < time_steps
     return fired & (fields <= winners.latency.astype(fields.dtype)[:, None, None, None])
 
 
@@ -123,7 +167,12 @@ def learned_in_order(
       causal: (B, k, C, kh, kw) bool, as of `causal_inputs`.
       rates: (B, 2) float, (a+, a-) of each stimulus.
     """
+    checks.array("weights", weights, "F C kh kw", "floats")
     checks.array("winners", winners, "B k", "integers")
+    checks.array("causal", causal, "B k C kh kw", "booleans")
+    checks.shape("causal", causal, (*winners.shape, *weights.shape[1:]), "`winners` and `weights`")
+    checks.array("rates", rates, "B 2", "floats")
+    checks.shape("rates", rates, (len(winners), 2), "`winners`")
     won = winners[:, None, :] == jnp.arange(len(weights))[None, :, None]  # [B, F, k]
 
     def one(weights: jax.Array, stimulus: Any) -> tuple[jax.Array, None]:
@@ -141,6 +190,11 @@ _UNROLLED = 16
 
 def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array:
     """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
+    checks.array("weights", weights, None, "floats")
+    checks.array("rows", rows, None, "floats")
+    check_winners("winners", winners)
+    expected = *winners.feature.shape, *weights.shape[1:]
+    checks.shape("rows", rows, expected, "`winners` and `weights`")
     beyond = jnp.where(winners.valid, winners.feature, weights.shape[0])
     return weights.at[beyond].set(rows, mode="drop")
 

@@ -32,12 +32,7 @@ def search_spikes(
     With such weights potentials never fall. One product gives the potentials after each of about sqrt(T) intervals of
     steps, the other those after each step of the interval in which the neuron crosses its threshold.
     """
-    checks.latency("latency", latency, "K", time_steps=checks.time_steps(time_steps))
-    checks.array("weights", weights, "F K", "floats")
-    checks.shape("weights", weights, (len(weights), *latency.shape), "`latency`")
-    if threshold is None:
-        raise wrong_type("threshold", "a number or an array (F,)", None)
-    checks.threshold(threshold, len(weights))
+    _check(latency, weights, threshold, time_steps)
     size = math.isqrt(time_steps - 1) + 1  # steps in an interval, and intervals
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
     spiked, places = latency < time_steps, jnp.arange(size, dtype=latency.dtype)[:, None]
@@ -61,6 +56,7 @@ def spikes_at_once(
     latency: jax.Array, weights: jax.Array, *, threshold: Number, time_steps: int, fractional: bool = False
 ) -> Spikes:
     """As `search_spikes`, all steps in one product: many times the work, but few kernels on an accelerator."""
+    _check(latency, weights, threshold, time_steps)
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
     steps = jnp.arange(time_steps, dtype=latency.dtype)[:, None]
     potentials = _product(weights, latency[None] <= steps)  # [F, T], which never fall
@@ -72,6 +68,15 @@ def spikes_at_once(
     time = spike_times(step, fires, before, now, limits[:, 0], time_steps=time_steps, fractional=fractional)
     potential = jnp.where(fires, now, before)
     return Spikes(step.astype(latency_dtype(time_steps)), potential, jnp.where(fires, time, 1))
+
+
+def _check(latency: jax.Array, weights: jax.Array, threshold: Number, time_steps: int) -> None:
+    checks.latency("latency", latency, "K", time_steps=checks.time_steps(time_steps))
+    checks.array("weights", weights, "F K", "floats")
+    checks.shape("weights", weights, (len(weights), *latency.shape), "`latency`")
+    if threshold is None:
+        raise wrong_type("threshold", "a number or an array (F,)", None)
+    checks.threshold(threshold, len(weights))
 
 
 def _product(weights: jax.Array, spiked: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ def latency_dtype(time_steps: int) -> jnp.dtype:
     return jnp.dtype(jnp.uint8 if time_steps <= 255 else jnp.uint16 if time_steps <= 65535 else jnp.uint32)
 
 
-@functools.partial(jax.jit, static_argnames="time_steps")
+@checks.kernel("time_steps")
 def latency_to_wave(latency: jax.Array, *, time_steps: int) -> jax.Array:
     """Latencies (...) as a cumulative spike wave (T, ...) bool: a neuron that fires at step t is 1 at t, t+1, ..."""
     checks.latency("latency", latency, None, time_steps=checks.time_steps(time_steps))
@@ -35,7 +35,7 @@ def wave_to_latency(wave: jax.Array) -> jax.Array:
     return (time_steps - jnp.count_nonzero(wave, axis=0)).astype(latency_dtype(time_steps))
 
 
-@functools.partial(jax.jit, static_argnames=("padding", "time_steps"))
+@checks.kernel("padding", "time_steps")
 def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
     """Surrounds each map with silent neurons: (C, H, W) to (C, H + 2 rows, W + 2 columns) of the same dtype."""
     checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
@@ -53,7 +53,7 @@ def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -
             yield lax.slice(maps, (0, row, column), (channels, row + bottom, column + right), (1, *stride))
 
 
-@functools.partial(jax.jit, static_argnames=("window", "stride", "padding", "time_steps"))
+@checks.kernel("window", "stride", "padding", "time_steps")
 def pool(
     latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
 ) -> jax.Array:

@@ -21,8 +21,9 @@ def network_for(
 ) -> Network:
     """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
 
-    The function is called with those of these arguments that it names: `input_shape`, (C, H, W) of the encoded images;
-    `image_shape`, (H, W) or (H, W, 3); `classes`; `images`, the number of training images, those held out included, for
+    The function is called with those of these arguments that it names: `input_shape`, (C, H, W) of the encoded images
+    (it is called again where the encoder of the network that it returns makes another shape of them); `image_shape`,
+    (H, W) or (H, W, 3); `classes`; `images`, the number of training images, those held out included, for
     a network whose epochs depend on it (`snnjax train` then changes them no more); `encoder`, the one given here, or
     None. If its first parameter has another name, the first two are `input_shape` and `classes`.
 
@@ -33,10 +34,15 @@ def network_for(
     """
     if encoder is not None:
         encoder = with_time_steps(encoder, time_steps)
-    network = _made(make, data, encoder)
-    if encoder is None and time_steps is not None and network.encoder is not None:  # it may depend on its time steps
-        encoder = with_time_steps(network.encoder, time_steps)
-        network = _made(make, data, encoder)
+    default = data.encoder if encoder is None else encoder
+    network = _made(make, data, default, encoder)
+    own = network.encoder
+    if encoder is None and own is not None:
+        if time_steps is not None:  # the network may depend on them
+            encoder = own = with_time_steps(own, time_steps)
+            network = _made(make, data, own, own)
+        elif _shape(own, data) != _shape(default, data):
+            network = _made(make, data, own, None)
     return encoded_by(network, data, encoder, time_steps)
 
 
@@ -82,13 +88,21 @@ def takes_images(make: Any) -> bool:
         return False
 
 
-def _made(make: Callable[..., Network], data: Dataset, encoder: Any) -> Network:
-    """What a function makes of the arguments that it names."""
+def _shape(encoder: Any, data: Dataset) -> tuple[int, int, int]:
+    """(C, H, W) of the images of a data set, encoded; raises InputError where the encoder names no shape."""
+    shape = encoder.output_shape(data.train_images.shape[1:])
+    if not isinstance(shape, tuple | list):
+        raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
+    return tuple(shape)
+
+
+def _made(make: Callable[..., Network], data: Dataset, shaping: Any, chosen: Any) -> Network:
+    """What a function makes of the arguments that it names, `shaping` the encoder that `input_shape` is of."""
     name, image_shape = getattr(make, "__name__", type(make).__name__), data.train_images.shape[1:]
     try:
-        input_shape = tuple((data.encoder if encoder is None else encoder).output_shape(image_shape))
+        input_shape = _shape(shaping, data)
         sizes = dict(input_shape=input_shape, classes=data.classes)
-        known = sizes | dict(image_shape=image_shape, images=images_of(data), encoder=encoder)
+        known = sizes | dict(image_shape=image_shape, images=images_of(data), encoder=chosen)
         in_order, by_name = _arguments(make, name, sizes, known)
         network = make(*in_order, **by_name)
     except TooSmallError as error:

@@ -36,6 +36,7 @@ from snnjax.errors import InputError, InputTypeError, wrong_type
 from snnjax.files import atomic_write, cache_folder
 from snnjax.kernels import Patches, Winners, checks
 from snnjax.kernels.checks import Number, Pair
+from snnjax.kernels.competition import check_winners
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
 
@@ -157,6 +158,7 @@ def _layer(
     channels, height, width = latency.shape
     size, kernel = (height + 2 * above, width + 2 * left), (taps.shape[0], taps.shape[2])
     checks.fits("latency", (channels, *size), "taps", (taps.shape[1], *kernel))
+    checks.in_time("latency", latency, time_steps)
     settings = dict(steps=_steps(time_steps), above=np.int64(above), left=np.int64(left))
     return (features, *output_size(size, kernel, (1, 1))), settings
 
@@ -263,12 +265,10 @@ def learn(
     padding: Pair = 0,
 ) -> jax.Array:
     """`kernels.stdp` for weights within the bounds: new taps, only those of the winners' features changed."""
-    _, settings = _layer(latency, taps, features, time_steps, padding)
+    (_, *size), settings = _layer(latency, taps, features, time_steps, padding)
     checks.bounds(bounds)
     checks.rates(rates)
-    shapes = {x.shape for x in jax.tree.leaves(won)}
-    if len(shapes) > 1 or won.feature.ndim != 1:
-        raise InputError(f"`won` must hold arrays of one shape (k,), got {sorted(shapes)}")
+    check_winners("won", won, tuple(size), "give the `padding` of the layer", time_steps)
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
     limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
     rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
@@ -302,8 +302,13 @@ def learn_patches(
     checks.array("images", images, "N C H W")
     checks.array("positions", positions, "N P 2")
     checks.bounds(bounds)
-    _, settings = _layer(images[0], taps, features, time_steps, padding)
-    places = zip(checks.pair("stride", stride, 1), checks.pair("padding", padding, 0), strict=True)
+    checks.in_time("images", images, time_steps)
+    (_, *size), settings = _layer(images[0], taps, features, time_steps, padding)
+    strides = checks.pair("stride", stride, 1)
+    if (given := checks.known(positions)) is not None:
+        reached = [(count - 1) // step + 1 for count, step in zip(size, strides, strict=True)]
+        checks.on_map("positions", given.reshape(-1, 2), reached, "give the `padding` of the layer")
+    places = zip(strides, checks.pair("padding", padding, 0), strict=True)
     corners = jnp.stack([positions[..., at] * step - margin for at, (step, margin) in enumerate(places)], axis=-1)
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
     found = jax.ShapeDtypeStruct(positions.shape[:2], jnp.int32)

@@ -39,7 +39,7 @@ class LearnedReadout(NamedTuple):
     label: jax.Array
 
 
-def _check(latencies: jax.Array, weights: jax.Array, threshold: Number, classes: int) -> jax.Array:
+def _check(latencies: jax.Array, weights: jax.Array, threshold: Number, classes: int, time_steps: int) -> jax.Array:
     """The thresholds of all features, (F,); raises where the arguments do not fit."""
     checks.array("latencies", latencies, "S C H W")
     checks.array("weights", weights, "F C H W")
@@ -50,6 +50,7 @@ def _check(latencies: jax.Array, weights: jax.Array, threshold: Number, classes:
     if len(weights) % checks.integer("classes", classes, 1):
         raise InputError(f"`weights` must have a multiple of {classes} features, got {len(weights)}")
     checks.threshold(threshold, len(weights))
+    checks.in_time("latencies", latencies, time_steps)
     return jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), len(weights))
 
 
@@ -76,7 +77,7 @@ def learn(
     `numbers` are a+, a-, the gap, the rate of training thresholds, and the bounds, (6,) float32; `rule` holds
     `one_sided`, `normalise` and `fractional`; `fallback` is that of `Earliest`.
     """
-    limits, images, features = _check(latencies, weights, threshold, classes), len(latencies), len(weights)
+    limits, images, features = _check(latencies, weights, threshold, classes, time_steps), len(latencies), len(weights)
     count = classes if competition else features
     shapes = [weights.shape, (features,), (images,)] + [(images, count)] * 3 + [(images, competitors), (images,)]
     dtypes = jnp.float32, jnp.float32, jnp.int32, jnp.int32, jnp.float32, jnp.float32, jnp.float32, jnp.int32
@@ -98,7 +99,7 @@ def earliest_of_classes(
     fractional: bool = False,
 ) -> Spikes:
     """The earliest, then strongest neuron of each class of `kernels.timed_spikes`: `Spikes` of (S, classes, 1, 1)."""
-    limits, shape = _check(latencies, weights, threshold, classes), (len(latencies), classes, 1, 1)
+    limits, shape = _check(latencies, weights, threshold, classes, time_steps), (len(latencies), classes, 1, 1)
     results = [jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.uint8, jnp.float32, jnp.float32)]
     settings: dict[str, Any] = dict(classes=np.int64(classes), steps=_steps(time_steps), fractional=bool(fractional))
     return Spikes(*_call("earliest_of_classes", results, weights, latencies, limits, **settings))

@@ -82,7 +82,7 @@ def learn(
 
     Of an image with label -1 nothing is learned. `kept` is (F,) bool, the features that may win, or None for all.
     """
-    weights, shape = layer.weights, check_latencies(latencies)
+    weights, shape = layer.weights, check_latencies(latencies, time_steps)
     _, settings = place("deciding", weights, shape, layer.padding, layer.stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     check_shape("labels", labels, shape[:1], "int32")
@@ -117,7 +117,7 @@ def learn_deep(
     says which of the two layers learns: 0 does not. Returns the earlier layer's weights and the features that have
     learned there, (S, winners) int32, -1 where none did, then the deciding layer.
     """
-    shape, weights, before = check_latencies(latencies), deciding.weights, earlier.weights
+    shape, weights, before = check_latencies(latencies, time_steps), deciding.weights, earlier.weights
     size, settings = place("earlier", before, shape, earlier.padding, earlier.stride)
     pool, pooled = pooling(size, window, pool_stride, pool_padding)
     settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]))
@@ -150,7 +150,7 @@ def strongest_of_classes(
 
     With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
     """
-    _, settings = place("deciding", weights, check_latencies(latencies), padding, stride)
+    _, settings = place("deciding", weights, check_latencies(latencies, time_steps), padding, stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     result = jax.ShapeDtypeStruct((len(latencies), classes), jnp.float32)
     return _call("strongest_of_classes", result, weights, latencies, winner_only=bool(winner_only), **settings)
@@ -172,7 +172,7 @@ def who_fires(
 
     They are of the last step, or `time_steps` where silent; weights are (kh, kw, F, C).
     """
-    shape = check_latencies(latencies)
+    shape = check_latencies(latencies, time_steps)
     size, settings = place("layer", weights, shape, padding, stride)
     pool, pooled = pooling(size, window, pool_stride, pool_padding)
     settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]), steps=_steps(time_steps))

@@ -43,7 +43,7 @@ def learn(
     Its winners are those of `kernels.early_winners`. Latencies are (S, C, H, W) uint8, `rates` (S, 2) float32, (a+, a-)
     of each image, weights (kh, kw, F, C) float32; those outside the bounds are drawn in by the first update.
     """
-    shape = check_latencies(latencies)
+    shape = check_latencies(latencies, time_steps)
     _, settings = place("layer", weights, shape, padding, stride)
     check_shape("span", span, (2,), "int32")
     check_shape("rates", rates, (shape[0], 2), "float32")

@@ -1,0 +1,63 @@
+"""A rule of your own that learns by an optimiser of optax: its state is the state of the rule.
+
+Each feature has an Adam of its own, whose rate halves with its wins. The gradient is that of the squared distance
+between a winner's weights and 1 for inputs that fired early, 0 for the others.
+
+python experiments/examples/12_optax_rule.py [FOLDER, by default runs/optax_rule]
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from snnjax import RSTDP, WTA, Conv, Learner, Network, Settings, Sweep, Trainer, component, load, stage, static
+from snnjax.app import RunFolder, SweepFolder
+from snnjax.data import digits
+
+
+@component
+class AdamInputs(Learner):
+    """Winners move towards the inputs that fired early, by Adam; the state is that of optax, of each feature."""
+
+    rate: float = 0.1  # at first; in `update` a tracer, so that a sweep can vary it
+    early: int = 5  # time steps that count as early
+    halving: int = static(default=50)  # wins after which the rate is half; static, since optax asks for its value
+
+    bounds = (0.0, 1.0)
+    native = True  # weights are read and set by methods of the layer alone
+
+    def optimiser(self):
+        return optax.adam(optax.exponential_decay(self.rate, self.halving, 0.5))
+
+    def init(self, layer, key, seen):
+        return jax.vmap(self.optimiser().init)(layer.weights)
+
+    def update(self, layer, state, latency, response, signal):
+        winners = response.winners
+        old, early = layer.rows_of(winners), layer.receptive_fields(latency, winners) < self.early
+        own = jax.tree.map(lambda each: each[winners.feature], state)
+        change, own = jax.vmap(self.optimiser().update)(old - early, own)
+        place = jnp.where(winners.valid, winners.feature, layer.conv.features)  # nowhere, if nobody won
+        state = jax.tree.map(lambda each, new: each.at[place].set(new, mode="drop"), state, own)
+        return layer.with_rows(winners, jnp.clip(old + change, *self.bounds)), state, winners.feature
+
+
+FEATURES = Conv(16, kernel=7, padding=3, threshold=30, competition=WTA(3, radius=3), learners=AdamInputs())
+NETWORK = Network("optax_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage(Conv(50, kernel=5, learners=RSTDP()))))
+
+
+def main(folder="runs/optax_rule"):
+    data, settings = digits().first(400, 200), Settings(epochs=(2, 6), batch_size=50, patience=0)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
+        print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
+    print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
+    variants = [{"layer1.rate": rate} for rate in (0.03, 0.1, 0.3)]
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
+        for each in sweep.run():
+            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

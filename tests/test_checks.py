@@ -1,0 +1,217 @@
+"""What kernels refuse before they compile anything: known values out of range, arrays in place of plain settings."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snnjax import kernels
+from snnjax.encoding import encode, local_normalization, max_pooling, rank_order
+from snnjax.errors import InputError, InputTypeError
+from snnjax.kernels import PositionSpikes, Spikes, Winners, native
+
+T = 5
+LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)
+FLAT = LATENCY.ravel()
+WEIGHTS = np.full((3, 2, 3, 3), 0.5, np.float32)
+MATRIX = np.full((3, 72), 0.5, np.float32)
+SPIKES = Spikes(LATENCY, np.ones(LATENCY.shape, np.float32))
+STRONGEST = PositionSpikes(np.zeros((6, 6), np.int32), LATENCY[0], np.ones((6, 6), np.float32))
+WINNERS = Winners(np.int32([2, -1, 0]), np.int32([3, 99, 0]), np.int32([1, -7, 2]), np.uint8([2, 99, 3]))
+ROWS = np.full((3, 2, 3, 3), 0.5, np.float32)
+RATES = np.float32([0.5, -0.25])
+VALUES = np.ones((2, 6, 6), np.float32)
+TAPS = np.asarray(native.arrange(WEIGHTS))
+STEPS = dict(time_steps=T)
+LIMIT = dict(threshold=1.0, time_steps=T)
+RULE = dict(rate=0.1, threshold_rate=1.0, target_time=0.7, time_steps=T)
+FIRING = dict(threshold=1.0, time_steps=T, stride=1)
+LEARNING = dict(stabiliser=True, stride=1, time_steps=T)
+
+CALLS = {
+    "latency_to_wave": (kernels.latency_to_wave, [LATENCY], STEPS),
+    "pad": (kernels.pad, [LATENCY], dict(padding=1, time_steps=T)),
+    "pool": (kernels.pool, [LATENCY], dict(window=2, stride=(2, 1), padding=1, time_steps=T)),
+    "potentials": (kernels.potentials, [LATENCY, WEIGHTS], dict(time_steps=T, stride=1)),
+    "integrate_and_fire": (kernels.integrate_and_fire, [LATENCY, WEIGHTS], FIRING),
+    "timed_spikes": (kernels.timed_spikes, [LATENCY, WEIGHTS], FIRING | dict(fractional=True)),
+    "first_spikes": (kernels.first_spikes, [LATENCY, WEIGHTS], FIRING),
+    "latencies": (kernels.latencies, [LATENCY, WEIGHTS], FIRING),
+    "early_winners": (kernels.early_winners, [LATENCY, WEIGHTS], FIRING | dict(k=2, radius=1)),
+    "search_spikes": (kernels.search_spikes, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
+    "spikes_at_once": (kernels.spikes_at_once, [FLAT, MATRIX], LIMIT | dict(fractional=True)),
+    "strongest_feature": (kernels.strongest_feature, [SPIKES], STEPS),
+    "pointwise_inhibition": (kernels.pointwise_inhibition, [SPIKES], STEPS),
+    "feature_inhibition": (kernels.feature_inhibition, [SPIKES, np.zeros(2, bool)], STEPS),
+    "k_winners": (kernels.k_winners, [SPIKES], dict(k=2, radius=1, time_steps=T)),
+    "k_winners of positions": (kernels.k_winners, [STRONGEST], dict(k=2, radius=1, time_steps=T)),
+    "causal_inputs": (kernels.causal_inputs, [LATENCY, WINNERS], dict(kernel=3, stride=1, time_steps=T)),
+    "stdp": (kernels.stdp, [WEIGHTS, LATENCY, WINNERS, RATES], LEARNING),
+    "learned_rows": (kernels.learned_rows, [ROWS, LATENCY, WINNERS, RATES], LEARNING),
+    "first_to_fire": (kernels.first_to_fire, [FLAT, MATRIX, np.ones(3, np.float32)], STEPS),
+    "learn_patches": (kernels.learn_patches, [FLAT[None], MATRIX, np.ones(3, np.float32)], RULE),
+    "receptive_fields": (kernels.receptive_fields, [LATENCY, WINNERS], dict(kernel=3, stride=1)),
+    "patches": (kernels.patches, [LATENCY, np.int32([[0, 3]])], dict(kernel=3, stride=1)),
+    "final_potentials": (kernels.final_potentials, [LATENCY < T, WEIGHTS], dict(stride=1)),
+    "reflected_patches": (kernels.reflected_patches, [VALUES], dict(kernel=3, stride=1, padding=1)),
+    "pool_activities": (kernels.pool_activities, [VALUES], dict(window=2, stride=1, padding=1, mean=True)),
+    "desired_times": (kernels.desired_times, [RATES, RATES > 0], dict(gap=0.1, per_class=1, one_sided=True)),
+    "encode": (encode, [VALUES[0]], dict(time_steps=T, radius=2)),
+    "rank_order": (rank_order, [VALUES], STEPS),
+    "local_normalization": (local_normalization, [VALUES], dict(radius=1)),
+    "max_pooling": (max_pooling, [VALUES], dict(window=2, stride=1, padding=1)),
+    "native.latencies": (native.latencies, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
+    "native.winners": (native.winners, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1, k=2, radius=1)),
+    "native.timed_spikes": (native.timed_spikes, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
+    "native.learn": (native.learn, [TAPS, LATENCY, WINNERS, RATES], dict(features=3, padding=0, time_steps=T)),
+}  # fmt: skip
+SETTINGS = [
+    (name, setting)
+    for name, (function, _, settings) in CALLS.items()
+    for setting in settings
+    if setting not in ("threshold", "gap", "rate", "threshold_rate", "target_time")
+    and not (setting == "radius" and function in (kernels.k_winners, kernels.early_winners, native.winners))
+]
+"""Those that programs are compiled for: all but numbers that may be arrays."""
+
+
+@pytest.mark.parametrize(("name", "setting"), SETTINGS)
+def test_arrays_in_place_of_plain_settings_are_refused(name, setting):
+    """In one line, which says what to do, traced or not."""
+    function, arrays, settings = CALLS[name]
+
+    def call(value):
+        return function(*arrays, **settings | {setting: value})
+
+    given = jnp.asarray(jax.tree.leaves(settings[setting])[0])
+    kind = "True or False" if given.dtype == bool else "a plain integer"
+    advice = "make it a static argument of `jax.jit`, or a `static` field of its component"
+    message = (
+        rf"`{setting}` must be {kind}, which is known when the program is compiled, got a traced \w+\[\]: {advice}"
+    )
+    for transformed in (jax.jit(call), lambda value: jax.vmap(call)(value[None])):
+        with pytest.raises(InputTypeError, match=f"^{message}"):
+            transformed(given)
+    with pytest.raises(
+        InputTypeError, match=rf"^`{setting}` must be {kind}, got an array \w+\[\]: write {setting}.item"
+    ):
+        call(given)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 1], "`padding` must be hashable, since programs are compiled for it, got [1, 1]: write (1, 1)"),
+        ((jnp.int32(1), 1), "`padding` must be a plain integer, got an array int32[]: write padding.item()"),
+        (np.array([1, 2]), "`padding` must be a plain integer, got an array int64[2]: write tuple(padding.tolist())"),
+        ({}, "`padding` must be hashable, since programs are compiled for it, got dict"),
+    ],
+)
+def test_settings_that_are_not_hashable_are_refused(value, message):
+    with pytest.raises(InputTypeError, match=f"^{re.escape(message)}"):
+        kernels.pad(LATENCY, value, time_steps=T)
+
+
+TIMED = [
+    name
+    for name, (_, arrays, settings) in CALLS.items()
+    if "time_steps" in settings and name not in ("encode", "rank_order")
+]
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_latencies_beyond_the_time_steps_are_refused(name):
+    """Where they are known: traced ones cost nothing."""
+    function, arrays, settings = CALLS[name]
+    late = jax.tree.map(lambda x: x + (x == T).astype(x.dtype), arrays)
+    expected = (
+        r"^`(latency|spikes\.latency|patch|patches)` must hold steps 0\.\.4, and 5 where silent, got 6: give the "
+    )
+    for given in (late, jax.tree.map(jnp.asarray, late)):
+        with pytest.raises(InputError, match=expected):
+            function(*given, **settings)
+
+
+def test_latencies_below_0_are_refused():
+    with pytest.raises(
+        InputError, match=r"^`latency` must hold steps 0\.\.4, and 5 where silent, got -1: give the `time"
+    ):
+        kernels.pad(LATENCY.astype(np.int32) - 1, 1, time_steps=T)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_right_or_traced_passes(name, request):
+    """Even where places that nobody won hold arbitrary numbers."""
+    function, arrays, settings = CALLS[name]
+    if name.startswith("native"):
+        request.getfixturevalue("compiler")
+    known = jax.eval_shape(lambda: function(*arrays, **settings))
+    traced = jax.eval_shape(functools.partial(function, **settings), *arrays)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), known) == jax.tree.map(lambda x: (x.shape, x.dtype), traced)
+
+
+PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([5]), np.uint8([2]))  # of a layer with a padding of 1
+PLACES = "must lie on the 4x4 positions of the layer, got row and column 4, 5: give the "
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda x: kernels.receptive_fields(x, PADDED, kernel=3),
+            f"`winners` {PLACES}padded `latency`, by `kernels.pad`",
+        ),
+        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 5]]), kernel=3), f"`positions` {PLACES}padded `latency`"),
+        (lambda x: kernels.causal_inputs(x, PADDED, kernel=3, time_steps=T), f"`winners` {PLACES}padded `latency`"),
+        (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), f"`winners` {PLACES}padded `latency`"),
+        (
+            lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T),
+            f"`winners` {PLACES}padded `latency`",
+        ),
+    ],
+)
+def test_winners_beyond_the_map_are_refused(call, message):
+    """They would learn from the inputs of others, at the border."""
+    with pytest.raises(InputError, match=f"^{message}"):
+        call(LATENCY)
+    jax.eval_shape(call, np.pad(LATENCY, ((0, 0), (1, 1), (1, 1)), constant_values=T))
+
+
+def test_compiled_kernels_refuse_winners_beyond_the_map():
+    """Which they would look for outside of the array."""
+    with pytest.raises(InputError, match=f"^`won` {PLACES}`padding` of the layer"):
+        native.learn(TAPS, LATENCY, PADDED, RATES, features=3, time_steps=T)
+    images, positions, limits = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 5]]]), np.ones(3, np.float32)
+    with pytest.raises(InputError, match=f"^`positions` {PLACES}`padding` of the layer"):
+        native.learn_patches(images, positions, np.int32([0, 2]), TAPS, limits, features=3, **RULE)
+
+
+SHORT = Winners(*(np.int32([0, 1]),) * 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
+        (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS[0]), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
+        (lambda: kernels.set_rows(WEIGHTS, SHORT, 0.5), "`rows` must be an array, got float"),
+        (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), "`winners` must be Winners, got ndarray"),
+        (lambda: kernels.learned_rows(ROWS[0], LATENCY, SHORT, RATES, **STEPS), "`rows` must have axes (k C kh kw)"),
+        (lambda: kernels.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), "`rows` must have shape (2, 2, 3, 3)"),
+        (lambda: kernels.receptive_fields(LATENCY[0], SHORT, kernel=3), "`latency` must have axes (C H W), got"),
+        (lambda: kernels.receptive_fields(LATENCY, SHORT, kernel=7), "`kernel` must fit into the map of 6x6, got 7x7"),
+        (lambda: kernels.stdp(WEIGHTS, LATENCY, Winners(*(0,) * 4), RATES, **STEPS), "`winners.feature` must be an"),
+        (lambda: kernels.patches(LATENCY, np.zeros((1, 3), int), kernel=3), "`positions` must be (row, column) each"),
+        (lambda: kernels.k_winners(LATENCY, k=1, radius=0, **STEPS), "`spikes` must be Spikes or PositionSpikes, got"),
+        (
+            lambda: kernels.learned_in_order(WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATES),
+            "`causal` must have shape (2, 1, 2, 3, 3) of `winners` and `weights`, got (2, 2, 2, 3, 3)",
+        ),
+    ],
+)  # fmt: skip
+def test_rows_and_winners_of_a_wrong_shape_are_refused(call, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        call()
