@@ -143,6 +143,7 @@ class Dataset:
 
     def share(self, ratio: float, seed: int) -> "Dataset":
         """A random share of the training images, in order; InputError if `ratio` is not in (0, 1] or leaves none."""
+        checks.seed(seed)
         total = len(self.train_images)
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
@@ -163,7 +164,7 @@ class Dataset:
         total = len(self.train_images)
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
             raise InputError(f"`share` of the validation images must lie between 0 and 1, got {shown(share)}")
-        checks.integer("seed", seed, 0)
+        checks.seed(seed)
         if total < 2:
             advice = "take more, or hold out none (--validation 0)"
             raise InputError(

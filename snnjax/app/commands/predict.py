@@ -52,7 +52,7 @@ class Source(NamedTuple):
 def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
     """The images that options name, not read yet; those in folders are left out where they cannot be read."""
     if chosen.images:
-        images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
+        images = parts.dataset(chosen.data, trained.settings, trained.image_shape, chosen.run)
         trained.check_data(images)
         parts.check_images(chosen.images, images)
         for number in chosen.images:
