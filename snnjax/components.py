@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from snnjax.errors import InputError, no_integer, wrong_type
+from snnjax.kernels import checks
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ def _plain(value: Any, floats: bool) -> Any:
         return tuple(_plain(each, floats) for each in value)
     if isinstance(value, np.generic):
         value = value.item()
-    return float(value) if floats and type(value) is int else value
+    return float(value) if floats and type(value) is int and abs(value) <= checks.LARGEST_FLOAT else value
 
 
 def _comparable(value: Any) -> Any:
@@ -120,6 +121,8 @@ def _check(value: Any) -> None:
             fits = fits and len(part) == 2 and all(isinstance(number, _NUMBER) for number in part)
         if not fits:
             raise no_integer(each.name, part) if annotation == "int" else wrong_type(each.name, words, part)
+        if words or not each.metadata.get("static"):
+            checks.of_32_bits(each.name, part)
     if check := getattr(value, "check", None):
         check()
 
@@ -172,8 +175,15 @@ def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
 
 def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     """The inverse of `to_data`, executing no code but that of imported components; raises InputError if it is none."""
+    try:
+        return _from_data(data, arrays)
+    except RecursionError as error:
+        raise InputError("it holds components or lists nested too deeply") from error
+
+
+def _from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(data, list):
-        return tuple(from_data(each, arrays) for each in data)
+        return tuple(_from_data(each, arrays) for each in data)
     if not isinstance(data, dict):
         return data
     if data.keys() == {"array"}:
@@ -185,7 +195,7 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
         first = "import the module that defines it first, in commands with --import FILE"
         raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
     try:
-        return _TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
+        return _TYPES[name](**{key: _from_data(value, arrays) for key, value in data.items() if key != "type"})
     except InputError:
         raise
     except TypeError as error:

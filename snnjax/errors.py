@@ -76,9 +76,11 @@ def shown(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     plain = value is None or isinstance(value, bool | int | float | str | tuple | list)
-    if plain and len(text := repr(value)) <= 60:
-        return text
-    return type(value).__name__
+    try:
+        text = repr(value) if plain else ""
+    except (RecursionError, ValueError):  # deeply nested, or an integer of thousands of digits
+        text = ""
+    return text if 0 < len(text) <= 60 else type(value).__name__
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ import mmap
 import os
 import re
 import secrets
+import stat
 import struct
 import sys
 import tempfile
@@ -25,6 +26,9 @@ from snnjax.errors import InputError
 _TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
 """Names of the temporary files: a dot, the file's name, eight random characters, and the file's suffix again."""
 _META, _CHECKSUM = "meta", "checksum"
+_SYSTEM = ("/dev", "/proc", "/sys", "/run", "/etc")  # folders that hold no data
+_DEEPEST = 100  # lists and objects of JSON data in each other: more than any component needs
+_BYTES_OF_JSON = 32  # of Python's objects for a byte of text, at most
 
 
 @contextlib.contextmanager
@@ -126,13 +130,17 @@ def is_system_error(error: Exception) -> bool:
 def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name; executes no code, reads at most the file's length or `most` bytes.
 
-    Raises OSError or MemoryError if it cannot be read, InputError if it is damaged, no `kind`, or holds objects.
+    Raises OSError or MemoryError if it cannot be read, InputError if it is no regular file, damaged, no `kind`, holds
+    objects or more than the memory does.
     """
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             infos, most = archive.infolist(), max(most, path.stat().st_size)
             if (held := sum(info.file_size for info in infos)) > most:
                 raise InputError(f"it holds {held} bytes, at most {most} are read")
+            if (read := sum(info.file_size for info in infos if not _is_mapped(info, info.file_size))) > MEMORY:
+                raise InputError(f"it holds {read} bytes, more than the {MEMORY} of memory")
             return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in infos}
     except Exception as error:  # a damaged archive raises errors of many kinds
         if is_system_error(error):
@@ -150,13 +158,73 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np
         held = info.file_size - start
     if math.prod(shape) * dtype.itemsize != held and not dtype.hasobject:
         raise InputError(f"it holds {held} bytes for an array of {dtype} {shape}")
-    if held > LARGE and info.compress_type == zipfile.ZIP_STORED and not fortran and not dtype.hasobject:
+    if _is_mapped(info, held) and not fortran and not dtype.hasobject:
         with path.open("rb") as raw:
             raw.seek(info.header_offset + 26)  # the lengths of the name and of what follows it
             start += info.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4)))
         return np.memmap(path, dtype, "r", start, shape)
     with archive.open(info) as file:  # from the start again, as a seek would skip the checksum
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _is_mapped(info: zipfile.ZipInfo, size: int) -> bool:
+    """Whether an array of this size in an archive stays in the file."""
+    return size > LARGE and info.compress_type == zipfile.ZIP_STORED
+
+
+def check_regular(path: Path) -> None:
+    """Raises InputError where a path is a device, a pipe or a socket: reading it may never end."""
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # a folder raises its own error
+        raise InputError(f"{path} must be a regular file, got a device, pipe or socket")
+
+
+def check_ordinary(path: Path) -> None:
+    """Raises InputError where a path leads to a device, a pipe, the root folder, or into a folder of the system."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or a name that cannot be
+        raise InputError(f"{str(path)!r} leads nowhere: {error}") from error
+    if real == Path(real.anchor) or any(real.is_relative_to(Path(each).resolve()) for each in _SYSTEM):
+        raise InputError(f"{path} is the root folder or of the system")
+    if real.exists():
+        check_regular(real)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON data of a regular file; raises OSError, or InputError as `parse_json` and where it is no text."""
+    check_regular(path)
+    try:
+        _check_length(path.stat().st_size)
+        return parse_json(path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def parse_json(text: bytes) -> Any:
+    """JSON data; raises InputError where it is none, or nested more deeply than a program's own are."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it holds no JSON data: {error}") from error
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [each for outer in level for each in _inside(outer)]
+        if not level:
+            return found
+    raise InputError(f"its JSON data are nested more than {_DEEPEST} deep")
+
+
+def _check_length(size: int) -> None:
+    """Raises InputError where JSON data of so many bytes may not fit into memory once they are read."""
+    if size * _BYTES_OF_JSON > MEMORY:
+        raise InputError(f"it holds {size} bytes of JSON data, which may not fit into memory")
+
+
+def _inside(data: Any) -> list[Any]:
+    """The lists and objects in JSON data."""
+    within = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return [each for each in within if isinstance(each, dict | list)]
 
 
 def _memory() -> int:
@@ -175,7 +243,9 @@ def _memory() -> int:
     return min(found)
 
 
-LARGE = _memory() // 4
+MEMORY = _memory()
+"""Bytes of memory that there are for this program."""
+LARGE = MEMORY // 4
 """Bytes of an array above which it is kept in a file rather than in memory."""
 _ALIGNED = 64  # where JAX takes an array of the host as it is
 
@@ -217,7 +287,7 @@ def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
     """Writes arrays by name and JSON data into one .npz file with a checksum, whole or not at all."""
     entries = {name: np.asarray(value) for name, value in arrays.items()}
     entries[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    entries[_CHECKSUM] = np.frombuffer(_digest(entries), np.uint8)
+    entries[_CHECKSUM] = np.frombuffer(digest(entries), np.uint8)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **entries)  # type: ignore[arg-type]
 
@@ -226,10 +296,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and JSON data of a checkpoint; raises and is safe as `read_npz`."""
     entries = read_npz(path, "checkpoint")
     try:
-        if entries.pop(_CHECKSUM).tobytes() != _digest(entries):
+        if entries.pop(_CHECKSUM).tobytes() != digest(entries):
             raise InputError("its checksum does not match")
-        meta = json.loads(entries.pop(_META).tobytes())
-    except (KeyError, ValueError, RecursionError) as error:
+        text = entries.pop(_META)
+        _check_length(text.nbytes)
+        meta = parse_json(text.tobytes())
+        if not isinstance(meta, dict):
+            raise InputError("its data are no JSON object")
+    except (KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged or no checkpoint: {error}") from error
     return entries, meta
 
@@ -249,13 +323,15 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
-def _digest(entries: Mapping[str, np.ndarray]) -> bytes:
-    digest = hashlib.sha256()
-    for name in sorted(entries):
-        value = np.ascontiguousarray(entries[name])
-        digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.digest()
+def digest(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The SHA-256 of arrays with their names, dtypes and shapes."""
+    hashed = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        hashed.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
+        if value.nbytes:
+            hashed.update(value.reshape(-1).view(np.uint8).data)  # no copy: it may be larger than memory
+    return hashed.digest()
 
 
 def cache_folder() -> Path:

@@ -87,6 +87,9 @@ class Conv:
         if not 0 <= self.weight_std < math.inf:
             raise InputError(f"`weight_std` must be finite and at least 0, got {self.weight_std}")
         check_component("competition", self.competition, "__call__")
+        if isinstance(self.competition, WTA) and self.competition.winners > self.features:
+            got = f"{self.competition.winners} of {self.features}"
+            raise InputError(f"`winners` of the competition must be at most the layer's features, got {got}")
         for learner in self.each_learner:
             check_component("learners", learner, "init", "forward", "update", "supervised")
         if not isinstance(self.standardise, Standardise | None):

@@ -1,7 +1,6 @@
 """A trained network as one file, with all that is needed to use it."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from snnjax.errors import InputError
 from snnjax.metrics import ranking_accuracy
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.networks.size import bytes_of_one_image
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 FORMAT = 2  # version of the file
@@ -82,13 +82,14 @@ class Trained:
                 raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST}")
             if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
                 raise InputError("its encoder does not make what its network takes")
+            _check_memory(network, image_shape, arrays)
             weights = {name: arrays[name] for name in shapes}
             if (sizes := {name: each.shape for name, each in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
             names = meta.get("class_names", ())  # older files have none
             trained = cls(network, weights, image_shape, dict(meta["settings"]), names)
             trained.spiking_network()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise InputError(f"{path} holds no trained network: {error}") from error
         return trained
 
@@ -111,14 +112,24 @@ class Trained:
             raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")
 
 
+def _check_memory(network: Network, image_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:
+    """Raises InputError where a network of a file, and one image in it, need more than the memory that there is."""
+    needed = bytes_of_one_image(network, image_shape) + sum(each.nbytes for each in arrays.values())
+    if needed > files.MEMORY:
+        there = f"{files.MEMORY / 1e9:,.1f}"
+        raise InputError(f"one image takes {needed / 1e9:,.1f} GB of memory, of which there are {there}")
+    if network.classes > (numbers := sum(each.size for each in arrays.values())):
+        raise InputError(f"it has {network.classes} classes, but {numbers} numbers in all")
+
+
 def _best(sweep: Path) -> str:
     """The file of the best network in the folder of a sweep, for a message."""
     try:
-        networks = json.loads((sweep / SWEEP).read_text())["networks"]
+        networks = files.read_json(sweep / SWEEP)["networks"]
         tested = [each for each in networks if "test" in each]  # the best combination
         best = max(tested or [each for each in networks if "error" not in each], key=ranking_accuracy)
         return f"such as {sweep / best['weights']}, the best"
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # the sweep has trained none, or is damaged
+    except (OSError, ValueError, LookupError, TypeError):  # the sweep has trained none, or is damaged
         return f"such as {sweep / 'weights_000.npz'}"
 
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import fcntl
 import html
+import itertools
 import json
 import os
 import pathlib
@@ -24,6 +25,7 @@ from command import Command, refused, unboxed
 from snnjax import data, files
 from snnjax.app import options, parts, runs
 from snnjax.app.commands.train import prepare
+from snnjax.app.runs import CheckpointFolder
 from snnjax.kernels import native
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
@@ -353,7 +355,31 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
     assert caught.value.code == 2
     assert "No space left on device" in err
     assert err.count("\n") == 1
+    assert err.endswith("; nothing was kept\n")
     assert os.listdir(tmp_path / "out") == []
+
+
+def test_what_was_saved_before_a_disk_fills_up_is_kept(train, capsys, monkeypatch, tmp_path):
+    save, count = CheckpointFolder._save_checkpoint, itertools.count()
+
+    def full(*given):
+        if next(count) == 1:
+            raise OSError(28, "No space left on device")
+        save(*given)
+
+    monkeypatch.setattr(CheckpointFolder, "_save_checkpoint", full)
+    with pytest.raises(SystemExit):
+        train.main([*TINY, "--out", "out"])
+    assert capsys.readouterr().err.endswith("; finished epochs are kept, go on once out can be written\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["train", "--help"], 0), (["data"], 0), (["train", "--seed", "-1"], 2)]
+)
+def test_standard_output_may_be_closed(arguments, status):
+    started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "snnjax", *arguments]
+    done = subprocess.run(started, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert (done.returncode, done.stderr.count("\n")) == (status, status // 2), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -376,11 +402,15 @@ def test_a_disk_that_fills_up_ends_in_one_line(train, capsys, monkeypatch, tmp_p
         (["--epochs", "1", "-1"], "epochs"),
         (["--epochs", "1", "1.5"], "epochs"),
         (["--epochs", "one"], "epochs"),
-        (["--batch_size", "0"], "`batch_size` must be an integer of at least 1, got 0"),
+        (["--batch_size", "0"], "`batch_size` must be at least 1, got 0"),
         (["--batch_size", "many"], "batch_size"),
         (["--patience", "-1"], "patience"),
-        (["--update_batch", "0"], "`update_batch` must be an integer of at least 1, got 0"),
-        (["--seed", "-1"], "seed"),
+        (["--update_batch", "0"], "`update_batch` must be at least 1, got 0"),
+        (["--seed", "-1"], "`seed` must lie in 0..18446744073709551615, got -1"),
+        (["--seed", str(2**64), "--dataset", "mnist", "--data_dir", "nowhere"], "`seed` must lie in 0..1844"),
+        (["--batch_size", str(2**31)], "`batch_size` must lie in -2147483648..2147483647, got 2147483648"),
+        (["--time_steps", str(2**31)], "`time_steps` must lie in"),
+        (["--epochs", "1", str(2**31)], "`epochs` must lie in"),
         (["--ratio", "0"], r"`ratio` must lie in \(0, 1\], got 0.0"),
         (["--ratio", "1.5"], r"`ratio` must lie in \(0, 1\], got 1.5"),
         (["--ratio", "nan"], r"`ratio` must lie in \(0, 1\], got nan"),
@@ -424,7 +454,7 @@ def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, messa
     ("fault", "status", "lines"),
     [
         ("devices.choose = lambda _: int('a fault')", 1, ["Traceback (most recent", "ValueError: invalid literal"]),
-        ("sys.argv += ['--batch_size', '0']", 2, ["snnjax train: `batch_size` must be an integer of at least 1"] * 2),
+        ("sys.argv += ['--batch_size', '0']", 2, ["snnjax train: `batch_size` must be at least 1"] * 2),
     ],
     ids=["of the program", "of the user"],
 )
@@ -468,7 +498,7 @@ def test_help_names_every_option_with_its_default(train, capsys):
         "patience N": "the network's own, or 5; 0 on few images",
         "seed N": "0",
         "update_batch N": "1",
-        "reuse, --no_reuse": "True",
+        "reuse, --no_reuse": "from your own folders",
         "device {auto,cpu,gpu,tpu}": "auto",
         "kernels {auto,xla,native}": "auto",
         "out DIR": "runs/MODEL_DATASET",

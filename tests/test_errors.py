@@ -14,7 +14,7 @@ import snnjax
 from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, data, errors, stage
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder
 from snnjax.errors import InputError, InputTypeError
-from snnjax.kernels import Winners
+from snnjax.kernels import Winners, pad
 from snnjax.learners import Learner
 from snnjax.networks import SpikingNetwork
 from snnjax.trained import Trained
@@ -44,8 +44,8 @@ def changed(first: Conv = FIRST, deciding: Conv = DECIDING, **changes) -> Networ
         (lambda: Settings(epochs=3), r"`epochs` must be a tuple of integers, .*, got 3: write epochs=\(3,\)$"),
         (lambda: Settings(epochs="3"), r"`epochs` must be a tuple of integers, .*, got '3': write epochs=\(3,\)$"),
         (lambda: Settings((1, "2")), "`epochs` must be an integer, got '2': write 2$"),
-        (lambda: Settings((1,), seed=1.5), "`seed` must be an integer of at least 0, got 1.5"),
-        (lambda: Settings((1,), seed=True), "`seed` must be an integer of at least 0, got True"),
+        (lambda: Settings((1,), seed=1.5), "`seed` must be an integer, got 1.5"),
+        (lambda: Settings((1,), seed=True), "`seed` must be an integer, got True"),
         (lambda: Settings((1,), native=1), "`native` must be True or False, got 1"),
         (lambda: Conv("20", 5), "`features` must be an integer, got '20': write 20$"),
         (lambda: Conv(20.0, 5), "`features` must be an integer, got 20.0: write 20$"),
@@ -85,7 +85,7 @@ def changed(first: Conv = FIRST, deciding: Conv = DECIDING, **changes) -> Networ
         (lambda: Trainer(NETWORK, DIGITS, SETTINGS, Callback), "`callback` must be .*, got the class Callback"),
         (lambda: Sweep(NETWORK, DIGITS, SETTINGS, dict(seed=1)), "`variants` must be a list of dicts, got dict"),
         (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": "3"}]), "`layer1.radius` must be a number, .*'3'"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": "3"}]), "`seed` must be an integer of at least 0, got '3'"),
+        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": "3"}]), "`seed` must be an integer, got '3'"),
         (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}], at_once="4"), "`at_once` must be an .*: write 4"),
         (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "`patience` must be 0 in a sweep, .* got 5"),
     ],
@@ -94,6 +94,45 @@ def test_wrong_types_are_named(make, message):
     """In one line for commands: as `InputError`."""
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Settings((1,), seed=2**64), "`seed` must be at most 18446744073709551615, got 18446744073709551616"),
+        (lambda: Settings((1,), batch_size=2**31), "`batch_size` must be at most 2147483647, got 2147483648"),
+        (lambda: Settings((1,), update_batch=2**31), "`update_batch` must be at most 2147483647"),
+        (lambda: Settings((1,), patience=10**5000), "`patience` must be at most 2147483647, got int"),
+        (lambda: Settings((2**31,)), "`epochs` must be at most 2147483647"),
+        (lambda: WTA(2**31), "`winners` must fit into int32, got 2147483648"),
+        (lambda: WTA(1, radius=2**31), "`radius` must fit into int32"),
+        (lambda: STDP(doubling=2**31), "`doubling` must fit into int32"),
+        (lambda: STDP(ltp=1e39), r"`ltp` must fit into float32, got 1e\+39"),
+        (lambda: RSTDP(reward=(1e39, 0.1)), "`reward` must fit into float32"),
+        (lambda: Conv(2, 5, threshold=10**400), "`threshold` must fit into int32, got int"),
+        (lambda: Conv(2, 5, threshold=np.array([1.0, 1e39])), "`threshold` must fit into float32, got ndarray"),
+        (lambda: Conv(2, 5, padding=2**31), "`padding` must be at most 2147483647"),
+        (lambda: Conv(2, 5, competition=WTA(3)), "`winners` of the competition must be at most .*, got 3 of 2"),
+        (lambda: NETWORK.initial_weights(-1), "`seed` must be at least 0, got -1"),
+        (lambda: NETWORK.initial_weights(2**64), "`seed` must be at most"),
+        (lambda: DIGITS.share(0.5, -1), "`seed` must be at least 0, got -1"),
+        (lambda: DIGITS.hold_out(0.5, 2**64), "`seed` must be at most"),
+        (lambda: DIGITS.augment(0.5, -1), "`seed` must be at least 0, got -1"),
+        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 2**64}]), "`seed` must be at most"),
+        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": 1e10}]), "`radius` must fit into int32"),
+        (lambda: pad(np.zeros((1, 2, 2), np.uint8), 2**31, time_steps=3), "`padding` must be at most"),
+    ],
+)  # fmt: skip
+def test_numbers_that_their_type_does_not_hold_are_named(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_numbers_that_their_type_just_holds_are_taken():
+    assert RSTDP(bounds=(0.0, np.inf)).bounds == (0.0, np.inf)
+    assert WTA(1, radius=2**31 - 1).radius == 2**31 - 1
+    assert Settings((1,), seed=np.uint64(2**64 - 1)).seed == 2**64 - 1
+    assert len(DIGITS.share(0.5, 2**64 - 1).train_images) == len(DIGITS.augment(0.5, 2**64 - 1).train_images) // 3
 
 
 def test_wrong_types_are_type_errors_too():

@@ -8,9 +8,12 @@ import stat
 import subprocess
 import sys
 import types
+import zipfile
 
+import numpy as np
 import pytest
 
+from snnjax import InputError, files
 from snnjax.files import atomic_write, lock
 
 
@@ -103,3 +106,59 @@ def test_the_commands_can_be_imported_without_fcntl():
     subprocess.run(
         [sys.executable, "-c", script], check=True, env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
     )
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize("depth", [200, 900, 100_000])
+def test_deeply_nested_data_are_refused(tmp_path, depth):
+    """Also those that Python's own reader takes, whose depth would stop what walks them."""
+    path = tmp_path / "data.json"
+    path.write_text(f'{{"a": {nested(depth)}}}')
+    with pytest.raises(InputError, match=r"data\.json is damaged: it"):
+        files.read_json(path)
+    with zipfile.ZipFile(tmp_path / "checkpoint.npz", "w") as archive:
+        entries = {"meta": np.frombuffer(path.read_bytes(), np.uint8)}
+        entries["checksum"] = np.frombuffer(files.digest(entries), np.uint8)
+        for name, array in entries.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, array)
+    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged or no checkpoint: it"):
+        files.load_checkpoint(tmp_path / "checkpoint.npz")
+
+
+def test_more_than_memory_holds_is_not_read(tmp_path, monkeypatch):
+    files.write_json(tmp_path / "data.json", ["a" * 1000])
+    files.save_checkpoint(tmp_path / "checkpoint.npz", dict(a=np.zeros(3000)), {})
+    assert files.read_json(tmp_path / "data.json")
+    monkeypatch.setattr(files, "MEMORY", 20_000)
+    with pytest.raises(InputError, match="bytes of JSON data, which may not fit into memory"):
+        files.read_json(tmp_path / "data.json")
+    with pytest.raises(InputError, match="bytes, more than the 20000 of memory"):
+        files.load_checkpoint(tmp_path / "checkpoint.npz")
+
+
+def test_devices_and_pipes_are_not_read(tmp_path):
+    """Reading them might never end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe", tmp_path / "zero"):
+        for read in (files.read_json, files.load_checkpoint):
+            with pytest.raises(InputError, match="must be a regular file, got a device, pipe or socket"):
+                read(path)
+
+
+def test_paths_of_the_system_are_not_ordinary(tmp_path):
+    (tmp_path / "link").symlink_to("/proc")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/", "/dev", "/dev/stdin", "/proc/self", "/etc/hostname", "/tmp/../sys", tmp_path / "link" / "1"):
+        with pytest.raises(InputError, match="is the root folder or of the system"):
+            files.check_ordinary(pathlib.Path(path))
+    for path in (tmp_path / "pipe", tmp_path / "circle", pathlib.Path("a\0b")):
+        with pytest.raises(InputError, match=r"must be a regular file|leads nowhere"):
+            files.check_ordinary(path)
+    files.check_ordinary(tmp_path)
+    files.check_ordinary(tmp_path / "absent")

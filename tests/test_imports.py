@@ -1,6 +1,7 @@
 """Who may import whom, read from the source."""
 
 import ast
+import os
 import pathlib
 import re
 import shlex
@@ -10,6 +11,8 @@ import tomllib
 from collections.abc import Iterator
 
 import pytest
+
+import snnjax
 
 ROOT = pathlib.Path(__file__).parents[1]
 GROUND = ("errors", "files", "devices", "defaults", "processes")
@@ -140,3 +143,15 @@ def test_the_command_line_answers_before_jax_is_imported():
     code = "import sys; from snnjax.app.main import main; main([]); main(['--version']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"jax", "numpy", "rich", "matplotlib"} & {*done.stdout.split()}
+
+
+def test_a_script_beside_a_checkout_imports_the_package(tmp_path):
+    """The checkout's folder, of the same name, is found first, as a package without a file; an installed path wins."""
+    place = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    assert place == {"": "."}, "setuptools then puts this folder on the path, where the package is"
+    (tmp_path / "snnjax").symlink_to(ROOT)
+    (tmp_path / "script.py").write_text("import snnjax; print(snnjax.__version__)")
+    command = [sys.executable, "script.py"]
+    environment = os.environ | dict(PYTHONPATH=str(ROOT / place[""]))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout == f"{snnjax.__version__}\n", done.stderr

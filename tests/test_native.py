@@ -1,5 +1,6 @@
 """The compiled kernels: `snnjax.kernels` judges them."""
 
+import ctypes
 import dataclasses
 import functools
 import re
@@ -333,9 +334,19 @@ def test_it_is_compiled_once(tmp_path, monkeypatch, compiler):
     (tmp_path / "kernels.cc").write_text("int one() { return 1; }")
     monkeypatch.setattr(native, "SOURCES", [tmp_path / "kernels.cc"])
     path = native._library()
-    assert [file.name for file in (tmp_path / "snnjax").iterdir()] == [path.name]
-    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("compiled again"))
-    assert native._library() == path
+    files = {path.name, path.with_suffix(".sha256").name}
+    assert {file.name for file in (tmp_path / "snnjax").iterdir()} == files
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.run", lambda *_, **__: pytest.fail("compiled again"))
+        assert native._library() == path
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:], b""):
+        path.write_bytes(damaged)
+        assert native._library() == path
+        assert ctypes.CDLL(str(path)).one() == 1, "it is compiled again"
+    path.with_suffix(".sha256").unlink()
+    native._library()
+    assert {file.name for file in (tmp_path / "snnjax").iterdir()} == files
 
 
 def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 
 import snnjax
 from snnjax import data, devices, files
-from snnjax.app import runs
+from snnjax.app import reuse, runs
 from snnjax.app.runs import CHECKPOINT, PREVIOUS, RunFolder
 from snnjax.encoding import Encoder
 from snnjax.layers import WTA, Conv
@@ -504,13 +504,70 @@ def test_incomplete_layers_are_trained_anew(folder, trainer, change, message):
     (path,) = (folder / "layers").iterdir()
     arrays, meta = files.load_checkpoint(path)
     change(arrays, meta["diagnosis"])
-    files.save_checkpoint(path, arrays, meta)
+    reuse.save(path, meta["key"], arrays, meta["diagnosis"])
     with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
         state = run.start(reuse=True)
     assert (state.phase, state.keys, state.reused, state.numbers) == (0, {}, {}, {})
     (note,) = run.notes
     assert "layer1 is trained anew" in note
     assert message in note
+
+
+def started(folder: pathlib.Path, trainer: Trainer, reuse: bool | None) -> tuple[int, list[str]]:
+    """The phase in which a run beside one begins, and its notes."""
+    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
+        return run.start(reuse=reuse).phase, run.notes
+
+
+def test_a_layer_file_says_what_it_is_of(folder, trainer):
+    """Another key in its place, and content that is another than the run wrote."""
+    (path,) = (folder / "layers").iterdir()
+    arrays, meta = files.load_checkpoint(path)
+    assert f"layer1-{meta['key']}.npz" == path.name
+    files.save_checkpoint(path, arrays, meta | dict(key="0" * 16))
+    phase, (note,) = started(folder, trainer, True)
+    assert phase == 0
+    assert "holds layers of another training (key 0000000000000000): it was renamed" in note
+    arrays["layer1"] = arrays["layer1"] + np.float32(0.01)
+    files.save_checkpoint(path, arrays, meta)
+    phase, (note,) = started(folder, trainer, True)
+    assert phase == 0
+    assert "holds other weights or another diagnosis than the run wrote" in note
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda run: os.chmod(run, 0o777), "can be changed by others (chmod go-w "),
+        (lambda run: os.chmod(run / "layers", 0o770), "can be changed by others (chmod go-w "),
+        (lambda run: os.chmod(next((run / "layers").iterdir()), 0o646), "can be changed by others (chmod go-w "),
+        (lambda run: run.rename(run.parents[1] / "far") and run.symlink_to(run.parents[1] / "far"), "is a link out of"),
+        (lambda run: None, "which belongs to another user"),
+    ],
+    ids=["run", "folder", "file", "link", "user"],
+)
+def test_layers_that_may_be_of_others_are_reused_on_request_alone(folder, trainer, monkeypatch, change, words):
+    """By default those of this user's folders, which nobody else can write."""
+    for each in (folder, folder / "layers", *(folder / "layers").iterdir()):
+        each.chmod(0o755 if each.is_dir() else 0o644)
+    assert started(folder, trainer, None)[0] == 1
+    change(folder)
+    if "user" in words:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    phase, (note,) = started(folder, trainer, None)
+    assert phase == 0
+    assert words in note
+    assert note.endswith("`reuse` (--reuse) takes it all the same")
+    assert started(folder, trainer, True)[0] == 1
+    assert started(folder, trainer, False) == (0, [])
+
+
+def test_where_owners_are_not_known_layers_are_reused_on_request_alone(folder, trainer, monkeypatch):
+    monkeypatch.delattr(os, "geteuid")
+    phase, (note,) = started(folder, trainer, None)
+    assert phase == 0
+    assert "of an owner that this system does not tell" in note
+    assert started(folder, trainer, True)[0] == 1
 
 
 def test_a_layer_file_without_a_diagnosis_is_trained_anew(folder, trainer):

@@ -263,8 +263,8 @@ def test_what_may_vary_and_how_it_is_now():
         ([{"layer1.threshold": float("-inf")}], "`layer1.threshold` must be a finite number of 32 bits, got -inf"),
         ([{"layer1.ltp": 0.2}], r"`ltp` must lie above 0 and up to `ltp_max` \(0\.15\), got 0\.2"),
         ([{"layer2.reward.0": float("nan")}], "`layer2.reward.0` must be a finite number of 32 bits, got nan"),
-        ([{"seed": -1}], "`seed` must be an integer of at least 0, got -1"),
-        ([{"seed": float("nan")}], "`seed` must be an integer of at least 0, got nan"),
+        ([{"seed": -1}], "`seed` must be at least 0, got -1"),
+        ([{"seed": float("nan")}], "`seed` must be an integer, got nan"),
     ],
 )
 def test_bad_variants(variants, message):
@@ -685,6 +685,8 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--vary", "layer1.kernels=3"], "`layer1.kernels` must name one of layer1.features, "),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),
+        (["--at_once", str(2**31)], "`at_once` must lie in -2147483648..2147483647, got 2147483648"),
+        (["--seeds", "60000", "--vary", "layer1.radius=1,2"], "must make at most 100,000 networks, got 120,000"),
         (["--workers", "0"], "`workers` must be at least 1, got 0"),
         (
             ["--workers", "2", "--scheduler", "tcp://x:1"],

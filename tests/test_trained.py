@@ -15,13 +15,15 @@ import pytest
 import snnjax
 from snnjax import component, data, files
 from snnjax.app.runs import RunFolder
+from snnjax.components import from_data
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, Encoder
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Majority, Network, stage
 from snnjax.trained import Trained
-from snnjax.training.state import Settings
+from snnjax.training.state import Settings, TrainState
+from snnjax.training.sweep import SweepState
 from snnjax.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -172,6 +174,47 @@ def test_wrong_values_in_a_file_are_named(saved, tmp_path):
     files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
     with pytest.raises(snnjax.InputError, match="it holds a 'Conv' with other fields than this program's"):
         snnjax.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda network, last: last.update(padding=10**6), "one image takes [0-9,.]+ GB of memory, of which there are"),
+        (lambda network, last: network["stages"][0]["branches"][0].update(padding=10**5), "GB of memory"),
+        (lambda network, last: network["stages"][0]["pool"].update(padding=10**6, stride=6 * 10**5), "GB of memory"),
+        (lambda network, last: network["encoder"].update(type="OnOff", window=2**31 - 1, centre=1.0), "GB of memory"),
+        (lambda network, last: last.update(padding=2**40), "`padding` must be at most 2147483647"),
+        (lambda network, last: network.update(decision=dict(type="LinearSVM"), classes=10**9), "10+ classes, but"),
+    ],
+    ids=["deciding", "first", "pool", "encoder", "integer", "classes"],
+)
+def test_networks_that_take_more_than_the_memory_are_refused(saved, tmp_path, change, message):
+    """Before anything is made in these shapes."""
+    arrays, meta = files.load_checkpoint(saved[0] / "grey" / "weights.npz")
+    network = meta["network"]
+    change(network, network["stages"][1]["branches"][0])
+    if network["encoder"]["type"] == "OnOff":
+        keep = {"type", "window", "centre", "time_steps"}
+        network["encoder"] = {name: value for name, value in network["encoder"].items() if name in keep}
+        network["input_shape"] = [2, 28, 28]
+        arrays["layer1"] = arrays["layer1"][:, :2]
+    if network["decision"]["type"] == "LinearSVM":
+        network["stages"][1]["branches"][0]["learners"] = []
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
+    with pytest.raises(snnjax.InputError, match=message):
+        snnjax.load(tmp_path)
+
+
+def test_data_nested_deeply_are_no_component():
+    data: list = []
+    for _ in range(10**4):
+        data = [data]
+    with pytest.raises(snnjax.InputError, match="nested too deeply"):
+        from_data(data, {})
+    with pytest.raises(snnjax.InputError, match="the state of a training holds `phase`, int, got list"):
+        TrainState.unflatten({}, dict(phase=data))
+    with pytest.raises(snnjax.InputError, match="this is no state of a sweep"):
+        SweepState.unflatten({}, dict(states=[dict(phase=data)], done={}, trained=[0]))
 
 
 def test_parts_that_a_program_does_not_know_are_named(saved, tmp_path):

@@ -20,6 +20,7 @@ from snnjax.networks import Model, Network, stage
 from snnjax.training import engine as engine_module
 from snnjax.training import programs
 from snnjax.training.engine import Engine
+from snnjax.training.epochs import key_of
 from snnjax.training.spread import Spread
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.sweep import Sweep
@@ -328,14 +329,48 @@ def test_more_epochs_and_other_seeds_compile_nothing(little, compilations, spec)
         (dict(epochs=(1, -1)), r"`epochs` must be at least 0, got -1"),
         (dict(epochs=()), r"`epochs` must be a tuple of integers, one for each stage, got \(\)"),
         (dict(epochs=(1, 2.5)), r"`epochs` must be an integer, got 2.5"),
-        (dict(batch_size=0), "`batch_size` must be an integer of at least 1, got 0"),
-        (dict(patience=-1), "`patience` must be an integer of at least 0, got -1"),
-        (dict(seed=-1), "`seed` must be an integer of at least 0, got -1"),
+        (dict(batch_size=0), "`batch_size` must be at least 1, got 0"),
+        (dict(patience=-1), "`patience` must be at least 0, got -1"),
+        (dict(seed=-1), "`seed` must be at least 0, got -1"),
     ],
 )
 def test_bad_settings_are_named(little, change, message):
     with pytest.raises(ValueError, match=message):
         Trainer(SHALLOW, little, Settings(**dict(epochs=(1, 1)) | change))
+
+
+def test_seeds_of_up_to_64_bits_draw_keys_that_differ():
+    """Those below 2**32 are the keys that they were before."""
+    assert key_of(3, 2**32 - 1).tolist() == [3, 2**32 - 1]
+    keys = [key_of(number, seed) for number in (0, 1) for seed in (0, 1, 2**32, 2**32 + 1, 2**64 - 1)]
+    assert {key.dtype for key in keys} == {np.dtype(np.uint32)}
+    assert {key.shape for key in keys} == {(2,)}
+    assert len({(*key.tolist(),) for key in keys}) == len(keys)
+
+
+def test_the_largest_seed_begins_alike_alone_and_in_a_sweep(little):
+    spec = Network("single", SHAPE, 10, (stage(Conv(50, kernel=28, learners=RSTDP(dropout=0.5))),))
+    settings = Settings((1,), patience=0)
+    alone = Trainer(spec, little, dataclasses.replace(settings, seed=2**64 - 1)).engine
+    (group,) = Sweep(spec, little, settings, [{"seed": 2**64 - 1}]).groups()
+    swept = group.engine(little, settings, None, [0])
+    assert swept.names == ["seed=18446744073709551615"]
+    (one,), (other,) = alone.initial_states(), swept.initial_states()
+    assert np.array_equal(one.weights["layer1"], other.weights["layer1"])
+    drawn, same = alone.epochs.fresh(one, 0), swept.epochs.fresh(other, 0)
+    assert jax.tree.all(jax.tree.map(np.array_equal, drawn, same))
+
+
+def test_an_update_batch_is_of_no_more_images_than_there_are(little):
+    def weights(batch: int):
+        trainer = Trainer(SINGLE, little, Settings((1,), update_batch=batch, patience=0))
+        assert trainer.engine.settings.update_batch == len(little.train_images)
+        assert trainer.settings.update_batch == batch, "as the run's settings hold it"
+        return trainer.run(trainer.initial_state()).weights
+
+    one, other = weights(len(little.train_images)), weights(2**31 - 1)
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name])
 
 
 def test_data_that_do_not_fit_the_network_are_refused(little):

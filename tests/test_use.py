@@ -16,8 +16,8 @@ from command import Command
 from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
-from snnjax import data, files, trained
-from snnjax.app import options, parts
+from snnjax import InputError, data, files, trained
+from snnjax.app import options, parts, report
 from snnjax.app.commands import predict
 from snnjax.app.runs import RunFolder
 from snnjax.app.tables import csv_text
@@ -78,6 +78,55 @@ def test_a_run_is_evaluated_as_at_its_end(work, monkeypatch, capsys):
 )
 def test_evaluations_that_are_refused(work, monkeypatch, capsys, arguments, message):
     assert message in refused("evaluate", monkeypatch, capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        (
+            dict(dataset="folder", data_dir="/"),
+            "the data of RUN: / is the root folder or of the system; name others by",
+        ),
+        (dict(dataset="folder", data_dir="/proc"), "/proc is the root folder or of the system"),
+        (dict(dataset="mnist", data_dir="{folder}/link"), "link is the root folder or of the system"),
+        (dict(dataset="{folder}/pipe.npz"), "pipe.npz must be a regular file, got a device, pipe or socket"),
+        (dict(dataset=["digits"]), "RUN says that `dataset` of its data is ['digits']: name data (--dataset)"),
+        (dict(dataset="digits", data_dir=3), "RUN says that `data_dir` of its data is 3"),
+        (dict(dataset="digits", size=32), "RUN says that `size` of its data is 32"),
+    ],
+)
+def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys, known, message):
+    """Its file may come from anyone."""
+    (tmp_path / "link").symlink_to("/etc")
+    os.mkfifo(tmp_path / "pipe.npz")
+    said = {name: each.format(folder=tmp_path) if isinstance(each, str) else each for name, each in known.items()}
+    with pytest.raises(InputError) as caught:
+        parts.dataset(options.TestData(), said, (8, 8), "RUN")
+    assert message in str(caught.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_where_data_are_is_said_where_the_run_says_it(tmp_path, capsys):
+    three().save(tmp_path / "three.npz")
+    known = dict(dataset=str(tmp_path / "three.npz"), data_dir=None, size=[], colour=False)
+    parts.dataset(options.TestData(), known, (28, 28), "RUN")
+    assert capsys.readouterr().out == f"data: {tmp_path}/three.npz, as RUN says; --dataset names others\n"
+    parts.dataset(options.TestData(dataset=known["dataset"]), dict(data_dir=[3]), (28, 28), "RUN")
+    parts.dataset(options.TestData(), dict(dataset="digits"), (28, 28), "RUN")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_report_shows_pictures_of_its_own_folder_alone(tmp_path, monkeypatch):
+    """A link may lead to any file, or to a device."""
+    shown = []
+    monkeypatch.setattr(report, "run_page", lambda results, run, pictures: shown.append(pictures) or "")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "pictures" / "weights.png").symlink_to(tmp_path / "secret")
+    (tmp_path / "pictures" / "confusion.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pictures" / "activity.png")
+    report.write(tmp_path, {}, [])
+    assert shown == [{}]
 
 
 def test_pictures_are_decided_on(work, monkeypatch, capsys):

@@ -1,10 +1,11 @@
 """What the features of a layer are selective to, drawn back into the image through all layers before it."""
 
 import dataclasses
+import math
 
 import numpy as np
 
-from snnjax import InputError, SpikingNetwork
+from snnjax import InputError, SpikingNetwork, files
 from snnjax.kernels import checks
 from snnjax.kernels.checks import Pair
 
@@ -46,6 +47,7 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
             outputs.append(dataclasses.replace(each, origin=each.origin - margin))
         inputs = _joined(outputs)
         if pool := stage.pool:
+            _check_size(len(inputs.images), len(inputs.images), *checks.pair("window", pool.window, 1))
             window = np.eye(len(inputs.images))[:, :, None, None] * np.ones(checks.pair("window", pool.window, 1))
             inputs = _through(inputs, window, pool.padding, pool.stride or pool.window)
     return drawn
@@ -57,7 +59,9 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
     if len(inputs.images) != channels:
         raise InputError(f"`weights` must have {len(inputs.images)} channels, got {channels}")
     (down, right), (height, width, *colours) = inputs.pitch, inputs.images.shape[1:]
-    images = np.zeros((features, height + down * (rows - 1), width + right * (columns - 1), *colours))
+    shape = (features, height + down * (rows - 1), width + right * (columns - 1), *colours)
+    _check_size(*shape)
+    images = np.zeros(shape)
     for row, column in np.ndindex(rows, columns):
         part = images[:, row * down : row * down + height, column * right : column * right + width]
         part += np.tensordot(weights[:, :, row, column], inputs.images, axes=1)
@@ -72,9 +76,17 @@ def _joined(parts: list[Drawn]) -> Drawn:
     ends = starts + [part.images.shape[1:3] for part in parts]
     margins = np.stack([starts - starts.min(axis=0), ends.max(axis=0) - ends], axis=-1)
     colours = [(0, 0)] * (parts[0].images.ndim - 3)
+    _check_size(sum(len(part.images) for part in parts), *(ends.max(axis=0) - starts.min(axis=0)))
     images = [np.pad(part.images, [(0, 0), *margin, *colours]) for part, margin in zip(parts, margins, strict=True)]
     strengths = np.concatenate([part.strengths for part in parts])
     return Drawn(np.concatenate(images), starts.min(axis=0), parts[0].pitch, strengths)
+
+
+def _check_size(*shape: int) -> None:
+    """Raises InputError where features drawn in an array of this shape do not fit into memory."""
+    size = 8 * math.prod(map(int, shape))
+    if size > files.MEMORY // 4 or min(shape) < 1:  # below 1: more than an integer holds
+        raise InputError(f"what the features see, {shape} pixels, is more than fits into memory: it cannot be drawn")
 
 
 def _unit(images: np.ndarray) -> np.ndarray:

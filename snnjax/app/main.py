@@ -5,6 +5,7 @@ Nothing heavy is imported before the options are read.
 
 import _thread
 import contextlib
+import dataclasses
 import importlib
 import os
 import shlex
@@ -20,6 +21,7 @@ import tyro
 
 from snnjax import __version__
 from snnjax.app import options
+from snnjax.defaults import LARGEST, LARGEST_SEED
 from snnjax.errors import InputError, printable, unknown
 
 T = TypeVar("T")
@@ -73,6 +75,27 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
     )
 
 
+def open_streams() -> None:
+    """Opens the null device in place of closed standard streams: printing works, and no file gets their number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)  # for programs that this one starts
+    os.close(number)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def check_numbers(chosen: Any) -> None:
+    """Raises InputError where an option is an integer beyond 32 bits, or a seed that is negative or beyond 64 bits."""
+    for each in dataclasses.fields(chosen):
+        value = getattr(chosen, each.name)
+        if dataclasses.is_dataclass(value):
+            check_numbers(value)
+        for number in value if isinstance(value, tuple) else (value,):
+            least, most = (0, LARGEST_SEED) if each.name == "seed" else (-LARGEST - 1, LARGEST)
+            if isinstance(number, int) and not least <= number <= most:
+                raise InputError(f"`{each.name}` must lie in {least}..{most}, got {number}")
+
+
 def protected(work: Callable[[], None]) -> None:
     """Calls a program's work, which SIGTERM stops as Ctrl-C does: at once, without waiting for JAX's threads."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -100,6 +123,7 @@ def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command, by default that of the command line."""
+    open_streams()
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     with user_errors("snnjax"):
         if name in ("--version", "-V"):
@@ -111,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen: Any = parse(COMMANDS[name], rest, f"snnjax {name}")
     module: Any = None
     COMMAND.set(shlex.join(["snnjax", name, *rest]))
+    with user_errors(f"snnjax {name}"):
+        check_numbers(chosen)
     with contextlib.ExitStack() as stack:
         called = stack.enter_context(started(f"snnjax {name}", chosen))
         stack.enter_context(user_errors(called, lambda: getattr(module, "STOPPED", "Stopped.")))

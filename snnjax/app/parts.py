@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import NETWORKS, InputError, Network, data, devices
+from snnjax import NETWORKS, InputError, Network, data, devices, files
 from snnjax.app import options
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
-from snnjax.errors import nearest, unknown
+from snnjax.errors import nearest, printable, shown, unknown
 from snnjax.training.choice import encoded_by, network_for, takes_images
 
 SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
@@ -86,12 +86,14 @@ def dataset(
     chosen: options.TestData,
     known: Mapping[str, Any] | None = None,
     shape: tuple[int, ...] | None = None,
+    run: Path | str = "",
     *,
     seed: int | None = None,
     in_order: bool = False,
 ) -> Dataset:
-    """The data set that options name, or the one of a run's `known` settings where they name none.
+    """The data set that options name, or the one of a run's `known` settings where they name none, which is printed.
 
+    The run's file may be anyone's: where its data lie must be a file or folder, and no device or folder of the system.
     Pictures and recordings become images of `shape`, (H, W, ...), if it is given; pictures without a test folder are
     all for testing where they lie in another folder than those of the run. Of `train_images` the first of each class
     are taken, or some that `seed` draws; with `in_order`, the first of all. Raises as `data.load` and `Dataset.first`.
@@ -100,7 +102,7 @@ def dataset(
     given: dict[str, Any] = {name: getattr(chosen, name, None) for name in SOURCE}
     known, tested = known or {}, chosen.test_images
     if chosen.dataset is None:
-        given |= {name: known.get(name) for name in SOURCE if not given[name]}
+        given |= of_run({name: known.get(name) for name in SOURCE if not given[name]}, run)
         tested = tested or known.get("test_images")
         in_order = known.get("in_order", False)
         if given["dataset"] is None:
@@ -121,6 +123,24 @@ def dataset(
     return images.first(getattr(chosen, "train_images", None), tested, in_order=in_order)
 
 
+def of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
+    """Where a run says that its data come from, which is printed if it is a path; raises InputError as `dataset`."""
+    kinds: dict[str, Any] = dict(
+        dataset=str | None, data_dir=str | None, size=list | None, colour=bool | None, group=str | None
+    )
+    for name, value in source.items():
+        if not isinstance(value, kinds[name]):
+            raise InputError(f"{run} says that `{name}` of its data is {shown(value)}: name data (--dataset)")
+    path = source.get("data_dir") or source.get("dataset") or ""
+    if source.get("data_dir") or path.endswith(".npz"):
+        try:
+            files.check_ordinary(Path(path))
+        except InputError as error:
+            raise InputError(f"the data of {run}: {error}; name others by `dataset` (--dataset)") from error
+        print(printable(f"data: {path}, as {run} says; --dataset names others"))
+    return source
+
+
 def split(images: Dataset, validation: float) -> Dataset:
     """A data set with a share of its training images held out; 0: none. Validation images of its own are kept."""
     if not validation:
@@ -133,8 +153,8 @@ def split(images: Dataset, validation: float) -> Dataset:
         raise InputError(f"`validation`: {error}") from error
 
 
-def _same(one: Path | str, other: Path | str | None) -> bool:
-    return other is not None and Path(one).resolve() == Path(other).resolve()
+def _same(one: Path | str, other: Any) -> bool:
+    return isinstance(other, str) and "\0" not in other and Path(one).resolve() == Path(other).resolve()
 
 
 def load(dataset: str, data_dir: Path | str | None, **settings: Any) -> Dataset:

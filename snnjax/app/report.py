@@ -141,6 +141,8 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
         plots.write(folder / f"{name}.png", figure)
     for kind, (section, caption, looks) in _KINDS.items():
         for path in sorted(folder.glob(f"{kind}*.png")):
+            if path.is_symlink() or not path.is_file():
+                continue  # of a run folder from elsewhere: it may be any file, or a device
             which = path.stem.partition("_")[2]
             which = f"test image {int(which)}" if which.isdecimal() else which
             said = f"{which}: {caption[0].lower()}{caption[1:]}" if which else caption

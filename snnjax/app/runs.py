@@ -18,7 +18,8 @@ import numpy as np
 
 import snnjax
 from snnjax import InputError, devices, files, metrics, processes
-from snnjax.app import plots, report
+from snnjax.app import plots, report, reuse
+from snnjax.app.reuse import LAYERS
 from snnjax.components import completed, to_data
 from snnjax.kernels import native
 from snnjax.trained import SWEEP, WEIGHTS, Trained
@@ -27,7 +28,7 @@ from snnjax.training.state import FORMAT, Phase, TrainState
 from snnjax.training.sweep import Sweep
 from snnjax.training.trainer import Trainer
 
-RESULTS, LAYERS = "results.json", "layers"
+RESULTS = "results.json"
 CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
 MOST_DIFFERENCES = 3  # that a message lists
 
@@ -93,6 +94,11 @@ class CheckpointFolder:
     def seconds(self) -> float:
         """Wall time so far, with that of earlier commands up to their last checkpoints."""
         return self._spent + time.perf_counter() - self.since
+
+    @property
+    def saved(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self.path / name).exists() for name in (CHECKPOINT, PREVIOUS))
 
     def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
         """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
@@ -209,11 +215,12 @@ class RunFolder(CheckpointFolder):
         self.state = TrainState.unflatten(arrays, meta)
         self.trainer.engine.check(self.state)
 
-    def start(self, reuse: bool = False) -> TrainState:
+    def start(self, reuse: bool | None = False) -> TrainState:
         """The state to begin with: the stored one, or the initial one.
 
         With `reuse`, layers that a run in a neighbouring folder has trained from the same images, settings and seed, by
-        the same sources and versions on the same kind of device, are taken from it.
+        the same sources and versions on the same kind of device, are taken from it, whoever owns the folder; with None,
+        only where folder and file belong to this user and nobody else can write them.
         """
         state, plan = self.state or self.trainer.initial_state(), self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
@@ -221,24 +228,22 @@ class RunFolder(CheckpointFolder):
             self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{within}")
             if state.origin not in ("", self.trainer.engine.fingerprint):
                 self.notes.append("its phase began with other sources, versions or another device")
-        while reuse and self.writes and not self.state and state.phase < len(plan) - 1:
+        while reuse is not False and self.writes and not self.state and state.phase < len(plan) - 1:
             if plan[state.phase].epochs == 0:
                 self.trainer.engine.end_phase(state)
-            elif not self._reuse_layer(state):
+            elif not self._reuse_layer(state, foreign=reuse is True):
                 break
         return state
 
-    def _reuse_layer(self, state: TrainState) -> bool:
+    def _reuse_layer(self, state: TrainState, foreign: bool) -> bool:
         """Takes the next layer, or those that learn jointly, from another run, if there is one."""
         layers, key = self.trainer.plan[state.phase].layers, self.trainer.engine.key(state)
-        for path in sorted(self.path.resolve().parent.glob(f"*/{LAYERS}/{'_'.join(layers)}-{key}.npz")):
+        for path in sorted(self.path.resolve().parent.glob(str(reuse.path_in(Path("*"), layers, key)))):
             run = self.path.parent / path.parents[1].name
             try:
-                numbers, meta = files.load_checkpoint(path)
-                weights = {name: numbers.pop(name) for name in layers if name in numbers}
-                if len(weights) < len(layers) or not isinstance(meta.get("diagnosis"), dict):
-                    raise InputError(f"{path} holds no {', '.join(layers)} with its diagnosis")
-                self.trainer.reuse(state, weights, numbers, meta["diagnosis"], str(run))
+                if not foreign and (why := reuse.why_foreign(path)):
+                    raise InputError(f"{path} {why}; `reuse` (--reuse) takes it all the same")
+                self.trainer.reuse(state, *reuse.load(path, key, layers), str(run))
             except (InputError, OSError) as error:
                 self.notes.append(f"{', '.join(layers)} is trained anew: {error}")
             else:
@@ -270,12 +275,12 @@ class RunFolder(CheckpointFolder):
     def _save_layers(self, phase: Phase, state: TrainState) -> None:
         """Writes the layers that have learned in an unsupervised phase into a file for other runs."""
         layers, key = phase.layers, state.keys.get(phase.layers[0])
-        path = self.path / LAYERS / f"{'_'.join(layers)}-{key}.npz"
-        if key and phase.epochs and layers[0] not in state.reused and not path.exists():
-            path.parent.mkdir(exist_ok=True)
+        if not (key and phase.epochs) or layers[0] in state.reused:
+            return
+        if not (path := reuse.path_in(self.path, layers, key)).exists():
             numbers = {name: x for name, x in state.numbers.items() if name.partition(".")[0] in layers}
             arrays = {name: state.weights[name] for name in layers} | numbers
-            files.save_checkpoint(path, arrays, dict(diagnosis=state.diagnoses[phase.name]))
+            reuse.save(path, key, arrays, state.diagnoses[phase.name])
 
     def finish(self, state: TrainState) -> Json:
         """Tests the best network and writes weights, pictures, report and results.json; returns what the last holds."""
@@ -340,16 +345,20 @@ def read_results(run: Path) -> Json:
         raise FileNotFoundError(
             f"{run} holds no {RESULTS}: a run writes it last; `resume`, or its command with --resume, finishes one"
         )
+    anew = "delete it, and `resume` writes it anew"
     try:
-        results = json.loads(path.read_text())
+        results = files.read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}: {anew}") from error
+    try:
         files.check_format(path, results, FORMAT, f"read it with that version, or {run}/report.html")
         report.run_page(results, run)
         return results
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         kind = type(error).__name__
-        raise InputError(f"{path} is damaged ({kind}: {error}): delete it, and `resume` writes it anew") from error
+        raise InputError(f"{path} is damaged ({kind}: {error}): {anew}") from error
 
 
 def kernels_of(path: Path) -> str:

@@ -225,7 +225,7 @@ class Dataset:
             if in_order:
                 places = np.arange(count)
             else:
-                rng = None if seed is None else np.random.default_rng([checks.integer("seed", seed, 0), place])
+                rng = None if seed is None else np.random.default_rng([checks.seed(seed), place])
                 places = take_evenly(getattr(self, f"{part}_labels"), count, rng)
             changes |= self._take(part, places)
         return dataclasses.replace(self, **changes)
@@ -249,7 +249,7 @@ class Dataset:
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
             raise InputError(f"`ratio` must lie in (0, 1], got {ratio}, and leave some of {total} training images")
-        return take_evenly(self.train_labels, count, np.random.default_rng(checks.integer("seed", seed, 0)))
+        return take_evenly(self.train_labels, count, np.random.default_rng(checks.seed(seed)))
 
     def hold_out(self, share: float, seed: int) -> "Dataset":
         """Makes a random share of the training images, of each class about that share, the validation images.
@@ -260,7 +260,7 @@ class Dataset:
         """
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
             raise InputError(f"`share` of the validation images must lie between 0 and 1, got {shown(share)}")
-        rng = np.random.default_rng(checks.integer("seed", seed, 0))
+        rng = np.random.default_rng(checks.seed(seed))
         if self.validation_images is not None:
             count = len(self.validation_images)
             raise InputError(f"{self.name} has {count} validation images already: hold out a share of it only once")

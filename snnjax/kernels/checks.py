@@ -14,13 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.errors import InputError, InputTypeError, TooSmallError, no_integer, wrong_type
+from snnjax.defaults import LARGEST, LARGEST_SEED
+from snnjax.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, wrong_type
 
 Pair = int | tuple[int, int]
 Number = float | np.ndarray | jax.Array
 Bounds = tuple[Number, Number]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _KINDS = {"integer time steps": jnp.integer, "integers": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
 
 
@@ -142,21 +144,43 @@ def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: in
         raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {value.dtype}")
 
 
-def integer(name: str, value: Any, minimum: int) -> int:
-    """An integer of at least `minimum`, which it returns."""
+def integer(name: str, value: Any, minimum: int, most: int = LARGEST) -> int:
+    """An integer of `minimum` to `most`, which it returns."""
     if isinstance(value, jax.Array | np.ndarray):
         raise _not_plain(name, value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise no_integer(name, value)
     if value < minimum:
         raise InputError(f"`{name}` must be at least {minimum}, got {value}")
+    if value > most:
+        raise InputError(f"`{name}` must be at most {most}, got {shown(value)}")
     return int(value)
+
+
+def seed(value: Any) -> int:
+    """An integer of 64 bits, which it returns."""
+    return integer("seed", value, 0, LARGEST_SEED)
+
+
+def of_32_bits(name: str, value: Any) -> None:
+    """Numbers, also in a tuple or an array, that int32 or float32 can hold; infinity may be one."""
+    if isinstance(value, tuple):
+        for each in value:
+            of_32_bits(name, each)
+    elif isinstance(value, int) and not -LARGEST - 1 <= value <= LARGEST:
+        raise InputError(f"`{name}` must fit into int32, got {shown(value)}")
+    elif isinstance(value, float | np.ndarray) and (array := np.asarray(value)).dtype.kind in "iuf":
+        whole = array.dtype.kind != "f"
+        lowest, largest = (-LARGEST - 1, LARGEST) if whole else (-LARGEST_FLOAT, LARGEST_FLOAT)
+        if np.any(((array < lowest) | (array > largest)) & np.isfinite(array)):
+            raise InputError(f"`{name}` must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
 
 
 def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False) -> None:
     """A finite number in `least`..`most`; with `above`, larger than `least`."""
     if np.ndim(value):
         raise wrong_type(name, "a number", value)
+    of_32_bits(name, value)
     if least <= value <= most and math.isfinite(value) and not (above and value == least):
         return
     if math.isinf(most):
@@ -196,6 +220,7 @@ def threshold(value: Any, features: int | None = None) -> None:
         raise wrong_type("threshold", "a number, an array (F,) or None", value, each)
     if np.ndim(value) > 1 or (np.ndim(value) and np.shape(value) != (features or len(value),)):
         raise InputError(f"`threshold` must have shape () or ({features or 'F'},), got shape {np.shape(value)}")
+    of_32_bits("threshold", value)
     if isinstance(value, int | float | np.number | np.ndarray) and not np.isfinite(value).all():
         raise InputError(f"`threshold` must be finite, got {value}")
 

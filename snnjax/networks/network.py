@@ -252,7 +252,7 @@ class Network:
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
         """(F, C, kh, kw) float32 of each layer, normally distributed; raises InputError where bounds exclude them."""
-        random, weights = np.random.default_rng(checks.integer("seed", seed, 0)), {}
+        random, weights = np.random.default_rng(checks.seed(seed)), {}
         for _, name, conv in self.layers():
             drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
             if conv.monotone and drawn.min() < 0:

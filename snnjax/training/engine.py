@@ -56,7 +56,9 @@ class Engine:
         several = [f"network {at}" for at in range(len(networks))] if len(networks) > 1 else [""]
         self.names = names or several
         self._check(data, settings)
-        self.network, self.data, self.settings = self.networks[0], data, settings
+        batch = min(settings.update_batch, len(data.train_images))
+        self.network, self.data = self.networks[0], data
+        self.settings = settings = dataclasses.replace(settings, update_batch=batch)
         self.plan, self.callback = plan(self.network, settings.epochs), callback or Callback()
         self.outputs = Outputs(self.networks, data, settings, self.callback)
         self.spread = self.outputs.spread

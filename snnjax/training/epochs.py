@@ -57,7 +57,7 @@ class Epochs:
         seen = phase.branch * phase.epochs * len(self.data.train_images)
 
         def init(name: str) -> Any:
-            key = np.array([list(layers).index(name), self.seeds[at]], np.uint32)
+            key = key_of(list(layers).index(name), self.seeds[at])
             learner = layers[name].conv.each_learner[phase.learner]
             return jax.tree.map(as_array, learner.init(layers[name], key, seen))
 
@@ -110,13 +110,14 @@ class Epochs:
             carries.append((layers, *self.learning(state, at)))
             frozen.append(_without_weights(model, phase.layers))
         order, learned = self._order(phase, inputs), self.images_of(phase)
-        static: dict[str, Any] = dict(first=phase.stage, end=phase.end, batch=learner.batch)
-        program = learning_program(programs.learn_jointly, self.spread.learning, rest=learned % learner.batch, **static)
+        batch = min(learner.batch, learned)
+        static: dict[str, Any] = dict(first=phase.stage, end=phase.end, batch=batch)
+        program = learning_program(programs.learn_jointly, self.spread.learning, rest=learned % batch, **static)
         common = self.spread, self.spread.learning, phase, self.spread.stacked(carries), inputs
-        kinds: dict[str, Any] = dict(plain=program, fast=program, unit=learner.batch, each=learner.batch)
+        kinds: dict[str, Any] = dict(plain=program, fast=program, unit=batch, each=batch)
         own = dict(model=self.outputs.packed(frozen))
         report = self.outputs.callback.advanced
-        return Epoch(*common, report, learner.batch, **kinds, order=order, own=own, images=learned)
+        return Epoch(*common, report, batch, **kinds, order=order, own=own, images=learned)
 
     def _supervised(self, phase: Phase, states: States, inputs: np.ndarray) -> Epoch:
         """All supervised layers learn."""
@@ -139,6 +140,13 @@ class Epochs:
         shared, labels = dict(batch_size=np.int32(self.settings.batch_size)), self.data.train_labels.astype(np.int32)
         kinds |= dict(order=self._order(phase, inputs))
         return Epoch(*common, **kinds, labels=labels, own=own, shared=shared)
+
+
+def key_of(number: int, seed: int) -> np.ndarray:
+    """The key of what layer `number` draws, (2,) uint32."""
+    if seed < 1 << 32:
+        return np.array([number, seed], np.uint32)
+    return np.random.SeedSequence((number, seed)).generate_state(2)
 
 
 def _without_weights(model: Model, names: Iterable[str]) -> Model:

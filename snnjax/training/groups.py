@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from snnjax import files
 from snnjax.components import from_data
 from snnjax.data import Dataset
 from snnjax.errors import DivergedError, InputError
+from snnjax.kernels import checks
 from snnjax.networks import Network
 from snnjax.training.engine import Engine
 from snnjax.training.state import Callback, Settings, TrainState
@@ -47,8 +47,7 @@ class Group:
         """
         network, variants = from_data(self.network, self.arrays), [self.variants[at] for at in numbers]
         networks, seeds = [varied(network, each) for each in variants], [int(x["seed"]) for x in variants]
-        names = [", ".join(f"{name}={value:g}" for name, value in each.items()) for each in variants]
-        return Engine(networks, data, settings, seeds, callback, names)
+        return Engine(networks, data, settings, seeds, callback, [*map(_named, variants)])
 
     def load(self) -> "Progress":
         """What the file holds; the beginning where there is none, or a damaged one."""
@@ -201,11 +200,17 @@ def parted(arrays: Mapping[str, np.ndarray], metas: Sequence[Any]) -> list[Train
     return [TrainState.unflatten(part, meta) for part, meta in zip(parts, metas, strict=True)]
 
 
+def _named(variant: Variant) -> str:
+    """What is special about a network, in words; a seed with all its digits."""
+    kinds = {name: "d" if name == "seed" else "g" for name in variant}
+    return ", ".join(f"{name}={value:{kinds[name]}}" for name, value in variant.items())
+
+
 def varied(network: Network, variant: Variant) -> Network:
     """A variant of the network; raises InputError where it names what cannot vary, or a value that it cannot have."""
     for name, value in variant.items():
-        if name != "seed":
+        if name == "seed":
+            checks.seed(int(value) if isinstance(value, float | np.floating) and value.is_integer() else value)
+        else:
             network = network.vary(name, value)
-        elif not isinstance(value, int | float | np.number) or not math.isfinite(value) or value % 1 or value < 0:
-            raise InputError(f"`seed` must be an integer of at least 0, got {value!r}")
     return network

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, get_origin
 import jax
 import numpy as np
 
-from snnjax.errors import InputError, wrong_type
+from snnjax.errors import InputError, shown, wrong_type
 from snnjax.kernels import checks
 from snnjax.layers import Conv
 from snnjax.learners import Diagnosis
@@ -31,8 +31,9 @@ class Settings:
       epochs: of each stage, in order; where layers decide, the last number is that of supervised learning.
       batch_size: images after which the rates of supervised learners adapt.
       patience: stops once the best epoch, the last among equals, is more than this many epochs old; 0: never.
-      seed: of the initial weights, and of what `shuffle` and `mirror` draw.
-      update_batch: B, images passed forward with the same weights, before their updates are applied in order.
+      seed: of the initial weights, and of what `shuffle` and `mirror` draw: 0 to 2**64 - 1.
+      update_batch: B, images passed forward with the same weights, before their updates are applied in order; all of an
+        epoch where there are fewer.
       native: uses compiled kernels; `snnjax.kernels.native.unavailable` says where they cannot be had. Their rounding
         may depend on the processor.
       shuffle: shows the images in a new order each epoch, of every phase; otherwise in the order of the data.
@@ -55,11 +56,9 @@ class Settings:
             write = f"epochs=({epochs},)" if str(epochs).isdigit() else ""
             raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs, write)
         plain = dict[str, Any](epochs=tuple(checks.integer("epochs", count, 0) for count in epochs))
-        for name, minimum in (("batch_size", 1), ("patience", 0), ("seed", 0), ("update_batch", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-                raise InputError(f"`{name}` must be an integer of at least {minimum}, got {value!r}")
-            plain[name] = int(value)
+        for name, minimum in (("batch_size", 1), ("patience", 0), ("update_batch", 1)):
+            plain[name] = checks.integer(name, getattr(self, name), minimum)
+        plain["seed"] = checks.seed(self.seed)
         for name in ("native", "shuffle", "mirror"):
             if not isinstance(value := getattr(self, name), bool):
                 raise wrong_type(name, "True or False", value)
@@ -191,7 +190,7 @@ class TrainState:
             value = parts.setdefault(each.name, meta.get(each.name))
             kind: Any = get_origin(each.type) or each.type
             if not isinstance(value, kind):
-                raise InputError(f"the state of a training holds `{each.name}`, {kind.__name__}, got {value!r}")
+                raise InputError(f"the state of a training holds `{each.name}`, {kind.__name__}, got {shown(value)}")
         return cls(**parts)
 
     @property

@@ -30,7 +30,7 @@ def run(chosen: options.Evaluate) -> None:
     trained = Trained.read(chosen.run)
     if chosen.out is not None:
         parts.check_new(chosen.out)
-    images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
+    images = parts.dataset(chosen.data, trained.settings, trained.image_shape, chosen.run)
     trained.check_data(images)
     print(*images.notes, sep="\n", end="\n" * bool(images.notes))
     native = processes.share(runs.use_native(chosen.machine.kernels, trained.network.time_steps))

@@ -54,7 +54,7 @@ class Source(NamedTuple):
 def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
     """The images that options name, not read yet; of several pictures those that cannot be read are left out."""
     if chosen.images:
-        images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
+        images = parts.dataset(chosen.data, trained.settings, trained.image_shape, chosen.run)
         trained.check_data(images)
         parts.check_images(chosen.images, images)
         for number in chosen.images:

@@ -14,7 +14,7 @@ def renew(run: Path, chosen: options.Report) -> None:
         raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {chosen.out}")
     results, trained, images = read_results(run), Trained.read(run), None
     if chosen.images:
-        images = parts.dataset(chosen.data, trained.settings, trained.image_shape)
+        images = parts.dataset(chosen.data, trained.settings, trained.image_shape, run)
         trained.check_data(images)
         parts.check_images(chosen.images, images)
     report.write(run, results, report.figures(results, trained.spiking_network(), images, chosen.images))

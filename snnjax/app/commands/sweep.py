@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +23,12 @@ from snnjax.metrics import ranking, tested_part
 from snnjax.training import workers
 from snnjax.training.groups import SERIAL, Group, Outcome, Variant, Workers
 
+MOST = 100_000  # networks of a sweep
 STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 
 
 def variants(chosen: options.Sweep) -> list[dict[str, float]]:
-    """Every combination of the values to vary, each with every seed."""
+    """Every combination of the values to vary, each with every seed; raises InputError where they are too many."""
     values: dict[str, list[float]] = {}
     for each in chosen.vary:
         name, _, listed = each.partition("=")
@@ -39,6 +41,8 @@ def variants(chosen: options.Sweep) -> list[dict[str, float]]:
             raise InputError(f"`vary` must be {wanted}, got {each!r}") from None
         if len(set(values[name])) < len(values[name]):
             raise InputError(f"`vary` must give values that differ, got {each!r}")
+    if (count := chosen.seeds * math.prod(map(len, values.values()))) > MOST:
+        raise InputError(f"`seeds` and `vary` must make at most {MOST:,} networks, got {count:,}")
     values["seed"] = list(range(chosen.seeds))
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
@@ -200,7 +204,12 @@ def run(chosen: options.Sweep) -> None:
         head = f"{sweep.network.name} on {sweep.data.name}: {count}, on {kernels}; into {path}"
         order = [report.order(folder.settings)] * bool(report.order(folder.settings))
         screen.print(head, *sweep.data.notes, *order, *folder.notes, sep="\n", markup=False)
-        networks = train_left(folder, given)
+        try:
+            networks = train_left(folder, given)
+        except OSError as error:
+            if folder.saved:
+                raise
+            raise OSError(f"{error}; nothing was kept") from error
         for at, record in enumerate(networks[: chosen.alone]):
             if "alone_seconds" not in record and "error" not in record:
                 words = ", ".join(f"{name}={value:g}" for name, value in sweep.variants[at].items())

@@ -86,7 +86,8 @@ def train(chosen: options.Train, in_order: bool = False) -> dict[str, Any]:
                     save = stack.enter_context(Tracker(folder, state)).save if tracked else folder.save
                     folder.finish(trainer.run(state, save))
             except OSError as error:
-                raise OSError(f"{error}; finished epochs are kept, go on once {path} can be written") from error
+                kept = f"finished epochs are kept, go on once {path} can be written"
+                raise OSError(f"{error}; {kept if folder.saved else 'nothing was kept'}") from error
         if folder.writes:
             console.summary(folder)
         return folder.results

@@ -33,7 +33,7 @@ import numpy as np
 
 from snnjax import devices
 from snnjax.errors import InputError, InputTypeError, wrong_type
-from snnjax.files import atomic_write, cache_folder
+from snnjax.files import atomic_write, cache_folder, write_text
 from snnjax.kernels import Patches, Winners, checks
 from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.competition import check_winners
@@ -90,16 +90,28 @@ def _sources() -> list[str]:
 
 
 def _library() -> Path:
-    """The compiled library, one for each source, jaxlib and processor."""
+    """The compiled library, one for each source, jaxlib and processor; compiled anew where its digest is another."""
     made_of = f"{_sources()} {FLAGS} {jax.lib.__version__} {devices.processor_features()}"
     path = cache_folder() / f"kernels-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
-    if not path.exists():
+    digest = path.with_suffix(".sha256")
+    if not _is_sound(path, digest):
         command = [*compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
         with atomic_write(path) as library, tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
             objects = [Path(folder) / f"{source.stem}.o" for source in SOURCES]
             list(pool.map(lambda source, made: _compile([*command, "-c"], [source], made), SOURCES, objects))
             _compile(command, objects, library)
+            made = _digest(library)
+        write_text(digest, made)  # after the library: a program killed in between leaves one that is made anew
     return path
+
+
+def _is_sound(path: Path, digest: Path) -> bool:
+    """Whether a file has the SHA-256 that another one holds."""
+    return path.is_file() and digest.is_file() and digest.read_bytes() == _digest(path).encode()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _compile(command: list[str], sources: list[Path], made: Path) -> None:
