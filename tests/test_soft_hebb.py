@@ -353,8 +353,9 @@ def test_moments_of_equal_values_have_no_rounding(value):
 
 
 def test_one_image_is_learned_from():
-    one = dict(train_images=COLOURS.train_images[:1], train_labels=np.zeros(1, int))
-    _, state = trained(network(), dataclasses.replace(COLOURS, **one))
+    labels = dict(train_labels=np.zeros(1, int), test_labels=np.zeros(20, int), classes=1)
+    one = dataclasses.replace(COLOURS, train_images=COLOURS.train_images[:1], **labels)
+    _, state = trained(dataclasses.replace(network(), classes=1), one)
     assert all(np.isfinite(each).all() for each in state.weights.values())
     assert not np.array_equal(state.weights["layer1"], network().initial_weights(0)["layer1"])
 
