@@ -88,7 +88,7 @@ class Exploding(STDP):
 
     def update(self, layer, state, latency, response, signal):
         learned, state, info = super().update(layer, state, latency, response, signal)
-        return dataclasses.replace(learned, weights=learned.weights * self.growth), state, info
+        return learned.with_weights(learned.weights * self.growth), state, info
 
 
 def growing(rewarded: bool) -> Network:
@@ -112,7 +112,7 @@ class ExplodingByReward(RSTDP):
     def update(self, layer, state, latency, response, signal):
         learned, inner, info = super().update(layer, state[0], latency, response, signal)
         factor = jnp.where(state[1] > 0, self.growth, 1.0)
-        return dataclasses.replace(learned, weights=learned.weights * factor), (inner, state[1]), info
+        return learned.with_weights(learned.weights * factor), (inner, state[1]), info
 
     def end_batch(self, state, tally):
         return super().end_batch(state[0], tally), state[1]

@@ -1,0 +1,253 @@
+"""Random networks and rules: compiled, XLA, batched, mapped and one by one they decide and learn alike.
+
+200 networks: of each of 20 random structures ten with other numbers, weights and images. SNNJAX_FUZZ_SEED is the
+number of the first structure, 0 by default; a failing test names its structure and draw.
+"""
+
+import dataclasses
+import functools
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snnjax import (
+    RSTDP,
+    STDP,
+    WTA,
+    Conv,
+    Earliest,
+    LatencyCode,
+    Learner,
+    LinearSVM,
+    Majority,
+    Network,
+    Pool,
+    Settings,
+    SoftHebb,
+    Standardise,
+    SupervisedSTDP,
+    Sweep,
+    TargetTime,
+    Trainer,
+    Triangle,
+    component,
+    stage,
+    static,
+)
+from snnjax.data import Dataset
+from snnjax.encoding import DOG, PIXELS
+from snnjax.errors import TooSmallError
+
+FIRST = int(os.environ.get("SNNJAX_FUZZ_SEED", "0"))
+STRUCTURES = 20
+DRAWS = 10
+IMAGES = 18
+CLASSES = 2
+EXACT = ("STDP", "RSTDP", "Moving")
+"""Rules with numbers such that all sums are exact while they learn: compiled kernels learn bit for bit alike."""
+
+
+@component
+class Moving(Learner):
+    """Moves winners towards inputs that fired early, or all weights, or thresholds."""
+
+    rate: float = 0.125
+    early: int = 5
+    kind: int = static(default=0)
+    bounds = (0.0, 1.0)
+    native = True
+
+    def update(self, layer, state, latency, response, signal):
+        winners = response.winners
+        early = layer.receptive_fields(latency, winners) < self.early
+        rows = layer.rows_of(winners)
+        if self.kind == 0:
+            layer = layer.with_rows(winners, jnp.clip(rows + self.rate * jnp.where(early, 1, -1), 0, 1))
+        elif self.kind == 1:
+            drop = self.rate * winners.valid.any()
+            layer = layer.with_weights(jnp.clip(layer.weights - drop / 8, 0, 1)).with_rows(winners, early.astype(float))
+        else:
+            raised = layer.conv.threshold + self.rate * winners.valid.sum()
+            layer = layer.with_rows(winners, jnp.where(early, 1 - rows, rows)).with_threshold(raised)
+        return layer, state, winners.feature
+
+    @property
+    def own_thresholds(self):
+        return self.kind == 2
+
+
+def pick(random: np.random.Generator, *choices: Any) -> Any:
+    return choices[random.integers(len(choices))]
+
+
+def features(random: np.random.Generator, time_steps: int) -> Conv:
+    """A layer that finds features, spiking or real-valued."""
+    sizes = dict(
+        features=int(random.integers(1, 20)),
+        kernel=pick(random, 1, 2, 3, (3, 2), (2, 4), 5),
+        padding=pick(random, 0, 1, (1, 0)),
+        stride=pick(random, 1, 1, 1, 2, (1, 2)),
+    )
+    kind = pick(random, "STDP", "STDP", "Moving", "Moving", "TargetTime", "SoftHebb")
+    if kind == "SoftHebb":
+        rule = SoftHebb(batch=pick(random, 3, 6))
+        real = dict(learners=rule, activation=Triangle(0.75), standardise=Standardise(), weight_mean=0.0)
+        return Conv(**sizes, **real, weight_std=1.0)
+    if kind == "TargetTime":
+        return Conv(**sizes, threshold=2.0, learners=TargetTime(patches=pick(random, 1, 3)))
+    winners = int(random.integers(1, min(4, sizes["features"]) + 1))
+    competition = WTA(winners, radius=int(random.integers(0, 3)))
+    stdp = STDP(0.125, -0.0625, ltp_max=0.125, stabiliser=False, pointwise=pick(random, False, True))
+    rule = stdp if kind == "STDP" else Moving(kind=int(random.integers(0, 3)))
+    return Conv(**sizes, threshold=2.0, competition=competition, learners=rule)
+
+
+def structure(seed: int) -> Network:
+    """A random network; its numbers do not matter yet."""
+    random = np.random.default_rng([7, seed])
+    time_steps = pick(random, 6, 15, 40, 255)
+    encoder = dataclasses.replace(pick(random, PIXELS, DOG), time_steps=time_steps)
+    size = tuple(int(each) for each in random.integers(7, 13, 2))
+    shape = encoder.output_shape(size)
+    while True:
+        stages = []
+        for _ in range(int(random.integers(1, 3))):
+            conv = features(random, time_steps)
+            pool = pick(random, None, 2, Pool(2, stride=1), Pool(3, stride=2, padding=1))
+            stages.append(stage(conv, pool=pool, code=LatencyCode() if conv.real else None))
+        try:
+            before = Network("fuzz", shape, CLASSES, tuple(stages), time_steps, decision=LinearSVM())
+            return deciding(random, before, encoder)
+        except TooSmallError:
+            continue
+
+
+def deciding(random: np.random.Generator, before: Network, encoder: Any) -> Network:
+    """The network with something that decides."""
+    named = dict(encoder=encoder, name=f"{'x'.join(map(str, before.input_shape))}")
+    kind = pick(random, "untimed", "timed", "supervised", "supervised", "fitted")
+    if kind == "fitted":
+        return dataclasses.replace(before, **named)
+    size = before.shapes[-1][1:]
+    common = dict(features=CLASSES * int(random.integers(1, 5)))
+    reward = RSTDP((0.125, -0.0625), (-0.125, 0.0625), bounds=(0.0, 1.0))
+    if kind == "untimed":
+        last = Conv(**common, kernel=pick(random, 1, size), padding=pick(random, 0, 1), learners=reward)
+        return dataclasses.replace(before, **named, stages=(*before.stages, stage(last)), decision=Majority())
+    timed = dict(kernel=size, threshold=2.0, fractional=pick(random, False, True))
+    few = common["features"] // CLASSES == 1
+    rule = SupervisedSTDP(non_targets=0 if few else 1) if kind == "supervised" else reward
+    last = Conv(**common, **timed, learners=rule)
+    decision = Earliest(fallback=pick(random, False, True))
+    return dataclasses.replace(before, **named, stages=(*before.stages, stage(last)), decision=decision)
+
+
+def numbered(network: Network, random: np.random.Generator) -> Network:
+    """The network with other thresholds, some of which hardly any neuron exceeds."""
+    stages = []
+    for each, shape in zip(network.stages, network.shapes, strict=False):
+        inputs = shape[0] * int(np.prod(np.broadcast_to(each.branches[0].kernel, 2)))
+        threshold = max(1, round(inputs * random.uniform(0.05, 0.3))) / 2 if not each.real else None
+        conv = each.branches[0]
+        if conv.threshold is not None:
+            conv = dataclasses.replace(conv, threshold=float(threshold))
+        stages.append(dataclasses.replace(each, branches=(conv,)))
+    return dataclasses.replace(network, stages=tuple(stages))
+
+
+def weights_of(network: Network, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Multiples of 1/64 for spiking layers, so that sums are exact from the start."""
+    weights = network.initial_weights(int(random.integers(2**31)))
+    for name in weights.keys() - {*network.real_valued}:
+        weights[name] = np.float32(random.integers(13, 52, weights[name].shape) / 64)
+    return weights
+
+
+def images(random: np.random.Generator, network: Network) -> Dataset:
+    """Pictures of noise, smooth ones and some that are flat, so that there are ties."""
+    _, height, width = network.input_shape
+    pictures = random.integers(0, 256, (2 * IMAGES, height, width))
+    pictures[::3] = pictures[::3] // 128 * 255
+    pictures[1::7] = pictures[1::7, :1, :1]
+    pictures[0] = 0
+    labels = np.arange(2 * IMAGES, dtype=np.int32) % CLASSES
+    halves = np.uint8(pictures[:IMAGES]), np.uint8(pictures[IMAGES:])
+    return Dataset("noise", halves[0], labels[:IMAGES], halves[1], labels[IMAGES:], classes=CLASSES)
+
+
+def trained(network: Network, data: Dataset, weights: dict[str, np.ndarray], native: bool) -> tuple[Trainer, Any]:
+    epochs = (1,) * len(network.stages)
+    trainer = Trainer(network, data, Settings(epochs, batch_size=1000, patience=0, native=native))
+    state = trainer.initial_state()
+    state.weights = dict(weights)
+    return trainer, trainer.run(state)
+
+
+@jax.jit
+def decide(model: Any, image: Any) -> Any:
+    return model.predict(model.encode(image))
+
+
+@jax.jit
+def decide_many(model: Any, batch: Any) -> Any:
+    return jax.vmap(lambda image: model.predict(model.encode(image)))(batch)
+
+
+@jax.jit
+def observe(model: Any, image: Any) -> Any:
+    return model.observe(model.encode(image)).decided
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + STRUCTURES))
+def test_random_networks_learn_and_decide_alike(seed, compiler):
+    network = structure(seed)
+    kinds = {type(learner).__name__ for _, _, conv in network.layers() for learner in conv.each_learner}
+    for draw in range(DRAWS):
+        random = np.random.default_rng([11, seed, draw])
+        compare = functools.partial(np.testing.assert_array_equal, strict=True)
+        numbers = numbered(network, random)
+        data, weights = images(random, numbers), weights_of(numbers, random)
+        trainer, state = trained(numbers, data, weights, native=False)
+        compiled, other = trained(numbers, data, weights, native=True)
+        where = f"structure {seed}, draw {draw}: {sorted(kinds)}"
+        for name, each in state.weights.items():
+            if kinds <= {*EXACT}:
+                compare(other.weights[name], each, f"{name} learns otherwise on compiled kernels, {where}")
+            else:
+                np.testing.assert_allclose(other.weights[name], each, 0, 2e-4, err_msg=f"{name}, {where}")
+        decisions, scores = trainer.predict(state, data.test_images)
+        same = compiled.predict(state, data.test_images)
+        model = jax.tree.map(jnp.asarray, trainer.trained(state).model)
+        found = dict(compiled=same, fewer=trainer.predict(state, data.test_images[:5]))
+        for count in (3, IMAGES):
+            found[f"{count} at a time"] = decide_many(model, data.test_images[:count])
+        for name, call in dict(one=decide, observed=observe).items():
+            one_by_one = [call(model, image) for image in data.test_images[:4]]
+            found[name] = jax.tree.map(lambda *x: np.stack(x), *one_by_one)
+        for name, result in found.items():
+            theirs = (result.decision, result.scores) if hasattr(result, "decision") else result
+            compare(np.asarray(theirs[0]), decisions[: len(theirs[0])], f"{name}, {where}")
+            compare(np.asarray(theirs[1]), scores[: len(theirs[1])], f"{name}, {where}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + STRUCTURES, 8))
+@pytest.mark.parametrize("update_batch", [1, 4])
+def test_random_networks_learn_side_by_side_as_alone(seed, update_batch):
+    random = np.random.default_rng([13, seed])
+    network = numbered(structure(seed), random)
+    data = images(random, network)
+    epochs = (1,) * len(network.stages)
+    settings = Settings(epochs, batch_size=1000, patience=0, update_batch=update_batch)
+    sweep = Sweep(network, data, settings, [dict(seed=0), dict(seed=1)])
+    state = sweep.run()
+    for at in range(2):
+        trainer = Trainer(network, data, dataclasses.replace(settings, seed=at))
+        alone = trainer.run(trainer.initial_state())
+        for name, each in alone.trained.weights.items():
+            np.testing.assert_array_equal(state.trained[at].weights[name], each, f"structure {seed}, {name}")
