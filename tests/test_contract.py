@@ -216,7 +216,7 @@ class Array(Homeostatic):
         (Returned(), r"^`update of Returned of layer1` must be \(layer, state, info\), got a tuple of 2$"),
         (Forgetful(), "a silent stimulus changes the weights"),
         (Unbounded(), r"`bounds` are \(0.0, 1.0\), but weights lie in"),
-        (Choosy(), "under `jax.jit` the learner fails"),
+        (Choosy(), "^`update` of Choosy of layer1 fails under `jax.jit`: "),
         (Growing(), r"of Growing of layer1, the state,\['fired'\]` must be int32 of shape \(\), got float32"),
         (Global(), "otherwise|is not `forward`, then `update`"),
         (Restless(), r"a silent stimulus changes numbers of the layer: \.threshold"),

@@ -143,10 +143,10 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     found = check_update(learner, layer, state, latency, response, signal, kind)
     _expect(f"update(...)[0] of {kind}, the layer,", found[0], layer)
     _expect(f"update(...)[1] of {kind}, the state,", found[1], state)
-    _expect(f"end_epoch(state) of {kind}", jax.eval_shape(learner.end_epoch, state), state)
+    _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
     if learner.supervised:
         tally = Tally(*[_INTEGER] * 5)
-        _expect(f"end_batch(state, tally) of {kind}", jax.eval_shape(learner.end_batch, state, tally), state)
+        _expect(f"end_batch(state, tally) of {kind}", _traced(learner, "end_batch", kind, state, tally), state)
     info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), found[2])
     try:
         diagnosis = learner.diagnose(name, layer, info)
@@ -165,7 +165,7 @@ def check_forward(learner: Any, layer: Any, state: Any, latency: Any, kind: str)
         inspect.signature(learner.forward).bind(*arguments)
     except TypeError as error:
         raise InputTypeError(f"`forward` of {kind} must be of (layer, state, latency, label): {error}") from error
-    response = jax.eval_shape(learner.forward, *arguments)
+    response = _traced(learner, "forward", kind, *arguments)
     if layer.conv.joint is not None:
         size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
         outputs = _array((latency.shape[0], layer.conv.features, *size), np.float32)
@@ -180,19 +180,30 @@ def check_update(
     if getattr(type(learner), "update", None) is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
-    try:
-        found = jax.eval_shape(learner.update, layer, state, latency, response, signal)
-    except InputError as error:
-        raise InputError(f"`update` of {kind}: {error}") from error
-    except TypeError as error:
-        if "Layer.__init__() got an unexpected keyword argument 'weights'" not in str(error):
-            raise
-        write = "set weights by `layer.with_weights(...)` or `layer.with_rows(winners, ...)`"
-        raise InputTypeError(f"`update` of {kind} must {write}: {error}") from error
+    found = _traced(learner, "update", kind, layer, state, latency, response, signal)
     if not isinstance(found, tuple) or len(found) != 3:
         got = f"a tuple of {len(found)}" if isinstance(found, tuple) else shown(found)
         raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
     return found
+
+
+def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
+    """What a method of a learner returns, as shapes and dtypes; its numbers are traced, as they are in training.
+
+    Raises InputError where the method does, and where it treats what is traced as plain numbers.
+    """
+    try:
+        return jax.eval_shape(lambda own, *given: getattr(own, method)(*given), learner, *arguments)
+    except InputError as error:
+        raise InputError(f"`{method}` of {kind}: {error}") from error
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        first = str(error).split("\n")[0]
+        raise InputTypeError(f"`{method}` of {kind} fails under `jax.jit`: {first}") from error
+    except TypeError as error:
+        if "Layer.__init__() got an unexpected keyword argument 'weights'" not in str(error):
+            raise
+        write = "set weights by `layer.with_weights(...)` or `layer.with_rows(winners, ...)`"
+        raise InputTypeError(f"`{method}` of {kind} must {write}: {error}") from error
 
 
 def _expect(what: str, found: Any, expected: Any) -> None:
