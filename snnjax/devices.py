@@ -88,42 +88,48 @@ def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
 
 
-def in_blocks(function: Callable[[Any, Any], Any], size: int) -> Callable[[Any, Any], Any]:
-    """`function(shared, item)`, on a CPU always of `size` items at a time, one alone being repeated.
+def in_blocks(function: Callable[[Any, jax.Array], jax.Array], size: int) -> Callable[[Any, jax.Array], jax.Array]:
+    """`function(shared, item)`, on a CPU always of `size` items at a time; a single item is repeated.
 
     How a product rounds depends on its number of rows: so results are the same bit for bit for one item and for any
-    number of them under `jax.vmap`. Both arguments are pytrees of arrays. On an accelerator it is the function itself.
+    number of them under `jax.vmap`. `shared` is a pytree of arrays. On an accelerator it is the function itself.
     """
     if peers()[0].platform != "cpu":
         return function
 
     @jax.custom_batching.sequential_vmap
-    def block(shared: Any, items: Any) -> Any:
+    def block(shared: Any, items: jax.Array) -> jax.Array:
         found = jax.vmap(lambda item: function(shared, item))(jax.lax.optimization_barrier(items))
         return jax.lax.optimization_barrier(found)
 
     @jax.custom_batching.custom_vmap
-    def one(shared: Any, item: Any) -> Any:
-        found = block(shared, jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), item))
-        return jax.tree.map(lambda x: x[0], found)
+    def one(shared: Any, item: jax.Array) -> jax.Array:
+        return block(shared, jnp.broadcast_to(item, (size, *item.shape)))[0]
 
     @one.def_vmap
-    def several(count: int, batched: Any, shared: Any, items: Any) -> Any:
-        if any(jax.tree.leaves(batched[0])):  # such as networks side by side
-            found = jax.lax.map(lambda at: one(*_taken(at, batched, (shared, items))), jnp.arange(count))
-        else:
-            blocks = -(-count // size)
-            places = jnp.minimum(jnp.arange(blocks * size), count - 1).reshape(blocks, size)
-            found = jax.lax.map(lambda at: block(shared, jax.tree.map(lambda x: x[at], items)), places)
-            found = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
-        return found, jax.tree.map(lambda _: True, found)
+    def several(count: int, batched: Any, shared: Any, items: jax.Array) -> tuple[jax.Array, bool]:
+        own, many = batched
+        if any(jax.tree.leaves(own)):  # such as networks side by side
 
-    return one
+            def of_place(at: jax.Array) -> jax.Array:
+                taken = jax.tree.map(lambda x, is_own: x[at] if is_own else x, shared, own)
+                return one(taken, items[at] if many else items)
 
+            return jax.lax.map(of_place, jnp.arange(count)), True
+        blocks = -(-count // size)
+        places = jnp.minimum(jnp.arange(blocks * size), count - 1).reshape(blocks, size)
+        found = jax.lax.map(lambda at: block(shared, items[at]), places)
+        return found.reshape(-1, *found.shape[2:])[:count], True
 
-def _taken(at: jax.Array, batched: Any, trees: Any) -> Any:
-    """Entry number `at` of the leaves that have a leading axis, and the others as they are."""
-    return jax.tree.map(lambda x, own: x[at] if own else x, trees, tuple(batched))
+    @jax.custom_jvp
+    def call(shared: Any, item: jax.Array) -> jax.Array:
+        return one(shared, item)
+
+    @call.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        return call(*primals), jax.jvp(function, primals, tangents)[1]
+
+    return call
 
 
 def share_out(function: Callable[[Any], Any], items: Any, axis: str = "images") -> Any:

@@ -27,8 +27,8 @@ class Trained:
 
     Attributes:
       network: the description, with its encoder.
-      weights: (F, C, kh, kw) float32 by layer, those of spiking layers as `rounded_weights` has them: so all programs,
-        on any device, decide alike.
+      weights: (F, C, kh, kw) float32 by layer, those of spiking layers as `rounded_weights` has them: so all programs
+        decide alike, whatever the device if no layer is real-valued.
       image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
       settings: of the run, as in its results.json.
       class_names: one for each class; "0", "1", ... where none are given.

@@ -27,7 +27,7 @@ def test_an_array_of_zeros_has_parts_of_zeros():
 
 
 def test_products_of_constants_and_integers_are_the_same_in_any_order():
-    constants = exact.on_grid(RANDOM.standard_normal((3, 169)), 24)
+    constants = exact.round_to_bits(RANDOM.standard_normal((3, 169)), 24)
     parts = exact.split_constants(constants, 255)
     np.testing.assert_array_equal(np.float64(parts).sum(axis=0), constants)
     pixels = RANDOM.integers(0, 256, 169).astype(np.float32)
@@ -37,3 +37,29 @@ def test_products_of_constants_and_integers_are_the_same_in_any_order():
         for taps, seen in ((part, pixels), (part[:, order], pixels[order])):
             np.testing.assert_array_equal(jnp.matmul(taps, seen, precision=jax.lax.Precision.HIGHEST), expected)
             np.testing.assert_array_equal(np.cumsum(taps * seen, axis=1, dtype=np.float32)[:, -1], expected)
+
+
+def test_rounded_values_add_up_exactly_and_are_close():
+    values = np.float32(RANDOM.uniform(0, 1, (4, 300)))
+    rounded = exact.round_for_exact_sums(values)
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, values, rtol=0, atol=values.sum(axis=1).max() * 2.0**-23)
+    np.testing.assert_array_equal(exact.round_for_exact_sums(rounded), rounded)
+    shuffled = RANDOM.permuted(rounded, axis=1)
+    np.testing.assert_array_equal(np.cumsum(shuffled, axis=1, dtype=np.float32)[:, -1], np.float64(rounded).sum(axis=1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(bad):
+    with pytest.raises(ValueError, match="must be finite"):
+        exact.round_for_exact_sums(np.float32([[1, bad]]))
+
+
+def test_a_product_is_the_same_in_any_order():
+    left = np.float32(RANDOM.standard_normal((3, 2000)))
+    right = np.float32(RANDOM.uniform(0, 1, 2000))
+    found = jax.jit(exact.product)(left, right)
+    np.testing.assert_allclose(found, np.float64(left) @ np.float64(right), rtol=1e-6, atol=1e-5)
+    order = RANDOM.permutation(2000)
+    np.testing.assert_array_equal(jax.jit(exact.product)(left[:, order], right[order]), found)
+    np.testing.assert_array_equal(jax.vmap(exact.product)(np.stack([left, left]), np.stack([right, right]))[1], found)

@@ -36,10 +36,15 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12)
     rows, columns = (jnp.asarray(distance <= radius, maps.dtype) for distance in distances)  # bands of ones
     # Exact sums, so that equal neighbourhoods have equal means.
     most = min(width**2, math.prod(maps.shape[1:]))
-    parts = jnp.concatenate(exact.split(maps, exact.MANTISSA - (most - 1).bit_length(), 2))
-    sums = jnp.einsum("ih,chw,wj->cij", rows, parts, columns, precision=lax.Precision.HIGHEST)
-    mean = (sums[: len(maps)] + sums[len(maps) :]) / width**2
+    bits = max(1, exact.MANTISSA - (most - 1).bit_length())
+    parts = exact.split(maps, bits, -(-_RANGE_BITS // bits))
+    sums = jnp.einsum("ih,chw,wj->cij", rows, jnp.concatenate(parts), columns, precision=lax.Precision.HIGHEST)
+    mean = exact.add(jnp.split(sums, len(parts))[::-1]) / width**2
     return maps / (mean + epsilon)
+
+
+_RANGE_BITS = 40
+"""From the largest intensity of an image to those that the means of `local_normalization` neglect."""
 
 
 @checks.kernel("window", "stride", "padding")

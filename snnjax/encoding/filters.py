@@ -175,8 +175,9 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 
 
     The image is (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`; colour planes are added up.
 
-    Sums are exact, so that they do not depend on the device or on how many images are filtered at a time: equal
-    surroundings have equal outputs, and a filter whose mean is zero gives exactly 0 where an image is constant.
+    Outputs do not depend on the device or on how many images are filtered at a time: parts of them are added up
+    exactly, then in a fixed order. Equal surroundings have equal outputs, and a filter whose mean is zero gives exactly
+    0 where an image is constant. Floats are rounded to 24 bits of the largest.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
@@ -190,25 +191,21 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 
 
 
 PIXEL_BITS = 8
+PIXEL_PARTS = 3  # of pixels that are floats
 TAP_BITS = 24  # of the largest tap of a filter, as many as float32 has
 
 
 def grey_parts(image: jax.Array) -> tuple[list[jax.Array], int]:
-    """The sum of an image's planes as `pixel_parts`, (H, W) float32, and the largest integer that they hold."""
+    """The sum of an image's planes as exact parts, (H, W) float32, and a power of two that bounds their integers."""
     colours = jnp.atleast_3d(image.astype(jnp.float32))
-    grey = functools.reduce(jnp.add, [colours[..., at] for at in range(colours.shape[2])])
-    return pixel_parts(grey, image.dtype), 255 * colours.shape[2]
+    grey = exact.add(colours[..., at] for at in range(colours.shape[2]))
+    bits = PIXEL_BITS + (colours.shape[2] - 1).bit_length()
+    return pixel_parts(grey, image.dtype, bits), 2**bits
 
 
-def pixel_parts(pixels: jax.Array, dtype: jnp.dtype) -> list[jax.Array]:
-    """Pixels (...) float32, which were of a `dtype`, as exact parts: integers, then multiples of 2^-8 and of 2^-16."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        return [pixels]
-    parts = []
-    for unit in (1.0, 2.0**-PIXEL_BITS, 4.0**-PIXEL_BITS):
-        parts.append(jnp.round(pixels / unit) * unit)
-        pixels = pixels - parts[-1]
-    return parts
+def pixel_parts(pixels: jax.Array, dtype: jnp.dtype, bits: int = PIXEL_BITS) -> list[jax.Array]:
+    """Pixels (...) float32, which were of a `dtype`, as exact parts of so many bits; those of uint8 are one part."""
+    return [pixels] if dtype == jnp.uint8 else exact.split(pixels, bits, PIXEL_PARTS)
 
 
 def correlate(images: Sequence[jax.Array], largest: int, bank: FilterBank, scale: float = 1.0) -> jax.Array:
@@ -223,9 +220,7 @@ def correlate(images: Sequence[jax.Array], largest: int, bank: FilterBank, scale
         margin = (bank.window - group.window) // 2
         inner = [image[margin : image.shape[0] - margin, margin : image.shape[1] - margin] for image in images]
         parts = [_correlate(image, group, size) for image in inner]
-        # From the smallest part to the largest, so that the order of what is rounded is always the same.
-        pieces = [part[:, at] for at in reversed(range(len(group.taps))) for part in reversed(parts)]
-        maps.append(functools.reduce(jnp.add, pieces))
+        maps.append(exact.add(part[:, at] for at in reversed(range(len(group.taps))) for part in reversed(parts)))
     return jnp.concatenate(maps)[places] * (factors * np.float32(scale))[:, None, None]
 
 
@@ -283,11 +278,20 @@ def _groups(bank: FilterBank, largest: int) -> tuple[list[_Group], np.ndarray, n
     Also, for each kernel of the bank, its place among these, (F,), and its factor, (F,) float32.
     """
     kernels = bank.weights[:: bank.copies].astype(np.float64)
-    flat = kernels.reshape(len(kernels), -1)
-    factors = flat @ flat.T / np.maximum(np.square(flat).sum(axis=1), np.finfo(float).tiny)
-    differences = np.abs(flat[:, None] - factors[:, :, None] * flat).max(axis=2)
-    multiples = differences <= _ROUNDING * np.abs(flat).max(axis=1, keepdims=True)
-    firsts, kept = np.unique(multiples.argmax(axis=1), return_inverse=True)
+    firsts: list[int] = []
+    kept = np.zeros(len(kernels), int)
+    factors = np.ones(len(kernels))
+    for at, kernel in enumerate(kernels):
+        known = kernels[firsts]
+        factor = np.tensordot(known, kernel, 2) / np.maximum(np.square(known).sum(axis=(1, 2)), np.finfo(float).tiny)
+        differences = np.abs(kernel - factor[:, None, None] * known).max(axis=(1, 2))
+        same = np.flatnonzero(differences <= _ROUNDING * np.abs(kernel).max())
+        if len(same):
+            kept[at] = same[0]
+            factors[at] = factor[same[0]]
+        else:
+            kept[at] = len(firsts)
+            firsts.append(at)
     sizes = [_size(kernels[first]) for first in firsts]
     groups, order = [], []
     for size in sorted(set(sizes)):
@@ -295,9 +299,9 @@ def _groups(bank: FilterBank, largest: int) -> tuple[list[_Group], np.ndarray, n
         order += alike
         margin = (bank.window - size) // 2
         inner = [kernels[firsts[at]][margin : bank.window - margin, margin : bank.window - margin] for at in alike]
-        groups.append(_group(np.stack([_on_grid(kernel) for kernel in inner]), largest))
+        groups.append(_group(np.stack([_rounded(kernel) for kernel in inner]), largest))
     places = np.argsort(order)[kept]
-    return groups, places, factors[np.arange(len(kernels)), firsts[kept]].astype(np.float32)
+    return groups, places, factors.astype(np.float32)
 
 
 def _size(kernel: np.ndarray) -> int:
@@ -306,11 +310,11 @@ def _size(kernel: np.ndarray) -> int:
     return 2 * int(distances.max(initial=0)) + 1
 
 
-def _on_grid(kernel: np.ndarray) -> np.ndarray:
+def _rounded(kernel: np.ndarray) -> np.ndarray:
     """A kernel rounded to `TAP_BITS`, with a sum of exactly 0 if it is meant to have that."""
     if not kernel.any():
         return kernel
-    rounded = exact.on_grid(kernel, TAP_BITS)
+    rounded = exact.round_to_bits(kernel, TAP_BITS)
     if abs(kernel.sum()) <= _ROUNDING * np.abs(kernel).sum():
         middle = len(kernel) // 2
         rounded[middle, middle] -= rounded.sum()

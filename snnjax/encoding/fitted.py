@@ -59,7 +59,8 @@ class OnOff:
     """On and off centre by a difference of Gaussians, each pixel calibrated to the training images, as latencies.
 
     `encoder.fit(images)` calibrates it; `encoder(image)` returns (2, H, W) `linear_latency` of the positive part of
-    the filtered image and of its negative part. Colour planes are averaged, borders are replicated.
+    the filtered image and of its negative part. Colour planes are averaged, borders are replicated. Sums are as exact
+    as those of `filter_image`.
 
     Attributes:
       window: rows and columns of the filter, odd.
@@ -109,7 +110,7 @@ class OnOff:
         return jnp.maximum(correlate(padded, largest, self.bank, 1 / (255 * planes(image.shape))), 0)
 
     def _taps(self) -> np.ndarray:
-        """The two Gaussians, of which rows and columns are filtered one by one: (2, window), each with the sum 1."""
+        """The rows and columns of the two Gaussians: (2, window), each with the sum 1."""
         places = np.arange(self.window) - self.window // 2
         gaussians = np.exp(-(places**2) / (2 * np.square([[self.centre], [self.surround]])))
         return gaussians / gaussians.sum(axis=1, keepdims=True)
@@ -211,13 +212,11 @@ class Whitening:
         channels = jnp.moveaxis(jnp.atleast_3d(image.astype(jnp.float32)), -1, 0)
         images = pixel_parts(channels, image.dtype)
         filters = jnp.asarray(self.filters)
-        bits = exact.MANTISSA - PIXEL_BITS - (filters[0].size - 1).bit_length()
-        # From the smallest part to the largest, so that the order of what is rounded is always the same.
-        taps = jnp.concatenate(exact.split(filters, bits, -(-exact.MANTISSA // bits))[::-1])
-        pieces = [
-            piece for part in reversed(images) for piece in jnp.split(_correlate(part, taps), len(taps) // len(filters))
-        ]
-        return _parts(functools.reduce(jnp.add, pieces) / 255)
+        bits = max(1, exact.MANTISSA - PIXEL_BITS - (filters[0].size - 1).bit_length())
+        taps = exact.split(filters, bits, -(-exact.MANTISSA // bits))
+        together = jnp.concatenate(taps[::-1])
+        filtered = [jnp.split(_correlate(part, together), len(taps)) for part in reversed(images)]
+        return _parts(exact.add(piece for pieces in filtered for piece in pieces) / 255)
 
     def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         channels, height, width = planes(image_shape), image_shape[0], image_shape[1]

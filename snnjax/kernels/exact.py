@@ -2,12 +2,16 @@
 
 Floats are split into parts of few bits (Ozaki et al. 2012, Error-free transformations of matrix multiplication by using
 fast routines of matrix multiplication). Products and sums of such parts are integers up to 2^24 times a power of two,
-which float32 holds exactly.
+which float32 holds exactly. What several parts make is added up in a fixed order.
 """
+
+import functools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 MANTISSA = 24
 """Integers of so many bits are exact in float32."""
@@ -18,34 +22,39 @@ def split_constants(values: np.ndarray, largest: float) -> np.ndarray:
     """`values` as a sum of parts, (parts, ...) float32, whose products with integers up to `largest` add up exactly.
 
     Values are (F, ...), of which the products of each row are added up; all are multiples of one power of two, as
-    `on_grid` makes them.
+    `round_to_bits` makes them.
     """
     rest = np.asarray(values, np.float64)
     parts: list[np.ndarray] = []
     while rest.any() or not parts:
-        parts.append(round_for_sums(rest, largest))
+        parts.append(round_for_exact_sums(rest, largest))
         rest = rest - parts[-1]
     return np.stack(parts).astype(np.float32)
 
 
-def round_for_sums(values: np.ndarray, largest: float = 1) -> np.ndarray:
-    """The nearest float64 whose products with integers up to `largest` add up exactly in float32, in any order.
+def round_for_exact_sums(values: np.ndarray, largest: float = 1) -> np.ndarray:
+    """The nearest values whose products with integers up to `largest` add up exactly in float32, in any order.
 
-    Values are (F, ...): the products of any entries of a row are added up. They become multiples of the least power of
-    two that allows it, at most 2^-23 of the largest sum; what is rounded already stays as it is.
+    Values are finite floats (F, ...): the products of any entries of a row are added up. They become multiples of the
+    least power of two that allows it, at most 2^-23 of the largest sum; what is rounded already stays as it is.
     """
-    exact = np.asarray(values, np.float64)
-    axes = tuple(range(1, exact.ndim))
-    total = max(np.abs(exact).sum(axis=axes).max(initial=0), np.finfo(np.float32).tiny)
+    axes = tuple(range(1, values.ndim))
+
+    def largest_sum(values: np.ndarray) -> float:
+        return float(np.abs(values).sum(axis=axes, dtype=np.float64).max(initial=0))
+
+    total = max(largest_sum(values), float(np.finfo(np.float32).tiny))
+    if not np.isfinite(total):
+        raise ValueError(f"`values` must be finite, got a sum of {total}")
     unit = 2.0 ** np.floor(np.log2(total * largest) - MANTISSA)
     while True:
-        rounded = np.round(exact / unit) * unit
-        if np.abs(rounded).sum(axis=axes).max(initial=0) * largest <= unit * 2.0**MANTISSA:
+        rounded = np.round(values / values.dtype.type(unit)) * values.dtype.type(unit)
+        if largest_sum(rounded) * largest <= unit * 2.0**MANTISSA:
             return rounded
         unit *= 2
 
 
-def on_grid(values: np.ndarray, bits: int) -> np.ndarray:
+def round_to_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """The nearest multiples of a power of two, float64, of which the largest value has at most `bits` bits."""
     unit = np.ldexp(1.0, int(np.frexp(np.abs(values).max())[1]) - bits)
     return np.round(np.asarray(values, np.float64) / unit) * unit
@@ -65,3 +74,19 @@ def split(values: jax.Array, bits: int, parts: int) -> list[jax.Array]:
         values = values - part
         unit = unit * 2.0**-bits
     return found
+
+
+def add(parts: Iterable[jax.Array]) -> jax.Array:
+    """The sum of arrays of one shape, added up one after the other: always rounded in the same order."""
+    return functools.reduce(jnp.add, parts)
+
+
+def product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """The matrix product of (M, K) and (K,) float32, (M,), as exact as float32 sums and the same in any order."""
+    bits = max(1, (MANTISSA - (right.size - 1).bit_length()) // 2)
+    count = -(-MANTISSA // bits)
+    lefts = jnp.stack(split(left, bits, count))
+    rights = jnp.stack(split(right, bits, count))
+    sums = jnp.einsum("imk,jk->ijm", lefts, rights, precision=lax.Precision.HIGHEST)
+    pairs = sorted((i + j, i, j) for i in range(count) for j in range(count) if i + j <= count)
+    return add(sums[i, j] for _, i, j in reversed(pairs))

@@ -15,7 +15,7 @@ from snnjax.kernels import Spikes, checks, exact
 from snnjax.networks.decision import votes_of
 
 _ROWS = 1000  # images that become sparse at once
-_NEVER = -(2.0**100)  # margin of a class without images
+_NEVER = np.finfo(np.float32).min  # margin of a class without images
 
 
 @component
@@ -33,9 +33,7 @@ class LinearSVM:
       tolerance: at which the fit stops.
       iterations: passes over the training images, at most; more passes change little.
       coefficients: (classes, F, H, W) float32; 0 before the fit.
-      intercepts: (classes,) float32; 0 before the fit. Both are rounded such that margins add up exactly, whatever the
-        order.
-      steps: T of the latencies that it is fitted to; 0 before the fit.
+      intercepts: (classes,) float32; 0 before the fit.
     """
 
     C: float = 2.4
@@ -43,7 +41,6 @@ class LinearSVM:
     iterations: int = 100
     coefficients: np.ndarray | float = 0.0
     intercepts: np.ndarray | float = 0.0
-    steps: np.ndarray | float = 0.0
     timed: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -55,8 +52,6 @@ class LinearSVM:
         shapes = np.shape(self.coefficients), np.shape(self.intercepts)
         if shapes != ((), ()) and (len(shapes[0]) != 4 or shapes[1] != shapes[0][:1]):
             raise InputError(f"`coefficients` must be (classes, F, H, W) and `intercepts` (classes,), got {shapes}")
-        if self.fitted and not 0 < np.asarray(self.steps) < math.inf:
-            raise InputError(f"`steps` must be those of the latencies that it is fitted to, got {self.steps}")
 
     @property
     def fitted(self) -> bool:
@@ -73,7 +68,7 @@ class LinearSVM:
         intercepts = np.full(classes, _NEVER, np.float32)
         if len(known := np.unique(labels)) == 1:
             intercepts[known] = 0
-            return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts, steps=float(time_steps))
+            return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
         flat = latencies.reshape(len(latencies), -1)
         pieces = (1 - flat[at : at + _ROWS] / time_steps for at in range(0, len(flat), _ROWS))
         inputs = sparse.vstack([sparse.csr_array(each) for each in pieces], format="csr")
@@ -83,18 +78,14 @@ class LinearSVM:
         signs = np.array([[-1], [1]]) if len(known) == 2 else np.ones((1, 1))  # one machine tells two classes apart
         coefficients[known] = (signs * machine.coef_).reshape(-1, *latencies.shape[1:])
         intercepts[known] = (signs[:, 0] if len(known) == 2 else 1) * machine.intercept_
-        coefficients = exact.round_for_sums(coefficients, time_steps).astype(np.float32)
-        mantissa, exponent = np.frexp(intercepts)
-        bits = exact.MANTISSA - int(time_steps).bit_length()
-        intercepts = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(np.float32)
-        return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts, steps=float(time_steps))
+        return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
         """(classes,) float32, above 0 unless all are silent."""
-        steps = jnp.asarray(self.steps, jnp.float32)
-        on = steps - spikes.latency
-        sums = jnp.tensordot(self.coefficients, on, 3, precision=jax.lax.Precision.HIGHEST) + self.intercepts * steps
-        return jnp.where(on.max() > 0, jax.nn.softplus(sums * (1 / steps)), 0).astype(jnp.float32)
+        time: jax.Array = spikes.time  # type: ignore[assignment]
+        # The same margins whatever the order in which a device adds them up.
+        sums = exact.product(jnp.asarray(self.coefficients).reshape(classes, -1), (1 - time).ravel())
+        return jnp.where(time.min() < 1, jax.nn.softplus(sums + self.intercepts), 0).astype(jnp.float32)
 
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class of the largest score, () int32."""

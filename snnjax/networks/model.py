@@ -226,14 +226,19 @@ def check_weights(network: Network, weights: Weights) -> None:
 
 
 def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]:
-    """Weights of which spiking layers add up any exactly in float32: a decision does not depend on their order.
+    """The weights by layer, (F, C, kh, kw) float32, such that spiking layers add up any of them exactly in float32.
 
-    They change by at most 2^-24 of the largest sum of the weights of a neuron. Those of real-valued layers stay.
+    So a decision does not depend on the order in which a program adds them up. They change by at most 2^-23 of the
+    largest sum of the weights of a neuron; those of real-valued layers stay. Raises InputError as `check_weights`, and
+    where weights are not finite.
     """
-    real = network.real_valued
-    rounded = {name: np.asarray(each) for name, each in weights.items()}
-    for name in rounded.keys() - {*real}:
-        rounded[name] = exact.round_for_sums(rounded[name]).astype(np.float32)
+    check_weights(network, weights)
+    rounded = {}
+    for name, each in weights.items():
+        weight = np.asarray(each)
+        if not np.isfinite(weight).all():
+            raise InputError(f"`weights[{name!r}]` must be finite, got {weight[~np.isfinite(weight)][0]}")
+        rounded[name] = weight if name in network.real_valued else exact.round_for_exact_sums(weight)
     return rounded
 
 
