@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -93,3 +94,18 @@ def test_rounded_weights_stay_as_they_are():
         np.testing.assert_array_equal(rounded_weights(network, once)[name], once[name])
         total = np.cumsum(RANDOM.permutation(once[name][0].ravel()), dtype=np.float32)[-1]
         assert total == np.float64(once[name][0]).sum()
+
+
+def test_real_valued_layers_have_gradients():
+    """Of those that take several images at a time, alone and under `jax.vmap`."""
+    smooth = dataclasses.replace(REAL, activation=Triangle(), weight_std=1.0)
+    network = dataclasses.replace(NETWORKS[2], stages=(stage(smooth, pool=2), *NETWORKS[2].stages[1:]))
+    model = jax.tree.map(jnp.asarray, SpikingNetwork(network).model)
+    activities = jnp.asarray(RANDOM.uniform(0, 1, (3, 1, 16, 16)), jnp.float32)
+
+    def total(activity):
+        return model.forward(activity, last=1).sum()
+
+    one_by_one = jnp.stack([jax.grad(total)(each) for each in activities])
+    assert np.abs(one_by_one).max() > 0
+    np.testing.assert_allclose(jax.vmap(jax.grad(total))(activities), one_by_one, rtol=1e-4, atol=1e-6)

@@ -137,6 +137,14 @@ def test_local_normalization(maps, radius):
     np.testing.assert_allclose(normalized, judge.local_normalization(maps, radius), rtol=1e-5)
 
 
+@pytest.mark.parametrize("radius", [1, 8, 30])
+def test_dim_neighbourhoods_are_normalised_beside_bright_ones(radius):
+    maps = np.full((1, 64, 64), 1e-5, np.float32)
+    maps[0, 0, 0] = 100
+    normalized = local_normalization(maps, radius=radius)
+    np.testing.assert_allclose(normalized, judge.local_normalization(maps, radius), rtol=1e-4)
+
+
 @given(maps, st.sampled_from([1, 2, 3]))
 def test_lateral_inhibition(maps, radius):
     percents = PERCENTS[:radius]

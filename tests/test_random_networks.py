@@ -39,7 +39,7 @@ from snnjax import (
     static,
 )
 from snnjax.data import Dataset
-from snnjax.encoding import DOG, PIXELS
+from snnjax.encoding import DOG, ON_OFF, PIXELS
 from snnjax.errors import TooSmallError
 
 FIRST = int(os.environ.get("SNNJAX_FUZZ_SEED", "0"))
@@ -110,7 +110,7 @@ def structure(seed: int) -> Network:
     """A random network; its numbers do not matter yet."""
     random = np.random.default_rng([7, seed])
     time_steps = pick(random, 6, 15, 40, 255)
-    encoder = dataclasses.replace(pick(random, PIXELS, DOG), time_steps=time_steps)
+    encoder = dataclasses.replace(pick(random, PIXELS, DOG, ON_OFF), time_steps=time_steps)
     size = tuple(int(each) for each in random.integers(7, 13, 2))
     shape = encoder.output_shape(size)
     while True:
@@ -118,7 +118,10 @@ def structure(seed: int) -> Network:
         for _ in range(int(random.integers(1, 3))):
             conv = features(random, time_steps)
             pool = pick(random, None, 2, Pool(2, stride=1), Pool(3, stride=2, padding=1))
-            stages.append(stage(conv, pool=pool, code=LatencyCode() if conv.real else None))
+            branches = [conv]
+            if not conv.real and random.random() < 0.3:  # another layer side by side
+                branches.append(dataclasses.replace(conv, features=conv.features + 3))
+            stages.append(stage(*branches, pool=pool, code=LatencyCode() if conv.real else None))
         try:
             before = Network("fuzz", shape, CLASSES, tuple(stages), time_steps, decision=LinearSVM())
             return deciding(random, before, encoder)
@@ -151,11 +154,13 @@ def numbered(network: Network, random: np.random.Generator) -> Network:
     stages = []
     for each, shape in zip(network.stages, network.shapes, strict=False):
         inputs = shape[0] * int(np.prod(np.broadcast_to(each.branches[0].kernel, 2)))
-        threshold = max(1, round(inputs * random.uniform(0.05, 0.3))) / 2 if not each.real else None
-        conv = each.branches[0]
-        if conv.threshold is not None:
-            conv = dataclasses.replace(conv, threshold=float(threshold))
-        stages.append(dataclasses.replace(each, branches=(conv,)))
+        branches = []
+        for conv in each.branches:
+            if conv.threshold is not None:
+                threshold = max(1, round(inputs * random.uniform(0.05, 0.3))) / 2
+                conv = dataclasses.replace(conv, threshold=threshold)
+            branches.append(conv)
+        stages.append(dataclasses.replace(each, branches=tuple(branches)))
     return dataclasses.replace(network, stages=tuple(stages))
 
 
@@ -236,14 +241,15 @@ def test_random_networks_learn_and_decide_alike(seed, compiler):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + STRUCTURES, 8))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + STRUCTURES, 5))
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("update_batch", [1, 4])
-def test_random_networks_learn_side_by_side_as_alone(seed, update_batch):
+def test_random_networks_learn_side_by_side_as_alone(seed, update_batch, native, compiler):
     random = np.random.default_rng([13, seed])
     network = numbered(structure(seed), random)
     data = images(random, network)
     epochs = (1,) * len(network.stages)
-    settings = Settings(epochs, batch_size=1000, patience=0, update_batch=update_batch)
+    settings = Settings(epochs, batch_size=1000, patience=0, update_batch=update_batch, native=native)
     sweep = Sweep(network, data, settings, [dict(seed=0), dict(seed=1)])
     state = sweep.run()
     for at in range(2):

@@ -205,6 +205,16 @@ def test_networks_that_take_more_than_the_memory_are_refused(saved, tmp_path, ch
         snnjax.load(tmp_path)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(saved, tmp_path, bad):
+    arrays, meta = files.load_checkpoint(saved[0] / "grey" / "weights.npz")
+    arrays["layer1"] = arrays["layer1"].copy()
+    arrays["layer1"][0, 0, 0, 0] = bad
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
+    with pytest.raises(snnjax.InputError, match=r"`weights\['layer1'\]` must be (finite|at least 0 .*), got (nan|inf)"):
+        snnjax.load(tmp_path)
+
+
 def test_data_nested_deeply_are_no_component():
     data: list = []
     for _ in range(10**4):
