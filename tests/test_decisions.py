@@ -1,6 +1,7 @@
 """The same image gets the same decision and the same scores, whatever computes them, and however many at a time."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from snnjax import (
     Trainer,
     TrainState,
     Triangle,
+    devices,
     stage,
 )
 from snnjax.data import Dataset
@@ -96,16 +98,18 @@ def test_rounded_weights_stay_as_they_are():
         assert total == np.float64(once[name][0]).sum()
 
 
-def test_real_valued_layers_have_gradients():
-    """Of those that take several images at a time, alone and under `jax.vmap`."""
-    smooth = dataclasses.replace(REAL, activation=Triangle(), weight_std=1.0)
-    network = dataclasses.replace(NETWORKS[2], stages=(stage(smooth, pool=2), *NETWORKS[2].stages[1:]))
-    model = jax.tree.map(jnp.asarray, SpikingNetwork(network).model)
-    activities = jnp.asarray(RANDOM.uniform(0, 1, (3, 1, 16, 16)), jnp.float32)
+def test_what_is_computed_in_blocks_has_gradients():
+    weights, items = jnp.asarray(RANDOM.normal(0, 1, (2, 4, 5))), jnp.asarray(RANDOM.normal(0, 1, (3, 5)))
 
-    def total(activity):
-        return model.forward(activity, last=1).sum()
+    def plain(weights, item):
+        return jnp.tanh(weights @ item)
 
-    one_by_one = jnp.stack([jax.grad(total)(each) for each in activities])
-    assert np.abs(one_by_one).max() > 0
-    np.testing.assert_allclose(jax.vmap(jax.grad(total))(activities), one_by_one, rtol=1e-4, atol=1e-6)
+    def slope(function):
+        return jax.grad(lambda weights, item: function(weights, item).sum(), argnums=(0, 1))
+
+    blocks = devices.in_blocks(plain, 8)
+    of_items = functools.partial(jax.vmap, in_axes=(None, 0))
+    cases = (of_items, weights[0]), (lambda function: jax.vmap(of_items(function), (0, None)), weights)
+    for mapped, given in cases:
+        found, expected = (mapped(slope(function))(given, items) for function in (blocks, plain))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, expected)
