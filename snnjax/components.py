@@ -39,12 +39,14 @@ def component(cls: type[T]) -> type[T]:
 
     Lists become tuples, numbers of NumPy those of Python. New values are checked: the types of numbers and strings by
     the annotations, the rest by the class's method `check` if it has one; not those whose numbers are JAX arrays, nor
-    those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name.
+    those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name, a text is no
+    `static` field, or a base class that is no component has fields.
     """
     known = _TYPES.get(cls.__name__, cls)
     origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
     if origins[0] != origins[1] and "__main__" not in (known.__module__, cls.__module__):
         raise InputError(f"`{cls.__name__}` is a component of {known.__module__} already: take another name")
+    _check_bases(cls)
 
     def __post_init__(self: Any) -> None:
         for each in dataclasses.fields(self):
@@ -65,6 +67,11 @@ def component(cls: type[T]) -> type[T]:
             setattr(cls, name, method)
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    for each in fields:
+        if each.type in (str, "str") and not each.metadata.get("static"):
+            raise InputError(
+                f"`{each.name}` of {cls.__name__} must be `static`, as it is text: {each.name}: str = static()"
+            )
     structure = [each.name for each in fields if each.metadata.get("static")]
     leaves = [each.name for each in fields if not each.metadata.get("static")]
 
@@ -80,6 +87,17 @@ def component(cls: type[T]) -> type[T]:
     jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
     _TYPES[cls.__name__] = cls
     return cls
+
+
+def _check_bases(cls: type) -> None:
+    """Raises InputError where a base class of a user's has fields, but is no component: they would be lost."""
+    for base in cls.__mro__[1:]:
+        if dataclasses.is_dataclass(base) or base.__module__.startswith(("snnjax.", "typing", "builtins")):
+            continue
+        kinds = {name: str(kind) for name, kind in vars(base).get("__annotations__", {}).items()}
+        if lost := [name for name, kind in kinds.items() if "ClassVar" not in kind]:
+            advice = "decorate it by @snnjax.component too, or annotate them as ClassVar"
+            raise InputError(f"`{base.__name__}`, a base of {cls.__name__}, has fields ({', '.join(lost)}): {advice}")
 
 
 def _plain(value: Any, floats: bool) -> Any:

@@ -89,10 +89,11 @@ def map_each(function: Callable[[Any], Any], items: Any) -> Any:
 
 
 def in_blocks(function: Callable[[Any, jax.Array], jax.Array], size: int) -> Callable[[Any, jax.Array], jax.Array]:
-    """`function(shared, item)`, on a CPU always of `size` items at a time; a single item is repeated.
+    """`function(shared, item)`, on a CPU always of `size` items at a time, in a loop over blocks of them.
 
-    How a product rounds depends on its number of rows: so results are the same bit for bit for one item and for any
-    number of them under `jax.vmap`. `shared` is a pytree of arrays. On an accelerator it is the function itself.
+    How a product rounds depends on its number of rows, and on whether it is in a loop: so results are the same bit for
+    bit for one item, which is repeated, and for any number of them under `jax.vmap`. `shared` is a pytree of arrays. On
+    an accelerator it is the function itself.
     """
     if peers()[0].platform != "cpu":
         return function
@@ -102,9 +103,16 @@ def in_blocks(function: Callable[[Any, jax.Array], jax.Array], size: int) -> Cal
         found = jax.vmap(lambda item: function(shared, item))(jax.lax.optimization_barrier(items))
         return jax.lax.optimization_barrier(found)
 
+    def each_block(shared: Any, items: jax.Array) -> jax.Array:
+        count = max(2, -(-len(items) // size))  # XLA makes no loop of a single one
+        places = jnp.minimum(jnp.arange(count * size), len(items) - 1).reshape(count, size)
+        blocks = jax.lax.optimization_barrier(items[places])  # XLA would take equal blocks out of the loop
+        found = jax.lax.map(functools.partial(block, shared), blocks)
+        return found.reshape(-1, *found.shape[2:])[: len(items)]
+
     @jax.custom_batching.custom_vmap
     def one(shared: Any, item: jax.Array) -> jax.Array:
-        return block(shared, jnp.broadcast_to(item, (size, *item.shape)))[0]
+        return each_block(shared, item[None])[0]
 
     @one.def_vmap
     def several(count: int, batched: Any, shared: Any, items: jax.Array) -> tuple[jax.Array, bool]:
@@ -116,10 +124,7 @@ def in_blocks(function: Callable[[Any, jax.Array], jax.Array], size: int) -> Cal
                 return one(taken, items[at] if many else items)
 
             return jax.lax.map(of_place, jnp.arange(count)), True
-        blocks = -(-count // size)
-        places = jnp.minimum(jnp.arange(blocks * size), count - 1).reshape(blocks, size)
-        found = jax.lax.map(lambda at: block(shared, items[at]), places)
-        return found.reshape(-1, *found.shape[2:])[:count], True
+        return each_block(shared, items), True
 
     @jax.custom_jvp
     def call(shared: Any, item: jax.Array) -> jax.Array:

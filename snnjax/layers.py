@@ -215,7 +215,7 @@ class Layer:
       monotone: as of `Conv`.
       classes: of a deciding layer, whose features fall into as many groups of one size, in order; 0 elsewhere.
       timed: as of the network's `Decision`.
-      within: whether all weights lie within the learner's bounds, so that only winners' weights change.
+      within: whether all weights lie within the learner's bounds, so that `learn` changes winners' weights only.
     """
 
     conv: Conv
@@ -239,7 +239,7 @@ class Layer:
         if (weights.shape[0], *weights.shape[2:]) != (self.conv.features, *kernel):
             expected = f"({self.conv.features}, C, {kernel[0]}, {kernel[1]})"
             raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
-        return dataclasses.replace(self, stored=self.form.pack(weights))
+        return dataclasses.replace(self, stored=self.form.pack(weights), within=False)
 
     def with_threshold(self, threshold: Any) -> "Layer":
         """The layer with another threshold, a number or an array (F,); raises InputError for another shape."""
@@ -375,7 +375,8 @@ class Layer:
         `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
         """
         rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
-        if self.within and self.form.learn is not None:
+        own = any(bounds is getattr(learner, "bounds", None) for learner in self.conv.each_learner)
+        if self.within and own and self.form.learn is not None:
             return dataclasses.replace(self, stored=self.form.learn(self, latency, winners, rates, rule))
         seen = self.padded(latency)
         return self.with_weights(kernels.stdp(self.weights, seen, winners, rates, stride=self.conv.stride, **rule))

@@ -18,7 +18,7 @@ from snnjax.activations import LatencyCode, Standardise, Triangle
 from snnjax.errors import InputError
 from snnjax.forms import FAST, NATIVE, native_suits
 from snnjax.kernels import native
-from snnjax.layers import WTA, Conv, Layer
+from snnjax.layers import WTA, Conv, Form, Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.training import foreign, programs
@@ -87,11 +87,13 @@ class _Case:
         if not deciding:
             stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
-        self.learner, steps = conv.each_learner[0], self.network.time_steps
+        self.learner, self.steps = conv.each_learner[0], self.network.time_steps
         self.joint = getattr(self.learner, "joint", False)
         self.few = self.learner.batch if self.joint else 2  # images that a check learns from
         images *= self.learner.batch if self.joint else 1
-        self.latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps).astype(np.uint8)
+        self.latencies = (
+            random.integers(0, 2 * self.steps, (images, *input_shape)).clip(max=self.steps).astype(np.uint8)
+        )
         self.labels = random.integers(0, CLASSES, images, np.int32)
         (model, first), (_, second) = self._start(random), self._start(random)
         self.model = model
@@ -230,12 +232,15 @@ def _bounds(case: _Case) -> None:
 
 
 def _silence(case: _Case) -> None:
-    carry, silent = case.carries[0], np.full_like(case.latencies, case.network.time_steps)
-    after, _ = case.compiled(carry, silent, 0, len(silent), True)
-    before, after = case.layer(carry), case.layer(after)
-    _same(after.weights, before.weights, True, "a silent stimulus changes the weights")
-    if not case.joint:  # which may follow the moments of what it sees
-        _same(after.conv, before.conv, True, "a silent stimulus changes numbers of the layer")
+    """A silent stimulus changes neither weights nor numbers, whether or not something was learned before."""
+    silent = np.full_like(case.latencies, case.steps)
+    learned, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), False)
+    for carry, when in ((case.carries[0], ""), (learned, ", once something is learned")):
+        after, _ = case.compiled(carry, silent, 0, len(silent), False)
+        before, layer = case.layer(carry), case.layer(after)
+        _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
+        if not case.joint:  # which may follow the moments of what it sees
+            _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
 
 
 def _label(case: _Case) -> None:
@@ -262,27 +267,37 @@ def _numbers(case: _Case) -> None:
 
 
 def _kernels(case: _Case) -> None:
-    """A rule that says it is `native` learns the same on compiled kernels."""
-    (layers, *learned), conv = case.carries[0], case.layer(case.carries[0]).conv
-    if not (getattr(case.learner, "native", False) and native_suits(conv, case.network.time_steps)):
+    """It learns the same by all kernels that the trainer may take."""
+    expected = _learned(case, FAST, within=False)
+    if getattr(case.learner, "bounds", None) is None:
+        within = False
+    else:
+        within = True
+        clip = "by `layer.learn` with its own `bounds`, or keep weights within them in other ways"
+        _same(_learned(case, FAST, within), expected, False, f"where all weights lie within bounds, learn {clip}")
+    if not (getattr(case.learner, "native", False) and native_suits(case.network.stages[0].branches[0], case.steps)):
         return
     try:
         native.check()
     except (InputError, OSError) as error:
         warnings.warn(f"`native` of {type(case.learner).__name__} is not checked: {error}", stacklevel=4)
         return
-    within = getattr(case.learner, "bounds", None) is not None
-    found = []
-    for form in (FAST, NATIVE):
-        layer = dataclasses.replace(layers["layer1"], within=within).packed(form)
-        carry = ({**layers, "layer1": layer}, *learned)
-        try:
-            after, _ = case.compiled(carry, case.latencies, 0, len(case.latencies), True)
-        except Exception as error:  # a rule that reads the compiled layout may fail in any way
-            raise AssertionError(f"with `native = True` it fails on compiled kernels: {error}") from error
-        found.append((case.layer(after).packed(FAST), case.state(after)))
-    read = "a native rule reads and changes weights by the methods of `Layer` alone (`weights`, `rows_of`, `with_rows`)"
-    _same(found[1], found[0], False, f"on compiled kernels it learns otherwise: {read}")
+    try:
+        found = _learned(case, NATIVE, within)
+    except Exception as error:  # a rule that reads the compiled layout may fail in any way
+        raise AssertionError(f"with `native = True` it fails on compiled kernels, {_METHODS}: {error}") from error
+    _same(found, expected, False, f"on compiled kernels it learns otherwise, {_METHODS}")
+
+
+_METHODS = "where a rule reads and changes weights by `weights`, `rows_of`, `with_rows` and `with_weights` alone"
+
+
+def _learned(case: _Case, form: Form, within: bool) -> tuple[Layer, Any]:
+    """The layer and the state after an epoch, by the kernels of a form."""
+    layers, *learned = case.carries[0]
+    layer = dataclasses.replace(layers["layer1"], within=within).packed(form)
+    carry, _ = case.compiled(({**layers, "layer1": layer}, *learned), case.latencies, 0, len(case.latencies), True)
+    return dataclasses.replace(case.layer(carry), within=False).packed(FAST), case.state(carry)
 
 
 def _resume(case: _Case, batch: int) -> None:

@@ -141,6 +141,47 @@ def test_native_rules_are_checked_on_compiled_kernels(compiler):
         check_learner(Peeping())
 
 
+@component
+class Drifting(Inherited):
+    """All weights go on moving once something was learned, as with one optimiser for all of them."""
+
+    def init(self, layer, key, seen):
+        return np.float32(0)
+
+    def update(self, layer, state, latency, response, signal):
+        drifted = layer.with_weights(jnp.clip(layer.weights - state, 0, 1))
+        return drifted, jnp.maximum(state, 0.0625 * response.winners.valid.any()), response.winners.feature
+
+
+def test_rules_that_a_silent_stimulus_moves_later_are_found():
+    with pytest.raises(AssertionError, match="a silent stimulus changes the weights, once something is learned"):
+        check_learner(Drifting())
+
+
+def test_learning_clips_all_weights_to_the_bounds_that_it_is_given():
+    """Whatever the layer is known to keep within."""
+    rule = STDP()
+    weights = jnp.linspace(0, 1, 3 * 4 * 3 * 2, dtype=jnp.float32).reshape(3, 4, 3, 2)
+    layer = Layer(Conv(3, (3, 2), threshold=1, learners=rule), weights, T, FAST, within=True)
+    latency = jnp.zeros((4, 5, 5), jnp.uint8)
+    winners = Winners(*(jnp.array([each]) for each in (2, 0, 0, 1)))
+    rates = jnp.float32([0.01, -0.01])
+    narrow = layer.learn(latency, winners, rates, bounds=(0.25, 0.75)).weights
+    np.testing.assert_allclose([narrow.min(), narrow.max()], [0.25, 0.75])
+    grown = layer.with_weights(layer.weights * 2).learn(latency, winners, rates, bounds=rule.bounds).weights
+    np.testing.assert_allclose(grown.max(), 1)
+
+
+def test_fields_that_components_would_lose_are_refused():
+    class Base:
+        rate: float = 0.1
+
+    with pytest.raises(InputError, match=r"`Base`, a base of Kid, has fields \(rate\): decorate it"):
+        component(type("Kid", (Base,), {}))
+    with pytest.raises(InputError, match="`mode` of Text must be `static`"):
+        component(type("Text", (), {"__annotations__": {"mode": str}, "mode": "a"}))
+
+
 def test_weights_and_thresholds_of_another_shape_are_refused():
     layer = Layer(Conv(3, (3, 2), threshold=1), jnp.zeros((3, 4, 3, 2)), T, PLAIN)
     for call, name in (

@@ -303,4 +303,4 @@ def _learned(
     causal = jax.vmap(lambda x, won: kernels.causal_inputs(x, won, **place))(seen, winners)
     rule: dict[str, Any] = dict(bounds=learner.bounds, stabiliser=learner.stabiliser)
     weights = kernels.learned_in_order(layer.weights, feature, causal, rates, **rule)
-    return layer.with_weights(weights)
+    return dataclasses.replace(layer, stored=layer.form.pack(weights))

@@ -1,5 +1,6 @@
 """The programs of a training: pure functions on plain pytrees, for one network or for many side by side."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -160,7 +161,8 @@ def learn_jointly(
                     continue
                 layer, state, learner = layers[name], states[name], layers[name].conv.each_learner[0]
                 response = learner.forward(layer, state, inputs, None)
-                layers[name], states[name], found[name] = learner.update(layer, state, inputs, response, None)
+                after, states[name], found[name] = learner.update(layer, state, inputs, response, None)
+                layers[name] = marked_as(layer, after)
                 responses.append(response.outputs)
             inputs = jax.vmap(lambda *each, number=number: model.join(number, each))(*responses)
         if infos is None:
@@ -213,7 +215,7 @@ class Unsupervised(NamedTuple):
     def update(self, carry: tuple[Layer, Any], image: Any, response: Any) -> tuple[tuple[Layer, Any], Any]:
         """The new carry, and info."""
         layer, state, info = carry[0].conv.each_learner[self.which].update(*carry, image[0], response, None)
-        return (layer, state), info
+        return (marked_as(carry[0], layer), state), info
 
     def end_epoch(self, carry: tuple[Layer, Any], last: jax.Array) -> tuple[Layer, Any]:
         """The carry, after an epoch if `last`."""
@@ -261,7 +263,8 @@ class Supervised(NamedTuple):
             turn &= shown
             signal = Signal(outcome(vote, label) * turn, jnp.where(turn, label, -1), vote)
             learner = layers[name].conv.supervised
-            results[name] = learner.update(layers[name], states[name], inputs[name], found[name], signal)
+            layer, *rest = learner.update(layers[name], states[name], inputs[name], found[name], signal)
+            results[name] = marked_as(layers[name], layer), *rest
         layers, states, infos = ({name: each[part] for name, each in results.items()} for part in range(3))
         return layers, states, infos
 
@@ -291,6 +294,11 @@ class Supervised(NamedTuple):
         states, tally = self._end_batch(last & (tally.seen > 0), layers, states, tally)
         ended = {name: layers[name].conv.supervised.end_epoch(state) for name, state in states.items()}
         return layers, where(last, ended, states), tally._replace(epoch=tally.epoch + last)
+
+
+def marked_as(before: Layer, after: Layer) -> Layer:
+    """A layer after an update, marked as `within` as before: a rule keeps weights within its bounds."""
+    return dataclasses.replace(after, within=before.within)
 
 
 def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
