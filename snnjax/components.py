@@ -140,7 +140,7 @@ def _check(value: Any) -> None:
         if not fits:
             raise no_integer(each.name, part) if annotation == "int" else wrong_type(each.name, words, part)
         if words or not each.metadata.get("static"):
-            checks.of_32_bits(each.name, part)
+            checks.fits_32_bits(each.name, part)
     if check := getattr(value, "check", None):
         check()
 

@@ -71,10 +71,17 @@ def no_integer(name: str, got: object) -> InputTypeError:
     return wrong_type(name, "an integer", got, digits if digits.lstrip("-").isdigit() else "")
 
 
+_ARRAYS = dict(Tracer="a traced", ArrayImpl="an array", ndarray="an array")
+"""Words for arrays of JAX and NumPy by the names of their classes, since messages need neither package."""
+
+
 def shown(value: object) -> str:
-    """A value as messages show it: short ones themselves, of others the type."""
+    """A value as messages show it: short ones themselves, of arrays dtype and shape, of others the type."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    for kind, word in _ARRAYS.items():
+        if any(each.__name__ == kind for each in type(value).__mro__) and hasattr(value, "dtype"):
+            return f"{word} {value.dtype}[{','.join(map(str, getattr(value, 'shape', ())))}]"
     plain = value is None or isinstance(value, bool | int | float | str | tuple | list)
     try:
         text = repr(value) if plain else ""

@@ -27,6 +27,7 @@ _TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
 """Names of the temporary files: a dot, the file's name, eight random characters, and the file's suffix again."""
 _META, _CHECKSUM = "meta", "checksum"
 _SYSTEM = ("/dev", "/proc", "/sys", "/run", "/etc")  # folders that hold no data
+_OF_USERS = ("/run/media", "/dev/shm")  # folders in them that do: disks that were plugged in, and memory
 _DEEPEST = 100  # lists and objects of JSON data in each other: more than any component needs
 _BYTES_OF_JSON = 32  # of Python's objects for a byte of text, at most
 
@@ -185,10 +186,15 @@ def check_ordinary(path: Path) -> None:
         real = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or a name that cannot be
         raise InputError(f"{str(path)!r} leads nowhere: {error}") from error
-    if real == Path(real.anchor) or any(real.is_relative_to(Path(each).resolve()) for each in _SYSTEM):
+    if real == Path(real.anchor) or (_lies_in(real, _SYSTEM) and not _lies_in(real, _OF_USERS)):
         raise InputError(f"{path} is the root folder or of the system")
     if real.exists():
         check_regular(real)
+
+
+def _lies_in(real: Path, folders: tuple[str, ...]) -> bool:
+    """Whether a path without links is one of some folders or lies in one."""
+    return any(real.is_relative_to(Path(each).resolve()) for each in folders)
 
 
 def read_json(path: Path) -> Any:

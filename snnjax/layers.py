@@ -283,8 +283,10 @@ class Layer:
         return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
 
     def with_all_rows(self, rows: jax.Array) -> "Layer":
-        """The layer with new weights, in the shape and order of `rows`."""
+        """The layer with new weights, (F, K) in the order of `rows`; raises InputError for another shape."""
         features, channels, *kernel = self.weights.shape
+        checks.array("rows", rows, "F K", "floats")
+        checks.shape("rows", rows, (features, channels * math.prod(kernel)), "`Layer.rows`")
         weights = rows.reshape(features, *kernel, channels).transpose(0, 3, 1, 2)
         return self.with_weights(weights)
 

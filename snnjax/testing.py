@@ -160,7 +160,7 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
     """Raises AssertionError unless two trees are the same: floats too if `exact`, else but for rounding."""
 
     def compare(path: Any, one: Any, other: Any) -> None:
-        one, other, message = np.asarray(one), np.asarray(other), f"{words}: {foreign.place_of(path)}"
+        one, other, message = np.asarray(one), np.asarray(other), f"{words}: {foreign.path_text(path)}"
         if exact or one.dtype.kind != "f":
             np.testing.assert_array_equal(one, other, message, strict=True)
         else:
@@ -190,7 +190,7 @@ def _outputs(case: _Case) -> None:
         raise AssertionError(f"under `jax.jit` the learner fails, or changes shapes or dtypes: {error}") from error
     for path, leaf in (*jax.tree.leaves_with_path(carry), *jax.tree.leaves_with_path(short)):
         wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
-        assert not wrong, f"numbers must be finite, {foreign.place_of(path)} holds NaN or infinity"
+        assert not wrong, f"numbers must be finite, {foreign.path_text(path)} holds NaN or infinity"
     info = (found[1] if case.learner.supervised else found)["layer1"]
     info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
     layer, state = jax.tree.map(np.asarray, (case.layer(carry), case.state(carry)))

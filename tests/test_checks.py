@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from snnjax import kernels
 from snnjax.encoding import encode, local_normalization, max_pooling, rank_order
 from snnjax.errors import InputError, InputTypeError
-from snnjax.kernels import PositionSpikes, Spikes, Winners, native
+from snnjax.kernels import PositionSpikes, Spikes, Winners, checks, native
 
 T = 5
 LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)
@@ -198,7 +199,7 @@ SHORT = Winners(*(np.int32([0, 1]),) * 4)
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS[0]), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
         (lambda: kernels.set_rows(WEIGHTS, SHORT, 0.5), "`rows` must be an array, got float"),
-        (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), "`winners` must be Winners, got ndarray"),
+        (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), "`winners` must be Winners, got an array int32[2]"),
         (lambda: kernels.learned_rows(ROWS[0], LATENCY, SHORT, RATES, **STEPS), "`rows` must have axes (k C kh kw)"),
         (lambda: kernels.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), "`rows` must have shape (2, 2, 3, 3)"),
         (lambda: kernels.receptive_fields(LATENCY[0], SHORT, kernel=3), "`latency` must have axes (C H W), got"),
@@ -215,3 +216,19 @@ SHORT = Winners(*(np.int32([0, 1]),) * 4)
 def test_rows_and_winners_of_a_wrong_shape_are_refused(call, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         call()
+
+
+def test_kernels_have_the_methods_of_compiled_functions():
+    settings = dict(padding=1, time_steps=T)
+    assert kernels.pad.eval_shape(LATENCY, **settings).shape == (2, 8, 8)
+    assert kernels.pad.lower(LATENCY, **settings).out_info.shape == (2, 8, 8)
+    assert kernels.pad.trace(LATENCY, **settings).jaxpr.out_avals[0].shape == (2, 8, 8)
+
+
+def test_values_of_arrays_on_accelerators_are_not_copied(monkeypatch):
+    """Which would wait for the device at every call."""
+    array = jnp.asarray(LATENCY)
+    np.testing.assert_array_equal(checks.concrete_values(array), LATENCY)
+    monkeypatch.setattr(type(array), "devices", lambda self: [types.SimpleNamespace(platform="gpu")])
+    assert checks.concrete_values(array) is None
+    np.testing.assert_array_equal(checks.concrete_values(LATENCY), LATENCY)

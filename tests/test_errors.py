@@ -15,7 +15,7 @@ from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, T
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder
 from snnjax.errors import InputError, InputTypeError
 from snnjax.kernels import Winners, pad
-from snnjax.learners import Learner
+from snnjax.learners import Learner, Response
 from snnjax.networks import SpikingNetwork
 from snnjax.trained import Trained
 from snnjax.training.choice import network_for
@@ -77,7 +77,7 @@ def changed(first: Conv = FIRST, deciding: Conv = DECIDING, **changes) -> Networ
         (lambda: STDP(bounds=0.5), "`bounds` must be two numbers, got 0.5"),
         (lambda: RSTDP(reward=(0.1,)), r"`reward` must be two numbers, got \(0.1,\)"),
         (lambda: own.Hebb(rate="fast"), "`rate` must be a number, got 'fast'"),
-        (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), r"`data` must be a Dataset, got ndarray: write snn"),
+        (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), r"`data` must be .*, got an array .*: write snn"),
         (lambda: Trainer(NETWORKS["deep2024"], DIGITS, SETTINGS), r"`network` must be a Network, got .* deep2024\("),
         (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "`network` must be .*: write network.spec"),
         (lambda: Trainer(NETWORK, DIGITS, (1, 1)), r"`settings` must be Settings, got \(1, 1\): write Settings\("),
@@ -110,7 +110,7 @@ def test_wrong_types_are_named(make, message):
         (lambda: STDP(ltp=1e39), r"`ltp` must fit into float32, got 1e\+39"),
         (lambda: RSTDP(reward=(1e39, 0.1)), "`reward` must fit into float32"),
         (lambda: Conv(2, 5, threshold=10**400), "`threshold` must fit into int32, got int"),
-        (lambda: Conv(2, 5, threshold=np.array([1.0, 1e39])), "`threshold` must fit into float32, got ndarray"),
+        (lambda: Conv(2, 5, threshold=np.array([1.0, 1e39])), r"`threshold` must fit .*, got an array float64\[2\]"),
         (lambda: Conv(2, 5, padding=2**31), "`padding` must be at most 2147483647"),
         (lambda: Conv(2, 5, competition=WTA(3)), "`winners` of the competition must be at most .*, got 3 of 2"),
         (lambda: NETWORK.initial_weights(-1), "`seed` must be at least 0, got -1"),
@@ -224,7 +224,8 @@ class Choice(own.First):
     def scores(self, spikes, classes):
         if self.kind in ("one", "integers"):
             return jnp.zeros(1 if self.kind == "one" else classes, int if self.kind == "integers" else float)
-        return spikes.potential.reshape(classes, -1).max(axis=1)
+        amount = dict(negative=-1000.0, nan=jnp.nan).get(self.kind, 0.0)
+        return spikes.potential.reshape(classes, -1).max(axis=1) + amount
 
     def decide(self, scores):
         decided = dict(all=scores[0], float=scores.sum(), beyond=jnp.int32(10)).get(self.kind)
@@ -255,6 +256,10 @@ class Rule(Learner):
 
     def init(self, layer, key, seen):
         return np.zeros(3, np.float32)
+
+    def forward(self, layer, state, latency, label):
+        winners = layer.winners(latency)
+        return dict(winners=winners, none=None, latency=latency).get(self.kind, Response(winners))
 
     def update(self, layer, state, latency, response, signal):
         conv, info = layer.conv, response.winners.feature
@@ -336,6 +341,9 @@ def decided(kind: str) -> Network:
          r"`competition\(\.\.\.\) of layer1` must be kernels\.Winners, got "),
         (changed(dataclasses.replace(FIRST, competition=Nobody())),
          r"`competition\(\.\.\.\) of layer1\.row` must be int32 of shape \(2,\), got int32 of shape \(3,\)"),
+        (rule("winners"), r"^`forward` of Rule of layer1 must return a Response, got Winners: .* Response\(winners\)$"),
+        (rule("none"), r"^`forward` of Rule of layer1 must return a Response, got None: write Response\(\.\.\.\)$"),
+        (rule("latency"), r"must return a Response, got a traced uint8\[6,28,28\]: write Response\(\.\.\.\)$"),
         (rule("two"), r"`update of Rule of layer1` must be \(layer, state, info\), got a tuple of 2$"),
         (rule("weights"), r"`update` of Rule of layer1: `weights` must have shape \(4, C, 5, 5\), got \(1, 6, 5, 5\)"),
         (rule("replaced"), r"`update` of Rule of layer1 must set weights by `layer.with_weights\(\.\.\.\)`"),
@@ -507,3 +515,28 @@ def test_the_variants_of_a_sweep_whose_weights_leave_their_range_are_named():
         assert last["error"].startswith(f"`update` of Rule ({name}) left layer1 invalid in epoch 1: ")
         assert last["epochs"] == []
         assert all(each["epochs"] for each in others)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("negative", r"^`decision.scores\(\.\.\.\)` must be finite and at least 0, got -\d+.*: take jnp.maximum\("),
+        ("nan", r"^`decision.scores\(\.\.\.\)` must be finite and at least 0, got nan: divide by no sum"),
+    ],
+)
+def test_scores_that_metrics_cannot_compare_are_refused(kind, message):
+    trainer = Trainer(decided(kind), DIGITS, SETTINGS)
+    with pytest.raises(InputError, match=message):
+        trainer.predict(trainer.initial_state(), DIGITS.test_images)
+
+
+def test_arrays_in_messages():
+    """By dtype and shape, traced or not."""
+    seen = []
+    jax.jit(lambda x: seen.append(errors.shown(x)))(jnp.zeros(3, jnp.int32))
+    jax.vmap(lambda x: seen.append(errors.shown(x)) or x)(jnp.zeros((2, 3)))
+    assert seen == ["a traced int32[3]", "a traced float32[3]"]
+    assert errors.shown(jnp.zeros((3, 4))) == "an array float32[3,4]"
+    assert errors.shown(np.zeros((), bool)) == "an array bool[]"
+    assert errors.shown(np.float32(1)) == "float32"
+    assert errors.shown(np.ndarray) == "the class ndarray"

@@ -162,3 +162,11 @@ def test_paths_of_the_system_are_not_ordinary(tmp_path):
             files.check_ordinary(path)
     files.check_ordinary(tmp_path)
     files.check_ordinary(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("path", ["/run/media/me/disk/data", "/dev/shm/data.npz", "/dev/shm"])
+def test_disks_that_were_plugged_in_and_folders_in_memory_are_ordinary(path):
+    files.check_ordinary(pathlib.Path(path))
+    for other in ("/run/lock", "/dev/shmem", "/run/mediator"):
+        with pytest.raises(InputError, match="is the root folder or of the system"):
+            files.check_ordinary(pathlib.Path(other))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snnjax import kernels
+from snnjax import InputError, kernels
 from snnjax.forms import FAST, PLAIN
 from snnjax.kernels.neurons import fire_at_last_step
 from snnjax.layers import WTA, Conv, Form, Layer, Pool, at_last_step
@@ -210,3 +210,15 @@ def test_a_layer_comes_back_from_a_device():
 def test_input_of_other_channels_is_refused():
     with pytest.raises(ValueError, match="must have the 2 channels of `weights`, got 1"):
         layer_of(LAYERS[0]).spikes(LATENCIES[0][:1])
+
+
+@pytest.mark.parametrize("shape", [(18, 4), (72,), (4, 18)])
+def test_rows_of_all_features_have_the_shape_of_the_weights(shape):
+    """Rows that were transposed would be taken as they lie in memory."""
+    layer = layer_of(LAYERS[0])
+    rows = jnp.arange(72, dtype=jnp.float32).reshape(shape)
+    if shape == (4, 18):
+        np.testing.assert_array_equal(layer.with_all_rows(rows).rows(), rows)
+    else:
+        with pytest.raises(InputError, match=r"^`rows` must have (shape \(4, 18\) of `Layer.rows`, got|axes \(F K\))"):
+            layer.with_all_rows(rows)

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -539,7 +540,7 @@ def test_a_layer_file_says_what_it_is_of(folder, trainer):
     ("change", "words"),
     [
         (lambda run: os.chmod(run, 0o777), "can be changed by others (chmod go-w "),
-        (lambda run: os.chmod(run / "layers", 0o770), "can be changed by others (chmod go-w "),
+        (lambda run: os.chmod(run / "layers", 0o757), "can be changed by others (chmod go-w "),
         (lambda run: os.chmod(next((run / "layers").iterdir()), 0o646), "can be changed by others (chmod go-w "),
         (lambda run: run.rename(run.parents[1] / "far") and run.symlink_to(run.parents[1] / "far"), "is a link out of"),
         (lambda run: None, "which belongs to another user"),
@@ -560,6 +561,33 @@ def test_layers_that_may_be_of_others_are_reused_on_request_alone(folder, traine
     assert note.endswith("`reuse` (--reuse) takes it all the same")
     assert started(folder, trainer, True)[0] == 1
     assert started(folder, trainer, False) == (0, [])
+
+
+def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
+    """As folders are made under a umask of 002, on systems that give each user such a group."""
+    path = tmp_path / "layers" / "file.npz"
+    path.parent.mkdir()
+    path.touch()
+    for each in (tmp_path, path.parent, path):
+        each.chmod(0o775)
+    user = types.SimpleNamespace(pw_name="me", pw_gid=os.stat(path).st_gid)
+    other = types.SimpleNamespace(pw_name="you", pw_gid=user.pw_gid)
+    users, group = [user], types.SimpleNamespace(gr_name="me", gr_mem=["me"])
+    monkeypatch.setattr("pwd.getpwuid", lambda number: user)
+    monkeypatch.setattr("pwd.getpwall", lambda: users)
+    monkeypatch.setattr("grp.getgrgid", lambda number: group)
+    assert reuse.reason_not_owned(path, tmp_path) == ""
+    changes = [(user, dict(pw_gid=-1)), (group, dict(gr_name="staff")), (group, dict(gr_mem=["you"]))]
+    for part, change in changes:
+        with monkeypatch.context() as changed:
+            for name, value in change.items():
+                changed.setattr(part, name, value)
+            assert reuse.reason_not_owned(path, tmp_path) == f"can be changed by others (chmod go-w {tmp_path})"
+    users.append(other)
+    assert "can be changed by others" in reuse.reason_not_owned(path, tmp_path)
+    users.remove(other)
+    path.chmod(0o666)
+    assert reuse.reason_not_owned(path, tmp_path) == f"can be changed by others (chmod go-w {path})"
 
 
 def test_where_owners_are_not_known_layers_are_reused_on_request_alone(folder, trainer, monkeypatch):

@@ -18,9 +18,11 @@ from snnjax.app.runs import RunFolder
 from snnjax.components import from_data
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, Encoder
+from snnjax.encoding.filters import FilterBank
 from snnjax.layers import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Majority, Network, stage
+from snnjax.networks.size import bytes_of_one_image
 from snnjax.trained import Trained
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import SweepState
@@ -321,3 +323,13 @@ def test_a_network_with_parts_of_ones_own_is_trained_saved_and_reused(tmp_path):
         assert run.start(reuse=True).phase == 0, "the arrays of its encoder are others"
     with pytest.raises(ValueError, match="is of another network"):
         RunFolder(tmp_path / "one", Trainer(other, images, trainer.settings), {}, resume=True)
+
+
+@pytest.mark.parametrize("size", [210, 300])
+def test_the_matrices_of_large_filters_are_counted(size):
+    """Those of `filters.correlate` are hundreds of times as large as the kernels."""
+    rng = np.random.default_rng(0)
+    bank = FilterBank.of(list(rng.normal(size=(20, 201, 201))))
+    network = Network("large", (20, size, size), 2, (stage(Conv(2, 3, learners=RSTDP())),), encoder=Encoder(bank))
+    band = 201 * (32 + 201 - 1) * 20 * 3 * 32
+    assert 4 * band < bytes_of_one_image(network, (size, size)) < 4 * 20 * band

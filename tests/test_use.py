@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,50 @@ def test_where_data_are_is_said_where_the_run_says_it(tmp_path, capsys):
     parts.dataset(options.TestData(dataset=known["dataset"]), dict(data_dir=[3]), (28, 28), "RUN")
     parts.dataset(options.TestData(), dict(dataset="digits"), (28, 28), "RUN")
     assert capsys.readouterr().out == ""
+
+
+FAST_GROUPS = [r"^o\d+", r"(\w+)_(\d{3})\.png$", r"[^_|]+", r"(?P<name>\w+)-", r"(?:person)(\d+)", r"[]a+(]*\)+"]
+SLOW_GROUPS = [
+    r"(a+)+$",
+    r"(a|aa)*$",
+    r"((a+)){9}",
+    r"a*a*a*b",
+    r"(a+)\1*",
+    r"(?:a?b?)+",
+    "a|b",
+    "x" * 201,
+    r"(?=a+)b",
+    "[a](b*)*",
+]
+
+
+@pytest.mark.parametrize("group", FAST_GROUPS + SLOW_GROUPS)
+def test_expressions_that_may_never_end_are_found(group):
+    re.compile(group)
+    assert parts.is_fast(group) == (group in FAST_GROUPS)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["of the run", "the same, named"])
+def test_an_expression_that_may_never_end_is_taken_from_runs_of_this_user_alone(tmp_path, monkeypatch, named):
+    run, pictures = tmp_path / "run", tmp_path / "pictures"
+    run.mkdir(mode=0o755)
+    (run / trained.WEIGHTS).touch(0o644)
+    for name in "ab":
+        (pictures / name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (8, 8)).save(pictures / name / f"{'a' * 40}{number}.png")
+    known = dict(dataset="folder", data_dir=str(pictures), size=[], colour=False, group="(a+)+[0-9]")
+    chosen = options.TestData(dataset="folder", data_dir=pictures) if named else options.TestData()
+    with pytest.raises(InputError, match="a class must have at least 2 groups"):
+        parts.dataset(chosen, known, (8, 8), run)
+    known["group"] = "(a+)+$"  # which no name ends in
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(InputError) as caught:
+        parts.dataset(chosen, known, (8, 8), run)
+    assert str(caught.value) == (
+        f"`group` '(a+)+$' of {run} may never end, and {run / trained.WEIGHTS} lies in {run}, which belongs to another "
+        "user: name other data (--dataset, --data_dir), or copy the run to trust it"
+    )
 
 
 def test_a_report_shows_pictures_of_its_own_folder_alone(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from snnjax import NETWORKS, InputError, Network, data, devices, files
-from snnjax.app import options
+from snnjax.app import options, reuse
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
 from snnjax.errors import nearest, printable, shown, unknown
+from snnjax.trained import WEIGHTS
 from snnjax.training.choice import encoded_by, network_for, takes_images
 
+LONGEST_FAST = 200  # characters of a regular expression that is not yet known to be fast
 SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
 
 
@@ -102,7 +105,7 @@ def dataset(
     given: dict[str, Any] = {name: getattr(chosen, name, None) for name in SOURCE}
     known, tested = known or {}, chosen.test_images
     if chosen.dataset is None:
-        given |= of_run({name: known.get(name) for name in SOURCE if not given[name]}, run)
+        given |= source_of_run({name: known.get(name) for name in SOURCE if not given[name]}, run)
         tested = tested or known.get("test_images")
         in_order = known.get("in_order", False)
         if given["dataset"] is None:
@@ -113,7 +116,7 @@ def dataset(
     if shape is not None:
         given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
         given["colour"] = shape[2:] == (3,) if pictures else None
-        given["group"] = known.get("group") if pictures and same else None
+        given["group"] = checked_group(known.get("group"), run) if pictures and same else None
     if pictures and shape is not None and given["data_dir"] and not same:
         images = data.picture_folder(given["data_dir"], **load_options(given), test_only=True)
     else:
@@ -123,7 +126,7 @@ def dataset(
     return images.first(getattr(chosen, "train_images", None), tested, in_order=in_order)
 
 
-def of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
+def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
     """Where a run says that its data come from, which is printed if it is a path; raises InputError as `dataset`."""
     kinds: dict[str, Any] = dict(
         dataset=str | None, data_dir=str | None, size=list | None, colour=bool | None, group=str | None
@@ -131,6 +134,7 @@ def of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
     for name, value in source.items():
         if not isinstance(value, kinds[name]):
             raise InputError(f"{run} says that `{name}` of its data is {shown(value)}: name data (--dataset)")
+    checked_group(source.get("group"), run)
     path = source.get("data_dir") or source.get("dataset") or ""
     if source.get("data_dir") or path.endswith(".npz"):
         try:
@@ -139,6 +143,32 @@ def of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
             raise InputError(f"the data of {run}: {error}; name others by `dataset` (--dataset)") from error
         print(printable(f"data: {path}, as {run} says; --dataset names others"))
     return source
+
+
+def checked_group(group: str | None, run: Path | str) -> str | None:
+    """The regular expression of a run's settings; raises InputError where it may be someone else's and never end."""
+    if not isinstance(group, str) or is_fast(group):
+        return group
+    folder = Path(run).resolve()
+    path = folder / WEIGHTS if folder.is_dir() else folder
+    if reason := reuse.reason_not_owned(path, path.parent):
+        got = f"{shown(group)} of {run} may never end, and {path} {reason}"
+        raise InputError(f"`group` {got}: name other data (--dataset, --data_dir), or copy the run to trust it")
+    return group
+
+
+def is_fast(pattern: str) -> bool:
+    """Whether a regular expression is so simple that no text can make its search long.
+
+    It repeats single characters alone, at two places at most, and has no alternatives.
+    """
+    if len(pattern) > LONGEST_FAST:
+        return False
+    bare = re.sub(r"\\[^1-9]|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern, flags=re.DOTALL)  # escapes, sets of characters
+    bare = re.sub(r"\(\?(?::|P<\w+>)", "(", bare)
+    if re.search(r"[|\\]|\(\?|\)[*+?{]", bare):
+        return False
+    return len(re.findall(r"(?:[*+?]|\{[^}]*\})[?+]?|\{", bare)) <= 2
 
 
 def split(images: Dataset, validation: float) -> Dataset:

@@ -14,7 +14,6 @@ from snnjax import files
 from snnjax.errors import InputError
 
 LAYERS = "layers"  # folder in that of a run
-WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,20 +43,42 @@ def load(path: Path, key: str, layers: Sequence[str]) -> tuple[Arrays, Arrays, d
     return weights, arrays, diagnosis
 
 
-def why_foreign(path: Path) -> str:
-    """Why a file of layers may be someone else's, in words; "" where its folders and itself are this user's alone."""
-    runs = path.parents[2].resolve()
-    if not path.resolve().is_relative_to(runs / path.parents[1].name):
+def reason_not_owned(path: Path, run: Path) -> str:
+    """Why a file in a run's folder may be someone else's, in words.
+
+    "" where the file, the folder, and those between, are this user's, and can be changed by nobody else.
+    """
+    if not path.resolve().is_relative_to(run.parent.resolve() / run.name):
         return "is a link out of its run folder"
     if not hasattr(os, "geteuid"):
         return "is of an owner that this system does not tell"
-    for each in (path.parents[1], path.parent, path):
+    between = [each for each in reversed(path.parents) if each.is_relative_to(run)]
+    for each in (*between, path):
         found = each.stat()
         if found.st_uid != os.geteuid():
             return "belongs to another user" if each == path else f"lies in {each}, which belongs to another user"
-        if found.st_mode & WRITABLE:
+        others = found.st_mode & stat.S_IWOTH
+        if others or (found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid, each)):
             return f"can be changed by others (chmod go-w {each})"
     return ""
+
+
+def _is_private(group: int, path: Path) -> bool:
+    """Whether what a group may do to a path this user alone may: the group is the user's own, and no list adds others.
+
+    Such a group has the user's name, is the user's primary one, and has no other members.
+    """
+    import grp
+    import pwd
+
+    try:
+        user, of_group = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    listed = hasattr(os, "listxattr") and "system.posix_acl_access" in os.listxattr(path)
+    primary = [each.pw_name for each in pwd.getpwall() if each.pw_gid == group]
+    members = {user.pw_name, *of_group.gr_mem, *primary}
+    return not listed and (user.pw_gid, of_group.gr_name, members) == (group, user.pw_name, {user.pw_name})
 
 
 def _digest(arrays: Arrays, diagnosis: dict[str, Any]) -> str:

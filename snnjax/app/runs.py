@@ -241,7 +241,7 @@ class RunFolder(CheckpointFolder):
         for path in sorted(self.path.resolve().parent.glob(str(reuse.path_in(Path("*"), layers, key)))):
             run = self.path.parent / path.parents[1].name
             try:
-                if not foreign and (why := reuse.why_foreign(path)):
+                if not foreign and (why := reuse.reason_not_owned(path, path.parents[1])):
                     raise InputError(f"{path} {why}; `reuse` (--reuse) takes it all the same")
                 self.trainer.reuse(state, *reuse.load(path, key, layers), str(run))
             except (InputError, OSError) as error:

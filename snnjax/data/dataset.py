@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.data.names import checked, numbered
-from snnjax.data.splits import hold_out, hold_out_groups, take_evenly
+from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 from snnjax.errors import InputError, InputTypeError, printable, shown
 from snnjax.files import atomic_write, empty, take_rows
@@ -226,7 +226,7 @@ class Dataset:
                 places = np.arange(count)
             else:
                 rng = None if seed is None else np.random.default_rng([checks.seed(seed), place])
-                places = take_evenly(getattr(self, f"{part}_labels"), count, rng)
+                places = stratified_indices(getattr(self, f"{part}_labels"), count, rng)
             changes |= self._take(part, places)
         return dataclasses.replace(self, **changes)
 
@@ -249,7 +249,7 @@ class Dataset:
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
             raise InputError(f"`ratio` must lie in (0, 1], got {ratio}, and leave some of {total} training images")
-        return take_evenly(self.train_labels, count, np.random.default_rng(checks.seed(seed)))
+        return stratified_indices(self.train_labels, count, np.random.default_rng(checks.seed(seed)))
 
     def hold_out(self, share: float, seed: int) -> "Dataset":
         """Makes a random share of the training images, of each class about that share, the validation images.

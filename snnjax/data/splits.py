@@ -41,7 +41,7 @@ def _label_array(labels: Any) -> np.ndarray:
     return array
 
 
-def take_evenly(labels: np.ndarray, count: int, rng: np.random.Generator | None = None) -> np.ndarray:
+def stratified_indices(labels: np.ndarray, count: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """The places of `count` images in order, of each class a share as large as of all, at least one if enough.
 
     They are the first ones of each class, or drawn by `rng`.

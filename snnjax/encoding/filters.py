@@ -192,6 +192,7 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 
 
 PIXEL_BITS = 8
 PIXEL_PARTS = 3  # of pixels that are floats
+TILE = 32  # columns of the output that are computed by one product
 TAP_BITS = 24  # of the largest tap of a filter, as many as float32 has
 
 
@@ -251,7 +252,7 @@ def _correlate(image: jax.Array, group: _Group, size: Sequence[int]) -> jax.Arra
     if group.folded:
         middle = group.window // 2
         rows = [*(rows[at] + rows[-1 - at] for at in range(middle)), rows[middle]]
-    tile = min(32, width)
+    tile = min(TILE, width)
     count = -(-width // tile)
     parts, features, _, window = group.taps.shape
     band = np.zeros((len(rows), tile + window - 1, features, parts, tile), np.float32)

@@ -33,7 +33,7 @@ def check_latencies(latencies: jax.Array, time_steps: int) -> tuple[int, ...]:
     checks.array("latencies", latencies, "S C H W")
     if latencies.dtype != jnp.uint8:
         raise InputTypeError(f"`latencies` must be uint8 for native kernels, got {latencies.dtype}")
-    checks.in_time("latencies", latencies, time_steps)
+    checks.check_latency_range("latencies", latencies, time_steps)
     return latencies.shape
 
 

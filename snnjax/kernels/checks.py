@@ -30,7 +30,8 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
     """Decorator: `jax.jit` with `static` arguments, after checks of what is known before tracing hides it.
 
     Static arguments are plain, threshold, radius and bounds lie in their ranges, latencies in 0..`time_steps`; `check`
-    is a function of all arguments by name. Values that are traced already are left out.
+    is a function of all arguments by name. Values that are traced already, or lie on an accelerator, are left out. The
+    function has `lower`, `trace` and `eval_shape` of the compiled one, which check no values.
     """
 
     def decorate(function: Function) -> Function:
@@ -45,15 +46,16 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
             given = defaults | dict(zip(parameters, args, strict=False)) | settings
             if given.keys() == parameters.keys():  # otherwise `compiled` says what is missing
                 for name in static:
-                    plain(name, given[name])
+                    check_static(name, given[name])
                 for name, check_value in by_value.items():
                     check_value(given[name])
                 for name in latencies:
-                    in_time(name, given[name], given["time_steps"])
+                    check_latency_range(name, given[name], given["time_steps"])
                 if check is not None:
                     check(**given)
             return compiled(*args, **settings)
 
+        vars(call).update({name: getattr(compiled, name) for name in ("lower", "trace", "eval_shape")})
         return call  # type: ignore[return-value]
 
     return decorate
@@ -63,7 +65,7 @@ _LATENCIES = ("latency", "spikes", "patch", "patches")
 """Arguments of kernels that hold latencies."""
 
 
-def plain(name: str, value: Any) -> None:
+def check_static(name: str, value: Any) -> None:
     """A setting that programs are compiled for: no array, and hashable."""
     for part in value if isinstance(value, tuple | list) else (value,):
         if isinstance(part, jax.Array | np.ndarray):
@@ -77,31 +79,38 @@ def plain(name: str, value: Any) -> None:
 
 def _not_plain(name: str, value: jax.Array | np.ndarray) -> InputTypeError:
     """The error for an array, traced or not, in place of a number that a program is compiled for."""
-    got = f"{value.dtype}{list(value.shape)}"
     kinds = {"b": "True or False", "i": "a plain integer", "u": "a plain integer"}
     expected = f"`{name}` must be {kinds.get(value.dtype.kind, 'a plain number')}"
     if isinstance(value, jax.core.Tracer):
         write = "make it a static argument of `jax.jit`, or a `static` field of its component"
-        return InputTypeError(f"{expected}, which is known when the program is compiled, got a traced {got}: {write}")
+        return InputTypeError(f"{expected}, which is known when the program is compiled, got {shown(value)}: {write}")
     write = f"tuple({name}.tolist())" if value.ndim else f"{name}.item()"
-    return InputTypeError(f"{expected}, got an array {got}: write {write}")
+    return InputTypeError(f"{expected}, got {shown(value)}: write {write}")
 
 
-def known(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
-    """The values of an array of a kind; None where tracing or other processes hide them, or it is none of these."""
+def concrete_values(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
+    """The values of an array of a kind; None where tracing or other processes hide them, or it is none of these.
+
+    None of arrays on an accelerator too: copying them to the host would wait for the device at every call.
+    """
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray):
         return None
-    if not jnp.issubdtype(value.dtype, kind) or (isinstance(value, jax.Array) and not value.is_fully_addressable):
+    if not jnp.issubdtype(value.dtype, kind) or (isinstance(value, jax.Array) and not _is_on_host(value)):
         return None
     return np.asarray(value)
 
 
-def in_time(name: str, value: Any, silence: Any) -> None:
+def _is_on_host(value: jax.Array) -> bool:
+    """Whether all of an array is in the memory of this process."""
+    return value.is_fully_addressable and all(device.platform == "cpu" for device in value.devices())
+
+
+def check_latency_range(name: str, value: Any, silence: Any) -> None:
     """Latencies, or spikes with latencies, in 0..`silence`, the number of time steps, as far as they are known."""
     silence = time_steps(silence)
     if hasattr(value, "latency"):
         name, value = f"{name}.latency", value.latency
-    steps = known(value)
+    steps = concrete_values(value)
     if steps is None or not steps.size:
         return
     least, most = int(steps.min()), int(steps.max())
@@ -111,7 +120,7 @@ def in_time(name: str, value: Any, silence: Any) -> None:
         raise InputError(f"`{name}` must {expected}, {got}: give the `time_steps` that it was encoded with")
 
 
-def on_map(name: str, positions: np.ndarray, size: Sequence[int], write: str) -> None:
+def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write: str) -> None:
     """Known positions (N, 2), row and column, on a map of `size`; `write` says what to give instead."""
     outside = ((positions < 0) | (positions >= np.asarray(size))).any(axis=1)
     if outside.any():
@@ -162,11 +171,11 @@ def seed(value: Any) -> int:
     return integer("seed", value, 0, LARGEST_SEED)
 
 
-def of_32_bits(name: str, value: Any) -> None:
+def fits_32_bits(name: str, value: Any) -> None:
     """Numbers, also in a tuple or an array, that int32 or float32 can hold; infinity may be one."""
     if isinstance(value, tuple):
         for each in value:
-            of_32_bits(name, each)
+            fits_32_bits(name, each)
     elif isinstance(value, int) and not -LARGEST - 1 <= value <= LARGEST:
         raise InputError(f"`{name}` must fit into int32, got {shown(value)}")
     elif isinstance(value, float | np.ndarray) and (array := np.asarray(value)).dtype.kind in "iuf":
@@ -180,7 +189,7 @@ def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, a
     """A finite number in `least`..`most`; with `above`, larger than `least`."""
     if np.ndim(value):
         raise wrong_type(name, "a number", value)
-    of_32_bits(name, value)
+    fits_32_bits(name, value)
     if least <= value <= most and math.isfinite(value) and not (above and value == least):
         return
     if math.isinf(most):
@@ -220,7 +229,7 @@ def threshold(value: Any, features: int | None = None) -> None:
         raise wrong_type("threshold", "a number, an array (F,) or None", value, each)
     if np.ndim(value) > 1 or (np.ndim(value) and np.shape(value) != (features or len(value),)):
         raise InputError(f"`threshold` must have shape () or ({features or 'F'},), got shape {np.shape(value)}")
-    of_32_bits("threshold", value)
+    fits_32_bits("threshold", value)
     if isinstance(value, int | float | np.number | np.ndarray) and not np.isfinite(value).all():
         raise InputError(f"`threshold` must be finite, got {value}")
 

@@ -52,13 +52,13 @@ def check_winners(
         each = getattr(winners, field)
         checks.array(f"{name}.{field}", each, "k", "integers")
         checks.shape(f"{name}.{field}", each, winners.feature.shape, f"`{name}.feature`")
-    values = [checks.known(x) for x in (winners.feature, winners.row, winners.column, winners.latency)]
+    values = [checks.concrete_values(x) for x in (winners.feature, winners.row, winners.column, winners.latency)]
     if size is None or any(each is None for each in values):
         return
     feature, *position, step = (np.asarray(each) for each in values)
-    checks.on_map(name, np.stack(position, axis=1)[feature >= 0], size, write)
+    checks.check_positions(name, np.stack(position, axis=1)[feature >= 0], size, write)
     if time_steps:
-        checks.in_time(f"{name}.latency", step[feature >= 0], time_steps)
+        checks.check_latency_range(f"{name}.latency", step[feature >= 0], time_steps)
 
 
 def _check(spikes: Spikes | PositionSpikes) -> None:

@@ -34,8 +34,8 @@ def _check_positions(latency: Any, positions: Any, kernel: Pair, stride: Pair) -
     size = _size(latency, kernel, stride)
     if positions.shape[1] != 2:
         raise InputError(f"`positions` must be (row, column) each, of shape (N, 2), got shape {positions.shape}")
-    if (values := checks.known(positions)) is not None:
-        checks.on_map("positions", values, size, _PAD)
+    if (values := checks.concrete_values(positions)) is not None:
+        checks.check_positions("positions", values, size, _PAD)
 
 
 def _check_fields(latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int = 0) -> None:

@@ -23,7 +23,7 @@ class Decision(Protocol):
     timed: ClassVar[bool]
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
-        """The evidence for each class, (classes,) float32 >= 0, from `Spikes` of (F, H, W) of one layer.
+        """The evidence for each class, (classes,) finite float32 >= 0, from `Spikes` of (F, H, W) of one layer.
 
         The layer votes for the class with the most, the lowest among equals; for none if all are 0.
         """

@@ -1,9 +1,11 @@
 """How much memory one image needs on its way through a network."""
 
 import math
+from collections.abc import Sequence
 
-from snnjax.encoding import Encoder
-from snnjax.kernels import checks
+from snnjax.encoding import Encoder, OnOff
+from snnjax.encoding.filters import PIXEL_BITS, TAP_BITS, TILE
+from snnjax.kernels import checks, exact
 from snnjax.networks.network import Network
 
 FLOAT = 4  # bytes of a float32
@@ -17,6 +19,9 @@ def bytes_of_one_image(network: Network, image_shape: tuple[int, ...]) -> int:
 def _of_encoder(network: Network, image_shape: tuple[int, ...]) -> int:
     """Numbers of the filters, the padded image and the maps of the network's encoder."""
     encoder, maps = network.encoder, math.prod(network.input_shape)
+    bits = PIXEL_BITS + 2 * (len(image_shape) == 3)
+    if isinstance(encoder, OnOff):
+        return maps + _of_products(encoder.window, 2, image_shape, bits)
     if not isinstance(encoder, Encoder):
         window = getattr(encoder, "window", 1)
         return maps * (window if isinstance(window, int) else 1)
@@ -24,7 +29,21 @@ def _of_encoder(network: Network, image_shape: tuple[int, ...]) -> int:
     filters, *size = bank.output_shape(image_shape)
     image = math.prod(_padded(image_shape[:2], bank.margin)) * math.prod(image_shape[2:])
     filtered = filters * math.prod(_padded(size, 0 if pool is None else pool.padding))
-    return filters * bank.window**2 + image + filtered + maps
+    products = _of_products(bank.window, len(bank.kernels), size, bits)
+    return filters * bank.window**2 + image + filtered + products + maps
+
+
+def _of_products(window: int, kernels: int, size: Sequence[int], bits: int) -> int:
+    """Numbers of the matrices that `filters.correlate` multiplies: tiles of the image, twice, and bands of the kernels.
+
+    The more of a float's bits a sum of products with pixels of some `bits` takes, the fewer each part of a kernel has,
+    and the more parts there are.
+    """
+    column = window * (TILE + window - 1)
+    tiles = size[0] * -(-size[1] // TILE)
+    left = exact.MANTISSA - bits - math.ceil(2 * math.log2(window))
+    parts = -(-TAP_BITS // max(left, 1))
+    return column * (2 * tiles + kernels * parts * TILE)
 
 
 def _of_stages(network: Network) -> int:

@@ -319,7 +319,8 @@ class Engine:
     def predict(self, states: States, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images.
 
-        Those of the networks with `rounded_weights`, as they are saved.
+        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where a decision of a user's
+        own returns what it may not.
         """
         rounded = []
         for state, network in zip(states, self.networks, strict=True):
@@ -330,6 +331,7 @@ class Engine:
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
         decisions, scores = self.spread.map(Clock(""), programs.decide_batch, models, images, **static)
         foreign.check_decisions(decisions, self.network.classes)
+        foreign.check_scores(scores)
         return decisions, scores
 
 

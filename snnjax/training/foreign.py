@@ -15,7 +15,7 @@ from snnjax.components import arrays, check_again
 from snnjax.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers import Layer
-from snnjax.learners import Diagnosis, Learner, Signal, Tally
+from snnjax.learners import Diagnosis, Learner, Response, Signal, Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.networks.model import check_weights
@@ -180,7 +180,15 @@ def check_update(
     if getattr(type(learner), "update", None) is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
-    found = _traced(learner, "update", kind, layer, state, latency, response, signal)
+    try:
+        found = _traced(learner, "update", kind, layer, state, latency, response, signal)
+    except AttributeError as error:
+        missing = error.name in Response._fields and isinstance(error.obj, (type(response), jax.Array))
+        if isinstance(response, Response) or not missing:
+            raise
+        write = {Winners: "Response(winners)", Spikes: "Response(spikes=spikes)"}.get(type(response), "Response(...)")
+        expected = f"`forward` of {kind} must return a Response"
+        raise InputTypeError(f"{expected}, got {shown(error.obj)}: write {write}") from error
     if not isinstance(found, tuple) or len(found) != 3:
         got = f"a tuple of {len(found)}" if isinstance(found, tuple) else shown(found)
         raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
@@ -214,10 +222,10 @@ def _expect(what: str, found: Any, expected: Any) -> None:
     for (path, one), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         if (one.shape, one.dtype) != (other.shape, other.dtype):
             write = f": write .astype(jnp.{other.dtype})" if one.shape == other.shape else ""
-            raise InputError(f"`{what}{place_of(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
+            raise InputError(f"`{what}{path_text(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
 
 
-def place_of(path: Any) -> str:
+def path_text(path: Any) -> str:
     """The path of a leaf of a pytree, as messages name it."""
     return jax.tree_util.keystr(path).replace(".stored", ".weights")
 
@@ -236,6 +244,13 @@ def check_decisions(decisions: np.ndarray, classes: int) -> None:
     """Raises InputError where a decision was for no class."""
     if decisions.size and not -1 <= (least := decisions.min()) <= (most := decisions.max()) < classes:
         raise InputError(f"`decision.decide(scores)` must be 0..{classes - 1}, or -1, got {least}..{most}")
+
+
+def check_scores(scores: np.ndarray) -> None:
+    """Raises InputError where the score of a class is negative or no finite number: metrics could not compare them."""
+    if (wrong := scores[~(np.isfinite(scores) & (scores >= 0))]).size:
+        write = "take jnp.maximum(scores, 0), for example" if wrong[0] < 0 else "divide by no sum that may be 0"
+        raise InputError(f"`decision.scores(...)` must be finite and at least 0, got {wrong[0]}: {write}")
 
 
 def checked_diagnosis(kind: str, found: Any) -> Diagnosis:

@@ -170,7 +170,7 @@ def _layer(
     channels, height, width = latency.shape
     size, kernel = (height + 2 * above, width + 2 * left), (taps.shape[0], taps.shape[2])
     checks.fits("latency", (channels, *size), "taps", (taps.shape[1], *kernel))
-    checks.in_time("latency", latency, time_steps)
+    checks.check_latency_range("latency", latency, time_steps)
     settings = dict(steps=_steps(time_steps), above=np.int64(above), left=np.int64(left))
     return (features, *output_size(size, kernel, (1, 1))), settings
 
@@ -314,12 +314,12 @@ def learn_patches(
     checks.array("images", images, "N C H W")
     checks.array("positions", positions, "N P 2")
     checks.bounds(bounds)
-    checks.in_time("images", images, time_steps)
+    checks.check_latency_range("images", images, time_steps)
     (_, *size), settings = _layer(images[0], taps, features, time_steps, padding)
     strides = checks.pair("stride", stride, 1)
-    if (given := checks.known(positions)) is not None:
+    if (given := checks.concrete_values(positions)) is not None:
         reached = [(count - 1) // step + 1 for count, step in zip(size, strides, strict=True)]
-        checks.on_map("positions", given.reshape(-1, 2), reached, "give the `padding` of the layer")
+        checks.check_positions("positions", given.reshape(-1, 2), reached, "give the `padding` of the layer")
     places = zip(strides, checks.pair("padding", padding, 0), strict=True)
     corners = jnp.stack([positions[..., at] * step - margin for at, (step, margin) in enumerate(places)], axis=-1)
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])

@@ -50,7 +50,7 @@ def _check(latencies: jax.Array, weights: jax.Array, threshold: Number, classes:
     if len(weights) % checks.integer("classes", classes, 1):
         raise InputError(f"`weights` must have a multiple of {classes} features, got {len(weights)}")
     checks.threshold(threshold, len(weights))
-    checks.in_time("latencies", latencies, time_steps)
+    checks.check_latency_range("latencies", latencies, time_steps)
     return jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), len(weights))
 
 
