@@ -612,7 +612,7 @@ def test_fewer_images_are_of_all_classes_alike():
 
 
 def test_fewer_images_are_drawn_by_a_seed():
-    drawn, again, other = (sorted_set().first(20, 20, seed=seed) for seed in (0, 0, 2**64))
+    drawn, again, other = (sorted_set().first(20, 20, seed=seed) for seed in (0, 0, 2**64 - 1))
     assert drawn.digest == again.digest != other.digest
     assert np.bincount(drawn.train_labels).tolist() == np.bincount(drawn.test_labels).tolist() == [12, 6, 2]
     assert np.all(np.diff(drawn.train_images[:, 0, 0].astype(int)) > 0), "in their order, none twice"

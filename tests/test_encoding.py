@@ -308,6 +308,7 @@ def test_encoders_can_be_saved_compared_and_traced():
         (lambda: Encoder(scale=0), ValueError, "`scale` must be positive and finite, got 0"),
         (lambda: Encoder(scale="1/255"), TypeError, "`scale` must be a number, got '1/255'"),
         (lambda: GABOR.output_shape((0, 9)), ValueError, r"`image` must have more than 2 rows .*got shape \(0, 9\)"),
+        (lambda: FilterBank.of([np.ones((129, 129))]), ValueError, "`kernels` must have at most 127 rows, got 129"),
         (lambda: encode(IMAGES[0].tolist()), TypeError, "`image` must be an array, got list"),
         (
             lambda: Encoder(pool=Pool(13)).output_shape((12, 9)),

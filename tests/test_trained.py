@@ -329,7 +329,7 @@ def test_a_network_with_parts_of_ones_own_is_trained_saved_and_reused(tmp_path):
 def test_the_matrices_of_large_filters_are_counted(size):
     """Those of `filters.correlate` are hundreds of times as large as the kernels."""
     rng = np.random.default_rng(0)
-    bank = FilterBank.of(list(rng.normal(size=(20, 201, 201))))
+    bank = FilterBank.of(list(rng.normal(size=(20, 101, 101))))
     network = Network("large", (20, size, size), 2, (stage(Conv(2, 3, learners=RSTDP())),), encoder=Encoder(bank))
-    band = 201 * (32 + 201 - 1) * 20 * 3 * 32
+    band = 101 * (32 + 101 - 1) * 20 * 3 * 32
     assert 4 * band < bytes_of_one_image(network, (size, size)) < 4 * 20 * band

@@ -57,12 +57,16 @@ def _balanced(kernel: np.ndarray) -> np.ndarray:
     return (kernel / kernel.max()).astype(np.float32)
 
 
+LARGEST_WINDOW = 127
+"""Rows and columns of a kernel: sums of more taps would take many parts to be exact."""
+
+
 @component
 class FilterBank:
     """Filters with their thresholds, the first step of the encoding.
 
     Attributes:
-      kernels: the filters, (n, n) each with n odd; smaller ones are zero-padded to the largest.
+      kernels: the filters, (n, n) each with n odd and at most 127; smaller ones are zero-padded to the largest.
       threshold: outputs below it become 0; one number, one for each kernel, or None for no threshold.
       absolute: takes the absolute value of the outputs, after the threshold.
       padding: rows and columns added on each side of the image; by default those that keep the image's size.
@@ -85,6 +89,8 @@ class FilterBank:
             rows, shapes = len(kernel), sorted({np.shape(row) for row in kernel})
             if rows % 2 == 0 or shapes != [(rows,)]:
                 raise InputError(f"`kernels` must be square with odd sides, got {rows} rows of shapes {shapes}")
+            if rows > LARGEST_WINDOW:
+                raise InputError(f"`kernels` must have at most {LARGEST_WINDOW} rows, got {rows}")
         thresholds = () if self.threshold is None else self.threshold
         if thresholds != () and np.shape(thresholds) not in ((), (len(self.kernels),)):
             raise InputError(f"`threshold` must be one number or {len(self.kernels)}, got {np.size(thresholds)}")
