@@ -15,6 +15,7 @@ from snnjax import pytorch
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, GREY
 from snnjax.networks import NETWORKS, SpikingNetwork
+from snnjax.networks.model import rounded_weights
 from snnjax.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -49,7 +50,7 @@ def theirs(tmp_path, weights) -> pathlib.Path:
 def assert_equal(path: pathlib.Path, weights: dict[str, np.ndarray]) -> None:
     found = Trained.read(path).weights
     assert found.keys() == weights.keys()
-    for layer, value in weights.items():
+    for layer, value in rounded_weights(SPEC, weights).items():
         np.testing.assert_array_equal(found[layer], value, err_msg=layer)
 
 
