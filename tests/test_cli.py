@@ -23,7 +23,7 @@ import pytest
 from command import Command, refused, unboxed
 
 from snnjax import data, files
-from snnjax.app import options, parts, runs
+from snnjax.app import options, runs, tested
 from snnjax.app.commands.train import prepare
 from snnjax.app.runs import CheckpointFolder
 from snnjax.kernels import native
@@ -544,7 +544,7 @@ def prepared(**given) -> tuple[data.Dataset, dict, data.Dataset]:
     network = options.Network(model="mozafari2018")
     trainer, about, _ = prepare(network, chosen, options.Training(seed=1), options.Machine(kernels="xla"), **given)
     settings = about | dict(test_images=len(trainer.data.test_images))
-    return trainer.data, about, parts.dataset(options.TestData(), settings, (28, 28))
+    return trainer.data, about, tested.load(options.TestData(), settings, (28, 28), "RUN").images
 
 
 def test_fewer_images_of_all_classes_drawn_or_in_order():

@@ -78,7 +78,7 @@ def test_a_folder_of_pictures_is_looked_at(sets, capsys):
     Command("data").main(["folder", "--data_dir", "pets", "--size", "12", "--group", "[0-5]", "--out", "pets.npz"])
     out = capsys.readouterr().out
     assert cells(out) == [["class", "training", "test", "validation"], ["cat", "4", "2", "3"], ["dog", "6", "2", "1"]]
-    assert "the pictures are taken in colour; `colour=False` (--no_colour) takes them as grey" in out
+    assert "the pictures are taken in colour; --no_colour takes them as grey" in out
     assert "18 of 18 pictures: enlarged, the smallest from 9x7" in out
     stored = data.load("pets.npz")
     assert len(np.unique(stored.train_groups)) == 6

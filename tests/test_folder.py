@@ -1,5 +1,7 @@
 """Folders of pictures and .zip files of them as data sets."""
 
+import ast
+import html
 import io
 import os
 import pathlib
@@ -18,7 +20,9 @@ import pytest
 from PIL import Image
 
 import snnjax
-from snnjax.app import options, parts
+from snnjax.app import console, options, parts, report, tested
+from snnjax.app.commands.train import prepare
+from snnjax.app.runs import RunFolder
 from snnjax.data import digits, folder, layout, load, picture_folder, read_picture
 from snnjax.data.names import natural
 from snnjax.training.choice import network_for
@@ -166,24 +170,24 @@ def test_images_have_the_names_of_their_files(tmp_path):
 
 
 def by_object(root: pathlib.Path, objects: int, views: int) -> pathlib.Path:
-    """Pictures of objects of two classes, a part of them in folders; their brightness is the object's number."""
+    """Pictures of objects of two classes, by view in several folders; their brightness is the object's number."""
     for name, first in (("cup", 0), ("jug", 100)):
         for number in range(objects):
-            (root / name / f"o{number}").mkdir(parents=True)
             for view in range(views):
-                place = f"o{number}/{view}.png" if number % 2 else f"o{number}_{view}.png"
-                picture(first + number).save(root / name / place)
+                folder = root / name / f"view{view}" if number % 2 else root / name
+                folder.mkdir(parents=True, exist_ok=True)
+                picture(first + number).save(folder / f"o{number}_{view}.png")
     return root
 
 
-@pytest.mark.parametrize("group", [r"^(o\d+)[/_]", r"^o\d+"])
+@pytest.mark.parametrize("group", [r"^(o\d+)_", "^[^_]+"])
 def test_pictures_of_a_group_stay_together(tmp_path, group):
     path = by_object(tmp_path / "things", objects=10, views=4)
     apart = load("folder", path)
     assert {*numbers(apart.train_images)} & {*numbers(apart.test_images)}, "objects are in both"
     for each in (path, zipped(path)):
         data = load("folder", each, group=group)
-        assert data.notes == ("80 pictures are of 10 groups", FIFTH)
+        assert data.notes == (FIFTH, "80 pictures are of 10 groups, such as 'o0' and 'o1'"), "of both classes"
         objects = [{*np.mod(numbers(images), 100)} for images in (data.train_images, data.test_images)]
         assert not objects[0] & objects[1]
         assert np.bincount(data.test_labels).tolist() == [8, 8], "a fifth of each class"
@@ -199,7 +203,7 @@ def test_groups_in_training_and_test_folders_are_said(tmp_path):
     for part in ("train", "test"):
         fill(tmp_path / part, dict(a=4, b=3) if part == "train" else dict(a=2, b=2))
     data = load("folder", tmp_path, group=r"\d")
-    assert data.notes[1] == "2 groups have pictures in train/ and in other folders, which makes the test easier"
+    assert data.notes[0] == "2 groups have pictures in train/ and in other folders, which makes the test easier"
 
 
 def test_a_group_is_kept_with_a_run(tmp_path):
@@ -208,18 +212,106 @@ def test_a_group_is_kept_with_a_run(tmp_path):
     chosen = options.Data(dataset="folder", data_dir=path, group=r"^o\d+", test_images=6)
     known = parts.source(options.Network(), chosen) | dict(test_images=6)
     trained = parts.dataset(chosen)
-    assert parts.dataset(options.TestData(), known, (7, 9)).test_files == trained.test_files
-    named = options.TestData(dataset="folder", data_dir=path)
-    assert {*parts.dataset(named, known, (7, 9)).test_files} == {*load("folder", path, group=r"^o\d+").test_files}
-    shutil.copytree(path, tmp_path / "new")
-    other = parts.dataset(options.TestData(dataset="folder", data_dir=tmp_path / "new"), known, (7, 9))
-    assert len(other.test_images) == 40, "all of another folder"
+    for named in (options.TestData(), options.TestData(dataset="folder", data_dir=path)):
+        assert tested.load(named, known, (7, 9), "RUN").images.test_files == trained.test_files
+
+
+TAKEN = [
+    {},
+    dict(train_images=24, test_images=6, validation=0.25),
+    dict(train_images=20, draw=True, ratio=0.5),
+    dict(augment=True, ratio=0.3, validation=0),
+]
+
+
+def known_of(path: pathlib.Path, out: pathlib.Path, **how) -> tuple[dict, snnjax.data.Dataset]:
+    """The settings of a run on a folder of pictures, and its data."""
+    chosen = options.TrainData(dataset="folder", data_dir=path, size=(28,), **how)
+    network = options.Network(model="mozafari2018")
+    trainer, about, _ = prepare(network, chosen, options.Training(seed=3), options.Machine(kernels="xla"))
+    with RunFolder(out, trainer, about=about) as run:
+        return run.settings, trainer.data
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_a_moved_folder_is_known_by_its_digest(tmp_path, capsys, how):
+    """Else the network would be tested on pictures that it has learned."""
+    path = by_object(tmp_path / "things", objects=5, views=4)
+    known, learned = known_of(path, tmp_path / "run", group=r"^o\d+", **how)
+    path.rename(tmp_path / "moved")
+    lost = f"the data of RUN are no longer in {path}: say where they are by `data_dir` (--data_dir)"
+    with pytest.raises(FileNotFoundError, match=re.escape(lost)):
+        tested.load(options.TestData(), known, (28, 28), "RUN")
+    for named in (None, "folder"):
+        chosen = options.TestData(dataset=named, data_dir=tmp_path / "moved")
+        images, own = tested.load(chosen, known, (28, 28), "RUN")
+        assert (images.test_files, own) == (learned.test_files, True)
+        assert images.notes[-1] == tested.AS_TRAINED
+    (tmp_path / "moved").rename(path)
+    assert not any(tested.LEAK in note for note in tested.load(options.TestData(), known, (28, 28), "RUN").images.notes)
+
+
+def test_other_pictures_may_be_those_of_the_training(tmp_path):
+    """All are tested, however many the run was tested on, and it is said."""
+    path = by_object(tmp_path / "things", objects=5, views=4)
+    known, _ = known_of(path, tmp_path / "run", test_images=6)
+    shutil.copytree(path, tmp_path / "more")
+    for place in (path, tmp_path / "more"):
+        picture(99).save(place / "cup" / "new.png")
+    for named in (None, "folder"):
+        images, own = tested.load(
+            options.TestData(dataset=named, data_dir=tmp_path / "more"), known, (28, 28), tmp_path
+        )
+        assert (len(images.test_images), own) == (41, False)
+        assert images.notes[-1] == f"these are not exactly the data of the training: {tested.LEAK}"
+    images, own = tested.load(options.TestData(), known, (28, 28), tmp_path)
+    assert (len(images.test_images), own) == (8, False)
+    assert images.notes[-1] == f"{path} has changed since the training: {tested.LEAK}"
+    published = known | dict(dataset="mnist", data_dir=None)
+    chosen = options.TestData(dataset="folder", data_dir=path)
+    assert not any(tested.LEAK in note for note in tested.load(chosen, published, (28, 28), "RUN").images.notes)
+
+
+@pytest.mark.parametrize(
+    "broken", [dict(train_images="x"), dict(validation=[]), dict(seed=None, draw=True), dict(data=3)]
+)
+def test_settings_that_no_run_has_are_of_other_data(tmp_path, broken):
+    """A run's file may come from anyone."""
+    path = by_object(tmp_path / "things", objects=5, views=4)
+    known, _ = known_of(path, tmp_path / "run")
+    images = load("folder", path, size=28)
+    assert tested.is_own(images, known)
+    assert not tested.is_own(images, known | broken | dict(images_taken="x" if "train_images" in broken else 32))
+    assert not tested.is_own(images, {})
+
+
+def test_fewer_images_than_asked_for_are_said(tmp_path):
+    path = by_object(tmp_path / "things", objects=5, views=4)
+    chosen = options.Data(dataset="folder", data_dir=path, train_images=400, test_images=9)
+    images = parts.dataset(chosen)
+    assert images.notes[1:] == ("--train_images 400: there are only 32", "--test_images 9: there are only 8")
+
+
+def test_the_program_in_a_report_is_python(tmp_path):
+    settings = dict(dataset="folder", data_dir="/a b", size=[28], colour=True, group="^o'\\d+")
+    text = html.unescape(re.sub("<[^>]*>", "", report.usage(dict(settings=settings), tmp_path)))
+    (line,) = [each for each in text.splitlines() if each.startswith("image = ")]
+    call = ast.parse(line).body[0].value.value.value
+    assert {each.arg: ast.literal_eval(each.value) for each in call.keywords} == dict(
+        size=(28, 28), colour=True, group="^o'\\d+"
+    )
 
 
 def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     fill(tmp_path, dict.fromkeys("ab", 10))
     data = load("folder", tmp_path, group="^[01]")
-    assert data.notes[0] == ("4 pictures are of 2 groups; 16 that `group` does not match are groups of their own")
+    alone = "16 that `group` does not match are groups of their own"
+    assert data.notes[1] == f"4 pictures are of 2 groups, such as '0' and '1'; {alone}"
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    (tmp_path / "b" / "1.png").write_bytes(b"")
+    (tmp_path / "b" / "9.png").write_bytes(b"")
+    few = load("folder", tmp_path, group="^[01]").notes[1]
+    assert few == "2 pictures are of 1 group, such as '0'; 15 that `group` does not match are groups of their own"
     assert len(np.unique(data.train_groups)) + len({*numbers(data.test_images)} - {40, 41}) >= 16
 
 
@@ -228,7 +320,8 @@ def test_a_picture_that_does_not_match_is_a_group_of_its_own(tmp_path):
     [
         ("(", r"`group` must be a regular expression, got '\(': missing \), unterminated subpattern"),
         (3, "`group` must be a regular expression, got 3"),
-        ("nothing", r"`data_dir` .*: `group` 'nothing' matches no picture's name, such as '0\.png'"),
+        ("nothing", r"`data_dir` .*: `group` 'nothing' matches no picture's file name, such as '0\.png'"),
+        (r"^a/\d", r"`group` '\^a/\\d' matches no picture's file name, such as '0\.png'"),
         ("png", "a class must have at least 2 groups of pictures, one of them for testing, got 1 of a, b"),
     ],
 )
@@ -403,7 +496,9 @@ def test_the_size_that_pictures_have(tmp_path, monkeypatch):
         monkeypatch.setattr(folder, "SAMPLE", sample)
         data = load("folder", tmp_path / "pets")
         assert data.train_images.shape == (13, 32, 32)
-        assert data.notes[1].startswith("pictures of several sizes or large ones are taken as 32x32: `size` sets")
+        assert data.notes[1].startswith(
+            "pictures of several sizes or large ones are taken as 32x32: `size` (--size) sets"
+        )
     data = load("folder", tmp_path / "pets", size=12)
     assert (data.train_images.shape, data.notes) == (
         (13, 12, 12),
@@ -447,6 +542,9 @@ def test_colour_is_as_most_pictures_are(tmp_path, coloured, colour):
     assert data.notes == (FIFTH, *notes[coloured])
     chosen = parts.dataset(options.Data(dataset="folder", data_dir=tmp_path))
     assert (chosen.digest, chosen.notes) == (data.digest, data.notes), "the command line reads the same"
+    for note in console.notes(data):
+        assert "colour=" not in note
+        assert "--no_colour takes them as grey" in note or "--colour keeps it" in note or note == FIFTH
     for asked in (True, False):
         read = load("folder", tmp_path, colour=asked)
         assert read.train_images.shape[1:] == (7, 9, *(3,) * asked)
@@ -698,6 +796,27 @@ def test_zip_files_of_other_systems(tmp_path):
                 archive.writestr(f"{name}/{number}{len(name)}.png", png.getvalue())
     data = load("folder", tmp_path / "pets.zip")
     assert data.class_names == ("bär", "hase")
+
+
+class UnixInfo(zipfile.ZipInfo):
+    """A file that Info-ZIP on Unix has packed: its name is UTF-8, without the flag that says so."""
+
+    def _encodeFilenameFlags(self):
+        return self.filename.encode(), self.flag_bits & ~0x800
+
+
+@pytest.mark.parametrize(("system", "name"), [(3, "bär"), (0, "bär".encode().decode("cp437"))])
+def test_names_in_utf_8_without_its_flag(tmp_path, system, name):
+    png = io.BytesIO()
+    picture(9).save(png, "png")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for number in range(4):
+            info = UnixInfo(f"{'bär' if number % 2 else 'hase'}/{number}.png")
+            info.create_system = system
+            archive.writestr(info, png.getvalue())
+    data = load("folder", tmp_path / "pets.zip")
+    assert data.class_names == (name, "hase")
+    assert len(data.train_images) == 2
 
 
 def test_a_bar_is_shown_on_a_terminal_alone(tmp_path):

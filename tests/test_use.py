@@ -18,7 +18,7 @@ from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
 from snnjax import InputError, data, files, trained
-from snnjax.app import options, parts, report
+from snnjax.app import options, parts, report, tested
 from snnjax.app.commands import predict
 from snnjax.app.runs import RunFolder
 from snnjax.app.tables import csv_text
@@ -102,7 +102,7 @@ def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys, kn
     os.mkfifo(tmp_path / "pipe.npz")
     said = {name: each.format(folder=tmp_path) if isinstance(each, str) else each for name, each in known.items()}
     with pytest.raises(InputError) as caught:
-        parts.dataset(options.TestData(), said, (8, 8), "RUN")
+        tested.load(options.TestData(), said, (8, 8), "RUN")
     assert message in str(caught.value)
     assert capsys.readouterr().out == ""
 
@@ -110,10 +110,10 @@ def test_where_a_run_says_that_its_data_are_is_not_believed(tmp_path, capsys, kn
 def test_where_data_are_is_said_where_the_run_says_it(tmp_path, capsys):
     three().save(tmp_path / "three.npz")
     known = dict(dataset=str(tmp_path / "three.npz"), data_dir=None, size=[], colour=False)
-    parts.dataset(options.TestData(), known, (28, 28), "RUN")
+    tested.load(options.TestData(), known, (28, 28), "RUN")
     assert capsys.readouterr().out == f"data: {tmp_path}/three.npz, as RUN says; --dataset names others\n"
-    parts.dataset(options.TestData(dataset=known["dataset"]), dict(data_dir=[3]), (28, 28), "RUN")
-    parts.dataset(options.TestData(), dict(dataset="digits"), (28, 28), "RUN")
+    tested.load(options.TestData(dataset=known["dataset"]), dict(data_dir=[3]), (28, 28), "RUN")
+    tested.load(options.TestData(), dict(dataset="digits"), (28, 28), "RUN")
     assert capsys.readouterr().out == ""
 
 
@@ -150,11 +150,11 @@ def test_an_expression_that_may_never_end_is_taken_from_runs_of_this_user_alone(
     known = dict(dataset="folder", data_dir=str(pictures), size=[], colour=False, group="(a+)+[0-9]")
     chosen = options.TestData(dataset="folder", data_dir=pictures) if named else options.TestData()
     with pytest.raises(InputError, match="a class must have at least 2 groups"):
-        parts.dataset(chosen, known, (8, 8), run)
+        tested.load(chosen, known, (8, 8), run)
     known["group"] = "(a+)+$"  # which no name ends in
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(InputError) as caught:
-        parts.dataset(chosen, known, (8, 8), run)
+        tested.load(chosen, known, (8, 8), run)
     assert str(caught.value) == (
         f"`group` '(a+)+$' of {run} may never end, and {run / trained.WEIGHTS} lies in {run}, which belongs to another "
         "user: name other data (--dataset, --data_dir), or copy the run to trust it"
@@ -406,6 +406,20 @@ def test_a_run_made_in_python_is_evaluated_on_a_file(work, monkeypatch, capsys):
     assert pathlib.Path("runs/mine/pictures/image_00001.png").exists()
 
 
+def test_pictures_of_other_data_have_names_of_their_own(work, monkeypatch, capsys):
+    """Those of the run stay."""
+    called("report", monkeypatch, capsys, RUN, "--images", 3)
+    before = (work / RUN / "pictures" / "image_00003.png").read_bytes()
+    images = data.digits()
+    dataclasses.replace(images, test_images=images.test_images[::-1]).save("an other.npz")
+    called("report", monkeypatch, capsys, RUN, "--images", 3, "--dataset", "an other.npz")
+    assert (work / RUN / "pictures" / "image_00003.png").read_bytes() == before
+    assert (work / RUN / "pictures" / "image_an_other_00003.png").read_bytes() != before
+    page = (work / RUN / "report.html").read_text()
+    assert "test image 3: when each" in page
+    assert "test image 3 of an_other: when each" in page
+
+
 @pytest.mark.parametrize("found", [1, None])
 def test_runs_of_another_format_are_refused_in_one_line(work, script, monkeypatch, capsys, found):  # noqa: F811
     """As earlier versions have left them; no command takes them for what they are not."""
@@ -439,7 +453,7 @@ def test_a_new_folder_of_pictures_is_tested_whole(work, monkeypatch, capsys):
     chosen = options.TestData(dataset="folder", data_dir=pathlib.Path("new"))
     known = dict(dataset="folder", data_dir=str(work / "new"))
     for each in (chosen, options.TestData()):
-        images = parts.dataset(each, known, (28, 28))
+        images = tested.load(each, known, (28, 28), "RUN").images
         assert images.notes == ("no test folder: a fifth of each class is for testing",)
         assert len(images.test_images) < 20
 
@@ -475,12 +489,12 @@ def test_folders_of_pictures_are_decided_on(work, monkeypatch, capsys):
 
 
 def test_pictures_in_folders_of_classes_have_labels(work, monkeypatch, capsys):
-    """By the first folder that is named after a class, or by the named one, in any Unicode form."""
+    """By the nearest folder that is named after a class, however the picture is named, in any Unicode form."""
     names = ("cafe\u0301", "two", "three", *(f"class {number}" for number in range(7)))
     dataclasses.replace(Trained.read(RUN), class_names=names).save(f"{RUN}/weights.npz")
     labels = {
         "set/two/1.png": "two",
-        "set/test/three/two/2.png": "three",
+        "set/test/three/two/2.png": "two",
         "set/cafe\u0301/3.png": "caf\u00e9",
         "set/others/4.png": "",
     }
@@ -488,11 +502,19 @@ def test_pictures_in_folders_of_classes_have_labels(work, monkeypatch, capsys):
         path.parent.mkdir(parents=True)
         shutil.copy("digit.png", path)
     called("predict", monkeypatch, capsys, RUN, "set", "--csv", "set.csv")
-    called("predict", monkeypatch, capsys, RUN, "set/two", "set/test/three", *labels, "--csv", "each.csv")
-    inner = {"set/two/1.png": "two", "set/test/three/two/2.png": "two"}
-    for table, expected in (("set.csv", labels), ("each.csv", labels | inner)):
+    out = called("predict", monkeypatch, capsys, RUN, "set/two", "set/test/three", *labels, "--csv", "each.csv")
+    for table in ("set.csv", "each.csv"):
         with open(table, newline="", encoding="utf-8") as file:
-            assert {row["image"]: row["label"] for row in csv.DictReader(file)} == expected
+            rows = list(csv.DictReader(file))
+            assert {row["image"]: row["label"] for row in rows} == labels
+    labelled = [row for row in rows if row["label"]]
+    right = sum(row["class"] == row["label"] for row in labelled)
+    silent = sum(row["class"] == "(silent)" for row in labelled)
+    assert out.endswith(f"{right} of 5 as labelled, {silent} silent")
+    monkeypatch.chdir("set/two")
+    called("predict", monkeypatch, capsys, work / RUN, "1.png", "../two/1.png", "--csv", "near.csv")
+    with open("near.csv", newline="", encoding="utf-8") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["two", "two"]
 
 
 def test_one_unreadable_picture_loses_no_other(work, monkeypatch, capsys):
@@ -512,16 +534,16 @@ def test_one_unreadable_picture_loses_no_other(work, monkeypatch, capsys):
 
 def test_spreadsheets_run_no_cell(tmp_path):
     names = ("=1+1", '@"sum"', "-2")
-    image = predict.Source("+picture;=2.png", "+picture;=2.png", "\uff1done", "", lambda: None)
+    image = predict.Source("+picture;=2.png", "+picture;=2.png", "", "\uff1done", "", lambda: None)
     decided = [Decided(number, np.zeros(1), np.array([-1.5, 0, 2])) for number in (0, 1, 2, -1)]
     block = [predict.Classified(0, image, np.zeros((2, 2)), [], each, None) for each in decided]
     predict.append(tmp_path / "some.csv", block, names)
     head, *rows = csv.reader((tmp_path / "some.csv").read_text().splitlines())
-    assert head == ["image", "label", "class", "number", "score =1+1", 'score @"sum"', "score -2"]
-    assert [row[:3] for row in rows] == [
-        ["'+picture;=2.png", "'\uff1done", name] for name in ("'=1+1", '\'@"sum"', "'-2", "(silent)")
+    assert head == ["image", "file", "label", "class", "number", "score =1+1", 'score @"sum"', "score -2"]
+    assert [row[:4] for row in rows] == [
+        ["'+picture;=2.png", "", "'\uff1done", name] for name in ("'=1+1", '\'@"sum"', "'-2", "(silent)")
     ]
-    assert [row[3:] for row in rows] == [[str(number), "-1.5", "0.0", "2.0"] for number in (0, 1, 2, -1)]
+    assert [row[4:] for row in rows] == [[str(number), "-1.5", "0.0", "2.0"] for number in (0, 1, 2, -1)]
     assert '"\'+picture;=2.png",' in (tmp_path / "some.csv").read_text(), "quoted, whatever separates cells"
     for first in "=+-@\t\r\n":
         assert csv_text(first) == f"'{first}"
@@ -596,8 +618,8 @@ def test_test_images_are_decided_on_by_number(work, monkeypatch, capsys):
     out = called("predict", monkeypatch, capsys, RUN, "--images", 3, "--out", "drawn", "--csv", "decided.csv")
     assert f"test image 3 of digits, label {data.digits().test_labels[3]}: " in out
     head, row = (work / "decided.csv").read_text().splitlines()
-    assert head.startswith('"image","label","class","number","score 0",')
-    assert row.startswith(f'"3","{data.digits().test_labels[3]}",')
+    assert head.startswith('"image","file","label","class","number","score 0",')
+    assert row.startswith(f'"3","","{data.digits().test_labels[3]}",')
     assert os.listdir("drawn") == ["0_image_00003.png"]
     assert "`images` must lie in 0..39, got 360" in refused("predict", monkeypatch, capsys, RUN, "--images", 360)
 

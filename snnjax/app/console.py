@@ -1,6 +1,7 @@
 """Progress bars and tables of the commands."""
 
 import math
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from rich.table import Column, Table
 
 from snnjax import Callback, processes
 from snnjax.app import report, runs
+from snnjax.data import Dataset
 from snnjax.metrics import tested_part
 
 _INTERVAL = 10.0  # seconds between the lines of a phase in a log file
@@ -43,6 +45,11 @@ def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], titl
         for cells in rows:
             shown.add_row(*cells)
     return shown
+
+
+def notes(images: Dataset) -> list[str]:
+    """The notes on a data set; where they name an argument and its option, only the option."""
+    return [re.sub(r"`[^`]*` \((--\w+)\)", r"\1", note) for note in images.notes]
 
 
 class Bars(Callback):
@@ -162,7 +169,7 @@ def header(run: runs.RunFolder) -> None:
     order, several = report.order(run.settings), processes.count()
     others = f", the first of {several} processes" if several > 1 else ""
     where = f"on {run.device}, {report.kernels(run.settings)}{others}; into {run.path}"
-    console.print(*data.notes, *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
+    console.print(*notes(data), *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
 
 
 def summary(run: runs.RunFolder) -> None:

@@ -79,8 +79,8 @@ class Data(TestData):
     colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None
     """read pictures (`--dataset folder`) in colour; networks made for grey images learn less from it"""
     group: Annotated[str | None, option("REGEX", "none")] = None
-    """what of a picture's file name, within its class's folder, names the object or person that it shows, as "obj\\d+":
-    pictures of one group are all for training, all held out, or all for testing"""
+    """what of a picture's file name, without folders, names the object or person that it shows, as "obj\\d+": pictures
+    with the same text there, of whichever classes, are all for training, all held out, or all for testing"""
     train_images: Annotated[int | None, option("N", "all")] = None
     """use only N training images, of all classes alike: the first ones of each"""
     test_images: Annotated[int | None, option("N", "all")] = None
@@ -247,8 +247,8 @@ class Predict(OfRun):
     out: Annotated[Path | None, option("DIR", "none")] = None
     """folder to draw the network's response to each picture into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None
-    """file to write the label (if a folder is named after a class) and the class of each picture, the number of that
-    (-1: silent) and the scores into"""
+    """file to write the label (the nearest folder above that is named after a class) and the class of each picture, the
+    number of that (-1: silent) and the scores into"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,7 +391,7 @@ class Sets:
     colour: Annotated[DisallowNone[bool | None], option("", "as most pictures")] = None
     """read pictures (`folder`) in colour"""
     group: Annotated[str | None, option("REGEX", "none")] = None
-    """what of a picture's file name (`folder`) names its group, which is all for training or all for testing"""
+    """what of a picture's file name, without folders, names its group, which is all for training or all for testing"""
     out: Annotated[Path | None, option("FILE.npz", "none")] = None
     """file to store one data set in, as `--dataset FILE.npz` reads it"""
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import NETWORKS, InputError, Network, data, devices, files
+from snnjax import NETWORKS, InputError, Network, data, devices
 from snnjax.app import options, reuse
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
-from snnjax.errors import nearest, printable, shown, unknown
+from snnjax.errors import nearest, shown, unknown
 from snnjax.trained import WEIGHTS
 from snnjax.training.choice import encoded_by, network_for, takes_images
 
@@ -85,64 +85,28 @@ def import_one(module: str, option: str = "import") -> ModuleType:
 _imported: dict[Path, ModuleType] = {}
 
 
-def dataset(
-    chosen: options.TestData,
-    known: Mapping[str, Any] | None = None,
-    shape: tuple[int, ...] | None = None,
-    run: Path | str = "",
-    *,
-    seed: int | None = None,
-    in_order: bool = False,
-) -> Dataset:
-    """The data set that options name, or the one of a run's `known` settings where they name none, which is printed.
+def dataset(chosen: options.Data, *, seed: int | None = None, in_order: bool = False) -> Dataset:
+    """The data set that options name, to learn from.
 
-    The run's file may be anyone's: where its data lie must be a file or folder, and no device or folder of the system.
-    Pictures and recordings become images of `shape`, (H, W, ...), if it is given; pictures without a test folder are
-    all for testing where they lie in another folder than those of the run. Of `train_images` the first of each class
-    are taken, or some that `seed` draws; with `in_order`, the first of all. Raises as `data.load` and `Dataset.first`.
+    Of `train_images` the first of each class are taken, or some that `seed` draws; with `in_order`, the first of all.
+    A note says where there are fewer than asked for. Raises as `data.load` and `Dataset.first`.
     """
     check_least(chosen, test_images=1)
-    given: dict[str, Any] = {name: getattr(chosen, name, None) for name in SOURCE}
-    known, tested = known or {}, chosen.test_images
-    if chosen.dataset is None:
-        given |= source_of_run({name: known.get(name) for name in SOURCE if not given[name]}, run)
-        tested = tested or known.get("test_images")
-        in_order = known.get("in_order", False)
-        if given["dataset"] is None:
-            names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
-            raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
-    pictures = given["dataset"] == "folder"
-    same = given["data_dir"] is not None and _same(given["data_dir"], known.get("data_dir"))
-    if shape is not None:
-        given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
-        given["colour"] = shape[2:] == (3,) if pictures else None
-        given["group"] = checked_group(known.get("group"), run) if pictures and same else None
-    if pictures and shape is not None and given["data_dir"] and not same:
-        images = data.picture_folder(given["data_dir"], **load_options(given), test_only=True)
-    else:
-        images = load(**given)
+    images = load(**{name: getattr(chosen, name) for name in SOURCE})
+    images = note_fewer(images, train=chosen.train_images, test=chosen.test_images)
     if seed is not None:
-        images = images.first(getattr(chosen, "train_images", None), None, seed=seed)
-    return images.first(getattr(chosen, "train_images", None), tested, in_order=in_order)
+        images = images.first(chosen.train_images, None, seed=seed)
+    return images.first(chosen.train_images, chosen.test_images, in_order=in_order)
 
 
-def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
-    """Where a run says that its data come from, which is printed if it is a path; raises InputError as `dataset`."""
-    kinds: dict[str, Any] = dict(
-        dataset=str | None, data_dir=str | None, size=list | None, colour=bool | None, group=str | None
-    )
-    for name, value in source.items():
-        if not isinstance(value, kinds[name]):
-            raise InputError(f"{run} says that `{name}` of its data is {shown(value)}: name data (--dataset)")
-    checked_group(source.get("group"), run)
-    path = source.get("data_dir") or source.get("dataset") or ""
-    if source.get("data_dir") or path.endswith(".npz"):
-        try:
-            files.check_ordinary(Path(path))
-        except InputError as error:
-            raise InputError(f"the data of {run}: {error}; name others by `dataset` (--dataset)") from error
-        print(printable(f"data: {path}, as {run} says; --dataset names others"))
-    return source
+def note_fewer(images: Dataset, **asked: int | None) -> Dataset:
+    """A data set with a note where it has fewer images of a part, "train" or "test", than the command asks for."""
+    notes = []
+    for part, count in asked.items():
+        there = len(getattr(images, f"{part}_labels"))
+        if count is not None and count > there:
+            notes.append(f"--{part}_images {count}: there are only {there:,}")
+    return dataclasses.replace(images, notes=(*images.notes, *notes)) if notes else images
 
 
 def checked_group(group: str | None, run: Path | str) -> str | None:
@@ -181,10 +145,6 @@ def split(images: Dataset, validation: float) -> Dataset:
         return images.hold_out(validation, seed=0)  # the same whatever the seed of the network
     except InputError as error:
         raise InputError(f"`validation`: {error}") from error
-
-
-def _same(one: Path | str, other: Any) -> bool:
-    return isinstance(other, str) and "\0" not in other and Path(one).resolve() == Path(other).resolve()
 
 
 def load(dataset: str, data_dir: Path | str | None, **settings: Any) -> Dataset:

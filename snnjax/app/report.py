@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,9 +41,14 @@ def decided(found: Decided, names: Sequence[str]) -> str:
 
 
 def figures(
-    results: dict[str, Any], network: SpikingNetwork, data: Dataset | None = None, images: Iterable[int] = ()
+    results: dict[str, Any],
+    network: SpikingNetwork,
+    data: Dataset | None = None,
+    images: Iterable[int] = (),
+    *,
+    own: bool = True,
 ) -> Iterator[Named]:
-    """The figures of a run: its results, what each layer's features are selective to, the response to test images."""
+    """Figures: results of a run, what features are selective to, responses to test images, its `own` or others."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
     spec, names = network.spec, results["class_names"]
@@ -59,13 +65,15 @@ def figures(
         rows = [f"class {each}" for each in names] if name in spec.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
     if data is not None:
+        of_others = "" if own else f" of {shortened(printable(data.name), 60)}"
+        prefix = "" if own else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
         for number in images:
             image, label = data.test_images[number], data.test_labels[number]
             seen = observe(network.model, image)
             file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
-            title = f"test image {number}{file}, label {names[label]}: {decided(seen.decided, names)}"
+            title = f"test image {number}{of_others}{file}, label {names[label]}: {decided(seen.decided, names)}"
             shown = image, seen, spec.time_steps, title, names, spec.real_valued
-            yield f"image_{number:05}", plots.activity_picture(*shown)
+            yield f"image_{prefix}{number:05}", plots.activity_picture(*shown)
 
 
 def misclassified(decisions: np.ndarray, data: Dataset) -> list[dict[str, Any]]:
@@ -144,7 +152,8 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
             if path.is_symlink() or not path.is_file():
                 continue  # of a run folder from elsewhere: it may be any file, or a device
             which = path.stem.partition("_")[2]
-            which = f"test image {int(which)}" if which.isdecimal() else which
+            if image := re.fullmatch(r"image_(?:(.+)_)?([0-9]+)", path.stem):
+                which = f"test image {int(image[2])}{f' of {image[1]}' if image[1] else ''}"
             said = f"{which}: {caption[0].lower()}{caption[1:]}" if which else caption
             shown = page.picture(path.read_bytes(), said, f"{looks} ({which})" if which else looks)
             pictures[section] = pictures.get(section, "") + shown
@@ -157,11 +166,9 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
     Raises errors of many kinds if `results` are not those of a results.json.
     """
     known = results["settings"] | dict(device=results["device"]) | results["versions"]
-    shown, reused, words = dict(pictures or {}), results.get("reused", {}), dict[str, str]()
-    for layer, origin in reused.items():
-        words[layer] = f"taken from {origin}."
-    for phase, found in results["diagnoses"].items():
-        words[phase] = f"{'; '.join(found['words'])}."
+    shown = dict(pictures or {})
+    words = {layer: f"taken from {origin}." for layer, origin in results.get("reused", {}).items()}
+    words |= {phase: f"{'; '.join(found['words'])}." for phase, found in results["diagnoses"].items()}
     sections = {
         "Result": result(results),
         "Use the network": usage(results, run),
@@ -235,7 +242,7 @@ def usage(results: dict[str, Any], run: Path) -> str:
     source = [json.dumps(known or "DATA.npz")]
     if folder := settings.get("data_dir"):
         source.append(json.dumps(folder))
-    source += [f"{name}={value}" for name, value in parts.load_options(settings).items()]
+    source += [f"{name}={value!r}" for name, value in parts.load_options(settings).items()]
     commands = f"""snnjax evaluate {path}{tested}
 snnjax predict {path} IMAGE.png{named}
 snnjax report {path} --images 3{tested}"""

@@ -17,11 +17,12 @@ import numpy as np
 
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Part, Source, arranged, opened
-from snnjax.data.names import composed, some
+from snnjax.data.names import composed, natural, some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
-from snnjax.errors import InputError, wrong_type
+from snnjax.errors import InputError, printable, wrong_type
 
 SIZE, LARGEST = 32, 4096  # rows and columns, by default and at most
+OTHER_SIZE = "`size` (--size) sets another"
 MOST_OWN = 512  # rows and columns of pictures that keep their size unasked
 SAMPLE = 100  # pictures by which size and colour are chosen
 THREADS = 8
@@ -58,9 +59,10 @@ def picture_folder(
       size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
         cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
-      group: a regular expression that finds in a picture's name within its class's folder the group that it is of, such
-        as an object or a person: its first group in parentheses, or else all that it matches. Pictures of one group, in
-        whichever class, are all for training, all for testing, or all held out by `Dataset.hold_out`.
+      group: a regular expression that finds in the name of a picture's file, without folders, the group that it is of,
+        such as an object or a person: its first group in parentheses, or else all that it matches. Pictures with the
+        same text there are one group, also where they are of several classes, and are all for training, all for
+        testing, or all held out by `Dataset.hold_out`.
       test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
         and the training images are those for testing.
 
@@ -73,7 +75,7 @@ def picture_folder(
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:
-            classes, train, test, validation, notes = arranged(source.names, test_only, pattern)
+            classes, train, test, validation, group_names, notes = arranged(source.names, test_only, pattern)
             parts = [test] if test_only else [train, test]
             if validation is not None and not test_only:
                 parts.append(validation)
@@ -90,7 +92,10 @@ def picture_folder(
                 own = None
                 images, kept, words = _read(source, parts, (SIZE, SIZE, *planes))
             if known is None and own is None:
-                notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: `size` sets another")
+                notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
+            if group_names:
+                numbers = [part.groups[at] for part, at in zip(parts, kept, strict=True) if part.groups is not None]
+                notes.append(_grouped(np.concatenate(numbers), group_names))
             for part, places in zip(parts, kept, strict=True):
                 if lost := [classes[label] for label in np.setdiff1d(part.labels, part.labels[places])]:
                     words.append(f"no {part.purpose} picture of {some(lost)} can be read")
@@ -117,6 +122,16 @@ def _fields(part: Part, images: np.ndarray, places: list[int]) -> dict[str, Any]
     return fields
 
 
+def _grouped(numbers: np.ndarray, names: dict[int, str]) -> str:
+    """A note on the groups of the pictures that were read, given the number of each one's, and the groups' names."""
+    found = sorted({names[number] for number in numbers.tolist() if number in names}, key=natural)
+    alone = len(np.setdiff1d(numbers, [*names]))
+    examples = " and ".join(f"'{printable(name)}'" for name in found[:2])
+    ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
+    such = f", such as {examples}" if examples else ""
+    return f"{len(numbers) - alone:,} pictures are of {len(found):,} group{'s' * (len(found) != 1)}{such}{ending}"
+
+
 def _compiled(group: Any) -> re.Pattern[str] | None:
     """`group` as a pattern."""
     if group is None:
@@ -126,7 +141,7 @@ def _compiled(group: Any) -> re.Pattern[str] | None:
     try:
         return re.compile(group)
     except re.error as error:
-        raise InputError(f"`group` must be a regular expression, got {group!r}: {error}") from error
+        raise InputError(f"`group` must be a regular expression, got '{group}': {error}") from error
 
 
 def _checked(size: Any) -> Size | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from snnjax.data.names import checked, composed, natural, some
 from snnjax.data.splits import hold_out_groups
-from snnjax.errors import InputError
+from snnjax.errors import InputError, printable
 from snnjax.files import is_system_error
 
 READ = (
@@ -26,6 +26,7 @@ NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg")  # pictures too, 
 TRAIN, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
 MOST_ENTRIES = 5_000_000  # files and folders, at all depths
 MOST_BYTES = 1 << 28  # of a picture in a zip file, unzipped
+UTF_8, UNIX = 0x800, 3  # in a zip file: the flag that a name is UTF-8, and the system that it was written on
 MOST_RATIO, FREE = 50, 1 << 30  # bytes, unzipped, for each byte of a zip file, and those that any may hold
 
 
@@ -52,6 +53,7 @@ class Layout(NamedTuple):
     train: Part
     test: Part
     validation: Part | None
+    group_names: dict[int, str]  # what the pictures of a group have in common, by its number in `Part.groups`
     notes: list[str]  # on what is left out, and what is for testing without a test folder
 
 
@@ -80,10 +82,20 @@ def opened(path: Path) -> Iterator[Source]:
             raise InputError(f"`data_dir` {path} holds {held} bytes, unzipped: at most {most} are read")
         infos = {}
         for info in archive.infolist():
-            parts = [part for part in info.filename.replace("\\", "/").split("/") if part]
+            parts = [part for part in _file_name(info).replace("\\", "/").split("/") if part]
             if not any(map(_is_hidden, parts)):
                 infos["/".join(parts) + "/" * info.is_dir()] = info
         yield Source([*infos], functools.partial(_unzipped, archive, infos))
+
+
+def _file_name(info: zipfile.ZipInfo) -> str:
+    """The name of a file in a .zip file; programs on Unix write UTF-8 without saying so, which is taken for CP437."""
+    if info.flag_bits & UTF_8 or info.create_system != UNIX:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _check_entries(path: Path, count: int) -> None:
@@ -131,8 +143,8 @@ class _File(NamedTuple):
 def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] | None = None) -> Layout:
     """Sorts pictures by class and purpose, in an order that depends on nothing but their names.
 
-    Without a test folder a fifth of each class is for testing, or all if they are `test_only`. `group` finds in a name
-    within a class's folder which pictures stay together. InputError where there are no two classes, others for testing
+    Without a test folder a fifth of each class is for testing, or all if they are `test_only`. `group` finds in the
+    names of files which pictures stay together. InputError where there are no two classes, others for testing
     than for training, or no picture that `group` matches.
     """
     pictures = [name for name in names if name.lower().endswith((*READ, *NOT_READ))]
@@ -154,7 +166,10 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     folders = (composed(name[:-1]).split("/") for name in names if name.endswith("/"))
     if empty := sorted({each[depth] for each in folders if len(each) == depth + 1} - {*classes}, key=natural):
         notes.append(f"folders without pictures are left out: {some(empty)}")
-    numbers = None if group is None or test_only else _number_groups(files, depth, group, notes)
+    numbers: dict[str, int] | None = None
+    group_names: dict[int, str] = {}
+    if group is not None and not test_only:
+        numbers, group_names = _number_groups(files, group)
     rng = np.random.default_rng(0)
     shuffled = [[[part[name][at] for at in rng.permutation(len(part[name]))] for name in classes] for part in parts]
     if len(shuffled) == 1 and test_only:
@@ -169,7 +184,7 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     )
     if numbers is not None and used and (shared := _shared_groups(train, test, *validation)):
         notes.append(f"{shared:,} groups have pictures in {used[0]}/ and in other folders, which makes the test easier")
-    return Layout(classes, train, test, validation[0] if validation else None, notes)
+    return Layout(classes, train, test, validation[0] if validation else None, group_names, notes)
 
 
 def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
@@ -215,22 +230,23 @@ def _check_same_classes(train: str, first: dict[str, list[_File]], other: str, s
     raise InputError(f"{train}/ and {other}/ must hold folders of the same classes: {', '.join(words)}")
 
 
-def _number_groups(files: list[_File], depth: int, group: re.Pattern[str], notes: list[str]) -> dict[str, int]:
-    """The number of each picture's group, by the picture's name; one that does not match is a group of its own."""
+def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str, int], dict[int, str]]:
+    """The number of each picture's group, by the picture's name, and the text of each group, by its number.
+
+    A picture whose file name does not match is a group of its own, without a text.
+    """
     numbers: dict[tuple[bool, str], int] = {}
     found: dict[str, int] = {}
     for each in files:
-        match = group.search("/".join(each.path[depth + 1 :]))
+        match = group.search(each.path[-1])
         text = match and match[1 if group.groups else 0]
         key = (False, each.name) if text is None else (True, text)
         found[each.name] = numbers.setdefault(key, len(numbers))
-    matched = sum(matches for matches, _ in numbers)
-    if matched == 0:
-        raise InputError(f"`group` {group.pattern!r} matches no picture's name, such as {files[0].path[-1]!r}")
-    alone = len(numbers) - matched
-    ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
-    notes.append(f"{len(files) - alone:,} pictures are of {matched:,} groups{ending}")
-    return found
+    texts = {number: text for (matches, text), number in numbers.items() if matches}
+    if not texts:
+        name = printable(files[0].path[-1])
+        raise InputError(f"`group` '{group.pattern}' matches no picture's file name, such as '{name}'")
+    return found, texts
 
 
 def _shared_groups(train: Part, *others: Part) -> int:

@@ -15,8 +15,8 @@ def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
       labels: (N,) integers or text; the first are those of training, which have all classes.
 
     Returns them as int32 of 0..C-1 in the order of the old labels, and the names of the C classes, the old labels as
-    text: `(train, test), names = relabel(train, test)`. Raises InputError where others have classes that the first
-    have not.
+    text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises InputError where
+    others have classes that the first have not.
     """
     arrays = [_label_array(each) for each in labels]
     if not arrays or len(arrays[0]) == 0:

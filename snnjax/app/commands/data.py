@@ -57,7 +57,7 @@ def run(chosen: options.Sets) -> None:
         if name in data.DATASETS and chosen.data_dir is None and data.find(name).kind == "absent":
             print(f"{name}: downloaded to {data.fetch(name)}")
         images = parts.load(name, chosen.data_dir, size=chosen.size, colour=chosen.colour, group=chosen.group)
-        print(images, *images.notes, sep="\n")
+        print(images, *console.notes(images), sep="\n")
         console.screen().print(counted(images))
         if chosen.out is not None:
             images.save(chosen.out)

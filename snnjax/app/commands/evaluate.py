@@ -6,7 +6,7 @@ import numpy as np
 from rich.markup import escape
 
 from snnjax import Settings, Trainer, TrainState, files, metrics, processes
-from snnjax.app import console, options, parts, report, runs
+from snnjax.app import console, options, parts, report, runs, tested
 from snnjax.errors import printable
 from snnjax.trained import Trained
 
@@ -30,9 +30,7 @@ def run(chosen: options.Evaluate) -> None:
     trained = Trained.read(chosen.run)
     if chosen.out is not None:
         parts.check_new(chosen.out)
-    images = parts.dataset(chosen.data, trained.settings, trained.image_shape, chosen.run)
-    trained.check_data(images)
-    print(*images.notes, sep="\n", end="\n" * bool(images.notes))
+    images = tested.prepare(chosen, trained, chosen.run).images
     native = processes.share(runs.use_native(chosen.machine.kernels, trained.network.time_steps))
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=native)
     trainer = Trainer(trained.network, images, settings)

@@ -14,10 +14,10 @@ from rich.columns import Columns
 from rich.markup import escape
 
 from snnjax import InputError
-from snnjax.app import console, options, parts, plots, report
+from snnjax.app import console, options, parts, plots, report, tested
 from snnjax.app.tables import csv_text
 from snnjax.data.layout import READ
-from snnjax.data.names import composed, name_of
+from snnjax.data.names import SILENT, composed, name_of
 from snnjax.data.pictures import is_light, read_picture
 from snnjax.errors import printable
 from snnjax.networks import Model, Network, Observed
@@ -46,6 +46,7 @@ class Source(NamedTuple):
 
     name: str
     image: str  # in the CSV file: its path, or the number of a test image
+    file: str  # its path, or the name of a test image's file, "" where it is not known
     label: str  # the name of its class, "" where it is not known
     stem: str  # of the file that its response is drawn into
     read: Callable[[], Read | None]  # None: it cannot be read
@@ -54,14 +55,14 @@ class Source(NamedTuple):
 def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
     """The images that options name, not read yet; of several pictures those that cannot be read are left out."""
     if chosen.images:
-        images = parts.dataset(chosen.data, trained.settings, trained.image_shape, chosen.run)
-        trained.check_data(images)
+        images = tested.prepare(chosen, trained, chosen.run).images
         parts.check_images(chosen.images, images)
         for number in chosen.images:
             label = trained.class_names[images.test_labels[number]]
-            name = printable(f"test image {number} of {images.name}, label {label}")
+            file = printable(images.test_files[number]) if images.test_files else ""
+            name = printable(f"test image {number} of {images.name}{f' ({file})' if file else ''}, label {label}")
             read: Callable[..., Read] = partial(tuple, (images.test_images[number], []))
-            yield Source(name, str(number), label, f"image_{number:05}", read)
+            yield Source(name, str(number), file, label, f"image_{number:05}", read)
     if chosen.pictures and trained.image_shape[2:] == (2,):
         raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
     for named in chosen.pictures:
@@ -71,16 +72,14 @@ def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
             raise InputError(f"{problem}: unpack it; only `--data_dir` takes it as it is, as in `snnjax evaluate`")
         reader = readable if many or len(chosen.pictures) > 1 else read_picture
         for path in pictures_in(named) if many else [named]:
-            name, label = printable(str(path)), label_of(path, named if many else path.parent, trained.class_names)
-            yield Source(name, name, label, path.stem, partial(reader, path, trained.image_shape, chosen.invert))
+            name = printable(str(path))
+            label = label_of(path, trained.class_names)
+            yield Source(name, name, name, label, path.stem, partial(reader, path, trained.image_shape, chosen.invert))
 
 
-def label_of(path: Path, folder: Path, names: Sequence[str]) -> str:
-    """The class that a folder of a picture is named after, "" if there is none.
-
-    That is the first of the folders between `folder` and the picture, else `folder` itself, as in a folder to train on.
-    """
-    above = [*path.relative_to(folder).parts[:-1], Path(os.path.abspath(folder)).name]
+def label_of(path: Path, names: Sequence[str]) -> str:
+    """The class that the nearest folder above a picture is named after, of its absolute path; "" if there is none."""
+    above = reversed(Path(os.path.abspath(path)).parts[:-1])  # links have the names that training reads
     return next((name for name in map(composed, above) if name in names), "")
 
 
@@ -168,10 +167,10 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         if new:
-            writer.writerow(["image", "label", "class", "number", *(f"score {each}" for each in names)])
+            writer.writerow(["image", "file", "label", "class", "number", *(f"score {each}" for each in names)])
         for each in block:
             decision, scores = int(each.found.decision), np.asarray(each.found.scores).tolist()
-            texts = map(csv_text, (each.source.image, each.source.label, name_of(decision, names)))
+            texts = map(csv_text, (each.source.image, each.source.file, each.source.label, name_of(decision, names)))
             writer.writerow([*texts, decision, *scores])
 
 
@@ -183,6 +182,7 @@ def run(chosen: options.Predict) -> None:
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
     drawn, few, done, light = targets(chosen, images), len(images) <= DETAILED, 0, 0
+    labelled = list[tuple[str, str]]()  # labels and decisions
     names, network = trained.class_names, trained.network
     for block in classified(trained.spiking_network().model, images, few or bool(drawn)):
         for each in block:
@@ -199,10 +199,16 @@ def run(chosen: options.Predict) -> None:
             append(chosen.csv, block, names)
         done += len(block)
         light += sum(is_light(each.pixels) for each in block)
+        decided = ((each.source.label, name_of(int(each.found.decision), names)) for each in block)
+        labelled += [(label, decision) for label, decision in decided if label]
     if not done:
         raise InputError(f"none of {len(images):,} pictures can be read")
     if chosen.csv is not None:
-        what = "the label of each image if known, its class, the number of that (-1 where silent), and the scores"
+        what = "file and label of each image if known, its class, the number of that (-1 where silent), and the scores"
         print(f"{printable(str(chosen.csv))}: {what}")
     if chosen.pictures and not chosen.invert and 2 * light > done:
         print(f"light background: {light:,} of {done:,}; use --invert if the network has learned light strokes on dark")
+    if labelled:
+        right = sum(label == decision for label, decision in labelled)
+        silent = sum(decision == SILENT for _, decision in labelled)
+        print(f"{right:,} of {len(labelled):,} as labelled, {silent:,} silent")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from snnjax import InputError, files
-from snnjax.app import console, options, page, parts, report
+from snnjax.app import console, options, page, parts, report, tested
 from snnjax.app.runs import read_results
 from snnjax.trained import Trained
 
@@ -12,12 +12,15 @@ def renew(run: Path, chosen: options.Report) -> None:
     """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
     if chosen.out is not None:
         raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {chosen.out}")
-    results, trained, images = read_results(run), Trained.read(run), None
+    results = read_results(run)
+    trained = Trained.read(run)
+    images = None
+    own = True
     if chosen.images:
-        images = parts.dataset(chosen.data, trained.settings, trained.image_shape, run)
-        trained.check_data(images)
+        images, own = tested.prepare(chosen, trained, run)
         parts.check_images(chosen.images, images)
-    report.write(run, results, report.figures(results, trained.spiking_network(), images, chosen.images))
+    figures = report.figures(results, trained.spiking_network(), images, chosen.images, own=own)
+    report.write(run, results, figures)
     pictures = run / report.PICTURES
     print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 

@@ -203,7 +203,7 @@ def run(chosen: options.Sweep) -> None:
         kernels = report.kernels(folder.settings)
         head = f"{sweep.network.name} on {sweep.data.name}: {count}, on {kernels}; into {path}"
         order = [report.order(folder.settings)] * bool(report.order(folder.settings))
-        screen.print(head, *sweep.data.notes, *order, *folder.notes, sep="\n", markup=False)
+        screen.print(head, *console.notes(sweep.data), *order, *folder.notes, sep="\n", markup=False)
         try:
             networks = train_left(folder, given)
         except OSError as error:

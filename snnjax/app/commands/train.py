@@ -36,7 +36,7 @@ def prepare(
     if drawn and data.train_images is None:
         raise InputError("`draw` draws the images of `train_images` (--train_images): name their number")
     images = parts.dataset(data, seed=seed if drawn else None, in_order=in_order)
-    about = parts.source(network, data)
+    about = parts.source(network, data) | dict(images_taken=len(images.train_images))  # before some are held out
     if in_order:
         about |= dict(in_order=True)
     if isinstance(data, options.SplitData):

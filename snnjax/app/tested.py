@@ -1,0 +1,152 @@
+"""The data that a trained network is tested on: those of its training, or others."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from snnjax import InputError, data, files
+from snnjax.app import console, options, parts
+from snnjax.data import Dataset
+from snnjax.errors import printable, shown
+from snnjax.trained import Trained
+
+LEAK = "pictures of the training may be among those tested"
+AS_TRAINED = "these are the data of the training: its test images are tested"
+
+Json = Mapping[str, Any]
+
+
+class Tested(NamedTuple):
+    """Test images."""
+
+    images: Dataset
+    own: bool  # whether they are those that the run was tested on, or the first of them
+
+
+def prepare(chosen: options.OfRun, trained: Trained, run: Path) -> Tested:
+    """The images to test a run's network on; prints the notes on them. Raises as `load` and `Trained.check_data`."""
+    found = load(chosen.data, trained.settings, trained.image_shape, run)
+    trained.check_data(found.images)
+    for note in console.notes(found.images):
+        print(note)
+    return found
+
+
+def load(chosen: options.TestData, known: Json, shape: tuple[int, ...], run: Path | str) -> Tested:
+    """The test images that options name, or those of a run's `known` settings where they name none, as the run's.
+
+    The run's file may be anyone's: where its data lie must be a file or folder, and no device or folder of the system,
+    and is printed. Pictures and recordings become images of `shape`, (H, W, ...). The data are the run's where they lie
+    in the same place, or have the same digest; then those images are tested which the run was tested on. Of other
+    folders of pictures without a test folder all are. Raises as `data.load`.
+    """
+    parts.check_least(chosen, test_images=1)
+    given: dict[str, Any] = {name: getattr(chosen, name, None) for name in parts.SOURCE}
+    if chosen.dataset is None:
+        given |= source_of_run({name: known.get(name) for name in parts.SOURCE if not given[name]}, run)
+        if given["dataset"] is None:
+            names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
+            raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
+    pictures = given["dataset"] == "folder"
+    given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
+    given["colour"] = shape[2:] == (3,) if pictures else None
+    in_place = _same(given["dataset"], known.get("dataset")) and _same(given["data_dir"], known.get("data_dir"))
+    given["group"] = _group(known.get("group"), run, in_place) if pictures else None
+    if pictures and given["data_dir"]:
+        images, own = _pictures(given, known, in_place)
+    else:
+        images = parts.load(**given)
+        own = in_place or is_own(images, known)
+    images = parts.note_fewer(images, test=chosen.test_images)
+    count = chosen.test_images or (known.get("test_images") if own else None)
+    return Tested(images.first(None, count, in_order=own and known.get("in_order", False)), own)
+
+
+def _group(group: str | None, run: Path | str, needed: bool) -> str | None:
+    """The expression of a run's groups; where it cannot be trusted none, or InputError where it is `needed`."""
+    try:
+        return parts.checked_group(group, run)
+    except InputError:
+        if needed:
+            raise
+        return None
+
+
+def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
+    """Where a run says that its data are, which is printed if it is a path; raises InputError, FileNotFoundError."""
+    kinds: dict[str, Any] = dict(
+        dataset=str | None, data_dir=str | None, size=list | None, colour=bool | None, group=str | None
+    )
+    for name, value in source.items():
+        if not isinstance(value, kinds[name]):
+            raise InputError(f"{run} says that `{name}` of its data is {shown(value)}: name data (--dataset)")
+    folder, name = source.get("data_dir"), source.get("dataset") or ""
+    path, option = (folder, "data_dir") if folder else (name, "dataset")
+    if folder or name.endswith(".npz"):
+        try:
+            files.check_ordinary(Path(path))
+        except InputError as error:
+            raise InputError(f"the data of {run}: {error}; name others by `{option}` (--{option})") from error
+        if folder and not Path(folder).exists():
+            where = "say where they are by `data_dir` (--data_dir)"
+            raise FileNotFoundError(f"the data of {run} are no longer in {folder}: {where}")
+        print(printable(f"data: {path}, as {run} says; --{option} names others"))
+    return source
+
+
+def _pictures(given: dict[str, Any], known: Json, in_place: bool) -> tuple[Dataset, bool]:
+    """The images of a folder of pictures, and whether they are the run's; `in_place`: it is that of the run."""
+    folder = given["data_dir"]
+    if in_place:
+        images = parts.load(**given)
+        if "data" not in known or is_own(images, known):
+            return images, True
+        return _noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
+    learned_pictures = known.get("dataset") not in (*data.DATASETS, *data.RECORDINGS)
+    if learned_pictures:
+        with contextlib.suppress(InputError):  # what cannot be split is not the run's
+            images = parts.load(**given)
+            if is_own(images, known):
+                return _noted(images, AS_TRAINED), True
+    images = data.picture_folder(folder, **parts.load_options(given), test_only=True)
+    if learned_pictures:
+        images = _noted(images, f"these are not exactly the data of the training: {LEAK}")
+    return images, False
+
+
+def is_own(images: Dataset, known: Json) -> bool:
+    """Whether a data set, as it was read, is the one that a run with these settings has learned from, by its digest."""
+    try:
+        learned = _learned(images, known)
+    except (ValueError, TypeError, LookupError, ArithmeticError):  # other data, or a file that says anything
+        return False
+    sizes = {f"{part}_images": len(getattr(learned, f"{part}_labels")) for part in ("train", "test")}
+    alike = all(known[name] == size for name, size in sizes.items())  # digests of large sets take long
+    return alike and known.get("data") == f"sha256:{learned.digest}"
+
+
+def _learned(images: Dataset, known: Json) -> Dataset:
+    """A data set as a run with these settings would have learned it."""
+    held_out = known["validation_images"] if images.validation_images is None else 0
+    count = known.get("images_taken", known["train_images"] + held_out)
+    if known.get("draw", False):
+        images = images.first(count, None, seed=known["seed"])
+    images = images.first(count, known["test_images"], in_order=known.get("in_order", False))
+    if "validation" in known:
+        images = parts.split(images, known["validation"])
+    if "ratio" in known:
+        images = (images.augment if known["augment"] else images.share)(known["ratio"], known["seed"])
+    return images
+
+
+def _noted(images: Dataset, note: str) -> Dataset:
+    return dataclasses.replace(images, notes=(*images.notes, note))
+
+
+def _same(one: Path | str | None, other: Any) -> bool:
+    """Whether two names of a data set or folder are the same, or lead to the same place; the other may be anything."""
+    if one is None or other is None:
+        return one is other
+    return isinstance(other, str) and "\0" not in other and Path(one).resolve() == Path(other).resolve()
