@@ -43,9 +43,9 @@ def round_for_exact_sums(values: np.ndarray, largest: float = 1) -> np.ndarray:
     def largest_sum(values: np.ndarray) -> float:
         return float(np.abs(values).sum(axis=axes, dtype=np.float64).max(initial=0))
 
+    if not np.isfinite(values).all():
+        raise ValueError(f"`values` must be finite, got {values[~np.isfinite(values)][0]}")
     total = max(largest_sum(values), float(np.finfo(np.float32).tiny))
-    if not np.isfinite(total):
-        raise ValueError(f"`values` must be finite, got a sum of {total}")
     unit = 2.0 ** np.floor(np.log2(total * largest) - MANTISSA)
     while True:
         rounded = np.round(values / values.dtype.type(unit)) * values.dtype.type(unit)

@@ -324,8 +324,9 @@ class Engine:
         """
         rounded = []
         for state, network in zip(states, self.networks, strict=True):
-            check_fitted(state.network(network))
-            rounded.append(TrainState(rounded_weights(network, state.weights), state.numbers))
+            described = state.network(network)
+            check_fitted(described)
+            rounded.append(TrainState(rounded_weights(described, state.weights), state.numbers))
         forms = fast.deciding(self.network, self.settings, scores=True)
         models = self.outputs.packed(self.outputs.models(rounded), forms)
         static: dict[str, Any] = dict(first=0, encode=True, native=self.settings.native)
