@@ -164,7 +164,7 @@ def test_each_network_comes_to_what_it_comes_to_alone(name, native):
     assert places(sweep) == [[0, 1, 2], [3]][: len(variants) - 2]
     state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
     assert [state.done[at]["variant"] for at in range(len(variants))] == variants
-    assert len({json.dumps(record["epochs"]) for record in state.done.values()}) > 2
+    assert len({json.dumps([record["epochs"], record["diagnoses"]]) for record in state.done.values()}) > 2
     assert sweep.seeds == [each["seed"] for each in variants]
     assert_as_alone(sweep, state, weights, *range(1, len(variants)))
 
