@@ -247,8 +247,7 @@ class Predict(OfRun):
     out: Annotated[Path | None, option("DIR", "none")] = None
     """folder to draw the network's response to each picture into"""
     csv: Annotated[Path | None, option("FILE.csv", "none")] = None
-    """file to write the label (the nearest folder above that is named after a class) and the class of each picture, the
-    number of that (-1: silent) and the scores into"""
+    """file for the label of each picture (of the nearest folder named after a class), its class, number and scores"""
 
 
 @dataclasses.dataclass(frozen=True)
