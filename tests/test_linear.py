@@ -127,7 +127,7 @@ def test_the_network_of_kheradpisheh():
 @pytest.mark.slow
 def test_what_the_network_of_kheradpisheh_learns():
     network = kheradpisheh2018((28, 28), 10)
-    images = digits().first(300, 200)
+    images = digits().first(300, 200, in_order=True)
     trainer = Trainer(network, images, Settings((4, 10)))
     (record,) = trainer.run(trainer.initial_state()).epochs
     assert record["test"]["accuracy"] > 0.85
