@@ -39,8 +39,8 @@ def component(cls: type[T]) -> type[T]:
 
     Lists become tuples, numbers of NumPy those of Python. New values are checked: the types of numbers and strings by
     the annotations, the rest by the class's method `check` if it has one; not those whose numbers are JAX arrays, nor
-    those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name, a text is no
-    `static` field, or a base class that is no component has fields.
+    those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name, a text of a
+    rule is no `static` field, or a base class that is no component has fields.
     """
     known = _TYPES.get(cls.__name__, cls)
     origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
@@ -68,7 +68,7 @@ def component(cls: type[T]) -> type[T]:
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     for each in fields:
-        if each.type in (str, "str") and not each.metadata.get("static"):
+        if each.type in (str, "str") and not each.metadata.get("static") and hasattr(cls, "update"):  # a rule
             raise InputError(
                 f"`{each.name}` of {cls.__name__} must be `static`, as it is text: {each.name}: str = static()"
             )

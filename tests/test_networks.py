@@ -406,11 +406,14 @@ def test_initial_weights_below_the_bounds_are_refused_wherever_they_come_from(tm
         with pytest.raises(InputError, match="`weight_mean` and `weight_std` of layer1 must keep weights within its"):
             make()
     weights = SOUND.initial_weights()
+    path = tmp_path / "weights.npz"
+    Trained(SOUND, weights, (28, 28)).save(path)
+    arrays, meta = files.load_checkpoint(path)
     for value in (-0.25, np.nan):
         weights["layer1"][0, 0, 0, 0] = value
-        path = tmp_path / "weights.npz"
-        Trained(low, weights, (28, 28)).save(path)
+        files.save_checkpoint(path, arrays | weights, meta)
         for take in (
+            lambda: Trained(SOUND, weights, (28, 28)),
             lambda: SpikingNetwork(low, weights=weights),
             lambda: SpikingNetwork(SOUND).set_weights(weights),
             lambda: Model.of(low, weights),

@@ -16,6 +16,7 @@ from snnjax import (
     WTA,
     Conv,
     Layer,
+    Learner,
     Network,
     Settings,
     SpikingNetwork,
@@ -179,7 +180,7 @@ def test_fields_that_components_would_lose_are_refused():
     with pytest.raises(InputError, match=r"`Base`, a base of Kid, has fields \(rate\): decorate it"):
         component(type("Kid", (Base,), {}))
     with pytest.raises(InputError, match="`mode` of Text must be `static`"):
-        component(type("Text", (), {"__annotations__": {"mode": str}, "mode": "a"}))
+        component(type("Text", (Learner,), {"__annotations__": {"mode": str}, "mode": "a"}))
 
 
 def test_weights_and_thresholds_of_another_shape_are_refused():
