@@ -1,4 +1,4 @@
-"""A rule of your own that learns by an optimiser of optax: its state is the state of the rule.
+"""A custom rule that learns by an optimiser of optax: the state of the optimiser is the state of the rule.
 
 Each feature has an Adam of its own, whose rate halves with its wins. The gradient is that of the squared distance
 between a winner's weights and 1 for inputs that fired early, 0 for the others.
@@ -36,7 +36,8 @@ class AdamInputs(Learner):
 
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
-        old, early = layer.rows_of(winners), layer.receptive_fields(latency, winners) < self.early
+        old = layer.rows_of(winners)
+        early = layer.receptive_fields(latency, winners) < self.early
         own = jax.tree.map(lambda each: each[winners.feature], state)
         change, own = jax.vmap(self.optimiser().update)(old - early, own)
         place = jnp.where(winners.valid, winners.feature, layer.conv.features)  # nowhere, if nobody won
@@ -49,7 +50,8 @@ NETWORK = Network("optax_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage
 
 
 def main(folder="runs/optax_rule"):
-    data, settings = digits().first(400, 200), Settings(epochs=(2, 6), batch_size=50, patience=0)
+    data = digits().first(400, 200)
+    settings = Settings(epochs=(2, 6), batch_size=50, patience=0)
     with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])

@@ -72,7 +72,8 @@ def _is_private(group: int, path: Path) -> bool:
     import pwd
 
     try:
-        user, of_group = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+        user = pwd.getpwuid(os.geteuid())
+        of_group = grp.getgrgid(group)
     except KeyError:
         return False
     listed = hasattr(os, "listxattr") and "system.posix_acl_access" in os.listxattr(path)

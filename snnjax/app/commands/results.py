@@ -214,7 +214,8 @@ def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
 
 def run(chosen: options.Results) -> None:
     """Trains all rows; writes the table after each."""
-    rows, records = rows_of(chosen), list[dict[str, Any]]()
+    rows = rows_of(chosen)
+    records: list[dict[str, Any]] = []
     name = table_of(chosen, rows)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_enable_compilation_cache", False)  # each run's seconds are with all compilation
