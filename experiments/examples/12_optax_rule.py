@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from snnjax import RSTDP, WTA, Conv, Learner, Network, Settings, Sweep, Trainer, component, load, stage, static
+from snnjax import RSTDP, WTA, Conv, Learner, Network, Settings, Sweep, Trainer, component, stage, static
 from snnjax.app import RunFolder, SweepFolder
 from snnjax.data import digits
 
@@ -54,7 +54,6 @@ def main(folder="runs/optax_rule"):
     settings = Settings(epochs=(2, 6), batch_size=50, patience=0)
     with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
-    print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"layer1.rate": rate} for rate in (0.03, 0.1, 0.3)]
     with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
         for each in sweep.run():
