@@ -60,7 +60,7 @@ CALLS = {
     "reflected_patches": (kernels.reflected_patches, [VALUES], dict(kernel=3, stride=1, padding=1)),
     "pool_activities": (kernels.pool_activities, [VALUES], dict(window=2, stride=1, padding=1, mean=True)),
     "desired_times": (kernels.desired_times, [RATES, RATES > 0], dict(gap=0.1, per_class=1, one_sided=True)),
-    "encode": (encode, [VALUES[0]], dict(time_steps=T, radius=2)),
+    "encode": (encode, [9 * VALUES[0]], dict(time_steps=T, radius=2)),
     "rank_order": (rank_order, [VALUES], STEPS),
     "local_normalization": (local_normalization, [VALUES], dict(radius=1)),
     "max_pooling": (max_pooling, [VALUES], dict(window=2, stride=1, padding=1)),
@@ -191,6 +191,7 @@ def test_compiled_kernels_refuse_winners_beyond_the_map():
 
 
 SHORT = Winners(*(np.int32([0, 1]),) * 4)
+BEYOND = Winners(np.int32([3]), *(np.int32([0]),) * 3)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +199,11 @@ SHORT = Winners(*(np.int32([0, 1]),) * 4)
     [
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS[0]), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
+        (lambda: kernels.set_rows(WEIGHTS[:1], SHORT, ROWS), "`winners.feature` must lie below 1, the features of"),
+        (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), "`winners.feature` must lie below 1, the"),
+        (lambda: native.learn(TAPS, LATENCY, BEYOND, RATES, features=3, **STEPS), "`won.feature` must lie below 3,"),
+        (lambda: encode(np.full((8, 8), np.nan)), "`image` must be finite, got NaN or infinite values"),
+        (lambda: encode(np.eye(8) * 0.5), "`image` must be of 0..255, got values up to 0.5: multiply it by 255"),
         (lambda: kernels.set_rows(WEIGHTS, SHORT, 0.5), "`rows` must be an array, got float"),
         (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), "`winners` must be Winners, got an array int32[2]"),
         (lambda: kernels.learned_rows(ROWS[0], LATENCY, SHORT, RATES, **STEPS), "`rows` must have axes (k C kh kw)"),
@@ -213,7 +219,7 @@ SHORT = Winners(*(np.int32([0, 1]),) * 4)
         ),
     ],
 )  # fmt: skip
-def test_rows_and_winners_of_a_wrong_shape_are_refused(call, message):
+def test_wrong_rows_winners_and_images_are_refused(call, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         call()
 

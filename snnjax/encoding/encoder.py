@@ -130,7 +130,11 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
 _STATIC = ("time_steps", "bank", "radius", "pool", "inhibition", "pointwise", "scale", "native")
 
 
-@checks.kernel(*_STATIC)
+def _check_image(image: Any, scale: float, **_: Any) -> None:
+    checks.pixels("image", image, scale)
+
+
+@checks.kernel(*_STATIC, check=_check_image)
 def encode(
     image: jax.Array,
     *,
@@ -150,7 +154,7 @@ def encode(
 
     From (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`, to (F, H', W') unsigned integers, T where silent;
     constant images are silent but for their border. `native`: rank order by `snnjax.kernels.native`, on a CPU,
-    T <= 255.
+    T <= 255. Raises InputError where known pixels are NaN, infinite or of 0..1.
     """
     checks.array("image", image, None)
     maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)

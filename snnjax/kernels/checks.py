@@ -129,6 +129,19 @@ def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write
         raise InputError(f"`{name}` must {expected}, got row and column {got}: {write}")
 
 
+def pixels(name: str, value: Any, scale: float = 1.0) -> None:
+    """An array of numbers; if they are known and floats, finite, and not of 0..1 where 0..255 is expected."""
+    array(name, value, None)
+    known = concrete_values(value, jnp.floating)
+    if known is None or not known.size:
+        return
+    largest = known.max()
+    if not np.isfinite(known).all():
+        raise InputError(f"`{name}` must be finite, got NaN or infinite values")
+    if scale == 1 and 0 < largest <= 1:
+        raise InputError(f"`{name}` must be of 0..255, got values up to {largest:g}: multiply it by 255")
+
+
 def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
     """An array with `axes` ("C H W"; None: any) of a kind."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic):

@@ -40,11 +40,17 @@ class Winners:
 
 
 def check_winners(
-    name: str, winners: Any, size: tuple[int, ...] | None = None, write: str = "", time_steps: int = 0
+    name: str,
+    winners: Any,
+    size: tuple[int, ...] | None = None,
+    write: str = "",
+    *,
+    time_steps: int = 0,
+    features: int | None = None,
 ) -> None:
     """Raises InputError unless it holds `Winners` of (k,), as far as known on a map of `size`, in `time_steps`.
 
-    `write` says what to give instead where the map is too small.
+    `write` says what to give instead where the map is too small; `features` is the number of the layer, if known.
     """
     if not isinstance(winners, Winners):
         raise wrong_type(name, "Winners", winners)
@@ -53,9 +59,13 @@ def check_winners(
         checks.array(f"{name}.{field}", each, "k", "integers")
         checks.shape(f"{name}.{field}", each, winners.feature.shape, f"`{name}.feature`")
     values = [checks.concrete_values(x) for x in (winners.feature, winners.row, winners.column, winners.latency)]
-    if size is None or any(each is None for each in values):
+    if any(each is None for each in values):
         return
     feature, *position, step = (np.asarray(each) for each in values)
+    if features is not None and (feature >= features).any():
+        raise InputError(f"`{name}.feature` must lie below {features}, the features of `weights`, got {feature.max()}")
+    if size is None:
+        return
     checks.check_positions(name, np.stack(position, axis=1)[feature >= 0], size, write)
     if time_steps:
         checks.check_latency_range(f"{name}.latency", step[feature >= 0], time_steps)

@@ -38,19 +38,21 @@ def _check_positions(latency: Any, positions: Any, kernel: Pair, stride: Pair) -
         checks.check_positions("positions", values, size, _PAD)
 
 
-def _check_fields(latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int = 0) -> None:
-    check_winners("winners", winners, _size(latency, kernel, stride), _PAD, time_steps)
+def _check_fields(latency: Any, winners: Any, kernel: Pair, stride: Pair, **known: Any) -> None:
+    check_winners("winners", winners, _size(latency, kernel, stride), _PAD, **known)
 
 
-def _check_causal(latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int) -> None:
+def _check_causal(
+    latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int, features: int | None = None
+) -> None:
     checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
-    _check_fields(latency, winners, kernel, stride, time_steps)
+    _check_fields(latency, winners, kernel, stride, time_steps=time_steps, features=features)
 
 
 def _check_stdp(weights: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
     checks.convolution(latency, weights)
     checks.rates(rates)
-    _check_causal(latency, winners, weights.shape[2:], stride, time_steps)
+    _check_causal(latency, winners, weights.shape[2:], stride, time_steps, features=weights.shape[0])
 
 
 def _check_rows(rows: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
@@ -192,7 +194,7 @@ def set_rows(weights: jax.Array, winners: Winners, rows: jax.Array) -> jax.Array
     """Puts the winners' rows, (k, ...), into the weights (F, ...); empty places change nothing."""
     checks.array("weights", weights, None, "floats")
     checks.array("rows", rows, None, "floats")
-    check_winners("winners", winners)
+    check_winners("winners", winners, features=weights.shape[0])
     expected = *winners.feature.shape, *weights.shape[1:]
     checks.shape("rows", rows, expected, "`winners` and `weights`")
     beyond = jnp.where(winners.valid, winners.feature, weights.shape[0])

@@ -280,7 +280,8 @@ def learn(
     (_, *size), settings = _layer(latency, taps, features, time_steps, padding)
     checks.bounds(bounds)
     checks.rates(rates)
-    check_winners("won", won, tuple(size), "give the `padding` of the layer", time_steps)
+    write = "give the `padding` of the layer"
+    check_winners("won", won, tuple(size), write, time_steps=time_steps, features=features)
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
     limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
     rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
