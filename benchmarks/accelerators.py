@@ -22,15 +22,17 @@ import executables
 import numpy as np
 from snnjax_program import shown
 
-from snnjax import InputError, Network, Settings, data, devices
+from snnjax import InputError, Network, Settings, data
 from snnjax.app import console, parts
 from snnjax.app import options as app_options
 from snnjax.app.main import protected
 from snnjax.app.options import option
+from snnjax.core import devices
+from snnjax.networks import batches
 from snnjax.networks.decision import is_fitted
-from snnjax.training import fitting, programs
-from snnjax.training.engine import Engine
-from snnjax.training.spread import CHUNK, Clock
+from snnjax.training import fitting
+from snnjax.training.loop import Training
+from snnjax.training.placement import CHUNK, Timer
 
 IMAGES = 1024
 """Images of an epoch, in one slice: a multiple of all batches, blocks and chunks."""
@@ -58,18 +60,19 @@ class Phase(NamedTuple):
     name: str
     images: int  # of one call of its program
     together: int  # images at a time
-    clock: Clock
+    timer: Timer
     run: Callable[[], Any]
 
 
 def phases(network: Network, images: data.Dataset, count: int, batch: int) -> Iterator[Phase]:
     """The phases of `count` networks side by side, from made-up latencies; with `batch` > 1 only those that learn."""
-    engine = Engine([network] * count, images, Settings((1,) * len(network.stages), patience=0, update_batch=batch))
-    states = engine.initial_states()
-    fitting.fit_encoders(engine.outputs, states)
+    training = Training([network] * count, images, Settings((1,) * len(network.stages), patience=0, update_batch=batch))
+    states = training.initial_states()
+    fitting.fit_encoders(training.cache, states)
     for state in states:
         state.weights = {name: np.full_like(each, 0.5) for name, each in state.weights.items()}  # within all bounds
-    random, last = np.random.default_rng(0), len(network.stages) - 1
+    random = np.random.default_rng(0)
+    last = len(network.stages) - 1
 
     def entering(stage: int) -> np.ndarray:
         """Each network has its own, but for those that enter the first stage."""
@@ -77,24 +80,25 @@ def phases(network: Network, images: data.Dataset, count: int, batch: int) -> It
         return np.broadcast_to(latencies, (count, *latencies.shape)) if stage and count > 1 else latencies
 
     def mapped(name: str, kind: Any, inputs: np.ndarray, forms: Any = None, **static: Any) -> Phase:
-        model, clock = engine.outputs.packed(engine.outputs.models(states), forms), Clock(name)
-        run = functools.partial(engine.spread.map, clock, kind, model, inputs, **static)
-        return Phase(name, CHUNK["gpu"], CHUNK["gpu"], clock, run)
+        model = training.cache.pack(training.cache.models(states), forms)
+        timer = Timer(name)
+        run = functools.partial(training.cache.placement.map, timer, kind, model, inputs, **static)
+        return Phase(name, CHUNK["gpu"], CHUNK["gpu"], timer, run)
 
     if batch == 1:
-        yield mapped("encode", programs.encode_batch, images.train_images, native=False)
+        yield mapped("encode", batches.encode_batch, images.train_images, native=False)
         stops = [number for number in range(last + 1) if not (number and network.stages[number - 1].activities)]
         for first, end in itertools.pairwise(stops):
             timed = end < last or network.decision.timed
             name = f"{'outputs of' if timed else 'who fires in'} stage {end}"
-            yield mapped(name, programs.forward_batch, entering(first), first=first, last=end, timed=timed)
+            yield mapped(name, batches.forward_batch, entering(first), first=first, last=end, timed=timed)
         if not is_fitted(network.decision):
-            yield mapped("test", programs.decide_batch, entering(0), engine.epochs.testing_forms, first=0)
-    for number, phase in enumerate(engine.plan):
+            yield mapped("test", batches.decide_batch, entering(0), training.phases.testing_kernels, first=0)
+    for number, phase in enumerate(training.plan):
         if phase.layers or not is_fitted(network.decision):
             begun = [dataclasses.replace(each, phase=number) for each in states]
-            epoch = engine.epochs.of(phase, begun, entering(phase.stage))
-            yield Phase(shown(phase.name), IMAGES, epoch.unit, epoch.clock, epoch)
+            epoch = training.phases.runner(phase, begun, entering(phase.stage))
+            yield Phase(shown(phase.name), IMAGES, epoch.unit, epoch.timer, epoch.run)
 
 
 def counted(chip: str, *what: Any) -> Iterator[tuple[Phase, common.Row]]:
@@ -103,7 +107,8 @@ def counted(chip: str, *what: Any) -> Iterator[tuple[Phase, common.Row]]:
         for phase in phases(*what):
             phase.run()
             loops = phase.images / phase.together, phase.together
-            kernels, memory = executables.kernels(found[-1].as_text(), loops), executables.memory(found[-1])
+            kernels = executables.kernels(found[-1].as_text(), loops)
+            memory = executables.memory(found[-1])
             yield phase, dict(kernels=kernels / phase.images, mebibytes=memory / 2**20)
 
 
@@ -111,14 +116,15 @@ def measured(*what: Any) -> Iterator[tuple[Phase, common.Row]]:
     """By phase, milliseconds an image of one network, on the device at hand."""
     for phase in phases(*what):
         phase.run()  # compiles
-        phase.clock.reset()
+        phase.timer.reset()
         phase.run()
-        yield phase, dict(ms_per_image=1e3 * phase.clock.seconds / phase.clock.images)
+        yield phase, dict(ms_per_image=1e3 * phase.timer.seconds / phase.timer.images)
 
 
 def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
     """Head and lines of the table: a line for each phase, N and number of images at a time."""
-    found, columns = dict[tuple[str, ...], dict[str, str]](), dict[str, None]()
+    found = dict[tuple[str, ...], dict[str, str]]()
+    columns = dict[str, None]()
     for row in rows:
         place = (row["network"], row["phase"], f"{row['together']}", f"{row['networks']:,}")
         for key, unit in (("kernels", "kernels an image"), ("mebibytes", "MiB"), ("ms_per_image", "ms an image")):
@@ -138,7 +144,9 @@ def main(options: Options) -> None:
     if unknown := [chip for chip in options.chips if chip not in executables.CHIPS]:
         raise InputError(f"`chips` must be some of {', '.join(executables.CHIPS)}, got {unknown[0]}")
     images = repeated(data.load(options.dataset, options.data_dir))
-    out, screen, rows = options.folder("accelerators"), console.screen(), list[common.Row]()
+    out = options.folder("accelerators")
+    screen = console.screen()
+    rows = list[common.Row]()
     here = devices.name_of(devices.peers()[0])
     cards = [] if here.startswith("cpu") else [(here, measured)]
     about, caption = common.about(dataset=images.name, images=f"{IMAGES} images")

@@ -13,11 +13,11 @@ import common
 from matplotlib.figure import Figure
 
 from snnjax import Settings, data
-from snnjax.app import console, parts, runs
+from snnjax.app import console, parts
 from snnjax.app.main import protected, user_errors
 from snnjax.app.options import option
-from snnjax.training.choice import network_for
-from snnjax.training.trainer import Trainer
+from snnjax.training.build import network_for
+from snnjax.training.loop import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Options(common.Options):
 def train(options: Options, native: bool, images: data.Dataset, size: int, seed: int) -> common.Row:
     """One training: images a second of each learning phase, and test accuracies."""
     network = network_for(parts.published(options.model), images)
-    epochs, batch_size = (*network.epochs[:-1], options.epochs), min(1000, len(images.train_images))
+    epochs = (*network.epochs[:-1], options.epochs)
+    batch_size = min(1000, len(images.train_images))
     settings = Settings(epochs, batch_size, patience=0, seed=seed, update_batch=size, native=native)
     trainer = Trainer(network, images, settings)
     state = trainer.run(trainer.initial_state())
@@ -66,7 +67,8 @@ def rows_of(trainings: list[common.Row]) -> list[common.Row]:
 
 def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
     """Head and lines of the table."""
-    first, lines = rows[0], []
+    first = rows[0]
+    lines = []
     for row in rows:
         rates = [f"{rate:,.0f}" for rate in row["images_per_second"].values()]
         spread = "" if row["sd"] is None else f" ± {100 * row['sd']:.1f}"
@@ -99,8 +101,10 @@ def main(options: Options) -> None:
     """Trains with each batch size and seed; writes all results after each batch size."""
     parts.check_least(options, batches=1, seeds=1, epochs=1, train_images=1, test_images=1)
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
-    native = runs.use_native(options.kernels)
-    out, screen, trainings = options.folder("batches"), console.screen(), list[common.Row]()
+    native = parts.use_native(options.kernels)
+    out = options.folder("batches")
+    screen = console.screen()
+    trainings = list[common.Row]()
     about, caption = common.about(
         network=options.model,
         dataset=images.name,
@@ -116,7 +120,8 @@ def main(options: Options) -> None:
                 screen.print(f"B = {size}, seed {seed}: test accuracy {trainings[-1]['test'][-1]:.1%}")
             rows = rows_of(trainings)
             head, lines = cells(rows)
-            content, table = dict(about=about, rows=rows, trainings=trainings), common.markdown(head, lines, caption)
+            content = dict(about=about, rows=rows, trainings=trainings)
+            table = common.markdown(head, lines, caption)
             written = common.write(out, "batches", content, table, draw(rows, caption))
     screen.print(console.table(head, [lines]), written, sep="\n")
 

@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from snnjax import data, devices, files
-from snnjax.app import plots, runs
+from snnjax import data
+from snnjax.app import plots
 from snnjax.app.main import fail, parse, user_errors
 from snnjax.app.options import option
 from snnjax.app.tables import markdown as markdown
+from snnjax.core import devices, files
+from snnjax.runs.results import versions
 
 T = TypeVar("T")
 
@@ -92,7 +94,7 @@ def summary(name: str, values: list[float]) -> Row:
 def about(**facts: str) -> tuple[Row, str]:
     """These facts about a measurement with its device, date and versions; all but the versions in one line."""
     facts |= dict(device=devices.name_of(devices.peers()[0]), date=str(datetime.date.today()))
-    return dict(facts, versions=runs.versions()), ", ".join(facts.values())
+    return dict(facts, versions=versions()), ", ".join(facts.values())
 
 
 def plot_by(axis: Axes, values: list[int], label: str) -> None:

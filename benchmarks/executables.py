@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from snnjax import InputError, devices
-from snnjax.training import epoch, spread
+from snnjax import InputError
+from snnjax.core import devices
+from snnjax.training import epoch, placement
 
 _H100 = """
 gpu_device_info {
@@ -49,19 +50,35 @@ def compiled_only(device: Any) -> Iterator[list[Any]]:
     """The training's programs are compiled for this device, and listed; running them gives zeros."""
     found = list[Any]()
 
-    def compile_only(function: Any, structure: Any, kinds: Sequence[tuple[Any, ...]]) -> Any:
-        shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in kinds]
-        program = function.lower(*jax.tree.unflatten(structure, shapes)).compile()
-        found.append(program)
-        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), program.out_info)
-        return lambda *_: zeros
+    def recorded(make: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *what, **static: _Recorded(make(*what, **static), found)
 
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(devices, "peers", return_value=np.array([device])))
-        patches.enter_context(mock.patch.object(spread, "_compiled", compile_only))
-        for module in (spread, epoch):
+        for module, name in ((placement, "mapping_program"), (epoch, "learning_program")):
+            patches.enter_context(mock.patch.object(module, name, recorded(getattr(module, name))))
+        for module in (placement, epoch):
             patches.enter_context(mock.patch.object(module, "place", _left_here))
         yield found
+
+
+class _Recorded:
+    """A program that is compiled, noted in a list, and gives zeros."""
+
+    def __init__(self, program: Any, found: list[Any]):
+        self.program = program
+        self.found = found
+
+    def lower(self, *arguments: Any) -> "_Recorded":
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+        self.lowered = self.program.lower(*shapes)
+        return self
+
+    def compile(self) -> Callable[..., Any]:
+        compiled = self.lowered.compile()
+        self.found.append(compiled)
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), compiled.out_info)
+        return lambda *_: zeros
 
 
 def _left_here(values: Any, *_: Any) -> Any:
@@ -88,7 +105,9 @@ def kernels(text: str, loops: Sequence[float]) -> float:
     often as it runs; `loops` says how often those run whose length depends on data, first outermost ones, then those
     within one such loop, and so on: with each turn of theirs their condition is computed too.
     """
-    bodies, entry, current = dict[str, list[str]](), "", list[str]()
+    bodies = dict[str, list[str]]()
+    entry = ""
+    current = list[str]()
     for line in text.splitlines():
         if begun := _COMPUTATION.match(line):
             current = bodies[begun[2]] = []

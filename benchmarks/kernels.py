@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import devices, encode, kernels
+from snnjax import encode, kernels
 from snnjax.app import console
 from snnjax.app.main import protected
+from snnjax.core import devices
 from snnjax.data import digits
 from snnjax.kernels import native
 
@@ -53,7 +54,8 @@ def main() -> None:
     """Prints a table of all kernels, by layer."""
     devices.choose("cpu")
     image = jnp.asarray(digits().train_images[0])
-    latency, columns = encode(image, time_steps=T), []
+    latency = encode(image, time_steps=T)
+    columns = []
     for limits, wta, shape, padding, pool in LAYERS:
         high, noise = random(2, *shape)
         weights = 0.9 * (high < 0.3) + 0.1 * noise  # near 0 and 1, as learning leaves them

@@ -19,10 +19,10 @@ from unittest import mock
 import common
 
 from snnjax import Settings, Trainer, data
-from snnjax.app import console, parts, runs, several
+from snnjax.app import console, parts, several
 from snnjax.app.main import protected
 from snnjax.app.options import option
-from snnjax.training.choice import network_for
+from snnjax.training.build import network_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +51,13 @@ def measure(options: Options) -> tuple[list[common.Row], list[str]]:
     """The records of the phases of a training that compiles nothing, one epoch each, and which of them learn."""
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     network = network_for(parts.published(options.model), images)
-    epochs, native = (1,) * len(network.stages), runs.use_native(options.kernels)
+    epochs = (1,) * len(network.stages)
+    native = parts.use_native(options.kernels)
     settings = Settings(epochs, patience=0, update_batch=options.update_batch, native=native)
     trainer = Trainer(network, images, settings)
     trainer.run(trainer.initial_state())
     clock = time.process_time if options.cpu_time else time.perf_counter
-    with mock.patch("snnjax.training.spread.time.perf_counter", clock):
+    with mock.patch("snnjax.training.placement.time.perf_counter", clock):
         state = trainer.run(trainer.initial_state())
     return state.phases, [phase.name for phase in trainer.plan]
 
@@ -66,7 +67,8 @@ def start(options: Options, count: int) -> list[tuple[list[common.Row], list[str
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command, cores = [sys.executable, *sys.argv], sorted(os.sched_getaffinity(0))
+    command = [sys.executable, *sys.argv]
+    cores = sorted(os.sched_getaffinity(0))
     started = []
     for at in range(count):
         pinned = ["taskset", "-c", str(cores[at % len(cores)])]
@@ -80,7 +82,8 @@ def start(options: Options, count: int) -> list[tuple[list[common.Row], list[str
 
 def row_of(options: Options, count: int) -> common.Row:
     """Milliseconds an image of each phase, those of the slowest process, and which phases learn."""
-    found, spent = start(options, count), dict[str, float]()
+    found = start(options, count)
+    spent = dict[str, float]()
     for records, _ in found:
         for each in records:
             spent[each["name"]] = max(spent.get(each["name"], 0.0), 1000 * each["seconds"] / each["images"])
@@ -101,7 +104,9 @@ def cells(rows: list[common.Row], batched: bool) -> tuple[list[str], list[list[s
 
 def compare(options: Options) -> None:
     """Measures each number of processes, and writes after each."""
-    out, screen, rows = options.folder("processes"), console.screen(), list[common.Row]()
+    out = options.folder("processes")
+    screen = console.screen()
+    rows = list[common.Row]()
     timed = "the processor's time" if options.cpu_time else "the clock's time"
     chosen = dict(network=options.model, dataset=options.dataset, update_batch=f"batches of {options.update_batch}")
     about, caption = common.about(**chosen, train=f"{options.train_images} training images", timed=timed)

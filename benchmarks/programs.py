@@ -75,7 +75,8 @@ class MeasuredProgram:
 
     def prepare(self, task: Any) -> dict[str, dict[str, Any]]:
         """Prepares the phases: images, compile_seconds and once of each."""
-        self.works, keys = self.phases(task), ("images", "compile_seconds", "once")
+        self.works = self.phases(task)
+        keys = ("images", "compile_seconds", "once")
         return {phase: {key: getattr(work, key) for key in keys} for phase, work in self.works.items()}
 
     def measure(self, phase: str) -> float:
@@ -117,12 +118,14 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
     """The parent's end of a program; ValueError if it refuses what it is asked, RuntimeError if it fails or ends."""
 
     def __init__(self, name: str, module: str, *arguments: Any):
-        self.name, self.phases = name, dict[str, dict[str, Any]]()
+        self.name = name
+        self.phases = dict[str, dict[str, Any]]()
         self._pipe, theirs = multiprocessing.Pipe()
         # Several programs may share an accelerator, and progress bars cost time.
         settings = dict(XLA_PYTHON_CLIENT_PREALLOCATE="false", TQDM_DISABLE="1", TF_CPP_MIN_LOG_LEVEL="3") | os.environ
         with theirs:
-            command, files = [sys.executable, __file__, module, str(theirs.fileno())], [theirs.fileno()]
+            command = [sys.executable, __file__, module, str(theirs.fileno())]
+            files = [theirs.fileno()]
             self._process = subprocess.Popen(command, pass_fds=files, stdout=subprocess.DEVNULL, env=settings)
         try:
             self.about: dict[str, Any] = self.ask("start", *arguments)
@@ -160,7 +163,8 @@ def serve(module: str, pipe: Connection) -> None:
             try:
                 if question == "start":
                     program = importlib.import_module(module).Program(*arguments)
-                    program.loaded, answer = peak(), program.about
+                    program.loaded = peak()
+                    answer = program.about
                 else:
                     answer = getattr(program, question)(*arguments)
             except (ValueError, ImportError, OSError) as refusal:

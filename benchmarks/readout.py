@@ -52,7 +52,8 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
             about["devices"][worker.name] = worker.about["device"]
             return worker
 
-        task, workers = (network, images, len(images.train_images)), list[Worker]()
+        task = (network, images, len(images.train_images))
+        workers = list[Worker]()
         for kind in options.kernels:
             program = ("cpu", True) if kind == "native" else (options.device,)
             workers.append(start(throughput.OWN[kind], "readout_program", *program))
@@ -77,7 +78,9 @@ def main(options: Options) -> None:
     if options.spikenn and not (options.spikenn / "spikenn" / "snn.py").is_file():
         raise InputError(f"`spikenn` {options.spikenn} is no checkout of ggoupy/SpikeNN (no spikenn/snn.py)")
     images = data.load(options.dataset, options.data_dir).first(options.images, options.images)
-    out, screen, results = options.folder("readout"), console.screen(), list[Row]()
+    out = options.folder("readout")
+    screen = console.screen()
+    results = list[Row]()
     counts = (len(images.train_images), len(images.test_images))
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
     about |= dict(versions={}, devices={})

@@ -7,7 +7,7 @@ from spikenn_program import Readout
 
 from snnjax import InputError, Network, data
 from snnjax.learners import SupervisedSTDP, TargetTime
-from snnjax.training.programs import decide_batch, forward_batch
+from snnjax.networks.batches import decide_batch, forward_batch
 from snnjax.training.state import Phase, TrainState
 
 PHASES = ("encode", "one patch", "outputs", "learn", "test")
@@ -29,8 +29,9 @@ class Program(snnjax_program.Program):
         learn.outcome = lambda found: learned(found).reshape(len(learned(found)), -1)  # (neurons, inputs)
         self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)[0]
         entering = self.features[len(images.train_images) :]
-        self._map("test", entering, decide_batch, self.engine.epochs.testing_forms, first=1)
-        outputs, test = self.works["outputs"], self.works["test"]
+        self._map("test", entering, decide_batch, self.training.phases.testing_kernels, first=1)
+        outputs = self.works["outputs"]
+        test = self.works["test"]
         test.outcome = lambda found: found[0][0]  # the decisions
         self.works = dict(zip(PHASES, (encode, patch, outputs, learn, test), strict=True))
         return self.works

@@ -32,7 +32,8 @@ class Program(MeasuredProgram):
     def phases(self, task: Task) -> dict[str, Work]:
         """The phases by their names in snnjax, with the weights of our network."""
         filters = self.utils.Filter([self.utils.DoGKernel(*each) for each in DOG], padding=6, thresholds=50)
-        encode, count = self.s1c1.S1C1(filters, timesteps=task.time_steps), len(task.labels)
+        encode = self.s1c1.S1C1(filters, timesteps=task.time_steps)
+        count = len(task.labels)
         pixels = task.images if task.images.dtype == np.uint8 else task.images / 255
         train, test = self.torch.stack([encode(image) for image in pixels]).tensor_split([count])
         labels, test_labels = (self.torch.tensor(y) for y in (task.labels, task.test_labels))

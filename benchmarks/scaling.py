@@ -20,13 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from snnjax import InputError, Settings, Trainer, data
-from snnjax.app import console, parts, plots, runs
+from snnjax.app import console, parts, plots
 from snnjax.app.main import protected
 from snnjax.app.options import option
-from snnjax.errors import unknown
+from snnjax.core.errors import unknown
 from snnjax.networks import Network
-from snnjax.training import blocks, spread
-from snnjax.training.choice import network_for
+from snnjax.steps import reward_in_blocks
+from snnjax.training import placement
+from snnjax.training.build import network_for
 
 Case = dict[str, int]
 """A value of each axis of a network."""
@@ -67,7 +68,7 @@ def inputs_of_readout(network: Network, features: int) -> Network:
 
 IMAGES = Axis("images", (50, 200, 400, 800), 200)
 ROWS = Axis("rows of the image", (14, 28, 42, 56), 28)
-TOGETHER = Axis("images at a time", (1, 8, 32, 128), blocks.BLOCK)
+TOGETHER = Axis("images at a time", (1, 8, 32, 128), reward_in_blocks.BLOCK)
 STUDIES = {
     "mozafari2018": Study(
         snnjax_program.Program,
@@ -143,10 +144,11 @@ def network_of(model: str, case: Case, images: data.Dataset) -> Network:
 
 def measure(model: str, program: snnjax_program.Program, source: data.Dataset, repeats: int, case: Case) -> common.Row:
     """By phase: ms_per_image (the median), min, max and compile_seconds."""
-    spread.forget_programs()  # each point compiles all that it needs
-    images, together = images_of(case, source), case["together"]
-    chunks = {} if together == TOGETHER.usual else dict.fromkeys(spread.CHUNK, together)
-    with mock.patch.object(blocks, "BLOCK", together), mock.patch.dict(spread.CHUNK, chunks):
+    placement.forget_programs()  # each point compiles all that it needs
+    images = images_of(case, source)
+    together = case["together"]
+    chunks = {} if together == TOGETHER.usual else dict.fromkeys(placement.CHUNK, together)
+    with mock.patch.object(reward_in_blocks, "BLOCK", together), mock.patch.dict(placement.CHUNK, chunks):
         program.prepare((network_of(model, case, images), images, case["images"], None))
         found = {}
         for phase in STUDIES[model].phases:
@@ -158,7 +160,9 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
 
 def count_compilations(model: str, source: data.Dataset, case: Case, native: bool) -> dict[str, int]:
     """Programs compiled in a first training, one epoch a phase, and in a later one: three epochs, another seed."""
-    events, counts, images = list[str](), dict[str, int](), images_of(case, source)
+    events = list[str]()
+    counts = dict[str, int]()
+    images = images_of(case, source)
     network = network_of(model, case, images)
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
@@ -167,7 +171,8 @@ def count_compilations(model: str, source: data.Dataset, case: Case, native: boo
     jax.monitoring.register_event_duration_secs_listener(listen)
     for training, seed, epochs in (("first", 0, 1), ("later", 1, 3)):
         events.clear()
-        stages, batch = (epochs,) * len(network.stages), max(1, case["images"] // 10)
+        stages = (epochs,) * len(network.stages)
+        batch = max(1, case["images"] // 10)
         trainer = Trainer(network, images, Settings(stages, batch, patience=0, seed=seed, native=native))
         trainer.run(trainer.initial_state())
         counts[training] = sum(event.endswith("backend_compile_duration") for event in events)
@@ -183,7 +188,8 @@ def growth(points: list[common.Row]) -> tuple[float, str]:
 
 def table_of(model: str, content: common.Row) -> tuple[list[str], list[list[str]], str]:
     """Head, lines and notes: for each axis a line a value, the least of all repeats, then how each phase grows."""
-    lines, counts = list[list[str]](), content["compiled"][model]
+    lines = list[list[str]]()
+    counts = content["compiled"][model]
     for label, of_axis in grouped(grouped(content["points"], "model")[model], "label").items():
         for value, row in grouped(of_axis, "value").items():
             lines.append([label, str(value), *(f"{x['min']:.3g} ({x['compile_seconds']:.1f})" for x in row)])
@@ -239,14 +245,17 @@ def main(options: Options) -> None:
         raise InputError(f"`axes` must name some of {', '.join(options.model)}, got {', '.join(options.axes)}")
     if source.train_images.ndim > 3:
         raise InputError(f"`dataset` must be of grey images, those of {source.name} have colours")
-    native = runs.use_native(options.kernels)
-    out, screen = options.folder("scaling"), console.screen()
+    native = parts.use_native(options.kernels)
+    out = options.folder("scaling")
+    screen = console.screen()
     kernels = "native kernels" if native else "kernels of XLA"
     about, caption = common.about(dataset=source.name, kernels=kernels, clock=f"{options.clock} time")
     content: common.Row = dict(about=about, compiled={}, usual={}, points=[])
     for model in dict.fromkeys(options.model):
-        study, measured = STUDIES[model], dict[tuple[int, ...], common.Row]()
-        case, program = study.usual(options.images), study.program(options.device, native)
+        study = STUDIES[model]
+        measured = dict[tuple[int, ...], common.Row]()
+        case = study.usual(options.images)
+        program = study.program(options.device, native)
         program.clock = CLOCKS[options.clock]
         content["usual"][model], content["compiled"][model] = case, count_compilations(model, source, case, native)
         for name in (each for each in options.axes if each in study.axes):

@@ -44,11 +44,13 @@ class Options(common.Options):
 
 def deep(network: Network, images: data.Dataset) -> Deep:
     """What PyTorch learns: the layers before the latency code."""
-    weights, layers = network.initial_weights(0), []
+    weights = network.initial_weights(0)
+    layers = []
     for name, stage in zip(weights, network.stages[: network.joint_stages[0][1]], strict=False):
         (conv,), pool = stage.branches, stage.pool
         assert pool is not None
-        ones, rule = np.ones(weights[name].shape[1], np.float32), conv.each_learner[0]
+        ones = np.ones(weights[name].shape[1], np.float32)
+        rule = conv.each_learner[0]
         numbers = rule.inverse_temperature, conv.activation.power, rule.rate
         window = pool.window, pool.stride or pool.window, pool.padding
         layers.append(SoftLayer(weights[name], (0 * ones, ones), *numbers, *window, mean=pool.mean))
@@ -84,14 +86,17 @@ def main(options: Options) -> None:
     """Measures one network after the other; prints and writes all results after each."""
     parts.check_least(options, images=1, repeats=1)
     images = data.load(options.dataset, options.data_dir).first(options.images, 1)
-    out, screen, results = options.folder("softhebb"), console.screen(), list[Row]()
+    out = options.folder("softhebb")
+    screen = console.screen()
+    results = list[Row]()
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=options.images)
     about |= dict(repeats=options.repeats, versions={}, devices={})
     for name in options.model:
         with common.failing():
             results.append(measure_network(name, images, options, about))
         throughput.show(results[-1], screen)
-    head, lines = ["network", "phase", *about["devices"], *["times longer"] * options.pytorch], []
+    head = ["network", "phase", *about["devices"], *["times longer"] * options.pytorch]
+    lines = []
     for result in results:
         for phase in dict.fromkeys(row["phase"] for row in result["phases"]):
             rows = [row for row in result["phases"] if row["phase"] == phase]

@@ -5,8 +5,8 @@ import snnjax_program
 from programs import Work
 
 from snnjax import Network, data
-from snnjax.training.engine import Engine
-from snnjax.training.programs import forward_batch
+from snnjax.networks.batches import forward_batch
+from snnjax.training.loop import Training
 from snnjax.training.state import Settings, TrainState
 
 
@@ -19,11 +19,14 @@ class Program(snnjax_program.Program):
     def phases(self, task: tuple[Network, data.Dataset, int, TrainState | None]) -> dict[str, Work]:
         """Learning in one pass, and the latencies of all images."""
         network, images, *_ = task
-        self.network, self.data = network, images
-        self.engine, self.works = Engine([network], images, Settings((1,) * len(network.stages), patience=0)), {}
-        self.state = self.engine.initial_states()[0]
-        self.encoded = np.asarray(self.engine.outputs.entering("train", 0, [self.state]))
-        phase, end = self.engine.plan[0], network.joint_stages[0][1]
+        self.network = network
+        self.data = images
+        self.training = Training([network], images, Settings((1,) * len(network.stages), patience=0))
+        self.works = {}
+        self.state = self.training.initial_states()[0]
+        self.encoded = np.asarray(self.training.cache.inputs("train", 0, [self.state]))
+        phase = self.training.plan[0]
+        end = network.joint_stages[0][1]
         self.works["learning"] = self._learn(0, phase, self.encoded, keep=False)
         self._map("features", self.encoded, forward_batch, first=0, last=end, timed=True)
         return self.works

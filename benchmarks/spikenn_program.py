@@ -42,7 +42,8 @@ class Program(MeasuredProgram):
     def phases(self, task: Readout) -> dict[str, Work]:
         """Learning and testing, from the weights in `task`."""
         times = np.where(task.latencies < task.time_steps, task.latencies / task.time_steps, 1).astype(np.float32)
-        count, settings = len(task.labels), configuration(task)
+        count = len(task.labels)
+        settings = configuration(task)
         train = self.spikes(times[:count], task.labels)
         test = self.spikes(times[count:], task.test_labels)
 

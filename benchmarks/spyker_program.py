@@ -27,7 +27,8 @@ class Program(MeasuredProgram):
 
     def phases(self, task: Task) -> dict[str, Work]:
         """The phases by their names in snnjax, with the weights of our network."""
-        count, steps = len(task.labels), task.time_steps
+        count = len(task.labels)
+        steps = task.time_steps
         pixels = task.images.astype(np.float32)[:, None] / 255
         waves = (task.latencies[:, None] <= np.arange(steps)[:, None, None, None]).astype(np.uint8)  # spikes that stay
         train, test = np.split(waves, [count])

@@ -31,7 +31,7 @@ from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import console, parts, plots
 from snnjax.app.main import parse, protected, user_errors
 from snnjax.app.options import RECORDED, option
-from snnjax.training.choice import network_for
+from snnjax.training.build import network_for
 from snnjax.training.state import Settings, plan
 
 NATIVE = "snnjax, native"
@@ -76,7 +76,8 @@ class Options(common.Options):
 def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
     """The options in force, all images and the output folder; InputError or OSError if options or data are bad."""
     if options.short:
-        images, repeats = min(options.images, 60), min(options.repeats, 2)
+        images = min(options.images, 60)
+        repeats = min(options.repeats, 2)
         options = dataclasses.replace(options, images=images, repeats=repeats, model=("mozafari2018",), protocol=0)
     parts.check_least(options, images=1, repeats=1, protocol=0)
     check_kernels(options.kernels)
@@ -125,7 +126,8 @@ def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray])
                 times[phase, worker.name].append(worker.ask("measure", phase))
     rows: list[Row] = []
     for phase, turn in taking_part.items():
-        expected, ours = turn[0].ask("outcome", phase), statistics.median(times[phase, turn[0].name][1:])
+        expected = turn[0].ask("outcome", phase)
+        ours = statistics.median(times[phase, turn[0].name][1:])
         for worker in turn:
             row: Row = dict(phase=phase, program=worker.name, ratio=None, alike=None, ms=times[phase, worker.name][1:])
             row |= common.summary("ms_per_image", row["ms"]) | worker.phases[phase]
@@ -138,7 +140,8 @@ def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray])
 
 def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None) -> float:
     """The share of latencies or decisions that agree; of weights, of those that either program changed from `start`."""
-    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    ours = np.asarray(ours, float)
+    theirs = np.asarray(theirs, float)
     equal = abs(ours - theirs) <= EQUAL
     if start is not None:
         equal = equal[(abs(ours - start) > EQUAL) | (abs(theirs - start) > EQUAL)]
@@ -148,7 +151,9 @@ def alike(ours: np.ndarray, theirs: np.ndarray, start: np.ndarray | None = None)
 def whole_training(network: Network, images: data.Dataset, rows: list[Row], options: Options) -> list[Row]:
     """Seconds of a whole training of each program: snnjax's measured, with all compilation; the others' added up."""
     *most, reward = PROTOCOL
-    images, epochs, found = images.first(*most), (*network.epochs[:-1], reward), list[Row]()
+    images = images.first(*most)
+    epochs = (*network.epochs[:-1], reward)
+    found = list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
     settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
     for program in dict.fromkeys(row["program"] for row in rows):
@@ -201,7 +206,8 @@ def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
     once: collections.Counter[str] = collections.Counter()
     found: dict[str, dict[str, float]] = {}
     for row in rows:
-        program, total = row["program"], row["ms_per_image"] + once[row["program"]]
+        program = row["program"]
+        total = row["ms_per_image"] + once[row["program"]]
         if row["once"]:
             once[program] = total
         elif program == rows[0]["program"]:
@@ -257,7 +263,9 @@ def markdown(results: list[Row], about: Row) -> str:
 
 def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
     """The lines of the table about one network: label, and cells by phase."""
-    times, ratios, single = values_of(result, "ms_per_image"), values_of(result, "ratio"), result["in_one_epoch"]
+    times = values_of(result, "ms_per_image")
+    ratios = values_of(result, "ratio")
+    single = result["in_one_epoch"]
     trainings = {row["program"]: row for row in result["protocol"]}
     for program in result["memory"]:
         if program in OWN.values():
@@ -276,7 +284,8 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
 
 def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
     """By phase, how many times longer than snnjax a program takes, and than snnjax on native kernels."""
-    native, cells = ratios.get(NATIVE, {}), {}
+    native = ratios.get(NATIVE, {})
+    cells = {}
     for phase, ratio in ratios[program].items():
         cells[phase] = f"{ratio:.1f} / {ratio / native[phase]:.1f}" if phase in native else f"{ratio:.1f}"
     return cells
@@ -284,9 +293,11 @@ def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
 
 def draw(results: list[Row], title: str) -> Figure:
     """Times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
-    key, label = "ratio", "times longer than snnjax"
+    key = "ratio"
+    label = "times longer than snnjax"
     if len(results[0]["memory"]) == 1:
-        key, label = "ms_per_image", "ms an image"
+        key = "ms_per_image"
+        label = "ms an image"
     figure, axes = plots.panels(len(results), label, columns=2, width=6.4, extra=0.8)
     figure.suptitle(title, fontsize=9)
     for axis, result in zip(axes, results, strict=True):
@@ -325,7 +336,8 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
         if len(results) == 1:
             screen.print(caption(about))
         show(results[-1], screen)
-        table, figure = markdown(results, about), draw(results, caption(about).split("; ")[0])
+        table = markdown(results, about)
+        figure = draw(results, caption(about).split("; ")[0])
         written = common.write(out, "throughput", dict(about=about, networks=results), table, figure)
     screen.print(table, "benchmarks/README.md explains the numbers.", written, sep="\n", markup=False)
     for result in results:

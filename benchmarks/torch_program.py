@@ -42,7 +42,8 @@ class Program(MeasuredProgram):
 
     def phases(self, task: Deep) -> dict[str, Work]:
         """Learning in one pass, and the latencies of all images."""
-        images, layers = self.torch.from_numpy(task.images), task.layers
+        images = self.torch.from_numpy(task.images)
+        layers = task.layers
         weights = [self.torch.from_numpy(each.weights) for each in layers]
         learn = functools.partial(self.learn, images, layers, batch=task.batch)
         features = functools.partial(self.features, images, layers, weights, steps=task.time_steps)
@@ -59,7 +60,8 @@ class Program(MeasuredProgram):
             for start in range(0, len(images), batch):
                 inputs = images[start : start + batch]
                 for layer, weight in zip(layers, weights, strict=True):
-                    mean, variance = inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), correction=0)
+                    mean = inputs.mean((0, 2, 3))
+                    variance = inputs.var((0, 2, 3), correction=0)
                     seen = self.padded(inputs, mean, variance, weight.shape[2])
                     sums = torch.nn.functional.conv2d(seen, weight)
                     shares = torch.softmax(layer.inverse_temperature * sums, dim=1)
@@ -76,7 +78,8 @@ class Program(MeasuredProgram):
 
     def features(self, images: Any, layers: list[SoftLayer], weights: list[Any], steps: int) -> Any:
         """Latencies of all images, in blocks of 100."""
-        torch, found = self.torch, []
+        torch = self.torch
+        found = []
         with torch.inference_mode():
             for start in range(0, len(images), 100):
                 inputs = images[start : start + 100]

@@ -1,34 +1,28 @@
 from . import (
-    activations,
     app,
+    core,
     data,
-    defaults,
-    devices,
     encoding,
-    errors,
-    files,
-    forms,
+    interop,
     kernels,
     layers,
     learners,
-    metrics,
     networks,
-    pytorch,
+    runs,
+    steps,
     testing,
-    trained,
     training,
 )
-from .activations import LatencyCode, Standardise, Triangle
-from .components import component, static
+from .core.components import component, fitted, static
+from .core.errors import InputError
 from .encoding import Encoder, encode
-from .errors import InputError
-from .layers import WTA, Conv, Layer, Pool
+from .layers import WTA, Conv, LatencyCode, Layer, Pool, Standardise, Triangle
 from .learners import RSTDP, STDP, Learner, Response, Signal, SoftHebb, SupervisedSTDP, Tally, TargetTime
 from .networks import NETWORKS, Earliest, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
-from .trained import load
+from .runs import load
+from .training.loop import Trainer
 from .training.state import Callback, Settings, TrainState
 from .training.sweep import Sweep
-from .training.trainer import Trainer
 
 __version__: str
 
@@ -64,27 +58,23 @@ __all__ = [
     "Trainer",
     "Triangle",
     "__version__",
-    "activations",
     "app",
     "component",
+    "core",
     "data",
-    "defaults",
-    "devices",
     "encode",
     "encoding",
-    "errors",
-    "files",
-    "forms",
+    "fitted",
+    "interop",
     "kernels",
     "layers",
     "learners",
     "load",
-    "metrics",
     "networks",
-    "pytorch",
+    "runs",
     "stage",
     "static",
+    "steps",
     "testing",
-    "trained",
     "training",
 ]

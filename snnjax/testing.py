@@ -14,15 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.activations import LatencyCode, Standardise, Triangle
-from snnjax.errors import InputError
-from snnjax.forms import FAST, NATIVE, native_suits
+from snnjax.core.errors import InputError
 from snnjax.kernels import native
-from snnjax.layers import WTA, Conv, Form, Layer
+from snnjax.layers.activations import LatencyCode, Standardise, Triangle
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
-from snnjax.training import foreign, programs
-from snnjax.training.outputs import as_array
+from snnjax.steps import plain
+from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, Unsupervised
+from snnjax.training import contracts
+from snnjax.training.stage_cache import as_array
 
 CLASSES = 2
 UNTIMED = Majority()
@@ -87,7 +91,8 @@ class _Case:
         if not deciding:
             stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
-        self.learner, self.steps = conv.each_learner[0], self.network.time_steps
+        self.learner = conv.each_learner[0]
+        self.steps = self.network.time_steps
         self.joint = getattr(self.learner, "joint", False)
         self.few = self.learner.batch if self.joint else 2  # images that a check learns from
         images *= self.learner.batch if self.joint else 1
@@ -98,7 +103,11 @@ class _Case:
         (model, first), (_, second) = self._start(random), self._start(random)
         self.model = model
         self.carries = [first, second]
-        self.supervised = programs.Supervised(model, list(model.layers), 0, False, jnp.int32(3))
+        supervised = self.learner.supervised
+        names = tuple(model.layers) if supervised else ("layer1",)
+        learner = -1 if supervised else 0
+        self.task = Task(names, learner=learner, batch=self.learner.batch if self.joint else 1, end=int(self.joint))
+        self.rule: Any = Supervised(self.task, model, jnp.int32(3)) if supervised else Unsupervised(self.task)
         self.compiled = jax.jit(self.learn, static_argnames=("batch", "rest"))
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
@@ -113,43 +122,29 @@ class _Case:
         for at, (name, layer) in enumerate(model.layers.items()):
             states[name] = _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
         if not self.learner.supervised:
-            return model, ({"layer1": model.layers["layer1"]}, {"layer1": states["layer1"]})
-        return model, (model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+            return model, Carry({"layer1": model.layers["layer1"]}, {"layer1": states["layer1"]})
+        return model, Carry(model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
     def learn(
-        self, carry: Any, latencies: Any, start: Any, count: Any, last: Any, batch: int = 1, rest: int = 0
-    ) -> Any:
-        """The carry after learning from images start..count-1, and what the program found of each."""
-        span: tuple[Any, Any, Any] = jnp.int32(start), jnp.int32(count), jnp.bool_(last)
+        self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
+    ) -> tuple[Carry, Found]:
+        """The carry after learning from the images from number `start` to before `stop`, and what is found of each."""
+        part = Slice(jnp.asarray(latencies), jnp.int32(start), jnp.int32(stop), jnp.bool_(last))
         if self.joint:
-            static: dict[str, Any] = dict(first=0, end=1, batch=self.learner.batch, rest=rest)
-            return programs.learn_jointly(carry, self.model, jnp.asarray(latencies), *span, **static)
+            return plain.learn_jointly(self.task._replace(rest=rest), carry, self.model, part)
+        task = self.task._replace(batch=batch)
         if not self.learner.supervised:
-            return programs.learn_unsupervised(carry, jnp.asarray(latencies), *span, which=0, batch=batch)
-        images = jnp.asarray(latencies), jnp.asarray(self.labels)
-        return programs.learn(self.supervised, carry, images, *span, batch)
-
-    def forward(self, carry: Any, image: tuple[Any, Any]) -> Any:
-        """The response to one stimulus, given with its label."""
-        if self.learner.supervised:
-            return self.supervised.forward(carry, image)
-        return programs.Unsupervised(0).forward((self.layer(carry), self.state(carry)), image)
-
-    def update(self, carry: Any, image: tuple[Any, Any], response: Any) -> tuple[Any, Any]:
-        """The carry after learning from it, and what was found."""
-        if self.learner.supervised:
-            return self.supervised.update(carry, image, response)
-        rule = programs.Unsupervised(0)
-        (layer, state), info = rule.update((self.layer(carry), self.state(carry)), image, response)
-        return (dict(layer1=layer), dict(layer1=state)), dict(layer1=info)
+            return plain.learn_unsupervised(task, carry, None, part)
+        part = part._replace(labels=jnp.asarray(self.labels), batch_size=jnp.int32(3))
+        return plain.learn_supervised(task, carry, self.model, part)
 
     def layer(self, carry: Any) -> Layer:
         """The layer that learns by the learner."""
-        return carry[0]["layer1"]
+        return carry.layers["layer1"]
 
     def state(self, carry: Any) -> Any:
         """The state of the learner."""
-        return carry[1]["layer1"]
+        return carry.states["layer1"]
 
 
 def _arrays(tree: Any) -> Any:
@@ -160,7 +155,9 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
     """Raises AssertionError unless two trees are the same: floats too if `exact`, else but for rounding."""
 
     def compare(path: Any, one: Any, other: Any) -> None:
-        one, other, message = np.asarray(one), np.asarray(other), f"{words}: {foreign.path_text(path)}"
+        one = np.asarray(one)
+        other = np.asarray(other)
+        message = f"{words}: {contracts.path_text(path)}"
         if exact or one.dtype.kind != "f":
             np.testing.assert_array_equal(one, other, message, strict=True)
         else:
@@ -173,7 +170,7 @@ def _shapes(case: _Case) -> None:
     """What the learner returns has the shapes and dtypes that the trainer needs."""
     latency = jax.ShapeDtypeStruct(case.latencies.shape[1:], case.latencies.dtype)
     try:
-        foreign.check_learner(case.learner, case.layer(case.carries[0]), latency, "layer1")
+        contracts.check_learner(case.learner, case.layer(case.carries[0]), latency, "layer1")
     except InputError as error:
         raise AssertionError(str(error)) from error
 
@@ -190,12 +187,12 @@ def _outputs(case: _Case) -> None:
         raise AssertionError(f"under `jax.jit` the learner fails, or changes shapes or dtypes: {error}") from error
     for path, leaf in (*jax.tree.leaves_with_path(carry), *jax.tree.leaves_with_path(short)):
         wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
-        assert not wrong, f"numbers must be finite, {foreign.path_text(path)} holds NaN or infinity"
-    info = (found[1] if case.learner.supervised else found)["layer1"]
+        assert not wrong, f"numbers must be finite, {contracts.path_text(path)} holds NaN or infinity"
+    info = found.infos["layer1"]
     info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
     layer, state = jax.tree.map(np.asarray, (case.layer(carry), case.state(carry)))
     try:
-        foreign.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose("layer1", layer, info))
+        contracts.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose("layer1", layer, info))
     except InputError as error:
         raise AssertionError(str(error)) from error
     scalars = case.learner.scalars(state)
@@ -237,7 +234,8 @@ def _silence(case: _Case) -> None:
     learned, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), False)
     for carry, when in ((case.carries[0], ""), (learned, ", once something is learned")):
         after, _ = case.compiled(carry, silent, 0, len(silent), False)
-        before, layer = case.layer(carry), case.layer(after)
+        before = case.layer(carry)
+        layer = case.layer(after)
         _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
         if not case.joint:  # which may follow the moments of what it sees
             _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
@@ -245,14 +243,15 @@ def _silence(case: _Case) -> None:
 
 def _label(case: _Case) -> None:
     if case.learner.supervised:
-        forward, words = jax.jit(case.supervised.forward), "`forward` lets the decision depend on the label"
+        respond = jax.jit(case.rule.respond)
         for latency in case.latencies:
-            one, other = (forward(case.carries[0], (latency, jnp.int32(label)))[2] for label in range(CLASSES))
-            _same(one, other, True, words)
+            one, other = (respond(case.carries[0], latency, jnp.int32(label)).decided for label in range(CLASSES))
+            _same(one, other, True, "`forward` lets the decision depend on the label")
 
 
 def _numbers(case: _Case) -> None:
-    traces, carry = 0, case.carries[0]
+    traces = 0
+    carry = case.carries[0]
 
     @jax.jit
     def counted(carry: Any) -> Any:
@@ -268,13 +267,11 @@ def _numbers(case: _Case) -> None:
 
 def _kernels(case: _Case) -> None:
     """It learns the same by all kernels that the trainer may take."""
-    expected = _learned(case, FAST, within=False)
-    if getattr(case.learner, "bounds", None) is None:
-        within = False
-    else:
-        within = True
+    expected = _learned(case, XLA, in_bounds=False)
+    in_bounds = getattr(case.learner, "bounds", None) is not None
+    if in_bounds:
         clip = "by `layer.learn` with its own `bounds`, or keep weights within them in other ways"
-        _same(_learned(case, FAST, within), expected, False, f"where all weights lie within bounds, learn {clip}")
+        _same(_learned(case, XLA, in_bounds), expected, False, f"where all weights lie within bounds, learn {clip}")
     if not (getattr(case.learner, "native", False) and native_suits(case.network.stages[0].branches[0], case.steps)):
         return
     try:
@@ -283,7 +280,7 @@ def _kernels(case: _Case) -> None:
         warnings.warn(f"`native` of {type(case.learner).__name__} is not checked: {error}", stacklevel=4)
         return
     try:
-        found = _learned(case, NATIVE, within)
+        found = _learned(case, NATIVE, in_bounds)
     except Exception as error:  # a rule that reads the compiled layout may fail in any way
         raise AssertionError(f"with `native = True` it fails on compiled kernels, {_METHODS}: {error}") from error
     _same(found, expected, False, f"on compiled kernels it learns otherwise, {_METHODS}")
@@ -292,16 +289,18 @@ def _kernels(case: _Case) -> None:
 _METHODS = "where a rule reads and changes weights by `weights`, `rows_of`, `with_rows` and `with_weights` alone"
 
 
-def _learned(case: _Case, form: Form, within: bool) -> tuple[Layer, Any]:
-    """The layer and the state after an epoch, by the kernels of a form."""
-    layers, *learned = case.carries[0]
-    layer = dataclasses.replace(layers["layer1"], within=within).packed(form)
-    carry, _ = case.compiled(({**layers, "layer1": layer}, *learned), case.latencies, 0, len(case.latencies), True)
-    return dataclasses.replace(case.layer(carry), within=False).packed(FAST), case.state(carry)
+def _learned(case: _Case, kernels: LayerKernels, in_bounds: bool) -> tuple[Layer, Any]:
+    """The layer and the state after an epoch, by some kernels."""
+    carry = case.carries[0]
+    layer = dataclasses.replace(case.layer(carry), in_bounds=in_bounds).packed(kernels)
+    carry = carry._replace(layers={**carry.layers, "layer1": layer})
+    carry, _ = case.compiled(carry, case.latencies, 0, len(case.latencies), True)
+    return dataclasses.replace(case.layer(carry), in_bounds=False).packed(XLA), case.state(carry)
 
 
 def _resume(case: _Case, batch: int) -> None:
-    carry, images = case.carries[0], len(case.latencies)
+    carry = case.carries[0]
+    images = len(case.latencies)
     whole, _ = case.compiled(carry, case.latencies, 0, images, True, batch=batch)
     half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, batch=batch)
     stored = jax.tree.map(np.array, half)
@@ -311,12 +310,15 @@ def _resume(case: _Case, batch: int) -> None:
 
 def _order(case: _Case, batch: int) -> None:
     """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
-    carry, images = case.carries[0], list(zip(case.latencies, case.labels, strict=True))
-    forward, update = jax.jit(case.forward), jax.jit(case.update)
+    carry = case.carries[0]
+    labels = case.labels if case.learner.supervised else [None] * len(case.latencies)
+    images = list(zip(case.latencies, labels, strict=True))
+    respond = jax.jit(case.rule.respond)
+    update = jax.jit(case.rule.update)
     found, _ = case.compiled(carry, case.latencies, 0, len(images), False, batch=batch)
     for start in range(0, len(images), batch):
         group = images[start : start + batch]
-        responses = [forward(carry, image) for image in group]
+        responses = [respond(carry, *image) for image in group]
         for image, response in zip(group, responses, strict=True):
-            carry, _ = update(carry, image, response)
+            carry, _ = update(carry, *image, response)
     _same(found, carry, False, f"with `update_batch` {batch} it is not `forward`, then `update`")

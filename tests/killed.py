@@ -15,14 +15,14 @@ import threading
 import time
 import traceback
 
-from snnjax import files
 from snnjax.app import console, plots
 from snnjax.app.commands import sweep, train  # noqa: F401  (imported once, for all children)
 from snnjax.app.main import main as command
-from snnjax.layers import WTA, Conv
+from snnjax.core import files
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.training.engine import Engine
+from snnjax.training.loop import Training
 
 PHASES = [
     "encode",
@@ -84,7 +84,7 @@ def die_in_phase(name: str, seconds: float) -> None:
 
 def die_in_step(step: str, count: int) -> None:
     """Arranges for the end before the count-th time that a file is written, synced or renamed, or a network tested."""
-    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os, test_best=Engine)[step]
+    module = dict(savez=files.np, fsync=os, replace=pathlib.Path, link=os, test_best=Training)[step]
     real, left = getattr(module, step), [count]
 
     def call(*args, **settings):

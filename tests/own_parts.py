@@ -22,9 +22,9 @@ import numpy as np
 import sklearn.datasets  # noqa: F401  (what the children need, imported once)
 
 import snnjax
-from snnjax.app.runs import CheckpointFolder
+from snnjax.core.errors import InputError
 from snnjax.data import digits
-from snnjax.errors import InputError
+from snnjax.runs.run_folder import CheckpointFolder
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "examples"))
 

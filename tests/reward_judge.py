@@ -7,6 +7,9 @@ rate is exact: all forms of an epoch must agree to the last bit, whatever the or
 import collections
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +17,12 @@ import judge
 import numpy as np
 
 from snnjax import component
-from snnjax.forms import FAST, TAPS
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.layer_kernels import TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.training import accelerated, blocks, programs, reward
+from snnjax.steps import accelerated, plain, reward_in_blocks, reward_native
+from snnjax.steps.plain import Carry, Slice, Task
 
 T = 15
 CLASSES = 3
@@ -200,24 +204,40 @@ def model_of(network: SpikingNetwork, form) -> Model:
     """The model, its layers that learn by reward in one form, and within their bounds."""
     model = network.model
     names = [name for _, name, conv in network.spec.layers() if rule_of(conv)]
-    layers = {name: dataclasses.replace(model.layers[name].packed(form), within=True) for name in names}
+    layers = {name: dataclasses.replace(model.layers[name].packed(form), in_bounds=True) for name in names}
     return model.updated(layers)
 
 
-def carry_of(network: SpikingNetwork, model: Model) -> programs.SupervisedCarry:
-    """The start of `programs.learn_supervised` and `blocks.learn_in_blocks`."""
-    layers = {name: model.layers[name] for _, name, conv in network.spec.layers() if rule_of(conv)}
+def task_of(network: SpikingNetwork, batch: int = 1) -> Task:
+    """What all its layers with a rule of reward learn."""
+    names = tuple(name for _, name, conv in network.spec.layers() if rule_of(conv))
+    return Task(names, network.spec.first_supervised, batch=batch, by_turns=network.spec.reward_by_turns)
+
+
+def carry_of(network: SpikingNetwork, model: Model) -> Carry:
+    """The start of a step."""
+    layers = {name: model.layers[name] for name in task_of(network).names}
     key = np.zeros(2, np.uint32)
     states = {name: jax.tree.map(jnp.asarray, x.conv.supervised.init(x, key, 0)) for name, x in layers.items()}
-    return layers, states, Tally(*jnp.zeros(5, jnp.int32))
+    return Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
 
-STATIC = ("block", "batched", "by_turns")
-TOGETHER = jax.jit(programs.learn_supervised, static_argnames=("first", "batch", "by_turns"))
-BLOCKS = jax.jit(blocks.learn_in_blocks, static_argnames=STATIC)
-ACCELERATED = jax.jit(accelerated.learn_by_reward_one_by_one, static_argnames=("block", "by_turns"))
-DEEP_ACCELERATED = jax.jit(accelerated.learn_deep_by_reward, static_argnames=("block", "first", "by_turns"))
-COMPILED = jax.jit(reward.learn_at_once, static_argnames=("first", "by_turns"))
+TOGETHER = jax.jit(plain.learn_supervised, static_argnums=0)
+COMPILED = jax.jit(reward_native.learn, static_argnums=0)
+
+
+@functools.cache
+def with_blocks(step: Callable[..., Any], block: int) -> Callable[..., Any]:
+    """A compiled step with blocks of so many images where they are seen one by one."""
+    program = jax.jit(lambda *given: step(*given), static_argnums=0)  # a function of its own for each size
+
+    def learn(*given: Any) -> Any:
+        with mock.patch.object(reward_in_blocks, "BLOCK", block):
+            return program(*given)
+
+    return learn
+
+
 AT_ONCE, FEW_KERNELS = "at once", "few kernels"
 """Stand for a block: the compiled kernels; an accelerator's blocks of 16."""
 
@@ -228,32 +248,31 @@ def is_deep(network: SpikingNetwork) -> bool:
 
 
 def program_of(network: SpikingNetwork, block: int | str | None):
-    """`learn_supervised` image by image, `learn_in_blocks` with blocks of so many, or what `block` stands for."""
-    turns = dict(by_turns=network.spec.reward_by_turns)
+    """`learn_supervised`, `reward_in_blocks` with blocks of so many, or what `block` stands for; image by image."""
     if block == AT_ONCE:
-        return functools.partial(COMPILED, first=network.spec.first_supervised, **turns)
+        return COMPILED
     if block == FEW_KERNELS and is_deep(network):
-        return functools.partial(DEEP_ACCELERATED, block=16, first=network.spec.first_supervised, **turns)
+        return with_blocks(accelerated.learn_deep_reward, 16)
     if block == FEW_KERNELS:
-        return functools.partial(ACCELERATED, block=16, **turns)
+        return with_blocks(accelerated.learn_reward, 16)
     if block:
-        return functools.partial(BLOCKS, block=block, batched=False, **turns)
-    return functools.partial(TOGETHER, first=network.spec.first_supervised, batch=1, **turns)
+        return with_blocks(reward_in_blocks.learn, block)
+    return TOGETHER
 
 
-def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, form=FAST, kept=None) -> Judged:
+def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, form=XLA, kept=None) -> Judged:
     """An epoch in three slices, each within other images that neither teach nor count.
 
     The features that may fire in each epoch are added to `kept`.
     """
     if block and not (block == FEW_KERNELS and is_deep(network)):
         form = TAPS
-    program, model = program_of(network, block), model_of(network, form)
+    program, model, task = program_of(network, block), model_of(network, form), task_of(network)
     carry, decisions, rng = carry_of(network, model), [], np.random.default_rng(2)
     for _ in range(epochs):
         decisions.append([])
         if kept is not None:
-            kept.append({name: np.asarray(state.get("kept")) for name, state in carry[1].items()})
+            kept.append({name: np.asarray(state.get("kept")) for name, state in carry.states.items()})
         for at in range(0, len(labels), 24):
             part = slice(at, at + 24)
             count, start = len(labels[part]), int(rng.integers(0, 8))
@@ -261,8 +280,9 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, for
             known = rng.integers(0, CLASSES, 32, np.int32)
             images[start : start + count], known[start : start + count] = inputs[part], labels[part]
             where = jnp.int32(start), jnp.int32(start + count), jnp.bool_(part.stop >= len(labels))
-            carry, (decided, _) = program(carry, model, images, known, *where, jnp.int32(batch_size))
-            decisions[-1] += np.asarray(decided)[start : start + count].tolist()
+            shown = Slice(images, *where, known, jnp.int32(batch_size))
+            carry, found = program(task, carry, model, shown)
+            decisions[-1] += np.asarray(found.decisions)[start : start + count].tolist()
     layers, states, tally = carry
     assert int(tally.epoch) == epochs
     assert int(tally.batch) == epochs * -(-len(labels) // batch_size)

@@ -12,7 +12,7 @@ from snnjax.app.options import RECORDED
 from snnjax.data import digits
 from snnjax.networks import NETWORKS, Network
 from snnjax.networks.decision import is_fitted, unfitted
-from snnjax.training.trainer import network_for
+from snnjax.training.build import network_for
 
 NAMES = tuple(NETWORKS)
 ALIKE = ("deep2024", "deepr2024_2", "goupy2024_pcn", "goupy2024_s2stdp")

@@ -1,19 +1,19 @@
 """Fast forms for accelerators learn what the plain programs define, bit by bit, also on a CPU."""
 
 import dataclasses
-import functools
-import types
 
 import jax
 import numpy as np
 import pytest
 
-from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Network, Settings, devices, stage
-from snnjax.forms import FAST
+from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Network, stage
+from snnjax.layers.layer_kernels import XLA
 from snnjax.learners import Tally
 from snnjax.networks import Majority, Model
-from snnjax.training import accelerated, fast, programs
-from snnjax.training.outputs import as_array
+from snnjax.steps import accelerated, plain, registry, reward_in_blocks
+from snnjax.steps.case import Case
+from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.training.stage_cache import as_array
 
 IMAGES, BATCH = 24, 6
 FIRST = Conv(7, 3, padding=1, threshold=3.0, competition=WTA(3, radius=1), learners=STDP(doubling=4))
@@ -46,11 +46,15 @@ def assert_same(one: object, other: object, count: int) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:count], b[:count]), found, known)
 
 
-@functools.cache
-def compiled(function: object, **static: object) -> object:
-    return jax.jit(functools.partial(function, **static))
-
-
+PLAIN, PLAIN_REWARD, FEATURES, REWARD_BATCHES = (
+    jax.jit(step, static_argnums=0)
+    for step in (
+        plain.learn_unsupervised,
+        plain.learn_supervised,
+        accelerated.learn_features,
+        accelerated.learn_reward_batches,
+    )
+)
 SPANS = [(0, IMAGES, True), (6, 15, False), (0, 12, True)]
 
 
@@ -60,13 +64,13 @@ def test_stdp(learner, start, count, last, batch):
     spec = network(RSTDP())
     layer = model(spec).layers["layer1"]
     conv = jax.tree.map(as_array, dataclasses.replace(FIRST, learners=learner))
-    layer = dataclasses.replace(layer.packed(FAST), conv=conv, within=True)
-    carry = dict(layer1=layer), dict(layer1=np.int32(2))
-    given = carry, latencies(spec.shapes[0]), np.int32(start), np.int32(count), np.bool_(last)
-    learn = (programs.learn_unsupervised, accelerated.learn_alone)
-    found = [compiled(each, which=0, batch=batch)(*given) for each in learn]
-    assert_same(*found, count)
-    assert np.any(found[0][0][0]["layer1"].weights != layer.weights)
+    layer = dataclasses.replace(layer.packed(XLA), conv=conv, in_bounds=True)
+    carry = Carry(dict(layer1=layer), dict(layer1=np.int32(2)))
+    part = Slice(latencies(spec.shapes[0]), np.int32(start), np.int32(count), np.bool_(last))
+    given = Task(("layer1",), learner=0, batch=batch), carry, None, part
+    expected = PLAIN(*given)
+    assert_same(FEATURES(*given), expected, count)
+    assert np.any(expected[0].layers["layer1"].weights != layer.weights)
 
 
 @pytest.mark.parametrize(
@@ -77,29 +81,35 @@ def test_stdp(learner, start, count, last, batch):
 def test_reward_in_batches(learner, branches, by_turns, start, count, last):
     spec = network(learner, branches)
     made = model(spec)
-    layers = {name: dataclasses.replace(made.layers[name].packed(FAST), within=True) for name in spec.names[1]}
+    layers = {name: dataclasses.replace(made.layers[name].packed(XLA), in_bounds=True) for name in spec.names[1]}
     states = {name: x.conv.supervised.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
-    carry = jax.tree.map(as_array, (layers, states, Tally(*[np.int32(0)] * 5)))
+    carry = jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
     labels = jax.numpy.asarray(np.random.default_rng(2).integers(0, 10, IMAGES).astype(np.int32))
     span = np.int32(start), np.int32(count), np.bool_(last)
-    given = carry, made, latencies(spec.shapes[1]), labels, *span, np.int32(4)
-    static = dict(batch=BATCH, by_turns=by_turns)
-    plain = compiled(programs.learn_supervised, first=1, **static)(*given)
-    assert_same(compiled(accelerated.learn_by_reward, **static)(*given), plain, count)
-    assert any(np.any(plain[0][0][name].weights != layers[name].weights) for name in layers)
+    part = Slice(latencies(spec.shapes[1]), *span, labels, np.int32(4))
+    given = Task(spec.names[1], 1, batch=BATCH, by_turns=by_turns), carry, made, part
+    expected = PLAIN_REWARD(*given)
+    assert_same(REWARD_BATCHES(*given), expected, count)
+    assert any(np.any(expected[0].layers[name].weights != layers[name].weights) for name in layers)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
-def test_only_an_accelerator_takes_them(platform, monkeypatch):
-    monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform=platform)]))
+def test_only_an_accelerator_takes_them(platform):
     spec = network(RSTDP())
-    made, accelerator = model(spec), platform != "cpu"
+    earlier = stage(dataclasses.replace(FIRST, learners=(STDP(doubling=4), RSTDP())), pool=2)
+    deep = dataclasses.replace(spec, stages=(earlier, *spec.stages[1:]))
+    accelerator = platform != "cpu"
+
+    def taken(spec: Network, task: Task) -> object:
+        found = registry.fast_step(Case(task, model(spec), native=False, platform=platform))
+        return found and found.run
+
     for batch in (1, BATCH):
-        settings = Settings((1, 1), update_batch=batch)
-        alone = fast.unsupervised(made.layers["layer1"], 0, settings)
-        rewarded = fast.supervised(made, 1, by_turns=False, settings=settings)
-        assert (alone is not None) == accelerator
-        assert (rewarded.function is accelerated.learn_by_reward) == (accelerator and batch > 1)
-        assert (rewarded.function is accelerated.learn_by_reward_one_by_one) == (accelerator and batch == 1)
-        deep = accelerated.reward_form(made, 0, False, settings)
-        assert (deep and deep.function) == (accelerated.learn_deep_by_reward if accelerator and batch == 1 else None)
+        alone = taken(spec, Task(("layer1",), learner=0, batch=batch))
+        rewarded = taken(spec, Task(("layer2",), 1, batch=batch))
+        both = taken(deep, Task(("layer1", "layer2"), batch=batch))
+        assert alone == (accelerated.learn_features if accelerator else None)
+        assert (rewarded is accelerated.learn_reward_batches) == (accelerator and batch > 1)
+        assert (rewarded is accelerated.learn_reward) == (accelerator and batch == 1)
+        assert (rewarded is reward_in_blocks.learn) == (not accelerator)
+        assert both == (accelerated.learn_deep_reward if accelerator and batch == 1 else None)

@@ -19,15 +19,16 @@ from shipped import each_of
 from snnjax.app.options import RECORDED
 from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
-from snnjax.forms import FAST
 from snnjax.kernels import Winners
 from snnjax.kernels.native import reward
-from snnjax.layers import Layer
+from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.spiking import Layer
 from snnjax.learners import STDP, Tally, winner_of_class
 from snnjax.networks import NETWORKS, Model, Network
-from snnjax.training import programs
+from snnjax.steps import plain
+from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
-from snnjax.training.trainer import Trainer
 
 T = 15
 
@@ -207,27 +208,24 @@ def step_of_stdp(
 
 def test_single_steps_of_reward(run):
     model, first = run.model(), run.spec.first_supervised
-    names = [name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner)]
+    names = tuple(name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner))
     layers = {name: model.layers[name] for name in names}
     states = {name: jax.tree.map(jnp.asarray, x.conv.supervised.init(x, np.zeros(2), 0)) for name, x in layers.items()}
-    carry = layers, states, Tally(*jnp.zeros(5, jnp.int32))
+    carry, task = Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32))), Task(names, first)
 
     @jax.jit
     def step(carry, latency: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
-        rule = programs.Supervised(model, names, first, by_turns=False, batch_size=jnp.int32(1000))
-        _, found, decided = rule.forward(carry, (latency, label))
-        votes = dict(zip(model.names[-1], decided.votes, strict=True))
+        passed = plain.Supervised(task, model, jnp.int32(1000)).respond(carry, latency, label)
+        found, votes = passed.responses, dict(zip(model.names[-1], passed.decided.votes, strict=True))
         winners = [
             winner_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
             for name in names
         ]
-        where = jnp.int32(0), jnp.int32(1), jnp.bool_(True), jnp.int32(1000)
-        how = dict(first=first, batch=1, by_turns=False)
-        (after, *_), (decisions, infos) = programs.learn_supervised(
-            carry, model, latency[None], label[None], *where, **how
-        )
-        infos = [infos[name]["feature"][0] for name in names]
-        return decisions[0], winners, infos, {name: layer.weights for name, layer in after.items()}
+        span = jnp.int32(0), jnp.int32(1), jnp.bool_(True)
+        part = Slice(latency[None], *span, label[None], jnp.int32(1000))
+        after, learned = plain.learn_supervised(task, carry, model, part)
+        infos = [learned.infos[name]["feature"][0] for name in names]
+        return learned.decisions[0], winners, infos, {name: layer.weights for name, layer in after.layers.items()}
 
     for image in "012345":
         latency = encode(run["steps/images"][int(image)])
@@ -295,12 +293,12 @@ def test_the_first_images_of_training_have_the_winners_of_a_plain_loop(mozafari,
     latencies = jax.lax.map(encode, mnist.train_images[:200])
     winners, expected = numpy_stdp(weights, np.asarray(latencies), padding=2, threshold=15, k=5, radius=3)
     conv = mozafari.spec.stages[0].branches[0]
-    layer = Layer(conv, jnp.asarray(weights), T, FAST, conv.monotone)
-    where = jnp.int32(0), jnp.int32(200), jnp.bool_(True)
-    learn = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
-    carry = dict(layer1=layer), dict(layer1=jnp.int32(0))
-    (layers, _), found = learn(carry, latencies, *where, which=0, batch=1)
-    layer, features = layers["layer1"], found["layer1"]
+    layer = Layer(conv, jnp.asarray(weights), T, XLA, conv.monotone)
+    part = Slice(latencies, jnp.int32(0), jnp.int32(200), jnp.bool_(True))
+    learn = jax.jit(plain.learn_unsupervised, static_argnums=0)
+    carry = Carry(dict(layer1=layer), dict(layer1=jnp.int32(0)))
+    carry, found = learn(Task(("layer1",), learner=0), carry, None, part)
+    layer, features = carry.layers["layer1"], found.infos["layer1"]
     won = [[feature for feature in image if feature >= 0] for image in features.tolist()]
     assert won == [[feature for feature, *_ in image] for image in winners]
     np.testing.assert_allclose(layer.weights, expected, atol=1e-5)
@@ -357,11 +355,11 @@ def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(moz
         mozafari.spec, mnist.first(120, 10, in_order=True), Settings((0, 0, 1), batch_size=40, native=native)
     )
     state = TrainState(mozafari.weights("stdp"), phase=2)
-    inputs = trainer.engine.entering("train", [state])
+    inputs = trainer.training.supervised_inputs("train", [state])
     spiked, labels = inputs[0] < T, mnist.train_labels[:120]
     decisions, expected = numpy_reward(state.weights["layer3"], spiked, labels, padding=2, batch_size=40)
-    carry, (decided, _) = trainer.engine.epochs.of(trainer.plan[2], [state], inputs)()
-    ((layers, *_), decided) = trainer.engine.spread.unstacked((carry, decided))[0]
+    carry, (decided, _) = trainer.training.phases.runner(trainer.plan[2], [state], inputs)()
+    ((layers, *_), decided) = trainer.training.cache.placement.unstack((carry, decided))[0]
     assert decided.tolist() == decisions
     np.testing.assert_allclose(layers["layer3"].weights, expected, atol=1e-5)
 

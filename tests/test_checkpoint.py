@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from snnjax import files
+from snnjax.core import files
 
 ARRAYS = {
     "weights/layer1": np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32),

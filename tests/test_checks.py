@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from snnjax import kernels
+from snnjax.core import checks
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.encoding import encode, local_normalization, max_pooling, rank_order
-from snnjax.errors import InputError, InputTypeError
-from snnjax.kernels import PositionSpikes, Spikes, Winners, checks, native
+from snnjax.kernels import PositionSpikes, Spikes, Winners, native
 
 T = 5
 LATENCY = np.arange(72, dtype=np.uint8).reshape(2, 6, 6) % (T + 1)

@@ -16,15 +16,15 @@ from documents import rows
 from snnjax import component, data
 from snnjax.app import options
 from snnjax.app.commands.train import prepare
-from snnjax.components import static
+from snnjax.core.components import static
+from snnjax.core.errors import InputError, TooSmallError
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, DOG, ENCODERS, EVENTS, GABOR, GREY, ON_OFF, PIXELS, WHITENING, Encoder
-from snnjax.errors import InputError, TooSmallError
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, mozafari2018, stage
-from snnjax.trained import Trained
-from snnjax.training.choice import network_for
+from snnjax.runs.trained import Trained
+from snnjax.training.build import network_for
 
 DIGITS = data.digits().first(40, 20)
 PICTURES = Dataset("pictures", *[np.zeros((12, 32, 30, 3), np.uint8), np.arange(12) % 3] * 2, classes=3)

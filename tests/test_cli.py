@@ -22,15 +22,17 @@ import numpy as np
 import pytest
 from command import Command, refused, unboxed
 
-from snnjax import data, files
-from snnjax.app import options, runs, tested
+from snnjax import data
+from snnjax.app import options, tested
 from snnjax.app.commands.train import prepare
-from snnjax.app.runs import CheckpointFolder
+from snnjax.core import files
 from snnjax.kernels import native
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.trained import Trained
+from snnjax.runs import checkpoint_folder, run_folder
+from snnjax.runs.run_folder import CheckpointFolder
+from snnjax.runs.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHORT = ["--epochs", "1", "1", "--train_images", "64", "--test_images", "32", "--device", "cpu"]
@@ -175,7 +177,7 @@ def test_pictures(run):
 
 def test_the_report_holds_all_on_one_page(run):
     page = (run[0] / "report.html").read_text()
-    for text in ("goupy2024_ncg on digits", "TargetTime layer1</dt><dd>nobody fired at", "precision", "jaxlib"):
+    for text in ("goupy2024_ncg on digits", "TargetTime layer1</dt><dd>no neuron fired at", "precision", "jaxlib"):
         assert text in page
     assert page.count('src="data:image/png;base64,') == len(list((run[0] / "pictures").iterdir()))
     assert not re.search(r'(src|href)="(?!data:|#)', page), "it needs no other file"
@@ -261,7 +263,7 @@ def test_a_run_on_colour_images(train, tmp_path):
 def test_a_stopped_run_goes_on(whole, train, monkeypatch, capsys, saves):
     """Ctrl-C after any epoch: the same command with --resume ends as if nothing had happened."""
     count = iter(range(1, 100))
-    save = runs.RunFolder.save
+    save = run_folder.RunFolder.save
 
     def stop(self, state):
         save(self, state)
@@ -269,7 +271,7 @@ def test_a_stopped_run_goes_on(whole, train, monkeypatch, capsys, saves):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.RunFolder, "save", stop)
+        patch.setattr(run_folder.RunFolder, "save", stop)
         with pytest.raises(SystemExit) as caught:
             train.main([*TINY, "--out", "stopped"])
     assert caught.value.code == 130
@@ -459,7 +461,7 @@ def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, messa
     ids=["of the program", "of the user"],
 )
 def test_only_faults_of_the_program_have_a_traceback(fault, status, lines):
-    script = f"import sys; from snnjax import devices; from snnjax.app import main; {fault}; main.program()"
+    script = f"import sys; from snnjax.core import devices; from snnjax.app import main; {fault}; main.program()"
     process = subprocess.run(
         [sys.executable, "-c", script, "train"], capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
@@ -609,18 +611,18 @@ def test_kernels_of_xla_are_taken_where_there_are_no_others(train, capsys, monke
 
 def test_other_devices_and_many_time_steps_take_kernels_of_xla(monkeypatch):
     assert native.unavailable(256) == "`native` kernels take at most 255 time steps, got 256"
-    monkeypatch.setattr("snnjax.devices.peers", lambda: [types.SimpleNamespace(platform="gpu")])
+    monkeypatch.setattr("snnjax.core.devices.peers", lambda: [types.SimpleNamespace(platform="gpu")])
     assert native.unavailable() == "`native` kernels run on a CPU, got the device gpu"
 
 
 def test_the_kernels_of_a_damaged_run_are_those_of_the_checkpoint_before(tmp_path):
     files.save_checkpoint(tmp_path / "checkpoint.previous.npz", {}, dict(settings=dict(native=True)))
     (tmp_path / "checkpoint.npz").write_bytes(b"damaged")
-    assert runs.kernels_of(tmp_path) == "native"
+    assert checkpoint_folder.kernels_of(tmp_path) == "native"
     files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(native=False)))
-    assert runs.kernels_of(tmp_path) == "xla"
+    assert checkpoint_folder.kernels_of(tmp_path) == "xla"
     (tmp_path / "other").mkdir()
     for meta in (dict(settings={}), dict(settings=3), {}):
         files.save_checkpoint(tmp_path / "other" / "checkpoint.npz", {}, meta)
-        assert runs.kernels_of(tmp_path / "other") == "auto"
-    assert runs.kernels_of(tmp_path / "none") == "auto"
+        assert checkpoint_folder.kernels_of(tmp_path / "other") == "auto"
+    assert checkpoint_folder.kernels_of(tmp_path / "none") == "auto"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from command import Command, refused
 
-from snnjax import pytorch
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, GREY
+from snnjax.interop import pytorch
 from snnjax.networks import NETWORKS, SpikingNetwork
 from snnjax.networks.model import rounded_weights
-from snnjax.trained import Trained
+from snnjax.runs.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "convert.py"

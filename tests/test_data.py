@@ -14,9 +14,9 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
+from snnjax.core.errors import DownloadError, InputError
 from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx, relabel
 from snnjax.encoding import COLOUR, GREY
-from snnjax.errors import DownloadError, InputError
 
 RNG = np.random.default_rng(0)
 FILES = {

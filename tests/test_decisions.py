@@ -24,9 +24,9 @@ from snnjax import (
     Trainer,
     TrainState,
     Triangle,
-    devices,
     stage,
 )
+from snnjax.core import devices
 from snnjax.data import Dataset
 from snnjax.encoding import PIXELS
 from snnjax.networks.model import rounded_weights

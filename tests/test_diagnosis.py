@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from snnjax.data import digits
-from snnjax.forms import PLAIN
-from snnjax.layers import WTA, Conv, Layer
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.layer_kernels import PLAIN
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, Learner, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.training.diagnoses import diagnose_decisions, diagnose_outputs
+from snnjax.training.advice import by_layer, describe, diagnose_decisions, diagnose_outputs
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings
-from snnjax.training.trainer import Trainer
 
 CONV = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP(doubling=20))
 SPEC = Network("two", (6, 28, 28), 10, (stage(CONV, pool=4), stage(Conv(20, kernel=7, learners=RSTDP()))))
@@ -20,6 +21,11 @@ SPEC = Network("two", (6, 28, 28), 10, (stage(CONV, pool=4), stage(Conv(20, kern
 
 def layer_of(conv: Conv, weights: np.ndarray) -> Layer:
     return Layer(conv, weights, SPEC.time_steps, PLAIN)
+
+
+def sentences_of(conv: Conv, weights: np.ndarray, info: np.ndarray) -> list[str]:
+    layer = layer_of(conv, weights)
+    return describe("layer1", layer, conv.learners, conv.learners.diagnose("layer1", layer, info))
 
 
 @pytest.mark.slow
@@ -49,8 +55,8 @@ def test_phases_of_a_training_tell_what_they_show():
 def test_a_threshold_that_is_too_high_is_named():
     won = np.full((10, 2), -1)
     won[0] = 1
-    words = CONV.learners.diagnose("layer1", layer_of(CONV, np.full((4, 6, 5, 5), 0.8)), won)["words"]
-    assert words[0] == "nobody fired at 90 % of the images"
+    words = sentences_of(CONV, np.full((4, 6, 5, 5), 0.8), won)
+    assert words[0] == "no neuron fired at 90 % of the images"
     assert words[-1] == "the threshold 15 is too high: try a lower one"
     fired = np.zeros((10, 4, 7, 7), bool)
     assert "15 of layer1 is too high" in diagnose_outputs(SPEC, 0, fired, {})["words"][-1]
@@ -77,23 +83,26 @@ def test_figures_of_stdp_by_hand():
     weights = np.array([0.0, 1.0, 0.5, 0.5]).reshape(4, 1, 1, 1)
     found = CONV.learners.diagnose("layer1", layer_of(CONV, weights), won)
     assert found["wins"] == [3, 1, 0, 1]
-    assert (found["silent"], found["never_won"], found["won_too_often"]) == (0.25, 1, 0)
+    assert (found["silent"], found["never_won"]) == (0.25, 1)
     assert found["convergence"] == pytest.approx(0.125)
-    assert "1 of 4 features never won (2)" in found["words"]
+    words = sentences_of(CONV, weights, won)
+    assert words[1:3] == ["1 of 4 features never won (2)", "0 won more than 5 times as often as the mean"]
     greedy = np.zeros((100, 1), int)
     greedy[:3, 0] = 1, 2, 3
     conv = dataclasses.replace(CONV, features=40)
-    found = conv.learners.diagnose("layer1", layer_of(conv, weights), greedy)
-    assert found["won_too_often"] == 1
-    assert "most features never win" in found["words"][-1]
+    words = sentences_of(conv, weights, greedy)
+    assert words[2] == "1 won more than 5 times as often as the mean (0)"
+    assert "most features never win" in words[-1]
 
 
 def test_figures_of_reward_by_hand():
     conv = Conv(3, kernel=3, learners=RSTDP(bounds=(0.2, 0.8)))
     layer = layer_of(conv, np.array([0.2, 0.8, 0.5, 0.2]))
-    found = conv.learners.diagnose("layer1", layer, dict(feature=np.zeros((4, 1), int)))
+    info = dict(feature=np.zeros((4, 1), int))
+    found = conv.learners.diagnose("layer1", layer, info)
     assert found["convergence"] == pytest.approx(0.0625)
-    found = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), dict(layer1=found))
+    learners = by_layer(dict(layer1=found), dict(layer1=describe("layer1", layer, conv.learners, found)))
+    found = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), learners)
     assert (found["silent"], found["decided"], found["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert found["convergence"]["layer1"] == pytest.approx(0.0625)
     assert "1 of 3 classes were never predicted (dog)" in found["words"]
@@ -101,6 +110,7 @@ def test_figures_of_reward_by_hand():
 
 
 def test_a_learner_that_says_nothing_shows_its_weights():
-    found = Learner().diagnose("layer1", layer_of(CONV, np.array([0.25, 0.75])), ())
-    assert found["weights_mean"] == 0.5
-    assert found["words"] == ["the weights of layer1 lie in 0.250..0.750, mean 0.500"]
+    layer = layer_of(CONV, np.array([0.25, 0.75]))
+    found = Learner().diagnose("layer1", layer, ())
+    assert found == dict(weights_mean=0.5)
+    assert describe("layer1", layer, Learner(), found) == ["weights_mean of layer1 is 0.5"]

@@ -50,9 +50,10 @@ from PIL import Image
 from test_cli import write_idx
 
 import snnjax
-from snnjax import components, data
+from snnjax import data
 from snnjax.app import options
 from snnjax.app.main import COMMANDS, main, parse
+from snnjax.core import components
 
 BENCHMARKS: dict[str, Any] = dict(
     throughput=throughput,

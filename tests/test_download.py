@@ -24,11 +24,11 @@ import numpy as np
 import pytest
 from test_data import CIFAR, FILES, RNG, idx
 
-from snnjax import files
+from snnjax.core import files
+from snnjax.core.errors import DownloadError, InputError
 from snnjax.data import DATASETS, describe, download, fetch, find, load
 from snnjax.data.catalogue import CATALOGUE, File, Published
 from snnjax.data.download import download as bring
-from snnjax.errors import DownloadError, InputError
 
 CONTENT = {"one.gz": RNG.bytes(300_000), "two.gz": RNG.bytes(1_000)}
 PAGE = b"<html>Please log in to the network</html>"

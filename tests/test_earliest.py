@@ -21,18 +21,22 @@ from reward_judge import (
     judged,
     learn,
     network_of,
+    task_of,
 )
 
 from snnjax import Earliest, Network, Settings, Sweep, Trainer, component, stage
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import GREY
-from snnjax.errors import InputError
-from snnjax.forms import FAST, NATIVE
 from snnjax.kernels import Spikes
-from snnjax.layers import Conv, Layer
+from snnjax.layers.conv import Conv
+from snnjax.layers.layer_kernels import NATIVE, XLA
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Tally, winner_of_class
 from snnjax.networks import SpikingNetwork
-from snnjax.training import fast
+from snnjax.steps import registry
+from snnjax.steps.case import Case
+from snnjax.training.advice import describe
 from snnjax.training.state import TrainState
 
 FIRST = Conv(9, kernel=3, padding=1, threshold=6.5, learners=RULE)
@@ -51,7 +55,7 @@ def with_rule(conv: Conv, **settings) -> Conv:
     return dataclasses.replace(conv, learners=dataclasses.replace(conv.supervised, **settings))
 
 
-def both(network: SpikingNetwork, form=FAST, block=None, batch_size=8, epochs=3):
+def both(network: SpikingNetwork, form=XLA, block=None, batch_size=8, epochs=3):
     """What is learned, and what the judge learns with the same features dropped."""
     inputs, labels = (each[:WHOLE] for each in images_of(network))
     kept = [] if any(conv.supervised.dropout is not None for _, _, conv in network.spec.layers()) else None
@@ -123,7 +127,7 @@ def test_no_dropout_is_a_dropout_of_0():
 
 def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
     rule = RSTDP(dropout=0.25)
-    layer = Layer(Conv(4000, 1, learners=rule), np.zeros((4000, 1, 1, 1)), T, FAST, classes=2)
+    layer = Layer(Conv(4000, 1, learners=rule), np.zeros((4000, 1, 1, 1)), T, XLA, classes=2)
     state, other = (rule.init(layer, np.array([0, seed], np.uint32), 0) for seed in (0, 1))
     following = rule.end_epoch(state)
     masks = [np.asarray(each["kept"]) for each in (state, following, rule.end_epoch(following), other)]
@@ -135,7 +139,7 @@ def test_features_are_dropped_anew_each_epoch_by_a_key_of_the_layer():
     np.testing.assert_array_equal(adapted["kept"], masks[0])
 
 
-@pytest.mark.parametrize("form", [FAST, NATIVE], ids=["fast", "native"])
+@pytest.mark.parametrize("form", [XLA, NATIVE], ids=["fast", "native"])
 @pytest.mark.parametrize("threshold", [5.0, None])
 def test_dropped_features_of_an_earlier_layer_cannot_win(form, threshold, request):
     """By a higher threshold or, without one, before the competition: the winners are the others."""
@@ -143,7 +147,7 @@ def test_dropped_features_of_an_earlier_layer_cannot_win(form, threshold, reques
         request.getfixturevalue("compiler")
     conv = with_rule(dataclasses.replace(EARLIER, threshold=threshold), dropout=0.5)
     weights = np.float32(np.random.default_rng(0).integers(20, 60, (5, 2, 3, 3)) / 64)
-    layer = Layer(conv, jnp.asarray(weights), T, FAST, conv.monotone)
+    layer = Layer(conv, jnp.asarray(weights), T, XLA, conv.monotone)
     rule, fewer, dropped = conv.supervised, 0, 0
     for seed in range(6):
         state = rule.init(layer, np.array([0, seed], np.uint32), 0)
@@ -227,7 +231,7 @@ def test_sweeps_vary_them_in_one_program():
 
 def test_the_earliest_neuron_wins_within_its_step_too():
     """By its time, not by its potential; another class's neurons do not count."""
-    layer = Layer(Conv(4, 1), np.zeros((4, 1, 1, 1)), T, FAST, classes=2, timed=True)
+    layer = Layer(Conv(4, 1), np.zeros((4, 1, 1, 1)), T, XLA, classes=2, timed=True)
 
     def winner(times, potentials, vote=0, latency=(3, 3, 1, 1)):
         time, potential = (jnp.float32(x).reshape(4, 1, 1) for x in (times, potentials))
@@ -246,12 +250,12 @@ def test_the_earliest_neuron_wins_within_its_step_too():
 
 def test_figures_by_hand():
     conv = Conv(4, 3, threshold=15, learners=RSTDP())
-    layer = Layer(conv, np.full((4, 1, 3, 3), 0.5), T, FAST, classes=2, timed=True)
+    layer = Layer(conv, np.full((4, 1, 3, 3), 0.5), T, XLA, classes=2, timed=True)
 
     def diagnosed(feature, step):
         info = dict(feature=np.array(feature)[:, None], step=np.array(step)[:, None])
         found = conv.learners.diagnose("layer1", layer, info)
-        return found, " ".join(found["words"])
+        return found, " ".join(describe("layer1", layer, conv.learners, found))
 
     found, words = diagnosed([0, 0, 2, -1, -1], [4, 6, 5, 9, T])
     assert (found["wins"], found["never_won"], found["silent_neurons"], found["spike_time"]) == (
@@ -297,5 +301,5 @@ def test_blocks_are_for_untimed_decisions_of_this_rule_alone():
         (network_of(stage(conv, other)), False),
     )
     for network, expected in cases:
-        found = fast.supervised(network.model, 0, by_turns=False, settings=Settings((1,)))
-        assert (found is not None) == expected
+        case = Case(task_of(network), network.model, native=False, platform="cpu")
+        assert (registry.fast_step(case) is not None) == expected

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnjax.components import from_data, to_data
+from snnjax.core.components import from_data, to_data
 from snnjax.encoding import (
     COLOUR,
     DOG,
@@ -28,7 +28,7 @@ from snnjax.encoding import (
     max_pooling,
     rank_order,
 )
-from snnjax.windows import Pool
+from snnjax.layers.pool import Pool
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3, 12, 9), np.uint8)

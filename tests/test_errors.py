@@ -11,14 +11,15 @@ import own_classes as own
 import pytest
 
 import snnjax
-from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, data, errors, stage
+from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, data, stage
+from snnjax.core import errors
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder
-from snnjax.errors import InputError, InputTypeError
 from snnjax.kernels import Winners, pad
 from snnjax.learners import Learner, Response
 from snnjax.networks import SpikingNetwork
-from snnjax.trained import Trained
-from snnjax.training.choice import network_for
+from snnjax.runs.trained import Trained
+from snnjax.training.build import network_for
 from snnjax.training.state import Callback
 
 DIGITS = data.digits().first(24, 24)
@@ -301,7 +302,7 @@ class Rule(Learner):
         if self.kind == "nothing":
             return None
         if self.kind == "object":
-            return dict(words=[], kind=Rule)
+            return dict(kind=Rule)
         return dict(super().diagnose(name, layer, info), wins=np.bincount(info.ravel() + 1), last=np.float32(0.5))
 
 
@@ -350,7 +351,7 @@ def decided(kind: str) -> Network:
         (rule("state"), r"`update\(\.\.\.\)\[1\] of Rule of layer1, the state,` must be "),
         (rule("dtype"), r"the state,` must be float32 of shape \(3,\), got int32 .*astype\(jnp.float32\)"),
         (rule("end"), r"`end_epoch\(state\) of Rule of layer1` must be float32 of shape \(3,\), got .*\(1,\)"),
-        (rule("nothing"), "`diagnose of Rule of layer1` must be a dict with `words`, .* got None"),
+        (rule("nothing"), "`diagnose of Rule of layer1` must be a dict of figures, got None"),
         (rule("object"), "`diagnose` of Rule of layer1 must be JSON data .*: got the class Rule"),
     ],
 )  # fmt: skip

@@ -28,18 +28,18 @@ from PIL import Image
 from shipped import each_of
 
 import snnjax
-from snnjax import files
 from snnjax.app import features, plots, report
 from snnjax.app.options import RECORDED
-from snnjax.app.runs import RunFolder
-from snnjax.components import from_data, to_data
+from snnjax.core import files
+from snnjax.core.components import from_data, to_data
+from snnjax.core.errors import DownloadError
 from snnjax.data import RECORDINGS, Dataset, digits, event_picture, load, recordings
 from snnjax.encoding import EVENTS, EventEncoder
-from snnjax.errors import DownloadError
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.training.choice import network_for
+from snnjax.runs.run_folder import RunFolder
+from snnjax.training.build import network_for
 
 tonic = pytest.importorskip("tonic.datasets")
 

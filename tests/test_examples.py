@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from own_parts import folder_of
 
-from snnjax import files
+from snnjax.core import files
 from snnjax.testing import check_learner
 
 TESTS = pathlib.Path(__file__).parent

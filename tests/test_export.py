@@ -3,21 +3,24 @@
 import dataclasses
 import functools
 import types
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from shipped import NAMES, each_of, shipped
 
-from snnjax import devices
+from snnjax.core import devices
 from snnjax.encoding import GREY
-from snnjax.forms import FAST, ROWS, TAPS
+from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
 from snnjax.learners import Tally
-from snnjax.networks import Model
+from snnjax.networks import Model, batches
 from snnjax.networks.decision import is_fitted
-from snnjax.training import accelerated, blocks, fast, programs
-from snnjax.training.outputs import as_array
-from snnjax.training.state import Settings
+from snnjax.steps import plain, registry, reward_in_blocks
+from snnjax.steps.case import Case
+from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.training.stage_cache import as_array
 
 PLATFORMS = ["cpu", "cuda", "tpu"]
 IMAGES, BLOCK = 4, 2
@@ -61,34 +64,49 @@ def entering(model: Model, number: int) -> np.ndarray:
     return np.zeros((IMAGES, *found.shape), found.dtype)
 
 
-SLICE = dict(start=np.int32(0), count=np.int32(IMAGES), last=np.bool_(True))
+def alone(inputs: np.ndarray) -> Slice:
+    """A slice of learning without labels."""
+    return Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True))
 
 
-def carried(model: Model, form) -> tuple:
+def labelled(inputs: np.ndarray) -> Slice:
+    """A slice of supervised learning."""
+    return alone(inputs)._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3))
+
+
+def assert_step_exported(step: Callable[..., Any], task: Task, *arguments: Any, **how: Any) -> None:
+    """The same of a step, given what follows its task."""
+    assert_exported(functools.partial(step, task), *arguments, **how)
+
+
+def carried(model: Model, form) -> Carry:
     """What learns supervised, its learners' states, and the tally."""
     layers = {
-        name: dataclasses.replace(layer.packed(form), within=True)
+        name: dataclasses.replace(layer.packed(form), in_bounds=True)
         for name, layer in model.layers.items()
         if layer.conv.supervised.supervised
     }
     states = {name: x.conv.supervised.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
-    return jax.tree.map(as_array, (layers, states, Tally(*[np.int32(0)] * 5)))
+    return jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
 
 
-def first_supervised(model: Model) -> int:
-    names = carried(model, FAST)[0]
-    return min(number for number, stage in enumerate(model.names) if any(name in names for name in stage))
+def supervised_task(model: Model, batch: int = 1, by_turns: bool = False) -> Task:
+    """That of all supervised layers."""
+    layers = carried(model, XLA).layers
+    names = tuple(name for stage in model.names for name in stage if name in layers)
+    first = min(number for number, stage in enumerate(model.names) if any(name in names for name in stage))
+    return Task(names, first, batch=batch, by_turns=by_turns)
 
 
 def test_encoding(model):
-    function = functools.partial(programs.encode_batch, native=False)
+    function = functools.partial(batches.encode_batch, native=False)
     assert_exported(function, model, np.zeros((IMAGES, 28, 28), np.uint8))
 
 
 @pytest.mark.parametrize("timed", [True, False])
 def test_forward(model, timed):
     for number in range(model.last):
-        function = functools.partial(programs.forward_batch, first=number, last=number + 1, timed=timed)
+        function = functools.partial(batches.forward_batch, first=number, last=number + 1, timed=timed)
         assert_exported(function, model, entering(model, number))
 
 
@@ -96,23 +114,23 @@ def test_decisions(model):
     packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.names[-1], TAPS)))
     for number, encode in ((0, True), (model.last, False)):
         inputs = np.zeros((IMAGES, 28, 28), np.uint8) if encode else entering(model, number)
-        assert_exported(functools.partial(programs.decide_batch, first=number, encode=encode), packed, inputs)
+        assert_exported(functools.partial(batches.decide_batch, first=number, encode=encode), packed, inputs)
 
 
 @pytest.mark.parametrize(("within", "batch"), [(False, 1), (True, 1), (True, BLOCK)])
 def test_learning_alone(model, within, batch):
     """The first layer that learns so, and the last."""
-    alone = [
+    found = [
         (number, name)
         for number, names in enumerate(model.names)
         for name in names
         if not (model.layers[name].conv.each_learner[0].supervised or model.layers[name].conv.joint)
     ]
-    for number, name in alone[:1] + alone[1:][-1:]:
-        layer = dataclasses.replace(model.layers[name], within=within)
+    for number, name in found[:1] + found[1:][-1:]:
+        layer = dataclasses.replace(model.layers[name], in_bounds=within)
         state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
-        function = functools.partial(programs.learn_unsupervised, which=0, batch=batch)
-        assert_exported(function, ({name: layer}, {name: state}), entering(model, number), *SLICE.values())
+        task, carry = Task((name,), number, learner=0, batch=batch), Carry({name: layer}, {name: state})
+        assert_step_exported(plain.learn_unsupervised, task, carry, None, alone(entering(model, number)))
 
 
 @pytest.mark.parametrize("rest", [0, 1])
@@ -121,63 +139,53 @@ def test_learning_jointly(model, rest):
     if not layers:
         pytest.skip("no layers learn jointly")
     stages = [number for number, names in enumerate(model.names) if layers.keys() & {*names}]
-    carry = {name: layer.packed(ROWS) for name, layer in layers.items()}, dict.fromkeys(layers, ())
-    static = dict(first=stages[0], end=stages[-1] + 1, batch=IMAGES - rest, rest=rest)
-    function = functools.partial(programs.learn_jointly, **static)
-    assert_exported(function, carry, model, entering(model, stages[0]), *SLICE.values())
+    carry = Carry({name: layer.packed(ROWS) for name, layer in layers.items()}, dict.fromkeys(layers, ()))
+    task = Task((*layers,), stages[0], learner=0, batch=IMAGES - rest, end=stages[-1] + 1, rest=rest)
+    assert_step_exported(plain.learn_jointly, task, carry, model, alone(entering(model, stages[0])))
 
 
 @pytest.mark.parametrize(("by_turns", "batch"), [(False, 1), (True, 1), (False, BLOCK)])
 def test_learning_together(model, by_turns, batch):
     if is_fitted(model.decision):
         pytest.skip("nothing learns supervised")
-    first = first_supervised(model)
-    arguments = (
-        carried(model, FAST),
-        model,
-        entering(model, first),
-        np.zeros(IMAGES, np.int32),
-        *SLICE.values(),
-    )
-    function = functools.partial(programs.learn_supervised, first=first, batch=batch, by_turns=by_turns)
-    assert_exported(function, *arguments, np.int32(3))
+    task = supervised_task(model, batch, by_turns)
+    part = labelled(entering(model, task.first))
+    assert_step_exported(plain.learn_supervised, task, carried(model, XLA), model, part)
+
+
+def fast_step(model: Model, task: Task) -> registry.Step | None:
+    """The one taken on an accelerator."""
+    return registry.fast_step(Case(task, model, native=False, platform="gpu"))
 
 
 @pytest.mark.parametrize("batch", [1, BLOCK])
-def test_forms_of_accelerators(model, batch, monkeypatch):
-    monkeypatch.setattr(accelerated, "BLOCK", BLOCK)
-    settings = Settings((1,), update_batch=batch)
+def test_steps_of_accelerators(model, batch, monkeypatch):
+    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
     for number, (name, *_) in enumerate(model.names):
-        layer = dataclasses.replace(model.layers[name], within=True)
+        layer = dataclasses.replace(model.layers[name], in_bounds=True)
         learner = layer.conv.each_learner[0]
-        if not learner.supervised and (found := fast.unsupervised(layer, 0, settings)):
+        task = Task((name,), number, learner=0, batch=batch)
+        if not learner.supervised and (found := fast_step(model, task)):
             state = as_array(learner.init(layer, np.zeros(2, np.uint32), 0))
-            function = functools.partial(found.function, **found.static)
-            assert_exported(function, ({name: layer}, {name: state}), entering(model, number), *SLICE.values())
+            carry = Carry({name: layer}, {name: state})
+            assert_step_exported(found.run, task, carry, None, alone(entering(model, number)))
     if is_fitted(model.decision):
         return
-    first = first_supervised(model)
-    if found := fast.supervised(model, first, False, settings):
-        arguments = (carried(model, found.form), model, entering(model, first), np.zeros(IMAGES, np.int32))
-        function = functools.partial(found.function, **found.static)
-        assert_exported(function, *arguments, *SLICE.values(), np.int32(3))
+    task = supervised_task(model, batch)
+    if found := fast_step(model, task):
+        part = labelled(entering(model, task.first))
+        assert_step_exported(found.run, task, carried(model, found.kernels), model, part)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_learning_in_blocks(model, at_once):
+def test_learning_in_blocks(model, at_once, monkeypatch):
     if is_fitted(model.decision) or model.decision.timed:
         pytest.skip("nothing learns by reward at the last step")
-    first = first_supervised(model)
-    found = fast.supervised(model, first, by_turns=False, settings=Settings((1,)))
-    assert found is not None
-    if first < model.last:
+    task = supervised_task(model)
+    assert fast_step(model, task) is not None
+    if task.first < model.last:
         pytest.skip("earlier layers learn image by image")
-    arguments = (
-        carried(model, TAPS),
-        model,
-        entering(model, first),
-        np.zeros(IMAGES, np.int32),
-        *SLICE.values(),
-    )
-    function = functools.partial(blocks.learn_in_blocks, block=BLOCK, batched=at_once, by_turns=False)
-    assert_exported(function, *arguments, np.int32(3), platforms=["cpu"])
+    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
+    task = task._replace(batch=BLOCK if at_once else 1)
+    part = labelled(entering(model, task.first))
+    assert_step_exported(reward_in_blocks.learn, task, carried(model, TAPS), model, part, platforms=["cpu"])

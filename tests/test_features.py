@@ -8,7 +8,8 @@ from shipped import NAMES, each_of, shipped
 
 from snnjax.app.features import drawn_back
 from snnjax.encoding import Encoder, FilterBank
-from snnjax.layers import Conv, Pool
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, SpikingNetwork, stage
 

@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnjax import devices
 from snnjax.app.features import drawn_back
 from snnjax.app.plots import features_picture
-from snnjax.components import from_data, to_data
-from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, calibrate, fitted, linear_latency
-from snnjax.errors import InputError, TooSmallError
-from snnjax.layers import Conv, Pool
+from snnjax.core import devices
+from snnjax.core.components import from_data, to_data
+from snnjax.core.errors import InputError, TooSmallError
+from snnjax.encoding import ON_OFF, WHITENING, OnOff, Whitening, calibrate, fitted
+from snnjax.kernels import linear_latency
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.trained import Trained, load
+from snnjax.runs.trained import Trained, load
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120).astype(np.int32)

@@ -25,16 +25,16 @@ from snnjax import (
     Trainer,
     component,
     data,
-    files,
     stage,
     static,
 )
 from snnjax.app.features import drawn_back
-from snnjax.app.runs import CHECKPOINT, RunFolder
-from snnjax.app.sweeps import SweepFolder
 from snnjax.app.tracking import FOLDER, Tracker
-from snnjax.metrics import fractions
-from snnjax.trained import Trained
+from snnjax.core import files
+from snnjax.core.metrics import fractions
+from snnjax.runs.run_folder import CHECKPOINT, RunFolder
+from snnjax.runs.sweep_folder import SweepFolder
+from snnjax.runs.trained import Trained
 from snnjax.training.state import plan
 
 IMAGES = data.digits().first(60, 60)  # as many of each kind: they share programs
@@ -258,15 +258,15 @@ def test_bars_and_clocks_of_a_fitted_decision_count_what_is_done():
 
 def test_what_is_kept_of_the_input_is_of_the_encoder_that_made_it():
     trainer = trainer_of("encoder")
-    outputs, encoder = trainer.engine.outputs, trainer.network.encoder
+    cache, encoder = trainer.training.cache, trainer.network.encoder
     made = []
     for images in (IMAGES.train_images, IMAGES.train_images[:3]):
         state = trainer.initial_state()
         state.keep_numbers("encoder", encoder, jax.tree.leaves(encoder.fit(images)))
-        made.append(outputs.entering("train", 0, [state]))
+        made.append(cache.inputs("train", 0, [state]))
     assert np.any(made[0] != made[1])
-    outputs.forget()
-    np.testing.assert_array_equal(outputs.entering("train", 0, [state]), made[1])
+    cache.clear()
+    np.testing.assert_array_equal(cache.inputs("train", 0, [state]), made[1])
 
 
 @component

@@ -22,10 +22,10 @@ from PIL import Image
 import snnjax
 from snnjax.app import console, options, parts, report, tested
 from snnjax.app.commands.train import prepare
-from snnjax.app.runs import RunFolder
 from snnjax.data import digits, folder, layout, load, picture_folder, read_picture
 from snnjax.data.names import natural
-from snnjax.training.choice import network_for
+from snnjax.runs.run_folder import RunFolder
+from snnjax.training.build import network_for
 
 CLASSES = ("ant 2", "ant 10", "Bee")
 FIFTH = "no test folder: a fifth of each class is for testing"

@@ -13,14 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnjax import data, files, pytorch
+from snnjax import data
 from snnjax.app.options import RECORDED
-from snnjax.components import from_data, to_data
+from snnjax.core import files
+from snnjax.core.components import from_data, to_data
 from snnjax.encoding import COLOUR, GREY, Encoder, FilterBank, Whitening
-from snnjax.layers import Conv, Pool
+from snnjax.interop import pytorch
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.trained import Trained
+from snnjax.runs.trained import Trained
 from snnjax.training.state import TrainState
 
 RANDOM = np.random.default_rng(0)

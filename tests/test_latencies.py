@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from snnjax import RSTDP, STDP, Conv, Model, Network, Pool, kernels, stage
-from snnjax.forms import FAST, NATIVE, PLAIN, native_suits
 from snnjax.kernels import native
 from snnjax.kernels.latencies import MANY_STEPS
-from snnjax.layers import Layer
+from snnjax.layers.layer_kernels import NATIVE, PLAIN, XLA, native_suits
+from snnjax.layers.spiking import Layer
 
 RNG = np.random.default_rng(0)
 POOLS = [None, Pool(2), Pool(3), Pool((3, 2), padding=1), Pool(2, stride=(3, 2)), Pool(3, stride=2, padding=(0, 1))]
@@ -41,7 +41,7 @@ def layer(conv, time_steps, lowest=0):
 
 
 @pytest.mark.parametrize("name", CONVS)
-@pytest.mark.parametrize("form", [FAST, NATIVE], ids=["fast", "native"])
+@pytest.mark.parametrize("form", [XLA, NATIVE], ids=["fast", "native"])
 @pytest.mark.parametrize("time_steps", [1, 15, 255])
 def test_outputs_are_those_of_the_definition(name, form, time_steps, request):
     conv = CONVS[name]

@@ -10,13 +10,18 @@ import pytest
 from flax import nnx
 
 from snnjax import InputError, kernels
-from snnjax.forms import FAST, PLAIN
 from snnjax.kernels.neurons import fire_at_last_step
-from snnjax.layers import WTA, Conv, Form, Layer, Pool, at_last_step
+from snnjax.layers.activations import Triangle
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer_kernels import PLAIN, XLA
+from snnjax.layers.pool import Pool
+from snnjax.layers.real import RealLayer
+from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.learners import RSTDP, STDP, winner_of_class
 from snnjax.networks import Network, SpikingNetwork, stage
 from snnjax.networks.model import PlasticWeight
-from snnjax.training.blocks import Strongest
+from snnjax.steps.reward_in_blocks import Strongest
 
 T = 15
 RNG = np.random.default_rng(0)
@@ -30,7 +35,7 @@ LAYERS = [
 ]
 
 
-def layer_of(conv: Conv, channels: int = 2, form: Form = FAST) -> Layer:
+def layer_of(conv: Conv, channels: int = 2, form: LayerKernels = XLA) -> Layer:
     """A layer with weights drawn by NumPy, which compiles nothing."""
     drawn = np.random.default_rng(1).normal(
         conv.weight_mean, conv.weight_std, (conv.features, channels, *pair(conv.kernel))
@@ -65,7 +70,7 @@ def test_weights_are_plastic_variables_drawn_from_the_seed():
 
 
 @pytest.mark.parametrize("conv", LAYERS)
-@pytest.mark.parametrize("form", [FAST, PLAIN], ids=["fast", "plain"])
+@pytest.mark.parametrize("form", [XLA, PLAIN], ids=["fast", "plain"])
 def test_a_layer_fires_and_competes_as_the_judge_says(conv, form):
     layer = layer_of(conv, form=form)
     for latency in LATENCIES:
@@ -107,7 +112,7 @@ def test_learning_is_that_of_the_judge(conv, rule):
     assert judged, "nobody learns"
     np.testing.assert_allclose(learned, expected, rtol=1e-5, atol=1e-7)
     if np.all((before >= rule.bounds[0]) & (before <= rule.bounds[1])):
-        within = dataclasses.replace(layer, within=True).learn(LATENCIES[0], winners, rates, **how)
+        within = dataclasses.replace(layer, in_bounds=True).learn(LATENCIES[0], winners, rates, **how)
         np.testing.assert_array_equal(within.weights, learned, "only the winners' features are touched")
 
 
@@ -215,10 +220,11 @@ def test_input_of_other_channels_is_refused():
 @pytest.mark.parametrize("shape", [(18, 4), (72,), (4, 18)])
 def test_rows_of_all_features_have_the_shape_of_the_weights(shape):
     """Rows that were transposed would be taken as they lie in memory."""
-    layer = layer_of(LAYERS[0])
+    layer = RealLayer(Conv(4, kernel=3, activation=Triangle()), layer_of(LAYERS[0]).stored, T, PLAIN)
     rows = jnp.arange(72, dtype=jnp.float32).reshape(shape)
     if shape == (4, 18):
         np.testing.assert_array_equal(layer.with_all_rows(rows).rows(), rows)
     else:
-        with pytest.raises(InputError, match=r"^`rows` must have (shape \(4, 18\) of `Layer.rows`, got|axes \(F K\))"):
+        message = r"^`rows` must have (shape \(4, 18\) of `RealLayer.rows`, got|axes \(F K\))"
+        with pytest.raises(InputError, match=message):
             layer.with_all_rows(rows)

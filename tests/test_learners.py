@@ -8,11 +8,13 @@ import judge
 import numpy as np
 import pytest
 
-from snnjax.forms import FAST, PLAIN
-from snnjax.layers import WTA, Conv, Layer
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.layer_kernels import PLAIN, XLA
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
-from snnjax.training import programs
+from snnjax.steps import plain
+from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.training.state import plan
 
 T = 15
@@ -32,7 +34,7 @@ LAYERS = {
     "pointwise": dataclasses.replace(BASE, padding=1, learners=dataclasses.replace(QUICK, pointwise=True)),
     "no threshold": dataclasses.replace(BASE, threshold=None),
 }
-LEARN = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
+LEARN = jax.jit(plain.learn_unsupervised, static_argnums=0)
 
 
 def learn(
@@ -42,16 +44,16 @@ def learn(
     seen: int = 0,
     part: slice = slice(None),
     batched: int = 1,
-    form=FAST,
+    form=XLA,
 ):
     """`learn_unsupervised` from a part of images (N, C, H, W): the new weights and the features that won, (N, k)."""
     layer = Layer(conv, jnp.asarray(weights), T, form, conv.monotone)
     start, count, _ = part.indices(len(images))
-    where = jnp.int32(start), jnp.int32(count), jnp.bool_(True)
-    carry = dict(layer1=layer), dict(layer1=jnp.int32(seen))
-    (layers, states), features = LEARN(carry, images, *where, which=0, batch=batched)
-    assert int(states["layer1"]) == seen + count - start
-    return np.asarray(layers["layer1"].weights), np.asarray(features["layer1"])
+    carry = Carry(dict(layer1=layer), dict(layer1=jnp.int32(seen)))
+    span = Slice(images, jnp.int32(start), jnp.int32(count), jnp.bool_(True))
+    carry, found = LEARN(Task(("layer1",), learner=0, batch=batched), carry, None, span)
+    assert int(carry.states["layer1"]) == seen + count - start
+    return np.asarray(carry.layers["layer1"].weights), np.asarray(found.infos["layer1"])
 
 
 def judged(

@@ -20,7 +20,7 @@ from snnjax.data import digits
 from snnjax.encoding import DOG
 from snnjax.kernels import Spikes
 from snnjax.networks import kheradpisheh2018
-from snnjax.trained import Trained
+from snnjax.runs.trained import Trained
 from snnjax.training.state import plan
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from test_trainer import SHALLOW
 
-from snnjax import Settings, Trainer, data, files
+from snnjax import Settings, Trainer, data
+from snnjax.core import files
 from snnjax.data import digits
-from snnjax.training import outputs
-from snnjax.training.epoch import SLICE, Epoch
-from snnjax.training.spread import Spread
-from snnjax.training.state import Phase
+from snnjax.steps import plain
+from snnjax.steps.plain import Carry, Task
+from snnjax.training import stage_cache
+from snnjax.training.epoch import SLICE, EpochRunner, Images
+from snnjax.training.placement import Placement
 
 IMAGES = digits().first(None, 30)
 
@@ -70,11 +72,10 @@ def test_a_full_disk_is_an_error_at_once(small, monkeypatch):
 )
 def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
     """Where as many are aligned for JAX, they are; batches come first."""
-    inputs = np.zeros((images, 1, 2, 2), np.uint8)
-    spread = Spread(1)
-    phase, nothing = Phase("STDP", 0, ("layer1",), 1), (np.zeros((1, 1)),)
-    epoch = Epoch(spread, spread.learning, phase, nothing, inputs, lambda *_: None, batch, None, None, batch)
-    assert epoch._size == slice_
+    inputs = Images(np.zeros((images, 1, 2, 2), np.uint8))
+    task, steps = Task(("layer1",), batch=batch), (plain.learn_unsupervised, None)
+    runner = EpochRunner("STDP", Placement(1), task, steps, Carry({}, {}), None, inputs)
+    assert runner.size == slice_
 
 
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
@@ -123,14 +124,14 @@ def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
         data.Dataset("twice", **twice, test_images=images.test_images, test_labels=images.test_labels),
         Settings((1, 1), batch_size=20),
     )
-    engine, states = trainer.engine, [trainer.initial_state()]
-    inputs = engine.outputs.entering("train", 0, states)
+    training, states = trainer.training, [trainer.initial_state()]
+    inputs = training.cache.inputs("train", 0, states)
     monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
-    epoch = engine.epochs.of(trainer.plan[0], states, inputs)
-    assert len(epoch._slices) == (0 if large else len(epoch._starts))
-    for start in epoch._starts[:-1]:
-        (_, shared) = epoch._slice(start)
-        (shard,) = shared["latencies"].addressable_shards
+    runner = training.phases.runner(trainer.plan[0], states, inputs)
+    assert len(runner._kept) == (0 if large else len(runner._starts))
+    for start in runner._starts[:-1]:
+        (_, shared) = runner.place_slice(start)
+        (shard,) = shared["inputs"].addressable_shards
         assert shard.data.unsafe_buffer_pointer() == inputs[start:].ctypes.data
 
 
@@ -138,7 +139,8 @@ PROGRAM = """
 import re, sys
 import numpy as np
 import snnjax
-from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, data, files, stage
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Trainer, data, stage
+from snnjax.core import files
 from snnjax.kernels import native
 
 files.LARGE = 1_000_000
@@ -187,7 +189,7 @@ def test_memory_does_not_grow_with_a_set_in_files(tmp_path):
 def test_large_outputs_are_said_to_be_kept(tmp_path, monkeypatch):
     """In memory, or in a file where that is small."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(outputs, "SAID", 0)
+    monkeypatch.setattr(stage_cache, "SAID", 0)
     for large, words in ((files.LARGE, "GB of memory"), (0, f"GB in a temporary file in {tmp_path}")):
         monkeypatch.setattr(files, "LARGE", large)
         trainer = Trainer(SHALLOW, IMAGES, Settings((1, 1), batch_size=20, patience=0))

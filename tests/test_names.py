@@ -14,16 +14,17 @@ from PIL import Image
 import snnjax
 from snnjax import data
 from snnjax.app import plots, report
-from snnjax.app.runs import RunFolder, read_results
-from snnjax.app.sweeps import SweepFolder
+from snnjax.core.errors import printable
 from snnjax.data.names import shortened
-from snnjax.errors import printable
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, stage
-from snnjax.trained import Trained
+from snnjax.runs.results import read_results
+from snnjax.runs.run_folder import RunFolder
+from snnjax.runs.sweep_folder import SweepFolder
+from snnjax.runs.trained import Trained
+from snnjax.training.loop import Trainer
 from snnjax.training.sweep import Sweep
-from snnjax.training.trainer import Trainer
 
 NAMES = ("<b>&", r"[red]$\x$", "cat 2", "cat 10", "one with a name that is longer than any picture has room for")
 
@@ -47,7 +48,7 @@ def trained(tmp_path_factory):
     stages = (stage(first, pool=3), stage(Conv(10, kernel=4, learners=RSTDP())))
     spec = Network("small", images.input_shape, 5, stages, encoder=images.encoder)
     trainer = Trainer(spec, images, snnjax.Settings((1, 1), batch_size=10, patience=0))
-    with RunFolder(root / "run", trainer, {}) as run:
+    with RunFolder(root / "run", trainer, {}, draw=report.draw_run) as run:
         run.run()
     return root / "run", images, trainer
 

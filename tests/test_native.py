@@ -17,13 +17,14 @@ from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 from snnjax import data, kernels
 from snnjax.app.options import RECORDED
 from snnjax.encoding import rank_order
-from snnjax.forms import FAST, NATIVE, native_suits
 from snnjax.kernels import native
-from snnjax.layers import WTA, Conv, Layer
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Model, Network, stage
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
-from snnjax.training.trainer import Trainer
 
 STEPS = 5
 RNG = np.random.default_rng(0)
@@ -193,7 +194,7 @@ def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
         return
     shape = (7, 2, *(kernel if isinstance(kernel, tuple) else (kernel, kernel)))
     weights = jnp.float32(RNG.integers(0, 65, shape) / 64)
-    plain = Layer(conv, weights, STEPS, FAST, conv.monotone)
+    plain = Layer(conv, weights, STEPS, XLA, conv.monotone)
     compiled = plain.packed(NATIVE)
     np.testing.assert_array_equal(compiled.weights, weights)
     rule = conv.learners
@@ -206,7 +207,7 @@ def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
         np.testing.assert_array_equal(won.feature, compiled.winners(latency).feature)
         for within in (False, True):
             learned = [
-                dataclasses.replace(layer, within=within).learn(latency, won, jnp.float32([0.5, -0.25]), **how)
+                dataclasses.replace(layer, in_bounds=within).learn(latency, won, jnp.float32([0.5, -0.25]), **how)
                 for layer in (plain, compiled)
             ]
             np.testing.assert_allclose(learned[0].weights, learned[1].weights, atol=1e-6)

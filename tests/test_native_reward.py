@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from snnjax import kernels
-from snnjax.errors import InputError, InputTypeError
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
 from snnjax.kernels.native import reward
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, TargetTime, Trainer, kernels, stage
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.data import digits
-from snnjax.errors import InputError, InputTypeError
 from snnjax.kernels.native import reward, stdp
 
 T = 15

@@ -13,18 +13,20 @@ import pytest
 from flax import nnx
 from shipped import NAMES, each_of, shipped
 
-from snnjax import components, files
 from snnjax.app.options import RECORDED
+from snnjax.core import components, files
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import ON_OFF, Encoder
-from snnjax.errors import InputError
-from snnjax.layers import WTA, Conv, Pool
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Earliest, Majority, Model, Network, SpikingNetwork, Stage, mozafari2018, stage
 from snnjax.networks.decision import majority
-from snnjax.trained import Trained
+from snnjax.runs.trained import Trained
+from snnjax.training.build import network_for
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
-from snnjax.training.trainer import Trainer, network_for
 
 T = 15
 SHAPE = (2, 12, 12)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from snnjax import Pool, Settings, Trainer
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.encoding import DOG, GABOR
-from snnjax.errors import InputError
 from snnjax.networks import mozafari2018_objects
-from snnjax.training.trainer import network_for
+from snnjax.training.build import network_for
 
 
 @pytest.mark.parametrize(

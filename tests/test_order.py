@@ -9,20 +9,20 @@ import pytest
 from test_sweep import Gain, assert_as_alone
 from test_trainer import BRANCHES, DECIDING, LATE, SHALLOW, SINGLE, assert_same
 
-from snnjax import files, metrics
 from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
+from snnjax.core import files, metrics
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
-from snnjax.errors import InputError
-from snnjax.layers import Conv
+from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, SupervisedSTDP, TargetTime
 from snnjax.networks import NETWORKS, Earliest, Network, stage
 from snnjax.training import epoch as epoch_module
-from snnjax.training.epoch import images_shown
+from snnjax.training.epoch import shown_order
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import Sweep
-from snnjax.training.trainer import Trainer
 
 BOTH = dict(shuffle=True, mirror=True)
 LITTLE = digits().first(60, 30)
@@ -58,19 +58,19 @@ def shown(data: Dataset, places: np.ndarray) -> Dataset:
 def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch():
     settings, orders = Settings((1,), **BOTH), []
     for seed, phase, epoch in itertools.product((0, 1), (0, 1), (0, 1)):
-        order = images_shown(settings, [seed], phase, 1000, epoch)
-        np.testing.assert_array_equal(order, images_shown(settings, [seed, seed], phase, 1000, epoch))
+        order = shown_order(settings, [seed], phase, 1000, epoch)
+        np.testing.assert_array_equal(order, shown_order(settings, [seed, seed], phase, 1000, epoch))
         np.testing.assert_array_equal(np.sort(order % 1000), np.arange(1000))
         assert 400 < np.sum(order >= 1000) < 600, "about half of them mirrored"
         orders.append(order)
     assert len({tuple(order) for order in orders}) == len(orders)
-    several = images_shown(settings, [0, 1], 1, 1000, 1)
+    several = shown_order(settings, [0, 1], 1, 1000, 1)
     np.testing.assert_array_equal(several, [orders[3], orders[7]])
-    shuffled = images_shown(Settings((1,), shuffle=True), [0], 0, 1000, 0)
+    shuffled = shown_order(Settings((1,), shuffle=True), [0], 0, 1000, 0)
     np.testing.assert_array_equal(shuffled, orders[0] % 1000)
-    mirrored = images_shown(Settings((1,), mirror=True), [0], 0, 1000, 0)
+    mirrored = shown_order(Settings((1,), mirror=True), [0], 0, 1000, 0)
     np.testing.assert_array_equal(mirrored % 1000, np.arange(1000))
-    assert images_shown(Settings((1,)), [0, 1], 0, 1000, 0) is None
+    assert shown_order(Settings((1,)), [0, 1], 0, 1000, 0) is None
 
 
 @pytest.mark.parametrize("how", [dict(shuffle=True), dict(mirror=True), BOTH], ids=str)
@@ -81,7 +81,7 @@ def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
     epochs = (1,) if len(network.stages) == 1 else (1, 0)
     settings = Settings(epochs, batch_size=20, patience=0, seed=3)
     found = trained(network, LITTLE, dataclasses.replace(settings, **how))
-    places = images_shown(dataclasses.replace(settings, **how), [3], 0, 60, 0)
+    places = shown_order(dataclasses.replace(settings, **how), [3], 0, 60, 0)
     expected = trained(network, shown(LITTLE, places), settings)
     for name, weights in expected.weights.items():
         np.testing.assert_array_equal(found.weights[name], weights)
@@ -100,13 +100,13 @@ def test_decisions_stay_with_their_images_and_labels():
     trainer.callback.advanced = lambda images, correct: heard.append(correct)
     trainer.run(state)
     for number, epoch in enumerate(state.epochs):
-        places = images_shown(settings, [0], 0, 60, number)
+        places = shown_order(settings, [0], 0, 60, number)
         data = shown(LITTLE, places)
         decisions, _ = trainer.predict(TrainState(state.weights), data.train_images)
         assert epoch["train"] == metrics.fractions(decisions, data.train_labels)
         assert epoch["train"]["accuracy"] * 60 in heard
     assert len({epoch["train"]["accuracy"] for epoch in state.epochs}) > 1, "mirrored alike in each epoch"
-    (layer_inputs,) = [trainer.engine.entering("train", [state])]
+    (layer_inputs,) = [trainer.training.supervised_inputs("train", [state])]
     assert len(layer_inputs) == 120, "the images, then their mirror images"
 
 
@@ -168,7 +168,7 @@ def test_layers_that_learned_in_another_order_are_not_reused():
     keys = []
     for how in ({}, dict(shuffle=True), dict(mirror=True), BOTH):
         trainer = Trainer(SHALLOW, LITTLE, Settings((1, 1), **how))
-        keys.append(trainer.engine.key(trainer.initial_state()))
+        keys.append(trainer.training.key(trainer.initial_state()))
     assert len({*keys}) == 4
     assert all(keys)
 
@@ -181,11 +181,11 @@ def test_recordings_and_colour_are_mirrored_too():
         network = Network("n", data.input_shape, 2, (stage(Conv(4, kernel=3, learners=RSTDP())),))
         network = dataclasses.replace(network, time_steps=data.encoder.time_steps)
         trainer = Trainer(network, data, Settings((1,), mirror=True))
-        found = trainer.engine.entering("train", [trainer.initial_state()])
+        found = trainer.training.supervised_inputs("train", [trainer.initial_state()])
         swapped = dataclasses.replace(data, train_images=images[:, :, ::-1])
         other = Trainer(network, swapped, Settings((1,)))
-        np.testing.assert_array_equal(found[6:], other.engine.entering("train", [other.initial_state()]))
-        np.testing.assert_array_equal(other.engine.entering("test", [other.initial_state()]), found[:6])
+        np.testing.assert_array_equal(found[6:], other.training.supervised_inputs("train", [other.initial_state()]))
+        np.testing.assert_array_equal(other.training.supervised_inputs("test", [other.initial_state()]), found[:6])
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ from snnjax import (
     stage,
     static,
 )
-from snnjax.app import RunFolder
+from snnjax.core.errors import InputError
 from snnjax.data import digits
-from snnjax.errors import InputError
-from snnjax.forms import FAST, NATIVE, PLAIN, TAPS
 from snnjax.kernels import Winners
+from snnjax.layers.layer_kernels import NATIVE, PLAIN, TAPS, XLA
 from snnjax.learners import Response
+from snnjax.runs import RunFolder
 from snnjax.testing import check_learner
 
 T, STRIDE, PADDING = 15, (2, 1), (1, 2)
@@ -58,7 +58,7 @@ def test_receptive_fields_by_definition(random, contract):
 
 def test_winners_of_a_layer_see_its_padding(random):
     conv = Conv(3, (3, 2), padding=PADDING, stride=STRIDE, threshold=1)
-    layer = Layer(conv, jnp.zeros((3, 4, 3, 2)), T, FAST)
+    layer = Layer(conv, jnp.zeros((3, 4, 3, 2)), T, XLA)
     latency = random.integers(0, T + 1, (4, 7, 6)).astype(np.uint8)
     padded = np.pad(latency, ((0, 0), (1, 1), (2, 2)), constant_values=T)
     found = layer.receptive_fields(jnp.asarray(latency), WINNERS)
@@ -66,7 +66,7 @@ def test_winners_of_a_layer_see_its_padding(random):
         np.testing.assert_array_equal(field, padded[:, 2 * row : 2 * row + 3, column : column + 2])
 
 
-@pytest.mark.parametrize("form", [PLAIN, FAST, NATIVE, TAPS], ids=["plain", "fast", "native", "taps"])
+@pytest.mark.parametrize("form", [PLAIN, XLA, NATIVE, TAPS], ids=["plain", "fast", "native", "taps"])
 def test_rows_are_put_where_they_were_won(random, form):
     weights = jnp.asarray(random.random((3, 4, 3, 2)), jnp.float32)
     layer = Layer(Conv(3, (3, 2), threshold=1), weights, T, PLAIN).packed(form)
@@ -75,7 +75,7 @@ def test_rows_are_put_where_they_were_won(random, form):
     expected = np.array(weights)
     expected[2], expected[0] = rows[0], rows[2]
     np.testing.assert_array_equal(found.weights, expected)
-    assert found.form is form
+    assert found.kernels is form
 
 
 @component
@@ -163,7 +163,7 @@ def test_learning_clips_all_weights_to_the_bounds_that_it_is_given():
     """Whatever the layer is known to keep within."""
     rule = STDP()
     weights = jnp.linspace(0, 1, 3 * 4 * 3 * 2, dtype=jnp.float32).reshape(3, 4, 3, 2)
-    layer = Layer(Conv(3, (3, 2), threshold=1, learners=rule), weights, T, FAST, within=True)
+    layer = Layer(Conv(3, (3, 2), threshold=1, learners=rule), weights, T, XLA, in_bounds=True)
     latency = jnp.zeros((4, 5, 5), jnp.uint8)
     winners = Winners(*(jnp.array([each]) for each in (2, 0, 0, 1)))
     rates = jnp.float32([0.01, -0.01])
@@ -229,7 +229,7 @@ class Underived:
         return {}
 
     def diagnose(self, name, layer, info):
-        return dict(words=[f"{np.sum(info >= 0)} wins"])
+        return dict(wins=int(np.sum(info >= 0)))
 
 
 def test_a_rule_need_not_derive_from_another(tmp_path, compiler):

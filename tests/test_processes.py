@@ -13,9 +13,10 @@ from command import Command, refused
 from jax.sharding import Mesh
 from several import ends, labelled, start
 
-from snnjax import Settings, data, devices, files, processes
-from snnjax.training.engine import Engine
-from snnjax.training.spread import SHARED
+from snnjax import Settings, data
+from snnjax.core import devices, files, processes
+from snnjax.training.loop import Training
+from snnjax.training.placement import SHARED
 
 HERE = pathlib.Path(__file__).parent
 TRAIN = ["train", "--device", "cpu", "--train_images", 60, "--test_images", 30, "--batch_size", 20, "--out", "run"]
@@ -138,9 +139,9 @@ def test_learning_in_batches_is_shared_out_and_the_same(monkeypatch):
     monkeypatch.setattr(jax.lax, "all_gather", counted)
     found = []
     for shared in (False, True):
-        engine = Engine([network], images, settings)
+        engine = Training([network], images, settings)
         if shared:
-            engine.spread.batched = Mesh(np.array([jax.devices("cpu")[:2]]), ("networks", "images"))
+            engine.cache.placement.batched = Mesh(np.array([jax.devices("cpu")[:2]]), ("networks", "images"))
         (state,) = engine.run(engine.initial_states())
         found.append(state)
         assert bool(gathered) == shared

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from reference_program import CLASSES
 
-from snnjax import pytorch
 from snnjax.app.options import RECORDED
 from snnjax.data import digits
 from snnjax.encoding import encode
-from snnjax.layers import Conv
+from snnjax.interop import pytorch
+from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Model, Network, SpikingNetwork, stage
 

@@ -38,9 +38,9 @@ from snnjax import (
     stage,
     static,
 )
+from snnjax.core.errors import TooSmallError
 from snnjax.data import Dataset
 from snnjax.encoding import DOG, ON_OFF, PIXELS
-from snnjax.errors import TooSmallError
 
 FIRST = int(os.environ.get("SNNJAX_FUZZ_SEED", "0"))
 STRUCTURES = 20

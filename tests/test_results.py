@@ -16,7 +16,7 @@ from snnjax.app.commands import results
 from snnjax.app.protocols import NCG, TABLES, Row
 from snnjax.data import digits
 from snnjax.kernels import native
-from snnjax.training.spread import forget_programs
+from snnjax.training.placement import forget_programs
 
 COMMAND = Command("results")
 

@@ -15,17 +15,20 @@ import numpy as np
 import pytest
 
 import snnjax
-from snnjax import data, devices, files
-from snnjax.app import reuse, runs
-from snnjax.app.runs import CHECKPOINT, PREVIOUS, RunFolder
+from snnjax import data
+from snnjax.app import draw_run
+from snnjax.core import devices, files
 from snnjax.encoding import Encoder
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, TargetTime
 from snnjax.networks import Network, stage
-from snnjax.trained import Trained
-from snnjax.training import engine, epoch, origin
+from snnjax.runs import checkpoint_folder, reuse
+from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS
+from snnjax.runs.run_folder import RunFolder
+from snnjax.runs.trained import Trained
+from snnjax.training import cache_key, epoch, loop
+from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Settings, TrainState
-from snnjax.training.trainer import Trainer
 
 KILLED = pathlib.Path(__file__).parent / "killed.py"
 ROOT = KILLED.parents[1]
@@ -87,7 +90,7 @@ class Halted(Exception):
 @pytest.mark.parametrize("learner", [STDP(doubling=20), TargetTime(threshold_min=0.5)], ids=["STDP", "TargetTime"])
 def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, monkeypatch, compiler):
     """Of one network, and of several side by side."""
-    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(loop, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     competition = WTA(2, radius=3) if isinstance(learner, STDP) else Conv.competition
@@ -95,7 +98,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, m
     settings = dict(competition=competition, learners=learner)
     convs = [dataclasses.replace(spec.stages[0].branches[0], threshold=8.0 + at, **settings) for at in range(count)]
     networks = [dataclasses.replace(spec, stages=(stage(each, pool=7), spec.stages[1])) for each in convs]
-    made = engine.Engine(networks, images, Settings((2, 0), batch_size=20, patience=0, native=native))
+    made = loop.Training(networks, images, Settings((2, 0), batch_size=20, patience=0, native=native))
     expected, states = made.run(made.initial_states()), made.initial_states()
     kept = []
 
@@ -106,9 +109,9 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, m
 
     with pytest.raises(Halted):
         made.run(states, save)
-    again = engine.Engine(networks, images, made.settings)
+    again = loop.Training(networks, images, made.settings)
     for state in kept:
-        again.check(state)
+        again.phases.check(state)
     for found, state in zip(again.run(kept), expected, strict=True):
         np.testing.assert_array_equal(found.weights["layer1"], state.weights["layer1"])
         assert found.diagnoses == state.diagnoses
@@ -337,7 +340,9 @@ def test_trained_networks_of_another_format_are_refused(trainer, tmp_path, found
 
 
 def test_other_versions_of_packages_are_named(folder, trainer, monkeypatch):
-    monkeypatch.setattr(runs, "versions", lambda real=runs.versions: real() | dict(jax="99.0"))
+    monkeypatch.setattr(
+        checkpoint_folder, "versions", lambda real=checkpoint_folder.versions: real() | dict(jax="99.0")
+    )
     state, notes = opened(folder, trainer)
     assert len(state.epochs) == 2
     assert notes == [f"the run began with jax {jax.__version__} (now 99.0): results may differ slightly"]
@@ -355,13 +360,13 @@ def test_states_that_are_none_are_refused(folder, trainer):
     """With a sound checksum, so that it is not damage: arrays missing, of other shapes, or figures out of range."""
     arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     without = {name: array for name, array in arrays.items() if name != "weights/layer2"}
-    old = {name.removesuffix("['rates']"): array for name, array in arrays.items()}  # as 0.3 kept the rates of reward
+    old = {name.removesuffix(".rates"): array for name, array in arrays.items()}  # as 0.3 kept the rates of reward
     cases = [
         (old, meta, "`learning` must hold"),
         (without, meta, "`weights` must hold"),
         (arrays | {"weights/layer1": arrays["weights/layer1"][:2]}, meta, "`weights` must hold"),
         (arrays | {"best/layer1": arrays["weights/layer2"]}, meta, "`best` must hold"),
-        (arrays | {"learning/[0]['layer2']": np.zeros(3)}, meta, "`learning` must hold"),
+        (arrays | {"learning/layer2": np.zeros(3)}, meta, "`learning` must hold"),
         (arrays | {"learning/more": np.zeros(3)}, meta, "`learning` must hold"),
         (arrays | {"../layer1": np.zeros(3)}, meta, r"holds no array '\.\./layer1'"),
         (arrays, meta | dict(phase=9), "`phase` must lie in 0..2, got 9"),
@@ -419,12 +424,12 @@ def test_layers_of_another_training_are_not(folder, other):
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
-        (origin, "_library", lambda: "of other sources"),
+        (cache_key, "_library", lambda: "of other sources"),
         (jax, "__version__", "99.0"),
-        (origin.jaxlib, "__version__", "99.0"),
+        (cache_key.jaxlib, "__version__", "99.0"),
         (np, "__version__", "99.0"),
         (devices, "name_of", lambda device: "cpu: another"),
-        (origin, "_library", origin._library),
+        (cache_key, "_library", cache_key._library),
     ],
     ids=["sources", "jax", "jaxlib", "numpy", "device", "nothing"],
 )
@@ -471,7 +476,7 @@ def test_a_layer_that_two_devices_have_trained_is_not_stored(tmp_path, monkeypat
     two = stage(Conv(3, kernel=2, threshold=2.0, learners=STDP()))
     deep = trainer_of(Network("deep", (6, 28, 28), 10, (*small().stages[:1], two, last(3))), epochs=(2, 2, 1))
     after = TrainState(deep.initial_state().weights, phase=1, keys=state.keys)
-    assert bool(deep.engine.key(after)) != other
+    assert bool(deep.training.key(after)) != other
 
 
 def test_damaged_layers_are_trained_anew(folder, trainer):
@@ -607,7 +612,7 @@ def test_a_layer_file_without_a_diagnosis_is_trained_anew(folder, trainer):
 
 
 def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
-    with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
+    with RunFolder(folder, trainer, SETTINGS, resume=True, draw=draw_run) as run:
         state = trainer.run(run.start(reuse=True), run.save)
         with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz"):
             snnjax.load(folder)

@@ -6,9 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reward_judge import (
-    ACCELERATED,
     AT_ONCE,
-    BLOCKS,
     CLASSES,
     COMPILED,
     DEEP,
@@ -31,18 +29,22 @@ from reward_judge import (
     model_of,
     network_of,
     program_of,
+    task_of,
+    with_blocks,
 )
 
 from snnjax.data import Dataset
-from snnjax.forms import FAST, TAPS
-from snnjax.layers import Conv
+from snnjax.layers.conv import Conv
+from snnjax.layers.layer_kernels import TAPS, XLA
 from snnjax.learners import RSTDP
 from snnjax.networks import stage
+from snnjax.steps import accelerated, reward_in_blocks
+from snnjax.steps.plain import Slice
+from snnjax.steps.reward_in_blocks import BLOCK
 from snnjax.training import epoch as epoch_module
-from snnjax.training.blocks import BLOCK
 from snnjax.training.epoch import outside
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
-from snnjax.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(
@@ -103,22 +105,20 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
         images, labels = np.where(spiked, np.uint8(T - 1), np.uint8(T)), rng.integers(0, CLASSES, 64, np.int32)
         start, count = np.int32(rng.integers(0, 9)), np.int32(rng.integers(50, 65))
 
-        def run(function, form, **static):
+        def run(function, form, batch=1):
             model = model_of(network, form)
-            where = start, count, np.bool_(False), np.int32(8)
-            (layers, *_), (decided, _) = function(
-                carry_of(network, model), model, images, labels, *where, by_turns=False, **static
-            )
-            return np.asarray(decided), np.asarray(layers["layer1"].weights)
+            part = Slice(images, start, count, np.bool_(False), labels, np.int32(8))
+            carry, found = function(task_of(network, batch), carry_of(network, model), model, part)
+            return np.asarray(found.decisions), np.asarray(carry.layers["layer1"].weights)
 
-        decisions, weights = run(TOGETHER, FAST, first=0, batch=1)
-        in_blocks = dict(block=16, batched=False)
-        each = run(ACCELERATED, TAPS, block=16), run(BLOCKS, TAPS, **in_blocks), run(COMPILED, TAPS, first=0)
-        for decided, learned in each:
+        decisions, weights = run(TOGETHER, XLA)
+        few_kernels = with_blocks(accelerated.learn_reward, 16)
+        in_blocks = with_blocks(reward_in_blocks.learn, 16)
+        for decided, learned in (run(each, TAPS) for each in (few_kernels, in_blocks, COMPILED)):
             assert decided.tolist() == decisions.tolist()
             np.testing.assert_allclose(learned, weights, rtol=0, atol=1e-4 if rule.stabiliser else 0)
-        at_once = run(BLOCKS, TAPS, block=16, batched=True)
-        np.testing.assert_array_equal(at_once[0], run(TOGETHER, FAST, first=0, batch=16)[0], "with the same weights")
+        at_once = run(in_blocks, TAPS, batch=16)
+        np.testing.assert_array_equal(at_once[0], run(TOGETHER, XLA, batch=16)[0], "with the same weights")
         changes += np.sum(decisions != at_once[0])
     assert changes > 50, "the cases tell nothing"
 
@@ -148,24 +148,25 @@ def test_earlier_layers_learn_by_the_decision(stages, by_turns):
 def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch():
     network = network_of(*DEEP, by_turns=True)
     inputs, labels = images_of(network)
-    program, model = program_of(network, None), model_of(network, FAST)
+    program, model = program_of(network, None), model_of(network, XLA)
     carry, base = carry_of(network, model), {}
-    names = list(carry[0])
+    names = list(carry.layers)
     base = [np.float32([QUICK.reward, QUICK.punish]), np.float32([RULE.reward, RULE.punish])]
     for epoch in range(2):
         for batch in range(4):
             old, start, end = carry, 8 * batch, 8 * batch + 8
-            where = np.int32(start), np.int32(end), np.bool_(batch == 3), np.int32(8)
-            carry, (decided, _) = program(carry, model, inputs, labels, *where)
-            decided, right = np.asarray(decided)[start:end], labels[start:end]
-            learned = [bool(jnp.any(old[0][name].weights != carry[0][name].weights)) for name in names]
+            part = Slice(inputs, np.int32(start), np.int32(end), np.bool_(batch == 3), labels, np.int32(8))
+            carry, found = program(task_of(network), carry, model, part)
+            decided, right = np.asarray(found.decisions)[start:end], labels[start:end]
+            learned = [bool(jnp.any(old.layers[name].weights != carry.layers[name].weights)) for name in names]
             first = epoch == 0 and batch % 2 == 0
             assert learned == [first, not first]
             wrong = np.mean((decided >= 0) & (decided != right))
             next_first = epoch == 0 and batch % 2 == 1
             kept, adapted = (1, 0) if next_first else (0, 1)
-            np.testing.assert_array_equal(carry[1][names[kept]]["rates"], old[1][names[kept]]["rates"])
-            np.testing.assert_array_equal(carry[1][names[adapted]]["rates"][0], base[adapted][0] * np.float32(wrong))
+            np.testing.assert_array_equal(carry.states[names[kept]]["rates"], old.states[names[kept]]["rates"])
+            rates = carry.states[names[adapted]]["rates"]
+            np.testing.assert_array_equal(rates[0], base[adapted][0] * np.float32(wrong))
 
 
 @pytest.mark.slow
@@ -192,16 +193,16 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
         trainer.initial_state(), weights={n: np.asarray(w) for n, w in network.weights().items()}
     )
     state.phase = len(trainer.plan) - 1
-    epoch = trainer.engine.epochs.of(trainer.plan[-1], [state], inputs)
-    _, first = epoch()
+    runner = trainer.training.phases.runner(trainer.plan[-1], [state], inputs)
+    _, first = runner.run()
     results = [first]
-    assert compilations(lambda: results.append(epoch()[1])) == 0, "the second epoch compiles again"
-    layers, states, tally = epoch.spread.unstacked(epoch.carry)[0]
+    assert compilations(lambda: results.append(runner.run()[1])) == 0, "the second epoch compiles again"
+    layers, states, tally = runner.placement.unstack(runner.carry)[0]
     assert (int(tally.epoch), int(tally.seen)) == (2, 0)
     weights = {name: np.asarray(layer.weights) for name, layer in layers.items()}
     rates = np.stack([states[name]["rates"] for name in layers])
-    assert_judged(Judged(weights, rates, [decided[0].tolist() for decided, _ in results]), expected)
-    assert all(decided.shape == (1, IMAGES) for decided, _ in results)
+    assert_judged(Judged(weights, rates, [found.decisions[0].tolist() for found in results]), expected)
+    assert all(found.decisions.shape == (1, IMAGES) for found in results)
 
 
 def test_base_rates_and_bounds():

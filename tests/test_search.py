@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_competition import neurons
 
-from snnjax.kernels import checks, early_winners, first_spikes, k_winners
+from snnjax.core import checks
+from snnjax.kernels import early_winners, first_spikes, k_winners
 
 RNG = np.random.default_rng(0)
 LATENCY = RNG.integers(0, 6, (3, 2, 6, 5), np.uint8)

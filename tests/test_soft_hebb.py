@@ -28,14 +28,15 @@ from snnjax import (
     kernels,
     stage,
 )
-from snnjax.app import RunFolder, report
+from snnjax.app import report
 from snnjax.app.features import drawn_back
 from snnjax.data import Dataset
 from snnjax.encoding import GABOR, PIXELS, Pixels
-from snnjax.forms import ROWS
-from snnjax.layers import Layer
+from snnjax.layers.layer_kernels import ROWS
+from snnjax.layers.spiking import Layer
 from snnjax.networks import NETWORKS, Model
-from snnjax.training import engine, epoch
+from snnjax.runs import RunFolder
+from snnjax.training import epoch, loop
 from snnjax.training.state import plan
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "softhebb.npz")
@@ -191,7 +192,7 @@ def test_layers_learn_jointly_each_from_the_one_before():
     trainer, state = trained(spec)
     assert [phase.name for phase in plan(spec, spec.epochs)] == [LEARNED, "SupervisedSTDP"]
     model = Model.of(spec, spec.initial_weights(0))
-    order = epoch.images_shown(trainer.settings, [0], 0, 53, 0)
+    order = epoch.shown_order(trainer.settings, [0], 0, 53, 0)
     layers = dict(model.layers)
     for at in range(0, 53, 4):
         inputs = jax.vmap(PIXELS)(jnp.asarray(COLOURS.train_images[order[at : at + 4]]))
@@ -211,7 +212,7 @@ def test_layers_learn_from_the_images_shown_first():
     """Up to a number of them; the readout learns from all."""
     _, state = trained(network(images=9))
     assert [each["images"] for each in state.phases if each["name"] in (LEARNED, "SupervisedSTDP")] == [9, 3 * 53]
-    order = epoch.images_shown(Settings((1, 1, 3), shuffle=True), [0], 0, 53, 0)[:9]
+    order = epoch.shown_order(Settings((1, 1, 3), shuffle=True), [0], 0, 53, 0)[:9]
     alone = dataclasses.replace(COLOURS, train_images=COLOURS.train_images[order], train_labels=np.arange(9) % 2)
     _, expected = trained(network(), alone, shuffle=False)
     for name in ("layer1", "layer2"):
@@ -225,7 +226,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("at", [1, 2, 5])
 def test_a_killed_training_goes_on_within_an_epoch(at, tmp_path, monkeypatch):
     """Bit for bit; in the middle of the features, and of the readout."""
-    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(loop, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     trainer, expected = trained(network())
@@ -257,7 +258,7 @@ def test_a_killed_training_goes_on_within_an_epoch(at, tmp_path, monkeypatch):
 @pytest.mark.parametrize("layers", [True, False])
 def test_it_goes_on_with_slices_of_another_size(layers, monkeypatch):
     """As of another version or device; in the middle of the features, and of the readout."""
-    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(loop, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     trainer, expected = trained(network())
@@ -559,7 +560,7 @@ class Infinite(SoftHebb):
 
 
 def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):
-    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(loop, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     saved = []

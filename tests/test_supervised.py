@@ -1,10 +1,9 @@
 """Supervised STDP of readouts: its kernels, the learner, and its fast forms."""
 
 import contextlib
-import functools
 import os
 import pathlib
-import types
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,16 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnjax
-from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, devices, kernels, stage
+from snnjax import Conv, Earliest, InputError, Majority, Model, Network, SupervisedSTDP, kernels, stage
 from snnjax.data import digits
-from snnjax.forms import AT_ONCE, FAST, PLAIN, TAPS
 from snnjax.kernels.native import readout as native_readout
 from snnjax.kernels.readout import _of_earliest_at_once
-from snnjax.layers import Layer
+from snnjax.layers.layer_kernels import AT_ONCE, PLAIN, TAPS, XLA
+from snnjax.layers.spiking import Layer
 from snnjax.learners import Tally
+from snnjax.steps import accelerated, plain, registry, supervised_native
+from snnjax.steps.case import Case
+from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.testing import check_learner
-from snnjax.training import fast, programs, readout
-from snnjax.training.outputs import as_array
+from snnjax.training.advice import describe
+from snnjax.training.stage_cache import as_array
 
 HERE = pathlib.Path(__file__)
 # All recorded cases, where the data of tests/test_agreement.py are at hand; the three largest are not kept here.
@@ -34,7 +36,7 @@ CASES = sorted({name.split("/")[1] for name in GOLDEN.files})
 STEPS = 15
 
 
-class Case(NamedTuple):
+class Recorded(NamedTuple):
     """A recorded case; without competition or targets of its own SSTDP, it normalises."""
 
     time_steps: int
@@ -44,7 +46,7 @@ class Case(NamedTuple):
     arrays: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, name: str) -> "Case":
+    def of(cls, name: str) -> "Recorded":
         arrays = {key.split("/")[2]: GOLDEN[key] for key in GOLDEN.files if key.split("/")[1] == name}
         steps, classes, _, others, threshold, gap, ltp, ltd, rate, competition, sstdp = arrays["params"].tolist()
         kind = dict(competition=bool(competition), non_targets=int(others), one_sided=bool(sstdp))
@@ -71,28 +73,34 @@ class Case(NamedTuple):
         return recorded[image] if len(recorded) == 6 else {0: recorded[0], 5: recorded[1]}.get(image)
 
 
-def carry_of(model: Model) -> Any:
-    """What learns of a model, as the programs take it."""
+def carry_of(model: Model) -> Carry:
+    """What learns of a model, as the steps take it."""
     states = {
         name: jax.tree.map(as_array, layer.conv.supervised.init(layer, np.zeros(2, np.uint32), 0))
         for name, layer in model.layers.items()
     }
-    return model.layers, states, Tally(*jnp.zeros(5, jnp.int32))
+    return Carry(model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
 
-PROGRAM = functools.partial(programs.learn_supervised, first=0, batch=1, by_turns=False)
+ALONE = Task(("layer1",))
+"""One image at a time."""
 FORMS = dict(
-    plain=(PLAIN, PROGRAM),
-    fast=(FAST, PROGRAM),
-    compiled=(FAST, readout.learn_at_once),
-    accelerated=(AT_ONCE, functools.partial(readout.learn_in_few_kernels, batch=1)),
+    plain=(PLAIN, plain.learn_supervised),
+    fast=(XLA, plain.learn_supervised),
+    compiled=(XLA, supervised_native.learn),
+    accelerated=(AT_ONCE, accelerated.learn_readout),
 )
+
+
+def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step of (task, carry, model, slice), compiled."""
+    return jax.jit(step, static_argnums=0)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("search", [None, kernels.search_spikes, kernels.spikes_at_once])
 def test_recorded_spikes_and_weights_of_the_kernels(name, search):
-    case = Case.of(name)
+    case = Recorded.of(name)
     weights, rule = jnp.asarray(case.arrays["weights_before"]), case.learner
     size = len(weights) // case.classes
     sums, rates = weights.sum(1), jnp.float32([rule.ltp, rule.ltd])
@@ -126,19 +134,19 @@ def test_recorded_spikes_and_weights_of_the_kernels(name, search):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("form", FORMS)
 def test_recorded_decisions_and_weights_of_the_learner(name, form, compiler):
-    """By the programs of the trainer, image by image; thresholds in training show in the infos."""
-    case = Case.of(name)
-    layout, program = FORMS[form]
-    model, program = case.model.packed({"layer1": layout}), jax.jit(program)
+    """By the steps of the trainer, image by image; thresholds in training show in the infos."""
+    case = Recorded.of(name)
+    layout, step = FORMS[form]
+    model, program = case.model.packed({"layer1": layout}), compiled(step)
     carry, (images, labels) = carry_of(model), case.images
     for at in range(6):
-        numbers = (jnp.int32(at), jnp.int32(at + 1), jnp.bool_(False), jnp.int32(4))
-        carry, (decisions, infos) = program(carry, model, images, labels, *numbers)
-        assert decisions[at] == case.arrays["decisions"][at]
-        info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), infos["layer1"])
+        span = jnp.int32(at), jnp.int32(at + 1), jnp.bool_(False)
+        carry, found = program(ALONE, carry, model, Slice(images, *span, labels, jnp.int32(4)))
+        assert found.decisions[at] == case.arrays["decisions"][at]
+        info = jax.tree.map(lambda x, at=at: np.asarray(x[at]), found.infos["layer1"])
         np.testing.assert_allclose(info["time"], case.arrays["times"][at][info["neuron"]], rtol=0, atol=1e-6)
         if (after := case.after(at)) is not None:
-            np.testing.assert_allclose(carry[0]["layer1"].weights[:, :, 0, 0], after, rtol=0, atol=5e-5)
+            np.testing.assert_allclose(carry.layers["layer1"].weights[:, :, 0, 0], after, rtol=0, atol=5e-5)
         if at < 5 and case.arrays["labels"][at] == case.arrays["labels"][at + 1] and len(info["threshold"]):
             first = case.arrays["labels"][at] * (len(info["threshold"]) + 1) + 1
             expected = case.arrays["thresholds"][at + 1][first : first + len(info["threshold"])]
@@ -226,16 +234,16 @@ def test_fast_forms_are_the_plain_one(kind, fractional, steps, compiler):
     learner, features, classes = KINDS[kind]
     model, images, labels = small(learner, features, classes, steps, fractional, len(kind) + steps)
     found = {}
-    for form, (layout, program) in FORMS.items():
-        packed, infos, program = model.packed({"layer1": layout}), [], jax.jit(program)
+    for form, (layout, step) in FORMS.items():
+        packed, infos, program = model.packed({"layer1": layout}), [], compiled(step)
         carry = carry_of(packed)
         for start, end in ((0, 23), (23, 40)):
-            numbers = jnp.int32(start), jnp.int32(end), jnp.bool_(end == 40), jnp.int32(9)
-            carry, results = program(carry, packed, images, labels, *numbers)
+            span = jnp.int32(start), jnp.int32(end), jnp.bool_(end == 40)
+            carry, results = program(ALONE, carry, packed, Slice(images, *span, labels, jnp.int32(9)))
             infos.append(jax.tree.map(lambda x, here=slice(start, end): x[here], results))
-        carry[0]["layer1"] = carry[0]["layer1"].packed(PLAIN)
+        carry.layers["layer1"] = carry.layers["layer1"].packed(PLAIN)
         found[form] = carry, infos
-    learned = np.abs(found["plain"][0][0]["layer1"].weights - model.layers["layer1"].weights)
+    learned = np.abs(found["plain"][0].layers["layer1"].weights - model.layers["layer1"].weights)
     assert steps == 1 or (learned > 1e-3).mean() > 0.1, "hardly anything is learned"
     for form in FORMS:
         for one, other in zip(jax.tree.leaves(found[form]), jax.tree.leaves(found["plain"]), strict=True):
@@ -249,28 +257,27 @@ def test_an_accelerator_learns_batches_as_the_plain_program(kind, spans):
     """Batches of 8 images, of which the last may be short; what is not shown is 0 in both."""
     learner, features, classes = KINDS[kind]
     model, images, labels = small(learner, features, classes, STEPS, False, len(kind))
-    found = []
-    for program in (functools.partial(PROGRAM, batch=8), functools.partial(readout.learn_in_few_kernels, batch=8)):
-        carry, program, results = carry_of(model), jax.jit(program), []
+    found, task = [], ALONE._replace(batch=8)
+    for step in (plain.learn_supervised, accelerated.learn_readout):
+        carry, program, results = carry_of(model), compiled(step), []
         for start, end in spans:
-            numbers = jnp.int32(start), jnp.int32(end), jnp.bool_(end == 40), jnp.int32(9)
-            carry, result = program(carry, model, images, labels, *numbers)
+            span = jnp.int32(start), jnp.int32(end), jnp.bool_(end == 40)
+            carry, result = program(task, carry, model, Slice(images, *span, labels, jnp.int32(9)))
             results.append(result)
         found.append((carry, results))
-    assert np.any(found[0][0][0]["layer1"].weights != model.layers["layer1"].weights)
+    assert np.any(found[0][0].layers["layer1"].weights != model.layers["layer1"].weights)
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize(("platform", "batch", "form"), [("gpu", 1, AT_ONCE), ("tpu", 8, FAST), ("cpu", 8, None)])
-def test_an_accelerator_takes_a_form_of_its_own(platform, batch, form, monkeypatch):
+@pytest.mark.parametrize(("platform", "batch", "form"), [("gpu", 1, AT_ONCE), ("tpu", 8, XLA), ("cpu", 8, None)])
+def test_an_accelerator_takes_a_step_of_its_own(platform, batch, form):
     model, *_ = small(SupervisedSTDP(), 15, 3, STEPS, False, 1)
-    monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform=platform)]))
-    settings = snnjax.Settings((1,), update_batch=batch)
-    found = fast.supervised(model, 0, by_turns=False, settings=settings)
-    taken = found and (found.function, found.form, found.unit, found.static)
-    assert taken == (form and (readout.learn_in_few_kernels, form, batch, dict(batch=batch)))
+    task = ALONE._replace(batch=batch)
+    found = registry.fast_step(Case(task, model, native=False, platform=platform))
+    taken = found and (found.run, found.kernels, found.unit(task))
+    assert taken == (form and (accelerated.learn_readout, form, batch))
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.25, 0.5, 1.0]), st.integers(-2, 2)), min_size=1, max_size=8))
@@ -293,9 +300,9 @@ class AsTheyFire(SupervisedSTDP):
 
 def test_a_subclass_desires_times_of_its_own():
     model, images, labels = small(AsTheyFire(non_targets=0), 6, 3, STEPS, False, 0)
-    numbers = jnp.int32(0), jnp.int32(40), jnp.bool_(False), jnp.int32(1000)
-    _, (_, infos) = jax.jit(PROGRAM)(carry_of(model), model, images, labels, *numbers)
-    error, label = (np.asarray(infos["layer1"][key]) for key in ("error", "label"))
+    part = Slice(images, jnp.int32(0), jnp.int32(40), jnp.bool_(False), labels, jnp.int32(1000))
+    _, found = compiled(plain.learn_supervised)(ALONE, carry_of(model), model, part)
+    error, label = (np.asarray(found.infos["layer1"][key]) for key in ("error", "label"))
     target = np.arange(3) == label[:, None]
     assert 20 < target.sum() < 40
     np.testing.assert_allclose(error, target * 0.5 / STEPS, atol=1e-6)
@@ -321,7 +328,7 @@ def test_blocks_are_decided_as_single_images(features, fractional, fallback, com
     expected = [model.packed({"layer1": PLAIN}).decide(image) for image in images]
     expected = jax.tree.map(lambda *x: np.stack(x), *expected)
     assert len(np.unique(expected.decision)) > 2
-    for form in (FAST, TAPS, readout.READOUT):
+    for form in (XLA, TAPS, supervised_native.READOUT):
         found = model.packed({"layer1": form}).decide_block(images)
         np.testing.assert_array_equal(found.decision, expected.decision)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-6)
@@ -330,16 +337,17 @@ def test_blocks_are_decided_as_single_images(features, fractional, fallback, com
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("label", [1, -1])
 def test_silent_images_and_images_without_a_label_teach_nothing(form, label, compiler):
-    layout, program = FORMS[form]
+    layout, step = FORMS[form]
     model, images, _ = small(SupervisedSTDP(), 15, 3, 15, False, 1)
     model = model.packed({"layer1": layout})
     images = jnp.full_like(images, 15) if label >= 0 else images
     before = carry_of(model)
-    numbers = jnp.int32(0), jnp.int32(40), jnp.bool_(False), jnp.int32(1000)
-    after, (decisions, infos) = jax.jit(program)(before, model, images, jnp.full(40, label), *numbers)
+    span = jnp.int32(0), jnp.int32(40), jnp.bool_(False)
+    part = Slice(images, *span, jnp.full(40, label), jnp.int32(1000))
+    after, found = compiled(step)(ALONE, before, model, part)
     jax.tree.map(np.testing.assert_array_equal, after[:2], before[:2])
-    assert all((infos["layer1"][key] == -1).all() for key in ("neuron", "label"))
-    assert (decisions == -1).all() == (label >= 0)
+    assert all((found.infos["layer1"][key] == -1).all() for key in ("neuron", "label"))
+    assert (found.decisions == -1).all() == (label >= 0)
 
 
 def test_desired_times_by_hand():
@@ -447,11 +455,11 @@ def test_two_cores_learn_exactly_as_one(compiler):
     rng, learner = np.random.default_rng(0), SupervisedSTDP(gap=0.1, threshold_rate=2.0)
     conv = Conv(50, 1, threshold=400.0, fractional=True, weight_mean=0.3, weight_std=0.01, learners=learner)
     network = Network("readout", (5000, 1, 1), 10, (stage(conv),), decision=Earliest(), time_steps=255)
-    model = jax.tree.map(as_array, Model.of(network, network.initial_weights(0))).packed({"layer1": FAST})
+    model = jax.tree.map(as_array, Model.of(network, network.initial_weights(0))).packed({"layer1": XLA})
     images = jnp.asarray(rng.integers(0, 256, (300, 5000, 1, 1), dtype=np.uint8))
     labels = jnp.asarray(rng.integers(-1, 10, 300), jnp.int32)
-    numbers = jnp.int32(0), jnp.int32(300), jnp.bool_(False), jnp.int32(1000)
-    learn = jax.jit(readout.learn_at_once)
+    part = Slice(images, jnp.int32(0), jnp.int32(300), jnp.bool_(False), labels, jnp.int32(1000))
+    learn = compiled(supervised_native.learn)
 
     def run_on(each: set[int]) -> None:
         for thread in map(int, os.listdir("/proc/self/task")):
@@ -462,7 +470,7 @@ def test_two_cores_learn_exactly_as_one(compiler):
     try:
         for each in (cores, {min(cores)}, cores):
             run_on(each)
-            found.append(jax.tree.map(np.asarray, learn(carry_of(model), model, images, labels, *numbers)))
+            found.append(jax.tree.map(np.asarray, learn(ALONE, carry_of(model), model, part)))
     finally:
         run_on(cores)
     for other in found[1:]:
@@ -471,10 +479,10 @@ def test_two_cores_learn_exactly_as_one(compiler):
 
 def test_images_outside_the_span_teach_nothing(compiler):
     model, images, labels = small(SupervisedSTDP(), 15, 3, 15, False, 1)
-    model = model.packed({"layer1": FAST})
-    numbers = jnp.int32(10), jnp.int32(30), jnp.bool_(False), jnp.int32(1000)
-    _, (_, infos) = jax.jit(readout.learn_at_once)(carry_of(model), model, images, labels, *numbers)
-    info = jax.tree.map(np.asarray, infos["layer1"])
+    model = model.packed({"layer1": XLA})
+    part = Slice(images, jnp.int32(10), jnp.int32(30), jnp.bool_(False), labels, jnp.int32(1000))
+    _, found = compiled(supervised_native.learn)(ALONE, carry_of(model), model, part)
+    info = jax.tree.map(np.asarray, found.infos["layer1"])
     for key in ("label", "neuron"):
         assert (info[key][:10] == -1).all()
         assert (info[key][30:] == -1).all()
@@ -488,7 +496,8 @@ def diagnosed(learner: SupervisedSTDP, features: int, **info) -> dict[str, Any]:
     layer = Model.of(network, {"layer1": np.ones((features, 3, 1, 1), np.float32)}).layers["layer1"]
     state = learner.init(layer, np.zeros(2, np.uint32), 0)
     found = learner.diagnose("layer1", layer, {key: np.array(value) for key, value in info.items()})
-    return dict(found, scalars=learner.scalars(learner.end_epoch(state)), text=" | ".join(found["words"]))
+    words = describe("layer1", layer, learner, found)
+    return dict(found, scalars=learner.scalars(learner.end_epoch(state)), text=" | ".join(words))
 
 
 def test_figures_by_hand():
@@ -575,7 +584,7 @@ def test_it_learns_digits(compiled, compiler):
 def test_neurons_that_fire_at_once_are_said_to():
     """Of a threshold that the first inputs reach."""
     rule, conv = SupervisedSTDP(), Conv(10, 2, threshold=2.0)
-    layer = Layer(conv, np.zeros((10, 1, 2, 2), np.float32), 15, classes=2, form=FAST)
+    layer = Layer(conv, np.zeros((10, 1, 2, 2), np.float32), 15, classes=2, kernels=XLA)
     info = dict(label=np.zeros(4, int), neuron=np.zeros((4, 2), int), error=np.zeros((4, 2)), threshold=np.ones((4, 4)))
     early, late = (rule.diagnose("layer2", layer, info | dict(time=np.full((4, 2), time))) for time in (0.02, 0.5))
     assert "the threshold 2 is too low: neurons fire at the first steps" in " ".join(early["words"])

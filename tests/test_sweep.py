@@ -14,21 +14,22 @@ import numpy as np
 import pytest
 from command import Command
 
-from snnjax import component, data, devices, files, static
+from snnjax import component, data, static
 from snnjax.app import comparisons
 from snnjax.app.commands.sweep import table
-from snnjax.app.runs import CHECKPOINT, PREVIOUS
-from snnjax.app.sweeps import GROUPS, SweepFolder
+from snnjax.core import devices, files
 from snnjax.encoding import encode
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Network, stage
-from snnjax.trained import Trained
-from snnjax.training import engine, epoch
+from snnjax.runs.run_folder import CHECKPOINT, PREVIOUS
+from snnjax.runs.sweep_folder import GROUPS, SweepFolder
+from snnjax.runs.trained import Trained
+from snnjax.training import epoch, loop
 from snnjax.training.groups import Group, Progress, Workers, train
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 from snnjax.training.sweep import Sweep, SweepState
-from snnjax.training.trainer import Trainer
 
 IMAGES = data.digits().first(40, 30)
 RULE, BOUNDED = STDP(doubling=15), RSTDP(bounds=(0.0, 1.0))
@@ -471,7 +472,7 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_go_on(re
     with SweepFolder(tmp_path / "whole", sweep) as folder:
         assert folder.groups() == [], "none is trained again"
     monkeypatch.setattr(epoch, "SLICE", 15)
-    monkeypatch.setattr(engine, "EVERY", 0.0)
+    monkeypatch.setattr(loop, "EVERY", 0.0)
     within = pickle.loads(pickle.dumps(train(sweep.data, sweep.settings, *sweep.groups())))  # as in another process
     assert [each["epochs"] for each in within.records] == [each["epochs"] for each in records]
     assert [each is None for each in within.states] == [False, True, False, True]
@@ -533,7 +534,7 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
 
 def test_after_an_error_no_more_groups_are_handed_out(monkeypatch):
     begun = []
-    monkeypatch.setattr(Group, "engine", lambda self, *_: begun.append(self.places) or (_ for _ in ()).throw(OSError))
+    monkeypatch.setattr(Group, "training", lambda self, *_: begun.append(self.places) or (_ for _ in ()).throw(OSError))
     sweep = Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), [{"seed": 0}, {"seed": 1}], at_once=1)
     with pytest.raises(OSError):  # noqa: PT011
         sweep.run()
@@ -547,7 +548,7 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
     folder = tmp_path / GROUPS
     folder.mkdir()
     first, second = sweep.groups((), folder)
-    begun = [Progress(each.engine(IMAGES, settings, None, [0]).initial_states()) for each in (first, second)]
+    begun = [Progress(each.training(IMAGES, settings, None, [0]).initial_states()) for each in (first, second)]
     second.save(begun[1])
     assert places(sweep, folder=folder) == [[1], [0]]
     assert places(sweep, folder=folder, done=[1]) == [[0]]
@@ -722,5 +723,5 @@ def test_a_sweep_keeps_the_variants_it_was_given():
 @pytest.mark.parametrize("variants", [[{}], [{}, {"layer1.threshold": 20}], [{"layer1.threshold": 20}, {"seed": 1}]])
 def test_variants_that_differ_in_what_they_vary_are_drawn(tmp_path, variants):
     epochs = [dict(test=dict(accuracy=0.5))]
-    comparisons.sweep_picture(tmp_path / "sweep.png", [dict(variant=each, epochs=epochs) for each in variants])
+    comparisons.draw_sweep(tmp_path, [dict(variant=each, epochs=epochs) for each in variants])
     assert (tmp_path / "sweep.png").stat().st_size > 1000

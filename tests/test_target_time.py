@@ -26,9 +26,9 @@ from snnjax import (
     kernels,
     stage,
 )
-from snnjax.app import RunFolder
-from snnjax.forms import FAST
 from snnjax.kernels import native
+from snnjax.layers.layer_kernels import XLA
+from snnjax.runs import RunFolder
 
 T = 15
 DIGITS = data.digits().first(60, 20)
@@ -240,7 +240,7 @@ def diagnosis(**settings):
 def test_a_diagnosis_says_what_is_wrong():
     high = diagnosis(threshold=500.0)
     assert (high["silent"], high["never_won"], high["wins"]) == (1.0, 6, [0] * 6)
-    assert "nobody fired at 100 % of the patches" in high["words"]
+    assert "no neuron fired at 100 % of the patches" in high["words"]
     assert any("too high" in word for word in high["words"])
     early = diagnosis(learner=TargetTime(target_time=0.0, threshold_min=5.0, threshold_rate=0.01), threshold=5.0)
     assert any("the target is not reached: a lower `threshold_min` may help" in word for word in early["words"])
@@ -302,7 +302,7 @@ def test_a_layer_keeps_its_own_description():
     assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].conv.threshold.shape == (6,)
     plain = dataclasses.replace(spec.stages[0].branches[0], learners=STDP())
     assert plain.prepared(2) is plain
-    assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].form is FAST
+    assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].kernels is XLA
 
 
 @pytest.mark.parametrize(

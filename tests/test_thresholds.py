@@ -9,13 +9,13 @@ import pytest
 
 import snnjax
 from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Model, Network, Settings, Trainer, component, data, kernels, stage
-from snnjax.app import RunFolder
-from snnjax.components import to_data
-from snnjax.forms import NATIVE
+from snnjax.core.components import to_data
 from snnjax.kernels import native
+from snnjax.layers.layer_kernels import NATIVE
 from snnjax.learners import Learner
+from snnjax.runs import RunFolder
+from snnjax.runs.trained import Trained
 from snnjax.testing import check_learner
-from snnjax.trained import Trained
 
 DIGITS = data.digits().first(40, 40)
 EACH = np.float32([8, 15, 20, 500])
@@ -98,8 +98,8 @@ def test_equal_thresholds_are_one_threshold(compiled):
 @pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
 def test_a_network_is_trained_saved_and_loaded(compiled, tmp_path):
     trainer = Trainer(NETWORK, DIGITS, Settings((1, 1), batch_size=10, native=compiled))
-    model = trainer.engine.outputs.model(trainer.initial_state())
-    assert (trainer.engine.outputs.form(model.layers["layer1"]) is NATIVE) == compiled
+    model = trainer.training.cache.model(trainer.initial_state())
+    assert (trainer.training.cache.kernels(model.layers["layer1"]) is NATIVE) == compiled
     with RunFolder(tmp_path / "run", trainer) as run:
         run.run()
     loaded = Trained.read(tmp_path / "run")

@@ -17,8 +17,8 @@ from programs import MeasuredProgram, Work, Worker
 from snnjax import data
 from snnjax.app import plots
 from snnjax.networks import mozafari2018
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
-from snnjax.training.trainer import Trainer
 
 PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "who fires in stage 2", "R-STDP", "test"]
 SPYKER = list(throughput.SPYKER)

@@ -4,13 +4,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import SETTINGS, trainer_of
 
-from snnjax.app.runs import RunFolder
+from snnjax.app.report import draw_run
 from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.runs.run_folder import RunFolder
 
 
 def test_what_tensorboard_reads_of_a_run(tmp_path):
     trainer = trainer_of(epochs=(2, 3))
-    with RunFolder(tmp_path, trainer, SETTINGS, resume=False) as run:
+    with RunFolder(tmp_path, trainer, SETTINGS, resume=False, draw=draw_run) as run:
         start = run.start(reuse=False)
         with Tracker(run, start) as tracker:
             state = trainer.run(start, tracker.save)

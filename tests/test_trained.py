@@ -13,20 +13,21 @@ import own_classes as own
 import pytest
 
 import snnjax
-from snnjax import component, data, files
-from snnjax.app.runs import RunFolder
-from snnjax.components import from_data
+from snnjax import component, data
+from snnjax.core import files
+from snnjax.core.components import from_data
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, Encoder
 from snnjax.encoding.filters import FilterBank
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Majority, Network, stage
 from snnjax.networks.size import bytes_of_one_image
-from snnjax.trained import Trained
+from snnjax.runs.run_folder import RunFolder
+from snnjax.runs.trained import Trained
+from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import SweepState
-from snnjax.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).parents[1]
 FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())

@@ -9,22 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import devices, files, metrics
+from snnjax.core import devices, files, metrics
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import encode
-from snnjax.errors import InputError
-from snnjax.forms import FAST
-from snnjax.layers import WTA, Conv, Layer
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Model, Network, stage
-from snnjax.training import engine as engine_module
-from snnjax.training import programs
-from snnjax.training.engine import Engine
-from snnjax.training.epochs import key_of
-from snnjax.training.spread import Spread
+from snnjax.steps import plain
+from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.training import absorb
+from snnjax.training.loop import Trainer, Training
+from snnjax.training.phase import key_of
+from snnjax.training.placement import Placement
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.sweep import Sweep
-from snnjax.training.trainer import Trainer
 
 SHAPE = (6, 28, 28)
 QUICK = STDP(doubling=50)
@@ -105,18 +106,18 @@ def test_layers_learn_one_after_the_other_from_frozen_ones(little):
     state = train(BRANCHES, little, (1, 2, 0))
     weights = BRANCHES.initial_weights()
     latencies = jax.vmap(encode)(little.train_images)
-    learn = jax.jit(programs.learn_unsupervised, static_argnames=("which", "batch"))
+    learn = jax.jit(plain.learn_unsupervised, static_argnums=0)
     convs = {name: conv for _, name, conv in BRANCHES.layers()}
     for name, numbers in (("layer1", [0]), ("layer2_1", [0, 60]), ("layer2_2", [120 % 50, 120 % 50 + 60])):
         if name == "layer2_1":
             model = Model.of(BRANCHES, weights)
             latencies = jax.jit(jax.vmap(lambda latency: model.forward(latency, 0, 1)))(latencies)
-        layer = Layer(convs[name], jnp.asarray(weights[name]), BRANCHES.time_steps, FAST, convs[name].monotone)
+        layer = Layer(convs[name], jnp.asarray(weights[name]), BRANCHES.time_steps, XLA, convs[name].monotone)
         for number in numbers:
-            where = np.int32(0), np.int32(len(latencies)), np.bool_(True)
-            carry = {name: layer}, {name: np.int32(number)}
-            (layers, _), found = learn(carry, latencies, *where, which=0, batch=1)
-            layer, won = layers[name], found[name]
+            part = Slice(latencies, np.int32(0), np.int32(len(latencies)), np.bool_(True))
+            carry = Carry({name: layer}, {name: np.int32(number)})
+            carry, found = learn(Task((name,), learner=0), carry, None, part)
+            layer, won = carry.layers[name], found.infos[name]
         weights[name], won = np.asarray(layer.weights), np.asarray(won)
         np.testing.assert_allclose(state.weights[name], weights[name], rtol=1e-4, atol=1e-6)
         wins = np.bincount(won[won >= 0], minlength=len(weights[name]))
@@ -236,7 +237,7 @@ def test_bounds_that_allow_other_kernels_are_no_mere_numbers(little):
     assert alone.weights["layer1"].min() < -0.5, "the case tells nothing"
     mixed = [spec.vary(path, variant[path]) for variant in variants]
     with pytest.raises(ValueError, match="`networks` must differ in numbers alone"):
-        Engine(mixed, little, settings)
+        Training(mixed, little, settings)
 
 
 def scripted(monkeypatch, data, accuracies, part="test"):
@@ -247,7 +248,7 @@ def scripted(monkeypatch, data, accuracies, part="test"):
         truth = metrics.fractions(decisions, labels)
         return dict(truth, accuracy=next(script)) if labels is getattr(data, f"{part}_labels") else truth
 
-    monkeypatch.setattr(engine_module, "fractions", fractions)
+    monkeypatch.setattr(absorb, "fractions", fractions)
 
 
 @pytest.mark.parametrize(
@@ -352,20 +353,20 @@ def test_seeds_of_up_to_64_bits_draw_keys_that_differ():
 def test_the_largest_seed_begins_alike_alone_and_in_a_sweep(little):
     spec = Network("single", SHAPE, 10, (stage(Conv(50, kernel=28, learners=RSTDP(dropout=0.5))),))
     settings = Settings((1,), patience=0)
-    alone = Trainer(spec, little, dataclasses.replace(settings, seed=2**64 - 1)).engine
+    alone = Trainer(spec, little, dataclasses.replace(settings, seed=2**64 - 1)).training
     (group,) = Sweep(spec, little, settings, [{"seed": 2**64 - 1}]).groups()
-    swept = group.engine(little, settings, None, [0])
+    swept = group.training(little, settings, None, [0])
     assert swept.names == ["seed=18446744073709551615"]
     (one,), (other,) = alone.initial_states(), swept.initial_states()
     assert np.array_equal(one.weights["layer1"], other.weights["layer1"])
-    drawn, same = alone.epochs.fresh(one, 0), swept.epochs.fresh(other, 0)
+    drawn, same = alone.phases.fresh(one, 0), swept.phases.fresh(other, 0)
     assert jax.tree.all(jax.tree.map(np.array_equal, drawn, same))
 
 
 def test_an_update_batch_is_of_no_more_images_than_there_are(little):
     def weights(batch: int):
         trainer = Trainer(SINGLE, little, Settings((1,), update_batch=batch, patience=0))
-        assert trainer.engine.settings.update_batch == len(little.train_images)
+        assert trainer.training.settings.update_batch == len(little.train_images)
         assert trainer.settings.update_batch == batch, "as the run's settings hold it"
         return trainer.run(trainer.initial_state()).weights
 
@@ -432,15 +433,15 @@ def test_a_network_learns_on_the_default_device():
     other = jax.devices("cpu")[-1]
     with jax.default_device(other):
         assert devices.peers()[0] == other
-        assert Spread(1).learning.devices.item() == other
-    assert Spread(1).learning.devices.item() == jax.devices("cpu")[0]
+        assert Placement(1).learning.devices.item() == other
+    assert Placement(1).learning.devices.item() == jax.devices("cpu")[0]
 
 
-def test_an_engine_takes_a_seed_for_each_network():
+def test_a_training_takes_a_seed_for_each_network():
     network, data = Network("n", (6, 28, 28), 10, (stage(Conv(10, kernel=28, learners=RSTDP())),)), digits()
     for networks, seeds in (([], []), ([network, network], [1])):
         with pytest.raises(InputError, match=f"`seeds` .* got {len(seeds)} of {len(networks)}"):
-            Engine(networks, data, Settings((1,), patience=0), seeds)
+            Training(networks, data, Settings((1,), patience=0), seeds)
 
 
 def test_a_state_keeps_what_it_was_when_a_layer_is_kept():

@@ -17,16 +17,18 @@ from command import Command
 from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
-from snnjax import InputError, data, files, trained
+from snnjax import InputError, data
 from snnjax.app import options, parts, report, tested
 from snnjax.app.commands import predict
-from snnjax.app.runs import RunFolder
 from snnjax.app.tables import csv_text
+from snnjax.core import files
 from snnjax.data.pictures import read_picture
 from snnjax.networks.decision import Decided
-from snnjax.trained import Trained
+from snnjax.runs import trained
+from snnjax.runs.run_folder import RunFolder
+from snnjax.runs.trained import Trained
+from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT, Settings
-from snnjax.training.trainer import Trainer
 
 RUN = "runs/first"
 

@@ -17,23 +17,23 @@ from test_report import Page
 from test_resume import SETTINGS, small
 from test_trainer import SHALLOW, assert_same, scripted
 
-from snnjax import STDP, WTA, Conv, LinearSVM, Network, Sweep, data, metrics, stage
+from snnjax import STDP, WTA, Conv, LinearSVM, Network, Sweep, data, stage
 from snnjax.app import plots, report
 from snnjax.app.commands import replicate
 from snnjax.app.commands.sweep import table
 from snnjax.app.options import Replicate
-from snnjax.app.runs import RunFolder
-from snnjax.app.sweeps import SweepFolder
 from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.core import metrics
+from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import ON_OFF
-from snnjax.errors import InputError
 from snnjax.networks import NETWORKS
-from snnjax.trained import Trained
-from snnjax.training.engine import Engine
+from snnjax.runs.run_folder import RunFolder
+from snnjax.runs.sweep_folder import SweepFolder
+from snnjax.runs.trained import Trained
+from snnjax.training.loop import Trainer, Training
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import SweepState
-from snnjax.training.trainer import Trainer
 
 TINY = WHOLE[: WHOLE.index("--validation")]
 """With what is held out by default."""
@@ -362,7 +362,7 @@ def test_the_folder_of_a_sweep_that_stops_before_or_amid_its_tests_ends_the_same
         with pytest.raises(KeyboardInterrupt):
             folder.run()
     assert with_test(told(tmp_path)) == BEST[:tests]
-    monkeypatch.setattr(Engine, "run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("trained again"))
     with SweepFolder(tmp_path, sweep_of([*SILENT, *BEST])) as folder:
         assert plain(folder.run()) == plain(told(tmp_path)) == plain(told(swept))
 

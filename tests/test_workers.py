@@ -17,8 +17,8 @@ import pytest
 from command import Command
 from test_sweep import IMAGES, assert_same_sweep, network
 
-from snnjax.app.sweeps import GROUPS
-from snnjax.errors import InputError
+from snnjax.core.errors import InputError
+from snnjax.runs.sweep_folder import GROUPS
 from snnjax.training.state import Settings
 from snnjax.training.sweep import Sweep
 from snnjax.training.workers import FEEDER, cluster, processes

@@ -9,9 +9,10 @@ import sys
 import jax.numpy as jnp
 
 from snnjax import Settings, SupervisedSTDP, Sweep, Trainer, component, load, stage
-from snnjax.app import RunFolder, SweepFolder
+from snnjax.app import draw_run, draw_sweep
 from snnjax.data import digits
 from snnjax.networks import goupy2024_pcn
+from snnjax.runs import RunFolder, SweepFolder
 
 
 @component
@@ -34,13 +35,14 @@ def network(image_shape=(28, 28), classes=10, *, images=1437):
 
 
 def main(folder="runs/own_readout"):
-    data, settings = digits().first(400, 200), Settings(epochs=(5, 10), patience=0, shuffle=True)
+    data = digits().first(400, 200)
+    settings = Settings(epochs=(5, 10), patience=0, shuffle=True)
     own = network(images=400)
-    with RunFolder(f"{folder}/run", Trainer(own, data, settings), resume=True) as run:
+    with RunFolder(f"{folder}/run", Trainer(own, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"layer2.late": late} for late in (0.7, 0.9, 0.95)]
-    with SweepFolder(f"{folder}/sweep", Sweep(own, data, settings, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(own, data, settings, variants), draw=draw_sweep) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

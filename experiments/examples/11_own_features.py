@@ -26,7 +26,7 @@ from snnjax import (
     component,
     stage,
 )
-from snnjax.components import static
+from snnjax.core.components import static
 from snnjax.data import digits
 from snnjax.encoding import PIXELS
 
@@ -60,7 +60,7 @@ class PrincipalComponents(Learner):
     def diagnose(self, name, layer, info):
         rows = layer.weights.reshape(len(layer.weights), -1)
         oblique = float(np.abs(rows @ rows.T - np.eye(len(rows))).mean())
-        return dict(oblique=oblique, words=[f"products of components of {name} are {oblique:.3f} off 1 and 0"])
+        return dict(oblique=oblique)
 
 
 FEATURES = Conv(
@@ -88,7 +88,8 @@ NETWORK = Network(
 def main():
     trainer = Trainer(NETWORK, digits(), Settings(epochs=(2, 15), batch_size=100, patience=0, shuffle=True))
     state = trainer.run(trainer.initial_state())
-    print(*state.diagnoses["PrincipalComponents layer1"]["words"])
+    oblique = state.diagnoses["PrincipalComponents layer1"]["oblique"]["layer1"]
+    print(f"products of components of layer1 are {oblique:.3f} off 1 and 0")
     print(f"test accuracy {state.epochs[-1]['test']['accuracy']:.1%}")
 
 

@@ -1,7 +1,7 @@
 """A custom rule that learns by an optimiser of optax: the state of the optimiser is the state of the rule.
 
 Each feature has an Adam of its own, whose rate halves with its wins. The gradient is that of the squared distance
-between a winner's weights and 1 for inputs that fired early, 0 for the others.
+between a winner's weights and 1 for inputs that fired in the first third of the time, 0 for the others.
 
 python experiments/examples/12_optax_rule.py [FOLDER, by default runs/optax_rule]
 """
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from snnjax import RSTDP, WTA, Conv, Learner, Network, Settings, Sweep, Trainer, component, stage, static
-from snnjax.app import RunFolder, SweepFolder
+from snnjax.app import draw_run, draw_sweep
 from snnjax.data import digits
+from snnjax.runs import RunFolder, SweepFolder
 
 
 @component
@@ -22,7 +23,6 @@ class AdamInputs(Learner):
     """Winners move towards the inputs that fired early, by Adam; the state is that of optax, of each feature."""
 
     rate: float = 0.1  # at first; in `update` a tracer, so that a sweep can vary it
-    early: int = 5  # time steps that count as early
     halving: int = static(default=50)  # wins after which the rate is half; static, since optax asks for its value
 
     bounds = (0.0, 1.0)
@@ -37,7 +37,7 @@ class AdamInputs(Learner):
     def update(self, layer, state, latency, response, signal):
         winners = response.winners
         old = layer.rows_of(winners)
-        early = layer.receptive_fields(latency, winners) < self.early
+        early = layer.receptive_fields(latency, winners) < layer.time_steps // 3
         own = jax.tree.map(lambda each: each[winners.feature], state)
         change, own = jax.vmap(self.optimiser().update)(old - early, own)
         place = jnp.where(winners.valid, winners.feature, layer.conv.features)  # nowhere, if nobody won
@@ -52,10 +52,10 @@ NETWORK = Network("optax_rule", (6, 28, 28), 10, (stage(FEATURES, pool=4), stage
 def main(folder="runs/optax_rule"):
     data = digits().first(400, 200)
     settings = Settings(epochs=(2, 6), batch_size=50, patience=0)
-    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     variants = [{"layer1.rate": rate} for rate in (0.03, 0.1, 0.3)]
-    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants), draw=draw_sweep) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

@@ -23,7 +23,8 @@ class Words(Callback):
 
     def tested(self, record):
         if record["epoch"] % 3 == 2:
-            train, test = record["train"]["accuracy"], record["test"]["accuracy"]
+            train = record["train"]["accuracy"]
+            test = record["test"]["accuracy"]
             print(f"epoch {record['epoch'] + 1}: training {train:.1%}, test {test:.1%}")
 
 

@@ -11,7 +11,9 @@ from snnjax.data import Dataset
 
 def picture(kind, random):
     """A ring (0) or a cross (1) of random size, place and brightness, (32, 32) uint8."""
-    row, column, size = random.uniform(12, 20), random.uniform(12, 20), random.uniform(6, 10)
+    row = random.uniform(12, 20)
+    column = random.uniform(12, 20)
+    size = random.uniform(6, 10)
     y, x = np.mgrid[:32, :32] - np.array([row, column])[:, None, None]
     if kind == 0:
         shape = np.abs(np.hypot(x, y) - size) < 1.5

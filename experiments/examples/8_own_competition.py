@@ -11,8 +11,9 @@ import sys
 import jax.numpy as jnp
 
 from snnjax import RSTDP, STDP, Conv, Network, Settings, Sweep, Trainer, component, kernels, load, stage, static
-from snnjax.app import RunFolder, SweepFolder
+from snnjax.app import draw_run, draw_sweep
 from snnjax.data import digits
+from snnjax.runs import RunFolder, SweepFolder
 
 
 @component
@@ -37,12 +38,13 @@ NETWORK = Network("own_competition", (6, 28, 28), 10, STAGES)
 
 
 def main(folder="runs/own_competition"):
-    data, settings = digits().first(400, 200), Settings(epochs=(3, 6), batch_size=50, patience=0)
-    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
+    data = digits().first(400, 200)
+    settings = Settings(epochs=(3, 6), batch_size=50, patience=0)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"layer1.waiting": waiting} for waiting in (0, 1, 10)]
-    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants), draw=draw_sweep) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

@@ -8,8 +8,9 @@ import sys
 import jax.numpy as jnp
 
 from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, load, stage
-from snnjax.app import RunFolder, SweepFolder
+from snnjax.app import draw_run, draw_sweep
 from snnjax.data import digits
+from snnjax.runs import RunFolder, SweepFolder
 
 
 @component
@@ -35,12 +36,13 @@ NETWORK = Network("own_decision", (6, 28, 28), 10, STAGES, decision=Choir())
 
 
 def main(folder="runs/own_decision"):
-    data, settings = digits().first(400, 200), Settings(epochs=(3, 6), batch_size=50, patience=0)
-    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True) as run:
+    data = digits().first(400, 200)
+    settings = Settings(epochs=(3, 6), batch_size=50, patience=0)
+    with RunFolder(f"{folder}/run", Trainer(NETWORK, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"decision.power": power} for power in (1, 8, 64)]
-    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants)) as sweep:
+    with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants), draw=draw_sweep) as sweep:
         for each in sweep.run():
             print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
 

@@ -1,4 +1,4 @@
-"""What commands need beyond the library: folders of runs and sweeps (also for your own scripts), reports, options."""
+"""The command line: options, commands, and the reports that they draw."""
 
 import lazy_loader
 

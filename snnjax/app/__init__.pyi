@@ -1,4 +1,4 @@
-from .runs import RunFolder
-from .sweeps import SweepFolder
+from .comparisons import draw_sweep
+from .report import draw_run
 
-__all__ = ["RunFolder", "SweepFolder"]
+__all__ = ["draw_run", "draw_sweep"]

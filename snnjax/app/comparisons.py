@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from snnjax.app.plots import PARTS, layout, legend, panels, whole_numbers, write
-from snnjax.metrics import ranking_accuracy, tested_part
+from snnjax.core.metrics import ranking_accuracy, tested_part
 
 
 class Course(NamedTuple):
@@ -61,7 +61,8 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
 def images_picture(courses: Mapping[str, ByImages]) -> Figure:
     """Test accuracies against the number of training images, with intervals; crosses are published."""
     figure = Figure(figsize=(6.6, 4.2 + 0.2 * len(courses)), layout=layout())
-    axis, lines = figure.subplots(), []
+    axis = figure.subplots()
+    lines = []
     for color, course in zip(_colors(len(courses)), courses.values(), strict=True):
         counts, means, intervals = zip(*sorted(course.ours, key=lambda each: each[0]), strict=True)
         ends = np.array([interval or (mean, mean) for mean, interval in zip(means, intervals, strict=True)])
@@ -83,7 +84,8 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
     figure, axes = panels(len(rows), "accuracy", extra=0.6)
     for axis, row in zip(axes, rows, strict=True):
         for part, color in PARTS:
-            curves, theirs = np.array(row[part]["seeds"]), row[part]["reference"]
+            curves = np.array(row[part]["seeds"])
+            theirs = row[part]["reference"]
             epochs = np.arange(1, curves.shape[1] + 1)
             axis.plot(epochs, curves.T, color=color, linewidth=0.6, alpha=0.5)
             axis.plot(epochs, row[part]["mean"], color=color, linewidth=2, label=f"snnjax, {part}")
@@ -96,8 +98,11 @@ def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
     write(path, figure)
 
 
-def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
-    """Draws the `ranking_accuracy` of networks, as in sweep.json, over each number that varies; some have epochs."""
+def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
+    """Draws sweep.png: the `ranking_accuracy` of networks, as in sweep.json, over each number that varies.
+
+    Some of the networks have epochs.
+    """
     variants = [network["variant"] for network in networks]
     shared = [name for name in variants[0] if all(name in each for each in variants)]
     varied = [name for name in shared if len({each[name] for each in variants}) > 1] or shared[-1:] or ["network"]
@@ -119,7 +124,7 @@ def sweep_picture(path: Path, networks: list[dict[str, Any]]) -> None:
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
-    write(path, figure)
+    write(folder / "sweep.png", figure)
 
 
 def _colors(count: int) -> Iterable[Any]:

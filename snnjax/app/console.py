@@ -20,10 +20,12 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from snnjax import Callback, processes
-from snnjax.app import report, runs
+from snnjax import Callback
+from snnjax.app import report
+from snnjax.core import processes
+from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
-from snnjax.metrics import tested_part
+from snnjax.runs.run_folder import RunFolder
 
 _INTERVAL = 10.0  # seconds between the lines of a phase in a log file
 
@@ -92,7 +94,8 @@ class Bars(Callback):
         self._progress.add_task(phase, total=images, rate="", note="compiling")
 
     def advanced(self, images: int, correct: int) -> None:
-        task, now = self._progress.tasks[-1], time.perf_counter()
+        task = self._progress.tasks[-1]
+        now = time.perf_counter()
         if not task.completed:
             self._start = self._printed = now  # the first report ends the compilation
             self._progress.update(task.id, note="")
@@ -105,7 +108,8 @@ class Bars(Callback):
 
     def tested(self, record: dict[str, Any]) -> None:
         part = tested_part(record)
-        train, tested = record["train"]["accuracy"], record[part]["accuracy"]
+        train = record["train"]["accuracy"]
+        tested = record[part]["accuracy"]
         note = f"epoch {record['epoch'] + 1}: train {train:.1%} {part} {tested:.1%}"
         self._progress.update(self._progress.tasks[-1].id, note=note)
 
@@ -159,23 +163,30 @@ class Programs:
         self._progress.update(self._bar, advance=networks)
 
 
-def header(run: runs.RunFolder) -> None:
+def header(run: RunFolder) -> None:
     """Prints what is trained, on which data, where, and how it begins."""
-    console, data, settings = screen(), run.trainer.data, run.trainer.settings
+    console = screen()
+    data = run.trainer.data
+    settings = run.trainer.settings
     console.print(
         f"[bold]{escape(run.trainer.network.name)}[/] on {escape(data.name)}: {data.counts}, "
         f"epochs {' '.join(map(str, settings.epochs))}, seed {settings.seed}"
     )
-    order, several = report.order(run.settings), processes.count()
+    order = report.order(run.settings)
+    several = processes.count()
     others = f", the first of {several} processes" if several > 1 else ""
     where = f"on {run.device}, {report.kernels(run.settings)}{others}; into {run.path}"
     console.print(*notes(data), *[order] * bool(order), where, *run.notes, sep="\n", markup=False)
 
 
-def summary(run: runs.RunFolder) -> None:
+def summary(run: RunFolder) -> None:
     """Prints layers, phases and the test result of a finished run."""
-    console, network, results = screen(), run.trainer.network, run.results
-    shapes, weights, best = network.shapes, network.weight_shapes, results["best_epoch"]
+    console = screen()
+    network = run.trainer.network
+    results = run.results
+    shapes = network.shapes
+    weights = network.weight_shapes
+    best = results["best_epoch"]
     layers = []
     for at, name, _ in network.layers():
         sizes = ("x".join(map(str, shape)) for shape in (shapes[at], weights[name], shapes[at + 1]))
@@ -183,7 +194,8 @@ def summary(run: runs.RunFolder) -> None:
     console.print(table(("layer", "input", "weights", "output of stage", "parameters"), [layers], "layers", left=4))
     head, phases = report.phases(results)
     console.print(table(head, [phases], "phases"))
-    planned, done = run.trainer.plan[-1].epochs, len(results["epochs"])
+    planned = run.trainer.plan[-1].epochs
+    done = len(results["epochs"])
     if done < planned:
         patience = results["settings"]["patience"]
         console.print(
@@ -191,7 +203,8 @@ def summary(run: runs.RunFolder) -> None:
         )
     note = f" (best of {len(results['epochs'])} epochs: number {best + 1})" if best >= 0 else ""
     if best >= 0 and (part := tested_part(results["epochs"][best])) != "test":
-        accuracy, images = results["epochs"][best][part]["accuracy"], results["settings"][f"{part}_images"]
+        accuracy = results["epochs"][best][part]["accuracy"]
+        images = results["settings"][f"{part}_images"]
         console.print(f"[bold]{part} accuracy {accuracy:.2%}[/] of {images:,} images{note}")
         note = ""
     scores(results["test"], note)

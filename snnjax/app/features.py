@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from snnjax import InputError, SpikingNetwork, files
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Pair
+from snnjax import InputError, SpikingNetwork
+from snnjax.core import checks, files
+from snnjax.core.checks import Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,8 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     Where the encoder has no `bank` of filters, or no method of that name that makes one of so many maps, each of its
     maps is drawn as the pixel at the same place. Filters with colours, (F, n, n, 3), make coloured images.
     """
-    spec, weights = network.spec, {name: np.asarray(each) for name, each in network.weights().items()}
+    spec = network.spec
+    weights = {name: np.asarray(each) for name, each in network.weights().items()}
     bank = getattr(spec.encoder, "bank", None)
     bank = bank(spec.input_shape[0]) if callable(bank) else bank
     filters, margin = (np.ones((spec.input_shape[0], 1, 1)), 0) if bank is None else (bank.weights, bank.margin)

@@ -21,8 +21,8 @@ import tyro
 
 from snnjax import __version__
 from snnjax.app import options
-from snnjax.defaults import LARGEST, LARGEST_SEED
-from snnjax.errors import InputError, printable, unknown
+from snnjax.core.defaults import LARGEST, LARGEST_SEED
+from snnjax.core.errors import InputError, printable, unknown
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
         module = importlib.import_module(f"snnjax.app.commands.{name}")
         if machine := getattr(chosen, "machine", None):
-            importlib.import_module("snnjax.devices").choose(machine.device)
+            importlib.import_module("snnjax.core.devices").choose(machine.device)
         module.run(chosen)
 
 
@@ -156,7 +156,7 @@ def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]
     with user_errors(program):
         several = importlib.import_module("snnjax.app.several")
         several.join(place)
-        importlib.import_module("snnjax.devices").choose(chosen.machine.device)
+        importlib.import_module("snnjax.core.devices").choose(chosen.machine.device)
     return several.one_of_several(program)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import DisallowNone, Positional, arg
 
 from snnjax.app.names import ENCODERS, MODELS, NAMES, RECORDED, TABLES
-from snnjax.defaults import FEW
+from snnjax.core.defaults import FEW
 
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
 EPOCHS = (

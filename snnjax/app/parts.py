@@ -13,13 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import NETWORKS, InputError, Network, data, devices
-from snnjax.app import options, reuse
+from snnjax import NETWORKS, InputError, Network, data
+from snnjax.app import options
+from snnjax.core import devices
+from snnjax.core.errors import nearest, shown, unknown
 from snnjax.data import Dataset
 from snnjax.encoding import ENCODERS
-from snnjax.errors import nearest, shown, unknown
-from snnjax.trained import WEIGHTS
-from snnjax.training.choice import encoded_by, network_for, takes_images
+from snnjax.kernels import native
+from snnjax.runs import reuse
+from snnjax.runs.checkpoint_folder import kernels_of
+from snnjax.runs.trained import WEIGHTS
+from snnjax.training.build import encoded_by, network_for, takes_images
 
 LONGEST_FAST = 200  # characters of a regular expression that is not yet known to be fast
 SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
@@ -163,7 +167,8 @@ def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
     """What a run keeps of where its network and data come from, so that other commands find them from any folder."""
-    name, folder = chosen.dataset, chosen.data_dir
+    name = chosen.dataset
+    folder = chosen.data_dir
     files = [named.rpartition(":")[0] for named in (network.model, network.encoder or "")]
     imported = [each for each in (*network.modules, *files) if each]
     return dict(
@@ -223,7 +228,8 @@ def network(chosen: options.Network, images: Dataset) -> Network:
     """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
     check_least(chosen, time_steps=1)
     how: dict[str, Any] = dict(encoder=encoder(chosen.encoder), time_steps=chosen.time_steps)
-    make, model = _maker(chosen), chosen.model
+    make = _maker(chosen)
+    model = chosen.model
     if isinstance(make, Network):
         return make if chosen.encoder is None and chosen.time_steps is None else encoded_by(make, images, **how)
     if not callable(make):
@@ -240,3 +246,19 @@ def _maker(chosen: options.Network) -> Any:
     """The function of a published network, or what the user's file has in its place."""
     model = chosen.model
     return of_file(model, "model") if model.rpartition(":")[0] else published(model, ", or FILE.py:NAME")
+
+
+def use_native(chosen: str, time_steps: int = native.STEPS, path: Path | None = None) -> bool:
+    """Whether to take the compiled kernels: as `chosen` or, by "auto", as the run in a folder does, if there is one.
+
+    Otherwise "auto" takes them where they can be had, and prints why not. Raises InputError where such a run needs
+    them in vain.
+    """
+    began = kernels_of(path) if path and chosen == "auto" else "auto"
+    if began == chosen == "auto":
+        if why := native.unavailable(time_steps):
+            print(f"on XLA's kernels: {why}")
+        return not why
+    if began == "native" and (why := native.unavailable(time_steps)):
+        raise InputError(f"the run in {path} began on compiled kernels: {why}")
+    return "native" in (began, chosen)

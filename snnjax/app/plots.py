@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from snnjax.app.features import Drawn
+from snnjax.core.errors import printable
+from snnjax.core.files import atomic_write
+from snnjax.core.metrics import tested_part
 from snnjax.data.names import SILENT, shortened
-from snnjax.errors import printable
-from snnjax.files import atomic_write
-from snnjax.metrics import tested_part
 from snnjax.networks import Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
@@ -56,7 +56,8 @@ def panels(count: int, label: str, columns: int = 3, width: float = 4, extra: fl
 
 def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figure:
     """A contact sheet of features; with names for its `rows`, features that have learned little stay faint."""
-    images, strengths = drawn.images, drawn.strengths if rows else np.ones(len(drawn.images))
+    images = drawn.images
+    strengths = drawn.strengths if rows else np.ones(len(drawn.images))
     columns = len(images) // len(rows) if rows else min(len(images), 10 if len(images) <= 50 else 25)
     largest = np.abs(images).reshape(len(images), -1).max(axis=1).clip(1e-12)
     scale = largest * strengths.max(initial=1e-12) / strengths.clip(1e-12)
@@ -115,7 +116,8 @@ def draw_image(axis: Axes, image: np.ndarray) -> None:
 
 def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
     """Accuracy and silence by epoch, in training and validation or test; `epochs` as in results.json."""
-    curves, tested = [], tested_part(epochs[best])
+    curves = []
+    tested = tested_part(epochs[best])
     for part, color in (each for each in (*PARTS, VALIDATION) if each[0] in epochs[best]):
         curves.append(([epoch[part]["accuracy"] for epoch in epochs], dict(color=color, label=f"{part}, right")))
         silent = [epoch[part]["silent"] for epoch in epochs]
@@ -224,7 +226,8 @@ def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Fig
 
 def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
     """The confusion matrix that `metrics.report` found, and the silent images of each class, given its name."""
-    matrix, images = np.array(test["confusion_matrix"]), np.array(test["classes"]["images"])
+    matrix = np.array(test["confusion_matrix"])
+    images = np.array(test["classes"]["images"])
     classes = len(matrix)
     whole = np.concatenate([matrix, (images - matrix.sum(axis=1))[:, None]], axis=1)
     shown = [*(shortened(name, MOST_LETTERS) for name in names), SILENT]

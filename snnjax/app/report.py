@@ -12,16 +12,17 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from snnjax import files
 from snnjax.app import comparisons, features, page, parts, plots
+from snnjax.core import files
+from snnjax.core.errors import printable
+from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
-from snnjax.data.names import name_of, shortened
-from snnjax.errors import printable
-from snnjax.metrics import tested_part
+from snnjax.data.names import shortened
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
+from snnjax.runs.results import PAGE, PICTURES
+from snnjax.runs.run_folder import Finished
 
-PICTURES, PAGE = "pictures", "report.html"
 LISTED = 50  # misclassified images on the page
 
 Named = tuple[str, Figure]
@@ -51,7 +52,8 @@ def figures(
     """Figures: results of a run, what features are selective to, responses to test images, its `own` or others."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
-    spec, names = network.spec, results["class_names"]
+    spec = network.spec
+    names = results["class_names"]
     yield "confusion", plots.confusion_picture(results["test"], names)
     for phase, layers in results["curves"].items():
         rule = phase.removesuffix(", ".join(layers)).strip()
@@ -68,29 +70,13 @@ def figures(
         of_others = "" if own else f" of {shortened(printable(data.name), 60)}"
         prefix = "" if own else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
         for number in images:
-            image, label = data.test_images[number], data.test_labels[number]
+            image = data.test_images[number]
+            label = data.test_labels[number]
             seen = observe(network.model, image)
             file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
             title = f"test image {number}{of_others}{file}, label {names[label]}: {decided(seen.decided, names)}"
             shown = image, seen, spec.time_steps, title, names, spec.real_valued
             yield f"image_{prefix}{number:05}", plots.activity_picture(*shown)
-
-
-def misclassified(decisions: np.ndarray, data: Dataset) -> list[dict[str, Any]]:
-    """The test images that are decided wrongly or not at all, for results.json, given all decisions, (N,) integers.
-
-    Of each its number, its file (None where unknown), and its label and the decision by name.
-    """
-    files, names = data.test_files, data.names
-    return [
-        dict(
-            image=number,
-            file=files[number] if files else None,
-            label=names[data.test_labels[number]],
-            decision=name_of(int(decisions[number]), names),
-        )
-        for number in np.flatnonzero(decisions != data.test_labels).tolist()
-    ]
 
 
 _AREAS = """<p class="note">The ROC AUC of a class ranks images by its score relative to the largest one of the other
@@ -141,9 +127,25 @@ _KINDS = {
 """By the first word of a picture's file name: its section, what its caption says, and what it looks like."""
 
 
+def draw_run(run: Finished) -> None:
+    """Draws the report of a finished run: all pictures, and report.html."""
+    data = run.trainer.data
+    results = run.results
+    decisions = run.decisions
+    before = run.trainer.initial_state().weights
+    after = {name: np.asarray(layer.weights) for name, layer in run.network.model.layers.items()}
+    drawn = [("weights", plots.weights_picture(before, after))]
+    if wrong := results["misclassified"]:
+        drawn.append(("misclassified", plots.misclassified_picture(data.test_images, wrong)))
+    kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
+    examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
+    write(run.path, results, [*drawn, *figures(results, run.network, data, examples)])
+
+
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
     """Writes figures of a run, and report.html with the results and all pictures of the run."""
-    folder, pictures = run / PICTURES, dict[str, str]()
+    folder = run / PICTURES
+    pictures = dict[str, str]()
     folder.mkdir(exist_ok=True)
     for name, figure in figures:
         plots.write(folder / f"{name}.png", figure)
@@ -188,7 +190,10 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
 
 def result(results: dict[str, Any]) -> str:
     """The figures of a run, what was trained, and the command, as HTML."""
-    test, best, epochs, settings = results["test"], results["best_epoch"], results["epochs"], results["settings"]
+    test = results["test"]
+    best = results["best_epoch"]
+    epochs = results["epochs"]
+    settings = results["settings"]
     tested = tested_part(epochs[best]) if epochs else "test"
     cards = {"test accuracy": f"{test['accuracy']:.2%}", "wrong": f"{test['wrong']:.2%}"}
     cards |= {"silent": f"{test['silent']:.2%}", "macro F1": f"{test['f1']:.3f}"}
@@ -211,7 +216,8 @@ def result(results: dict[str, Any]) -> str:
     }
     places = {best: "best"}
     places[len(epochs) - 1] = "best and last" if best == len(epochs) - 1 else "last"
-    head, rows = ["accuracy", *(f"epoch {at + 1}, {which}" for at, which in places.items())], []
+    head = ["accuracy", *(f"epoch {at + 1}, {which}" for at, which in places.items())]
+    rows = []
     for part, name in (("train", "training images"), (tested, f"{tested} images")):
         rows.append([name, *(f"{epochs[at][part]['accuracy']:.2%}" for at in places)] if epochs else [])
     parts = [page.pairs("cards", cards), page.table(head, filter(None, rows))]
@@ -235,8 +241,10 @@ def kernels(settings: Mapping[str, Any]) -> str:
 
 def usage(results: dict[str, Any], run: Path) -> str:
     """How to use the network of a run, as HTML."""
-    settings, path = results["settings"], shlex.quote(str(run))
-    known, modules = settings.get("dataset"), settings.get("imports", [])
+    settings = results["settings"]
+    path = shlex.quote(str(run))
+    known = settings.get("dataset")
+    modules = settings.get("imports", [])
     named = "".join(f" --import {shlex.quote(each)}" for each in modules)
     tested = named + ("" if known else " --dataset DATA.npz")
     source = [json.dumps(known or "DATA.npz")]
@@ -273,7 +281,8 @@ def duration(seconds: float) -> str:
 
 def numbers(results: dict[str, Any]) -> Rows:
     """The numbers of a network, and where training has changed some, these too: the heads of a table and its rows."""
-    start, end = results.get("parameters", {}), results.get("trained_parameters", {})
+    start = results.get("parameters", {})
+    end = results.get("trained_parameters", {})
     head = ["number", "at the start", *(["after training"] if end else [])]
     return head, [
         [name, *(f"{each.get(name, value):g}" for each in ([start, end] if end else [start]))]
@@ -311,11 +320,10 @@ def course(results: dict[str, Any]) -> comparisons.Course:
 
     Seconds are those of all phases, compilation included. They are measured by phase: epochs count as equally long.
     """
-    epochs, phases = results["epochs"], results["phases"]
-    total, learning = (
-        sum(map(spent, phases)),
-        sum(phase["seconds"] for phase in phases[-2:]),
-    )  # supervised, and its test
+    epochs = results["epochs"]
+    phases = results["phases"]
+    total = sum(map(spent, phases))
+    learning = sum(phase["seconds"] for phase in phases[-2:])  # supervised, and its test
     if not epochs:
         return comparisons.Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
@@ -351,7 +359,8 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
 
     Where all are alike, none is the best.
     """
-    rows, best = [], []
+    rows = []
+    best = []
     for name, (choose, form, value) in _COMPARED.items():
         cells = ["" if (x := value(found)) is None else format(x, form) for found in results.values()]
         if not any(cells):
@@ -366,7 +375,8 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
 def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """What differs in the networks, settings, devices and versions of several results.json: rows of a table."""
     parameters = [found.get("parameters", {}) for found in results.values()]
-    shared, known = set(parameters[0]).intersection(*parameters), list[dict[str, Any]]()
+    shared = set(parameters[0]).intersection(*parameters)
+    known = list[dict[str, Any]]()
     for found, numbers in zip(results.values(), parameters, strict=True):
         settings = {"digest of the data" if key == "data" else key: value for key, value in found["settings"].items()}
         about = {name: found[name] for name in ("network", "data", "device")} | settings | found["versions"]
@@ -384,7 +394,8 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     """The page that compares several runs, given their results.json by name."""
     head, (rows, best) = ["", *results], compared(results)
     courses = {name: course(found) for name, found in results.items()}
-    figure, tested = comparisons.comparison_picture(courses), dict.fromkeys(each.part for each in courses.values())
+    figure = comparisons.comparison_picture(courses)
+    tested = dict.fromkeys(each.part for each in courses.values())
     caption = (
         f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
         "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "

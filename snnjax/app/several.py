@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
-from snnjax import processes
-from snnjax.errors import InputError
+from snnjax.core import processes
+from snnjax.core.errors import InputError
 
 HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as lost
 LOST = "another process has ended or cannot be reached: see its messages; a training goes on with --resume"

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from snnjax import files
+from snnjax.core import files
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a cell begins with that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
@@ -24,7 +24,8 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
     """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs); None of one seed."""
     from scipy.stats import t
 
-    count, mean = len(values), values.mean(axis=0)
+    count = len(values)
+    mean = values.mean(axis=0)
     if count == 1:
         return dict(mean=mean.tolist(), sd=None, interval95=None)
     spread = values.std(axis=0, ddof=1)

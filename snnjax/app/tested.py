@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snnjax import InputError, data, files
+from snnjax import InputError, data
 from snnjax.app import console, options, parts
+from snnjax.core import files
+from snnjax.core.errors import printable, shown
 from snnjax.data import Dataset
-from snnjax.errors import printable, shown
-from snnjax.trained import Trained
+from snnjax.runs.trained import Trained
 
 LEAK = "pictures of the training may be among those tested"
 AS_TRAINED = "these are the data of the training: its test images are tested"
@@ -82,7 +83,8 @@ def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
     for name, value in source.items():
         if not isinstance(value, kinds[name]):
             raise InputError(f"{run} says that `{name}` of its data is {shown(value)}: name data (--dataset)")
-    folder, name = source.get("data_dir"), source.get("dataset") or ""
+    folder = source.get("data_dir")
+    name = source.get("dataset") or ""
     path, option = (folder, "data_dir") if folder else (name, "dataset")
     if folder or name.endswith(".npz"):
         try:

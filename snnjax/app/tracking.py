@@ -6,9 +6,9 @@ import json
 import numpy as np
 from matplotlib.image import imread
 
-from snnjax.app.report import PICTURES
-from snnjax.app.runs import RunFolder
-from snnjax.errors import MissingPackageError
+from snnjax.core.errors import MissingPackageError
+from snnjax.runs.results import PICTURES
+from snnjax.runs.run_folder import RunFolder
 from snnjax.training.state import TrainState
 
 FOLDER = "tensorboard"
@@ -24,7 +24,9 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise MissingPackageError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
-        self._run, self._trainer, self._known = run, run.trainer, set[str]()
+        self._run = run
+        self._trainer = run.trainer
+        self._known = set[str]()
         self._writer = SummaryWriter(str(run.path / FOLDER))
         self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in run.settings.items()))
         self._note(state)
@@ -61,7 +63,7 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         for name, wins in found.get("wins", {}).items():
             total = int(np.sum(wins))
-            per_image = total / self._trainer.engine.epochs.images_of(phase)
+            per_image = total / self._trainer.training.phases.images(phase)
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)
             if total:
                 won = np.repeat(np.arange(len(wins)), np.int64(np.ceil(np.asarray(wins) * min(1, DRAWN / total))))

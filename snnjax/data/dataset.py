@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from snnjax.core import checks
+from snnjax.core.errors import InputError, InputTypeError, printable, shown
+from snnjax.core.files import atomic_write, empty, take_rows
 from snnjax.data.names import checked, numbered
 from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
-from snnjax.errors import InputError, InputTypeError, printable, shown
-from snnjax.files import atomic_write, empty, take_rows
-from snnjax.kernels import checks
 
 OF_CHANNELS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -104,7 +104,8 @@ class Dataset:
             raise InputError(f"{self.name}: there are no {part} images")
         if images.size == 0:
             raise InputError(f"`{part}_images` must have rows and columns, got shape {images.shape}")
-        lowest, largest = images.min(initial=0), images.max(initial=0)
+        lowest = images.min(initial=0)
+        largest = images.max(initial=0)
         if not (np.isfinite(lowest) and np.isfinite(largest)):
             raise InputError(f"{self.name}: {part} images hold NaN or infinite values")
         if lowest < 0 or largest > 255:
@@ -265,9 +266,11 @@ class Dataset:
             count = len(self.validation_images)
             raise InputError(f"{self.name} has {count} validation images already: hold out a share of it only once")
         if self.train_groups is None:
-            chosen, units = hold_out(self.train_labels, share, rng), "training images"
+            chosen = hold_out(self.train_labels, share, rng)
+            units = "training images"
         else:
-            chosen, units = hold_out_groups(self.train_labels, self.train_groups, share, rng), "groups"
+            chosen = hold_out_groups(self.train_labels, self.train_groups, share, rng)
+            units = "groups"
         if not chosen.any():
             advice = "take more, or hold out none (--validation 0)"
             raise InputError(f"{self.name}: to hold out a share, a class must have at least 2 {units}: {advice}")

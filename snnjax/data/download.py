@@ -21,10 +21,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from snnjax import files
+from snnjax.core import files
+from snnjax.core.errors import DownloadError, InputError
 from snnjax.data.catalogue import File, Progress, Published
 from snnjax.data.readers import MOST_BYTES
-from snnjax.errors import DownloadError, InputError
 
 TIMEOUT = 20.0  # seconds until a server that sends nothing is given up
 TRIES = 3  # rounds over the mirrors in which nothing new arrives
@@ -91,7 +91,8 @@ def wait_for_lock(stack: contextlib.ExitStack, folder: Path, waiting: Callable[[
 def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> None:
     """Fills `part` with the whole file, from one mirror or several; raises DownloadError if none can."""
     reasons: dict[str, _Refused] = {}
-    tries, most = 0, _size(part)
+    tries = 0
+    most = _size(part)
     while mirrors and tries < TRIES:
         time.sleep(WAIT * tries)
         for mirror in mirrors:

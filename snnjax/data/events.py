@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnjax import files
+from snnjax.core import checks, files
+from snnjax.core.errors import DownloadError, InputError, MissingPackageError, unknown
 from snnjax.data.dataset import ARRAYS, Dataset
-from snnjax.errors import DownloadError, InputError, MissingPackageError, unknown
-from snnjax.kernels import checks
 
 
 class _Recordings(NamedTuple):
@@ -69,7 +68,8 @@ def recordings(
         import tonic.datasets
     except ImportError as error:
         raise MissingPackageError(f"{name} needs tonic ({error}): pip install 'snnjax[events]'") from error
-    kind, split = getattr(tonic.datasets, source.kind), len(source.counts) == 2
+    kind = getattr(tonic.datasets, source.kind)
+    split = len(source.counts) == 2
     parts: list[dict[str, bool]] = [{"train": True}, {"train": False}] if split else [{}]
     if data_dir is None:
         readers = _downloaded(name, kind, files.cache_folder() / "data" / name, parts)
@@ -117,7 +117,8 @@ def event_picture(
             raise InputError(f"`{axis}` of events must lie in 0..{limit - 1}, got {found.min()}..{found.max()}")
     t -= t.min()
     duration = t.max() + 1 if math.isinf(window) else window
-    place, value = (y * size[0] // sensor[0], x * size[1] // sensor[1], p), 255 - np.floor(255 * t / duration)
+    place = (y * size[0] // sensor[0], x * size[1] // sensor[1], p)
+    value = 255 - np.floor(255 * t / duration)
     kept = t < duration
     np.maximum.at(picture, tuple(each[kept] for each in place), value[kept].astype(np.uint8))
     return picture

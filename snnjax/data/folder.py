@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from snnjax.core.errors import InputError, printable, wrong_type
 from snnjax.data.dataset import Dataset
 from snnjax.data.layout import Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
-from snnjax.errors import InputError, printable, wrong_type
 
 SIZE, LARGEST = 32, 4096  # rows and columns, by default and at most
 OTHER_SIZE = "`size` (--size) sets another"
@@ -71,7 +71,9 @@ def picture_folder(
     classes, other classes for testing than for training, or no training picture of a class that can be read, or where
     `group` is no regular expression or matches no picture.
     """
-    path, known, pattern = Path(data_dir), _checked(size), _compiled(group)
+    path = Path(data_dir)
+    known = _checked(size)
+    pattern = _compiled(group)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from snnjax.core.errors import InputError, printable
+from snnjax.core.files import is_system_error
 from snnjax.data.names import checked, composed, natural, some
 from snnjax.data.splits import hold_out_groups
-from snnjax.errors import InputError, printable
-from snnjax.files import is_system_error
 
 READ = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -200,7 +200,8 @@ def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
         return depth, []
     if validation and not test:
         notes.append(f"without a test folder, {validation}/ is for testing, not for validation")
-        test, validation = validation, ""
+        test = validation
+        validation = ""
     used = [top for top in (train, test, validation) if top]
     if others := [f"{top}/" for top in tops if top not in used]:
         notes.append(f"{' and '.join(f'{top}/' for top in used)} are used; left out: {some(others)}")

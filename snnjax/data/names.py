@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from snnjax.errors import InputError, printable
+from snnjax.core.errors import InputError, printable
 
 SILENT = "(silent)"
 """What stands for a class where a network decides for none, -1; no class has this name."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from snnjax.errors import InputError
+from snnjax.core.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +41,8 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
                 raise InputError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
             if image.mode == "F":
                 raise InputError("it holds floats: save it with 8 bits a pixel")
-            size, transparent = _upright_size(image), image.has_transparency_data
+            size = _upright_size(image)
+            transparent = image.has_transparency_data
             image.draft(None, (2 * max(shape[:2]),) * 2)  # a large JPEG is decoded at a fraction of its size
             whole = ImageOps.exif_transpose(image)
         if whole.mode.startswith("I"):

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from snnjax import files
-from snnjax.errors import InputError
+from snnjax.core import files
+from snnjax.core.errors import InputError
 
 MOST_BYTES = 1 << 30  # in a file, unzipped; the largest known, EMNIST's by class, holds half of it
 
 
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads images (N, 32, 32, 3) and labels (N,), uint8, from one file of CIFAR-10's binary version."""
-    raw, record = _read(path), 1 + 3 * 32 * 32  # a label, then the red, green and blue plane
+    raw = _read(path)
+    record = 1 + 3 * 32 * 32  # a label, then the red, green and blue plane
     if not raw or len(raw) % record:
         raise InputError(f"{path} must hold {record} bytes for each image, got {len(raw)} bytes in all")
     records = np.frombuffer(raw, np.uint8).reshape(-1, record)
@@ -28,7 +29,9 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
     """Reads one IDX file as a uint8 array of `rank` axes: 3 for images, 1 for labels."""
-    raw, header, magic = _read(path), 4 + 4 * rank, bytes([0, 0, 8, rank])
+    raw = _read(path)
+    header = 4 + 4 * rank
+    magic = bytes([0, 0, 8, rank])
     if raw[:4] != magic:
         found = raw[:4].hex() or "nothing"
         raise InputError(f"{path} must begin with the IDX magic number {magic.hex()}, got {found}")

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snnjax import files
+from snnjax.core import files
+from snnjax.core.errors import DownloadError, InputError, unknown, wrong_type
 from snnjax.data.catalogue import CATALOGUE, Progress
 from snnjax.data.dataset import ARRAYS, FILES, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.readers import read_cifar, read_idx, read_npz
-from snnjax.errors import DownloadError, InputError, unknown, wrong_type
 
 
 class _Source(NamedTuple):
@@ -196,7 +196,8 @@ def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = N
 
 def describe(name: str) -> Description:
     """What a set of `DATASETS` holds, and where it is; as quick as `find`, and raises as it does."""
-    found, entry = find(name), CATALOGUE[name]
+    found = find(name)
+    entry = CATALOGUE[name]
     classes = _SOURCES[name].classes if name in _SOURCES else 10
     size = entry.published.size if entry.published else 0
     return Description(name, entry.train_images, entry.test_images, entry.shape, classes, size, found)
@@ -264,7 +265,8 @@ def npz_file(path: Path) -> Dataset:
     parts: dict[str, Any] = {}
     try:
         for name in (*ARRAYS, *(each for each in VALIDATION if each in arrays)):
-            array, is_labels = arrays[name], "labels" in name
+            array = arrays[name]
+            is_labels = "labels" in name
             kinds, rank, what = ("iu", 1, "(N,) integers") if is_labels else ("iuf", 3, "(N, H, W, ...) numbers")
             if array.dtype.kind not in kinds or array.ndim < rank:
                 raise InputError(f"`{name}` must be {what}, got {array.dtype} of shape {array.shape}")
@@ -333,7 +335,8 @@ def _is_prepared(name: str, data_dir: Path) -> bool:
 
 def prepared(name: str, data_dir: Path | None = None) -> Dataset:
     """Reads a set that tensorflow-datasets has prepared as array_record, without TensorFlow; raises as `load` does."""
-    source, data_dir = _SOURCES[name], data_dir or _prepared_folder()
+    source = _SOURCES[name]
+    data_dir = data_dir or _prepared_folder()
     lacking = FileNotFoundError(
         f"{data_dir} holds neither the files of {name} nor a set that tensorflow-datasets has prepared as "
         "array_record: leave `data_dir` (--data_dir) out, and the set is downloaded; or put "

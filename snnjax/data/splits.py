@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from snnjax.core.errors import InputError, InputTypeError, shown
 from snnjax.data.names import natural, some
-from snnjax.errors import InputError, InputTypeError, shown
 
 
 def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
@@ -59,7 +59,8 @@ def _by_class(labels: np.ndarray, rng: np.random.Generator | None) -> np.ndarray
 
 def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
     """How many images of each class make `count`, given how many it has: by the largest remainder, at least one."""
-    total, least = sizes.sum(), (sizes > 0) * (count >= np.count_nonzero(sizes))
+    total = sizes.sum()
+    least = (sizes > 0) * (count >= np.count_nonzero(sizes))
     shares = np.maximum(count * sizes // total, least)
     missing = max(0, count - shares.sum())
     remainders = count * sizes - shares * total
@@ -101,7 +102,8 @@ def hold_out_groups(labels: np.ndarray, groups: np.ndarray, share: float, rng: n
     pairs, counts = np.unique(np.stack([group_of, labels]), axis=1, return_counts=True)
     sizes = np.bincount(labels)
     starts = np.searchsorted(pairs[0], np.arange(len(names) + 1))
-    left, held = sizes.copy(), np.zeros(len(sizes))
+    left = sizes.copy()
+    held = np.zeros(len(sizes))
     chosen = np.zeros(len(names), bool)
     order = rng.permutation(len(names))
 

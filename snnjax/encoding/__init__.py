@@ -36,7 +36,7 @@ from snnjax.encoding.filters import (
     filter_image,
     gabor_kernel,
 )
-from snnjax.encoding.fitted import ON_OFF, WHITENING, Filters, OnOff, Whitening, calibrate, linear_latency
+from snnjax.encoding.fitted import ON_OFF, WHITENING, Filters, OnOff, Whitening, calibrate
 from snnjax.encoding.pixels import PIXELS, Pixels
 from snnjax.encoding.protocol import FittedEncoder, ImageEncoder
 
@@ -74,7 +74,6 @@ __all__ = [
     "filter_image",
     "gabor_kernel",
     "lateral_inhibition",
-    "linear_latency",
     "local_normalization",
     "max_pooling",
     "rank_order",

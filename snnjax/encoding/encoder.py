@@ -11,16 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.components import component, static
+from snnjax.core import checks
+from snnjax.core.checks import Pair
+from snnjax.core.components import component, static
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, FilterBank, filter_image
-from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import checks, exact
+from snnjax.kernels import exact
 from snnjax.kernels import native as compiled
-from snnjax.kernels.checks import Pair
 from snnjax.kernels.competition import pointwise_inhibition
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import latency_dtype, windows
-from snnjax.windows import Pool
+from snnjax.layers.pool import Pool
 
 
 @checks.kernel("radius")

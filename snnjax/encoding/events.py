@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.components import component, static
+from snnjax.core import checks
+from snnjax.core.components import component, static
+from snnjax.core.errors import InputError
 from snnjax.encoding.encoder import rank_order
 from snnjax.encoding.filters import FilterBank
-from snnjax.errors import InputError
-from snnjax.kernels import checks
 from snnjax.kernels.spikes import latency_dtype
 
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.components import component, static
-from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import checks, exact
+from snnjax.core import checks
+from snnjax.core.components import component, static
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.kernels import exact
 
 
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax import devices
-from snnjax.components import component, static
+from snnjax.core import checks, devices
+from snnjax.core.components import component, fitted, static
+from snnjax.core.errors import InputError, TooSmallError
 from snnjax.encoding.filters import PIXEL_BITS, FilterBank, correlate, grey_parts, pixel_parts, planes
-from snnjax.errors import InputError, TooSmallError
-from snnjax.kernels import checks, exact
-from snnjax.kernels.spikes import latency_dtype
+from snnjax.kernels import exact
+from snnjax.kernels.spikes import linear_latency
 
 PATCHES = 100_000  # that whitening is computed from
 PATCHES_AT_ONCE = 5_000
@@ -28,17 +28,6 @@ MAPS_AT_ONCE = 1 << 24  # bytes of the maps of the images that are calibrated at
 
 Fitted = TypeVar("Fitted", "OnOff", "Whitening")
 Numbers = float | np.ndarray
-
-
-@checks.kernel("time_steps")
-def linear_latency(values: jax.Array, *, time_steps: int) -> jax.Array:
-    """Values of 0..1 to latencies: 1 fires first, 0 stays silent, the time between is as long as the value is low.
-
-    From (...) float, clipped to 0..1, to (...) unsigned integers, min(floor((1 - value) T), T - 1), T where silent.
-    """
-    checks.array("values", values, None, "floats")
-    step = jnp.floor((1 - jnp.clip(values, 0, 1)) * checks.time_steps(time_steps))
-    return jnp.where(values > 0, jnp.minimum(step, time_steps - 1), time_steps).astype(latency_dtype(time_steps))
 
 
 @jax.jit
@@ -73,8 +62,8 @@ class OnOff:
     centre: float = static(default=1.0)
     surround: float = static(default=2.0)
     time_steps: int = static(default=255)
-    minimum: Numbers = 0.0
-    maximum: Numbers = 0.0
+    minimum: Numbers = fitted(default=0.0)
+    maximum: Numbers = fitted(default=0.0)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
@@ -163,9 +152,9 @@ class Whitening:
     epsilon: float = 0.01
     share: float = 1.0
     time_steps: int = static(default=255)
-    filters: Numbers = 0.0
-    minimum: Numbers = 0.0
-    maximum: Numbers = 0.0
+    filters: Numbers = fitted(default=0.0)
+    minimum: Numbers = fitted(default=0.0)
+    maximum: Numbers = fitted(default=0.0)
 
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""

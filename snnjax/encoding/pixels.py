@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.components import component, static
+from snnjax.core import checks
+from snnjax.core.components import component, static
 from snnjax.encoding.filters import planes
 from snnjax.encoding.fitted import Filters
-from snnjax.kernels import checks
 from snnjax.kernels.spikes import latency_dtype
 
 

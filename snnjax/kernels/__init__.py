@@ -73,7 +73,7 @@ from snnjax.kernels.readout import (
     search_spikes,
     spikes_at_once,
 )
-from snnjax.kernels.spikes import latency_dtype, latency_to_wave, pad, pool, wave_to_latency
+from snnjax.kernels.spikes import latency_dtype, latency_to_wave, linear_latency, pad, pool, wave_to_latency
 from snnjax.kernels.target_time import Patches, first_to_fire, learn_patches
 
 __all__ = [
@@ -107,6 +107,7 @@ __all__ = [
     "learn_patches",
     "learned_in_order",
     "learned_rows",
+    "linear_latency",
     "moments",
     "moved_moments",
     "of_earliest",

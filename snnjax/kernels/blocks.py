@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.errors import InputError, InputTypeError
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Bounds, Number, Pair
+from snnjax.core import checks
+from snnjax.core.checks import Bounds, Number, Pair
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels.spikes import output_size
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Number, Pair
+from snnjax.core import checks
+from snnjax.core.checks import Number, Pair
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels.neurons import PositionSpikes, Spikes, above, first_at_once, product, strongest
 from snnjax.kernels.spikes import latency_dtype, output_size
 
@@ -206,7 +206,8 @@ def early_winners(
     """
     checks.integer("k", k, 1)
     checks.convolution(latency, weights, time_steps=checks.time_steps(time_steps))
-    features, kernel = weights.shape[0], weights.shape[2:]
+    features = weights.shape[0]
+    kernel = weights.shape[2:]
     checks.threshold(threshold, features)
     strides = checks.pair("stride", stride, 1)
     height, width = output_size(latency.shape[1:], kernel, strides)

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Number, Pair
+from snnjax.core import checks
+from snnjax.core.checks import Number, Pair
 from snnjax.kernels.spikes import windows
 
 _TINY = 1e-30  # keeps changes that are all 0 from being divided by 0
@@ -143,7 +143,8 @@ def pool_activities(
     (rows, columns), size = checks.pair("padding", padding, 0), checks.pair("window", window, 1)
     padded = jnp.pad(values.transpose(1, 2, 0), ((rows, rows), (columns, columns), (0, 0)))
     checks.window("`window`", size, padded.shape[:2])
-    steps, join = checks.pair("stride", size if stride is None else stride, 1), jnp.add if mean else jnp.maximum
+    steps = checks.pair("stride", size if stride is None else stride, 1)
+    join = jnp.add if mean else jnp.maximum
     tall = functools.reduce(join, _windows(padded, (size[0], 1), (steps[0], 1)))
     pooled = functools.reduce(join, _windows(tall, (1, size[1]), (1, steps[1])))
     if mean:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Number, Pair
+from snnjax.core import checks
+from snnjax.core.checks import Number, Pair
 from snnjax.kernels.neurons import integrate_and_fire, unfold
 from snnjax.kernels.spikes import latency_dtype
 
@@ -33,11 +33,13 @@ def latencies(
     # The step at which each input fires, times K, plus its number, in order: [P, K].
     order = lax.sort(taps.T.astype(jnp.int32) * size + jnp.arange(size)[None], is_stable=False)
     step, tap = jnp.divmod(order, size)
-    gains, silent = flat.T, jnp.asarray(time_steps, latency_dtype(time_steps))
+    gains = flat.T
+    silent = jnp.asarray(time_steps, latency_dtype(time_steps))
 
     def fire(at: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         first, potential = found
-        now, last = step[:, at], (at == size - 1) | (step[:, jnp.minimum(at + 1, size - 1)] > step[:, at])
+        now = step[:, at]
+        last = (at == size - 1) | (step[:, jnp.minimum(at + 1, size - 1)] > step[:, at])
         potential += gains[tap[:, at]]
         fires = (potential > limits) & (last & (now < time_steps))[:, None]
         return jnp.where(fires, jnp.minimum(first, now.astype(first.dtype)[:, None]), first), potential

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Number, Pair
+from snnjax.core import checks
+from snnjax.core.checks import Number, Pair
 from snnjax.kernels.spikes import latency_dtype, output_size, windows
 
 
@@ -104,12 +104,16 @@ def unfold(
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
     """Patches (K, P), weights (F, K) and the shape (F, H', W') of their product."""
     checks.convolution(latency, weights, name=name, time_steps=time_steps)
-    features, kernel = weights.shape[0], weights.shape[2:]
+    features = weights.shape[0]
+    kernel = weights.shape[2:]
     strides = checks.pair("stride", stride, 1)
-    flat, shape = weights.reshape(features, -1), (features, *output_size(latency.shape[1:], kernel, strides))
+    flat = weights.reshape(features, -1)
+    shape = (features, *output_size(latency.shape[1:], kernel, strides))
     if math.prod(kernel) > _MANY_TAPS:  # rows first: far fewer slices
         tall = jnp.stack(list(windows(latency, (kernel[0], 1), (strides[0], 1))), axis=1)
-        latency, kernel, strides = tall.reshape(-1, *tall.shape[2:]), (1, kernel[1]), (1, strides[1])
+        latency = tall.reshape(-1, *tall.shape[2:])
+        kernel = (1, kernel[1])
+        strides = (1, strides[1])
     taps = jnp.stack(list(windows(latency, kernel, strides)), axis=1).reshape(flat.shape[1], -1)
     return taps, flat, shape
 
@@ -140,8 +144,10 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
     """
     checks.array("spiked", spiked, "B C H W")
     checks.array("taps", taps, "kh kw F C", "floats")
-    paddings, strides = checks.pair("padding", padding, 0), checks.pair("stride", stride, 1)
-    kernel, size = taps.shape[:2], spiked.shape[2:]
+    paddings = checks.pair("padding", padding, 0)
+    strides = checks.pair("stride", stride, 1)
+    kernel = taps.shape[:2]
+    size = spiked.shape[2:]
     padded = tuple(length + 2 * margin for length, margin in zip(size, paddings, strict=True))
     checks.fits("spiked", (spiked.shape[1], *padded), "taps", (taps.shape[3], *kernel))
     positions = output_size(padded, kernel, strides)
@@ -198,7 +204,8 @@ def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, 
     for tap, inputs in enumerate(below.T.tolist()):
         on_map = [position for position, at in enumerate(inputs) if 0 <= at < size]
         if on_map:
-            first, last = on_map[0], on_map[-1]
+            first = on_map[0]
+            last = on_map[-1]
             spans.append((tap, slice(first, last + 1), slice(inputs[first], inputs[last] + 1, stride)))
     return spans
 
@@ -272,7 +279,8 @@ def timed_spikes(
     def cross(step: jax.Array, found: Any) -> Any:
         before, spikes = found
         potential = product(flat, taps <= jnp.asarray(step, taps.dtype))
-        fires, silent = (potential > limits) & (spikes.latency == time_steps), spikes.latency == time_steps
+        fires = (potential > limits) & (spikes.latency == time_steps)
+        silent = spikes.latency == time_steps
         time = spike_times(step, fires, before, potential, limits, time_steps=time_steps, fractional=fractional)
         latency = jnp.where(fires, jnp.asarray(step, latency_dtype(time_steps)), spikes.latency)
         spikes = Spikes(latency, jnp.where(silent, potential, spikes.potential), jnp.where(fires, time, spikes.time))
@@ -315,9 +323,11 @@ def first_spikes(
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     checks.threshold(threshold, len(flat))
     # Each round leaves as many steps from `first` on as lie between two of those that the round before has tried.
-    first, gap = jnp.zeros(taps.shape[1], jnp.int32), 1
+    first = jnp.zeros(taps.shape[1], jnp.int32)
+    gap = 1
     if threshold is None:
-        first, threshold = first + time_steps - 1, 0.0
+        first = first + time_steps - 1
+        threshold = 0.0
     else:
         while gap * _TRIED < time_steps:
             gap *= _TRIED
@@ -332,7 +342,8 @@ def first_spikes(
         passed = jnp.sum(~(largest > limit), axis=0, dtype=jnp.int32)
         if gap == 1:
             break
-        first, gap = first + gap * passed, gap // _TRIED
+        first = first + gap * passed
+        gap = gap // _TRIED
     fires = passed < len(places)
     at = jnp.minimum(passed, len(places) - 1)[None]
     largest, feature = (jnp.take_along_axis(x, at, axis=0)[0] for x in (largest, feature))

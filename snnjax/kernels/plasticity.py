@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snnjax.errors import InputError
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Bounds, Pair
+from snnjax.core import checks
+from snnjax.core.checks import Bounds, Pair
+from snnjax.core.errors import InputError
 from snnjax.kernels.competition import Winners, check_winners
 from snnjax.kernels.spikes import output_size
 
@@ -21,7 +21,8 @@ from snnjax.kernels.spikes import output_size
 def _size(latency: Any, kernel: Pair, stride: Pair) -> tuple[int, int]:
     """Rows and columns of the positions of a layer on `latency`; raises InputError where the kernel does not fit."""
     checks.latency("latency", latency)
-    taken, strides = checks.pair("kernel", kernel, 1), checks.pair("stride", stride, 1)
+    taken = checks.pair("kernel", kernel, 1)
+    strides = checks.pair("stride", stride, 1)
     checks.window("`kernel`", taken, latency.shape[1:])
     return output_size(latency.shape[1:], taken, strides)
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snnjax.errors import wrong_type
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Bounds, Number
+from snnjax.core import checks
+from snnjax.core.checks import Bounds, Number
+from snnjax.core.errors import wrong_type
 from snnjax.kernels.neurons import Spikes, first_at_once, spike_times
 from snnjax.kernels.spikes import latency_dtype
 
@@ -35,16 +35,20 @@ def search_spikes(
     _check(latency, weights, threshold, time_steps)
     size = math.isqrt(time_steps - 1) + 1  # steps in an interval, and intervals
     limits = jnp.broadcast_to(jnp.asarray(threshold, weights.dtype), len(weights))[:, None]
-    spiked, places = latency < time_steps, jnp.arange(size, dtype=latency.dtype)[:, None]
-    interval, within = latency // size, latency % size
+    spiked = latency < time_steps
+    places = jnp.arange(size, dtype=latency.dtype)[:, None]
+    interval = latency // size
+    within = latency % size
     ends = _product(weights, (interval[None] <= places) & spiked[None])  # [F, intervals]
     passed = jnp.sum(~(ends > limits), axis=1)  # intervals
-    fires, crossed = passed < size, jnp.minimum(passed, size - 1)
+    fires = passed < size
+    crossed = jnp.minimum(passed, size - 1)
     before = jnp.where(passed > 0, _taken(ends, jnp.maximum(passed - 1, 0)), 0)
     inside = (interval[None] == crossed[:, None].astype(latency.dtype)) & spiked[None]
     steps = before[:, None] + _product(jnp.where(inside, weights, 0), within[None] <= places)
     at = jnp.minimum(jnp.sum(~(steps > limits), axis=1), size - 1)
-    now, step = _taken(steps, at), jnp.minimum(crossed * size + at, time_steps - 1)
+    now = _taken(steps, at)
+    step = jnp.minimum(crossed * size + at, time_steps - 1)
     before = jnp.where(at > 0, _taken(steps, jnp.maximum(at - 1, 0)), before)
     time = spike_times(step, fires, before, now, limits[:, 0], time_steps=time_steps, fractional=fractional)
     spike = jnp.where(fires, step, time_steps).astype(latency_dtype(time_steps))
@@ -131,13 +135,16 @@ def desired_times(
     checks.array("target", target, "n", "booleans")
     checks.shape("target", target, time.shape, "`time`")
     checks.integer("per_class", per_class, 1)
-    count, fired = time.shape[0], time < 1
+    count = time.shape[0]
+    fired = time < 1
     mean = jnp.sum(jnp.where(fired, time, 0)) / jnp.maximum(jnp.sum(fired), 1)
     latest = 1 - gap * per_class / count
     base = jnp.where(jnp.any(fired), jnp.minimum(mean, latest), latest)
-    early, late = base - gap * (count - per_class) / count, base + gap * per_class / count
+    early = base - gap * (count - per_class) / count
+    late = base + gap * per_class / count
     if one_sided:
-        early, late = jnp.minimum(time, early), jnp.maximum(time, late)
+        early = jnp.minimum(time, early)
+        late = jnp.maximum(time, late)
     return jnp.where(target, early, late).astype(jnp.float32)
 
 

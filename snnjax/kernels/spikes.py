@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Pair
+from snnjax.core import checks
+from snnjax.core.checks import Pair
 
 
 def latency_dtype(time_steps: int) -> jnp.dtype:
@@ -73,3 +73,14 @@ def output_size(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[in
     """Rows and columns of the positions that a window takes on a map."""
     rows, columns = ((length - taken) // step + 1 for length, taken, step in zip(size, kernel, stride, strict=True))
     return rows, columns
+
+
+@checks.kernel("time_steps")
+def linear_latency(values: jax.Array, *, time_steps: int) -> jax.Array:
+    """Values of 0..1 to latencies: 1 fires first, 0 stays silent, the time between is as long as the value is low.
+
+    From (...) float, clipped to 0..1, to (...) unsigned integers, min(floor((1 - value) T), T - 1), T where silent.
+    """
+    checks.array("values", values, None, "floats")
+    step = jnp.floor((1 - jnp.clip(values, 0, 1)) * checks.time_steps(time_steps))
+    return jnp.where(values > 0, jnp.minimum(step, time_steps - 1), time_steps).astype(latency_dtype(time_steps))

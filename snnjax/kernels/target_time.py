@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snnjax.kernels import checks
-from snnjax.kernels.checks import Bounds, Number
+from snnjax.core import checks
+from snnjax.core.checks import Bounds, Number
 from snnjax.kernels.neurons import product, strongest
 
 
@@ -49,11 +49,13 @@ def first_to_fire(
     def potential(step: Any) -> jax.Array:
         return product(weights, patch <= jnp.minimum(step, time_steps - 1).astype(patch.dtype))
 
-    first, step = jnp.int32(0), jnp.int32(time_steps)
+    first = jnp.int32(0)
+    step = jnp.int32(time_steps)
     for _ in range(time_steps.bit_length()):  # bisection: potentials never fall
         middle = (first + step) // 2
         fired = (potential(middle) >= threshold).any()
-        first, step = jnp.where(fired, first, jnp.minimum(middle + 1, step)), jnp.where(fired, middle, step)
+        first = jnp.where(fired, first, jnp.minimum(middle + 1, step))
+        step = jnp.where(fired, middle, step)
     then = potential(step)
     feature = strongest(then, then >= threshold)[1]
     return jnp.where(step < time_steps, feature, -1), step

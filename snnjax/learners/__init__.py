@@ -1,30 +1,24 @@
 """How layers learn: by `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, your own; see `Learner`."""
 
 from snnjax.learners.protocol import (
-    SILENT,
     Diagnosis,
-    Learned,
     Learner,
     Response,
     Signal,
     Tally,
+    UpdateResult,
     convergence,
-    listed,
-    percent,
 )
 from snnjax.learners.reward import RSTDP, winner_of_class
 from snnjax.learners.soft_hebb import SoftHebb
-from snnjax.learners.stdp import LEARNED, STDP
+from snnjax.learners.stdp import STDP
 from snnjax.learners.supervised import SupervisedSTDP
 from snnjax.learners.target_time import TargetTime
 
 __all__ = [
-    "LEARNED",
     "RSTDP",
-    "SILENT",
     "STDP",
     "Diagnosis",
-    "Learned",
     "Learner",
     "Response",
     "Signal",
@@ -32,8 +26,7 @@ __all__ = [
     "SupervisedSTDP",
     "Tally",
     "TargetTime",
+    "UpdateResult",
     "convergence",
-    "listed",
-    "percent",
     "winner_of_class",
 ]

@@ -1,19 +1,17 @@
 """The protocol of learners, and what their diagnoses share."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
 from snnjax.kernels import Spikes, Winners
-from snnjax.layers import Conv, Layer
+from snnjax.layers.conv import Conv
 
-Learned = tuple[Layer, Any, Any]
+UpdateResult = tuple[Any, Any, Any]
 """The new layer and state, and info."""
 Diagnosis = dict[str, Any]
-"""Findings of a phase, JSON data: figures by name, and "words", a list of sentences."""
-SILENT = 0.5  # a larger share of images without spikes means that the threshold is too high
+"""Findings of a phase, JSON data: figures by name; of a whole phase by layer, and "words", a list of sentences."""
 
 
 class Response(NamedTuple):
@@ -104,14 +102,14 @@ class Learner:
         `classes`: of a deciding layer, 0 elsewhere; `timed`: as of the network's decision.
         """
 
-    def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
+    def init(self, layer: Any, key: np.ndarray, seen: int) -> Any:
         """The state before the first stimulus, a pytree of arrays, from a raw `jax.random` key of its own, (2,) uint32.
 
         `seen`: number of stimuli that earlier branches of the stage have learned from.
         """
         return ()
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
+    def forward(self, layer: Any, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
         """The response to one stimulus, (C, H, W) latencies; that of a deciding layer must have `spikes`.
 
         `label`, () int32, saves work for other classes; the decision must not depend on it. None: unsupervised.
@@ -120,7 +118,7 @@ class Learner:
             return Response(spikes=layer.deciding_spikes(latency))
         return Response(layer.winners(latency))
 
-    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+    def update(self, layer: Any, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> UpdateResult:
         """Learns from one stimulus: the new layer and state, and info, a pytree of small arrays for `diagnose`.
 
         `response` is that of `forward`; `signal` is None for unsupervised learners. The layer's weights and the numbers
@@ -140,14 +138,12 @@ class Learner:
         """Numbers of the state to log, such as rates."""
         return {}
 
-    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
-        """Findings of an epoch, from NumPy arrays: the layer after it, its weights (F, C, kh, kw), and infos.
+    def diagnose(self, name: str, layer: Any, info: Any) -> Diagnosis:
+        """Figures of an epoch by name, from NumPy arrays: the layer after it, its weights (F, C, kh, kw), and infos.
 
-        Infos are (N, ...), in the order in which the images were shown.
+        Infos are (N, ...), in the order in which the images were shown. `snnjax.training.advice` has the sentences.
         """
-        weights = layer.weights
-        words = [f"the weights of {name} lie in {weights.min():.3f}..{weights.max():.3f}, mean {weights.mean():.3f}"]
-        return dict(weights_mean=float(weights.mean()), words=words)
+        return dict(weights_mean=float(layer.weights.mean()))
 
 
 def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:
@@ -160,14 +156,3 @@ def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -
 def extremes(name: str, values: np.ndarray) -> dict[str, float]:
     """Figures of the least, the mean and the largest of some values, which are drawn over the epochs."""
     return {f"{name}_{kind}": float(getattr(np, kind)(values)) for kind in ("min", "mean", "max")}
-
-
-def percent(share: float) -> str:
-    """A share in percent, with a digit after the point where it is small."""
-    return f"{100 * share:.{0 if share == 0 or share > 0.1 else 1}f} %"
-
-
-def listed(things: Sequence[Any] | np.ndarray) -> str:
-    """The first of some numbers or names in parentheses."""
-    shown = ", ".join(map(str, things[:8]))
-    return f" ({shown}{', ...' if len(things) > 8 else ''})" if len(things) else ""

@@ -9,25 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.components import component, static
-from snnjax.errors import InputError
-from snnjax.kernels import Spikes, Winners, checks
+from snnjax.core import checks
+from snnjax.core.components import component, static
+from snnjax.core.errors import InputError
+from snnjax.kernels import Spikes, Winners
 from snnjax.kernels.neurons import first_at_once, strongest
-from snnjax.layers import Layer
+from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
-    SILENT,
     Diagnosis,
-    Learned,
     Learner,
     Response,
     Signal,
     Tally,
+    UpdateResult,
     convergence,
-    listed,
-    percent,
 )
-
-AT_ONCE = 0.9  # a larger share of decisions at the first step means that the threshold is too low
 
 
 @component
@@ -100,7 +96,9 @@ class RSTDP(Learner):
             return Response(spikes=spikes)
         return Response(layer.conv.competition(spikes, time_steps=layer.time_steps))
 
-    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+    def update(
+        self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
+    ) -> UpdateResult:
         """The winners learn. Info: their `feature`, (k,) int32, -1 where nobody learned.
 
         A deciding layer under a timed decision adds the `step` of the spike, (1,) integers, T where no neuron of the
@@ -154,31 +152,20 @@ class RSTDP(Learner):
         """How far the weights have converged, who has won, and where the decision is timed at which steps."""
         won = info["feature"]
         wins = np.bincount(won[won >= 0], minlength=layer.conv.features)
-        open_, never = convergence(np.asarray(layer.weights), self.bounds), np.flatnonzero(wins == 0)
-        dropped = ", dropped ones among them" if self.dropout and len(never) else ""
-        words = [
-            f"mean w(1-w) between the bounds of {name} is {open_:.3f}",
-            f"{len(never)} of {layer.conv.features} features of {name} never won" + listed(never) + dropped,
-        ]
-        found = dict(convergence=open_, wins=wins.tolist(), never_won=len(never), words=words)
-        return found | _steps(name, layer, np.asarray(info["step"]), words) if "step" in info else found
-
-
-def _steps(name: str, layer: Layer, step: np.ndarray, words: list[str]) -> Diagnosis:
-    """When a layer's first spikes of the class voted for came, `step` (N, 1); adds to the words."""
-    fired = step[step < layer.time_steps]
-    silent, mean = float(np.mean(step >= layer.time_steps)), float(np.mean(fired)) if fired.size else layer.time_steps
-    at_once = float(np.mean(fired == 0)) if fired.size else 0.0
-    words.append(f"no neuron of {name} fired at {percent(silent)} of the images")
-    if fired.size:
-        words.append(f"the first one fired at step {mean:.1f} of {layer.time_steps} on average, counted from 0")
-    if layer.conv.threshold is not None:
-        threshold = f"the threshold {np.mean(layer.conv.threshold):g} of {name}"
-        if silent > SILENT:
-            words.append(f"{threshold} is too high: try a lower one")
-        elif at_once > AT_ONCE:
-            words.append(f"{threshold} is too low: {percent(at_once)} of the first spikes come at the first step")
-    return dict(silent_neurons=silent, spike_time=mean / layer.time_steps, words=words)
+        figures: Diagnosis = dict(
+            convergence=convergence(np.asarray(layer.weights), self.bounds),
+            wins=wins.tolist(),
+            never_won=int(np.sum(wins == 0)),
+        )
+        if "step" not in info:
+            return figures
+        step = np.asarray(info["step"])  # of the first spike of the class voted for, (N, 1)
+        fired = step[step < layer.time_steps]
+        return figures | dict(
+            silent_neurons=float(np.mean(step >= layer.time_steps)),
+            spike_time=float(np.mean(fired) / layer.time_steps) if fired.size else 1.0,
+            at_first_step=float(np.mean(fired == 0)) if fired.size else 0.0,
+        )
 
 
 def winner_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:

@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.components import component, static
-from snnjax.kernels import checks
-from snnjax.layers import Layer
-from snnjax.learners.protocol import Diagnosis, Learned, Learner, Signal, listed, percent
+from snnjax.core import checks
+from snnjax.core.components import component, static
+from snnjax.layers.real import RealLayer
+from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult
 
 SETTLED = 0.05  # distance of a weight vector's norm from 1 below which it has settled
-MOVED = 1e-3  # a layer whose weights have moved less, relative to their size, has not learned
 
 
 class SoftResponse(NamedTuple):
@@ -67,15 +66,18 @@ class SoftHebb(Learner):
         if self.images is not None:
             checks.integer("images", self.images, 1)
 
-    def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
+    def forward(self, layer: RealLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a batch (B, C, H, W), standardised by its own moments."""
         patches, sums = layer.batch_sums(latency)
         flat = [each.reshape(-1, each.shape[-1]) for each in (patches, sums)]
         return SoftResponse(layer.activated(sums), *flat)
 
-    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+    def update(
+        self, layer: RealLayer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
+    ) -> UpdateResult:
         """Learns from a batch. Info: `wins` (F,) int32, of positions, and `change` () float32, relative, of weights."""
-        old, sums = layer.rows(), response.sums
+        old = layer.rows()
+        sums = response.sums
         signed = kernels.soft_competition(sums, inverse_temperature=self.inverse_temperature)
         change = kernels.hebbian_change(response.patches, sums, signed, old)
         new = kernels.towards_unit_norm(old, change, rate=self.rate)
@@ -85,26 +87,19 @@ class SoftHebb(Learner):
         )
         return layer.with_all_rows(new).with_moments_of(latency, self.momentum), state, info
 
-    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+    def diagnose(self, name: str, layer: RealLayer, info: Any) -> Diagnosis:
         """How far the norms are from 1, how evenly positions are won, and whether the layer has moved."""
         norms = np.linalg.norm(layer.weights.reshape(len(layer.weights), -1), axis=1)
+        distances = np.abs(norms - 1)
         wins = info["wins"].sum(axis=0, dtype=np.int64)
         shares = wins / max(wins.sum(), 1)
         entropy = -np.sum(shares * np.log(np.where(shares > 0, shares, 1)))
-        evenness = float(entropy / np.log(len(wins))) if len(wins) > 1 else 1.0
-        never, moved = np.flatnonzero(wins == 0), float(info["change"].sum())
-        distances = np.abs(norms - 1)
-        far, settled = float(distances.mean()), np.count_nonzero(distances < SETTLED)
-        words = [
-            f"weight vectors of {name} have norms of {norms.min():.3g}..{norms.max():.3g}, {far:.2g} from 1 on "
-            f"average: {settled} of {len(norms)} have settled",
-            f"{len(never)} of {len(wins)} features never won" + listed(never),
-            f"positions are won with an evenness of {evenness:.2f} (1: all features alike, 0: always the same), "
-            f"the most by one feature are {percent(float(shares.max()))}",
-        ]
-        if moved < MOVED:
-            words.append(f"{name} has not moved: try a higher `rate`, or images with more contrast")
-        if len(never) > len(wins) / 2:
-            words.append(f"most features of {name} never win: try fewer, or a smaller `inverse_temperature`")
-        figures = dict(norm_distance=far, evenness=evenness, never_won=len(never), moved=moved)
-        return figures | dict(wins=wins.tolist(), words=words)
+        return dict(
+            norm_distance=float(distances.mean()),
+            norms=[float(norms.min()), float(norms.max())],
+            settled=[int(np.sum(distances < SETTLED)), len(norms)],
+            evenness=float(entropy / np.log(len(wins))) if len(wins) > 1 else 1.0,
+            never_won=int(np.sum(wins == 0)),
+            moved=float(info["change"].sum()),
+            wins=wins.tolist(),
+        )

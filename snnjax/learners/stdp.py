@@ -9,14 +9,12 @@ import numpy as np
 import optax
 
 from snnjax import kernels
-from snnjax.components import component, static
-from snnjax.errors import InputError
-from snnjax.kernels import Spikes, Winners, checks
-from snnjax.layers import Layer
-from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, convergence, listed, percent
-
-LEARNED = 0.05  # mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1
-OFTEN = 5.0  # a feature with more than this multiple of the mean wins is too dominant
+from snnjax.core import checks
+from snnjax.core.components import component, static
+from snnjax.core.errors import InputError
+from snnjax.kernels import Spikes, Winners
+from snnjax.layers.spiking import Layer
+from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, convergence
 
 
 @component
@@ -64,9 +62,12 @@ class STDP(Learner):
         """The winners."""
         return super().forward(layer, state, self.seen(layer, latency), label)
 
-    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+    def update(
+        self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
+    ) -> UpdateResult:
         """The winners learn; info is their features, (k,) int32, -1 where nobody won."""
-        winners, rates = cast(Winners, response.winners), self.rates(state)
+        winners = cast(Winners, response.winners)
+        rates = self.rates(state)
         layer = layer.learn(self.seen(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)
         return layer, state + 1, winners.feature
 
@@ -83,25 +84,13 @@ class STDP(Learner):
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """Who has won, and how far the weights have converged."""
-        features = layer.conv.features
-        wins = np.bincount(info[info >= 0], minlength=features)
-        silent = float(np.mean(np.all(info < 0, axis=1)))
-        never, often = np.flatnonzero(wins == 0), np.flatnonzero(wins > OFTEN * wins.mean())
-        open_ = convergence(np.asarray(layer.weights), self.bounds)
-        words = [
-            f"nobody fired at {percent(silent)} of the images",
-            f"{len(never)} of {features} features never won" + listed(never),
-            f"{len(often)} won more than {OFTEN:g} times as often as the mean" + listed(often),
-            f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
-        ]
-        if silent > SILENT and layer.conv.threshold is not None:
-            words.append(f"the threshold {np.mean(layer.conv.threshold):g} is too high: try a lower one")
-        elif len(never) > features / 2:
-            words.append("most features never win: try fewer features, more winners or a smaller radius")
-        elif open_ >= LEARNED:
-            words.append("more images or epochs, or higher rates, would let the weights converge")
-        counts = dict(never_won=len(never), won_too_often=len(often), wins=wins.tolist())
-        return dict(silent=silent, **counts, convergence=open_, words=words)
+        wins = np.bincount(info[info >= 0], minlength=layer.conv.features)
+        return dict(
+            silent=float(np.mean(np.all(info < 0, axis=1))),
+            never_won=int(np.sum(wins == 0)),
+            wins=wins.tolist(),
+            convergence=convergence(np.asarray(layer.weights), self.bounds),
+        )
 
 
 @jax.jit

@@ -8,15 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import devices, kernels
-from snnjax.components import component, static
-from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import Spikes, checks
-from snnjax.layers import Conv, Layer
-from snnjax.learners.protocol import SILENT, Diagnosis, Learned, Learner, Signal, extremes, listed, percent
-
-EARLY = 0.05  # an earlier mean spike time means that the threshold is too low
-MISSED = 0.1  # a larger mean |actual - desired time| means that targets are not reached
+from snnjax import kernels
+from snnjax.core import checks, devices
+from snnjax.core.components import component, static
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.kernels import Spikes
+from snnjax.layers.conv import Conv
+from snnjax.layers.spiking import Layer
+from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, extremes
 
 
 class TimedResponse(NamedTuple):
@@ -134,7 +133,8 @@ class SupervisedSTDP(Learner):
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> TimedResponse:
         """The spikes at the threshold, and those of the class `label` at the training thresholds."""
         assert label is not None
-        spikes, training = layer.timed_spikes(latency, layer.conv.threshold), None
+        spikes = layer.timed_spikes(latency, layer.conv.threshold)
+        training = None
         if count := self.competitors(layer):
             start = jnp.maximum(label, 0) * (count + self.non_targets) + self.non_targets
             threshold = layer.conv.threshold + state["excess"]
@@ -144,7 +144,9 @@ class SupervisedSTDP(Learner):
             training = jax.tree.map(jnp.ravel, competing.timed_spikes(latency, own[1]))
         return TimedResponse(spikes, training)
 
-    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+    def update(
+        self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
+    ) -> UpdateResult:
         """The neurons of `group` learn; silent images, and labels of -1, change nothing.
 
         By the equations a silent image would add gap a+ to all weights of the label's class, and move its thresholds.
@@ -154,7 +156,8 @@ class SupervisedSTDP(Learner):
         and the training thresholds `threshold` (m,) of its class.
         """
         assert signal is not None
-        seen, features = layer.padded(latency), layer.conv.features
+        seen = layer.padded(latency)
+        features = layer.conv.features
         learns = (signal.label >= 0) & jnp.any(seen < layer.time_steps)
         spikes = jax.tree.map(lambda x: x.reshape(layer.classes, -1), response.spikes)
         training = jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (self.non_targets, 0))), response.training)
@@ -236,41 +239,29 @@ class SupervisedSTDP(Learner):
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """Which neurons have learned how often, when they fired, how far from their desired times, and thresholds."""
-        features, learned = layer.conv.features, info["label"] >= 0
+        features = layer.conv.features
+        learned = info["label"] >= 0
         neuron, time, error = (info[key][learned].ravel() for key in ("neuron", "time", "error"))
-        wins = np.bincount(neuron, minlength=features)
         fired = time < 1
-        spikes, sums = np.bincount(neuron[fired], minlength=features), np.bincount(neuron[fired], time[fired], features)
-        never, silent = np.flatnonzero(wins == 0), float(np.mean(~fired)) if len(time) else 1.0
-        missed = float(np.mean(np.abs(error))) if len(error) else 0.0
-        words = [
-            f"nothing was learned from {percent(1 - np.mean(learned) if len(learned) else 1.0)} of the images",
-            f"{percent(silent)} of the neurons that learned from an image were silent, the others fired at "
-            f"{_mean(time[fired]):.3f} T on average, {missed:.3f} T from their desired times",
-            f"{len(never)} of {features} neurons never won" + listed(never),
-        ]
-        figures: Diagnosis = {}
-        each = dict(wins=wins, times=np.where(spikes > 0, sums / np.maximum(spikes, 1), 1.0))
+        wins = np.bincount(neuron, minlength=features)
+        spikes = np.bincount(neuron[fired], minlength=features)
+        sums = np.bincount(neuron[fired], time[fired], features)
+        times = np.where(spikes > 0, sums / np.maximum(spikes, 1), 1.0)
+        figures: Diagnosis = dict(
+            taught=[int(np.sum(learned)), len(learned)],
+            silent_neurons=float(np.mean(~fired)) if len(time) else 1.0,  # `silent` is the network's in this phase
+            time_error=float(np.mean(np.abs(error))) if len(error) else 0.0,
+            spike_time=float(np.mean(time[fired])) if fired.any() else 1.0,
+            never_won=int(np.sum(wins == 0)),
+            wins=wins.tolist(),
+            times=np.round(times, 5).tolist(),
+        )
         if competitors := self.competitors(layer):
-            each["thresholds"] = self._thresholds(layer, info)
-            own = each["thresholds"].reshape(layer.classes, -1)[:, -competitors:]
+            thresholds = self._thresholds(layer, info)
+            own = thresholds.reshape(layer.classes, -1)[:, -competitors:]
             figures |= extremes("training_threshold", own)
-            span = f"{own.min():.4g}..{own.max():.4g}, mean {own.mean():.4g}"
-            words.append(f"training thresholds of {name} end at {span}")
-        if silent > SILENT:
-            words.append(f"the threshold {np.mean(np.asarray(layer.conv.threshold)):g} is too high: try a lower one")
-        elif len(time) and _mean(time[fired]) < EARLY:
-            fire = "neurons fire at the first steps, whatever comes later: try a higher one"
-            words.append(f"the threshold {np.mean(np.asarray(layer.conv.threshold)):g} is too low: {fire}")
-        elif missed > MISSED:
-            words.append("desired times are not reached: try more epochs, higher rates or another threshold")
-        if len(never) and competitors and len(time):
-            words.append(
-                "some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons a class"
-            )
-        # `silent` is the network's in a phase that learns from labels.
-        figures |= dict(silent_neurons=silent, time_error=missed, spike_time=_mean(time[fired]), never_won=len(never))
-        return figures | {key: np.round(value, 5).tolist() for key, value in each.items()} | dict(words=words)
+            figures["thresholds"] = np.round(thresholds, 5).tolist()
+        return figures
 
     def _thresholds(self, layer: Layer, info: Any) -> np.ndarray:
         """The last training thresholds, (F,) float64; the layer's threshold where a neuron had none."""
@@ -280,7 +271,3 @@ class SupervisedSTDP(Learner):
             if len(at := np.flatnonzero(info["label"] == label)):
                 own[label] = info["threshold"][at[-1]]
         return thresholds
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values)) if len(values) else 1.0

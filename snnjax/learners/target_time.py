@@ -7,26 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from snnjax import kernels
-from snnjax.components import component, static
-from snnjax.errors import InputError
-from snnjax.kernels import checks
-from snnjax.layers import Conv, Layer
+from snnjax.core import checks
+from snnjax.core.components import component, static
+from snnjax.core.errors import InputError
+from snnjax.layers.conv import Conv
+from snnjax.layers.spiking import Layer
 from snnjax.learners.protocol import (
-    SILENT,
     Diagnosis,
-    Learned,
     Learner,
     Response,
     Signal,
+    UpdateResult,
     convergence,
     extremes,
-    listed,
-    percent,
 )
-from snnjax.learners.stdp import LEARNED
-
-OFF_TARGET = 0.05  # a larger distance of the mean spike time from the target
-DRIFT = 0.02  # a larger change of the thresholds in half an epoch, relative to their mean
 
 
 @component
@@ -100,7 +94,9 @@ class TargetTime(Learner):
         """Nothing: who fires at a patch depends on what was learned from the one before."""
         return Response()
 
-    def update(self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None) -> Learned:
+    def update(
+        self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
+    ) -> UpdateResult:
         """Learns from the patches of one image.
 
         Info is the winner's feature and step of each patch, (patches,) int32, -1 and T where nobody fired, and the rate
@@ -110,12 +106,13 @@ class TargetTime(Learner):
         weights = layer.weights
         at = self.positions(state, state["shown"], layer.conv.output_size((latency.shape[1], latency.shape[2])))
         patches = kernels.patches(seen, at, kernel=layer.conv.kernel, stride=layer.conv.stride)
-        flat, threshold = weights.reshape(len(weights), -1), cast(jax.Array, layer.conv.threshold)
+        flat = weights.reshape(len(weights), -1)
+        threshold = cast(jax.Array, layer.conv.threshold)
         rule = self.rule(state, layer.time_steps)
         learned = kernels.learn_patches(patches.reshape(len(at), -1), flat, threshold, **rule)
         return self.learned(layer.with_weights(learned.weights.reshape(weights.shape)), state, learned, 1)
 
-    def learned(self, layer: Layer, state: Any, found: Any, shown: Any) -> Learned:
+    def learned(self, layer: Layer, state: Any, found: Any, shown: Any) -> UpdateResult:
         """The layer, which has its new weights, with new thresholds, the state after more images, and info."""
         info = dict(feature=found.feature, latency=found.latency, threshold_rate=state["rates"][1])
         counted = dict(state, shown=state["shown"] + jnp.uint32(shown))
@@ -131,36 +128,29 @@ class TargetTime(Learner):
 
     def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
         """Who has won and when, whether thresholds still move, and how far the weights have converged."""
-        features, threshold = layer.conv.features, np.asarray(layer.conv.threshold)
+        features = layer.conv.features
+        threshold = np.asarray(layer.conv.threshold)
         feature, latency = (np.ravel(info[each]) for each in ("feature", "latency"))
         fired = feature >= 0
-        wins, silent = np.bincount(feature[fired], minlength=features), float(np.mean(~fired))
+        wins = np.bincount(feature[fired], minlength=features)
+        silent = float(np.mean(~fired))
         time = latency[fired] / layer.time_steps
-        target, mean = float(self.target_time), float(time.mean()) if time.size else 1.0
+        target = float(self.target_time)
+        mean = float(time.mean()) if time.size else 1.0
         # Thresholds moved by this in the second half of the epoch, but for their least value.
         late = slice(len(feature) // 2, None)
         late_wins = np.bincount(feature[late][fired[late]], minlength=features)
         competed = (late_wins * features - late_wins.sum()) / max(features - 1, 1) * (features > 1)
         followed = np.sum(latency[late][fired[late]] / layer.time_steps - target)
         drift = float(np.mean(np.abs(info["threshold_rate"][-1] * (competed - followed))) / threshold.mean())
-        never, open_ = np.flatnonzero(wins == 0), convergence(np.asarray(layer.weights), self.bounds)
-        words = [
-            f"nobody fired at {percent(silent)} of the patches",
-            f"{len(never)} of {features} features never won" + listed(never),
-            f"winners fired at {mean:.3f} of the time on average, the target is {target:g}",
-            f"thresholds lie in {threshold.min():.2f}..{threshold.max():.2f}, mean {threshold.mean():.2f}, "
-            + (f"still moving: by {percent(drift)} in half an epoch" if drift > DRIFT else "settled"),
-            f"mean w(1-w) is {open_:.3f}" + (", converged" if open_ < LEARNED else ", not converged yet"),
-        ]
-        if silent > SILENT:
-            words.append(f"thresholds of {name} are too high for most patches: start from a lower one")
-        elif time.size and abs(mean - target) > OFF_TARGET:
-            stuck = mean > target and np.median(threshold) < 1.05 * self.threshold_min
-            advice = "a lower `threshold_min`" if stuck else "more epochs"
-            words.append(f"the target is not reached: {advice} may help")
-        elif drift > DRIFT:
-            words.append("more epochs, or a stronger annealing, would let the thresholds settle")
-        thresholds = np.round(threshold.astype(float), 5).tolist()
-        figures: dict[str, Any] = dict(silent=silent, never_won=len(never), wins=wins.tolist(), spike_time=mean)
-        figures |= extremes("threshold", threshold)
-        return figures | dict(thresholds=thresholds, threshold_drift=drift, convergence=open_, words=words)
+        figures: Diagnosis = dict(
+            silent=silent,
+            never_won=int(np.sum(wins == 0)),
+            wins=wins.tolist(),
+            spike_time=mean,
+            target_time=target,
+            threshold_drift=drift,
+            convergence=convergence(np.asarray(layer.weights), self.bounds),
+            thresholds=np.round(threshold.astype(float), 5).tolist(),
+        )
+        return figures | extremes("threshold", threshold)

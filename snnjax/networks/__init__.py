@@ -15,7 +15,7 @@ _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg)
 _DEEP = (goupy2024_softhebb, softhebb_narrow)
 
 NETWORKS = {each.__name__: each for each in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}
-"""From a name to a function, called by the names of its parameters as `snnjax.training.trainer.network_for` has it."""
+"""From a name to a function, called by the names of its parameters as `snnjax.training.build.network_for` has it."""
 
 __all__ = [
     "NETWORKS",

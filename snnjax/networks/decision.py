@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.components import component, static
+from snnjax.core.components import component, static
 from snnjax.kernels import Spikes
 
 
@@ -39,7 +39,7 @@ class FittedDecision(Decision, Protocol):
 
     Attributes:
       fitted: whether `fit` has made it. Until then the fields that it fits hold a number such as 0.0, so this may be
-        `np.ndim(self.coefficients) > 0`. They are annotated `np.ndarray | float`, and saved with the network.
+        `np.ndim(self.coefficients) > 0`. They are marked by `snnjax.fitted`, and saved with the network.
     """
 
     @property

@@ -8,11 +8,12 @@ are those of Falez et al. 2019 (arXiv 1904.01908).
 import dataclasses
 from typing import Any, NamedTuple
 
-from snnjax.defaults import FEW
+from snnjax.core import checks
+from snnjax.core.defaults import FEW
+from snnjax.core.errors import InputError
 from snnjax.encoding import EventEncoder, ImageEncoder, OnOff, Whitening
-from snnjax.errors import InputError
-from snnjax.kernels import checks
-from snnjax.layers import Conv, Pool
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.decision import Earliest
 from snnjax.networks.network import Network, stage

@@ -7,7 +7,8 @@ that of SpykeTorch who fired: see `LinearSVM`.
 from typing import Any
 
 from snnjax.encoding import DOG, ImageEncoder
-from snnjax.layers import WTA, Conv, Pool
+from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import STDP
 from snnjax.networks.linear import LinearSVM
 from snnjax.networks.network import Network, stage
@@ -23,6 +24,7 @@ def kheradpisheh2018(
     """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given."""
     if encoder is None:
         encoder = DOG
-    shape, stages = encoder.output_shape(image_shape), (stage(FIRST, pool=POOL), stage(SECOND, pool=POOL))
+    shape = encoder.output_shape(image_shape)
+    stages = (stage(FIRST, pool=POOL), stage(SECOND, pool=POOL))
     settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(2, 5), encoder=encoder)
     return Network("kheradpisheh2018", shape, classes, stages, decision=LinearSVM(C=2.4), **settings)

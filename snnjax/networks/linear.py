@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.components import component
-from snnjax.errors import InputError
-from snnjax.kernels import Spikes, checks, exact
+from snnjax.core import checks
+from snnjax.core.components import component, fitted
+from snnjax.core.errors import InputError
+from snnjax.kernels import Spikes, exact
 from snnjax.networks.decision import votes_of
 
 _ROWS = 1000  # images that become sparse at once
@@ -39,8 +40,8 @@ class LinearSVM:
     C: float = 2.4
     tolerance: float = 0.1
     iterations: int = 100
-    coefficients: np.ndarray | float = 0.0
-    intercepts: np.ndarray | float = 0.0
+    coefficients: np.ndarray | float = fitted(default=0.0)
+    intercepts: np.ndarray | float = fitted(default=0.0)
     timed: ClassVar[bool] = True
 
     def check(self) -> None:

@@ -11,15 +11,19 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax import devices, kernels
-from snnjax.activations import LatencyCode
-from snnjax.components import static
+from snnjax import kernels
+from snnjax.core import checks, devices
+from snnjax.core.components import static
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
 from snnjax.encoding import Encoder, ImageEncoder
-from snnjax.errors import InputError, wrong_type
-from snnjax.forms import FAST, block_potentials
-from snnjax.kernels import Spikes, checks, exact
-from snnjax.layers import Form, Layer, Pool
+from snnjax.kernels import Spikes, exact
+from snnjax.layers.activations import LatencyCode
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.layer_kernels import XLA, block_potentials
+from snnjax.layers.pool import Pool
+from snnjax.layers.real import RealLayer
+from snnjax.layers.spiking import Layer
 from snnjax.networks.decision import Decided, Decision, decide, is_fitted, unfitted
 from snnjax.networks.network import Network
 
@@ -41,7 +45,7 @@ class Model:
       pools, codes: of each stage.
     """
 
-    layers: dict[str, Layer]
+    layers: dict[str, Any]
     encoder: ImageEncoder | None
     decision: Decision
     codes: tuple[Any, ...]
@@ -57,11 +61,15 @@ class Model:
         check_weights(network, weights)
         if weights.keys() != network.weight_shapes.keys():
             raise InputError(f"`weights` must be those of {', '.join(network.weight_shapes)}, got {', '.join(weights)}")
-        steps, timed, layers = network.time_steps, network.decision.timed, {}
+        steps = network.time_steps
+        layers: dict[str, Any] = {}
         for _, name, conv in network.layers():
-            classes = network.classes if name in network.deciding else 0
             prepared = conv.prepared(weights[name].shape[1])
-            layers[name] = Layer(prepared, weights[name], steps, FAST, conv.monotone, classes, timed)
+            if conv.real:
+                layers[name] = RealLayer(prepared, weights[name], steps, XLA)
+                continue
+            classes = network.classes if name in network.deciding else 0
+            layers[name] = Layer(prepared, weights[name], steps, XLA, conv.monotone, classes, network.decision.timed)
         pools, codes = (tuple(getattr(each, part) for each in network.stages) for part in ("pool", "code"))
         sizes = network.input_shape, network.classes, steps
         return cls(layers, network.encoder, network.decision, codes, network.names, pools, *sizes)
@@ -71,11 +79,11 @@ class Model:
         """Number of the stage that decides; of all stages under a `FittedDecision`, which sees what they put out."""
         return len(self.names) - (not is_fitted(self.decision))
 
-    def stage(self, number: int) -> list[Layer]:
+    def stage(self, number: int) -> list[Any]:
         """The layers of stage `number`, counted from 0."""
         return [self.layers[name] for name in self.names[number]]
 
-    def packed(self, forms: Mapping[str, Form]) -> "Model":
+    def packed(self, forms: Mapping[str, LayerKernels]) -> "Model":
         """The same model with some of its layers in other forms."""
         return self.updated({name: self.layers[name].packed(form) for name, form in forms.items()})
 
@@ -97,14 +105,15 @@ class Model:
         """
         last = self.last if last is None else last
         through = functools.partial(Model._through, first=first, last=last, timed=timed)
-        if not any(layer.conv.real for number in range(first, last) for layer in self.stage(number)):
+        if not any(isinstance(layer, RealLayer) for number in range(first, last) for layer in self.stage(number)):
             return through(self, latency)
         return devices.in_blocks(through, REAL)(jax.tree.map(jnp.asarray, self), latency)
 
     def _through(self, latency: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
         """As `forward`, of one image or of those that `in_blocks` takes at a time."""
         for number in range(first, last):
-            layers, pool = self.stage(number), self.pools[number]
+            layers = self.stage(number)
+            pool = self.pools[number]
             if not timed and self._monotone(number, last):
                 latency = self.join(number, [layer.last_latencies(latency) for layer in layers])
             else:
@@ -126,17 +135,19 @@ class Model:
             if first == last:
                 return latencies
             one = functools.partial(self.forward, first=first, last=last, timed=timed)
-            real = any(layer.conv.real for number in range(first, last) for layer in self.stage(number))
+            real = any(isinstance(layer, RealLayer) for number in range(first, last) for layer in self.stage(number))
             return (jax.vmap(one) if real else functools.partial(devices.map_each, one))(latencies)
 
         for number in range(first, last):
             layers = self.stage(number)
-            known = [layer.form.fires for layer in layers if layer.form.fires is not None]
+            known = [layer.kernels.fires for layer in layers if layer.kernels.fires is not None]
             if len(known) < len(layers) or timed or not self._monotone(number, last):
                 continue
-            latencies, pool = through(latencies, first, number), self.pools[number]
+            latencies = through(latencies, first, number)
+            pool = self.pools[number]
             each = [fires(layer, latencies, pool) for fires, layer in zip(known, layers, strict=True)]
-            latencies, first = jnp.concatenate(each, axis=1), number + 1
+            latencies = jnp.concatenate(each, axis=1)
+            first = number + 1
         return through(latencies, first, last)
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
@@ -171,7 +182,7 @@ class Model:
         if is_fitted(self.decision):
             return jax.vmap(self.decide)(latencies)
         layers = self.stage(self.last)
-        known = [layer.form.of_classes for layer in layers if layer.form.of_classes is not None]
+        known = [layer.kernels.of_classes for layer in layers if layer.kernels.of_classes is not None]
         if len(known) == len(layers):
             spikes = [function(layer, latencies) for function, layer in zip(known, layers, strict=True)]
             return jax.vmap(lambda each: decide(self.decision, each, self.classes))(spikes)
@@ -188,7 +199,7 @@ class Model:
         for number in range(self.last):
             outputs = [layer.responses(latency) for layer in self.stage(number)]
             for name, each in zip(self.names[number], outputs, strict=True):
-                real = self.layers[name].conv.real
+                real = isinstance(self.layers[name], RealLayer)
                 seen[name] = LatencyCode()(each, time_steps=self.time_steps) if real else each
             latency = self.join(number, outputs)
         spikes = self.decisive_spikes(self.forward(seen["input"], timed=self.decision.timed))  # as `predict` has them
@@ -214,7 +225,8 @@ class Observed(NamedTuple):
 
 def check_weights(network: Network, weights: Weights) -> None:
     """Raises InputError for an unknown name, weights of another shape, or below 0 where bounds rule that out."""
-    shapes, convs = network.weight_shapes, {name: conv for _, name, conv in network.layers()}
+    shapes = network.weight_shapes
+    convs = {name: conv for _, name, conv in network.layers()}
     for name, value in weights.items():
         if name not in shapes:
             raise InputError(f"`weights` must name layers of {network.name} ({', '.join(shapes)}), got {name!r}")

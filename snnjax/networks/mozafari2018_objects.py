@@ -7,9 +7,10 @@ import dataclasses
 import math
 from typing import Any
 
+from snnjax.core.errors import InputError
 from snnjax.encoding import GABOR, ImageEncoder
-from snnjax.errors import InputError
-from snnjax.layers import Conv, Pool
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP
 from snnjax.networks.decision import Earliest
 from snnjax.networks.network import Network, stage

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax import components
-from snnjax.components import check_component, component, static
+from snnjax.core import checks, components
+from snnjax.core.components import check_component, component, static
+from snnjax.core.errors import InputError, TooSmallError, nearest, wrong_type
 from snnjax.encoding import ImageEncoder
-from snnjax.errors import InputError, TooSmallError, nearest, wrong_type
-from snnjax.kernels import checks
-from snnjax.layers import Conv, Pool
-from snnjax.networks.decision import Decision, Majority, is_fitted, unfitted
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
+from snnjax.networks.decision import Decision, Majority, is_fitted
 
 
 @component
@@ -152,9 +152,11 @@ class Network:
             if sum(supervised) > 1 or supervised != sorted(supervised):
                 kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
                 raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
-        _, shapes = self.joint_stages, self.shapes  # which raise where learners disagree, or a map would vanish
+        _ = self.joint_stages
+        shapes = self.shapes  # which raise where learners disagree, or a map would vanish
         for number, name, conv in self.layers():
-            output, classes = conv.output_size(shapes[number][1:]), self.classes if name in self.deciding else 0
+            output = conv.output_size(shapes[number][1:])
+            classes = self.classes if name in self.deciding else 0
             for learner in conv.each_learner:
                 if check := getattr(learner, "check_layer", None):  # learners need not be derived from `Learner`
                     check(name, conv, output, classes, self.decision.timed)
@@ -217,7 +219,8 @@ class Network:
     @property
     def weight_shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """(F, C, kh, kw) of the weights of each layer, by name."""
-        shapes, pair = self.shapes, functools.partial(checks.pair, "kernel", minimum=1)
+        shapes = self.shapes
+        pair = functools.partial(checks.pair, "kernel", minimum=1)
         return {name: (conv.features, shapes[at][0], *pair(conv.kernel)) for at, name, conv in self.layers()}
 
     @property
@@ -252,7 +255,8 @@ class Network:
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
         """(F, C, kh, kw) float32 of each layer, normally distributed; raises InputError where bounds exclude them."""
-        random, weights = np.random.default_rng(checks.seed(seed)), {}
+        random = np.random.default_rng(checks.seed(seed))
+        weights = {}
         for _, name, conv in self.layers():
             drawn = random.normal(conv.weight_mean, conv.weight_std, self.weight_shapes[name]).astype(np.float32)
             if conv.monotone and drawn.min() < 0:
@@ -269,7 +273,6 @@ class Network:
             f"{part}.{path}": value
             for part, each in parts.items()
             for path, value in components.numbers(each)
-            if not (unfitted(each) and path in components.arrays(each))  # to be fitted
             if not (getattr(each, "real", False) and path.startswith("competition."))  # without effect
         }
 

@@ -6,7 +6,7 @@ mozafari2018 is that of Mozafari et al. 2019 (arXiv 1804.00227), the others are 
 import dataclasses
 from typing import Any
 
-from snnjax.layers import WTA, Conv
+from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks.network import Network, Stage, stage
 

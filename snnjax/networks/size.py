@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from snnjax.core import checks
 from snnjax.encoding import Encoder, OnOff
 from snnjax.encoding.filters import PIXEL_BITS, TAP_BITS, TILE
-from snnjax.kernels import checks, exact
+from snnjax.kernels import exact
 from snnjax.networks.network import Network
 
 FLOAT = 4  # bytes of a float32
@@ -18,14 +19,16 @@ def bytes_of_one_image(network: Network, image_shape: tuple[int, ...]) -> int:
 
 def _of_encoder(network: Network, image_shape: tuple[int, ...]) -> int:
     """Numbers of the filters, the padded image and the maps of the network's encoder."""
-    encoder, maps = network.encoder, math.prod(network.input_shape)
+    encoder = network.encoder
+    maps = math.prod(network.input_shape)
     bits = PIXEL_BITS + 2 * (len(image_shape) == 3)
     if isinstance(encoder, OnOff):
         return maps + _of_products(encoder.window, 2, image_shape, bits)
     if not isinstance(encoder, Encoder):
         window = getattr(encoder, "window", 1)
         return maps * (window if isinstance(window, int) else 1)
-    bank, pool = encoder.bank, encoder.pool
+    bank = encoder.bank
+    pool = encoder.pool
     filters, *size = bank.output_shape(image_shape)
     image = math.prod(_padded(image_shape[:2], bank.margin)) * math.prod(image_shape[2:])
     filtered = filters * math.prod(_padded(size, 0 if pool is None else pool.padding))

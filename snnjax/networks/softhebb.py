@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from snnjax.activations import LatencyCode, Standardise, Triangle
+from snnjax.core.errors import InputError
 from snnjax.encoding import PIXELS, ImageEncoder
-from snnjax.errors import InputError
-from snnjax.layers import Conv, Pool
+from snnjax.layers.activations import LatencyCode, Standardise, Triangle
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks.decision import Earliest
 from snnjax.networks.network import Network, Stage, stage
@@ -43,7 +44,8 @@ def goupy2024_softhebb(
     encoder = encoder or PIXELS
     shape = encoder.output_shape(image_shape)
     stages: list[Stage] = []
-    channels, size = shape[0], shape[1:]
+    channels = shape[0]
+    size = shape[1:]
     codes = None, None, LatencyCode()
     for count, code, (kernel, tau, power, rate, pool) in zip(features, codes, LAYERS, strict=True):
         conv = Conv(
@@ -57,7 +59,8 @@ def goupy2024_softhebb(
             standardise=Standardise(),
         )
         stages.append(stage(conv, pool=pool, code=code))
-        channels, size = count, pool.output_size(conv.output_size(size))
+        channels = count
+        size = pool.output_size(conv.output_size(size))
     inputs = channels * size[0] * size[1]
     readout = Conv(
         5 * classes,

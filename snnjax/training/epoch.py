@@ -1,7 +1,6 @@
-"""An epoch, slice by slice, so that progress is reported without callbacks from compiled programs."""
+"""Epochs, slice by slice, so that progress is reported without callbacks from compiled programs."""
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +8,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from snnjax import files
-from snnjax.errors import InputError
-from snnjax.layers import Layer
-from snnjax.training.foreign import check_decisions
-from snnjax.training.spread import NETWORKS, Clock, Spread, has_own, place
-from snnjax.training.state import Phase, Settings
+from snnjax.core import files
+from snnjax.core.components import leaves, with_leaves
+from snnjax.core.errors import InputError
+from snnjax.layers.spiking import Layer
+from snnjax.steps.plain import Carry, Found, Task
+from snnjax.steps.registry import Step
+from snnjax.training.contracts import check_decisions
+from snnjax.training.placement import NETWORKS, Placement, Timer, has_own, learning_program, place
+from snnjax.training.state import Settings
 
 SLICE = 1000
 """Images, about, between two reports of an epoch's progress."""
@@ -24,153 +25,214 @@ ALIGNED = 64
 """Slices of a multiple of this begin where a CPU device takes them without a copy, see `files.empty`."""
 
 
-@dataclasses.dataclass
-class Epoch:
-    """Epochs over the same images; a call learns from all of them once, in order or in that of its epoch."""
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What an epoch learns from.
 
-    spread: Spread
-    mesh: Mesh  # of the devices that learn
-    phase: Phase
-    carry: Any  # what learns, stacked; first the layers by name
-    inputs: np.ndarray  # latencies, (N, C, H, W) or (networks, N, C, H, W); or of 2N images, see `images_shown`
-    report: Callable[[int, int], None]  # gets the numbers of images done, and of correct decisions among them
-    batch: int  # images seen with the same weights
-    plain: Any  # the learning program
-    fast: Any  # one that computes the same where all weights lie within their bounds
-    unit: int  # the size of a slice is a multiple of it
-    each: int = 1  # images that a finding is of
-    images: int | None = None  # those shown first alone; None: all
-    clips: bool = False  # whether the fast one takes weights outside of them too, which the first update clips
-    order: Callable[[int], np.ndarray | None] = lambda epoch: None  # `images_shown` of an epoch; None: none ever
-    labels: np.ndarray | None = None  # (N,) int32, of supervised learning
-    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the programs, stacked
-    shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those that all networks share
+    Attributes:
+      inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`.
+      labels: (N,) int32 of supervised learning, None elsewhere.
+      order: of the number of an epoch: `shown_order`.
+      most: images of an epoch that are learned from, those shown first; None: all.
+    """
 
-    def __post_init__(self) -> None:
-        self.clock, self._within = Clock(self.phase.name), False
-        self.carry, self.own = (place(each, self.mesh, NETWORKS) for each in (self.carry, self.own))
-        first = self.order(0)
-        self._count = self.inputs.shape[int(has_own(self.inputs))] if first is None else first.shape[-1]
-        self._total = self.images or self._count
-        count = max(1, round(self._total / SLICE))
-        aligned = math.lcm(self.unit, ALIGNED)
-        unit = aligned if count > 1 and count * aligned <= self._total else self.unit
-        self._size = -(-self._total // (count * unit)) * unit
-        self._starts = range(0, self._total, self._size)
-        once = first is None and self.inputs.nbytes <= files.LARGE
-        self._slices = {start: self._slice(start) for start in self._starts} if once else {}
+    inputs: np.ndarray
+    labels: np.ndarray | None = None
+    order: Callable[[int], np.ndarray | None] = lambda epoch: None
+    most: int | None = None
 
-    def _slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The programs' arguments `own` and `shared` with the images from number `start` of those at `places`."""
-        own, shared = dict(self.own), dict(self.shared)
+    @property
+    def shown(self) -> int:
+        """The number of images that an epoch shows."""
+        order = self.order(0)
+        return self.inputs.shape[int(has_own(self.inputs))] if order is None else order.shape[-1]
+
+
+class EpochRunner:
+    """Runs epochs over the same images; what learns goes on from one to the next.
+
+    Attributes:
+      carry: what learns, stacked.
+      model: the network without what learns, stacked; None where its layer is all that is needed.
+      timer: of the programs.
+      unit: the size of a slice is a multiple of it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        placement: Placement,
+        task: Task,
+        steps: tuple[Callable[..., Any], Step | None],
+        carry: Carry,
+        model: Any,
+        images: Images,
+        batch_size: int | None = None,
+    ):
+        """`steps` are the plain one and, if there is one that fits, the fast one; `carry` and `model` are stacked."""
+        plain, fast = steps
+        self.placement = placement
+        self.task = task
+        self.images = images
+        # Those that share batches learn from them, but for fast steps, which take a batch in one product.
+        self.mesh = placement.batched if task.batch > 1 and not fast and not task.end else placement.learning
+        self._plain = learning_program(plain, task, self.mesh)
+        self._fast = learning_program(fast.run, task, self.mesh) if fast else self._plain
+        self._clips = fast is not None and fast.clips
+        self.unit = fast.unit(task) if fast else task.batch
+        self._batch_size = {} if batch_size is None else dict(batch_size=np.int32(batch_size))
+        self.carry = place(carry, self.mesh, NETWORKS)
+        self.model = place(model, self.mesh, NETWORKS)
+        self.timer = Timer(name)
+        self._in_bounds = False
+        self._count = images.shown
+        self._total = images.most or self._count
+        self.size = _slice_size(self._total, self.unit)
+        self._starts = range(0, self._total, self.size)
+        once = images.order(0) is None and images.inputs.nbytes <= files.LARGE
+        self._kept = {start: self.place_slice(start) for start in self._starts} if once else {}
+
+    def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The images from number `start` of those at `places`, as fields of a `Slice`: own ones, and shared ones."""
+        own: dict[str, Any] = {}
+        shared: dict[str, Any] = {}
         several = places is not None and places.ndim == 2
-        numbers = None if places is None else places % self._count
 
         def put(name: str, values: np.ndarray, places: np.ndarray | None) -> None:
-            placed = self.spread.place_images(values, start, self._size, self.mesh, places)
+            placed = self.placement.place_images(values, start, self.size, self.mesh, places)
             (own if several or has_own(values) else shared)[name] = placed
 
-        put("latencies", self.inputs, places)
-        if self.labels is not None:
-            put("labels", self.labels, numbers)
+        put("inputs", self.images.inputs, places)
+        if self.images.labels is not None:
+            put("labels", self.images.labels, None if places is None else places % self._count)
         return own, shared
 
-    def __call__(
-        self, number: int = 0, done: int = 0, before: Any = None, keep: Callable[[int, Any], None] = lambda *_: None
-    ) -> tuple[Any, Any]:
-        """Learns in epoch `number`: the carry, and what the program found of each image, NumPy (networks, N, ...).
+    def run(
+        self,
+        number: int = 0,
+        done: int = 0,
+        before: Mapping[str, np.ndarray] | None = None,
+        report: Callable[[int, int], None] = lambda images, correct: None,
+        keep: Callable[[int, Callable[[], dict[str, np.ndarray]]], None] = lambda done, found: None,
+    ) -> tuple[Carry, Found]:
+        """Learns in epoch `number`: the carry, and what the step found of each image, NumPy (networks, N, ...).
 
         Infos are in the order in which the images were shown, decisions in that of the data. An epoch that was broken
-        off goes on after `done` images, of which it had found `before`, a list of arrays. `keep` is called between
-        slices, with how many are done and a function that makes such a list of what was found of them.
+        off continues after `done` images, of which it had found `before`, by path. `report` gets the numbers of images
+        done and of correct decisions among them; `keep` is called between slices, with how many are done and a function
+        that returns what was found of them.
         """
-        if done % self.batch or not 0 <= done < self._total:
-            raise InputError(f"`shown` must be a multiple of {self.batch} below {self._total}, got {done}")
-        places, pieces = self.order(number), []
+        step = self.task.batch
+        if done % step or not 0 <= done < self._total:
+            raise InputError(f"`shown` must be a multiple of {step} below {self._total}, got {done}")
+        places = self.images.order(number)
         numbers = np.arange(self._count) if places is None else places % self._count
+        pieces: list[Found] = []
         for start in self._starts:
-            stop = min(start + self._size, self._total)
+            stop = min(start + self.size, self._total)
             if stop <= done:
                 continue
             begin = time.perf_counter()
-            own, shared = self._slices.get(start) or self._slice(start, places)
-            self.clock.seconds += time.perf_counter() - begin
-            at, step = max(start, done), self.batch  # slices of another version or device may have ended elsewhere
+            own, shared = self._kept.get(start) or self.place_slice(start, places)
+            self.timer.seconds += time.perf_counter() - begin
+            at = max(start, done)
+            step = self.task.batch  # slices of another version or device may end elsewhere
             while at < stop:
-                within = self.clips or self.within()
-                end = stop if within else min(at + step, stop)
+                fast = self._clips or self.is_in_bounds()
+                end = stop if fast else min(at + step, stop)
                 here = slice(at - start, end - start)
-                counts = dict(start=np.int32(here.start), count=np.int32(here.stop), last=np.bool_(end == self._total))
-                program, images = self.fast if within else self.plain, (end - at) * self.spread.count
-                carry, found = self.clock.run(images, program, self.carry, own, shared | counts)
-                self.carry, found = self.clock.call(0, self.spread.agreed, carry, found, self.mesh)
-                found = jax.tree.map(functools.partial(self._learned, here=here), found)
-                correct = 0
-                if self.labels is not None:
-                    check_decisions(found[0], self.own["model"].classes)
-                    correct = int(np.sum(found[0] == self.labels[numbers[..., at:end]]))
-                self.report(images, correct)
+                span = dict(start=np.int32(here.start), stop=np.int32(here.stop), last=np.bool_(end == self._total))
+                images = (end - at) * self.placement.count
+                given = self.carry, self.model, own, shared | span | self._batch_size
+                result = self.timer.run(images, self._fast if fast else self._plain, *given)
+                self.carry, found = self.timer.call(0, self.placement.agreed, *result, self.mesh)
+                found = self._learned(found, here)
+                report(images, self._correct(found, numbers[..., at:end]))
                 if before:
-                    pieces.append(jax.tree.unflatten(jax.tree.structure(found), before))
+                    pieces.append(with_leaves(found, before))
                     before = None
                 pieces.append(found)
-                at, step = end, 2 * step
+                at = end
+                step = 2 * step
             if stop < self._total:
-                keep(stop, lambda: jax.tree.leaves(_joined(pieces)))
-        found = _joined(pieces)
-        if places is None or self.labels is None:
-            return self.carry, found
-        decisions, infos = found
-        back = np.broadcast_to(np.argsort(numbers, axis=-1), decisions.shape)  # from the order shown to the data's
-        return self.carry, (np.take_along_axis(decisions, back, axis=1), infos)
+                keep(stop, lambda: leaves(_joined(pieces)))
+        return self.carry, self._in_order_of_data(_joined(pieces), numbers if places is not None else None)
 
-    def _learned(self, found: Any, here: slice) -> np.ndarray:
-        """What was found of some images of a slice, of all that a program returns, (networks, S / each, ...)."""
-        return np.asarray(found)[: self.spread.count, here.start // self.each : -(-here.stop // self.each)]
+    def _learned(self, found: Found, here: slice) -> Found:
+        """What was found of some images of a slice, of all that a program returns."""
+        each = self.task.batch if self.task.end else 1  # joint learners report of batches
+        part = slice(here.start // each, -(-here.stop // each))
+        return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, part], found)
 
-    def within(self) -> bool:
+    def _correct(self, found: Found, numbers: np.ndarray) -> int:
+        """How many decisions on images of these numbers are correct; 0 where there are no decisions."""
+        if self.images.labels is None:
+            return 0
+        check_decisions(found.decisions, self.model.classes)
+        return int(np.sum(found.decisions == self.images.labels[numbers]))
+
+    def _in_order_of_data(self, found: Found, numbers: np.ndarray | None) -> Found:
+        """Decisions from the order in which the images of these numbers were shown to that of the data."""
+        if numbers is None or self.images.labels is None:
+            return found
+        back = np.broadcast_to(np.argsort(numbers, axis=-1), found.decisions.shape)
+        return found._replace(decisions=np.take_along_axis(found.decisions, back, axis=1))
+
+    def is_in_bounds(self) -> bool:
         """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
-        layers, learner = self.carry[0], self.phase.learner
-        if not self._within and not any(outside(each, learner) for each in self.spread.unstacked(layers)):
+        layers = self.carry.layers
+        learner = self.task.learner
+        if not self._in_bounds and not any(outside(each, learner) for each in self.placement.unstack(layers)):
             marked = {
-                name: dataclasses.replace(layer, within=_bounds(layer, learner) is not None)
+                name: dataclasses.replace(layer, in_bounds=_bounds(layer, learner) is not None)
                 for name, layer in layers.items()
             }
-            self.carry, self._within = (marked, *self.carry[1:]), True
-        return self._within
+            self.carry = self.carry._replace(layers=marked)
+            self._in_bounds = True
+        return self._in_bounds
 
 
-def _joined(pieces: list[Any]) -> Any:
+def _slice_size(total: int, unit: int) -> int:
+    """Images of a slice, about `SLICE`, so that few are padded."""
+    count = max(1, round(total / SLICE))
+    aligned = math.lcm(unit, ALIGNED)
+    unit = aligned if count > 1 and count * aligned <= total else unit
+    return -(-total // (count * unit)) * unit
+
+
+def _joined(pieces: list[Found]) -> Found:
     """What was found of the images of several pieces of an epoch, one after the other."""
-    return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *pieces)
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
 
 
-def images_shown(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:
+def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:
     """Which image is shown when: (images,) integers, (networks, images) if seeds differ; None: all in their order.
 
     A number from `images` on stands for a mirror image. It depends on nothing but the seed, the numbers of phase and
-    epoch, and of images, so that a resumed training goes on in the same order.
+    epoch, and of images, so that a resumed training continues in the same order.
     """
     if not (settings.shuffle or settings.mirror):
         return None
 
-    def one(seed: int) -> np.ndarray:
+    def of_seed(seed: int) -> np.ndarray:
         random = np.random.default_rng((seed, phase, epoch))
-        order, mirrored = random.permutation(images), random.integers(2, size=images)
+        order = random.permutation(images)
+        mirrored = random.integers(2, size=images)
         return (order if settings.shuffle else np.arange(images)) + images * settings.mirror * mirrored
 
-    found = {seed: one(seed) for seed in seeds}
-    return np.stack([found[seed] for seed in seeds]) if len(found) > 1 else found[seeds[0]]
+    orders = {seed: of_seed(seed) for seed in seeds}
+    return np.stack([orders[seed] for seed in seeds]) if len(orders) > 1 else orders[seeds[0]]
 
 
 def outside(layers: Mapping[str, Layer], learner: int) -> bool:
     """Whether weights of layers lie outside the bounds of their learner number `learner`."""
 
-    def one(layer: Layer) -> bool:
-        bounds, weights = _bounds(layer, learner), layer.weights
+    def of_layer(layer: Layer) -> bool:
+        bounds = _bounds(layer, learner)
+        weights = layer.weights
         return bounds is not None and bool(np.any((weights < bounds[0]) | (weights > bounds[1])))
 
-    return any(one(layer) for layer in layers.values())
+    return any(of_layer(layer) for layer in layers.values())
 
 
 def _bounds(layer: Layer, learner: int) -> Any:

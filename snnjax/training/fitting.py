@@ -1,47 +1,69 @@
 """Encoders and decisions that are fitted to the training images, on the host; their arrays are kept in the states."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from snnjax import processes
+from snnjax.core import processes
+from snnjax.data import Dataset
+from snnjax.networks.batches import decide_batch
 from snnjax.networks.decision import unfitted
-from snnjax.training import foreign
-from snnjax.training.outputs import Outputs
-from snnjax.training.spread import Clock
-from snnjax.training.state import TrainState
+from snnjax.training import contracts
+from snnjax.training.absorb import absorb_decisions
+from snnjax.training.placement import Timer
+from snnjax.training.stage_cache import StageCache
+from snnjax.training.state import Phase, TrainState
 
 
-def fit_encoders(outputs: Outputs, states: Sequence[TrainState]) -> bool:
+def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
     """Fits encoders that are not fitted yet, those that agree once; whether there were any."""
-    images, networks, fitted = outputs.images["train"], outputs.networks, dict[Any, Any]()
+    images = cache.images["train"]
+    networks = cache.networks
+    fitted = dict[Any, Any]()
     encoders = [state.network(network).encoder for state, network in zip(states, networks, strict=True)]
     left = {at: encoder for at, encoder in enumerate(encoders) if unfitted(encoder)}
     if not left:
         return False
-    clock, image = Clock("fit encoder"), jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    outputs.callback.started(clock.name, len(images) * len(set(left.values())))
+    timer = Timer("fit encoder")
+    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    cache.callback.started(timer.name, len(images) * len(set(left.values())))
     for at, encoder in left.items():
         if encoder not in fitted:
-            found = clock.call(len(images), foreign.checked_fit, encoder, images)
+            found = timer.call(len(images), contracts.checked_fit, encoder, images)
             fitted[encoder] = processes.share_arrays(jax.tree.leaves(found))
-            outputs.callback.advanced(len(images), 0)
+            cache.callback.advanced(len(images), 0)
         states[at].keep_numbers("encoder", encoder, fitted[encoder])
-        foreign.check_encoder(states[at].network(networks[at]), image)
-    outputs.finish(clock, states)
+        contracts.check_encoder(states[at].network(networks[at]), image)
+    cache.finish(timer, states)
     return True
 
 
 def fit_decisions(
-    outputs: Outputs, states: Sequence[TrainState], clock: Clock, latencies: np.ndarray, labels: np.ndarray
-) -> None:
-    """Fits the decision of each network to its latencies (networks, N, F, H, W) and the labels (N,)."""
-    outputs.callback.started(clock.name, len(labels) * len(states))
-    for state, network, own in zip(states, outputs.networks, latencies, strict=True):
-        about = own, labels.astype(np.int32), network.classes, network.time_steps
-        found = clock.call(len(labels), foreign.checked_fit, network.decision, *about)
-        state.keep_numbers("decision", network.decision, processes.share_arrays(jax.tree.leaves(found)))
-        foreign.check_decision(state.network(network))
-        outputs.callback.advanced(len(labels), 0)
+    cache: StageCache, data: Dataset, phase: Phase, states: Sequence[TrainState], inputs: Mapping[str, np.ndarray]
+) -> list[Timer]:
+    """Fits the decision of each network to what its stages put out, then tests it; returns the timers of this.
+
+    `inputs` are outputs of the last stage, (networks, N, F, H, W), for the training images and for those tested.
+    """
+    fit = Timer(phase.name)
+    labels = data.train_labels
+    shown = np.tile(labels, len(inputs["train"][0]) // len(labels))  # mirror images come after the images
+    cache.callback.started(fit.name, len(shown) * len(states))
+    for state, network, own in zip(states, cache.networks, inputs["train"], strict=True):
+        about = own, shown.astype(np.int32), network.classes, network.time_steps
+        fitted = fit.call(len(shown), contracts.checked_fit, network.decision, *about)
+        state.keep_numbers("decision", network.decision, processes.share_arrays(jax.tree.leaves(fitted)))
+        contracts.check_decision(state.network(network))
+        cache.callback.advanced(len(shown), 0)
+    model = cache.pack(cache.models(states))
+    parts = {"train": inputs["train"][:, : len(labels)], data.tested: inputs[data.tested]}
+    timers = {"train": Timer("decisions, train"), data.tested: Timer(data.tested)}
+    decided = {}
+    for part, images in parts.items():
+        decided[part], _ = cache.placement.map(timers[part], decide_batch, model, images, first=phase.stage)
+        contracts.check_decisions(decided[part], cache.network.classes)
+    for state, trained, tested in zip(states, decided["train"], decided[data.tested], strict=True):
+        absorb_decisions(phase, state, data, trained, tested, {})
+    return [fit, *timers.values()]

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import files
-from snnjax.components import from_data
+from snnjax.core import checks, files
+from snnjax.core.components import from_data
+from snnjax.core.errors import DivergedError, InputError
 from snnjax.data import Dataset
-from snnjax.errors import DivergedError, InputError
-from snnjax.kernels import checks
 from snnjax.networks import Network
-from snnjax.training.engine import Engine
+from snnjax.training.loop import Training
 from snnjax.training.state import Callback, Settings, TrainState
 
 Variant = dict[str, float]
@@ -40,14 +39,18 @@ class Group:
     arrays: dict[str, np.ndarray]
     file: Path | None = None
 
-    def engine(self, data: Dataset, settings: Settings, callback: Callback | None, numbers: Sequence[int]) -> Engine:
-        """The engine that trains some of the networks, by their numbers in the group.
+    def training(
+        self, data: Dataset, settings: Settings, callback: Callback | None, numbers: Sequence[int]
+    ) -> Training:
+        """The training that trains some of the networks, by their numbers in the group.
 
         Raises InputError where they hold a component that is not imported.
         """
-        network, variants = from_data(self.network, self.arrays), [self.variants[at] for at in numbers]
-        networks, seeds = [varied(network, each) for each in variants], [int(x["seed"]) for x in variants]
-        return Engine(networks, data, settings, seeds, callback, [*map(_named, variants)])
+        network = from_data(self.network, self.arrays)
+        variants = [self.variants[at] for at in numbers]
+        networks = [varied(network, each) for each in variants]
+        seeds = [int(x["seed"]) for x in variants]
+        return Training(networks, data, settings, seeds, callback, [*map(_named, variants)])
 
     def load(self) -> "Progress":
         """What the file holds; the beginning where there is none, or a damaged one."""
@@ -82,15 +85,15 @@ class Progress:
         """Numbers of the networks that no error has ended."""
         return [at for at in range(len(group.places)) if at not in self.errors]
 
-    def run(self, group: Group, engine: Engine) -> None:
+    def run(self, group: Group, training: Training) -> None:
         """Trains the networks in training to the end.
 
         Raises DivergedError where learning leaves some invalid; the states are then those of the others when they were
         saved last.
         """
         numbers = self.in_training(group)
-        if len(self.states) != len(numbers) or not all(_fits(engine, each) for each in self.states):
-            self.states = engine.initial_states()  # it has not begun, or the file was damaged
+        if len(self.states) != len(numbers) or not all(_fits(training, each) for each in self.states):
+            self.states = training.initial_states()  # it has not begun, or the file was damaged
         saved = copy.deepcopy(self.states)
 
         def save(_: list[TrainState]) -> None:
@@ -99,12 +102,12 @@ class Progress:
             saved = copy.deepcopy(self.states)
 
         try:
-            engine.run(self.states, save)
+            training.run(self.states, save)
         except DivergedError as error:
             self.states = [each for at, each in enumerate(saved) if at not in error.errors]
             self.errors |= {numbers[at]: problem for at, problem in error.errors.items()}
             for problem in error.errors.values():
-                engine.callback.invalid(problem)
+                training.callback.invalid(problem)
             raise
 
 
@@ -131,17 +134,18 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
 
     Where learning leaves some invalid, the others go on without them.
     """
-    records, states = dict[int, dict[str, Any]](), dict[int, TrainState]()
+    records = dict[int, dict[str, Any]]()
+    states = dict[int, TrainState]()
     try:
         progress = group.load()
         while not states and (numbers := progress.in_training(group)):
-            engine = group.engine(data, settings, callback, numbers)
+            training = group.training(data, settings, callback, numbers)
             with contextlib.suppress(DivergedError):
-                progress.run(group, engine)
+                progress.run(group, training)
                 states = dict(zip(numbers, progress.states, strict=True))
         records = {at: _record(state, len(states)) for at, state in states.items()}
         if states and data.tested == "test":
-            for record, tested in zip(records.values(), engine.test_best(progress.states), strict=True):
+            for record, tested in zip(records.values(), training.test_best(progress.states), strict=True):
                 record["test"] = tested
     except (InputError, OSError) as error:
         return Outcome(group, error=error)
@@ -176,9 +180,9 @@ SERIAL = Workers()
 """This process, one group after the other."""
 
 
-def _fits(engine: Engine, state: TrainState) -> bool:
+def _fits(training: Training, state: TrainState) -> bool:
     try:
-        engine.check(state)
+        training.phases.check(state)
     except InputError:
         return False
     return True

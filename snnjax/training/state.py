@@ -1,18 +1,19 @@
 """What a training depends on, and where it stands."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar, NamedTuple, get_origin
 
-import jax
 import numpy as np
 
-from snnjax.errors import InputError, shown, wrong_type
-from snnjax.kernels import checks
-from snnjax.layers import Conv
+from snnjax.core import checks
+from snnjax.core.components import leaves, with_leaves
+from snnjax.core.errors import InputError, shown, wrong_type
+from snnjax.core.metrics import tested_part
+from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
-from snnjax.metrics import tested_part
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 
@@ -79,6 +80,7 @@ class Phase(NamedTuple):
       learner: its index among the learners of a layer.
       branch: number of unsupervised phases of the same stage before it.
       end: number after the last stage of layers that learn jointly; 0: one layer learns alone.
+      fits: whether the decision is fitted.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Phase(NamedTuple):
     learner: int = -1
     branch: int = 0
     end: int = 0
+    fits: bool = False
 
 
 def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
@@ -107,7 +110,7 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
                 branch = sum(phase.stage == stage for phase in phases)
                 phases.append(Phase(f"{_title(learner)} {name}", stage, (name,), epochs[stage], index, branch))
     if is_fitted(network.decision):
-        return *phases, Phase(f"fit {type(network.decision).__name__}", stages, (), 1)
+        return *phases, Phase(f"fit {type(network.decision).__name__}", stages, (), 1, fits=True)
     title = _title(network.stages[-1].branches[0].supervised)
     return *phases, Phase(title, network.first_supervised, (), epochs[-1])
 
@@ -134,8 +137,8 @@ class TrainState:
 
     Attributes:
       weights: (F, C, kh, kw) float32, by layer name.
-      numbers: those that learners have changed, and the arrays of an encoder or a decision that is fitted, by layer,
-        "encoder" or "decision", and place.
+      numbers: those that learners have changed, and the arrays of an encoder or a decision that is fitted, by path:
+        "layer1.threshold", "encoder.maximum".
       phase: index of the current phase in `plan`.
       done: its completed epochs.
       shown: images of the next epoch that have been learned from already.
@@ -149,8 +152,8 @@ class TrainState:
       diagnoses: `Diagnosis` of each phase's last epoch, by its name.
       curves: by phase and layer, the numbers of the diagnosis and of `Learner.scalars` after each epoch, by name.
       reused: by layer, the earlier run that has trained it.
-      keys: `snnjax.training.origin.layer_key` of unsupervised layers.
-      origin: `snnjax.training.origin.fingerprint` at the start of the current phase.
+      keys: `snnjax.training.cache_key.layer_key` of unsupervised layers.
+      origin: `snnjax.training.cache_key.fingerprint` at the start of the current phase.
     """
 
     weights: Arrays
@@ -211,12 +214,14 @@ class TrainState:
         """The network's description with the numbers that learning has changed."""
         if not self.numbers:
             return network
-        parts: list[tuple[str, Any]] = [(name, conv) for _, name, conv in network.layers()]
-        parts += [("encoder", network.encoder), ("decision", network.decision)]
-        numbered = ((name, enumerate(jax.tree.leaves(part))) for name, part in parts)
-        leaves = [self.numbers.get(f"{name}.{at}", leaf) for name, numbers in numbered for at, leaf in numbers]
-        plain = [x.item() if np.ndim(x) == 0 and hasattr(x, "item") else x for x in leaves]
-        return jax.tree.unflatten(jax.tree.structure(network), plain)  # without checks, as under jit
+        new = {path: x.item() if np.ndim(x) == 0 else x for path, x in self.numbers.items()}
+        stages = []
+        for each, names in zip(network.stages, network.names, strict=True):
+            branches = [with_leaves(conv, new, name) for conv, name in zip(each.branches, names, strict=True)]
+            stages.append(_replaced(each, branches=tuple(branches)))
+        encoder = with_leaves(network.encoder, new, "encoder")
+        decision = with_leaves(network.decision, new, "decision")
+        return _replaced(network, stages=tuple(stages), encoder=encoder, decision=decision)
 
     def keep_figures(self, phase: str, layer: str, figures: Mapping[str, Any]) -> None:
         """Adds to the curves of a layer those of some figures that are numbers."""
@@ -233,13 +238,24 @@ class TrainState:
     def keep_numbers(self, name: str, part: Any, numbers: list[Any]) -> None:
         """Takes the numbers of a layer, or of "encoder" or "decision"; `part` is its initial description."""
         self.numbers = {path: x for path, x in self.numbers.items() if not path.startswith(f"{name}.")}
-        for at, (was, now) in enumerate(zip(jax.tree.leaves(part), map(np.asarray, numbers), strict=True)):
+        for (path, was), now in zip(leaves(part, name).items(), map(np.asarray, numbers), strict=True):
             if not np.array_equal(np.asarray(was, now.dtype), now):
-                self.numbers[f"{name}.{at}"] = now
+                self.numbers[path] = now
+
+
+def _replaced(component: Any, **fields: Any) -> Any:
+    """A component with other fields, without checks, as under jit."""
+    value = copy.copy(component)
+    vars(value).update(fields)
+    return value
+
+
+States = list[TrainState]
+"""Those of several networks, in the same phase."""
 
 
 class Callback:
-    """Is told of a training's events; does nothing by itself."""
+    """Receives a training's events; does nothing by itself."""
 
     def started(self, phase: str, images: int) -> None:
         """A phase of `images` images begins."""

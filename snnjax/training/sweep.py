@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import files
-from snnjax.components import to_data
+from snnjax.core import checks, files
+from snnjax.core.components import to_data
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.core.metrics import ranking
 from snnjax.data import Dataset
-from snnjax.errors import InputError, wrong_type
-from snnjax.kernels import checks
-from snnjax.metrics import ranking
 from snnjax.networks import Network
-from snnjax.training.engine import Engine, check_types, with_encoder
+from snnjax.training.arguments import check_types, with_encoder
 from snnjax.training.groups import SERIAL, Group, Variant, Workers, joined, parted, train, varied
+from snnjax.training.loop import Training
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
 
 
@@ -56,8 +56,8 @@ class SweepState:
 class Sweep:
     """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
 
-    Where there are validation images, they rank the combinations, by `snnjax.metrics.ranking`, and the networks of the
-    best one alone are tested, when all are trained. The training of a network ends where learning leaves it invalid,
+    Where there are validation images, they rank the combinations, by `metrics.ranking`, and the networks of the best
+    one alone are tested, when all are trained. The training of a network ends where learning leaves it invalid,
     such as weights that are no numbers: its record has no epochs, but an "error" that says what is wrong.
 
     Attributes:
@@ -80,7 +80,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
-        check_types(self.network, self.data, self.settings)
+        check_types([self.network], self.data, self.settings)
         checks.integer("at_once", self.at_once, 1)
         if not isinstance(self.variants, Sequence) or not all(isinstance(each, Mapping) for each in self.variants):
             raise wrong_type("variants", "a list of dicts", self.variants, '[{"layer1.threshold": 15.0}, ...]')
@@ -105,7 +105,8 @@ class Sweep:
             file = None if folder is None else folder.resolve() / self._file_name(variants)
             return Group(tuple(places), variants, *self._described, file)
 
-        found, alike = list[Group](), dict[Any, list[int]]()
+        found = list[Group]()
+        alike = dict[Any, list[int]]()
         left = {*range(len(self.variants))} - {*done}
         for path, places in self._started(folder) if folder else ():
             if path.name == self._file_name([self._seeded[at] for at in places]) and left.issuperset(places):
@@ -155,7 +156,8 @@ class Sweep:
         `folder` is one, created if need be, where groups in training keep their states, to go on from. Raises what
         has stopped a group first, once the others that were handed out have ended.
         """
-        sweep, errors = state or SweepState(), list[Exception]()
+        sweep = state or SweepState()
+        errors = list[Exception]()
         if folder:
             folder.mkdir(exist_ok=True)
             files.clear(folder)
@@ -201,7 +203,7 @@ class Sweep:
         for at in best:
             if "test" not in sweep.done[at]:
                 network, trained = load(at)
-                (sweep.done[at]["test"],) = Engine([network], self.data, self.settings).test_best([trained])
+                (sweep.done[at]["test"],) = Training([network], self.data, self.settings).test_best([trained])
                 save(sweep)
 
 

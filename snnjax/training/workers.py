@@ -21,9 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from snnjax import devices
-from snnjax.errors import InputError, MissingPackageError
-from snnjax.kernels import checks
+from snnjax.core import checks, devices
+from snnjax.core.errors import InputError, MissingPackageError
 from snnjax.training.groups import Group, Outcome, Workers
 from snnjax.training.state import Callback
 
@@ -119,7 +118,8 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
         advice = "start one by `dask scheduler`, and workers by `dask worker ADDRESS --nthreads 1`"
         raise OSError(f"no Dask scheduler answers at {address} ({error}): {advice}") from error
     with _quiet("distributed", "distributed.client"), client:
-        count, train_all = _workers(client, address, patience), functools.partial(_on_cluster, client, prepare)
+        count = _workers(client, address, patience)
+        train_all = functools.partial(_on_cluster, client, prepare)
         yield Workers(count, train_all, elsewhere=True)
 
 

@@ -2,17 +2,20 @@
 
 import dataclasses
 
-from snnjax import InputError, files, pytorch
+from snnjax import InputError
 from snnjax.app import options, parts
+from snnjax.core import files
 from snnjax.encoding import COLOUR, GREY
-from snnjax.trained import Trained
+from snnjax.interop import pytorch
+from snnjax.runs.trained import Trained
 
 OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTorch code by maps, and their images
 
 
 def run(chosen: options.Convert) -> None:
     """Converts in the direction that the source calls for."""
-    source, destination = chosen.source, chosen.destination
+    source = chosen.source
+    destination = chosen.destination
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
     parts.check_new(destination)

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from snnjax import InputError, data
 from snnjax.app import console, options, parts
-from snnjax.errors import printable
+from snnjax.core.errors import printable
 
 MOST = 30  # classes that are counted one by one
 STOPPED = "Stopped; what has been downloaded is kept. The same command goes on."
@@ -22,7 +22,8 @@ def listing() -> None:
     """Prints a table of all sets that are known by name."""
     rows = []
     for each in map(data.describe, data.DATASETS):
-        size, megabytes = "x".join(map(str, each.shape)), f"{each.download / 1e6:.0f}" if each.download else ""
+        size = "x".join(map(str, each.shape))
+        megabytes = f"{each.download / 1e6:.0f}" if each.download else ""
         counts = [f"{each.train_images:,}", f"{each.test_images:,}", size, str(each.classes), megabytes]
         rows.append([each.name, *counts, at_hand(each.name)])
     head = ("data set", "training", "test", "image", "classes", "MB to download", "at hand")

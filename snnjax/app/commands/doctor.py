@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 import snnjax
-from snnjax import InputError, data, devices, files, kernels
-from snnjax.app import console, options, runs
+from snnjax import InputError, data, kernels
+from snnjax.app import console, options
 from snnjax.app.commands.data import at_hand
+from snnjax.core import devices, files
 from snnjax.kernels import native
+from snnjax.runs.results import versions
 
 EXTRAS = {
     "tensorboard": ("tensorboardX", "`--tensorboard`"),
@@ -30,15 +32,16 @@ EXTRAS = {
 Line = tuple[str, bool | None, str]  # what is looked at, whether it is well (None: optional and absent), what is found
 
 
-def versions() -> str:
+def versions_in_words() -> str:
     """Versions of what results depend on."""
-    return ", ".join(f"{name} {version}" for name, version in runs.versions().items())
+    return ", ".join(f"{name} {version}" for name, version in versions().items())
 
 
 def device() -> str:
     """The default device, and whether it computes."""
     begin = time.perf_counter()
-    image, weights = jnp.zeros((1, 3, 3), jnp.uint8), jnp.ones((1, 1, 3, 3))
+    image = jnp.zeros((1, 3, 3), jnp.uint8)
+    weights = jnp.ones((1, 1, 3, 3))
     fired = kernels.integrate_and_fire(image, weights, threshold=5, time_steps=2)
     if int(fired.latency[0, 0, 0]) != 0:
         raise OSError(f"a neuron with nine input spikes and a threshold of 5 does not fire: {fired}")
@@ -61,7 +64,7 @@ def cache() -> str:
 
 
 CHECKS: dict[str, Callable[[], str]] = {
-    "versions": versions,
+    "versions": versions_in_words,
     "device": device,
     "cache folder": cache,
 }
@@ -92,7 +95,8 @@ MARKS = {True: "[green]ok[/]", False: "[red]FAILS[/]", None: "[yellow]absent[/]"
 
 def run(_: options.Doctor) -> None:
     """Prints a line for each thing looked at; the exit status is 1 if something that is needed fails."""
-    shown, failed = Table.grid(padding=(0, 2)), False
+    shown = Table.grid(padding=(0, 2))
+    failed = False
     for name, well, found in findings():
         shown.add_row(MARKS[well], name, escape(found))
         failed |= well is False

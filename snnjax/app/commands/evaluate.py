@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
-from snnjax import Settings, Trainer, TrainState, files, metrics, processes
-from snnjax.app import console, options, parts, report, runs, tested
-from snnjax.errors import printable
-from snnjax.trained import Trained
+from snnjax import Settings, Trainer, TrainState
+from snnjax.app import console, options, parts, report, tested
+from snnjax.core import files, metrics, processes
+from snnjax.core.errors import printable
+from snnjax.runs.trained import Trained
 
 
 def show(result: dict[str, Any]) -> None:
@@ -31,7 +32,7 @@ def run(chosen: options.Evaluate) -> None:
     if chosen.out is not None:
         parts.check_new(chosen.out)
     images = tested.prepare(chosen, trained, chosen.run).images
-    native = processes.share(runs.use_native(chosen.machine.kernels, trained.network.time_steps))
+    native = processes.share(parts.use_native(chosen.machine.kernels, trained.network.time_steps))
     settings = Settings(epochs=(0,) * len(trained.network.stages), native=native)
     trainer = Trainer(trained.network, images, settings)
     decisions, scores = trainer.predict(TrainState(trained.weights), images.test_images)

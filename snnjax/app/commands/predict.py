@@ -16,13 +16,13 @@ from rich.markup import escape
 from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report, tested
 from snnjax.app.tables import csv_text
+from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
 from snnjax.data.pictures import is_light, read_picture
-from snnjax.errors import printable
 from snnjax.networks import Model, Network, Observed
 from snnjax.networks.decision import Decided
-from snnjax.trained import Trained
+from snnjax.runs.trained import Trained
 
 BLOCK = 256  # pictures that are read, classified and written together
 ROWS = 20  # of the table of spikes, at most
@@ -127,8 +127,10 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
 def show(image: Classified, seen: Observed, network: Network, names: Sequence[str]) -> None:
     """Prints the decision on one image, the scores and the spikes, or what activities would be coded as."""
     print(f"{image.source.name}: {report.decided(image.found, names)}", *image.notes, sep="\n  ")
-    steps, real = network.time_steps, network.real_valued
-    values, decision = np.asarray(image.found.scores), int(image.found.decision)
+    steps = network.time_steps
+    real = network.real_valued
+    values = np.asarray(image.found.scores)
+    decision = int(image.found.decision)
     scores = [[escape(each), f"{value:.4g}"] for each, value in zip(names, values, strict=True)]
     if decision >= 0:
         scores[decision] = [f"[bold]{cell}" for cell in scores[decision]]
@@ -169,7 +171,8 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
         if new:
             writer.writerow(["image", "file", "label", "class", "number", *(f"score {each}" for each in names)])
         for each in block:
-            decision, scores = int(each.found.decision), np.asarray(each.found.scores).tolist()
+            decision = int(each.found.decision)
+            scores = np.asarray(each.found.scores).tolist()
             texts = map(csv_text, (each.source.image, each.source.file, each.source.label, name_of(decision, names)))
             writer.writerow([*texts, decision, *scores])
 
@@ -181,9 +184,13 @@ def run(chosen: options.Predict) -> None:
     images = list(sources(chosen, trained))
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
-    drawn, few, done, light = targets(chosen, images), len(images) <= DETAILED, 0, 0
+    drawn = targets(chosen, images)
+    few = len(images) <= DETAILED
+    done = 0
+    light = 0
     labelled = list[tuple[str, str]]()  # labels and decisions
-    names, network = trained.class_names, trained.network
+    names = trained.class_names
+    network = trained.network
     for block in classified(trained.spiking_network().model, images, few or bool(drawn)):
         for each in block:
             if few and each.seen:

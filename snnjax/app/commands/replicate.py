@@ -9,9 +9,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from snnjax import NETWORKS, files
+from snnjax import NETWORKS
 from snnjax.app import comparisons, console, options, parts, tables
 from snnjax.app.commands import train
+from snnjax.core import files
 
 REFERENCE = Path(__file__).parents[1] / "reference.json"  # accuracies of the PyTorch code, and how they were obtained
 STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
@@ -52,7 +53,8 @@ def compare(
     for part in ("train", "test"):
         ours = np.array([[epoch[part]["accuracy"] for epoch in result["epochs"]] for result in results])
         theirs = np.array(recorded.get(part, []))
-        epochs, found = min(len(theirs), ours.shape[1]), tables.statistics(ours)
+        epochs = min(len(theirs), ours.shape[1])
+        found = tables.statistics(ours)
         gap = theirs[:epochs] - ours.mean(axis=0)[:epochs]
         row[part] = dict(reference=theirs.tolist(), seeds=ours.tolist(), **found, gap=gap.tolist())
         if found["sd"]:
@@ -67,7 +69,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
         faster = f"{row['reference_seconds'] / row['seconds']:.0f}" if row["reference_seconds"] else ""
         shared = {"train": [row["network"], f"{row['seconds'] / 60:.1f}", faster], "test": ["", "", ""]}
         for part, (network, *times) in shared.items():
-            ours, near = row[part], row[part].get("within_3_sd", [])
+            ours = row[part]
+            near = row[part].get("within_3_sd", [])
             last = min(len(curve) for curve in (ours["mean"], ours["reference"]) if curve) - 1
             recorded = f"{100 * ours['reference'][last]:.1f}" if ours["reference"] else ""
             spread = f" ± {100 * ours['sd'][last]:.1f}" if ours["sd"] else ""
@@ -84,7 +87,8 @@ def run(chosen: options.Replicate) -> None:
     parts.check_least(chosen, seeds=1, reward_epochs=1, update_batch=1)
     parts.check_least(chosen.data, train_images=1, test_images=1)
     networks = {name: parts.published(name) for name in chosen.model}
-    reference, rows = json.loads(REFERENCE.read_text()), []
+    reference = json.loads(REFERENCE.read_text())
+    rows = []
     for network in networks:
         results = [train.train(options_of(chosen, network, seed), in_order=True) for seed in range(chosen.seeds)]
         rows.append(compare(network, results, reference, chosen))

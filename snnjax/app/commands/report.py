@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from snnjax import InputError, files
+from snnjax import InputError
 from snnjax.app import console, options, page, parts, report, tested
-from snnjax.app.runs import read_results
-from snnjax.trained import Trained
+from snnjax.core import files
+from snnjax.runs.results import PAGE, PICTURES, read_results
+from snnjax.runs.trained import Trained
 
 
 def renew(run: Path, chosen: options.Report) -> None:
     """Draws the pictures of one run that need no data, and the images asked for, and writes its page."""
     if chosen.out is not None:
-        raise InputError(f"`out` is for several runs: the page of one is {run / report.PAGE}, got {chosen.out}")
+        raise InputError(f"`out` is for several runs: the page of one is {run / PAGE}, got {chosen.out}")
     results = read_results(run)
     trained = Trained.read(run)
     images = None
@@ -21,8 +22,8 @@ def renew(run: Path, chosen: options.Report) -> None:
         parts.check_images(chosen.images, images)
     figures = report.figures(results, trained.spiking_network(), images, chosen.images, own=own)
     report.write(run, results, figures)
-    pictures = run / report.PICTURES
-    print(f"{run / report.PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
+    pictures = run / PICTURES
+    print(f"{run / PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
 
 
 def compare(chosen: options.Report) -> None:

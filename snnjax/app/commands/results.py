@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax import InputError, data, files
-from snnjax.app import comparisons, console, options, parts, plots, protocols, runs, tables
+from snnjax import InputError, data
+from snnjax.app import comparisons, console, options, parts, plots, protocols, tables
 from snnjax.app.commands import train
 from snnjax.app.protocols import JPEG, Row
-from snnjax.errors import unknown
-from snnjax.training.spread import forget_programs
+from snnjax.core import files
+from snnjax.core.errors import unknown
+from snnjax.training.placement import forget_programs
 
 STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 COUNTS = ("train_images", "validation_images", "test_images")
@@ -33,7 +34,7 @@ def rows_of(chosen: options.Results) -> list[Row]:
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if chosen.train_images or chosen.test_images or chosen.epochs:
         changes["least"] = None  # which is for the row as it is
-    if chosen.machine.kernels != "auto" or not runs.use_native("auto"):
+    if chosen.machine.kernels != "auto" or not parts.use_native("auto"):
         changes["native"] = chosen.machine.kernels == "native"
     rows = [row_of(each) for each in chosen.rows] or protocols.TABLES[chosen.table]
     folders = folders_of(chosen)
@@ -130,7 +131,9 @@ def record_of(row: Row, results: list[dict[str, Any]], test_images: int | None =
 
 def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     """A line of the table; published figures bear the number of their source."""
-    row, mean, interval = record["row"], record["mean"], record["interval95"]
+    row = record["row"]
+    mean = record["mean"]
+    interval = record["interval95"]
     accuracy = f"{100 * mean:.2f}" + (f" ± {100 * (interval[1] - mean):.2f}" if interval else "")
     published = [f"{each['accuracy']:g} [{sources.index(each['source']) + 1}]" for each in record["published"]]
     return [
@@ -160,7 +163,8 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     if any(record["row"]["dataset"] == JPEG for record in records):
         notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
     for record in records:
-        row, least = record["row"], record["row"]["least"]
+        row = record["row"]
+        least = record["row"]["least"]
         if least is not None and 100 * record["mean"] < least:
             notes.append(f"{row['model']} on {row['dataset']} is below the {least:g} % that it should reach.")
     return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
@@ -202,7 +206,8 @@ def chosen_by(records: list[dict[str, Any]]) -> str:
 def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
     """Writes the table as text, Markdown and JSON, and a picture where rows differ in their training images."""
     sources = list(dict.fromkeys(each["source"] for record in records for each in record["published"]))
-    lines, notes = [cells_of(each, sources) for each in records], notes_of(records, sources)
+    lines = [cells_of(each, sources) for each in records]
+    notes = notes_of(records, sources)
     files.write_json(out / f"{name}.json", dict(table=name, rows=records))
     if courses := courses_of(records):
         plots.write(out / f"{name}.png", comparisons.images_picture(courses))

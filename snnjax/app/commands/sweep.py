@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from snnjax import InputError, Sweep, Trainer, devices
+from snnjax import InputError, Sweep, Trainer
 from snnjax.app import console, options, parts, report
 from snnjax.app.commands import train
+from snnjax.app.comparisons import draw_sweep
 from snnjax.app.main import COMMAND
-from snnjax.app.sweeps import SweepFolder
-from snnjax.learners import SILENT
-from snnjax.metrics import ranking, tested_part
+from snnjax.core import devices
+from snnjax.core.metrics import ranking, tested_part
+from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.training import workers
+from snnjax.training.advice import SILENT
 from snnjax.training.groups import SERIAL, Group, Outcome, Variant, Workers
 
 MOST = 100_000  # networks of a sweep
@@ -95,7 +97,8 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
 
 def train_left(folder: SweepFolder, given: Workers) -> list[dict[str, Any]]:
     """Trains what is left of a sweep while its progress is shown; returns the records of all networks."""
-    groups, sweep = folder.groups(given.count), folder.sweep
+    groups = folder.groups(given.count)
+    sweep = folder.sweep
     names = {each.places: f"program {number} of {len(groups)}" for number, each in enumerate(groups, 1)}
     with console.Programs(sum(map(len, names))) if given.elsewhere else console.Bars() as bars:
         sweep.callback = bars if isinstance(bars, console.Bars) else None
@@ -136,12 +139,15 @@ def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
 
 def table(networks: list[dict[str, Any]]) -> Table:
     """Accuracies of each combination over its seeds, the best first; those that are not tested have none in test."""
-    names, combinations, lines = [name for name in networks[0]["variant"] if name != "seed"], ranking(networks), []
+    names = [name for name in networks[0]["variant"] if name != "seed"]
+    combinations = ranking(networks)
+    lines = []
     part = tested_part(networks[combinations[0][0]]["epochs"][0])
     for places in combinations:
         accuracies = []
         for network in (networks[at] for at in places):
-            last, best = network["epochs"][-1], network["epochs"][network["best_epoch"]]
+            last = network["epochs"][-1]
+            best = network["epochs"][network["best_epoch"]]
             found = last["train"], last[part], best.get("validation"), network.get("test")
             accuracies.append([100 * each["accuracy"] for each in found if each])
         values = (f"{networks[places[0]]['variant'][name]:g}" for name in names)
@@ -164,7 +170,8 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
     if not networks:
         return []
     compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
-    total, each = compiling + running, (compiling + running) / len(networks)
+    total = compiling + running
+    each = (compiling + running) / len(networks)
     took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
     lines = [f"{counted(len(networks))} side by side: {took}"]
     if single := [network for network in networks if "alone_seconds" in network]:
@@ -197,7 +204,7 @@ def run(chosen: options.Sweep) -> None:
     """Trains what is left of a sweep, and prints its accuracies and times."""
     screen, (sweep, about, path) = console.screen(), prepare(chosen)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get()))
+        folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get(), draw=draw_sweep))
         given = stack.enter_context(workers_of(chosen, about["imports"]))
         count = f"{len(sweep.networks)} networks, {len(sweep.networks) - len(folder.state.done)} to be trained"
         kernels = report.kernels(folder.settings)

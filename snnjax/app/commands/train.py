@@ -5,13 +5,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snnjax import InputError, Settings, Trainer, processes
-from snnjax.app import console, options, parts, runs
+from snnjax import InputError, Settings, Trainer
+from snnjax.app import console, options, parts
 from snnjax.app.main import COMMAND
-from snnjax.app.runs import RunFolder
+from snnjax.app.report import draw_run
 from snnjax.app.tracking import Tracker
-from snnjax.defaults import FEW
-from snnjax.training.choice import images_of
+from snnjax.core import processes
+from snnjax.core.defaults import FEW
+from snnjax.runs.run_folder import RunFolder
+from snnjax.training.build import images_of
 
 STOPPED = "Stopped; all but the last half minute is kept. Go on with the same command and --resume."
 
@@ -57,7 +59,7 @@ def prepare(
         if (value := getattr(training, name, None)) not in (None, ()):
             settings[name] = value
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
-    native = processes.share(runs.use_native(machine.kernels, spec.time_steps, path))
+    native = processes.share(parts.use_native(machine.kernels, spec.time_steps, path))
     trainer = Trainer(spec, images, Settings(**settings, native=native))
     used = trainer.network
     about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
@@ -73,7 +75,9 @@ def train(chosen: options.Train, in_order: bool = False) -> dict[str, Any]:
     trainer, about, path = prepare(
         chosen.network, chosen.data, chosen.training, chosen.machine, chosen.run.out, in_order=in_order
     )
-    with RunFolder(path, trainer, about=about, command=COMMAND.get(), resume=chosen.run.resume) as folder:
+    with RunFolder(
+        path, trainer, resume=chosen.run.resume, about=about, command=COMMAND.get(), draw=draw_run
+    ) as folder:
         folder.since = begin  # reading the data takes time too
         if chosen.run.resume and not folder.state:
             folder.notes.append("it holds no run yet: one begins")

@@ -31,11 +31,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax import devices
-from snnjax.errors import InputError, InputTypeError, wrong_type
-from snnjax.files import atomic_write, cache_folder, write_text
-from snnjax.kernels import Patches, Winners, checks
-from snnjax.kernels.checks import Number, Pair
+from snnjax.core import checks, devices
+from snnjax.core.checks import Number, Pair
+from snnjax.core.errors import InputError, InputTypeError, wrong_type
+from snnjax.core.files import atomic_write, cache_folder, write_text
+from snnjax.kernels import Patches, Winners
 from snnjax.kernels.competition import check_winners
 from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.errors import InputError, InputTypeError
-from snnjax.kernels import Spikes, checks
-from snnjax.kernels.checks import Number
+from snnjax.core import checks
+from snnjax.core.checks import Number
+from snnjax.core.errors import InputError, InputTypeError
+from snnjax.kernels import Spikes
 from snnjax.kernels.native import _call, _steps
 
 

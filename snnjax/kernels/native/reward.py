@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.errors import InputError
-from snnjax.kernels import checks
+from snnjax.core import checks
+from snnjax.core.checks import Number, Pair
+from snnjax.core.errors import InputError
 from snnjax.kernels.blocks import check_latencies, check_shape, common_threshold, ends, limits, place
-from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.native import _call, _steps, pooling
 
 

@@ -5,13 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from snnjax.kernels import checks
+from snnjax.core import checks
+from snnjax.core.checks import Number, Pair
 from snnjax.kernels.blocks import check_latencies, check_shape, ends, limits, place
-from snnjax.kernels.checks import Number, Pair
 from snnjax.kernels.native import _call, _steps
 
 
-class Learned(NamedTuple):
+class BlockResult(NamedTuple):
     """What a block of S images has taught.
 
     Attributes:
@@ -37,7 +37,7 @@ def learn(
     stabiliser: bool = True,
     padding: Pair = 0,
     stride: Pair = 1,
-) -> Learned:
+) -> BlockResult:
     """A layer learns from the images `span`, (2,) int32 start and end, one after the other, by `kernels.stdp`.
 
     Its winners are those of `kernels.early_winners`. Latencies are (S, C, H, W) uint8, `rates` (S, 2) float32, (a+, a-)
@@ -51,4 +51,4 @@ def learn(
     winners = jax.ShapeDtypeStruct((shape[0], checks.integer("k", k, 1)), jnp.int32)
     results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), winners
     settings |= dict(steps=_steps(time_steps), layer_stabiliser=bool(stabiliser))
-    return Learned(*_call("learn_by_stdp", results, weights, latencies, *given, **settings))
+    return BlockResult(*_call("learn_by_stdp", results, weights, latencies, *given, **settings))

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, checks, files, components, devices, processes, metrics."""

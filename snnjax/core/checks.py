@@ -1,0 +1,290 @@
+"""Checks of users' arguments: of types, shapes and dtypes, which cost nothing under `jax.jit`, and of known values.
+
+Each raises InputError, a ValueError, for a wrong shape or value, and InputTypeError, which is a TypeError too, for a
+wrong type or dtype.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.core.defaults import LARGEST, LARGEST_SEED
+from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, wrong_type
+
+Pair = int | tuple[int, int]
+Number = float | np.ndarray | jax.Array
+Bounds = tuple[Number, Number]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+_KINDS = {"integer time steps": jnp.integer, "integers": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
+
+
+def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[Function], Function]:
+    """Decorator: `jax.jit` with `static` arguments, after checks of what is known before tracing hides it.
+
+    Static arguments are plain, threshold, radius and bounds lie in their ranges, latencies in 0..`time_steps`; `check`
+    is a function of all arguments by name. Values that are traced already, or lie on an accelerator, are left out. The
+    function has `lower`, `trace` and `eval_shape` of the compiled one, which check no values.
+    """
+
+    def decorate(function: Function) -> Function:
+        compiled = jax.jit(function, static_argnames=static)
+        parameters = inspect.signature(function).parameters
+        defaults = {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+        by_value = {name: _BY_VALUE[name] for name in parameters if name in _BY_VALUE and name not in static}
+        latencies = [name for name in parameters if name in _LATENCIES] if "time_steps" in static else []
+
+        @functools.wraps(function)
+        def call(*args: Any, **settings: Any) -> Any:
+            given = defaults | dict(zip(parameters, args, strict=False)) | settings
+            if given.keys() == parameters.keys():  # otherwise `compiled` says what is missing
+                for name in static:
+                    check_static(name, given[name])
+                for name, check_value in by_value.items():
+                    check_value(given[name])
+                for name in latencies:
+                    check_latency_range(name, given[name], given["time_steps"])
+                if check is not None:
+                    check(**given)
+            return compiled(*args, **settings)
+
+        vars(call).update({name: getattr(compiled, name) for name in ("lower", "trace", "eval_shape")})
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+_LATENCIES = ("latency", "spikes", "patch", "patches")
+"""Arguments of kernels that hold latencies."""
+
+
+def check_static(name: str, value: Any) -> None:
+    """A setting that programs are compiled for: no array, and hashable."""
+    for part in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(part, jax.Array | np.ndarray):
+            raise _not_plain(name, part)
+    try:
+        hash(value)
+    except TypeError:
+        write = repr(tuple(value)) if isinstance(value, list) else ""
+        raise wrong_type(name, "hashable, since programs are compiled for it", value, write) from None
+
+
+def _not_plain(name: str, value: jax.Array | np.ndarray) -> InputTypeError:
+    """The error for an array, traced or not, in place of a number that a program is compiled for."""
+    kinds = {"b": "True or False", "i": "a plain integer", "u": "a plain integer"}
+    expected = f"`{name}` must be {kinds.get(value.dtype.kind, 'a plain number')}"
+    if isinstance(value, jax.core.Tracer):
+        write = "make it a static argument of `jax.jit`, or a `static` field of its component"
+        return InputTypeError(f"{expected}, which is known when the program is compiled, got {shown(value)}: {write}")
+    write = f"tuple({name}.tolist())" if value.ndim else f"{name}.item()"
+    return InputTypeError(f"{expected}, got {shown(value)}: write {write}")
+
+
+def concrete_values(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
+    """The values of an array of a kind; None where tracing or other processes hide them, or it is none of these.
+
+    None of arrays on an accelerator too: copying them to the host would wait for the device at every call.
+    """
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray):
+        return None
+    if not jnp.issubdtype(value.dtype, kind) or (isinstance(value, jax.Array) and not _is_on_host(value)):
+        return None
+    return np.asarray(value)
+
+
+def _is_on_host(value: jax.Array) -> bool:
+    """Whether all of an array is in the memory of this process."""
+    return value.is_fully_addressable and all(device.platform == "cpu" for device in value.devices())
+
+
+def check_latency_range(name: str, value: Any, silence: Any) -> None:
+    """Latencies, or spikes with latencies, in 0..`silence`, the number of time steps, as far as they are known."""
+    silence = time_steps(silence)
+    if hasattr(value, "latency"):
+        name = f"{name}.latency"
+        value = value.latency
+    steps = concrete_values(value)
+    if steps is None or not steps.size:
+        return
+    least = int(steps.min())
+    most = int(steps.max())
+    if least < 0 or most > silence:
+        got = f"got {most if most > silence else least}"
+        expected = f"hold steps 0..{silence - 1}, and {silence} where silent"
+        raise InputError(f"`{name}` must {expected}, {got}: give the `time_steps` that it was encoded with")
+
+
+def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write: str) -> None:
+    """Known positions (N, 2), row and column, on a map of `size`; `write` says what to give instead."""
+    outside = ((positions < 0) | (positions >= np.asarray(size))).any(axis=1)
+    if outside.any():
+        got = ", ".join(map(str, positions[outside][0]))
+        expected = f"lie on the {size[0]}x{size[1]} positions of the layer"
+        raise InputError(f"`{name}` must {expected}, got row and column {got}: {write}")
+
+
+def pixels(name: str, value: Any, scale: float = 1.0) -> None:
+    """An array of numbers; if they are known and floats, finite, and not of 0..1 where 0..255 is expected."""
+    array(name, value, None)
+    known = concrete_values(value, jnp.floating)
+    if known is None or not known.size:
+        return
+    largest = known.max()
+    if not np.isfinite(known).all():
+        raise InputError(f"`{name}` must be finite, got NaN or infinite values")
+    if scale == 1 and 0 < largest <= 1:
+        raise InputError(f"`{name}` must be of 0..255, got values up to {largest:g}: multiply it by 255")
+
+
+def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
+    """An array with `axes` ("C H W"; None: any) of a kind."""
+    if not isinstance(value, jax.Array | np.ndarray | np.generic):
+        expected = "" if axes is None else f" of axes ({axes})"
+        raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
+    if axes is not None and value.ndim != len(axes.split()):
+        raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
+    if kind and not jnp.issubdtype(value.dtype, _KINDS[kind]):
+        raise InputTypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
+
+
+def shape(name: str, value: Any, expected: Sequence[int], of: str) -> None:
+    """An array whose shape is the one `expected` of other arrays."""
+    if value.shape != expected:
+        raise InputError(f"`{name}` must have shape {expected} of {of}, got {value.shape}")
+
+
+def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: int = 0) -> None:
+    """An array of integers with `axes` that can hold `time_steps`."""
+    array(name, value, axes, "integer time steps")
+    if time_steps > jnp.iinfo(value.dtype).max:
+        raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {value.dtype}")
+
+
+def integer(name: str, value: Any, minimum: int, most: int = LARGEST) -> int:
+    """An integer of `minimum` to `most`, which it returns."""
+    if isinstance(value, jax.Array | np.ndarray):
+        raise _not_plain(name, value)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise no_integer(name, value)
+    if value < minimum:
+        raise InputError(f"`{name}` must be at least {minimum}, got {value}")
+    if value > most:
+        raise InputError(f"`{name}` must be at most {most}, got {shown(value)}")
+    return int(value)
+
+
+def seed(value: Any) -> int:
+    """An integer of 64 bits, which it returns."""
+    return integer("seed", value, 0, LARGEST_SEED)
+
+
+def fits_32_bits(name: str, value: Any) -> None:
+    """Numbers, also in a tuple or an array, that int32 or float32 can hold; infinity may be one."""
+    if isinstance(value, tuple):
+        for each in value:
+            fits_32_bits(name, each)
+    elif isinstance(value, int) and not -LARGEST - 1 <= value <= LARGEST:
+        raise InputError(f"`{name}` must fit into int32, got {shown(value)}")
+    elif isinstance(value, float | np.ndarray) and (array := np.asarray(value)).dtype.kind in "iuf":
+        whole = array.dtype.kind != "f"
+        lowest, largest = (-LARGEST - 1, LARGEST) if whole else (-LARGEST_FLOAT, LARGEST_FLOAT)
+        if np.any(((array < lowest) | (array > largest)) & np.isfinite(array)):
+            raise InputError(f"`{name}` must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
+
+
+def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False) -> None:
+    """A finite number in `least`..`most`; with `above`, larger than `least`."""
+    if np.ndim(value):
+        raise wrong_type(name, "a number", value)
+    fits_32_bits(name, value)
+    if least <= value <= most and math.isfinite(value) and not (above and value == least):
+        return
+    if math.isinf(most):
+        expected = f"be finite and {'above' if above else 'at least'} {least:g}"
+    elif math.isinf(least):
+        expected = f"be finite and at most {most:g}"
+    else:
+        expected = f"lie above {least:g} and up to {most:g}" if above else f"lie in {least:g}..{most:g}"
+    raise InputError(f"`{name}` must {expected}, got {value}")
+
+
+def pair(name: str, value: Pair, minimum: int) -> tuple[int, int]:
+    """One integer of at least `minimum` or two; returns (rows, columns)."""
+    values = value if isinstance(value, tuple | list) else (value, value)
+    if len(values) != 2:
+        raise InputError(f"`{name}` must be one integer or two, (rows, columns), got {value!r}")
+    return integer(name, values[0], minimum), integer(name, values[1], minimum)
+
+
+def time_steps(value: Any) -> int:
+    """A number of time steps, which it returns."""
+    return integer("time_steps", value, 1)
+
+
+def radius(value: Any) -> None:
+    """An integer >= 0 or a JAX array."""
+    if not isinstance(value, jax.Array):
+        integer("radius", value, 0)
+
+
+def threshold(value: Any, features: int | None = None) -> None:
+    """None, a finite number, or a real array of shape () or (F,), with as many `features` if they are known."""
+    kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
+    real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
+    if value is not None and not real:
+        each = "np.array([...])" if isinstance(value, tuple | list) else ""
+        raise wrong_type("threshold", "a number, an array (F,) or None", value, each)
+    if np.ndim(value) > 1 or (np.ndim(value) and np.shape(value) != (features or len(value),)):
+        raise InputError(f"`threshold` must have shape () or ({features or 'F'},), got shape {np.shape(value)}")
+    fits_32_bits("threshold", value)
+    if isinstance(value, int | float | np.number | np.ndarray) and not np.isfinite(value).all():
+        raise InputError(f"`threshold` must be finite, got {value}")
+
+
+def bounds(value: Bounds, least: float | None = None) -> None:
+    """(lower, upper), numbers of at least `least` if that is given; the order of arrays is not known yet."""
+    if not isinstance(value, tuple | list):
+        raise wrong_type("bounds", "(lower, upper)", value)
+    known = all(isinstance(bound, int | float | np.number) for bound in value)
+    if len(value) != 2 or (known and not value[0] < value[1]):
+        raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
+    if least is not None and not value[0] >= least:
+        raise InputError(f"`bounds` must be at least {least:g}, so that potentials never fall, got {value}")
+
+
+_BY_VALUE = dict(radius=radius, threshold=threshold, bounds=bounds)
+
+
+def rates(value: Any) -> None:
+    """An array (a+, a-)."""
+    array("rates", value, "2")
+    if value.shape != (2,):
+        raise InputError(f"`rates` must be (a+, a-), of shape (2,), got shape {value.shape}")
+
+
+def convolution(latency_in: Any, weights: Any, *, name: str = "latency", time_steps: int = 0) -> None:
+    """Weights (F, C, kh, kw) that fit over `latency_in` (C, H, W), named `name`."""
+    latency(name, latency_in, time_steps=time_steps)
+    array("weights", weights, "F C kh kw", "floats")
+    fits(name, latency_in.shape, "weights", weights.shape[1:])
+
+
+def fits(name: str, shape: Sequence[int], weights: str, kernel: Sequence[int]) -> None:
+    """A kernel (C, kh, kw) of `weights` that slides over maps `name` of `shape` (C, H, W)."""
+    if shape[0] != kernel[0]:
+        raise InputError(f"`{name}` must have the {kernel[0]} channels of `{weights}`, got {shape[0]}")
+    window(f"the kernel of `{weights}`", kernel[1:], shape[1:])
+
+
+def window(name: str, kernel: Sequence[int], size: Sequence[int]) -> None:
+    """A window no larger than the map it slides over."""
+    if kernel[0] > size[0] or kernel[1] > size[1]:
+        raise TooSmallError(f"{name} must fit into the map of {size[0]}x{size[1]}, got {kernel[0]}x{kernel[1]}")

@@ -1,0 +1,285 @@
+"""What networks are made of: frozen dataclasses that are pytrees of numbers and can be saved.
+
+A component's numbers (thresholds, rates, radii, bounds) are pytree leaves: changing one compiles nothing. Its structure
+(kernel sizes, numbers of features) is marked by `static`. Files name the classes of components: your own can be saved,
+and loaded by any program that has imported them.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+
+from snnjax.core import checks
+from snnjax.core.errors import InputError, no_integer, wrong_type
+
+T = TypeVar("T")
+
+_TYPES: dict[str, type] = {}
+
+
+def static(*, default: Any = dataclasses.MISSING) -> Any:
+    """A field that is structure: another value compiles another program. It must be hashable."""
+    return dataclasses.field(default=default, metadata=dict(static=True))
+
+
+def learnable(*, default: float) -> Any:
+    """A number, or an array in its place, that learning sets: networks save it, sweeps do not vary it."""
+    return dataclasses.field(default=default, metadata=dict(learnable=True))
+
+
+def fitted(*, default: float) -> Any:
+    """A number in whose place `fit` puts an array: networks save it, sweeps do not vary it."""
+    return dataclasses.field(default=default, metadata=dict(fitted=True))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, learnable, fitted, dataclasses.field))
+def component(cls: type[T]) -> type[T]:
+    """Class decorator: makes a class a frozen dataclass, a JAX pytree, and something that files can hold.
+
+    Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
+
+    Lists become tuples, numbers of NumPy those of Python. New values are checked: the types of numbers and strings by
+    the annotations, the rest by the class's method `check` if it has one; not those whose numbers are JAX arrays, nor
+    those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name, a text of a
+    rule is no `static` field, or a base class that is no component has fields.
+    """
+    known = _TYPES.get(cls.__name__, cls)
+    origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
+    if origins[0] != origins[1] and "__main__" not in (known.__module__, cls.__module__):
+        raise InputError(f"`{cls.__name__}` is a component of {known.__module__} already: take another name")
+    _check_bases(cls)
+
+    def __post_init__(self: Any) -> None:
+        for each in dataclasses.fields(self):
+            floats = "float" in str(each.type)  # so that 15 and 15.0 are the same leaf
+            object.__setattr__(self, each.name, _plain(getattr(self, each.name), floats))
+        if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
+            _check(self)
+
+    def key(self: Any) -> Any:
+        return tuple(_comparable(getattr(self, each.name)) for each in dataclasses.fields(self) if each.compare)
+
+    def __eq__(self: Any, other: object) -> bool:
+        return key(self) == key(other) if type(other) is type(self) else NotImplemented
+
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    for name, method in dict(__eq__=__eq__, __hash__=lambda self: hash(key(self))).items():
+        if name not in cls.__dict__:
+            setattr(cls, name, method)
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    for each in fields:
+        if each.type in (str, "str") and not each.metadata.get("static") and hasattr(cls, "update"):  # a rule
+            raise InputError(
+                f"`{each.name}` of {cls.__name__} must be `static`, as it is text: {each.name}: str = static()"
+            )
+    structure = [each.name for each in fields if each.metadata.get("static")]
+    leaves = [each.name for each in fields if not each.metadata.get("static")]
+
+    def flatten(value: T) -> tuple[Any, Any]:
+        parts = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
+        return parts, tuple(getattr(value, name) for name in structure)
+
+    def unflatten(kept: Any, parts: Any) -> T:
+        value = object.__new__(cls)
+        value.__dict__.update(zip((*structure, *leaves), (*kept, *parts), strict=True))
+        return value
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    _TYPES[cls.__name__] = cls
+    return cls
+
+
+def _check_bases(cls: type) -> None:
+    """Raises InputError where a base class of a user's has fields, but is no component: they would be lost."""
+    for base in cls.__mro__[1:]:
+        if dataclasses.is_dataclass(base) or base.__module__.startswith(("snnjax.", "typing", "builtins")):
+            continue
+        kinds = {name: str(kind) for name, kind in vars(base).get("__annotations__", {}).items()}
+        if lost := [name for name, kind in kinds.items() if "ClassVar" not in kind]:
+            advice = "decorate it by @snnjax.component too, or annotate them as ClassVar"
+            raise InputError(f"`{base.__name__}`, a base of {cls.__name__}, has fields ({', '.join(lost)}): {advice}")
+
+
+def _plain(value: Any, floats: bool) -> Any:
+    if type(value) in (tuple, list):
+        return tuple(_plain(each, floats) for each in value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    return float(value) if floats and type(value) is int and abs(value) <= checks.LARGEST_FLOAT else value
+
+
+def _comparable(value: Any) -> Any:
+    """What a field is compared and hashed by: of an array its shape and numbers, as tuples."""
+    if isinstance(value, tuple):
+        return tuple(map(_comparable, value))
+    if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, jax.core.Tracer):
+        return value
+    return (value.shape, tuple(np.ravel(value).tolist())) if value.ndim else value.item()
+
+
+_NUMBER = float | np.ndarray | jax.Array | jax.ShapeDtypeStruct
+_KINDS: dict[str, tuple[Any, str]] = {
+    "bool": (bool | np.ndarray | jax.Array, "True or False"),
+    "str": (str, "a string"),
+    "int": (int | np.ndarray | jax.Array, "an integer"),
+    "float": (_NUMBER, "a number"),
+    "float | None": (_NUMBER | None, "a number or None"),
+    "tuple[float, float]": (tuple, "two numbers"),
+}
+"""What fields with these annotations must be, and words for it."""
+
+
+def _check(value: Any) -> None:
+    """Raises InputError unless the fields of a component are of their types, and as its `check` wants them."""
+    for each in dataclasses.fields(value):
+        annotation = inspect.formatannotation(each.type).strip("'")
+        part = getattr(value, each.name)
+        kind, words = _KINDS.get(annotation, (object, ""))
+        fits = isinstance(part, kind) and (annotation == "bool" or not words or not isinstance(part, bool))
+        if annotation == "tuple[float, float]":
+            fits = fits and len(part) == 2 and all(isinstance(number, _NUMBER) for number in part)
+        if not fits:
+            raise no_integer(each.name, part) if annotation == "int" else wrong_type(each.name, words, part)
+        if words or not each.metadata.get("static"):
+            checks.fits_32_bits(each.name, part)
+    if check := getattr(value, "check", None):
+        check()
+
+
+def check_again(value: Any) -> None:
+    """Checks a component and those in it as when they were made; raises InputError."""
+    if isinstance(value, tuple):
+        for each in value:
+            check_again(each)
+    elif _TYPES.get(type(value).__name__) is type(value):
+        for each in _fields(value).values():
+            check_again(each)
+        _check(value)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+
+
+def check_component(name: str, value: object, *needs: str) -> None:
+    """Raises InputError unless the class of `value` is decorated by `component` itself, and has these attributes."""
+    if isinstance(value, type):
+        raise wrong_type(name, "an instance of a component", value, f"{value.__name__}(...)")
+    kind = type(value).__qualname__
+    if _TYPES.get(type(value).__name__) is not type(value):
+        raise InputError(f"`{name}` must be a component, an instance of a class with @snnjax.component, got {kind}")
+    if lacks := [each for each in needs if not hasattr(value, each)]:
+        raise InputError(f"`{name}` must have {', '.join(needs)}: {kind} lacks {', '.join(lacks)}")
+
+
+def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
+    """A component as JSON data, its arrays put into `arrays` by path; raises InputError if it cannot be saved."""
+    if dataclasses.is_dataclass(value):
+        check_component(path or "value", value)
+        prefix = f"{path}." if path else ""
+        parts = {name: to_data(each, arrays, prefix + name) for name, each in _fields(value).items()}
+        return dict(type=type(value).__name__, **parts)
+    if isinstance(value, tuple):
+        return [to_data(each, arrays, f"{path}.{at}") for at, each in enumerate(value)]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        if value.ndim == 0:
+            return value.item()
+        arrays[path] = np.asarray(value)
+        return dict(array=path)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    kinds = "numbers, strings, arrays, tuples and components"
+    raise InputError(f"`{path}` cannot be saved: a component holds {kinds}, got {type(value).__name__}")
+
+
+def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The inverse of `to_data`, executing no code but that of imported components; raises InputError if it is none."""
+    try:
+        return _from_data(data, arrays)
+    except RecursionError as error:
+        raise InputError("it holds components or lists nested too deeply") from error
+
+
+def _from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(data, list):
+        return tuple(_from_data(each, arrays) for each in data)
+    if not isinstance(data, dict):
+        return data
+    if data.keys() == {"array"}:
+        if data["array"] not in arrays:
+            raise InputError(f"it lacks the array {data['array']!r}")
+        return arrays[data["array"]]
+    name = data.get("type")
+    if name not in _TYPES:
+        first = "import the module that defines it first, in commands with --import FILE"
+        raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
+    try:
+        return _TYPES[name](**{key: _from_data(value, arrays) for key, value in data.items() if key != "type"})
+    except InputError:
+        raise
+    except TypeError as error:
+        raise InputError(f"it holds a {name!r} with other fields than this program's: {error}") from error
+
+
+def completed(data: Any) -> Any:
+    """Data of `to_data` with the defaults of the fields that components lacked in the version that wrote it."""
+    if isinstance(data, list):
+        return [completed(each) for each in data]
+    if not isinstance(data, dict) or data.get("type") not in _TYPES:
+        return data
+    fields = [each for each in dataclasses.fields(_TYPES[data["type"]]) if each.default is not dataclasses.MISSING]
+    defaults = {each.name: to_data(each.default, {}) for each in fields if each.name not in data}
+    return defaults | {name: completed(each) for name, each in data.items()}
+
+
+def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
+    """All numbers that may vary in a component, by path: "competition.radius", "reward.0"; no nested ones."""
+    if isinstance(value, tuple) and any(isinstance(each, tuple) for each in value):
+        return
+    if dataclasses.is_dataclass(value) or isinstance(value, tuple):
+        parts = _fields(value) if dataclasses.is_dataclass(value) else dict(enumerate(value))
+        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        kept = {each.name for each in fields if each.metadata.get("learnable") or each.metadata.get("fitted")}
+        for name, each in parts.items():
+            if name not in kept:
+                yield from numbers(each, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def fitted_fields(value: Any) -> set[str]:
+    """Names of the fields of a component that `fit` sets."""
+    return {each.name for each in dataclasses.fields(value) if each.metadata.get("fitted")}
+
+
+def leaves(tree: Any, name: str = "") -> dict[str, Any]:
+    """The numbers and arrays of a pytree by their dotted paths, such as "competition.radius", behind a name if given.
+
+    All files, states and options name a number by such a path.
+    """
+    found = {}
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        key = jax.tree_util.keystr(path, simple=True, separator=".")
+        found[".".join(filter(None, (name, key)))] = leaf
+    return found
+
+
+def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
+    """A pytree with some of its `leaves` replaced, by their paths; not checked."""
+    changed = [new.get(path, leaf) for path, leaf in leaves(tree, name).items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), changed)
+
+
+def replace(value: Any, path: str, new: Any) -> Any:
+    """A component with another value at a path."""
+    name, _, rest = path.partition(".")
+    if not path:
+        return new
+    if isinstance(value, tuple):
+        return tuple(replace(each, rest, new) if str(at) == name else each for at, each in enumerate(value))
+    return dataclasses.replace(value, **{name: replace(getattr(value, name), rest, new)})

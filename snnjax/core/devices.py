@@ -1,0 +1,170 @@
+"""Where programs run: one device for sequences, all of its kind for independent images."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.core import files
+from snnjax.core.errors import InputError
+
+
+def choose(name: str) -> jax.Device:
+    """Makes the first device of a kind the default ("auto": an accelerator if there is one), each CPU core a device.
+
+    Unless JAX has a folder for compiled programs, it gets the user's. Raises InputError where there is no such device.
+    """
+    with contextlib.suppress(RuntimeError):  # jax has started already, and keeps its devices
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)
+    try:
+        found = jax.local_devices(backend=None if name == "auto" else name)
+    except RuntimeError as error:
+        kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
+        raise InputError(f"`device` {name} is not available; jax sees: {kinds}") from error
+    jax.config.update("jax_default_device", found[0])
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]  # a program runs on its processor alone
+        with contextlib.suppress(OSError):
+            jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / f"programs-{kind}"))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return found[0]
+
+
+@functools.cache
+def take_share(folder: Path, count: int) -> None:
+    """Puts this process, before JAX starts, on one of `count` shares of its cores that no other process has taken.
+
+    The share is taken by a lock on a file in the folder, until the process ends. If there are fewer cores than shares,
+    some have the same core.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    number = next((at for at in range(count) if files.try_lock(folder / str(at))), None)
+    if number is None:  # the file system has no locks
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
+
+
+def peers() -> np.ndarray:
+    """All devices of this process of the kind that arrays live on by default, first the one that they live on."""
+    with jax.ensure_compile_time_eval():
+        first = next(iter(jnp.zeros(()).devices()))
+    return np.array(sorted(jax.local_devices(backend=first.platform), key=lambda each: each != first))
+
+
+def firsts() -> np.ndarray:
+    """A device of each process, in order, of the kind of `peers`."""
+    by_process = {each.process_index: each for each in reversed(jax.devices(peers()[0].platform))}
+    return np.array([by_process[at] for at in sorted(by_process)])
+
+
+def sharers() -> np.ndarray:
+    """The devices of all processes that share a batch of images: accelerators, or one CPU core of each process.
+
+    What cores exchange costs them more than the few images of a batch that each would have.
+    """
+    platform = peers()[0].platform
+    return firsts() if platform == "cpu" else np.array(jax.devices(platform))
+
+
+def map_each(function: Callable[[Any], Any], items: Any) -> Any:
+    """`function` of each item in a tree of (B, ...): all at once on an accelerator, one by one on a CPU.
+
+    The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32);
+    and XLA spreads what it computes at once over the cores, which costs small items more than it saves.
+    """
+    alone = peers()[0].platform == "cpu"
+    return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
+
+
+def in_blocks(function: Callable[[Any, jax.Array], jax.Array], size: int) -> Callable[[Any, jax.Array], jax.Array]:
+    """`function(shared, item)`, on a CPU always of `size` items at a time, in a loop over blocks of them.
+
+    How a product rounds depends on its number of rows, and on whether it is in a loop: so results are the same bit for
+    bit for one item, which is repeated, and for any number of them under `jax.vmap`. `shared` is a pytree of arrays. On
+    an accelerator it is the function itself.
+    """
+    if peers()[0].platform != "cpu":
+        return function
+
+    @jax.custom_batching.sequential_vmap
+    def block(shared: Any, items: jax.Array) -> jax.Array:
+        found = jax.vmap(lambda item: function(shared, item))(jax.lax.optimization_barrier(items))
+        return jax.lax.optimization_barrier(found)
+
+    def each_block(shared: Any, items: jax.Array) -> jax.Array:
+        count = max(2, -(-len(items) // size))  # XLA makes no loop of a single one
+        places = jnp.minimum(jnp.arange(count * size), len(items) - 1).reshape(count, size)
+        blocks = jax.lax.optimization_barrier(items[places])  # XLA would take equal blocks out of the loop
+        found = jax.lax.map(functools.partial(block, shared), blocks)
+        return found.reshape(-1, *found.shape[2:])[: len(items)]
+
+    @jax.custom_batching.custom_vmap
+    def one(shared: Any, item: jax.Array) -> jax.Array:
+        return each_block(shared, item[None])[0]
+
+    @one.def_vmap
+    def several(count: int, batched: Any, shared: Any, items: jax.Array) -> tuple[jax.Array, bool]:
+        own, many = batched
+        if any(jax.tree.leaves(own)):  # such as networks side by side
+
+            def of_place(at: jax.Array) -> jax.Array:
+                taken = jax.tree.map(lambda x, is_own: x[at] if is_own else x, shared, own)
+                return one(taken, items[at] if many else items)
+
+            return jax.lax.map(of_place, jnp.arange(count)), True
+        return each_block(shared, items), True
+
+    @jax.custom_jvp
+    def call(shared: Any, item: jax.Array) -> jax.Array:
+        return one(shared, item)
+
+    @call.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        return call(*primals), jax.jvp(function, primals, tangents)[1]
+
+    return call
+
+
+def share_out(function: Callable[[Any], Any], items: Any, axis: str = "images") -> Any:
+    """`function` of a tree of (B, ...), each device of a mesh axis its share of B; where there is one, all at once."""
+    shares = jax.sharding.get_abstract_mesh().shape.get(axis, 1)
+    size = len(jax.tree.leaves(items)[0])
+    if shares == 1:
+        return function(items)
+    share = -(-size // shares)
+    own = jnp.minimum(jax.lax.axis_index(axis) * share + jnp.arange(share), size - 1)  # the last again where B is short
+    found = function(jax.tree.map(lambda x: x[own], items))
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True)[:size], found)
+
+
+def name_of(device: jax.Device) -> str:
+    """The name of a device for people."""
+    if device.platform != "cpu":
+        return f"{device.platform}: {device.device_kind}"
+    return f"cpu: {_cpuinfo('model name')}, {os.cpu_count()} cores"
+
+
+def processor_features() -> str:
+    """The instruction sets of this processor, as the system names them."""
+    return _cpuinfo("flags", "Features")
+
+
+def _cpuinfo(*names: str) -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(names):
+                return line.split(":", 1)[1].strip()
+        return platform.machine()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,336 @@
+"""Files that are never half-written, checkpoints among them, and folders that one run at a time writes into."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import mmap
+import os
+import re
+import secrets
+import stat
+import struct
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import BaseFileLock, FileLock, Timeout
+
+from snnjax.core.errors import InputError
+
+_TEMPORARY = re.compile(r"\..+(\.\w+)\.[a-z0-9_]{8}\1")
+"""Names of the temporary files: a dot, the file's name, eight random characters, and the file's suffix again."""
+_META, _CHECKSUM = "meta", "checksum"
+_SYSTEM = ("/dev", "/proc", "/sys", "/run", "/etc")  # folders that hold no data
+_OF_USERS = ("/run/media", "/dev/shm")  # folders in them that do: disks that were plugged in, and memory
+_DEEPEST = 100  # lists and objects of JSON data in each other: more than any component needs
+_BYTES_OF_JSON = 32  # of Python's objects for a byte of text, at most
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Gives the path of a temporary file in the same folder; renames it to `path`, or removes it on any error.
+
+    Contents and rename are on the disk when this ends. The umask applies.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not every system can sync a folder; the file is whole in any case
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON data, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def clear(folder: Path) -> None:
+    """Removes the temporary files that programs killed during `atomic_write` have left in a folder."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder, or raises FileExistsError; on a file system without locks it only warns."""
+    path = folder / ".lock"
+    held = FileLock(path, blocking=False, fallback_to_soft=False)  # it takes no file that was removed meanwhile
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise FileExistsError(f"another run is writing into {folder}: name another folder") from error
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(f"{folder} cannot be locked ({error}): let no other run write into it", stacklevel=3)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            path.unlink()
+        held.release()
+
+
+def try_lock(path: Path) -> bool:
+    """Locks a file until this process ends, unless another process has locked it; whether it did."""
+    held = FileLock(path, blocking=False)
+    try:
+        held.acquire()
+    except (Timeout, OSError, NotImplementedError):
+        return False
+    _HELD.append(held)
+    return True
+
+
+_HELD: list[BaseFileLock] = []
+
+
+def is_system_error(error: Exception) -> bool:
+    """Whether an error while reading a file is one of disk or memory, not of the file's content."""
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks
+    return isinstance(error, MemoryError)
+
+
+def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; executes no code, reads at most the file's length or `most` bytes.
+
+    Raises OSError or MemoryError if it cannot be read, InputError if it is no regular file, damaged, no `kind`, holds
+    objects or more than the memory does.
+    """
+    check_regular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            most = max(most, path.stat().st_size)
+            if (held := sum(info.file_size for info in infos)) > most:
+                raise InputError(f"it holds {held} bytes, at most {most} are read")
+            if (read := sum(info.file_size for info in infos if not _is_mapped(info, info.file_size))) > MEMORY:
+                raise InputError(f"it holds {read} bytes, more than the {MEMORY} of memory")
+            return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in infos}
+    except Exception as error:  # a damaged archive raises errors of many kinds
+        if is_system_error(error):
+            raise
+        raise InputError(f"{path} is damaged or no {kind}: {str(error) or type(error).__name__}") from error
+
+
+def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """An array of an .npz file, once its header is known to promise no more than there is; a large one stays there."""
+    with archive.open(info) as file:
+        if (version := np.lib.format.read_magic(file)) != (1, 0):
+            raise InputError(f"it holds an array of format {version}")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        held = info.file_size - start
+    if math.prod(shape) * dtype.itemsize != held and not dtype.hasobject:
+        raise InputError(f"it holds {held} bytes for an array of {dtype} {shape}")
+    if _is_mapped(info, held) and not fortran and not dtype.hasobject:
+        with path.open("rb") as raw:
+            raw.seek(info.header_offset + 26)  # the lengths of the name and of what follows it
+            start += info.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4)))
+        return np.memmap(path, dtype, "r", start, shape)
+    with archive.open(info) as file:  # from the start again, as a seek would skip the checksum
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _is_mapped(info: zipfile.ZipInfo, size: int) -> bool:
+    """Whether an array of this size in an archive stays in the file."""
+    return size > LARGE and info.compress_type == zipfile.ZIP_STORED
+
+
+def check_regular(path: Path) -> None:
+    """Raises InputError where a path is a device, a pipe or a socket: reading it may never end."""
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # a folder raises its own error
+        raise InputError(f"{path} must be a regular file, got a device, pipe or socket")
+
+
+def check_ordinary(path: Path) -> None:
+    """Raises InputError where a path leads to a device, a pipe, the root folder, or into a folder of the system."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or a name that cannot be
+        raise InputError(f"{str(path)!r} leads nowhere: {error}") from error
+    if real == Path(real.anchor) or (_lies_in(real, _SYSTEM) and not _lies_in(real, _OF_USERS)):
+        raise InputError(f"{path} is the root folder or of the system")
+    if real.exists():
+        check_regular(real)
+
+
+def _lies_in(real: Path, folders: tuple[str, ...]) -> bool:
+    """Whether a path without links is one of some folders or lies in one."""
+    return any(real.is_relative_to(Path(each).resolve()) for each in folders)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON data of a regular file; raises OSError, or InputError as `parse_json` and where it is no text."""
+    check_regular(path)
+    try:
+        _check_length(path.stat().st_size)
+        return parse_json(path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def parse_json(text: bytes) -> Any:
+    """JSON data; raises InputError where it is none, or nested more deeply than a program's own are."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it holds no JSON data: {error}") from error
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [each for outer in level for each in _inside(outer)]
+        if not level:
+            return found
+    raise InputError(f"its JSON data are nested more than {_DEEPEST} deep")
+
+
+def _check_length(size: int) -> None:
+    """Raises InputError where JSON data of so many bytes may not fit into memory once they are read."""
+    if size * _BYTES_OF_JSON > MEMORY:
+        raise InputError(f"it holds {size} bytes of JSON data, which may not fit into memory")
+
+
+def _inside(data: Any) -> list[Any]:
+    """The lists and objects in JSON data."""
+    within = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return [each for each in within if isinstance(each, dict | list)]
+
+
+def _memory() -> int:
+    """Bytes of memory that there are for this program."""
+    found = [1 << 34]
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(ImportError):
+        import resource
+
+        limits = [resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        found += [each for each in limits if each != resource.RLIM_INFINITY]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+MEMORY = _memory()
+"""Bytes of memory that there are for this program."""
+LARGE = MEMORY // 4
+"""Bytes of an array above which it is kept in a file rather than in memory."""
+_ALIGNED = 64  # where JAX takes an array of the host as it is
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of any content, which JAX takes without copying it on a CPU; in a temporary file if it is large.
+
+    The file lies in $TMPDIR or else in the cache folder, and goes with the array. Raises OSError if the disk is full.
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if size > LARGE:
+        with tempfile.TemporaryFile(dir=_large_folder()) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would kill the program
+            else:
+                file.truncate(size)
+            return np.frombuffer(mmap.mmap(file.fileno(), size), kind).reshape(shape)  # other processes get a copy
+    raw = np.empty(size + _ALIGNED, np.uint8)
+    start = -raw.ctypes.data % _ALIGNED
+    return raw[start : start + size].view(kind).reshape(shape)
+
+
+def kept(array: np.ndarray) -> str:
+    """Where an array of `empty` lies, in words."""
+    return "of memory" if array.nbytes <= LARGE else f"in a temporary file in {_large_folder()}"
+
+
+def _large_folder() -> Path:
+    return Path(os.environ.get("TMPDIR") or cache_folder())
+
+
+def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`array[places]`, by numbers, made as by `empty`."""
+    return np.take(array, places, axis=0, out=empty((len(places), *array.shape[1:]), array.dtype), mode="clip")
+
+
+def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Writes arrays by name and JSON data into one .npz file with a checksum, whole or not at all."""
+    entries = {name: np.asarray(value) for name, value in arrays.items()}
+    entries[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    entries[_CHECKSUM] = np.frombuffer(digest(entries), np.uint8)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **entries)  # type: ignore[arg-type]
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and JSON data of a checkpoint; raises and is safe as `read_npz`."""
+    entries = read_npz(path, "checkpoint")
+    try:
+        if entries.pop(_CHECKSUM).tobytes() != digest(entries):
+            raise InputError("its checksum does not match")
+        text = entries.pop(_META)
+        _check_length(text.nbytes)
+        meta = parse_json(text.tobytes())
+        if not isinstance(meta, dict):
+            raise InputError("its data are no JSON object")
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} is damaged or no checkpoint: {error}") from error
+    return entries, meta
+
+
+def check_format(path: Path, meta: Mapping[str, Any], now: int, advice: str) -> None:
+    """Raises InputError unless a file's data say that it is of this format, with advice on what to do then."""
+    if (found := meta.get("format")) != now:
+        raise InputError(f"{path} was written by another version of snnjax (format {found}, now {now}): {advice}")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return f"{_CHECKSUM}.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The SHA-256 of arrays with their names, dtypes and shapes."""
+    hashed = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        hashed.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
+        if value.nbytes:
+            hashed.update(value.reshape(-1).view(np.uint8).data)  # no copy: it may be larger than memory
+    return hashed.digest()
+
+
+def cache_folder() -> Path:
+    """The user's folder for compiled programs and data sets, created if need be; raises OSError if it cannot be."""
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnjax"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"nothing can be kept in {path} ({error}): set XDG_CACHE_HOME") from error
+    return path

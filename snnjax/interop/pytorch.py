@@ -1,0 +1,186 @@
+"""Weights from and for the PyTorch code github.com/aidinattar/snn: files of its networks' state_dict.
+
+For our layer3_1, a state_dict holds block3_1.conv.weight, the weights (F, C, kh, kw); block3_1.stdp.layer.weight, the
+same tensor again, since a learning rule refers to its layer; block3_1.stdp.ltp_0 and .ltd_0, (1,), a+ and a- of
+feature 0, and so on; the same under block3_1.anti_stdp if the layer learns by reward, of the rule that punishes. And
+once max_ap (1,), the limit of a+. All are float32. A file is what `torch.save` writes (.pth, .pt; this needs torch) or
+an .npz of arrays with the same names. Nothing in a file is ever executed.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.core import files
+from snnjax.core.errors import InputError, MissingPackageError
+from snnjax.layers.conv import Conv
+from snnjax.learners import RSTDP, STDP
+from snnjax.networks import Network
+
+MOST_BYTES = 1 << 31  # that an .npz file may hold, unzipped
+_TORCH = (2, 10)  # the first with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747
+_WEIGHT = ".conv.weight"
+
+
+def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
+    """The weights in a file, .npz, .pth or .pt, of a network `spec`: (F, C, kh, kw) float32 for each layer by name.
+
+    The file holds a whole state_dict or its convolution weights alone. Learning rates in it are ignored: it lacks the
+    counters that they go with, and a network decides without them.
+
+    Raises OSError if the file cannot be opened, InputError if it is damaged, no state_dict or another network's, or
+    weights are wrong as in `state_dict`; ImportError if it needs torch, and that is missing or too old to be safe.
+    """
+    path = Path(path)
+    # Until October 2024 a rule's layer was called conv_layer.
+    entries = {name.replace("stdp.conv_layer.", "stdp.layer."): value for name, value in _entries(path).items()}
+    found = entries.keys()
+    shapes = spec.weight_shapes
+    expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
+    if entries and all(name.endswith(_WEIGHT) for name in entries):
+        expected = {name for name in expected if name.endswith(_WEIGHT)}
+    differ = {"it lacks": expected - found, "it has the unknown": found - expected}
+    if reasons := [f"{what} {_some(names)}" for what, names in differ.items() if names]:
+        raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
+    weights = {}
+    for _, layer, conv in spec.layers():
+        if conv.real:
+            raise InputError(f"{layer} of {spec.name} must spike, as all layers do there, but has an `activation`")
+        block = layer.replace("layer", "block")
+        name = block + _WEIGHT
+        weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
+        for rule in _rules(conv):
+            again = f"{block}.{rule}.layer.weight"
+            if again in entries and not np.array_equal(entries[again], entries[name]):
+                raise InputError(f"{path}: {again} must be the same as {name}, got other weights")
+    return weights
+
+
+def write(path: Path | str, spec: Network, weights: Mapping[str, Any]) -> None:
+    """Writes the file of a whole `state_dict`, .npz, .pth or .pt, atomically; raises as `read` does.
+
+    The PyTorch code loads it by `model.load_state_dict(torch.load(path))`; an .npz by
+    `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
+    """
+    path = Path(path)
+    torch = _torch(path)
+    entries = state_dict(spec, weights)
+    with files.atomic_write(path) as temporary, temporary.open("wb") as file:
+        if torch is None:
+            np.savez(file, **entries)  # type: ignore[arg-type]
+        else:
+            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are stored once
+            torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
+
+
+def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The PyTorch network's state_dict, float32 by name: `weights` ((F, C, kh, kw) by layer), rates as `spec` has them.
+
+    A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter. Raises InputError for other
+    layers, or weights that are misshapen, no floats, not finite or, where the learning rule forbids it, negative.
+    """
+    shapes = spec.weight_shapes
+    if weights.keys() != shapes.keys():
+        raise InputError(f"`weights` must be those of {', '.join(shapes)} in {spec.name}, got {_some(weights)}")
+    limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
+    entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
+    for _, layer, conv in spec.layers():
+        block = layer.replace("layer", "block")
+        weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
+        entries[block + _WEIGHT] = weight
+        for rule, rates in _rules(conv).items():
+            for feature in range(conv.features):
+                for name, rate in zip(("ltp", "ltd"), rates, strict=True):
+                    entries[f"{block}.{rule}.{name}_{feature}"] = np.array([rate], np.float32)
+            entries[f"{block}.{rule}.layer.weight"] = weight
+    return entries
+
+
+def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
+    """The learning rules of a layer by their names there, with their first (a+, a-)."""
+    last = conv.each_learner[-1] if conv.each_learner else None
+    if isinstance(last, RSTDP):
+        return dict(stdp=last.reward, anti_stdp=last.punish)
+    return dict(stdp=(last.ltp, last.ltd)) if isinstance(last, STDP) else {}
+
+
+def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.ndarray:
+    """The weights of a layer as float32."""
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise InputError(f"{name} must have shape {shape}, got {array.shape}")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(f"{name} must hold floats, got dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite, got {np.sum(~np.isfinite(array))} values that are not")
+    if conv.monotone and array.min() < 0:
+        raise InputError(f"{name} must not be negative, as its learning rule keeps it, got {array.min()}")
+    return array
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first names of many; those of convolution weights say most, so they come first."""
+    ordered = sorted(names, key=lambda name: (not name.endswith(_WEIGHT), name))
+    rest = f" and {len(ordered) - 4} more" if len(ordered) > 4 else ""
+    return ", ".join(ordered[:4]) + rest if ordered else "none"
+
+
+def _entries(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a file by name."""
+    torch = _torch(path)
+    if torch is None:
+        return files.read_npz(path, "state_dict", MOST_BYTES)
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
+        needed = ".".join(map(str, _TORCH))
+        raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
+
+    def array(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return (value.detach().float() if value.is_floating_point() else value.detach()).numpy()  # not of bfloat16
+
+    try:
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+        entries = {name: array(value) for name, value in loaded.items()} if isinstance(loaded, dict) else {}
+    except Exception as error:  # damaged and malicious files raise errors of many kinds
+        if files.is_system_error(error):
+            raise
+        raise InputError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path} is no state_dict: it must hold arrays by name, got {type(loaded).__name__}")
+    for name, value in entries.items():
+        if not isinstance(name, str) or not isinstance(value, np.ndarray):
+            raise InputError(f"{path} is no state_dict: {name!r} must be an array, got {type(value).__name__}")
+    return entries
+
+
+def _reason(error: Exception) -> str:
+    """The error in one sentence; torch's own would go on to advise loading the file with all code in it."""
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return f"it holds {found[1] if found else 'something'}, which torch does not load as weights"
+    return f"{type(error).__name__} {error}".splitlines()[0].split(". ")[0]
+
+
+def _torch(path: Path) -> ModuleType | None:
+    """The package that a .pth or .pt file needs; None for .npz."""
+    if path.suffix == ".npz":
+        return None
+    if path.suffix not in (".pth", ".pt"):
+        raise InputError(f"`path` must end in .npz, .pth, .pt, got {path}")
+    try:
+        import torch
+    except ImportError as error:
+        need = f"{path} needs PyTorch ({error}): pip install 'snnjax[torch]', or use an .npz"
+        raise MissingPackageError(need) from error
+    return torch

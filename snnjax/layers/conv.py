@@ -1,0 +1,167 @@
+"""The descriptions of layers: their geometry, neurons, competition and learners."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax import kernels
+from snnjax.core import checks
+from snnjax.core.checks import Pair
+from snnjax.core.components import check_component, component, static
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.kernels import Spikes, Winners
+from snnjax.layers.activations import Standardise
+from snnjax.layers.pool import Pool as Pool
+from snnjax.layers.pool import check_pairs, map_size
+
+
+@component
+class WTA:
+    """Winner-take-all: at each position one feature, then the k earliest, strongest neurons of distinct features.
+
+    Attributes:
+      winners: k, how many neurons may learn from one stimulus.
+      radius: of lateral inhibition around a winner, in neurons; 0 inhibits none.
+    """
+
+    winners: int = static(default=1)
+    radius: int = 0
+
+    def check(self) -> None:
+        checks.integer("winners", self.winners, 1)
+        checks.integer("radius", self.radius, 0)
+
+    def __call__(self, spikes: Spikes, *, time_steps: int) -> Winners:
+        """From `Spikes` of (F, H, W) to `Winners` of (k,)."""
+        strongest = kernels.strongest_feature(spikes, time_steps=time_steps)
+        return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
+
+
+@component
+class Conv:
+    """A convolutional layer of spiking neurons or, with an `activation`, of real-valued ones.
+
+    Attributes:
+      features: F, the number of feature maps.
+      kernel: rows and columns of the kernel; one integer for both.
+      padding: rows and columns added to the input: silent, or those of a real-valued layer reflected.
+      stride: input rows and columns between neighbouring neurons.
+      threshold: of firing, or an array (F,) of one for each feature; with None, as in a deciding layer, neurons above 0
+        fire at the last step.
+      fractional: whether spikes of a deciding layer lie within their time steps, as in `kernels.timed_spikes`.
+      competition: who may learn: a component called as `WTA`, from `Spikes` to `Winners` of distinct features.
+      learners: one learner, or several, unsupervised ones first.
+      output_padding: silent rows and columns added to the output, to join branches of different size.
+      weight_mean, weight_std: mean and standard deviation of the initial weights, normally distributed.
+      activation: makes the layer real-valued: a component called as `Triangle`, from sums to activities; None: it
+        spikes.
+      standardise: `Standardise`, of what a real-valued layer sees; None: nothing is standardised.
+    """
+
+    features: int = static()
+    kernel: Pair = static()
+    padding: Pair = static(default=0)
+    stride: Pair = static(default=1)
+    threshold: float | np.ndarray | None = None
+    fractional: bool = static(default=False)
+    competition: Any = WTA()
+    learners: Any = ()
+    output_padding: Pair = static(default=0)
+    weight_mean: float = 0.8
+    weight_std: float = 0.05
+    activation: Any = None
+    standardise: Standardise | None = None
+
+    def check(self) -> None:
+        checks.integer("features", self.features, 1)
+        checks.threshold(self.threshold, self.features)
+        if self.fractional and self.threshold is not None and np.min(self.threshold) < 0:
+            raise InputError(f"`threshold` must be at least 0 with `fractional`, got {self.threshold}")
+        check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
+        if not math.isfinite(self.weight_mean):
+            raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
+        if not 0 <= self.weight_std < math.inf:
+            raise InputError(f"`weight_std` must be finite and at least 0, got {self.weight_std}")
+        check_component("competition", self.competition, "__call__")
+        if isinstance(self.competition, WTA) and self.competition.winners > self.features:
+            got = f"{self.competition.winners} of {self.features}"
+            raise InputError(f"`winners` of the competition must be at most the layer's features, got {got}")
+        for learner in self.each_learner:
+            check_component("learners", learner, "init", "forward", "update", "supervised")
+        if not isinstance(self.standardise, Standardise | None):
+            raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
+        if self.real:
+            self._check_real()
+        elif self.standardise is not None:
+            raise InputError("`standardise` of a layer without an `activation` must be None: it has no effect")
+
+    def _check_real(self) -> None:
+        """Raises InputError where a real-valued layer has what only spikes need."""
+        check_component("activation", self.activation, "__call__")
+        for field, idle in dict(threshold=None, fractional=False, competition=Conv.competition).items():
+            value = getattr(self, field)
+            if isinstance(value, np.ndarray | jax.Array) or value != idle:
+                raise InputError(f"`{field}` of a layer with an `activation` must be {idle}: {value} has no effect")
+        for learner in self.each_learner:
+            if not getattr(learner, "joint", False):
+                got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
+                raise InputError(f"`learners` of a layer with an `activation` must be such as SoftHebb, {got}")
+
+    @property
+    def each_learner(self) -> tuple[Any, ...]:
+        """The learners in order."""
+        return self.learners if isinstance(self.learners, tuple) else (self.learners,)
+
+    @property
+    def supervised(self) -> Any:
+        """The supervised learner, which is the last."""
+        return self.each_learner[-1]
+
+    @property
+    def real(self) -> bool:
+        """Whether its neurons are real-valued: it has an `activation`."""
+        return self.activation is not None
+
+    @property
+    def joint(self) -> Any:
+        """The learner that learns from whole batches, jointly with neighbouring stages; None: there is none."""
+        return next((learner for learner in self.each_learner if getattr(learner, "joint", False)), None)
+
+    def prepared(self, channels: int) -> "Conv":
+        """The layer on `channels` maps with arrays for the numbers that learn.
+
+        They are a threshold for each feature, (F,) float32, if a learner needs that, and the moments of inputs.
+        """
+        if self.standardise is not None:
+            return dataclasses.replace(self, standardise=self.standardise.prepared(channels))
+        if not self.own_thresholds or self.threshold is None or np.ndim(self.threshold):
+            return self
+        return dataclasses.replace(self, threshold=np.ones(self.features, np.float32) * self.threshold)
+
+    @property
+    def own_thresholds(self) -> bool:
+        """Whether a learner needs a threshold for each feature."""
+        return any(getattr(learner, "own_thresholds", False) for learner in self.each_learner)
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the output map, without `output_padding`."""
+        if self.real:
+            margins = checks.pair("padding", self.padding, 0)
+            checks.window("the padding that is reflected, and a row and column,", [x + 1 for x in margins], size)
+        return map_size(size, "the kernel", self.kernel, self.stride, self.padding)
+
+    @property
+    def one_threshold(self) -> bool:
+        """Whether all features have the same threshold."""
+        return self.threshold is not None and not np.ndim(self.threshold) and not self.own_thresholds
+
+    @property
+    def monotone(self) -> bool:
+        """Whether it spikes and all learners keep weights >= 0, so that the last step decides who fires."""
+        if self.real:
+            return False
+        bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]
+        return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)

@@ -1,0 +1,93 @@
+"""A layer with its weights, and the kernels that compute it; what spiking and real-valued layers share."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import jax
+
+from snnjax.core import checks
+from snnjax.core.components import static
+from snnjax.core.errors import InputError
+from snnjax.kernels import Spikes, Winners
+from snnjax.layers.conv import Conv
+from snnjax.layers.pool import Pool
+
+
+class LayerKernels(NamedTuple):
+    """A layout of weights, and kernels that compute a layer: functions of (layer, latencies...); None: as it defines.
+
+    Attributes:
+      pack: from weights (F, C, kh, kw) to this layout.
+      unpack: its inverse, of (weights, F).
+      latencies: of layers with a threshold.
+      outputs: of (layer, latency, pool), of layers with a threshold.
+      potentials: at the last step.
+      winners: of layers with weights >= 0 and the competition `WTA`.
+      learn: of (..., winners, rates, rule): new weights of a layer `in_bounds`.
+      timed_spikes: of (..., threshold), for deciding layers with a threshold under a timed decision.
+      fires: of (layer, B inputs, pool): who fires at all, pooled latencies of the last step, or T where silent.
+      of_classes: of a deciding layer and B inputs: `Spikes` of (B, classes, 1, 1), those of the neuron of each class
+        that matters to the decision.
+    """
+
+    pack: Callable[[jax.Array], jax.Array]
+    unpack: Callable[[jax.Array, int], jax.Array]
+    latencies: Callable[..., jax.Array] | None = None
+    outputs: Callable[..., jax.Array] | None = None
+    potentials: Callable[..., jax.Array] | None = None
+    winners: Callable[..., Winners] | None = None
+    learn: Callable[..., jax.Array] | None = None
+    timed_spikes: Callable[..., Spikes] | None = None
+    fires: Callable[..., jax.Array] | None = None
+    of_classes: Callable[..., Spikes] | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BaseLayer:
+    """A layer with its weights. Its methods take one stimulus, (C, H, W); batches come from `jax.vmap`.
+
+    Attributes:
+      conv: the description; its numbers may be arrays, () each, but for a `threshold` of (F,).
+      stored: the weights, float32, in the layout of `kernels`, which alone read it.
+      time_steps: T.
+      kernels: the layout of the weights, and what computes the layer.
+      in_bounds: whether all weights lie within the learner's bounds, so that `learn` changes winners' weights only.
+    """
+
+    conv: Conv
+    stored: jax.Array
+    time_steps: int = static()
+    kernels: LayerKernels = static()  # noqa: RUF009
+    in_bounds: bool = dataclasses.field(default=False, kw_only=True, metadata=dict(static=True))
+
+    @property
+    def weights(self) -> jax.Array:
+        """All weights, (F, C, kh, kw) float32."""
+        return self.kernels.unpack(self.stored, self.conv.features)
+
+    def with_weights(self, weights: jax.Array) -> Self:
+        """The layer with other weights, (F, C, kh, kw) float32; raises InputError for another shape."""
+        kernel = checks.pair("kernel", self.conv.kernel, 1)
+        checks.array("weights", weights, "F C kh kw", "floats")
+        if (weights.shape[0], *weights.shape[2:]) != (self.conv.features, *kernel):
+            expected = f"({self.conv.features}, C, {kernel[0]}, {kernel[1]})"
+            raise InputError(f"`weights` must have shape {expected}, got {weights.shape}")
+        return dataclasses.replace(self, stored=self.kernels.pack(weights), in_bounds=False)
+
+    def packed(self, kernels: LayerKernels) -> Self:
+        """The same layer, computed by other kernels."""
+        return dataclasses.replace(self, stored=kernels.pack(self.weights), kernels=kernels)
+
+    def responses(self, inputs: jax.Array) -> jax.Array:
+        """What its neurons put out, (F, H', W')."""
+        raise NotImplementedError
+
+    def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
+        """Responses of the layer, (F, H', W'), with its `output_padding`, then pooled."""
+        raise NotImplementedError
+
+    def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
+        """What its stage gets of this layer: `pooled` of `responses`."""
+        return self.pooled(self.responses(inputs), pool)

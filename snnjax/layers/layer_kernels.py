@@ -1,0 +1,148 @@
+"""Forms of a layer: how its weights lie, and the kernels that compute it, of XLA or compiled ones."""
+
+import functools
+from typing import Any
+
+import jax
+
+from snnjax import kernels
+from snnjax.core import checks
+from snnjax.kernels import Spikes, Winners, native
+from snnjax.layers.conv import Conv
+from snnjax.layers.layer import LayerKernels
+from snnjax.layers.pool import Pool
+from snnjax.layers.spiking import Layer
+
+PLAIN = LayerKernels(lambda w: w, lambda w, _: w)
+"""The definition: `integrate_and_fire`, the competition, `stdp`. A test holds the other forms to it."""
+
+
+def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
+    return kernels.latencies(layer.padded(latency), layer.stored, **layer._firing())
+
+
+def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
+    """By a search that stops early on a CPU, of all positions at once elsewhere."""
+    firing = layer._firing()
+    places = dict(k=layer.conv.competition.winners, radius=layer.conv.competition.radius)
+
+    def at_once(latency: jax.Array, weights: jax.Array) -> Winners:
+        spikes = kernels.first_spikes(latency, weights, **firing)
+        return kernels.k_winners(spikes, time_steps=layer.time_steps, **places)
+
+    early = functools.partial(kernels.early_winners, **firing, **places)
+    return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=at_once)
+
+
+def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
+    """Touches the winners' features alone."""
+    old = layer.stored[winners.feature]
+    seen = layer.padded(latency)
+    rows = kernels.learned_rows(old, seen, winners, rates, stride=layer.conv.stride, **rule)
+    return kernels.set_rows(layer.stored, winners, rows)
+
+
+def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = kernels.search_spikes) -> Spikes:
+    """In two products, if there is one neuron a feature and potentials never fall."""
+    if not (layer.monotone and layer.one_neuron(latency)):
+        return layer.spikes_by_step(latency, threshold)
+    rows, columns = checks.pair("kernel", layer.conv.kernel, 1)
+    seen = layer.padded(latency)[:, :rows, :columns]
+    weights = layer.weights
+    settings: dict[str, Any] = dict(time_steps=layer.time_steps, fractional=layer.conv.fractional)
+    spikes = find(seen.reshape(-1), weights.reshape(len(weights), -1), threshold=threshold, **settings)
+    return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
+
+
+XLA = PLAIN._replace(latencies=_fast_latencies, winners=_fast_winners, learn=_fast_learn, timed_spikes=_fast_timed)
+"""XLA's kernels, without the work that cannot change the result."""
+AT_ONCE = XLA._replace(timed_spikes=functools.partial(_fast_timed, find=kernels.spikes_at_once))
+"""As `XLA`, timed spikes in one product: for one image at a time on an accelerator."""
+
+
+def _place(layer: Layer) -> dict[str, Any]:
+    return dict(features=layer.conv.features, padding=layer.conv.padding)
+
+
+def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Array:
+    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, time_steps=layer.time_steps)
+    return native.latencies(latency, layer.stored, **limits, **_place(layer), **pool)
+
+
+def native_pooling(conv: Conv, pool: Pool | None) -> dict[str, Any]:
+    """What `Layer.pooled` does, as the compiled kernels take it."""
+    pool = pool or Pool(1)
+    margins = (checks.pair("padding", each, 0) for each in (conv.output_padding, pool.padding))
+    padding = tuple(map(sum, zip(*margins, strict=True)))
+    window, stride = (checks.pair("window", each, 1) for each in (pool.window, pool.stride or pool.window))
+    return dict(window=window, pool_stride=stride, pool_padding=padding)
+
+
+def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.Array:
+    each = native_pooling(layer.conv, pool)
+    overlap = any(step < size for step, size in zip(each["pool_stride"], each["window"], strict=True))
+    if pool is None or overlap:  # positions of several windows are computed once
+        return layer.pooled(_native_latencies(layer, latency), pool)
+    return _native_latencies(layer, latency, **each)
+
+
+def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
+    return native.final_potentials(latency < layer.time_steps, layer.stored, **_place(layer))
+
+
+def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
+    if layer.conv.threshold is None:
+        return layer.packed(PLAIN).winners(latency)
+    wta = layer.conv.competition
+    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, k=wta.winners, radius=wta.radius)
+    return native.winners(latency, layer.stored, time_steps=layer.time_steps, **limits, **_place(layer))
+
+
+def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
+    return native.learn(layer.stored, latency, winners, rates, **rule, **_place(layer))
+
+
+def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
+    limits: dict[str, Any] = dict(threshold=threshold, fractional=layer.conv.fractional)
+    return native.timed_spikes(latency, layer.stored, time_steps=layer.time_steps, **limits, **_place(layer))
+
+
+NATIVE = LayerKernels(
+    native.arrange,
+    native.restore,
+    latencies=_native_latencies,
+    outputs=_native_outputs,
+    potentials=_native_potentials,
+    winners=_native_winners,
+    learn=_native_learn,
+    timed_spikes=_native_timed_spikes,
+)
+"""The compiled kernels of `snnjax.kernels.native`, for CPUs; floats are added up in another order."""
+
+
+def native_suits(conv: Conv, time_steps: int) -> bool:
+    """Whether the compiled kernels can compute a layer: its stride is 1, and latencies fit into bytes."""
+    return conv.stride in (1, (1, 1)) and time_steps <= native.STEPS
+
+
+def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
+    """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), in form `TAPS`; B decides how sums round."""
+    settings = dict(padding=layer.conv.padding, stride=layer.conv.stride)
+    return kernels.final_potentials_of_block(spiked, layer.stored, **settings)
+
+
+def _to_taps(weights: jax.Array) -> jax.Array:
+    """From (F, C, kh, kw) to (kh, kw, F, C), and back."""
+    return weights.transpose(2, 3, 0, 1)
+
+
+def _taps_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
+    return block_potentials(layer, latency[None] < layer.time_steps)[0]
+
+
+ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))
+"""Weights as (F, kh, kw, C), for the products of real-valued layers."""
+
+
+TAPS = LayerKernels(_to_taps, lambda weights, features: _to_taps(weights), potentials=_taps_potentials)
+"""Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""

@@ -1,0 +1,47 @@
+"""Windows that slide over maps: pooling, and the sizes of what comes out."""
+
+from typing import Any
+
+from snnjax.core import checks
+from snnjax.core.checks import Pair
+from snnjax.core.components import component, static
+from snnjax.kernels.spikes import output_size
+
+
+@component
+class Pool:
+    """Max pooling of spikes or activities in a stage, or of intensities in an encoder; or mean pooling of activities.
+
+    Attributes:
+      window: rows and columns; one integer for both.
+      stride: rows and columns between neighbouring windows; by default those of the window.
+      padding: silent rows and columns added to the input.
+      mean: whether the mean of each window passes instead of the largest: of activities alone.
+    """
+
+    window: Pair = static()
+    stride: Pair | None = static(default=None)
+    padding: Pair = static(default=0)
+    mean: bool = static(default=False)
+
+    def check(self) -> None:
+        check_pairs(self, window=1, padding=0)
+        checks.pair("stride", 1 if self.stride is None else self.stride, 1)
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the pooled map."""
+        return map_size(size, "the pooling window", self.window, self.stride or self.window, self.padding)
+
+
+def check_pairs(component: Any, **minimum: int) -> None:
+    """Raises InputError where a field of a component is not one integer or two, of at least the minimum given."""
+    for name, least in minimum.items():
+        checks.pair(name, getattr(component, name), least)
+
+
+def map_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
+    """Rows and columns of what a window named `name` makes of a map; raises TooSmallError where it does not fit."""
+    (rows, columns), kernel = checks.pair("padding", padding, 0), checks.pair("kernel", window, 1)
+    padded = size[0] + 2 * rows, size[1] + 2 * columns
+    checks.window(name, kernel, padded)
+    return output_size(padded, kernel, checks.pair("stride", stride, 1))

@@ -1,0 +1,85 @@
+"""Layers of real-valued neurons."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from snnjax import kernels
+from snnjax.core import checks
+from snnjax.kernels import Moments
+from snnjax.layers.activations import activities_of
+from snnjax.layers.layer import BaseLayer
+from snnjax.layers.pool import Pool
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RealLayer(BaseLayer):
+    """A layer of real-valued neurons. It takes latencies or, from such a layer, activities.
+
+    Joint learners use `batch_sums`, `activated`, `with_all_rows` and `with_moments_of`.
+    """
+
+    monotone = False
+    classes = 0
+
+    def sums(self, inputs: jax.Array, moments: Moments | None = None) -> tuple[jax.Array, jax.Array]:
+        """What each position of a real-valued layer sees of its inputs (C, H, W), and its sums.
+
+        (H', W', K) and (H', W', F) float32, as of `kernels.reflected_patches` and `kernels.weighted_sums`; inputs are
+        standardised by the `moments` given, if at all, or by running ones.
+        """
+        values = activities_of(inputs, self.time_steps)
+        standardise = self.conv.standardise
+        sizes = {name: getattr(self.conv, name) for name in ("kernel", "stride", "padding")}
+        patches = kernels.reflected_patches(standardise(values, moments) if standardise else values, **sizes)
+        return patches, kernels.weighted_sums(patches, self.rows())
+
+    def batch_sums(self, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`sums` of each of B inputs (B, C, H, W), standardised by the moments of this batch."""
+        moments = kernels.moments(activities_of(batch, self.time_steps))
+        return jax.vmap(lambda inputs: self.sums(inputs, moments))(batch)
+
+    def with_moments_of(self, batch: jax.Array, momentum: float | jax.Array) -> "RealLayer":
+        """The layer with running moments moved by this share of the way to those of a batch (B, C, H, W), if any."""
+        if (standardise := self.conv.standardise) is None:
+            return self
+        values = activities_of(batch, self.time_steps)
+        moved = kernels.moved_moments(standardise.moments, kernels.moments(values), values, momentum=momentum)
+        return dataclasses.replace(
+            self, conv=dataclasses.replace(self.conv, standardise=standardise.with_moments(moved))
+        )
+
+    def rows(self) -> jax.Array:
+        """The weights as a row for each feature, (F, K) float32, in the order of `kernels.reflected_patches`."""
+        return self.weights.transpose(0, 2, 3, 1).reshape(self.conv.features, -1)
+
+    def with_all_rows(self, rows: jax.Array) -> "RealLayer":
+        """The layer with new weights, (F, K) in the order of `rows`; raises InputError for another shape."""
+        features, channels, *kernel = self.weights.shape
+        checks.array("rows", rows, "F K", "floats")
+        checks.shape("rows", rows, (features, channels * math.prod(kernel)), "`RealLayer.rows`")
+        weights = rows.reshape(features, *kernel, channels).transpose(0, 3, 1, 2)
+        return self.with_weights(weights)
+
+    def activities(self, inputs: jax.Array) -> jax.Array:
+        """What the neurons of a real-valued layer put out, (F, H', W') float32."""
+        return self.activated(self.sums(inputs)[1])
+
+    def activated(self, sums: jax.Array) -> jax.Array:
+        """The activities, (..., F, H', W') float32, of weighted sums, (..., H', W', F)."""
+        return jnp.moveaxis(self.conv.activation(sums), -1, -3)
+
+    def responses(self, inputs: jax.Array) -> jax.Array:
+        """The activities."""
+        return self.activities(inputs)
+
+    def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
+        """Responses of the layer, (F, H', W'), with its `output_padding`, then pooled."""
+        rows, columns = checks.pair("output_padding", self.conv.output_padding, 0)
+        padded = jnp.pad(responses, ((0, 0), (rows, rows), (columns, columns)))
+        if pool is None:
+            return padded
+        return kernels.pool_activities(padded, pool.window, stride=pool.stride, padding=pool.padding, mean=pool.mean)

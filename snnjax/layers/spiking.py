@@ -1,0 +1,150 @@
+"""Layers of spiking neurons."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax import kernels
+from snnjax.core import checks
+from snnjax.core.components import static
+from snnjax.kernels import Spikes, Winners
+from snnjax.layers.conv import WTA
+from snnjax.layers.layer import BaseLayer
+from snnjax.layers.pool import Pool
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Layer(BaseLayer):
+    """A layer of spiking neurons. It takes latencies.
+
+    Rules read `weights` and `rows_of`, and make new layers by `with_rows`, `with_weights` and `with_threshold`, which
+    mean the same whatever the kernels.
+
+    Attributes:
+      monotone: as of `Conv`.
+      classes: of a deciding layer, whose features fall into as many groups of one size, in order; 0 elsewhere.
+      timed: as of the network's `Decision`.
+    """
+
+    monotone: bool = static(default=False)
+    classes: int = static(default=0)
+    timed: bool = static(default=False)
+
+    def with_threshold(self, threshold: Any) -> "Layer":
+        """The layer with another threshold, a number or an array (F,); raises InputError for another shape."""
+        checks.threshold(threshold, self.conv.features)
+        return dataclasses.replace(self, conv=dataclasses.replace(self.conv, threshold=threshold))
+
+    def latencies(self, latency: jax.Array) -> jax.Array:
+        """When each neuron fires: (F, H', W') latencies."""
+        if self.kernels.latencies is None or self.conv.threshold is None:
+            return self.spikes(latency).latency
+        return self.kernels.latencies(self, latency)
+
+    def spikes(self, latency: jax.Array) -> Spikes:
+        """`Spikes` of (F, H', W'): latencies, and potentials at the step of the spike."""
+        return kernels.integrate_and_fire(self.padded(latency), self.weights, **self._firing())
+
+    def potentials(self, latency: jax.Array) -> jax.Array:
+        """Potentials at the last step, (F, H', W') float32; which inputs fire matters, not when."""
+        if self.kernels.potentials is not None:
+            return self.kernels.potentials(self, latency)
+        rows, columns = checks.pair("padding", self.conv.padding, 0)
+        spiked = jnp.pad(latency < self.time_steps, ((0, 0), (rows, rows), (columns, columns)))
+        return kernels.final_potentials(spiked, self.weights, stride=self.conv.stride)
+
+    def last_spikes(self, latency: jax.Array) -> Spikes:
+        """`Spikes` at the last step of all neurons above 0, whatever the threshold."""
+        return kernels.fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
+
+    def last_latencies(self, latency: jax.Array) -> jax.Array:
+        """As `latencies`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
+        threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
+        each = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
+        return at_last_step(self.potentials(latency) > each, self.time_steps)
+
+    def deciding_spikes(self, latency: jax.Array) -> Spikes:
+        """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
+        return self.timed_spikes(latency, self.conv.threshold) if self.timed else self.last_spikes(latency)
+
+    def timed_spikes(self, latency: jax.Array, threshold: Any) -> Spikes:
+        """As `kernels.timed_spikes`, with other thresholds than the layer's own if these are given."""
+        if self.kernels.timed_spikes is not None and threshold is not None:
+            return self.kernels.timed_spikes(self, latency, threshold)
+        return self.spikes_by_step(latency, threshold)
+
+    def spikes_by_step(self, latency: jax.Array, threshold: Any) -> Spikes:
+        """`kernels.timed_spikes` as it is defined."""
+        firing = self._firing() | dict(threshold=threshold, fractional=self.conv.fractional)
+        return kernels.timed_spikes(self.padded(latency), self.weights, **firing)
+
+    def one_neuron(self, latency: jax.Array) -> bool:
+        """Whether the kernel has one position on a (C, H, W) input: one neuron a feature."""
+        return self.conv.output_size((latency.shape[-2], latency.shape[-1])) == (1, 1)
+
+    def winners(self, latency: jax.Array) -> Winners:
+        """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""
+        if self.kernels.winners is None or not self.monotone or not isinstance(self.conv.competition, WTA):
+            return self.conv.competition(self.spikes(latency), time_steps=self.time_steps)
+        return self.kernels.winners(self, latency)
+
+    def learn(
+        self, latency: jax.Array, winners: Winners, rates: jax.Array, *, bounds: Any, stabiliser: bool = True
+    ) -> "Layer":
+        """The layer after one STDP update with rates (2,) float32 (a+, a-), as in `kernels.stdp`.
+
+        `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
+        """
+        rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
+        own = any(bounds is getattr(learner, "bounds", None) for learner in self.conv.each_learner)
+        if self.in_bounds and own and self.kernels.learn is not None:
+            return dataclasses.replace(self, stored=self.kernels.learn(self, latency, winners, rates, rule))
+        seen = self.padded(latency)
+        return self.with_weights(kernels.stdp(self.weights, seen, winners, rates, stride=self.conv.stride, **rule))
+
+    def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
+        """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
+        seen = self.padded(latency)
+        kernel = self.conv.kernel
+        return kernels.receptive_fields(seen, winners, kernel=kernel, stride=self.conv.stride)
+
+    def rows_of(self, winners: Winners) -> jax.Array:
+        """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary ones for a winner of feature -1."""
+        return self.weights[winners.feature]
+
+    def with_rows(self, winners: Winners, rows: jax.Array) -> "Layer":
+        """The layer with new weights of the winners' features, (k, C, kh, kw); a winner of feature -1 changes none."""
+        return self.with_weights(kernels.set_rows(self.weights, winners, rows))
+
+    def padded(self, latency: jax.Array) -> jax.Array:
+        """The input with the layer's padding."""
+        return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
+
+    def _firing(self) -> dict[str, Any]:
+        return dict(threshold=self.conv.threshold, time_steps=self.time_steps, stride=self.conv.stride)
+
+    def responses(self, inputs: jax.Array) -> jax.Array:
+        """The latencies."""
+        return self.latencies(inputs)
+
+    def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
+        """What its stage gets of this layer: `pooled` of `latencies`."""
+        if self.kernels.outputs is None or self.conv.threshold is None:
+            return super().outputs(inputs, pool)
+        return self.kernels.outputs(self, inputs, pool)
+
+    def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
+        """Latencies of the layer, (F, H', W'), with its `output_padding`, then pooled."""
+        padded = kernels.pad(responses, self.conv.output_padding, time_steps=self.time_steps)
+        if pool is None:
+            return padded
+        return kernels.pool(padded, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
+
+
+def at_last_step(spiked: jax.Array, time_steps: int) -> jax.Array:
+    """Latencies of neurons that fired at all: the last step where `spiked`, silence elsewhere."""
+    return jnp.where(spiked, time_steps - 1, time_steps).astype(kernels.latency_dtype(time_steps))

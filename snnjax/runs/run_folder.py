@@ -1,0 +1,202 @@
+"""The folders of runs: what they leave, and how they resume."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from snnjax.core import files, metrics, processes
+from snnjax.core.errors import InputError
+from snnjax.networks import SpikingNetwork
+from snnjax.runs import reuse
+from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, CheckpointFolder, Json
+from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
+from snnjax.runs.reuse import LAYERS
+from snnjax.runs.trained import WEIGHTS, Trained
+from snnjax.training.loop import Trainer
+from snnjax.training.state import FORMAT, Phase, TrainState
+
+
+class RunFolder(CheckpointFolder):
+    """A folder that one run locks until the `with` block ends; see its `state`, `results` ({} before) and `notes`."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        trainer: Trainer,
+        settings: Json | None = None,
+        resume: bool = False,
+        about: Json | None = None,
+        command: str = "",
+        draw: Callable[["Finished"], None] | None = None,
+    ):
+        """Creates and locks the folder; with `resume`, continues the run that it holds.
+
+        `settings` are JSON data on which the result depends besides the trainer's settings and data; `about` are kept
+        with them, but may differ when a run is resumed, such as where the data are; `command` is what made the run;
+        `draw`, such as `snnjax.app.draw_run`, leaves the report of the finished run.
+        Raises FileExistsError if the folder holds a run that is not to be resumed or another program has locked it,
+        InputError if that run is damaged or had other settings, OSError if the folder cannot be written.
+        """
+        self.trainer = trainer
+        self._resume = resume
+        self._draw = draw
+        self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
+        self.results: Json = {}  # what results.json holds, once the run is finished
+        super().__init__(path, trainer, settings, about, command)
+        self.results = processes.share(self.results)
+
+    def _read(self) -> None:
+        found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
+        if found and not self._resume:
+            names = ", ".join(found)
+            raise FileExistsError(
+                f"{self.path} already holds a run ({names}): `resume` (--resume) it, or name another folder"
+            )
+        if found == [RESULTS]:
+            raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another folder")
+        super()._read()
+        if all((self.path / name).exists() for name in (RESULTS, WEIGHTS, *([PAGE] if self._draw else []))):
+            self.results = read_results(self.path)
+        for name in (LAYERS, PICTURES):
+            files.clear(self.path / name)
+
+    def _restore(self, arrays: Arrays, meta: Json) -> None:
+        self.state = TrainState.unflatten(arrays, meta)
+        self.trainer.training.phases.check(self.state)
+
+    def start(self, reuse: bool | None = False) -> TrainState:
+        """The state to begin with: the stored one, or the initial one.
+
+        With `reuse`, layers that a run in a neighbouring folder has trained from the same images, settings and seed, by
+        the same sources and versions on the same kind of device, are taken from it, whoever owns the folder; with None,
+        only where folder and file belong to this user and nobody else can write them.
+        """
+        state = self.state or self.trainer.initial_state()
+        plan = self.trainer.plan
+        if self.state and not self.results and state.phase < len(plan):
+            within = f", after {state.shown:,} of its images" if state.shown else ""
+            self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{within}")
+            if state.origin not in ("", self.trainer.training.fingerprint):
+                self.notes.append("its phase began with other sources, versions or another device")
+        while reuse is not False and self.writes and not self.state and state.phase < len(plan) - 1:
+            if plan[state.phase].epochs == 0:
+                self.trainer.training.end_phase(state)
+            elif not self._reuse_layer(state, foreign=reuse is True):
+                break
+        return state
+
+    def _reuse_layer(self, state: TrainState, foreign: bool) -> bool:
+        """Takes the next layer, or those that learn jointly, from another run, if there is one."""
+        layers = self.trainer.plan[state.phase].layers
+        key = self.trainer.training.key(state)
+        for path in sorted(self.path.resolve().parent.glob(str(reuse.path_in(Path("*"), layers, key)))):
+            run = self.path.parent / path.parents[1].name
+            try:
+                if not foreign and (why := reuse.reason_not_owned(path, path.parents[1])):
+                    raise InputError(f"{path} {why}; `reuse` (--reuse) takes it all the same")
+                self.trainer.reuse(state, *reuse.load(path, key, layers), str(run))
+            except (InputError, OSError) as error:
+                self.notes.append(f"{', '.join(layers)} is trained anew: {error}")
+            else:
+                same = "trained from the same images, settings and seed"
+                self.notes.append(
+                    f"{', '.join(layers)} {'is that' if len(layers) == 1 else 'are those'} of {run}, {same}"
+                )
+                return True
+        return False
+
+    def run(self) -> Json:
+        """Trains what is left and finishes; returns what results.json holds. A finished run is only read."""
+        return self.results or self.finish(self.trainer.run(self.start(), self.save))
+
+    def save(self, state: TrainState) -> None:
+        """Writes the checkpoint, trained layers, and history.csv once there are supervised epochs."""
+        if not self.writes:
+            return
+        self._save_checkpoint(*state.flatten())
+        if state.epochs:
+            scores = [(part, key) for part in ("train", self.trainer.data.tested) for key in ("accuracy", "wrong")]
+            named = dict(accuracy="acc", wrong="loss")
+            rows: list[list[Any]] = [["epoch", *(f"{part}_{named[key]}" for part, key in scores)]]
+            rows += [[each["epoch"], *(each[part][key] for part, key in scores)] for each in state.epochs]
+            files.write_text(self.path / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
+        elif state.phase and self.trainer.plan[state.phase - 1].layers:
+            self._save_layers(self.trainer.plan[state.phase - 1], state)
+
+    def _save_layers(self, phase: Phase, state: TrainState) -> None:
+        """Writes the layers that have learned in an unsupervised phase into a file for other runs."""
+        layers = phase.layers
+        key = state.keys.get(phase.layers[0])
+        if not (key and phase.epochs) or layers[0] in state.reused:
+            return
+        if not (path := reuse.path_in(self.path, layers, key)).exists():
+            numbers = {name: x for name, x in state.numbers.items() if name.partition(".")[0] in layers}
+            arrays = {name: state.weights[name] for name in layers} | numbers
+            reuse.save(path, key, arrays, state.diagnoses[phase.name])
+
+    def finish(self, state: TrainState) -> Json:
+        """Tests the best network and writes weights, pictures, report and results.json; returns what the last holds."""
+        decisions, scores = self.trainer.predict(state, self.trainer.data.test_images)
+        if self.writes:
+            self._write(state, decisions, scores)
+        self.results = processes.share(self.results)
+        return self.results
+
+    def _write(self, state: TrainState, decisions: np.ndarray, scores: np.ndarray) -> None:
+        """What `finish` leaves, given decisions and scores of the test images; results.json last."""
+        trainer = self.trainer
+        data = self.trainer.data
+        network = trainer.trained(state)
+        weights = state.trained.weights
+        start = trainer.network.parameters()
+        results = dict(
+            format=FORMAT,
+            network=trainer.network.name,
+            data=data.name,
+            class_names=list(data.names),
+            **(dict(command=self.command) if self.command else {}),
+            settings=self.settings,
+            parameters=start,
+            trained_parameters={
+                name: value for name, value in network.spec.parameters().items() if value != start.get(name)
+            },
+            versions=versions(),
+            device=self.device,
+            **(dict(processes=several) if (several := processes.count()) > 1 else {}),
+            finished=datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
+            **{
+                name: getattr(state, name)
+                for name in ("phases", "diagnoses", "curves", "reused", "epochs", "best_epoch")
+            },
+            test=metrics.report(decisions, data.test_labels, scores),
+            misclassified=misclassified(decisions, data),
+        )
+        shape = data.train_images.shape[1:]
+        names = data.class_names
+        Trained(network.spec, weights, shape, self.settings, names).save(self.path / WEIGHTS)
+        if self._draw:
+            self._draw(Finished(self.path, results, trainer, network, decisions))
+        results["seconds"] = self.seconds
+        write_results(self.path, results)
+        self.results = results
+
+
+class Finished(NamedTuple):
+    """What a report is drawn of.
+
+    Attributes:
+      path: the run's folder.
+      results: what its results.json holds.
+      trainer: of the network.
+      network: the best one.
+      decisions: on the test images, (N,) int32, -1 where silent.
+    """
+
+    path: Path
+    results: Json
+    trainer: Trainer
+    network: SpikingNetwork
+    decisions: np.ndarray

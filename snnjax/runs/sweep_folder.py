@@ -1,0 +1,112 @@
+"""The folders of sweeps: what they leave, and how they resume."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from snnjax import InputError, Network
+from snnjax.core import files, processes
+from snnjax.runs.checkpoint_folder import CHECKPOINT, Arrays, CheckpointFolder, Json
+from snnjax.runs.results import versions
+from snnjax.runs.trained import SWEEP, Trained
+from snnjax.training.groups import SERIAL, Group, Workers
+from snnjax.training.state import TrainState
+from snnjax.training.sweep import Sweep, SweepState
+
+GROUPS = "groups"
+
+
+class SweepFolder(CheckpointFolder):
+    """A folder that one sweep locks until the `with` block ends.
+
+    It holds the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the results. A
+    sweep with the same settings and other variants adds to it and trains only those that are new; where there are
+    validation images, the best combination of its variants alone has a test result in the end.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        sweep: Sweep,
+        settings: Json | None = None,
+        about: Json | None = None,
+        command: str = "",
+        draw: Callable[[Path, list[Json]], None] | None = None,
+    ):
+        """Creates and locks the folder, and continues where an earlier start of the same sweep stopped.
+
+        `draw`, such as `snnjax.app.draw_sweep`, draws the records of the networks into the folder, after each group.
+
+        The other arguments and what it raises are as in `RunFolder`.
+        """
+        if processes.count() > 1:
+            raise InputError(f"a sweep's folder is of one process, got {processes.count()} under jax.distributed")
+        self.sweep = sweep
+        self.state = SweepState()
+        self._draw = draw
+        self.others: list[Json] = []  # records of trained networks that are no variants of this sweep
+        super().__init__(path, sweep, settings, about, command)
+
+    def _restore(self, arrays: Arrays, meta: Json) -> None:
+        """Takes the state of a sweep that may have had other variants, or another order of them."""
+        state = SweepState.unflatten(arrays, meta)
+        variants = self.sweep.variants
+        for record in [*meta["others"], *state.done.values()]:
+            if record["variant"] in variants:
+                self.state.done[variants.index(record["variant"])] = record
+            else:
+                self.others.append(record)
+                if self.sweep.data.tested == "validation":
+                    record.pop("test", None)  # the best combination of these variants alone has one
+
+    def groups(self, workers: int = 1) -> list[Group]:
+        """The groups that are left to be trained, by so many workers."""
+        return self.sweep.groups(self.state.done, self.path / GROUPS, workers)
+
+    def run(self, workers: Workers = SERIAL) -> list[Json]:
+        """Trains what is left, and returns `networks`."""
+        used = {record.get("weights") for record in [*self.others, *self.state.done.values()]}
+        free = (name for name in map("weights_{:03d}.npz".format, itertools.count()) if name not in used)
+        self._names = {at: next(free) for at in range(len(self.sweep.variants)) if at not in self.state.done}
+        if not (self.path / CHECKPOINT).exists():
+            self.save()  # groups that leave their states are those of these settings
+        self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load, self.path / GROUPS, workers)
+        self.write()
+        return self.networks
+
+    @property
+    def networks(self) -> list[Json]:
+        """The record of each trained network, in the order of the variants."""
+        return [self.state.done[at] for at in sorted(self.state.done)]
+
+    def _keep(self, at: int, network: Network, state: TrainState) -> Json:
+        """Writes the weights of a network; returns the file's name for its record."""
+        data = self.sweep.data
+        best = state.trained
+        shape = data.train_images.shape[1:]
+        names = data.class_names
+        settings = self.settings | self.sweep.variants[at]
+        trained = Trained(best.network(network), best.weights, shape, settings, names)
+        trained.save(self.path / self._names[at])
+        return dict(weights=self._names[at])
+
+    def _load(self, at: int) -> tuple[Network, TrainState]:
+        """The network that `_keep` has written."""
+        trained = Trained.read(self.path / self.state.done[at]["weights"])
+        return trained.network, TrainState(trained.weights)
+
+    def save(self) -> None:
+        """Writes the checkpoint and, once networks are trained, what `write` does."""
+        arrays, meta = self.state.flatten()
+        self._save_checkpoint(arrays, meta | dict(others=self.others))
+        if self.state.done:
+            self.write()
+
+    def write(self) -> None:
+        """Writes sweep.json, and the figure if it is drawn."""
+        records = [*self.others, *self.state.done.values()]
+        records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
+        about = dict(command=self.command, versions=versions(), device=self.device)
+        files.write_json(self.path / SWEEP, dict(settings=self.settings, about=about, networks=records))
+        if self._draw and any(network["epochs"] for network in self.networks):
+            self._draw(self.path, self.networks)

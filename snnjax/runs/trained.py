@@ -1,0 +1,147 @@
+"""A trained network as one file, with all that is needed to use it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnjax.core import files
+from snnjax.core.components import from_data, to_data
+from snnjax.data import Dataset
+from snnjax.data.names import checked, numbered
+from snnjax.core.errors import InputError
+from snnjax.core.metrics import ranking_accuracy
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.networks.size import bytes_of_one_image
+
+WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
+FORMAT = 2  # version of the file
+LARGEST = 4096  # rows and columns of an image, and time steps, that a file may ask for
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a run folder's weights.npz holds.
+
+    Attributes:
+      network: the description, with its encoder.
+      weights: (F, C, kh, kw) float32 by layer, those of spiking layers as `rounded_weights` has them: so all programs
+        decide alike, whatever the device if no layer is real-valued.
+      image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
+      settings: of the run, as in its results.json.
+      class_names: one for each class; "0", "1", ... where none are given.
+    """
+
+    network: Network
+    weights: dict[str, np.ndarray]
+    image_shape: tuple[int, ...]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = checked(self.class_names, self.network.classes) or numbered(self.network.classes)
+        object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "weights", rounded_weights(self.network, self.weights))
+
+    def save(self, path: Path | str) -> None:
+        """Writes it as one file, atomically; raises InputError if a part is no component or not fitted."""
+        check_fitted(self.network)
+        arrays: dict[str, np.ndarray] = {}
+        data = to_data(self.network, arrays)
+        about = dict(image_shape=self.image_shape, settings=self.settings, class_names=self.class_names)
+        meta = dict(format=FORMAT, network=data, **about)
+        files.save_checkpoint(Path(path), {**self.weights, **arrays}, meta)
+
+    @classmethod
+    def read(cls, run: Path | str) -> "Trained":
+        """Reads a run folder's weights, or such a file itself, executing no code in it; raises as `load`."""
+        path = Path(run)
+        if path.is_dir():
+            path = path / WEIGHTS
+            if not path.exists() and (path.parent / SWEEP).exists():
+                raise FileNotFoundError(f"{run} is the folder of a sweep: name one of its files, {_best(path.parent)}")
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"{run} holds no {WEIGHTS}: a run writes it last; "
+                    "`resume`, or its command with --resume, finishes one"
+                )
+        if not path.exists():
+            raise FileNotFoundError(f"there is no run {run}")
+        arrays, meta = files.load_checkpoint(path)
+        if "image_shape" not in meta:
+            raise InputError(f"{path} holds no trained network: name a run folder, or the {WEIGHTS} in it")
+        files.check_format(path, meta, FORMAT, "load it with that version")
+        try:
+            network = from_data(meta["network"], arrays)
+            if not isinstance(network, Network) or network.encoder is None:
+                raise InputError("it holds no network with an encoder")
+            image_shape = tuple(map(int, meta["image_shape"]))
+            shapes = network.weight_shapes
+            if max(*image_shape, *network.input_shape[1:], network.time_steps) > LARGEST:
+                raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST}")
+            if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
+                raise InputError("its encoder does not make what its network takes")
+            _check_memory(network, image_shape, arrays)
+            weights = {name: arrays[name] for name in shapes}
+            if (sizes := {name: each.shape for name, each in weights.items()}) != shapes:
+                raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
+            names = meta.get("class_names", ())  # older files have none
+            trained = cls(network, weights, image_shape, dict(meta["settings"]), names)
+            trained.spiking_network()
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise InputError(f"{path} holds no trained network: {error}") from error
+        return trained
+
+    def spiking_network(self) -> SpikingNetwork:
+        """The network with its weights, ready to call on images."""
+        return SpikingNetwork(self.network, weights=self.weights, class_names=self.class_names)
+
+    def check_data(self, data: Dataset) -> None:
+        """Raises InputError unless a data set has images of the shape that the network takes, and the same classes.
+
+        Their names may differ where they are "0", "1", ... on one side.
+        """
+        sizes = ["x".join(map(str, shape)) for shape in (self.image_shape, data.test_images.shape[1:])]
+        if sizes[0] != sizes[1]:
+            raise InputError(f"the network takes images of {sizes[0]}, those of {data.name} are {sizes[1]}")
+        if data.classes != self.network.classes:
+            raise InputError(f"the network has {self.network.classes} classes, {data.name} has {data.classes}")
+        ours = self.class_names
+        theirs = data.names
+        none = numbered(self.network.classes)
+        if ours != theirs and none not in (ours, theirs):
+            raise InputError(f"the network's classes are {', '.join(ours)}; those of {data.name} {', '.join(theirs)}")
+
+
+def _check_memory(network: Network, image_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:
+    """Raises InputError where a network of a file, and one image in it, need more than the memory that there is."""
+    needed = bytes_of_one_image(network, image_shape) + sum(each.nbytes for each in arrays.values())
+    if needed > files.MEMORY:
+        there = f"{files.MEMORY / 1e9:,.1f}"
+        raise InputError(f"one image takes {needed / 1e9:,.1f} GB of memory, of which there are {there}")
+    if network.classes > (numbers := sum(each.size for each in arrays.values())):
+        raise InputError(f"it has {network.classes} classes, but {numbers} numbers in all")
+
+
+def _best(sweep: Path) -> str:
+    """The file of the best network in the folder of a sweep, for a message."""
+    try:
+        networks = files.read_json(sweep / SWEEP)["networks"]
+        tested = [each for each in networks if "test" in each]  # the best combination
+        best = max(tested or [each for each in networks if "error" not in each], key=ranking_accuracy)
+        return f"such as {sweep / best['weights']}, the best"
+    except (OSError, ValueError, LookupError, TypeError):  # the sweep has trained none, or is damaged
+        return f"such as {sweep / 'weights_000.npz'}"
+
+
+def load(run: Path | str) -> SpikingNetwork:
+    """The network that a run has trained, given its folder or its weights.npz: call it on an image, jit it, vmap it.
+
+    `network.class_name(network(image))` names the class, `network.class_names` all of them.
+
+    Raises FileNotFoundError if there is no such run or it is not finished, InputError if the file is damaged, holds
+    something else, or a component that this program has not imported.
+    """
+    return Trained.read(run).spiking_network()

@@ -1,0 +1,336 @@
+"""The steps that define learning: what a slice of an epoch does to layers, image by image or batch by batch.
+
+Every step, plain or fast, is a pure function `step(task, carry, model, part)` that returns a new `Carry` and `Found`.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from snnjax.core import devices
+from snnjax.layers.spiking import Layer
+from snnjax.learners import Signal, Tally
+from snnjax.networks import Model
+from snnjax.networks.decision import Decided, decide
+
+
+class Task(NamedTuple):
+    """What a step is compiled for.
+
+    Attributes:
+      names: of the layers that learn, in order.
+      first: number of the stage that the inputs enter.
+      learner: index among a layer's learners of the one that learns.
+      batch: images that are passed forward with the same weights; of joint learners, their batch.
+      by_turns: as of `Network.reward_by_turns`.
+      end: number after the last stage of layers that learn jointly.
+      rest: images in the last batch of an epoch of joint learners, 0 if it is whole.
+    """
+
+    names: tuple[str, ...]
+    first: int = 0
+    learner: int = -1
+    batch: int = 1
+    by_turns: bool = False
+    end: int = 0
+    rest: int = 0
+
+
+class Carry(NamedTuple):
+    """What learns, and goes from slice to slice.
+
+    Attributes:
+      layers: those that learn, by name.
+      states: of their learners, by name.
+      tally: the network's decisions, where layers learn supervised; None elsewhere.
+    """
+
+    layers: dict[str, Layer]
+    states: dict[str, Any]
+    tally: Tally | None = None
+
+
+class Slice(NamedTuple):
+    """Images of an epoch that enter a program at once, some of which are learned from.
+
+    Attributes:
+      inputs: (S, C, H, W), what enters the task's first stage.
+      start, stop: () int32, the images from number `start` to before `stop` are learned from.
+      last: () bool, whether the epoch ends with them.
+      labels: (S,) int32, where layers learn supervised.
+      batch_size: () int32, images of a batch, after which supervised learners adapt.
+    """
+
+    inputs: jax.Array
+    start: jax.Array
+    stop: jax.Array
+    last: jax.Array
+    labels: Any = None
+    batch_size: Any = None
+
+
+class Found(NamedTuple):
+    """What a step reports of S images, 0 of those that it has not learned from.
+
+    Attributes:
+      infos: the info of each learner by the name of its layer, (S, ...); of joint learners, of batches.
+      decisions: (S,) int32, -1 where silent, where layers learn supervised.
+    """
+
+    infos: dict[str, Any]
+    decisions: Any = None
+
+
+def learn_unsupervised(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+    """One layer learns without labels."""
+    carry, found = _learn_each(Unsupervised(task), carry, part, task.batch)
+    return end_epoch(task, carry, part.last), found
+
+
+def learn_supervised(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+    """All supervised layers learn, from labels and from the network's decisions."""
+    rule = Supervised.of(task, model, part)
+    carry, found = _learn_each(rule, carry, part, task.batch)
+    return rule.end_epoch(carry, part.last), found
+
+
+def _learn_each(rule: "Unsupervised | Supervised", carry: Carry, part: Slice, batch: int) -> tuple[Carry, Found]:
+    """Learns from the images of a slice in their order, of which `batch` are passed forward with the same weights."""
+
+    def image_of(index: jax.Array) -> tuple[jax.Array, Any]:
+        return part.inputs[index], None if part.labels is None else part.labels[index]
+
+    def learn_one(index: jax.Array, learned: tuple[Carry, Found], response: Any) -> tuple[Carry, Found]:
+        carry, info = rule.update(learned[0], *image_of(index), response)
+        return carry, jax.tree.map(functools.partial(put, index), learned[1], info)
+
+    def put(index: jax.Array, all_: jax.Array, one: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_index_in_dim(all_, one, index, 0)
+
+    def learn_next(index: jax.Array, learned: tuple[Carry, Found]) -> tuple[Carry, Found]:
+        return learn_one(index, learned, rule.respond(learned[0], *image_of(index)))
+
+    def learn_batch(batches: Any) -> Any:
+        start, learned = batches
+
+        def answer(index: jax.Array) -> Any:
+            return rule.respond(learned[0], *image_of(index))
+
+        responses = devices.share_out(functools.partial(devices.map_each, answer), start + jnp.arange(batch))
+
+        def learn_at(place: jax.Array, learned: tuple[Carry, Found]) -> tuple[Carry, Found]:
+            return learn_one(start + place, learned, jax.tree.map(lambda x: x[place], responses))
+
+        return start + batch, jax.lax.fori_loop(0, jnp.minimum(batch, part.stop - start), learn_at, learned)
+
+    image = jax.eval_shape(image_of, jnp.int32(0))
+    response = jax.eval_shape(rule.respond, carry, *image)
+    _, info = jax.eval_shape(rule.update, carry, *image, response)
+    nothing = jax.tree.map(lambda x: jnp.zeros((len(part.inputs), *x.shape), x.dtype), info)
+    if batch == 1:
+        return jax.lax.fori_loop(part.start, part.stop, learn_next, (carry, nothing))
+    _, learned = jax.lax.while_loop(lambda batches: batches[0] < part.stop, learn_batch, (part.start, (carry, nothing)))
+    return learned
+
+
+def learn_jointly(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+    """Layers of neighbouring stages learn without labels, from whole batches."""
+    assert model is not None
+    batch = task.batch
+    rest = task.rest
+
+    def learn(learned: tuple[Carry, Any], start: jax.Array, size: int) -> tuple[Carry, Any]:
+        (carry, all_infos), infos = learned, dict[str, Any]()
+        layers = dict(carry.layers)
+        states = dict(carry.states)
+        inputs = jax.lax.dynamic_slice_in_dim(part.inputs, start, size)
+        for stage in range(task.first, task.end):
+            outputs = []
+            for name in model.names[stage]:
+                if name not in layers:
+                    outputs.append(jax.vmap(model.layers[name].responses)(inputs))
+                    continue
+                layer = layers[name]
+                state = states[name]
+                learner = layer.conv.each_learner[task.learner]
+                response = learner.forward(layer, state, inputs, None)
+                after, states[name], infos[name] = learner.update(layer, state, inputs, response, None)
+                layers[name] = marked_as(layer, after)
+                outputs.append(response.outputs)
+            inputs = jax.vmap(lambda *each, stage=stage: model.join(stage, each))(*outputs)
+        if all_infos is None:
+            return Carry(layers, states), infos
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=start // batch, axis=0)
+        return Carry(layers, states), jax.tree.map(put, all_infos, infos)
+
+    _, info = jax.eval_shape(lambda: learn((carry, None), jnp.int32(0), rest or batch))
+    batches = -(-len(part.inputs) // batch)
+    learned = carry, jax.tree.map(lambda x: jnp.zeros((batches, *x.shape), x.dtype), info)
+    whole = part.stop - (part.stop - part.start) % batch
+    learned = jax.lax.fori_loop(
+        part.start // batch, whole // batch, lambda number, each: learn(each, number * batch, batch), learned
+    )
+    if rest:
+        short = functools.partial(learn, start=whole, size=rest)
+        learned = jax.lax.cond(whole < part.stop, short, lambda each: each, learned)
+    return end_epoch(task, learned[0], part.last), Found(learned[1])
+
+
+def end_epoch(task: Task, carry: Carry, last: jax.Array) -> Carry:
+    """The carry of layers that learn without labels, after an epoch if `last`."""
+    learners = {name: carry.layers[name].conv.each_learner[task.learner] for name in task.names}
+    ended = {name: learners[name].end_epoch(state) for name, state in carry.states.items()}
+    return carry._replace(states=where(last, ended, carry.states))
+
+
+class Unsupervised(NamedTuple):
+    """How one layer learns without labels.
+
+    Attributes:
+      task: names it.
+    """
+
+    task: Task
+
+    def _learner(self, carry: Carry) -> Any:
+        return carry.layers[self.task.names[0]].conv.each_learner[self.task.learner]
+
+    def respond(self, carry: Carry, image: jax.Array, label: None) -> Any:
+        """The learner's response to an image (C, H, W)."""
+        (name,) = self.task.names
+        return self._learner(carry).forward(carry.layers[name], carry.states[name], image, None)
+
+    def update(self, carry: Carry, image: jax.Array, label: None, response: Any) -> tuple[Carry, Found]:
+        """Learns from it."""
+        (name,) = self.task.names
+        layer = carry.layers[name]
+        state = carry.states[name]
+        learned, state, info = self._learner(carry).update(layer, state, image, response, None)
+        return Carry({name: marked_as(layer, learned)}, {name: state}), Found({name: info})
+
+
+class Passed(NamedTuple):
+    """What one image becomes on its way through the supervised layers.
+
+    Attributes:
+      inputs: of each layer that learns, by name.
+      responses: of their learners, by name.
+      decided: the decision.
+    """
+
+    inputs: dict[str, jax.Array]
+    responses: dict[str, Any]
+    decided: Decided
+
+
+class Supervised(NamedTuple):
+    """How supervised layers learn.
+
+    Attributes:
+      task: names them.
+      model: the network; layers of the carry take the place of its own.
+      batch_size: as of `Slice`.
+    """
+
+    task: Task
+    model: Model
+    batch_size: jax.Array
+
+    @classmethod
+    def of(cls, task: Task, model: Model | None, part: Slice) -> "Supervised":
+        """That of a step."""
+        assert model is not None
+        return cls(task, model, part.batch_size)
+
+    def respond(self, carry: Carry, image: jax.Array, label: jax.Array) -> Passed:
+        """Passes an image (C, H, W) forward."""
+        model = self.model.updated(carry.layers)
+        latency = image
+        at = self.task.first
+        inputs: dict[str, jax.Array] = {}
+        responses: dict[str, Any] = {}
+        for stage in range(self.task.first, model.last + 1):
+            # Times matter up to the last of the earlier layers that learn, from there on only which neurons fire.
+            timed = stage < model.last or model.decision.timed
+            for name in (each for each in model.names[stage] if each in self.task.names):
+                latency = model.forward(latency, at, stage, timed=timed)
+                at = stage
+                inputs[name] = latency
+                layer = carry.layers[name]
+                responses[name] = layer.conv.supervised.forward(layer, carry.states[name], latency, label)
+        spikes = [responses[name].spikes for name in model.names[model.last]]
+        return Passed(inputs, responses, decide(model.decision, spikes, model.classes))
+
+    def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: Passed) -> tuple[Carry, Found]:
+        """Learns from it."""
+        layers, states, infos = self.teach(carry, label, passed)
+        decision = passed.decided.decision
+        states, tally = self.count_outcomes(Carry(layers, states, carry.tally), outcome(decision, label), 1)
+        return Carry(layers, states, tally), Found(infos, decision)
+
+    def teach(self, carry: Carry, label: jax.Array, passed: Passed, taught: Any = True) -> tuple[Any, Any, Any]:
+        """New layers, states and infos, all by name, without counting the decision; only images `taught` change any."""
+        votes = dict(zip(self.model.names[self.model.last], passed.decided.votes, strict=True))
+        layers: dict[str, Layer] = {}
+        states: dict[str, Any] = {}
+        infos: dict[str, Any] = {}
+        for name, turn in self.turns(carry.tally).items():
+            vote = votes.get(name, passed.decided.decision)  # layers before the last learn from the network's decision
+            turn &= taught
+            signal = Signal(outcome(vote, label) * turn, jnp.where(turn, label, -1), vote)
+            before = carry.layers[name]
+            given = (carry.states[name], passed.inputs[name], passed.responses[name])
+            layer, states[name], infos[name] = before.conv.supervised.update(before, *given, signal)
+            layers[name] = marked_as(before, layer)
+        return layers, states, infos
+
+    def turns(self, tally: Any, ahead: int = 0) -> dict[str, Any]:
+        """Whether each layer learns in this batch, or in one ahead, () bool by name."""
+        first = tally.epoch + (tally.batch + ahead) % 2 == 0
+        names = self.task.names
+        return {name: not self.task.by_turns or (first if name == names[0] else ~first) for name in names}
+
+    def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, Tally]:
+        """Counts the outcomes of some images, and ends the batch after its last image: new states and tally."""
+        tally: Any = carry.tally
+        right = jnp.sum(outcomes > 0, dtype=jnp.int32)
+        wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
+        tally = Tally(tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch)
+        return self._end_batch(tally.seen == self.batch_size, carry._replace(tally=tally))
+
+    def _end_batch(self, last: jax.Array, carry: Carry) -> tuple[Any, Tally]:
+        """Ends a batch if `last`; of layers that learn by turns, only those of the next batch adapt."""
+        tally: Any = carry.tally
+        zero = jnp.zeros_like(tally.seen)
+        adapted = {}
+        for name, turn in self.turns(tally, ahead=1).items():
+            state = carry.states[name]
+            learner = carry.layers[name].conv.supervised
+            adapted[name] = where(turn, learner.end_batch(state, tally), state)
+        after = adapted, Tally(zero, zero, zero, tally.batch + 1, tally.epoch)
+        return where(last, after, (carry.states, tally))
+
+    def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:
+        """The carry, after an epoch if `last`: its last batch may be short."""
+        before: Any = carry.tally
+        states, tally = self._end_batch(last & (before.seen > 0), carry)
+        ended = {name: carry.layers[name].conv.supervised.end_epoch(state) for name, state in states.items()}
+        return Carry(carry.layers, where(last, ended, states), tally._replace(epoch=tally.epoch + last))
+
+
+def marked_as(before: Layer, after: Layer) -> Layer:
+    """A layer after an update, marked as `within` as before: a rule keeps weights within its bounds."""
+    return dataclasses.replace(after, in_bounds=before.in_bounds)
+
+
+def outcome(decision: jax.Array, label: jax.Array) -> jax.Array:
+    """1 right, -1 wrong, 0 silent."""
+    return jnp.where(decision < 0, 0, jnp.where(decision == label, 1, -1))
+
+
+def where(condition: jax.Array, new: Any, old: Any) -> Any:
+    """`jnp.where` of two trees."""
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)

@@ -1,0 +1,98 @@
+"""What networks have learned, taken into their states."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax.core.components import leaves
+from snnjax.core.errors import DivergedError, InputError
+from snnjax.core.metrics import fractions
+from snnjax.data import Dataset
+from snnjax.layers.layer_kernels import XLA
+from snnjax.layers.spiking import Layer
+from snnjax.learners import Diagnosis
+from snnjax.networks import Network
+from snnjax.steps.plain import Carry, Found
+from snnjax.training import contracts
+from snnjax.training.advice import by_layer, describe, diagnose_decisions
+from snnjax.training.state import Phase, TrainState
+
+
+def absorb_carry(
+    phase: Phase,
+    states: Sequence[TrainState],
+    networks: Sequence[Network],
+    names: Sequence[str],
+    carries: Sequence[Any],
+) -> None:
+    """Takes what networks have learned into their states; raises DivergedError where that of some is invalid.
+
+    `networks` are their initial descriptions, `names` what messages call them.
+    """
+    errors: dict[int, str] = {}
+    cause = None
+    for index, (state, carry) in enumerate(zip(states, carries, strict=True)):
+        state.learning = learning_arrays(carry.states, carry.tally)
+        try:
+            for name, layer in carry.layers.items():
+                _absorb_layer(phase, name, layer, state, networks[index], names[index])
+        except InputError as error:
+            errors[index] = str(error)
+            cause = error
+    if errors:
+        raise DivergedError(errors) from cause
+
+
+def _absorb_layer(phase: Phase, name: str, layer: Layer, state: TrainState, network: Network, called: str) -> None:
+    """Takes a layer's weights and numbers into a state, and checks them."""
+    weights: Any = np.ascontiguousarray(layer.weights)
+    before = state.weights[name]
+    conv = next(conv for _, each, conv in network.layers() if each == name)
+    state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
+    learner = layer.conv.each_learner[phase.learner]
+    contracts.check_learned(network, name, state, learner, before, f" ({called})" if called else "")
+
+
+def absorb_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) -> Diagnosis:
+    """The figures of each layer's learner after an epoch, by layer, and sentences about them; keeps the figures."""
+    figures: dict[str, Any] = {}
+    sentences: dict[str, list[str]] = {}
+    for name in carry.layers:
+        layer = dataclasses.replace(carry.layers[name], stored=state.weights[name], kernels=XLA)  # type: ignore[arg-type]
+        learner = layer.conv.each_learner[phase.learner]
+        kind = f"{type(learner).__name__} of {name}"
+        figures[name] = contracts.checked_diagnosis(kind, learner.diagnose(name, layer, found.infos[name]))
+        sentences[name] = describe(name, layer, learner, figures[name])
+        scalars = contracts.checked_scalars(kind, learner.scalars(carry.states[name]))
+        state.keep_figures(phase.name, name, figures[name] | scalars)
+    return by_layer(figures, sentences)
+
+
+def absorb_unsupervised(phase: Phase, state: TrainState, carry: Carry, found: Found) -> None:
+    """Ends an epoch that learned without labels."""
+    state.diagnoses[phase.name] = absorb_figures(phase, state, carry, found)
+    state.done += 1
+
+
+def absorb_decisions(
+    phase: Phase, state: TrainState, data: Dataset, trained: Any, tested: Any, learners: Diagnosis
+) -> None:
+    """Ends a supervised epoch, given the decisions on the training images and on those tested."""
+    state.diagnoses[phase.name] = diagnose_decisions(data.names, trained, learners)
+    record: dict[str, Any] = dict(epoch=state.done)
+    for part, decisions in (("train", trained), (data.tested, tested)):
+        record[part] = fractions(decisions, getattr(data, f"{part}_labels"))
+    state.epochs.append(record)
+    if state.best_epoch == state.done:
+        state.best = dict(state.weights)
+        state.best_numbers = dict(state.numbers)
+    state.done += 1
+
+
+def learning_arrays(states: Any, tally: Any = None) -> dict[str, np.ndarray]:
+    """The states of learners, by name of the layer, and the network's decisions, as arrays by path."""
+    found = leaves(states) | leaves(tally, "tally")
+    return {path: np.asarray(leaf) for path, leaf in found.items()}

@@ -1,0 +1,237 @@
+"""What the figures of a phase mean, in sentences, and what to try where they are bad."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from snnjax.learners import RSTDP, STDP, Diagnosis, SoftHebb, SupervisedSTDP, TargetTime
+from snnjax.networks import Network
+
+Figures = Mapping[str, Any]
+
+SILENT = 0.5  # a larger share of images without spikes means that the threshold is too high
+CROWDED = 0.9  # a larger share of neurons that fire means that the threshold is too low
+CONVERGED = 0.05  # mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1
+OFTEN = 5.0  # a feature with more than this multiple of the mean wins is too dominant
+AT_FIRST_STEP = 0.9  # a larger share of decisions at the first step means that the threshold is too low
+EARLY = 0.05  # an earlier mean spike time means that the threshold is too low
+MISSED = 0.1  # a larger mean |actual - desired time| means that targets are not reached
+OFF_TARGET = 0.05  # a larger distance of the mean spike time from the target
+DRIFT = 0.02  # a larger change of the thresholds in half an epoch, relative to their mean
+STILL = 1e-3  # a layer whose weights have moved less, relative to their size, has not learned
+
+
+def describe(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
+    """Sentences about the figures of a learner, that of a layer `name`; plain ones of a custom learner."""
+    words = _SENTENCES.get(type(learner), _of_custom)
+    return words(name, layer, learner, figures)
+
+
+def _of_custom(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
+    plain = {key: value for key, value in figures.items() if isinstance(value, int | float)}
+    return [f"{key} of {name} is {value:.4g}" for key, value in plain.items()]
+
+
+def _of_stdp(name: str, layer: Any, learner: STDP, figures: Figures) -> list[str]:
+    wins = np.asarray(figures["wins"])
+    often = np.flatnonzero(wins > OFTEN * wins.mean())
+    silent = figures["silent"]
+    converged = figures["convergence"] < CONVERGED
+    words = [
+        f"no neuron fired at {percent(silent)} of the images",
+        _never_won(figures, "features"),
+        f"{len(often)} won more than {OFTEN:g} times as often as the mean" + listed(often),
+        _convergence(figures),
+    ]
+    if silent > SILENT and layer.conv.threshold is not None:
+        words.append(f"{_threshold(layer)} is too high: try a lower one")
+    elif figures["never_won"] > len(wins) / 2:
+        words.append("most features never win: try fewer features, more winners or a smaller radius")
+    elif not converged:
+        words.append("more images or epochs, or higher rates, would let the weights converge")
+    return words
+
+
+def _of_target_time(name: str, layer: Any, learner: TargetTime, figures: Figures) -> list[str]:
+    threshold = np.asarray(layer.conv.threshold)
+    mean = figures["spike_time"]
+    target = figures["target_time"]
+    drift = figures["threshold_drift"]
+    span = f"{threshold.min():.2f}..{threshold.max():.2f}, mean {threshold.mean():.2f}"
+    moving = f"still moving: by {percent(drift)} in half an epoch" if drift > DRIFT else "settled"
+    words = [
+        f"no neuron fired at {percent(figures['silent'])} of the patches",
+        _never_won(figures, "features"),
+        f"winners fired at {mean:.3f} of the time on average, the target is {target:g}",
+        f"thresholds lie in {span}, {moving}",
+        _convergence(figures),
+    ]
+    if figures["silent"] > SILENT:
+        words.append(f"thresholds of {name} are too high for most patches: start from a lower one")
+    elif sum(figures["wins"]) and abs(mean - target) > OFF_TARGET:
+        stuck = mean > target and np.median(threshold) < 1.05 * learner.threshold_min
+        advice = "a lower `threshold_min`" if stuck else "more epochs"
+        words.append(f"the target is not reached: {advice} may help")
+    elif drift > DRIFT:
+        words.append("more epochs, or a stronger annealing, would let the thresholds settle")
+    return words
+
+
+def _of_soft_hebb(name: str, layer: Any, learner: SoftHebb, figures: Figures) -> list[str]:
+    least, largest = figures["norms"]
+    settled, count = figures["settled"]
+    wins = np.asarray(figures["wins"])
+    most = float(wins.max() / max(wins.sum(), 1))
+    words = [
+        f"weight vectors of {name} have norms of {least:.3g}..{largest:.3g}, {figures['norm_distance']:.2g} from 1 on "
+        f"average: {settled} of {count} have settled",
+        _never_won(figures, "features"),
+        f"positions are won with an evenness of {figures['evenness']:.2f} (1: all features alike, 0: always the same), "
+        f"the most by one feature are {percent(most)}",
+    ]
+    if figures["moved"] < STILL:
+        words.append(f"{name} has not moved: try a higher `rate`, or images with more contrast")
+    if figures["never_won"] > len(wins) / 2:
+        words.append(f"most features of {name} never win: try fewer, or a smaller `inverse_temperature`")
+    return words
+
+
+def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[str]:
+    wins = np.asarray(figures["wins"])
+    never = np.flatnonzero(wins == 0)
+    dropped = ", dropped ones among them" if learner.dropout and len(never) else ""
+    words = [
+        f"mean w(1-w) between the bounds of {name} is {figures['convergence']:.3f}",
+        f"{len(never)} of {len(wins)} features of {name} never won" + listed(never) + dropped,
+    ]
+    if "silent_neurons" not in figures:
+        return words
+    silent = figures["silent_neurons"]
+    early = figures["at_first_step"]
+    words.append(f"no neuron of {name} fired at {percent(silent)} of the images")
+    if silent < 1:
+        step = figures["spike_time"] * layer.time_steps
+        words.append(f"the first one fired at step {step:.1f} of {layer.time_steps} on average, counted from 0")
+    if layer.conv.threshold is not None and silent > SILENT:
+        words.append(f"{_threshold(layer)} of {name} is too high: try a lower one")
+    elif layer.conv.threshold is not None and early > AT_FIRST_STEP:
+        come = f"{percent(early)} of the first spikes come at the first step"
+        words.append(f"{_threshold(layer)} of {name} is too low: {come}")
+    return words
+
+
+def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figures) -> list[str]:
+    taught, images = figures["taught"]
+    silent = figures["silent_neurons"]
+    mean = figures["spike_time"]
+    missed = figures["time_error"]
+    wins = figures["wins"]
+    words = [
+        f"nothing was learned from {percent(1 - taught / images if images else 1.0)} of the images",
+        f"{percent(silent)} of the neurons that learned from an image were silent, the others fired at "
+        f"{mean:.3f} T on average, {missed:.3f} T from their desired times",
+        _never_won(figures, "neurons"),
+    ]
+    if "training_threshold_min" in figures:
+        least, average, largest = (figures[f"training_threshold_{kind}"] for kind in ("min", "mean", "max"))
+        words.append(f"training thresholds of {name} end at {least:.4g}..{largest:.4g}, mean {average:.4g}")
+    if silent > SILENT:
+        words.append(f"{_threshold(layer)} is too high: try a lower one")
+    elif taught and mean < EARLY:
+        fire = "neurons fire at the first steps, whatever comes later: try a higher one"
+        words.append(f"{_threshold(layer)} is too low: {fire}")
+    elif missed > MISSED:
+        words.append("desired times are not reached: try more epochs, higher rates or another threshold")
+    if figures["never_won"] and learner.competitors(layer) and sum(wins):
+        words.append("some neurons never win in their class: try a higher `threshold_rate`, or fewer neurons a class")
+    return words
+
+
+_SENTENCES: dict[type, Callable[..., list[str]]] = {
+    STDP: _of_stdp,
+    TargetTime: _of_target_time,
+    SoftHebb: _of_soft_hebb,
+    RSTDP: _of_reward,
+    SupervisedSTDP: _of_supervised,
+}
+
+
+def _threshold(layer: Any) -> str:
+    return f"the threshold {np.mean(np.asarray(layer.conv.threshold)):g}"
+
+
+def _never_won(figures: Figures, kind: str) -> str:
+    never = np.flatnonzero(np.asarray(figures["wins"]) == 0)
+    return f"{len(never)} of {len(figures['wins'])} {kind} never won" + listed(never)
+
+
+def _convergence(figures: Figures) -> str:
+    converged = "converged" if figures["convergence"] < CONVERGED else "not converged yet"
+    return f"mean w(1-w) is {figures['convergence']:.3f}, {converged}"
+
+
+def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Mapping[str, float]) -> Diagnosis:
+    """Findings on the pooled outputs of a stage, `fired` (N, F, H, W) bool; `open_`: mean w(1-w) by layer, if known."""
+    convs = dict(zip(network.names[stage], network.stages[stage].branches, strict=True))
+    ends = np.cumsum([conv.features for conv in convs.values()])
+    firing = {name: float(np.mean(x)) for name, x in zip(convs, np.split(fired, ends[:-1], axis=1), strict=True)}
+    silent = float(np.mean(~fired.any(axis=(1, 2, 3))))
+    words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
+    words.append(f"{percent(silent)} of {len(fired):,} images leave all silent")
+    for name, conv in convs.items():
+        if conv.real:
+            continue  # it has no threshold
+        threshold = "None" if conv.threshold is None else f"{np.mean(conv.threshold):g}"
+        if firing[name] > CROWDED:
+            cause = f"the threshold {threshold} of {name} is too low"
+            if open_.get(name, 0.0) >= CONVERGED:
+                cause = f"{name} has learned too little yet, or its threshold {threshold} is too low"
+            words.append(f"{cause}: nearly every neuron fires")
+        elif silent > SILENT:
+            words.append(f"the threshold {threshold} of {name} is too high: try a lower one")
+    for number, name, conv in network.layers():
+        if number <= stage and conv.standardise and np.all(conv.standardise.variance == 1):
+            words.append(f"no learner has moved the moments that standardise {name}: one with a `rate` of 0 may do")
+    return dict(silent=silent, firing=firing, words=words)
+
+
+def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Diagnosis) -> Diagnosis:
+    """Findings on the decisions of a supervised epoch, (N,), -1 where silent, with those of its `learners`.
+
+    `names` are those of the classes.
+    """
+    silent = float(np.mean(decisions < 0))
+    counts = np.bincount(decisions[decisions >= 0], minlength=len(names))
+    never = [name for name, count in zip(names, counts, strict=True) if count == 0]
+    words = [
+        f"the network stayed silent at {percent(silent)} of the images",
+        f"{len(never)} of {len(names)} classes were never predicted" + listed(never),
+        *learners.get("words", []),
+    ]
+    if silent > SILENT:
+        words.append("too little reaches the deciding layer: see whether the layers before fire")
+    elif len(never) and learners:
+        words.append("some classes are never chosen: more epochs, or more features a class, may help")
+    known = dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
+    return learners | known
+
+
+def by_layer(figures: Mapping[str, Figures], sentences: Mapping[str, Sequence[str]]) -> Diagnosis:
+    """The figures and sentences of several learners, by layer, as one: each figure by layer, and all sentences."""
+    found: dict[str, dict[str, object]] = {}
+    for name, each in figures.items():
+        for key, value in each.items():
+            found.setdefault(key, {})[name] = value
+    return found | dict(words=[word for words in sentences.values() for word in words])
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a digit after the point where it is small."""
+    return f"{100 * share:.{0 if share == 0 or share > 0.1 else 1}f} %"
+
+
+def listed(things: Sequence[Any] | np.ndarray) -> str:
+    """The first of some numbers or names in parentheses."""
+    shown = ", ".join(map(str, things[:8]))
+    return f" ({shown}{', ...' if len(things) > 8 else ''})" if len(things) else ""

@@ -1,0 +1,104 @@
+"""Checks of what a training is given: networks, data and settings that fit each other, states to continue from."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from snnjax.core.components import leaves, to_data
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.data import Dataset
+from snnjax.kernels import native
+from snnjax.learners import Diagnosis
+from snnjax.networks import Network
+from snnjax.networks.model import check_weights
+from snnjax.training.contracts import check_parts
+from snnjax.training.state import Arrays, Callback, Settings, TrainState
+
+
+def check_types(networks: Sequence[object], data: object, settings: object, callback: object = None) -> None:
+    """Raises InputError where an argument of a training is of another type."""
+    for network in networks:
+        if not isinstance(network, Network):
+            made = "network.spec" if hasattr(network, "spec") else f"{getattr(network, '__name__', 'Network')}(...)"
+            raise wrong_type("network", "a Network", network, made)
+    if not isinstance(data, Dataset):
+        arrays = "name, train_images, train_labels, test_images, test_labels"
+        raise wrong_type("data", "a Dataset", data, f"snnjax.data.Dataset({arrays})")
+    if not isinstance(settings, Settings):
+        raise wrong_type("settings", "Settings", settings, "Settings(epochs=(...))")
+    if not isinstance(callback, Callback | None):
+        raise wrong_type("callback", "a Callback or None", callback)
+
+
+def checked_networks(
+    networks: Sequence[Network], data: Dataset, settings: Settings, seeds: Sequence[int]
+) -> list[Network]:
+    """The networks with their encoders; raises InputError unless they can train side by side on these data."""
+    networks = [with_encoder(network, data) for network in networks]
+    if not networks or len(seeds) != len(networks):
+        raise InputError(f"`seeds` must be one for each network, got {len(seeds)} of {len(networks)}")
+    network = networks[0]
+    network.check()
+    to_data(network, {})  # what cannot be saved is refused before training
+    if len({each.structure for each in networks}) > 1:
+        raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
+    if data.classes != network.classes:
+        problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
+        raise InputError(f"{problem}: make it with classes={data.classes}")
+    check_parts(network, data.train_images)
+    if len(networks) > 1 and settings.patience:
+        raise InputError(f"`patience` must be 0 where several networks train, got {settings.patience}")
+    if settings.mirror and (width := data.train_images.shape[2]) < 2:
+        raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
+    if settings.native:
+        native.check(network.time_steps)
+    return networks
+
+
+def with_encoder(network: Network, data: Dataset) -> Network:
+    """The network with an encoder: its own, or that of the data."""
+    if network.encoder is not None:
+        return network
+    return dataclasses.replace(network, encoder=dataclasses.replace(data.encoder, time_steps=network.time_steps))
+
+
+def check_state(network: Network, phases: int, state: TrainState) -> None:
+    """Raises InputError unless the training of a network in so many `phases` can continue from a state."""
+    check_shapes(network, state, "weights", network.weight_shapes)
+    if state.best:
+        check_shapes(network, state, "best", network.weight_shapes)
+    if not 0 <= state.phase <= phases or min(state.done, state.shown) < 0:
+        raise InputError(f"`phase` must lie in 0..{phases}, got {state.phase}; `done` {state.done}")
+
+
+def check_shapes(network: Network, state: TrainState, group: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises InputError unless a group of a state's arrays has these shapes."""
+    found = {name: array.shape for name, array in getattr(state, group).items()}
+    if found != shapes:
+        raise InputError(f"`{group}` must hold {shapes} for {network.name}, got {found}")
+
+
+def check_reused(
+    network: Network, layers: Sequence[str], weights: Arrays, numbers: Arrays, diagnosis: Diagnosis
+) -> None:
+    """Raises InputError unless weights, numbers and diagnosis are those of these layers."""
+    names = ", ".join(layers)
+    check_weights(network, weights)
+    if weights.keys() != {*layers}:
+        raise InputError(f"`weights` must be those of {names}, got {', '.join(weights)}")
+    sizes: dict[str, tuple[int, ...]] = {}
+    for _, name, conv in network.layers():
+        if name in weights:
+            prepared = conv.prepared(weights[name].shape[1])
+            sizes |= {path: np.shape(leaf) for path, leaf in leaves(prepared, name).items()}
+    for name, each in weights.items():
+        if each.dtype != np.float32 or not np.isfinite(each).all():
+            raise InputError(f"`weights` of {name} must be finite numbers of float32, got {each.dtype}")
+    if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
+        raise InputError(f"`numbers` of {names} must be some of {sizes}, got {wrong}")
+    if "words" not in diagnosis:
+        raise InputError(f"`diagnosis` of {names} lacks words")
+    figures = {name: each for name, each in diagnosis.items() if name != "words"}
+    if bare := [key for key, x in figures.items() if not (isinstance(x, dict) and {*layers} >= x.keys())]:
+        raise InputError(f"`diagnosis` must be by layer of {names}, not so {', '.join(bare)}")

@@ -1,0 +1,319 @@
+"""Checks of parts that are a user's own: of what they return, before training, and of what they have learned.
+
+Before training `jax.eval_shape` traces their functions, which computes nothing; those of the library are left out.
+"""
+
+import dataclasses
+import inspect
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax.core.components import check_again, fitted_fields
+from snnjax.core.errors import InputError, InputTypeError, shown, wrong_type
+from snnjax.kernels import Spikes, Winners, latency_dtype
+from snnjax.layers.spiking import Layer
+from snnjax.learners import Diagnosis, Learner, Response, Signal, Tally
+from snnjax.networks import Model, Network
+from snnjax.networks.decision import is_fitted, unfitted
+from snnjax.networks.model import check_weights
+from snnjax.training.stage_cache import as_array
+from snnjax.training.state import TrainState
+
+
+def _array(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A stand-in for an array."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+_INTEGER = _array((), np.int32)
+
+
+def check_parts(network: Network, images: np.ndarray) -> None:
+    """Raises InputError where a part of a network returns what the others cannot take, given images (N, ...)."""
+    check_encoder(network, _array(images.shape[1:], images.dtype))
+    check_decision(network)
+    layers: dict[str, Layer] = {}
+    for number, name, conv in network.layers():
+        real = number and network.stages[number - 1].activities
+        latency = _array(network.shapes[number], np.float32 if real else latency_dtype(network.time_steps))
+        for part in (conv.competition, conv.activation, *conv.each_learner):
+            if _is_own(part):
+                layers = layers or _layers(network)
+                kinds: dict[int, Any] = {id(conv.competition): check_competition, id(conv.activation): check_activation}
+                kinds.get(id(part), check_learner)(part, layers[name], latency, name)
+    for number, each in enumerate(network.stages, 1):
+        if _is_own(each.code):
+            code = each.code
+            activities = _array(network.shapes[number], np.float32)
+            coded = jax.eval_shape(lambda x, code=code: code(x, time_steps=network.time_steps), activities)
+            _expect(f"code(...) of stage {number}", coded, _array(activities.shape, latency_dtype(network.time_steps)))
+
+
+def _is_own(part: object) -> bool:
+    return part is not None and not type(part).__module__.startswith("snnjax.")
+
+
+def _layers(network: Network) -> dict[str, Layer]:
+    """The layers by name with weights of zeros, since shapes alone matter."""
+    weights = {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()}
+    return jax.tree.map(as_array, Model.of(network, weights).layers)
+
+
+def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
+    """Raises InputError unless the network's encoder makes of an image what the network takes."""
+    encoder: Any = network.encoder
+    expected = _array(network.input_shape, latency_dtype(network.time_steps))
+    shape = encoder.output_shape(image.shape)
+    if not isinstance(shape, tuple | list):
+        raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
+    if tuple(shape) != network.input_shape:
+        problem = f"the network takes {network.input_shape}, images of {image.shape} become {tuple(shape)}"
+        raise InputError(f"{problem}: make it with input_shape={tuple(shape)}, or with another `encoder`")
+    if _is_own(encoder) and not unfitted(encoder):
+        _expect("encoder(image)", jax.eval_shape(encoder, image), expected)
+
+
+def check_decision(network: Network) -> None:
+    """Raises InputError unless the network's decision, if it is a user's own, returns scores and a class."""
+    decision = network.decision
+    classes = network.classes
+    fits = is_fitted(network.decision)
+    if not _is_own(decision) or unfitted(decision):
+        return
+    deciding = network.stages[-1].branches
+    shapes = [(conv.features, *conv.output_size(network.shapes[-2][1:])) for conv in deciding]
+    shapes = [network.shapes[-1]] if fits else shapes
+    for shape in shapes:
+        time = _array(shape, np.float32) if fits or decision.timed else None
+        spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32), time)
+        scores = jax.eval_shape(lambda spikes: decision.scores(spikes, classes), spikes)
+        _expect("decision.scores(...)", scores, _array((classes,), np.float32))
+    found = jax.eval_shape(decision.decide, _array((len(shapes), classes), np.float32))
+    _expect("decision.decide(scores)", found, _INTEGER)
+
+
+def checked_fit(part: Any, *data: Any) -> Any:
+    """What `fit` of an encoder or a decision returns; raises InputError unless it is the same part, now fitted."""
+    kind = type(part).__name__
+    found = part.fit(*data)
+    before, after = map(_structure, (part, found))
+    if type(found) is not type(part) or before != after or unfitted(found):
+        write = f"dataclasses.replace(self, ...) with NumPy arrays in place of numbers, {kind} that is `fitted`"
+        raise InputError(f"`fit` of {kind} must return {write}, got {shown(found)}")
+    for name in sorted({each.name for each in dataclasses.fields(part)} - fitted_fields(part)):
+        if not all(map(np.array_equal, *(jax.tree.leaves(getattr(each, name)) for each in (part, found)))):
+            write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.fitted(default=0.0)"
+            raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {write}")
+    for path, leaf in jax.tree.leaves_with_path(found):
+        if not np.isfinite(leaf).all():
+            raise InputError(f"`fit` of {kind} must return finite numbers, got others in {jax.tree_util.keystr(path)}")
+    return found
+
+
+def _structure(tree: Any) -> Any:
+    return jax.tree.structure(tree)
+
+
+def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+    """Raises InputError unless the competition of a layer returns `Winners`."""
+    found = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
+    what = f"competition(...) of {name}"
+    if not isinstance(found, Winners):
+        raise wrong_type(what, "kernels.Winners", found)
+    for field in ("feature", "row", "column"):
+        _expect(f"{what}.{field}", getattr(found, field), _array(found.feature.shape[:1], np.int32))
+
+
+def check_activation(activation: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+    """Raises InputError unless the activation of a layer makes as many activities of sums."""
+    found = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
+    size = layer.conv.output_size((latency.shape[1], latency.shape[2]))
+    _expect(f"activation(...) of {name}", found, _array((layer.conv.features, *size), np.float32))
+
+
+def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+    """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
+    kind = f"{type(learner).__name__} of {name}"
+    key = np.zeros(2, np.uint32)
+    if layer.conv.joint is not None:
+        latency = _array((learner.batch, *latency.shape), latency.dtype)
+    state = jax.tree.map(as_array, learner.init(layer, key, 0))
+    response = check_forward(learner, layer, state, latency, kind)
+    if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
+        raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
+    signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
+    found = check_update(learner, layer, state, latency, response, signal, kind)
+    _expect(f"update(...)[0] of {kind}, the layer,", found[0], layer)
+    _expect(f"update(...)[1] of {kind}, the state,", found[1], state)
+    _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
+    if learner.supervised:
+        tally = Tally(*[_INTEGER] * 5)
+        _expect(f"end_batch(state, tally) of {kind}", _traced(learner, "end_batch", kind, state, tally), state)
+    info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), found[2])
+    try:
+        diagnosis = learner.diagnose(name, layer, info)
+    except Exception:  # it may reject placeholder values; those of an epoch are checked again
+        return
+    checked_diagnosis(kind, diagnosis)
+
+
+def check_forward(learner: Any, layer: Any, state: Any, latency: Any, kind: str) -> Any:
+    """What `forward` of a learner returns, as shapes and dtypes.
+
+    Raises InputError unless it takes a label, and returns the outputs of a batch where the learner is joint.
+    """
+    arguments = layer, state, latency, _INTEGER if learner.supervised else None
+    try:
+        inspect.signature(learner.forward).bind(*arguments)
+    except TypeError as error:
+        raise InputTypeError(f"`forward` of {kind} must be of (layer, state, latency, label): {error}") from error
+    response = _traced(learner, "forward", kind, *arguments)
+    if layer.conv.joint is not None:
+        size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
+        outputs = _array((latency.shape[0], layer.conv.features, *size), np.float32)
+        _expect(f"forward(...).outputs of {kind}", getattr(response, "outputs", None), outputs)
+    return response
+
+
+def check_update(
+    learner: Any, layer: Any, state: Any, latency: Any, response: Any, signal: Any, kind: str
+) -> tuple[Any, Any, Any]:
+    """What `update` of a learner returns, as shapes and dtypes; raises InputError unless these are three things."""
+    if getattr(type(learner), "update", None) is Learner.update:
+        needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
+        raise InputError(f"{type(learner).__name__} must have a method {needs}")
+    try:
+        found = _traced(learner, "update", kind, layer, state, latency, response, signal)
+    except AttributeError as error:
+        missing = error.name in Response._fields and isinstance(error.obj, (type(response), jax.Array))
+        if isinstance(response, Response) or not missing:
+            raise
+        write = {Winners: "Response(winners)", Spikes: "Response(spikes=spikes)"}.get(type(response), "Response(...)")
+        expected = f"`forward` of {kind} must return a Response"
+        raise InputTypeError(f"{expected}, got {shown(error.obj)}: write {write}") from error
+    if not isinstance(found, tuple) or len(found) != 3:
+        got = f"a tuple of {len(found)}" if isinstance(found, tuple) else shown(found)
+        raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
+    return found
+
+
+def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
+    """What a method of a learner returns, as shapes and dtypes; its numbers are traced, as they are in training.
+
+    Raises InputError where the method does, and where it treats what is traced as plain numbers.
+    """
+    try:
+        return jax.eval_shape(lambda own, *given: getattr(own, method)(*given), learner, *arguments)
+    except InputError as error:
+        raise InputError(f"`{method}` of {kind}: {error}") from error
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        first = str(error).split("\n")[0]
+        raise InputTypeError(f"`{method}` of {kind} fails under `jax.jit`: {first}") from error
+    except TypeError as error:
+        if "Layer.__init__() got an unexpected keyword argument 'weights'" not in str(error):
+            raise
+        write = "set weights by `layer.with_weights(...)` or `layer.with_rows(winners, ...)`"
+        raise InputTypeError(f"`{method}` of {kind} must {write}: {error}") from error
+
+
+def _expect(what: str, found: Any, expected: Any) -> None:
+    """Raises InputError unless a tree has the structure, the shapes and the dtypes of another."""
+    structure: Any = jax.tree.structure(found)
+    if structure != jax.tree.structure(expected):
+        raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(found)}")
+    for (path, one), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            write = f": write .astype(jnp.{other.dtype})" if one.shape == other.shape else ""
+            raise InputError(f"`{what}{path_text(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
+
+
+def path_text(path: Any) -> str:
+    """The path of a leaf of a pytree, as messages name it."""
+    return jax.tree_util.keystr(path).replace(".stored", ".weights")
+
+
+def _kinds(tree: Any) -> str:
+    """A tree of few arrays in words, of a larger one its class."""
+    leaves = jax.tree.leaves(tree)
+    return " and ".join(map(_kind, leaves)) if 0 < len(leaves) < 5 else f"{type(tree).__name__} of {len(leaves)} arrays"
+
+
+def _kind(array: Any) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def check_decisions(decisions: np.ndarray, classes: int) -> None:
+    """Raises InputError where a decision was for no class."""
+    if decisions.size and not -1 <= (least := decisions.min()) <= (most := decisions.max()) < classes:
+        raise InputError(f"`decision.decide(scores)` must be 0..{classes - 1}, or -1, got {least}..{most}")
+
+
+def check_scores(scores: np.ndarray) -> None:
+    """Raises InputError where the score of a class is negative or no finite number: metrics could not compare them."""
+    if (wrong := scores[~(np.isfinite(scores) & (scores >= 0))]).size:
+        write = "take jnp.maximum(scores, 0), for example" if wrong[0] < 0 else "divide by no sum that may be 0"
+        raise InputError(f"`decision.scores(...)` must be finite and at least 0, got {wrong[0]}: {write}")
+
+
+def checked_diagnosis(kind: str, found: Any) -> Diagnosis:
+    """What `diagnose` of a learner returned, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
+    if not isinstance(found, dict):
+        raise wrong_type(f"diagnose of {kind}", "a dict of figures", found, "dict(wins=[...])")
+    if "words" in found:
+        raise InputError(f"`diagnose` of {kind} must give figures alone, got `words`: sentences are made of figures")
+    try:
+        return json.loads(json.dumps(found, default=_plain))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`diagnose` of {kind} must be JSON data (numbers, strings, lists, dicts): {error}") from error
+
+
+def checked_scalars(kind: str, found: Any) -> dict[str, float]:
+    """What `scalars` of a learner returned; raises InputError unless it is a dict of numbers."""
+    try:
+        return {name: float(value) for name, value in found.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise wrong_type(f"scalars of {kind}", "a dict of numbers", found, "dict(rate=0.1)") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return np.asarray(value).tolist()
+    raise TypeError(f"got {shown(value)}")
+
+
+def check_learned(
+    network: Network, name: str, state: TrainState, learner: Learner, before: np.ndarray, which: str = ""
+) -> None:
+    """Raises InputError where a learner has led a layer's weights out of its bounds, or left what no file could hold.
+
+    `state` is that after epoch `state.done`, counted from 0, `before` the weights before it; `which` names the network.
+    """
+    weights = state.weights[name]
+    try:
+        if not np.isfinite(weights).all():
+            raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}: take smaller rates")
+        _check_bounds(learner, weights, before)
+        check_weights(network, {name: weights})
+        if any(path.startswith(f"{name}.") for path in state.numbers):
+            learned = {each: conv for _, each, conv in state.network(network).layers()}
+            check_again(learned[name])
+    except InputError as error:
+        where = f"`update` of {type(learner).__name__}{which} left {name} invalid in epoch {state.done + 1}"
+        raise InputError(f"{where}: {error}") from error
+
+
+def _check_bounds(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:
+    """Raises InputError where weights lie farther out of a learner's bounds than before, as initial ones may."""
+    if (bounds := getattr(learner, "bounds", None)) is None:
+        return
+    lower, upper = map(float, bounds)
+    least = lower - 1e-6 * max(1.0, abs(lower))
+    most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
+    if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):
+        got = f"{weights.min():.8g}..{weights.max():.8g}"
+        raise InputError(
+            f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}: clip them, by jnp.clip"
+        )

@@ -1,0 +1,295 @@
+"""The training loop: takes networks through the phases of their plan, epoch by epoch."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax.core import devices, processes
+from snnjax.core.metrics import fractions
+from snnjax.data import Dataset
+from snnjax.learners import Diagnosis
+from snnjax.networks import Network, SpikingNetwork
+from snnjax.networks.batches import decide_batch
+from snnjax.networks.model import check_fitted, rounded_weights
+from snnjax.steps import registry
+from snnjax.steps.plain import Carry
+from snnjax.training import absorb, arguments, cache_key, contracts, fitting
+from snnjax.training.epoch import EpochRunner
+from snnjax.training.phase import Phases
+from snnjax.training.placement import Timer
+from snnjax.training.stage_cache import StageCache
+from snnjax.training.state import Arrays, Callback, Phase, Settings, States, TrainState, plan
+
+EVERY = 30.0
+"""Seconds between two states that are saved within an epoch."""
+
+
+class Training:
+    """Trains networks that differ only in numbers and seeds; `run` continues from any states that it has saved.
+
+    Attributes:
+      networks: the descriptions, with their encoders.
+      plan: the phases of the training, in order.
+      callback: receives the training's events.
+      cache: of what enters each stage.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        data: Dataset,
+        settings: Settings,
+        seeds: Sequence[int] | None = None,
+        callback: Callback | None = None,
+        names: Sequence[str] = (),
+    ):
+        """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled.
+
+        `seeds` are those of the initial weights of each network, by default the one in `settings`; `names` are what
+        messages call each network.
+        """
+        arguments.check_types(networks, data, settings, callback)
+        self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
+        self.networks = arguments.checked_networks(networks, data, settings, self.seeds)
+        self.network = self.networks[0]
+        self.names = names or ([f"network {at}" for at in range(len(networks))] if len(networks) > 1 else [""])
+        self.data = data
+        batch = min(settings.update_batch, len(data.train_images))
+        self.settings = dataclasses.replace(settings, update_batch=batch)
+        self.callback = callback or Callback()
+        self.plan = plan(self.network, settings.epochs)
+        self.cache = StageCache(self.networks, data, self.settings)
+        self.phases = Phases(self.cache, data, self.settings, self.seeds, self.plan)
+
+    def initial_states(self) -> States:
+        """The states before the first image."""
+        return [TrainState(each.initial_weights(seed)) for each, seed in zip(self.networks, self.seeds, strict=True)]
+
+    def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
+        """Trains all networks, which are in the same phase, to the end; changes and returns the states.
+
+        Of several processes, all continue from the states of the first. `save` is called after each epoch and phase,
+        and within an epoch every `EVERY` seconds, when `shown` is above 0. Before that, raises DivergedError where a
+        learner has led weights or numbers out of their range, InputError where another component is wrong.
+        """
+        cache = self.cache
+        cache.callback = self.callback
+        cache.clear()  # what an interrupted run has left: these states lack its diagnoses
+        for state, first in zip(states, processes.share(states), strict=True):
+            vars(state).update(vars(first))
+        if states[0].phase < len(self.plan) and fitting.fit_encoders(cache, states):
+            save(states)
+        while states[0].phase < len(self.plan):
+            phase = self.plan[states[0].phase]
+            for state in states:
+                state.origin = state.origin or self.fingerprint
+            if phase.fits and not self._is_over(phase, states):
+                inputs = self._inputs(phase, states)
+                self._end_epoch(phase, states, fitting.fit_decisions(self.cache, self.data, phase, states, inputs))
+                save(states)
+            elif not self._is_over(phase, states):
+                inputs = self._inputs(phase, states)
+                runner = self.phases.runner(phase, states, inputs["train"])
+                left = self.phases.images(phase) * (phase.epochs - states[0].done) - states[0].shown
+                self.callback.started(phase.name, left * len(states))
+                while not self._is_over(phase, states):
+                    found = {path: np.stack([state.found[path] for state in states]) for path in states[0].found}
+                    self._saved = time.monotonic()
+                    keep = functools.partial(self._save_within, phase, states, runner, save)
+                    result = runner.run(states[0].done, states[0].shown, found, self.callback.advanced, keep)
+                    self._end_epoch(phase, states, self._absorb(phase, states, runner, result, inputs))
+                    save(states)
+            for state in states:
+                self.end_phase(state)
+            save(states)
+        cache.clear()
+        return states
+
+    def _is_over(self, phase: Phase, states: States) -> bool:
+        """Whether a phase has had all its epochs, or has not improved for too long."""
+        state = states[0]
+        patience = 0 if phase.layers else self.settings.patience
+        return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
+
+    def _inputs(self, phase: Phase, states: States) -> dict[str, np.ndarray]:
+        """What enters the layers that learn in a phase, by part; of layers that learn without labels "train" alone."""
+        if phase.layers:
+            return dict(train=self.cache.inputs("train", phase.stage, states))
+        inputs = {part: self.supervised_inputs(part, states) for part in ("train", self.data.tested)}
+        self.cache.clear()
+        return inputs
+
+    def supervised_inputs(self, part: str, states: States) -> np.ndarray:
+        """What enters the first supervised stage, of "train" or the tested images."""
+        first = self.network.first_supervised
+        timed = first < len(self.network.stages) - 1 or self.network.decision.timed
+        return self.cache.inputs(part, first, states, timed)
+
+    def _save_within(
+        self, phase: Phase, states: States, runner: EpochRunner, save: Callable[[States], None], shown: int, found: Any
+    ) -> None:
+        """Saves where an epoch stands, after `shown` images, every now and then; `found` returns what is known."""
+        if time.monotonic() - self._saved < EVERY:
+            return
+        pieces = found()
+        self._absorb_carry(phase, states, runner.carry)
+        for index, state in enumerate(states):
+            state.shown = shown
+            state.found = {path: piece[index] for path, piece in pieces.items()}
+        self.cache.finish(runner.timer, states, over=False)
+        save(states)
+        self._saved = time.monotonic()
+
+    def _absorb_carry(self, phase: Phase, states: States, carry: Carry) -> list[Carry]:
+        """Takes what networks have learned into their states; returns it for each."""
+        carries = self.cache.placement.unstack(carry)
+        absorb.absorb_carry(phase, states, self.networks, self.names, carries)
+        return carries
+
+    def _absorb(self, phase: Phase, states: States, runner: EpochRunner, result: Any, inputs: Any) -> list[Timer]:
+        """Ends an epoch of each network; of supervised layers, tests them first. Returns the timers of both."""
+        carry, found = result
+        for state in states:
+            state.shown = 0
+            state.found = {}
+        carries = self._absorb_carry(phase, states, carry)
+        founds = self.cache.placement.unstack(found)
+        if phase.layers:
+            for state, carry, found in zip(states, carries, founds, strict=True):
+                absorb.absorb_unsupervised(phase, state, carry, found)
+            return [runner.timer]
+        timer = Timer(self.data.tested)
+        tested = self.cache.placement.unstack(self.phases.test(timer, runner, inputs[self.data.tested]))
+        for state, carry, found, decisions in zip(states, carries, founds, tested, strict=True):
+            learners = absorb.absorb_figures(phase, state, carry, found)
+            absorb.absorb_decisions(phase, state, self.data, found.decisions, decisions, learners)
+        return [runner.timer, timer]
+
+    def _end_epoch(self, phase: Phase, states: States, timers: list[Timer]) -> None:
+        """Reports what an epoch has shown."""
+        over = self._is_over(phase, states)
+        if not phase.layers:
+            records = [state.epochs[-1] for state in states]
+            mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
+            self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
+        for timer in timers:
+            self.cache.finish(timer, states, over)
+        if over and len(states) == 1:
+            self.callback.diagnosed(phase.name, states[0].diagnoses[phase.name])
+
+    def end_phase(self, state: TrainState) -> None:
+        """Ends a state's phase; its layers get a key if sources, versions and device were the same throughout."""
+        layers = self.plan[state.phase].layers
+        for name in layers:
+            state.keys.pop(name, None)
+        if key := self.key(state):
+            state.keys |= dict.fromkeys(layers, key)
+        state.phase = state.phase + 1
+        state.done = 0
+        state.learning = {}
+        state.origin = ""
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Identifies sources, versions and device."""
+        return cache_key.fingerprint(self.network, devices.name_of(devices.peers()[0]))
+
+    def key(self, state: TrainState) -> str:
+        """A hash of all that the layers of a state's phase depend on once they have learned; "" if that is unknown."""
+        phase = self.plan[state.phase]
+        before = [state.keys.get(name, "") for each in self.plan[: state.phase] for name in each.layers]
+        known = all(before) and state.origin in ("", self.fingerprint) and len(self.networks) == 1
+        if not phase.layers or not known:
+            return ""
+        digest = self.data.train_digest if phase.epochs else ""
+        return cache_key.layer_key(self.fingerprint, self.network, phase, self.settings, digest, before)
+
+    def predict(self, states: Sequence[TrainState], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images.
+
+        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where a decision of a user's
+        own returns what it may not.
+        """
+        rounded = []
+        for state, network in zip(states, self.networks, strict=True):
+            described = state.network(network)
+            check_fitted(described)
+            rounded.append(TrainState(rounded_weights(described, state.weights), state.numbers))
+        native = self.settings.native
+        kernels = registry.deciding_kernels(self.network, native=native, scores=True)
+        models = self.cache.pack(self.cache.models(rounded), kernels)
+        how: dict[str, Any] = dict(first=0, encode=True, native=native)
+        decisions, scores = self.cache.placement.map(Timer(""), decide_batch, models, images, **how)
+        contracts.check_decisions(decisions, self.network.classes)
+        contracts.check_scores(scores)
+        return decisions, scores
+
+    def test_best(self, states: Sequence[TrainState]) -> list[dict[str, float]]:
+        """`fractions` of the best network of each state on the test images."""
+        decisions, _ = self.predict([state.trained for state in states], self.data.test_images)
+        return [fractions(each, self.data.test_labels) for each in decisions]
+
+
+class Trainer:
+    """Trains one network on one data set; `run` continues from any state that it has left.
+
+    Attributes:
+      network, plan: as of `training`, which does the work.
+      callback: receives the training's events.
+    """
+
+    def __init__(self, network: Network, data: Dataset, settings: Settings, callback: Callback | None = None):
+        """Raises InputError unless network, data and settings fit, OSError where native kernels do not compile."""
+        self.training = Training([network], data, settings, callback=callback)
+        self.network = self.training.network
+        self.plan = self.training.plan
+        self.callback = self.training.callback
+        self.data = data
+        self.settings = settings
+
+    def initial_state(self) -> TrainState:
+        """The state before the first image."""
+        return self.training.initial_states()[0]
+
+    def run(self, state: TrainState, save: Callable[[TrainState], None] = lambda state: None) -> TrainState:
+        """Trains to the end from a state, which it changes and returns.
+
+        `save` is called with it after each epoch and each phase, and every half minute within an epoch, where
+        `state.shown` is above 0.
+        """
+        self.training.callback = self.callback
+        return self.training.run([state], lambda states: save(states[0]))[0]
+
+    def predict(self, state: TrainState, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decisions and scores of the best network of a state on N images like those of the data.
+
+        (N,) int32, -1 where silent, and (N, classes) float32, the score of each class. Raises InputError where
+        the state is from before the fit of an encoder or a decision.
+        """
+        decisions, scores = self.training.predict([state.trained], images)
+        return decisions[0], scores[0]
+
+    def trained(self, state: TrainState) -> SpikingNetwork:
+        """The best network of a state, ready to call on images."""
+        best = state.trained
+        network = best.network(self.network)
+        return SpikingNetwork(network, weights=rounded_weights(network, best.weights))
+
+    def reuse(self, state: TrainState, weights: Arrays, numbers: Arrays, diagnosis: Diagnosis, origin: str) -> None:
+        """Takes the layers of the current phase from an earlier run, named `origin`, instead of training them.
+
+        Raises InputError unless weights, (F, C, kh, kw) float32 by layer, `numbers` and `diagnosis`, as in
+        `TrainState`, fit.
+        """
+        phase = self.plan[state.phase]
+        arguments.check_reused(self.network, phase.layers, weights, numbers, diagnosis)
+        state.weights = state.weights | weights
+        state.reused |= dict.fromkeys(weights, origin)
+        state.numbers.update(numbers)
+        state.diagnoses[phase.name] = diagnosis
+        self.training.end_phase(state)

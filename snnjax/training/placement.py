@@ -1,0 +1,262 @@
+"""How programs run: spread over devices by networks, or by the images of one network; compiled, and timed."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from snnjax.core import devices, files, processes
+from snnjax.steps.plain import Slice, Task
+
+SHARED, NETWORKS, IMAGES = PartitionSpec(), PartitionSpec("networks"), PartitionSpec("images")
+BOTH = PartitionSpec("networks", "images")
+
+CHUNK = dict(cpu=512, gpu=128, tpu=128)
+"""The most images that a device of each kind takes at a time where they do not depend on each other.
+
+A CPU core computes them one by one, and prepares a layer's weights once for all.
+"""
+
+
+MOST_PROGRAMS = 64
+_COMPILED: dict[Any, Any] = {}  # by program, and shapes, dtypes and shardings of its arguments; the oldest first
+
+
+class Timer:
+    """Adds up the images and seconds of a phase's programs, compilation apart."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts again from zero."""
+        self.images = 0
+        self.seconds = 0.0
+        self.compile_seconds = 0.0
+
+    def run(self, images: int, program: Any, *args: Any) -> Any:
+        """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""
+        start = time.perf_counter()
+        leaves, structure = jax.tree.flatten(args)
+        key = program, structure, *((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)
+        if key not in _COMPILED:
+            if len(_COMPILED) == MOST_PROGRAMS:
+                del _COMPILED[next(iter(_COMPILED))]
+            _COMPILED[key] = program.lower(*args).compile()
+        begin = time.perf_counter()
+        result = jax.block_until_ready(_COMPILED[key](*args))
+        self.seconds += time.perf_counter() - begin
+        self.compile_seconds += begin - start
+        self.images += images
+        return result
+
+    def call(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function of the host over this number of images."""
+        start = time.perf_counter()
+        result = function(*args)
+        self.seconds += time.perf_counter() - start
+        self.images += images
+        return result
+
+    def add_to(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Adds to the record of this name, which a resumed phase continues; returns it."""
+        record = next((each for each in records if each["name"] == self.name), None)
+        if record is None:
+            record = dict[str, Any](name=self.name)
+            records.append(record)
+        totals = {key: record.get(key, 0) + getattr(self, key) for key in ("images", "seconds", "compile_seconds")}
+        rate = totals["images"] / totals["seconds"] if totals["seconds"] else 0.0
+        record |= {key: round(total, 6) for key, total in totals.items()} | dict(images_per_second=round(rate, 1))
+        return record
+
+
+def forget_programs() -> None:
+    """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
+    _COMPILED.clear()
+    for cache in (learning_program, mapping_program):
+        cache.cache_clear()
+    jax.clear_caches()
+
+
+class Placement:
+    """Networks of one structure on the devices; trees of them have a leading axis of networks, also of a single one.
+
+    They learn on as many devices as there are networks; images of a single network that does not learn are spread over
+    all devices, and over all processes. Images are (N, ...), or (networks, N, C, H, W) where each network has latencies
+    of its own.
+
+    Attributes:
+      count: of the networks.
+      platform: of the devices, such as "cpu".
+      devices: the number of this process's devices.
+      chunk: as of `CHUNK`.
+      mapping: the mesh of programs that do not learn.
+      learning: of those that learn.
+      batched: of those that learn in batches, which processes share; the same as `learning` where there is one process.
+    """
+
+    def __init__(self, count: int):
+        found = devices.peers()
+        axes = ("networks", "images")
+        self.count = count
+        self.platform = found[0].platform
+        self.learning = Mesh(found[:count, None], axes)
+        self.devices = int(processes.least(found.size))  # chunks are the same in all processes
+        self.chunk = CHUNK.get(self.platform, CHUNK["gpu"])
+        self.mapping = self.learning if count > 1 else Mesh(found[None, : self.devices], axes)
+        shared = count == 1 and processes.count() > 1
+        self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning
+
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """The trees of all networks as one; the last one is repeated to fill the devices."""
+        padded = [*trees, *[trees[-1]] * (-len(trees) % self.learning.size)]
+        leaves = [np.stack(each) for each in zip(*map(jax.tree.leaves, padded), strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
+
+    def unstack(self, tree: Any) -> list[Any]:
+        """The inverse of `stack`, as NumPy arrays."""
+        tree = jax.tree.map(np.asarray, tree)
+        return [jax.tree.map(lambda x, at=at: x[at], tree) for at in range(self.count)]
+
+    def place_images(
+        self, values: np.ndarray, start: int, size: int, mesh: Mesh, places: np.ndarray | None = None
+    ) -> Any:
+        """Puts `size` images from number `start` on the devices of a mesh, filled up with zeros.
+
+        They come in the order of `places`, if given: (N,), or (networks, N) where each network has an order of its own.
+        """
+        own = has_own(values)
+        here = slice(start, start + size)
+        if places is not None and places.ndim == 2:
+            each = values if own else [values] * len(places)
+            values = np.stack([x[row] for x, row in zip(each, places[:, here], strict=True)])
+            own = True
+        else:
+            chosen = here if places is None else places[here]
+            values = values[:, chosen] if own else values[chosen]
+        shape = list(values.shape)
+        shape[int(own)] = size
+        if own:
+            shape[0] += -shape[0] % self.learning.size
+        if shape != list(values.shape):
+            values = np.pad(values, [(0, new - old) for old, new in zip(values.shape, shape, strict=True)])
+        if mesh is self.mapping:
+            return place(values, mesh, BOTH if own else IMAGES)
+        return place(values, mesh, NETWORKS if own else SHARED)  # all devices see what they learn from
+
+    def agreed(self, carry: Any, found: Any, mesh: Mesh) -> tuple[Any, Any]:
+        """What a learning program has returned; of several processes, which may round differently, the first one's."""
+        if processes.count() == 1:
+            return carry, found
+        carry, found = processes.share_arrays((carry, found))
+        return place(carry, mesh, NETWORKS), found
+
+    def map(
+        self,
+        timer: Timer,
+        function: Callable[..., Any],
+        models: Any,
+        images: np.ndarray,
+        report: Callable[[int, int], None] = lambda images, correct: None,
+        **static: Any,
+    ) -> Any:
+        """`function` of (model, images, **static), such as those of `snnjax.networks.batches`, chunk by chunk.
+
+        Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0.
+        """
+        own = has_own(images)
+        total = images.shape[int(own)]
+        chunks = -(-total // (self.chunk * self.devices))
+        each = -(-total // (chunks * self.devices))  # images a device, so that few are padded
+        chunk = each * self.mapping.shape["images"]
+        program = mapping_program(function, self.mapping, own, **static)
+        models = place(models, self.mapping, NETWORKS)
+        whole = None
+        several = processes.count()
+        for start in range(0, total, chunk * several):
+            count = min(chunk * several, total - start)
+            placed = self.place_images(images, start + chunk * processes.index(), chunk, self.mapping)
+            result = timer.run(count * self.count, program, models, placed)
+            if several > 1:
+                result = timer.call(0, gathered, result)
+            if whole is None:
+                whole = jax.tree.map(lambda x: files.empty((self.count, total, *x.shape[2:]), x.dtype), result)
+            for values, found in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
+                values[:, start : start + count] = np.asarray(found)[: self.count, :count]
+            report(count * self.count, 0)
+        return whole
+
+
+def has_own(images: np.ndarray) -> bool:
+    """Whether each network has latencies of its own, (networks, N, C, H, W)."""
+    return images.ndim == 5
+
+
+def gathered(tree: Any) -> Any:
+    """What all processes have of a tree of (networks, N, ...), one after the other, (networks, processes * N, ...)."""
+    return jax.tree.map(lambda x: np.concatenate(list(x), axis=1), processes.gather(tree))
+
+
+def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Puts arrays where a program takes them."""
+    sharding = NamedSharding(mesh, spec)
+    if sharding.is_fully_addressable:
+        return jax.device_put(jax.tree.map(_here, values), sharding)
+    return jax.tree.map(functools.partial(_place_everywhere, sharding=sharding), values)
+
+
+def _here(array: Any) -> Any:
+    """An array that devices of other processes have too, as NumPy's; others as they are."""
+    return array if getattr(array, "is_fully_addressable", True) else np.asarray(array)
+
+
+def _place_everywhere(values: Any, sharding: NamedSharding) -> jax.Array:
+    """As `jax.device_put`, on devices of several processes, without comparing what they have."""
+    values = np.asarray(values)
+    return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
+
+
+@functools.lru_cache(maxsize=256)
+def learning_program(step: Callable[..., Any], task: Task, mesh: Mesh) -> Any:
+    """A jitted function of (carry, model, own, shared): for each network `step(task, carry, model, slice)`.
+
+    `own` are the fields of its `Slice` that each network has for itself, `shared` the others.
+    """
+
+    def of_device(carry: Any, model: Any, own: dict[str, Any], shared: dict[str, Any]) -> Any:
+        def of_network(each: Any) -> Any:
+            carry, model, own = each
+            return step(task, carry, model, Slice(**own, **shared))
+
+        if len(jax.tree.leaves(carry)[0]) > 1:
+            return devices.map_each(of_network, (carry, model, own))
+        carry, model, own = jax.tree.map(lambda x: x[0], (carry, model, own))
+        return jax.tree.map(lambda x: x[None], step(task, carry, model, Slice(**own, **shared)))
+
+    specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
+    spread = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=NETWORKS, check_vma=False)
+    return jax.jit(spread, donate_argnums=0)
+
+
+@functools.lru_cache(maxsize=256)
+def mapping_program(function: Callable[..., Any], mesh: Mesh, own: bool, **static: Any) -> Any:
+    """A jitted function of (models, images): for each network, `function(model, images, **static)`."""
+
+    def of_device(models: Any, images: Any) -> Any:
+        trees = (models, images) if own else (models, None)
+
+        def of_network(each: Any) -> Any:
+            model, own_images = each
+            return function(model, own_images if own else images, **static)
+
+        if len(jax.tree.leaves(trees)[0]) > 1:
+            return devices.map_each(of_network, trees)
+        return jax.tree.map(lambda x: x[None], of_network(jax.tree.map(lambda x: x[0], trees)))
+
+    specs = (NETWORKS, BOTH if own else IMAGES)
+    return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=BOTH, check_vma=False))

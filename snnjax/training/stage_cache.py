@@ -1,0 +1,168 @@
+"""What enters each stage: a function of the weights before it, computed once and kept compactly on the host."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from snnjax.core import files
+from snnjax.core.errors import InputError
+from snnjax.data import Dataset
+from snnjax.layers.layer import BaseLayer, LayerKernels
+from snnjax.layers.layer_kernels import NATIVE, ROWS, XLA, native_suits
+from snnjax.layers.real import RealLayer
+from snnjax.networks import Model, Network
+from snnjax.networks.batches import encode_batch, forward_batch
+from snnjax.steps import last_step
+from snnjax.training.advice import diagnose_outputs
+from snnjax.training.placement import Placement, Timer, has_own
+from snnjax.training.state import Callback, Settings, TrainState
+
+SAID = 1e9  # bytes of latencies from which it is said where they are kept
+
+
+class StageCache:
+    """Models of networks of one structure, and what enters their stages."""
+
+    def __init__(self, networks: Sequence[Network], data: Dataset, settings: Settings):
+        self.networks = networks
+        self.network = networks[0]
+        self.native = settings.native
+        self.callback = Callback()
+        self.placement = Placement(len(networks))
+        self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
+        self._mirror = settings.mirror
+        self._kept: dict[str, tuple[int, str, np.ndarray]] = {}  # by part: stage, key and values of what enters it
+
+    def model(self, state: TrainState, index: int = 0) -> Model:
+        """Network number `index` with the weights of a state, all numbers of 32 bits."""
+        return jax.tree.map(as_array, Model.of(state.network(self.networks[index]), state.weights))
+
+    def models(self, states: Sequence[TrainState]) -> list[Model]:
+        """All networks with their weights."""
+        return [self.model(state, index) for index, state in enumerate(states)]
+
+    def kernels(self, layer: BaseLayer, learner: int | None = None) -> LayerKernels:
+        """The kernels of a layer, which learns by its learner number `learner` if given."""
+        if isinstance(layer, RealLayer):
+            return ROWS
+        suits = self.native and native_suits(layer.conv, layer.time_steps)
+        rule = None if learner is None else layer.conv.each_learner[learner]
+        return NATIVE if suits and (rule is None or getattr(rule, "native", False)) else XLA
+
+    def pack(self, models: Sequence[Model], forms: Mapping[str, LayerKernels] | None = None) -> Any:
+        """Models that do not learn, stacked, in their fastest forms or in those named."""
+        best = {name: self.kernels(layer) for name, layer in models[0].layers.items()} | dict(forms or {})
+        return self.placement.stack([model.packed(best) for model in models])
+
+    def clear(self) -> None:
+        """Drops what is kept."""
+        self._kept = {}
+
+    def inputs(self, part: str, stage: int, states: Sequence[TrainState], timed: bool = True) -> np.ndarray:
+        """The latencies that enter a stage, of "train" or the tested images; if not `timed`, only who fires counts.
+
+        They are (N, C, H, W) before the first stage if encoders agree, (networks, N, C, H, W) otherwise. With `mirror`
+        there are 2N of "train": those of the images, then those of their mirror images.
+        """
+        stages = self.network.stages
+        if stage and not timed:
+            starts = [number for number in range(stage) if not (number and stages[number - 1].activities)]
+            first = starts[-1] if part == "train" else 0
+            return self._forward(part, states, self.inputs(part, first, states), first, stage, timed=False)
+        at, key, values = self._kept.get(part, (stage + 1, "", np.zeros(0)))
+        if at > stage or key != self._key(states, at):
+            at = 0
+            values = self._encoded(part, states)
+        for number in range(at + 1, stage + 1):
+            if number < stage and stages[number - 1].activities:
+                continue  # what they become is kept alone: it is far smaller
+            values = self._forward(part, states, values, at, number, timed=True)
+            at = number
+            if part == "train":
+                self._kept[part] = (at, self._key(states, at), values)
+        return values
+
+    def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
+        """What enters the first stage; the other part is encoded too, and kept, unless something of it is kept."""
+        images = {each: self._shown(each) for each in self.images if each == part or each not in self._kept}
+        shared = self._shared_code(states)
+        placement = Placement(1) if shared else self.placement
+        timer = Timer("encode")
+        models = placement.stack(self.models(states)[: placement.count])
+        self.callback.started("encode", sum(map(len, images.values())) * placement.count)
+        for name, each in images.items():
+            found = placement.map(timer, encode_batch, models, each, self.callback.advanced, native=self.native)
+            if (largest := found.max()) > (steps := self.network.time_steps):
+                raise InputError(f"`encoder(image)` must be 0..{steps - 1}, or {steps} where silent, got {largest}")
+            self._kept[name] = (0, self._key(states, 0), found[0] if shared else found)
+        self.finish(timer, states)
+        return self._kept[part][2]
+
+    def _shown(self, part: str) -> np.ndarray:
+        """The images of a part; of "train" with their mirror images, where these are shown too."""
+        images = self.images[part]
+        if not self._mirror or part != "train":
+            return images
+        both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
+        both[: len(images)], both[len(images) :] = images, images[:, :, ::-1]
+        return both
+
+    def _shared_code(self, states: Sequence[TrainState]) -> bool:
+        """Whether all encoders agree."""
+        both = zip(states, self.networks, strict=True)
+        codes = [jax.tree.leaves(state.network(network).encoder) for state, network in both]
+        return all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
+
+    def _forward(
+        self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool
+    ) -> np.ndarray:
+        """What enters stage `last`, given what enters stage `first`."""
+        name = f"{'outputs of' if timed else 'who fires in'} stage {last}"
+        timer = Timer(name if part == "train" else f"{name}, {part}")
+        self.callback.started(timer.name, values.shape[int(has_own(values))] * self.placement.count)
+        static: dict[str, Any] = dict(first=first, last=last, timed=timed)
+        forms = {} if timed else last_step.kernels_of(self.network, self.native)
+        packed = self.pack(self.models(states), forms)
+        report = self.callback.advanced
+        values = self.placement.map(timer, forward_batch, packed, values, report, **static)
+        self.finish(timer, states)
+        if part == "train" and not self.network.stages[last - 1].activities:
+            self._diagnose_outputs(last, values, states)
+        return values
+
+    def _key(self, states: Sequence[TrainState], stage: int) -> str:
+        """What the latencies before a stage depend on: the encoder, which may be fitted, and the layers before."""
+        names = [name for names in self.network.names[:stage] for name in names]
+        leaves = jax.tree.leaves([(x.encoder, [x.layers[name] for name in names]) for x in self.models(states)])
+        return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
+
+    def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
+        """Records what a timer has measured, and resets it; reports the phase if it is over."""
+        records = [timer.add_to(state.phases) for state in states]
+        timer.reset()
+        if over:
+            self.callback.finished(records[0])
+
+    def _diagnose_outputs(self, stage: int, values: np.ndarray, states: Sequence[TrainState]) -> None:
+        """Records what the first images show of a stage's outputs; reports it if there is one network."""
+        name = f"outputs of stage {stage}"
+        for at, state in enumerate(states):
+            found = (each.get("convergence", {}) for each in state.diagnoses.values())
+            open_ = {layer: convergence for each in found for layer, convergence in each.items()}
+            count = min(1000, values.shape[1] // (1 + self._mirror))  # mirror images come after the images
+            network = state.network(self.networks[at])
+            fired = values[at][:count] < self.network.time_steps
+            state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
+            if values.nbytes >= SAID:
+                state.diagnoses[name]["words"].append(f"they take {values.nbytes / 1e9:.1f} GB {files.kept(values)}")
+        if len(states) == 1:
+            self.callback.diagnosed(name, states[0].diagnoses[name])
+
+
+def as_array(leaf: Any) -> Any:
+    """A number or an array as the programs take it: of 32 bits."""
+    array = np.asarray(leaf)
+    return array.astype(dict(f=np.float32, i=np.int32).get(array.dtype.kind, array.dtype))[()]
