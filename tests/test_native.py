@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 import sys
 
@@ -16,7 +17,20 @@ from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 
 from snnjax import data, kernels
 from snnjax.app.options import RECORDED
-from snnjax.encoding import rank_order
+from snnjax.core.errors import InputError
+from snnjax.encoding import (
+    COLOUR,
+    DOG,
+    GABOR,
+    GREY,
+    FilterBank,
+    dog_kernel,
+    encode,
+    filter_image,
+    gabor_kernel,
+    local_normalization,
+    rank_order,
+)
 from snnjax.kernels import native
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import NATIVE, XLA, native_suits
@@ -115,6 +129,90 @@ def test_rank_order_is_that_of_the_encoding(values, steps):
     np.testing.assert_array_equal(native.rank_order(intensities, time_steps=steps), expected)
 
 
+WIDE = RNG.standard_normal((2, 33, 33))  # wider than some images
+BANKS = {
+    "grey": GREY.bank,
+    "colour": COLOUR.bank,
+    "dog": DOG.bank,
+    "gabor": GABOR.bank,
+    "of any kernels": FilterBank.of([*WIDE, WIDE[0] + WIDE[0, ::-1], WIDE[1, :5, :5]], absolute=True),
+    "of single pixels": FilterBank.of([np.ones((1, 1)), gabor_kernel(5, 22.5), dog_kernel(7, 1, 2)], padding=0),
+}
+PIXELS = RNG.integers(0, 256, (3, 28, 28), np.uint8)
+PICTURES = {
+    "bytes": PIXELS,
+    "floats": RNG.uniform(0, 255, (3, 28, 28)).astype(np.float32),
+    "floats of many sizes": np.float32(10.0 ** RNG.uniform(-20, 4, (3, 17, 21))),
+    "bytes in colour": RNG.integers(0, 256, (3, 18, 35, 3), np.uint8),
+    "floats in colour": RNG.uniform(0, 255, (3, 19, 33, 3)).astype(np.float32),
+    "narrow": PIXELS[:, :, :7],
+    "flat": np.broadcast_to(np.float32([1.1, 77.7, 255]).reshape(3, 1, 1), (3, 20, 16)),
+    "black": np.zeros((3, 9, 50), np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("bank", "pictures"),
+    [
+        *itertools.product(["grey", "of any kernels"], PICTURES),
+        *itertools.product(["colour", "dog", "gabor", "of single pixels"], ["bytes", "floats in colour"]),
+    ],
+)
+def test_filters_are_those_of_the_encoding(bank, pictures):
+    images, how = PICTURES[pictures], dict(bank=BANKS[bank], scale=0.7)
+    expected = np.stack([filter_image(image, **how) for image in images])
+    np.testing.assert_array_equal(filter_image(images[0], **how, native=True), expected[0])
+    batched = jax.vmap(lambda image: filter_image(image, **how, native=True))
+    np.testing.assert_array_equal(batched(images), expected)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 8, 40])
+@pytest.mark.parametrize("shape", [(6, 28, 28), (2, 5, 33), (1, 16, 1), (3, 1, 17)])
+def test_local_normalization_is_that_of_the_encoding(shape, radius):
+    values = RNG.uniform(0, 300, (3, *shape)) * RNG.integers(0, 2, (3, *shape))
+    for maps in np.float32([values, values * 1e-9, -values, 10 ** (values / 10 - 20), values * 0]):
+        expected = np.stack([local_normalization(each, radius=radius) for each in maps])
+        np.testing.assert_array_equal(local_normalization(maps[0], radius=radius, native=True), expected[0])
+        batched = jax.vmap(lambda each: local_normalization(each, radius=radius, native=True))
+        np.testing.assert_array_equal(batched(maps), expected)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pictures"),
+    [
+        *itertools.product([GREY], PICTURES),
+        *itertools.product([GABOR], ["bytes", "floats in colour"]),
+        (DOG, "floats"),
+        (COLOUR, "bytes in colour"),
+        (COLOUR, "floats in colour"),
+    ],
+)
+def test_an_encoder_has_the_same_latencies(encoder, pictures):
+    images = PICTURES[pictures]
+    expected = np.stack([encoder(image) for image in images])
+    one_by_one = jax.jit(lambda images: jax.lax.map(lambda image: encoder(image, native=True), images))
+    np.testing.assert_array_equal(one_by_one(images), expected)
+
+
+def test_what_is_no_number_stays_none():
+    """Of values that are traced, which are not checked."""
+    maps = np.ones((2, 5, 4), np.float32)
+    for bad in (np.nan, np.inf):
+        maps[1, 2, 3] = bad
+        assert np.isnan(local_normalization(maps, radius=1, native=True)).all()
+        assert np.isnan(filter_image(maps[1], native=True)).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2), (4,), (2, 2)])
+def test_images_that_do_not_fit_are_refused_in_the_same_words(shape):
+    said = []
+    for compiled in (False, True):
+        with pytest.raises(InputError) as error:
+            encode(np.full(shape, 9.0), bank=GABOR.bank, native=compiled)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
 def test_recorded_winners_and_weights(golden_layer):  # noqa: F811
     """Of the reference simulator."""
     g = golden_layer
@@ -163,6 +261,8 @@ CONTRACTS = {
     "latencies": (lambda x, w: native.latencies(x, w, **SETTINGS, padding=1), [BATCH, TAPS]),
     "learn": (learned, [BATCH, TAPS, jnp.float32([0, 0.25, -1]), jnp.float32([1, 0.75, 2])]),
     "potentials": (lambda x, w: native.final_potentials(x < STEPS, w, features=4), [BATCH, TAPS]),
+    "filters": (lambda x: filter_image(x, native=True), [PICTURES["floats"]]),
+    "local normalization": (lambda x: local_normalization(x, radius=2, native=True), [WEIGHTS[..., 0]]),
     "rank order": (lambda w: native.rank_order(w, time_steps=STEPS), [WEIGHTS]),
 }
 

@@ -170,6 +170,8 @@ def check_ordinary(path: Path) -> None:
     """Raises InputError where a path leads to a device, a pipe, the root folder, or into a folder of the system."""
     try:
         real = path.resolve()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            real.stat()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or a name that cannot be
         raise InputError(f"{str(path)!r} leads nowhere: {error}") from error
     if real == Path(real.anchor) or (_lies_in(real, _SYSTEM) and not _lies_in(real, _OF_USERS)):

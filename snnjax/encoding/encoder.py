@@ -19,29 +19,39 @@ from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, Filter
 from snnjax.kernels import exact
 from snnjax.kernels import native as compiled
 from snnjax.kernels.competition import pointwise_inhibition
+from snnjax.kernels.native.encoding import neighbourhood_sums
 from snnjax.kernels.neurons import Spikes
 from snnjax.kernels.spikes import latency_dtype, windows
 from snnjax.layers.pool import Pool
 
 
-@checks.kernel("radius")
-def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12) -> jax.Array:
+@checks.kernel("radius", "native")
+def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = 1e-12, native: bool = False) -> jax.Array:
     """Divides each value by the mean of its zero-padded square neighbourhood, channel by channel.
 
     Maps are (C, H, W) float in and out. Neighbourhoods have 2 radius + 1 rows and columns, radius >= 0; `epsilon`
-    guards against division by 0.
+    guards against division by 0. `native`: the same results, of float32, by `snnjax.kernels.native`, on a CPU.
     """
     checks.array("maps", maps, "C H W", "floats")
     width = 2 * checks.integer("radius", radius, 0) + 1
-    distances = (np.abs(np.subtract.outer(range(size), range(size))) for size in maps.shape[1:])
-    rows, columns = (jnp.asarray(distance <= radius, maps.dtype) for distance in distances)  # bands of ones
     # Exact sums, so that equal neighbourhoods have equal means.
     most = min(width**2, math.prod(maps.shape[1:]))
     bits = max(1, exact.MANTISSA - (most - 1).bit_length())
-    parts = exact.split(maps, bits, -(-_RANGE_BITS // bits))
-    sums = jnp.einsum("ih,chw,wj->cij", rows, jnp.concatenate(parts), columns, precision=lax.Precision.HIGHEST)
-    mean = exact.add(jnp.split(sums, len(parts))[::-1]) / width**2
+    count = -(-_RANGE_BITS // bits)
+    if native and maps.dtype == jnp.float32:
+        total = neighbourhood_sums(maps, radius, bits=bits, parts=count)
+    else:
+        parts = exact.split(maps, bits, count)
+        total = exact.add(jnp.split(_neighbourhoods(jnp.concatenate(parts), radius), count)[::-1])
+    mean = total / width**2
     return maps / (mean + epsilon)
+
+
+def _neighbourhoods(maps: jax.Array, radius: int) -> jax.Array:
+    """The sums of the zero-padded neighbourhoods of each value, (C, H, W)."""
+    distances = (np.abs(np.subtract.outer(range(size), range(size))) for size in maps.shape[1:])
+    rows, columns = (jnp.asarray(distance <= radius, maps.dtype) for distance in distances)  # bands of ones
+    return jnp.einsum("ih,chw,wj->cij", rows, maps, columns, precision=lax.Precision.HIGHEST)
 
 
 _RANGE_BITS = 40
@@ -154,13 +164,13 @@ def encode(
     Filters' outputs below 0 are silent. With `pointwise` only the first, then strongest spike of each position is left.
 
     From (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`, to (F, H', W') unsigned integers, T where silent;
-    constant images are silent but for their border. `native`: rank order by `snnjax.kernels.native`, on a CPU,
-    T <= 255. Raises InputError where known pixels are NaN, infinite or of 0..1.
+    constant images are silent but for their border. `native`: the same latencies by `snnjax.kernels.native`, on
+    a CPU, T <= 255. Raises InputError where known pixels are NaN, infinite or of 0..1.
     """
     checks.array("image", image, None)
-    maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
+    maps = jnp.maximum(filter_image(image, bank=bank, scale=scale, native=native), 0)
     if radius is not None:
-        maps = local_normalization(maps, radius=radius)
+        maps = local_normalization(maps, radius=radius, native=native)
     if pool is not None:
         maps = max_pooling(maps, pool.window, stride=pool.stride, padding=pool.padding)
     if inhibition:

@@ -13,6 +13,7 @@ from snnjax.core import checks
 from snnjax.core.components import component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import exact
+from snnjax.kernels.native.encoding import filter_sums
 
 
 def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
@@ -176,21 +177,26 @@ GABORS = FilterBank.of(
 """The four orientations of Mozafari et al. 2018, whatever the sign of the contrast; the border is no edge."""
 
 
-@functools.partial(jax.jit, static_argnames=("bank", "scale"))
-def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 1.0) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("bank", "scale", "native"))
+def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 1.0, native: bool = False) -> jax.Array:
     """Filters an image by cross-correlation and applies the thresholds, if any: (F, H', W') float32.
 
     The image is (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`; colour planes are added up.
 
     Outputs do not depend on the device or on how many images are filtered at a time: parts of them are added up
     exactly, then in a fixed order. Equal surroundings have equal outputs, and a filter whose mean is zero gives exactly
-    0 where an image is constant. Floats are rounded to 24 bits of the largest.
+    0 where an image is constant. Floats are rounded to 24 bits of the largest. `native`: the same outputs by
+    `snnjax.kernels.native`, on a CPU.
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
-    parts, largest = grey_parts(image)
     mode = "reflect" if bank.reflect else "constant"
-    maps = correlate([jnp.pad(part, bank.margin, mode=mode) for part in parts], largest, bank, scale)
+    if native:
+        grey, bits = _grey(image)
+        maps = _correlate_natively(jnp.pad(grey, bank.margin, mode=mode), image.dtype, bits, bank, scale)
+    else:
+        parts, largest = grey_parts(image)
+        maps = correlate([jnp.pad(part, bank.margin, mode=mode) for part in parts], largest, bank, scale)
     if bank.threshold is not None:
         threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
         maps = jnp.where(maps < threshold, 0, maps)
@@ -205,10 +211,15 @@ TAP_BITS = 24  # of the largest tap of a filter, as many as float32 has
 
 def grey_parts(image: jax.Array) -> tuple[list[jax.Array], int]:
     """The sum of an image's planes as exact parts, (H, W) float32, and a power of two that bounds their integers."""
+    grey, bits = _grey(image)
+    return pixel_parts(grey, image.dtype, bits), 2**bits
+
+
+def _grey(image: jax.Array) -> tuple[jax.Array, int]:
+    """The sum of an image's planes, (H, W) float32, and the bits of a part of it."""
     colours = jnp.atleast_3d(image.astype(jnp.float32))
     grey = exact.add(colours[..., at] for at in range(colours.shape[2]))
-    bits = PIXEL_BITS + (colours.shape[2] - 1).bit_length()
-    return pixel_parts(grey, image.dtype, bits), 2**bits
+    return grey, PIXEL_BITS + (colours.shape[2] - 1).bit_length()
 
 
 def pixel_parts(pixels: jax.Array, dtype: jnp.dtype, bits: int = PIXEL_BITS) -> list[jax.Array]:
@@ -230,6 +241,14 @@ def correlate(images: Sequence[jax.Array], largest: int, bank: FilterBank, scale
         parts = [_correlate(image, group, size) for image in inner]
         maps.append(exact.add(part[:, at] for at in reversed(range(len(group.taps))) for part in reversed(parts)))
     return jnp.concatenate(maps)[places] * (factors * np.float32(scale))[:, None, None]
+
+
+def _correlate_natively(grey: jax.Array, dtype: jnp.dtype, bits: int, bank: FilterBank, scale: float) -> jax.Array:
+    """`correlate` of the parts, of so many bits, of an image (H, W) float32 that was of a `dtype`."""
+    groups, places, factors = _groups(bank, 2**bits)
+    parts = 1 if dtype == jnp.uint8 else PIXEL_PARTS
+    maps = filter_sums(grey, [group.taps for group in groups], bank.window, bits=bits, parts=parts)
+    return maps[places] * (factors * np.float32(scale))[:, None, None]
 
 
 class _Group(NamedTuple):

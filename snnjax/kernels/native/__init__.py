@@ -145,7 +145,7 @@ _ALIASES = dict.fromkeys(("learn", "learn_by_reward", "learn_by_stdp"), _FIRST) 
 """Arguments of kernels that results take the place of."""
 _OTHERS = (
     *("winners", "latencies", "timed_spikes", "potentials", "rank_order", "who_fires"),
-    *("earliest_of_classes", "strongest_of_classes"),
+    *("earliest_of_classes", "strongest_of_classes", "filter_sums", "neighbourhood_sums"),
 )
 
 
