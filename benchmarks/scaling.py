@@ -61,7 +61,7 @@ def parameter(path: str, times: int = 1) -> Callable[[Network, int], Network]:
 
 def inputs_of_readout(network: Network, features: int) -> Network:
     """Varies the features that a readout sees, and its threshold in proportion."""
-    known = network.parameters()
+    known = network.hyperparameters()
     threshold = known["layer2.threshold"] * features / known["layer1.features"]
     return network.vary("layer1.features", features).vary("layer2.threshold", threshold)
 

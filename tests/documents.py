@@ -16,6 +16,7 @@ PAGES = (
     "experiments/own_rules.md",
     "benchmarks/README.md",
 )
+LINKED = (*PAGES, "experiments/contributing.md")
 DOCUMENTS = (*PAGES, "experiments/tutorial.ipynb")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -67,7 +67,7 @@ def load(names: list[str], root: str) -> None:
         importlib.import_module(name)
         network = snnjax.load(f"{root}/runs/{folder_of(name)}/run")
         decisions = np.asarray(jax.jit(lambda images, network=network: jax.lax.map(network, images))(data.test_images))
-        varied = snnjax.load(f"{root}/runs/{folder_of(name)}/sweep/weights_002.npz").spec.parameters()
+        varied = snnjax.load(f"{root}/runs/{folder_of(name)}/sweep/weights_002.npz").spec.hyperparameters()
         found[name] = dict(refused=refused, accuracy=float(np.mean(decisions == data.test_labels)), varied=varied)
     print("loaded " + json.dumps(found), flush=True)
 

@@ -120,7 +120,7 @@ def test_a_network_with_an_encoder_of_its_own_may_depend_on_its_time_steps():
     for steps in (None, 31):
         network = network_for(make, DIGITS, time_steps=steps)
         assert network.time_steps == network.encoder.time_steps == (steps or 255)
-        assert network.parameters()["layer1.threshold"] == 0.1 * (steps or 255)
+        assert network.hyperparameters()["layer1.threshold"] == 0.1 * (steps or 255)
     assert network_for(make, PICTURES, GABOR).encoder == GABOR
 
 

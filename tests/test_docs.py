@@ -34,6 +34,7 @@ import softhebb
 import throughput
 from documents import (
     DOCUMENTS,
+    LINKED,
     PAGES,
     PROJECT,
     ROOT,
@@ -336,7 +337,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("document", PAGES)
+@pytest.mark.parametrize("document", LINKED)
 def test_links_and_pictures_exist(document):
     text = text_of(document)
     links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)

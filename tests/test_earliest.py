@@ -219,7 +219,7 @@ def test_sweeps_vary_them_in_one_program():
     network = small(dropout=0.5, floor=0.2, by_epoch=True)
     assert network.vary("dropout", 0.25).stages[0].branches[0].supervised.dropout == 0.25
     assert network.vary("floor", 0).structure == network.structure
-    assert {"layer1.learners.dropout", "layer1.learners.floor"} <= network.parameters().keys()
+    assert {"layer1.learners.dropout", "layer1.learners.floor"} <= network.hyperparameters().keys()
     data, settings = two_digits(), Settings((2,), batch_size=10, patience=0)
     variants = [dict(seed=3), {"seed": 3, "layer1.learners.dropout": 0.0}]
     swept = Sweep(network, data, settings, variants).run()

@@ -171,7 +171,7 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
     settings = Settings([np.int64(1), 2], batch_size=np.int32(7), seed=np.uint8(3))
     assert settings == Settings((1, 2), 7, seed=3)
     assert json.loads(json.dumps(dataclasses.asdict(settings)))["epochs"] == [1, 2]
-    assert NETWORK.vary("layer1.threshold", np.int64(9)).parameters()["layer1.threshold"] == 9.0
+    assert NETWORK.vary("layer1.threshold", np.int64(9)).hyperparameters()["layer1.threshold"] == 9.0
 
 
 def test_the_nearest_name_is_asked_for():
@@ -499,9 +499,9 @@ def test_the_unique_end_of_a_path_names_a_number():
         "punish.1": "layer2.learners.punish.1",
         "layer1.ltp": "layer1.learners.ltp",
     }.items():
-        value = 2 * NETWORK.parameters()[whole]
+        value = 2 * NETWORK.hyperparameters()[whole]
         assert NETWORK.vary(path, value) == NETWORK.vary(whole, value), path
-        assert NETWORK.vary(path, value).parameters()[whole] == value
+        assert NETWORK.vary(path, value).hyperparameters()[whole] == value
     with pytest.raises(InputError, match=r"^`competition\.radius` must name one of layer1\.\S+, layer2\.\S+radius$"):
         NETWORK.vary("competition.radius", 1)
     with pytest.raises(InputError, match=r"^`bounds\.0` must name one of layer1\S+bounds\.0, layer2\S+bounds\.0$"):

@@ -152,7 +152,7 @@ def test_own_parts_are_loaded_by_a_program_that_imports_them(ran, root, name):
     assert loaded["accuracy"] == results["test"]["accuracy"]
     path, values, _ = OWN[name]
     assert loaded["varied"][path] == values[-1]
-    assert results["parameters"][path] in values
+    assert results["hyperparameters"][path] in values
 
 
 @pytest.mark.slow

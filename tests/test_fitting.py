@@ -25,6 +25,7 @@ from snnjax import (
     Trainer,
     component,
     data,
+    fitted,
     stage,
     static,
 )
@@ -47,8 +48,8 @@ class Ranges:
     """The brighter a pixel within its range over the training images, the earlier its spike."""
 
     gain: float = 1.0
-    least: np.ndarray | float = 0.0
-    largest: np.ndarray | float = 0.0
+    least: np.ndarray | float = fitted(default=0.0)
+    largest: np.ndarray | float = fitted(default=0.0)
     time_steps: int = static(default=15)
 
     @property
@@ -73,7 +74,7 @@ class Ranges:
 class Nearest:
     """The class whose mean image, of who fires at all, is nearest: a fitted decision of one's own."""
 
-    means: np.ndarray | float = 0.0
+    means: np.ndarray | float = fitted(default=0.0)
     timed = False
 
     @property
@@ -125,11 +126,11 @@ def test_encoders_are_fitted_to_the_images_learned_from(trained):
         assert not [path for path in state.numbers if path.startswith("encoder")]
         return
     for numbers in (state.numbers, state.best_numbers):
-        np.testing.assert_array_equal(numbers["encoder.1"], IMAGES.train_images.min(axis=0))
-        np.testing.assert_array_equal(numbers["encoder.2"], IMAGES.train_images.max(axis=0))
-    assert "encoder.0" not in state.numbers, "the gain has not changed"
+        np.testing.assert_array_equal(numbers["encoder.least"], IMAGES.train_images.min(axis=0))
+        np.testing.assert_array_equal(numbers["encoder.largest"], IMAGES.train_images.max(axis=0))
+    assert "encoder.gain" not in state.numbers, "the gain has not changed"
     assert [each["name"] for each in state.phases][:2] == ["fit encoder", "encode"]
-    assert (state.numbers["encoder.2"] != IMAGES.test_images.max(axis=0)).any()
+    assert (state.numbers["encoder.largest"] != IMAGES.test_images.max(axis=0)).any()
 
 
 def test_a_run_that_fits_is_one_with_an_encoder_fitted_before(trained):
@@ -230,7 +231,7 @@ def test_a_run_stopped_in_any_phase_ends_as_one_that_was_not(name, tmp_path):
     assert results["test"]["accuracy"] == expected.epochs[expected.best_epoch]["test"]["accuracy"]
     decisions, _ = trainer.predict(expected, IMAGES.test_images)
     np.testing.assert_array_equal(jax.vmap(snnjax.load(tmp_path / "run"))(IMAGES.test_images), decisions)
-    parameters = results["parameters"]
+    parameters = results["hyperparameters"]
     assert "encoder.gain" in parameters
     assert not {"encoder.least", "decision.means", "decision.coefficients"} & set(parameters), "arrays to come"
 
@@ -278,11 +279,11 @@ class Shifted(Ranges):
 
 def test_arrays_to_come_are_no_numbers_of_a_subclass_either(tmp_path):
     spec = dataclasses.replace(SPECS["encoder"], name="shifted", encoder=Shifted())
-    names = {name for name in spec.parameters() if name.startswith("encoder.")} - {"encoder.time_steps"}
+    names = {name for name in spec.hyperparameters() if name.startswith("encoder.")} - {"encoder.time_steps"}
     assert names == {"encoder.gain"}
     with RunFolder(tmp_path, trainer_of("encoder", spec)) as run:
         results = run.run()
-    assert results["trained_parameters"]["encoder.shift"] == 0
+    assert results["trained_hyperparameters"]["encoder.shift"] == 0
 
 
 def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):
@@ -384,7 +385,11 @@ class Odd(Ranges):
         ("same", r"`fit` of Odd must return dataclasses.replace\(self, ...\) .* got Odd"),
         ("other", "`fit` of Odd must return .* got Ranges"),
         ("steps", "`fit` of Odd must return .* got Odd"),
-        ("number", "`fit` of Odd must not change `scale`, which sweeps may vary: .* `np.ndarray | float`"),
+        (
+            "number",
+            r"`fit` of Odd must not change `scale`, which sweeps may vary: mark what is fitted, as scale: "
+            r"np.ndarray \| float = snnjax.fitted\(default=0.0\)",
+        ),
         ("nan", "`fit` of Odd must return finite numbers, got others in .least"),
     ],
 )

@@ -209,7 +209,7 @@ class Tiring(own.Hebb):
 
 
 def test_numbers_that_training_has_changed_are_shown_twice(results, tmp_path):
-    assert results["trained_parameters"] == {}, "these learners change none"
+    assert results["trained_hyperparameters"] == {}, "these learners change none"
     head, rows = report.numbers(results)
     assert head == ["number", "at the start"]
     assert ["layer1.threshold", "15"] in rows
@@ -218,7 +218,7 @@ def test_numbers_that_training_has_changed_are_shown_twice(results, tmp_path):
     network = dataclasses.replace(network, stages=(stage(first, pool=7), network.stages[1]))
     with RunFolder(tmp_path / "run", Trainer(network, digits, Settings((2, 0))), draw=report.draw_run) as folder:
         found = folder.run()
-    assert found["trained_parameters"] == {"layer1.threshold": 15 + 2 * 40 / 4}
+    assert found["trained_hyperparameters"] == {"layer1.threshold": 15 + 2 * 40 / 4}
     head, rows = report.numbers(found)
     assert head == ["number", "at the start", "after training"]
     assert ["layer1.threshold", "15", "35"] in rows
@@ -249,7 +249,7 @@ def variants(results: dict) -> dict[str, dict]:
     found["$5 <many> $"]["epochs"] *= 40
     found["none"] |= dict(epochs=[], best_epoch=-1)
     found["_one"]["settings"]["seed"], found["none"]["network"] = 77, "other"
-    found["none"]["parameters"] = {"layer1.threshold": 12.0, "layer9.threshold": 1.0}
+    found["none"]["hyperparameters"] = {"layer1.threshold": 12.0, "layer9.threshold": 1.0}
     found["_one"]["test"] = results["test"] | dict(accuracy=0.98765)
     return found
 

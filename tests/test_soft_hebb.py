@@ -33,7 +33,7 @@ from snnjax.app.features import drawn_back
 from snnjax.data import Dataset
 from snnjax.encoding import GABOR, PIXELS, Pixels
 from snnjax.layers.layer_kernels import ROWS
-from snnjax.layers.spiking import Layer
+from snnjax.layers.real import RealLayer
 from snnjax.networks import NETWORKS, Model
 from snnjax.runs import RunFolder
 from snnjax.training import epoch, loop
@@ -99,7 +99,7 @@ def test_learning_is_that_of_the_golden_data(case):
     weights, rule = golden["weights_before"], SoftHebb(float(tau), float(rate))
     size, activation = int(kernel), Triangle(float(power))
     conv = Conv(len(weights), size, padding=size // 2, learners=rule, activation=activation, standardise=Standardise())
-    layer = Layer(conv.prepared(weights.shape[1]), ROWS.pack(jnp.asarray(weights)), 255, ROWS)
+    layer = RealLayer(conv.prepared(weights.shape[1]), ROWS.pack(jnp.asarray(weights)), 255, ROWS)
     for at, batch in enumerate(golden["x"]):
         response = rule.forward(layer, (), batch, None)
         maps = np.moveaxis(golden["u"][at], 1, -1)
@@ -286,8 +286,8 @@ def test_a_sweep_is_each_network_alone():
         _, state = trained(each, seed=seed)
         for name, weights in state.trained.weights.items():
             close(found.trained[at].weights[name], weights, 1e-5)
-    assert {"layer1.activation.power", "layer1.learners.momentum"} <= {*network().parameters()}
-    assert "layer1.standardise.mean" not in network().parameters()
+    assert {"layer1.activation.power", "layer1.learners.momentum"} <= {*network().hyperparameters()}
+    assert "layer1.standardise.mean" not in network().hyperparameters()
 
 
 def test_a_run_is_loaded_elsewhere_and_reported(tmp_path):
@@ -462,7 +462,7 @@ def test_moments_that_nothing_moves_are_named():
 
 
 def test_numbers_without_effect_are_not_offered():
-    names = network().parameters().keys()
+    names = network().hyperparameters().keys()
     assert "layer1.learners.rate" in names
     assert not [name for name in names if name.startswith("layer1.competition")]
 

@@ -586,6 +586,10 @@ def test_neurons_that_fire_at_once_are_said_to():
     rule, conv = SupervisedSTDP(), Conv(10, 2, threshold=2.0)
     layer = Layer(conv, np.zeros((10, 1, 2, 2), np.float32), 15, classes=2, kernels=XLA)
     info = dict(label=np.zeros(4, int), neuron=np.zeros((4, 2), int), error=np.zeros((4, 2)), threshold=np.ones((4, 4)))
-    early, late = (rule.diagnose("layer2", layer, info | dict(time=np.full((4, 2), time))) for time in (0.02, 0.5))
-    assert "the threshold 2 is too low: neurons fire at the first steps" in " ".join(early["words"])
-    assert "too low" not in " ".join(late["words"])
+
+    def words_at(time: float) -> str:
+        figures = rule.diagnose("layer2", layer, info | dict(time=np.full((4, 2), time)))
+        return " ".join(describe("layer2", layer, rule, figures))
+
+    assert "the threshold 2 is too low: neurons fire at the first steps" in words_at(0.02)
+    assert "too low" not in words_at(0.5)

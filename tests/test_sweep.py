@@ -232,12 +232,12 @@ def test_what_may_vary_and_how_it_is_now():
     last = shape | dict(features=20) | competes(1, 0) | learns(reward | {"bounds.0": 0.2, "bounds.1": 0.8}) | initial
     layers = dict(layer1=first, layer2_1=second, layer2_2=second, layer3=last)
     expected = {f"{layer}.{key}": value for layer, each in layers.items() for key, value in each.items()}
-    assert network("branches").parameters() == expected
+    assert network("branches").hyperparameters() == expected
     both = shape | dict(features=8, threshold=3) | competes(3, 1) | initial | learns(rule, "0.")
     both |= learns(reward | {"bounds.0": 0, "bounds.1": 1}, "1.")
-    found = network("rewarded").parameters()
+    found = network("rewarded").hyperparameters()
     assert {name.removeprefix("layer2."): x for name, x in found.items() if name.startswith("layer2.")} == both
-    encoding = dataclasses.replace(network("one"), encoder=Gain(), decision=Least()).parameters()
+    encoding = dataclasses.replace(network("one"), encoder=Gain(), decision=Least()).hyperparameters()
     assert {name: x for name, x in encoding.items() if not name.startswith("layer")} == {
         "encoder.gain": 1,
         "encoder.time_steps": 15,
@@ -304,7 +304,7 @@ def test_the_command_keeps_what_is_finished(run, capsys):
         trained = Trained.read(pathlib.Path("swept") / each["weights"])
         shapes = {name: value.shape for name, value in trained.weights.items()}
         assert shapes == {"layer1": (12, 6, 5, 5), "layer2": (20, 12, 3, 3)}
-        assert trained.network.parameters()["layer1.threshold"] == [9, 9, 15, 15][at]
+        assert trained.network.hyperparameters()["layer1.threshold"] == [9, 9, 15, 15][at]
         assert trained.settings["seed"] == each["variant"]["seed"] == at % 2
     assert pathlib.Path("swept/sweep.png").stat().st_size > 1000
     run("--vary", "layer1.threshold=9,15", "--seeds", "3")

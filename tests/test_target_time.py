@@ -205,7 +205,7 @@ def test_one_threshold_becomes_one_for_each_feature(compiled, tmp_path, request)
 
 
 def test_thresholds_and_rates_are_swept():
-    numbers = network().parameters()
+    numbers = network().hyperparameters()
     assert numbers["layer1.threshold"] == 3.0
     assert numbers["layer1.learners.target_time"] == 0.75
     variants = [{"layer1.threshold": 3.0}, {"layer1.threshold": 4.0}, {"layer1.learners.target_time": 0.5}]

@@ -129,7 +129,7 @@ def test_a_rule_moves_the_threshold_of_each_feature(compiled, tmp_path):
     assert 40 < (moved - 10).sum() <= 2 * 2 * 40 * 0.5
     Trained(learned, state.weights, (28, 28)).save(tmp_path / "weights.npz")
     np.testing.assert_array_equal(Trained.read(tmp_path).network.stages[0].branches[0].threshold, moved)
-    assert to_data(spec, {})["stages"][0]["branches"][0]["threshold"] == dict(array="stages/0/branches/0/threshold")
+    assert to_data(spec, {})["stages"][0]["branches"][0]["threshold"] == dict(array="stages.0.branches.0.threshold")
 
 
 @pytest.mark.slow

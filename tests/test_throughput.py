@@ -360,7 +360,7 @@ def test_scaling_varies_one_thing_of_a_network(model, axis, value, parameters):
     case = scaling.STUDIES[model].usual(20) | {axis: value}
     images = scaling.images_of(case, data.digits())
     assert images.train_images.shape == (20, case["map_size"], case["map_size"])
-    known = scaling.network_of(model, case, images).parameters()
+    known = scaling.network_of(model, case, images).hyperparameters()
     assert {name: known[name] for name in parameters} == pytest.approx(parameters)
 
 

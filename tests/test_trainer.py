@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from snnjax.core import devices, files, metrics
+from snnjax.core.components import leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import encode
@@ -421,11 +422,13 @@ def test_the_roc_auc_ranks_images_on_one_scale():
 
 
 def test_a_number_that_has_its_initial_value_again_is_not_kept():
-    state, leaves = TrainState({}), [np.asarray(leaf) for leaf in jax.tree.leaves(FIRST)]
+    state, numbers = TrainState({}), [np.asarray(leaf) for leaf in jax.tree.leaves(FIRST)]
     weights = np.zeros((10, 6, 5, 5), np.float32)
-    state.keep_layer("layer1", FIRST, weights, [leaf + leaf.dtype.type(1) for leaf in leaves])
-    assert state.numbers.keys() == {f"layer1.{at}" for at in range(len(leaves))}
-    state.keep_layer("layer1", FIRST, weights, leaves)
+    state.keep_layer("layer1", FIRST, weights, [number + number.dtype.type(1) for number in numbers])
+    assert len(state.numbers) == len(numbers)
+    assert state.numbers.keys() == leaves(FIRST, "layer1").keys()
+    assert state.numbers.keys() > {"layer1.threshold", "layer1.learners.bounds.1"}
+    state.keep_layer("layer1", FIRST, weights, numbers)
     assert state.numbers == {}
 
 

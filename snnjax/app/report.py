@@ -281,8 +281,8 @@ def duration(seconds: float) -> str:
 
 def numbers(results: dict[str, Any]) -> Rows:
     """The numbers of a network, and where training has changed some, these too: the heads of a table and its rows."""
-    start = results.get("parameters", {})
-    end = results.get("trained_parameters", {})
+    start = results.get("hyperparameters", {})
+    end = results.get("trained_hyperparameters", {})
     head = ["number", "at the start", *(["after training"] if end else [])]
     return head, [
         [name, *(f"{each.get(name, value):g}" for each in ([start, end] if end else [start]))]
@@ -374,7 +374,7 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
 
 def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """What differs in the networks, settings, devices and versions of several results.json: rows of a table."""
-    parameters = [found.get("parameters", {}) for found in results.values()]
+    parameters = [found.get("hyperparameters", {}) for found in results.values()]
     shared = set(parameters[0]).intersection(*parameters)
     known = list[dict[str, Any]]()
     for found, numbers in zip(results.values(), parameters, strict=True):

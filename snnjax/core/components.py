@@ -77,21 +77,26 @@ def component(cls: type[T]) -> type[T]:
             raise InputError(
                 f"`{each.name}` of {cls.__name__} must be `static`, as it is text: {each.name}: str = static()"
             )
-    structure = [each.name for each in fields if each.metadata.get("static")]
-    leaves = [each.name for each in fields if not each.metadata.get("static")]
+    _register(cls)
+    _TYPES[cls.__name__] = cls
+    return cls
 
-    def flatten(value: T) -> tuple[Any, Any]:
+
+def _register(cls: Any) -> None:
+    """Makes a component a pytree: what is not `static` are leaves."""
+    structure = [each.name for each in dataclasses.fields(cls) if each.metadata.get("static")]
+    leaves = [each.name for each in dataclasses.fields(cls) if not each.metadata.get("static")]
+
+    def flatten(value: Any) -> tuple[Any, Any]:
         parts = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
         return parts, tuple(getattr(value, name) for name in structure)
 
-    def unflatten(kept: Any, parts: Any) -> T:
+    def unflatten(kept: Any, parts: Any) -> Any:
         value = object.__new__(cls)
         value.__dict__.update(zip((*structure, *leaves), (*kept, *parts), strict=True))
         return value
 
     jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
-    _TYPES[cls.__name__] = cls
-    return cls
 
 
 def _check_bases(cls: type) -> None:

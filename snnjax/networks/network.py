@@ -100,6 +100,26 @@ class Network:
 
     def check(self) -> None:
         """Raises TypeError or InputError where a part is wrong, is no component or has no effect."""
+        self._check_fields()
+        if (pool := self.stages[-1].pool) is not None and self.deciding:
+            raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
+        for number, each in enumerate(self.stages, 1):
+            if each.activities and (number == len(self.stages) or not self.stages[number].real):
+                give = "a `code` that makes spikes of its activities: stage(..., code=LatencyCode())"
+                raise InputError(f"stage {number} of {self.name} must have {give}")
+        for _, name, conv in self.layers():
+            self._check_layer(name, conv)
+        _ = self.joint_stages
+        shapes = self.shapes  # which raise where learners disagree, or a map would vanish
+        for number, name, conv in self.layers():
+            output = conv.output_size(shapes[number][1:])
+            classes = self.classes if name in self.deciding else 0
+            for learner in conv.each_learner:
+                if check := getattr(learner, "check_layer", None):  # learners need not be derived from `Learner`
+                    check(name, conv, output, classes, self.decision.timed)
+
+    def _check_fields(self) -> None:
+        """Raises TypeError or InputError where a field is of a wrong type or out of range."""
         if not self.name.isprintable() or {"/", "\\"} & {*self.name}:  # files and folders are named after it
             raise InputError(f"`name` must be of printable characters without / and \\, got {self.name!r}")
         checks.time_steps(self.time_steps)
@@ -125,41 +145,29 @@ class Network:
             checks.integer("epochs", count, 0)
         if self.patience is not None:
             checks.integer("patience", self.patience, 0)
-        if (pool := self.stages[-1].pool) is not None and self.deciding:
-            raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
-        for number, each in enumerate(self.stages, 1):
-            if each.activities and (number == len(self.stages) or not self.stages[number].real):
-                give = "a `code` that makes spikes of its activities: stage(..., code=LatencyCode())"
-                raise InputError(f"stage {number} of {self.name} must have {give}")
-        for _, name, conv in self.layers():
-            conv.check()
-            if conv.fractional and name not in self.deciding:
-                raise InputError(f"`fractional` of {name}, which does not decide, must be False: True has no effect")
-            supervised = [learner.supervised for learner in conv.each_learner]
-            if name in self.deciding:
-                self._check_deciding(name, conv, supervised)
-            elif not self.deciding and any(supervised):
-                got = f"{type(conv.supervised).__name__} under {type(self.decision).__name__}, which is fitted"
-                raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
-            if conv.joint and not conv.real:
-                give = "give it an `activation`, such as Triangle()"
-                raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must be real-valued: {give}")
-            if conv.joint and (len(supervised) > 1 or any(supervised)):
-                kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
-                raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
-            if conv.joint:
-                check_component("learners", conv.joint, "batch", "images")
-            if sum(supervised) > 1 or supervised != sorted(supervised):
-                kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
-                raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
-        _ = self.joint_stages
-        shapes = self.shapes  # which raise where learners disagree, or a map would vanish
-        for number, name, conv in self.layers():
-            output = conv.output_size(shapes[number][1:])
-            classes = self.classes if name in self.deciding else 0
-            for learner in conv.each_learner:
-                if check := getattr(learner, "check_layer", None):  # learners need not be derived from `Learner`
-                    check(name, conv, output, classes, self.decision.timed)
+
+    def _check_layer(self, name: str, conv: Conv) -> None:
+        """Raises InputError where a layer has learners or settings that have no place in it."""
+        conv.check()
+        if conv.fractional and name not in self.deciding:
+            raise InputError(f"`fractional` of {name}, which does not decide, must be False: True has no effect")
+        supervised = [learner.supervised for learner in conv.each_learner]
+        if name in self.deciding:
+            self._check_deciding(name, conv, supervised)
+        elif not self.deciding and any(supervised):
+            got = f"{type(conv.supervised).__name__} under {type(self.decision).__name__}, which is fitted"
+            raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
+        if conv.joint and not conv.real:
+            give = "give it an `activation`, such as Triangle()"
+            raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must be real-valued: {give}")
+        if conv.joint and (len(supervised) > 1 or any(supervised)):
+            kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
+            raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
+        if conv.joint:
+            check_component("learners", conv.joint, "batch", "images")
+        if sum(supervised) > 1 or supervised != sorted(supervised):
+            kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
+            raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
 
     @property
     def real_valued(self) -> list[str]:
@@ -265,7 +273,7 @@ class Network:
             weights[name] = drawn
         return weights
 
-    def parameters(self) -> dict[str, int | float]:
+    def hyperparameters(self) -> dict[str, int | float]:
         """All numbers that a sweep may vary, by path: "layer1.threshold", "layer1.competition.radius", "encoder.…"."""
         parts: dict[str, Any] = {name: conv for _, name, conv in self.layers()}
         parts |= dict(encoder=self.encoder, decision=self.decision)
@@ -277,13 +285,13 @@ class Network:
         }
 
     def vary(self, path: str, value: float) -> "Network":
-        """The network with one of its `parameters` changed; a unique end of its path is enough ("radius").
+        """The network with one of its `hyperparameters` changed; a unique end of its path is enough ("radius").
 
         So is the layer with such an end ("layer1.radius").
 
         Raises InputError where the path names none of them or several, or the number cannot have this value.
         """
-        known = self.parameters()
+        known = self.hyperparameters()
         part, _, end = path.partition(".")
         ending = [each for each in known if each.endswith(f".{path}")]
         short = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]

@@ -151,7 +151,7 @@ class RunFolder(CheckpointFolder):
         data = self.trainer.data
         network = trainer.trained(state)
         weights = state.trained.weights
-        start = trainer.network.parameters()
+        start = trainer.network.hyperparameters()
         results = dict(
             format=FORMAT,
             network=trainer.network.name,
@@ -159,9 +159,9 @@ class RunFolder(CheckpointFolder):
             class_names=list(data.names),
             **(dict(command=self.command) if self.command else {}),
             settings=self.settings,
-            parameters=start,
-            trained_parameters={
-                name: value for name, value in network.spec.parameters().items() if value != start.get(name)
+            hyperparameters=start,
+            trained_hyperparameters={
+                name: value for name, value in network.spec.hyperparameters().items() if value != start.get(name)
             },
             versions=versions(),
             device=self.device,

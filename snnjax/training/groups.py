@@ -18,7 +18,7 @@ from snnjax.training.loop import Training
 from snnjax.training.state import Callback, Settings, TrainState
 
 Variant = dict[str, float]
-"""A variant of a network: "seed", and some of `Network.parameters`, such as "layer1.threshold"."""
+"""A variant of a network: "seed", and some of `Network.hyperparameters`, such as "layer1.threshold"."""
 
 
 @dataclasses.dataclass(frozen=True)
