@@ -221,7 +221,7 @@ class Array(Homeostatic):
         (Growing(), r"of Growing of layer1, the state,\['fired'\]` must be int32 of shape \(\), got float32"),
         (Global(), "otherwise|is not `forward`, then `update`"),
         (Restless(), r"a silent stimulus changes numbers of the layer: \.threshold"),
-        (Undefined(), r"numbers must be finite, \[0\]\['layer1'\]\.weights holds NaN or infinity"),
+        (Undefined(), r"numbers must be finite, \.layers\['layer1'\]\.weights holds NaN or infinity"),
         (Mute(), "`diagnose` of Mute of layer1 must be JSON data .*: got Mute"),
         (Array(), "`scalars` must be a dict of numbers of Python, got {'fired': array"),
     ],

@@ -29,6 +29,7 @@ from snnjax import (
     stage,
     static,
 )
+from snnjax.app import draw_run
 from snnjax.app.features import drawn_back
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.core import files
@@ -274,7 +275,7 @@ def test_what_is_kept_of_the_input_is_of_the_encoder_that_made_it():
 class Shifted(Ranges):
     """Numbers of its own beside those that it inherits, one of which stays a number."""
 
-    shift: jax.Array | float = 0.0
+    shift: jax.Array | float = fitted(default=0.0)
 
 
 def test_arrays_to_come_are_no_numbers_of_a_subclass_either(tmp_path):
@@ -289,7 +290,7 @@ def test_arrays_to_come_are_no_numbers_of_a_subclass_either(tmp_path):
 def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):
     """Report, event files, and the features of the layer under the decision."""
     trainer = trainer_of("both")
-    with RunFolder(tmp_path, trainer) as run:
+    with RunFolder(tmp_path, trainer, draw=draw_run) as run:
         state = run.start()
         with Tracker(run, state) as tracker:
             state = trainer.run(state, tracker.save)

@@ -231,7 +231,7 @@ def test_durations(seconds, words):
 
 
 def test_the_course_of_a_run_ends_with_its_last_phase(results):
-    course = report.course(results)
+    course = comparisons.course(results)
     assert course.epochs == [1, 2, 3]
     assert course.tested == [epoch["test"]["accuracy"] for epoch in results["epochs"]]
     assert course.train == [epoch["train"]["accuracy"] for epoch in results["epochs"]]
@@ -256,7 +256,7 @@ def variants(results: dict) -> dict[str, dict]:
 
 def test_one_figure_shows_all_runs_over_epochs_and_time(results):
     found = variants(results)
-    courses = {name: report.course(each) for name, each in found.items()}
+    courses = {name: comparisons.course(each) for name, each in found.items()}
     by_epoch, by_time = comparisons.comparison_picture(courses).axes
     for axis, over in ((by_epoch, "epochs"), (by_time, "seconds")):
         lines = axis.get_lines()
@@ -278,7 +278,7 @@ def test_one_figure_shows_all_runs_over_epochs_and_time(results):
 
 
 def test_many_runs_have_colours_of_their_own(results):
-    course = report.course(results)
+    course = comparisons.course(results)
     figure = comparisons.comparison_picture({f"run {at}": course for at in range(25)})
     assert len({tuple(line.get_color()) for line in figure.axes[0].get_lines()}) == 25
     (legend,) = figure.legends
@@ -287,27 +287,27 @@ def test_many_runs_have_colours_of_their_own(results):
 
 def test_the_comparison_marks_the_best_and_shows_what_differs(results):
     found = variants(results)
-    seen = Page(report.comparison_page(found))
+    seen = Page(comparisons.comparison_page(found))
     assert seen.links == ["#figures", "#accuracy-over-time", "#what-differs"]
     assert len(seen.images) == 1
     for name in found:
         assert name in seen.text
     assert next(text for text, best in seen.cells if best) == "98.77"
-    rows, best = report.compared(found)
+    rows, best = comparisons.compared(found)
     names = [row[0] for row in rows]
     assert best[names.index("silent, %")] == [], "all alike"
     assert best[names.index("supervised epochs")] == [], "neither better nor worse"
     at = names.index("training accuracy of the last epoch, %")
     assert rows[at][-1] == ""
     assert best[at], "one of those that have epochs"
-    assert report.differing(found) == [
+    assert comparisons.differing(found) == [
         ["network", "tiny", "tiny", "tiny", "other"],
         ["seed", "0", "77", "0", "0"],
         ["layer1.threshold", "15.0", "15.0", "15.0", "12.0"],
     ]
     alike = dict.fromkeys("ab", results)
-    assert report.differing(alike) == []
-    assert "Neither networks, settings nor devices." in report.comparison_page(alike)
+    assert comparisons.differing(alike) == []
+    assert "Neither networks, settings nor devices." in comparisons.comparison_page(alike)
 
 
 def test_names_of_runs_stay_whole_in_narrow_tables():

@@ -28,7 +28,7 @@ from snnjax import (
     kernels,
     stage,
 )
-from snnjax.app import report
+from snnjax.app import draw_run, report
 from snnjax.app.features import drawn_back
 from snnjax.data import Dataset
 from snnjax.encoding import GABOR, PIXELS, Pixels
@@ -294,7 +294,7 @@ def test_a_run_is_loaded_elsewhere_and_reported(tmp_path):
     """It predicts as the trainer; the report shows colours, norms and how evenly positions are won."""
     spec = network()
     trainer = Trainer(spec, COLOURS, Settings(spec.epochs, patience=0, shuffle=True))
-    with RunFolder(tmp_path / "run", trainer) as run:
+    with RunFolder(tmp_path / "run", trainer, draw=draw_run) as run:
         results = run.run()
     loaded = snnjax.load(tmp_path / "run")
     decisions = np.array([int(loaded(image)) for image in COLOURS.test_images])

@@ -18,7 +18,7 @@ from test_resume import SETTINGS, small
 from test_trainer import SHALLOW, assert_same, scripted
 
 from snnjax import STDP, WTA, Conv, LinearSVM, Network, Sweep, data, stage
-from snnjax.app import plots, report
+from snnjax.app import comparisons, plots
 from snnjax.app.commands import replicate
 from snnjax.app.commands.sweep import table
 from snnjax.app.options import Replicate
@@ -258,13 +258,13 @@ def test_runs_with_and_without_validation_are_compared(run):
     tested = validated | dict(epochs=[dict(each, test=each["validation"]) for each in validated["epochs"]])
     for each in tested["epochs"]:
         del each["validation"]
-    rows = {row[0]: row[1:] for row in report.compared(dict(one=validated, other=tested))[0]}
+    rows = {row[0]: row[1:] for row in comparisons.compared(dict(one=validated, other=tested))[0]}
     best = validated["epochs"][validated["best_epoch"]]["validation"]["accuracy"]
     assert rows["validation accuracy of the best epoch, %"] == [f"{100 * best:.2f}", ""]
     last = validated["epochs"][-1]["validation"]["accuracy"]
     assert rows["test accuracy of the last epoch, %"] == ["", f"{100 * last:.2f}"]
-    assert "Accuracy on the validation or test images" in report.comparison_page(dict(one=validated, other=tested))
-    names = [row[0] for row in report.compared(dict(one=tested, other=tested))[0]]
+    assert "Accuracy on the validation or test images" in comparisons.comparison_page(dict(one=validated, other=tested))
+    names = [row[0] for row in comparisons.compared(dict(one=tested, other=tested))[0]]
     assert "validation accuracy of the best epoch, %" not in names, "nobody has any"
 
 

@@ -1,6 +1,7 @@
-"""Figures that compare runs: by epoch and time, by training images, by seeds with the reference, and in a sweep."""
+"""What compares runs: a page, and figures by epoch and time, by images, by seeds with the reference, and in a sweep."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from snnjax.app.plots import PARTS, layout, legend, panels, whole_numbers, write
+from snnjax.app import page, report
+from snnjax.app.plots import PARTS, layout, legend, panels, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
 
 
@@ -143,3 +145,95 @@ def _logarithmic(axis: Axes) -> None:
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def course(results: dict[str, Any]) -> Course:
+    """Accuracies of a run over time; without epochs, that of the untrained network alone.
+
+    Seconds are those of all phases, compilation included. They are measured by phase: epochs count as equally long.
+    """
+    epochs = results["epochs"]
+    phases = results["phases"]
+    total = sum(map(report.spent, phases))
+    learning = sum(phase["seconds"] for phase in phases[-2:])  # supervised, and its test
+    if not epochs:
+        return Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
+    seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
+    part = tested_part(epochs[0])
+    train, tested = ([each[name]["accuracy"] for each in epochs] for name in ("train", part))
+    return Course([*range(1, len(epochs) + 1)], seconds.tolist(), train, tested, part)
+
+
+_COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
+    "test accuracy, %": (max, ".2f", lambda found: 100 * found["test"]["accuracy"]),
+    "best epoch": (None, "d", lambda found: found["best_epoch"] + 1),
+    "supervised epochs": (None, "d", lambda found: len(found["epochs"])),
+    "validation accuracy of the best epoch, %": (max, ".2f", lambda found: _at(found, "validation", "best_epoch")),
+    "test accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "test")),
+    "training accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "train")),
+    "silent, %": (min, ".2f", lambda found: 100 * found["test"]["silent"]),
+    "macro F1": (max, ".4f", lambda found: found["test"]["f1"]),
+    "running, s": (min, ".1f", lambda found: sum(phase["seconds"] for phase in found["phases"])),
+    "compiling, s": (min, ".1f", lambda found: sum(phase["compile_seconds"] for phase in found["phases"])),
+}
+"""The rows of a comparison: which is the best, how it is written, and what it is in a results.json."""
+
+
+def _at(results: dict[str, Any], part: str, epoch: str = "") -> float | None:
+    """The accuracy in % of a part in an epoch, by default the last one; None if it was not tested."""
+    epochs = results["epochs"]
+    found = epochs[results[epoch] if epoch else -1] if epochs else {}
+    return 100 * found[part]["accuracy"] if part in found else None
+
+
+def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], list[list[int]]]:
+    """The figures of several results.json by name: rows of a table, and the places of the best cells in each row.
+
+    Where all are alike, none is the best.
+    """
+    rows = []
+    best = []
+    for name, (choose, form, value) in _COMPARED.items():
+        cells = ["" if (x := value(found)) is None else format(x, form) for found in results.values()]
+        if not any(cells):
+            continue
+        known = {float(cell) for cell in cells if cell}
+        top = choose(known) if choose and len(known) > 1 else None
+        rows.append([name, *cells])
+        best.append([at for at, cell in enumerate(cells, 1) if cell and float(cell) == top])
+    return rows, best
+
+
+def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """What differs in the networks, settings, devices and versions of several results.json: rows of a table."""
+    parameters = [found.get("hyperparameters", {}) for found in results.values()]
+    shared = set(parameters[0]).intersection(*parameters)
+    known = list[dict[str, Any]]()
+    for found, numbers in zip(results.values(), parameters, strict=True):
+        settings = {"digest of the data" if key == "data" else key: value for key, value in found["settings"].items()}
+        about = {name: found[name] for name in ("network", "data", "device")} | settings | found["versions"]
+        known.append(about | {name: value for name, value in numbers.items() if name in shared})
+    names = dict.fromkeys(name for each in known for name in each)
+    rows = [[name, *(report.plain_text(each.get(name, "")) for each in known)] for name in names]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
+    """The page that compares several runs, given their results.json by name."""
+    head, (rows, best) = ["", *results], compared(results)
+    courses = {name: course(found) for name, found in results.items()}
+    figure = comparison_picture(courses)
+    tested = dict.fromkeys(each.part for each in courses.values())
+    caption = (
+        f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
+        "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "
+        "its epochs count as equally long."
+    )
+    if any(found.get("reused") for found in results.values()):
+        caption += " Layers taken from another run cost no time here."
+    sections = {
+        "Figures": f"{page.table(head, rows, best)}<p>The best of each row is marked, unless all are alike.</p>",
+        "Accuracy over time": page.picture(png(figure), caption, "Curves of all runs over epochs and seconds"),
+        "What differs": page.table(head, differing(results)) or "<p>Neither networks, settings nor devices.</p>",
+    }
+    return page.page(f"{len(results)} runs", sections)

@@ -118,7 +118,8 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
 
     def by_position() -> jax.Array:
         """Bins where a boundary splits equal values: those from position `first` on come after it."""
-        below, equal = keys[None] < boundaries[:, None], keys[None] == boundaries[:, None]
+        below = keys[None] < boundaries[:, None]
+        equal = keys[None] == boundaries[:, None]
         boundary = jnp.arange(time_steps, dtype=jnp.int32)
         alike = jnp.argmax(boundaries[:, None] == boundaries[None], axis=1)  # the first boundary of the same value
         group = jnp.where(equal, boundary[:, None], time_steps).min(axis=0)

@@ -38,8 +38,10 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
     row, column = _offsets(window)
     if not div > 0:
         raise InputError(f"`div` must be positive, got {div}")
-    wavelength, angle = 2 * window / div, np.deg2rad(orientation)
-    sigma, gamma = 0.8 * wavelength, 0.3
+    wavelength = 2 * window / div
+    angle = np.deg2rad(orientation)
+    sigma = 0.8 * wavelength
+    gamma = 0.3
     along = row * np.cos(angle) + column * np.sin(angle)
     across = column * np.cos(angle) - row * np.sin(angle)
     envelope = np.exp(-(along**2 + gamma**2 * across**2) / (2 * sigma**2))
@@ -88,7 +90,8 @@ class FilterBank:
         if not isinstance(self.kernels, tuple) or not self.kernels:
             raise wrong_type("kernels", "one filter or several, as tuples", self.kernels, "FilterBank.of([...])")
         for kernel in self.kernels:
-            rows, shapes = len(kernel), sorted({np.shape(row) for row in kernel})
+            rows = len(kernel)
+            shapes = sorted({np.shape(row) for row in kernel})
             if rows % 2 == 0 or shapes != [(rows,)]:
                 raise InputError(f"`kernels` must be square with odd sides, got {rows} rows of shapes {shapes}")
             if rows > LARGEST_WINDOW:
@@ -102,7 +105,8 @@ class FilterBank:
         checks.integer("copies", self.copies, 1)
 
     def __repr__(self) -> str:
-        count, size = len(self.kernels), self.window
+        count = len(self.kernels)
+        size = self.window
         return f"FilterBank({count} kernels up to {size}x{size}, threshold={self.threshold})"
 
     @classmethod
@@ -320,7 +324,8 @@ def _groups(bank: FilterBank, largest: int) -> tuple[list[_Group], np.ndarray, n
             kept[at] = len(firsts)
             firsts.append(at)
     sizes = [_size(kernels[first]) for first in firsts]
-    groups, order = [], []
+    groups = []
+    order = []
     for size in sorted(set(sizes)):
         alike = [at for at, each in enumerate(sizes) if each == size]
         order += alike

@@ -38,7 +38,8 @@ def calibrate(maps: jax.Array, minimum: jax.Array, maximum: jax.Array) -> jax.Ar
     rounding, and count as none: otherwise pixels that never change would fire at random.
     """
     checks.array("maps", maps, "C H W", "floats")
-    above, span = maps - minimum, jnp.asarray(maximum - minimum)
+    above = maps - minimum
+    span = jnp.asarray(maximum - minimum)
     differ = (above > ROUNDING) & (span > ROUNDING)
     return jnp.minimum(jnp.where(differ, above / jnp.where(differ, span, 1), 0), 1)
 
@@ -164,7 +165,8 @@ class Whitening:
         if not 0 < self.share <= 1:
             raise InputError(f"`share` must be above 0 and at most 1, got {self.share}")
         checks.time_steps(self.time_steps)
-        filters, channels = np.asarray(self.filters), len(np.atleast_1d(self.filters))
+        filters = np.asarray(self.filters)
+        channels = len(np.atleast_1d(self.filters))
         if self.fitted and (filters.shape != (channels, channels, self.window, self.window)):
             raise InputError(f"`filters` must have shape (C, C, {self.window}, {self.window}), got {filters.shape}")
         if not np.isfinite(filters).all():
@@ -208,7 +210,9 @@ class Whitening:
         return _parts(exact.add(piece for pieces in filtered for piece in pieces) / 255)
 
     def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        channels, height, width = planes(image_shape), image_shape[0], image_shape[1]
+        channels = planes(image_shape)
+        height = image_shape[0]
+        width = image_shape[1]
         if min(height, width) < self.window:
             raise TooSmallError(f"`image` must have at least {self.window} rows and columns, got shape {image_shape}")
         return 2 * channels, height, width
@@ -228,7 +232,8 @@ def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: flo
     views = np.lib.stride_tricks.sliding_window_view(images, (patch, patch), axis=(1, 2))
     places = np.random.default_rng(0).integers(0, views.shape[:3], (PATCHES, 3))
     values = views[0, 0, 0].size
-    total, products = np.zeros(values), np.zeros((values, values))
+    total = np.zeros(values)
+    products = np.zeros((values, values))
     for at in range(0, PATCHES, PATCHES_AT_ONCE):
         drawn = views[tuple(places[at : at + PATCHES_AT_ONCE].T)]
         flat = drawn.reshape(-1, values).astype(np.float64) / 255
@@ -237,7 +242,8 @@ def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: flo
     mean = total / PATCHES
     variances, components = np.linalg.eigh(products / PATCHES - np.outer(mean, mean))
     kept = max(1, round(share * values))  # the last ones are the largest
-    components, scale = components[:, -kept:], 1 / np.sqrt(np.maximum(variances[-kept:], 0) + epsilon)
+    components = components[:, -kept:]
+    scale = 1 / np.sqrt(np.maximum(variances[-kept:], 0) + epsilon)
     channels = values // patch**2
     middles = patch**2 * np.arange(channels) + patch**2 // 2
     responses = (components[middles] * scale) @ components.T
@@ -317,7 +323,8 @@ def _latencies(encoder: Any, image: jax.Array) -> jax.Array:
 
 def _calibrated(encoder: Fitted, images: np.ndarray) -> Fitted:
     """The encoder with the extremes of its maps over images (N, ...), of which few are in memory as maps."""
-    count, bytes_each = len(images), 4 * int(np.prod(encoder._size(images.shape[1:])))
+    count = len(images)
+    bytes_each = 4 * int(np.prod(encoder._size(images.shape[1:])))
     at_once = min(count, max(1, MAPS_AT_ONCE // bytes_each))
     parts = []
     for at in range(0, count, at_once):

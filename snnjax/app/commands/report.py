@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from snnjax import InputError
-from snnjax.app import console, options, page, parts, report, tested
+from snnjax.app import comparisons, console, options, page, parts, report, tested
 from snnjax.core import files
 from snnjax.runs.results import PAGE, PICTURES, read_results
 from snnjax.runs.trained import Trained
@@ -38,9 +38,9 @@ def compare(chosen: options.Report) -> None:
     found = {str(run): read_results(run) for run in chosen.runs}
     if len(found) < len(chosen.runs):
         raise InputError(f"`RUN` must name runs that differ, got {', '.join(map(str, chosen.runs))}")
-    rows = [report.differing(found), report.compared(found)[0]]
+    rows = [comparisons.differing(found), comparisons.compared(found)[0]]
     console.screen().print(console.table(["", *found], rows, "runs", len(found) + 1), markup=False)
-    files.write_text(out.absolute(), report.comparison_page(found))
+    files.write_text(out.absolute(), comparisons.comparison_page(found))
     print(out)
 
 

@@ -122,7 +122,8 @@ def _compile(command: list[str], sources: list[Path], made: Path) -> None:
 
 def arrange(weights: jax.Array) -> jax.Array:
     """Weights (F, C, kh, kw) as the kernels take them: (kh, C, kw, F), columns reversed, F filled up with zeros."""
-    taps, pad = weights[..., ::-1].transpose(2, 1, 3, 0), np.pad if isinstance(weights, np.ndarray) else jnp.pad
+    taps = weights[..., ::-1].transpose(2, 1, 3, 0)
+    pad = np.pad if isinstance(weights, np.ndarray) else jnp.pad
     return pad(taps, ((0, 0), (0, 0), (0, 0), (0, -taps.shape[3] % LANES)))
 
 
@@ -168,7 +169,8 @@ def _layer(
         raise InputError(f"`taps` must be arranged for {features} features, got shape {taps.shape}")
     above, left = checks.pair("padding", padding, 0)
     channels, height, width = latency.shape
-    size, kernel = (height + 2 * above, width + 2 * left), (taps.shape[0], taps.shape[2])
+    size = (height + 2 * above, width + 2 * left)
+    kernel = (taps.shape[0], taps.shape[2])
     checks.fits("latency", (channels, *size), "taps", (taps.shape[1], *kernel))
     checks.check_latency_range("latency", latency, time_steps)
     settings = dict(steps=_steps(time_steps), above=np.int64(above), left=np.int64(left))
@@ -228,7 +230,8 @@ def pooling(
     shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Pair
 ) -> tuple[dict[str, np.int64], tuple[int, int, int]]:
     """The settings of a call that pools maps (F, H, W), and their shape then."""
-    size, margins = checks.pair("window", window, 1), checks.pair("pool_padding", padding, 0)
+    size = checks.pair("window", window, 1)
+    margins = checks.pair("pool_padding", padding, 0)
     strides = checks.pair("pool_stride", size if stride is None else stride, 1)
     padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
     checks.window("`window`", size, padded)
@@ -249,10 +252,12 @@ def timed_spikes(
 ) -> Spikes:
     """`kernels.timed_spikes`, `Spikes` of (F, H', W')."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
-    floats, limits = jax.ShapeDtypeStruct(shape, jnp.float32), _limits(threshold, features)
+    floats = jax.ShapeDtypeStruct(shape, jnp.float32)
+    limits = _limits(threshold, features)
     results = jax.ShapeDtypeStruct(shape, jnp.uint8), floats, floats
     found, potential, before = _call("timed_spikes", results, taps, latency, limits, **settings)
-    fired, each = found < time_steps, limits[0] if limits.size == 1 else limits[:features, None, None]
+    fired = found < time_steps
+    each = limits[0] if limits.size == 1 else limits[:features, None, None]
     time = spike_times(found, fired, before, potential, each, time_steps=int(time_steps), fractional=fractional)
     return Spikes(found, potential, jnp.where(fired, time, 1))
 
@@ -325,7 +330,8 @@ def learn_patches(
     corners = jnp.stack([positions[..., at] * step - margin for at, (step, margin) in enumerate(places)], axis=-1)
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
     found = jax.ShapeDtypeStruct(positions.shape[:2], jnp.int32)
-    limits, shape = _limits(threshold, features), jax.ShapeDtypeStruct
+    limits = _limits(threshold, features)
+    shape = jax.ShapeDtypeStruct
     results = shape(taps.shape, jnp.float32), shape(limits.shape, jnp.float32), found, found
     settings = dict(steps=settings["steps"], features=np.int64(features))
     learned = _call("target_time", results, taps, limits, images, corners.astype(jnp.int32), span, numbers, **settings)

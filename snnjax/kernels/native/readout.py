@@ -78,7 +78,9 @@ def learn(
     `numbers` are a+, a-, the gap, the rate of training thresholds, and the bounds, (6,) float32; `rule` holds
     `one_sided`, `normalise` and `fractional`; `fallback` is that of `Earliest`.
     """
-    limits, images, features = _check(latencies, weights, threshold, classes, time_steps), len(latencies), len(weights)
+    limits = _check(latencies, weights, threshold, classes, time_steps)
+    images = len(latencies)
+    features = len(weights)
     count = classes if competition else features
     shapes = [weights.shape, (features,), (images,)] + [(images, count)] * 3 + [(images, competitors), (images,)]
     dtypes = jnp.float32, jnp.float32, jnp.int32, jnp.int32, jnp.float32, jnp.float32, jnp.float32, jnp.int32
@@ -100,7 +102,8 @@ def earliest_of_classes(
     fractional: bool = False,
 ) -> Spikes:
     """The earliest, then strongest neuron of each class of `kernels.timed_spikes`: `Spikes` of (S, classes, 1, 1)."""
-    limits, shape = _check(latencies, weights, threshold, classes, time_steps), (len(latencies), classes, 1, 1)
+    limits = _check(latencies, weights, threshold, classes, time_steps)
+    shape = (len(latencies), classes, 1, 1)
     results = [jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.uint8, jnp.float32, jnp.float32)]
     settings: dict[str, Any] = dict(classes=np.int64(classes), steps=_steps(time_steps), fractional=bool(fractional))
     return Spikes(*_call("earliest_of_classes", results, weights, latencies, limits, **settings))

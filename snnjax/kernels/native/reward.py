@@ -82,7 +82,8 @@ def learn(
 
     Of an image with label -1 nothing is learned. `kept` is (F,) bool, the features that may win, or None for all.
     """
-    weights, shape = layer.weights, check_latencies(latencies, time_steps)
+    weights = layer.weights
+    shape = check_latencies(latencies, time_steps)
     _, settings = place("deciding", weights, shape, layer.padding, layer.stride)
     settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
     check_shape("labels", labels, shape[:1], "int32")
@@ -117,7 +118,9 @@ def learn_deep(
     says which of the two layers learns: 0 does not. Returns the earlier layer's weights and the features that have
     learned there, (S, winners) int32, -1 where none did, then the deciding layer.
     """
-    shape, weights, before = check_latencies(latencies, time_steps), deciding.weights, earlier.weights
+    shape = check_latencies(latencies, time_steps)
+    weights = deciding.weights
+    before = earlier.weights
     size, settings = place("earlier", before, shape, earlier.padding, earlier.stride)
     pool, pooled = pooling(size, window, pool_stride, pool_padding)
     settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]))
