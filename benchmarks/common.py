@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from snnjax import data
 from snnjax.app import plots
+from snnjax.app.console import markdown as markdown
 from snnjax.app.main import fail, parse, user_errors
 from snnjax.app.options import option
-from snnjax.app.tables import markdown as markdown
 from snnjax.core import devices, files
 from snnjax.runs.results import versions
 

@@ -30,7 +30,8 @@ from snnjax_program import shown
 from snnjax import NETWORKS, InputError, Network, data
 from snnjax.app import console, parts, plots
 from snnjax.app.main import parse, protected, user_errors
-from snnjax.app.options import RECORDED, option
+from snnjax.app.names import RECORDED
+from snnjax.app.options import option
 from snnjax.training.build import network_for
 from snnjax.training.state import Settings, plan
 

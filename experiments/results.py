@@ -1,6 +1,281 @@
-"""The same as the command `snnjax results`."""
+"""Trains the networks of a table from several seeds, and writes the table with what is published."""
 
-from snnjax.app.main import script
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import pictures
+import protocols
+import tables
+from protocols import JPEG, Row
+
+from snnjax import InputError, data
+from snnjax.app import console, options, parts, plots
+from snnjax.app.commands import train
+from snnjax.app.main import call, protected
+from snnjax.app.options import option
+from snnjax.core import files
+from snnjax.core.errors import unknown
+from snnjax.training.placement import forget_programs
+
+STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
+COUNTS = ("train_images", "validation_images", "test_images")
+LONGEST = 100  # letters of the name of a table
+HEAD = ("network", "data", "images", "test accuracy, %", "seeds", "published, %", "seconds", "kernels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Train the networks of a table of results from several seeds each, and write the table.
+
+    $ python experiments/results.py                                      on scikit-learn's digits
+    $ python experiments/results.py --table mnist                        takes hours
+    $ python experiments/results.py --rows goupy2024_ncg:fashion_mnist --seeds 1
+
+    The same command continues where it stopped; finished runs are only read.
+    """
+
+    table: Annotated[str, option("NAME", help=f"one of {', '.join(protocols.TABLES)}")] = "digits"
+    rows: Annotated[tuple[str, ...], option("MODEL:DATASET ...", "those of the table")] = ()
+    """rows of your own, instead of a table; one that a table has is as there"""
+    seeds: Annotated[int | None, option("N", "each row's own, 5 where a run is short")] = None
+    """runs of each row, with seeds 0, 1, ..."""
+    epochs: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
+    """epochs of each stage, of all rows"""
+    train_images: Annotated[int | None, option("N", "each row's own")] = None
+    """use only N training images in all rows, of all classes alike"""
+    test_images: Annotated[int | None, option("N", "all")] = None
+    """use only N test images, of all classes alike"""
+    data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
+    """folders of the data sets, as mnist=DIR; `folder` and cifar10-jpeg, folders or .zip files of pictures, need one"""
+    machine: options.Machine = field(default_factory=options.Machine)
+    """`--kernels auto`: those of each row, compiled ones unless it says XLA's, where they can be had"""
+    out: Annotated[Path, option("DIR")] = Path("runs/results")
+    """folder of all runs and tables"""
+
+
+def rows_of(chosen: Results) -> list[Row]:
+    """The rows that options name; raises InputError where there is no such table, network or data set."""
+    parts.check_least(chosen, seeds=1, train_images=1, test_images=1)
+    if chosen.table not in protocols.TABLES:
+        raise unknown("table", chosen.table, protocols.TABLES)
+    given = dict(seeds=chosen.seeds, train_images=chosen.train_images, epochs=chosen.epochs or None)
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if chosen.train_images or chosen.test_images or chosen.epochs:
+        changes["least"] = None  # which is for the row as it is
+    if chosen.machine.kernels != "auto" or not parts.use_native("auto"):
+        changes["native"] = chosen.machine.kernels == "native"
+    rows = [row_of(each) for each in chosen.rows] or protocols.TABLES[chosen.table]
+    folders = folders_of(chosen)
+    folder = str(folders.get("folder", ""))
+    placed = (dataclasses.replace(row, folder=folder) if row.dataset == "folder" else row for row in rows)
+    rows = list(dict.fromkeys(dataclasses.replace(row, **changes) for row in placed))
+    for row in rows:
+        if not row.model.rpartition(":")[0]:
+            parts.published(row.model, ", or FILE.py:NAME")
+        known = (*data.DATASETS, *data.RECORDINGS, JPEG, "folder")
+        if row.dataset not in known and not row.dataset.endswith(".npz"):
+            raise unknown("rows", row.dataset, known, ", or an .npz file, behind MODEL:")
+        if row.dataset in (JPEG, "folder") and row.dataset not in folders:
+            wanted = f"{row.dataset}=DIR, a folder of pictures or a .zip file of one"
+            raise InputError(f"`data_dir` must say where {row.dataset} is, as {wanted}")
+    return rows
+
+
+def row_of(text: str) -> Row:
+    """The row that MODEL:DATASET names, MODEL perhaps FILE.py:NAME; the first one of the tables, if they have any."""
+    model, _, dataset = text.rpartition(":")
+    if not model or not dataset:
+        raise InputError(f"`rows` must be MODEL:DATASET, got {text!r}")
+    known = (row for rows in protocols.TABLES.values() for row in rows if (row.model, row.dataset) == (model, dataset))
+    return next(known, Row(model, dataset))
+
+
+def folders_of(chosen: Results) -> dict[str, Path]:
+    """The folder of each data set that `data_dir` names."""
+    pairs = [each.partition("=") for each in chosen.data_dir]
+    if wrong := ["".join(each) for each in pairs if not each[0] or not each[2]]:
+        raise InputError(f"`data_dir` must be SET=DIR, as mnist=DIR, got {wrong[0]!r}")
+    return {name: Path(folder) for name, _, folder in pairs}
+
+
+def name_of(row: Row, test_images: int | None = None) -> str:
+    """A folder's name for all on which the runs of a row depend, but for their seeds; `test_images` as the option."""
+    marks = [Path(row.model).name, Path(row.folder or row.dataset).name, row.train_images, row.mirror and "mirrored"]
+    marks += ["" if row.native else "xla", *row.epochs]
+    marks += [row.patience is not None and f"patience{row.patience}", test_images and f"of{test_images}"]
+    return joined(marks)
+
+
+def table_of(chosen: Results, rows: Sequence[Row]) -> str:
+    """The name of a table's files: of the table or its rows, and of the options that change them."""
+    marks: list[Any] = [f"{row.model}-{row.folder or row.dataset}" for row in rows] if chosen.rows else [chosen.table]
+    marks += [chosen.train_images, "" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
+    marks += [chosen.test_images and f"of{chosen.test_images}", chosen.seeds and f"seeds{chosen.seeds}"]
+    name = joined(marks)
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def joined(marks: Iterable[Any]) -> str:
+    """Those of the marks that are not empty, as one name of a file."""
+    return re.sub(r"[^\w-]+", "-", "_".join(str(each) for each in marks if each))
+
+
+def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
+    """The options of one run, as `snnjax train` has them; no layer of another run, so that it takes all its time."""
+    pictures = dict(dataset="folder", colour=True) if row.dataset == JPEG else dict(dataset=row.dataset)
+    more: dict[str, Any] = dict(mirror=True) if row.mirror else {}
+    return options.Train(
+        network=options.Network(model=row.model),
+        data=options.TrainData(
+            data_dir=folders_of(chosen).get(row.dataset),
+            train_images=row.train_images,
+            test_images=chosen.test_images,
+            **pictures,
+        ),
+        training=options.Training(epochs=row.epochs, patience=row.patience, seed=seed, reuse=False, **more),
+        machine=options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
+        run=options.Run(out=chosen.out / name_of(row, chosen.test_images) / f"seed{seed}", resume=True),
+    )
+
+
+def record_of(row: Row, results: list[dict[str, Any]], test_images: int | None = None) -> dict[str, Any]:
+    """What runs of a row have reached, as JSON data: accuracies as fractions, seconds of each whole run."""
+    accuracies = np.array([[each["test"]["accuracy"]] for each in results])
+    found = {name: value and value[0] for name, value in tables.statistics(accuracies).items()}
+    return dict(
+        row=dataclasses.asdict(row),
+        runs=name_of(row, test_images),
+        **{name: results[0]["settings"].get(name, 0) for name in COUNTS},
+        accuracies=accuracies[:, 0].tolist(),
+        **found,
+        seconds=[each["seconds"] for each in results],
+        compile_seconds=[sum(phase["compile_seconds"] for phase in each["phases"]) for each in results],
+        epochs=[len(each["epochs"]) for each in results],
+        devices=sorted({each["device"] for each in results}),
+        versions=results[-1]["versions"],
+        published=[each._asdict() for each in protocols.published(row)],
+    )
+
+
+def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
+    """A line of the table; published figures bear the number of their source."""
+    row = record["row"]
+    mean = record["mean"]
+    interval = record["interval95"]
+    accuracy = f"{100 * mean:.2f}" + (f" ± {100 * (interval[1] - mean):.2f}" if interval else "")
+    published = [f"{each['accuracy']:g} [{sources.index(each['source']) + 1}]" for each in record["published"]]
+    return [
+        row["model"],
+        (row["folder"] or row["dataset"]) + (", mirrored" if row["mirror"] else ""),
+        f"{record['train_images']:,}",
+        accuracy,
+        str(len(record["accuracies"])),
+        ", ".join(published),
+        f"{np.mean(record['seconds']):.0f}",
+        "native" if row["native"] else "XLA",
+    ]
+
+
+def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
+    """What stands below the table."""
+    interval = "mean and 95 % interval over the seeds (Student's t)"
+    compiling = [seconds for record in records for seconds in record["compile_seconds"]]
+    few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
+    devices = "; ".join(sorted({name for record in records for name in record["devices"]}))
+    notes = [
+        "Images: those that the network learned from; held-out ones do not count.",
+        f"Test accuracy: {interval}{few}. {chosen_by(records)}",
+        "Seconds: mean wall time of a run, from reading the data to its report, of which "
+        f"{min(compiling):.0f} to {max(compiling):.0f} compiling; on {devices}.",
+    ]
+    if any(record["row"]["dataset"] == JPEG for record in records):
+        notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
+    for record in records:
+        row = record["row"]
+        least = record["row"]["least"]
+        if least is not None and 100 * record["mean"] < least:
+            notes.append(f"{row['model']} on {row['dataset']} is below the {least:g} % that it should reach.")
+    return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
+
+
+def courses_of(records: list[dict[str, Any]]) -> dict[str, pictures.ByImages]:
+    """What networks reach by the number of training images, where rows differ in it; and what is published of it.
+
+    Rows of .npz files differ in it from file to file: files whose names differ in their digits alone are one course.
+    """
+    found: dict[str, pictures.ByImages] = {}
+    groups: dict[str, str] = {}  # of the courses whose files may differ in the number of images
+    counts: dict[str, set[int]] = {}
+    for record in records:
+        row = record["row"]
+        images = record["train_images"]
+        network, dataset, *_ = cells_of(record, [each["source"] for each in record["published"]])
+        kernels = "" if row["native"] else ", XLA"
+        name = group = f"{network}, {dataset}{kernels}"
+        if row["dataset"].endswith(".npz"):
+            name = f"{network}, {re.sub('[0-9]+', 'N', dataset)}{kernels}"
+            group = f"{network}, .npz files{kernels}"
+        groups[name] = group
+        counts.setdefault(group, set()).add(images)
+        course = found.setdefault(name, pictures.ByImages([], []))
+        course.ours.append((images, record["mean"], record["interval95"]))
+        whole = images + record["validation_images"]
+        course.published.extend((each["train_images"] or whole, each["accuracy"] / 100) for each in record["published"])
+    return {name: course for name, course in found.items() if len(counts[groups[name]]) > 1}
+
+
+def chosen_by(records: list[dict[str, Any]]) -> str:
+    """Which images have chosen the best epochs, in a sentence."""
+    if all(record["validation_images"] for record in records):
+        return "Held-out training images choose the best epoch; the test images are tested once."
+    return "In some runs the test images choose the best epoch, which flatters."
+
+
+def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
+    """Writes the table as text, Markdown and JSON, and a picture where rows differ in their training images."""
+    sources = list(dict.fromkeys(each["source"] for record in records for each in record["published"]))
+    lines = [cells_of(each, sources) for each in records]
+    notes = notes_of(records, sources)
+    files.write_json(out / f"{name}.json", dict(table=name, rows=records))
+    if courses := courses_of(records):
+        plots.write(out / f"{name}.png", pictures.images_picture(courses))
+    else:
+        (out / f"{name}.png").unlink(missing_ok=True)
+    files.write_text(out / f"{name}.md", console.markdown(HEAD, lines, *notes))
+    tables.write_text(out / f"{name}.txt", console.table(HEAD, [lines], left=2), *notes)
+
+
+def run(chosen: Results) -> None:
+    """Trains all rows; writes the table after each."""
+    rows = rows_of(chosen)
+    records: list[dict[str, Any]] = []
+    name = table_of(chosen, rows)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_enable_compilation_cache", False)  # each run's seconds are with all compilation
+    for row in rows:
+        results = []
+        for seed in range(row.seeds):
+            forget_programs()  # each run compiles its own, as a command does
+            results.append(train.train(options_of(row, seed, chosen)))
+        records.append(record_of(row, results, chosen.test_images))
+        write(chosen.out, name, records)
+    print((chosen.out / f"{name}.txt").read_text())
+    written = [f"{name}.{kind}" for kind in ("json", "md", "txt", "png") if (chosen.out / f"{name}.{kind}").exists()]
+    print(f"{chosen.out}: {', '.join(written)}, and a folder for each row with its runs")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the options, by default those of the command line, and makes the table."""
+    call("results.py", Results, arguments, run, STOPPED)
+
 
 if __name__ == "__main__":
-    script(__file__)
+    protected(main)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -11,12 +11,18 @@ from snnjax.app.main import main
 
 
 class Command(NamedTuple):
-    """A command by its name."""
+    """A command by its name, or a script of the experiments, which has its own `main`."""
 
     name: str
+    script: Any = None
+
+    @property
+    def program(self) -> str:
+        return f"{self.name}.py" if self.script else f"snnjax {self.name}"
 
     def main(self, arguments: Sequence[object]) -> None:
-        main([self.name, *map(str, arguments)])
+        given = list(map(str, arguments))
+        self.script.main(given) if self.script else main([self.name, *given])
 
 
 def refused(command: Command, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -28,9 +34,9 @@ def refused(command: Command, capsys: pytest.CaptureFixture[str], *arguments: ob
     assert caught.value.code == 2
     said = [line for line in out.splitlines() if not line.startswith("data: ")]  # where the run says that they are
     assert said in ([], [f"snnjax {__version__}"])
-    if f"snnjax {command.name} --help" in err:
+    if f"{command.program} --help" in err:
         return unboxed(err)
-    assert err.startswith(f"snnjax {command.name}: "), err
+    assert err.startswith(f"{command.program}: "), err
     assert err.count("\n") == 1, err
     return err
 

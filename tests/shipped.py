@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnjax.app.options import RECORDED
+from snnjax.app.names import RECORDED
 from snnjax.data import digits
 from snnjax.networks import NETWORKS, Network
 from snnjax.networks.decision import is_fitted, unfitted

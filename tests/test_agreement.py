@@ -16,7 +16,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from shipped import each_of
 
-from snnjax.app.options import RECORDED
+from snnjax.app.names import RECORDED
 from snnjax.data import Dataset, idx_folder
 from snnjax.encoding import encode
 from snnjax.kernels import Winners

@@ -138,7 +138,7 @@ def test_the_doctor_finds_what_fails(tmp_path):
 def test_the_examples_in_the_scripts_are_the_commands(monkeypatch, capsys):
     """Each script in experiments/ is the command of its name."""
     scripts = pathlib.Path(__file__).parents[1] / "experiments"
-    for name in ("train", "evaluate", "predict", "sweep", "replicate", "report", "convert"):
+    for name in ("train", "evaluate", "predict", "sweep", "report", "convert"):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
         with pytest.raises(SystemExit) as caught:
             runpy.run_path(str(scripts / f"{name}.py"), run_name="__main__")

@@ -29,6 +29,8 @@ import numpy as np
 import processes
 import pytest
 import readout
+import replicate
+import results
 import scaling
 import softhebb
 import throughput
@@ -101,7 +103,7 @@ def installation(words: list[str]) -> None:
 
 def clone(words: list[str]) -> None:
     """A repository that the recorded runs name, or the benchmark of readouts."""
-    recorded = json.loads((ROOT / "snnjax" / "app" / "reference.json").read_text())
+    recorded = json.loads((ROOT / "experiments" / "reference.json").read_text())
     named = f"{recorded['how']} {readout.__doc__}"
     assert re.search(re.escape(words[2].removeprefix("https://")) + r"\b", named)
 
@@ -151,6 +153,17 @@ def benchmark(words: list[str]) -> None:
     program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
 
 
+def experiment(words: list[str]) -> None:
+    """In this process."""
+    name = pathlib.Path(words[1]).stem
+    module, _ = EXPERIMENTS[name]
+    module.main([*words[2:], *shorter(name, words)])
+
+
+EXPERIMENTS = dict(results=(results, results.Results), replicate=(replicate, replicate.Replicate))
+"""Scripts, and their options."""
+
+
 def reference(words: list[str]) -> None:
     """The web pages of the library."""
     program(["python", "-m", *words])
@@ -176,6 +189,7 @@ RULES: dict[str, Callable[[list[str]], None]] = {
     r"snnjax .*": command,
     r"(taskset|srun) .*": process,
     r"python benchmarks/\w+\.py.*": benchmark,
+    r"python experiments/\w+\.py.*": experiment,
     r"dask (scheduler|worker) .*": dask,
     r"pdoc .*": reference,
     r"tensorboard --logdir runs": tensorboard,
@@ -281,6 +295,8 @@ def test_each_command_is_one_that_there_is(line):
     what = rule(line)
     if what is command:
         parse(COMMANDS[words[1]], words[2:], line)
+    elif what is experiment:
+        parse(EXPERIMENTS[pathlib.Path(words[1]).stem][1], words[2:], line)
     elif what is benchmark:
         assert (ROOT / words[1]).is_file()
         if words[2:]:
@@ -290,7 +306,7 @@ def test_each_command_is_one_that_there_is(line):
 
 
 def test_a_command_that_no_rule_knows_fails():
-    for line in ("make", "snnjax", "python -m pytest tests", "python experiments/train.py", "curl x"):
+    for line in ("make", "snnjax", "python -m pytest tests", "python experiments", "curl x"):
         with pytest.raises(ValueError, match="values to unpack"):
             rule(line)
     assert commands("a b  # c\nc \\\n  d && .venv/bin/e 'f g'\n") == ["a b", "c d", "e 'f g'"]
@@ -311,7 +327,8 @@ def test_snippets_import_what_there_is(document):
 @functools.cache
 def options_of(name: str) -> set[str]:
     """All options of a command or a benchmark, as its help lists them."""
-    kind = COMMANDS[name] if name in COMMANDS else BENCHMARKS[name].Options
+    kinds = {**COMMANDS, **{name: kind for name, (_, kind) in EXPERIMENTS.items()}}
+    kind = kinds[name] if name in kinds else BENCHMARKS[name].Options
     with contextlib.redirect_stdout(io.StringIO()) as help_text, contextlib.suppress(SystemExit):
         parse(kind, ["--help"], name)
     return {*re.findall(r"(?<![\w-])--\w+", help_text.getvalue())}
@@ -320,14 +337,14 @@ def options_of(name: str) -> set[str]:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_and_options_in_the_text_exist(document):
     """Also those that stand alone, which some command must have."""
-    known = set().union(*map(options_of, [*COMMANDS, *BENCHMARKS]))
+    known = set().union(*map(options_of, [*COMMANDS, *BENCHMARKS, *EXPERIMENTS]))
     for each in code(document):
         named = {*re.findall(r"(?<![\w-])--[\w-]+", each)}
         if each.startswith("snnjax ") and each != "snnjax --help":
             assert named <= options_of(each.split()[1]), each
-        elif found := re.match(r"(?:python )?benchmarks/(\w+)\.py", each):
-            assert (ROOT / "benchmarks" / f"{found[1]}.py").is_file()
-            assert named <= (options_of(found[1]) if named else set()), each
+        elif found := re.match(r"(?:python )?(benchmarks|experiments)/(\w+)\.py", each):
+            assert (ROOT / found[1] / f"{found[2]}.py").is_file()
+            assert named <= (options_of(found[2]) if named else set()), each
         elif not each.startswith(("pip ", "snnjax --help")):
             assert named <= known, each
 

@@ -29,7 +29,7 @@ from shipped import each_of
 
 import snnjax
 from snnjax.app import features, plots, report
-from snnjax.app.options import RECORDED
+from snnjax.app.names import RECORDED
 from snnjax.core import files
 from snnjax.core.components import from_data, to_data
 from snnjax.core.errors import DownloadError

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnjax import data
-from snnjax.app.options import RECORDED
+from snnjax.app.names import RECORDED
 from snnjax.core import files
 from snnjax.core.components import from_data, to_data
 from snnjax.encoding import COLOUR, GREY, Encoder, FilterBank, Whitening

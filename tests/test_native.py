@@ -16,7 +16,7 @@ from shipped import each_of
 from test_golden import layer as golden_layer  # noqa: F401  (a fixture)
 
 from snnjax import data, kernels
-from snnjax.app.options import RECORDED
+from snnjax.app.names import RECORDED
 from snnjax.core.errors import InputError
 from snnjax.encoding import (
     COLOUR,

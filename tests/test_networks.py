@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from shipped import NAMES, each_of, shipped
 
-from snnjax.app.options import RECORDED
+from snnjax.app.names import RECORDED
 from snnjax.core import components, files
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from reference_program import CLASSES
 
-from snnjax.app.options import RECORDED
+from snnjax.app.names import RECORDED
 from snnjax.data import digits
 from snnjax.encoding import encode
 from snnjax.interop import pytorch

@@ -7,11 +7,11 @@ from collections import Counter
 import mypy.api
 import numpy as np
 import pytest
+import results
 from documents import PROJECT, ROOT, blocks, prose, rows, text_of
 
 import snnjax
-from snnjax.app import options
-from snnjax.app.commands import results
+from snnjax.app import names, options
 
 
 def test_the_main_page_is_short():
@@ -57,7 +57,7 @@ NETWORKS = rows("README.md", "network")[: len(options.MODELS)]
 SPEED = rows("README.md", "network")[len(options.MODELS) :]
 REPLICATED = [row for row in rows("experiments/README.md", "network") if len(row) == 7]
 RESULTS = [row for row in rows("experiments/README.md", "network") if len(row) == len(results.HEAD)]
-"""As `snnjax results` writes them."""
+"""As `python experiments/results.py` writes them."""
 
 
 def test_networks_of_the_main_page_are_all_with_their_results():
@@ -73,7 +73,7 @@ def test_networks_of_the_main_page_are_all_with_their_results():
 
 def test_speed_on_the_main_page_is_that_of_the_benchmarks():
     """Of each network that the reference has."""
-    assert [row[0] for row in SPEED] == [*options.RECORDED]
+    assert [row[0] for row in SPEED] == [*names.RECORDED]
     long = rows("benchmarks/README.md", "network")
     starts = [at for at, row in enumerate(long) if row[0]]
     for (name, test, longer, training, training_longer), at in zip(SPEED, starts, strict=False):
@@ -94,7 +94,7 @@ def test_the_layers_of_each_network():
 
 
 def test_replicated_figures_are_against_the_recorded_ones():
-    recorded = json.loads((ROOT / "snnjax" / "app" / "reference.json").read_text())["networks"]
+    recorded = json.loads((ROOT / "experiments" / "reference.json").read_text())["networks"]
     for name, theirs, *_ in REPLICATED:
         last = [recorded[name][part][3] for part in ("train", "test")]
         assert np.abs(100 * np.array(last) - [float(each) for each in theirs.split(" / ")]).max() <= 0.0501

@@ -9,9 +9,8 @@ import pytest
 import readout
 import spikenn_program
 from command import unboxed
+from protocols import NCG, S2STDP, SSTDP
 from readout_program import PHASES
-
-from snnjax.app.protocols import NCG, S2STDP, SSTDP
 
 
 def measured(out: pathlib.Path, *arguments: str) -> list[dict]:

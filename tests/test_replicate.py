@@ -5,13 +5,14 @@ import re
 
 import numpy as np
 import pytest
+import replicate
+import tables
 from command import Command, refused
 
-from snnjax.app import options, tables
-from snnjax.app.commands import replicate
+from snnjax.app import names
 from snnjax.networks import NETWORKS
 
-COMMAND = Command("replicate")
+COMMAND = Command("replicate", replicate)
 
 TINY = ["--dataset", "digits", "--model", "mozafari2018", "--seeds", "2", "--reward_epochs", "2"]
 TINY += ["--train_images", "40", "--test_images", "20"]
@@ -42,7 +43,7 @@ def test_the_images_are_those_of_the_recorded_run(monkeypatch):
     """The first ones as they come, and not of all classes alike."""
     monkeypatch.setattr(replicate.train, "train", lambda *given, **how: (_ for _ in ()).throw(Asked(how)))
     with pytest.raises(Asked) as caught:
-        replicate.run(options.Replicate())
+        replicate.run(replicate.Replicate())
     assert caught.value.args == (dict(in_order=True),)
 
 
@@ -66,20 +67,20 @@ def test_the_recorded_run_is_compared_under_its_protocol_alone():
         for train, test in zip(recorded["train"], recorded["test"], strict=True)
     ]
     results = [dict(epochs=epochs, phases=[dict(seconds=50, compile_seconds=10)])]
-    row = replicate.compare("mozafari2018", results, reference, options.Replicate())
+    row = replicate.compare("mozafari2018", results, reference, replicate.Replicate())
     np.testing.assert_allclose(row["test"]["gap"], -0.01)
     assert (row["seconds"], row["test"]["sd"]) == (60, None)
     assert "NaN" not in json.dumps(row)
     assert replicate.table([row]).row_count == 2
-    other = options.Replicate(data=options.ReplicateData(train_images=600))
+    other = replicate.Replicate(data=replicate.ReplicateData(train_images=600))
     assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
-    other = options.Replicate(update_batch=64)
+    other = replicate.Replicate(update_batch=64)
     assert replicate.compare("mozafari2018", results, reference, other)["test"]["reference"] == []
 
 
 def test_every_network_has_recorded_accuracies():
     reference = json.loads(replicate.REFERENCE.read_text())
-    assert reference["networks"].keys() == {*options.RECORDED} <= NETWORKS.keys()
+    assert reference["networks"].keys() == {*names.RECORDED} <= NETWORKS.keys()
     for recorded in reference["networks"].values():
         for part in ("train", "test"):
             assert len(recorded[part]) == 4

@@ -5,20 +5,22 @@ import json
 import re
 
 import numpy as np
+import pictures
+import protocols
 import pytest
+import results
 from command import Command, refused
 from matplotlib import image
+from protocols import NCG, TABLES, Row
 from test_trainer import SHALLOW
 
 from snnjax import InputError, Settings, Trainer
-from snnjax.app import comparisons, options, protocols
-from snnjax.app.commands import results
-from snnjax.app.protocols import NCG, TABLES, Row
+from snnjax.app import options
 from snnjax.data import digits
 from snnjax.kernels import native
 from snnjax.training.placement import forget_programs
 
-COMMAND = Command("results")
+COMMAND = Command("results", results)
 
 TINY = ["--rows", "mozafari2018:digits", "--seeds", "2", "--epochs", "1", "1", "2", "--kernels", "xla"]
 TINY += ["--train_images", "30", "--test_images", "20"]
@@ -33,8 +35,8 @@ def at_hand(monkeypatch):
     monkeypatch.setattr(native, "unavailable", lambda *_: "")
 
 
-def chosen(*rows: str, **more) -> options.Results:
-    return options.Results(rows=rows, **more)
+def chosen(*rows: str, **more) -> results.Results:
+    return results.Results(rows=rows, **more)
 
 
 @pytest.mark.slow
@@ -112,13 +114,13 @@ def test_options_of_the_command_change_all_rows():
     assert results.row_of("nets/own.py:NETWORK:mnist") == Row("nets/own.py:NETWORK", "mnist")
     (longest,) = results.rows_of(chosen("mozafari2018:mnist", epochs=(2, 4, 9)))
     assert longest.patience == results.row_of("mozafari2018:mnist").patience == 40, "a row of a table is as there"
-    both = results.rows_of(options.Results(table="digits", machine=XLA))
+    both = results.rows_of(results.Results(table="digits", machine=XLA))
     assert len(both) == len({row.model for row in TABLES["digits"]}), "rows that are the same now are run once"
     assert both[0].least == TABLES["digits"][0].least
-    only = results.rows_of(options.Results(table="digits", machine=options.Machine(kernels="native")))
+    only = results.rows_of(results.Results(table="digits", machine=options.Machine(kernels="native")))
     assert {row.native for row in both} == {False}
     assert {row.native for row in only} == {True}
-    (fewer, *_) = results.rows_of(options.Results(table="digits", train_images=100))
+    (fewer, *_) = results.rows_of(results.Results(table="digits", train_images=100))
     assert fewer.least is None
 
 
@@ -177,7 +179,7 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
     assert name == f"{NCG}, mnist"
     assert [(count, round(mean, 3)) for count, mean, _ in course.ours] == [(54_000, 0.989), (9_000, 0.97)]
     assert course.published == [(60_000, pytest.approx(each)) for each in (0.9892, 0.967)] + [(10_000, 0.932)]
-    (axis,) = comparisons.images_picture({name: course, "another": comparisons.ByImages(course.ours, [])}).axes
+    (axis,) = pictures.images_picture({name: course, "another": pictures.ByImages(course.ours, [])}).axes
     line, _ = (each for each in axis.lines if each.get_linestyle() == "-")
     assert list(line.get_xdata()) == [9_000, 54_000]
     np.testing.assert_allclose(line.get_ydata(), [97.0, 98.9])
@@ -230,8 +232,8 @@ def test_each_command_has_a_table_of_its_own():
         chosen("mozafari2018:folder", data_dir=("folder=two",)),
         chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(9))),
         chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(10))),
-        options.Results(table="mnist"),
-        options.Results(table="mnist", train_images=100),
+        results.Results(table="mnist"),
+        results.Results(table="mnist", train_images=100),
     ]
     names = [results.table_of(each, results.rows_of(each)) for each in (*same, *others)]
     assert names[:2] == ["mozafari2018-digits"] * 2
@@ -240,18 +242,17 @@ def test_each_command_has_a_table_of_its_own():
     assert max(map(len, names)) < 120
 
 
-def test_the_tables_are_those_of_the_options():
-    assert tuple(TABLES) == options.TABLES
+def test_the_rows_of_a_table_have_folders_of_their_own():
     for name, rows in TABLES.items():
         folders = [results.name_of(row) for row in rows]
         assert len({*folders}) == len(rows), name
-        given = options.Results(table=name, data_dir=("cifar10-jpeg=pictures.zip",))
+        given = results.Results(table=name, data_dir=("cifar10-jpeg=pictures.zip",))
         assert results.rows_of(given) == list(rows)
 
 
 def test_all_rows_are_on_kernels_of_xla_where_there_are_no_others(monkeypatch, capsys):
     monkeypatch.setattr(native, "unavailable", lambda *_: "no compiler")
-    (row,) = results.rows_of(options.Results(table="digits"))
+    (row,) = results.rows_of(results.Results(table="digits"))
     assert not row.native
     assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
 

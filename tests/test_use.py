@@ -20,7 +20,7 @@ from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixture
 from snnjax import InputError, data
 from snnjax.app import options, parts, report, tested
 from snnjax.app.commands import predict
-from snnjax.app.tables import csv_text
+from snnjax.app.commands.predict import csv_text
 from snnjax.core import files
 from snnjax.data.pictures import read_picture
 from snnjax.networks.decision import Decided

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+import replicate
 from command import Command, refused
 from test_cli import TINY as WHOLE
 from test_cli import tiny
@@ -18,10 +19,8 @@ from test_resume import SETTINGS, small
 from test_trainer import SHALLOW, assert_same, scripted
 
 from snnjax import STDP, WTA, Conv, LinearSVM, Network, Sweep, data, stage
-from snnjax.app import comparisons, plots
-from snnjax.app.commands import replicate
+from snnjax.app import comparisons, plots, report
 from snnjax.app.commands.sweep import table
-from snnjax.app.options import Replicate
 from snnjax.app.tracking import FOLDER, Tracker
 from snnjax.core import metrics
 from snnjax.core.errors import InputError
@@ -216,7 +215,7 @@ def run(tmp_path_factory) -> pathlib.Path:
     """The folder of a run with validation images, watched."""
     path = tmp_path_factory.mktemp("validated") / "run"
     trainer = Trainer(small(), HELD_OUT, Settings((1, 3), batch_size=20, patience=0, shuffle=True, mirror=True))
-    with RunFolder(path, trainer, SETTINGS) as folder:
+    with RunFolder(path, trainer, SETTINGS, draw=report.draw_run) as folder:
         state = folder.start()
         with Tracker(folder, state) as tracker:
             folder.finish(trainer.run(state, tracker.save))
@@ -479,5 +478,5 @@ def test_copies_are_made_of_training_images_alone(command):
 
 
 def test_replications_do_as_the_reference_does():
-    chosen = replicate.options_of(Replicate(), "mozafari2018", 0)
+    chosen = replicate.options_of(replicate.Replicate(), "mozafari2018", 0)
     assert (chosen.data.validation, chosen.training.shuffle, chosen.training.mirror) == (0, False, False)

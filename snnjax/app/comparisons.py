@@ -1,7 +1,7 @@
-"""What compares runs: a page, and figures by epoch and time, by images, by seeds with the reference, and in a sweep."""
+"""What compares runs: a page, and figures by epoch and time, and in a sweep."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from snnjax.app import page, report
-from snnjax.app.plots import PARTS, layout, legend, panels, png, whole_numbers, write
+from snnjax.app.plots import layout, legend, panels, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
 
 
@@ -27,19 +27,12 @@ class Course(NamedTuple):
     part: str  # that was tested: "validation" or "test"
 
 
-class ByImages(NamedTuple):
-    """Test accuracies, fractions of one, against the number of training images."""
-
-    ours: list[tuple[int, float, Sequence[float] | None]]  # images, mean, and its 95 % interval; None: of one seed
-    published: list[tuple[int, float]]  # images, accuracy
-
-
 def comparison_picture(courses: Mapping[str, Course]) -> Figure:
     """Test or validation accuracies of several runs, and dashed those of training, by epoch and by time."""
     figure = Figure(figsize=(6.6, 6.8 + 0.22 * len(courses)), layout=layout())
     axes = figure.subplots(2, 1, sharey=True)
     lines: list[Line2D] = []
-    for color, course in zip(_colors(len(courses)), courses.values(), strict=True):
+    for color, course in zip(colors(len(courses)), courses.values(), strict=True):
         marker = "o" if len(course.epochs) <= 30 else ""
         for axis, over in zip(axes, (course.epochs, course.seconds), strict=True):
             for values, style in ((course.train, "--"), (course.tested, "-")):
@@ -48,7 +41,7 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
         lines.append(drawn)
     ends = [course.seconds[-1] for course in courses.values()]
     if max(ends) > 10 * min(ends) > 0:
-        _logarithmic(axes[1])
+        logarithmic(axes[1])
     epochs = [epoch for course in courses.values() for epoch in course.epochs]
     whole_numbers(axes[0], min(epochs), max(epochs))
     for axis, label in zip(axes, ("supervised epoch", "seconds since the start"), strict=True):
@@ -56,48 +49,8 @@ def comparison_picture(courses: Mapping[str, Course]) -> Figure:
         axis.grid(alpha=0.3)
     kinds = [Line2D([], [], color="0.3", linestyle=style) for style in ("-", "--")]
     parts = " or ".join(dict.fromkeys(course.part for course in courses.values()))
-    legend(figure, [*kinds, *lines], [parts, "training", *_endings(courses)], loc="outside lower left")
+    legend(figure, [*kinds, *lines], [parts, "training", *endings(courses)], loc="outside lower left")
     return figure
-
-
-def images_picture(courses: Mapping[str, ByImages]) -> Figure:
-    """Test accuracies against the number of training images, with intervals; crosses are published."""
-    figure = Figure(figsize=(6.6, 4.2 + 0.2 * len(courses)), layout=layout())
-    axis = figure.subplots()
-    lines = []
-    for color, course in zip(_colors(len(courses)), courses.values(), strict=True):
-        counts, means, intervals = zip(*sorted(course.ours, key=lambda each: each[0]), strict=True)
-        ends = np.array([interval or (mean, mean) for mean, interval in zip(means, intervals, strict=True)])
-        bars = 100 * np.abs(ends - np.array(means)[:, None]).T
-        lines.append(axis.errorbar(counts, 100 * np.array(means), bars, fmt="-o", ms=4, capsize=3, color=color)[0])
-        if course.published:
-            counts, others = zip(*course.published, strict=True)
-            axis.plot(counts, 100 * np.array(others), "x", color=color)
-    _logarithmic(axis)
-    axis.set(xlabel="training images", ylabel="test accuracy, %")
-    axis.grid(alpha=0.3)
-    cross = [Line2D([], [], color="0.3", linestyle="", marker="x")] * any(x.published for x in courses.values())
-    legend(figure, [*lines, *cross], [*_endings(courses), *["published"] * len(cross)], loc="outside lower left")
-    return figure
-
-
-def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Draws for each network, a row of replication.json, the accuracies of all seeds, their mean, and the reference."""
-    figure, axes = panels(len(rows), "accuracy", extra=0.6)
-    for axis, row in zip(axes, rows, strict=True):
-        for part, color in PARTS:
-            curves = np.array(row[part]["seeds"])
-            theirs = row[part]["reference"]
-            epochs = np.arange(1, curves.shape[1] + 1)
-            axis.plot(epochs, curves.T, color=color, linewidth=0.6, alpha=0.5)
-            axis.plot(epochs, row[part]["mean"], color=color, linewidth=2, label=f"snnjax, {part}")
-            axis.plot(range(1, len(theirs) + 1), theirs, "o--", color="black", markerfacecolor=color, markersize=6)
-        axis.plot([], [], "o--", color="black", label="PyTorch, one run")
-        axis.set_title(row["network"], fontsize=10)
-        axis.set(xlabel="supervised epoch", xticks=epochs[:: -(-len(epochs) // 10)])
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8, loc="lower right")
-    write(path, figure)
 
 
 def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
@@ -129,17 +82,17 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
     write(folder / "sweep.png", figure)
 
 
-def _colors(count: int) -> Iterable[Any]:
+def colors(count: int) -> Iterable[Any]:
     """A colour for each of so many courses."""
     return (colormaps["tab10"](at) if count <= 10 else colormaps["turbo"](at / (count - 1)) for at in range(count))
 
 
-def _endings(names: Iterable[str]) -> list[str]:
+def endings(names: Iterable[str]) -> list[str]:
     """Names for a legend: the last letters of long ones, which may be paths."""
     return [name if len(name) <= 70 else f"…{name[-69:]}" for name in names]
 
 
-def _logarithmic(axis: Axes) -> None:
+def logarithmic(axis: Axes) -> None:
     """Makes the horizontal axis logarithmic, with its ticks in plain numbers."""
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -4,7 +4,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -47,6 +47,12 @@ def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], titl
         for cells in rows:
             shown.add_row(*cells)
     return shown
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]], *notes: str) -> str:
+    """A Markdown table with notes below."""
+    table = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
+    return "\n".join([*table, "", *notes, ""])
 
 
 def notes(images: Dataset) -> list[str]:

@@ -31,8 +31,6 @@ COMMANDS: dict[str, type] = {
     "evaluate": options.Evaluate,
     "predict": options.Predict,
     "sweep": options.Sweep,
-    "replicate": options.Replicate,
-    "results": options.Results,
     "report": options.Report,
     "convert": options.Convert,
     "data": options.Sets,
@@ -132,20 +130,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return print(overview())
         if name not in COMMANDS:
             raise unknown("COMMAND", name, COMMANDS)
-    chosen: Any = parse(COMMANDS[name], rest, f"snnjax {name}")
-    module: Any = None
-    COMMAND.set(shlex.join(["snnjax", name, *rest]))
-    with user_errors(f"snnjax {name}"):
+
+    def work(chosen: Any) -> None:
+        importlib.import_module(f"snnjax.app.commands.{name}").run(chosen)
+
+    call(f"snnjax {name}", COMMANDS[name], rest, work, _STOPPED.get(name, "Stopped."))
+
+
+_KEPT = "Stopped; all but the last half minute is kept."
+_STOPPED = dict(
+    train=f"{_KEPT} Go on with the same command and --resume.",
+    sweep=f"{_KEPT} The same command goes on.",
+    data="Stopped; what has been downloaded is kept. The same command goes on.",
+)
+"""What commands say when Ctrl-C has stopped them."""
+
+
+def call(
+    program: str, kind: type, arguments: Sequence[str] | None, work: Callable[[Any], None], stopped: str = "Stopped."
+) -> None:
+    """Reads options of a kind, by default from the command line, chooses the device and calls a program's work.
+
+    `stopped` is what is printed after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    chosen: Any = parse(kind, given, program)
+    COMMAND.set(shlex.join([*program.split(), *given]))
+    with user_errors(program):
         check_numbers(chosen)
     with contextlib.ExitStack() as stack:
-        called = stack.enter_context(started(f"snnjax {name}", chosen))
-        stack.enter_context(user_errors(called, lambda: getattr(module, "STOPPED", "Stopped.")))
-        if name in ("train", "sweep", "replicate", "results"):
-            print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
-        module = importlib.import_module(f"snnjax.app.commands.{name}")
+        called = stack.enter_context(started(program, chosen))
+        stack.enter_context(user_errors(called, lambda: stopped))
         if machine := getattr(chosen, "machine", None):
+            if stopped != "Stopped.":
+                print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
             importlib.import_module("snnjax.core.devices").choose(machine.device)
-        module.run(chosen)
+        work(chosen)
 
 
 def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]:

@@ -15,9 +15,6 @@ DATASETS = (
     "emnist_balanced",
     "cifar10",
 )
-TABLES = ("digits", "mnist", "cifar10", "efficiency")
-"""Of results, see `snnjax.app.protocols`."""
-
 RECORDINGS = ("nmnist", "pokerdvs", "dvs_gesture", "cifar10dvs", "ncaltech101", "asl_dvs")
 """Of event cameras; they need the package tonic."""
 

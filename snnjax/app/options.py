@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import DisallowNone, Positional, arg
 
-from snnjax.app.names import ENCODERS, MODELS, NAMES, RECORDED, TABLES
+from snnjax.app.names import ENCODERS, MODELS, NAMES
 from snnjax.core.defaults import FEW
 
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
@@ -85,17 +85,6 @@ class Data(TestData):
     """use only N training images, of all classes alike: the first ones of each"""
     test_images: Annotated[int | None, option("N", "all")] = None
     """use only N test images, of all classes alike: the first ones of each"""
-
-
-@dataclasses.dataclass(frozen=True)
-class ReplicateData(Data):
-    """What to learn; the recorded runs are of the defaults."""
-
-    dataset: Annotated[str, option("NAME", help=NAMES)] = "mnist"
-    train_images: Annotated[int, option("N")] = 6000
-    """use only the first N training images"""
-    test_images: Annotated[int, option("N")] = 2000
-    """use only the first N test images"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,59 +270,6 @@ class Sweep:
     machine: Machine = field(default_factory=Machine)
     out: Annotated[Path | None, option("DIR", "runs/sweep_MODEL_DATASET")] = None
     """folder to write into"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Replicate:
-    """Train under the protocol of a recorded run of the PyTorch code, from several seeds, and compare.
-
-    $ snnjax replicate
-
-    The same command goes on where it stopped.
-    """
-
-    model: Annotated[tuple[str, ...], option("NAME ...", "all six of the PyTorch code")] = RECORDED
-    """networks"""
-    seeds: Annotated[int, option("N")] = 5
-    """runs of each network, with seeds 0, 1, ..."""
-    reward_epochs: Annotated[int, option("N")] = 4
-    """epochs of learning by reward"""
-    update_batch: Annotated[int, option("N")] = 1
-    """images whose winners are found with the same weights; 1 in the recorded runs"""
-    data: ReplicateData = field(default_factory=ReplicateData)
-    machine: Machine = field(default_factory=Machine)
-    out: Annotated[Path, option("DIR")] = Path("runs/replication")
-    """folder of all runs, the table and the figure"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """Train the networks of a table of results from several seeds each, and write the table.
-
-    $ snnjax results                                      on scikit-learn's digits
-    $ snnjax results --table mnist                        takes hours
-    $ snnjax results --rows goupy2024_ncg:fashion_mnist --seeds 1
-
-    The same command goes on where it stopped; finished runs are only read.
-    """
-
-    table: Annotated[str, option("NAME", help=f"one of {', '.join(TABLES)}")] = "digits"
-    rows: Annotated[tuple[str, ...], option("MODEL:DATASET ...", "those of the table")] = ()
-    """rows of your own, instead of a table; one that a table has is as there"""
-    seeds: Annotated[int | None, option("N", "each row's own, 5 where a run is short")] = None
-    """runs of each row, with seeds 0, 1, ..."""
-    epochs: Annotated[tuple[int, ...], option("N ...", "each row's own")] = ()
-    """epochs of each stage, of all rows"""
-    train_images: Annotated[int | None, option("N", "each row's own")] = None
-    """use only N training images in all rows, of all classes alike"""
-    test_images: Annotated[int | None, option("N", "all")] = None
-    """use only N test images, of all classes alike"""
-    data_dir: Annotated[tuple[str, ...], option("SET=DIR ...", "the cache folder, downloaded if need be")] = ()
-    """folders of the data sets, as mnist=DIR; `folder` and cifar10-jpeg, folders or .zip files of pictures, need one"""
-    machine: Machine = field(default_factory=Machine)
-    """`--kernels auto`: those of each row, compiled ones unless it says XLA's, where they can be had"""
-    out: Annotated[Path, option("DIR")] = Path("runs/results")
-    """folder of all runs and tables"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from snnjax.app import console, options, parts
 from snnjax.core.errors import printable
 
 MOST = 30  # classes that are counted one by one
-STOPPED = "Stopped; what has been downloaded is kept. The same command goes on."
 
 
 def at_hand(name: str) -> str:

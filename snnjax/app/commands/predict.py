@@ -15,7 +15,6 @@ from rich.markup import escape
 
 from snnjax import InputError
 from snnjax.app import console, options, parts, plots, report, tested
-from snnjax.app.tables import csv_text
 from snnjax.core.errors import printable
 from snnjax.data.layout import READ
 from snnjax.data.names import SILENT, composed, name_of
@@ -27,6 +26,14 @@ from snnjax.runs.trained import Trained
 BLOCK = 256  # pictures that are read, classified and written together
 ROWS = 20  # of the table of spikes, at most
 DETAILED = 4  # pictures of which scores and spikes are printed; of more, a line each
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
+
+
+def csv_text(text: str) -> str:
+    """A text for a cell of a CSV file: behind an apostrophe where a spreadsheet would run it as a formula."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def pictures_in(folder: Path) -> list[Path]:

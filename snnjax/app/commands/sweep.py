@@ -26,7 +26,6 @@ from snnjax.training.advice import SILENT
 from snnjax.training.groups import SERIAL, Group, Outcome, Variant, Workers
 
 MOST = 100_000  # networks of a sweep
-STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 
 
 def variants(chosen: options.Sweep) -> list[dict[str, float]]:

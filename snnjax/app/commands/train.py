@@ -15,8 +15,6 @@ from snnjax.core.defaults import FEW
 from snnjax.runs.run_folder import RunFolder
 from snnjax.training.build import images_of
 
-STOPPED = "Stopped; all but the last half minute is kept. Go on with the same command and --resume."
-
 
 def prepare(
     network: options.Network,

@@ -1,7 +1,6 @@
-"""Tables: statistics over several seeds, Markdown, text, cells of CSV files."""
+"""Tables of experiments: statistics over several seeds, and files of text."""
 
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from snnjax.core import files
-
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a cell begins with that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
-
-
-def csv_text(text: str) -> str:
-    """A text for a cell of a CSV file: behind an apostrophe where a spreadsheet would run it as a formula."""
-    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def statistics(values: np.ndarray) -> dict[str, Any]:
@@ -31,12 +22,6 @@ def statistics(values: np.ndarray) -> dict[str, Any]:
     spread = values.std(axis=0, ddof=1)
     half = t.ppf(0.975, count - 1) * spread / math.sqrt(count)
     return dict(mean=mean.tolist(), sd=spread.tolist(), interval95=np.stack([mean - half, mean + half], 1).tolist())
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]], *notes: str) -> str:
-    """A Markdown table with notes below."""
-    table = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
-    return "\n".join([*table, "", *notes, ""])
 
 
 def write_text(path: Path, shown: Table, *notes: str) -> None:
