@@ -51,7 +51,7 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_text(tmp_pa
     rooms = {str(pathlib.Path(file).with_suffix("")).removesuffix("/__init__") for file in FILES}
     packages = ["kernels/", "encoding/", "learners/", "networks/", "data/", "app/", "__main__", "windows", "processes"]
     inside = tuple(f"snnjax/{name}" for name in packages)
-    shown = {"kernels/native", *(f"kernels/native/{name}" for name in ("readout", "reward", "stdp"))}
+    shown = {"kernels/native", *(f"kernels/native/{name}" for name in ("encoding", "readout", "reward", "stdp"))}
     shown |= {f"networks/{name}" for name in ("kheradpisheh2018", "mozafari2018_objects")}  # functions of this name
     shown |= {"kernels/latencies"}
     hidden = {name for name in rooms if name.startswith(inside)} - {f"snnjax/{name}" for name in shown}
