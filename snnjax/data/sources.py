@@ -172,7 +172,7 @@ def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = N
       name: one of `DATASETS` but digits.
       mirror: address tried before the published ones: mnist's files lie at MIRROR/mnist/, those of EMNIST's sets at
         MIRROR/emnist/. By default that in the environment variable SNNJAX_MIRROR.
-      progress: is told a file's name, the bytes received so far, and all its bytes; by default there are bars on the
+      progress: receives a file's name, the bytes received so far, and all its bytes; by default there are bars on the
         error stream if that is a terminal.
 
     Raises InputError for an unknown name or a bad `mirror`, DownloadError if no mirror gives a file, other OSError if

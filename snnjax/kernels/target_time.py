@@ -21,8 +21,8 @@ class Patches(NamedTuple):
     Attributes:
       weights: (F, K) float32, those after the last patch.
       threshold: (F,) float32, those after the last patch.
-      feature: (N,) int32, the winner of each patch, -1 where nobody fired.
-      latency: (N,) int32, the step of the winner's spike, T where nobody fired.
+      feature: (N,) int32, the winner of each patch, -1 where no neuron fired.
+      latency: (N,) int32, the step of the winner's spike, T where no neuron fired.
     """
 
     weights: jax.Array
@@ -39,7 +39,7 @@ def first_to_fire(
 
     A neuron fires at the first input spike that brings its potential to its threshold or above it. `patch` is (K,)
     latencies, `weights` (F, K) >= 0 and `threshold` (F,) > 0 float. The feature and step, () int32, are -1
-    and T where nobody fires.
+    and T where no neuron fires.
     """
     checks.latency("patch", patch, "K", time_steps=checks.time_steps(time_steps))
     checks.array("weights", weights, "F K", "floats")
@@ -77,7 +77,7 @@ def learn_patches(
 ) -> Patches:
     """Learns from patches (N, K), latencies, in order: `Patches`; weights are (F, K) float32, thresholds (F,) float32.
 
-    For each patch `first_to_fire` wins, at t = step / T; if nobody fires, nothing changes. Then (Falez et al. 2019)
+    For each patch `first_to_fire` wins, at t = step / T; if no neuron fires, nothing changes. Then (Falez et al. 2019)
 
       thresholds: all fall by threshold_rate (t - target_time); the winner's rises by threshold_rate, those of the
         F - 1 others fall by threshold_rate / (F - 1); none below threshold_min. One feature alone just follows t.
@@ -91,7 +91,7 @@ def learn_patches(
     def one(learned: Any, patch: jax.Array) -> Any:
         weights, threshold = learned
         feature, step = first_to_fire(patch, weights, threshold, time_steps=time_steps)
-        row = lax.dynamic_index_in_dim(weights, feature, 0, keepdims=False)  # of any feature where nobody fired
+        row = lax.dynamic_index_in_dim(weights, feature, 0, keepdims=False)  # of any feature where no neuron fired
         place = (row - lower) / (upper - lower)
         causal = (patch <= step.astype(patch.dtype)) & (patch < time_steps)
         change = rate * jnp.where(causal, 1, -1) * jnp.exp(-beta * jnp.where(causal, place, 1 - place))

@@ -99,7 +99,7 @@ class RSTDP(Learner):
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
     ) -> UpdateResult:
-        """The winners learn. Info: their `feature`, (k,) int32, -1 where nobody learned.
+        """The winners learn. Info: their `feature`, (k,) int32, -1 where no neuron learned.
 
         A deciding layer under a timed decision adds the `step` of the spike, (1,) integers, T where no neuron of the
         class voted for fired.

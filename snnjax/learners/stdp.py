@@ -65,7 +65,7 @@ class STDP(Learner):
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
     ) -> UpdateResult:
-        """The winners learn; info is their features, (k,) int32, -1 where nobody won."""
+        """The winners learn; info is their features, (k,) int32, -1 where no neuron won."""
         winners = cast(Winners, response.winners)
         rates = self.rates(state)
         layer = layer.learn(self.seen(layer, latency), winners, rates, bounds=self.bounds, stabiliser=self.stabiliser)

@@ -99,8 +99,8 @@ class TargetTime(Learner):
     ) -> UpdateResult:
         """Learns from the patches of one image.
 
-        Info is the winner's feature and step of each patch, (patches,) int32, -1 and T where nobody fired, and the rate
-        of the thresholds.
+        Info is the winner's feature and step of each patch, (patches,) int32, -1 and T where no neuron fired, and the
+        rate of the thresholds.
         """
         seen = layer.padded(latency)
         weights = layer.weights

@@ -88,7 +88,7 @@ class Earliest:
     The score of a class is 1 - t of its earliest neuron, raised by units in the last place to order equal times.
 
     Attributes:
-      fallback: whether the largest last potential decides where no neuron fires, instead of nobody.
+      fallback: whether the largest last potential decides where no neuron fires, instead of none.
     """
 
     fallback: bool = static(default=False)

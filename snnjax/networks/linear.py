@@ -27,7 +27,7 @@ class LinearSVM:
     on; 0 where silent. SpykeTorch gives the machine who fired instead, the maximum of the wave over time. `LinearSVC`
     of scikit-learn fits it, each class against the rest, with a squared hinge loss, from sparse inputs: some 28 bytes
     for each spike of the training images. The score of a class is log(1 + exp(margin)); those of an image without any
-    spike are 0, and nobody decides for it. C = 2.4 is that of SpykeTorch.
+    spike are 0, and they count for no class. C = 2.4 is that of SpykeTorch.
 
     Attributes:
       C: how much errors count against the size of the coefficients.

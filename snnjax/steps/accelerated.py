@@ -23,7 +23,7 @@ from snnjax.networks.decision import decide, majority
 from snnjax.steps import reward_in_blocks, supervised_native
 from snnjax.steps.case import Case
 from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, end_epoch, outcome, where
-from snnjax.steps.reward_in_blocks import Strongest
+from snnjax.steps.reward_in_blocks import Strongest, strongest_of_block
 
 
 def fits(case: Case) -> bool:
@@ -317,9 +317,7 @@ def _learned_in_block(
     spiked = images < layer.time_steps
     places = jnp.arange(features + size)
     settings: dict[str, Any] = dict(bounds=rule.bounds, stabiliser=rule.stabiliser, stride=layer.conv.stride)
-    before = Strongest.of(block_potentials(layer, spiked))
-    if (kept := state.get("kept")) is not None:
-        before = before._replace(potential=jnp.where(kept, before.potential, -jnp.inf))
+    before = strongest_of_block(layer, state, spiked)
 
     def one(carry: Any, image: Any) -> Any:
         (rows, marks), (at, stale, spiked, label, learns) = carry, image

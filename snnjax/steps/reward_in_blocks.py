@@ -128,6 +128,14 @@ def _update(
     )
 
 
+def strongest_of_block(layer: Layer, state: Any, spiked: jax.Array) -> Strongest:
+    """The strongest neurons of each feature for a block of images, (B, F), but of those that dropout silences."""
+    found = Strongest.of(block_potentials(layer, spiked))
+    if (kept := state.get("kept")) is None:
+        return found
+    return found._replace(potential=jnp.where(kept, found.potential, -jnp.inf))
+
+
 def fits(case: Case) -> bool:
     """Whether deciding layers alone learn, under `Majority`."""
     return case.only_deciding and type(case.model.decision) is Majority
@@ -149,12 +157,6 @@ def learn(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[C
     size = len(part.inputs)
     network = rule.model
     one_by_one = task.batch == 1
-
-    def strongest(layer: Layer, kept: jax.Array | None, spiked: jax.Array) -> Strongest:
-        found = Strongest.of(block_potentials(layer, spiked))
-        if kept is None:
-            return found
-        return found._replace(potential=jnp.where(kept, found.potential, -jnp.inf))  # features that dropout silences
 
     def one_image(layers: dict[str, Layer], inner: Any, image: Any) -> Any:
         states, tally, changed = inner
@@ -188,7 +190,7 @@ def learn(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[C
         numbers = base + jnp.arange(block)
         valid = (numbers >= start) & (numbers < part.stop)
         spiked = images < network.time_steps
-        stale = {name: strongest(layers[name], carry.states[name].get("kept"), spiked) for name in names}
+        stale = {name: strongest_of_block(layers[name], carry.states[name], spiked) for name in names}
         before = carry.states, carry.tally, {name: _unchanged(layers[name], block) for name in names}
         each = (jnp.arange(block), stale, images, labels, valid)
         (states, tally, changed), results = jax.lax.scan(functools.partial(one_image, layers), before, each)

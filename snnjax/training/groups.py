@@ -168,7 +168,7 @@ class Workers:
       count: groups that are trained at a time.
       map: as the function `map` of Python; results may come in any order. Where groups are handed out one by one, no
         more of them are after an error. `snnjax.training.workers` has those of one machine and of a cluster.
-      elsewhere: whether groups train in other processes, of which the sweep's callback is told nothing.
+      elsewhere: whether groups train in other processes, of which the sweep's callback receives nothing.
     """
 
     count: int = 1

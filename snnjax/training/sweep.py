@@ -65,7 +65,7 @@ class Sweep:
       data: the data set that all learn.
       settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
       variants: what is special about each network.
-      callback: is told of the events of each group that trains in this process.
+      callback: receives the events of each group that trains in this process.
       at_once: networks of one program at most.
       networks: the descriptions of the variants, in order.
       seeds: of the variants.
