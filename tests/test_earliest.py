@@ -185,7 +185,7 @@ def test_a_run_goes_on_where_it_stopped():
     assert resumed.epochs == whole.epochs
     for name, array in whole.weights.items():
         np.testing.assert_array_equal(resumed.weights[name], array)
-    kept = [tuple(arrays["learning/[0]['layer1']['kept']"]) for arrays, meta in states if meta["done"]]
+    kept = [tuple(arrays["learning/layer1.kept"]) for arrays, meta in states if meta["done"]]
     assert len(set(kept)) > 1
 
 

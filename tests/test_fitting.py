@@ -273,18 +273,20 @@ def test_what_is_kept_of_the_input_is_of_the_encoder_that_made_it():
 
 @component
 class Shifted(Ranges):
-    """Numbers of its own beside those that it inherits, one of which stays a number."""
+    """Numbers of its own beside those that it inherits, one of which `fit` leaves a number."""
 
     shift: jax.Array | float = fitted(default=0.0)
+    scale: float = 2.0
 
 
 def test_arrays_to_come_are_no_numbers_of_a_subclass_either(tmp_path):
     spec = dataclasses.replace(SPECS["encoder"], name="shifted", encoder=Shifted())
     names = {name for name in spec.hyperparameters() if name.startswith("encoder.")} - {"encoder.time_steps"}
-    assert names == {"encoder.gain"}
+    assert names == {"encoder.gain", "encoder.scale"}
     with RunFolder(tmp_path, trainer_of("encoder", spec)) as run:
         results = run.run()
-    assert results["trained_hyperparameters"]["encoder.shift"] == 0
+    assert not [name for name in results["trained_hyperparameters"] if name.startswith("encoder.")]
+    assert snnjax.load(tmp_path).spec.encoder.shift == 0
 
 
 def test_what_a_run_with_a_fitted_decision_leaves(tmp_path):

@@ -96,7 +96,7 @@ def test_3000_made_up_idx_files(tmp_path_factory, rank, sizes, rest, packed):
 def sound(tmp_path):
     """A checkpoint: its path, arrays and meta."""
     path = tmp_path / "checkpoint.npz"
-    arrays = {"weights/layer1": np.ones((2, 3), np.float32), "learning/[0]": np.int32(3)}
+    arrays = {"weights/layer1": np.ones((2, 3), np.float32), "learning/layer1": np.int32(3)}
     meta = dict(phase=1, done=0, phases=[], epochs=[], diagnoses={}, reused={}, keys={}, origin="")
     files.save_checkpoint(path, arrays, meta)
     return path, arrays, meta

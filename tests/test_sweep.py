@@ -15,7 +15,7 @@ import pytest
 from command import Command
 
 from snnjax import component, data, static
-from snnjax.app import comparisons
+from snnjax.app import comparisons, draw_sweep
 from snnjax.app.commands.sweep import table
 from snnjax.core import devices, files
 from snnjax.encoding import encode

@@ -1,0 +1,5 @@
+"""What trainings leave on the disk: folders of runs and of sweeps, and the trained networks in them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,172 @@
+"""Folders that one training or sweep locks, and continues from their last checkpoint."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from snnjax.core import devices, files, processes
+from snnjax.core.components import completed, to_data
+from snnjax.core.errors import InputError
+from snnjax.runs.results import versions
+from snnjax.steps import registry
+from snnjax.training.loop import Trainer
+from snnjax.training.state import FORMAT
+from snnjax.training.sweep import Sweep
+
+CHECKPOINT, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
+MOST_DIFFERENCES = 3  # that a message lists
+
+Json = dict[str, Any]
+Arrays = dict[str, np.ndarray]
+
+
+class CheckpointFolder:
+    """A folder that one run or sweep locks until its `with` block ends, with the last two checkpoints.
+
+    Of several processes the first alone reads, locks and writes it.
+    """
+
+    def __init__(
+        self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None, command: str
+    ):
+        """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
+        self.path, self.command, data = Path(path), command, work.data
+        self.notes: list[str] = []  # messages about how the run or sweep begins
+        if work.settings.native and (left := registry.left_out(work.network)):
+            self.notes.append(f"{', '.join(left)}: rules without a compiled form, which learn on XLA's kernels")
+        self.since, self._spent = time.perf_counter(), 0.0  # when this command began; seconds of those before it
+        held_out = () if data.validation_images is None else data.validation_images
+        sizes = dict(train_images=len(data.train_images), validation_images=len(held_out))
+        sizes |= dict(test_images=len(data.test_images))
+        own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
+        arrays: Arrays = {}
+        network = to_data(work.network, arrays)
+        digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
+        self.device = devices.name_of(devices.peers()[0])
+        known = dict(settings=(settings or {}) | own, network=dict(data=network, arrays=digests), format=FORMAT)
+        self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
+        self.settings: Json = self._known["settings"] | json.loads(json.dumps(about or {}))
+        self._sound = True  # whether the last checkpoint is
+        self.writes = processes.index() == 0
+        self._compare_processes()
+        self._lock = contextlib.ExitStack()
+        if not self.writes:
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file, not a folder: name another folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:  # unlocks a folder that is refused
+            stack.enter_context(files.lock(self.path))
+            self._read()
+            self._lock = stack.pop_all()
+
+    def _compare_processes(self) -> None:
+        """Raises InputError where this process has another network, other settings or data than the first."""
+        first = processes.share(self._known)
+        if changes := _changes(self._known["settings"], first["settings"]):
+            raise InputError(f"all processes must have the same settings and data: the first has {changes}")
+        if self._known["network"] != first["network"]:
+            raise InputError("all processes must train the same network: the first has another one")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far, with that of earlier commands up to their last checkpoints."""
+        return self._spent + time.perf_counter() - self.since
+
+    @property
+    def saved(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self.path / name).exists() for name in (CHECKPOINT, PREVIOUS))
+
+    def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
+        """Writes a checkpoint and keeps the one before, in case the new one is damaged later."""
+        current = self.path / CHECKPOINT
+        if current.exists() and self._sound:
+            with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
+                temporary.unlink()
+                os.link(current, temporary)  # not on every file system
+        files.save_checkpoint(current, arrays, meta | self._known | dict(spent=self.seconds))
+        self._sound = True
+
+    def _restore(self, arrays: Arrays, meta: Json) -> None:
+        """Takes the state of a checkpoint; raises errors of several kinds if it holds none."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """Restores the last undamaged checkpoint, if there is one."""
+        damaged = []
+        for path in (self.path / CHECKPOINT, self.path / PREVIOUS):
+            try:
+                arrays, meta = files.load_checkpoint(path)
+            except FileNotFoundError:
+                continue
+            except InputError as error:
+                damaged.append(str(error))
+                continue
+            self._check(path, meta)
+            self._sound, self._spent = not damaged, float(meta.get("spent", 0.0))
+            if damaged:
+                self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
+            try:
+                self._restore(arrays, meta)
+            except (KeyError, TypeError, AttributeError, InputError) as error:
+                raise InputError(f"{path} holds no state to go on from: {error}") from error
+            files.clear(self.path)  # what a killed program was writing
+            return
+        if damaged:
+            raise InputError(f"{'; '.join(damaged)}: there is nothing to go on from, name another folder")
+
+    def _check(self, path: Path, meta: Json) -> None:
+        """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
+        known, settings = self._known, meta.get("settings", {})
+        files.check_format(path, meta, FORMAT, "finish the run with that version, or name another folder")
+        if changes := _changes(known["settings"], settings):
+            raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
+        network = meta.get("network", {})
+        if differ := list(_differences(known["network"], network | dict(data=completed(network.get("data"))))):
+            more = f" and {len(differ) - MOST_DIFFERENCES} more" if len(differ) > MOST_DIFFERENCES else ""
+            first = ", ".join(differ[:MOST_DIFFERENCES])
+            raise InputError(f"{path} is of another network: name another folder, it has {first}{more}")
+        now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
+        if changes := _changes(now, was):
+            self.notes.append(f"the run began with {changes}: results may differ slightly")
+
+
+def _changes(now: Json, was: Json) -> str:
+    return ", ".join(f"{name} {was.get(name)} (now {now[name]})" for name in now if was.get(name) != now[name])
+
+
+def _differences(now: Any, was: Any, path: str = "") -> Iterator[str]:
+    """What differs in nested JSON data, by its path."""
+    if isinstance(now, dict) and isinstance(was, dict):
+        for key in {**was, **now}:
+            yield from _differences(now.get(key), was.get(key), f"{path}.{key}")
+    elif isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
+        for at, both in enumerate(zip(now, was, strict=True)):
+            yield from _differences(*both, f"{path}.{at}")
+    elif now != was:
+        then, here = (textwrap.shorten(str(each), 40, placeholder="...") for each in (was, now))
+        yield f"{path.removeprefix('.data')[1:]} {then} (now {here})"
+
+
+def kernels_of(path: Path) -> str:
+    """The kernels of the run or sweep that a folder holds, "native" or "xla"; "auto" where there is none."""
+    for each in (path / CHECKPOINT, path / PREVIOUS):
+        with contextlib.suppress(OSError, InputError, LookupError, TypeError):
+            return "native" if files.load_checkpoint(each)[1]["settings"]["native"] else "xla"
+    return "auto"

@@ -1,0 +1,87 @@
+"""What a finished run leaves in its results.json."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import snnjax
+from snnjax.core import files
+from snnjax.core.errors import InputError
+from snnjax.data import Dataset
+from snnjax.data.names import name_of
+from snnjax.runs.trained import SWEEP
+from snnjax.training.state import FORMAT
+
+RESULTS = "results.json"
+PICTURES, PAGE = "pictures", "report.html"
+"""What the report of a run is called, whoever draws it."""
+
+Json = dict[str, Any]
+
+
+def read_results(run: Path) -> Json:
+    """What a run's results.json holds.
+
+    Raises FileNotFoundError without one, InputError if it is damaged, or of another version.
+    """
+    path = run / RESULTS
+    if not run.exists():
+        raise FileNotFoundError(f"there is no run {run}")
+    if not path.exists() and (run / SWEEP).exists():
+        use = "`evaluate` and `predict` take one of its files, weights_*.npz"
+        raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{run} holds no {RESULTS}: a run writes it last; `resume`, or its command with --resume, finishes one"
+        )
+    anew = "delete it, and `resume` writes it anew"
+    try:
+        results = files.read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}: {anew}") from error
+    if not isinstance(results, dict):
+        raise InputError(f"{path} is damaged, it holds no results: {anew}")
+    files.check_format(path, results, FORMAT, f"read it with that version, or {run}/{PAGE}")
+    digest = results.pop("digest", None)
+    if digest != _digest(results):
+        raise InputError(f"{path} is damaged, its digest is another: {anew}")
+    return results
+
+
+def write_results(run: Path, results: Json) -> None:
+    """Writes results.json, with a digest that tells a damaged one."""
+    plain = json.loads(json.dumps(results))
+    files.write_json(run / RESULTS, plain | dict(digest=_digest(plain)))
+
+
+def _digest(results: Json) -> str:
+    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
+
+
+def misclassified(decisions: np.ndarray, data: Dataset) -> list[Json]:
+    """The test images that are decided wrongly or not at all, given all decisions, (N,) integers.
+
+    Of each its number, its file (None where unknown), and its label and the decision by name.
+    """
+    files, names = data.test_files, data.names
+    return [
+        dict(
+            image=number,
+            file=files[number] if files else None,
+            label=names[data.test_labels[number]],
+            decision=name_of(int(decisions[number]), names),
+        )
+        for number in np.flatnonzero(decisions != data.test_labels).tolist()
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return dict(python=platform.python_version(), snnjax=snnjax.__version__, **found)
