@@ -39,11 +39,14 @@ class CheckpointFolder:
         self, path: Path | str, work: Trainer | Sweep, settings: Json | None, about: Json | None, command: str
     ):
         """Creates, locks and reads the folder, when a subclass is ready; `settings` are added to those of `work`."""
-        self.path, self.command, data = Path(path), command, work.data
+        self.path = Path(path)
+        self.command = command
+        data = work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
         if work.settings.native and (left := registry.left_out(work.network)):
             self.notes.append(f"{', '.join(left)}: rules without a compiled form, which learn on XLA's kernels")
-        self.since, self._spent = time.perf_counter(), 0.0  # when this command began; seconds of those before it
+        self.since = time.perf_counter()  # when this command began
+        self._spent = 0.0  # seconds of the commands before it
         held_out = () if data.validation_images is None else data.validation_images
         sizes = dict(train_images=len(data.train_images), validation_images=len(held_out))
         sizes |= dict(test_images=len(data.test_images))
@@ -119,7 +122,8 @@ class CheckpointFolder:
                 damaged.append(str(error))
                 continue
             self._check(path, meta)
-            self._sound, self._spent = not damaged, float(meta.get("spent", 0.0))
+            self._sound = not damaged
+            self._spent = float(meta.get("spent", 0.0))
             if damaged:
                 self.notes.append(f"{'; '.join(damaged)}; going on from {path.name}, the state before")
             try:
@@ -133,7 +137,8 @@ class CheckpointFolder:
 
     def _check(self, path: Path, meta: Json) -> None:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
-        known, settings = self._known, meta.get("settings", {})
+        known = self._known
+        settings = meta.get("settings", {})
         files.check_format(path, meta, FORMAT, "finish the run with that version, or name another folder")
         if changes := _changes(known["settings"], settings):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")

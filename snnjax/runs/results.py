@@ -68,7 +68,8 @@ def misclassified(decisions: np.ndarray, data: Dataset) -> list[Json]:
 
     Of each its number, its file (None where unknown), and its label and the decision by name.
     """
-    files, names = data.test_files, data.names
+    files = data.test_files
+    names = data.names
     return [
         dict(
             image=number,

@@ -8,10 +8,10 @@ import numpy as np
 
 from snnjax.core import files
 from snnjax.core.components import from_data, to_data
-from snnjax.data import Dataset
-from snnjax.data.names import checked, numbered
 from snnjax.core.errors import InputError
 from snnjax.core.metrics import ranking_accuracy
+from snnjax.data import Dataset
+from snnjax.data.names import checked, numbered
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.networks.size import bytes_of_one_image
