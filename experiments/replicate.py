@@ -142,7 +142,7 @@ def run(chosen: Replicate) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and replicates."""
-    call("replicate.py", Replicate, arguments, run, STOPPED)
+    call("python experiments/replicate.py", Replicate, arguments, run, STOPPED)
 
 
 if __name__ == "__main__":

@@ -274,7 +274,7 @@ def run(chosen: Results) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the options, by default those of the command line, and makes the table."""
-    call("results.py", Results, arguments, run, STOPPED)
+    call("python experiments/results.py", Results, arguments, run, STOPPED)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ class Command(NamedTuple):
 
     @property
     def program(self) -> str:
-        return f"{self.name}.py" if self.script else f"snnjax {self.name}"
+        return f"python experiments/{self.name}.py" if self.script else f"snnjax {self.name}"
 
     def main(self, arguments: Sequence[object]) -> None:
         given = list(map(str, arguments))

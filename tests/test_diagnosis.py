@@ -114,3 +114,18 @@ def test_a_learner_that_says_nothing_shows_its_weights():
     found = Learner().diagnose("layer1", layer, ())
     assert found == dict(weights_mean=0.5)
     assert describe("layer1", layer, Learner(), found) == ["weights_mean of layer1 is 0.5"]
+
+
+def test_a_subclass_keeps_the_sentences_unless_it_has_figures_of_its_own():
+    class Slower(STDP):
+        pass
+
+    class Other(STDP):
+        def diagnose(self, name, layer, info):
+            return dict(spread=0.25)
+
+    won = np.full((10, 2), -1)
+    layer = layer_of(CONV, np.full((4, 6, 5, 5), 0.8))
+    found = STDP().diagnose("layer1", layer, won)
+    assert describe("layer1", layer, Slower(), found)[-1] == "the threshold 15 is too high: try a lower one"
+    assert describe("layer1", layer, Other(), dict(spread=0.25)) == ["spread of layer1 is 0.25"]

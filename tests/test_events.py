@@ -423,7 +423,7 @@ def small(data: Dataset) -> Network:
 
 def test_a_network_is_trained_tested_shown_and_resumed(data, tmp_path):
     settings, data = snnjax.Settings((1, 4), batch_size=20), data.first(30, 30)
-    with RunFolder(tmp_path / "whole", snnjax.Trainer(small(data), data, settings)) as run:
+    with RunFolder(tmp_path / "whole", snnjax.Trainer(small(data), data, settings), draw=report.draw_run) as run:
         results = run.run()
     assert results["data"] == "nmnist"
     network = snnjax.load(tmp_path / "whole")
@@ -442,7 +442,9 @@ def test_a_network_is_trained_tested_shown_and_resumed(data, tmp_path):
 
     with RunFolder(tmp_path / "halves", snnjax.Trainer(small(data), data, settings)) as run, pytest.raises(Stop):
         run.trainer.run(run.start(), functools.partial(save, run))
-    with RunFolder(tmp_path / "halves", snnjax.Trainer(small(data), data, settings), resume=True) as run:
+    with RunFolder(
+        tmp_path / "halves", snnjax.Trainer(small(data), data, settings), resume=True, draw=report.draw_run
+    ) as run:
         again = run.run()
     assert again["epochs"] == results["epochs"]
     for name, weights in snnjax.load(tmp_path / "halves").weights().items():

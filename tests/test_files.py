@@ -89,7 +89,18 @@ def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch, faul
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.warns(UserWarning, match="cannot be locked .*let no other run"), lock(tmp_path):
         (tmp_path / "result").touch()
-    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "result"}
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    """Not after the first layer has learned."""
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(files.FileLock, "acquire", refuse)
+    with pytest.raises(PermissionError), lock(tmp_path):
+        pytest.fail("it was taken")
 
 
 def test_the_commands_can_be_imported_without_fcntl():

@@ -327,14 +327,14 @@ def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, fou
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("found", [1, None, 3])
+@pytest.mark.parametrize("found", [2, None, 4])
 def test_trained_networks_of_another_format_are_refused(trainer, tmp_path, found):
     state, path = trainer.initial_state(), tmp_path / "weights.npz"
     Trained(trainer.network, state.weights, (28, 28)).save(path)
     arrays, meta = files.load_checkpoint(path)
     del meta["format"]
     files.save_checkpoint(path, arrays, meta if found is None else meta | dict(format=found))
-    line = rf"weights\.npz was written by another version of snnjax \(format {found}, now 2\)"
+    line = rf"weights\.npz was written by another version of snnjax \(format {found}, now 3\)"
     with pytest.raises(ValueError, match=line):
         snnjax.load(tmp_path)
 
@@ -368,6 +368,7 @@ def test_states_that_are_none_are_refused(folder, trainer):
         (arrays | {"best/layer1": arrays["weights/layer2"]}, meta, "`best` must hold"),
         (arrays | {"learning/layer2": np.zeros(3)}, meta, "`learning` must hold"),
         (arrays | {"learning/more": np.zeros(3)}, meta, "`learning` must hold"),
+        (arrays | {"numbers/layer1.0": np.zeros(3)}, meta, "`numbers` must be of .*, got layer1.0"),
         (arrays | {"../layer1": np.zeros(3)}, meta, r"holds no array '\.\./layer1'"),
         (arrays, meta | dict(phase=9), "`phase` must lie in 0..2, got 9"),
         (arrays, meta | dict(phase="1"), "holds `phase`, int, got '1'"),

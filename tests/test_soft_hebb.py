@@ -507,6 +507,14 @@ class Threefold(LatencyCode):
 
 
 @snnjax.component
+class Spiking(SoftHebb):
+    """A rule that takes its layer for one of spiking neurons."""
+
+    def forward(self, layer, state, latency, label):
+        return layer.winners(latency)
+
+
+@snnjax.component
 class Centred(SoftHebb):
     """A rule of this test's own: all weight vectors keep their mean."""
 
@@ -615,6 +623,10 @@ def test_parts_that_return_what_they_may_not_are_refused_before_training():
     for wrong, words in (
         (with_first(activation=Summed()), r"`activation\(...\) of layer1` must be float32 of shape \(6, 8, 8\)"),
         (with_first(learners=Outputless(batch=4)), r"`forward\(...\).outputs of Outputless of layer1` must be"),
+        (
+            with_first(learners=Spiking(batch=4)),
+            r"`forward` of Spiking of layer1 uses `layer.winners`, which real-valued",
+        ),
         (coded, r"`code\(...\) of stage 2` must be uint8 of shape \(8, 2, 2\), got float32"),
     ):
         with pytest.raises(InputError, match=words):

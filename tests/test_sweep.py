@@ -381,7 +381,7 @@ def test_workers_may_end_in_any_order(tmp_path):
     variants = [{"seed": seed, "layer1.threshold": threshold} for threshold in (9.0, 15.0) for seed in (0, 1)]
     sweep = Sweep(network("one"), IMAGES, Settings((1, 2), batch_size=15, patience=0), variants)
     for count in (1, 3):
-        with SweepFolder(tmp_path / str(count), sweep) as folder:
+        with SweepFolder(tmp_path / str(count), sweep, draw=draw_sweep) as folder:
             assert len(folder.groups(count)) == (1, 4)[count == 3]
             folder.run(Workers(count, shuffled))
     assert_same_sweep(tmp_path / "1", tmp_path / "3")
@@ -416,7 +416,7 @@ def test_an_error_of_one_group_loses_nothing_of_the_others(tmp_path, monkeypatch
         saved.append(self.places)
         save(self, progress)
 
-    with SweepFolder(tmp_path / "failed", sweep) as folder:
+    with SweepFolder(tmp_path / "failed", sweep, draw=draw_sweep) as folder:
         monkeypatch.setattr(Group, "save", fail)
         with pytest.raises(OSError, match="No space left on device"):
             folder.run(Workers(3, lambda work, groups: map(work, [*groups])))
@@ -425,11 +425,11 @@ def test_an_error_of_one_group_loses_nothing_of_the_others(tmp_path, monkeypatch
     monkeypatch.setattr(Group, "save", save)
     load = Group.load
     monkeypatch.setattr(Group, "load", lambda group: begun.append(load(group).states[0].phase) or load(group))
-    with SweepFolder(tmp_path / "failed", sweep) as folder:
+    with SweepFolder(tmp_path / "failed", sweep, draw=draw_sweep) as folder:
         folder.run()
     assert begun == [1]
     monkeypatch.setattr(Group, "load", load)
-    with SweepFolder(tmp_path / "whole", sweep) as folder:
+    with SweepFolder(tmp_path / "whole", sweep, draw=draw_sweep) as folder:
         folder.run()
     assert_same_sweep(tmp_path / "failed", tmp_path / "whole")
 
@@ -456,20 +456,20 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_go_on(re
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Group, "save", stop)
-    with SweepFolder(tmp_path / "stopped", sweep) as folder, pytest.raises(KeyboardInterrupt):
+    with SweepFolder(tmp_path / "stopped", sweep, draw=draw_sweep) as folder, pytest.raises(KeyboardInterrupt):
         folder.run()
     monkeypatch.setattr(Group, "save", save)
     load, begun = Group.load, []
     monkeypatch.setattr(Group, "load", lambda group: begun.append([*load(group).errors]) or load(group))
-    with SweepFolder(tmp_path / "stopped", sweep) as folder:
+    with SweepFolder(tmp_path / "stopped", sweep, draw=draw_sweep) as folder:
         folder.run()
     assert begun == [[1, 3]], "it goes on without them"
     monkeypatch.setattr(Group, "load", load)
-    with SweepFolder(tmp_path / "whole", sweep) as folder:
+    with SweepFolder(tmp_path / "whole", sweep, draw=draw_sweep) as folder:
         records = folder.run()
     assert [each["epochs"] for each in records] == [state.done[at]["epochs"] for at in range(4)]
     assert_same_sweep(tmp_path / "stopped", tmp_path / "whole")
-    with SweepFolder(tmp_path / "whole", sweep) as folder:
+    with SweepFolder(tmp_path / "whole", sweep, draw=draw_sweep) as folder:
         assert folder.groups() == [], "none is trained again"
     monkeypatch.setattr(epoch, "SLICE", 15)
     monkeypatch.setattr(loop, "EVERY", 0.0)

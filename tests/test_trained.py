@@ -295,8 +295,8 @@ def with_first(**changes) -> Network:
         (lambda: with_first(competition=PlainCompetition(2)), "`competition` must be .* got PlainCompetition"),
         (lambda: with_first(learners=PlainLearner()), "`learners` must be .* got PlainLearner"),
         (lambda: with_first(learners=(STDP(), PlainTeacher())), "`learners` must be .* got PlainTeacher"),
-        (lambda: network((6, 28, 28), 4, decision=Held(Plain())), "`decision/inner` cannot be saved: .* got Plain"),
-        (lambda: network((6, 28, 28), 4, decision=Held(PlainDecision())), "`decision/inner` must be .* got PlainDec"),
+        (lambda: network((6, 28, 28), 4, decision=Held(Plain())), "`decision.inner` cannot be saved: .* got Plain"),
+        (lambda: network((6, 28, 28), 4, decision=Held(PlainDecision())), "`decision.inner` must be .* got PlainDec"),
         (lambda: network((6, 28, 28), 4, decision=STDP()), "`decision` must have timed, scores, decide: STDP lacks"),
     ],
 )

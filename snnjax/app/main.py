@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def work(chosen: Any) -> None:
         importlib.import_module(f"snnjax.app.commands.{name}").run(chosen)
 
-    call(f"snnjax {name}", COMMANDS[name], rest, work, _STOPPED.get(name, "Stopped."))
+    call(f"snnjax {name}", COMMANDS[name], rest, work, _STOPPED.get(name, ""))
 
 
 _KEPT = "Stopped; all but the last half minute is kept."
@@ -147,11 +147,11 @@ _STOPPED = dict(
 
 
 def call(
-    program: str, kind: type, arguments: Sequence[str] | None, work: Callable[[Any], None], stopped: str = "Stopped."
+    program: str, kind: type, arguments: Sequence[str] | None, work: Callable[[Any], None], stopped: str = ""
 ) -> None:
     """Reads options of a kind, by default from the command line, chooses the device and calls a program's work.
 
-    `stopped` is what is printed after Ctrl-C.
+    `stopped` is what long work prints after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen: Any = parse(kind, given, program)
@@ -160,9 +160,9 @@ def call(
         check_numbers(chosen)
     with contextlib.ExitStack() as stack:
         called = stack.enter_context(started(program, chosen))
-        stack.enter_context(user_errors(called, lambda: stopped))
+        stack.enter_context(user_errors(called, lambda: stopped or "Stopped."))
         if machine := getattr(chosen, "machine", None):
-            if stopped != "Stopped.":
+            if stopped:
                 print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
             importlib.import_module("snnjax.core.devices").choose(machine.device)
         work(chosen)

@@ -265,17 +265,19 @@ def fitted_fields(value: Any) -> set[str]:
 def leaves(tree: Any, name: str = "") -> dict[str, Any]:
     """The numbers and arrays of a pytree by their dotted paths, such as "competition.radius", behind a name if given.
 
-    All files, states and options name a number by such a path.
+    All files, states and options name a number by such a path. Raises InputError where two have the same.
     """
-    found = {}
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        key = jax.tree_util.keystr(path, simple=True, separator=".")
-        found[".".join(filter(None, (name, key)))] = leaf
+    found: dict[str, Any] = {}
+    for keys, leaf in jax.tree.leaves_with_path(tree):
+        path = ".".join(filter(None, (name, jax.tree_util.keystr(keys, simple=True, separator="."))))
+        if path in found:
+            raise InputError(f"`{path}` must name one number, got two: keys may hold no points")
+        found[path] = leaf
     return found
 
 
 def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
-    """A pytree with some of its `leaves` replaced, by their paths; not checked."""
+    """A pytree with some of its `leaves` replaced, by their paths; other paths are left alone."""
     changed = [new.get(path, leaf) for path, leaf in leaves(tree, name).items()]
     return jax.tree.unflatten(jax.tree.structure(tree), changed)
 

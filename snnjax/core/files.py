@@ -73,6 +73,9 @@ def clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EIO)
+
+
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Keeps other runs out of a folder, or raises FileExistsError; on a file system without locks it only warns."""
@@ -83,18 +86,21 @@ def lock(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise FileExistsError(f"another run is writing into {folder}: name another folder") from error
     except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _WITHOUT_LOCKS:
+            raise
         warnings.warn(f"{folder} cannot be locked ({error}): let no other run write into it", stacklevel=3)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            path.unlink()
+        if held.is_locked:
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                path.unlink()
         held.release()
 
 
 def try_lock(path: Path) -> bool:
     """Locks a file until this process ends, unless another process has locked it; whether it did."""
-    held = FileLock(path, blocking=False)
+    held = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
         held.acquire()
     except (Timeout, OSError, NotImplementedError):

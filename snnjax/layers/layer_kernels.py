@@ -14,7 +14,7 @@ from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
 
 PLAIN = LayerKernels(lambda w: w, lambda w, _: w)
-"""The definition: `integrate_and_fire`, the competition, `stdp`. A test holds the other forms to it."""
+"""The definition: `integrate_and_fire`, the competition, `stdp`. A test holds the others to it."""
 
 
 def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
@@ -126,7 +126,7 @@ def native_suits(conv: Conv, time_steps: int) -> bool:
 
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
-    """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), in form `TAPS`; B decides how sums round."""
+    """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), by `TAPS`; B decides how sums round."""
     settings = dict(padding=layer.conv.padding, stride=layer.conv.stride)
     return kernels.final_potentials_of_block(spiked, layer.stored, **settings)
 

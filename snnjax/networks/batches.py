@@ -21,7 +21,7 @@ def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, 
 def decide_batch(
     model: Model, inputs: jax.Array, *, first: int, encode: bool = False, native: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Decisions, (B,) int32, and scores, (B, classes), of a model; untimed deciding layers must be in the form `TAPS`.
+    """Decisions, (B,) int32, and scores, (B, classes), of a model; untimed deciding layers must have kernels `TAPS`.
 
     The inputs are latencies (B, C, H, W) that enter stage `first`; with `encode`, images as in `encode_batch`.
     """

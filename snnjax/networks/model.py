@@ -83,9 +83,9 @@ class Model:
         """The layers of stage `number`, counted from 0."""
         return [self.layers[name] for name in self.names[number]]
 
-    def packed(self, forms: Mapping[str, LayerKernels]) -> "Model":
-        """The same model with some of its layers in other forms."""
-        return self.updated({name: self.layers[name].packed(form) for name, form in forms.items()})
+    def packed(self, kernels: Mapping[str, LayerKernels]) -> "Model":
+        """The same model with other kernels of some of its layers, by name."""
+        return self.updated({name: self.layers[name].packed(each) for name, each in kernels.items()})
 
     def updated(self, layers: Mapping[str, Layer]) -> "Model":
         """The model with some layers replaced, by name."""
@@ -129,7 +129,7 @@ class Model:
         return all(layer.monotone for number in range(first, last) for layer in self.stage(number))
 
     def forward_block(self, latencies: jax.Array, first: int, last: int, *, timed: bool) -> jax.Array:
-        """`forward` of B inputs, (B, C, H, W): stage by stage where only who fires matters, if forms know that of B."""
+        """`forward` of B inputs, (B, C, H, W): stage by stage where only who fires matters, if kernels compute it."""
 
         def through(latencies: jax.Array, first: int, last: int) -> jax.Array:
             if first == last:
@@ -178,7 +178,7 @@ class Model:
             raise InputError(f"`latency` must have shape {self.input_shape}, got {latency.shape}")
 
     def decide_block(self, latencies: jax.Array) -> Decided:
-        """`decide` for B inputs, (B, C, H, W), of a model with deciding layers in the form `TAPS`, or one of theirs."""
+        """`decide` for B inputs, (B, C, H, W), of a model whose deciding layers have kernels `TAPS`, or their own."""
         if is_fitted(self.decision):
             return jax.vmap(self.decide)(latencies)
         layers = self.stage(self.last)

@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def path_in(run: Path, layers: Sequence[str], key: str) -> Path:
-    """The file in a run's folder of layers that have this `origin.layer_key`."""
+    """The file in a run's folder of layers that have this `cache_key.layer_key`."""
     return run / LAYERS / f"{'_'.join(layers)}-{key}.npz"
 
 

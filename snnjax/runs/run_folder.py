@@ -138,7 +138,7 @@ class RunFolder(CheckpointFolder):
             reuse.save(path, key, arrays, state.diagnoses[phase.name])
 
     def finish(self, state: TrainState) -> Json:
-        """Tests the best network and writes weights, pictures, report and results.json; returns what the last holds."""
+        """Tests the best network, writes weights and results.json, lets `draw` make the report; returns the results."""
         decisions, scores = self.trainer.predict(state, self.trainer.data.test_images)
         if self.writes:
             self._write(state, decisions, scores)

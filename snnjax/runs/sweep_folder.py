@@ -19,7 +19,7 @@ GROUPS = "groups"
 class SweepFolder(CheckpointFolder):
     """A folder that one sweep locks until the `with` block ends.
 
-    It holds the weights of each network, as `snnjax.load` takes them, a figure, and sweep.json with the results. A
+    It holds the weights of each network, as `snnjax.load` takes them, and sweep.json with the results. A
     sweep with the same settings and other variants adds to it and trains only those that are new; where there are
     validation images, the best combination of its variants alone has a test result in the end.
     """

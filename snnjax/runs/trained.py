@@ -17,7 +17,7 @@ from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.networks.size import bytes_of_one_image
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
-FORMAT = 2  # version of the file
+FORMAT = 3  # version of the file
 LARGEST = 4096  # rows and columns of an image, and time steps, that a file may ask for
 
 

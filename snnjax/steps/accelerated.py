@@ -327,6 +327,7 @@ def _learned_in_block(
         values = now.potential, jnp.arange(features), now.place
         most, feature, place = kernels.of_earliest(jnp.zeros(features), now.potential, values)
         feature = jnp.where(most > 0, feature, -1)
+        # As `Strongest.winner`, of fewer kernels.
         position = jnp.divmod(place, layer.conv.output_size((images.shape[2], images.shape[3]))[1])
         winner = Winners(*(x[None] for x in (feature, *position, jnp.int32(layer.time_steps - 1))))
         won = outcome(_voted(layer, feature), label) * learns

@@ -322,7 +322,7 @@ class Supervised(NamedTuple):
 
 
 def marked_as(before: Layer, after: Layer) -> Layer:
-    """A layer after an update, marked as `within` as before: a rule keeps weights within its bounds."""
+    """A layer after an update, marked as `in_bounds` as before: a rule keeps weights within its bounds."""
     return dataclasses.replace(after, in_bounds=before.in_bounds)
 
 

@@ -24,8 +24,11 @@ STILL = 1e-3  # a layer whose weights have moved less, relative to their size, h
 
 def describe(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
     """Sentences about the figures of a learner, that of a layer `name`; plain ones of a custom learner."""
-    words = _SENTENCES.get(type(learner), _of_custom)
-    return words(name, layer, learner, figures)
+    own = getattr(type(learner), "diagnose", None)
+    for kind in type(learner).__mro__:
+        if kind in _SENTENCES and getattr(kind, "diagnose", None) is own:
+            return _SENTENCES[kind](name, layer, learner, figures)
+    return _of_custom(name, layer, learner, figures)
 
 
 def _of_custom(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
@@ -148,7 +151,7 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
     return words
 
 
-_SENTENCES: dict[type, Callable[..., list[str]]] = {
+_SENTENCES: dict[Any, Callable[..., list[str]]] = {
     STDP: _of_stdp,
     TargetTime: _of_target_time,
     SoftHebb: _of_soft_hebb,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,12 @@ def check_state(network: Network, phases: int, state: TrainState) -> None:
     check_shapes(network, state, "weights", network.weight_shapes)
     if state.best:
         check_shapes(network, state, "best", network.weight_shapes)
+    numbered: dict[str, Any] = {name: conv for _, name, conv in network.layers()}
+    numbered |= dict(encoder=network.encoder, decision=network.decision)
+    known = {path for name, part in numbered.items() for path in leaves(part, name)}
+    for path in (*state.numbers, *state.best_numbers):
+        if path not in known:
+            raise InputError(f"`numbers` must be of {network.name}, got {path}")
     if not 0 <= state.phase <= phases or min(state.done, state.shown) < 0:
         raise InputError(f"`phase` must lie in 0..{phases}, got {state.phase}; `done` {state.done}")
 

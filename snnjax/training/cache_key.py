@@ -46,11 +46,11 @@ def _hash(*values: Any) -> str:
 
 @functools.cache
 def _library() -> str:
-    """Digest of the library's sources, without those of the app, which only shows or stores."""
+    """Digest of the library's sources, without those that only show, store or check."""
     root = Path(snnjax.__file__).parent
     hashed = hashlib.sha256()
     for path in sorted(path for kind in ("*.py", "*.cc", "*.h") for path in root.rglob(kind)):
-        if path.relative_to(root).parts[0] != "app":
+        if path.relative_to(root).parts[0] not in ("app", "runs", "interop", "testing.py"):
             hashed.update(path.read_bytes())
     return hashed.hexdigest()
 

@@ -14,6 +14,8 @@ import numpy as np
 from snnjax.core.components import check_again, fitted_fields
 from snnjax.core.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
+from snnjax.layers.layer import BaseLayer
+from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Diagnosis, Learner, Response, Signal, Tally
 from snnjax.networks import Model, Network
@@ -35,15 +37,18 @@ def check_parts(network: Network, images: np.ndarray) -> None:
     """Raises InputError where a part of a network returns what the others cannot take, given images (N, ...)."""
     check_encoder(network, _array(images.shape[1:], images.dtype))
     check_decision(network)
-    layers: dict[str, Layer] = {}
+    layers: dict[str, Any] = {}
     for number, name, conv in network.layers():
         real = number and network.stages[number - 1].activities
         latency = _array(network.shapes[number], np.float32 if real else latency_dtype(network.time_steps))
-        for part in (conv.competition, conv.activation, *conv.each_learner):
-            if _is_own(part):
-                layers = layers or _layers(network)
-                kinds: dict[int, Any] = {id(conv.competition): check_competition, id(conv.activation): check_activation}
-                kinds.get(id(part), check_learner)(part, layers[name], latency, name)
+        if any(map(_is_own, (conv.competition, conv.activation, *conv.each_learner))):
+            layers = layers or _layers(network)
+        if _is_own(conv.competition):
+            check_competition(layers[name], latency, name)
+        if _is_own(conv.activation):
+            check_activation(layers[name], latency, name)
+        for learner in filter(_is_own, conv.each_learner):
+            check_learner(learner, layers[name], latency, name)
     for number, each in enumerate(network.stages, 1):
         if _is_own(each.code):
             code = each.code
@@ -56,7 +61,7 @@ def _is_own(part: object) -> bool:
     return part is not None and not type(part).__module__.startswith("snnjax.")
 
 
-def _layers(network: Network) -> dict[str, Layer]:
+def _layers(network: Network) -> dict[str, Any]:
     """The layers by name with weights of zeros, since shapes alone matter."""
     weights = {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()}
     return jax.tree.map(as_array, Model.of(network, weights).layers)
@@ -117,7 +122,7 @@ def _structure(tree: Any) -> Any:
     return jax.tree.structure(tree)
 
 
-def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+def check_competition(layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless the competition of a layer returns `Winners`."""
     found = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
     what = f"competition(...) of {name}"
@@ -127,7 +132,7 @@ def check_competition(competition: Any, layer: Layer, latency: jax.ShapeDtypeStr
         _expect(f"{what}.{field}", getattr(found, field), _array(found.feature.shape[:1], np.int32))
 
 
-def check_activation(activation: Any, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
+def check_activation(layer: RealLayer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless the activation of a layer makes as many activities of sums."""
     found = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
     size = layer.conv.output_size((latency.shape[1], latency.shape[2]))
@@ -212,6 +217,11 @@ def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
         first = str(error).split("\n")[0]
         raise InputTypeError(f"`{method}` of {kind} fails under `jax.jit`: {first}") from error
+    except AttributeError as error:
+        if not isinstance(error.obj, BaseLayer):
+            raise
+        kinds = "real-valued" if isinstance(error.obj, RealLayer) else "spiking"
+        raise InputTypeError(f"`{method}` of {kind} uses `layer.{error.name}`, which {kinds} layers lack") from error
     except TypeError as error:
         if "Layer.__init__() got an unexpected keyword argument 'weights'" not in str(error):
             raise

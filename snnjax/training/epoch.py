@@ -149,6 +149,8 @@ class EpochRunner:
                 found = self._learned(found, here)
                 report(images, self._correct(found, numbers[..., at:end]))
                 if before:
+                    if before.keys() != leaves(found).keys():
+                        raise InputError(f"`found` must hold {', '.join(leaves(found))}, got {', '.join(before)}")
                     pieces.append(with_leaves(found, before))
                     before = None
                 pieces.append(found)

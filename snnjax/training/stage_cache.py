@@ -52,9 +52,9 @@ class StageCache:
         rule = None if learner is None else layer.conv.each_learner[learner]
         return NATIVE if suits and (rule is None or getattr(rule, "native", False)) else XLA
 
-    def pack(self, models: Sequence[Model], forms: Mapping[str, LayerKernels] | None = None) -> Any:
-        """Models that do not learn, stacked, in their fastest forms or in those named."""
-        best = {name: self.kernels(layer) for name, layer in models[0].layers.items()} | dict(forms or {})
+    def pack(self, models: Sequence[Model], kernels: Mapping[str, LayerKernels] | None = None) -> Any:
+        """Models that do not learn, stacked, with their fastest kernels or those named."""
+        best = {name: self.kernels(layer) for name, layer in models[0].layers.items()} | dict(kernels or {})
         return self.placement.stack([model.packed(best) for model in models])
 
     def clear(self) -> None:
@@ -124,8 +124,8 @@ class StageCache:
         timer = Timer(name if part == "train" else f"{name}, {part}")
         self.callback.started(timer.name, values.shape[int(has_own(values))] * self.placement.count)
         static: dict[str, Any] = dict(first=first, last=last, timed=timed)
-        forms = {} if timed else last_step.kernels_of(self.network, self.native)
-        packed = self.pack(self.models(states), forms)
+        kernels = {} if timed else last_step.kernels_of(self.network, self.native)
+        packed = self.pack(self.models(states), kernels)
         report = self.callback.advanced
         values = self.placement.map(timer, forward_batch, packed, values, report, **static)
         self.finish(timer, states)

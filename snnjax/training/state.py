@@ -17,7 +17,7 @@ from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 
-FORMAT = 4
+FORMAT = 5
 """Of what `TrainState.flatten` gives, and of the results made of it: another one is refused."""
 
 Arrays = dict[str, np.ndarray]

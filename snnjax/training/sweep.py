@@ -54,7 +54,7 @@ class SweepState:
 
 @dataclasses.dataclass(eq=False)
 class Sweep:
-    """Trains variants of a network by the engine that trains each alone; on a CPU bit for bit the same.
+    """Trains variants of a network by the loop that trains each alone; on a CPU bit for bit the same.
 
     Where there are validation images, they rank the combinations, by `metrics.ranking`, and the networks of the best
     one alone are tested, when all are trained. The training of a network ends where learning leaves it invalid,
