@@ -34,12 +34,14 @@ class Images:
       labels: (N,) int32 of supervised learning, None elsewhere.
       order: of the number of an epoch: `shown_order`.
       most: images of an epoch that are learned from, those shown first; None: all.
+      batch_size: as of `Settings`, of supervised learning.
     """
 
     inputs: np.ndarray
     labels: np.ndarray | None = None
     order: Callable[[int], np.ndarray | None] = lambda epoch: None
     most: int | None = None
+    batch_size: int = 1
 
     @property
     def shown(self) -> int:
@@ -63,14 +65,13 @@ class EpochRunner:
         name: str,
         placement: Placement,
         task: Task,
-        steps: tuple[Callable[..., Any], Step | None],
+        plain: Callable[..., Any],
+        fast: Step | None,
         carry: Carry,
         model: Any,
         images: Images,
-        batch_size: int | None = None,
     ):
-        """`steps` are the plain one and, if there is one that fits, the fast one; `carry` and `model` are stacked."""
-        plain, fast = steps
+        """`plain` is the step that defines what is learned, `fast` one that fits, if any; trees are stacked."""
         self.placement = placement
         self.task = task
         self.images = images
@@ -80,7 +81,6 @@ class EpochRunner:
         self._fast = learning_program(fast.run, task, self.mesh) if fast else self._plain
         self._clips = fast is not None and fast.clips
         self.unit = fast.unit(task) if fast else task.batch
-        self._batch_size = {} if batch_size is None else dict(batch_size=np.int32(batch_size))
         self.carry = place(carry, self.mesh, NETWORKS)
         self.model = place(model, self.mesh, NETWORKS)
         self.timer = Timer(name)
@@ -105,6 +105,7 @@ class EpochRunner:
         put("inputs", self.images.inputs, places)
         if self.images.labels is not None:
             put("labels", self.images.labels, None if places is None else places % self._count)
+            shared["batch_size"] = np.int32(self.images.batch_size)
         return own, shared
 
     def run(
@@ -143,7 +144,7 @@ class EpochRunner:
                 here = slice(at - start, end - start)
                 span = dict(start=np.int32(here.start), stop=np.int32(here.stop), last=np.bool_(end == self._total))
                 images = (end - at) * self.placement.count
-                given = self.carry, self.model, own, shared | span | self._batch_size
+                given = self.carry, self.model, own, shared | span
                 result = self.timer.run(images, self._fast if fast else self._plain, *given)
                 self.carry, found = self.timer.call(0, self.placement.agreed, *result, self.mesh)
                 found = self._learned(found, here)

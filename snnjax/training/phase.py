@@ -84,38 +84,33 @@ class Phases:
         """The runner of a phase's epochs, given what enters the first of the layers that learn in it."""
         task = self.task(phase)
         models = self.cache.models(states)
-        supervised = not phase.layers
         platform = self.cache.placement.platform
-        fast = None if phase.end else registry.fast_step(Case(task, models[0], self.settings.native, platform))
-        learn = plain.learn_jointly if phase.end else plain.learn_unsupervised
+        fast = registry.fast_step(Case(task, models[0], self.settings.native, platform))
         carries = []
-        frozen = []
         for index, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {}
             for name in task.names:
                 layer = model.layers[name]
                 layers[name] = layer.packed(fast.kernels if fast else self.cache.kernels(layer, phase.learner))
             carries.append(Carry(layers, *self.learning(state, index)))
-            frozen.append(_without_weights(model, task.names))
-        others = None
-        if supervised:
-            learn = plain.learn_supervised
-            others = self.cache.pack(frozen, self.testing_kernels)
-        elif phase.end:
-            others = self.cache.pack(frozen)
+        others = [_without_weights(model, task.names) for model in models]
         shown = inputs.shape[int(has_own(inputs))] // (1 + self.settings.mirror)
         order = functools.partial(shown_order, self.settings, self.seeds, self.plan.index(phase), shown)
-        labels = self.data.train_labels.astype(np.int32) if supervised else None
-        return EpochRunner(
-            phase.name,
-            self.cache.placement,
-            task,
-            (learn, fast),
-            self.cache.placement.stack(carries),
-            others,
-            Images(inputs, labels, order, self.images(phase) if phase.end else None),
-            self.settings.batch_size if supervised else None,
-        )
+        if phase.end:
+            learn = plain.learn_jointly
+            frozen: Any = self.cache.pack(others)
+            images = Images(inputs, order=order, most=self.images(phase))
+        elif phase.layers:
+            learn = plain.learn_unsupervised
+            frozen = None
+            images = Images(inputs, order=order)
+        else:
+            learn = plain.learn_supervised
+            frozen = self.cache.pack(others, self.testing_kernels)
+            labels = self.data.train_labels.astype(np.int32)
+            images = Images(inputs, labels, order, batch_size=self.settings.batch_size)
+        carry = self.cache.placement.stack(carries)
+        return EpochRunner(phase.name, self.cache.placement, task, learn, fast, carry, frozen, images)
 
     def test(self, timer: Timer, runner: EpochRunner, inputs: np.ndarray) -> np.ndarray:
         """Decisions on the tested images, of which `inputs` enter the supervised layers, as these are now."""
