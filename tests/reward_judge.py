@@ -1,7 +1,7 @@
-"""Learning by reward as a plain loop over images, and networks, images and programs to hold against it.
+"""Learning by reward as a plain loop over images, and networks, images and steps to hold against it.
 
 Weights and rates are multiples of powers of two and batches hold a power of two images, so every sum and every adapted
-rate is exact: all forms of an epoch must agree to the last bit, whatever the order in which they add.
+rate is exact: all steps must agree to the last bit, whatever the order in which they add.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Fast forms for accelerators learn what the plain programs define, bit by bit, also on a CPU."""
+"""Fast steps for accelerators learn what the plain ones define, bit by bit, also on a CPU."""
 
 import dataclasses
 

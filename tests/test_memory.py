@@ -73,8 +73,8 @@ def test_a_full_disk_is_an_error_at_once(small, monkeypatch):
 def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
     """Where as many are aligned for JAX, they are; batches come first."""
     inputs = Images(np.zeros((images, 1, 2, 2), np.uint8))
-    task, steps = Task(("layer1",), batch=batch), (plain.learn_unsupervised, None)
-    runner = EpochRunner("STDP", Placement(1), task, *steps, Carry({}, {}), None, inputs)
+    task = Task(("layer1",), batch=batch)
+    runner = EpochRunner("STDP", Placement(1), task, plain.learn_unsupervised, None, Carry({}, {}), None, inputs)
     assert runner.size == slice_
 
 

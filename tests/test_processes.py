@@ -139,10 +139,10 @@ def test_learning_in_batches_is_shared_out_and_the_same(monkeypatch):
     monkeypatch.setattr(jax.lax, "all_gather", counted)
     found = []
     for shared in (False, True):
-        engine = Training([network], images, settings)
+        training = Training([network], images, settings)
         if shared:
-            engine.cache.placement.batched = Mesh(np.array([jax.devices("cpu")[:2]]), ("networks", "images"))
-        (state,) = engine.run(engine.initial_states())
+            training.cache.placement.batched = Mesh(np.array([jax.devices("cpu")[:2]]), ("networks", "images"))
+        (state,) = training.run(training.initial_states())
         found.append(state)
         assert bool(gathered) == shared
     assert {shape[0] for shape in gathered} == {3}, "of 5 images"

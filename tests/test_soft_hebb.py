@@ -1,4 +1,4 @@
-"""SoftHebb layers: the kernels on golden data, the learner in the engine, and networks of such layers."""
+"""SoftHebb layers: the kernels on golden data, the learner in a training, and networks of such layers."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""Supervised STDP of readouts: its kernels, the learner, and its fast forms."""
+"""Supervised STDP of readouts: its kernels, the learner, and its fast steps."""
 
 import contextlib
 import os
