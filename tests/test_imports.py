@@ -49,7 +49,7 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_text(tmp_pa
     assert "already been added" not in done.stderr
     built = {str(path.relative_to(tmp_path).with_suffix("")) for path in tmp_path.rglob("*.html")}
     rooms = {str(pathlib.Path(file).with_suffix("")).removesuffix("/__init__") for file in FILES}
-    packages = ["kernels/", "encoding/", "learners/", "networks/", "data/", "app/", "__main__", "windows", "processes"]
+    packages = ["kernels/", "layers/", "encoding/", "learners/", "networks/", "data/", "runs/", "app/", "__main__"]
     inside = tuple(f"snnjax/{name}" for name in packages)
     shown = {"kernels/native", *(f"kernels/native/{name}" for name in ("encoding", "readout", "reward", "stdp"))}
     shown |= {f"networks/{name}" for name in ("kheradpisheh2018", "mozafari2018_objects")}  # functions of this name
