@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Network, stage
+from snnjax import RSTDP, STDP, WTA, Conv, Encoder, Network, Settings, Trainer, stage
+from snnjax.core import devices
+from snnjax.data import digits
 from snnjax.layers.layer_kernels import XLA
 from snnjax.learners import Tally
 from snnjax.networks import Majority, Model
@@ -113,3 +115,16 @@ def test_only_an_accelerator_takes_them(platform):
         assert (rewarded is accelerated.learn_reward) == (accelerator and batch == 1)
         assert (rewarded is reward_in_blocks.learn) == (not accelerator)
         assert both == (accelerated.learn_deep_reward if accelerator and batch == 1 else None)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("cpu", 1), ("gpu", reward_in_blocks.BLOCK)])
+def test_a_training_takes_those_of_its_devices(platform, unit):
+    first = Conv(4, 5, threshold=5.0, learners=(STDP(), RSTDP()))
+    spec = Network("deep", (6, 28, 28), 10, (stage(first, pool=8), stage(Conv(10, 3, learners=RSTDP()))))
+    trainer = Trainer(spec, digits().first(40, 20), Settings((1, 1)))
+    placement, state = trainer.training.cache.placement, trainer.initial_state()
+    assert placement.platform == devices.peers()[0].platform
+    placement.platform = platform
+    state.phase = len(trainer.plan) - 1
+    inputs = np.zeros((40, 6, 28, 28), np.uint8)
+    assert trainer.training.phases.runner(trainer.plan[-1], [state], inputs).unit == unit
