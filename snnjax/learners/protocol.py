@@ -67,8 +67,8 @@ class Learner:
     A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
     epoch's last batch fewer, and its `info` is of a batch. Layers of neighbouring stages with such learners learn in
     one phase, each from what the one before makes of a batch before its update: the response has `outputs`,
-    (B, F, H', W'), for the next stage. `Layer` has `batch_sums`, `activated`, `with_all_rows` and `with_moments_of` for
-    them.
+    (B, F, H', W'), for the next stage. `RealLayer` has `batch_sums`, `activated`, `with_all_rows` and
+    `with_moments_of` for them.
 
     Attributes:
       supervised: whether it needs a reward or a label for each stimulus. Unsupervised layers learn one after the other,
