@@ -6,6 +6,7 @@ import itertools
 import json
 import pathlib
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -26,10 +27,11 @@ from snnjax.runs.run_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.sweep_folder import GROUPS, SweepFolder
 from snnjax.runs.trained import Trained
 from snnjax.training import epoch, loop
-from snnjax.training.groups import Group, Progress, Workers, train
+from snnjax.training.groups import Group, Progress, train
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 from snnjax.training.sweep import Sweep, SweepState
+from snnjax.training.workers import Workers
 
 IMAGES = data.digits().first(40, 30)
 RULE, BOUNDED = STDP(doubling=15), RSTDP(bounds=(0.0, 1.0))
@@ -371,9 +373,17 @@ def test_all_workers_have_something_to_do(workers, expected):
     assert places(sweep, done=[0, 2, 4], workers=workers) == ([[1, 3]] if workers == 1 else [[1], [3]])
 
 
-def shuffled(work, groups):
-    """Groups that end in another order, and travel as to other processes and back."""
-    return [pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(each))))) for each in [*groups][::-1]]
+class Travelling(ThreadPoolExecutor):
+    """Work, groups and outcomes travel as to another process and back."""
+
+    def submit(self, task, *arguments):
+        sent = pickle.dumps((task, arguments))
+        return super().submit(travelled, sent)
+
+
+def travelled(sent: bytes) -> Any:
+    task, arguments = pickle.loads(sent)
+    return pickle.loads(pickle.dumps(task(*arguments)))
 
 
 def test_workers_may_end_in_any_order(tmp_path):
@@ -381,9 +391,9 @@ def test_workers_may_end_in_any_order(tmp_path):
     variants = [{"seed": seed, "layer1.threshold": threshold} for threshold in (9.0, 15.0) for seed in (0, 1)]
     sweep = Sweep(network("one"), IMAGES, Settings((1, 2), batch_size=15, patience=0), variants)
     for count in (1, 3):
-        with SweepFolder(tmp_path / str(count), sweep, draw=draw_sweep) as folder:
+        with Travelling(2) as executor, SweepFolder(tmp_path / str(count), sweep, draw=draw_sweep) as folder:
             assert len(folder.groups(count)) == (1, 4)[count == 3]
-            folder.run(Workers(count, shuffled))
+            folder.run(Workers(executor, count))
     assert_same_sweep(tmp_path / "1", tmp_path / "3")
 
 
@@ -416,10 +426,10 @@ def test_an_error_of_one_group_loses_nothing_of_the_others(tmp_path, monkeypatch
         saved.append(self.places)
         save(self, progress)
 
-    with SweepFolder(tmp_path / "failed", sweep, draw=draw_sweep) as folder:
+    with ThreadPoolExecutor(1) as executor, SweepFolder(tmp_path / "failed", sweep, draw=draw_sweep) as folder:
         monkeypatch.setattr(Group, "save", fail)
         with pytest.raises(OSError, match="No space left on device"):
-            folder.run(Workers(3, lambda work, groups: map(work, [*groups])))
+            folder.run(Workers(executor, 3))
         assert [each["variant"]["seed"] for each in told(folder.path)["networks"]] == [0, 2]
         assert [at for (at,) in saved if at == 1], "it had an epoch by then"
     monkeypatch.setattr(Group, "save", save)

@@ -1,13 +1,13 @@
 """Sweeps by several processes of this machine, and by a real Dask cluster: killed, stopped, and the same in the end."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -21,7 +21,7 @@ from snnjax.core.errors import InputError
 from snnjax.runs.sweep_folder import GROUPS
 from snnjax.training.state import Settings
 from snnjax.training.sweep import Sweep
-from snnjax.training.workers import FEEDER, cluster, processes
+from snnjax.training.workers import cluster, processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = ["--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.rate=0.03,0.05", "--seeds", "2"]
@@ -79,7 +79,7 @@ def wait(until: Callable[[], bool], seconds: float = 300) -> None:
 
 
 def workers_in(found: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that train, not those that joblib keeps beside them."""
+    """Those that train, not those that loky keeps beside them."""
     return [each for each in found if "resource_tracker" not in " ".join(each.cmdline())]
 
 
@@ -89,17 +89,9 @@ def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
     return os.getpid(), tuple(sorted(os.sched_getaffinity(0))), jax.local_device_count()
 
 
-def feeders() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == FEEDER]
-
-
 def test_processes_share_the_cores():
     with processes(2) as workers:
-        outcomes = workers.map(cores_of, range(4))
-        found = {next(outcomes)}
-        assert feeders()
-        found |= {*outcomes}
-    assert not feeders(), "nothing is left that holds semaphores"
+        found = {*workers.executor.map(functools.partial(workers.task, cores_of), range(4))}
     ours = os.sched_getaffinity(0)
     assert len({pid for pid, *_ in found} - {os.getpid()}) == 2
     assert {core for _, cores, _ in found for core in cores} == ours

@@ -4,7 +4,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -26,6 +26,7 @@ from snnjax.core import processes
 from snnjax.core.metrics import tested_part
 from snnjax.data import Dataset
 from snnjax.runs.run_folder import RunFolder
+from snnjax.training.groups import Group, Outcome
 
 _INTERVAL = 10.0  # seconds between the lines of a phase in a log file
 
@@ -63,8 +64,10 @@ def notes(images: Dataset) -> list[str]:
 class Bars(Callback):
     """A bar for each phase with images/s and the running accuracy; in a file, a line now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, heading: Callable[[Group], str] = str) -> None:
+        """`heading` gives the words above the bars of a sweep's group."""
         self.console = screen()
+        self._heading = heading
         self._progress = self._bars()
 
     def _bars(self) -> Progress:
@@ -86,15 +89,11 @@ class Bars(Callback):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def heading(self, words: str) -> None:
-        """Ends the bars so far, and prints words above those that follow."""
+    def group_started(self, group: Group) -> None:
         self._progress.stop()
-        self.console.print(words, markup=False)
+        self.console.print(self._heading(group), markup=False)
         self._progress = self._bars()
         self._progress.start()
-
-    def ended(self, words: str, networks: int) -> None:
-        """Does nothing: the bars have said it."""
 
     def started(self, phase: str, images: int) -> None:
         self._progress.add_task(phase, total=images, rate="", note="compiling")
@@ -137,11 +136,13 @@ class Bars(Callback):
             self.console.print(line.rstrip())
 
 
-class Programs:
+class Programs(Callback):
     """A bar of the networks that are trained by workers, and a line as each program begins and ends."""
 
-    def __init__(self, networks: int) -> None:
+    def __init__(self, networks: int, heading: Callable[[Group], str], ending: Callable[[Outcome], str]) -> None:
         self.console = screen()
+        self._heading = heading
+        self._ending = ending
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -159,14 +160,12 @@ class Programs:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def heading(self, words: str) -> None:
-        """Prints words as a program begins."""
-        self.console.print(words, markup=False)
+    def group_started(self, group: Group) -> None:
+        self.console.print(self._heading(group), markup=False)
 
-    def ended(self, words: str, networks: int) -> None:
-        """Prints words as a program of so many networks ends."""
-        self.console.print(words, markup=False)
-        self._progress.update(self._bar, advance=networks)
+    def group_ended(self, outcome: Outcome) -> None:
+        self.console.print(self._ending(outcome), markup=False)
+        self._progress.update(self._bar, advance=len(outcome.group.places))
 
 
 def header(run: RunFolder) -> None:

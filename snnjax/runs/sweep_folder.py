@@ -9,9 +9,10 @@ from snnjax.core import files, processes
 from snnjax.runs.checkpoint_folder import CHECKPOINT, Arrays, CheckpointFolder, Json
 from snnjax.runs.results import versions
 from snnjax.runs.trained import SWEEP, Trained
-from snnjax.training.groups import SERIAL, Group, Workers
+from snnjax.training.groups import Group
 from snnjax.training.state import TrainState
 from snnjax.training.sweep import Sweep, SweepState
+from snnjax.training.workers import SERIAL, Workers
 
 GROUPS = "groups"
 

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,26 +158,6 @@ def _record(state: TrainState, count: int) -> dict[str, Any]:
     """What becomes known of a network that trained beside others, `count` in all."""
     times = {name: sum(each[name] for each in state.phases) / count for name in ("seconds", "compile_seconds")}
     return dict(epochs=state.epochs, best_epoch=state.best_epoch, diagnoses=state.diagnoses, **times)
-
-
-@dataclasses.dataclass(frozen=True)
-class Workers:
-    """Who trains the groups of a sweep.
-
-    Attributes:
-      count: groups that are trained at a time.
-      map: as the function `map` of Python; results may come in any order. Where groups are handed out one by one, no
-        more of them are after an error. `snnjax.training.workers` has those of one machine and of a cluster.
-      elsewhere: whether groups train in other processes, of which the sweep's callback receives nothing.
-    """
-
-    count: int = 1
-    map: Callable[[Callable[[Group], Outcome], Iterable[Group]], Iterable[Outcome]] = map
-    elsewhere: bool = False
-
-
-SERIAL = Workers()
-"""This process, one group after the other."""
 
 
 def _fits(training: Training, state: TrainState) -> bool:

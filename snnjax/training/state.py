@@ -274,3 +274,9 @@ class Callback:
 
     def diagnosed(self, phase: str, diagnosis: Diagnosis) -> None:
         """The diagnosis of a phase that has ended: see `TrainState.diagnoses`."""
+
+    def group_started(self, group: Any) -> None:
+        """A `snnjax.training.groups.Group` of a sweep is handed to a worker."""
+
+    def group_ended(self, outcome: Any) -> None:
+        """What became of a group of a sweep: a `snnjax.training.groups.Outcome`."""

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,10 @@ from snnjax.core.metrics import ranking
 from snnjax.data import Dataset
 from snnjax.networks import Network
 from snnjax.training.arguments import check_types, with_encoder
-from snnjax.training.groups import SERIAL, Group, Variant, Workers, joined, parted, train, varied
+from snnjax.training.groups import Group, Variant, joined, parted, train, varied
 from snnjax.training.loop import Training
 from snnjax.training.state import FORMAT, Callback, Settings, TrainState
+from snnjax.training.workers import SERIAL, Workers
 
 
 @dataclasses.dataclass
@@ -65,7 +65,7 @@ class Sweep:
       data: the data set that all learn.
       settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
       variants: what is special about each network.
-      callback: receives the events of each group that trains in this process.
+      callback: receives the start and the end of each group, and the events of those that train in this process.
       at_once: networks of one program at most.
       networks: the descriptions of the variants, in order.
       seeds: of the variants.
@@ -165,9 +165,8 @@ class Sweep:
                 if sweep.done.keys() >= {*places}:
                     path.unlink(missing_ok=True)
         groups = self.groups(sweep.done, folder, workers.count)
-        callback = None if workers.elsewhere else self.callback
-        work = functools.partial(train, self.data, self.settings, callback=callback)
-        for outcome in workers.map(work, itertools.takewhile(lambda _: not errors, groups)):
+        work = functools.partial(train, self.data, self.settings)
+        for outcome in workers.map(work, groups, self.callback or Callback()):
             if outcome.error:
                 errors.append(outcome.error)
                 continue

@@ -1,36 +1,94 @@
-"""Who trains the groups of a sweep: processes of this machine by joblib, or of a cluster by Dask.
+"""The workers that train the groups of a sweep: an executor of `concurrent.futures`, or this process.
 
-Both give `Workers`, for `Sweep.run` and `SweepFolder.run`, until the `with` block ends, which stops what is unfinished:
+Those of one machine (`processes`, by loky) and of a cluster (`cluster`, by Dask) are for `Sweep.run` and
+`SweepFolder.run`, until the `with` block ends, which stops what is unfinished:
 
 ```python
 with processes(4) as workers, SweepFolder("runs/sweep", sweep) as folder:
     folder.run(workers)
 ```
 
-`prepare` is called in each worker before it trains; it imports the modules that define components of your own.
+`prepare` is called in each worker before it trains; it imports the modules that define custom components.
 """
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
 import signal
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, as_completed
 from pathlib import Path
 from typing import Any
 
 from snnjax.core import checks, devices
 from snnjax.core.errors import InputError, MissingPackageError
-from snnjax.training.groups import Group, Outcome, Workers
+from snnjax.training.groups import Group, Outcome
 from snnjax.training.state import Callback
 
 Work = Callable[..., Outcome]
 
 ON_ANY_DEVICE = functools.partial(devices.choose, "auto")
-FEEDER, WAITED = "QueueFeederThread", 5.0  # the name of such a thread; seconds to wait for one at most
-KEPT = "what was finished is kept, and the same command goes on"
+KEPT = "what was finished is kept, and the same command continues"
+
+
+def _call(work: Work, group: Group) -> Outcome:
+    return work(group)
+
+
+def _same(work: Work) -> Work:
+    return work
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """Who trains the groups of a sweep.
+
+    Attributes:
+      executor: trains groups elsewhere; None: this process trains one after the other.
+      count: groups that are trained at a time.
+      share: makes of the work, which holds the data, what each of the executor's tasks is given in its place.
+      task: of the work and a group, carried out by the executor.
+    """
+
+    executor: Executor | None = None
+    count: int = 1
+    share: Callable[[Work], Any] = _same
+    task: Callable[[Work, Group], Outcome] = _call
+
+    def map(self, work: Work, groups: Sequence[Group], callback: Callback) -> Iterator[Outcome]:
+        """The outcomes of groups, as they end; this process begins no further one after an error."""
+        if self.executor is None:
+            yield from _one_by_one(work, groups, callback)
+            return
+        shared = self.share(work)
+        futures = []
+        for group in groups:
+            callback.group_started(group)
+            futures.append(self.executor.submit(self.task, shared, group))
+        try:
+            for future in as_completed(futures):
+                callback.group_ended(future.result())
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _one_by_one(work: Work, groups: Sequence[Group], callback: Callback) -> Iterator[Outcome]:
+    for group in groups:
+        callback.group_started(group)
+        outcome = work(group, callback=callback)
+        callback.group_ended(outcome)
+        yield outcome
+        if outcome.error:
+            return
+
+
+SERIAL = Workers()
+"""This process, one group after the other."""
 
 
 class Unwanted(Exception):
@@ -40,15 +98,20 @@ class Unwanted(Exception):
 class Watch(Callback):
     """Ends a training that nobody waits for."""
 
-    def __init__(self, wanted: Callable[[], bool]):
-        self.wanted = wanted
+    def __init__(self, check: Callable[[], None]):
+        """`check` raises an error, or ends the process, where nobody waits."""
+        self.check = check
 
     def started(self, phase: str, images: int) -> None:
-        self.advanced(0, 0)
+        self.check()
 
     def advanced(self, images: int, correct: int) -> None:
-        if not self.wanted():
-            raise Unwanted
+        self.check()
+
+
+def _train(prepare: Callable[[], Any], check: Callable[[], None], work: Work, group: Group) -> Outcome:
+    prepare()
+    return work(group, callback=Watch(check))
 
 
 # On this machine
@@ -60,42 +123,54 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
 
     Those of an accelerator would share its memory, so take one process there.
     """
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     checks.integer("count", count, 1)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        stack.callback(_join_feeders, {*threading.enumerate()})
-
-        def train_all(work: Work, groups: Iterable[Group]) -> Iterator[Outcome]:
-            how = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))  # Ctrl-C stops this one
-            parallel = Parallel(count, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1, **how)
-            train = functools.partial(_in_process, os.getpid(), Path(folder), count, prepare, work)
-            results = parallel(delayed(train)(group) for group in groups)
-            stack.callback(lambda: get_reusable_executor().shutdown(kill_workers=True))  # they keep their cores
-            stack.callback(results.close)
-            try:
-                yield from results
-            except TerminatedWorkerError as error:
-                problem = "a worker was killed, perhaps because memory ran out"
-                raise OSError(f"{problem}: {KEPT}, with fewer workers or networks at once if it must") from error
-
-        yield Workers(count, train_all, elsewhere=True)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        # Ctrl-C stops this process, which stops the others.
+        executor = ProcessPoolExecutor(count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+        ready = functools.partial(_prepare_process, place, count, prepare)
+        task = functools.partial(_train, ready, functools.partial(_end_orphan, os.getpid()))
+        try:
+            yield Workers(executor, count, functools.partial(_OnDisk, place / "work"), task)
+        except BrokenProcessPool as error:
+            problem = "a worker was killed, perhaps because memory ran out"
+            raise OSError(f"{problem}: {KEPT}, with fewer workers or networks at once if it must") from error
+        finally:
+            executor.shutdown(kill_workers=True)
 
 
-def _join_feeders(others: set[threading.Thread]) -> None:
-    """Waits for the feeder threads of the workers' queues: a program that ends before them seems to leak semaphores."""
-    for thread in {*threading.enumerate()} - others:
-        if thread.name == FEEDER:
-            thread.join(WAITED)
+class _OnDisk:
+    """Unpickled, it is the object that it was made of, with arrays that all processes map from one file."""
+
+    def __init__(self, path: Path, value: Any):
+        import joblib
+
+        self.path = path
+        joblib.dump(value, path)
+
+    def __reduce__(self) -> Any:
+        return _from_disk, (self.path,)
 
 
-def _in_process(parent: int, folder: Path, count: int, prepare: Callable[[], Any], work: Work, group: Group) -> Outcome:
-    if os.getpid() != parent:
-        devices.take_share(folder, count)
+@functools.cache
+def _from_disk(path: Path) -> Any:
+    import joblib
+
+    return joblib.load(path, mmap_mode="r")
+
+
+def _prepare_process(folder: Path, count: int, prepare: Callable[[], Any]) -> None:
+    devices.take_share(folder, count)
     prepare()
-    return work(group, callback=Watch(lambda: parent in (os.getpid(), os.getppid()) or os._exit(1)))
+
+
+def _end_orphan(parent: int) -> None:
+    """Ends this process where the one that started it has ended."""
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 # On a cluster
@@ -110,6 +185,7 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
     """
     try:
         from distributed import Client
+        from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise MissingPackageError(f"a scheduler needs distributed: pip install 'snnjax[cluster]' ({error})") from error
     try:
@@ -118,9 +194,15 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
         advice = "start one by `dask scheduler`, and workers by `dask worker ADDRESS --nthreads 1`"
         raise OSError(f"no Dask scheduler answers at {address} ({error}): {advice}") from error
     with _quiet("distributed", "distributed.client"), client:
+        executor = client.get_executor(pure=False)
         count = _workers(client, address, patience)
-        train_all = functools.partial(_on_cluster, client, prepare)
-        yield Workers(count, train_all, elsewhere=True)
+        task = functools.partial(_train, prepare, _leave_unwanted)
+        try:
+            yield Workers(executor, count, functools.partial(_on_cluster, client), task)
+        except KilledWorker as error:
+            raise OSError(f"workers were killed, perhaps because memory ran out: {KEPT}") from error
+        except CancelledError as error:
+            raise OSError(f"the Dask scheduler at {address} went away: {KEPT}") from error
 
 
 @contextlib.contextmanager
@@ -149,38 +231,19 @@ def _workers(client: Any, address: str, patience: float) -> int:
     return len(threads)
 
 
-def _on_cluster(client: Any, prepare: Callable[[], Any], work: Work, groups: Iterable[Group]) -> Iterator[Outcome]:
+def _on_cluster(client: Any, work: Work) -> Any:
+    """Sends the work once, and again where a worker that had it is lost."""
     from dask import config
-    from distributed import CancelledError, as_completed
-    from distributed.scheduler import KilledWorker
 
     with config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):  # the data travel with the work
-        shared = client.submit(_same, work, pure=False)
-    futures = as_completed(
-        [client.submit(_in_task, shared, prepare, group, pure=False) for group in groups], loop=client.loop
-    )
-    try:
-        for future in futures:
-            yield future.result()
-    except KilledWorker as error:
-        raise OSError(f"workers were killed, perhaps because memory ran out: {KEPT}") from error
-    except CancelledError as error:
-        raise OSError(f"the Dask scheduler at {client.scheduler.address} went away: {KEPT}") from error
+        return client.submit(_same, work, pure=False)
 
 
-def _same(work: Work) -> Work:
-    return work
-
-
-def _in_task(work: Work, prepare: Callable[[], Any], group: Group) -> Outcome:
-    prepare()
-    return work(group, callback=Watch(_is_wanted))
-
-
-def _is_wanted() -> bool:
-    """Whether Dask waits for the task that this thread carries out."""
+def _leave_unwanted() -> None:
+    """Raises Unwanted where Dask no longer waits for the task that this thread carries out."""
     from distributed import get_worker
 
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
-    return task is not None and task.state == "executing"
+    if task is None or task.state != "executing":
+        raise Unwanted

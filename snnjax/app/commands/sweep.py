@@ -23,7 +23,7 @@ from snnjax.core.metrics import ranking, tested_part
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.training import workers
 from snnjax.training.advice import SILENT
-from snnjax.training.groups import SERIAL, Group, Outcome, Variant, Workers
+from snnjax.training.groups import Group, Outcome, Variant
 
 MOST = 100_000  # networks of a sweep
 
@@ -79,7 +79,7 @@ def accuracy_of(outcome: Outcome) -> str:
     return f"done: {', '.join(words)}"
 
 
-def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.AbstractContextManager[Workers]:
+def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.AbstractContextManager[workers.Workers]:
     """The workers that options ask for, which import the user's modules first; by default, this process."""
     if chosen.workers is not None and chosen.scheduler is not None:
         problem = f"`workers` are of this machine, `scheduler` {chosen.scheduler} has others"
@@ -88,30 +88,28 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
     if chosen.scheduler is not None:
         return workers.cluster(chosen.scheduler, ready)
     if (chosen.workers or 1) == 1:
-        return contextlib.nullcontext(SERIAL)
+        return contextlib.nullcontext(workers.SERIAL)
     if (platform := devices.peers()[0].platform) != "cpu":
         raise InputError(f"`workers` share the cores of a CPU, got the device {platform}: take 1, or `device` cpu")
     return workers.processes(chosen.workers or 1, ready)
 
 
-def train_left(folder: SweepFolder, given: Workers) -> list[dict[str, Any]]:
+def train_left(folder: SweepFolder, given: workers.Workers) -> list[dict[str, Any]]:
     """Trains what is left of a sweep while its progress is shown; returns the records of all networks."""
     groups = folder.groups(given.count)
     sweep = folder.sweep
     names = {each.places: f"program {number} of {len(groups)}" for number, each in enumerate(groups, 1)}
-    with console.Programs(sum(map(len, names))) if given.elsewhere else console.Bars() as bars:
-        sweep.callback = bars if isinstance(bars, console.Bars) else None
 
-        def begin(group: Group) -> Group:
-            bars.heading(f"{names[group.places]}: {words_of(sweep, group)}")
-            return group
+    def heading(group: Group) -> str:
+        return f"{names[group.places]}: {words_of(sweep, group)}"
 
-        def end(outcome: Outcome) -> Outcome:
-            bars.ended(f"{names[outcome.group.places]} {accuracy_of(outcome)}", len(outcome.group.places))
-            return outcome
+    def ending(outcome: Outcome) -> str:
+        return f"{names[outcome.group.places]} {accuracy_of(outcome)}"
 
-        told = dataclasses.replace(given, map=lambda work, each: map(end, given.map(work, map(begin, each))))
-        return folder.run(told)
+    bars = console.Programs(sum(map(len, names)), heading, ending) if given.executor else console.Bars(heading)
+    sweep.callback = bars
+    with bars:
+        return folder.run(given)
 
 
 def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any], Path]:
