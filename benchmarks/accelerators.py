@@ -93,11 +93,11 @@ def phases(network: Network, images: data.Dataset, count: int, batch: int) -> It
             name = f"{'outputs of' if timed else 'who fires in'} stage {end}"
             yield mapped(name, batches.forward_batch, entering(first), first=first, last=end, timed=timed)
         if not is_fitted(network.decision):
-            yield mapped("test", batches.decide_batch, entering(0), training.phases.testing_kernels, first=0)
+            yield mapped("test", batches.decide_batch, entering(0), training.runners.testing_kernels, first=0)
     for number, phase in enumerate(training.plan):
         if phase.layers or not is_fitted(network.decision):
             begun = [dataclasses.replace(each, phase=number) for each in states]
-            epoch = training.phases.runner(phase, begun, entering(phase.stage))
+            epoch = training.runners.of_phase(phase, begun, entering(phase.stage))
             yield Phase(shown(phase.name), IMAGES, epoch.unit, epoch.timer, epoch.run)
 
 

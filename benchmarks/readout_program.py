@@ -29,7 +29,7 @@ class Program(snnjax_program.Program):
         learn.outcome = lambda found: learned(found).reshape(len(learned(found)), -1)  # (neurons, inputs)
         self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)[0]
         entering = self.features[len(images.train_images) :]
-        self._map("test", entering, decide_batch, self.training.phases.testing_kernels, first=1)
+        self._map("test", entering, decide_batch, self.training.runners.testing_kernels, first=1)
         outputs = self.works["outputs"]
         test = self.works["test"]
         test.outcome = lambda found: found[0][0]  # the decisions

@@ -66,7 +66,7 @@ class Program(MeasuredProgram):
                 inputs = self._map(title, inputs, forward_batch, once=True, first=stage, last=end, timed=timed)
                 stage = end
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
-        self._map("test", self.encoded[count:], decide_batch, self.training.phases.testing_kernels, first=0)
+        self._map("test", self.encoded[count:], decide_batch, self.training.runners.testing_kernels, first=0)
         self.works["test"].outcome = lambda found: found[0][0]  # the decisions
         return self.works
 
@@ -94,7 +94,7 @@ class Program(MeasuredProgram):
         """An epoch of a phase that learns; `keep`: it has learned first, and later phases start from that."""
 
         def prepare() -> tuple[EpochRunner]:
-            epoch = self.training.phases.runner(phase, [dataclasses.replace(self.state, phase=number)], inputs)
+            epoch = self.training.runners.of_phase(phase, [dataclasses.replace(self.state, phase=number)], inputs)
             epoch.is_in_bounds()  # a training finds that out once, not in each epoch
             return (epoch,)
 

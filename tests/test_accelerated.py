@@ -127,4 +127,4 @@ def test_a_training_takes_those_of_its_devices(platform, unit):
     placement.platform = platform
     state.phase = len(trainer.plan) - 1
     inputs = np.zeros((40, 6, 28, 28), np.uint8)
-    assert trainer.training.phases.runner(trainer.plan[-1], [state], inputs).unit == unit
+    assert trainer.training.runners.of_phase(trainer.plan[-1], [state], inputs).unit == unit

@@ -358,7 +358,7 @@ def test_the_first_images_of_the_reward_phase_are_decided_as_in_a_plain_loop(moz
     inputs = trainer.training.supervised_inputs("train", [state])
     spiked, labels = inputs[0] < T, mnist.train_labels[:120]
     decisions, expected = numpy_reward(state.weights["layer3"], spiked, labels, padding=2, batch_size=40)
-    runner = trainer.training.phases.runner(trainer.plan[2], [state], inputs)
+    runner = trainer.training.runners.of_phase(trainer.plan[2], [state], inputs)
     ((carry, found),) = runner.placement.unstack(runner.run())
     assert found.decisions.tolist() == decisions
     np.testing.assert_allclose(carry.layers["layer3"].weights, expected, atol=1e-5)

@@ -127,7 +127,7 @@ def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
     training, states = trainer.training, [trainer.initial_state()]
     inputs = training.cache.inputs("train", 0, states)
     monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
-    runner = training.phases.runner(trainer.plan[0], states, inputs)
+    runner = training.runners.of_phase(trainer.plan[0], states, inputs)
     assert len(runner._kept) == (0 if large else len(runner._starts))
     for start in runner._starts[:-1]:
         (_, shared) = runner.place_slice(start)

@@ -111,7 +111,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, m
         made.run(states, save)
     again = loop.Training(networks, images, made.settings)
     for state in kept:
-        again.phases.check(state)
+        again.runners.check(state)
     for found, state in zip(again.run(kept), expected, strict=True):
         np.testing.assert_array_equal(found.weights["layer1"], state.weights["layer1"])
         assert found.diagnoses == state.diagnoses

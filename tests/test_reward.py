@@ -193,7 +193,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
         trainer.initial_state(), weights={n: np.asarray(w) for n, w in network.weights().items()}
     )
     state.phase = len(trainer.plan) - 1
-    runner = trainer.training.phases.runner(trainer.plan[-1], [state], inputs)
+    runner = trainer.training.runners.of_phase(trainer.plan[-1], [state], inputs)
     _, first = runner.run()
     results = [first]
     assert compilations(lambda: results.append(runner.run()[1])) == 0, "the second epoch compiles again"

@@ -23,8 +23,8 @@ from snnjax.steps import plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.training import absorb
 from snnjax.training.loop import Trainer, Training
-from snnjax.training.phase import key_of
 from snnjax.training.placement import Placement
+from snnjax.training.runners import key_of
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.sweep import Sweep
 
@@ -360,7 +360,7 @@ def test_the_largest_seed_begins_alike_alone_and_in_a_sweep(little):
     assert swept.names == ["seed=18446744073709551615"]
     (one,), (other,) = alone.initial_states(), swept.initial_states()
     assert np.array_equal(one.weights["layer1"], other.weights["layer1"])
-    drawn, same = alone.phases.fresh(one, 0), swept.phases.fresh(other, 0)
+    drawn, same = alone.runners.fresh(one, 0), swept.runners.fresh(other, 0)
     assert jax.tree.all(jax.tree.map(np.array_equal, drawn, same))
 
 

@@ -63,7 +63,7 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
         for name, wins in found.get("wins", {}).items():
             total = int(np.sum(wins))
-            per_image = total / self._trainer.training.phases.images(phase)
+            per_image = total / self._trainer.training.runners.images(phase)
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)
             if total:
                 won = np.repeat(np.arange(len(wins)), np.int64(np.ceil(np.asarray(wins) * min(1, DRAWN / total))))

@@ -65,7 +65,7 @@ class RunFolder(CheckpointFolder):
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
         self.state = TrainState.unflatten(arrays, meta)
-        self.trainer.training.phases.check(self.state)
+        self.trainer.training.runners.check(self.state)
 
     def start(self, reuse: bool | None = False) -> TrainState:
         """The state to begin with: the stored one, or the initial one.

@@ -112,16 +112,16 @@ class EpochRunner:
         self,
         number: int = 0,
         done: int = 0,
-        before: Mapping[str, np.ndarray] | None = None,
+        before: Sequence[Mapping[str, np.ndarray]] = (),
         report: Callable[[int, int], None] = lambda images, correct: None,
         keep: Callable[[int, Callable[[], dict[str, np.ndarray]]], None] = lambda done, found: None,
     ) -> tuple[Carry, Found]:
         """Learns in epoch `number`: the carry, and what the step found of each image, NumPy (networks, N, ...).
 
-        Infos are in the order in which the images were shown, decisions in that of the data. An epoch that was broken
-        off continues after `done` images, of which it had found `before`, by path. `report` gets the numbers of images
-        done and of correct decisions among them; `keep` is called between slices, with how many are done and a function
-        that returns what was found of them.
+        Infos are in the order in which the images were shown, decisions in that of the data. An interrupted epoch
+        continues after `done` images, of which it had found `before`, by network and path. `report` gets the numbers of
+        images done and of correct decisions among them; `keep` is called between slices, with how many are done and a
+        function that returns what was found of them.
         """
         step = self.task.batch
         if done % step or not 0 <= done < self._total:
@@ -149,11 +149,8 @@ class EpochRunner:
                 self.carry, found = self.timer.call(0, self.placement.agreed, *result, self.mesh)
                 found = self._learned(found, here)
                 report(images, self._correct(found, numbers[..., at:end]))
-                if before:
-                    if before.keys() != leaves(found).keys():
-                        raise InputError(f"`found` must hold {', '.join(leaves(found))}, got {', '.join(before)}")
-                    pieces.append(with_leaves(found, before))
-                    before = None
+                if done and not pieces:
+                    pieces.append(_restored(found, before))
                 pieces.append(found)
                 at = end
                 step = 2 * step
@@ -201,6 +198,15 @@ def _slice_size(total: int, unit: int) -> int:
     aligned = math.lcm(unit, ALIGNED)
     unit = aligned if count > 1 and count * aligned <= total else unit
     return -(-total // (count * unit)) * unit
+
+
+def _restored(found: Found, before: Sequence[Mapping[str, np.ndarray]]) -> Found:
+    """What was found of earlier images of the epoch, by path for each network, as `found` is of later ones."""
+    expected = leaves(found).keys()
+    for each in before:
+        if each.keys() != expected:
+            raise InputError(f"`found` must hold {', '.join(expected)}, got {', '.join(each)}")
+    return with_leaves(found, jax.tree.map(lambda *own: np.stack(own), *before))
 
 
 def _joined(pieces: list[Found]) -> Found:

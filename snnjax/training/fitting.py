@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core import processes
 from snnjax.data import Dataset
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.decision import unfitted
@@ -32,7 +31,7 @@ def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
     for at, encoder in left.items():
         if encoder not in fitted:
             found = timer.call(len(images), contracts.checked_fit, encoder, images)
-            fitted[encoder] = processes.share_arrays(jax.tree.leaves(found))
+            fitted[encoder] = cache.placement.of_first_process(jax.tree.leaves(found))
             cache.callback.advanced(len(images), 0)
         states[at].keep_numbers("encoder", encoder, fitted[encoder])
         contracts.check_encoder(states[at].network(networks[at]), image)
@@ -54,7 +53,7 @@ def fit_decisions(
     for state, network, own in zip(states, cache.networks, inputs["train"], strict=True):
         about = own, shown.astype(np.int32), network.classes, network.time_steps
         fitted = fit.call(len(shown), contracts.checked_fit, network.decision, *about)
-        state.keep_numbers("decision", network.decision, processes.share_arrays(jax.tree.leaves(fitted)))
+        state.keep_numbers("decision", network.decision, cache.placement.of_first_process(jax.tree.leaves(fitted)))
         contracts.check_decision(state.network(network))
         cache.callback.advanced(len(shown), 0)
     model = cache.pack(cache.models(states))

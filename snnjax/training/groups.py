@@ -162,7 +162,7 @@ def _record(state: TrainState, count: int) -> dict[str, Any]:
 
 def _fits(training: Training, state: TrainState) -> bool:
     try:
-        training.phases.check(state)
+        training.runners.check(state)
     except InputError:
         return False
     return True

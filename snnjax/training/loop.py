@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core import devices, processes
+from snnjax.core import devices
 from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
 from snnjax.learners import Diagnosis
@@ -20,8 +20,8 @@ from snnjax.steps import registry
 from snnjax.steps.plain import Carry
 from snnjax.training import absorb, arguments, cache_key, contracts, fitting
 from snnjax.training.epoch import EpochRunner
-from snnjax.training.phase import Phases
 from snnjax.training.placement import Timer
+from snnjax.training.runners import EpochRunners
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Arrays, Callback, Phase, Settings, States, TrainState, plan
 
@@ -64,7 +64,7 @@ class Training:
         self.callback = callback or Callback()
         self.plan = plan(self.network, settings.epochs)
         self.cache = StageCache(self.networks, data, self.settings)
-        self.phases = Phases(self.cache, data, self.settings, self.seeds, self.plan)
+        self.runners = EpochRunners(self.cache, data, self.settings, self.seeds, self.plan)
 
     def initial_states(self) -> States:
         """The states before the first image."""
@@ -80,7 +80,7 @@ class Training:
         cache = self.cache
         cache.callback = self.callback
         cache.clear()  # what an interrupted run has left: these states lack its diagnoses
-        for state, first in zip(states, processes.share(states), strict=True):
+        for state, first in zip(states, cache.placement.of_first_process(states), strict=True):
             vars(state).update(vars(first))
         if states[0].phase < len(self.plan) and fitting.fit_encoders(cache, states):
             save(states)
@@ -94,11 +94,11 @@ class Training:
                 save(states)
             elif not self._is_over(phase, states):
                 inputs = self._inputs(phase, states)
-                runner = self.phases.runner(phase, states, inputs["train"])
-                left = self.phases.images(phase) * (phase.epochs - states[0].done) - states[0].shown
+                runner = self.runners.of_phase(phase, states, inputs["train"])
+                left = self.runners.images(phase) * (phase.epochs - states[0].done) - states[0].shown
                 self.callback.started(phase.name, left * len(states))
                 while not self._is_over(phase, states):
-                    found = {path: np.stack([state.found[path] for state in states]) for path in states[0].found}
+                    found = [state.found for state in states]
                     self._saved = time.monotonic()
                     keep = functools.partial(self._save_within, phase, states, runner, save)
                     result = runner.run(states[0].done, states[0].shown, found, self.callback.advanced, keep)
@@ -136,11 +136,10 @@ class Training:
         """Saves where an epoch stands, after `shown` images, every now and then; `found` returns what is known."""
         if time.monotonic() - self._saved < EVERY:
             return
-        pieces = found()
         self._absorb_carry(phase, states, runner.carry)
-        for index, state in enumerate(states):
+        for state, own in zip(states, self.cache.placement.unstack(found()), strict=True):
             state.shown = shown
-            state.found = {path: piece[index] for path, piece in pieces.items()}
+            state.found = own
         self.cache.finish(runner.timer, states, over=False)
         save(states)
         self._saved = time.monotonic()
@@ -164,7 +163,7 @@ class Training:
                 absorb.absorb_unsupervised(phase, state, carry, found)
             return [runner.timer]
         timer = Timer(self.data.tested)
-        tested = self.cache.placement.unstack(self.phases.test(timer, runner, inputs[self.data.tested]))
+        tested = self.cache.placement.unstack(self.runners.test(timer, runner, inputs[self.data.tested]))
         for state, carry, found, decisions in zip(states, carries, founds, tested, strict=True):
             learners = absorb.absorb_figures(phase, state, carry, found)
             absorb.absorb_decisions(phase, state, self.data, found.decisions, decisions, learners)

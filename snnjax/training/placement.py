@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,7 +12,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from snnjax.core import devices, files, processes
 from snnjax.steps.plain import Slice, Task
 
-SHARED, NETWORKS, IMAGES = PartitionSpec(), PartitionSpec("networks"), PartitionSpec("images")
+T = TypeVar("T")
+
+SHARED = PartitionSpec()
+NETWORKS = PartitionSpec("networks")
+IMAGES = PartitionSpec("images")
 BOTH = PartitionSpec("networks", "images")
 
 CHUNK = dict(cpu=512, gpu=128, tpu=128)
@@ -148,6 +152,10 @@ class Placement:
         if mesh is self.mapping:
             return place(values, mesh, BOTH if own else IMAGES)
         return place(values, mesh, NETWORKS if own else SHARED)  # all devices see what they learn from
+
+    def of_first_process(self, value: T) -> T:
+        """What the first process has in place of `value`."""
+        return processes.share(value)
 
     def agreed(self, carry: Any, found: Any, mesh: Mesh) -> tuple[Any, Any]:
         """What a learning program has returned; of several processes, which may round differently, the first one's."""

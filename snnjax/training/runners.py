@@ -1,4 +1,4 @@
-"""What learns in a phase, and from what: the runner of its epochs, and the states of its learners."""
+"""Makes the runners of epochs: what learns in a phase, from what, and the states of its learners."""
 
 import dataclasses
 import functools
@@ -24,8 +24,8 @@ from snnjax.training.state import Phase, Settings, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class Phases:
-    """The phases of networks of one structure.
+class EpochRunners:
+    """Makes the runner of each phase of networks of one structure.
 
     Attributes:
       cache: of what enters their stages.
@@ -80,7 +80,7 @@ class Phases:
         batch = min(convs[names[0]].joint.batch, images)
         return Task(names, phase.stage, phase.learner, batch, end=phase.end, rest=images % batch)
 
-    def runner(self, phase: Phase, states: Sequence[TrainState], inputs: np.ndarray) -> EpochRunner:
+    def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: np.ndarray) -> EpochRunner:
         """The runner of a phase's epochs, given what enters the first of the layers that learn in it."""
         task = self.task(phase)
         models = self.cache.models(states)
