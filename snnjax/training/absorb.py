@@ -82,9 +82,12 @@ def absorb_decisions(
 ) -> None:
     """Ends a supervised epoch, given the decisions on the training images and on those tested."""
     state.diagnoses[phase.name] = diagnose_decisions(data.names, trained, learners)
-    record: dict[str, Any] = dict(epoch=state.done)
-    for part, decisions in (("train", trained), (data.tested, tested)):
-        record[part] = fractions(decisions, getattr(data, f"{part}_labels"))
+    labels = data.test_labels if data.validation_labels is None else data.validation_labels
+    record = {
+        "epoch": state.done,
+        "train": fractions(trained, data.train_labels),
+        data.tested: fractions(tested, labels),
+    }
     state.epochs.append(record)
     if state.best_epoch == state.done:
         state.best = dict(state.weights)

@@ -136,23 +136,23 @@ class EpochRunner:
             begin = time.perf_counter()
             own, shared = self._kept.get(start) or self.place_slice(start, places)
             self.timer.seconds += time.perf_counter() - begin
-            at = max(start, done)
+            position = max(start, done)
             step = self.task.batch  # slices of another version or device may end elsewhere
-            while at < stop:
+            while position < stop:
                 fast = self._clips or self.is_in_bounds()
-                end = stop if fast else min(at + step, stop)
-                here = slice(at - start, end - start)
+                end = stop if fast else min(position + step, stop)
+                here = slice(position - start, end - start)
                 span = dict(start=np.int32(here.start), stop=np.int32(here.stop), last=np.bool_(end == self._total))
-                images = (end - at) * self.placement.count
+                images = (end - position) * self.placement.count
                 given = self.carry, self.model, own, shared | span
                 result = self.timer.run(images, self._fast if fast else self._plain, *given)
                 self.carry, found = self.timer.call(0, self.placement.agreed, *result, self.mesh)
                 found = self._learned(found, here)
-                report(images, self._correct(found, numbers[..., at:end]))
+                report(images, self._correct(found, numbers[..., position:end]))
                 if done and not pieces:
                     pieces.append(_restored(found, before))
                 pieces.append(found)
-                at = end
+                position = end
                 step = 2 * step
             if stop < self._total:
                 keep(stop, lambda: leaves(_joined(pieces)))

@@ -22,19 +22,19 @@ def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
     networks = cache.networks
     fitted = dict[Any, Any]()
     encoders = [state.network(network).encoder for state, network in zip(states, networks, strict=True)]
-    left = {at: encoder for at, encoder in enumerate(encoders) if unfitted(encoder)}
+    left = {index: encoder for index, encoder in enumerate(encoders) if unfitted(encoder)}
     if not left:
         return False
     timer = Timer("fit encoder")
     image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
     cache.callback.started(timer.name, len(images) * len(set(left.values())))
-    for at, encoder in left.items():
+    for index, encoder in left.items():
         if encoder not in fitted:
             found = timer.call(len(images), contracts.checked_fit, encoder, images)
             fitted[encoder] = cache.placement.of_first_process(jax.tree.leaves(found))
             cache.callback.advanced(len(images), 0)
-        states[at].keep_numbers("encoder", encoder, fitted[encoder])
-        contracts.check_encoder(states[at].network(networks[at]), image)
+        states[index].keep_numbers("encoder", encoder, fitted[encoder])
+        contracts.check_encoder(states[index].network(networks[index]), image)
     cache.finish(timer, states)
     return True
 

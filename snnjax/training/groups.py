@@ -47,7 +47,7 @@ class Group:
         Raises InputError where they hold a component that is not imported.
         """
         network = from_data(self.network, self.arrays)
-        variants = [self.variants[at] for at in numbers]
+        variants = [self.variants[index] for index in numbers]
         networks = [varied(network, each) for each in variants]
         seeds = [int(x["seed"]) for x in variants]
         return Training(networks, data, settings, seeds, callback, [*map(_named, variants)])
@@ -57,7 +57,7 @@ class Group:
         with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError, AttributeError):
             if self.file:
                 arrays, meta = files.load_checkpoint(self.file)
-                errors = {int(at): str(error) for at, error in meta.get("errors", {}).items()}
+                errors = {int(index): str(error) for index, error in meta.get("errors", {}).items()}
                 return Progress(parted(arrays, meta["states"]), errors)
         return Progress()
 
@@ -83,7 +83,7 @@ class Progress:
 
     def in_training(self, group: Group) -> list[int]:
         """Numbers of the networks that no error has ended."""
-        return [at for at in range(len(group.places)) if at not in self.errors]
+        return [index for index in range(len(group.places)) if index not in self.errors]
 
     def run(self, group: Group, training: Training) -> None:
         """Trains the networks in training to the end.
@@ -104,8 +104,8 @@ class Progress:
         try:
             training.run(self.states, save)
         except DivergedError as error:
-            self.states = [each for at, each in enumerate(saved) if at not in error.errors]
-            self.errors |= {numbers[at]: problem for at, problem in error.errors.items()}
+            self.states = [each for index, each in enumerate(saved) if index not in error.errors]
+            self.errors |= {numbers[index]: problem for index, problem in error.errors.items()}
             for problem in error.errors.values():
                 training.callback.invalid(problem)
             raise
@@ -143,15 +143,15 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
             with contextlib.suppress(DivergedError):
                 progress.run(group, training)
                 states = dict(zip(numbers, progress.states, strict=True))
-        records = {at: _record(state, len(states)) for at, state in states.items()}
+        records = {index: _record(state, len(states)) for index, state in states.items()}
         if states and data.tested == "test":
             for record, tested in zip(records.values(), training.test_best(progress.states), strict=True):
                 record["test"] = tested
     except (InputError, OSError) as error:
         return Outcome(group, error=error)
-    records |= {at: dict(epochs=[], diagnoses={}, error=words) for at, words in progress.errors.items()}
+    records |= {index: dict(epochs=[], diagnoses={}, error=words) for index, words in progress.errors.items()}
     places = range(len(group.places))
-    return Outcome(group, tuple(records[at] for at in places), tuple(states.get(at) for at in places))
+    return Outcome(group, tuple(records[index] for index in places), tuple(states.get(index) for index in places))
 
 
 def _record(state: TrainState, count: int) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _fits(training: Training, state: TrainState) -> bool:
 def joined(states: Sequence[TrainState]) -> tuple[dict[str, np.ndarray], list[Any]]:
     """Arrays and JSON data of several states."""
     parts = [state.flatten() for state in states]
-    arrays = {f"{at}/{name}": value for at, (own, _) in enumerate(parts) for name, value in own.items()}
+    arrays = {f"{index}/{name}": value for index, (own, _) in enumerate(parts) for name, value in own.items()}
     return arrays, [meta for _, meta in parts]
 
 
@@ -179,8 +179,8 @@ def parted(arrays: Mapping[str, np.ndarray], metas: Sequence[Any]) -> list[Train
     """The inverse of `joined`."""
     parts: list[dict[str, np.ndarray]] = [{} for _ in metas]
     for path, value in arrays.items():
-        at, _, name = path.partition("/")
-        parts[int(at)][name] = value
+        index, _, name = path.partition("/")
+        parts[int(index)][name] = value
     return [TrainState.unflatten(part, meta) for part, meta in zip(parts, metas, strict=True)]
 
 

@@ -57,7 +57,7 @@ class Training:
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         self.networks = arguments.checked_networks(networks, data, settings, self.seeds)
         self.network = self.networks[0]
-        self.names = names or ([f"network {at}" for at in range(len(networks))] if len(networks) > 1 else [""])
+        self.names = names or ([f"network {index}" for index in range(len(networks))] if len(networks) > 1 else [""])
         self.data = data
         batch = min(settings.update_batch, len(data.train_images))
         self.settings = dataclasses.replace(settings, update_batch=batch)
@@ -222,8 +222,9 @@ class Training:
         native = self.settings.native
         kernels = registry.deciding_kernels(self.network, native=native, scores=True)
         models = self.cache.pack(self.cache.models(rounded), kernels)
-        how: dict[str, Any] = dict(first=0, encode=True, native=native)
-        decisions, scores = self.cache.placement.map(Timer(""), decide_batch, models, images, **how)
+        decisions, scores = self.cache.placement.map(
+            Timer(""), decide_batch, models, images, first=0, encode=True, native=native
+        )
         contracts.check_decisions(decisions, self.network.classes)
         contracts.check_scores(scores)
         return decisions, scores

@@ -125,7 +125,7 @@ class Placement:
     def unstack(self, tree: Any) -> list[Any]:
         """The inverse of `stack`, as NumPy arrays."""
         tree = jax.tree.map(np.asarray, tree)
-        return [jax.tree.map(lambda x, at=at: x[at], tree) for at in range(self.count)]
+        return [jax.tree.map(lambda x, index=index: x[index], tree) for index in range(self.count)]
 
     def place_images(
         self, values: np.ndarray, start: int, size: int, mesh: Mesh, places: np.ndarray | None = None

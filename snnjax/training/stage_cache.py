@@ -72,17 +72,17 @@ class StageCache:
             starts = [number for number in range(stage) if not (number and stages[number - 1].activities)]
             first = starts[-1] if part == "train" else 0
             return self._forward(part, states, self.inputs(part, first, states), first, stage, timed=False)
-        at, key, values = self._kept.get(part, (stage + 1, "", np.zeros(0)))
-        if at > stage or key != self._key(states, at):
-            at = 0
+        known, key, values = self._kept.get(part, (stage + 1, "", np.zeros(0)))
+        if known > stage or key != self._key(states, known):
+            known = 0
             values = self._encoded(part, states)
-        for number in range(at + 1, stage + 1):
+        for number in range(known + 1, stage + 1):
             if number < stage and stages[number - 1].activities:
                 continue  # what they become is kept alone: it is far smaller
-            values = self._forward(part, states, values, at, number, timed=True)
-            at = number
+            values = self._forward(part, states, values, known, number, timed=True)
+            known = number
             if part == "train":
-                self._kept[part] = (at, self._key(states, at), values)
+                self._kept[part] = (known, self._key(states, known), values)
         return values
 
     def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
@@ -107,7 +107,8 @@ class StageCache:
         if not self._mirror or part != "train":
             return images
         both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
-        both[: len(images)], both[len(images) :] = images, images[:, :, ::-1]
+        both[: len(images)] = images
+        both[len(images) :] = images[:, :, ::-1]
         return both
 
     def _shared_code(self, states: Sequence[TrainState]) -> bool:
@@ -123,11 +124,10 @@ class StageCache:
         name = f"{'outputs of' if timed else 'who fires in'} stage {last}"
         timer = Timer(name if part == "train" else f"{name}, {part}")
         self.callback.started(timer.name, values.shape[int(has_own(values))] * self.placement.count)
-        static: dict[str, Any] = dict(first=first, last=last, timed=timed)
         kernels = {} if timed else last_step.kernels_of(self.network, self.native)
         packed = self.pack(self.models(states), kernels)
         report = self.callback.advanced
-        values = self.placement.map(timer, forward_batch, packed, values, report, **static)
+        values = self.placement.map(timer, forward_batch, packed, values, report, first=first, last=last, timed=timed)
         self.finish(timer, states)
         if part == "train" and not self.network.stages[last - 1].activities:
             self._diagnose_outputs(last, values, states)
@@ -149,12 +149,12 @@ class StageCache:
     def _diagnose_outputs(self, stage: int, values: np.ndarray, states: Sequence[TrainState]) -> None:
         """Records what the first images show of a stage's outputs; reports it if there is one network."""
         name = f"outputs of stage {stage}"
-        for at, state in enumerate(states):
+        for index, state in enumerate(states):
             found = (each.get("convergence", {}) for each in state.diagnoses.values())
             open_ = {layer: convergence for each in found for layer, convergence in each.items()}
             count = min(1000, values.shape[1] // (1 + self._mirror))  # mirror images come after the images
-            network = state.network(self.networks[at])
-            fired = values[at][:count] < self.network.time_steps
+            network = state.network(self.networks[index])
+            fired = values[index][:count] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
             if values.nbytes >= SAID:
                 state.diagnoses[name]["words"].append(f"they take {values.nbytes / 1e9:.1f} GB {files.kept(values)}")

@@ -121,7 +121,7 @@ def _joint(network: Network, first: int, end: int, epochs: tuple[int, ...]) -> P
         got = f"{sorted(known)} for stages {first + 1} to {end}"
         raise InputError(f"`epochs` must be the same for stages that learn jointly, got {got}")
     learners = {
-        name: conv.each_learner[0] for at, name, conv in network.layers() if first <= at < end and conv.learners
+        name: conv.each_learner[0] for stage, name, conv in network.layers() if first <= stage < end and conv.learners
     }
     titles = dict.fromkeys(map(_title, learners.values()))
     return Phase(f"{' and '.join(titles)} {', '.join(learners)}", first, tuple(learners), epochs[first], 0, 0, end)
@@ -203,7 +203,7 @@ class TrainState:
         Validation images decide if there are any, else the test images.
         """
         accuracies = [record[tested_part(record)]["accuracy"] for record in self.epochs]
-        return max(range(len(accuracies)), key=lambda at: (accuracies[at], at), default=-1)
+        return max(range(len(accuracies)), key=lambda index: (accuracies[index], index), default=-1)
 
     @property
     def trained(self) -> "TrainState":

@@ -46,7 +46,7 @@ class SweepState:
         """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
         try:
             states = parted(arrays, meta["states"])
-            done = {int(at): record for at, record in meta["done"].items()}
+            done = {int(index): record for index, record in meta["done"].items()}
             return cls(done, dict(zip(meta["trained"], states, strict=True)))
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"this is no state of a sweep: {error}") from error
@@ -101,7 +101,7 @@ class Sweep:
         """
 
         def group(places: Sequence[int]) -> Group:
-            variants = tuple(self._seeded[at] for at in places)
+            variants = tuple(self._seeded[index] for index in places)
             file = None if folder is None else folder.resolve() / self._file_name(variants)
             return Group(tuple(places), variants, *self._described, file)
 
@@ -109,11 +109,11 @@ class Sweep:
         alike = dict[Any, list[int]]()
         left = {*range(len(self.variants))} - {*done}
         for path, places in self._started(folder) if folder else ():
-            if path.name == self._file_name([self._seeded[at] for at in places]) and left.issuperset(places):
+            if path.name == self._file_name([self._seeded[index] for index in places]) and left.issuperset(places):
                 found.append(group(places))
                 left -= {*places}
-        for at in sorted(left):
-            alike.setdefault(self.networks[at].structure, []).append(at)
+        for index in sorted(left):
+            alike.setdefault(self.networks[index].structure, []).append(index)
         return [*found, *map(group, _cut([*alike.values()], self.at_once, workers - len(found)))]
 
     @functools.cached_property
@@ -144,7 +144,7 @@ class Sweep:
         self,
         state: SweepState | None = None,
         save: Callable[[SweepState], None] = lambda state: None,
-        keep: Callable[[int, Network, TrainState], Mapping[str, Any]] = lambda at, network, state: {},
+        keep: Callable[[int, Network, TrainState], Mapping[str, Any]] = lambda index, network, state: {},
         load: Callable[[int], tuple[Network, TrainState]] | None = None,
         folder: Path | None = None,
         workers: Workers = SERIAL,
@@ -171,11 +171,11 @@ class Sweep:
                 errors.append(outcome.error)
                 continue
             group = outcome.group
-            for at, record, trained in zip(group.places, outcome.records, outcome.states, strict=True):
-                kept = keep(at, self.networks[at], trained) if trained else {}
+            for index, record, trained in zip(group.places, outcome.records, outcome.states, strict=True):
+                kept = keep(index, self.networks[index], trained) if trained else {}
                 if trained and load is None:
-                    sweep.trained[at] = trained.trained
-                sweep.done[at] = dict(variant=self.variants[at], **record, **kept)
+                    sweep.trained[index] = trained.trained
+                sweep.done[index] = dict(variant=self.variants[index], **record, **kept)
             save(sweep)
             if group.file:
                 group.file.unlink(missing_ok=True)
@@ -186,7 +186,7 @@ class Sweep:
             with contextlib.suppress(OSError):  # groups of other variants may have left states
                 folder.rmdir()
         if self.data.tested == "validation":
-            self._test_best(sweep, save, load or (lambda at: (self.networks[at], sweep.trained[at])))
+            self._test_best(sweep, save, load or (lambda index: (self.networks[index], sweep.trained[index])))
         return sweep
 
     def _test_best(
@@ -196,13 +196,13 @@ class Sweep:
         load: Callable[[int], tuple[Network, TrainState]],
     ) -> None:
         """Tests the networks of the best combination that are not yet; one that was the best before loses its test."""
-        best = next(iter(ranking([sweep.done[at] for at in range(len(self.variants))])), [])
-        for at in sweep.done.keys() - best:
-            sweep.done[at].pop("test", None)
-        for at in best:
-            if "test" not in sweep.done[at]:
-                network, trained = load(at)
-                (sweep.done[at]["test"],) = Training([network], self.data, self.settings).test_best([trained])
+        best = next(iter(ranking([sweep.done[index] for index in range(len(self.variants))])), [])
+        for index in sweep.done.keys() - best:
+            sweep.done[index].pop("test", None)
+        for index in best:
+            if "test" not in sweep.done[index]:
+                network, trained = load(index)
+                (sweep.done[index]["test"],) = Training([network], self.data, self.settings).test_best([trained])
                 save(sweep)
 
 
