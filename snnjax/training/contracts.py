@@ -24,12 +24,7 @@ from snnjax.networks.model import check_weights
 from snnjax.training.stage_cache import as_array
 from snnjax.training.state import TrainState
 
-
-def _array(shape: tuple[int, ...], dtype: Any) -> Any:
-    """A stand-in for an array."""
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
+_array: Any = jax.ShapeDtypeStruct  # stands in for an array
 _INTEGER = _array((), np.int32)
 
 
@@ -54,7 +49,11 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             code = each.code
             activities = _array(network.shapes[number], np.float32)
             coded = jax.eval_shape(lambda x, code=code: code(x, time_steps=network.time_steps), activities)
-            _expect(f"code(...) of stage {number}", coded, _array(activities.shape, latency_dtype(network.time_steps)))
+            _expect(
+                f"code(...) of stage {number}",
+                coded,
+                _array(activities.shape, latency_dtype(network.time_steps)),
+            )
 
 
 def _is_own(part: object) -> bool:
@@ -96,47 +95,43 @@ def check_decision(network: Network) -> None:
         spikes = Spikes(_array(shape, latency_dtype(network.time_steps)), _array(shape, np.float32), time)
         scores = jax.eval_shape(lambda spikes: decision.scores(spikes, classes), spikes)
         _expect("decision.scores(...)", scores, _array((classes,), np.float32))
-    found = jax.eval_shape(decision.decide, _array((len(shapes), classes), np.float32))
-    _expect("decision.decide(scores)", found, _INTEGER)
+    returned = jax.eval_shape(decision.decide, _array((len(shapes), classes), np.float32))
+    _expect("decision.decide(scores)", returned, _INTEGER)
 
 
 def checked_fit(part: Any, *data: Any) -> Any:
     """What `fit` of an encoder or a decision returns; raises InputError unless it is the same part, now fitted."""
     kind = type(part).__name__
-    found = part.fit(*data)
-    before, after = map(_structure, (part, found))
-    if type(found) is not type(part) or before != after or unfitted(found):
+    returned = part.fit(*data)
+    structure: Any = jax.tree.structure(returned)
+    if type(returned) is not type(part) or structure != jax.tree.structure(part) or unfitted(returned):
         write = f"dataclasses.replace(self, ...) with NumPy arrays in place of numbers, {kind} that is `fitted`"
-        raise InputError(f"`fit` of {kind} must return {write}, got {shown(found)}")
+        raise InputError(f"`fit` of {kind} must return {write}, got {shown(returned)}")
     for name in sorted({each.name for each in dataclasses.fields(part)} - fitted_fields(part)):
-        if not all(map(np.array_equal, *(jax.tree.leaves(getattr(each, name)) for each in (part, found)))):
+        if not all(map(np.array_equal, *(jax.tree.leaves(getattr(each, name)) for each in (part, returned)))):
             write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.fitted(default=0.0)"
             raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {write}")
-    for path, leaf in jax.tree.leaves_with_path(found):
+    for path, leaf in jax.tree.leaves_with_path(returned):
         if not np.isfinite(leaf).all():
             raise InputError(f"`fit` of {kind} must return finite numbers, got others in {jax.tree_util.keystr(path)}")
-    return found
-
-
-def _structure(tree: Any) -> Any:
-    return jax.tree.structure(tree)
+    return returned
 
 
 def check_competition(layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless the competition of a layer returns `Winners`."""
-    found = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
+    returned = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
     what = f"competition(...) of {name}"
-    if not isinstance(found, Winners):
-        raise wrong_type(what, "kernels.Winners", found)
+    if not isinstance(returned, Winners):
+        raise wrong_type(what, "kernels.Winners", returned)
     for field in ("feature", "row", "column"):
-        _expect(f"{what}.{field}", getattr(found, field), _array(found.feature.shape[:1], np.int32))
+        _expect(f"{what}.{field}", getattr(returned, field), _array(returned.feature.shape[:1], np.int32))
 
 
 def check_activation(layer: RealLayer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless the activation of a layer makes as many activities of sums."""
-    found = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
+    returned = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
     size = layer.conv.output_size((latency.shape[1], latency.shape[2]))
-    _expect(f"activation(...) of {name}", found, _array((layer.conv.features, *size), np.float32))
+    _expect(f"activation(...) of {name}", returned, _array((layer.conv.features, *size), np.float32))
 
 
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
@@ -150,14 +145,14 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
     signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
-    found = check_update(learner, layer, state, latency, response, signal, kind)
-    _expect(f"update(...)[0] of {kind}, the layer,", found[0], layer)
-    _expect(f"update(...)[1] of {kind}, the state,", found[1], state)
+    returned = check_update(learner, layer, state, latency, response, signal, kind)
+    _expect(f"update(...)[0] of {kind}, the layer,", returned[0], layer)
+    _expect(f"update(...)[1] of {kind}, the state,", returned[1], state)
     _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
     if learner.supervised:
         tally = Tally(*[_INTEGER] * 5)
         _expect(f"end_batch(state, tally) of {kind}", _traced(learner, "end_batch", kind, state, tally), state)
-    info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), found[2])
+    info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), returned[2])
     try:
         diagnosis = learner.diagnose(name, layer, info)
     except Exception:  # it may reject placeholder values; those of an epoch are checked again
@@ -191,7 +186,7 @@ def check_update(
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
     try:
-        found = _traced(learner, "update", kind, layer, state, latency, response, signal)
+        returned = _traced(learner, "update", kind, layer, state, latency, response, signal)
     except AttributeError as error:
         missing = error.name in Response._fields and isinstance(error.obj, (type(response), jax.Array))
         if isinstance(response, Response) or not missing:
@@ -199,10 +194,10 @@ def check_update(
         write = {Winners: "Response(winners)", Spikes: "Response(spikes=spikes)"}.get(type(response), "Response(...)")
         expected = f"`forward` of {kind} must return a Response"
         raise InputTypeError(f"{expected}, got {shown(error.obj)}: write {write}") from error
-    if not isinstance(found, tuple) or len(found) != 3:
-        got = f"a tuple of {len(found)}" if isinstance(found, tuple) else shown(found)
+    if not isinstance(returned, tuple) or len(returned) != 3:
+        got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else shown(returned)
         raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
-    return found
+    return returned
 
 
 def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
@@ -229,12 +224,12 @@ def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
         raise InputTypeError(f"`{method}` of {kind} must {write}: {error}") from error
 
 
-def _expect(what: str, found: Any, expected: Any) -> None:
+def _expect(what: str, returned: Any, expected: Any) -> None:
     """Raises InputError unless a tree has the structure, the shapes and the dtypes of another."""
-    structure: Any = jax.tree.structure(found)
+    structure: Any = jax.tree.structure(returned)
     if structure != jax.tree.structure(expected):
-        raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(found)}")
-    for (path, one), other in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(returned)}")
+    for (path, one), other in zip(jax.tree.leaves_with_path(returned), jax.tree.leaves(expected), strict=True):
         if (one.shape, one.dtype) != (other.shape, other.dtype):
             write = f": write .astype(jnp.{other.dtype})" if one.shape == other.shape else ""
             raise InputError(f"`{what}{path_text(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
@@ -268,24 +263,24 @@ def check_scores(scores: np.ndarray) -> None:
         raise InputError(f"`decision.scores(...)` must be finite and at least 0, got {wrong[0]}: {write}")
 
 
-def checked_diagnosis(kind: str, found: Any) -> Diagnosis:
+def checked_diagnosis(kind: str, returned: Any) -> Diagnosis:
     """What `diagnose` of a learner returned, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
-    if not isinstance(found, dict):
-        raise wrong_type(f"diagnose of {kind}", "a dict of figures", found, "dict(wins=[...])")
-    if "words" in found:
+    if not isinstance(returned, dict):
+        raise wrong_type(f"diagnose of {kind}", "a dict of figures", returned, "dict(wins=[...])")
+    if "words" in returned:
         raise InputError(f"`diagnose` of {kind} must give figures alone, got `words`: sentences are made of figures")
     try:
-        return json.loads(json.dumps(found, default=_plain))
+        return json.loads(json.dumps(returned, default=_plain))
     except (TypeError, ValueError) as error:
         raise InputError(f"`diagnose` of {kind} must be JSON data (numbers, strings, lists, dicts): {error}") from error
 
 
-def checked_scalars(kind: str, found: Any) -> dict[str, float]:
+def checked_scalars(kind: str, returned: Any) -> dict[str, float]:
     """What `scalars` of a learner returned; raises InputError unless it is a dict of numbers."""
     try:
-        return {name: float(value) for name, value in found.items()}
+        return {name: float(value) for name, value in returned.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise wrong_type(f"scalars of {kind}", "a dict of numbers", found, "dict(rate=0.1)") from error
+        raise wrong_type(f"scalars of {kind}", "a dict of numbers", returned, "dict(rate=0.1)") from error
 
 
 def _plain(value: Any) -> Any:
@@ -319,7 +314,8 @@ def _check_bounds(learner: Learner, weights: np.ndarray, before: np.ndarray) -> 
     """Raises InputError where weights lie farther out of a learner's bounds than before, as initial ones may."""
     if (bounds := getattr(learner, "bounds", None)) is None:
         return
-    lower, upper = map(float, bounds)
+    lower = float(bounds[0])
+    upper = float(bounds[1])
     least = lower - 1e-6 * max(1.0, abs(lower))
     most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
     if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):

@@ -56,15 +56,17 @@ class Settings:
         if not isinstance(epochs, tuple | list) or not epochs:
             write = f"epochs=({epochs},)" if str(epochs).isdigit() else ""
             raise wrong_type("epochs", "a tuple of integers, one for each stage", epochs, write)
-        plain = dict[str, Any](epochs=tuple(checks.integer("epochs", count, 0) for count in epochs))
+        self._set("epochs", tuple(checks.integer("epochs", count, 0) for count in epochs))
         for name, minimum in (("batch_size", 1), ("patience", 0), ("update_batch", 1)):
-            plain[name] = checks.integer(name, getattr(self, name), minimum)
-        plain["seed"] = checks.seed(self.seed)
+            self._set(name, checks.integer(name, getattr(self, name), minimum))
+        self._set("seed", checks.seed(self.seed))
         for name in ("native", "shuffle", "mirror"):
             if not isinstance(value := getattr(self, name), bool):
                 raise wrong_type(name, "True or False", value)
-        for name, value in plain.items():  # NumPy's integers are no JSON data
-            object.__setattr__(self, name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        """Sets a field to a plain value: NumPy's integers are no JSON data."""
+        object.__setattr__(self, name, value)
 
 
 class Phase(NamedTuple):
