@@ -294,7 +294,7 @@ def test_fewer_images_than_asked_for_are_said(tmp_path):
 
 def test_the_program_in_a_report_is_python(tmp_path):
     settings = dict(dataset="folder", data_dir="/a b", size=[28], colour=True, group="^o'\\d+")
-    text = html.unescape(re.sub("<[^>]*>", "", report.usage(dict(settings=settings), tmp_path)))
+    text = html.unescape(re.sub("<[^>]*>", "", report.usage(settings, tmp_path)))
     (line,) = [each for each in text.splitlines() if each.startswith("image = ")]
     call = ast.parse(line).body[0].value.value.value
     assert {each.arg: ast.literal_eval(each.value) for each in call.keywords} == dict(

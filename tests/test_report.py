@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import own_classes as own
 import pytest
+from markupsafe import escape
 from rich.console import Console
 from test_cli import tiny
 
@@ -333,7 +334,9 @@ def test_history_of_any_length():
 
 def test_texts_of_all_kinds_are_only_texts():
     odd = "<script>&\"'</script>_a/b"
-    text = page.page(odd, {odd: page.table([odd], [[odd, odd]]) + page.pairs("words", {odd: odd}) + page.code(odd)})
+    text = page.page(
+        odd, {odd: page.html.table([odd], [[odd, odd]]) + page.html.pairs("words", {odd: odd}) + escape(odd)}
+    )
     assert Page(text).text.count(odd) == 10
     assert page.page("a", {"empty": ""}).count("empty") == 0
 

@@ -173,7 +173,7 @@ def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
 
 def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     """The page that compares several runs, given their results.json by name."""
-    head, (rows, best) = ["", *results], compared(results)
+    head = ["", *results]
     courses = {name: course(found) for name, found in results.items()}
     figure = comparison_picture(courses)
     tested = dict.fromkeys(each.part for each in courses.values())
@@ -185,8 +185,8 @@ def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     if any(found.get("reused") for found in results.values()):
         caption += " Layers taken from another run cost no time here."
     sections = {
-        "Figures": f"{page.table(head, rows, best)}<p>The best of each row is marked, unless all are alike.</p>",
+        "Figures": page.html.compared(head, *compared(results)),
         "Accuracy over time": page.picture(png(figure), caption, "Curves of all runs over epochs and seconds"),
-        "What differs": page.table(head, differing(results)) or "<p>Neither networks, settings nor devices.</p>",
+        "What differs": page.html.differing(head, differing(results)),
     }
     return page.page(f"{len(results)} runs", sections)

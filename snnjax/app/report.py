@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from snnjax.app import features, page, parts, plots
@@ -78,9 +79,6 @@ def figures(
             yield f"image_{prefix}{number:05}", plots.activity_picture(*shown)
 
 
-_AREAS = """<p class="note">The ROC AUC of a class ranks images by its score relative to the largest one of the other
-classes, those decided for the class first.</p>"""
-
 _KINDS = {
     "history": (
         "Accuracy by epoch",
@@ -144,7 +142,7 @@ def draw_run(run: Finished) -> None:
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
     """Writes figures of a run, and report.html with the results and all pictures of the run."""
     folder = run / PICTURES
-    pictures = dict[str, str]()
+    pictures = dict[str, Markup]()
     folder.mkdir(exist_ok=True)
     for name, figure in figures:
         plots.write(folder / f"{name}.png", figure)
@@ -157,11 +155,11 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
                 which = f"test image {int(image[2])}{f' of {image[1]}' if image[1] else ''}"
             said = f"{which}: {caption[0].lower()}{caption[1:]}" if which else caption
             shown = page.picture(path.read_bytes(), said, f"{looks} ({which})" if which else looks)
-            pictures[section] = pictures.get(section, "") + shown
+            pictures[section] = pictures.get(section, Markup()) + shown
     files.write_text(run / PAGE, run_page(results, run, pictures))
 
 
-def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | None = None) -> str:
+def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] | None = None) -> str:
     """The page of a run in a folder, with pictures as HTML by section.
 
     Raises errors of many kinds if `results` are not those of a results.json.
@@ -172,36 +170,42 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, str] | N
     words |= {phase: f"{'; '.join(found['words'])}." for phase, found in results["diagnoses"].items()}
     sections = {
         "Result": result(results),
-        "Use the network": usage(results, run),
-        **{name: shown.pop(name, "") for name in ("Accuracy by epoch", "Confusion")},
-        "Classes": page.table(*classes(results["test"], results["class_names"])) + _AREAS,
-        "Misclassified": errors(results["misclassified"]) + shown.pop("Misclassified", ""),
-        "What the phases show": page.pairs("words", words),
+        "Use the network": usage(results["settings"], run),
+        **{name: shown.pop(name, Markup()) for name in ("Accuracy by epoch", "Confusion")},
+        "Classes": page.html.classes(*classes(results["test"], results["class_names"])),
+        "Misclassified": errors(results["misclassified"]) + shown.pop("Misclassified", Markup()),
+        "What the phases show": page.html.pairs("words", words),
         **shown,
-        "Phases and time": page.table(*phases(results)),
-        "Numbers of the network": page.table(*numbers(results)),
-        "Settings and versions": page.table(
+        "Phases and time": page.html.table(*phases(results)),
+        "Numbers of the network": page.html.table(*numbers(results)),
+        "Settings and versions": page.html.table(
             ["name", "value"], [[name, plain_text(value)] for name, value in known.items()]
         ),
     }
     return page.page(f"{results['network']} on {results['data']}", sections)
 
 
-def result(results: dict[str, Any]) -> str:
+def result(results: dict[str, Any]) -> Markup:
     """The figures of a run, what was trained, and the command, as HTML."""
     test = results["test"]
     best = results["best_epoch"]
     epochs = results["epochs"]
     settings = results["settings"]
     tested = tested_part(epochs[best]) if epochs else "test"
-    cards = {"test accuracy": f"{test['accuracy']:.2%}", "wrong": f"{test['wrong']:.2%}"}
-    cards |= {"silent": f"{test['silent']:.2%}", "macro F1": f"{test['f1']:.3f}"}
-    cards["best epoch"] = f"{best + 1} of {len(epochs)}" if epochs else "none"
-    if tested == "validation":
-        cards["validation accuracy"] = f"{epochs[best][tested]['accuracy']:.2%}"
-    cards["time"] = duration(sum(spent(phase) for phase in results["phases"]))
-    sizes = dict(training=settings["train_images"], validation=settings.get("validation_images", 0))
-    sizes |= dict(test=settings["test_images"])
+    cards = {
+        "test accuracy": f"{test['accuracy']:.2%}",
+        "wrong": f"{test['wrong']:.2%}",
+        "silent": f"{test['silent']:.2%}",
+        "macro F1": f"{test['f1']:.3f}",
+        "best epoch": f"{best + 1} of {len(epochs)}" if epochs else "none",
+        "validation accuracy": f"{epochs[best][tested]['accuracy']:.2%}" if tested == "validation" else "",
+        "time": duration(sum(spent(phase) for phase in results["phases"])),
+    }
+    sizes = dict(
+        training=settings["train_images"],
+        validation=settings.get("validation_images", 0),
+        test=settings["test_images"],
+    )
     counts = ", ".join(f"{count:,} {part}" for part, count in sizes.items() if count)
     facts = {
         "network": results["network"],
@@ -216,14 +220,12 @@ def result(results: dict[str, Any]) -> str:
     places = {best: "best"}
     places[len(epochs) - 1] = "best and last" if best == len(epochs) - 1 else "last"
     head = ["accuracy", *(f"epoch {at + 1}, {which}" for at, which in places.items())]
-    rows = []
-    for part, name in (("train", "training images"), (tested, f"{tested} images")):
-        rows.append([name, *(f"{epochs[at][part]['accuracy']:.2%}" for at in places)] if epochs else [])
-    parts = [page.pairs("cards", cards), page.table(head, filter(None, rows))]
-    parts += ["<h3>What was trained</h3>", page.pairs("facts", {name: text for name, text in facts.items() if text})]
-    if command := results.get("command"):
-        parts += ["<h3>The command that made this run</h3>", page.command(command)]
-    return "\n".join(parts)
+    rows = [
+        [f"{name} images", *(f"{epochs[at][part]['accuracy']:.2%}" for at in places)]
+        for part, name in (("train", "training"), (tested, tested))
+        if epochs
+    ]
+    return page.html.result(cards, head, rows, facts, results.get("command"))
 
 
 def order(settings: Mapping[str, Any]) -> str:
@@ -238,31 +240,22 @@ def kernels(settings: Mapping[str, Any]) -> str:
     return "compiled kernels" if settings.get("native") else "XLA's kernels"
 
 
-def usage(results: dict[str, Any], run: Path) -> str:
-    """How to use the network of a run, as HTML."""
-    settings = results["settings"]
-    path = shlex.quote(str(run))
+def usage(settings: Mapping[str, Any], run: Path) -> Markup:
+    """How to use the network of a run with these settings, as HTML."""
     known = settings.get("dataset")
     modules = settings.get("imports", [])
-    named = "".join(f" --import {shlex.quote(each)}" for each in modules)
-    tested = named + ("" if known else " --dataset DATA.npz")
-    source = [json.dumps(known or "DATA.npz")]
-    if folder := settings.get("data_dir"):
-        source.append(json.dumps(folder))
-    source += [f"{name}={value!r}" for name, value in parts.load_options(settings).items()]
-    commands = f"""snnjax evaluate {path}{tested}
-snnjax predict {path} IMAGE.png{named}
-snnjax report {path} --images 3{tested}"""
-    own = "".join(f"import {Path(each).stem}  # {each}: it defines parts of the network\n" for each in modules)
-    program = f"""import snnjax
-{own}
-network = snnjax.load({json.dumps(str(run))})
-image = snnjax.data.load({", ".join(source)}).test_images[0]
-print(int(network(image)))  # the class, or -1 if the network stays silent"""
-    return f"""<p>Test it again, classify a picture of your own, or draw its response to test image 3:</p>
-{page.code(commands)}
-<p>In Python:</p>
-{page.code(program)}"""
+    imports = "".join(f" --import {shlex.quote(each)}" for each in modules)
+    folder = settings.get("data_dir")
+    named = [json.dumps(each) for each in (known or "DATA.npz", folder) if each]
+    loaded = [f"{name}={value!r}" for name, value in parts.load_options(settings).items()]
+    return page.html.usage(
+        run=shlex.quote(str(run)),
+        imports=imports,
+        options=imports if known else f"{imports} --dataset DATA.npz",
+        modules={each: Path(each).stem for each in modules},
+        path=json.dumps(str(run)),
+        source=", ".join([*named, *loaded]),
+    )
 
 
 def spent(phase: dict[str, Any]) -> float:
@@ -286,12 +279,10 @@ def plain_text(value: Any) -> str:
 def numbers(results: dict[str, Any]) -> Rows:
     """The numbers of a network, and where training has changed some, these too: the heads of a table and its rows."""
     start = results.get("hyperparameters", {})
-    end = results.get("trained_hyperparameters", {})
-    head = ["number", "at the start", *(["after training"] if end else [])]
-    return head, [
-        [name, *(f"{each.get(name, value):g}" for each in ([start, end] if end else [start]))]
-        for name, value in start.items()
-    ]
+    columns = {"at the start": start}
+    if end := results.get("trained_hyperparameters"):
+        columns["after training"] = start | end
+    return ["number", *columns], [[name, *(f"{each[name]:g}" for each in columns.values())] for name in start]
 
 
 def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
@@ -303,13 +294,13 @@ def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
     return head, [[name, *row] for name, row in zip(names, rows, strict=True)]
 
 
-def errors(found: Sequence[Mapping[str, Any]]) -> str:
-    """A table of the first misclassified test images of a results.json, as HTML; "" if there are none."""
-    named = any(each["file"] is not None for each in found)
-    keys = ["image", *["file"] * named, "label", "decision"]
+def errors(found: Sequence[Mapping[str, Any]]) -> Markup:
+    """A table of the first misclassified test images of a results.json, as HTML."""
+    keys = ["image", "file", "label", "decision"]
+    if all(each["file"] is None for each in found):
+        keys.remove("file")
     rows = [[printable(str(each[key])) for key in keys] for each in found[:LISTED]]
-    more = f"<p>The first {LISTED} of {len(found):,}; results.json has all.</p>" if len(found) > LISTED else ""
-    return page.table(["test image", *keys[1:]], rows) + more
+    return page.html.misclassified([f"test {keys[0]}", *keys[1:]], rows, len(found))
 
 
 def phases(results: dict[str, Any]) -> Rows:
