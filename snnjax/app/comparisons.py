@@ -1,7 +1,8 @@
 """What compares runs: a page, and figures by epoch and time, and in a sweep."""
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,31 +14,30 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from snnjax.app import page, report
-from snnjax.app.plots import layout, legend, panels, png, whole_numbers, write
+from snnjax.app.plots import grid, legend, panels, png, whole_numbers, write
 from snnjax.core.metrics import ranking_accuracy, tested_part
 
 
 class Course(NamedTuple):
     """Accuracies of a run over time, fractions of one."""
 
-    epochs: list[int]
-    seconds: list[float]
-    train: list[float]
-    tested: list[float]
+    epochs: Sequence[float]
+    seconds: Sequence[float]
+    train: Sequence[float]
+    tested: Sequence[float]
     part: str  # that was tested: "validation" or "test"
 
 
 def comparison_picture(courses: Mapping[str, Course]) -> Figure:
     """Test or validation accuracies of several runs, and dashed those of training, by epoch and by time."""
-    figure = Figure(figsize=(6.6, 6.8 + 0.22 * len(courses)), layout=layout())
-    axes = figure.subplots(2, 1, sharey=True)
+    figure, axes = grid(2, 1, 6.6, 3.4, 0.22 * len(courses), sharey=True)
     lines: list[Line2D] = []
     for color, course in zip(colors(len(courses)), courses.values(), strict=True):
         marker = "o" if len(course.epochs) <= 30 else ""
         for axis, over in zip(axes, (course.epochs, course.seconds), strict=True):
-            for values, style in ((course.train, "--"), (course.tested, "-")):
-                look = dict(mfc=color) if style == "-" else dict(mfc="white", alpha=0.6)
-                (drawn,) = axis.plot(over, 100 * np.array(values), style, marker=marker, ms=4, color=color, **look)
+            plot = functools.partial(axis.plot, over, marker=marker, ms=4, color=color)
+            plot(100 * np.array(course.train), linestyle="--", mfc="white", alpha=0.6)
+            (drawn,) = plot(100 * np.array(course.tested))
         lines.append(drawn)
     ends = [course.seconds[-1] for course in courses.values()]
     if max(ends) > 10 * min(ends) > 0:

@@ -29,6 +29,9 @@ MISCLASSIFIED = 24  # images on their sheet
 MOST_LETTERS, LETTER = 18, 0.075  # of the name of a class in a figure, and inches for each
 
 
+_WHOLE = functools.partial(MaxNLocator, integer=True, min_n_ticks=1)  # ticks at whole numbers
+
+
 def write(path: Path, figure: Figure) -> None:
     """Writes a figure as a PNG file, whole or not at all."""
     with atomic_write(path) as temporary:
@@ -42,16 +45,29 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def panels(count: int, label: str, columns: int = 3, width: float = 4, extra: float = 0) -> tuple[Figure, list[Axes]]:
-    """A figure of plots that share one vertical axis with this label, each `width` inches wide."""
+def layout() -> ConstrainedLayoutEngine:
+    """Leaves a margin around a figure, so that no title touches its edge."""
+    return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+
+
+def grid(
+    count: int, columns: int, width: float, height: float, extra: float = 0, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure of plots in so many columns, each `width` by `height` inches, and `extra` inches higher."""
     columns = min(columns, count)
     lines = -(-count // columns)
-    figure = Figure(figsize=(width * columns, 3.2 * lines + extra), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axis in axes.flat[count:]:
+    figure = Figure(figsize=(width * columns, height * lines + extra), layout=layout())
+    axes = list(figure.subplots(lines, columns, squeeze=False, sharey=sharey).flat)
+    for axis in axes[count:]:
         axis.axis("off")
+    return figure, axes[:count]
+
+
+def panels(count: int, label: str, columns: int = 3, width: float = 4, extra: float = 0) -> tuple[Figure, list[Axes]]:
+    """A figure of plots that share one vertical axis with this label, each `width` inches wide."""
+    figure, axes = grid(count, columns, width, 3.2, extra, sharey=True)
     figure.supylabel(label)
-    return figure, list(axes.flat[:count])
+    return figure, axes
 
 
 def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figure:
@@ -68,8 +84,7 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     size = min(0.9, (WIDTH - 0.8) / columns)
     names = [shortened(name, MOST_LETTERS) for name in rows] or [str(row * columns) for row in range(lines)]
     margin = 0.3 + LETTER * max(map(len, names))
-    figure = Figure(figsize=(columns * size + margin, lines * size * height / width + 0.7), layout=layout())
-    axis = figure.subplots()
+    figure, (axis,) = grid(1, 1, columns * size + margin, lines * size * height / width + 0.7)
     axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     _label(axis.yaxis, np.arange(lines) * height + (height - 1) / 2, names)
     axis.set_xticks(np.arange(columns) * width + (width - 1) / 2, [f"+{at}" for at in range(columns)], fontsize=7)
@@ -94,13 +109,9 @@ def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]
 def misclassified_picture(images: np.ndarray, found: Sequence[Mapping[str, Any]]) -> Figure:
     """The first of the `misclassified` test images of a results.json, each with its name, label and decision."""
     shown = found[:MISCLASSIFIED]
-    columns = min(6, len(shown))
-    lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(WIDTH / 6 * columns, 2.2 * lines), layout=layout())
-    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for axis in axes:
+    figure, axes = grid(len(shown), 6, WIDTH / 6, 2.2)
+    for axis, each in zip(axes, shown, strict=True):
         axis.axis("off")
-    for axis, each in zip(axes, shown, strict=False):
         draw_image(axis, images[each["image"]])
         name = each["file"] or f"test image {each['image']}"
         words = (shortened(printable(text), 24) for text in (name, each["label"], f"as {each['decision']}"))
@@ -116,38 +127,32 @@ def draw_image(axis: Axes, image: np.ndarray) -> None:
 
 def history_picture(epochs: list[dict[str, Any]], best: int) -> Figure:
     """Accuracy and silence by epoch, in training and validation or test; `epochs` as in results.json."""
-    curves = []
-    tested = tested_part(epochs[best])
-    for part, color in (each for each in (*PARTS, VALIDATION) if each[0] in epochs[best]):
-        curves.append(([epoch[part]["accuracy"] for epoch in epochs], dict(color=color, label=f"{part}, right")))
-        silent = [epoch[part]["silent"] for epoch in epochs]
-        if any(silent):
-            curves.append((silent, dict(color=color, label=f"{part}, silent", linestyle=":", mfc="white")))
-    highest = epochs[best][tested]["accuracy"]
-    star = dict(marker="*", markersize=11, linestyle="", color="k", label=f"best network, {100 * highest:.1f} %")
-    return _by_epoch((6.6, 4), "images, %", [*curves, ([np.nan] * best + [highest], star)])
-
-
-def _by_epoch(size: tuple[float, float], label: str, curves: Sequence[tuple[list[float], dict[str, Any]]]) -> Figure:
-    """A figure of fractions by supervised epoch, each with the settings of its line."""
-    figure = Figure(figsize=size, layout=layout())
-    axis = figure.subplots()
-    for values, settings in curves:
-        dots = dict(marker="o" if len(values) <= 30 else "", markersize=4)
-        axis.plot(range(1, len(values) + 1), 100 * np.array(values), **(dots | settings))
-    axis.set(xlabel="supervised epoch", ylabel=label)
-    whole_numbers(axis, 1, max(len(values) for values, _ in curves))
+    figure, (axis,) = grid(1, 1, 6.6, 4)
+    marker = "o" if len(epochs) <= 30 else ""
+    plot = functools.partial(axis.plot, range(1, len(epochs) + 1), marker=marker, markersize=4)
+    for part, color in (*PARTS, VALIDATION):
+        if part not in epochs[best]:
+            continue
+        right = np.array([epoch[part]["accuracy"] for epoch in epochs])
+        silent = np.array([epoch[part]["silent"] for epoch in epochs])
+        plot(100 * right, color=color, label=f"{part}, right")
+        if silent.any():
+            plot(100 * silent, color=color, label=f"{part}, silent", linestyle=":", mfc="white")
+    highest = 100 * epochs[best][tested_part(epochs[best])]["accuracy"]
+    axis.plot(best + 1, highest, "k*", markersize=11, label=f"best network, {highest:.1f} %")
+    axis.set(xlabel="supervised epoch", ylabel="images, %")
+    whole_numbers(axis, 1, len(epochs))
     axis.grid(alpha=0.3)
     handles = axis.get_lines()
     legend(axis, handles, [str(line.get_label()) for line in handles])
     return figure
 
 
-def whole_numbers(axis: Axes, first: int, last: int) -> None:
+def whole_numbers(axis: Axes, first: float, last: float) -> None:
     """Makes the horizontal axis one of whole numbers, even where there is one alone."""
     gap = max(0.5, 0.03 * (last - first))
     axis.set_xlim(first - gap, last + gap)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.xaxis.set_major_locator(_WHOLE())
 
 
 def legend(place: Figure | Axes, handles: Sequence[Line2D], names: Iterable[str], **settings: Any) -> None:
@@ -155,11 +160,6 @@ def legend(place: Figure | Axes, handles: Sequence[Line2D], names: Iterable[str]
     shown = [f" {name}" if name.startswith("_") else name for name in names]  # a legend leaves such names out
     for text in place.legend(handles, shown, fontsize=9, **settings).get_texts():
         text.set_parse_math(False)
-
-
-def layout() -> ConstrainedLayoutEngine:
-    """Leaves a margin around a figure, so that no title touches its edge."""
-    return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
 
 
 CURVES = dict(
@@ -178,14 +178,9 @@ CURVES = dict(
 
 def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Each figure of a layer over the epochs of a phase, in a panel of its own."""
-    columns = min(4, len(curves))
-    lines = -(-len(curves) // columns)
-    figure = Figure(figsize=(WIDTH / 4 * columns, 0.5 + 1.7 * lines), layout=layout())
+    figure, axes = grid(len(curves), 4, WIDTH / 4, 1.7, 0.5)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
-    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for axis in axes[len(curves) :]:
-        axis.axis("off")
-    for axis, (name, values) in zip(axes, curves.items(), strict=False):
+    for axis, (name, values) in zip(axes, curves.items(), strict=True):
         axis.plot(range(1, len(values) + 1), values, marker="o" if len(values) <= 30 else "", markersize=3)
         plain = name.replace("rate_plus", "rate a+").replace("rate_minus", "rate a-").replace("_", " ")
         axis.set_title(CURVES.get(name, plain), fontsize=9, parse_math=False)
@@ -198,26 +193,21 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
 
 def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Figure:
     """How often each feature won: sorted bars; of a deciding layer, with names of its classes, neuron by neuron."""
-    counts = np.array(wins)
     if not classes:
-        figure = Figure(figsize=(WIDTH / 2, 2.6), layout=layout())
-        axis = figure.subplots()
-        axis.bar(range(len(counts)), np.sort(counts)[::-1], width=1)
+        figure, (axis,) = grid(1, 1, WIDTH / 2, 2.6)
+        axis.bar(range(len(wins)), np.sort(wins)[::-1], width=1)
         axis.set(xlabel="features, sorted", ylabel="wins")
     else:
-        table = counts.reshape(len(classes), -1)
-        margin = 1.2 + LETTER * max(len(shortened(name, MOST_LETTERS)) for name in classes)
-        size = margin + max(2.5, 0.36 * table.shape[1]), 0.9 + 0.28 * len(classes)
-        figure = Figure(figsize=(min(size[0], WIDTH), size[1]), layout=layout())
-        axis = figure.subplots()
+        table = np.reshape(wins, (len(classes), -1))
+        names = [shortened(name, MOST_LETTERS) for name in classes]
+        width = 1.2 + LETTER * max(map(len, names)) + max(2.5, 0.36 * table.shape[1])
+        figure, (axis,) = grid(1, 1, min(width, WIDTH), 0.9 + 0.28 * len(classes))
         drawn = axis.imshow(table, cmap="Blues", vmin=0, aspect="auto")
-        _label(axis.yaxis, range(len(classes)), [shortened(name, MOST_LETTERS) for name in classes])
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _label(axis.yaxis, range(len(classes)), names)
+        axis.xaxis.set_major_locator(_WHOLE())
         axis.set(xlabel="neuron of the class", ylabel="class")
         if table.size <= 100:
-            for row, column in np.ndindex(table.shape):
-                color = "white" if table[row, column] > 0.5 * table.max() else "black"
-                axis.text(column, row, str(table[row, column]), ha="center", va="center", fontsize=8, color=color)
+            _write_numbers(axis, table, table > 0.5 * table.max(), np.ndindex(table.shape))
         else:
             figure.colorbar(drawn, ax=axis, shrink=0.8).ax.tick_params(labelsize=7)
     axis.set_title(title, fontsize=10, loc="left", parse_math=False)
@@ -233,17 +223,22 @@ def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
     shown = [*(shortened(name, MOST_LETTERS) for name in names), SILENT]
     longest = max(map(len, shown[:-1]))
     size = max(5.0, 0.42 * classes + 1) + LETTER * max(0, longest - 2)
-    figure = Figure(figsize=(size + 0.5, size), layout=layout())
-    axis = figure.subplots()
+    figure, (axis,) = grid(1, 1, size + 0.5, size)
     shares = whole / np.maximum(images[:, None], 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(whole > 0) if classes <= 30 else ():
-        color = "white" if shares[row, column] > 0.5 else "black"
-        axis.text(column, row, whole[row, column], ha="center", va="center", fontsize=8, color=color)
+    if classes <= 30:
+        _write_numbers(axis, whole, shares > 0.5, np.argwhere(whole > 0))
     _label(axis.xaxis, range(classes + 1), shown, rotation=90 if longest > 3 else 0)
     _label(axis.yaxis, range(classes), shown[:-1])
     axis.set(xlabel="decision", ylabel="label")
     return figure
+
+
+def _write_numbers(axis: Axes, numbers: np.ndarray, dark: np.ndarray, places: Iterable[Any]) -> None:
+    """Writes numbers of a table into its cells at some places, (row, column), in white where a cell is dark."""
+    for row, column in places:
+        color = "white" if dark[row, column] else "black"
+        axis.text(column, row, str(numbers[row, column]), ha="center", va="center", fontsize=8, color=color)
 
 
 def _label(axis: Axis, places: Iterable[float], names: Sequence[str], **how: Any) -> None:
@@ -255,20 +250,15 @@ def _label(axis: Axis, places: Iterable[float], names: Sequence[str], **how: Any
 
 def weights_picture(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Figure:
     """Histograms of the weights of each layer before and after training."""
-    columns = min(3, len(after))
-    lines = -(-len(after) // columns)
-    figure = Figure(figsize=(WIDTH / 3 * columns, 3 * lines), layout=layout())
-    axes = figure.subplots(lines, columns, squeeze=False).flat
-    for axis in axes[len(after) :]:
-        axis.axis("off")
-    for axis, name in zip(axes[: len(after)], after, strict=True):
-        bins = np.histogram_bin_edges(np.concatenate([[0, 1], before[name].ravel(), after[name].ravel()]), 50)
+    figure, axes = grid(len(after), 3, WIDTH / 3, 3)
+    for axis, name in zip(axes, after, strict=True):
+        bins = np.histogram_bin_edges(np.concatenate([[0, 1], before[name].ravel(), after[name].ravel()]), 50).tolist()
         for weights, label, color in ((before, "before", "0.7"), (after, "after", "tab:blue")):
             axis.hist(weights[name].ravel(), bins, color=color, alpha=0.8, label=label)
         axis.set(yscale="log", xlabel="weight")
         axis.set_title(name, fontsize=10)
-    figure.axes[0].set_ylabel("synapses")
-    figure.axes[0].legend(fontsize=8)
+    axes[0].set_ylabel("synapses")
+    axes[0].legend(fontsize=8)
     return figure
 
 
@@ -291,7 +281,6 @@ def activity_picture(
     """
     layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
-    scores = np.asarray(seen.decided.scores)
     sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
     heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]
     figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=layout())
@@ -301,35 +290,42 @@ def activity_picture(
     draw_image(picture, image)
     picture.set_title("first events: on red, off blue, early ones bright" if events else "image", fontsize=9)
     picture.axis("off")
-    winner = int(np.argmax(scores))
-    classes.plot(scores, "o", color="0.6")
-    classes.plot(winner, scores[winner], "o", color="tab:orange")
-    classes.grid(alpha=0.3)
-    places = range(0, len(scores), 1 if len(scores) <= 20 else 5)
-    shown = [shortened(names[at] if names else str(at), 10) for at in places]
-    rotation = 90 if max(map(len, shown)) > 3 else 0
-    _label(classes.xaxis, places, shown, fontsize=7, rotation=rotation)
-    classes.tick_params(axis="y", labelsize=7)
-    classes.set_title("score of each class", fontsize=9)
-    whole = functools.partial(MaxNLocator, 6, integer=True, min_n_ticks=1)
+    _draw_scores(classes, np.asarray(seen.decided.scores), names)
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):
         drawn = maps.imshow(sheets[name], cmap="viridis", vmin=0, vmax=steps - 1, interpolation="nearest")
-        share = np.mean(~np.isnan(latency))
         maps.set(facecolor="0.93", xticks=[], yticks=[])
-        real = name in real_valued
-        what = "real-valued, activities above 0 at" if real else "spikes of"
+        what = "real-valued, activities above 0 at" if name in real_valued else "spikes of"
+        share = np.mean(~np.isnan(latency))
         maps.set_title(f"{name}: {len(latency)} maps, {what} {share:.0%} of the neurons", fontsize=9)
-        spikes = (latency.reshape(len(latency), 1, -1) == np.arange(steps)[:, None]).sum(axis=2)
-        counts.imshow(spikes, aspect="auto", cmap="Greys", interpolation="nearest", norm="asinh")
-        counts.set_title(f"{'activities' if real else 'spikes'} of each map at each step", fontsize=9)
-        counts.set_xlabel("step, 0 of the largest" if real else "time step", fontsize=8)
-        counts.set_ylabel("feature map", fontsize=8)
-        counts.xaxis.set_major_locator(whole())
-        counts.yaxis.set_major_locator(whole())
-        counts.tick_params(labelsize=7)
-    bar: Any = dict(aspect=60, shrink=0.6, pad=0.01)
-    colors = figure.colorbar(drawn, ax=[maps for maps, _ in rows], location="bottom", ticks=whole(), **bar)
+        _draw_counts(counts, latency, steps, name in real_valued)
+    places = [maps for maps, _ in rows]
+    colors = figure.colorbar(drawn, ax=places, location="bottom", ticks=_WHOLE(6), aspect=60, shrink=0.6, pad=0.01)
     coded = "; of real-valued layers: what their activities would be coded as, 0 of the largest" if real_valued else ""
     colors.set_label(f"time step of the spike{coded}", fontsize=8)
     colors.ax.tick_params(labelsize=7)
     return figure
+
+
+def _draw_scores(axis: Axes, scores: np.ndarray, names: Sequence[str]) -> None:
+    """Draws the score of each class as a dot, the largest one in orange."""
+    winner = int(np.argmax(scores))
+    axis.plot(scores, "o", color="0.6")
+    axis.plot(winner, scores[winner], "o", color="tab:orange")
+    axis.grid(alpha=0.3)
+    places = range(0, len(scores), 1 if len(scores) <= 20 else 5)
+    shown = [shortened(names[at] if names else str(at), 10) for at in places]
+    _label(axis.xaxis, places, shown, fontsize=7, rotation=90 if max(map(len, shown)) > 3 else 0)
+    axis.tick_params(axis="y", labelsize=7)
+    axis.set_title("score of each class", fontsize=9)
+
+
+def _draw_counts(axis: Axes, latency: np.ndarray, steps: int, real: bool) -> None:
+    """Draws how many neurons of each map of a layer spike at each step, or would, if it is real-valued."""
+    spikes = (latency.reshape(len(latency), 1, -1) == np.arange(steps)[:, None]).sum(axis=2)
+    axis.imshow(spikes, aspect="auto", cmap="Greys", interpolation="nearest", norm="asinh")
+    axis.set_title(f"{'activities' if real else 'spikes'} of each map at each step", fontsize=9)
+    axis.set_xlabel("step, 0 of the largest" if real else "time step", fontsize=8)
+    axis.set_ylabel("feature map", fontsize=8)
+    axis.xaxis.set_major_locator(_WHOLE(6))
+    axis.yaxis.set_major_locator(_WHOLE(6))
+    axis.tick_params(labelsize=7)
