@@ -9,15 +9,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from snnjax import Callback
@@ -75,7 +67,7 @@ class Bars(Callback):
             TextColumn("{task.description:<26}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:>7} img/s"),
+            TextColumn("{task.fields[rate]:>13}"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[note]}"),
             console=self.console,
@@ -91,81 +83,82 @@ class Bars(Callback):
 
     def group_started(self, group: Group) -> None:
         self._progress.stop()
-        self.console.print(self._heading(group), markup=False)
+        self.print(self._heading(group))
         self._progress = self._bars()
         self._progress.start()
 
+    def print(self, words: str) -> None:
+        """Prints words above the bars."""
+        self.console.print(words, markup=False)
+
+    def add(self, name: str, total: int, note: str = "") -> None:
+        """Begins a bar."""
+        self._progress.add_task(name, total=total, rate="", note=note)
+
+    def advance(self, count: int) -> None:
+        """Moves the last bar on."""
+        self._progress.update(self._task.id, advance=count)
+
+    @property
+    def _task(self) -> Task:
+        return self._progress.tasks[-1]
+
     def started(self, phase: str, images: int) -> None:
-        self._progress.add_task(phase, total=images, rate="", note="compiling")
+        self.add(phase, images, "compiling")
 
     def advanced(self, images: int, correct: int) -> None:
-        task = self._progress.tasks[-1]
+        task = self._task
         now = time.perf_counter()
         if not task.completed:
             self._start = self._printed = now  # the first report ends the compilation
             self._progress.update(task.id, note="")
-        self._progress.update(task.id, advance=images)
+        self.advance(images)
         if now - self._start > 0.5:
-            self._progress.update(task.id, rate=f"{task.completed / (now - self._start):,.0f}")
+            self._progress.update(task.id, rate=f"{task.completed / (now - self._start):,.0f} img/s")
         if now - self._printed > _INTERVAL:
             self._printed = now
-            self._print_line(task, f"{task.completed}/{task.total}")
+            self._print_line(f"{task.completed}/{task.total}")
 
     def tested(self, record: dict[str, Any]) -> None:
         part = tested_part(record)
         train = record["train"]["accuracy"]
         tested = record[part]["accuracy"]
         note = f"epoch {record['epoch'] + 1}: train {train:.1%} {part} {tested:.1%}"
-        self._progress.update(self._progress.tasks[-1].id, note=note)
+        self._progress.update(self._task.id, note=note)
 
     def invalid(self, problem: str) -> None:
-        self.console.print(f"stopped: {problem}", markup=False)
+        self.print(f"stopped: {problem}")
 
     def diagnosed(self, phase: str, diagnosis: dict[str, Any]) -> None:
         self.console.print(f"[bold]{phase}[/]: {escape('; '.join(diagnosis['words']))}")
 
     def finished(self, record: dict[str, Any]) -> None:
-        task = self._progress.tasks[-1]
+        task = self._task
         if record["name"] == task.description:
-            self._progress.update(task.id, total=task.completed, rate=f"{record['images_per_second']:,.0f}")
-            self._print_line(task, str(task.completed))
+            self._progress.update(task.id, total=task.completed, rate=f"{record['images_per_second']:,.0f} img/s")
+            self._print_line(str(task.completed))
 
-    def _print_line(self, task: Task, count: str) -> None:
+    def _print_line(self, count: str) -> None:
+        task = self._task
         if not self.console.is_terminal:
-            line = f"{task.description:<26} {count:>15} {task.fields['rate']:>7} img/s  {task.fields['note']}"
+            line = f"{task.description:<26} {count:>15} {task.fields['rate']:>13}  {task.fields['note']}"
             self.console.print(line.rstrip())
 
 
-class Programs(Callback):
+class Programs(Bars):
     """A bar of the networks that are trained by workers, and a line as each program begins and ends."""
 
     def __init__(self, networks: int, heading: Callable[[Group], str], ending: Callable[[Outcome], str]) -> None:
-        self.console = screen()
-        self._heading = heading
+        super().__init__(heading)
         self._ending = ending
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self._bar = self._progress.add_task("networks", total=networks)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self.add("networks", networks)
 
     def group_started(self, group: Group) -> None:
-        self.console.print(self._heading(group), markup=False)
+        self.print(self._heading(group))
 
     def group_ended(self, outcome: Outcome) -> None:
-        self.console.print(self._ending(outcome), markup=False)
-        self._progress.update(self._bar, advance=len(outcome.group.places))
+        self.print(self._ending(outcome))
+        self.advance(len(outcome.group.places))
 
 
 def header(run: RunFolder) -> None:

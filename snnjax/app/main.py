@@ -38,6 +38,14 @@ COMMANDS: dict[str, type] = {
 }
 """The options of each command; its work is `run` in the module of the same name."""
 
+USAGE = """usage: snnjax COMMAND [OPTIONS]
+
+Convolutional spiking networks with local learning, in JAX.
+
+{commands}
+
+snnjax COMMAND --help explains the options of a command; snnjax --version prints the version."""
+
 STOPPED = 130  # exit status after Ctrl-C
 
 COMMAND: ContextVar[str] = ContextVar("COMMAND", default="")
@@ -127,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name in ("--version", "-V"):
             return print(f"snnjax {__version__}")
         if name in ("--help", "-h"):
-            return print(overview())
+            lines = [f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
+            return print(USAGE.format(commands="\n".join(lines)))
         if name not in COMMANDS:
             raise unknown("COMMAND", name, COMMANDS)
 
@@ -158,14 +167,12 @@ def call(
     COMMAND.set(shlex.join([*program.split(), *given]))
     with user_errors(program):
         check_numbers(chosen)
-    with contextlib.ExitStack() as stack:
-        called = stack.enter_context(started(program, chosen))
-        stack.enter_context(user_errors(called, lambda: stopped or "Stopped."))
-        if machine := getattr(chosen, "machine", None):
-            if stopped:
-                print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
-            importlib.import_module("snnjax.core.devices").choose(machine.device)
-        work(chosen)
+        with started(program, chosen) as called, user_errors(called, lambda: stopped or "Stopped."):
+            if machine := getattr(chosen, "machine", None):
+                if stopped:
+                    print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
+                importlib.import_module("snnjax.core.devices").choose(machine.device)
+            work(chosen)
 
 
 def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]:
@@ -173,27 +180,10 @@ def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]
     place = getattr(getattr(chosen, "processes", None), "distributed", None)
     if place is None:
         return contextlib.nullcontext(program)
-    with user_errors(program):
-        several = importlib.import_module("snnjax.app.several")
-        several.join(place)
-        importlib.import_module("snnjax.core.devices").choose(chosen.machine.device)
+    several = importlib.import_module("snnjax.app.several")
+    several.join(place)
+    importlib.import_module("snnjax.core.devices").choose(chosen.machine.device)
     return several.one_of_several(program)
-
-
-def overview() -> str:
-    """The help of `snnjax` itself: the commands, a line each."""
-    lines = [f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: snnjax COMMAND [OPTIONS]",
-            "",
-            "Convolutional spiking networks with local learning, in JAX.",
-            "",
-            *lines,
-            "",
-            "snnjax COMMAND --help explains the options of a command; snnjax --version prints the version.",
-        ]
-    )
 
 
 def program() -> None:
