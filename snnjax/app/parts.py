@@ -23,7 +23,7 @@ from snnjax.kernels import native
 from snnjax.runs import reuse
 from snnjax.runs.checkpoint_folder import kernels_of
 from snnjax.runs.trained import WEIGHTS
-from snnjax.training.build import encoded_by, network_for, takes_images
+from snnjax.training.build import encoded_by, network_for
 
 LONGEST_FAST = 200  # characters of a regular expression that is not yet known to be fast
 SOURCE = ("dataset", "data_dir", "size", "colour", "group")  # options that say where a data set comes from
@@ -96,7 +96,7 @@ def dataset(chosen: options.Data, *, seed: int | None = None, in_order: bool = F
     A note says where there are fewer than asked for. Raises as `data.load` and `Dataset.first`.
     """
     check_least(chosen, test_images=1)
-    images = load(**{name: getattr(chosen, name) for name in SOURCE})
+    images = load(vars(chosen))
     images = note_fewer(images, train=chosen.train_images, test=chosen.test_images)
     if seed is not None:
         images = images.first(chosen.train_images, None, seed=seed)
@@ -105,24 +105,32 @@ def dataset(chosen: options.Data, *, seed: int | None = None, in_order: bool = F
 
 def note_fewer(images: Dataset, **asked: int | None) -> Dataset:
     """A data set with a note where it has fewer images of a part, "train" or "test", than the command asks for."""
-    notes = []
     for part, count in asked.items():
         there = len(getattr(images, f"{part}_labels"))
         if count is not None and count > there:
-            notes.append(f"--{part}_images {count}: there are only {there:,}")
-    return dataclasses.replace(images, notes=(*images.notes, *notes)) if notes else images
+            images = noted(images, f"--{part}_images {count}: there are only {there:,}")
+    return images
 
 
-def checked_group(group: str | None, run: Path | str) -> str | None:
-    """The regular expression of a run's settings; raises InputError where it may be someone else's and never end."""
+def noted(images: Dataset, note: str) -> Dataset:
+    """A data set with one note more."""
+    return dataclasses.replace(images, notes=(*images.notes, note))
+
+
+def trusted_group(group: str | None, run: Path | str, needed: bool) -> str | None:
+    """The regular expression of a run's settings.
+
+    Where it may be someone else's and never end, None, or InputError if it is `needed`.
+    """
     if not isinstance(group, str) or is_fast(group):
         return group
     folder = Path(run).resolve()
     path = folder / WEIGHTS if folder.is_dir() else folder
-    if reason := reuse.reason_not_owned(path, path.parent):
+    reason = reuse.reason_not_owned(path, path.parent)
+    if reason and needed:
         got = f"{shown(group)} of {run} may never end, and {path} {reason}"
         raise InputError(f"`group` {got}: name other data (--dataset, --data_dir), or copy the run to trust it")
-    return group
+    return None if reason else group
 
 
 def is_fast(pattern: str) -> bool:
@@ -151,18 +159,18 @@ def split(images: Dataset, validation: float) -> Dataset:
         raise InputError(f"`validation`: {error}") from error
 
 
-def load(dataset: str, data_dir: Path | str | None, **settings: Any) -> Dataset:
-    """`data.load` with `size`, `colour` and `group` as the command line and settings hold them."""
-    return data.load(dataset, data_dir, **load_options(settings))
+def load(source: Mapping[str, Any]) -> Dataset:
+    """The data set of options or of settings, which hold the names of `SOURCE`; raises as `data.load`."""
+    return data.load(source["dataset"], source["data_dir"], **load_options(source))
 
 
-def load_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `data.load` that settings hold, besides its name and folder."""
-    sides = tuple(settings.get("size") or ())
+def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `data.load` that options or settings hold, besides the name of the data and their folder."""
+    sides = tuple(source.get("size") or ())
     if len(sides) > 2:
         raise InputError(f"`size` must be one number or two, height and width, got {len(sides)}")
-    found: dict[str, Any] = dict(size=(sides[0], sides[-1])) if sides else {}
-    return found | {name: settings[name] for name in ("colour", "group") if settings.get(name) is not None}
+    given = dict(size=(sides[0], sides[-1]) if sides else None, colour=source.get("colour"), group=source.get("group"))
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
@@ -196,56 +204,46 @@ def published(model: str, others: str = "") -> Callable[..., Network]:
     return NETWORKS[model]
 
 
-def of_file(named: str, option: str) -> Any:
-    """What a file of the user's calls by a name, given as FILE.py:NAME; raises InputError where there is none."""
-    file, _, name = named.rpartition(":")
-    if (found := getattr(module := import_one(file, option), name, None)) is None:
-        meant = nearest(name, vars(module))
+def named(option: str, name: str, known: Mapping[str, Any]) -> Any:
+    """What a table has by a name, or a file of the user's, as FILE.py:NAME; raises InputError where there is none."""
+    file, _, own = name.rpartition(":")
+    if not file:
+        if name not in known:
+            raise unknown(option, name, known, ", or FILE.py:NAME")
+        return known[name]
+    module = import_one(file, option)
+    if (found := getattr(module, own, None)) is None:
+        meant = nearest(own, vars(module))
         question = f": did you mean {meant!r}?" if meant else ""
-        raise InputError(f"`{option}` {named}: {file} has no {name!r}{question}")
+        raise InputError(f"`{option}` {name}: {file} has no {own!r}{question}")
     return found
-
-
-def encoder(chosen: str | None) -> Any:
-    """An encoder by its name, or the user's as FILE.py:NAME; None for None."""
-    if chosen is None:
-        return None
-    if chosen.rpartition(":")[0]:
-        return of_file(chosen, "encoder")
-    if chosen not in ENCODERS:
-        raise unknown("encoder", chosen, ENCODERS, ", or FILE.py:NAME")
-    return ENCODERS[chosen]
 
 
 def name_of(encoder: Any) -> str:
     """The name of an encoder, whatever its time steps, or that of its class."""
-    kinds = {name: each for name, each in ENCODERS.items() if type(each) is type(encoder)}
-    same = (n for n, each in kinds.items() if dataclasses.replace(each, time_steps=encoder.time_steps) == encoder)
-    return next(same, type(encoder).__name__)
+    for name, each in ENCODERS.items():
+        if type(each) is type(encoder) and dataclasses.replace(each, time_steps=encoder.time_steps) == encoder:
+            return name
+    return type(encoder).__name__
+
+
+def maker(chosen: options.Network) -> Any:
+    """The function of a published network, or what the user's file has in its place."""
+    return named("model", chosen.model, NETWORKS)
 
 
 def network(chosen: options.Network, images: Dataset) -> Network:
     """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
     check_least(chosen, time_steps=1)
-    how: dict[str, Any] = dict(encoder=encoder(chosen.encoder), time_steps=chosen.time_steps)
-    make = _maker(chosen)
-    model = chosen.model
+    encoder = None if chosen.encoder is None else named("encoder", chosen.encoder, ENCODERS)
+    make = maker(chosen)
     if isinstance(make, Network):
-        return make if chosen.encoder is None and chosen.time_steps is None else encoded_by(make, images, **how)
+        unchanged = encoder is None and chosen.time_steps is None
+        return make if unchanged else encoded_by(make, images, encoder, chosen.time_steps)
     if not callable(make):
+        model = chosen.model
         raise InputError(f"`model` {model} must be a Network, or a function of (input_shape, classes), got {make!r}")
-    return network_for(make, images, **how)
-
-
-def suits_few(chosen: options.Network) -> bool:
-    """Whether a network has epochs that suit few images: its function takes their number."""
-    return takes_images(_maker(chosen))
-
-
-def _maker(chosen: options.Network) -> Any:
-    """The function of a published network, or what the user's file has in its place."""
-    model = chosen.model
-    return of_file(model, "model") if model.rpartition(":")[0] else published(model, ", or FILE.py:NAME")
+    return network_for(make, images, encoder, chosen.time_steps)
 
 
 def use_native(chosen: str, time_steps: int = native.STEPS, path: Path | None = None) -> bool:

@@ -1,7 +1,6 @@
 """The data that a trained network is tested on: those of its training, or others."""
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,25 +53,15 @@ def load(chosen: options.TestData, known: Json, shape: tuple[int, ...], run: Pat
     given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
     given["colour"] = shape[2:] == (3,) if pictures else None
     in_place = _same(given["dataset"], known.get("dataset")) and _same(given["data_dir"], known.get("data_dir"))
-    given["group"] = _group(known.get("group"), run, in_place) if pictures else None
+    given["group"] = parts.trusted_group(known.get("group"), run, needed=in_place) if pictures else None
     if pictures and given["data_dir"]:
         images, own = _pictures(given, known, in_place)
     else:
-        images = parts.load(**given)
+        images = parts.load(given)
         own = in_place or is_own(images, known)
     images = parts.note_fewer(images, test=chosen.test_images)
     count = chosen.test_images or (known.get("test_images") if own else None)
     return Tested(images.first(None, count, in_order=own and known.get("in_order", False)), own)
-
-
-def _group(group: str | None, run: Path | str, needed: bool) -> str | None:
-    """The expression of a run's groups; where it cannot be trusted none, or InputError where it is `needed`."""
-    try:
-        return parts.checked_group(group, run)
-    except InputError:
-        if needed:
-            raise
-        return None
 
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
@@ -102,19 +91,19 @@ def _pictures(given: dict[str, Any], known: Json, in_place: bool) -> tuple[Datas
     """The images of a folder of pictures, and whether they are the run's; `in_place`: it is that of the run."""
     folder = given["data_dir"]
     if in_place:
-        images = parts.load(**given)
+        images = parts.load(given)
         if "data" not in known or is_own(images, known):
             return images, True
-        return _noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
+        return parts.noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
     learned_pictures = known.get("dataset") not in (*data.DATASETS, *data.RECORDINGS)
     if learned_pictures:
         with contextlib.suppress(InputError):  # what cannot be split is not the run's
-            images = parts.load(**given)
+            images = parts.load(given)
             if is_own(images, known):
-                return _noted(images, AS_TRAINED), True
+                return parts.noted(images, AS_TRAINED), True
     images = data.picture_folder(folder, **parts.load_options(given), test_only=True)
     if learned_pictures:
-        images = _noted(images, f"these are not exactly the data of the training: {LEAK}")
+        images = parts.noted(images, f"these are not exactly the data of the training: {LEAK}")
     return images, False
 
 
@@ -141,10 +130,6 @@ def _learned(images: Dataset, known: Json) -> Dataset:
     if "ratio" in known:
         images = (images.augment if known["augment"] else images.share)(known["ratio"], known["seed"])
     return images
-
-
-def _noted(images: Dataset, note: str) -> Dataset:
-    return dataclasses.replace(images, notes=(*images.notes, note))
 
 
 def _same(one: Path | str | None, other: Any) -> bool:

@@ -56,7 +56,7 @@ def run(chosen: options.Sets) -> None:
     for name in chosen.dataset:
         if name in data.DATASETS and chosen.data_dir is None and data.find(name).kind == "absent":
             print(f"{name}: downloaded to {data.fetch(name)}")
-        images = parts.load(name, chosen.data_dir, size=chosen.size, colour=chosen.colour, group=chosen.group)
+        images = parts.load(vars(chosen) | dict(dataset=name))
         print(images, *console.notes(images), sep="\n")
         console.screen().print(counted(images))
         if chosen.out is not None:

@@ -1,6 +1,7 @@
 """`snnjax train`: trains one network into a run folder."""
 
 import contextlib
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from snnjax.app.tracking import Tracker
 from snnjax.core import processes
 from snnjax.core.defaults import FEW
 from snnjax.runs.run_folder import RunFolder
-from snnjax.training.build import images_of
+from snnjax.training.build import images_of, takes_images
 
 
 def prepare(
@@ -46,19 +47,19 @@ def prepare(
         images = (images.augment if data.augment else images.share)(data.ratio, seed)
         about |= dict(draw=data.draw, augment=data.augment, ratio=data.ratio)
     spec = parts.network(network, images)
-    settings: dict[str, Any] = dict(epochs=spec.epochs, shuffle=spec.shuffle)
-    if images_of(images) < FEW and not parts.suits_few(network):
+    settings = Settings(spec.epochs, shuffle=spec.shuffle)
+    if images_of(images) < FEW and not takes_images(parts.maker(network)):
         alone = -(-options.SHOWN // len(images.train_images))
         epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone)
-        settings |= dict(epochs=epochs, batch_size=100, patience=0)
+        settings = dataclasses.replace(settings, epochs=epochs, batch_size=100, patience=0)
     if spec.patience is not None:
-        settings["patience"] = spec.patience
-    for name in ("epochs", "batch_size", "patience", "seed", "update_batch", "shuffle", "mirror"):
-        if (value := getattr(training, name, None)) not in (None, ()):
-            settings[name] = value
+        settings = dataclasses.replace(settings, patience=spec.patience)
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
     native = processes.share(parts.use_native(machine.kernels, spec.time_steps, path))
-    trainer = Trainer(spec, images, Settings(**settings, native=native))
+    given = {
+        name: value for name, value in vars(training).items() if name in vars(settings) and value not in (None, ())
+    }
+    trainer = Trainer(spec, images, dataclasses.replace(settings, native=native, **given))
     used = trainer.network
     about |= dict(encoder=network.encoder or parts.name_of(used.encoder), time_steps=used.time_steps)
     return trainer, about, path
