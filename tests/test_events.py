@@ -509,7 +509,7 @@ def test_an_event_picture_is_drawn_in_colours(data, tmp_path):
     assert plots.polarities(picture)[0, [0, 15, 33]].tolist() == [[0, 0, 255], [0, 0, 0], [255, 0, 0]]
     network = snnjax.SpikingNetwork(small(data))
     seen = report.observe(network.model, picture)
-    plots.write(tmp_path / "seen.png", plots.activity_picture(picture, seen, T, "one"))
+    plots.write(tmp_path / "seen.png", plots.activity_picture(picture, seen, network.spec, "one"))
     pixels = np.asarray(Image.open(tmp_path / "seen.png").convert("RGB")).reshape(-1, 3)
     for colour in ((255, 0, 0), (0, 0, 255)):
         assert (pixels == colour).all(axis=1).sum() > 500

@@ -211,7 +211,7 @@ def test_a_group_is_kept_with_a_run(tmp_path):
     path = by_object(tmp_path / "things", objects=5, views=4)
     chosen = options.Data(dataset="folder", data_dir=path, group=r"^o\d+", test_images=6)
     known = parts.source(options.Network(), chosen) | dict(test_images=6)
-    trained = parts.dataset(chosen)
+    trained = parts.load(vars(chosen)).first(None, 6)
     for named in (options.TestData(), options.TestData(dataset="folder", data_dir=path)):
         assert tested.load(named, known, (7, 9), "RUN").images.test_files == trained.test_files
 
@@ -287,8 +287,7 @@ def test_settings_that_no_run_has_are_of_other_data(tmp_path, broken):
 
 def test_fewer_images_than_asked_for_are_said(tmp_path):
     path = by_object(tmp_path / "things", objects=5, views=4)
-    chosen = options.Data(dataset="folder", data_dir=path, train_images=400, test_images=9)
-    images = parts.dataset(chosen)
+    images = parts.note_fewer(load("folder", path), train=400, test=9)
     assert images.notes[1:] == ("--train_images 400: there are only 32", "--test_images 9: there are only 8")
 
 
@@ -540,7 +539,7 @@ def test_colour_is_as_most_pictures_are(tmp_path, coloured, colour):
         (f"the pictures are taken in colour; {AS_GREY}",),
     ]
     assert data.notes == (FIFTH, *notes[coloured])
-    chosen = parts.dataset(options.Data(dataset="folder", data_dir=tmp_path))
+    chosen = parts.load(vars(options.Data(dataset="folder", data_dir=tmp_path)))
     assert (chosen.digest, chosen.notes) == (data.digest, data.notes), "the command line reads the same"
     for note in console.notes(data):
         assert "colour=" not in note
@@ -550,7 +549,7 @@ def test_colour_is_as_most_pictures_are(tmp_path, coloured, colour):
         assert read.train_images.shape[1:] == (7, 9, *(3,) * asked)
         assert read.notes == (FIFTH,)
         chosen = options.Data(dataset="folder", data_dir=tmp_path, colour=asked)
-        assert parts.dataset(chosen).digest == read.digest
+        assert parts.load(vars(chosen)).digest == read.digest
 
 
 def test_what_is_no_picture_is_left_out(tmp_path):

@@ -28,7 +28,7 @@ def test_spikes_have_the_colours_of_the_tutorial():
     image = data.digits().test_images[0]
     network = dataclasses.replace(tiny((6, 28, 28), 10), encoder=data.digits().encoder)
     seen = report.observe(SpikingNetwork(network).model, image)
-    figure = plots.activity_picture(image, seen, network.time_steps, "one")
+    figure = plots.activity_picture(image, seen, network, "one")
     (maps,) = [axis for axis in figure.axes if axis.get_title().startswith("input: ")]
     notebook = (Path(__file__).parents[1] / "experiments" / "tutorial.ipynb").read_text()
     assert f'TIME = dict(cmap=\\"{maps.images[0].get_cmap().name}\\"' in notebook

@@ -23,6 +23,7 @@ from snnjax.app.commands import predict
 from snnjax.app.commands.predict import csv_text
 from snnjax.core import files
 from snnjax.data.pictures import read_picture
+from snnjax.networks import Observed
 from snnjax.networks.decision import Decided
 from snnjax.runs import trained
 from snnjax.runs.run_folder import RunFolder
@@ -536,9 +537,9 @@ def test_one_unreadable_picture_loses_no_other(work, monkeypatch, capsys):
 
 def test_spreadsheets_run_no_cell(tmp_path):
     names = ("=1+1", '@"sum"', "-2")
-    image = predict.Source("+picture;=2.png", "+picture;=2.png", "", "\uff1done", "", lambda: None)
+    image = predict.Source("+picture;=2.png", "+picture;=2.png", "", "\uff1done", None, lambda: None)
     decided = [Decided(number, np.zeros(1), np.array([-1.5, 0, 2])) for number in (0, 1, 2, -1)]
-    block = [predict.Classified(0, image, np.zeros((2, 2)), [], each, None) for each in decided]
+    block = [predict.Classified(image, np.zeros((2, 2)), [], Observed({}, each)) for each in decided]
     predict.append(tmp_path / "some.csv", block, names)
     head, *rows = csv.reader((tmp_path / "some.csv").read_text().splitlines())
     assert head == ["image", "file", "label", "class", "number", "score =1+1", 'score @"sum"', "score -2"]

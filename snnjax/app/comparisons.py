@@ -96,7 +96,7 @@ def logarithmic(axis: Axes) -> None:
     """Makes the horizontal axis logarithmic, with its ticks in plain numbers."""
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:g}")
+    axis.xaxis.set_major_formatter("{x:,g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -113,7 +113,8 @@ def course(results: dict[str, Any]) -> Course:
         return Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
     part = tested_part(epochs[0])
-    train, tested = ([each[name]["accuracy"] for each in epochs] for name in ("train", part))
+    train = [each["train"]["accuracy"] for each in epochs]
+    tested = [each[part]["accuracy"] for each in epochs]
     return Course([*range(1, len(epochs) + 1)], seconds.tolist(), train, tested, part)
 
 
@@ -147,7 +148,7 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
     rows = []
     best = []
     for name, (choose, form, value) in _COMPARED.items():
-        cells = ["" if (x := value(found)) is None else format(x, form) for found in results.values()]
+        cells = ["" if number is None else format(number, form) for number in map(value, results.values())]
         if not any(cells):
             continue
         known = {float(cell) for cell in cells if cell}

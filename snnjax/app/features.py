@@ -34,7 +34,8 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     weights = {name: np.asarray(each) for name, each in network.weights().items()}
     bank = getattr(spec.encoder, "bank", None)
     bank = bank(spec.input_shape[0]) if callable(bank) else bank
-    filters, margin = (np.ones((spec.input_shape[0], 1, 1)), 0) if bank is None else (bank.weights, bank.margin)
+    filters = np.ones((spec.input_shape[0], 1, 1)) if bank is None else bank.weights
+    margin = 0 if bank is None else bank.margin
     inputs = Drawn(_unit(filters), np.array([-margin, -margin]), np.array([1, 1]), np.ones(len(filters)))
     drawn: dict[str, Drawn] = {}
     for number, (names, stage) in enumerate(zip(spec.names, spec.stages, strict=True)):
@@ -59,7 +60,8 @@ def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) ->
     features, channels, rows, columns = weights.shape
     if len(inputs.images) != channels:
         raise InputError(f"`weights` must have {len(inputs.images)} channels, got {channels}")
-    (down, right), (height, width, *colours) = inputs.pitch, inputs.images.shape[1:]
+    down, right = inputs.pitch
+    height, width, *colours = inputs.images.shape[1:]
     shape = (features, height + down * (rows - 1), width + right * (columns - 1), *colours)
     _check_size(*shape)
     images = np.zeros(shape)

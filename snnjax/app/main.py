@@ -97,7 +97,8 @@ def check_numbers(chosen: Any) -> None:
         if dataclasses.is_dataclass(value):
             check_numbers(value)
         for number in value if isinstance(value, tuple) else (value,):
-            least, most = (0, LARGEST_SEED) if each.name == "seed" else (-LARGEST - 1, LARGEST)
+            least = 0 if each.name == "seed" else -LARGEST - 1
+            most = LARGEST_SEED if each.name == "seed" else LARGEST
             if isinstance(number, int) and not least <= number <= most:
                 raise InputError(f"`{each.name}` must lie in {least}..{most}, got {number}")
 

@@ -89,18 +89,21 @@ def import_one(module: str, option: str = "import") -> ModuleType:
 _imported: dict[Path, ModuleType] = {}
 
 
-def dataset(chosen: options.Data, *, seed: int | None = None, in_order: bool = False) -> Dataset:
-    """The data set that options name, to learn from.
+def learned(images: Dataset, known: Mapping[str, Any]) -> Dataset:
+    """A data set as a run with these settings learns it, given as it was read.
 
-    Of `train_images` the first of each class are taken, or some that `seed` draws; with `in_order`, the first of all.
-    A note says where there are fewer than asked for. Raises as `data.load` and `Dataset.first`.
+    Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set;
+    with `in_order`, the first of all. Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
     """
-    check_least(chosen, test_images=1)
-    images = load(vars(chosen))
-    images = note_fewer(images, train=chosen.train_images, test=chosen.test_images)
-    if seed is not None:
-        images = images.first(chosen.train_images, None, seed=seed)
-    return images.first(chosen.train_images, chosen.test_images, in_order=in_order)
+    taken = known["images_taken"]
+    if known.get("draw", False):
+        images = images.first(taken, None, seed=known["seed"])
+    images = images.first(taken, known["test_images"], in_order=known.get("in_order", False))
+    if "validation" in known:
+        images = split(images, known["validation"])
+    if "ratio" in known:
+        images = (images.augment if known["augment"] else images.share)(known["ratio"], known["seed"])
+    return images
 
 
 def note_fewer(images: Dataset, **asked: int | None) -> Dataset:

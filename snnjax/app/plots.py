@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,15 @@ from snnjax.core.errors import printable
 from snnjax.core.files import atomic_write
 from snnjax.core.metrics import tested_part
 from snnjax.data.names import SILENT, shortened
-from snnjax.networks import Observed
+from snnjax.networks import Network, Observed
 
 PARTS = (("train", "tab:blue"), ("test", "tab:orange"))
 VALIDATION = ("validation", "tab:green")
 OVERSAMPLING = 1.6  # pixels of a picture for each of the page that shows it, 100 an inch
 WIDTH = 10.0  # inches of the widest pictures, which fill a page
 MISCLASSIFIED = 24  # images on their sheet
-MOST_LETTERS, LETTER = 18, 0.075  # of the name of a class in a figure, and inches for each
-
+MOST_LETTERS = 18  # of the name of a class in a figure
+LETTER = 0.075  # inches of each letter
 
 _WHOLE = functools.partial(MaxNLocator, integer=True, min_n_ticks=1)  # ticks at whole numbers
 
@@ -101,8 +101,9 @@ def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]
     gap = 1 + max(height, width) // 16
     lines = -(-count // columns)
     margins = [(0, lines * columns - count), (0, gap), (0, gap), *[(0, 0)] * len(colours)]
-    sheet, (high, wide) = np.pad(images, margins, constant_values=np.nan), (height + gap, width + gap)
-    rows = sheet.reshape(lines, columns, high, wide, *colours).swapaxes(1, 2)
+    high = height + gap
+    wide = width + gap
+    rows = np.pad(images, margins, constant_values=np.nan).reshape(lines, columns, high, wide, *colours).swapaxes(1, 2)
     return rows.reshape(lines * high, columns * wide, *colours)[:-gap, :-gap], (high, wide)
 
 
@@ -268,18 +269,11 @@ def polarities(image: np.ndarray) -> np.ndarray:
 
 
 def activity_picture(
-    image: np.ndarray,
-    seen: Observed,
-    steps: int,
-    title: str,
-    names: Sequence[str] = (),
-    real_valued: Collection[str] = (),
+    image: np.ndarray, seen: Observed, network: Network, title: str, names: Sequence[str] = ()
 ) -> Figure:
-    """The response to one image, (H, W), (H, W, 3) or (H, W, 2), within `steps` steps: latencies and scores.
-
-    `names` are those of the classes, `real_valued` those of layers whose activities are shown as times.
-    """
-    layers = {name: np.where(np.asarray(x) < steps, x, np.nan) for name, x in seen.latencies.items()}
+    """A network's response to one image, (H, W), (H, W, 3) or (H, W, 2): latencies, and scores of classes by name."""
+    layers = {name: np.where(np.asarray(x) < network.time_steps, x, np.nan) for name, x in seen.latencies.items()}
+    real_valued = network.real_valued
     steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
     sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
     heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]

@@ -75,8 +75,7 @@ def figures(
             seen = observe(network.model, image)
             file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
             title = f"test image {number}{of_others}{file}, label {names[label]}: {decided(seen.decided, names)}"
-            shown = image, seen, spec.time_steps, title, names, spec.real_valued
-            yield f"image_{prefix}{number:05}", plots.activity_picture(*shown)
+            yield f"image_{prefix}{number:05}", plots.activity_picture(image, seen, spec, title, names)
 
 
 _KINDS = {

@@ -66,15 +66,14 @@ def load(chosen: options.TestData, known: Json, shape: tuple[int, ...], run: Pat
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
     """Where a run says that its data are, which is printed if it is a path; raises InputError, FileNotFoundError."""
-    kinds: dict[str, Any] = dict(
-        dataset=str | None, data_dir=str | None, size=list | None, colour=bool | None, group=str | None
-    )
+    kinds = dict(size=list, colour=bool)  # of others, str
     for name, value in source.items():
-        if not isinstance(value, kinds[name]):
+        if not isinstance(value, kinds.get(name, str) | None):
             raise InputError(f"{run} says that `{name}` of its data is {shown(value)}: name data (--dataset)")
     folder = source.get("data_dir")
     name = source.get("dataset") or ""
-    path, option = (folder, "data_dir") if folder else (name, "dataset")
+    path = folder or name
+    option = "data_dir" if folder else "dataset"
     if folder or name.endswith(".npz"):
         try:
             files.check_ordinary(Path(path))
@@ -110,26 +109,14 @@ def _pictures(given: dict[str, Any], known: Json, in_place: bool) -> tuple[Datas
 def is_own(images: Dataset, known: Json) -> bool:
     """Whether a data set, as it was read, is the one that a run with these settings has learned from, by its digest."""
     try:
-        learned = _learned(images, known)
+        held_out = known["validation_images"] if images.validation_images is None else 0
+        taken = known.get("images_taken", known["train_images"] + held_out)
+        learned = parts.learned(images, {**known, "images_taken": taken})
     except (ValueError, TypeError, LookupError, ArithmeticError):  # other data, or a file that says anything
         return False
     sizes = {f"{part}_images": len(getattr(learned, f"{part}_labels")) for part in ("train", "test")}
     alike = all(known[name] == size for name, size in sizes.items())  # digests of large sets take long
     return alike and known.get("data") == f"sha256:{learned.digest}"
-
-
-def _learned(images: Dataset, known: Json) -> Dataset:
-    """A data set as a run with these settings would have learned it."""
-    held_out = known["validation_images"] if images.validation_images is None else 0
-    count = known.get("images_taken", known["train_images"] + held_out)
-    if known.get("draw", False):
-        images = images.first(count, None, seed=known["seed"])
-    images = images.first(count, known["test_images"], in_order=known.get("in_order", False))
-    if "validation" in known:
-        images = parts.split(images, known["validation"])
-    if "ratio" in known:
-        images = (images.augment if known["augment"] else images.share)(known["ratio"], known["seed"])
-    return images
 
 
 def _same(one: Path | str | None, other: Any) -> bool:

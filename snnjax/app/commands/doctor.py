@@ -32,11 +32,6 @@ EXTRAS = {
 Line = tuple[str, bool | None, str]  # what is looked at, whether it is well (None: optional and absent), what is found
 
 
-def versions_in_words() -> str:
-    """Versions of what results depend on."""
-    return ", ".join(f"{name} {version}" for name, version in versions().items())
-
-
 def device() -> str:
     """The default device, and whether it computes."""
     begin = time.perf_counter()
@@ -48,14 +43,6 @@ def device() -> str:
     return f"{devices.name_of(devices.peers()[0])}; a kernel compiles and runs in {time.perf_counter() - begin:.1f} s"
 
 
-def kernels_taken() -> Line:
-    """Which kernels `--kernels auto` takes, and why."""
-    begin = time.perf_counter()
-    if why := native.unavailable():
-        return "kernels", None, f"auto takes XLA's: {why}"
-    return "kernels", True, f"auto takes the compiled ones, which load in {time.perf_counter() - begin:.1f} s"
-
-
 def cache() -> str:
     """The cache folder and how much it holds."""
     folder = files.cache_folder()
@@ -64,7 +51,7 @@ def cache() -> str:
 
 
 CHECKS: dict[str, Callable[[], str]] = {
-    "versions": versions_in_words,
+    "versions": lambda: ", ".join(f"{name} {version}" for name, version in versions().items()),
     "device": device,
     "cache folder": cache,
 }
@@ -77,7 +64,11 @@ def findings() -> Iterator[Line]:
             yield name, True, check()
         except (OSError, RuntimeError, InputError) as error:
             yield name, False, " ".join(str(error).split())
-    yield kernels_taken()
+    begin = time.perf_counter()
+    if why := native.unavailable():
+        yield "kernels", None, f"auto takes XLA's: {why}"
+    else:
+        yield "kernels", True, f"auto takes the compiled ones, which load in {time.perf_counter() - begin:.1f} s"
     if all(each.platform == "cpu" for each in jax.devices()):
         card = "there is an NVIDIA card" if shutil.which("nvidia-smi") else "for an NVIDIA card"
         yield "accelerator", None, f"JAX sees none; {card}: pip install 'snnjax[cuda]'"
@@ -86,8 +77,10 @@ def findings() -> Iterator[Line]:
         yield package, there or None, purpose if there else f"{purpose}: pip install 'snnjax[{extra}]'"
     for name in data.DATASETS:
         place = at_hand(name)
-        absent = place == "absent"
-        yield f"data: {name}", None if absent else True, f"`snnjax data {name}` downloads it" if absent else place
+        if place == "absent":
+            yield f"data: {name}", None, f"`snnjax data {name}` downloads it"
+        else:
+            yield f"data: {name}", True, place
 
 
 MARKS = {True: "[green]ok[/]", False: "[red]FAILS[/]", None: "[yellow]absent[/]"}

@@ -55,12 +55,13 @@ class Source(NamedTuple):
     image: str  # in the CSV file: its path, or the number of a test image
     file: str  # its path, or the name of a test image's file, "" where it is not known
     label: str  # the name of its class, "" where it is not known
-    stem: str  # of the file that its response is drawn into
+    drawn: Path | None  # the file that its response is drawn into, where that is asked for
     read: Callable[[], Read | None]  # None: it cannot be read
 
 
-def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
+def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
     """The images that options name, not read yet; of several pictures those that cannot be read are left out."""
+    found = list[Source]()
     if chosen.images:
         images = tested.prepare(chosen, trained, chosen.run).images
         parts.check_images(chosen.images, images)
@@ -68,8 +69,9 @@ def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
             label = trained.class_names[images.test_labels[number]]
             file = printable(images.test_files[number]) if images.test_files else ""
             name = printable(f"test image {number} of {images.name}{f' ({file})' if file else ''}, label {label}")
-            read: Callable[..., Read] = partial(tuple, (images.test_images[number], []))
-            yield Source(name, str(number), file, label, f"image_{number:05}", read)
+            read: Callable[[], Read | None] = partial(tuple, (images.test_images[number], []))
+            drawn = chosen.out and chosen.out / f"{len(found)}_image_{number:05}.png"
+            found.append(Source(name, str(number), file, label, drawn, read))
     if chosen.pictures and trained.image_shape[2:] == (2,):
         raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
     for named in chosen.pictures:
@@ -81,7 +83,10 @@ def sources(chosen: options.Predict, trained: Trained) -> Iterator[Source]:
         for path in pictures_in(named) if many else [named]:
             name = printable(str(path))
             label = label_of(path, trained.class_names)
-            yield Source(name, name, name, label, path.stem, partial(reader, path, trained.image_shape, chosen.invert))
+            drawn = chosen.out and chosen.out / f"{len(found)}_{path.stem}.png"
+            read = partial(reader, path, trained.image_shape, chosen.invert)
+            found.append(Source(name, name, name, label, drawn, read))
+    return found
 
 
 def label_of(path: Path, names: Sequence[str]) -> str:
@@ -100,14 +105,12 @@ def readable(path: Path, shape: tuple[int, ...], invert: bool) -> Read | None:
 
 
 class Classified(NamedTuple):
-    """An image, the decision on it, and the response of each layer where it was asked for."""
+    """An image and the network's response to it."""
 
-    number: int  # among those named
     source: Source
     pixels: np.ndarray
     notes: list[str]
-    found: Decided
-    seen: Observed | None
+    seen: Observed  # of the layers only where they were asked for
 
 
 @jax.jit
@@ -120,28 +123,28 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
     """The images that can be read, by blocks; `closely`: with the responses of all layers, one by one."""
     size = min(len(images), DETAILED if closely else BLOCK)
     for start in range(0, len(images), size):
-        numbers = range(start, min(start + size, len(images)))
-        block = [(number, images[number], *each) for number in numbers if (each := images[number].read())]
+        block = []
+        for source in images[start : start + size]:
+            if read := source.read():
+                block.append((source, *read))
         if closely:
-            seen = [report.observe(model, pixels) for _, _, pixels, _ in block]
-            yield [Classified(*each, one.decided, one) for each, one in zip(block, seen, strict=True)]
+            yield [Classified(*each, report.observe(model, each[1])) for each in block]
         elif block:
-            same = np.resize([pixels for _, _, pixels, _ in block], (size, *block[0][2].shape))  # one program for all
+            same = np.resize([pixels for _, pixels, _ in block], (size, *block[0][1].shape))  # one program for all
             found = zip(*map(np.asarray, predict(model, same)), strict=True)
-            yield [Classified(*each, Decided(*one), None) for each, one in zip(block, found, strict=False)]
+            yield [Classified(*each, Observed({}, Decided(*one))) for each, one in zip(block, found, strict=False)]
 
 
-def show(image: Classified, seen: Observed, network: Network, names: Sequence[str]) -> None:
+def show(image: Classified, network: Network, names: Sequence[str]) -> None:
     """Prints the decision on one image, the scores and the spikes, or what activities would be coded as."""
-    print(f"{image.source.name}: {report.decided(image.found, names)}", *image.notes, sep="\n  ")
+    latencies, found = image.seen
+    print(f"{image.source.name}: {report.decided(found, names)}", *image.notes, sep="\n  ")
     steps = network.time_steps
-    real = network.real_valued
-    values = np.asarray(image.found.scores)
-    decision = int(image.found.decision)
-    scores = [[escape(each), f"{value:.4g}"] for each, value in zip(names, values, strict=True)]
+    decision = int(found.decision)
+    scores = [[escape(each), f"{value:.4g}"] for each, value in zip(names, np.asarray(found.scores), strict=True)]
     if decision >= 0:
         scores[decision] = [f"[bold]{cell}" for cell in scores[decision]]
-    counts = np.transpose([np.bincount(np.asarray(x).ravel(), minlength=steps + 1) for x in seen.latencies.values()])
+    counts = np.transpose([np.bincount(np.asarray(x).ravel(), minlength=steps + 1) for x in latencies.values()])
     starts = np.arange(0, steps, -(-steps // ROWS))
     ends = [*starts[1:], steps]
     times = [
@@ -149,25 +152,12 @@ def show(image: Classified, seen: Observed, network: Network, names: Sequence[st
     ]
     rows = zip([*times, "silent"], np.add.reduceat(counts, [*starts, steps]), strict=True)
     spikes = [[time, *(f"{count:,}" for count in row)] for time, row in rows]
-    heads = (f"{name}, activities" if name in real else name for name in seen.latencies)
+    heads = (f"{name}, activities" if name in network.real_valued else name for name in latencies)
     tables = [
         console.table(("class", "score"), [scores], "classes", left=1),
         console.table(("time step", *heads), [spikes], "spikes", left=0),
     ]
     console.screen().print(Columns(tables))
-
-
-def targets(chosen: options.Predict, images: Sequence[Source]) -> list[Path]:
-    """The files to draw into, if any; raises FileExistsError where one of them or the CSV file exists."""
-    if chosen.csv is not None:
-        parts.check_new(chosen.csv)
-    if chosen.out is None:
-        return []
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    drawn = [chosen.out / f"{number}_{each.stem}.png" for number, each in enumerate(images)]
-    for each in drawn:
-        parts.check_new(each)
-    return drawn
 
 
 def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> None:
@@ -178,8 +168,8 @@ def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> N
         if new:
             writer.writerow(["image", "file", "label", "class", "number", *(f"score {each}" for each in names)])
         for each in block:
-            decision = int(each.found.decision)
-            scores = np.asarray(each.found.scores).tolist()
+            decision = int(each.seen.decided.decision)
+            scores = np.asarray(each.seen.decided.scores).tolist()
             texts = map(csv_text, (each.source.image, each.source.file, each.source.label, name_of(decision, names)))
             writer.writerow([*texts, decision, *scores])
 
@@ -188,33 +178,38 @@ def run(chosen: options.Predict) -> None:
     """Prints the network's decisions, and draws its responses or writes its scores if asked to."""
     parts.import_all(chosen.parts.modules)
     trained = Trained.read(chosen.run)
-    images = list(sources(chosen, trained))
+    images = sources(chosen, trained)
     if not images:
         raise InputError("`PICTURE` is missing: name image files or folders of them, or test images by --images")
-    drawn = targets(chosen, images)
+    if chosen.csv is not None:
+        parts.check_new(chosen.csv)
+    if chosen.out is not None:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+    for drawn in filter(None, (each.drawn for each in images)):
+        parts.check_new(drawn)
     few = len(images) <= DETAILED
     done = 0
     light = 0
     labelled = list[tuple[str, str]]()  # labels and decisions
     names = trained.class_names
     network = trained.network
-    for block in classified(trained.spiking_network().model, images, few or bool(drawn)):
+    for block in classified(trained.spiking_network().model, images, few or chosen.out is not None):
         for each in block:
-            if few and each.seen:
-                show(each, each.seen, network, names)
+            decided = report.decided(each.seen.decided, names)
+            if few:
+                show(each, network, names)
             else:
-                print("; ".join([f"{each.source.name}: {report.decided(each.found, names)}", *each.notes]))
-            if drawn and each.seen:
-                title = f"{Path(each.source.name).name}: {report.decided(each.found, names)}"
-                shown = each.pixels, each.seen, network.time_steps, title, names, network.real_valued
-                plots.write(drawn[each.number], plots.activity_picture(*shown))
-                print(f"  drawn into {printable(str(drawn[each.number]))}")
+                print("; ".join([f"{each.source.name}: {decided}", *each.notes]))
+            if each.source.drawn:
+                title = f"{Path(each.source.name).name}: {decided}"
+                plots.write(each.source.drawn, plots.activity_picture(each.pixels, each.seen, network, title, names))
+                print(f"  drawn into {printable(str(each.source.drawn))}")
         if chosen.csv is not None and block:
             append(chosen.csv, block, names)
         done += len(block)
         light += sum(is_light(each.pixels) for each in block)
-        decided = ((each.source.label, name_of(int(each.found.decision), names)) for each in block)
-        labelled += [(label, decision) for label, decision in decided if label]
+        decisions = ((each.source.label, name_of(int(each.seen.decided.decision), names)) for each in block)
+        labelled += [(label, decision) for label, decision in decisions if label]
     if not done:
         raise InputError(f"none of {len(images):,} pictures can be read")
     if chosen.csv is not None:

@@ -55,11 +55,6 @@ def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
     return [f"{name}={first[name]:g}" for name in alike if any(each[name] != first[name] for each in variants)]
 
 
-def words_of(sweep: Sweep, group: Group) -> str:
-    """What is special about a group."""
-    return ", ".join([counted(len(group.places)), *shared(sweep.variants, group.places)])
-
-
 def counted(networks: int) -> str:
     """So many networks, in words."""
     return f"{networks} network{'s' * (networks != 1)}"
@@ -101,7 +96,8 @@ def train_left(folder: SweepFolder, given: workers.Workers) -> list[dict[str, An
     names = {each.places: f"program {number} of {len(groups)}" for number, each in enumerate(groups, 1)}
 
     def heading(group: Group) -> str:
-        return f"{names[group.places]}: {words_of(sweep, group)}"
+        special = [counted(len(group.places)), *shared(sweep.variants, group.places)]
+        return f"{names[group.places]}: {', '.join(special)}"
 
     def ending(outcome: Outcome) -> str:
         return f"{names[outcome.group.places]} {accuracy_of(outcome)}"
@@ -166,9 +162,9 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
     networks = [network for network in networks if "error" not in network]
     if not networks:
         return []
-    compiling, running = (sum(network[name] for network in networks) for name in ("compile_seconds", "seconds"))
-    total = compiling + running
-    each = (compiling + running) / len(networks)
+    compiling = sum(network["compile_seconds"] for network in networks)
+    total = compiling + sum(network["seconds"] for network in networks)
+    each = total / len(networks)
     took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
     lines = [f"{counted(len(networks))} side by side: {took}"]
     if single := [network for network in networks if "alone_seconds" in network]:
@@ -199,7 +195,8 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
 
 def run(chosen: options.Sweep) -> None:
     """Trains what is left of a sweep, and prints its accuracies and times."""
-    screen, (sweep, about, path) = console.screen(), prepare(chosen)
+    screen = console.screen()
+    sweep, about, path = prepare(chosen)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(SweepFolder(path, sweep, about=about, command=COMMAND.get(), draw=draw_sweep))
         given = stack.enter_context(workers_of(chosen, about["imports"]))

@@ -31,27 +31,23 @@ def prepare(
     Otherwise `kind`, network and data name the folder. With `in_order`, fewer images are the first ones of all.
     """
     parts.import_all(network.modules)
-    parts.check_least(data, train_images=1)
-    seed = getattr(training, "seed", 0)
-    drawn = isinstance(data, options.TrainData) and data.draw
-    if drawn and data.train_images is None:
+    parts.check_least(data, train_images=1, test_images=1)
+    if getattr(data, "draw", False) and data.train_images is None:
         raise InputError("`draw` draws the images of `train_images` (--train_images): name their number")
-    images = parts.dataset(data, seed=seed if drawn else None, in_order=in_order)
-    about = parts.source(network, data) | dict(images_taken=len(images.train_images))  # before some are held out
+    images = parts.note_fewer(parts.load(vars(data)), train=data.train_images, test=data.test_images)
+    there = len(images.train_images)
+    about = parts.source(network, data) | dict(images_taken=min(data.train_images or there, there))
     if in_order:
         about |= dict(in_order=True)
-    if isinstance(data, options.SplitData):
-        images = parts.split(images, data.validation)
-        about |= dict(validation=data.validation)
-    if isinstance(data, options.TrainData):
-        images = (images.augment if data.augment else images.share)(data.ratio, seed)
-        about |= dict(draw=data.draw, augment=data.augment, ratio=data.ratio)
+    about |= {name: vars(data)[name] for name in ("validation", "draw", "augment", "ratio") if name in vars(data)}
+    images = parts.learned(images, about | dict(test_images=data.test_images, seed=getattr(training, "seed", 0)))
     spec = parts.network(network, images)
-    settings = Settings(spec.epochs, shuffle=spec.shuffle)
-    if images_of(images) < FEW and not takes_images(parts.maker(network)):
-        alone = -(-options.SHOWN // len(images.train_images))
-        epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone)
-        settings = dataclasses.replace(settings, epochs=epochs, batch_size=100, patience=0)
+    few = images_of(images) < FEW and not takes_images(parts.maker(network))
+    alone = -(-options.SHOWN // len(images.train_images))
+    epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone) if few else spec.epochs
+    settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)
+    if few:
+        settings = dataclasses.replace(settings, batch_size=100, patience=0)
     if spec.patience is not None:
         settings = dataclasses.replace(settings, patience=spec.patience)
     path = path or Path("runs") / f"{kind}{spec.name}_{images.name}"
