@@ -21,7 +21,7 @@ from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import TAPS, XLA
 from snnjax.learners import RSTDP, STDP, Tally
 from snnjax.networks import Majority, Model, Network, SpikingNetwork, stage
-from snnjax.steps import accelerated, plain, reward_in_blocks, reward_native
+from snnjax.steps import accelerated, native, plain, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 
 T = 15
@@ -223,7 +223,7 @@ def carry_of(network: SpikingNetwork, model: Model) -> Carry:
 
 
 TOGETHER = jax.jit(plain.learn_supervised, static_argnums=0)
-COMPILED = jax.jit(reward_native.learn, static_argnums=0)
+COMPILED = jax.jit(native.learn_reward, static_argnums=0)
 
 
 @functools.cache

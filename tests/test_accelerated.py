@@ -13,8 +13,8 @@ from snnjax.layers.layer_kernels import XLA
 from snnjax.learners import Tally
 from snnjax.networks import Majority, Model
 from snnjax.steps import accelerated, plain, registry, reward_in_blocks
-from snnjax.steps.case import Case
 from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.registry import Case
 from snnjax.training.stage_cache import as_array
 
 IMAGES, BATCH = 24, 6

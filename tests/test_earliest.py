@@ -35,7 +35,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Tally, winner_of_class
 from snnjax.networks import SpikingNetwork
 from snnjax.steps import registry
-from snnjax.steps.case import Case
+from snnjax.steps.registry import Case
 from snnjax.training.advice import describe
 from snnjax.training.state import TrainState
 

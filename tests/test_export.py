@@ -18,8 +18,8 @@ from snnjax.learners import Tally
 from snnjax.networks import Model, batches
 from snnjax.networks.decision import is_fitted
 from snnjax.steps import plain, registry, reward_in_blocks
-from snnjax.steps.case import Case
 from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.registry import Case
 from snnjax.training.stage_cache import as_array
 
 PLATFORMS = ["cpu", "cuda", "tpu"]

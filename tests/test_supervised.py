@@ -21,9 +21,9 @@ from snnjax.kernels.readout import _of_earliest_at_once
 from snnjax.layers.layer_kernels import AT_ONCE, PLAIN, TAPS, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Tally
-from snnjax.steps import accelerated, plain, registry, supervised_native
-from snnjax.steps.case import Case
+from snnjax.steps import accelerated, deciding, native, plain, registry
 from snnjax.steps.plain import Carry, Slice, Task
+from snnjax.steps.registry import Case
 from snnjax.testing import check_learner
 from snnjax.training.advice import describe
 from snnjax.training.stage_cache import as_array
@@ -87,7 +87,7 @@ ALONE = Task(("layer1",))
 FORMS = dict(
     plain=(PLAIN, plain.learn_supervised),
     fast=(XLA, plain.learn_supervised),
-    compiled=(XLA, supervised_native.learn),
+    compiled=(XLA, native.learn_readout),
     accelerated=(AT_ONCE, accelerated.learn_readout),
 )
 
@@ -328,7 +328,7 @@ def test_blocks_are_decided_as_single_images(features, fractional, fallback, com
     expected = [model.packed({"layer1": PLAIN}).decide(image) for image in images]
     expected = jax.tree.map(lambda *x: np.stack(x), *expected)
     assert len(np.unique(expected.decision)) > 2
-    for form in (XLA, TAPS, supervised_native.READOUT):
+    for form in (XLA, TAPS, deciding.READOUT):
         found = model.packed({"layer1": form}).decide_block(images)
         np.testing.assert_array_equal(found.decision, expected.decision)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-6)
@@ -459,7 +459,7 @@ def test_two_cores_learn_exactly_as_one(compiler):
     images = jnp.asarray(rng.integers(0, 256, (300, 5000, 1, 1), dtype=np.uint8))
     labels = jnp.asarray(rng.integers(-1, 10, 300), jnp.int32)
     part = Slice(images, jnp.int32(0), jnp.int32(300), jnp.bool_(False), labels, jnp.int32(1000))
-    learn = compiled(supervised_native.learn)
+    learn = compiled(native.learn_readout)
 
     def run_on(each: set[int]) -> None:
         for thread in map(int, os.listdir("/proc/self/task")):
@@ -481,7 +481,7 @@ def test_images_outside_the_span_teach_nothing(compiler):
     model, images, labels = small(SupervisedSTDP(), 15, 3, 15, False, 1)
     model = model.packed({"layer1": XLA})
     part = Slice(images, jnp.int32(10), jnp.int32(30), jnp.bool_(False), labels, jnp.int32(1000))
-    _, found = compiled(supervised_native.learn)(ALONE, carry_of(model), model, part)
+    _, found = compiled(native.learn_readout)(ALONE, carry_of(model), model, part)
     info = jax.tree.map(np.asarray, found.infos["layer1"])
     for key in ("label", "neuron"):
         assert (info[key][:10] == -1).all()

@@ -10,50 +10,19 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from snnjax import kernels
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.layer_kernels import PLAIN, block_potentials
 from snnjax.layers.spiking import Layer, at_last_step
-from snnjax.learners import SupervisedSTDP
+from snnjax.learners import SupervisedSTDP, Tally
 from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority
-from snnjax.steps import reward_in_blocks, supervised_native
-from snnjax.steps.case import Case
+from snnjax.steps import reward_in_blocks
+from snnjax.steps.native import count_slice
 from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, end_epoch, outcome, where
-from snnjax.steps.reward_in_blocks import Strongest, strongest_of_block
-
-
-def fits(case: Case) -> bool:
-    """Whether it is an accelerator."""
-    return case.platform != "cpu"
-
-
-def fits_reward_batches(case: Case) -> bool:
-    """Whether deciding layers alone learn on an accelerator in batches, under `Majority`."""
-    return fits(case) and case.task.batch > 1 and reward_in_blocks.fits(case)
-
-
-def fits_reward(case: Case) -> bool:
-    """Whether deciding layers alone learn on an accelerator image by image, under `Majority`."""
-    return fits(case) and case.task.batch == 1 and reward_in_blocks.fits(case)
-
-
-def fits_deep_reward(case: Case) -> bool:
-    """Whether layers learn on an accelerator image by image."""
-    return fits(case) and case.task.batch == 1
-
-
-def fits_readout(case: Case) -> bool:
-    """Whether a single deciding layer learns on an accelerator in batches, under `Earliest`."""
-    return fits(case) and case.task.batch > 1 and supervised_native.is_single(case)
-
-
-def fits_readout_one_by_one(case: Case) -> bool:
-    """Whether a single deciding layer learns on an accelerator image by image, under `Earliest`."""
-    return fits(case) and case.task.batch == 1 and supervised_native.is_single(case)
+from snnjax.steps.reward_in_blocks import Strongest, class_of, each_block
 
 
 def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
@@ -62,7 +31,8 @@ def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -
     batch = task.batch
 
     def one_batch(learned: Any, images: Any) -> Any:
-        (layer, state), (images, shown) = learned, images
+        layer, state = learned
+        images, shown = images
         learner = layer.conv.each_learner[task.learner]
         winners = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)(images)
         feature = jnp.where(shown[:, None], winners.feature, -1)
@@ -76,18 +46,18 @@ def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -
     return end_epoch(task, Carry({name: layer}, {name: state}), part.last), Found({name: feature})
 
 
-def learn_reward_batches(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """As `plain.learn_supervised`, of deciding `RSTDP` layers with the kernels `XLA` within their bounds."""
-    rule = Supervised.of(task, model, part)
-    network = rule.model
+    rule = Supervised(task, model, part.batch_size)
     names = task.names
     batch = task.batch
 
     def one_batch(carry: Carry, images: Any) -> Any:
-        (layers, states, tally), (images, labels, valid) = carry, images
+        layers, states, tally = carry
+        images, labels, valid = images
         winners = {name: _strongest(layers[name], states[name].get("kept"), images) for name in names}
-        votes = {name: _voted(layers[name], each.feature[:, 0]) for name, each in winners.items()}
-        decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), network.classes)
+        votes = {name: class_of(layers[name], each.feature[:, 0]) for name, each in winners.items()}
+        decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.classes)
 
         def count_one(inner: Any, image: Any) -> Any:
             states, tally = inner
@@ -105,7 +75,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model | None, part: Sl
             won = outcome(votes[name], labels) * (valid & turns[name])
             feature = jnp.where(won == 0, -1, winners[name].feature[:, 0])[:, None]
             rate = jax.vmap(kernels.reward_rates)(won, rates[name][:, 0], rates[name][:, 1])
-            seen = at_last_step(images < network.time_steps, network.time_steps)
+            seen = at_last_step(images < model.time_steps, model.time_steps)
             learned[name] = _learned(layer, seen, winners[name], feature, rate, layer.conv.supervised)
             infos[name] = dict(feature=feature)
         return Carry(learned, *counted), Found(infos, decisions)
@@ -114,9 +84,9 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model | None, part: Sl
     return rule.end_epoch(carry, part.last), found
 
 
-def learn_reward(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """As `reward_in_blocks.learn`, one image at a time."""
-    rule = Supervised.of(task, model, part)
+    rule = Supervised(task, model, part.batch_size)
 
     def teach(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array) -> Any:
         learned: dict[str, Layer] = {}
@@ -126,17 +96,17 @@ def learn_reward(task: Task, carry: Carry, model: Model | None, part: Slice) -> 
             layer = carry.layers[name]
             learns = shown & turn
             learned[name], feature = _learned_in_block(layer, carry.states[name], images, labels, learns)
-            votes.append(_voted(layer, feature))
+            votes.append(class_of(layer, feature))
             infos[name] = dict(feature=jnp.where(learns, feature, -1)[:, None])
-        decisions = jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.classes)
+        decisions = jax.vmap(majority, (1, None))(jnp.stack(votes), model.classes)
         return learned, Found(infos, decisions)
 
     return _each_block(rule, teach, carry, part)
 
 
-def learn_deep_reward(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_deep_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """As `plain.learn_supervised`, one image at a time, of `RSTDP` layers with the kernels `XLA` in their bounds."""
-    rule = Supervised.of(task, model, part)
+    rule = Supervised(task, model, part.batch_size)
 
     def teach(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array) -> Any:
         def one(layers: Any, image: Any) -> Any:
@@ -146,15 +116,7 @@ def learn_deep_reward(task: Task, carry: Carry, model: Model | None, part: Slice
             layers, _, infos = rule.teach(now, label, passed, shown)
             return layers, Found(infos, passed.decided.decision)
 
-        def packed(layers: Any, image: Any) -> Any:
-            layers, found = one(layers, image)
-            return layers, ravel_pytree(found)[0]  # one array is one kernel
-
-        each = images, labels, shown
-        _, found = jax.eval_shape(one, carry.layers, jax.tree.map(lambda x: x[0], each))
-        _, unpack = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found))
-        layers, found = jax.lax.scan(packed, carry.layers, each)
-        return layers, jax.vmap(unpack)(found)
+        return _scan_packed(one, carry.layers, (images, labels, shown))
 
     return _each_block(rule, teach, carry, part)
 
@@ -163,67 +125,67 @@ def _each_block(rule: Supervised, teach: Any, carry: Carry, part: Slice) -> tupl
     """Learns by reward, block by block: decisions are counted after each, which ends where rates may change.
 
     `teach`, of (carry, latencies, labels, whether each of these B images is shown), gives the layers, and what is found
-    of each image. There must be at least as many images as in a block.
+    of each image.
     """
-    size = len(part.inputs)
-    block = reward_in_blocks.BLOCK
 
-    def one_block(state: Any) -> Any:
-        start, carry, found = state
-        end = jnp.minimum(jnp.minimum(start + block, part.stop), start + part.batch_size - carry.tally.seen)
-        base = jnp.minimum(start, size - block)
-        numbers = base + jnp.arange(block)
-        latency = jax.lax.dynamic_slice_in_dim(part.inputs, base, block)
-        label = jax.lax.dynamic_slice_in_dim(part.labels, base, block)
-        shown = (numbers >= start) & (numbers < end)
-        learned, new = teach(carry, latency, label, shown)
-        outcomes = jnp.where(shown, outcome(new.decisions, label), 0)
-        states, tally = rule.count_outcomes(carry, outcomes, end - start)
-        places = jnp.where(shown, numbers, size)  # others are dropped
-        found = jax.tree.map(lambda all_, x: all_.at[places].set(x, mode="drop"), found, new)
-        return end, Carry(learned, states, tally), found
+    def learn_block(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array, count: Any) -> Any:
+        layers, found = teach(carry, images, labels, shown)
+        outcomes = jnp.where(shown, outcome(found.decisions, labels), 0)
+        return Carry(layers, *rule.count_outcomes(carry, outcomes, count)), found
 
-    _, new = jax.eval_shape(teach, carry, part.inputs[:block], part.labels[:block], jnp.ones(block, bool))
-    nothing = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), new)
-    _, carry, found = jax.lax.while_loop(lambda state: state[0] < part.stop, one_block, (part.start, carry, nothing))
+    def end_of(start: jax.Array, carry: Carry) -> jax.Array:
+        return start + part.batch_size - cast(Tally, carry.tally).seen
+
+    carry, found = each_block(learn_block, carry, part, reward_in_blocks.BLOCK, end_of)
     return rule.end_epoch(carry, part.last), found
 
 
-def learn_readout(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def _scan_packed(function: Any, carry: Any, each: Any, unroll: int = 1) -> Any:
+    """`jax.lax.scan`, whose results travel as one array, which is one kernel."""
+    _, found = jax.eval_shape(function, carry, jax.tree.map(lambda x: x[0], each))
+    _, unpack = ravel_pytree(jax.tree.map(jnp.zeros_like, found))
+
+    def packed(carry: Any, one: Any) -> Any:
+        carry, found = function(carry, one)
+        return carry, ravel_pytree(found)[0]
+
+    carry, found = jax.lax.scan(packed, carry, each, unroll=unroll)
+    return carry, jax.vmap(unpack)(found)
+
+
+def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """As `plain.learn_supervised`, of a layer with the kernels `XLA` or `AT_ONCE` within its bounds.
 
     The slice starts at a multiple of the batch, and so does the number of images. What learning does not need is
     computed after all images: decisions and infos.
     """
-    rule = Supervised.of(task, model, part)
-    network = rule.model
-    (name,), batch = task.names, task.batch
+    (name,) = task.names
+    batch = task.batch
     layer = carry.layers[name]
     state = carry.states[name]
-    numbers = jnp.arange(len(part.inputs))
-    shown = (numbers >= part.start) & (numbers < part.stop)
+    shown = part.shown
     labels = jnp.maximum(part.labels, 0)
-    learns = shown & (part.labels >= 0) & jnp.any(part.inputs < network.time_steps, axis=(1, 2, 3))
+    learns = shown & (part.labels >= 0) & jnp.any(part.inputs < model.time_steps, axis=(1, 2, 3))
     images = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (part.inputs, labels, learns))
     # XLA makes fewer kernels of weights (F, K), and shares some between single images.
     begin = layer.stored.reshape(layer.conv.features, -1), state["excess"]
     learn_batch = functools.partial(_learn_batch, layer, state)
-    (rows, excess), packed = jax.lax.scan(learn_batch, begin, images, unroll=4 if batch == 1 else 1)
-    result = _Results.unpacked(packed.reshape(len(numbers), -1), layer)
+    (rows, excess), results = _scan_packed(learn_batch, begin, images, unroll=4 if batch == 1 else 1)
+    result = _Results(*(x.reshape(-1, *x.shape[2:]) for x in results))
 
     def decided(time: jax.Array, potential: jax.Array) -> jax.Array:
-        return decide(network.decision, [Spikes(time, potential, time)], network.classes).decision  # by times alone
+        return decide(model.decision, [Spikes(time, potential, time)], model.classes).decision  # by times alone
 
     decisions = jnp.where(shown, jax.vmap(decided)(result.times, result.potentials), 0)
     infos = {name: _infos(layer, result, shown, learns, labels)}
-    tally = supervised_native.count_slice(carry.tally, outcome(decisions, part.labels), part)
+    tally = count_slice(carry.tally, outcome(decisions, part.labels), part)
     layers = {name: dataclasses.replace(layer, stored=rows.reshape(layer.stored.shape))}
     carry = Carry(layers, {name: dict(state, excess=excess)}, tally)
-    return rule.end_epoch(carry, part.last), Found(infos, decisions)
+    return Supervised(task, model, part.batch_size).end_epoch(carry, part.last), Found(infos, decisions)
 
 
 class _Results(NamedTuple):
-    """What is known of B images after they were learned; all in float32, so that one array holds it: one kernel.
+    """What is known of B images after they were learned.
 
     Attributes:
       neuron, time, error: (B, n), of the neurons that learn.
@@ -238,20 +200,14 @@ class _Results(NamedTuple):
     times: jax.Array
     potentials: jax.Array
 
-    def packed(self) -> jax.Array:
-        return jnp.concatenate([x.reshape(len(x), -1).astype(jnp.float32) for x in self], axis=1)
 
-    @classmethod
-    def unpacked(cls, packed: jax.Array, layer: Layer) -> "_Results":
-        features = layer.conv.features
-        learn = layer.classes if layer.conv.supervised.competition else features
-        return cls(*jnp.split(packed, np.cumsum([learn] * 3 + [features] * 2), axis=1))
-
-
-def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any, jax.Array]:
-    """Weights (F, K) and excess (F,) after a batch: latencies, labels, whether each is learned; `_Results`, packed."""
-    (rows, excess), (latency, label, learns) = carry, images
-    learner, (batch,), classes = cast(SupervisedSTDP, layer.conv.supervised), label.shape, layer.classes
+def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any, _Results]:
+    """Weights (F, K) and excess (F,) after a batch: latencies, labels, whether each is learned."""
+    rows, excess = carry
+    latency, label, learns = images
+    learner = cast(SupervisedSTDP, layer.conv.supervised)
+    batch = len(label)
+    classes = layer.classes
     now = dataclasses.replace(layer, stored=rows.reshape(layer.stored.shape))
 
     def spikes_at(threshold: Any) -> Any:
@@ -285,8 +241,8 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
     seen, step, errors, moved = (x.reshape(batch, -1) for x in (seen, step, errors, moved))
     sums = state["sums"] if learner.normalise else None
     rows = kernels.corrected_in_order(rows, seen, step, errors, moved, state["rates"], sums, bounds=learner.bounds)
-    found = _Results(group.neuron, group.time, error, after, spikes.time, spikes.potential)
-    return (rows, after[-1]), found.packed()
+    times, potentials = (x.reshape(batch, -1) for x in (spikes.time, spikes.potential))
+    return (rows, after[-1]), _Results(group.neuron, group.time, error, after, times, potentials)
 
 
 def _infos(
@@ -299,7 +255,7 @@ def _infos(
     thresholds = (result.excess + jnp.asarray(layer.conv.threshold, jnp.float32)).reshape(len(label), layer.classes, -1)
     thresholds = jnp.take_along_axis(thresholds, label[:, None, None], axis=1)[:, 0, learner.non_targets :]
     return dict(
-        neuron=jnp.where(own, result.neuron.astype(jnp.int32), nothing[:, None]),
+        neuron=jnp.where(own, result.neuron, nothing[:, None]),
         time=jnp.where(own, result.time, 0),
         error=jnp.where(own, result.error, 0),
         label=jnp.where(learns, label, nothing),
@@ -316,11 +272,11 @@ def _learned_in_block(
     rule = layer.conv.supervised
     spiked = images < layer.time_steps
     places = jnp.arange(features + size)
-    settings: dict[str, Any] = dict(bounds=rule.bounds, stabiliser=rule.stabiliser, stride=layer.conv.stride)
-    before = strongest_of_block(layer, state, spiked)
+    before = Strongest.of(block_potentials(layer, spiked)).among(state.get("kept"))
 
     def one(carry: Any, image: Any) -> Any:
-        (rows, marks), (at, stale, spiked, label, learns) = carry, image
+        rows, marks = carry
+        at, stale, spiked, label, learns = image
         slot = marks[:features]
         exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=rows), spiked[None]))
         now = jax.tree.map(lambda new, old: jnp.where(slot < 0, old, new[0, slot]), exact, stale)
@@ -330,12 +286,20 @@ def _learned_in_block(
         # As `Strongest.winner`, of fewer kernels.
         position = jnp.divmod(place, layer.conv.output_size((images.shape[2], images.shape[3]))[1])
         winner = Winners(*(x[None] for x in (feature, *position, jnp.int32(layer.time_steps - 1))))
-        won = outcome(_voted(layer, feature), label) * learns
+        won = outcome(class_of(layer, feature), label) * learns
         old = jnp.where(slot[feature] < 0, layer.stored[:, :, feature], rows[:, :, slot[feature]])
         seen = layer.padded(at_last_step(spiked, layer.time_steps))
         rate = kernels.reward_rates(won, *state["rates"])
-        old = jnp.moveaxis(old, 2, 0)[None]
-        row = kernels.learned_rows(old, seen, winner, rate, time_steps=layer.time_steps, **settings)[0]
+        row = kernels.learned_rows(
+            jnp.moveaxis(old, 2, 0)[None],
+            seen,
+            winner,
+            rate,
+            time_steps=layer.time_steps,
+            bounds=rule.bounds,
+            stabiliser=rule.stabiliser,
+            stride=layer.conv.stride,
+        )[0]
         rows = jnp.where((jnp.arange(size) == at)[:, None], jnp.moveaxis(row, 0, 2)[:, :, None], rows)
         marks = jnp.where(places == features + at, feature, marks)
         return (rows, jnp.where(places == jnp.where(won == 0, -1, feature), at, marks)), None
@@ -361,13 +325,12 @@ def _each_batch(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part:
     `one_batch` gets the arrays `images` of B images, and which of them are shown. The slice starts at a multiple of B,
     and so does the number of all images. A loop of known length needs no kernel that says when it ends.
     """
-    numbers = jnp.arange(len(images[0]))
-    shown = (numbers >= part.start) & (numbers < part.stop)
+    shown = part.shown
     batches = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (*images, shown))
     carry, found = jax.lax.scan(one_batch, carry, batches, unroll=4 if batch == 1 else 1)
 
     def put(found: jax.Array) -> jax.Array:
-        found = found.reshape(len(numbers), *found.shape[2:])
+        found = found.reshape(len(shown), *found.shape[2:])
         return jnp.where(shown.reshape(-1, *(1,) * (found.ndim - 1)), found, 0)
 
     return carry, jax.tree.map(put, found)
@@ -375,25 +338,28 @@ def _each_batch(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part:
 
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:
     """The strongest neuron of each image, `Winners` of (B, 1), among the features that dropout keeps."""
-    potentials = jax.vmap(layer.packed(PLAIN).potentials)
-    found = Strongest.of(potentials(images))
-    if kept is not None:
-        found = found._replace(potential=jnp.where(kept[None], found.potential, -jnp.inf))
-    return jax.vmap(lambda one: one.winner(layer, images.shape[2:]))(found)
-
-
-def _voted(layer: Layer, feature: jax.Array) -> jax.Array:
-    """The class that each feature stands for, (B,) int32, -1 for none."""
-    return jnp.where(feature < 0, -1, feature // (layer.conv.features // layer.classes))
+    potentials = jax.vmap(layer.packed(PLAIN).potentials)(images)
+    return jax.vmap(lambda one: one.winner(layer, images.shape[2:]))(Strongest.of(potentials).among(kept))
 
 
 def _learned(
     layer: Layer, images: jax.Array, winners: Winners, feature: jax.Array, rates: jax.Array, learner: Any
 ) -> Layer:
     """The layer after the updates of B images in their order, of which those of `feature` -1 do nothing."""
-    place: dict[str, Any] = dict(kernel=layer.conv.kernel, stride=layer.conv.stride, time_steps=layer.time_steps)
-    seen = jax.vmap(layer.padded)(images)
-    causal = jax.vmap(lambda x, won: kernels.causal_inputs(x, won, **place))(seen, winners)
-    rule: dict[str, Any] = dict(bounds=learner.bounds, stabiliser=learner.stabiliser)
-    weights = kernels.learned_in_order(layer.weights, feature, causal, rates, **rule)
+
+    def causal(image: jax.Array, winners: Winners) -> jax.Array:
+        seen = layer.padded(image)
+        kernel = layer.conv.kernel
+        return kernels.causal_inputs(
+            seen, winners, kernel=kernel, time_steps=layer.time_steps, stride=layer.conv.stride
+        )
+
+    weights = kernels.learned_in_order(
+        layer.weights,
+        feature,
+        jax.vmap(causal)(images, winners),
+        rates,
+        bounds=learner.bounds,
+        stabiliser=learner.stabiliser,
+    )
     return dataclasses.replace(layer, stored=layer.kernels.pack(weights))

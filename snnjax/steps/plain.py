@@ -71,6 +71,12 @@ class Slice(NamedTuple):
     labels: Any = None
     batch_size: Any = None
 
+    @property
+    def shown(self) -> jax.Array:
+        """Which images are learned from, (S,) bool."""
+        numbers = jnp.arange(len(self.inputs))
+        return (numbers >= self.start) & (numbers < self.stop)
+
 
 class Found(NamedTuple):
     """What a step reports of S images, 0 of those that it has not learned from.
@@ -90,9 +96,9 @@ def learn_unsupervised(task: Task, carry: Carry, model: Model | None, part: Slic
     return end_epoch(task, carry, part.last), found
 
 
-def learn_supervised(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_supervised(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """All supervised layers learn, from labels and from the network's decisions."""
-    rule = Supervised.of(task, model, part)
+    rule = Supervised(task, model, part.batch_size)
     carry, found = _learn_each(rule, carry, part, task.batch)
     return rule.end_epoch(carry, part.last), found
 
@@ -105,10 +111,8 @@ def _learn_each(rule: "Unsupervised | Supervised", carry: Carry, part: Slice, ba
 
     def learn_one(index: jax.Array, learned: tuple[Carry, Found], response: Any) -> tuple[Carry, Found]:
         carry, info = rule.update(learned[0], *image_of(index), response)
-        return carry, jax.tree.map(functools.partial(put, index), learned[1], info)
-
-    def put(index: jax.Array, all_: jax.Array, one: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_index_in_dim(all_, one, index, 0)
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=0)
+        return carry, jax.tree.map(put, learned[1], info)
 
     def learn_next(index: jax.Array, learned: tuple[Carry, Found]) -> tuple[Carry, Found]:
         return learn_one(index, learned, rule.respond(learned[0], *image_of(index)))
@@ -136,14 +140,14 @@ def _learn_each(rule: "Unsupervised | Supervised", carry: Carry, part: Slice, ba
     return learned
 
 
-def learn_jointly(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """Layers of neighbouring stages learn without labels, from whole batches."""
-    assert model is not None
     batch = task.batch
     rest = task.rest
 
     def learn(learned: tuple[Carry, Any], start: jax.Array, size: int) -> tuple[Carry, Any]:
-        (carry, all_infos), infos = learned, dict[str, Any]()
+        carry, all_infos = learned
+        infos: dict[str, Any] = {}
         layers = dict(carry.layers)
         states = dict(carry.states)
         inputs = jax.lax.dynamic_slice_in_dim(part.inputs, start, size)
@@ -238,12 +242,6 @@ class Supervised(NamedTuple):
     task: Task
     model: Model
     batch_size: jax.Array
-
-    @classmethod
-    def of(cls, task: Task, model: Model | None, part: Slice) -> "Supervised":
-        """That of a step."""
-        assert model is not None
-        return cls(task, model, part.batch_size)
 
     def respond(self, carry: Carry, image: jax.Array, label: jax.Array) -> Passed:
         """Passes an image (C, H, W) forward."""

@@ -1,28 +1,105 @@
 """Which step learns what: fast steps by learner and platform, and the plain ones that define them."""
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from snnjax.layers.conv import Conv
+from snnjax.kernels.blocks import finite
+from snnjax.kernels.native import STEPS as MOST_STEPS
+from snnjax.kernels.native import WIDE
+from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import AT_ONCE, NATIVE, TAPS, XLA
+from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
-from snnjax.networks import Network
-from snnjax.steps import (
-    accelerated,
-    last_step,
-    reward_in_blocks,
-    reward_native,
-    stdp_native,
-    supervised_native,
-    target_time_native,
-)
-from snnjax.steps.case import Case
+from snnjax.networks import Earliest, Majority, Model, Network
+from snnjax.steps import accelerated, native, reward_in_blocks
+from snnjax.steps.deciding import STRONGEST, suits_readout
 from snnjax.steps.plain import Task
 
 
-def _batch(task: Task) -> int:
-    return task.batch
+class Case(NamedTuple):
+    """What is to be learned, as each condition of a fast step gets it.
+
+    Attributes:
+      task: which layers learn, and how.
+      model: the network, with all its layers.
+      native: whether compiled kernels are wanted.
+      platform: of the devices, such as "cpu".
+    """
+
+    task: Task
+    model: Model
+    native: bool
+    platform: str
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that learn."""
+        return [self.model.layers[name] for name in self.task.names]
+
+    @property
+    def only_deciding(self) -> bool:
+        """Whether deciding layers alone learn."""
+        return self.task.first == self.model.last
+
+
+Condition = Callable[[Case], bool]
+
+
+def _compiled(case: Case) -> bool:
+    return case.native and case.model.time_steps <= MOST_STEPS
+
+
+def _accelerator(case: Case) -> bool:
+    return case.platform != "cpu"
+
+
+def _batches(case: Case) -> bool:
+    return case.task.batch > 1
+
+
+def _one_by_one(case: Case) -> bool:
+    return case.task.batch == 1
+
+
+def _wide_stdp(case: Case) -> bool:
+    """Whether the compiled kernels can compute a layer, and are faster."""
+    (layer,) = case.layers
+    conv = layer.conv
+    rule = conv.each_learner[case.task.learner]
+    plain = type(conv.competition) is WTA and conv.one_threshold and finite(rule.bounds)
+    return plain and conv.features >= WIDE and not rule.pointwise  # one input a position: too few to gain
+
+
+def _by_majority(case: Case) -> bool:
+    return case.only_deciding and type(case.model.decision) is Majority
+
+
+def _compiled_reward(case: Case) -> bool:
+    """Whether deciding layers learn under `Majority`, or a single one and the single one before."""
+    bounded = all(finite(layer.conv.supervised.bounds) for layer in case.layers)
+    return bounded and type(case.model.decision) is Majority and (case.only_deciding or _two_layers(case))
+
+
+def _two_layers(case: Case) -> bool:
+    """Whether two stages of one layer each learn, the first with `WTA`."""
+    stages = [case.model.stage(number) for number in range(case.task.first, case.model.last + 1)]
+    if [len(stage) for stage in stages] != [1, 1]:
+        return False
+    layer = stages[0][0]
+    conv = layer.conv
+    return type(conv.competition) is WTA and conv.supervised.dropout is None and layer.monotone and conv.one_threshold
+
+
+def _readout(case: Case) -> bool:
+    """Whether a single deciding layer learns, under `Earliest`."""
+    single = case.only_deciding and len(case.layers) == 1 and not case.task.by_turns
+    return single and type(case.model.decision) is Earliest
+
+
+def _plain_readout(case: Case) -> bool:
+    return suits_readout([layer.conv for layer in case.layers])
 
 
 class Step(NamedTuple):
@@ -30,7 +107,7 @@ class Step(NamedTuple):
 
     Attributes:
       learner: the type of all learners; a subclass may learn otherwise.
-      fits: whether it can learn a `Case`.
+      conditions: of the cases that it can learn, all of them.
       run: the step, of (task, carry, model, slice).
       kernels: of the layers that learn.
       unit: of a task: the number of images of a slice is a multiple of it.
@@ -38,25 +115,26 @@ class Step(NamedTuple):
     """
 
     learner: type
-    fits: Callable[[Case], bool]
+    conditions: tuple[Condition, ...]
     run: Callable[..., Any]
     kernels: LayerKernels
-    unit: Callable[[Task], int] = _batch
+    unit: Callable[[Task], int] = operator.attrgetter("batch")
     clips: bool = False
 
 
+_UNIT = reward_in_blocks.unit
 STEPS = (
-    Step(STDP, stdp_native.fits, stdp_native.learn, TAPS, clips=True),
-    Step(STDP, accelerated.fits, accelerated.learn_features, XLA),
-    Step(TargetTime, target_time_native.fits, target_time_native.learn, NATIVE),
-    Step(RSTDP, reward_native.fits, reward_native.learn, reward_native.STRONGEST, clips=True),
-    Step(RSTDP, accelerated.fits_reward_batches, accelerated.learn_reward_batches, XLA),
-    Step(RSTDP, accelerated.fits_reward, accelerated.learn_reward, TAPS, reward_in_blocks.unit),
-    Step(RSTDP, accelerated.fits_deep_reward, accelerated.learn_deep_reward, XLA, reward_in_blocks.unit),
-    Step(RSTDP, reward_in_blocks.fits, reward_in_blocks.learn, TAPS, reward_in_blocks.unit),
-    Step(SupervisedSTDP, supervised_native.fits, supervised_native.learn, XLA),
-    Step(SupervisedSTDP, accelerated.fits_readout, accelerated.learn_readout, XLA),
-    Step(SupervisedSTDP, accelerated.fits_readout_one_by_one, accelerated.learn_readout, AT_ONCE),
+    Step(STDP, (_compiled, _one_by_one, _wide_stdp), native.learn_stdp, TAPS, clips=True),
+    Step(STDP, (_accelerator,), accelerated.learn_features, XLA),
+    Step(TargetTime, (_compiled,), native.learn_target_time, NATIVE),
+    Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, STRONGEST, clips=True),
+    Step(RSTDP, (_accelerator, _batches, _by_majority), accelerated.learn_reward_batches, XLA),
+    Step(RSTDP, (_accelerator, _one_by_one, _by_majority), accelerated.learn_reward, TAPS, _UNIT),
+    Step(RSTDP, (_accelerator, _one_by_one), accelerated.learn_deep_reward, XLA, _UNIT),
+    Step(RSTDP, (_by_majority,), reward_in_blocks.learn, TAPS, _UNIT),
+    Step(SupervisedSTDP, (_compiled, _one_by_one, _readout, _plain_readout), native.learn_readout, XLA),
+    Step(SupervisedSTDP, (_accelerator, _batches, _readout), accelerated.learn_readout, XLA),
+    Step(SupervisedSTDP, (_accelerator, _one_by_one, _readout), accelerated.learn_readout, AT_ONCE),
 )
 """The first that fits is taken."""
 
@@ -64,44 +142,18 @@ STEPS = (
 def fast_step(case: Case) -> Step | None:
     """The fast step of a case, if there is one."""
     learners = {type(layer.conv.each_learner[case.task.learner]) for layer in case.layers}
-    if len(learners) > 1:
-        return None
-    return next((step for step in STEPS if step.learner in learners and step.fits(case)), None)
+    for step in STEPS:
+        if learners == {step.learner} and all(condition(case) for condition in step.conditions):
+            return step
+    return None
 
 
 def left_out(network: Network) -> list[str]:
     """Layers with a rule that has no compiled form: "layer1 (Rule)", ..."""
     known = {step.learner for step in STEPS}
-    spiking = ((name, conv) for _, name, conv in network.layers() if not conv.real)
-    rules = [(name, rule) for name, conv in spiking for rule in conv.each_learner]
-    left = [(name, type(rule)) for name, rule in rules if not getattr(rule, "native", False)]
-    return [f"{name} ({kind.__name__})" for name, kind in left if kind not in known]
-
-
-def deciding_kernels(network: Network, *, native: bool, scores: bool) -> dict[str, LayerKernels]:
-    """Kernels of layers by which a network decides, none of which learns, by name; others have their usual ones.
-
-    Without `scores` they may be those of layers whose decisions alone are right.
-    """
-    before = {} if network.decision.timed else last_step.kernels_of(network, native)
-    if not network.deciding:
-        return before
-    found = _native_deciding_kernels(network, scores) if native else None
-    if found is None and not network.decision.timed:
-        found = TAPS
-    return before | (dict.fromkeys(network.deciding, found) if found else {})
-
-
-def _native_deciding_kernels(network: Network, scores: bool) -> LayerKernels | None:
-    kind = _common_learner(network.stages[-1].branches)
-    if kind is RSTDP:
-        return reward_native.deciding_kernels(network, scores)
-    if kind is SupervisedSTDP:
-        return supervised_native.deciding_kernels(network)
-    return None
-
-
-def _common_learner(convs: Sequence[Conv]) -> type | None:
-    """The type of the supervised learners of all layers; None if they differ."""
-    first, *others = {type(conv.supervised) for conv in convs}
-    return None if others else first
+    left = []
+    for _, name, conv in network.layers():
+        for rule in () if conv.real else conv.each_learner:
+            if type(rule) not in known and not getattr(rule, "native", False):
+                left.append(f"{name} ({type(rule).__name__})")
+    return left

@@ -7,6 +7,7 @@ bound the change of a weight. The result is that of learning image by image, but
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +17,8 @@ from snnjax import kernels
 from snnjax.kernels import Winners
 from snnjax.layers.layer_kernels import block_potentials
 from snnjax.layers.spiking import Layer, at_last_step
-from snnjax.networks import Majority, Model
+from snnjax.networks import Model
 from snnjax.networks.decision import majority
-from snnjax.steps.case import Case
 from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, outcome, where
 
 BLOCK = 32
@@ -38,12 +38,21 @@ class Strongest(NamedTuple):
         flat = potentials.reshape(*potentials.shape[:2], -1)
         return cls(flat.max(axis=2), jnp.argmax(flat, axis=2).astype(jnp.int32))
 
+    def among(self, kept: jax.Array | None) -> "Strongest":
+        """Without the features that dropout silences, given which it keeps, (F,) bool, or None for all."""
+        return self if kept is None else self._replace(potential=jnp.where(kept, self.potential, -jnp.inf))
+
     def winner(self, layer: Layer, size: Any) -> Winners:
         """The winner of one image, (1,), given rows and columns of the layer's input."""
         feature = jnp.argmax(self.potential)
         row, column = jnp.divmod(self.place[feature], layer.conv.output_size(size)[1])
         won = jnp.where(self.potential[feature] > 0, feature, -1)
         return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
+
+
+def class_of(layer: Layer, feature: jax.Array) -> jax.Array:
+    """The class that features of a deciding layer stand for, -1 for none."""
+    return jnp.where(feature < 0, -1, feature // (layer.conv.features // layer.classes))
 
 
 class Changed(NamedTuple):
@@ -116,9 +125,16 @@ def _update(
     rate = kernels.reward_rates(won, rates[0], rates[1])
     slot = changed.slot[feature]
     row = jnp.where(slot < 0, layer.stored[:, :, feature], changed.rows[slot])
-    settings: dict[str, Any] = dict(time_steps=layer.time_steps, stride=layer.conv.stride, stabiliser=rule.stabiliser)
-    row = jnp.moveaxis(row, 2, 0)[None]
-    learned = kernels.learned_rows(row, layer.padded(latency), winner, rate, bounds=rule.bounds, **settings)
+    learned = kernels.learned_rows(
+        jnp.moveaxis(row, 2, 0)[None],
+        layer.padded(latency),
+        winner,
+        rate,
+        time_steps=layer.time_steps,
+        bounds=rule.bounds,
+        stabiliser=rule.stabiliser,
+        stride=layer.conv.stride,
+    )
     largest = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # of the stabiliser's factors
     target = jnp.where((won == 0) | (feature < 0), len(changed.slot), feature)  # one beyond the last is dropped
     return Changed(
@@ -128,78 +144,90 @@ def _update(
     )
 
 
-def strongest_of_block(layer: Layer, state: Any, spiked: jax.Array) -> Strongest:
-    """The strongest neurons of each feature for a block of images, (B, F), but of those that dropout silences."""
-    found = Strongest.of(block_potentials(layer, spiked))
-    if (kept := state.get("kept")) is None:
-        return found
-    return found._replace(potential=jnp.where(kept, found.potential, -jnp.inf))
-
-
-def fits(case: Case) -> bool:
-    """Whether deciding layers alone learn, under `Majority`."""
-    return case.only_deciding and type(case.model.decision) is Majority
-
-
 def unit(task: Task) -> int:
     """The number of images in a block."""
     return BLOCK if task.batch == 1 else task.batch
 
 
-def learn(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """As `plain.learn_supervised`, of deciding layers with the kernels `TAPS` and weights within the bounds.
 
     There must be as many images as in a block. The result depends on the size of the block in batches alone.
     """
-    rule = Supervised.of(task, model, part)
-    names = task.names
+    rule = Supervised(task, model, part.batch_size)
     block = unit(task)
+
+    def learn_block(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array, count: Any) -> Any:
+        spiked = images < model.time_steps
+        stale = {}
+        unchanged = {}
+        for name, layer in carry.layers.items():
+            stale[name] = Strongest.of(block_potentials(layer, spiked)).among(carry.states[name].get("kept"))
+            unchanged[name] = _unchanged(layer, block)
+        each = (jnp.arange(block), stale, images, labels, shown)
+        learn_image = functools.partial(_learn_image, rule, carry.layers)
+        after, found = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), each)
+        states, tally, changed = after
+        layers = {name: _merged(layer, changed[name]) for name, layer in carry.layers.items()}
+        return Carry(layers, states, tally), found
+
+    carry, found = each_block(learn_block, carry, part, block)
+    return rule.end_epoch(carry, part.last), found
+
+
+def _learn_image(rule: Supervised, layers: dict[str, Layer], inner: Any, image: Any) -> Any:
+    """Learns from one image of a block at whose beginning `layers` were."""
+    states, tally, changed = inner
+    index, stale, latency, label, shown = image
+    spiked = latency < rule.model.time_steps
+    collapsed = at_last_step(spiked, rule.model.time_steps)
+    votes: list[jax.Array] = []
+    learned: dict[str, Changed] = {}
+    infos: dict[str, Any] = {}
+    for name, turn in rule.turns(tally).items():
+        layer = layers[name]
+        now = stale[name]
+        if rule.task.batch == 1:
+            now = _where_needed(layer, changed[name], now, spiked)
+        winner = now.winner(layer, latency.shape[1:])
+        votes.append(class_of(layer, winner.feature[0]))
+        won = outcome(votes[-1], label) * (shown & turn)
+        learned[name] = _update(layer, states[name]["rates"], changed[name], index, collapsed, winner, won)
+        infos[name] = dict(feature=jnp.where(won == 0, -1, winner.feature))
+    decision = majority(jnp.stack(votes), rule.model.classes)
+    counted = rule.count_outcomes(Carry(layers, states, tally), outcome(decision, label), 1)
+    return (*where(shown, counted, (states, tally)), learned), Found(infos, decision)
+
+
+def each_block(
+    learn_block: Callable[..., tuple[Carry, Found]],
+    carry: Carry,
+    part: Slice,
+    block: int,
+    end_of: Callable[[jax.Array, Carry], jax.Array] | None = None,
+) -> tuple[Carry, Found]:
+    """The carry after all blocks of a slice, and what was found of its images, of which there must be B at least.
+
+    `learn_block` is of (carry, latencies, labels, whether each of these B images is shown, how many are), `end_of` of
+    (start, carry): where a block ends at the latest.
+    """
     size = len(part.inputs)
-    network = rule.model
-    one_by_one = task.batch == 1
 
-    def one_image(layers: dict[str, Layer], inner: Any, image: Any) -> Any:
-        states, tally, changed = inner
-        index, stale, latency, label, valid = image
-        spiked = latency < network.time_steps
-        collapsed = at_last_step(spiked, network.time_steps)
-        votes: list[jax.Array] = []
-        learned: dict[str, Changed] = {}
-        infos: dict[str, Any] = {}
-        for name, turn in rule.turns(tally).items():
-            layer = layers[name]
-            now = stale[name]
-            if one_by_one:
-                now = _where_needed(layer, changed[name], now, spiked)
-            winner = now.winner(layer, latency.shape[1:])
-            feature = winner.feature[0]
-            votes.append(jnp.where(feature < 0, -1, feature // (layer.conv.features // network.classes)))
-            won = outcome(votes[-1], label) * (valid & turn)
-            learned[name] = _update(layer, states[name]["rates"], changed[name], index, collapsed, winner, won)
-            infos[name] = dict(feature=jnp.where(won == 0, -1, winner.feature))
-        decision = majority(jnp.stack(votes), network.classes)
-        counted = rule.count_outcomes(Carry(layers, states, tally), outcome(decision, label), 1)
-        return (*where(valid, counted, (states, tally)), learned), Found(infos, decision)
-
-    def one_block(learned: Any) -> Any:
-        start, carry, found = learned
-        layers = carry.layers
+    def one_block(state: Any) -> Any:
+        start, carry, found = state
+        end = jnp.minimum(start + block, part.stop)
+        end = end if end_of is None else jnp.minimum(end, end_of(start, carry))
         base = jnp.minimum(start, size - block)
+        numbers = base + jnp.arange(block)
         images = jax.lax.dynamic_slice_in_dim(part.inputs, base, block)
         labels = jax.lax.dynamic_slice_in_dim(part.labels, base, block)
-        numbers = base + jnp.arange(block)
-        valid = (numbers >= start) & (numbers < part.stop)
-        spiked = images < network.time_steps
-        stale = {name: strongest_of_block(layers[name], carry.states[name], spiked) for name in names}
-        before = carry.states, carry.tally, {name: _unchanged(layers[name], block) for name in names}
-        each = (jnp.arange(block), stale, images, labels, valid)
-        (states, tally, changed), results = jax.lax.scan(functools.partial(one_image, layers), before, each)
-        layers = {name: _merged(layers[name], changed[name]) for name in names}
-        places = jnp.where(valid, numbers, size)  # others are dropped
-        found = jax.tree.map(lambda all_, new: all_.at[places].set(new, mode="drop"), found, results)
-        return base + block, Carry(layers, states, tally), found
+        shown = (numbers >= start) & (numbers < end)
+        carry, new = learn_block(carry, images, labels, shown, end - start)
+        places = jnp.where(shown, numbers, size)  # others are dropped
+        return end, carry, jax.tree.map(lambda all_, x: all_.at[places].set(x, mode="drop"), found, new)
 
-    nothing = {name: dict(feature=jnp.zeros((size, 1), jnp.int32)) for name in names}
-    begin = part.start, carry, Found(nothing, jnp.zeros(size, jnp.int32))
-    _, carry, found = jax.lax.while_loop(lambda learned: learned[0] < part.stop, one_block, begin)
-    return rule.end_epoch(carry, part.last), found
+    images = part.inputs[:block]
+    _, new = jax.eval_shape(learn_block, carry, images, part.labels[:block], jnp.ones(block, bool), part.stop)
+    nothing = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), new)
+    _, carry, found = jax.lax.while_loop(lambda state: state[0] < part.stop, one_block, (part.start, carry, nothing))
+    return carry, found

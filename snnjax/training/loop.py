@@ -16,7 +16,7 @@ from snnjax.learners import Diagnosis
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_fitted, rounded_weights
-from snnjax.steps import registry
+from snnjax.steps import deciding
 from snnjax.steps.plain import Carry
 from snnjax.training import absorb, arguments, cache_key, contracts, fitting
 from snnjax.training.epoch import EpochRunner
@@ -220,7 +220,7 @@ class Training:
             check_fitted(described)
             rounded.append(TrainState(rounded_weights(described, state.weights), state.numbers))
         native = self.settings.native
-        kernels = registry.deciding_kernels(self.network, native=native, scores=True)
+        kernels = deciding.deciding_kernels(self.network, native=native, scores=True)
         models = self.cache.pack(self.cache.models(rounded), kernels)
         decisions, scores = self.cache.placement.map(
             Timer(""), decide_batch, models, images, first=0, encode=True, native=native

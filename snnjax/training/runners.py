@@ -13,8 +13,7 @@ from snnjax.data import Dataset
 from snnjax.learners import Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.batches import decide_batch
-from snnjax.steps import plain, registry
-from snnjax.steps.case import Case
+from snnjax.steps import deciding, plain, registry
 from snnjax.steps.plain import Carry, Task
 from snnjax.training import absorb, arguments
 from snnjax.training.epoch import EpochRunner, Images, shown_order
@@ -85,7 +84,7 @@ class EpochRunners:
         task = self.task(phase)
         models = self.cache.models(states)
         platform = self.cache.placement.platform
-        fast = registry.fast_step(Case(task, models[0], self.settings.native, platform))
+        fast = registry.fast_step(registry.Case(task, models[0], self.settings.native, platform))
         carries = []
         for index, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {}
@@ -127,7 +126,7 @@ class EpochRunners:
     @functools.cached_property
     def testing_kernels(self) -> dict[str, Any]:
         """The kernels of layers by which the networks are tested after an epoch, by name."""
-        return registry.deciding_kernels(self.network, native=self.settings.native, scores=False)
+        return deciding.deciding_kernels(self.network, native=self.settings.native, scores=False)
 
     def learning(self, state: TrainState, index: int = 0) -> tuple[Any, ...]:
         """What follows the layers in the carry of network `index`: states by layer, of labels a `Tally` besides."""

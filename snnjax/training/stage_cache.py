@@ -15,7 +15,7 @@ from snnjax.layers.layer_kernels import NATIVE, ROWS, XLA, native_suits
 from snnjax.layers.real import RealLayer
 from snnjax.networks import Model, Network
 from snnjax.networks.batches import encode_batch, forward_batch
-from snnjax.steps import last_step
+from snnjax.steps import deciding
 from snnjax.training.advice import diagnose_outputs
 from snnjax.training.placement import Placement, Timer, has_own
 from snnjax.training.state import Callback, Settings, TrainState
@@ -124,7 +124,7 @@ class StageCache:
         name = f"{'outputs of' if timed else 'who fires in'} stage {last}"
         timer = Timer(name if part == "train" else f"{name}, {part}")
         self.callback.started(timer.name, values.shape[int(has_own(values))] * self.placement.count)
-        kernels = {} if timed else last_step.kernels_of(self.network, self.native)
+        kernels = {} if timed else deciding.kernels_before(self.network, self.native)
         packed = self.pack(self.models(states), kernels)
         report = self.callback.advanced
         values = self.placement.map(timer, forward_batch, packed, values, report, first=first, last=last, timed=timed)
