@@ -29,6 +29,7 @@ from snnjax.training import contracts
 from snnjax.training.stage_cache import as_array
 
 CLASSES = 2
+BATCH_SIZE: Any = np.int32(3)  # images after which supervised learners adapt
 UNTIMED = Majority()
 RIVALS = WTA(2, radius=1)
 
@@ -56,12 +57,14 @@ def check_learner(
     """
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
     case = _Case(conv, deciding, decision, input_shape, images, seed)
-    for check in (_shapes, _outputs, _jit, _vmap, _bounds, _silence, _label, _numbers, _kernels):
-        check(case)
-    for batch in (1, update_batch):
-        _resume(case, batch)
-        if not case.joint:
+    try:
+        for check in (_shapes, _outputs, _jit, _vmap, _bounds, _silence, _label, _numbers, _kernels):
+            check(case)
+        for batch in (1, update_batch):
+            _resume(case, batch)
             _order(case, batch)
+    except InputError as error:
+        raise AssertionError(str(error)) from error
 
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
@@ -103,12 +106,18 @@ class _Case:
         (model, first), (_, second) = self._start(random), self._start(random)
         self.model = model
         self.carries = [first, second]
-        supervised = self.learner.supervised
-        names = tuple(model.layers) if supervised else ("layer1",)
-        learner = -1 if supervised else 0
-        self.task = Task(names, learner=learner, batch=self.learner.batch if self.joint else 1, end=int(self.joint))
-        self.rule: Any = Supervised(self.task, model, jnp.int32(3)) if supervised else Unsupervised(self.task)
         self.compiled = jax.jit(self.learn, static_argnames=("batch", "rest"))
+        if self.learner.supervised:
+            self.task = Task(tuple(model.layers))
+            self.step: Any = plain.learn_supervised
+            self.rule: Any = Supervised(self.task, model, BATCH_SIZE)
+        elif self.joint:
+            self.task = Task(("layer1",), learner=0, batch=self.learner.batch, end=1)
+            self.step = plain.learn_jointly
+        else:
+            self.task = Task(("layer1",), learner=0)
+            self.step = plain.learn_unsupervised
+            self.rule = Unsupervised(self.task)
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
         """A model, and what learns of it, as the programs take it."""
@@ -129,22 +138,15 @@ class _Case:
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
     ) -> tuple[Carry, Found]:
         """The carry after learning from the images from number `start` to before `stop`, and what is found of each."""
-        part = Slice(jnp.asarray(latencies), jnp.int32(start), jnp.int32(stop), jnp.bool_(last))
-        if self.joint:
-            return plain.learn_jointly(self.task._replace(rest=rest), carry, self.model, part)
-        task = self.task._replace(batch=batch)
-        if not self.learner.supervised:
-            return plain.learn_unsupervised(task, carry, None, part)
-        part = part._replace(labels=jnp.asarray(self.labels), batch_size=jnp.int32(3))
-        return plain.learn_supervised(task, carry, self.model, part)
+        task = self.task._replace(rest=rest) if self.joint else self.task._replace(batch=batch)
+        span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
+        part = Slice(jnp.asarray(latencies), *span, jnp.asarray(self.labels), BATCH_SIZE)
+        return self.step(task, carry, self.model, part)
 
-    def layer(self, carry: Any) -> Layer:
-        """The layer that learns by the learner."""
-        return carry.layers["layer1"]
 
-    def state(self, carry: Any) -> Any:
-        """The state of the learner."""
-        return carry.states["layer1"]
+def _layer(carry: Any) -> Layer:
+    """The layer that learns by the learner."""
+    return carry.layers["layer1"]
 
 
 def _arrays(tree: Any) -> Any:
@@ -169,10 +171,7 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
 def _shapes(case: _Case) -> None:
     """What the learner returns has the shapes and dtypes that the trainer needs."""
     latency = jax.ShapeDtypeStruct(case.latencies.shape[1:], case.latencies.dtype)
-    try:
-        contracts.check_learner(case.learner, case.layer(case.carries[0]), latency, "layer1")
-    except InputError as error:
-        raise AssertionError(str(error)) from error
+    contracts.check_learner(case.learner, _layer(case.carries[0]), latency, "layer1")
 
 
 def _outputs(case: _Case) -> None:
@@ -181,8 +180,6 @@ def _outputs(case: _Case) -> None:
         carry, found = case.compiled(case.carries[0], case.latencies, 0, case.few, False)
         fewer = case.few - 1 if case.joint else 0  # an epoch's last batch
         short = case.compiled(case.carries[0], case.latencies, 0, fewer, True, rest=fewer)[0] if fewer else carry
-    except InputError as error:
-        raise AssertionError(str(error)) from error
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError) as error:
         raise AssertionError(f"under `jax.jit` the learner fails, or changes shapes or dtypes: {error}") from error
     for path, leaf in (*jax.tree.leaves_with_path(carry), *jax.tree.leaves_with_path(short)):
@@ -190,11 +187,8 @@ def _outputs(case: _Case) -> None:
         assert not wrong, f"numbers must be finite, {contracts.path_text(path)} holds NaN or infinity"
     info = found.infos["layer1"]
     info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
-    layer, state = jax.tree.map(np.asarray, (case.layer(carry), case.state(carry)))
-    try:
-        contracts.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose("layer1", layer, info))
-    except InputError as error:
-        raise AssertionError(str(error)) from error
+    layer, state = jax.tree.map(np.asarray, (_layer(carry), carry.states["layer1"]))
+    contracts.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose("layer1", layer, info))
     scalars = case.learner.scalars(state)
     plain = isinstance(scalars, dict) and all(isinstance(value, int | float) for value in scalars.values())
     assert plain, f"`scalars` must be a dict of numbers of Python, got {scalars}"
@@ -215,7 +209,7 @@ def _vmap(case: _Case) -> None:
     for at, carry in enumerate(case.carries):
         expected = case.compiled(carry, *epoch)
         _same(jax.tree.map(lambda x, at=at: x[at], found), expected, False, "under `jax.vmap` it learns otherwise")
-        before, after = (jax.tree.leaves(case.layer(each)) for each in (carry, expected[0]))
+        before, after = (jax.tree.leaves(_layer(each)) for each in (carry, expected[0]))
         alike = all(map(np.array_equal, before, after))
         assert not alike, "nothing is learned, neither weights nor numbers: the check needs another `conv`"
 
@@ -223,7 +217,7 @@ def _vmap(case: _Case) -> None:
 def _bounds(case: _Case) -> None:
     if (bounds := getattr(case.learner, "bounds", None)) is not None:
         after, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), True)
-        weights = case.layer(after).weights
+        weights = _layer(after).weights
         inside = bounds[0] - 1e-6 <= weights.min() and weights.max() <= bounds[1] + 1e-6
         assert inside, f"`bounds` are {bounds}, but weights lie in {weights.min()}..{weights.max()}"
 
@@ -234,8 +228,8 @@ def _silence(case: _Case) -> None:
     learned, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), False)
     for carry, when in ((case.carries[0], ""), (learned, ", once something is learned")):
         after, _ = case.compiled(carry, silent, 0, len(silent), False)
-        before = case.layer(carry)
-        layer = case.layer(after)
+        before = _layer(carry)
+        layer = _layer(after)
         _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
         if not case.joint:  # which may follow the moments of what it sees
             _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
@@ -292,10 +286,10 @@ _METHODS = "where a rule reads and changes weights by `weights`, `rows_of`, `wit
 def _learned(case: _Case, kernels: LayerKernels, in_bounds: bool) -> tuple[Layer, Any]:
     """The layer and the state after an epoch, by some kernels."""
     carry = case.carries[0]
-    layer = dataclasses.replace(case.layer(carry), in_bounds=in_bounds).packed(kernels)
+    layer = dataclasses.replace(_layer(carry), in_bounds=in_bounds).packed(kernels)
     carry = carry._replace(layers={**carry.layers, "layer1": layer})
     carry, _ = case.compiled(carry, case.latencies, 0, len(case.latencies), True)
-    return dataclasses.replace(case.layer(carry), in_bounds=False).packed(XLA), case.state(carry)
+    return dataclasses.replace(_layer(carry), in_bounds=False).packed(XLA), carry.states["layer1"]
 
 
 def _resume(case: _Case, batch: int) -> None:
@@ -310,9 +304,10 @@ def _resume(case: _Case, batch: int) -> None:
 
 def _order(case: _Case, batch: int) -> None:
     """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
+    if case.joint:
+        return
     carry = case.carries[0]
-    labels = case.labels if case.learner.supervised else [None] * len(case.latencies)
-    images = list(zip(case.latencies, labels, strict=True))
+    images = list(zip(case.latencies, case.labels, strict=True))
     respond = jax.jit(case.rule.respond)
     update = jax.jit(case.rule.update)
     found, _ = case.compiled(carry, case.latencies, 0, len(images), False, batch=batch)

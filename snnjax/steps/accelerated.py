@@ -16,13 +16,13 @@ from snnjax import kernels
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.layer_kernels import PLAIN, block_potentials
 from snnjax.layers.spiking import Layer, at_last_step
-from snnjax.learners import SupervisedSTDP, Tally
+from snnjax.learners import SupervisedSTDP
 from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority
 from snnjax.steps import reward_in_blocks
 from snnjax.steps.native import count_slice
 from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, end_epoch, outcome, where
-from snnjax.steps.reward_in_blocks import Strongest, class_of, each_block
+from snnjax.steps.reward_in_blocks import Strongest, class_of, each_block, learned_row
 
 
 def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
@@ -134,7 +134,7 @@ def _each_block(rule: Supervised, teach: Any, carry: Carry, part: Slice) -> tupl
         return Carry(layers, *rule.count_outcomes(carry, outcomes, count)), found
 
     def end_of(start: jax.Array, carry: Carry) -> jax.Array:
-        return start + part.batch_size - cast(Tally, carry.tally).seen
+        return start + part.batch_size - carry.tally.seen
 
     carry, found = each_block(learn_block, carry, part, reward_in_blocks.BLOCK, end_of)
     return rule.end_epoch(carry, part.last), found
@@ -269,7 +269,6 @@ def _learned_in_block(
     """The layer after B images, of which those that `learns`, (B,) bool, teach; who won in each, (B,), -1 for none."""
     size = len(images)
     features = layer.conv.features
-    rule = layer.conv.supervised
     spiked = images < layer.time_steps
     places = jnp.arange(features + size)
     before = Strongest.of(block_potentials(layer, spiked)).among(state.get("kept"))
@@ -288,19 +287,9 @@ def _learned_in_block(
         winner = Winners(*(x[None] for x in (feature, *position, jnp.int32(layer.time_steps - 1))))
         won = outcome(class_of(layer, feature), label) * learns
         old = jnp.where(slot[feature] < 0, layer.stored[:, :, feature], rows[:, :, slot[feature]])
-        seen = layer.padded(at_last_step(spiked, layer.time_steps))
-        rate = kernels.reward_rates(won, *state["rates"])
-        row = kernels.learned_rows(
-            jnp.moveaxis(old, 2, 0)[None],
-            seen,
-            winner,
-            rate,
-            time_steps=layer.time_steps,
-            bounds=rule.bounds,
-            stabiliser=rule.stabiliser,
-            stride=layer.conv.stride,
-        )[0]
-        rows = jnp.where((jnp.arange(size) == at)[:, None], jnp.moveaxis(row, 0, 2)[:, :, None], rows)
+        seen = at_last_step(spiked, layer.time_steps)
+        row = learned_row(layer, old, seen, winner, kernels.reward_rates(won, *state["rates"]))
+        rows = jnp.where((jnp.arange(size) == at)[:, None], row[:, :, None], rows)
         marks = jnp.where(places == features + at, feature, marks)
         return (rows, jnp.where(places == jnp.where(won == 0, -1, feature), at, marks)), None
 

@@ -45,12 +45,12 @@ class Carry(NamedTuple):
     Attributes:
       layers: those that learn, by name.
       states: of their learners, by name.
-      tally: the network's decisions, where layers learn supervised; None elsewhere.
+      tally: the `Tally` of the network's decisions, where layers learn supervised; None elsewhere.
     """
 
     layers: dict[str, Layer]
     states: dict[str, Any]
-    tally: Tally | None = None
+    tally: Any = None
 
 
 class Slice(NamedTuple):
@@ -293,7 +293,7 @@ class Supervised(NamedTuple):
 
     def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, Tally]:
         """Counts the outcomes of some images, and ends the batch after its last image: new states and tally."""
-        tally: Any = carry.tally
+        tally = carry.tally
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
         tally = Tally(tally.correct + right, tally.wrong + wrong, tally.seen + images, tally.batch, tally.epoch)
@@ -301,7 +301,7 @@ class Supervised(NamedTuple):
 
     def _end_batch(self, last: jax.Array, carry: Carry) -> tuple[Any, Tally]:
         """Ends a batch if `last`; of layers that learn by turns, only those of the next batch adapt."""
-        tally: Any = carry.tally
+        tally = carry.tally
         zero = jnp.zeros_like(tally.seen)
         adapted = {}
         for name, turn in self.turns(tally, ahead=1).items():
@@ -313,8 +313,7 @@ class Supervised(NamedTuple):
 
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:
         """The carry, after an epoch if `last`: its last batch may be short."""
-        before: Any = carry.tally
-        states, tally = self._end_batch(last & (before.seen > 0), carry)
+        states, tally = self._end_batch(last & (carry.tally.seen > 0), carry)
         ended = {name: carry.layers[name].conv.supervised.end_epoch(state) for name, state in states.items()}
         return Carry(carry.layers, where(last, ended, states), tally._replace(epoch=tally.epoch + last))
 

@@ -66,13 +66,6 @@ class Changed(NamedTuple):
     rows: jax.Array  # [B, kh, kw, C] float32, the weights that each image has changed
 
 
-def _unchanged(layer: Layer, block: int) -> Changed:
-    """Before the first image of a block."""
-    rows, columns, features, channels = layer.stored.shape
-    slot = jnp.full(features, -1, jnp.int32)
-    return Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
-
-
 def _merged(layer: Layer, changed: Changed) -> Layer:
     """The layer with the changed features in place."""
     features = len(changed.slot)
@@ -81,12 +74,6 @@ def _merged(layer: Layer, changed: Changed) -> Layer:
     feature = jnp.full(size, features).at[owner].set(jnp.arange(features), mode="drop")
     weights = layer.stored.at[:, :, feature].set(jnp.moveaxis(changed.rows, 0, 2), mode="drop")
     return dataclasses.replace(layer, stored=weights)
-
-
-def _strongest(layer: Layer, rows: jax.Array, spiked: jax.Array) -> Strongest:
-    """The strongest neurons of features with weights (F, kh, kw, C) for one image, (1, F)."""
-    changed = dataclasses.replace(layer, stored=jnp.moveaxis(rows, 0, 2))
-    return Strongest.of(block_potentials(changed, spiked[None]))
 
 
 def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
@@ -109,7 +96,8 @@ def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.
     def compute(search: Any) -> tuple[Strongest, jax.Array]:
         found, known = search
         feature = jnp.argmax(found.potential)
-        exact = _strongest(layer, changed.rows[changed.slot[feature]][None], spiked)
+        row = changed.rows[changed.slot[feature]]
+        exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=row[:, :, None]), spiked[None]))
         found = jax.tree.map(lambda old, new: old.at[feature].set(new[0, 0]), found, exact)
         return found, known.at[feature].set(True)
 
@@ -125,6 +113,19 @@ def _update(
     rate = kernels.reward_rates(won, rates[0], rates[1])
     slot = changed.slot[feature]
     row = jnp.where(slot < 0, layer.stored[:, :, feature], changed.rows[slot])
+    learned = learned_row(layer, row, latency, winner, rate)
+    largest = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # of the stabiliser's factors
+    target = jnp.where((won == 0) | (feature < 0), len(changed.slot), feature)  # one beyond the last is dropped
+    return Changed(
+        changed.slot.at[target].set(at, mode="drop"),
+        changed.rise.at[target].add(jnp.maximum(rate.max(), 0) * largest, mode="drop"),
+        jax.lax.dynamic_update_index_in_dim(changed.rows, learned, at, 0),
+    )
+
+
+def learned_row(layer: Layer, row: jax.Array, latency: jax.Array, winner: Winners, rate: jax.Array) -> jax.Array:
+    """The weights of the winner's feature, (kh, kw, C), after the update of `RSTDP` with rates (2,)."""
+    rule = layer.conv.supervised
     learned = kernels.learned_rows(
         jnp.moveaxis(row, 2, 0)[None],
         layer.padded(latency),
@@ -135,13 +136,7 @@ def _update(
         stabiliser=rule.stabiliser,
         stride=layer.conv.stride,
     )
-    largest = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # of the stabiliser's factors
-    target = jnp.where((won == 0) | (feature < 0), len(changed.slot), feature)  # one beyond the last is dropped
-    return Changed(
-        changed.slot.at[target].set(at, mode="drop"),
-        changed.rise.at[target].add(jnp.maximum(rate.max(), 0) * largest, mode="drop"),
-        jax.lax.dynamic_update_index_in_dim(changed.rows, jnp.moveaxis(learned[0], 0, 2), at, 0),
-    )
+    return jnp.moveaxis(learned[0], 0, 2)
 
 
 def unit(task: Task) -> int:
@@ -163,7 +158,9 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, F
         unchanged = {}
         for name, layer in carry.layers.items():
             stale[name] = Strongest.of(block_potentials(layer, spiked)).among(carry.states[name].get("kept"))
-            unchanged[name] = _unchanged(layer, block)
+            rows, columns, features, channels = layer.stored.shape
+            slot = jnp.full(features, -1, jnp.int32)
+            unchanged[name] = Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
         each = (jnp.arange(block), stale, images, labels, shown)
         learn_image = functools.partial(_learn_image, rule, carry.layers)
         after, found = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), each)
