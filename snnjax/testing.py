@@ -7,6 +7,7 @@ def test_my_learner():
 """
 
 import dataclasses
+import functools
 import warnings
 from typing import Any
 
@@ -24,7 +25,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.steps import plain
-from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, Unsupervised
+from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task
 from snnjax.training import contracts
 from snnjax.training.stage_cache import as_array
 
@@ -110,14 +111,17 @@ class _Case:
         if self.learner.supervised:
             self.task = Task(tuple(model.layers))
             self.step: Any = plain.learn_supervised
-            self.rule: Any = Supervised(self.task, model, BATCH_SIZE)
+            rule = Supervised(self.task, model, BATCH_SIZE)
+            self.respond: Any = rule.respond
+            self.update: Any = rule.update
         elif self.joint:
             self.task = Task(("layer1",), learner=0, batch=self.learner.batch, end=1)
             self.step = plain.learn_jointly
         else:
             self.task = Task(("layer1",), learner=0)
             self.step = plain.learn_unsupervised
-            self.rule = Unsupervised(self.task)
+            self.respond = functools.partial(plain.respond_unsupervised, self.task)
+            self.update = functools.partial(plain.update_unsupervised, self.task)
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
         """A model, and what learns of it, as the programs take it."""
@@ -237,7 +241,7 @@ def _silence(case: _Case) -> None:
 
 def _label(case: _Case) -> None:
     if case.learner.supervised:
-        respond = jax.jit(case.rule.respond)
+        respond = jax.jit(case.respond)
         for latency in case.latencies:
             one, other = (respond(case.carries[0], latency, jnp.int32(label)).decided for label in range(CLASSES))
             _same(one, other, True, "`forward` lets the decision depend on the label")
@@ -308,8 +312,8 @@ def _order(case: _Case, batch: int) -> None:
         return
     carry = case.carries[0]
     images = list(zip(case.latencies, case.labels, strict=True))
-    respond = jax.jit(case.rule.respond)
-    update = jax.jit(case.rule.update)
+    respond = jax.jit(case.respond)
+    update = jax.jit(case.update)
     found, _ = case.compiled(carry, case.latencies, 0, len(images), False, batch=batch)
     for start in range(0, len(images), batch):
         group = images[start : start + batch]

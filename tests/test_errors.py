@@ -421,7 +421,7 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
         "[" * 100_000: r"weights_000\.npz",
     }.items():
         (path / "sweep.json").write_text(text)
-        with pytest.raises(FileNotFoundError, match=f"is the folder of a sweep: name one of its files, .*{named}$"):
+        with pytest.raises(FileNotFoundError, match=f"is the folder of a sweep, .* take one of its files, .*{named}$"):
             Trained.read(path)
 
 

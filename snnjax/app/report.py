@@ -21,7 +21,7 @@ from snnjax.data.names import shortened
 from snnjax.networks import Model, Observed, SpikingNetwork
 from snnjax.networks.decision import Decided
 from snnjax.runs.results import PAGE, PICTURES
-from snnjax.runs.run_folder import Finished
+from snnjax.training.loop import Trainer
 
 LISTED = 50  # misclassified images on the page
 
@@ -123,19 +123,19 @@ _KINDS = {
 """By the first word of a picture's file name: its section, what its caption says, and what it looks like."""
 
 
-def draw_run(run: Finished) -> None:
-    """Draws the report of a finished run: all pictures, and report.html."""
-    data = run.trainer.data
-    results = run.results
-    decisions = run.decisions
-    before = run.trainer.initial_state().weights
-    after = {name: np.asarray(layer.weights) for name, layer in run.network.model.layers.items()}
+def draw_run(
+    run: Path, results: dict[str, Any], trainer: Trainer, network: SpikingNetwork, decisions: np.ndarray
+) -> None:
+    """Draws the report of a finished run, given the best network and its decisions: all pictures, and report.html."""
+    data = trainer.data
+    before = trainer.initial_state().weights
+    after = {name: np.asarray(layer.weights) for name, layer in network.model.layers.items()}
     drawn = [("weights", plots.weights_picture(before, after))]
     if wrong := results["misclassified"]:
         drawn.append(("misclassified", plots.misclassified_picture(data.test_images, wrong)))
     kinds = np.where(decisions < 0, 2, decisions != data.test_labels)  # right, wrong, silent
     examples = np.unique(kinds, return_index=True)[1].tolist()  # the first image of each kind
-    write(run.path, results, [*drawn, *figures(results, run.network, data, examples)])
+    write(run, results, [*drawn, *figures(results, network, data, examples)])
 
 
 def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:

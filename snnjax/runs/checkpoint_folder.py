@@ -47,16 +47,21 @@ class CheckpointFolder:
             self.notes.append(f"{', '.join(left)}: rules without a compiled form, which learn on XLA's kernels")
         self.since = time.perf_counter()  # when this command began
         self._spent = 0.0  # seconds of the commands before it
-        held_out = () if data.validation_images is None else data.validation_images
-        sizes = dict(train_images=len(data.train_images), validation_images=len(held_out))
-        sizes |= dict(test_images=len(data.test_images))
+        images = dict(train=data.train_images, validation=data.validation_images, test=data.test_images)
+        sizes = {f"{part}_images": 0 if each is None else len(each) for part, each in images.items()}
         own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
         arrays: Arrays = {}
         network = to_data(work.network, arrays)
         digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
         self.device = devices.name_of(devices.peers()[0])
-        known = dict(settings=(settings or {}) | own, network=dict(data=network, arrays=digests), format=FORMAT)
-        self._known = json.loads(json.dumps(known | dict(versions=versions(), device=self.device)))
+        known = dict(
+            settings=(settings or {}) | own,
+            network=dict(data=network, arrays=digests),
+            format=FORMAT,
+            versions=versions(),
+            device=self.device,
+        )
+        self._known: Json = json.loads(json.dumps(known))
         self.settings: Json = self._known["settings"] | json.loads(json.dumps(about or {}))
         self._sound = True  # whether the last checkpoint is
         self.writes = processes.index() == 0

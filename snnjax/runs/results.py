@@ -14,7 +14,7 @@ from snnjax.core import files
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.data.names import name_of
-from snnjax.runs.trained import SWEEP
+from snnjax.runs.trained import finished_file
 from snnjax.training.state import FORMAT
 
 RESULTS = "results.json"
@@ -29,16 +29,7 @@ def read_results(run: Path) -> Json:
 
     Raises FileNotFoundError without one, InputError if it is damaged, or of another version.
     """
-    path = run / RESULTS
-    if not run.exists():
-        raise FileNotFoundError(f"there is no run {run}")
-    if not path.exists() and (run / SWEEP).exists():
-        use = "`evaluate` and `predict` take one of its files, weights_*.npz"
-        raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{run} holds no {RESULTS}: a run writes it last; `resume`, or its command with --resume, finishes one"
-        )
+    path = finished_file(run, RESULTS)
     anew = "delete it, and `resume` writes it anew"
     try:
         results = files.read_json(path)

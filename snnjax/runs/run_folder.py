@@ -3,13 +3,11 @@
 import datetime
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from snnjax.core import files, metrics, processes
 from snnjax.core.errors import InputError
-from snnjax.networks import SpikingNetwork
 from snnjax.runs import reuse
 from snnjax.runs.checkpoint_folder import CHECKPOINT, PREVIOUS, Arrays, CheckpointFolder, Json
 from snnjax.runs.results import PAGE, PICTURES, RESULTS, misclassified, read_results, versions, write_results
@@ -30,13 +28,14 @@ class RunFolder(CheckpointFolder):
         resume: bool = False,
         about: Json | None = None,
         command: str = "",
-        draw: Callable[["Finished"], None] | None = None,
+        draw: Callable[..., None] | None = None,
     ):
         """Creates and locks the folder; with `resume`, continues the run that it holds.
 
         `settings` are JSON data on which the result depends besides the trainer's settings and data; `about` are kept
         with them, but may differ when a run is resumed, such as where the data are; `command` is what made the run;
-        `draw`, such as `snnjax.app.draw_run`, leaves the report of the finished run.
+        `draw`, such as `snnjax.app.draw_run`, leaves the report of the finished run, given the folder's path, the
+        results, the trainer, the best network, and its decisions on the test images, (N,) int32, -1 where silent.
         Raises FileExistsError if the folder holds a run that is not to be resumed or another program has locked it,
         InputError if that run is damaged or had other settings, OSError if the folder cannot be written.
         """
@@ -118,18 +117,20 @@ class RunFolder(CheckpointFolder):
             return
         self._save_checkpoint(*state.flatten())
         if state.epochs:
-            scores = [(part, key) for part in ("train", self.trainer.data.tested) for key in ("accuracy", "wrong")]
-            named = dict(accuracy="acc", wrong="loss")
-            rows: list[list[Any]] = [["epoch", *(f"{part}_{named[key]}" for part, key in scores)]]
-            rows += [[each["epoch"], *(each[part][key] for part, key in scores)] for each in state.epochs]
-            files.write_text(self.path / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
+            tested = self.trainer.data.tested
+            text = f"epoch,train_acc,train_loss,{tested}_acc,{tested}_loss\n"
+            for epoch in state.epochs:
+                train = epoch["train"]
+                test = epoch[tested]
+                text += f"{epoch['epoch']},{train['accuracy']},{train['wrong']},{test['accuracy']},{test['wrong']}\n"
+            files.write_text(self.path / "history.csv", text)
         elif state.phase and self.trainer.plan[state.phase - 1].layers:
             self._save_layers(self.trainer.plan[state.phase - 1], state)
 
     def _save_layers(self, phase: Phase, state: TrainState) -> None:
         """Writes the layers that have learned in an unsupervised phase into a file for other runs."""
         layers = phase.layers
-        key = state.keys.get(phase.layers[0])
+        key = state.keys.get(layers[0])
         if not (key and phase.epochs) or layers[0] in state.reused:
             return
         if not (path := reuse.path_in(self.path, layers, key)).exists():
@@ -148,16 +149,14 @@ class RunFolder(CheckpointFolder):
     def _write(self, state: TrainState, decisions: np.ndarray, scores: np.ndarray) -> None:
         """What `finish` leaves, given decisions and scores of the test images; results.json last."""
         trainer = self.trainer
-        data = self.trainer.data
+        data = trainer.data
         network = trainer.trained(state)
-        weights = state.trained.weights
         start = trainer.network.hyperparameters()
-        results = dict(
+        results: Json = dict(
             format=FORMAT,
             network=trainer.network.name,
             data=data.name,
             class_names=list(data.names),
-            **(dict(command=self.command) if self.command else {}),
             settings=self.settings,
             hyperparameters=start,
             trained_hyperparameters={
@@ -165,38 +164,25 @@ class RunFolder(CheckpointFolder):
             },
             versions=versions(),
             device=self.device,
-            **(dict(processes=several) if (several := processes.count()) > 1 else {}),
             finished=datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds"),
-            **{
-                name: getattr(state, name)
-                for name in ("phases", "diagnoses", "curves", "reused", "epochs", "best_epoch")
-            },
+            phases=state.phases,
+            diagnoses=state.diagnoses,
+            curves=state.curves,
+            reused=state.reused,
+            epochs=state.epochs,
+            best_epoch=state.best_epoch,
             test=metrics.report(decisions, data.test_labels, scores),
             misclassified=misclassified(decisions, data),
         )
+        if self.command:
+            results["command"] = self.command
+        if processes.count() > 1:
+            results["processes"] = processes.count()
         shape = data.train_images.shape[1:]
-        names = data.class_names
-        Trained(network.spec, weights, shape, self.settings, names).save(self.path / WEIGHTS)
+        trained = Trained(network.spec, state.trained.weights, shape, self.settings, data.class_names)
+        trained.save(self.path / WEIGHTS)
         if self._draw:
-            self._draw(Finished(self.path, results, trainer, network, decisions))
+            self._draw(self.path, results, trainer, network, decisions)
         results["seconds"] = self.seconds
         write_results(self.path, results)
         self.results = results
-
-
-class Finished(NamedTuple):
-    """What a report is drawn of.
-
-    Attributes:
-      path: the run's folder.
-      results: what its results.json holds.
-      trainer: of the network.
-      network: the best one.
-      decisions: on the test images, (N,) int32, -1 where silent.
-    """
-
-    path: Path
-    results: Json
-    trainer: Trainer
-    network: SpikingNetwork
-    decisions: np.ndarray

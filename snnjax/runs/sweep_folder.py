@@ -72,7 +72,7 @@ class SweepFolder(CheckpointFolder):
         if not (self.path / CHECKPOINT).exists():
             self.save()  # groups that leave their states are those of these settings
         self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load, self.path / GROUPS, workers)
-        self.write()
+        self.save()
         return self.networks
 
     @property
@@ -97,14 +97,11 @@ class SweepFolder(CheckpointFolder):
         return trained.network, TrainState(trained.weights)
 
     def save(self) -> None:
-        """Writes the checkpoint and, once networks are trained, what `write` does."""
+        """Writes the checkpoint and, once networks are trained, sweep.json, and the figure if it is drawn."""
         arrays, meta = self.state.flatten()
         self._save_checkpoint(arrays, meta | dict(others=self.others))
-        if self.state.done:
-            self.write()
-
-    def write(self) -> None:
-        """Writes sweep.json, and the figure if it is drawn."""
+        if not self.state.done:
+            return
         records = [*self.others, *self.state.done.values()]
         records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
         about = dict(command=self.command, versions=versions(), device=self.device)

@@ -58,17 +58,8 @@ class Trained:
     def read(cls, run: Path | str) -> "Trained":
         """Reads a run folder's weights, or such a file itself, executing no code in it; raises as `load`."""
         path = Path(run)
-        if path.is_dir():
-            path = path / WEIGHTS
-            if not path.exists() and (path.parent / SWEEP).exists():
-                raise FileNotFoundError(f"{run} is the folder of a sweep: name one of its files, {_best(path.parent)}")
-            if not path.exists():
-                raise FileNotFoundError(
-                    f"{run} holds no {WEIGHTS}: a run writes it last; "
-                    "`resume`, or its command with --resume, finishes one"
-                )
-        if not path.exists():
-            raise FileNotFoundError(f"there is no run {run}")
+        if path.is_dir() or not path.exists():
+            path = finished_file(path, WEIGHTS)
         arrays, meta = files.load_checkpoint(path)
         if "image_shape" not in meta:
             raise InputError(f"{path} holds no trained network: name a run folder, or the {WEIGHTS} in it")
@@ -123,6 +114,20 @@ def _check_memory(network: Network, image_shape: tuple[int, ...], arrays: dict[s
         raise InputError(f"one image takes {needed / 1e9:,.1f} GB of memory, of which there are {there}")
     if network.classes > (numbers := sum(each.size for each in arrays.values())):
         raise InputError(f"it has {network.classes} classes, but {numbers} numbers in all")
+
+
+def finished_file(run: Path, name: str) -> Path:
+    """A file that a finished run leaves in its folder; raises FileNotFoundError where there is none."""
+    path = run / name
+    if path.exists():
+        return path
+    if not run.exists():
+        raise FileNotFoundError(f"there is no run {run}")
+    if (run / SWEEP).exists():
+        use = f"`evaluate` and `predict` take one of its files, {_best(run)}"
+        raise FileNotFoundError(f"{run} is the folder of a sweep, whose results are in {run / SWEEP}; {use}")
+    finish = "`resume`, or its command with --resume, finishes one"
+    raise FileNotFoundError(f"{run} holds no {name}: a run writes it last; {finish}")
 
 
 def _best(sweep: Path) -> str:

@@ -22,7 +22,7 @@ from snnjax.networks.decision import decide, majority
 from snnjax.steps import reward_in_blocks
 from snnjax.steps.native import count_slice
 from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, end_epoch, outcome, where
-from snnjax.steps.reward_in_blocks import Strongest, class_of, each_block, learned_row
+from snnjax.steps.reward_in_blocks import Strongest, class_of, learn_within_batches, learned_row, teach_deciding
 
 
 def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
@@ -86,58 +86,25 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
 
 def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """As `reward_in_blocks.learn`, one image at a time."""
-    rule = Supervised(task, model, part.batch_size)
-
-    def teach(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array) -> Any:
-        learned: dict[str, Layer] = {}
-        votes: list[jax.Array] = []
-        infos: dict[str, Any] = {}
-        for name, turn in rule.turns(carry.tally).items():
-            layer = carry.layers[name]
-            learns = shown & turn
-            learned[name], feature = _learned_in_block(layer, carry.states[name], images, labels, learns)
-            votes.append(class_of(layer, feature))
-            infos[name] = dict(feature=jnp.where(learns, feature, -1)[:, None])
-        decisions = jax.vmap(majority, (1, None))(jnp.stack(votes), model.classes)
-        return learned, Found(infos, decisions)
-
-    return _each_block(rule, teach, carry, part)
+    teach = functools.partial(teach_deciding, _learn_deciding)
+    return learn_within_batches(teach, reward_in_blocks.BLOCK, Supervised(task, model, part.batch_size), carry, part)
 
 
 def learn_deep_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """As `plain.learn_supervised`, one image at a time, of `RSTDP` layers with the kernels `XLA` in their bounds."""
     rule = Supervised(task, model, part.batch_size)
-
-    def teach(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array) -> Any:
-        def one(layers: Any, image: Any) -> Any:
-            latency, label, shown = image
-            now = carry._replace(layers=layers)
-            passed = rule.respond(now, latency, label)
-            layers, _, infos = rule.teach(now, label, passed, shown)
-            return layers, Found(infos, passed.decided.decision)
-
-        return _scan_packed(one, carry.layers, (images, labels, shown))
-
-    return _each_block(rule, teach, carry, part)
+    return learn_within_batches(_teach_deep, reward_in_blocks.BLOCK, rule, carry, part)
 
 
-def _each_block(rule: Supervised, teach: Any, carry: Carry, part: Slice) -> tuple[Carry, Found]:
-    """Learns by reward, block by block: decisions are counted after each, which ends where rates may change.
+def _teach_deep(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], Found]:
+    def one(layers: Any, image: Any) -> Any:
+        latency, label, shown = image
+        now = carry._replace(layers=layers)
+        passed = rule.respond(now, latency, label)
+        layers, _, infos = rule.teach(now, label, passed, shown)
+        return layers, Found(infos, passed.decided.decision)
 
-    `teach`, of (carry, latencies, labels, whether each of these B images is shown), gives the layers, and what is found
-    of each image.
-    """
-
-    def learn_block(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array, count: Any) -> Any:
-        layers, found = teach(carry, images, labels, shown)
-        outcomes = jnp.where(shown, outcome(found.decisions, labels), 0)
-        return Carry(layers, *rule.count_outcomes(carry, outcomes, count)), found
-
-    def end_of(start: jax.Array, carry: Carry) -> jax.Array:
-        return start + part.batch_size - carry.tally.seen
-
-    carry, found = each_block(learn_block, carry, part, reward_in_blocks.BLOCK, end_of)
-    return rule.end_epoch(carry, part.last), found
+    return _scan_packed(one, carry.layers, (part.inputs, part.labels, part.shown))
 
 
 def _scan_packed(function: Any, carry: Any, each: Any, unroll: int = 1) -> Any:
@@ -185,20 +152,14 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
 
 
 class _Results(NamedTuple):
-    """What is known of B images after they were learned.
+    """What is known of B images after they were learned."""
 
-    Attributes:
-      neuron, time, error: (B, n), of the neurons that learn.
-      excess: (B, F), of the training thresholds afterwards.
-      times, potentials: (B, F), of all neurons.
-    """
-
-    neuron: jax.Array
-    time: jax.Array
-    error: jax.Array
-    excess: jax.Array
-    times: jax.Array
-    potentials: jax.Array
+    neuron: jax.Array  # [B, n], of the neurons that learn
+    time: jax.Array  # [B, n]
+    error: jax.Array  # [B, n]
+    excess: jax.Array  # [B, F], of the training thresholds afterwards
+    times: jax.Array  # [B, F], of all neurons
+    potentials: jax.Array  # [B, F]
 
 
 def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any, _Results]:
@@ -263,13 +224,11 @@ def _infos(
     )
 
 
-def _learned_in_block(
-    layer: Layer, state: Any, images: jax.Array, labels: jax.Array, learns: jax.Array
-) -> tuple[Layer, jax.Array]:
-    """The layer after B images, of which those that `learns`, (B,) bool, teach; who won in each, (B,), -1 for none."""
-    size = len(images)
+def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[Layer, jax.Array, jax.Array]:
+    size = len(part.inputs)
     features = layer.conv.features
-    spiked = images < layer.time_steps
+    spiked = part.inputs < layer.time_steps
+    taught = part.shown & turn
     places = jnp.arange(features + size)
     before = Strongest.of(block_potentials(layer, spiked)).among(state.get("kept"))
 
@@ -279,12 +238,8 @@ def _learned_in_block(
         slot = marks[:features]
         exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=rows), spiked[None]))
         now = jax.tree.map(lambda new, old: jnp.where(slot < 0, old, new[0, slot]), exact, stale)
-        values = now.potential, jnp.arange(features), now.place
-        most, feature, place = kernels.of_earliest(jnp.zeros(features), now.potential, values)
-        feature = jnp.where(most > 0, feature, -1)
-        # As `Strongest.winner`, of fewer kernels.
-        position = jnp.divmod(place, layer.conv.output_size((images.shape[2], images.shape[3]))[1])
-        winner = Winners(*(x[None] for x in (feature, *position, jnp.int32(layer.time_steps - 1))))
+        winner = now.winner(layer, spiked.shape[1:])
+        feature = winner.feature[0]
         won = outcome(class_of(layer, feature), label) * learns
         old = jnp.where(slot[feature] < 0, layer.stored[:, :, feature], rows[:, :, slot[feature]])
         seen = at_last_step(spiked, layer.time_steps)
@@ -297,11 +252,12 @@ def _learned_in_block(
     # last, then the feature that has won in each image; -1 for none.
     rows = jnp.zeros((*layer.stored.shape[:2], size, layer.stored.shape[3]))
     begin = (rows, jnp.full(features + size, -1))
-    each = (jnp.arange(size), before, spiked, labels, learns)
+    each = (jnp.arange(size), before, spiked, part.labels, taught)
     (rows, marks), _ = jax.lax.scan(one, begin, each, unroll=4)  # a loop copies what it changes
     slot = marks[:features]
     weights = jnp.where((slot < 0)[:, None], layer.stored, rows[:, :, slot])
-    return dataclasses.replace(layer, stored=weights), marks[features:]
+    won = marks[features:]
+    return dataclasses.replace(layer, stored=weights), class_of(layer, won), jnp.where(taught, won, -1)
 
 
 _UNROLLED = 16
@@ -317,12 +273,8 @@ def _each_batch(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part:
     shown = part.shown
     batches = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (*images, shown))
     carry, found = jax.lax.scan(one_batch, carry, batches, unroll=4 if batch == 1 else 1)
-
-    def put(found: jax.Array) -> jax.Array:
-        found = found.reshape(len(shown), *found.shape[2:])
-        return jnp.where(shown.reshape(-1, *(1,) * (found.ndim - 1)), found, 0)
-
-    return carry, jax.tree.map(put, found)
+    found = jax.tree.map(lambda x: x.reshape(len(shown), *x.shape[2:]), found)
+    return carry, jax.vmap(where)(shown, found, jax.tree.map(jnp.zeros_like, found))
 
 
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:

@@ -13,8 +13,8 @@ from snnjax.layers.layer_kernels import native_pooling
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
-from snnjax.networks.decision import majority
 from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, end_epoch, outcome
+from snnjax.steps.reward_in_blocks import learn_within_batches, teach_deciding
 
 
 def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
@@ -124,52 +124,25 @@ def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[C
 
     Rates change after a batch only, so that layers learn from the rest of a batch in one call.
     """
-    rule = Supervised(task, model, part.batch_size)
-    learn_span = _learn_deciding if task.first == model.last else _learn_two
-
-    def learn_batch(learned: Any) -> Any:
-        start, carry, found = learned
-        stop = jnp.minimum(part.stop, start + part.batch_size - carry.tally.seen)
-        span = part._replace(start=start, stop=stop)
-        layers, votes, features = learn_span(rule, carry, span)
-        decisions = jax.vmap(lambda each: majority(each, model.classes), in_axes=1)(votes)
-        outcomes = jnp.where(span.shown, outcome(decisions, part.labels), 0)
-        states, tally = rule.count_outcomes(Carry(layers, carry.states, carry.tally), outcomes, stop - start)
-        infos = jax.tree.map(lambda new, old: jnp.where(span.shown[:, None], new, old), features, found.infos)
-        decisions = jnp.where(span.shown, decisions, found.decisions)
-        return stop, Carry(layers, states, tally), Found(infos, decisions)
-
-    _, votes, features = jax.eval_shape(functools.partial(learn_span, rule), carry, part)
-    nothing = jax.tree.map(jnp.zeros_like, Found(features, votes))
-    begin = part.start, carry, nothing._replace(decisions=nothing.decisions[0])
-    _, carry, found = jax.lax.while_loop(lambda learned: learned[0] < part.stop, learn_batch, begin)
-    return rule.end_epoch(carry, part.last), found
+    teach = functools.partial(teach_deciding, _learn_deciding) if task.first == model.last else _teach_two
+    return learn_within_batches(teach, len(part.inputs), Supervised(task, model, part.batch_size), carry, part)
 
 
-def _learn_deciding(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], jax.Array, Any]:
-    """Deciding layers learn, each by its own votes, if it is their turn: layers, votes (layers, S), infos."""
-    layers = {}
-    votes = []
-    infos = {}
-    for name, turn in rule.turns(carry.tally).items():
-        layer = carry.layers[name]
-        result = reward.learn(
-            _described(layer, carry.states[name]),
-            part.inputs,
-            jnp.where(turn, part.labels, -1),
-            jnp.stack([part.start, part.stop]),
-            classes=layer.classes,
-            time_steps=layer.time_steps,
-            kept=carry.states[name].get("kept"),
-        )
-        layers[name] = dataclasses.replace(layer, stored=result.weights)
-        votes.append(result.vote)
-        infos[name] = dict(feature=result.feature[:, None])
-    return layers, jnp.stack(votes), infos
+def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[Layer, jax.Array, jax.Array]:
+    result = reward.learn(
+        _described(layer, state),
+        part.inputs,
+        jnp.where(turn, part.labels, -1),
+        jnp.stack([part.start, part.stop]),
+        classes=layer.classes,
+        time_steps=layer.time_steps,
+        kept=state.get("kept"),
+    )
+    return dataclasses.replace(layer, stored=result.weights), result.vote, result.feature
 
 
-def _learn_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], jax.Array, Any]:
-    """As `_learn_deciding`, of a layer and the deciding one, by the votes of that."""
+def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], Found]:
+    """A layer and the deciding one learn, by the votes of the latter."""
     earlier, last = rule.task.names
     before = carry.layers[earlier]
     layer = carry.layers[last]
@@ -195,7 +168,7 @@ def _learn_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
         last: dataclasses.replace(layer, stored=result.weights),
     }
     infos = {earlier: dict(feature=winners), last: dict(feature=result.feature[:, None])}
-    return layers, result.vote[None], infos
+    return layers, Found(infos, result.vote)
 
 
 def _described(layer: Layer, state: Any) -> reward.Layer:

@@ -5,6 +5,7 @@ Every step, plain or fast, is a pure function `step(task, carry, model, part)` t
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -92,36 +93,40 @@ class Found(NamedTuple):
 
 def learn_unsupervised(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
     """One layer learns without labels."""
-    carry, found = _learn_each(Unsupervised(task), carry, part, task.batch)
+    respond = functools.partial(respond_unsupervised, task)
+    update = functools.partial(update_unsupervised, task)
+    carry, found = _learn_each(respond, update, carry, part, task.batch)
     return end_epoch(task, carry, part.last), found
 
 
 def learn_supervised(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
     """All supervised layers learn, from labels and from the network's decisions."""
     rule = Supervised(task, model, part.batch_size)
-    carry, found = _learn_each(rule, carry, part, task.batch)
+    carry, found = _learn_each(rule.respond, rule.update, carry, part, task.batch)
     return rule.end_epoch(carry, part.last), found
 
 
-def _learn_each(rule: "Unsupervised | Supervised", carry: Carry, part: Slice, batch: int) -> tuple[Carry, Found]:
+def _learn_each(
+    respond: Callable[..., Any], update: Callable[..., tuple[Carry, Found]], carry: Carry, part: Slice, batch: int
+) -> tuple[Carry, Found]:
     """Learns from the images of a slice in their order, of which `batch` are passed forward with the same weights."""
 
     def image_of(index: jax.Array) -> tuple[jax.Array, Any]:
         return part.inputs[index], None if part.labels is None else part.labels[index]
 
     def learn_one(index: jax.Array, learned: tuple[Carry, Found], response: Any) -> tuple[Carry, Found]:
-        carry, info = rule.update(learned[0], *image_of(index), response)
+        carry, info = update(learned[0], *image_of(index), response)
         put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=0)
         return carry, jax.tree.map(put, learned[1], info)
 
     def learn_next(index: jax.Array, learned: tuple[Carry, Found]) -> tuple[Carry, Found]:
-        return learn_one(index, learned, rule.respond(learned[0], *image_of(index)))
+        return learn_one(index, learned, respond(learned[0], *image_of(index)))
 
     def learn_batch(batches: Any) -> Any:
         start, learned = batches
 
         def answer(index: jax.Array) -> Any:
-            return rule.respond(learned[0], *image_of(index))
+            return respond(learned[0], *image_of(index))
 
         responses = devices.share_out(functools.partial(devices.map_each, answer), start + jnp.arange(batch))
 
@@ -131,8 +136,8 @@ def _learn_each(rule: "Unsupervised | Supervised", carry: Carry, part: Slice, ba
         return start + batch, jax.lax.fori_loop(0, jnp.minimum(batch, part.stop - start), learn_at, learned)
 
     image = jax.eval_shape(image_of, jnp.int32(0))
-    response = jax.eval_shape(rule.respond, carry, *image)
-    _, info = jax.eval_shape(rule.update, carry, *image, response)
+    response = jax.eval_shape(respond, carry, *image)
+    _, info = jax.eval_shape(update, carry, *image, response)
     nothing = jax.tree.map(lambda x: jnp.zeros((len(part.inputs), *x.shape), x.dtype), info)
     if batch == 1:
         return jax.lax.fori_loop(part.start, part.stop, learn_next, (carry, nothing))
@@ -184,49 +189,33 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
 
 
 def end_epoch(task: Task, carry: Carry, last: jax.Array) -> Carry:
-    """The carry of layers that learn without labels, after an epoch if `last`."""
+    """The carry with the states of learners after an epoch, if `last`."""
     learners = {name: carry.layers[name].conv.each_learner[task.learner] for name in task.names}
     ended = {name: learners[name].end_epoch(state) for name, state in carry.states.items()}
     return carry._replace(states=where(last, ended, carry.states))
 
 
-class Unsupervised(NamedTuple):
-    """How one layer learns without labels.
-
-    Attributes:
-      task: names it.
-    """
-
-    task: Task
-
-    def _learner(self, carry: Carry) -> Any:
-        return carry.layers[self.task.names[0]].conv.each_learner[self.task.learner]
-
-    def respond(self, carry: Carry, image: jax.Array, label: None) -> Any:
-        """The learner's response to an image (C, H, W)."""
-        (name,) = self.task.names
-        return self._learner(carry).forward(carry.layers[name], carry.states[name], image, None)
-
-    def update(self, carry: Carry, image: jax.Array, label: None, response: Any) -> tuple[Carry, Found]:
-        """Learns from it."""
-        (name,) = self.task.names
-        layer = carry.layers[name]
-        state = carry.states[name]
-        learned, state, info = self._learner(carry).update(layer, state, image, response, None)
-        return Carry({name: marked_as(layer, learned)}, {name: state}), Found({name: info})
+def respond_unsupervised(task: Task, carry: Carry, image: jax.Array, label: None) -> Any:
+    """The response of the learner that learns without labels to an image (C, H, W)."""
+    (name,) = task.names
+    layer = carry.layers[name]
+    return layer.conv.each_learner[task.learner].forward(layer, carry.states[name], image, None)
 
 
-class Passed(NamedTuple):
-    """What one image becomes on its way through the supervised layers.
+def update_unsupervised(task: Task, carry: Carry, image: jax.Array, label: None, response: Any) -> tuple[Carry, Found]:
+    """Learns from it."""
+    (name,) = task.names
+    layer = carry.layers[name]
+    learner = layer.conv.each_learner[task.learner]
+    learned, state, info = learner.update(layer, carry.states[name], image, response, None)
+    return Carry({name: marked_as(layer, learned)}, {name: state}), Found({name: info})
 
-    Attributes:
-      inputs: of each layer that learns, by name.
-      responses: of their learners, by name.
-      decided: the decision.
-    """
 
-    inputs: dict[str, jax.Array]
-    responses: dict[str, Any]
+class _Passed(NamedTuple):
+    """What one image becomes on its way through the supervised layers."""
+
+    inputs: dict[str, jax.Array]  # of each layer that learns, by name
+    responses: dict[str, Any]  # of their learners, by name
     decided: Decided
 
 
@@ -243,7 +232,7 @@ class Supervised(NamedTuple):
     model: Model
     batch_size: jax.Array
 
-    def respond(self, carry: Carry, image: jax.Array, label: jax.Array) -> Passed:
+    def respond(self, carry: Carry, image: jax.Array, label: jax.Array) -> _Passed:
         """Passes an image (C, H, W) forward."""
         model = self.model.updated(carry.layers)
         latency = image
@@ -260,16 +249,16 @@ class Supervised(NamedTuple):
                 layer = carry.layers[name]
                 responses[name] = layer.conv.supervised.forward(layer, carry.states[name], latency, label)
         spikes = [responses[name].spikes for name in model.names[model.last]]
-        return Passed(inputs, responses, decide(model.decision, spikes, model.classes))
+        return _Passed(inputs, responses, decide(model.decision, spikes, model.classes))
 
-    def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: Passed) -> tuple[Carry, Found]:
+    def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: _Passed) -> tuple[Carry, Found]:
         """Learns from it."""
         layers, states, infos = self.teach(carry, label, passed)
         decision = passed.decided.decision
         states, tally = self.count_outcomes(Carry(layers, states, carry.tally), outcome(decision, label), 1)
         return Carry(layers, states, tally), Found(infos, decision)
 
-    def teach(self, carry: Carry, label: jax.Array, passed: Passed, taught: Any = True) -> tuple[Any, Any, Any]:
+    def teach(self, carry: Carry, label: jax.Array, passed: _Passed, taught: Any = True) -> tuple[Any, Any, Any]:
         """New layers, states and infos, all by name, without counting the decision; only images `taught` change any."""
         votes = dict(zip(self.model.names[self.model.last], passed.decided.votes, strict=True))
         layers: dict[str, Layer] = {}
@@ -314,8 +303,7 @@ class Supervised(NamedTuple):
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:
         """The carry, after an epoch if `last`: its last batch may be short."""
         states, tally = self._end_batch(last & (carry.tally.seen > 0), carry)
-        ended = {name: carry.layers[name].conv.supervised.end_epoch(state) for name, state in states.items()}
-        return Carry(carry.layers, where(last, ended, states), tally._replace(epoch=tally.epoch + last))
+        return end_epoch(self.task, Carry(carry.layers, states, tally._replace(epoch=tally.epoch + last)), last)
 
 
 def marked_as(before: Layer, after: Layer) -> Layer:

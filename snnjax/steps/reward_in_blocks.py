@@ -44,9 +44,11 @@ class Strongest(NamedTuple):
 
     def winner(self, layer: Layer, size: Any) -> Winners:
         """The winner of one image, (1,), given rows and columns of the layer's input."""
-        feature = jnp.argmax(self.potential)
-        row, column = jnp.divmod(self.place[feature], layer.conv.output_size(size)[1])
-        won = jnp.where(self.potential[feature] > 0, feature, -1)
+        features = jnp.arange(len(self.potential))
+        values = self.potential, features, self.place
+        most, feature, place = kernels.of_earliest(jnp.zeros(len(features)), self.potential, values)
+        row, column = jnp.divmod(place, layer.conv.output_size(size)[1])
+        won = jnp.where(most > 0, feature, -1)
         return Winners(*(x[None] for x in (won, row, column, jnp.int32(layer.time_steps - 1))))
 
 
@@ -152,8 +154,8 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, F
     rule = Supervised(task, model, part.batch_size)
     block = unit(task)
 
-    def learn_block(carry: Carry, images: jax.Array, labels: jax.Array, shown: jax.Array, count: Any) -> Any:
-        spiked = images < model.time_steps
+    def learn_block(carry: Carry, span: Slice) -> tuple[Carry, Found]:
+        spiked = span.inputs < model.time_steps
         stale = {}
         unchanged = {}
         for name, layer in carry.layers.items():
@@ -161,14 +163,14 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, F
             rows, columns, features, channels = layer.stored.shape
             slot = jnp.full(features, -1, jnp.int32)
             unchanged[name] = Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
-        each = (jnp.arange(block), stale, images, labels, shown)
+        each = (jnp.arange(block), stale, span.inputs, span.labels, span.shown)
         learn_image = functools.partial(_learn_image, rule, carry.layers)
         after, found = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), each)
         states, tally, changed = after
         layers = {name: _merged(layer, changed[name]) for name, layer in carry.layers.items()}
         return Carry(layers, states, tally), found
 
-    carry, found = each_block(learn_block, carry, part, block)
+    carry, found = _each_block(learn_block, carry, part, block)
     return rule.end_epoch(carry, part.last), found
 
 
@@ -196,35 +198,75 @@ def _learn_image(rule: Supervised, layers: dict[str, Layer], inner: Any, image: 
     return (*where(shown, counted, (states, tally)), learned), Found(infos, decision)
 
 
-def each_block(
-    learn_block: Callable[..., tuple[Carry, Found]],
+def learn_within_batches(
+    teach: Callable[[Supervised, Carry, Slice], tuple[dict[str, Layer], Found]],
+    block: int,
+    rule: Supervised,
+    carry: Carry,
+    part: Slice,
+) -> tuple[Carry, Found]:
+    """Learns block by block: decisions are counted after each, which ends where a batch does, since rates change there.
+
+    `teach`, of (rule, carry, slice), gives the layers after a block, and what is found of its images.
+    """
+
+    def learn_block(carry: Carry, span: Slice) -> tuple[Carry, Found]:
+        layers, found = teach(rule, carry, span)
+        outcomes = jnp.where(span.shown, outcome(found.decisions, span.labels), 0)
+        carry = Carry(layers, carry.states, carry.tally)
+        states, tally = rule.count_outcomes(carry, outcomes, span.stop - span.start)
+        return Carry(layers, states, tally), found
+
+    carry, found = _each_block(learn_block, carry, part, block, within_batches=True)
+    return rule.end_epoch(carry, part.last), found
+
+
+def teach_deciding(
+    learn_layer: Callable[..., tuple[Layer, jax.Array, jax.Array]], rule: Supervised, carry: Carry, part: Slice
+) -> tuple[dict[str, Layer], Found]:
+    """Deciding layers learn, each by its own votes, if it is their turn.
+
+    `learn_layer`, of (layer, state, slice, turn), gives the layer, its votes (S,), and the feature that learned from
+    each image, (S,), -1 for none.
+    """
+    layers: dict[str, Layer] = {}
+    votes: list[jax.Array] = []
+    infos: dict[str, Any] = {}
+    for name, turn in rule.turns(carry.tally).items():
+        layers[name], vote, feature = learn_layer(carry.layers[name], carry.states[name], part, turn)
+        votes.append(vote)
+        infos[name] = dict(feature=feature[:, None])
+    return layers, Found(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.classes))
+
+
+def _each_block(
+    learn_block: Callable[[Carry, Slice], tuple[Carry, Found]],
     carry: Carry,
     part: Slice,
     block: int,
-    end_of: Callable[[jax.Array, Carry], jax.Array] | None = None,
+    within_batches: bool = False,
 ) -> tuple[Carry, Found]:
     """The carry after all blocks of a slice, and what was found of its images, of which there must be B at least.
 
-    `learn_block` is of (carry, latencies, labels, whether each of these B images is shown, how many are), `end_of` of
-    (start, carry): where a block ends at the latest.
+    `within_batches`: no block reaches beyond the end of a batch.
     """
     size = len(part.inputs)
 
     def one_block(state: Any) -> Any:
         start, carry, found = state
-        end = jnp.minimum(start + block, part.stop)
-        end = end if end_of is None else jnp.minimum(end, end_of(start, carry))
+        stop = jnp.minimum(start + block, part.stop)
+        if within_batches:
+            stop = jnp.minimum(stop, start + part.batch_size - carry.tally.seen)
         base = jnp.minimum(start, size - block)
-        numbers = base + jnp.arange(block)
-        images = jax.lax.dynamic_slice_in_dim(part.inputs, base, block)
-        labels = jax.lax.dynamic_slice_in_dim(part.labels, base, block)
-        shown = (numbers >= start) & (numbers < end)
-        carry, new = learn_block(carry, images, labels, shown, end - start)
-        places = jnp.where(shown, numbers, size)  # others are dropped
-        return end, carry, jax.tree.map(lambda all_, x: all_.at[places].set(x, mode="drop"), found, new)
+        cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=base, slice_size=block)
+        span = Slice(cut(part.inputs), start - base, stop - base, part.last, cut(part.labels), part.batch_size)
+        carry, new = learn_block(carry, span)
+        new = jax.vmap(where)(span.shown, new, jax.tree.map(cut, found))
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=base, axis=0)
+        return stop, carry, jax.tree.map(put, found, new)
 
-    images = part.inputs[:block]
-    _, new = jax.eval_shape(learn_block, carry, images, part.labels[:block], jnp.ones(block, bool), part.stop)
+    first = part._replace(inputs=part.inputs[:block], labels=part.labels[:block])
+    _, new = jax.eval_shape(learn_block, carry, first)
     nothing = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), new)
     _, carry, found = jax.lax.while_loop(lambda state: state[0] < part.stop, one_block, (part.start, carry, nothing))
     return carry, found
