@@ -91,22 +91,21 @@ class _Case:
         seed: int,
     ):
         random = np.random.default_rng(seed)
-        stages = [stage(conv, code=None if not conv.real else LatencyCode())]
+        stages = [stage(conv, code=LatencyCode() if conv.real else None)]
         if not deciding:
             stages.append(stage(Conv(CLASSES, kernel=conv.output_size(input_shape[1:]), learners=RSTDP())))
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
         self.learner = conv.each_learner[0]
-        self.steps = self.network.time_steps
+        steps = self.network.time_steps
         self.joint = getattr(self.learner, "joint", False)
         self.few = self.learner.batch if self.joint else 2  # images that a check learns from
         images *= self.learner.batch if self.joint else 1
-        self.latencies = (
-            random.integers(0, 2 * self.steps, (images, *input_shape)).clip(max=self.steps).astype(np.uint8)
-        )
+        latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps)
+        self.latencies = latencies.astype(np.uint8)
         self.labels = random.integers(0, CLASSES, images, np.int32)
-        (model, first), (_, second) = self._start(random), self._start(random)
+        model, carry = self._start(random)
         self.model = model
-        self.carries = [first, second]
+        self.carries = [carry, self._start(random)[1]]
         self.compiled = jax.jit(self.learn, static_argnames=("batch", "rest"))
         if self.learner.supervised:
             self.task = Task(tuple(model.layers))
@@ -131,12 +130,12 @@ class _Case:
             place = random.integers(13, 52, self.network.weight_shapes[name]) / 64  # so that sums are exact
             weights[name] = np.float32(lower + (upper - lower) * place)
         model = _arrays(Model.of(self.network, weights))
+        supervised = self.learner.supervised
+        layers = model.layers if supervised else {"layer1": model.layers["layer1"]}
         states = {}
-        for at, (name, layer) in enumerate(model.layers.items()):
+        for at, (name, layer) in enumerate(layers.items()):
             states[name] = _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
-        if not self.learner.supervised:
-            return model, Carry({"layer1": model.layers["layer1"]}, {"layer1": states["layer1"]})
-        return model, Carry(model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))
+        return model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)) if supervised else None)
 
     def learn(
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
@@ -228,7 +227,7 @@ def _bounds(case: _Case) -> None:
 
 def _silence(case: _Case) -> None:
     """A silent stimulus changes neither weights nor numbers, whether or not something was learned before."""
-    silent = np.full_like(case.latencies, case.steps)
+    silent = np.full_like(case.latencies, case.network.time_steps)
     learned, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), False)
     for carry, when in ((case.carries[0], ""), (learned, ", once something is learned")):
         after, _ = case.compiled(carry, silent, 0, len(silent), False)
@@ -270,7 +269,8 @@ def _kernels(case: _Case) -> None:
     if in_bounds:
         clip = "by `layer.learn` with its own `bounds`, or keep weights within them in other ways"
         _same(_learned(case, XLA, in_bounds), expected, False, f"where all weights lie within bounds, learn {clip}")
-    if not (getattr(case.learner, "native", False) and native_suits(case.network.stages[0].branches[0], case.steps)):
+    (conv,) = case.network.stages[0].branches
+    if not (getattr(case.learner, "native", False) and native_suits(conv, case.network.time_steps)):
         return
     try:
         native.check()

@@ -72,7 +72,7 @@ class SweepFolder(CheckpointFolder):
         if not (self.path / CHECKPOINT).exists():
             self.save()  # groups that leave their states are those of these settings
         self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load, self.path / GROUPS, workers)
-        self.save()
+        self._write()
         return self.networks
 
     @property
@@ -100,8 +100,10 @@ class SweepFolder(CheckpointFolder):
         """Writes the checkpoint and, once networks are trained, sweep.json, and the figure if it is drawn."""
         arrays, meta = self.state.flatten()
         self._save_checkpoint(arrays, meta | dict(others=self.others))
-        if not self.state.done:
-            return
+        if self.state.done:
+            self._write()
+
+    def _write(self) -> None:
         records = [*self.others, *self.state.done.values()]
         records.sort(key=lambda record: ("error" in record, record.get("weights", "")))
         about = dict(command=self.command, versions=versions(), device=self.device)
