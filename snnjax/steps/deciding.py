@@ -23,20 +23,17 @@ def deciding_kernels(network: Network, *, native: bool, scores: bool) -> dict[st
 
     Without `scores` they may be those of layers whose decisions alone are right.
     """
-    before = {} if network.decision.timed else kernels_before(network, native)
-    last = _last_kernels(network, native, scores)
-    return before | (dict.fromkeys(network.deciding, last) if last else {})
-
-
-def _last_kernels(network: Network, native: bool, scores: bool) -> LayerKernels | None:
+    timed = network.decision.timed
     convs = network.stages[-1].branches if network.deciding else ()
     learners = {type(conv.supervised) for conv in convs}
     compiled = native and network.time_steps <= STEPS
+    last = None if timed else TAPS
     if compiled and learners == {RSTDP} and type(network.decision) is Majority:
-        return SCORED if scores else STRONGEST
-    if compiled and learners == {SupervisedSTDP} and type(network.decision) is Earliest and suits_readout(convs):
-        return READOUT
-    return None if network.decision.timed else TAPS
+        last = SCORED if scores else STRONGEST
+    elif compiled and learners == {SupervisedSTDP} and type(network.decision) is Earliest and suits_readout(convs):
+        last = READOUT
+    before = {} if timed else kernels_before(network, native)
+    return before | (dict.fromkeys(network.deciding, last) if last else {})
 
 
 def suits_readout(convs: Sequence[Conv]) -> bool:
