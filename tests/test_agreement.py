@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from shipped import each_of
 
 from snnjax.app.names import RECORDED
-from snnjax.data import Dataset, idx_folder
+from snnjax.data import Dataset, load
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
 from snnjax.kernels.native import reward
@@ -45,7 +45,7 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def mnist(shared) -> Dataset:
-    return idx_folder("mnist", shared / "mnist")
+    return load("mnist", shared / "mnist")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import scipy.ndimage
 from PIL import Image
 
 from snnjax.core.errors import DownloadError, InputError
-from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, idx_folder, load, read_cifar, read_idx, relabel
+from snnjax.data import DATASETS, RECORDINGS, Dataset, digits, find, load, read_cifar, read_idx, relabel
 from snnjax.encoding import COLOUR, GREY
 
 RNG = np.random.default_rng(0)
@@ -283,8 +283,6 @@ def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(f"{folder} lacks {name}")):
         load("mnist", folder)
-    with pytest.raises(FileNotFoundError, match=f"lacks {name}"):
-        idx_folder("mnist", folder)
 
 
 def test_a_missing_folder_is_named(folder):
@@ -799,17 +797,17 @@ def test_own_files_of_other_programs_are_read(tmp_path):
         ),
         (
             dict(train_images=np.zeros((12, 20))),
-            r"`train_images` must be \(N, H, W, ...\) numbers, got float64 of shape",
+            r"`train_images` must have axes .*, got shape \(12, 20\)",
         ),
-        (dict(train_images=np.full((12, 5, 4), "a")), r"`train_images` must be \(N, H, W, ...\) numbers, got <U1"),
-        (dict(test_labels=np.zeros(7)), r"`test_labels` must be \(N,\) integers, got float64 of shape \(7,\)"),
-        (dict(test_labels=np.int32(7)), r"`test_labels` must be \(N,\) integers, got int32 of shape \(\)"),
+        (dict(train_images=np.full((12, 5, 4), "a")), "`train_images` must be an array of numbers, got dtype <U1"),
+        (dict(test_labels=np.zeros(7)), "`test_labels` must be an array of integers, got dtype float64"),
+        (dict(test_labels=np.int32(7)), r"`test_labels` must have axes \(N\), got shape \(\)"),
         (dict(test_labels=np.zeros(6, int)), "theirs: 7 test images but 6 labels"),
         (dict(classes=np.array(3)), r"train labels must lie in 0\.\.2, got 0\.\.9"),
-        (dict(classes=np.array(2.5)), "`classes` must be an integer of at least 1, got 2.5"),
-        (dict(classes=np.zeros(2, int)), r"`classes` must be an integer of at least 1, got \[0 0\]"),
-        (dict(class_names=np.arange(12)), r"`class_names` must be \(C,\) text, got int64 of shape \(12,\)"),
-        (dict(class_names=np.array([["a"]])), r"`class_names` must be \(C,\) text, got <U1 of shape \(1, 1\)"),
+        (dict(classes=np.array(2.5)), "`classes` must be an integer, got 2.5"),
+        (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
+        (dict(class_names=np.arange(12)), "`class_names` must be of printable characters, got 0"),
+        (dict(class_names=np.array([["a"]])), r"`class_names` must be of printable characters, got \['a'\]"),
         (dict(class_names=np.array([*"aa"] * 6)), "`class_names` must differ, got 'a' twice"),
         (dict(class_names=np.array(["a", "b"]), classes=np.array(12)), "`class_names` must be one for each of 12 clas"),
         (dict(train_images=np.full((12, 5, 4), np.nan)), "train images hold NaN"),
@@ -819,7 +817,7 @@ def test_own_files_of_other_programs_are_read(tmp_path):
         ),
         (dict(train_labels=np.arange(12) + 2**32), "no training images of class 0, 1, 2 and 4,294,967,293 more"),
         (dict(train_images=np.zeros((12, 5, 0))), r"`train_images` must have rows and columns, got shape \(12, 5, 0\)"),
-        (dict(train_files=np.arange(12)), r"`train_files` must be \(N,\) text, got int64 of shape \(12,\)"),
+        (dict(train_files=np.arange(12)), "`train_files` must be the file name of each of 12 images"),
         (dict(test_files=np.array(["a"])), "`test_files` must be the file name of each of 7 images"),
         (dict(train_groups=np.zeros(12)), "`train_groups` must be an array of integers, got dtype float64"),
         (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),

@@ -1,5 +1,6 @@
 """What the data sets hold, and where their files are published: sizes, checksums and mirrors."""
 
+import string
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,24 +36,53 @@ class Published(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a data set holds: numbers of images and the shape of one, (H, W) or (H, W, 3)."""
+    """What a data set holds, and where it comes from.
+
+    Attributes:
+      train_images, test_images: their numbers.
+      files: the set's own files. IDX: training images and labels, test images and labels; CIFAR: the test file last.
+      published: where the files are downloaded from; None of the set that scikit-learn brings along.
+      builder: name of the set in tensorflow-datasets.
+      classes: their number.
+      class_names: one for each class; none where the classes are digits.
+      shape: of an image, (H, W) or (H, W, 3).
+      first_label: of the first class in the files.
+      transposed: whether the files hold rows as columns.
+    """
 
     train_images: int
     test_images: int
-    shape: tuple[int, ...] = (28, 28)
+    files: tuple[str, ...] = ()
     published: Published | None = None
+    builder: str = ""
+    classes: int = 10
+    class_names: tuple[str, ...] = ()
+    shape: tuple[int, ...] = (28, 28)
+    first_label: int = 0
+    transposed: bool = False
 
 
-def _idx_files(*facts: tuple[int, str]) -> tuple[File, ...]:
-    """The four files of a set, from their sizes and checksums: training images and labels, test images and labels."""
-    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    return tuple(File(f"{part}-ubyte.gz", *each) for part, each in zip(parts, facts, strict=True))
+def _idx_names(train: str, test: str) -> tuple[str, ...]:
+    return tuple(f"{part}-{kind}-ubyte" for part in (train, test) for kind in ("images-idx3", "labels-idx1"))
+
+
+def _emnist_names(split: str) -> tuple[str, ...]:
+    return _idx_names(f"emnist-{split}-train", f"emnist-{split}-test")
+
+
+_MNIST_FILES = _idx_names("train", "t10k")
+_CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+
+
+def _zipped(*facts: tuple[int, str]) -> tuple[File, ...]:
+    """The four files of MNIST or a set like it, from their sizes and checksums."""
+    return tuple(File(f"{name}.gz", *each) for name, each in zip(_MNIST_FILES, facts, strict=True))
 
 
 _MNIST = Published(
     "mnist",
     ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-    _idx_files(
+    _zipped(
         (9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
         (28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
         (1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
@@ -65,7 +95,7 @@ _FASHION_MNIST = Published(
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     ),
-    _idx_files(
+    _zipped(
         (26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
         (29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
         (4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
@@ -75,7 +105,7 @@ _FASHION_MNIST = Published(
 _KMNIST = Published(
     "kmnist",
     ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
-    _idx_files(
+    _zipped(
         (18_165_135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
         (29_497, "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
         (3_041_136, "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
@@ -90,12 +120,7 @@ _EMNIST = Published(
             "gzip.zip",
             561_753_746,
             "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e",
-            tuple(
-                f"gzip/emnist-{split}-{part}-{kind}-ubyte.gz"
-                for split in ("digits", "letters", "balanced")
-                for part in ("train", "test")
-                for kind in ("images-idx3", "labels-idx1")
-            ),
+            tuple(f"gzip/{name}.gz" for split in ("digits", "letters", "balanced") for name in _emnist_names(split)),
         ),
     ),
 )
@@ -111,19 +136,47 @@ _CIFAR10 = Published(
             "cifar-10-binary.tar.gz",
             170_052_171,
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-            tuple(
-                f"cifar-10-batches-bin/{name}.bin" for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")
-            ),
+            tuple(f"cifar-10-batches-bin/{name}" for name in _CIFAR_FILES),
         ),
     ),
 )
+_CLOTHES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+_KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+_LETTERS = tuple(string.ascii_uppercase)  # in both cases
+_BALANCED = (*string.digits, *string.ascii_uppercase, *"abdefghnqrt")  # the letters that differ in lower case
+_OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 CATALOGUE = {
     "digits": Entry(1_437, 360),
-    "mnist": Entry(60_000, 10_000, published=_MNIST),
-    "fashion_mnist": Entry(60_000, 10_000, published=_FASHION_MNIST),
-    "kmnist": Entry(60_000, 10_000, published=_KMNIST),
-    "emnist_digits": Entry(240_000, 40_000, published=_EMNIST),
-    "emnist_letters": Entry(124_800, 20_800, published=_EMNIST),  # tensorflow-datasets: the first 88,800 and 14,800
-    "emnist_balanced": Entry(112_800, 18_800, published=_EMNIST),
-    "cifar10": Entry(50_000, 10_000, (32, 32, 3), _CIFAR10),
+    "mnist": Entry(60_000, 10_000, _MNIST_FILES, _MNIST, "mnist"),
+    "fashion_mnist": Entry(60_000, 10_000, _MNIST_FILES, _FASHION_MNIST, "fashion_mnist", class_names=_CLOTHES),
+    "kmnist": Entry(60_000, 10_000, _MNIST_FILES, _KMNIST, "kmnist", class_names=_KANA),
+    "emnist_digits": Entry(240_000, 40_000, _emnist_names("digits"), _EMNIST, "emnist/digits", transposed=True),
+    "emnist_letters": Entry(
+        124_800,  # tensorflow-datasets has the first 88,800, and 14,800 for testing
+        20_800,
+        _emnist_names("letters"),
+        _EMNIST,
+        "emnist/letters",
+        classes=26,
+        class_names=_LETTERS,
+        first_label=1,
+        transposed=True,
+    ),
+    "emnist_balanced": Entry(
+        112_800,
+        18_800,
+        _emnist_names("balanced"),
+        _EMNIST,
+        "emnist/balanced",
+        classes=47,
+        class_names=_BALANCED,
+        transposed=True,
+    ),
+    "cifar10": Entry(50_000, 10_000, _CIFAR_FILES, _CIFAR10, "cifar10", class_names=_OBJECTS, shape=(32, 32, 3)),
 }
+"""Data sets by name."""
+DATASETS = tuple(CATALOGUE)

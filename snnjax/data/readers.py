@@ -1,4 +1,4 @@
-"""Readers of the files that data sets come in: IDX and CIFAR's binary version, gzipped or not, and .npz.
+"""Readers of the files that data sets come in: IDX and CIFAR's binary version, gzipped or not.
 
 They raise InputError for damaged files and unexpected content.
 """
@@ -41,11 +41,6 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     except ValueError as error:
         expected = header + math.prod(shape)
         raise InputError(f"{path} must hold {expected} bytes for shape {shape}, got {len(raw)}") from error
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of an .npz file by name; executes no code, takes at most 1 GiB or the length of the file."""
-    return files.read_npz(path, ".npz file", MOST_BYTES)
 
 
 def _read(path: Path) -> bytearray:

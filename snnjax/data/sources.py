@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import string
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,56 +9,12 @@ import numpy as np
 
 from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError, unknown, wrong_type
-from snnjax.data.catalogue import CATALOGUE, Progress
+from snnjax.data import readers
+from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress
 from snnjax.data.dataset import ARRAYS, FILES, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
-from snnjax.data.readers import read_cifar, read_idx, read_npz
-
-
-class _Source(NamedTuple):
-    """Where a data set comes from, and what its files hold."""
-
-    builder: str  # its name in tensorflow-datasets
-    files: tuple[str, ...]  # IDX: training images and labels, test images and labels; CIFAR: the test file last
-    classes: int = 10
-    first_label: int = 0  # of the first class in the files
-    transposed: bool = False  # whether the files hold rows as columns
-
-
-def _idx_files(*parts: str) -> tuple[str, ...]:
-    return tuple(f"{part}-{kind}-ubyte" for part in parts for kind in ("images-idx3", "labels-idx1"))
-
-
-def _emnist(split: str, classes: int, first_label: int = 0) -> _Source:
-    files = _idx_files(f"emnist-{split}-train", f"emnist-{split}-test")
-    return _Source(f"emnist/{split}", files, classes, first_label, transposed=True)
-
-
-_SOURCES = {
-    **{name: _Source(name, _idx_files("train", "t10k")) for name in ("mnist", "fashion_mnist", "kmnist")},
-    "emnist_digits": _emnist("digits", 10),
-    "emnist_letters": _emnist("letters", 26, first_label=1),
-    "emnist_balanced": _emnist("balanced", 47),
-    "cifar10": _Source("cifar10", (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")),
-}
-DATASETS = ("digits", *_SOURCES)
-
-_UPPER, _LOWER = string.ascii_uppercase, "abdefghnqrt"  # the letters of EMNIST that differ in lower case
-_CLASS_NAMES: dict[str, tuple[str, ...]] = {
-    "fashion_mnist": (
-        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-    ),
-    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    "emnist_letters": tuple(_UPPER),  # in both cases
-    "emnist_balanced": (*string.digits, *_UPPER, *_LOWER),
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    ),
-}
-"""Of the sets whose classes are not digits."""
+from snnjax.data.readers import read_cifar, read_idx
 
 
 def load(
@@ -75,7 +29,8 @@ def load(
 
     Args:
       name: one of `DATASETS`, of which "digits" needs no files; one of `RECORDINGS`, of event cameras; "folder" for
-        pictures in folders, one for each class; or the path of an .npz file (see `npz_file`).
+        pictures in folders, one for each class; or the path of an .npz file, which holds the arrays of a `Dataset` by
+        name, as `Dataset.save` writes it: the four of images and labels at least, of any integers or floats.
       data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
         binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
         finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
@@ -92,28 +47,25 @@ def load(
         if data_dir is None:
             raise InputError("`data_dir` must name the folder or .zip file of pictures for `dataset` folder, got none")
         return picture_folder(data_dir, size, colour, group=group)
-    if name in RECORDINGS and colour is None and group is None:
+    if name in RECORDINGS:
+        _refuse(name, colour=colour, group=group)
         return recordings(name, data_dir, size=size)
-    for option, given in (("size", size), ("colour", colour), ("group", group)):
+    _refuse(name, size=size, colour=colour, group=group)
+    if name == "digits" or name.endswith(".npz"):
+        if data_dir is not None:
+            advice = "for your own pictures, `dataset` must be folder (--dataset folder)"
+            raise InputError(f"`data_dir` has no effect on {name}: {advice}")
+        return digits() if name == "digits" else _npz_file(Path(name))
+    _check(name)
+    return _find_and_read(name) if data_dir is None else _read_folder(name, Path(data_dir))
+
+
+def _refuse(name: str, **options: Any) -> None:
+    """Raises InputError where an option is given that this data set does not have."""
+    for option, given in options.items():
         if given is not None:
             kinds = "pictures and recordings" if option == "size" else "pictures"
             raise InputError(f"`{option}` (--{option}) is for {kinds}, not for `dataset` {name}")
-    if name == "digits" or name.endswith(".npz"):
-        if data_dir is not None:
-            raise InputError(
-                f"`data_dir` has no effect on {name}: for your own pictures, "
-                "`dataset` must be folder (--dataset folder)"
-            )
-        return digits() if name == "digits" else npz_file(Path(name))
-    _check(name)
-    if data_dir is None:
-        return _found(name)
-    folder = Path(data_dir)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`data_dir` {folder} is no folder")
-    if not any(_find(folder, each) for each in _SOURCES[name].files):
-        return prepared(name, folder)
-    return _own_files(name, folder)
 
 
 class Found(NamedTuple):
@@ -128,27 +80,6 @@ class Found(NamedTuple):
     path: Path | None = None
 
 
-class Description(NamedTuple):
-    """What a data set holds.
-
-    Attributes:
-      name: as `load` takes it.
-      train_images, test_images: their numbers.
-      shape: of an image, (H, W) or (H, W, 3).
-      classes: their number.
-      download: bytes to download, 0 if none.
-      found: where it is at hand.
-    """
-
-    name: str
-    train_images: int
-    test_images: int
-    shape: tuple[int, ...]
-    classes: int
-    download: int
-    found: Found
-
-
 def find(name: str) -> Found:
     """Where `load` would take a set of `DATASETS` from without a download, in that order; reads and imports nothing.
 
@@ -159,9 +90,9 @@ def find(name: str) -> Found:
         return Found("built in")
     with contextlib.suppress(OSError):  # without a cache there may still be a prepared set
         folder = _cached(name)
-        if all(_find(folder, each) for each in _SOURCES[name].files):
+        if all(_find(folder, each) for each in CATALOGUE[name].files):
             return Found("cache", folder)
-    folder = _prepared_folder()
+    folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     return Found("tensorflow-datasets", folder) if _is_prepared(name, folder) else Found("absent")
 
 
@@ -187,20 +118,10 @@ def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = N
     try:
         download(published, folder, mirror=mirror, progress=progress)
     except DownloadError as error:
-        raise DownloadError(
-            f"{name} cannot be downloaded: {error}. Try again with a network, or put {', '.join(_SOURCES[name].files)} "
-            "(each may end in .gz) into a folder and name it with `data_dir` (--data_dir)"
-        ) from error
+        needed = ", ".join(CATALOGUE[name].files)
+        advice = f"put {needed} (each may end in .gz) into a folder and name it with `data_dir` (--data_dir)"
+        raise DownloadError(f"{name} cannot be downloaded: {error}. Try again with a network, or {advice}") from error
     return folder
-
-
-def describe(name: str) -> Description:
-    """What a set of `DATASETS` holds, and where it is; as quick as `find`, and raises as it does."""
-    found = find(name)
-    entry = CATALOGUE[name]
-    classes = _SOURCES[name].classes if name in _SOURCES else 10
-    size = entry.published.size if entry.published else 0
-    return Description(name, entry.train_images, entry.test_images, entry.shape, classes, size, found)
 
 
 def _check(name: str) -> None:
@@ -214,23 +135,26 @@ def _cached(name: str) -> Path:
     return files.cache_folder() / "data" / (published.folder if published else name)
 
 
-def _found(name: str) -> Dataset:
+def _find_and_read(name: str) -> Dataset:
     """A set from the cache, prepared by tensorflow-datasets, or downloaded."""
-    found = find(name)
-    if found.kind == "tensorflow-datasets":
-        try:
-            return prepared(name)
-        except FileNotFoundError:  # prepared in a version that is not read any more
-            found = Found("absent")
-    folder = found.path or fetch(name)
+    kind, folder = find(name)
+    if kind == "tensorflow-datasets":
+        with contextlib.suppress(FileNotFoundError):  # prepared in a version that is not read any more
+            return _prepared(name, folder)
+    folder = folder if kind == "cache" else fetch(name)
     try:
         return _own_files(name, folder)
     except InputError as error:
         raise InputError(f"{error}: remove {folder}, and the set is downloaded again") from error
 
 
-def _own_files(name: str, folder: Path) -> Dataset:
-    return cifar_folder(name, folder) if name == "cifar10" else idx_folder(name, folder)
+def _read_folder(name: str, folder: Path) -> Dataset:
+    """A set from the folder that a user names."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`data_dir` {folder} is no folder")
+    if any(_find(folder, each) for each in CATALOGUE[name].files):
+        return _own_files(name, folder)
+    return _prepared(name, folder)
 
 
 def digits() -> Dataset:
@@ -250,40 +174,27 @@ def digits() -> Dataset:
     return Dataset("digits", images[train], labels[train], images[test], labels[test])
 
 
-def npz_file(path: Path) -> Dataset:
-    """Reads a data set named as its file, as `Dataset.save` writes it.
-
-    The file holds train_images, train_labels, test_images and test_labels as `Dataset` does, of any integers or floats,
-    and optionally validation_images and validation_labels, `classes`, and as arrays of text `class_names` and the names
-    of files; train_groups are integers. Raises as `load` does.
-    """
+def _npz_file(path: Path) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    arrays = read_npz(path)
+    arrays = files.read_npz(path, ".npz file", readers.MOST_BYTES)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
     parts: dict[str, Any] = {}
+    for name in (*ARRAYS, *VALIDATION, "classes", "class_names", *FILES, "train_groups"):
+        if name not in arrays:
+            continue
+        array = arrays[name]
+        if name == "classes":
+            parts[name] = array.tolist()
+        elif name == "class_names" or name in FILES:
+            parts[name] = tuple(np.atleast_1d(array).tolist())
+        elif "images" in name and array.dtype != np.uint8 and array.dtype.kind in "iuf":
+            parts[name] = array.astype(np.float32, copy=False)
+        else:
+            parts[name] = array
     try:
-        for name in (*ARRAYS, *(each for each in VALIDATION if each in arrays)):
-            array = arrays[name]
-            is_labels = "labels" in name
-            kinds, rank, what = ("iu", 1, "(N,) integers") if is_labels else ("iuf", 3, "(N, H, W, ...) numbers")
-            if array.dtype.kind not in kinds or array.ndim < rank:
-                raise InputError(f"`{name}` must be {what}, got {array.dtype} of shape {array.shape}")
-            parts[name] = array if is_labels or array.dtype == np.uint8 else array.astype(np.float32, copy=False)
-        for name in ("class_names", *FILES):
-            if name in arrays:
-                array = arrays[name]
-                if array.dtype.kind != "U" or array.ndim != 1:
-                    axis = "C" if name == "class_names" else "N"
-                    raise InputError(f"`{name}` must be ({axis},) text, got {array.dtype} of shape {array.shape}")
-                parts[name] = tuple(array.tolist())
-        if "classes" in arrays:
-            classes = arrays["classes"]
-            if np.ndim(classes) or classes.dtype.kind not in "iu" or classes < 1:
-                raise InputError(f"`classes` must be an integer of at least 1, got {classes}")
-            parts["classes"] = int(classes)
-        return Dataset(path.stem, **parts, train_groups=arrays.get("train_groups"))
+        return Dataset(path.stem, **parts)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -294,60 +205,47 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((folder / each for each in names if (folder / each).is_file()), None)
 
 
-def _paths(name: str, folder: Path) -> Iterator[Path]:
-    """The files of a data set in a folder; raises FileNotFoundError if one is missing."""
-    for each in _SOURCES[name].files:
+def _own_files(name: str, folder: Path) -> Dataset:
+    """A set from its own files; raises FileNotFoundError if one is missing."""
+    paths = []
+    for each in CATALOGUE[name].files:
         if (path := _find(folder, each)) is None:
             raise FileNotFoundError(f"{folder} lacks {each} (or the same with .gz)")
-        yield path
+        paths.append(path)
+    if name != "cifar10":
+        return _dataset(name, list(map(read_idx, paths, (3, 1, 3, 1))))
+    *train, test = map(read_cifar, paths)
+    return _dataset(name, [*map(np.concatenate, zip(*train, strict=True)), *test])
 
 
 def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
     """The `ARRAYS` as the files hold them, set upright and counted from 0."""
-    source = _SOURCES[name]
-    if source.transposed:
+    entry = CATALOGUE[name]
+    if entry.transposed:
         arrays[::2] = [np.ascontiguousarray(images.swapaxes(1, 2)) for images in arrays[::2]]
-    arrays[1::2] = [labels.astype(np.int32) - source.first_label for labels in arrays[1::2]]
-    parts: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
-    return Dataset(name, **parts, classes=source.classes, class_names=_CLASS_NAMES.get(name, ()))
-
-
-def idx_folder(name: str, folder: Path) -> Dataset:
-    """Reads a set of `DATASETS` from its four IDX files in a folder, gzipped or not; raises as `load` does."""
-    return _dataset(name, list(map(read_idx, _paths(name, folder), (3, 1, 3, 1))))
-
-
-def cifar_folder(name: str, folder: Path) -> Dataset:
-    """As `idx_folder`, from the six files of CIFAR-10's binary version."""
-    *train, test = map(read_cifar, _paths(name, folder))
-    return _dataset(name, [*map(np.concatenate, zip(*train, strict=True)), *test])
-
-
-def _prepared_folder() -> Path:
-    """Where tensorflow-datasets prepares sets by default."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    arrays[1::2] = [labels.astype(np.int32) - entry.first_label for labels in arrays[1::2]]
+    return Dataset(name, *arrays, entry.classes, entry.class_names)
 
 
 def _is_prepared(name: str, data_dir: Path) -> bool:
     """Whether there is any version of a set as array_record; importing tensorflow-datasets would take seconds."""
-    return any(data_dir.glob(f"{_SOURCES[name].builder}/*/*.array_record*"))
+    return any(data_dir.glob(f"{CATALOGUE[name].builder}/*/*.array_record*"))
 
 
-def prepared(name: str, data_dir: Path | None = None) -> Dataset:
-    """Reads a set that tensorflow-datasets has prepared as array_record, without TensorFlow; raises as `load` does."""
-    source = _SOURCES[name]
-    data_dir = data_dir or _prepared_folder()
+def _prepared(name: str, data_dir: Path) -> Dataset:
+    """A set that tensorflow-datasets has prepared as array_record, read without TensorFlow."""
+    entry = CATALOGUE[name]
+    advice = "leave `data_dir` (--data_dir) out, and the set is downloaded; or put"
     lacking = FileNotFoundError(
         f"{data_dir} holds neither the files of {name} nor a set that tensorflow-datasets has prepared as "
-        "array_record: leave `data_dir` (--data_dir) out, and the set is downloaded; or put "
-        f"{', '.join(source.files)} (each may end in .gz) there"
+        f"array_record: {advice} {', '.join(entry.files)} (each may end in .gz) there"
     )
     if not _is_prepared(name, data_dir):
         raise lacking
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(source.builder, data_dir=data_dir, file_format="array_record")
+        builder = tfds.builder(entry.builder, data_dir=data_dir, file_format="array_record")
         splits = builder.as_data_source(["train", "test"])
     except Exception as error:  # of another version, or damaged
         raise lacking from error

@@ -20,11 +20,11 @@ def at_hand(name: str) -> str:
 def listing() -> None:
     """Prints a table of all sets that are known by name."""
     rows = []
-    for each in map(data.describe, data.DATASETS):
-        size = "x".join(map(str, each.shape))
-        megabytes = f"{each.download / 1e6:.0f}" if each.download else ""
-        counts = [f"{each.train_images:,}", f"{each.test_images:,}", size, str(each.classes), megabytes]
-        rows.append([each.name, *counts, at_hand(each.name)])
+    for name, entry in data.CATALOGUE.items():
+        size = "x".join(map(str, entry.shape))
+        megabytes = f"{entry.published.size / 1e6:.0f}" if entry.published else ""
+        counts = [f"{entry.train_images:,}", f"{entry.test_images:,}", size, str(entry.classes), megabytes]
+        rows.append([name, *counts, at_hand(name)])
     head = ("data set", "training", "test", "image", "classes", "MB to download", "at hand")
     console.screen().print(console.table(head, [rows], "data sets", left=1))
     print("`snnjax data NAME` downloads a set; the three EMNIST sets come in one download.")
