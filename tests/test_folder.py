@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import termios
 import tracemalloc
 import warnings
 import zipfile
@@ -822,6 +823,7 @@ def test_a_bar_is_shown_on_a_terminal_alone(tmp_path):
     fill(tmp_path / "pets", dict.fromkeys(CLASSES, 5))
     command = [sys.executable, "-c", f"from snnjax.data import load; print(load('folder', {str(tmp_path / 'pets')!r}))"]
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | dict(TERM="xterm"))
     out = process.communicate()[0]
     os.close(theirs)

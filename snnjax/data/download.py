@@ -1,14 +1,15 @@
 """Downloads files from mirrors: checked by size and SHA-256, resumed after a break, never half-written.
 
-Own code on top of urllib, since EMNIST's 562 MB ask for resuming, which neither pooch nor scikit-learn's `fetch_file`
-does (nor do they try mirrors, or refuse a login page by its length; `fetch_file` also has no timeout).
+Own code on top of urllib, since EMNIST's 562 MB ask for resuming. pooch 1.9 was looked at: its temporary files have
+random names, and it takes one address a file, so that a downloader of ours would have to do all but the comparison of
+checksums. What it extracts is half-written if the process is killed, and taken for whole the next time; and the archive
+stays. scikit-learn's `fetch_file` neither resumes nor has a timeout.
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import tarfile
 import time
 import zipfile
@@ -16,10 +17,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
+
+from tqdm import tqdm
 
 from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError
@@ -61,7 +64,7 @@ def download(
     own = (f"{mirror.rstrip('/')}/{published.folder}/",) if mirror else ()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        report = progress or stack.enter_context(_bars())
+        report = progress or _bars(stack)
         wait_for_lock(stack, folder, lambda: report("waiting for another download", 0, published.size))
         files.clear(folder)
         for file in published.files:
@@ -99,10 +102,14 @@ def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> No
             resumed = _size(part) > 0
             try:
                 _append(mirror + file.name, file, part, report)
-                _check(file, part, resumed)
-                return
             except _Refused as refused:
                 reasons[mirror] = refused
+                continue
+            with part.open("rb") as whole:
+                if hashlib.file_digest(whole, "sha256").hexdigest() == file.sha256:
+                    return
+            part.unlink()
+            reasons[mirror] = _Refused("its SHA-256 is not that of the published file", again=resumed)
         mirrors = [mirror for mirror in mirrors if reasons[mirror].again]
         tries = 0 if _size(part) > most else tries + 1
         most = max(most, _size(part))
@@ -135,14 +142,6 @@ def _append(address: str, file: File, part: Path, report: Progress) -> None:
             report(file.name, start, file.size)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _check(file: File, part: Path, resumed: bool) -> None:
-    with part.open("rb") as whole:
-        right = hashlib.file_digest(whole, "sha256").hexdigest() == file.sha256
-    if not right:
-        part.unlink()
-        raise _Refused("its SHA-256 is not that of the published file", again=resumed)
 
 
 @contextlib.contextmanager
@@ -182,7 +181,7 @@ def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
         raise InputError(f"{archive} lacks {', '.join(sorted(lacking))}, as files of at most {MOST_BYTES} bytes")
 
 
-def _regular_files(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
+def _regular_files(archive: Path) -> Iterator[tuple[str, int, Callable[[], Any]]]:
     """Name, size and a function that opens it, of each file in an archive."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
@@ -192,31 +191,16 @@ def _regular_files(archive: Path) -> Iterator[tuple[str, int, Callable[[], IO[by
         with tarfile.open(archive) as tar:
             for member in tar:
                 if member.isreg():
-                    yield member.name, member.size, partial(_opened, tar, member)
+                    yield member.name, member.size, partial(tar.extractfile, member)
 
 
-def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    stream = tar.extractfile(member)
-    assert stream is not None  # as it is of regular files
-    return stream
+def _bars(stack: contextlib.ExitStack) -> Progress:
+    """A bar for each file on the error stream, if that is a terminal, until `stack` ends."""
+    bars: dict[str, tqdm] = {}
 
+    def report(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            bars[name] = stack.enter_context(tqdm(desc=name, total=total, unit="B", unit_scale=True, disable=None))
+        bars[name].update(done - bars[name].n)
 
-@contextlib.contextmanager
-def _bars() -> Iterator[Progress]:
-    """A bar for each file on the error stream; nothing if that is no terminal."""
-    if not (sys.stderr and sys.stderr.isatty()):
-        yield lambda *_: None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
-    with progress.Progress(*columns, progress.TransferSpeedColumn(), console=Console(stderr=True)) as bars:
-        tasks: dict[str, progress.TaskID] = {}
-
-        def report(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
-
-        yield report
+    return report

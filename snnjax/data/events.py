@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from snnjax.core import checks, files
 from snnjax.core.errors import DownloadError, InputError, MissingPackageError, unknown
@@ -180,8 +181,6 @@ def _read(
     reader: Any, classes: list[str], sensor: tuple[int, int], size: tuple[int, int], window: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """All pictures, (N, H, W, 2) uint8, and labels, (N,) int32, mixed."""
-    from tqdm.auto import tqdm
-
     labels = np.array([classes.index(each) if isinstance(each, str) else each for each in reader.targets], np.int32)
     names = [each if isinstance(each, str) else f"recording {at}" for at, each in enumerate(reader.data)]
     alike = sorted(range(len(names)), key=lambda at: (labels[at], names[at]))  # folders are listed in any order

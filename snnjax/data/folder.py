@@ -5,15 +5,15 @@ import itertools
 import math
 import os
 import re
-import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from snnjax.core.errors import InputError, printable, wrong_type
 from snnjax.data.dataset import Dataset
@@ -196,7 +196,7 @@ def _read(
     cropped = 0
     enlarged = list[Size]()
     total = sum(len(part.names) for part in parts)
-    with _progress(total) as advance:
+    with tqdm(desc="reading pictures", total=total, leave=False, disable=None) as bar:
         for part in parts:
             try:
                 images = np.empty((len(part.names), *shape), np.uint8)
@@ -206,7 +206,7 @@ def _read(
             places: list[int] = []
             with contextlib.closing(_decoded(source, part.names, shape)) as pictures:
                 for at, picture in enumerate(pictures):
-                    advance()
+                    bar.update()
                     if isinstance(picture, str):
                         faults.append(picture)
                         continue
@@ -252,17 +252,3 @@ def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Genera
         yield from itertools.chain.from_iterable(pool.map(lambda part: [*map(one, part)], parts))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each of `total` pictures; a terminal shows a bar on the error stream."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading pictures", total=total)
-        yield lambda: progress.advance(task)

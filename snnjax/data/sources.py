@@ -138,10 +138,10 @@ def _cached(name: str) -> Path:
 def _find_and_read(name: str) -> Dataset:
     """A set from the cache, prepared by tensorflow-datasets, or downloaded."""
     kind, folder = find(name)
-    if kind == "tensorflow-datasets":
+    if folder and kind == "tensorflow-datasets":
         with contextlib.suppress(FileNotFoundError):  # prepared in a version that is not read any more
             return _prepared(name, folder)
-    folder = folder if kind == "cache" else fetch(name)
+    folder = folder if folder and kind == "cache" else fetch(name)
     try:
         return _own_files(name, folder)
     except InputError as error:
@@ -224,7 +224,8 @@ def _dataset(name: str, arrays: list[np.ndarray]) -> Dataset:
     if entry.transposed:
         arrays[::2] = [np.ascontiguousarray(images.swapaxes(1, 2)) for images in arrays[::2]]
     arrays[1::2] = [labels.astype(np.int32) - entry.first_label for labels in arrays[1::2]]
-    return Dataset(name, *arrays, entry.classes, entry.class_names)
+    train_images, train_labels, test_images, test_labels = arrays
+    return Dataset(name, train_images, train_labels, test_images, test_labels, entry.classes, entry.class_names)
 
 
 def _is_prepared(name: str, data_dir: Path) -> bool:
