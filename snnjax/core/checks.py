@@ -216,12 +216,12 @@ def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, a
     raise InputError(f"`{name}` must {expected}, got {value}")
 
 
-def pair(name: str, value: Pair, minimum: int) -> tuple[int, int]:
-    """One integer of at least `minimum` or two; returns (rows, columns)."""
+def pair(name: str, value: Pair, minimum: int, most: int = LARGEST) -> tuple[int, int]:
+    """One integer of `minimum` to `most` or two; returns (rows, columns)."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise InputError(f"`{name}` must be one integer or two, (rows, columns), got {value!r}")
-    return integer(name, values[0], minimum), integer(name, values[1], minimum)
+    return integer(name, values[0], minimum, most), integer(name, values[1], minimum, most)
 
 
 def time_steps(value: Any) -> int:

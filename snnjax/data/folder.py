@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from snnjax.core import checks
 from snnjax.core.errors import InputError, printable, wrong_type
 from snnjax.data.dataset import Dataset
-from snnjax.data.layout import Part, Source, arranged, opened
+from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
 
@@ -28,11 +29,11 @@ SAMPLE = 100  # pictures by which size and colour are chosen
 THREADS = 8
 AT_ONCE = 16  # pictures, at most, that a thread decodes in a row: handing a small one over costs as much as decoding it
 
+WORDS = dict(train="training", test="test", validation="validation")
+
 Size = tuple[int, int]
-
-
-class _OtherSize(Exception):
-    """A picture has another size than the others."""
+ReadPart = tuple[Part, np.ndarray]
+"""The pictures of a part that could be read, and their images (N, H, W) or (N, H, W, 3)."""
 
 
 def picture_folder(
@@ -72,61 +73,57 @@ def picture_folder(
     `group` is no regular expression or matches no picture.
     """
     path = Path(data_dir)
-    known = _checked(size)
-    pattern = _compiled(group)
+    known = None if size is None else checks.pair("size", size, 1, LARGEST)
+    pattern = None if group is None else _compiled(group)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
         try:
-            classes, train, test, validation, group_names, notes = arranged(source.names, test_only, pattern)
-            parts = [test] if test_only else [train, test]
-            if validation is not None and not test_only:
-                parts.append(validation)
-            sample = _sample(source, parts) if known is None or colour is None else []
-            if colour is None:
-                colour = _is_coloured(sample, notes)
-            own = _common_size(sample) if known is None else None
-            planes: tuple[int, ...] = (3,) if colour else ()
-            try:
-                images, kept, words = _read(
-                    source, parts, (*(known or own or (SIZE, SIZE)), *planes), alike=own is not None
-                )
-            except _OtherSize:
-                own = None
-                images, kept, words = _read(source, parts, (SIZE, SIZE, *planes))
-            if known is None and own is None:
-                notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
-            if group_names:
-                numbers = [part.groups[at] for part, at in zip(parts, kept, strict=True) if part.groups is not None]
-                notes.append(_grouped(np.concatenate(numbers), group_names))
-            for part, places in zip(parts, kept, strict=True):
-                if lost := [classes[label] for label in np.setdiff1d(part.labels, part.labels[places])]:
-                    words.append(f"no {part.purpose} picture of {some(lost)} can be read")
-                    if part is train or len(places) == 0:
-                        raise InputError("; ".join(words[-2:]))
+            layout = arranged(source.names, test_only, pattern)
+            return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, known, colour)
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
-    name = composed(path.resolve().name).removesuffix(".zip")
+
+
+def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colour: bool | None) -> Dataset:
+    """The pictures of a layout, of the size and colour of a sample where these are None."""
+    notes = layout.notes
+    sample = _sample(source, layout.parts) if size is None or colour is None else []
+    if colour is None:
+        colour = _is_coloured(sample, notes)
+    planes: tuple[int, ...] = (3,) if colour else ()
+    own = _common_size(sample) if size is None else None
+    read: list[ReadPart] = []
+    words: list[str] = []
+    if own is not None:
+        read, words = _read(source, layout.parts, (*own, *planes), alike=True)
+    if not read:
+        read, words = _read(source, layout.parts, (*(size or (SIZE, SIZE)), *planes))
+        if size is None:
+            notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
+    if layout.group_names:
+        names = [name for part, _ in read for name in part.names]
+        notes.append(_grouped([layout.groups[name] for name in names], layout.group_names))
+    for part, (kept, images) in zip(layout.parts, read, strict=True):
+        if lost := [layout.classes[label] for label in np.setdiff1d(part.labels, kept.labels)]:
+            words.append(f"no {WORDS[part.purpose]} picture of {some(lost)} can be read")
+            if part.purpose == "train" or len(images) == 0:
+                raise InputError("; ".join(words[-2:]))
+    if len(read) == 1:  # for testing only
+        (part, images) = read[0]
+        read.append((part._replace(purpose="train"), images))
     fields: dict[str, Any] = {}
-    for part, pixels, places in zip(parts, images, kept, strict=True):
-        fields |= _fields(part, pixels, places)
-    if test_only:
-        fields |= _fields(test._replace(purpose="training"), images[0], kept[0])
-    return Dataset(name, **fields, class_names=tuple(classes), notes=(*notes, *words))
+    for part, images in read:
+        fields[f"{part.purpose}_images"] = images
+        fields[f"{part.purpose}_labels"] = part.labels
+        fields[f"{part.purpose}_files"] = part.names
+        if part.purpose == "train" and layout.groups:
+            fields["train_groups"] = np.array([layout.groups[name] for name in part.names], np.int32)
+    return Dataset(name, **fields, class_names=tuple(layout.classes), notes=(*notes, *words))
 
 
-def _fields(part: Part, images: np.ndarray, places: list[int]) -> dict[str, Any]:
-    """What a data set holds of a part, of which the pictures at `places` were read."""
-    name = {"training": "train"}.get(part.purpose, part.purpose)
-    files = tuple(part.names[place] for place in places)
-    fields = {f"{name}_images": images, f"{name}_labels": part.labels[places], f"{name}_files": files}
-    if name == "train" and part.groups is not None:
-        fields["train_groups"] = part.groups[places]
-    return fields
-
-
-def _grouped(numbers: np.ndarray, names: dict[int, str]) -> str:
+def _grouped(numbers: list[int], names: dict[int, str]) -> str:
     """A note on the groups of the pictures that were read, given the number of each one's, and the groups' names."""
-    found = sorted({names[number] for number in numbers.tolist() if number in names}, key=natural)
+    found = sorted({names[number] for number in numbers if number in names}, key=natural)
     alone = len(np.setdiff1d(numbers, [*names]))
     examples = " and ".join(f"'{printable(name)}'" for name in found[:2])
     ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
@@ -134,26 +131,13 @@ def _grouped(numbers: np.ndarray, names: dict[int, str]) -> str:
     return f"{len(numbers) - alone:,} pictures are of {len(found):,} group{'s' * (len(found) != 1)}{such}{ending}"
 
 
-def _compiled(group: Any) -> re.Pattern[str] | None:
-    """`group` as a pattern."""
-    if group is None:
-        return None
+def _compiled(group: Any) -> re.Pattern[str]:
     if not isinstance(group, str):
         raise wrong_type("group", "a regular expression", group)
     try:
         return re.compile(group)
     except re.error as error:
         raise InputError(f"`group` must be a regular expression, got '{group}': {error}") from error
-
-
-def _checked(size: Any) -> Size | None:
-    """`size` as rows and columns."""
-    if size is None:
-        return None
-    numbers = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(numbers) != 2 or not all(type(each) is int and 1 <= each <= LARGEST for each in numbers):
-        raise InputError(f"`size` must be a number of 1..{LARGEST}, or two for rows and columns, got {size!r}")
-    return numbers
 
 
 def _sample(source: Source, parts: list[Part]) -> list[Picture]:
@@ -178,30 +162,28 @@ def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
 
 def _common_size(sample: list[Picture]) -> Size | None:
     """The size of all pictures of a sample; None if they have several, or one too large for a network."""
-    first = sample[0].size if sample else (SIZE, SIZE)
-    return first if max(first) <= MOST_OWN and all(each.size == first for each in sample) else None
+    sizes = {each.size for each in sample}
+    return sizes.pop() if len(sizes) == 1 and max(map(max, sizes)) <= MOST_OWN else None
 
 
 def _read(
     source: Source, parts: list[Part], shape: tuple[int, ...], alike: bool = False
-) -> tuple[list[np.ndarray], list[list[int]], list[str]]:
-    """Images of each part, the places of their pictures in it, and notes, the last of them on what cannot be read.
+) -> tuple[list[ReadPart], list[str]]:
+    """What can be read of each part, with its images, and notes, the last of them on what cannot be read.
 
-    If pictures are to be `alike`, raises _OtherSize at the first that has not the size of `shape`.
+    If pictures are to be `alike`, gives nothing once one has not the size of `shape`.
     """
-    arrays = list[np.ndarray]()
-    kept = list[list[int]]()
-    changes = Counter[str]()
-    faults = list[str]()
-    cropped = 0
-    enlarged = list[Size]()
+    read: list[ReadPart] = []
+    sizes: list[Size] = []
+    changes: list[str] = []
+    faults: list[str] = []
     total = sum(len(part.names) for part in parts)
     with tqdm(desc="reading pictures", total=total, leave=False, disable=None) as bar:
         for part in parts:
+            count = len(part.names)
             try:
-                images = np.empty((len(part.names), *shape), np.uint8)
+                images = np.empty((count, *shape), np.uint8)
             except MemoryError as error:
-                count = len(part.names)
                 raise InputError(f"{count} pictures of {shape} need too much memory: choose a `size`") from error
             places: list[int] = []
             with contextlib.closing(_decoded(source, part.names, shape)) as pictures:
@@ -211,25 +193,29 @@ def _read(
                         faults.append(picture)
                         continue
                     if alike and picture.size != shape[:2]:
-                        raise _OtherSize
+                        return [], []
                     images[len(places)] = picture.pixels
                     places.append(at)
-                    changes.update(picture.notes)
-                    cropped += cut(picture.size, shape) > MUCH
-                    if picture.size[0] < shape[0] or picture.size[1] < shape[1]:
-                        enlarged.append(picture.size)
-            arrays.append(images[: len(places)])
-            kept.append(places)
-    read = total - len(faults)
-    notes = [f"{count} of {read} pictures: {change}" for change, count in changes.items()]
-    if enlarged:
+                    sizes.append(picture.size)
+                    changes += picture.notes
+            kept = Part(part.purpose, [part.names[place] for place in places], part.labels[places])
+            read.append((kept, images[: len(places)]))
+    return read, _notes(shape, sizes, changes, faults)
+
+
+def _notes(shape: tuple[int, ...], sizes: list[Size], changes: list[str], faults: list[str]) -> list[str]:
+    """What was altered of pictures of these sizes to fit into `shape`, and which others could not be read."""
+    count = len(sizes)
+    notes = [f"{times} of {count} pictures: {change}" for change, times in Counter(changes).items()]
+    if enlarged := [size for size in sizes if size[0] < shape[0] or size[1] < shape[1]]:
         height, width = min(enlarged, key=math.prod)
-        notes.append(f"{len(enlarged)} of {read} pictures: enlarged, the smallest from {width}x{height}")
-    if cropped:
-        notes.append(f"{cropped} of {read} pictures: more than {100 * MUCH:.0f} % cut off to keep their proportions")
+        notes.append(f"{len(enlarged)} of {count} pictures: enlarged, the smallest from {width}x{height}")
+    if cropped := sum(cut(size, shape) > MUCH for size in sizes):
+        notes.append(f"{cropped} of {count} pictures: more than {100 * MUCH:.0f} % cut off to keep their proportions")
     if faults:
+        total = count + len(faults)
         notes.append(f"{len(faults)} of {total} pictures are left out: {some(sorted(faults), '; ')}")
-    return arrays, kept, notes
+    return notes
 
 
 def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Generator[Picture | str]:

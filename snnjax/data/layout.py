@@ -40,20 +40,18 @@ class Source(NamedTuple):
 class Part(NamedTuple):
     """The pictures of a training, test or validation set, in order."""
 
-    purpose: str  # "training", "test" or "validation"
+    purpose: str  # "train", "test" or "validation"
     names: list[str]
     labels: np.ndarray  # (N,) int32
-    groups: np.ndarray | None  # (N,) int32: pictures of the same number stay together
 
 
 class Layout(NamedTuple):
     """What the pictures are for."""
 
     classes: list[str]
-    train: Part
-    test: Part
-    validation: Part | None
-    group_names: dict[int, str]  # what the pictures of a group have in common, by its number in `Part.groups`
+    parts: list[Part]  # training, test and perhaps validation; or test alone
+    groups: dict[str, int]  # by a picture's name the number of its group, of pictures that stay together
+    group_names: dict[int, str]  # what the pictures of a group have in common, by its number
     notes: list[str]  # on what is left out, and what is for testing without a test folder
 
 
@@ -154,37 +152,38 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     notes = list[str]()
     depth, used = _folders(files, notes)
     if used:
-        parts = [_by_class([each for each in files if each.path[depth - 1] == top], depth, notes) for top in used]
+        found = [_by_class([each for each in files if each.path[depth - 1] == top], depth, notes) for top in used]
     else:
-        parts = [_by_class(files, depth, notes)]
-    classes = sorted(checked(parts[0]), key=natural)
-    for top, part in zip(used[1:], parts[1:], strict=True):
-        _check_same_classes(used[0], parts[0], top, part)
+        found = [_by_class(files, depth, notes)]
+    classes = sorted(checked(found[0]), key=natural)
+    for top, part in zip(used[1:], found[1:], strict=True):
+        _check_same_classes(used[0], found[0], top, part)
     if len(classes) < 2:
-        found = f"those of one: {classes[0]}" if classes else "pictures in no class's folder"
-        raise InputError(f"it must hold a folder of pictures for each of several classes, got {found}")
+        got = f"those of one: {classes[0]}" if classes else "pictures in no class's folder"
+        raise InputError(f"it must hold a folder of pictures for each of several classes, got {got}")
     folders = (composed(name[:-1]).split("/") for name in names if name.endswith("/"))
     if empty := sorted({each[depth] for each in folders if len(each) == depth + 1} - {*classes}, key=natural):
         notes.append(f"folders without pictures are left out: {some(empty)}")
-    numbers: dict[str, int] | None = None
+    groups: dict[str, int] = {}
     group_names: dict[int, str] = {}
     if group is not None and not test_only:
-        numbers, group_names = _number_groups(files, group)
+        groups, group_names = _number_groups(files, group)
     rng = np.random.default_rng(0)
-    shuffled = [[[part[name][at] for at in rng.permutation(len(part[name]))] for name in classes] for part in parts]
+    shuffled = [[[part[name][at] for at in rng.permutation(len(part[name]))] for name in classes] for part in found]
     if len(shuffled) == 1 and test_only:
         notes.append("no test folder: all pictures are for testing")
         shuffled *= 2
     elif len(shuffled) == 1:
         notes.append("no test folder: a fifth of each class is for testing")
-        shuffled = _set_fifth_apart(classes, shuffled[0], numbers)
-    train, test, *validation = (
-        _spread(purpose, part, rng, numbers)
-        for purpose, part in zip(("training", "test", "validation"), shuffled, strict=False)
-    )
-    if numbers is not None and used and (shared := _shared_groups(train, test, *validation)):
-        notes.append(f"{shared:,} groups have pictures in {used[0]}/ and in other folders, which makes the test easier")
-    return Layout(classes, train, test, validation[0] if validation else None, group_names, notes)
+        shuffled = _set_fifth_apart(classes, shuffled[0], groups)
+    purposes = ("train", "test", "validation")
+    parts = [_spread(purpose, part, rng) for purpose, part in zip(purposes, shuffled, strict=False)]
+    if groups and used:
+        first, *others = ({groups[name] for name in part.names} for part in parts)
+        if shared := len(first & set().union(*others)):
+            ending = f"have pictures in {used[0]}/ and in other folders, which makes the test easier"
+            notes.append(f"{shared:,} groups {ending}")
+    return Layout(classes, parts[1:2] if test_only else parts, groups, group_names, notes)
 
 
 def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
@@ -208,18 +207,18 @@ def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
     return depth + 1, used
 
 
-def _by_class(files: list[_File], depth: int, notes: list[str]) -> dict[str, list[_File]]:
-    """Pictures by the folder at a depth, the name of their class."""
-    classes: dict[str, list[_File]] = {}
+def _by_class(files: list[_File], depth: int, notes: list[str]) -> dict[str, list[str]]:
+    """The names of pictures by the folder at a depth, the name of their class."""
+    classes: dict[str, list[str]] = {}
     for each in files:
         if len(each.path) > depth + 1:
-            classes.setdefault(each.path[depth], []).append(each)
+            classes.setdefault(each.path[depth], []).append(each.name)
     if strays := [each.name for each in files if len(each.path) == depth + 1]:
         notes.append(f"pictures in no class's folder are left out: {some(strays)}")
     return classes
 
 
-def _check_same_classes(train: str, first: dict[str, list[_File]], other: str, second: dict[str, list[_File]]) -> None:
+def _check_same_classes(train: str, first: dict[str, list[str]], other: str, second: dict[str, list[str]]) -> None:
     """Raises InputError that names the classes which one of two parts lacks."""
     if first.keys() == second.keys():
         return
@@ -250,46 +249,29 @@ def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str
     return found, texts
 
 
-def _shared_groups(train: Part, *others: Part) -> int:
-    """How many groups of the training pictures have pictures in other parts too."""
-    found = [np.zeros(0, np.int32) if part.groups is None else part.groups for part in (train, *others)]
-    return len(np.intersect1d(found[0], np.concatenate(found[1:])))
-
-
-def _set_fifth_apart(
-    classes: list[str], pictures: list[list[_File]], numbers: dict[str, int] | None
-) -> list[list[list[_File]]]:
-    """Four fifths of each class, and one for testing; groups by `numbers` are not split."""
-    if numbers is None:
-        counts = [max(1, round(len(each) / 5)) for each in pictures]
-        split = [(each[count:], each[:count]) for each, count in zip(pictures, counts, strict=True)]
-    else:
+def _set_fifth_apart(classes: list[str], pictures: list[list[str]], groups: dict[str, int]) -> list[list[list[str]]]:
+    """Four fifths of each class, and one for testing; groups, if there are any, are not split."""
+    if groups:
         labels = np.repeat(np.arange(len(pictures)), list(map(len, pictures)))
-        groups = np.array([numbers[each.name] for part in pictures for each in part])
-        chosen = hold_out_groups(labels, groups, 1 / 5, np.random.default_rng(0))
-        held = set(groups[chosen].tolist())
-        split = [
-            (
-                [each for each in part if numbers[each.name] not in held],
-                [each for each in part if numbers[each.name] in held],
-            )
-            for part in pictures
-        ]
-    if few := [name for name, (left, held_out) in zip(classes, split, strict=True) if not left or not held_out]:
-        unit = "pictures" if numbers is None else "groups of pictures"
+        names = [name for part in pictures for name in part]
+        numbers = np.array([groups[name] for name in names])
+        chosen = hold_out_groups(labels, numbers, 1 / 5, np.random.default_rng(0))
+        held = {name for name, is_held in zip(names, chosen, strict=True) if is_held}
+    else:
+        held = {name for part in pictures for name in part[: max(1, round(len(part) / 5))]}
+    left = [[name for name in part if name not in held] for part in pictures]
+    test = [[name for name in part if name in held] for part in pictures]
+    if few := [name for name, *parts in zip(classes, left, test, strict=True) if not all(parts)]:
+        unit = "groups of pictures" if groups else "pictures"
         raise InputError(f"a class must have at least 2 {unit}, one of them for testing, got 1 of {some(few)}")
-    return [list(part) for part in zip(*split, strict=True)]
+    return [left, test]
 
 
-def _spread(
-    purpose: str, pictures: list[list[_File]], rng: np.random.Generator, numbers: dict[str, int] | None
-) -> Part:
+def _spread(purpose: str, pictures: list[list[str]], rng: np.random.Generator) -> Part:
     """All pictures, those of each class spread evenly in random distances; the first of each come first."""
     labels = np.repeat(np.arange(len(pictures), dtype=np.int32), list(map(len, pictures)))
     ranks = np.concatenate([np.arange(len(each)) for each in pictures])
     sizes = np.array([len(pictures[label]) for label in labels])
     order = np.argsort((ranks + rng.random(len(ranks)) * (ranks > 0)) / sizes, kind="stable")
-    every = [each.name for part in pictures for each in part]
-    names = [every[at] for at in order]
-    groups = None if numbers is None else np.array([numbers[name] for name in names], np.int32)
-    return Part(purpose, names, labels[order], groups)
+    every = [name for part in pictures for name in part]
+    return Part(purpose, [every[at] for at in order], labels[order])
