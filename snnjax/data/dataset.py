@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.errors import InputError, InputTypeError, printable, shown
-from snnjax.core.files import atomic_write, empty, take_rows
+from snnjax.core.files import atomic_write, take_rows
 from snnjax.data.names import checked, numbered
 from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
@@ -60,24 +59,26 @@ class Dataset:
         names = checked(self.class_names, classes)
         if (self.validation_images is None) != (self.validation_labels is None):
             raise InputError(f"{self.name}: `validation_images` and `validation_labels` must both be given, or neither")
+        kind = ""
         for part in self._parts:
             images, labels = self._check_part(part)
             classes = classes or len(names) or max(0, int(labels.max())) + 1  # of the training labels, which come first
             if labels.min() < 0 or labels.max() >= classes:
                 got = f"{labels.min()}..{labels.max()}"
                 raise InputError(f"{self.name}: {part} labels must lie in 0..{classes - 1}, got {got}")
+            own = f"{images.dtype} of {images.shape[1:]}"
+            kind = kind or own
+            if kind != own:
+                raise InputError(f"{self.name}: training images are {kind}, {part} images {own}")
             if part == "train":
                 self._check_classes(labels, classes, names)
             object.__setattr__(self, f"{part}_images", images)
             object.__setattr__(self, f"{part}_labels", labels.astype(np.int32, copy=False))
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "class_names", names)
-        for part in self._parts:
-            train, other = (f"{x.dtype} of {x.shape[1:]}" for x in (self.train_images, getattr(self, f"{part}_images")))
-            if train != other:
-                raise InputError(f"{self.name}: training images are {train}, {part} images {other}")
         for name in FILES:
-            object.__setattr__(self, name, self._check_files(name))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, self._check_files(name))
         if self.train_groups is not None:
             groups = _checked_array("train_groups", self.train_groups, "ui", "integers")
             if groups.shape != self.train_labels.shape:
@@ -127,15 +128,12 @@ class Dataset:
             "that there are, by `snnjax.data.relabel(train_labels, test_labels)`"
         )
 
-    def _check_files(self, name: str) -> tuple[str, ...] | None:
-        """The file names of a part as a tuple; raises InputError unless there are none or one of each image."""
-        names: Iterable[Any] | None = getattr(self, name)
-        if names is None:
-            return None
+    def _check_files(self, name: str) -> tuple[str, ...]:
+        names: Any = getattr(self, name)
         labels = getattr(self, name.replace("files", "labels"))
+        count = 0 if labels is None else len(labels)
         found = () if isinstance(names, str) else tuple(names)
-        if labels is None or len(found) != len(labels) or not all(isinstance(each, str) for each in found):
-            count = 0 if labels is None else len(labels)
+        if len(found) != count or not all(isinstance(each, str) for each in found):
             raise InputError(f"`{name}` must be the file name of each of {count} images, got {shown(names)}")
         return tuple(map(str, found))
 
@@ -172,17 +170,12 @@ class Dataset:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of images and labels."""
-        return _digest(*self._present(*ARRAYS, *VALIDATION).values())
+        return _digest(*(getattr(self, name) for name in (*ARRAYS, *VALIDATION)))
 
     @property
     def train_digest(self) -> str:
         """As `digest`, of the training images alone, all that STDP sees."""
         return _digest(self.train_images)
-
-    def _present(self, *names: str) -> dict[str, Any]:
-        """The fields of these names that there are."""
-        found = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in found.items() if value is not None}
 
     def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
         """The fields of a part, of the images at these places alone, as those of the part `into`, by default itself."""
@@ -200,10 +193,11 @@ class Dataset:
         path = Path(path)
         if path.suffix != ".npz":
             raise InputError(f"`path` must end in .npz, got {path}")
-        arrays = self._present(*ARRAYS, *VALIDATION, "train_groups")
-        arrays |= {name: np.array(files) for name, files in self._present(*FILES).items()}
-        if self.class_names:
-            arrays["class_names"] = np.array(self.class_names)
+        arrays: dict[str, Any] = {}
+        for name in (*ARRAYS, *VALIDATION, *FILES, "train_groups", "class_names"):
+            value = getattr(self, name)
+            if value is not None and len(value):
+                arrays[name] = np.asarray(value)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, classes=np.int32(self.classes), **arrays)
 
@@ -307,18 +301,14 @@ def _checked_array(name: str, array: Any, kinds: str, what: str) -> np.ndarray:
         raise InputTypeError(f"`{name}` must be an array of {what}, got {got}")
     if isinstance(array, np.ma.MaskedArray):
         raise InputTypeError(f"`{name}` must be an array of {what}, got a masked one: fill it, as by `.filled(0)`")
-    if not isinstance(array, np.ndarray):
-        return np.asarray(array)
-    if array.dtype.isnative:
-        return array
-    native = empty(array.shape, array.dtype.newbyteorder("="))
-    native[...] = array
-    return native
+    return np.asanyarray(array).astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _digest(*arrays: np.ndarray) -> str:
+def _digest(*arrays: np.ndarray | None) -> str:
     hashed = hashlib.sha256()
     for array in arrays:
+        if array is None:
+            continue
         hashed.update(f"{array.dtype} {array.shape}".encode())
         hashed.update(np.ascontiguousarray(array).data)
     return hashed.hexdigest()[:12]

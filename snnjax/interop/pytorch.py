@@ -20,6 +20,7 @@ import numpy as np
 
 from snnjax.core import files
 from snnjax.core.errors import InputError, MissingPackageError
+from snnjax.data.names import some
 from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network
@@ -47,12 +48,11 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     if entries and all(name.endswith(_WEIGHT) for name in entries):
         expected = {name for name in expected if name.endswith(_WEIGHT)}
     differ = {"it lacks": expected - found, "it has the unknown": found - expected}
-    if reasons := [f"{what} {_some(names)}" for what, names in differ.items() if names]:
+    reasons = [f"{what} {_some(names)}" for what, names in differ.items() if names]
+    if reasons:
         raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
     weights = {}
     for _, layer, conv in spec.layers():
-        if conv.real:
-            raise InputError(f"{layer} of {spec.name} must spike, as all layers do there, but has an `activation`")
         block = layer.replace("layer", "block")
         name = block + _WEIGHT
         weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
@@ -92,6 +92,8 @@ def state_dict(spec: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarra
     limits = [x.ltp_max for _, _, conv in spec.layers() for x in conv.each_learner if isinstance(x, STDP)]
     entries = {"max_ap": np.array([max(limits, default=STDP.ltp_max)], np.float32)}
     for _, layer, conv in spec.layers():
+        if conv.real:
+            raise InputError(f"{layer} of {spec.name} must spike, as all layers do there, but has an `activation`")
         block = layer.replace("layer", "block")
         weight = _checked(f"`weights[{layer!r}]`", weights[layer], shapes[layer], conv)
         entries[block + _WEIGHT] = weight
@@ -129,9 +131,7 @@ def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.nd
 
 def _some(names: Iterable[str]) -> str:
     """The first names of many; those of convolution weights say most, so they come first."""
-    ordered = sorted(names, key=lambda name: (not name.endswith(_WEIGHT), name))
-    rest = f" and {len(ordered) - 4} more" if len(ordered) > 4 else ""
-    return ", ".join(ordered[:4]) + rest if ordered else "none"
+    return some(sorted(names, key=lambda name: (not name.endswith(_WEIGHT), name))) or "none"
 
 
 def _entries(path: Path) -> dict[str, np.ndarray]:
@@ -142,25 +142,23 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
     if tuple(map(int, torch.__version__.split(".")[:2])) < _TORCH:
         needed = ".".join(map(str, _TORCH))
         raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
-
-    def array(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
-        return (value.detach().float() if value.is_floating_point() else value.detach()).numpy()  # not of bfloat16
-
+    entries = {}
     try:
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-        entries = {name: array(value) for name, value in loaded.items()} if isinstance(loaded, dict) else {}
+        if not isinstance(loaded, dict):
+            raise InputError(f"it must hold arrays by name, got {type(loaded).__name__}")
+        for name, value in loaded.items():
+            if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+                raise InputError(f"{name!r} must be an array, got {type(value).__name__}")
+            values = value.detach()
+            entries[name] = (values.float() if values.is_floating_point() else values).numpy()  # not of bfloat16
+    except InputError as error:
+        raise InputError(f"{path} is no state_dict: {error}") from error
     except Exception as error:  # damaged and malicious files raise errors of many kinds
         if files.is_system_error(error):
             raise
         raise InputError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
-    if not isinstance(loaded, dict):
-        raise InputError(f"{path} is no state_dict: it must hold arrays by name, got {type(loaded).__name__}")
-    for name, value in entries.items():
-        if not isinstance(name, str) or not isinstance(value, np.ndarray):
-            raise InputError(f"{path} is no state_dict: {name!r} must be an array, got {type(value).__name__}")
     return entries
 
 
