@@ -220,7 +220,7 @@ def npy(shape: str, kind: str = "<f4") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
-READERS = (files.load_checkpoint, data.read_npz, lambda path: pytorch.read(path, SMALL))
+READERS = (files.load_checkpoint, data.load, lambda path: pytorch.read(path, SMALL))
 COMPRESSED = archive(npy("(13107200,)"), bytes(50 << 20), packed=True)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from filelock import BaseFileLock, FileLock, Timeout
 
 from snnjax.core import files
 from snnjax.core.errors import InputError
@@ -49,11 +50,17 @@ def take_share(folder: Path, count: int) -> None:
     """
     if not hasattr(os, "sched_setaffinity"):
         return
-    number = next((at for at in range(count) if files.try_lock(folder / str(at))), None)
-    if number is None:  # the file system has no locks
-        return
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
+    for number in range(count):
+        lock = FileLock(folder / str(number), blocking=False, fallback_to_soft=False)
+        with contextlib.suppress(Timeout, OSError, NotImplementedError):  # taken, or a file system without locks
+            lock.acquire()
+            os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
+            _held.append(lock)
+            return
+
+
+_held: list[BaseFileLock] = []  # until the process ends
 
 
 def peers() -> np.ndarray:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from snnjax.core.errors import InputError
 
@@ -96,20 +96,6 @@ def lock(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # Windows removes no open file
                 path.unlink()
         held.release()
-
-
-def try_lock(path: Path) -> bool:
-    """Locks a file until this process ends, unless another process has locked it; whether it did."""
-    held = FileLock(path, blocking=False, fallback_to_soft=False)
-    try:
-        held.acquire()
-    except (Timeout, OSError, NotImplementedError):
-        return False
-    _HELD.append(held)
-    return True
-
-
-_HELD: list[BaseFileLock] = []
 
 
 def is_system_error(error: Exception) -> bool:
@@ -192,39 +178,38 @@ def _lies_in(real: Path, folders: tuple[str, ...]) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON data of a regular file; raises OSError, or InputError as `parse_json` and where it is no text."""
+    """The JSON data of a regular file; raises OSError, or InputError where it is none or too large."""
     check_regular(path)
     try:
         _check_length(path.stat().st_size)
-        return parse_json(path.read_bytes())
+        return _parse_json(path.read_bytes())
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def parse_json(text: bytes) -> Any:
+def _parse_json(text: bytes) -> Any:
     """JSON data; raises InputError where it is none, or nested more deeply than a program's own are."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"it holds no JSON data: {error}") from error
-    level = [found]
-    for _ in range(_DEEPEST):
-        level = [each for outer in level for each in _inside(outer)]
-        if not level:
-            return found
-    raise InputError(f"its JSON data are nested more than {_DEEPEST} deep")
+    _check_depth(found, _DEEPEST)
+    return found
+
+
+def _check_depth(data: Any, left: int) -> None:
+    if not isinstance(data, dict | list):
+        return
+    if left == 0:
+        raise InputError(f"its JSON data are nested more than {_DEEPEST} deep")
+    for each in data.values() if isinstance(data, dict) else data:
+        _check_depth(each, left - 1)
 
 
 def _check_length(size: int) -> None:
     """Raises InputError where JSON data of so many bytes may not fit into memory once they are read."""
     if size * _BYTES_OF_JSON > MEMORY:
         raise InputError(f"it holds {size} bytes of JSON data, which may not fit into memory")
-
-
-def _inside(data: Any) -> list[Any]:
-    """The lists and objects in JSON data."""
-    within = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
-    return [each for each in within if isinstance(each, dict | list)]
 
 
 def _memory() -> int:
@@ -300,7 +285,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise InputError("its checksum does not match")
         text = entries.pop(_META)
         _check_length(text.nbytes)
-        meta = parse_json(text.tobytes())
+        meta = _parse_json(text.tobytes())
         if not isinstance(meta, dict):
             raise InputError("its data are no JSON object")
     except (KeyError, ValueError) as error:
