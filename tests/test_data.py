@@ -443,14 +443,17 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
         (dict(train_images=np.full((3, 4, 4), -5.0)), "`train_images` must be of 0..255, got -5.0..0.0"),
         (dict(test_images=np.full((3, 4, 4), 200_000)), "`test_images` must be of 0..255, got 0..200000"),
         (dict(train_labels=np.zeros((3, 2), int)), "`train_labels` must have axes (N), got shape (3, 2)"),
-        (dict(train_labels=[0, 1, 2]), "`train_labels` must be an array of integers, got [0, 1, 2]"),
-        (dict(test_labels=np.zeros(3)), "`test_labels` must be an array of integers, got dtype float64"),
-        (dict(test_images=None), "`test_images` must be an array of numbers, got None"),
-        (dict(train_images=np.full((3, 4, 4), "a")), "`train_images` must be an array of numbers, got dtype <U1"),
+        (dict(train_labels=[0, 1, 2]), "`train_labels` must be an array of axes (N), got list"),
+        (dict(test_labels=np.zeros(3)), "`test_labels` must hold integers, got dtype float64"),
+        (dict(test_images=None), "`test_images` must be an array, got NoneType"),
+        (dict(train_images=np.full((3, 4, 4), "a")), "`train_images` must hold numbers, got dtype <U1"),
         (dict(classes=2.5), "`classes` must be an integer, got 2.5"),
         (dict(classes=0), "`classes` must be at least 1, got 0"),
-        (dict(train_images=np.ma.zeros((3, 4, 4))), "numbers, got a masked one: fill it, as by `.filled(0)`"),
-        (dict(test_labels=np.ma.arange(3)), "`test_labels` must be an array of integers, got a masked one: fill it"),
+        (
+            dict(train_images=np.ma.zeros((3, 4, 4))),
+            "`train_images` must be a plain array, got a masked one: fill it, as by `.filled(0)`",
+        ),
+        (dict(test_labels=np.ma.arange(3)), "`test_labels` must be a plain array, got a masked one: fill it"),
         *(
             (dict(train_images=np.zeros(shape)), f"`train_images` must have rows and columns, got shape {shape}")
             for shape in ((3, 0, 4), (3, 4, 0), (3, 0, 0, 3))
@@ -471,8 +474,8 @@ def test_nothing_is_downloaded_for_a_folder_that_was_named(tmp_path, calls, monk
         (dict(test_files=("a.png", "b.png")), "`test_files` must be the file name of each of 3 images, got ('a.png', "),
         (dict(train_files="abc"), "`train_files` must be the file name of each of 3 images, got 'abc'"),
         (dict(validation_files=("a.png",)), "`validation_files` must be the file name of each of 0 images"),
-        (dict(train_groups=np.arange(4)), "`train_groups` must be one of each of 3 images, got shape (4,)"),
-        (dict(train_groups=["a", "b", "c"]), "`train_groups` must be an array of integers, got ['a', 'b', 'c']"),
+        (dict(train_groups=np.arange(4)), "`train_groups` must have shape (3,) of `train_labels`, got (4,)"),
+        (dict(train_groups=["a", "b", "c"]), "`train_groups` must be an array of axes (N), got list"),
     ],
 )
 def test_sets_that_do_not_fit_together_are_refused(change, message):
@@ -799,8 +802,8 @@ def test_own_files_of_other_programs_are_read(tmp_path):
             dict(train_images=np.zeros((12, 20))),
             r"`train_images` must have axes .*, got shape \(12, 20\)",
         ),
-        (dict(train_images=np.full((12, 5, 4), "a")), "`train_images` must be an array of numbers, got dtype <U1"),
-        (dict(test_labels=np.zeros(7)), "`test_labels` must be an array of integers, got dtype float64"),
+        (dict(train_images=np.full((12, 5, 4), "a")), "`train_images` must hold numbers, got dtype <U1"),
+        (dict(test_labels=np.zeros(7)), "`test_labels` must hold integers, got dtype float64"),
         (dict(test_labels=np.int32(7)), r"`test_labels` must have axes \(N\), got shape \(\)"),
         (dict(test_labels=np.zeros(6, int)), "theirs: 7 test images but 6 labels"),
         (dict(classes=np.array(3)), r"train labels must lie in 0\.\.2, got 0\.\.9"),
@@ -819,7 +822,7 @@ def test_own_files_of_other_programs_are_read(tmp_path):
         (dict(train_images=np.zeros((12, 5, 0))), r"`train_images` must have rows and columns, got shape \(12, 5, 0\)"),
         (dict(train_files=np.arange(12)), "`train_files` must be the file name of each of 12 images"),
         (dict(test_files=np.array(["a"])), "`test_files` must be the file name of each of 7 images"),
-        (dict(train_groups=np.zeros(12)), "`train_groups` must be an array of integers, got dtype float64"),
+        (dict(train_groups=np.zeros(12)), "`train_groups` must hold integers, got dtype float64"),
         (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
     ],
 )

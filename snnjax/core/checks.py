@@ -23,7 +23,13 @@ Bounds = tuple[Number, Number]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
-_KINDS = {"integer time steps": jnp.integer, "integers": jnp.integer, "floats": jnp.floating, "booleans": jnp.bool_}
+_KINDS: dict[str, tuple[Any, ...]] = {
+    "integer time steps": (jnp.integer,),
+    "integers": (jnp.integer,),
+    "floats": (jnp.floating,),
+    "booleans": (jnp.bool_,),
+    "numbers": (jnp.integer, jnp.floating, jnp.bool_),
+}
 
 
 def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[Function], Function]:
@@ -95,14 +101,10 @@ def concrete_values(value: Any, kind: Any = jnp.integer) -> np.ndarray | None:
     """
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray):
         return None
-    if not jnp.issubdtype(value.dtype, kind) or (isinstance(value, jax.Array) and not _is_on_host(value)):
-        return None
-    return np.asarray(value)
-
-
-def _is_on_host(value: jax.Array) -> bool:
-    """Whether all of an array is in the memory of this process."""
-    return value.is_fully_addressable and all(device.platform == "cpu" for device in value.devices())
+    on_host = isinstance(value, np.ndarray) or (
+        value.is_fully_addressable and all(device.platform == "cpu" for device in value.devices())
+    )
+    return np.asarray(value) if on_host and jnp.issubdtype(value.dtype, kind) else None
 
 
 def check_latency_range(name: str, value: Any, silence: Any) -> None:
@@ -149,9 +151,11 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         expected = "" if axes is None else f" of axes ({axes})"
         raise InputTypeError(f"`{name}` must be an array{expected}, got {type(value).__name__}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputTypeError(f"`{name}` must be a plain array, got a masked one: fill it, as by `.filled(0)`")
     if axes is not None and value.ndim != len(axes.split()):
         raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
-    if kind and not jnp.issubdtype(value.dtype, _KINDS[kind]):
+    if kind and not any(jnp.issubdtype(value.dtype, each) for each in _KINDS[kind]):
         raise InputTypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
 
 

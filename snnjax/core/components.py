@@ -204,15 +204,8 @@ def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
 
 def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     """The inverse of `to_data`, executing no code but that of imported components; raises InputError if it is none."""
-    try:
-        return _from_data(data, arrays)
-    except RecursionError as error:
-        raise InputError("it holds components or lists nested too deeply") from error
-
-
-def _from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(data, list):
-        return tuple(_from_data(each, arrays) for each in data)
+        return tuple(from_data(each, arrays) for each in data)
     if not isinstance(data, dict):
         return data
     if data.keys() == {"array"}:
@@ -224,7 +217,7 @@ def _from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
         first = "import the module that defines it first, in commands with --import FILE"
         raise InputError(f"it holds a {name!r}, unknown to this program: {first}")
     try:
-        return _TYPES[name](**{key: _from_data(value, arrays) for key, value in data.items() if key != "type"})
+        return _TYPES[name](**{key: from_data(value, arrays) for key, value in data.items() if key != "type"})
     except InputError:
         raise
     except TypeError as error:
@@ -244,17 +237,18 @@ def completed(data: Any) -> Any:
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
     """All numbers that may vary in a component, by path: "competition.radius", "reward.0"; no nested ones."""
-    if isinstance(value, tuple) and any(isinstance(each, tuple) for each in value):
-        return
-    if dataclasses.is_dataclass(value) or isinstance(value, tuple):
-        parts = _fields(value) if dataclasses.is_dataclass(value) else dict(enumerate(value))
-        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-        kept = {each.name for each in fields if each.metadata.get("learnable") or each.metadata.get("fitted")}
-        for name, each in parts.items():
-            if name not in kept:
-                yield from numbers(each, f"{path}.{name}" if path else str(name))
+    parts: dict[Any, Any] = {}
+    if dataclasses.is_dataclass(value):
+        varying = [
+            each.name for each in dataclasses.fields(value) if not {"learnable", "fitted"} & each.metadata.keys()
+        ]
+        parts = {name: getattr(value, name) for name in varying}
+    elif isinstance(value, tuple) and not any(isinstance(each, tuple) for each in value):
+        parts = dict(enumerate(value))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path, value
+    for name, each in parts.items():
+        yield from numbers(each, f"{path}.{name}" if path else str(name))
 
 
 def fitted_fields(value: Any) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from snnjax.core import checks
-from snnjax.core.errors import InputError, InputTypeError, printable, shown
+from snnjax.core.errors import InputError, printable, shown
 from snnjax.core.files import atomic_write, take_rows
 from snnjax.data.names import checked, numbered
 from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
@@ -80,11 +80,9 @@ class Dataset:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, self._check_files(name))
         if self.train_groups is not None:
-            groups = _checked_array("train_groups", self.train_groups, "ui", "integers")
-            if groups.shape != self.train_labels.shape:
-                count = len(self.train_labels)
-                raise InputError(f"`train_groups` must be one of each of {count} images, got shape {groups.shape}")
-            object.__setattr__(self, "train_groups", groups)
+            checks.array("train_groups", self.train_groups, "N", "integers")
+            checks.shape("train_groups", self.train_groups, self.train_labels.shape, "`train_labels`")
+            object.__setattr__(self, "train_groups", _native(self.train_groups))
 
     @property
     def _parts(self) -> tuple[str, ...]:
@@ -92,13 +90,13 @@ class Dataset:
 
     def _check_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of a part in the byte order of the machine; raises InputError where they are wrong."""
-        images = _checked_array(f"{part}_images", getattr(self, f"{part}_images"), "uifb", "numbers")
-        labels = _checked_array(f"{part}_labels", getattr(self, f"{part}_labels"), "ui", "integers")
+        images = getattr(self, f"{part}_images")
+        labels = getattr(self, f"{part}_labels")
+        checks.array(f"{part}_images", images, None, "numbers")
+        checks.array(f"{part}_labels", labels, "N", "integers")
         if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in OF_CHANNELS):
             axes = "(N H W), (N H W 3) or (N H W 2)"
             raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
-        if labels.ndim != 1:
-            raise InputError(f"`{part}_labels` must have axes (N), got shape {labels.shape}")
         if len(images) != len(labels):
             raise InputError(f"{self.name}: {len(images)} {part} images but {len(labels)} labels")
         if len(images) == 0:
@@ -113,7 +111,7 @@ class Dataset:
             raise InputError(f"`{part}_images` must be of 0..255, got {lowest}..{largest}")
         if 0 < largest <= 1:
             raise InputError(f"`{part}_images` must be of 0..255, got values up to {largest}: multiply them by 255")
-        return images, labels
+        return _native(images), _native(labels)
 
     def _check_classes(self, labels: np.ndarray, classes: int, names: tuple[str, ...]) -> None:
         """Raises InputError where a class has no training images."""
@@ -293,14 +291,8 @@ class Dataset:
         return dataclasses.replace(self, **mixed)
 
 
-def _checked_array(name: str, array: Any, kinds: str, what: str) -> np.ndarray:
-    """An array of one of the `kinds` of dtypes in the byte order of the machine; else raises InputTypeError."""
-    dtype = getattr(array, "dtype", None)
-    if getattr(dtype, "kind", "") not in tuple(kinds):
-        got = shown(array) if dtype is None else f"dtype {dtype}"
-        raise InputTypeError(f"`{name}` must be an array of {what}, got {got}")
-    if isinstance(array, np.ma.MaskedArray):
-        raise InputTypeError(f"`{name}` must be an array of {what}, got a masked one: fill it, as by `.filled(0)`")
+def _native(array: Any) -> np.ndarray:
+    """The same array in the byte order of the machine."""
     return np.asanyarray(array).astype(array.dtype.newbyteorder("="), copy=False)
 
 

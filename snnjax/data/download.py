@@ -155,10 +155,9 @@ def _network_errors(again: bool) -> Iterator[None]:
         raise _Refused(f"HTTP {error.code} {error.reason}", again=passing) from error
     except URLError as error:
         raise _Refused(getattr(error.reason, "strerror", None) or error.reason, again) from error
-    except TimeoutError as error:
-        raise _Refused(f"it sent nothing for {TIMEOUT:g} s", again=True) from error
     except (OSError, HTTPException) as error:
-        raise _Refused(str(error) or type(error).__name__, again=True) from error
+        reason = f"it sent nothing for {TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
+        raise _Refused(reason or type(error).__name__, again=True) from error
 
 
 def _size(path: Path) -> int:
