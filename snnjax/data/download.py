@@ -65,7 +65,7 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         report = progress or _bars(stack)
-        wait_for_lock(stack, folder, lambda: report("waiting for another download", 0, published.size))
+        stack.enter_context(files.lock(folder, lambda: report("waiting for another download", 0, published.size)))
         files.clear(folder)
         for file in published.files:
             names = [path.rpartition("/")[2] for path in file.members] or [file.name]
@@ -79,16 +79,6 @@ def download(
                 part.unlink()
             else:
                 part.replace(folder / file.name)
-
-
-def wait_for_lock(stack: contextlib.ExitStack, folder: Path, waiting: Callable[[], object]) -> None:
-    """Locks a folder until `stack` ends; calls `waiting` again and again while another process holds it."""
-    while True:
-        try:
-            return stack.enter_context(files.lock(folder))
-        except FileExistsError:
-            waiting()
-            time.sleep(0.1)
 
 
 def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> None:

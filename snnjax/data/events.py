@@ -5,6 +5,7 @@ import functools
 import math
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from snnjax.core import checks, files
 from snnjax.core.errors import DownloadError, InputError, MissingPackageError, unknown
-from snnjax.data.dataset import ARRAYS, Dataset
+from snnjax.data.dataset import Dataset
 
 
 class _Recordings(NamedTuple):
@@ -65,33 +66,36 @@ def recordings(
     if name not in RECORDINGS:
         raise unknown("name", name, RECORDINGS)
     source = RECORDINGS[name]
+    if size is not None:
+        source = source._replace(size=checks.pair("size", size, 1))
+    if window is not None:
+        source = source._replace(window=window)
     try:
         import tonic.datasets
     except ImportError as error:
         raise MissingPackageError(f"{name} needs tonic ({error}): pip install 'snnjax[events]'") from error
     kind = getattr(tonic.datasets, source.kind)
-    split = len(source.counts) == 2
-    parts: list[dict[str, bool]] = [{"train": True}, {"train": False}] if split else [{}]
+    parts: list[dict[str, bool]] = [{"train": True}, {"train": False}] if len(source.counts) == 2 else [{}]
     if data_dir is None:
         readers = _downloaded(name, kind, files.cache_folder() / "data" / name, parts)
     else:
         readers = [_present(name, kind, Path(data_dir), part) for part in parts]
-    found = zip(("training ", "test ") if split else ("",), readers, source.counts, strict=True)
-    notes = [
-        f"{len(reader.targets):,} of {count:,} {purpose}recordings are there"
-        for purpose, reader, count in found
-        if len(reader.targets) < count
-    ]
-    pixels = source.size if size is None else checks.pair("size", size, 1)
-    classes = [str(each) for each in getattr(kind, "classes", ())] or sorted({*readers[0].targets})
-    arrays: list[np.ndarray] = []
-    for reader in readers:
-        arrays += _read(reader, classes, source.sensor, pixels, source.window if window is None else window)
-    if not split:
+    return _dataset(name, source, readers, getattr(kind, "classes", ()))
+
+
+def _dataset(name: str, source: _Recordings, readers: list[Any], named: Iterable[Any]) -> Dataset:
+    """What tonic's readers give: of training and test recordings, or of all; `named` are the classes, if known."""
+    notes = []
+    for purpose, reader, count in zip(("training ", "test "), readers, source.counts, strict=False):
+        if (there := len(reader.targets)) < count:
+            notes.append(f"{there:,} of {count:,} {purpose if len(readers) > 1 else ''}recordings are there")
+    classes = [str(each) for each in named] or sorted({*readers[0].targets})
+    arrays = [array for reader in readers for array in _read(reader, classes, source)]
+    if len(readers) == 1:
         arrays = _divided(*arrays)
+    train_images, train_labels, test_images, test_labels = arrays
     names = tuple(each.partition(" - ")[0] for each in classes)  # those of N-MNIST are "0 - zero"
-    images: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
-    return Dataset(name, **images, classes=len(classes), class_names=names, notes=tuple(notes))
+    return Dataset(name, train_images, train_labels, test_images, test_labels, len(classes), names, tuple(notes))
 
 
 def event_picture(
@@ -149,14 +153,11 @@ def _downloaded(name: str, kind: Any, folder: Path, parts: list[dict[str, bool]]
 
     Tonic takes a folder with a part of the recordings for whole, so a marker says that they were all unpacked.
     """
-    from snnjax.data.download import wait_for_lock
-
     folder.mkdir(parents=True, exist_ok=True)
     unpacked = folder / kind.__name__
     marker = unpacked / ".whole"
     waiting = functools.cache(lambda: print(f"waiting for another download of {name}", file=sys.stderr))  # said once
-    with contextlib.ExitStack() as stack:
-        wait_for_lock(stack, folder, waiting)
+    with files.lock(folder, waiting):
         if not marker.exists():
             for each in unpacked.glob("*/"):  # but not the archives, which tonic checks
                 shutil.rmtree(each)
@@ -177,18 +178,16 @@ def _tonic(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
         ) from error
 
 
-def _read(
-    reader: Any, classes: list[str], sensor: tuple[int, int], size: tuple[int, int], window: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _read(reader: Any, classes: list[str], source: _Recordings) -> tuple[np.ndarray, np.ndarray]:
     """All pictures, (N, H, W, 2) uint8, and labels, (N,) int32, mixed."""
     labels = np.array([classes.index(each) if isinstance(each, str) else each for each in reader.targets], np.int32)
     names = [each if isinstance(each, str) else f"recording {at}" for at, each in enumerate(reader.data)]
     alike = sorted(range(len(names)), key=lambda at: (labels[at], names[at]))  # folders are listed in any order
     order = np.random.default_rng(0).permutation(alike)
-    pictures = np.zeros((len(order), *size, 2), np.uint8)
+    pictures = np.zeros((len(order), *source.size, 2), np.uint8)
     for at, number in enumerate(tqdm(order, f"reading {reader!r}", unit=" recordings", leave=False, disable=None)):
         try:
-            pictures[at] = event_picture(reader[number][0], sensor, size, window)
+            pictures[at] = event_picture(reader[number][0], source.sensor, source.size, source.window)
         except ImportError as error:
             raise MissingPackageError(f"{reader!r} needs {error.name} too: pip install {error.name}") from error
         except Exception as error:  # what a damaged file raises depends on its format
