@@ -411,18 +411,13 @@ def zipped(entries: dict[str, bytes]) -> bytes:
     return raw.getvalue()
 
 
-def tarred(entries: dict[str, bytes | str]) -> bytes:
-    """Texts are targets of links."""
+def tarred(entries: dict[str, bytes]) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as archive:
         for name, content in entries.items():
             info = tarfile.TarInfo(name)
-            if isinstance(content, str):
-                info.type, info.linkname = tarfile.SYMTYPE, content
-                archive.addfile(info)
-            else:
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
     return raw.getvalue()
 
 
@@ -439,24 +434,6 @@ def test_of_archives_only_the_wanted_is_written(serve, folder, pack):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"one": b"one", "two": b"two" * 99_999}
     assert not [*folder.parent.rglob("*evil*")]
     assert len(server.asked) == 1
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        zipped({"in/two": b"2"}),
-        zipped({"in/one": bytes(2_000), "in/two": b"2"}),
-        tarred({"in/one": bytes(2_000), "in/two": b"2"}),
-        tarred({"in/one": "/etc/passwd", "in/two": b"2"}),
-        tarred({"in/one": "two", "in/two": b"2"}),
-    ],
-)
-def test_members_that_are_no_files_or_too_large(serve, folder, monkeypatch, content):
-    monkeypatch.setattr(download, "MOST_BYTES", 1_999)
-    table = published(serve(content={"all": content}), content={"all": content}, members=("in/one", "in/two"))
-    with pytest.raises(InputError, match="lacks in/one, as files of at most 1999 bytes"):
-        bring(table, folder)
-    assert {path.name for path in folder.iterdir()} == {".all.part", "two"}
 
 
 def test_a_break_while_extracting_is_made_good(serve, folder, monkeypatch):

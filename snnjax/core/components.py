@@ -239,21 +239,14 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
     """All numbers that may vary in a component, by path: "competition.radius", "reward.0"; no nested ones."""
     parts: dict[Any, Any] = {}
     if dataclasses.is_dataclass(value):
-        varying = [
-            each.name for each in dataclasses.fields(value) if not {"learnable", "fitted"} & each.metadata.keys()
-        ]
-        parts = {name: getattr(value, name) for name in varying}
+        varying = [each for each in dataclasses.fields(value) if not {"learnable", "fitted"} & each.metadata.keys()]
+        parts = {each.name: getattr(value, each.name) for each in varying}
     elif isinstance(value, tuple) and not any(isinstance(each, tuple) for each in value):
         parts = dict(enumerate(value))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path, value
     for name, each in parts.items():
         yield from numbers(each, f"{path}.{name}" if path else str(name))
-
-
-def fitted_fields(value: Any) -> set[str]:
-    """Names of the fields of a component that `fit` sets."""
-    return {each.name for each in dataclasses.fields(value) if each.metadata.get("fitted")}
 
 
 def leaves(tree: Any, name: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from snnjax.core import files
 from snnjax.core.errors import InputError
@@ -41,26 +41,23 @@ def choose(name: str) -> jax.Device:
     return found[0]
 
 
-@functools.cache
-def take_share(folder: Path, count: int) -> None:
+@functools.cache  # holds the lock until the process ends
+def take_share(folder: Path, count: int) -> FileLock | None:
     """Puts this process, before JAX starts, on one of `count` shares of its cores that no other process has taken.
 
     The share is taken by a lock on a file in the folder, until the process ends. If there are fewer cores than shares,
     some have the same core.
     """
     if not hasattr(os, "sched_setaffinity"):
-        return
+        return None
     cores = sorted(os.sched_getaffinity(0))
     for number in range(count):
         lock = FileLock(folder / str(number), blocking=False, fallback_to_soft=False)
         with contextlib.suppress(Timeout, OSError, NotImplementedError):  # taken, or a file system without locks
             lock.acquire()
             os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
-            _held.append(lock)
-            return
-
-
-_held: list[BaseFileLock] = []  # until the process ends
+            return lock
+    return None
 
 
 def peers() -> np.ndarray:

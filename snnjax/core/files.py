@@ -182,7 +182,6 @@ def check_ordinary(path: Path) -> None:
 
 
 def _lies_in(real: Path, folders: tuple[str, ...]) -> bool:
-    """Whether a path without links is one of some folders or lies in one."""
     return any(real.is_relative_to(Path(each).resolve()) for each in folders)
 
 
@@ -190,16 +189,17 @@ def read_json(path: Path) -> Any:
     """The JSON data of a regular file; raises OSError, or InputError where it is none or too large."""
     check_regular(path)
     try:
-        _check_length(path.stat().st_size)
-        return _parse_json(path.read_bytes())
+        return _parse_json(path.stat().st_size, path.read_bytes)
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _parse_json(text: bytes) -> Any:
-    """JSON data; raises InputError where it is none, or nested more deeply than a program's own are."""
+def _parse_json(size: int, read: Callable[[], bytes]) -> Any:
+    """JSON data of a text of `size` bytes; raises InputError where it is none, too large, or nested too deeply."""
+    if size * _BYTES_OF_JSON > MEMORY:
+        raise InputError(f"it holds {size} bytes of JSON data, which may not fit into memory")
     try:
-        found = json.loads(text)
+        found = json.loads(read())
     except (ValueError, RecursionError) as error:
         raise InputError(f"it holds no JSON data: {error}") from error
     _check_depth(found, _DEEPEST)
@@ -213,12 +213,6 @@ def _check_depth(data: Any, left: int) -> None:
         raise InputError(f"its JSON data are nested more than {_DEEPEST} deep")
     for each in data.values() if isinstance(data, dict) else data:
         _check_depth(each, left - 1)
-
-
-def _check_length(size: int) -> None:
-    """Raises InputError where JSON data of so many bytes may not fit into memory once they are read."""
-    if size * _BYTES_OF_JSON > MEMORY:
-        raise InputError(f"it holds {size} bytes of JSON data, which may not fit into memory")
 
 
 def _memory() -> int:
@@ -293,8 +287,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if entries.pop(_CHECKSUM).tobytes() != digest(entries):
             raise InputError("its checksum does not match")
         text = entries.pop(_META)
-        _check_length(text.nbytes)
-        meta = _parse_json(text.tobytes())
+        meta = _parse_json(text.nbytes, text.tobytes)
         if not isinstance(meta, dict):
             raise InputError("its data are no JSON object")
     except (KeyError, ValueError) as error:

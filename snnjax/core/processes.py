@@ -6,7 +6,7 @@ found; what comes one after the other they all do, and take the first one's resu
 
 import functools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -30,15 +30,9 @@ def index() -> int:
 
 def gather(tree: Any) -> Any:
     """What all processes have of a tree of arrays of the same shapes, NumPy (processes, ...)."""
-    leaves, structure = jax.tree.flatten(tree)
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    found = [_arrays(row, leaves) for row in _exchanged(_bytes(leaves), _all)]
-    return jax.tree.unflatten(structure, [np.stack(each) for each in zip(*found, strict=True)])
-
-
-def least(number: int) -> int:
-    """The smallest number that any process has."""
-    return number if count() == 1 else int(gather(np.int64(number)).min())
+    if count() == 1:
+        return jax.tree.map(lambda own: np.asarray(own)[None], tree)
+    return _exchange(tree, _all)
 
 
 def share(value: T) -> T:
@@ -54,36 +48,27 @@ def share_arrays(tree: Any) -> Any:
     """What the first process has of a tree of arrays, whose shapes are the same in all: NumPy, of several processes."""
     if count() == 1:
         return tree
-    leaves, structure = jax.tree.flatten(tree)
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    own = _bytes(leaves)
-    return jax.tree.unflatten(structure, _arrays(_exchanged(own if index() == 0 else np.zeros_like(own), _sum), leaves))
+    own = tree if index() == 0 else jax.tree.map(np.zeros_like, tree)
+    return jax.tree.map(lambda rows: rows[0, ...], _exchange(own, _sum))
 
 
-def _bytes(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    """All arrays as one, of whole words: one exchange instead of many."""
-    content = b"".join(leaf.tobytes() for leaf in leaves)
-    return np.frombuffer(content + bytes(-len(content) % 4), np.uint32)
-
-
-def _arrays(words: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The inverse of `_bytes`, given arrays of the same shapes and dtypes."""
-    content = words.tobytes()
-    found = []
-    at = 0
-    for leaf in like:
-        found.append(np.frombuffer(content, leaf.dtype, leaf.size, at).reshape(leaf.shape))
-        at += leaf.nbytes
-    return found
-
-
-def _exchanged(own: np.ndarray, function: Callable[[jax.Array], jax.Array]) -> np.ndarray:
-    """`function` of what each process has, (processes, N)."""
+def _exchange(tree: Any, function: Callable[[jax.Array], jax.Array]) -> Any:
+    """A tree of arrays (N, ...) by `function`, which takes the words of all processes' arrays and returns N rows."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    content = b"".join(leaf.tobytes() for leaf in leaves)  # one exchange instead of many
+    words = np.frombuffer(content + bytes(-len(content) % 4), np.uint32)
     mesh = Mesh(devices.firsts(), "processes")
-    row = jax.device_put(own[None], mesh.devices[index()])
+    row = jax.device_put(words[None], mesh.devices[index()])
     rows = NamedSharding(mesh, PartitionSpec("processes"))
-    all_rows = jax.make_array_from_single_device_arrays((mesh.size, own.size), rows, [row])
-    return np.asarray(_jitted(function, mesh)(all_rows).addressable_data(0))
+    all_rows = jax.make_array_from_single_device_arrays((mesh.size, words.size), rows, [row])
+    result = np.asarray(_jitted(function, mesh)(all_rows).addressable_data(0)).view(np.uint8)
+    found = []
+    start = 0
+    for leaf in leaves:
+        part = np.ascontiguousarray(result[:, start : start + leaf.nbytes])
+        found.append(part.view(leaf.dtype).reshape(len(result), *leaf.shape))
+        start += leaf.nbytes
+    return jax.tree.unflatten(structure, found)
 
 
 @functools.cache
@@ -97,4 +82,4 @@ def _all(rows: jax.Array) -> jax.Array:
 
 def _sum(rows: jax.Array) -> jax.Array:
     """All rows but the first are zeros."""
-    return rows.sum(axis=0, dtype=rows.dtype)
+    return rows.sum(axis=0, keepdims=True, dtype=rows.dtype)

@@ -1,9 +1,6 @@
 """Downloads files from mirrors: checked by size and SHA-256, resumed after a break, never half-written.
 
-Own code on top of urllib, since EMNIST's 562 MB ask for resuming. pooch 1.9 was looked at: its temporary files have
-random names, and it takes one address a file, so that a downloader of ours would have to do all but the comparison of
-checksums. What it extracts is half-written if the process is killed, and taken for whole the next time; and the archive
-stays. scikit-learn's `fetch_file` neither resumes nor has a timeout.
+Own code on top of urllib, since neither pooch 1.9 nor scikit-learn's `fetch_file` resumes, which EMNIST's 562 MB need.
 """
 
 import contextlib
@@ -13,8 +10,7 @@ import shutil
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -27,7 +23,6 @@ from tqdm import tqdm
 from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError
 from snnjax.data.catalogue import File, Progress, Published
-from snnjax.data.readers import MOST_BYTES
 
 TIMEOUT = 20.0  # seconds until a server that sends nothing is given up
 TRIES = 3  # rounds over the mirrors in which nothing new arrives
@@ -155,32 +150,18 @@ def _size(path: Path) -> int:
 
 
 def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:
-    """Writes the members of a zip or tar archive into a folder, each under its last name; nothing else."""
-    lacking = {*members}
-    for name, size, stream in _regular_files(archive):
-        if name in lacking and size <= MOST_BYTES:
-            with (
-                stream() as content,
-                files.atomic_write(folder / name.rpartition("/")[2]) as path,
-                path.open("wb") as out,
-            ):
+    """Writes the members of a zip or tar archive, whose checksum is known, into a folder, each under its last name."""
+    streams: Iterable[tuple[str, Any]]
+    with contextlib.ExitStack() as stack:
+        if zipfile.is_zipfile(archive):
+            zipped = stack.enter_context(zipfile.ZipFile(archive))
+            streams = ((name, zipped.open(name)) for name in members)
+        else:
+            tar = stack.enter_context(tarfile.open(archive))
+            streams = ((entry.name, tar.extractfile(entry)) for entry in tar if entry.name in members)
+        for name, content in streams:
+            with content, files.atomic_write(folder / name.rpartition("/")[2]) as path, path.open("wb") as out:
                 shutil.copyfileobj(content, out, _PIECE)
-            lacking.remove(name)
-    if lacking:
-        raise InputError(f"{archive} lacks {', '.join(sorted(lacking))}, as files of at most {MOST_BYTES} bytes")
-
-
-def _regular_files(archive: Path) -> Iterator[tuple[str, int, Callable[[], Any]]]:
-    """Name, size and a function that opens it, of each file in an archive."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
-                yield info.filename, info.file_size, partial(zipped.open, info)
-    else:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.isreg():
-                    yield member.name, member.size, partial(tar.extractfile, member)
 
 
 def _bars(stack: contextlib.ExitStack) -> Progress:

@@ -1,14 +1,12 @@
 """Data sets that are folders of pictures, a folder for each class, or a .zip file of that."""
 
 import contextlib
-import itertools
 import math
 import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +30,6 @@ AT_ONCE = 16  # pictures, at most, that a thread decodes in a row: handing a sma
 WORDS = dict(train="training", test="test", validation="validation")
 
 Size = tuple[int, int]
-ReadPart = tuple[Part, np.ndarray]
-"""The pictures of a part that could be read, and their images (N, H, W) or (N, H, W, 3)."""
 
 
 def picture_folder(
@@ -76,7 +72,7 @@ def picture_folder(
     known = None if size is None else checks.pair("size", size, 1, LARGEST)
     pattern = None if group is None else _compiled(group)
     with opened(path) as source, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in files; what cannot be read is noted
+        warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
         try:
             layout = arranged(source.names, test_only, pattern)
             return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, known, colour)
@@ -92,33 +88,29 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
         colour = _is_coloured(sample, notes)
     planes: tuple[int, ...] = (3,) if colour else ()
     own = _common_size(sample) if size is None else None
-    read: list[ReadPart] = []
-    words: list[str] = []
-    if own is not None:
-        read, words = _read(source, layout.parts, (*own, *planes), alike=True)
+    read = _read(source, layout.parts, (*own, *planes), notes, alike=True) if own else []
     if not read:
-        read, words = _read(source, layout.parts, (*(size or (SIZE, SIZE)), *planes))
         if size is None:
             notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
-    if layout.group_names:
-        names = [name for part, _ in read for name in part.names]
-        notes.append(_grouped([layout.groups[name] for name in names], layout.group_names))
-    for part, (kept, images) in zip(layout.parts, read, strict=True):
+        read = _read(source, layout.parts, (*(size or (SIZE, SIZE)), *planes), notes)
+    for part, kept in zip(layout.parts, read, strict=True):
         if lost := [layout.classes[label] for label in np.setdiff1d(part.labels, kept.labels)]:
-            words.append(f"no {WORDS[part.purpose]} picture of {some(lost)} can be read")
-            if part.purpose == "train" or len(images) == 0:
-                raise InputError("; ".join(words[-2:]))
+            notes.append(f"no {WORDS[part.purpose]} picture of {some(lost)} can be read")
+            if part.purpose == "train" or not kept.names:
+                raise InputError("; ".join(notes[-2:]))
+    if layout.group_names:
+        names = [name for part in read for name in part.names]
+        notes.append(_grouped([layout.groups[name] for name in names], layout.group_names))
     if len(read) == 1:  # for testing only
-        (part, images) = read[0]
-        read.append((part._replace(purpose="train"), images))
+        read.append(read[0]._replace(purpose="train"))
     fields: dict[str, Any] = {}
-    for part, images in read:
-        fields[f"{part.purpose}_images"] = images
+    for part in read:
+        fields[f"{part.purpose}_images"] = part.images
         fields[f"{part.purpose}_labels"] = part.labels
         fields[f"{part.purpose}_files"] = part.names
         if part.purpose == "train" and layout.groups:
             fields["train_groups"] = np.array([layout.groups[name] for name in part.names], np.int32)
-    return Dataset(name, **fields, class_names=tuple(layout.classes), notes=(*notes, *words))
+    return Dataset(name, **fields, class_names=tuple(layout.classes), notes=tuple(notes))
 
 
 def _grouped(numbers: list[int], names: dict[int, str]) -> str:
@@ -167,13 +159,13 @@ def _common_size(sample: list[Picture]) -> Size | None:
 
 
 def _read(
-    source: Source, parts: list[Part], shape: tuple[int, ...], alike: bool = False
-) -> tuple[list[ReadPart], list[str]]:
-    """What can be read of each part, with its images, and notes, the last of them on what cannot be read.
+    source: Source, parts: list[Part], shape: tuple[int, ...], notes: list[str], alike: bool = False
+) -> list[Part]:
+    """What can be read of each part, with its images; the last of the notes is on what cannot be read.
 
     If pictures are to be `alike`, gives nothing once one has not the size of `shape`.
     """
-    read: list[ReadPart] = []
+    read = []
     sizes: list[Size] = []
     changes: list[str] = []
     faults: list[str] = []
@@ -193,14 +185,15 @@ def _read(
                         faults.append(picture)
                         continue
                     if alike and picture.size != shape[:2]:
-                        return [], []
+                        return []
                     images[len(places)] = picture.pixels
                     places.append(at)
                     sizes.append(picture.size)
                     changes += picture.notes
-            kept = Part(part.purpose, [part.names[place] for place in places], part.labels[places])
-            read.append((kept, images[: len(places)]))
-    return read, _notes(shape, sizes, changes, faults)
+            kept = [part.names[place] for place in places]
+            read.append(Part(part.purpose, kept, part.labels[places], images[: len(places)]))
+    notes += _notes(shape, sizes, changes, faults)
+    return read
 
 
 def _notes(shape: tuple[int, ...], sizes: list[Size], changes: list[str], faults: list[str]) -> list[str]:
@@ -220,6 +213,7 @@ def _notes(shape: tuple[int, ...], sizes: list[Size], changes: list[str], faults
 
 def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Generator[Picture | str]:
     """Each picture made to fit into `shape`, or words on why it cannot be read, in order."""
+    import joblib
 
     def one(name: str) -> Picture | str:
         try:
@@ -231,10 +225,7 @@ def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Genera
         except Exception as error:  # a damaged archive raises errors of many kinds
             return f"{name} cannot be read: {error}"
 
-    pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))  # PIL releases the GIL
-    size = max(1, min(AT_ONCE, -(-len(names) // THREADS)))
-    parts = [names[at : at + size] for at in range(0, len(names), size)]
-    try:
-        yield from itertools.chain.from_iterable(pool.map(lambda part: [*map(one, part)], parts))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    threads = min(THREADS, os.cpu_count() or 1)  # PIL releases the GIL
+    size = max(1, min(AT_ONCE, len(names) // THREADS))
+    pool = joblib.Parallel(threads, backend="threading", batch_size=size, return_as="generator")
+    return pool(joblib.delayed(one)(name) for name in names)

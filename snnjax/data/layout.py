@@ -43,6 +43,7 @@ class Part(NamedTuple):
     purpose: str  # "train", "test" or "validation"
     names: list[str]
     labels: np.ndarray  # (N,) int32
+    images: np.ndarray | None = None  # (N, H, W) or (N, H, W, 3) uint8, once they are read
 
 
 class Layout(NamedTuple):

@@ -49,7 +49,9 @@ def name_of(decision: int, names: tuple[str, ...]) -> str:
 def natural(name: str) -> list[Any]:
     """A key that sorts names as people do: "2" before "10", "a" beside "A"."""
     parts: list[Any] = re.split("([0-9]+)", name.casefold())
-    parts[1::2] = [(len(digits := part.lstrip("0")), digits) for part in parts[1::2]]
+    for place in range(1, len(parts), 2):
+        digits = parts[place].lstrip("0")
+        parts[place] = (len(digits), digits)
     return [parts, name]
 
 

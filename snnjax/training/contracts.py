@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from snnjax.core.components import check_again, fitted_fields
+from snnjax.core.components import check_again
 from snnjax.core.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
 from snnjax.layers.layer import BaseLayer
@@ -107,7 +107,7 @@ def checked_fit(part: Any, *data: Any) -> Any:
     if type(returned) is not type(part) or structure != jax.tree.structure(part) or unfitted(returned):
         write = f"dataclasses.replace(self, ...) with NumPy arrays in place of numbers, {kind} that is `fitted`"
         raise InputError(f"`fit` of {kind} must return {write}, got {shown(returned)}")
-    for name in sorted({each.name for each in dataclasses.fields(part)} - fitted_fields(part)):
+    for name in sorted(each.name for each in dataclasses.fields(part) if not each.metadata.get("fitted")):
         if not all(map(np.array_equal, *(jax.tree.leaves(getattr(each, name)) for each in (part, returned)))):
             write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.fitted(default=0.0)"
             raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {write}")

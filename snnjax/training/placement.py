@@ -110,7 +110,7 @@ class Placement:
         self.count = count
         self.platform = found[0].platform
         self.learning = Mesh(found[:count, None], axes)
-        self.devices = int(processes.least(found.size))  # chunks are the same in all processes
+        self.devices = int(processes.gather(np.int64(found.size)).min())  # chunks are the same in all processes
         self.chunk = CHUNK.get(self.platform, CHUNK["gpu"])
         self.mapping = self.learning if count > 1 else Mesh(found[None, : self.devices], axes)
         shared = count == 1 and processes.count() > 1
