@@ -119,7 +119,7 @@ def test_deeply_nested_data_are_refused(tmp_path, depth):
     """Also those that Python's own reader takes, whose depth would stop what walks them."""
     path = tmp_path / "data.json"
     path.write_text(f'{{"a": {nested(depth)}}}')
-    with pytest.raises(InputError, match=r"data\.json is damaged: it"):
+    with pytest.raises(InputError, match=r"data\.json is damaged: (it|maximum recursion)"):
         files.read_json(path)
     with zipfile.ZipFile(tmp_path / "checkpoint.npz", "w") as archive:
         entries = {"meta": np.frombuffer(path.read_bytes(), np.uint8)}
@@ -127,7 +127,7 @@ def test_deeply_nested_data_are_refused(tmp_path, depth):
         for name, array in entries.items():
             with archive.open(f"{name}.npy", "w") as file:
                 np.lib.format.write_array(file, array)
-    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged or no checkpoint: it"):
+    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged or no checkpoint: (it|maximum recursion)"):
         files.load_checkpoint(tmp_path / "checkpoint.npz")
 
 

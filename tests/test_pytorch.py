@@ -367,7 +367,7 @@ def test_nothing_in_a_torch_file_is_executed(torch, tmp_path, tiny, recwarn):
 )
 def test_other_contents_of_torch_files_are_refused(torch, tmp_path, content, message):
     torch.save(content(torch.ones(3)), tmp_path / "tiny.pth")
-    with pytest.raises(ValueError, match=re.escape(f"tiny.pth is no state_dict: {message}")):
+    with pytest.raises(ValueError, match=re.escape(f"tiny.pth is damaged or no state_dict: {message}")):
         pytorch.read(tmp_path / "tiny.pth", TINY)
 
 

@@ -107,11 +107,21 @@ def lock(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[
         held.release()
 
 
-def is_system_error(error: Exception) -> bool:
-    """Whether an error while reading a file is one of disk or memory, not of the file's content."""
-    if isinstance(error, OSError):
-        return error.errno not in (None, errno.EINVAL)  # damaged files have invalid seeks
-    return isinstance(error, MemoryError)
+@contextlib.contextmanager
+def refuse_damaged(words: str) -> Iterator[None]:
+    """Raises InputError, `words` and the reason, where a reader fails at a file's content, whatever it raises.
+
+    Errors of disk or memory, and of packages that are missing, remain.
+    """
+    try:
+        yield
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # damaged files raise errors of many kinds
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # damaged files have invalid seeks
+            raise
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{words}: {reason.splitlines()[0]}") from error
 
 
 def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
@@ -121,19 +131,14 @@ def read_npz(path: Path, kind: str, most: int = 0) -> dict[str, np.ndarray]:
     objects or more than the memory does.
     """
     check_regular(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            most = max(most, path.stat().st_size)
-            if (held := sum(info.file_size for info in infos)) > most:
-                raise InputError(f"it holds {held} bytes, at most {most} are read")
-            if (read := sum(info.file_size for info in infos if not _is_mapped(info, info.file_size))) > MEMORY:
-                raise InputError(f"it holds {read} bytes, more than the {MEMORY} of memory")
-            return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in infos}
-    except Exception as error:  # a damaged archive raises errors of many kinds
-        if is_system_error(error):
-            raise
-        raise InputError(f"{path} is damaged or no {kind}: {str(error) or type(error).__name__}") from error
+    with refuse_damaged(f"{path} is damaged or no {kind}"), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        most = max(most, path.stat().st_size)
+        if (held := sum(info.file_size for info in infos)) > most:
+            raise InputError(f"it holds {held} bytes, at most {most} are read")
+        if (read := sum(info.file_size for info in infos if not _is_mapped(info, info.file_size))) > MEMORY:
+            raise InputError(f"it holds {read} bytes, more than the {MEMORY} of memory")
+        return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in infos}
 
 
 def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -188,20 +193,15 @@ def _lies_in(real: Path, folders: tuple[str, ...]) -> bool:
 def read_json(path: Path) -> Any:
     """The JSON data of a regular file; raises OSError, or InputError where it is none or too large."""
     check_regular(path)
-    try:
+    with refuse_damaged(f"{path} is damaged"):
         return _parse_json(path.stat().st_size, path.read_bytes)
-    except InputError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
 
 
 def _parse_json(size: int, read: Callable[[], bytes]) -> Any:
-    """JSON data of a text of `size` bytes; raises InputError where it is none, too large, or nested too deeply."""
+    """JSON data of a text of `size` bytes; raises InputError where it is too large or nested too deeply."""
     if size * _BYTES_OF_JSON > MEMORY:
         raise InputError(f"it holds {size} bytes of JSON data, which may not fit into memory")
-    try:
-        found = json.loads(read())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"it holds no JSON data: {error}") from error
+    found = json.loads(read())
     _check_depth(found, _DEEPEST)
     return found
 
@@ -283,15 +283,13 @@ def save_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and JSON data of a checkpoint; raises and is safe as `read_npz`."""
     entries = read_npz(path, "checkpoint")
-    try:
+    with refuse_damaged(f"{path} is damaged or no checkpoint"):
         if entries.pop(_CHECKSUM).tobytes() != digest(entries):
             raise InputError("its checksum does not match")
         text = entries.pop(_META)
         meta = _parse_json(text.nbytes, text.tobytes)
         if not isinstance(meta, dict):
             raise InputError("its data are no JSON object")
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is damaged or no checkpoint: {error}") from error
     return entries, meta
 
 

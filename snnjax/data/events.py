@@ -133,12 +133,8 @@ def _present(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
     """Tonic's reader of the recordings in a folder, which may be a part of them and lack the archive."""
     # tonic takes its folder's name from that of the class.
     partial = type(kind.__name__, (kind,), dict(_check_exists=lambda self: True))
-    try:
+    with files.refuse_damaged(f"{folder / kind.__name__} does not hold {name} as tonic unpacks it"):
         reader = partial(str(folder), **part)
-    except Exception as error:  # of files or folders with names that it does not expect
-        if files.is_system_error(error):
-            raise
-        raise InputError(f"{folder / kind.__name__} does not hold {name} as tonic unpacks it: {error!r}") from error
     if not reader.targets:
         where = folder / kind.__name__ / reader.folder_name
         raise FileNotFoundError(
@@ -187,13 +183,10 @@ def _read(reader: Any, classes: list[str], source: _Recordings) -> tuple[np.ndar
     pictures = np.zeros((len(order), *source.size, 2), np.uint8)
     for at, number in enumerate(tqdm(order, f"reading {reader!r}", unit=" recordings", leave=False, disable=None)):
         try:
-            pictures[at] = event_picture(reader[number][0], source.sensor, source.size, source.window)
+            with files.refuse_damaged(f"{names[number]} is damaged or no recording of {reader!r}"):
+                pictures[at] = event_picture(reader[number][0], source.sensor, source.size, source.window)
         except ImportError as error:
             raise MissingPackageError(f"{reader!r} needs {error.name} too: pip install {error.name}") from error
-        except Exception as error:  # what a damaged file raises depends on its format
-            if files.is_system_error(error):
-                raise
-            raise InputError(f"{names[number]} is damaged or no recording of {reader!r}: {error}") from error
     return pictures, labels[order]
 
 

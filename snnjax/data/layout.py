@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from snnjax.core.errors import InputError, printable
-from snnjax.core.files import is_system_error
+from snnjax.core.files import refuse_damaged
 from snnjax.data.names import checked, composed, natural, some
 from snnjax.data.splits import hold_out_groups
 
@@ -66,14 +66,8 @@ def opened(path: Path) -> Iterator[Source]:
         return
     if not path.exists():
         raise FileNotFoundError(f"`data_dir` {path}: there is no such folder or .zip file")
-    try:
+    with refuse_damaged(f"`data_dir` must be a folder of pictures or a .zip file of one, got {path}"):
         archive = zipfile.ZipFile(path)
-    except Exception as error:  # a damaged archive raises errors of many kinds
-        if is_system_error(error):
-            raise
-        raise InputError(
-            f"`data_dir` must be a folder of pictures or a .zip file of one, got {path}: {error}"
-        ) from error
     with archive:
         _check_entries(path, len(archive.infolist()))
         most = max(FREE, MOST_RATIO * path.stat().st_size)

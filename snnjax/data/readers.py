@@ -5,7 +5,6 @@ They raise InputError for damaged files and unexpected content.
 
 import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +45,10 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
 def _read(path: Path) -> bytearray:
     """The bytes of a file, unzipped if it is gzipped."""
     raw = bytearray()
-    try:
-        with path.open("rb") as file:
-            stream = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
-            while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):
-                raw += piece
-    except (OSError, EOFError, zlib.error) as error:
-        if files.is_system_error(error):
-            raise
-        raise InputError(f"{path} is truncated or damaged: {error}") from error
+    with files.refuse_damaged(f"{path} is truncated or damaged"), path.open("rb") as file:
+        stream = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
+        while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):
+            raw += piece
     if len(raw) > MOST_BYTES:
         raise InputError(f"{path} must hold at most {MOST_BYTES} bytes, unzipped")
     return raw

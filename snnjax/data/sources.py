@@ -252,10 +252,8 @@ def _prepared(name: str, data_dir: Path) -> Dataset:
         raise lacking from error
     arrays = []
     for split in splits:
-        try:
+        with files.refuse_damaged(f"the prepared set {name} in {builder.data_dir} is damaged"):
             records = list(split)
-        except Exception as error:  # what a damaged file raises depends on the damage
-            raise InputError(f"the prepared set {name} in {builder.data_dir} is damaged: {error}") from error
         images = np.stack([record["image"] for record in records])
         images = images[..., 0] if images.shape[-1] == 1 else images
         arrays += [images, np.array([record["label"] for record in records])]

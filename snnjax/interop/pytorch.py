@@ -143,9 +143,17 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
         needed = ".".join(map(str, _TORCH))
         raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
     entries = {}
-    try:
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+    with (
+        files.refuse_damaged(f"{path} is damaged or no state_dict"),
+        path.open("rb") as file,
+        warnings.catch_warnings(action="ignore"),
+    ):
+        try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # which would advise to load the file with all code in it
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            code = found[1] if found else "something"
+            raise InputError(f"it holds {code}, which torch does not load as weights") from error
         if not isinstance(loaded, dict):
             raise InputError(f"it must hold arrays by name, got {type(loaded).__name__}")
         for name, value in loaded.items():
@@ -153,21 +161,7 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
                 raise InputError(f"{name!r} must be an array, got {type(value).__name__}")
             values = value.detach()
             entries[name] = (values.float() if values.is_floating_point() else values).numpy()  # not of bfloat16
-    except InputError as error:
-        raise InputError(f"{path} is no state_dict: {error}") from error
-    except Exception as error:  # damaged and malicious files raise errors of many kinds
-        if files.is_system_error(error):
-            raise
-        raise InputError(f"{path} is damaged or no state_dict: {_reason(error)}") from error
     return entries
-
-
-def _reason(error: Exception) -> str:
-    """The error in one sentence; torch's own would go on to advise loading the file with all code in it."""
-    if isinstance(error, pickle.UnpicklingError):
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        return f"it holds {found[1] if found else 'something'}, which torch does not load as weights"
-    return f"{type(error).__name__} {error}".splitlines()[0].split(". ")[0]
 
 
 def _torch(path: Path) -> ModuleType | None:
