@@ -362,11 +362,13 @@ def test_folders_are_not_walked_without_end(tmp_path, monkeypatch):
         for other in {*"abcdefghij"} - {one}:
             (tmp_path / "pets" / one / other).symlink_to(tmp_path / "pets" / other)
     monkeypatch.setattr(layout, "MOST_ENTRIES", 1000)
-    with pytest.raises(ValueError, match="pets holds more than 1,000 files and folders: name the folder that holds"):
+    with pytest.raises(
+        ValueError, match="pets: it holds more than 1,000 files and folders: name the folder that holds"
+    ):
         load("folder", tmp_path / "pets")
     monkeypatch.setattr(layout, "MOST_ENTRIES", 5)
     fill(tmp_path / "few", dict.fromkeys("ab", 3))
-    with pytest.raises(ValueError, match=r"few\.zip holds more than 5 files and folders"):
+    with pytest.raises(ValueError, match=r"few\.zip: it holds more than 5 files and folders"):
         load("folder", zipped(tmp_path / "few"))
 
 

@@ -60,7 +60,10 @@ class Dataset:
         if (self.validation_images is None) != (self.validation_labels is None):
             raise InputError(f"{self.name}: `validation_images` and `validation_labels` must both be given, or neither")
         kind = ""
-        for part in self._parts:
+        parts = ["train", "test"]
+        if self.validation_images is not None:
+            parts.append("validation")
+        for part in parts:
             images, labels = self._check_part(part)
             classes = classes or len(names) or max(0, int(labels.max())) + 1  # of the training labels, which come first
             if labels.min() < 0 or labels.max() >= classes:
@@ -83,10 +86,6 @@ class Dataset:
             checks.array("train_groups", self.train_groups, "N", "integers")
             checks.shape("train_groups", self.train_groups, self.train_labels.shape, "`train_labels`")
             object.__setattr__(self, "train_groups", _native(self.train_groups))
-
-    @property
-    def _parts(self) -> tuple[str, ...]:
-        return ("train", "test") if self.validation_images is None else ("train", "test", "validation")
 
     def _check_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of a part in the byte order of the machine; raises InputError where they are wrong."""

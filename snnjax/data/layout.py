@@ -60,16 +60,13 @@ class Layout(NamedTuple):
 def opened(path: Path) -> Iterator[Source]:
     """The files of a folder or .zip file; FileNotFoundError if there is neither, InputError if it is something else."""
     if path.is_dir():
-        names = list(itertools.islice(_walk(path), MOST_ENTRIES + 1))
-        _check_entries(path, len(names))
-        yield Source(names, path.joinpath)
+        yield Source(list(itertools.islice(_walk(path), MOST_ENTRIES + 1)), path.joinpath)
         return
     if not path.exists():
         raise FileNotFoundError(f"`data_dir` {path}: there is no such folder or .zip file")
     with refuse_damaged(f"`data_dir` must be a folder of pictures or a .zip file of one, got {path}"):
         archive = zipfile.ZipFile(path)
     with archive:
-        _check_entries(path, len(archive.infolist()))
         most = max(FREE, MOST_RATIO * path.stat().st_size)
         if (held := sum(info.file_size for info in archive.infolist())) > most:
             raise InputError(f"`data_dir` {path} holds {held} bytes, unzipped: at most {most} are read")
@@ -89,12 +86,6 @@ def _file_name(info: zipfile.ZipInfo) -> str:
         return info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
-
-
-def _check_entries(path: Path, count: int) -> None:
-    if count > MOST_ENTRIES:
-        advice = "name the folder that holds the pictures alone"
-        raise InputError(f"`data_dir` {path} holds more than {MOST_ENTRIES:,} files and folders: {advice}")
 
 
 def _walk(folder: Path, above: str = "", outer: tuple[Path, ...] = ()) -> Iterator[str]:
@@ -140,6 +131,9 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     names of files which pictures stay together. InputError where there are no two classes, others for testing
     than for training, or no picture that `group` matches.
     """
+    if len(names) > MOST_ENTRIES:
+        advice = "name the folder that holds the pictures alone"
+        raise InputError(f"it holds more than {MOST_ENTRIES:,} files and folders: {advice}")
     pictures = [name for name in names if name.lower().endswith((*READ, *NOT_READ))]
     if not pictures:
         raise InputError(f"there are no pictures in it ({', '.join(READ)})")

@@ -2,20 +2,15 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from snnjax.core.errors import InputError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 MOST_PIXELS = 80_000_000  # of an image file
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # readers of other formats might run programs
 MUCH = 0.25  # share of a picture that is not cut off without a word
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
-_ORIENTATION = 0x0112
 
 
 class Picture(NamedTuple):
@@ -32,16 +27,19 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
     It is set upright as its EXIF data say, resized keeping its proportions, and cropped to its middle. Raises
     InputError, a sentence that lacks its subject, if it cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-    notes, (height, width) = [], shape[:2]
+    notes = []
+    height, width = shape[:2]
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(f"it has {image.width}x{image.height} pixels, at most {MOST_PIXELS:,} are read")
             if image.mode == "F":
                 raise InputError("it holds floats: save it with 8 bits a pixel")
-            size = _upright_size(image)
+            size = (image.height, image.width)
+            if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):  # rows and columns are exchanged
+                size = image.size
             transparent = image.has_transparency_data
             image.draft(None, (2 * max(shape[:2]),) * 2)  # a large JPEG is decoded at a fraction of its size
             whole = ImageOps.exif_transpose(image)
@@ -102,9 +100,3 @@ def cut(size: tuple[int, ...], shape: tuple[int, ...]) -> float:
 def has_colour(pixels: np.ndarray) -> bool:
     """Whether an image (H, W, 3) holds colour, more than the compression of a grey one leaves."""
     return bool(np.ptp(pixels, axis=2).max() > 20)
-
-
-def _upright_size(image: "Image.Image") -> tuple[int, int]:
-    """Rows and columns of an opened picture once its EXIF orientation is applied."""
-    turned = image.getexif().get(_ORIENTATION) in _TURNED
-    return (image.width, image.height) if turned else (image.height, image.width)
