@@ -205,10 +205,9 @@ def fits_32_bits(name: str, value: Any) -> None:
 
 
 def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False) -> None:
-    """A finite number in `least`..`most`; with `above`, larger than `least`."""
+    """A finite number in `least`..`most`, of a component's field; with `above`, larger than `least`."""
     if np.ndim(value):
         raise wrong_type(name, "a number", value)
-    fits_32_bits(name, value)
     if least <= value <= most and math.isfinite(value) and not (above and value == least):
         return
     if math.isinf(most):

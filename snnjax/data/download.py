@@ -44,14 +44,8 @@ def download(
     """Downloads what a folder lacks of a set's files, and extracts what is wanted of archives.
 
     A file gets its name when it is whole and its checksum is right; what arrived before a break stays as .NAME.part and
-    is continued. Other processes that download into the folder at the same time wait for this one.
-
-    Args:
-      mirror: address that is tried first; the files are expected in a folder below it, named as `published.folder`.
-        By default that in the environment variable SNNJAX_MIRROR.
-      progress: see `Progress`; by default bars on the error stream, if that is a terminal.
-
-    Raises InputError for a bad `mirror`, DownloadError if no mirror gives a file, OSError if it cannot be written.
+    is continued. Other processes that download into the folder at the same time wait for this one. Arguments and errors
+    are those of `snnjax.data.fetch`.
     """
     mirror = mirror or os.environ.get("SNNJAX_MIRROR")
     if mirror and urlsplit(mirror).scheme not in ("http", "https", "file"):

@@ -10,7 +10,7 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.errors import DownloadError, InputError, unknown, wrong_type
 from snnjax.data import readers
-from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress
+from snnjax.data.catalogue import CATALOGUE, DATASETS, Progress, Published
 from snnjax.data.dataset import ARRAYS, FILES, VALIDATION, Dataset
 from snnjax.data.events import RECORDINGS, recordings
 from snnjax.data.folder import picture_folder
@@ -86,10 +86,11 @@ def find(name: str) -> Found:
     Raises InputError for an unknown name.
     """
     _check(name)
-    if name == "digits":
+    published = CATALOGUE[name].published
+    if published is None:
         return Found("built in")
     with contextlib.suppress(OSError):  # without a cache there may still be a prepared set
-        folder = _cached(name)
+        folder = _cached(published)
         if all(_find(folder, each) for each in CATALOGUE[name].files):
             return Found("cache", folder)
     folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -112,9 +113,10 @@ def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = N
     from snnjax.data.download import download
 
     _check(name)
-    if (published := CATALOGUE[name].published) is None:
+    published = CATALOGUE[name].published
+    if published is None:
         raise InputError(f"{name} needs no download")
-    folder = _cached(name)
+    folder = _cached(published)
     try:
         download(published, folder, mirror=mirror, progress=progress)
     except DownloadError as error:
@@ -129,10 +131,9 @@ def _check(name: str) -> None:
         raise unknown("dataset", name, (*DATASETS, "folder", *RECORDINGS), ", or an .npz file")
 
 
-def _cached(name: str) -> Path:
-    """The folder in the cache for a set's files; raises OSError if there can be no cache."""
-    published = CATALOGUE[name].published
-    return files.cache_folder() / "data" / (published.folder if published else name)
+def _cached(published: Published) -> Path:
+    """The folder in the cache for files; raises OSError if there can be no cache."""
+    return files.cache_folder() / "data" / published.folder
 
 
 def _find_and_read(name: str) -> Dataset:
@@ -180,19 +181,15 @@ def _npz_file(path: Path) -> Dataset:
     arrays = files.read_npz(path, ".npz file", readers.MOST_BYTES)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
-    parts: dict[str, Any] = {}
-    for name in (*ARRAYS, *VALIDATION, "classes", "class_names", *FILES, "train_groups"):
-        if name not in arrays:
-            continue
-        array = arrays[name]
+    known = (*ARRAYS, *VALIDATION, "classes", "class_names", *FILES, "train_groups")
+    parts: dict[str, Any] = {name: arrays[name] for name in known if name in arrays}
+    for name, array in parts.items():
         if name == "classes":
             parts[name] = array.tolist()
         elif name == "class_names" or name in FILES:
             parts[name] = tuple(np.atleast_1d(array).tolist())
         elif "images" in name and array.dtype != np.uint8 and array.dtype.kind in "iuf":
             parts[name] = array.astype(np.float32, copy=False)
-        else:
-            parts[name] = array
     try:
         return Dataset(path.stem, **parts)
     except InputError as error:
