@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 Progress = Callable[[str, int, int], object]
-"""Is told the name of a file that is downloaded, the bytes received so far, and all its bytes."""
+"""Receives the name of a file that is downloaded, the bytes that have come so far, and all its bytes."""
 
 
 class File(NamedTuple):
