@@ -213,7 +213,7 @@ class Array(Homeostatic):
     ("learner", "message"),
     [
         (Methodless(), "Methodless must have a method `update"),
-        (Earlier(), r"^`forward` of Earlier of layer1 must be of \(layer, state, latency, label\): too many"),
+        (Earlier(), r"^`forward` of Earlier of layer1 fails: .* positional .*: write forward\("),
         (Returned(), r"^`update of Returned of layer1` must be \(layer, state, info\), got a tuple of 2$"),
         (Forgetful(), "a silent stimulus changes the weights"),
         (Unbounded(), r"`bounds` are \(0.0, 1.0\), but weights lie in"),

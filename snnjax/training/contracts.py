@@ -4,7 +4,7 @@ Before training `jax.eval_shape` traces their functions, which computes nothing;
 """
 
 import dataclasses
-import inspect
+import functools
 import json
 from typing import Any
 
@@ -14,10 +14,8 @@ import numpy as np
 from snnjax.core.components import check_again
 from snnjax.core.errors import InputError, InputTypeError, shown, wrong_type
 from snnjax.kernels import Spikes, Winners, latency_dtype
-from snnjax.layers.layer import BaseLayer
-from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer
-from snnjax.learners import Diagnosis, Learner, Response, Signal, Tally
+from snnjax.learners import Diagnosis, Learner, Signal, Tally
 from snnjax.networks import Model, Network
 from snnjax.networks.decision import is_fitted, unfitted
 from snnjax.networks.model import check_weights
@@ -32,38 +30,46 @@ def check_parts(network: Network, images: np.ndarray) -> None:
     """Raises InputError where a part of a network returns what the others cannot take, given images (N, ...)."""
     check_encoder(network, _array(images.shape[1:], images.dtype))
     check_decision(network)
-    layers: dict[str, Any] = {}
+    timed = latency_dtype(network.time_steps)
     for number, name, conv in network.layers():
+        if not any(map(_is_own, (conv.competition, conv.activation, *conv.each_learner))):
+            continue
         real = number and network.stages[number - 1].activities
-        latency = _array(network.shapes[number], np.float32 if real else latency_dtype(network.time_steps))
-        if any(map(_is_own, (conv.competition, conv.activation, *conv.each_learner))):
-            layers = layers or _layers(network)
+        inputs = _array(network.shapes[number], np.float32 if real else timed)
+        layer = _layer(network, name)
         if _is_own(conv.competition):
-            check_competition(layers[name], latency, name)
+            _check_competition(f"competition(...) of {name}", layer, inputs)
         if _is_own(conv.activation):
-            check_activation(layers[name], latency, name)
+            activities = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, inputs)
+            sums = _array((conv.features, *conv.output_size(inputs.shape[1:])), np.float32)
+            _expect(f"activation(...) of {name}", activities, sums)
         for learner in filter(_is_own, conv.each_learner):
-            check_learner(learner, layers[name], latency, name)
+            check_learner(learner, layer, inputs, name)
     for number, each in enumerate(network.stages, 1):
         if _is_own(each.code):
-            code = each.code
+            code = functools.partial(each.code, time_steps=network.time_steps)
             activities = _array(network.shapes[number], np.float32)
-            coded = jax.eval_shape(lambda x, code=code: code(x, time_steps=network.time_steps), activities)
-            _expect(
-                f"code(...) of stage {number}",
-                coded,
-                _array(activities.shape, latency_dtype(network.time_steps)),
-            )
+            expected = _array(activities.shape, timed)
+            _expect(f"code(...) of stage {number}", jax.eval_shape(code, activities), expected)
 
 
 def _is_own(part: object) -> bool:
     return part is not None and not type(part).__module__.startswith("snnjax.")
 
 
-def _layers(network: Network) -> dict[str, Any]:
-    """The layers by name with weights of zeros, since shapes alone matter."""
+def _layer(network: Network, name: str) -> Any:
+    """A layer with weights of zeros, since shapes alone matter."""
     weights = {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()}
-    return jax.tree.map(as_array, Model.of(network, weights).layers)
+    return jax.tree.map(as_array, Model.of(network, weights).layers[name])
+
+
+def _check_competition(what: str, layer: Any, latency: jax.ShapeDtypeStruct) -> None:
+    """Raises InputError unless the competition of a layer returns `Winners`."""
+    returned = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
+    if not isinstance(returned, Winners):
+        raise wrong_type(what, "kernels.Winners", returned)
+    for field in ("feature", "row", "column"):
+        _expect(f"{what}.{field}", getattr(returned, field), _array(returned.feature.shape[:1], np.int32))
 
 
 def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
@@ -117,35 +123,29 @@ def checked_fit(part: Any, *data: Any) -> Any:
     return returned
 
 
-def check_competition(layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
-    """Raises InputError unless the competition of a layer returns `Winners`."""
-    returned = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
-    what = f"competition(...) of {name}"
-    if not isinstance(returned, Winners):
-        raise wrong_type(what, "kernels.Winners", returned)
-    for field in ("feature", "row", "column"):
-        _expect(f"{what}.{field}", getattr(returned, field), _array(returned.feature.shape[:1], np.int32))
-
-
-def check_activation(layer: RealLayer, latency: jax.ShapeDtypeStruct, name: str) -> None:
-    """Raises InputError unless the activation of a layer makes as many activities of sums."""
-    returned = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, latency)
-    size = layer.conv.output_size((latency.shape[1], latency.shape[2]))
-    _expect(f"activation(...) of {name}", returned, _array((layer.conv.features, *size), np.float32))
-
-
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
     kind = f"{type(learner).__name__} of {name}"
-    key = np.zeros(2, np.uint32)
-    if layer.conv.joint is not None:
+    if getattr(type(learner), "update", None) is Learner.update:
+        needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
+        raise InputError(f"{type(learner).__name__} must have a method {needs}")
+    joint = layer.conv.joint is not None
+    label = _INTEGER if learner.supervised else None
+    signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
+    if joint:
         latency = _array((learner.batch, *latency.shape), latency.dtype)
-    state = jax.tree.map(as_array, learner.init(layer, key, 0))
-    response = check_forward(learner, layer, state, latency, kind)
+    state = jax.tree.map(as_array, learner.init(layer, np.zeros(2, np.uint32), 0))
+    response = _traced(learner, "forward", kind, layer, state, latency, label)
+    if joint:
+        size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
+        outputs = _array((latency.shape[0], layer.conv.features, *size), np.float32)
+        _expect(f"forward(...).outputs of {kind}", getattr(response, "outputs", None), outputs)
     if layer.classes and learner.supervised and not isinstance(getattr(response, "spikes", None), Spikes):
         raise InputError(f"`forward` of {kind}, which decides, must return a Response with `spikes`, got {response}")
-    signal = Signal(_INTEGER, _INTEGER, _INTEGER) if learner.supervised else None
-    returned = check_update(learner, layer, state, latency, response, signal, kind)
+    returned = _traced(learner, "update", kind, layer, state, latency, response, signal)
+    if not isinstance(returned, tuple) or len(returned) != 3:
+        got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else shown(returned)
+        raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
     _expect(f"update(...)[0] of {kind}, the layer,", returned[0], layer)
     _expect(f"update(...)[1] of {kind}, the state,", returned[1], state)
     _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
@@ -160,68 +160,36 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     checked_diagnosis(kind, diagnosis)
 
 
-def check_forward(learner: Any, layer: Any, state: Any, latency: Any, kind: str) -> Any:
-    """What `forward` of a learner returns, as shapes and dtypes.
-
-    Raises InputError unless it takes a label, and returns the outputs of a batch where the learner is joint.
-    """
-    arguments = layer, state, latency, _INTEGER if learner.supervised else None
-    try:
-        inspect.signature(learner.forward).bind(*arguments)
-    except TypeError as error:
-        raise InputTypeError(f"`forward` of {kind} must be of (layer, state, latency, label): {error}") from error
-    response = _traced(learner, "forward", kind, *arguments)
-    if layer.conv.joint is not None:
-        size = layer.conv.output_size((latency.shape[2], latency.shape[3]))
-        outputs = _array((latency.shape[0], layer.conv.features, *size), np.float32)
-        _expect(f"forward(...).outputs of {kind}", getattr(response, "outputs", None), outputs)
-    return response
-
-
-def check_update(
-    learner: Any, layer: Any, state: Any, latency: Any, response: Any, signal: Any, kind: str
-) -> tuple[Any, Any, Any]:
-    """What `update` of a learner returns, as shapes and dtypes; raises InputError unless these are three things."""
-    if getattr(type(learner), "update", None) is Learner.update:
-        needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
-        raise InputError(f"{type(learner).__name__} must have a method {needs}")
-    try:
-        returned = _traced(learner, "update", kind, layer, state, latency, response, signal)
-    except AttributeError as error:
-        missing = error.name in Response._fields and isinstance(error.obj, (type(response), jax.Array))
-        if isinstance(response, Response) or not missing:
-            raise
-        write = {Winners: "Response(winners)", Spikes: "Response(spikes=spikes)"}.get(type(response), "Response(...)")
-        expected = f"`forward` of {kind} must return a Response"
-        raise InputTypeError(f"{expected}, got {shown(error.obj)}: write {write}") from error
-    if not isinstance(returned, tuple) or len(returned) != 3:
-        got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else shown(returned)
-        raise InputTypeError(f"`update of {kind}` must be (layer, state, info), got {got}")
-    return returned
+HINTS = {
+    "RealLayer object has no attribute": "real-valued layers have neither spikes nor thresholds",
+    "Layer object has no attribute": "spiking layers have no activities",
+    "has no attribute winners": "`forward` must return a Response: write Response(winners)",
+    "has no attribute spikes": "`forward` must return a Response: write Response(spikes=spikes)",
+    "unexpected keyword argument weights": "write `layer.with_weights(...)` or `layer.with_rows(winners, ...)`",
+    "positional argument": "write forward(self, layer, state, latency, label) and "
+    "update(self, layer, state, latency, response, signal)",
+}
+"""By words of an error that a learner raises, without quotes: what to do about it; the first that fits."""
 
 
 def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
     """What a method of a learner returns, as shapes and dtypes; its numbers are traced, as they are in training.
 
-    Raises InputError where the method does, and where it treats what is traced as plain numbers.
+    Raises InputError where the method does, where it treats what is traced as plain numbers, and as of `HINTS`.
     """
     try:
         return jax.eval_shape(lambda own, *given: getattr(own, method)(*given), learner, *arguments)
     except InputError as error:
         raise InputError(f"`{method}` of {kind}: {error}") from error
-    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+    except (AttributeError, IndexError, TypeError) as error:
         first = str(error).split("\n")[0]
-        raise InputTypeError(f"`{method}` of {kind} fails under `jax.jit`: {first}") from error
-    except AttributeError as error:
-        if not isinstance(error.obj, BaseLayer):
+        if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
+            raise InputTypeError(f"`{method}` of {kind} fails under `jax.jit`: {first}") from error
+        plain = first.replace("'", "")
+        hints = [hint for words, hint in HINTS.items() if words in plain]
+        if not hints:
             raise
-        kinds = "real-valued" if isinstance(error.obj, RealLayer) else "spiking"
-        raise InputTypeError(f"`{method}` of {kind} uses `layer.{error.name}`, which {kinds} layers lack") from error
-    except TypeError as error:
-        if "Layer.__init__() got an unexpected keyword argument 'weights'" not in str(error):
-            raise
-        write = "set weights by `layer.with_weights(...)` or `layer.with_rows(winners, ...)`"
-        raise InputTypeError(f"`{method}` of {kind} must {write}: {error}") from error
+        raise InputTypeError(f"`{method}` of {kind} fails: {first}: {hints[0]}") from error
 
 
 def _expect(what: str, returned: Any, expected: Any) -> None:
@@ -297,10 +265,15 @@ def check_learned(
     `state` is that after epoch `state.done`, counted from 0, `before` the weights before it; `which` names the network.
     """
     weights = state.weights[name]
+    lower, upper = getattr(learner, "bounds", None) or (-np.inf, np.inf)
+    least = lower - 1e-6 * max(1.0, abs(lower))
+    most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
     try:
         if not np.isfinite(weights).all():
             raise InputError(f"`weights` must be finite, got {weights[~np.isfinite(weights)][0]}: take smaller rates")
-        _check_bounds(learner, weights, before)
+        if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):  # initial ones may be
+            got = f"{weights.min():.8g}..{weights.max():.8g}: clip them, by jnp.clip"
+            raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")
         check_weights(network, {name: weights})
         if any(path.startswith(f"{name}.") for path in state.numbers):
             learned = {each: conv for _, each, conv in state.network(network).layers()}
@@ -308,18 +281,3 @@ def check_learned(
     except InputError as error:
         where = f"`update` of {type(learner).__name__}{which} left {name} invalid in epoch {state.done + 1}"
         raise InputError(f"{where}: {error}") from error
-
-
-def _check_bounds(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:
-    """Raises InputError where weights lie farther out of a learner's bounds than before, as initial ones may."""
-    if (bounds := getattr(learner, "bounds", None)) is None:
-        return
-    lower = float(bounds[0])
-    upper = float(bounds[1])
-    least = lower - 1e-6 * max(1.0, abs(lower))
-    most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
-    if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):
-        got = f"{weights.min():.8g}..{weights.max():.8g}"
-        raise InputError(
-            f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}: clip them, by jnp.clip"
-        )
