@@ -21,7 +21,7 @@ from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Model, Network, stage
 from snnjax.steps import plain
 from snnjax.steps.plain import Carry, Slice, Task
-from snnjax.training import absorb
+from snnjax.training import results
 from snnjax.training.loop import Trainer, Training
 from snnjax.training.placement import Placement
 from snnjax.training.runners import key_of
@@ -249,7 +249,7 @@ def scripted(monkeypatch, data, accuracies, part="test"):
         truth = metrics.fractions(decisions, labels)
         return dict(truth, accuracy=next(script)) if labels is getattr(data, f"{part}_labels") else truth
 
-    monkeypatch.setattr(absorb, "fractions", fractions)
+    monkeypatch.setattr(results, "fractions", fractions)
 
 
 @pytest.mark.parametrize(

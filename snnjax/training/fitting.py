@@ -10,8 +10,8 @@ from snnjax.data import Dataset
 from snnjax.networks.batches import decide_batch
 from snnjax.networks.decision import unfitted
 from snnjax.training import contracts
-from snnjax.training.absorb import absorb_decisions
 from snnjax.training.placement import Timer
+from snnjax.training.results import take_decisions
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Phase, TrainState
 
@@ -64,5 +64,5 @@ def fit_decisions(
         decided[part], _ = cache.placement.map(timers[part], decide_batch, model, images, first=phase.stage)
         contracts.check_decisions(decided[part], cache.network.classes)
     for state, trained, tested in zip(states, decided["train"], decided[data.tested], strict=True):
-        absorb_decisions(phase, state, data, trained, tested, {})
+        take_decisions(phase, state, data, trained, tested, {})
     return [fit, *timers.values()]

@@ -107,7 +107,7 @@ class Progress:
             self.states = [each for index, each in enumerate(saved) if index not in error.errors]
             self.errors |= {numbers[index]: problem for index, problem in error.errors.items()}
             for problem in error.errors.values():
-                training.callback.invalid(problem)
+                training.cache.callback.invalid(problem)
             raise
 
 

@@ -18,7 +18,7 @@ from snnjax.networks.batches import decide_batch
 from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.steps import deciding
 from snnjax.steps.plain import Carry
-from snnjax.training import absorb, arguments, cache_key, contracts, fitting
+from snnjax.training import arguments, cache_key, contracts, fitting, results
 from snnjax.training.epoch import EpochRunner
 from snnjax.training.placement import Timer
 from snnjax.training.runners import EpochRunners
@@ -35,8 +35,7 @@ class Training:
     Attributes:
       networks: the descriptions, with their encoders.
       plan: the phases of the training, in order.
-      callback: receives the training's events.
-      cache: of what enters each stage.
+      cache: of what enters each stage; its `callback` receives the training's events.
     """
 
     def __init__(
@@ -61,9 +60,8 @@ class Training:
         self.data = data
         batch = min(settings.update_batch, len(data.train_images))
         self.settings = dataclasses.replace(settings, update_batch=batch)
-        self.callback = callback or Callback()
         self.plan = plan(self.network, settings.epochs)
-        self.cache = StageCache(self.networks, data, self.settings)
+        self.cache = StageCache(self.networks, data, self.settings, callback or Callback())
         self.runners = EpochRunners(self.cache, data, self.settings, self.seeds, self.plan)
 
     def initial_states(self) -> States:
@@ -78,7 +76,6 @@ class Training:
         learner has led weights or numbers out of their range, InputError where another component is wrong.
         """
         cache = self.cache
-        cache.callback = self.callback
         cache.clear()  # what an interrupted run has left: these states lack its diagnoses
         for state, first in zip(states, cache.placement.of_first_process(states), strict=True):
             vars(state).update(vars(first))
@@ -88,22 +85,19 @@ class Training:
             phase = self.plan[states[0].phase]
             for state in states:
                 state.origin = state.origin or self.fingerprint
-            if phase.fits and not self._is_over(phase, states):
-                inputs = self._inputs(phase, states)
-                self._end_epoch(phase, states, fitting.fit_decisions(self.cache, self.data, phase, states, inputs))
-                save(states)
-            elif not self._is_over(phase, states):
-                inputs = self._inputs(phase, states)
-                runner = self.runners.of_phase(phase, states, inputs["train"])
-                left = self.runners.images(phase) * (phase.epochs - states[0].done) - states[0].shown
-                self.callback.started(phase.name, left * len(states))
-                while not self._is_over(phase, states):
-                    found = [state.found for state in states]
+            inputs = {} if self._is_over(phase, states) else self._inputs(phase, states)
+            runner = self._runner(phase, states, inputs["train"]) if inputs and not phase.fits else None
+            while not self._is_over(phase, states):
+                if runner is None:
+                    timers = fitting.fit_decisions(cache, self.data, phase, states, inputs)
+                else:
+                    before = [state.found for state in states]
                     self._saved = time.monotonic()
                     keep = functools.partial(self._save_within, phase, states, runner, save)
-                    result = runner.run(states[0].done, states[0].shown, found, self.callback.advanced, keep)
-                    self._end_epoch(phase, states, self._absorb(phase, states, runner, result, inputs))
-                    save(states)
+                    result = runner.run(states[0].done, states[0].shown, before, cache.callback.advanced, keep)
+                    timers = self._take_epoch(phase, states, runner, result, inputs)
+                self._report(phase, states, timers)
+                save(states)
             for state in states:
                 self.end_phase(state)
             save(states)
@@ -130,56 +124,61 @@ class Training:
         timed = first < len(self.network.stages) - 1 or self.network.decision.timed
         return self.cache.inputs(part, first, states, timed)
 
+    def _runner(self, phase: Phase, states: States, inputs: np.ndarray) -> EpochRunner:
+        """The runner of a phase's epochs, which begins."""
+        left = self.runners.images(phase) * (phase.epochs - states[0].done) - states[0].shown
+        runner = self.runners.of_phase(phase, states, inputs)
+        self.cache.callback.started(phase.name, left * len(states))
+        return runner
+
     def _save_within(
         self, phase: Phase, states: States, runner: EpochRunner, save: Callable[[States], None], shown: int, found: Any
     ) -> None:
         """Saves where an epoch stands, after `shown` images, every now and then; `found` returns what is known."""
         if time.monotonic() - self._saved < EVERY:
             return
-        self._absorb_carry(phase, states, runner.carry)
-        for state, own in zip(states, self.cache.placement.unstack(found()), strict=True):
-            state.shown = shown
-            state.found = own
+        self._take_learned(phase, states, runner.carry, shown, found())
         self.cache.finish(runner.timer, states, over=False)
         save(states)
         self._saved = time.monotonic()
 
-    def _absorb_carry(self, phase: Phase, states: States, carry: Carry) -> list[Carry]:
-        """Takes what networks have learned into their states; returns it for each."""
+    def _take_learned(self, phase: Phase, states: States, carry: Carry, shown: int = 0, found: Any = ()) -> list[Carry]:
+        """Takes what networks have learned into their states, and what an epoch that goes on has found; unstacked."""
         carries = self.cache.placement.unstack(carry)
-        absorb.absorb_carry(phase, states, self.networks, self.names, carries)
+        results.take_learned(phase, states, self.networks, self.names, carries)
+        for state, own in zip(states, self.cache.placement.unstack(found), strict=True):
+            state.shown = shown
+            state.found = dict(own)
         return carries
 
-    def _absorb(self, phase: Phase, states: States, runner: EpochRunner, result: Any, inputs: Any) -> list[Timer]:
-        """Ends an epoch of each network; of supervised layers, tests them first. Returns the timers of both."""
-        carry, found = result
-        for state in states:
-            state.shown = 0
-            state.found = {}
-        carries = self._absorb_carry(phase, states, carry)
-        founds = self.cache.placement.unstack(found)
+    def _take_epoch(self, phase: Phase, states: States, runner: EpochRunner, result: Any, inputs: Any) -> list[Timer]:
+        """Ends an epoch of each network; tests supervised layers. Returns the timers of both."""
+        timers = [runner.timer]
+        carries = self._take_learned(phase, states, result[0])
+        founds = self.cache.placement.unstack(result[1])
+        diagnoses = [results.take_figures(phase, *each) for each in zip(states, carries, founds, strict=True)]
         if phase.layers:
-            for state, carry, found in zip(states, carries, founds, strict=True):
-                absorb.absorb_unsupervised(phase, state, carry, found)
-            return [runner.timer]
-        timer = Timer(self.data.tested)
-        tested = self.cache.placement.unstack(self.runners.test(timer, runner, inputs[self.data.tested]))
-        for state, carry, found, decisions in zip(states, carries, founds, tested, strict=True):
-            learners = absorb.absorb_figures(phase, state, carry, found)
-            absorb.absorb_decisions(phase, state, self.data, found.decisions, decisions, learners)
-        return [runner.timer, timer]
+            for state, diagnosis in zip(states, diagnoses, strict=True):
+                state.diagnoses[phase.name] = diagnosis
+                state.done += 1
+            return timers
+        timers.append(Timer(self.data.tested))
+        tested = self.cache.placement.unstack(self.runners.test(timers[1], runner, inputs[self.data.tested]))
+        for state, found, decisions, diagnosis in zip(states, founds, tested, diagnoses, strict=True):
+            results.take_decisions(phase, state, self.data, found.decisions, decisions, diagnosis)
+        return timers
 
-    def _end_epoch(self, phase: Phase, states: States, timers: list[Timer]) -> None:
+    def _report(self, phase: Phase, states: States, timers: list[Timer]) -> None:
         """Reports what an epoch has shown."""
         over = self._is_over(phase, states)
         if not phase.layers:
             records = [state.epochs[-1] for state in states]
             mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
-            self.callback.tested(dict(mean, epoch=records[0]["epoch"]))
+            self.cache.callback.tested(dict(mean, epoch=records[0]["epoch"]))
         for timer in timers:
             self.cache.finish(timer, states, over)
         if over and len(states) == 1:
-            self.callback.diagnosed(phase.name, states[0].diagnoses[phase.name])
+            self.cache.callback.diagnosed(phase.name, states[0].diagnoses[phase.name])
 
     def end_phase(self, state: TrainState) -> None:
         """Ends a state's phase; its layers get a key if sources, versions and device were the same throughout."""
@@ -240,7 +239,6 @@ class Trainer:
 
     Attributes:
       network, plan: as of `training`, which does the work.
-      callback: receives the training's events.
     """
 
     def __init__(self, network: Network, data: Dataset, settings: Settings, callback: Callback | None = None):
@@ -248,9 +246,17 @@ class Trainer:
         self.training = Training([network], data, settings, callback=callback)
         self.network = self.training.network
         self.plan = self.training.plan
-        self.callback = self.training.callback
         self.data = data
         self.settings = settings
+
+    @property
+    def callback(self) -> Callback:
+        """Receives the training's events; another one may be set."""
+        return self.training.cache.callback
+
+    @callback.setter
+    def callback(self, callback: Callback) -> None:
+        self.training.cache.callback = callback
 
     def initial_state(self) -> TrainState:
         """The state before the first image."""
@@ -262,7 +268,6 @@ class Trainer:
         `save` is called with it after each epoch and each phase, and every half minute within an epoch, where
         `state.shown` is above 0.
         """
-        self.training.callback = self.callback
         return self.training.run([state], lambda states: save(states[0]))[0]
 
     def predict(self, state: TrainState, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

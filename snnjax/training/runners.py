@@ -15,7 +15,7 @@ from snnjax.networks import Model, Network
 from snnjax.networks.batches import decide_batch
 from snnjax.steps import deciding, plain, registry
 from snnjax.steps.plain import Carry, Task
-from snnjax.training import absorb, arguments
+from snnjax.training import arguments, results
 from snnjax.training.epoch import EpochRunner, Images, shown_order
 from snnjax.training.placement import Timer, has_own
 from snnjax.training.stage_cache import StageCache, as_array
@@ -49,7 +49,7 @@ class EpochRunners:
         """Raises InputError unless the training can continue from a state."""
         arguments.check_state(self.network, len(self.plan), state)
         if state.learning and state.phase < len(self.plan):
-            fresh = absorb.learning_arrays(*self.fresh(state, 0))
+            fresh = results.learning_arrays(*self.fresh(state, 0))
             shapes = {name: array.shape for name, array in fresh.items()}
             arguments.check_shapes(self.network, state, "learning", shapes)
 

@@ -24,13 +24,13 @@ SAID = 1e9  # bytes of latencies from which it is said where they are kept
 
 
 class StageCache:
-    """Models of networks of one structure, and what enters their stages."""
+    """Models of networks of one structure, and what enters their stages; `callback` receives the training's events."""
 
-    def __init__(self, networks: Sequence[Network], data: Dataset, settings: Settings):
+    def __init__(self, networks: Sequence[Network], data: Dataset, settings: Settings, callback: Callback):
         self.networks = networks
         self.network = networks[0]
         self.native = settings.native
-        self.callback = Callback()
+        self.callback = callback
         self.placement = Placement(len(networks))
         self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
         self._mirror = settings.mirror

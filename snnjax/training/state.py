@@ -12,7 +12,6 @@ from snnjax.core import checks
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.core.metrics import tested_part
-from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
@@ -225,16 +224,10 @@ class TrainState:
         decision = with_leaves(network.decision, new, "decision")
         return _replaced(network, stages=tuple(stages), encoder=encoder, decision=decision)
 
-    def keep_figures(self, phase: str, layer: str, figures: Mapping[str, Any]) -> None:
-        """Adds to the curves of a layer those of some figures that are numbers."""
-        curves = self.curves.setdefault(phase, {}).setdefault(layer, {})
-        for name, value in figures.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                curves.setdefault(name, []).append(value)
-
-    def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
-        """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
+    def keep_layer(self, name: str, network: Network, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
+        """Takes the weights and the numbers of a layer that has learned; `network` is the initial description."""
         self.weights = self.weights | {name: weights}
+        conv = next(conv for _, each, conv in network.layers() if each == name)
         self.keep_numbers(name, conv, numbers)
 
     def keep_numbers(self, name: str, part: Any, numbers: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What networks have learned, taken into their states."""
+"""The results of epochs, taken into the states of networks: weights and numbers, figures, decisions."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from snnjax.core.errors import DivergedError, InputError
 from snnjax.core.metrics import fractions
 from snnjax.data import Dataset
 from snnjax.layers.layer_kernels import XLA
-from snnjax.layers.spiking import Layer
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 from snnjax.steps.plain import Carry, Found
@@ -21,12 +20,12 @@ from snnjax.training.advice import by_layer, describe, diagnose_decisions
 from snnjax.training.state import Phase, TrainState
 
 
-def absorb_carry(
+def take_learned(
     phase: Phase,
     states: Sequence[TrainState],
     networks: Sequence[Network],
     names: Sequence[str],
-    carries: Sequence[Any],
+    carries: Sequence[Carry],
 ) -> None:
     """Takes what networks have learned into their states; raises DivergedError where that of some is invalid.
 
@@ -34,11 +33,14 @@ def absorb_carry(
     """
     errors: dict[int, str] = {}
     cause = None
-    for index, (state, carry) in enumerate(zip(states, carries, strict=True)):
+    for index, (state, network, carry) in enumerate(zip(states, networks, carries, strict=True)):
+        called = f" ({names[index]})" if names[index] else ""
         state.learning = learning_arrays(carry.states, carry.tally)
         try:
             for name, layer in carry.layers.items():
-                _absorb_layer(phase, name, layer, state, networks[index], names[index])
+                before = state.weights[name]
+                state.keep_layer(name, network, np.ascontiguousarray(layer.weights), jax.tree.leaves(layer.conv))
+                contracts.check_learned(network, name, state, layer.conv.each_learner[phase.learner], before, called)
         except InputError as error:
             errors[index] = str(error)
             cause = error
@@ -46,20 +48,11 @@ def absorb_carry(
         raise DivergedError(errors) from cause
 
 
-def _absorb_layer(phase: Phase, name: str, layer: Layer, state: TrainState, network: Network, called: str) -> None:
-    """Takes a layer's weights and numbers into a state, and checks them."""
-    weights: Any = np.ascontiguousarray(layer.weights)
-    before = state.weights[name]
-    conv = next(conv for _, each, conv in network.layers() if each == name)
-    state.keep_layer(name, conv, weights, jax.tree.leaves(layer.conv))
-    learner = layer.conv.each_learner[phase.learner]
-    contracts.check_learned(network, name, state, learner, before, f" ({called})" if called else "")
-
-
-def absorb_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) -> Diagnosis:
-    """The figures of each layer's learner after an epoch, by layer, and sentences about them; keeps the figures."""
+def take_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) -> Diagnosis:
+    """Takes the figures of each layer's learner into the curves; returns them by layer, with sentences about them."""
     figures: dict[str, Any] = {}
     sentences: dict[str, list[str]] = {}
+    curves = state.curves.setdefault(phase.name, {})
     for name in carry.layers:
         layer = dataclasses.replace(carry.layers[name], stored=state.weights[name], kernels=XLA)  # type: ignore[arg-type]
         learner = layer.conv.each_learner[phase.learner]
@@ -67,17 +60,14 @@ def absorb_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) 
         figures[name] = contracts.checked_diagnosis(kind, learner.diagnose(name, layer, found.infos[name]))
         sentences[name] = describe(name, layer, learner, figures[name])
         scalars = contracts.checked_scalars(kind, learner.scalars(carry.states[name]))
-        state.keep_figures(phase.name, name, figures[name] | scalars)
+        curve = curves.setdefault(name, {})
+        for figure, value in (figures[name] | scalars).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                curve.setdefault(figure, []).append(value)
     return by_layer(figures, sentences)
 
 
-def absorb_unsupervised(phase: Phase, state: TrainState, carry: Carry, found: Found) -> None:
-    """Ends an epoch that learned without labels."""
-    state.diagnoses[phase.name] = absorb_figures(phase, state, carry, found)
-    state.done += 1
-
-
-def absorb_decisions(
+def take_decisions(
     phase: Phase, state: TrainState, data: Dataset, trained: Any, tested: Any, learners: Diagnosis
 ) -> None:
     """Ends a supervised epoch, given the decisions on the training images and on those tested."""
