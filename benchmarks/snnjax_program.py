@@ -106,8 +106,9 @@ class Program(MeasuredProgram):
         for _ in range(self.epochs(phase) if keep else 1):
             found = epoch.run()
         if keep:
+            convs = {name: conv for _, name, conv in self.network.layers()}
             for name, layer in learned(found).items():
-                self.state.keep_layer(name, self.network, np.asarray(layer.weights), jax.tree.leaves(layer.conv))
+                self.state.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
         work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda found: list(learned(found).values())[-1].weights
         return work

@@ -492,8 +492,8 @@ def test_damaged_layers_are_trained_anew(folder, trainer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda arrays, found: found.pop("words"), "`diagnosis` of layer1 lacks words"),
-        (lambda arrays, found: found.update(wins=[1, 2]), "`diagnosis` must be by layer of layer1, not so wins"),
+        (lambda arrays, found: found.pop("words"), "`diagnosis` of layer1 must have words"),
+        (lambda arrays, found: found.update(wins=[1, 2]), "`diagnosis` must be by layer of layer1, got wins: [1, 2]"),
         (lambda arrays, found: arrays.clear(), "holds no layer1 with its diagnosis"),
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"][:2]), "must have shape (4, 6, 5, 5), got (2,"),
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"].astype(float)), "of float32, got float64"),

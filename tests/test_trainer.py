@@ -22,9 +22,9 @@ from snnjax.networks import Model, Network, stage
 from snnjax.steps import plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.training import results
+from snnjax.training.epoch import key_of
 from snnjax.training.loop import Trainer, Training
 from snnjax.training.placement import Placement
-from snnjax.training.runners import key_of
 from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.sweep import Sweep
 

@@ -91,7 +91,7 @@ def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
 
 def test_processes_share_the_cores():
     with processes(2) as workers:
-        found = {*workers.executor.map(functools.partial(workers.task, cores_of), range(4))}
+        found = {*workers.executor.map(functools.partial(workers.task, workers.share(cores_of)), range(4))}
     ours = os.sched_getaffinity(0)
     assert len({pid for pid, *_ in found} - {os.getpid()}) == 2
     assert {core for _, cores, _ in found for core in cores} == ours

@@ -24,23 +24,16 @@ STILL = 1e-3  # a layer whose weights have moved less, relative to their size, h
 
 def describe(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
     """Sentences about the figures of a learner, that of a layer `name`; plain ones of a custom learner."""
-    own = getattr(type(learner), "diagnose", None)
-    for kind in type(learner).__mro__:
-        if kind in _SENTENCES and getattr(kind, "diagnose", None) is own:
-            return _SENTENCES[kind](name, layer, learner, figures)
-    return _of_custom(name, layer, learner, figures)
-
-
-def _of_custom(name: str, layer: Any, learner: Any, figures: Figures) -> list[str]:
-    plain = {key: value for key, value in figures.items() if isinstance(value, int | float)}
-    return [f"{key} of {name} is {value:.4g}" for key, value in plain.items()]
+    for kind, sentences in _SENTENCES.items():
+        if isinstance(learner, kind) and type(learner).diagnose is kind.diagnose:
+            return sentences(name, layer, learner, figures)
+    return [f"{key} of {name} is {value:.4g}" for key, value in figures.items() if isinstance(value, int | float)]
 
 
 def _of_stdp(name: str, layer: Any, learner: STDP, figures: Figures) -> list[str]:
     wins = np.asarray(figures["wins"])
     often = np.flatnonzero(wins > OFTEN * wins.mean())
     silent = figures["silent"]
-    converged = figures["convergence"] < CONVERGED
     words = [
         f"no neuron fired at {percent(silent)} of the images",
         _never_won(figures, "features"),
@@ -51,7 +44,7 @@ def _of_stdp(name: str, layer: Any, learner: STDP, figures: Figures) -> list[str
         words.append(f"{_threshold(layer)} is too high: try a lower one")
     elif figures["never_won"] > len(wins) / 2:
         words.append("most features never win: try fewer features, more winners or a smaller radius")
-    elif not converged:
+    elif figures["convergence"] >= CONVERGED:
         words.append("more images or epochs, or higher rates, would let the weights converge")
     return words
 

@@ -32,29 +32,18 @@ def check_types(networks: Sequence[object], data: object, settings: object, call
         raise wrong_type("callback", "a Callback or None", callback)
 
 
-def checked_networks(
-    networks: Sequence[Network], data: Dataset, settings: Settings, seeds: Sequence[int]
-) -> list[Network]:
-    """The networks with their encoders; raises InputError unless they can train side by side on these data."""
-    networks = [with_encoder(network, data) for network in networks]
-    if not networks or len(seeds) != len(networks):
-        raise InputError(f"`seeds` must be one for each network, got {len(seeds)} of {len(networks)}")
-    network = networks[0]
+def check_network(network: Network, data: Dataset, settings: Settings) -> None:
+    """Raises InputError unless a network, and others like it, can train on these data."""
     network.check()
     to_data(network, {})  # what cannot be saved is refused before training
-    if len({each.structure for each in networks}) > 1:
-        raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
     if data.classes != network.classes:
         problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
         raise InputError(f"{problem}: make it with classes={data.classes}")
     check_parts(network, data.train_images)
-    if len(networks) > 1 and settings.patience:
-        raise InputError(f"`patience` must be 0 where several networks train, got {settings.patience}")
     if settings.mirror and (width := data.train_images.shape[2]) < 2:
         raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
     if settings.native:
         native.check(network.time_steps)
-    return networks
 
 
 def with_encoder(network: Network, data: Dataset) -> Network:
@@ -92,8 +81,6 @@ def check_reused(
     """Raises InputError unless weights, numbers and diagnosis are those of these layers."""
     names = ", ".join(layers)
     check_weights(network, weights)
-    if weights.keys() != {*layers}:
-        raise InputError(f"`weights` must be those of {names}, got {', '.join(weights)}")
     sizes: dict[str, tuple[int, ...]] = {}
     for _, name, conv in network.layers():
         if name in weights:
@@ -104,8 +91,8 @@ def check_reused(
             raise InputError(f"`weights` of {name} must be finite numbers of float32, got {each.dtype}")
     if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
         raise InputError(f"`numbers` of {names} must be some of {sizes}, got {wrong}")
+    for name, each in diagnosis.items():
+        if name != "words" and not (isinstance(each, dict) and each.keys() <= {*layers}):
+            raise InputError(f"`diagnosis` must be by layer of {names}, got {name}: {each}")
     if "words" not in diagnosis:
-        raise InputError(f"`diagnosis` of {names} lacks words")
-    figures = {name: each for name, each in diagnosis.items() if name != "words"}
-    if bare := [key for key, x in figures.items() if not (isinstance(x, dict) and {*layers} >= x.keys())]:
-        raise InputError(f"`diagnosis` must be by layer of {names}, not so {', '.join(bare)}")
+        raise InputError(f"`diagnosis` of {names} must have words, got {', '.join(diagnosis)}")

@@ -1,9 +1,10 @@
-"""Epochs, slice by slice, so that progress is reported without callbacks from compiled programs."""
+"""Epochs, slice by slice, so that progress is reported without callbacks from compiled programs; and their makers."""
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +13,18 @@ import numpy as np
 from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError
+from snnjax.data import Dataset
 from snnjax.layers.spiking import Layer
+from snnjax.learners import Tally
+from snnjax.networks import Model, Network
+from snnjax.networks.batches import decide_batch
+from snnjax.steps import deciding, plain, registry
 from snnjax.steps.plain import Carry, Found, Task
-from snnjax.steps.registry import Step
+from snnjax.training import arguments, results
 from snnjax.training.contracts import check_decisions
 from snnjax.training.placement import NETWORKS, Placement, Timer, has_own, learning_program, place
-from snnjax.training.state import Settings
+from snnjax.training.stage_cache import StageCache, as_array
+from snnjax.training.state import Phase, Settings, TrainState
 
 SLICE = 1000
 """Images, about, between two reports of an epoch's progress."""
@@ -65,19 +72,19 @@ class EpochRunner:
         name: str,
         placement: Placement,
         task: Task,
-        plain: Callable[..., Any],
-        fast: Step | None,
+        step: Callable[..., Any],
+        fast: registry.Step | None,
         carry: Carry,
         model: Any,
         images: Images,
     ):
-        """`plain` is the step that defines what is learned, `fast` one that fits, if any; trees are stacked."""
+        """`step` defines what is learned, `fast` computes the same, if there is such a one; trees are stacked."""
         self.placement = placement
         self.task = task
         self.images = images
         # Those that share batches learn from them, but for fast steps, which take a batch in one product.
         self.mesh = placement.batched if task.batch > 1 and not fast and not task.end else placement.learning
-        self._plain = learning_program(plain, task, self.mesh)
+        self._plain = learning_program(step, task, self.mesh)
         self._fast = learning_program(fast.run, task, self.mesh) if fast else self._plain
         self._clips = fast is not None and fast.clips
         self.unit = fast.unit(task) if fast else task.batch
@@ -123,9 +130,10 @@ class EpochRunner:
         images done and of correct decisions among them; `keep` is called between slices, with how many are done and a
         function that returns what was found of them.
         """
-        step = self.task.batch
-        if done % step or not 0 <= done < self._total:
-            raise InputError(f"`shown` must be a multiple of {step} below {self._total}, got {done}")
+        before = before if done else ()
+        batch = self.task.batch
+        if done % batch or not 0 <= done < self._total:
+            raise InputError(f"`shown` must be a multiple of {batch} below {self._total}, got {done}")
         places = self.images.order(number)
         numbers = np.arange(self._count) if places is None else places % self._count
         pieces: list[Found] = []
@@ -136,27 +144,28 @@ class EpochRunner:
             begin = time.perf_counter()
             own, shared = self._kept.get(start) or self.place_slice(start, places)
             self.timer.seconds += time.perf_counter() - begin
-            position = max(start, done)
-            step = self.task.batch  # slices of another version or device may end elsewhere
-            while position < stop:
-                fast = self._clips or self.is_in_bounds()
-                end = stop if fast else min(position + step, stop)
-                here = slice(position - start, end - start)
+            for first, end, program in self._spans(max(start, done), stop):  # `done` may lie within a slice
+                here = slice(first - start, end - start)
                 span = dict(start=np.int32(here.start), stop=np.int32(here.stop), last=np.bool_(end == self._total))
-                images = (end - position) * self.placement.count
-                given = self.carry, self.model, own, shared | span
-                result = self.timer.run(images, self._fast if fast else self._plain, *given)
+                images = (end - first) * self.placement.count
+                result = self.timer.run(images, program, self.carry, self.model, own, shared | span)
                 self.carry, found = self.timer.call(0, self.placement.agreed, *result, self.mesh)
-                found = self._learned(found, here)
-                report(images, self._correct(found, numbers[..., position:end]))
-                if done and not pieces:
-                    pieces.append(_restored(found, before))
-                pieces.append(found)
-                position = end
-                step = 2 * step
+                pieces.append(self._learned(found, here))
+                report(images, self._correct(pieces[-1], numbers[..., first:end]))
             if stop < self._total:
-                keep(stop, lambda: leaves(_joined(pieces)))
-        return self.carry, self._in_order_of_data(_joined(pieces), numbers if places is not None else None)
+                keep(stop, lambda: leaves(_joined(pieces, before)))
+        found = _joined(pieces, before)
+        return self.carry, found if places is None else self._in_order_of_data(found, numbers)
+
+    def _spans(self, first: int, stop: int) -> Iterator[tuple[int, int, Any]]:
+        """The images of each program: all that are left; few by the plain step, while weights lie out of bounds."""
+        size = self.task.batch
+        while first < stop:
+            fast = self._clips or self.is_in_bounds()
+            end = stop if fast else min(first + size, stop)
+            yield first, end, self._fast if fast else self._plain
+            first = end
+            size *= 2
 
     def _learned(self, found: Found, here: slice) -> Found:
         """What was found of some images of a slice, of all that a program returns."""
@@ -171,9 +180,9 @@ class EpochRunner:
         check_decisions(found.decisions, self.model.classes)
         return int(np.sum(found.decisions == self.images.labels[numbers]))
 
-    def _in_order_of_data(self, found: Found, numbers: np.ndarray | None) -> Found:
+    def _in_order_of_data(self, found: Found, numbers: np.ndarray) -> Found:
         """Decisions from the order in which the images of these numbers were shown to that of the data."""
-        if numbers is None or self.images.labels is None:
+        if self.images.labels is None:
             return found
         back = np.broadcast_to(np.argsort(numbers, axis=-1), found.decisions.shape)
         return found._replace(decisions=np.take_along_axis(found.decisions, back, axis=1))
@@ -192,6 +201,142 @@ class EpochRunner:
         return self._in_bounds
 
 
+@dataclasses.dataclass(frozen=True)
+class EpochRunners:
+    """Makes the runner of each phase of networks of one structure.
+
+    Attributes:
+      cache: of what enters their stages.
+      data: the data set.
+      settings: of the training.
+      seeds: of each network.
+      plan: all phases, in order.
+    """
+
+    cache: StageCache
+    data: Dataset
+    settings: Settings
+    seeds: Sequence[int]
+    plan: tuple[Phase, ...]
+
+    @property
+    def network(self) -> Network:
+        """The first network."""
+        return self.cache.network
+
+    def check(self, state: TrainState) -> None:
+        """Raises InputError unless the training can continue from a state."""
+        arguments.check_state(self.network, len(self.plan), state)
+        if state.learning and state.phase < len(self.plan):
+            fresh = results.learning_arrays(*self.fresh(state, 0))
+            shapes = {name: array.shape for name, array in fresh.items()}
+            arguments.check_shapes(self.network, state, "learning", shapes)
+
+    def layers(self, phase: Phase) -> tuple[str, ...]:
+        """Names of the layers that learn in a phase."""
+        if phase.layers:
+            return phase.layers
+        layers = self.network.layers()
+        return tuple(name for _, name, conv in layers if any(each.supervised for each in conv.each_learner))
+
+    def joint(self, phase: Phase) -> Any:
+        """The joint learner of a phase, None where layers learn alone."""
+        joint = (conv.joint for _, name, conv in self.network.layers() if name in phase.layers)
+        return next(joint) if phase.end else None
+
+    def images(self, phase: Phase) -> int:
+        """The images of an epoch that a phase learns from."""
+        images = len(self.data.train_images)
+        joint = self.joint(phase)
+        return min(images, joint.images or images) if joint else images
+
+    def task(self, phase: Phase) -> Task:
+        """The task of a phase."""
+        names = self.layers(phase)
+        if joint := self.joint(phase):
+            images = self.images(phase)
+            batch = min(joint.batch, images)
+            return Task(names, phase.stage, phase.learner, batch, end=phase.end, rest=images % batch)
+        turns = not phase.layers and self.network.reward_by_turns
+        return Task(names, phase.stage, phase.learner, self.settings.update_batch, turns)
+
+    def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: np.ndarray) -> EpochRunner:
+        """The runner of a phase's epochs, given what enters the first of the layers that learn in it."""
+        task = self.task(phase)
+        models = self.cache.models(states)
+        platform = self.cache.placement.platform
+        fast = registry.fast_step(registry.Case(task, models[0], self.settings.native, platform))
+        carries = []
+        for index, (model, state) in enumerate(zip(models, states, strict=True)):
+            layers = {}
+            for name in task.names:
+                layer = model.layers[name]
+                layers[name] = layer.packed(fast.kernels if fast else self.cache.kernels(layer, phase.learner))
+            learners, tally = self.fresh(state, index)
+            learned = with_leaves(learners, state.learning), with_leaves(tally, state.learning, "tally")
+            carries.append(Carry(layers, *learned))
+        others = [_without_weights(model, task.names) for model in models]
+        shown = inputs.shape[int(has_own(inputs))] // (1 + self.settings.mirror)
+        order = functools.partial(shown_order, self.settings, self.seeds, self.plan.index(phase), shown)
+        if phase.end:
+            learn = plain.learn_jointly
+            frozen: Any = self.cache.pack(others)
+            images = Images(inputs, order=order, most=self.images(phase))
+        elif phase.layers:
+            learn = plain.learn_unsupervised
+            frozen = None
+            images = Images(inputs, order=order)
+        else:
+            learn = plain.learn_supervised
+            frozen = self.cache.pack(others, self.testing_kernels)
+            labels = self.data.train_labels.astype(np.int32)
+            images = Images(inputs, labels, order, batch_size=self.settings.batch_size)
+        carry = self.cache.placement.stack(carries)
+        return EpochRunner(phase.name, self.cache.placement, task, learn, fast, carry, frozen, images)
+
+    def test(self, timer: Timer, runner: EpochRunner, inputs: np.ndarray) -> np.ndarray:
+        """Decisions on the tested images, of which `inputs` enter the supervised layers, as these are now."""
+        placement = self.cache.placement
+        learned = {}
+        for name, layer in runner.carry.layers.items():
+            kernels = runner.model.layers[name].kernels
+            if layer.kernels is not kernels:
+                layer = placement.stack([each.packed(kernels) for each in placement.unstack(layer)])
+            learned[name] = dataclasses.replace(layer, in_bounds=False)
+        model = runner.model.updated(learned)
+        return placement.map(timer, decide_batch, model, inputs, first=self.network.first_supervised)[0]
+
+    @functools.cached_property
+    def testing_kernels(self) -> dict[str, Any]:
+        """The kernels of layers by which the networks are tested after an epoch, by name."""
+        return deciding.deciding_kernels(self.network, native=self.settings.native, scores=False)
+
+    def fresh(self, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
+        """What follows the layers in the carry of network `index`, before the first image of a phase."""
+        phase = self.plan[state.phase]
+        layers = self.cache.model(state, index).layers
+        seen = phase.branch * phase.epochs * len(self.data.train_images)
+        states = {}
+        for name in self.layers(phase):
+            key = key_of(list(layers).index(name), self.seeds[index])
+            learner = layers[name].conv.each_learner[phase.learner]
+            states[name] = jax.tree.map(as_array, learner.init(layers[name], key, seen))
+        return states, None if phase.layers else Tally(*np.zeros(5, np.int32))
+
+
+def key_of(number: int, seed: int) -> np.ndarray:
+    """The key of what layer `number` draws, (2,) uint32."""
+    if seed < 1 << 32:
+        return np.array([number, seed], np.uint32)
+    return np.random.SeedSequence((number, seed)).generate_state(2)
+
+
+def _without_weights(model: Model, names: Iterable[str]) -> Model:
+    """The model without the weights of layers that learn, which are in the carry of their program."""
+    nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
+    return model.updated({name: dataclasses.replace(model.layers[name], stored=nothing) for name in names})
+
+
 def _slice_size(total: int, unit: int) -> int:
     """Images of a slice, about `SLICE`, so that few are padded."""
     count = max(1, round(total / SLICE))
@@ -200,17 +345,15 @@ def _slice_size(total: int, unit: int) -> int:
     return -(-total // (count * unit)) * unit
 
 
-def _restored(found: Found, before: Sequence[Mapping[str, np.ndarray]]) -> Found:
-    """What was found of earlier images of the epoch, by path for each network, as `found` is of later ones."""
-    expected = leaves(found).keys()
-    for each in before:
-        if each.keys() != expected:
-            raise InputError(f"`found` must hold {', '.join(expected)}, got {', '.join(each)}")
-    return with_leaves(found, jax.tree.map(lambda *own: np.stack(own), *before))
-
-
-def _joined(pieces: list[Found]) -> Found:
-    """What was found of the images of several pieces of an epoch, one after the other."""
+def _joined(pieces: Sequence[Found], before: Sequence[Mapping[str, np.ndarray]]) -> Found:
+    """What was found of the images of several pieces of an epoch, and `before` them, by path for each network."""
+    if before:
+        expected = leaves(pieces[0]).keys()
+        for each in before:
+            if each.keys() != expected:
+                raise InputError(f"`found` must hold {', '.join(expected)}, got {', '.join(each)}")
+        earlier = jax.tree.map(lambda *own: np.stack(own), *before)
+        pieces = [with_leaves(pieces[0], earlier), *pieces]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
 
 

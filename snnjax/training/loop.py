@@ -19,9 +19,8 @@ from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.steps import deciding
 from snnjax.steps.plain import Carry
 from snnjax.training import arguments, cache_key, contracts, fitting, results
-from snnjax.training.epoch import EpochRunner
+from snnjax.training.epoch import EpochRunner, EpochRunners
 from snnjax.training.placement import Timer
-from snnjax.training.runners import EpochRunners
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Arrays, Callback, Phase, Settings, States, TrainState, plan
 
@@ -31,6 +30,8 @@ EVERY = 30.0
 
 class Training:
     """Trains networks that differ only in numbers and seeds; `run` continues from any states that it has saved.
+
+    Several stop together: `settings.patience` must be 0.
 
     Attributes:
       networks: the descriptions, with their encoders.
@@ -54,9 +55,10 @@ class Training:
         """
         arguments.check_types(networks, data, settings, callback)
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
-        self.networks = arguments.checked_networks(networks, data, settings, self.seeds)
+        self.networks = [arguments.with_encoder(network, data) for network in networks]
         self.network = self.networks[0]
-        self.names = names or ([f"network {index}" for index in range(len(networks))] if len(networks) > 1 else [""])
+        arguments.check_network(self.network, data, settings)
+        self.names = names or [""] * len(networks)
         self.data = data
         batch = min(settings.update_batch, len(data.train_images))
         self.settings = dataclasses.replace(settings, update_batch=batch)

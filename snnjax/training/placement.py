@@ -1,5 +1,6 @@
 """How programs run: spread over devices by networks, or by the images of one network; compiled, and timed."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -30,18 +31,18 @@ MOST_PROGRAMS = 64
 _COMPILED: dict[Any, Any] = {}  # by program, and shapes, dtypes and shardings of its arguments; the oldest first
 
 
+@dataclasses.dataclass
 class Timer:
     """Adds up the images and seconds of a phase's programs, compilation apart."""
 
-    def __init__(self, name: str):
-        self.name = name
-        self.reset()
+    name: str
+    images: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
 
     def reset(self) -> None:
         """Starts again from zero."""
-        self.images = 0
-        self.seconds = 0.0
-        self.compile_seconds = 0.0
+        vars(self).update(vars(Timer(self.name)))
 
     def run(self, images: int, program: Any, *args: Any) -> Any:
         """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""
@@ -211,22 +212,16 @@ def gathered(tree: Any) -> Any:
 
 
 def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
-    """Puts arrays where a program takes them."""
+    """Puts arrays where a program takes them; those of several processes are not compared."""
     sharding = NamedSharding(mesh, spec)
-    if sharding.is_fully_addressable:
-        return jax.device_put(jax.tree.map(_here, values), sharding)
-    return jax.tree.map(functools.partial(_place_everywhere, sharding=sharding), values)
 
+    def put(array: Any) -> jax.Array:
+        if sharding.is_fully_addressable and getattr(array, "is_fully_addressable", True):
+            return jax.device_put(array, sharding)
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
-def _here(array: Any) -> Any:
-    """An array that devices of other processes have too, as NumPy's; others as they are."""
-    return array if getattr(array, "is_fully_addressable", True) else np.asarray(array)
-
-
-def _place_everywhere(values: Any, sharding: NamedSharding) -> jax.Array:
-    """As `jax.device_put`, on devices of several processes, without comparing what they have."""
-    values = np.asarray(values)
-    return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
+    return jax.tree.map(put, values)
 
 
 @functools.lru_cache(maxsize=256)

@@ -35,11 +35,12 @@ def take_learned(
     cause = None
     for index, (state, network, carry) in enumerate(zip(states, networks, carries, strict=True)):
         called = f" ({names[index]})" if names[index] else ""
+        convs = {name: conv for _, name, conv in network.layers()}
         state.learning = learning_arrays(carry.states, carry.tally)
         try:
             for name, layer in carry.layers.items():
                 before = state.weights[name]
-                state.keep_layer(name, network, np.ascontiguousarray(layer.weights), jax.tree.leaves(layer.conv))
+                state.keep_layer(name, convs[name], np.ascontiguousarray(layer.weights), jax.tree.leaves(layer.conv))
                 contracts.check_learned(network, name, state, layer.conv.each_learner[phase.learner], before, called)
         except InputError as error:
             errors[index] = str(error)
@@ -85,7 +86,7 @@ def take_decisions(
     state.done += 1
 
 
-def learning_arrays(states: Any, tally: Any = None) -> dict[str, np.ndarray]:
+def learning_arrays(states: Any, tally: Any) -> dict[str, np.ndarray]:
     """The states of learners, by name of the layer, and the network's decisions, as arrays by path."""
     found = leaves(states) | leaves(tally, "tally")
     return {path: np.asarray(leaf) for path, leaf in found.items()}

@@ -140,7 +140,7 @@ class StageCache:
         return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
     def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
-        """Records what a timer has measured, and resets it; reports the phase if it is over."""
+        """Records what a timer has measured since, and resets it; reports the phase if it is over."""
         records = [timer.add_to(state.phases) for state in states]
         timer.reset()
         if over:

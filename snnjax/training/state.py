@@ -1,6 +1,5 @@
 """What a training depends on, and where it stands."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import field
@@ -12,6 +11,7 @@ from snnjax.core import checks
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError, shown, wrong_type
 from snnjax.core.metrics import tested_part
+from snnjax.layers.conv import Conv
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
@@ -215,19 +215,18 @@ class TrainState:
         """The network's description with the numbers that learning has changed."""
         if not self.numbers:
             return network
-        new = {path: x.item() if np.ndim(x) == 0 else x for path, x in self.numbers.items()}
-        stages = []
-        for each, names in zip(network.stages, network.names, strict=True):
-            branches = [with_leaves(conv, new, name) for conv, name in zip(each.branches, names, strict=True)]
-            stages.append(_replaced(each, branches=tuple(branches)))
-        encoder = with_leaves(network.encoder, new, "encoder")
-        decision = with_leaves(network.decision, new, "decision")
-        return _replaced(network, stages=tuple(stages), encoder=encoder, decision=decision)
+        places: dict[str, str] = {}
+        for stage, names in enumerate(network.names):
+            places |= {name: f"stages.{stage}.branches.{branch}" for branch, name in enumerate(names)}
+        new = {}
+        for path, number in self.numbers.items():
+            part, _, rest = path.partition(".")
+            new[f"{places.get(part, part)}.{rest}"] = number.item() if np.ndim(number) == 0 else number
+        return with_leaves(network, new)
 
-    def keep_layer(self, name: str, network: Network, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
-        """Takes the weights and the numbers of a layer that has learned; `network` is the initial description."""
+    def keep_layer(self, name: str, conv: Conv, weights: np.ndarray, numbers: list[np.ndarray]) -> None:
+        """Takes the weights and the numbers of a layer that has learned; `conv` is its initial description."""
         self.weights = self.weights | {name: weights}
-        conv = next(conv for _, each, conv in network.layers() if each == name)
         self.keep_numbers(name, conv, numbers)
 
     def keep_numbers(self, name: str, part: Any, numbers: list[Any]) -> None:
@@ -236,13 +235,6 @@ class TrainState:
         for (path, was), now in zip(leaves(part, name).items(), map(np.asarray, numbers), strict=True):
             if not np.array_equal(np.asarray(was, now.dtype), now):
                 self.numbers[path] = now
-
-
-def _replaced(component: Any, **fields: Any) -> Any:
-    """A component with other fields, without checks, as under jit."""
-    value = copy.copy(component)
-    vars(value).update(fields)
-    return value
 
 
 States = list[TrainState]

@@ -61,7 +61,13 @@ class Workers:
     def map(self, work: Work, groups: Sequence[Group], callback: Callback) -> Iterator[Outcome]:
         """The outcomes of groups, as they end; this process begins no further one after an error."""
         if self.executor is None:
-            yield from _one_by_one(work, groups, callback)
+            for group in groups:
+                callback.group_started(group)
+                outcome = work(group, callback=callback)
+                callback.group_ended(outcome)
+                yield outcome
+                if outcome.error:
+                    break
             return
         shared = self.share(work)
         futures = []
@@ -77,16 +83,6 @@ class Workers:
                 future.cancel()
 
 
-def _one_by_one(work: Work, groups: Sequence[Group], callback: Callback) -> Iterator[Outcome]:
-    for group in groups:
-        callback.group_started(group)
-        outcome = work(group, callback=callback)
-        callback.group_ended(outcome)
-        yield outcome
-        if outcome.error:
-            return
-
-
 SERIAL = Workers()
 """This process, one group after the other."""
 
@@ -95,12 +91,11 @@ class Unwanted(Exception):
     """Nobody waits for the result any more."""
 
 
+@dataclasses.dataclass
 class Watch(Callback):
-    """Ends a training that nobody waits for."""
+    """Ends a training that nobody waits for: there `check` raises an error, or ends the process."""
 
-    def __init__(self, check: Callable[[], None]):
-        """`check` raises an error, or ends the process, where nobody waits."""
-        self.check = check
+    check: Callable[[], None]
 
     def started(self, phase: str, images: int) -> None:
         self.check()
@@ -109,9 +104,11 @@ class Watch(Callback):
         self.check()
 
 
-def _train(prepare: Callable[[], Any], check: Callable[[], None], work: Work, group: Group) -> Outcome:
+def _train(
+    prepare: Callable[[], Any], check: Callable[[], None], read: Callable[[Any], Work], shared: Any, group: Group
+) -> Outcome:
     prepare()
-    return work(group, callback=Watch(check))
+    return read(shared)(group, callback=Watch(check))
 
 
 # On this machine
@@ -132,9 +129,9 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
         # Ctrl-C stops this process, which stops the others.
         executor = ProcessPoolExecutor(count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
         ready = functools.partial(_prepare_process, place, count, prepare)
-        task = functools.partial(_train, ready, functools.partial(_end_orphan, os.getpid()))
+        task = functools.partial(_train, ready, functools.partial(_end_orphan, os.getpid()), _read)
         try:
-            yield Workers(executor, count, functools.partial(_OnDisk, place / "work"), task)
+            yield Workers(executor, count, functools.partial(_write, place / "work"), task)
         except BrokenProcessPool as error:
             problem = "a worker was killed, perhaps because memory ran out"
             raise OSError(f"{problem}: {KEPT}, with fewer workers or networks at once if it must") from error
@@ -142,21 +139,16 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
             executor.shutdown(kill_workers=True)
 
 
-class _OnDisk:
-    """Unpickled, it is the object that it was made of, with arrays that all processes map from one file."""
+def _write(path: Path, work: Work) -> Path:
+    """The file of the work, from which all processes map its arrays."""
+    import joblib
 
-    def __init__(self, path: Path, value: Any):
-        import joblib
-
-        self.path = path
-        joblib.dump(value, path)
-
-    def __reduce__(self) -> Any:
-        return _from_disk, (self.path,)
+    joblib.dump(work, path)
+    return path
 
 
 @functools.cache
-def _from_disk(path: Path) -> Any:
+def _read(path: Path) -> Work:
     import joblib
 
     return joblib.load(path, mmap_mode="r")
@@ -193,10 +185,10 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
     except (OSError, ValueError) as error:
         advice = "start one by `dask scheduler`, and workers by `dask worker ADDRESS --nthreads 1`"
         raise OSError(f"no Dask scheduler answers at {address} ({error}): {advice}") from error
-    with _quiet("distributed", "distributed.client"), client:
+    with _quiet("distributed"), _quiet("distributed.client"), client:
         executor = client.get_executor(pure=False)
         count = _workers(client, address, patience)
-        task = functools.partial(_train, prepare, _leave_unwanted)
+        task = functools.partial(_train, prepare, _leave_unwanted, _same)
         try:
             yield Workers(executor, count, functools.partial(_on_cluster, client), task)
         except KilledWorker as error:
@@ -206,16 +198,15 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
 
 
 @contextlib.contextmanager
-def _quiet(*loggers: str) -> Iterator[None]:
-    """Keeps loggers from printing tracebacks where a connection is lost: one line says it."""
-    levels = {name: logging.getLogger(name).level for name in loggers}
+def _quiet(name: str) -> Iterator[None]:
+    """Keeps a logger from printing tracebacks where a connection is lost: one line says it."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
-        for name in loggers:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        logger.setLevel(level)
 
 
 def _workers(client: Any, address: str, patience: float) -> int:
