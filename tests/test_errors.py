@@ -513,7 +513,7 @@ def test_the_variants_of_a_sweep_whose_weights_leave_their_range_are_named():
     for variants, name in ((two, "layer1.amount=1e+30, seed=2"), ([{}], "seed=0")):
         records = Sweep(rule("below"), DIGITS, settings, variants).run().done
         *others, last = (records[at] for at in range(len(variants)))
-        assert last["error"].startswith(f"`update` of Rule ({name}) left layer1 invalid in epoch 1: ")
+        assert last["error"].startswith(f"{name}: `update` of Rule left layer1 invalid in epoch 1: ")
         assert last["epochs"] == []
         assert all(each["epochs"] for each in others)
 

@@ -454,7 +454,8 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_go_on(re
     state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
     assert_as_alone(sweep, state, weights, 0, 2)
     for at in (1, 3):
-        where = f"seed={at}, {growth}=1e+30) left {growth[:6]} invalid in epoch {1 + rewarded}: `weights` must "
+        where = f" left {growth[:6]} invalid in epoch {1 + rewarded}: `weights` must "
+        assert state.done[at]["error"].startswith(f"seed={at}, {growth}=1e+30: `update` of ")
         assert where in state.done[at]["error"], state.done[at]["error"]
         assert (state.done[at]["variant"], state.done[at]["epochs"]) == (variants[at], [])
     assert sorted(weights) == sorted(state.trained) == [0, 2]
@@ -522,9 +523,7 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
         return " ".join(capsys.readouterr().out.split())
 
     out = printed("1e30", "1")
-    assert out.count("`update` of Exploding (growth=1e+30, seed=0) left layer1 invalid in epoch 1: ") == 2, (
-        "at once too"
-    )
+    assert out.count("growth=1e+30, seed=0: `update` of Exploding left layer1 invalid in epoch 1: ") == 2, "at once too"
     assert "stopped: `update` of Exploding" in out
     assert "1 network side by side" in out
     records = {each["variant"]["growth"]: each for each in told()["networks"]}
@@ -537,7 +536,7 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
     shown = capsys.readouterr()
     assert "2 networks, 0 to be trained" in shown.out
     assert (stopped.value.code, shown.err.count("\n")) == (2, 1)
-    assert "learning left all networks invalid; `update` of Exploding (growth=1e+30, seed=0) left layer1" in shown.err
+    assert "learning left all networks invalid; growth=1e+30, seed=0: `update` of Exploding left layer1" in shown.err
     with pytest.raises(FileNotFoundError, match=r"such as swept/weights_\d+\.npz, the best"):
         Trained.read("swept")
 

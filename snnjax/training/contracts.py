@@ -257,12 +257,10 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"got {shown(value)}")
 
 
-def check_learned(
-    network: Network, name: str, state: TrainState, learner: Learner, before: np.ndarray, which: str = ""
-) -> None:
+def check_learned(network: Network, name: str, state: TrainState, learner: Learner, before: np.ndarray) -> None:
     """Raises InputError where a learner has led a layer's weights out of its bounds, or left what no file could hold.
 
-    `state` is that after epoch `state.done`, counted from 0, `before` the weights before it; `which` names the network.
+    `state` is that after epoch `state.done`, counted from 0, `before` the weights before it.
     """
     weights = state.weights[name]
     lower, upper = getattr(learner, "bounds", None) or (-np.inf, np.inf)
@@ -279,5 +277,5 @@ def check_learned(
             learned = {each: conv for _, each, conv in state.network(network).layers()}
             check_again(learned[name])
     except InputError as error:
-        where = f"`update` of {type(learner).__name__}{which} left {name} invalid in epoch {state.done + 1}"
+        where = f"`update` of {type(learner).__name__} left {name} invalid in epoch {state.done + 1}"
         raise InputError(f"{where}: {error}") from error

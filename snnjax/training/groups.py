@@ -50,7 +50,7 @@ class Group:
         variants = [self.variants[index] for index in numbers]
         networks = [varied(network, each) for each in variants]
         seeds = [int(x["seed"]) for x in variants]
-        return Training(networks, data, settings, seeds, callback, [*map(_named, variants)])
+        return Training(networks, data, settings, seeds, callback)
 
     def load(self) -> "Progress":
         """What the file holds; the beginning where there is none, or a damaged one."""
@@ -105,9 +105,10 @@ class Progress:
             training.run(self.states, save)
         except DivergedError as error:
             self.states = [each for index, each in enumerate(saved) if index not in error.errors]
-            self.errors |= {numbers[index]: problem for index, problem in error.errors.items()}
-            for problem in error.errors.values():
-                training.cache.callback.invalid(problem)
+            for index, problem in error.errors.items():
+                words = f"{_named(group.variants[numbers[index]])}: {problem}"
+                self.errors[numbers[index]] = words
+                training.cache.callback.invalid(words)
             raise
 
 
@@ -186,8 +187,7 @@ def parted(arrays: Mapping[str, np.ndarray], metas: Sequence[Any]) -> list[Train
 
 def _named(variant: Variant) -> str:
     """What is special about a network, in words; a seed with all its digits."""
-    kinds = {name: "d" if name == "seed" else "g" for name in variant}
-    return ", ".join(f"{name}={value:{kinds[name]}}" for name, value in variant.items())
+    return ", ".join(f"{name}={value:{'d' if name == 'seed' else 'g'}}" for name, value in variant.items())
 
 
 def varied(network: Network, variant: Variant) -> Network:

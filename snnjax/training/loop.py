@@ -46,19 +46,16 @@ class Training:
         settings: Settings,
         seeds: Sequence[int] | None = None,
         callback: Callback | None = None,
-        names: Sequence[str] = (),
     ):
         """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled.
 
-        `seeds` are those of the initial weights of each network, by default the one in `settings`; `names` are what
-        messages call each network.
+        `seeds` are those of the initial weights of each network, by default the one in `settings`.
         """
         arguments.check_types(networks, data, settings, callback)
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         self.networks = [arguments.with_encoder(network, data) for network in networks]
         self.network = self.networks[0]
         arguments.check_network(self.network, data, settings)
-        self.names = names or [""] * len(networks)
         self.data = data
         batch = min(settings.update_batch, len(data.train_images))
         self.settings = dataclasses.replace(settings, update_batch=batch)
@@ -147,7 +144,7 @@ class Training:
     def _take_learned(self, phase: Phase, states: States, carry: Carry, shown: int = 0, found: Any = ()) -> list[Carry]:
         """Takes what networks have learned into their states, and what an epoch that goes on has found; unstacked."""
         carries = self.cache.placement.unstack(carry)
-        results.take_learned(phase, states, self.networks, self.names, carries)
+        results.take_learned(phase, states, self.networks, carries)
         for state, own in zip(states, self.cache.placement.unstack(found), strict=True):
             state.shown = shown
             state.found = dict(own)

@@ -17,31 +17,21 @@ from snnjax.networks import Network
 from snnjax.steps.plain import Carry, Found
 from snnjax.training import contracts
 from snnjax.training.advice import by_layer, describe, diagnose_decisions
-from snnjax.training.state import Phase, TrainState
+from snnjax.training.state import Phase, States, TrainState
 
 
-def take_learned(
-    phase: Phase,
-    states: Sequence[TrainState],
-    networks: Sequence[Network],
-    names: Sequence[str],
-    carries: Sequence[Carry],
-) -> None:
-    """Takes what networks have learned into their states; raises DivergedError where that of some is invalid.
-
-    `networks` are their initial descriptions, `names` what messages call them.
-    """
+def take_learned(phase: Phase, states: States, networks: Sequence[Network], carries: Sequence[Carry]) -> None:
+    """Takes what networks have learned, given as first described; raises DivergedError where some are invalid."""
     errors: dict[int, str] = {}
     cause = None
     for index, (state, network, carry) in enumerate(zip(states, networks, carries, strict=True)):
-        called = f" ({names[index]})" if names[index] else ""
         convs = {name: conv for _, name, conv in network.layers()}
         state.learning = learning_arrays(carry.states, carry.tally)
         try:
             for name, layer in carry.layers.items():
                 before = state.weights[name]
                 state.keep_layer(name, convs[name], np.ascontiguousarray(layer.weights), jax.tree.leaves(layer.conv))
-                contracts.check_learned(network, name, state, layer.conv.each_learner[phase.learner], before, called)
+                contracts.check_learned(network, name, state, layer.conv.each_learner[phase.learner], before)
         except InputError as error:
             errors[index] = str(error)
             cause = error

@@ -88,13 +88,15 @@ class StageCache:
     def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
         """What enters the first stage; the other part is encoded too, and kept, unless something of it is kept."""
         images = {each: self._shown(each) for each in self.images if each == part or each not in self._kept}
-        shared = self._shared_code(states)
+        models = self.models(states)
+        codes = [jax.tree.leaves(model.encoder) for model in models]
+        shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
         placement = Placement(1) if shared else self.placement
         timer = Timer("encode")
-        models = placement.stack(self.models(states)[: placement.count])
+        stacked = placement.stack(models[: placement.count])
         self.callback.started("encode", sum(map(len, images.values())) * placement.count)
         for name, each in images.items():
-            found = placement.map(timer, encode_batch, models, each, self.callback.advanced, native=self.native)
+            found = placement.map(timer, encode_batch, stacked, each, self.callback.advanced, native=self.native)
             if (largest := found.max()) > (steps := self.network.time_steps):
                 raise InputError(f"`encoder(image)` must be 0..{steps - 1}, or {steps} where silent, got {largest}")
             self._kept[name] = (0, self._key(states, 0), found[0] if shared else found)
@@ -110,12 +112,6 @@ class StageCache:
         both[: len(images)] = images
         both[len(images) :] = images[:, :, ::-1]
         return both
-
-    def _shared_code(self, states: Sequence[TrainState]) -> bool:
-        """Whether all encoders agree."""
-        both = zip(states, self.networks, strict=True)
-        codes = [jax.tree.leaves(state.network(network).encoder) for state, network in both]
-        return all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
 
     def _forward(
         self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool
