@@ -75,7 +75,7 @@ def test_a_threshold_that_is_too_low_is_named():
     assert sum("too low" in word or "too high" in word for word in found["words"]) == 1
     assert found["firing"] == dict(layer1_1=pytest.approx(1 / 3, abs=0.01), layer1_2=1.0)
     early = diagnose_outputs(spec, 0, fired, dict(layer1_2=0.15))["words"][-1]
-    assert early.startswith("layer1_2 has learned too little yet, or its threshold 0.01 is too low"), "the weights tell"
+    assert early.startswith("layer1_2 has learned too little yet, or the threshold 0.01 is too low"), "the weights tell"
 
 
 def test_figures_of_stdp_by_hand():

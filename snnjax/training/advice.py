@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP, Diagnosis, SoftHebb, SupervisedSTDP, TargetTime
 from snnjax.networks import Network
 
@@ -41,7 +42,7 @@ def _of_stdp(name: str, layer: Any, learner: STDP, figures: Figures) -> list[str
         _convergence(figures),
     ]
     if silent > SILENT and layer.conv.threshold is not None:
-        words.append(f"{_threshold(layer)} is too high: try a lower one")
+        words.append(f"{_threshold(layer.conv)} is too high: try a lower one")
     elif figures["never_won"] > len(wins) / 2:
         words.append("most features never win: try fewer features, more winners or a smaller radius")
     elif figures["convergence"] >= CONVERGED:
@@ -110,10 +111,10 @@ def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[
         step = figures["spike_time"] * layer.time_steps
         words.append(f"the first one fired at step {step:.1f} of {layer.time_steps} on average, counted from 0")
     if layer.conv.threshold is not None and silent > SILENT:
-        words.append(f"{_threshold(layer)} of {name} is too high: try a lower one")
+        words.append(f"{_threshold(layer.conv)} of {name} is too high: try a lower one")
     elif layer.conv.threshold is not None and early > AT_FIRST_STEP:
         come = f"{percent(early)} of the first spikes come at the first step"
-        words.append(f"{_threshold(layer)} of {name} is too low: {come}")
+        words.append(f"{_threshold(layer.conv)} of {name} is too low: {come}")
     return words
 
 
@@ -133,10 +134,10 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
         least, average, largest = (figures[f"training_threshold_{kind}"] for kind in ("min", "mean", "max"))
         words.append(f"training thresholds of {name} end at {least:.4g}..{largest:.4g}, mean {average:.4g}")
     if silent > SILENT:
-        words.append(f"{_threshold(layer)} is too high: try a lower one")
+        words.append(f"{_threshold(layer.conv)} is too high: try a lower one")
     elif taught and mean < EARLY:
         fire = "neurons fire at the first steps, whatever comes later: try a higher one"
-        words.append(f"{_threshold(layer)} is too low: {fire}")
+        words.append(f"{_threshold(layer.conv)} is too low: {fire}")
     elif missed > MISSED:
         words.append("desired times are not reached: try more epochs, higher rates or another threshold")
     if figures["never_won"] and learner.competitors(layer) and sum(wins):
@@ -153,8 +154,8 @@ _SENTENCES: dict[Any, Callable[..., list[str]]] = {
 }
 
 
-def _threshold(layer: Any) -> str:
-    return f"the threshold {np.mean(np.asarray(layer.conv.threshold)):g}"
+def _threshold(conv: Conv) -> str:
+    return f"the threshold {None if conv.threshold is None else format(np.mean(np.asarray(conv.threshold)), 'g')}"
 
 
 def _never_won(figures: Figures, kind: str) -> str:
@@ -178,14 +179,13 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
     for name, conv in convs.items():
         if conv.real:
             continue  # it has no threshold
-        threshold = "None" if conv.threshold is None else f"{np.mean(conv.threshold):g}"
         if firing[name] > CROWDED:
-            cause = f"the threshold {threshold} of {name} is too low"
+            cause = f"{_threshold(conv)} of {name} is too low"
             if open_.get(name, 0.0) >= CONVERGED:
-                cause = f"{name} has learned too little yet, or its threshold {threshold} is too low"
+                cause = f"{name} has learned too little yet, or {_threshold(conv)} is too low"
             words.append(f"{cause}: nearly every neuron fires")
         elif silent > SILENT:
-            words.append(f"the threshold {threshold} of {name} is too high: try a lower one")
+            words.append(f"{_threshold(conv)} of {name} is too high: try a lower one")
     for number, name, conv in network.layers():
         if number <= stage and conv.standardise and np.all(conv.standardise.variance == 1):
             words.append(f"no learner has moved the moments that standardise {name}: one with a `rate` of 0 may do")

@@ -101,13 +101,13 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
         raise InputError(f"`epochs` must be {stages} numbers for {network.name}, got {len(epochs)}: {epochs}")
     phases: list[Phase] = []
     ends = dict(network.joint_stages)
-    within = {number for first, end in ends.items() for number in range(first, end)}
+    end = 0  # after the last stage of layers that learn jointly
     for stage, name, conv in network.layers():
-        branch = sum(phase.stage == stage for phase in phases)
-        if stage in ends and not branch:
-            phases.append(_joint(network, stage, ends[stage], epochs))
-        for index, learner in enumerate(() if stage in within else conv.each_learner):
-            if not learner.supervised:
+        if stage >= end and stage in ends:
+            end = ends[stage]
+            phases.append(_joint(network, stage, end, epochs))
+        for index, learner in enumerate(conv.each_learner):
+            if stage >= end and not learner.supervised:
                 branch = sum(phase.stage == stage for phase in phases)
                 phases.append(Phase(f"{_title(learner)} {name}", stage, (name,), epochs[stage], index, branch))
     if is_fitted(network.decision):
