@@ -11,7 +11,7 @@ from snnjax.layers.layer_kernels import PLAIN
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, Learner, convergence
 from snnjax.networks import Network, SpikingNetwork, stage
-from snnjax.training.advice import by_layer, describe, diagnose_decisions, diagnose_outputs
+from snnjax.training.advice import describe, diagnose_decisions, diagnose_outputs
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings
 
@@ -101,7 +101,8 @@ def test_figures_of_reward_by_hand():
     info = dict(feature=np.zeros((4, 1), int))
     found = conv.learners.diagnose("layer1", layer, info)
     assert found["convergence"] == pytest.approx(0.0625)
-    learners = by_layer(dict(layer1=found), dict(layer1=describe("layer1", layer, conv.learners, found)))
+    learners = {name: dict(layer1=figure) for name, figure in found.items()}
+    learners["words"] = describe("layer1", layer, conv.learners, found)
     found = diagnose_decisions(["cat", "dog", "owl"], np.array([0, 0, -1, 2]), learners)
     assert (found["silent"], found["decided"], found["never_decided"]) == (0.25, [2, 0, 1], 1)
     assert found["convergence"]["layer1"] == pytest.approx(0.0625)

@@ -213,15 +213,6 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Di
     return learners | known
 
 
-def by_layer(figures: Mapping[str, Figures], sentences: Mapping[str, Sequence[str]]) -> Diagnosis:
-    """The figures and sentences of several learners, by layer, as one: each figure by layer, and all sentences."""
-    found: dict[str, dict[str, object]] = {}
-    for name, each in figures.items():
-        for key, value in each.items():
-            found.setdefault(key, {})[name] = value
-    return found | dict(words=[word for words in sentences.values() for word in words])
-
-
 def percent(share: float) -> str:
     """A share in percent, with a digit after the point where it is small."""
     return f"{100 * share:.{0 if share == 0 or share > 0.1 else 1}f} %"

@@ -16,7 +16,7 @@ from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Tally
-from snnjax.networks import Model, Network
+from snnjax.networks import Model
 from snnjax.networks.batches import decide_batch
 from snnjax.steps import deciding, plain, registry
 from snnjax.steps.plain import Carry, Found, Task
@@ -49,12 +49,6 @@ class Images:
     order: Callable[[int], np.ndarray | None] = lambda epoch: None
     most: int | None = None
     batch_size: int = 1
-
-    @property
-    def shown(self) -> int:
-        """The number of images that an epoch shows."""
-        order = self.order(0)
-        return self.inputs.shape[int(has_own(self.inputs))] if order is None else order.shape[-1]
 
 
 class EpochRunner:
@@ -92,11 +86,12 @@ class EpochRunner:
         self.model = place(model, self.mesh, NETWORKS)
         self.timer = Timer(name)
         self._in_bounds = False
-        self._count = images.shown
+        order = images.order(0)
+        self._count = images.inputs.shape[int(has_own(images.inputs))] if order is None else order.shape[-1]
         self._total = images.most or self._count
         self.size = _slice_size(self._total, self.unit)
         self._starts = range(0, self._total, self.size)
-        once = images.order(0) is None and images.inputs.nbytes <= files.LARGE
+        once = order is None and images.inputs.nbytes <= files.LARGE
         self._kept = {start: self.place_slice(start) for start in self._starts} if once else {}
 
     def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -219,29 +214,24 @@ class EpochRunners:
     seeds: Sequence[int]
     plan: tuple[Phase, ...]
 
-    @property
-    def network(self) -> Network:
-        """The first network."""
-        return self.cache.network
-
     def check(self, state: TrainState) -> None:
         """Raises InputError unless the training can continue from a state."""
-        arguments.check_state(self.network, len(self.plan), state)
+        arguments.check_state(self.cache.network, len(self.plan), state)
         if state.learning and state.phase < len(self.plan):
             fresh = results.learning_arrays(*self.fresh(state, 0))
             shapes = {name: array.shape for name, array in fresh.items()}
-            arguments.check_shapes(self.network, state, "learning", shapes)
+            arguments.check_shapes(self.cache.network, state, "learning", shapes)
 
     def layers(self, phase: Phase) -> tuple[str, ...]:
         """Names of the layers that learn in a phase."""
         if phase.layers:
             return phase.layers
-        layers = self.network.layers()
+        layers = self.cache.network.layers()
         return tuple(name for _, name, conv in layers if any(each.supervised for each in conv.each_learner))
 
     def joint(self, phase: Phase) -> Any:
         """The joint learner of a phase, None where layers learn alone."""
-        joint = (conv.joint for _, name, conv in self.network.layers() if name in phase.layers)
+        joint = (conv.joint for _, name, conv in self.cache.network.layers() if name in phase.layers)
         return next(joint) if phase.end else None
 
     def images(self, phase: Phase) -> int:
@@ -257,7 +247,7 @@ class EpochRunners:
             images = self.images(phase)
             batch = min(joint.batch, images)
             return Task(names, phase.stage, phase.learner, batch, end=phase.end, rest=images % batch)
-        turns = not phase.layers and self.network.reward_by_turns
+        turns = not phase.layers and self.cache.network.reward_by_turns
         return Task(names, phase.stage, phase.learner, self.settings.update_batch, turns)
 
     def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: np.ndarray) -> EpochRunner:
@@ -304,12 +294,12 @@ class EpochRunners:
                 layer = placement.stack([each.packed(kernels) for each in placement.unstack(layer)])
             learned[name] = dataclasses.replace(layer, in_bounds=False)
         model = runner.model.updated(learned)
-        return placement.map(timer, decide_batch, model, inputs, first=self.network.first_supervised)[0]
+        return placement.map(timer, decide_batch, model, inputs, first=self.cache.network.first_supervised)[0]
 
     @functools.cached_property
     def testing_kernels(self) -> dict[str, Any]:
         """The kernels of layers by which the networks are tested after an epoch, by name."""
-        return deciding.deciding_kernels(self.network, native=self.settings.native, scores=False)
+        return deciding.deciding_kernels(self.cache.network, native=self.settings.native, scores=False)
 
     def fresh(self, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
         """What follows the layers in the carry of network `index`, before the first image of a phase."""
@@ -378,13 +368,11 @@ def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: in
 
 def outside(layers: Mapping[str, Layer], learner: int) -> bool:
     """Whether weights of layers lie outside the bounds of their learner number `learner`."""
-
-    def of_layer(layer: Layer) -> bool:
+    for layer in layers.values():
         bounds = _bounds(layer, learner)
-        weights = layer.weights
-        return bounds is not None and bool(np.any((weights < bounds[0]) | (weights > bounds[1])))
-
-    return any(of_layer(layer) for layer in layers.values())
+        if bounds is not None and np.any((layer.weights < bounds[0]) | (layer.weights > bounds[1])):
+            return True
+    return False
 
 
 def _bounds(layer: Layer, learner: int) -> Any:

@@ -16,7 +16,7 @@ from snnjax.learners import Diagnosis
 from snnjax.networks import Network
 from snnjax.steps.plain import Carry, Found
 from snnjax.training import contracts
-from snnjax.training.advice import by_layer, describe, diagnose_decisions
+from snnjax.training.advice import describe, diagnose_decisions
 from snnjax.training.state import Phase, States, TrainState
 
 
@@ -41,21 +41,23 @@ def take_learned(phase: Phase, states: States, networks: Sequence[Network], carr
 
 def take_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) -> Diagnosis:
     """Takes the figures of each layer's learner into the curves; returns them by layer, with sentences about them."""
-    figures: dict[str, Any] = {}
-    sentences: dict[str, list[str]] = {}
+    diagnosis: Diagnosis = {}
+    words: list[str] = []
     curves = state.curves.setdefault(phase.name, {})
     for name in carry.layers:
         layer = dataclasses.replace(carry.layers[name], stored=state.weights[name], kernels=XLA)  # type: ignore[arg-type]
         learner = layer.conv.each_learner[phase.learner]
         kind = f"{type(learner).__name__} of {name}"
-        figures[name] = contracts.checked_diagnosis(kind, learner.diagnose(name, layer, found.infos[name]))
-        sentences[name] = describe(name, layer, learner, figures[name])
+        figures = contracts.checked_diagnosis(kind, learner.diagnose(name, layer, found.infos[name]))
         scalars = contracts.checked_scalars(kind, learner.scalars(carry.states[name]))
+        words += describe(name, layer, learner, figures)
+        for figure, value in figures.items():
+            diagnosis.setdefault(figure, {})[name] = value
         curve = curves.setdefault(name, {})
-        for figure, value in (figures[name] | scalars).items():
+        for figure, value in (figures | scalars).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 curve.setdefault(figure, []).append(value)
-    return by_layer(figures, sentences)
+    return diagnosis | dict(words=words)
 
 
 def take_decisions(
@@ -63,11 +65,10 @@ def take_decisions(
 ) -> None:
     """Ends a supervised epoch, given the decisions on the training images and on those tested."""
     state.diagnoses[phase.name] = diagnose_decisions(data.names, trained, learners)
-    labels = data.test_labels if data.validation_labels is None else data.validation_labels
     record = {
         "epoch": state.done,
         "train": fractions(trained, data.train_labels),
-        data.tested: fractions(tested, labels),
+        data.tested: fractions(tested, getattr(data, f"{data.tested}_labels")),
     }
     state.epochs.append(record)
     if state.best_epoch == state.done:
