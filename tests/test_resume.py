@@ -90,7 +90,7 @@ class Halted(Exception):
 @pytest.mark.parametrize("learner", [STDP(doubling=20), TargetTime(threshold_min=0.5)], ids=["STDP", "TargetTime"])
 def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, monkeypatch, compiler):
     """Of one network, and of several side by side."""
-    monkeypatch.setattr(loop, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     competition = WTA(2, radius=3) if isinstance(learner, STDP) else Conv.competition

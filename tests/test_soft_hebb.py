@@ -36,7 +36,7 @@ from snnjax.layers.layer_kernels import ROWS
 from snnjax.layers.real import RealLayer
 from snnjax.networks import NETWORKS, Model
 from snnjax.runs import RunFolder
-from snnjax.training import epoch, loop
+from snnjax.training import epoch
 from snnjax.training.state import plan
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "softhebb.npz")
@@ -226,7 +226,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("at", [1, 2, 5])
 def test_a_killed_training_goes_on_within_an_epoch(at, tmp_path, monkeypatch):
     """Bit for bit; in the middle of the features, and of the readout."""
-    monkeypatch.setattr(loop, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     trainer, expected = trained(network())
@@ -258,7 +258,7 @@ def test_a_killed_training_goes_on_within_an_epoch(at, tmp_path, monkeypatch):
 @pytest.mark.parametrize("layers", [True, False])
 def test_it_goes_on_with_slices_of_another_size(layers, monkeypatch):
     """As of another version or device; in the middle of the features, and of the readout."""
-    monkeypatch.setattr(loop, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     trainer, expected = trained(network())
@@ -568,7 +568,7 @@ class Infinite(SoftHebb):
 
 
 def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):
-    monkeypatch.setattr(loop, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "EVERY", 0.0)
     monkeypatch.setattr(epoch, "SLICE", 12)
     monkeypatch.setattr(epoch, "ALIGNED", 4)
     saved = []

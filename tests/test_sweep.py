@@ -26,7 +26,7 @@ from snnjax.networks import NETWORKS, Network, stage
 from snnjax.runs.run_folder import CHECKPOINT, PREVIOUS
 from snnjax.runs.sweep_folder import GROUPS, SweepFolder
 from snnjax.runs.trained import Trained
-from snnjax.training import epoch, loop
+from snnjax.training import epoch
 from snnjax.training.groups import Group, Progress, train
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
@@ -483,7 +483,7 @@ def test_networks_that_learning_leaves_invalid_are_named_and_the_others_go_on(re
     with SweepFolder(tmp_path / "whole", sweep, draw=draw_sweep) as folder:
         assert folder.groups() == [], "none is trained again"
     monkeypatch.setattr(epoch, "SLICE", 15)
-    monkeypatch.setattr(loop, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "EVERY", 0.0)
     within = pickle.loads(pickle.dumps(train(sweep.data, sweep.settings, *sweep.groups())))  # as in another process
     assert [each["epochs"] for each in within.records] == [each["epochs"] for each in records]
     assert [each is None for each in within.states] == [False, True, False, True]

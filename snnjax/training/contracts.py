@@ -36,9 +36,15 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             continue
         real = number and network.stages[number - 1].activities
         inputs = _array(network.shapes[number], np.float32 if real else timed)
-        layer = _layer(network, name)
+        zeros = {each: np.zeros(shape, np.float32) for each, shape in network.weight_shapes.items()}
+        layer: Any = jax.tree.map(as_array, Model.of(network, zeros).layers[name])  # shapes alone matter
         if _is_own(conv.competition):
-            _check_competition(f"competition(...) of {name}", layer, inputs)
+            what = f"competition(...) of {name}"
+            winners = jax.eval_shape(lambda layer, inputs: layer.winners(inputs), layer, inputs)
+            if not isinstance(winners, Winners):
+                raise wrong_type(what, "kernels.Winners", winners)
+            for field in ("feature", "row", "column"):
+                _expect(f"{what}.{field}", getattr(winners, field), _array(winners.feature.shape[:1], np.int32))
         if _is_own(conv.activation):
             activities = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, inputs)
             sums = _array((conv.features, *conv.output_size(inputs.shape[1:])), np.float32)
@@ -55,21 +61,6 @@ def check_parts(network: Network, images: np.ndarray) -> None:
 
 def _is_own(part: object) -> bool:
     return part is not None and not type(part).__module__.startswith("snnjax.")
-
-
-def _layer(network: Network, name: str) -> Any:
-    """A layer with weights of zeros, since shapes alone matter."""
-    weights = {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()}
-    return jax.tree.map(as_array, Model.of(network, weights).layers[name])
-
-
-def _check_competition(what: str, layer: Any, latency: jax.ShapeDtypeStruct) -> None:
-    """Raises InputError unless the competition of a layer returns `Winners`."""
-    returned = jax.eval_shape(lambda layer, latency: layer.winners(latency), layer, latency)
-    if not isinstance(returned, Winners):
-        raise wrong_type(what, "kernels.Winners", returned)
-    for field in ("feature", "row", "column"):
-        _expect(f"{what}.{field}", getattr(returned, field), _array(returned.feature.shape[:1], np.int32))
 
 
 def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:

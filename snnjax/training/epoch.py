@@ -28,6 +28,8 @@ from snnjax.training.state import Phase, Settings, TrainState
 
 SLICE = 1000
 """Images, about, between two reports of an epoch's progress."""
+EVERY = 30.0
+"""Seconds between two states that are saved within an epoch."""
 ALIGNED = 64
 """Slices of a multiple of this begin where a CPU device takes them without a copy, see `files.empty`."""
 
@@ -116,14 +118,14 @@ class EpochRunner:
         done: int = 0,
         before: Sequence[Mapping[str, np.ndarray]] = (),
         report: Callable[[int, int], None] = lambda images, correct: None,
-        keep: Callable[[int, Callable[[], dict[str, np.ndarray]]], None] = lambda done, found: None,
+        keep: Callable[[int, dict[str, np.ndarray]], None] = lambda done, found: None,
     ) -> tuple[Carry, Found]:
         """Learns in epoch `number`: the carry, and what the step found of each image, NumPy (networks, N, ...).
 
         Infos are in the order in which the images were shown, decisions in that of the data. An interrupted epoch
         continues after `done` images, of which it had found `before`, by network and path. `report` gets the numbers of
-        images done and of correct decisions among them; `keep` is called between slices, with how many are done and a
-        function that returns what was found of them.
+        images done and of correct decisions among them; `keep` is called every `EVERY` seconds, between slices, with
+        how many are done and what was found of them.
         """
         before = before if done else ()
         batch = self.task.batch
@@ -132,6 +134,7 @@ class EpochRunner:
         places = self.images.order(number)
         numbers = np.arange(self._count) if places is None else places % self._count
         pieces: list[Found] = []
+        kept = time.monotonic()
         for start in self._starts:
             stop = min(start + self.size, self._total)
             if stop <= done:
@@ -147,8 +150,9 @@ class EpochRunner:
                 self.carry, found = self.timer.call(0, self.placement.agreed, *result, self.mesh)
                 pieces.append(self._learned(found, here))
                 report(images, self._correct(pieces[-1], numbers[..., first:end]))
-            if stop < self._total:
-                keep(stop, lambda: leaves(_joined(pieces, before)))
+            if stop < self._total and time.monotonic() - kept >= EVERY:
+                keep(stop, leaves(_joined(pieces, before)))
+                kept = time.monotonic()
         found = _joined(pieces, before)
         return self.carry, found if places is None else self._in_order_of_data(found, numbers)
 

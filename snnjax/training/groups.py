@@ -135,8 +135,7 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
 
     Where learning leaves some invalid, the others go on without them.
     """
-    records = dict[int, dict[str, Any]]()
-    states = dict[int, TrainState]()
+    states: dict[int, TrainState] = {}
     try:
         progress = group.load()
         while not states and (numbers := progress.in_training(group)):
@@ -144,21 +143,19 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
             with contextlib.suppress(DivergedError):
                 progress.run(group, training)
                 states = dict(zip(numbers, progress.states, strict=True))
-        records = {index: _record(state, len(states)) for index, state in states.items()}
-        if states and data.tested == "test":
-            for record, tested in zip(records.values(), training.test_best(progress.states), strict=True):
-                record["test"] = tested
+        tests = training.test_best(progress.states) if states and data.tested == "test" else []
     except (InputError, OSError) as error:
         return Outcome(group, error=error)
-    records |= {index: dict(epochs=[], diagnoses={}, error=words) for index, words in progress.errors.items()}
+    records = {index: dict[str, Any](epochs=[], diagnoses={}, error=words) for index, words in progress.errors.items()}
+    for index, state in states.items():
+        record = dict[str, Any](epochs=state.epochs, best_epoch=state.best_epoch, diagnoses=state.diagnoses)
+        for name in ("seconds", "compile_seconds"):  # a network's share of what all took together
+            record[name] = sum(each[name] for each in state.phases) / len(states)
+        records[index] = record
+    for index, tested in zip(states, tests, strict=False):
+        records[index]["test"] = tested
     places = range(len(group.places))
     return Outcome(group, tuple(records[index] for index in places), tuple(states.get(index) for index in places))
-
-
-def _record(state: TrainState, count: int) -> dict[str, Any]:
-    """What becomes known of a network that trained beside others, `count` in all."""
-    times = {name: sum(each[name] for each in state.phases) / count for name in ("seconds", "compile_seconds")}
-    return dict(epochs=state.epochs, best_epoch=state.best_epoch, diagnoses=state.diagnoses, **times)
 
 
 def _fits(training: Training, state: TrainState) -> bool:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,9 +22,6 @@ from snnjax.training.epoch import EpochRunner, EpochRunners
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Arrays, Callback, Phase, Settings, States, TrainState, plan
-
-EVERY = 30.0
-"""Seconds between two states that are saved within an epoch."""
 
 
 class Training:
@@ -71,8 +67,8 @@ class Training:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
 
         Of several processes, all continue from the states of the first. `save` is called after each epoch and phase,
-        and within an epoch every `EVERY` seconds, when `shown` is above 0. Before that, raises DivergedError where a
-        learner has led weights or numbers out of their range, InputError where another component is wrong.
+        and within an epoch every `epoch.EVERY` seconds, when `shown` is above 0. Before that, raises DivergedError
+        where a learner has led weights or numbers out of their range, InputError where another component is wrong.
         """
         cache = self.cache
         cache.clear()  # what an interrupted run has left: these states lack its diagnoses
@@ -91,7 +87,6 @@ class Training:
                     timers = fitting.fit_decisions(cache, self.data, phase, states, inputs)
                 else:
                     before = [state.found for state in states]
-                    self._saved = time.monotonic()
                     keep = functools.partial(self._save_within, phase, states, runner, save)
                     result = runner.run(states[0].done, states[0].shown, before, cache.callback.advanced, keep)
                     timers = self._take_epoch(phase, states, runner, result, inputs)
@@ -133,13 +128,10 @@ class Training:
     def _save_within(
         self, phase: Phase, states: States, runner: EpochRunner, save: Callable[[States], None], shown: int, found: Any
     ) -> None:
-        """Saves where an epoch stands, after `shown` images, every now and then; `found` returns what is known."""
-        if time.monotonic() - self._saved < EVERY:
-            return
-        self._take_learned(phase, states, runner.carry, shown, found())
+        """Saves where an epoch stands, after `shown` images, of which `found` is known."""
+        self._take_learned(phase, states, runner.carry, shown, found)
         self.cache.finish(runner.timer, states, over=False)
         save(states)
-        self._saved = time.monotonic()
 
     def _take_learned(self, phase: Phase, states: States, carry: Carry, shown: int = 0, found: Any = ()) -> list[Carry]:
         """Takes what networks have learned into their states, and what an epoch that goes on has found; unstacked."""
