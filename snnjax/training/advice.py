@@ -209,8 +209,7 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Di
         words.append("too little reaches the deciding layer: see whether the layers before fire")
     elif len(never) and learners:
         words.append("some classes are never chosen: more epochs, or more features a class, may help")
-    known = dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
-    return learners | known
+    return learners | dict(silent=silent, never_decided=len(never), decided=counts.tolist(), words=words)
 
 
 def percent(share: float) -> str:

@@ -272,19 +272,19 @@ class EpochRunners:
         others = [_without_weights(model, task.names) for model in models]
         shown = inputs.shape[int(has_own(inputs))] // (1 + self.settings.mirror)
         order = functools.partial(shown_order, self.settings, self.seeds, self.plan.index(phase), shown)
+        labels = None
         if phase.end:
             learn = plain.learn_jointly
             frozen: Any = self.cache.pack(others)
-            images = Images(inputs, order=order, most=self.images(phase))
         elif phase.layers:
             learn = plain.learn_unsupervised
             frozen = None
-            images = Images(inputs, order=order)
         else:
             learn = plain.learn_supervised
             frozen = self.cache.pack(others, self.testing_kernels)
             labels = self.data.train_labels.astype(np.int32)
-            images = Images(inputs, labels, order, batch_size=self.settings.batch_size)
+        most = self.images(phase) if phase.end else None
+        images = Images(inputs, labels, order, most, self.settings.batch_size)
         carry = self.cache.placement.stack(carries)
         return EpochRunner(phase.name, self.cache.placement, task, learn, fast, carry, frozen, images)
 

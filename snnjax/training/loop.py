@@ -160,7 +160,6 @@ class Training:
         return timers
 
     def _report(self, phase: Phase, states: States, timers: list[Timer]) -> None:
-        """Reports what an epoch has shown."""
         over = self._is_over(phase, states)
         if not phase.layers:
             records = [state.epochs[-1] for state in states]

@@ -99,7 +99,6 @@ class Placement:
       count: of the networks.
       platform: of the devices, such as "cpu".
       devices: the number of this process's devices.
-      chunk: as of `CHUNK`.
       mapping: the mesh of programs that do not learn.
       learning: of those that learn.
       batched: of those that learn in batches, which processes share; the same as `learning` where there is one process.
@@ -112,7 +111,6 @@ class Placement:
         self.platform = found[0].platform
         self.learning = Mesh(found[:count, None], axes)
         self.devices = int(processes.gather(np.int64(found.size)).min())  # chunks are the same in all processes
-        self.chunk = CHUNK.get(self.platform, CHUNK["gpu"])
         self.mapping = self.learning if count > 1 else Mesh(found[None, : self.devices], axes)
         shared = count == 1 and processes.count() > 1
         self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning
@@ -180,7 +178,7 @@ class Placement:
         """
         own = has_own(images)
         total = images.shape[int(own)]
-        chunks = -(-total // (self.chunk * self.devices))
+        chunks = -(-total // (CHUNK.get(self.platform, CHUNK["gpu"]) * self.devices))
         each = -(-total // (chunks * self.devices))  # images a device, so that few are padded
         chunk = each * self.mapping.shape["images"]
         program = mapping_program(function, self.mapping, own, **static)

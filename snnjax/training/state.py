@@ -117,7 +117,6 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
 
 
 def _joint(network: Network, first: int, end: int, epochs: tuple[int, ...]) -> Phase:
-    """The phase of layers that learn jointly."""
     if len(known := {*epochs[first:end]}) > 1:
         got = f"{sorted(known)} for stages {first + 1} to {end}"
         raise InputError(f"`epochs` must be the same for stages that learn jointly, got {got}")
