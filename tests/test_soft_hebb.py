@@ -625,7 +625,7 @@ def test_parts_that_return_what_they_may_not_are_refused_before_training():
         (with_first(learners=Outputless(batch=4)), r"`forward\(...\).outputs of Outputless of layer1` must be"),
         (
             with_first(learners=Spiking(batch=4)),
-            r"`forward` of Spiking of layer1 fails: 'RealLayer' .* 'winners': real-valued layers have neither",
+            r"`forward` of Spiking of layer1 fails: 'RealLayer' .* 'winners': real-valued layers lack it",
         ),
         (coded, r"`code\(...\) of stage 2` must be uint8 of shape \(8, 2, 2\), got float32"),
     ):

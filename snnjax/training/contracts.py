@@ -152,13 +152,13 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
 
 
 HINTS = {
-    "RealLayer object has no attribute": "real-valued layers have neither spikes nor thresholds",
-    "Layer object has no attribute": "spiking layers have no activities",
+    "RealLayer object has no attribute": "real-valued layers lack it",
+    "Layer object has no attribute": "spiking layers lack it",
     "has no attribute winners": "`forward` must return a Response: write Response(winners)",
     "has no attribute spikes": "`forward` must return a Response: write Response(spikes=spikes)",
     "unexpected keyword argument weights": "write `layer.with_weights(...)` or `layer.with_rows(winners, ...)`",
-    "positional argument": "write forward(self, layer, state, latency, label) and "
-    "update(self, layer, state, latency, response, signal)",
+    "forward() ": "write forward(self, layer, state, latency, label)",
+    "update() ": "write update(self, layer, state, latency, response, signal)",
 }
 """By words of an error that a learner raises, without quotes: what to do about it; the first that fits."""
 
