@@ -524,7 +524,7 @@ def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, caps
 
     out = printed("1e30", "1")
     assert out.count("growth=1e+30, seed=0: `update` of Exploding left layer1 invalid in epoch 1: ") == 2, "at once too"
-    assert "stopped: `update` of Exploding" in out
+    assert "stopped: growth=1e+30, seed=0: `update` of Exploding" in out
     assert "1 network side by side" in out
     records = {each["variant"]["growth"]: each for each in told()["networks"]}
     assert "weights" not in records[1e30]

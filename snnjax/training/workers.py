@@ -34,6 +34,10 @@ ON_ANY_DEVICE = functools.partial(devices.choose, "auto")
 KEPT = "what was finished is kept, and the same command continues"
 
 
+def _call(work: Work, group: Group) -> Outcome:
+    return work(group)
+
+
 def _same(work: Work) -> Work:
     return work
 
@@ -52,7 +56,7 @@ class Workers:
     executor: Executor | None = None
     count: int = 1
     share: Callable[[Work], Any] = _same
-    task: Callable[[Any, Group], Outcome] = lambda work, group: work(group)
+    task: Callable[[Any, Group], Outcome] = _call
 
     def map(self, work: Work, groups: Sequence[Group], callback: Callback) -> Iterator[Outcome]:
         """The outcomes of groups, as they end; this process begins no further one after an error."""
