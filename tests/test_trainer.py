@@ -23,6 +23,7 @@ from snnjax.steps import plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.training import results
 from snnjax.training.epoch import key_of
+from snnjax.training.groups import named
 from snnjax.training.loop import Trainer, Training
 from snnjax.training.placement import Placement
 from snnjax.training.state import Callback, Settings, TrainState
@@ -357,7 +358,7 @@ def test_the_largest_seed_begins_alike_alone_and_in_a_sweep(little):
     alone = Trainer(spec, little, dataclasses.replace(settings, seed=2**64 - 1)).training
     (group,) = Sweep(spec, little, settings, [{"seed": 2**64 - 1}]).groups()
     swept = group.training(little, settings, None, [0])
-    assert swept.names == ["seed=18446744073709551615"]
+    assert named(*group.variants) == "seed=18446744073709551615"
     (one,), (other,) = alone.initial_states(), swept.initial_states()
     assert np.array_equal(one.weights["layer1"], other.weights["layer1"])
     drawn, same = alone.runners.fresh(one, 0), swept.runners.fresh(other, 0)

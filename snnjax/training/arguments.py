@@ -32,10 +32,15 @@ def check_types(networks: Sequence[object], data: object, settings: object, call
         raise wrong_type("callback", "a Callback or None", callback)
 
 
-def check_network(network: Network, data: Dataset, settings: Settings) -> None:
-    """Raises InputError unless a network, and others like it, can train on these data."""
+def check_networks(networks: Sequence[Network], data: Dataset, settings: Settings, seeds: Sequence[int]) -> None:
+    """Raises InputError unless networks can train side by side on these data."""
+    if not networks or len(seeds) != len(networks):
+        raise InputError(f"`seeds` must be one for each network, got {len(seeds)} of {len(networks)}")
+    network = networks[0]
     network.check()
     to_data(network, {})  # what cannot be saved is refused before training
+    if len({each.structure for each in networks}) > 1:
+        raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
     if data.classes != network.classes:
         problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
         raise InputError(f"{problem}: make it with classes={data.classes}")

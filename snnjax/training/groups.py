@@ -106,7 +106,7 @@ class Progress:
         except DivergedError as error:
             self.states = [each for index, each in enumerate(saved) if index not in error.errors]
             for index, problem in error.errors.items():
-                words = f"{_named(group.variants[numbers[index]])}: {problem}"
+                words = f"{named(group.variants[numbers[index]])}: {problem}"
                 self.errors[numbers[index]] = words
                 training.cache.callback.invalid(words)
             raise
@@ -182,7 +182,7 @@ def parted(arrays: Mapping[str, np.ndarray], metas: Sequence[Any]) -> list[Train
     return [TrainState.unflatten(part, meta) for part, meta in zip(parts, metas, strict=True)]
 
 
-def _named(variant: Variant) -> str:
+def named(variant: Variant) -> str:
     """What is special about a network, in words; a seed with all its digits."""
     return ", ".join(f"{name}={value:{'d' if name == 'seed' else 'g'}}" for name, value in variant.items())
 

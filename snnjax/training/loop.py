@@ -50,8 +50,8 @@ class Training:
         arguments.check_types(networks, data, settings, callback)
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
         self.networks = [arguments.with_encoder(network, data) for network in networks]
+        arguments.check_networks(self.networks, data, settings, self.seeds)
         self.network = self.networks[0]
-        arguments.check_network(self.network, data, settings)
         self.data = data
         batch = min(settings.update_batch, len(data.train_images))
         self.settings = dataclasses.replace(settings, update_batch=batch)
