@@ -1,6 +1,5 @@
 """How programs run: spread over devices by networks, or by the images of one network; compiled, and timed."""
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -31,18 +30,18 @@ MOST_PROGRAMS = 64
 _COMPILED: dict[Any, Any] = {}  # by program, and shapes, dtypes and shardings of its arguments; the oldest first
 
 
-@dataclasses.dataclass
 class Timer:
     """Adds up the images and seconds of a phase's programs, compilation apart."""
 
-    name: str
-    images: int = 0
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
+    def __init__(self, name: str):
+        self.name = name
+        self.reset()
 
     def reset(self) -> None:
         """Starts again from zero."""
-        vars(self).update(vars(Timer(self.name)))
+        self.images = 0
+        self.seconds = 0.0
+        self.compile_seconds = 0.0
 
     def run(self, images: int, program: Any, *args: Any) -> Any:
         """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""

@@ -91,11 +91,11 @@ class Unwanted(Exception):
     """Nobody waits for the result any more."""
 
 
-@dataclasses.dataclass
 class Watch(Callback):
     """Ends a training that nobody waits for: there `check` raises an error, or ends the process."""
 
-    check: Callable[[], None]
+    def __init__(self, check: Callable[[], None]):
+        self.check = check
 
     def started(self, phase: str, images: int) -> None:
         self.check()
