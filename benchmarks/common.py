@@ -1,21 +1,19 @@
 """What the benchmarks share: options, the output folder, tables, plots."""
 
-import contextlib
 import dataclasses
 import datetime
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snnjax import data
 from snnjax.app import plots
 from snnjax.app.console import markdown as markdown
-from snnjax.app.main import fail, parse, user_errors
+from snnjax.app.main import parse, user_errors
 from snnjax.app.options import option
 from snnjax.core import devices, files
 from snnjax.runs.results import versions
@@ -46,34 +44,21 @@ class Options:
         return out
 
 
-def command(kind: type[T], description: str | None) -> Callable[..., Callable[..., None]]:
-    """Decorator: makes a function of options the `main` of a script."""
+def command(kind: type[T], description: str | None, device: bool = True) -> Callable[..., Callable[..., None]]:
+    """Decorator: makes a function of options the `main` of a script, which chooses the `device` unless others do."""
 
     def decorate(work: Callable[[T], None]) -> Callable[..., None]:
         def main(arguments: list[str] | None = None) -> None:
-            chosen = parse(kind, sys.argv[1:] if arguments is None else arguments, script(), description)
-            with user_errors(script()):
-                if device := getattr(chosen, "device", None):
-                    devices.choose(device)
+            program = Path(sys.argv[0]).name
+            chosen: Any = parse(kind, sys.argv[1:] if arguments is None else arguments, program, description)
+            with user_errors(program, lambda: "Stopped; finished measurements are kept."):
+                if device:
+                    devices.choose(chosen.device)
                 work(chosen)
 
         return main
 
     return decorate
-
-
-def script() -> str:
-    """The name of the program, for its messages."""
-    return Path(sys.argv[0]).name
-
-
-@contextlib.contextmanager
-def failing() -> Iterator[None]:
-    """Ends with a message where a measured program refuses, status 2, or fails, status 1."""
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        fail(script(), error, 2 if isinstance(error, ValueError) else 1)
 
 
 def write(out: Path, name: str, content: Row, table: str, figure: Figure | None = None) -> str:
@@ -97,9 +82,17 @@ def about(**facts: str) -> tuple[Row, str]:
     return dict(facts, versions=versions()), ", ".join(facts.values())
 
 
-def plot_by(axis: Axes, values: list[int], label: str) -> None:
-    """Makes the horizontal axis logarithmic, with ticks at these values."""
-    axis.set(xscale="log", xlabel=label)
-    axis.set_xticks(values, [str(value) for value in values])
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
+def draw(panels: dict[str, dict[str, dict[str, float]]], title: str, label: str, style: str = "o-") -> Figure:
+    """Values by phase or case, for each curve of each panel."""
+    figure, axes = plots.panels(len(panels), label, columns=2, width=6.4, extra=0.8)
+    figure.suptitle(title, fontsize=9)
+    for axis, (name, curves) in zip(axes, panels.items(), strict=True):
+        for curve, values in curves.items():
+            axis.plot(list(values), list(values.values()), style, label=curve)
+        axis.set_title(name, fontsize=10)
+        axis.tick_params(axis="x", rotation=20, labelsize=8)
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=8)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+    return figure

@@ -6,11 +6,10 @@ loads only the program that it measures.
 
 import contextlib
 import dataclasses
-import importlib
 import multiprocessing
 import os
+import pkgutil
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -60,6 +59,7 @@ class Work:
     run: Callable[..., Any]  # what is timed, with the arguments that `prepare` returns
     prepare: Callable[[], tuple[Any, ...]] = tuple  # fresh arguments: all repeats start from the same weights
     outcome: Callable[[Any], Any] = np.asarray  # what all programs should agree on, from the result of `run`
+    initial: Callable[[], Any] = lambda: None  # weights that have this outcome without learning
     compile_seconds: float = 0.0  # spent before
     once: bool = False  # the result serves all epochs; the other programs compute it anew for each image
     result: Any = None  # of the last run
@@ -93,6 +93,10 @@ class MeasuredProgram:
         """The outcome of the last run."""
         return np.asarray(self.works[phase].outcome(self.works[phase].result))
 
+    def initial(self, phase: str) -> np.ndarray | None:
+        """The weights that a phase starts from, if it learns."""
+        return self.works[phase].initial()
+
     def memory(self) -> dict[str, int | None]:
         """Bytes: the peak, those before the first image, and the peak on an accelerator."""
         return dict(peak_bytes=peak(), loaded_bytes=self.loaded, device_bytes=self.device_memory())
@@ -106,25 +110,25 @@ class MeasuredProgram:
 
 
 def peak() -> int:
-    """Peak memory of this process in bytes."""
-    status = Path("/proc/self/status")  # on Linux ru_maxrss includes the parent's
-    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
-        return int(found[1]) * 1024
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    """Peak memory of this process in bytes; `ru_maxrss` would include the parent's."""
+    (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    return 1024 * int(kilobytes)
 
 
 class Worker(contextlib.AbstractContextManager["Worker"]):
-    """The parent's end of a program; ValueError if it refuses what it is asked, RuntimeError if it fails or ends."""
+    """The parent's end of a program; ValueError if it refuses what it is asked, RuntimeError if it fails or ends.
 
-    def __init__(self, name: str, module: str, *arguments: Any):
+    `kind` is "MODULE:CLASS", a `MeasuredProgram` of these arguments.
+    """
+
+    def __init__(self, name: str, kind: str, *arguments: Any):
         self.name = name
         self.phases = dict[str, dict[str, Any]]()
         self._pipe, theirs = multiprocessing.Pipe()
         # Several programs may share an accelerator, and progress bars cost time.
         settings = dict(XLA_PYTHON_CLIENT_PREALLOCATE="false", TQDM_DISABLE="1", TF_CPP_MIN_LOG_LEVEL="3") | os.environ
         with theirs:
-            command = [sys.executable, __file__, module, str(theirs.fileno())]
+            command = [sys.executable, __file__, kind, str(theirs.fileno())]
             files = [theirs.fileno()]
             self._process = subprocess.Popen(command, pass_fds=files, stdout=subprocess.DEVNULL, env=settings)
         try:
@@ -154,7 +158,7 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
         self._process.wait()
 
 
-def serve(module: str, pipe: Connection) -> None:
+def serve(kind: str, pipe: Connection) -> None:
     """Answers questions until the parent hangs up."""
     program: Any = None
     with contextlib.suppress(EOFError, KeyboardInterrupt):
@@ -162,7 +166,7 @@ def serve(module: str, pipe: Connection) -> None:
             question, arguments = pipe.recv()
             try:
                 if question == "start":
-                    program = importlib.import_module(module).Program(*arguments)
+                    program = pkgutil.resolve_name(kind)(*arguments)
                     program.loaded = peak()
                     answer = program.about
                 else:

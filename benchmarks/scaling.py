@@ -7,20 +7,17 @@ $ python benchmarks/scaling.py --kernels xla --model goupy2024_ncg --axes neuron
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 from unittest import mock
 
 import common
 import jax
 import numpy as np
-import readout_program
 import snnjax_program
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from snnjax import InputError, Settings, Trainer, data
-from snnjax.app import console, parts, plots
+from snnjax.app import console, parts
 from snnjax.app.main import protected
 from snnjax.app.options import option
 from snnjax.core.errors import unknown
@@ -83,7 +80,7 @@ STUDIES = {
         ),
     ),
     "goupy2024_ncg": Study(
-        readout_program.Program,
+        snnjax_program.TargetTimeReadout,
         ("one patch", "outputs", "learn", "test"),
         dict(
             images=IMAGES,
@@ -99,9 +96,6 @@ STUDIES = {
 """By model, what is measured and what grows. Images train and test alike, in blocks and chunks of so many `together`:
 those of the reward phase on XLA's kernels, and those of phases that do not learn (128, where another thing grows)."""
 AXES = tuple(dict.fromkeys(name for study in STUDIES.values() for name in study.axes))
-WORDS = {-0.2: "falling", 0.2: "flat", 0.8: "less than linear", 1.2: "linear", 1.7: "more than linear"}
-"""What grows with an exponent below each of these; beyond them it is "square"."""
-
 TITLE = "least milliseconds an image (compiling s)"
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
@@ -179,11 +173,10 @@ def count_compilations(model: str, source: data.Dataset, case: Case, native: boo
     return counts
 
 
-def growth(points: list[common.Row]) -> tuple[float, str]:
-    """The exponent e of a power law through points of one phase, least ms an image ~ value^e, and a word for it."""
+def growth(points: list[common.Row]) -> float:
+    """The exponent e of a power law through points of one phase, least ms an image ~ value^e."""
     values, ms = (np.log([point[key] for point in points]) for key in ("value", "min"))
-    exponent = float(np.polyfit(values, ms, 1)[0]) if len(points) > 1 else 0.0
-    return exponent, next((word for limit, word in WORDS.items() if exponent < limit), "square")
+    return float(np.polyfit(values, ms, 1)[0]) if len(points) > 1 else 0.0
 
 
 def table_of(model: str, content: common.Row) -> tuple[list[str], list[list[str]], str]:
@@ -193,8 +186,7 @@ def table_of(model: str, content: common.Row) -> tuple[list[str], list[list[str]
     for label, of_axis in grouped(grouped(content["points"], "model")[model], "label").items():
         for value, row in grouped(of_axis, "value").items():
             lines.append([label, str(value), *(f"{x['min']:.3g} ({x['compile_seconds']:.1f})" for x in row)])
-        found = [growth(of_phase) for of_phase in grouped(of_axis, "phase").values()]
-        lines.append(["", "grows", *(f"{word}, {exponent:.2f}" for exponent, word in found)])
+        lines.append(["", "exponent", *(f"{growth(rows):.2f}" for rows in grouped(of_axis, "phase").values())])
     compiled = f"Programs compiled in a first training: {counts['first']}, in a longer one after it: {counts['later']}."
     return [model, "value", *STUDIES[model].phases], lines, f"{TITLE}. {compiled}"
 
@@ -205,31 +197,12 @@ def grouped(rows: list[common.Row], key: str) -> dict[str, list[common.Row]]:
 
 
 def draw(rows: list[common.Row], title: str) -> Figure:
-    """Milliseconds an image and seconds of compilation by what grows, a panel for each axis of each model."""
-    of_axes = [each for of_model in grouped(rows, "model").values() for each in grouped(of_model, "axis").values()]
-    figure, panels = plots.panels(len(of_axes), "", extra=1.2)
-    figure.suptitle(title, fontsize=9)
-    colours = {phase: f"C{number}" for number, phase in enumerate(grouped(rows, "phase"))}
-    curves: dict[str, Line2D] = {}
-    for panel, of_axis in zip(panels, of_axes, strict=True):
-        for phase, points in grouped(of_axis, "phase").items():
-            keys = ("value", "ms_per_image", "min", "max", "compile_seconds")
-            values, middle, least, most, compiling = ([point[key] for point in points] for key in keys)
-            panel.fill_between(values, least, most, color=colours[phase], alpha=0.2)
-            (curve,) = panel.plot(values, middle, "o-", color=colours[phase], markersize=4)
-            (dotted,) = panel.plot(values, compiling, ":", color=colours[phase])
-            curves |= {f"{phase}, ms an image": curve, f"{phase}, compiling s": dotted}
-        panel.set_yscale("log")
-        panel.set_title(of_axis[0]["model"], fontsize=9)
-        common.plot_by(panel, values, of_axis[0]["label"])
-    figure.legend([*curves.values()], [*curves], fontsize=8, loc="outside lower center", ncols=4)
-    return figure
-
-
-def save(out: Path, content: common.Row, caption: str) -> str:
-    """Writes what has been measured; says so."""
-    tables = [common.markdown(*table_of(model, content)) for model in grouped(content["points"], "model")]
-    return common.write(out, "scaling", content, "\n".join([*tables, caption, ""]), draw(content["points"], caption))
+    """Milliseconds an image by what grows, a panel for each axis of each model."""
+    panels = dict[str, dict[str, dict[str, float]]]()
+    for row in rows:
+        curves = panels.setdefault(f"{row['model']}, {row['label']}", {})
+        curves.setdefault(row["phase"], {})[str(row["value"])] = row["ms_per_image"]
+    return common.draw(panels, title, "ms an image")
 
 
 @common.command(Options, __doc__)
@@ -266,7 +239,9 @@ def main(options: Options) -> None:
                 measured[key] = measured.get(key) or measure(model, program, source, options.repeats, varied)
                 where = dict(model=model, axis=name, label=axis.label, value=value)
                 content["points"] += [where | dict(phase=phase) | row for phase, row in measured[key].items()]
-            written = save(out, content, caption)
+            tables = [common.markdown(*table_of(each, content)) for each in grouped(content["points"], "model")]
+            figure = draw(content["points"], caption)
+            written = common.write(out, "scaling", content, "\n".join([*tables, caption, ""]), figure)
     for model in grouped(content["points"], "model"):
         head, lines, notes = table_of(model, content)
         screen.print(console.table(head, [lines], TITLE), notes, sep="\n")

@@ -10,11 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 from programs import Learning, MeasuredProgram, Task, Work
+from spikenn_program import Readout
+from torch_program import Deep, SoftLayer
 
 from snnjax import InputError, Network, Trainer, data
 from snnjax.core import devices
 from snnjax.kernels import native as compiled
 from snnjax.layers.spiking import Layer
+from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.batches import decide_batch, encode_batch, forward_batch
 from snnjax.networks.decision import is_fitted
 from snnjax.runs.results import versions
@@ -25,6 +28,8 @@ from snnjax.training.placement import NETWORKS, Timer, has_own, place
 from snnjax.training.state import Phase, Settings, TrainState
 
 PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
+Given = tuple[Network, data.Dataset, int, TrainState | None]
+"""What is measured: network, images, batch size of the reward phase, and what the network has learned, if anything."""
 
 
 class Program(MeasuredProgram):
@@ -40,22 +45,16 @@ class Program(MeasuredProgram):
         self.about = dict(versions=versions(), device=devices.name_of(self.device), platform=self.device.platform)
         self.about["processor"] = devices.name_of(jax.devices("cpu")[0]).removeprefix("cpu: ")
 
-    def phases(self, task: tuple[Network, data.Dataset, int, TrainState | None]) -> dict[str, Work]:
+    def phases(self, task: Given) -> dict[str, Work]:
         """The compiled phases. They start from the state in `task`; with none, the network learns a little first."""
-        self.network, self.data, self.batch_size, trained = network, images, batch_size, _ = task
+        network, images, _, trained = task
         if is_fitted(network.decision):
             raise InputError(f"`model` {network.name} has a decision that is fitted, which is not measured")
-        # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
-        settings = Settings((0,) * len(network.stages), batch_size, patience=0, native=self.native)
-        self.training = Training([network], images, settings)
-        self.works = dict[str, Work]()
-        self.state = trained or self.training.initial_states()[0]
-        fitting.fit_encoders(self.training.cache, [self.state])
+        self._begin(task)
         count = len(images.train_images)
         stage = 0
         last = len(network.stages) - 1
-        self.images = np.concatenate([images.train_images, images.test_images])
-        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
+        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)
         inputs = self.encoded[:count]
         for number, phase in enumerate(self.training.plan):
             for end in range(stage + 1, phase.stage + 1):
@@ -63,16 +62,25 @@ class Program(MeasuredProgram):
                     continue
                 timed = end < last or network.decision.timed
                 title = f"{'outputs of' if timed else 'who fires in'} stage {end}"
-                inputs = self._map(title, inputs, forward_batch, once=True, first=stage, last=end, timed=timed)
+                inputs = self._map(title, inputs, forward_batch, first=stage, last=end, timed=timed)
+                self.works[title].once = True
                 stage = end
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
-        self._map("test", self.encoded[count:], decide_batch, self.training.runners.testing_kernels, first=0)
-        self.works["test"].outcome = lambda found: found[0][0]  # the decisions
+        self._test(self.encoded[count:], first=0)
         return self.works
 
-    def _map(
-        self, name: str, images: np.ndarray, kind: Any, forms: Any = None, once: bool = False, **static: Any
-    ) -> Any:
+    def _begin(self, task: Given) -> None:
+        """A training whose encoders are fitted, without any phase."""
+        self.network, self.data, self.batch_size, trained = task
+        # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
+        settings = Settings((0,) * len(self.network.stages), self.batch_size, patience=0, native=self.native)
+        self.training = Training([self.network], self.data, settings)
+        self.works = dict[str, Work]()
+        self.state = trained or self.training.initial_states()[0]
+        fitting.fit_encoders(self.training.cache, [self.state])
+        self.images = np.concatenate([self.data.train_images, self.data.test_images])
+
+    def _map(self, name: str, images: np.ndarray, kind: Any, forms: Any = None, **static: Any) -> Any:
         """Adds a phase that does not learn; returns what it computes."""
         cache = self.training.cache
         placement = cache.placement
@@ -81,10 +89,15 @@ class Program(MeasuredProgram):
         placed = place(model, placement.mapping, NETWORKS)
         run = functools.partial(placement.map, timer, kind, placed, images, **static)
         found = run()
-        work = Work(images.shape[int(has_own(images))], run, compile_seconds=timer.compile_seconds, once=once)
+        work = Work(images.shape[int(has_own(images))], run, compile_seconds=timer.compile_seconds)
         work.outcome = operator.itemgetter(0)  # of the only network
         self.works[name] = work
-        return found
+        return found[0]
+
+    def _test(self, latencies: np.ndarray, first: int) -> None:
+        """Adds decisions on what enters stage `first`."""
+        self._map("test", latencies, decide_batch, self.training.runners.testing_kernels, first=first)
+        self.works["test"].outcome = lambda found: found[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:
         """How many epochs the network learns in a phase first."""
@@ -111,9 +124,10 @@ class Program(MeasuredProgram):
                 self.state.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
         work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda found: list(learned(found).values())[-1].weights
+        work.initial = lambda: self.state.weights[list(learned(found))[-1]]
         return work
 
-    def task(self) -> Task:
+    def task(self) -> Any:
         """What the other programs do, now that the network has learned."""
         network = self.network
         images = self.data
@@ -145,6 +159,92 @@ class Program(MeasuredProgram):
 
     def device_memory(self) -> int | None:
         return None if self.device.platform == "cpu" else (self.device.memory_stats() or {}).get("peak_bytes_in_use")
+
+
+class TargetTimeReadout(Program):
+    """Target-time features, which learn for as many epochs as in a training, and a readout, tested behind them."""
+
+    PHASES = ("encode", "one patch", "outputs", "learn", "test")
+
+    def phases(self, task: Given) -> dict[str, Work]:
+        """The compiled phases, by `PHASES`; raises InputError unless the network is a readout on such features."""
+        network, images, *_ = task
+        self.learners = [learner for _, _, conv in network.layers() for learner in conv.each_learner]
+        if [type(each) for each in self.learners] != [TargetTime, SupervisedSTDP]:
+            raise InputError(f"`model` {network.name} is no readout by SupervisedSTDP on features by TargetTime")
+        encode, patch, _, learn, _ = super().phases(task).values()
+        patch.images *= self.learners[0].patches
+        learned = learn.outcome
+        learn.outcome = lambda found: by_neuron(learned(found))
+        learn.initial = lambda: self.task().weights
+        self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)
+        self._test(self.features[len(images.train_images) :], first=1)
+        works = (encode, patch, self.works["outputs"], learn, self.works["test"])
+        self.works = dict(zip(self.PHASES, works, strict=True))
+        return self.works
+
+    def epochs(self, phase: Phase) -> int:
+        return self.network.epochs[phase.stage] if phase.layers else super().epochs(phase)
+
+    def task(self) -> Readout:
+        """What another program does on these features, from these weights."""
+        (_, conv), rule, images = [conv for _, _, conv in self.network.layers()], self.learners[1], self.data
+        return Readout(
+            latencies=self.features.reshape(len(self.features), -1),
+            time_steps=self.network.time_steps,
+            labels=images.train_labels,
+            test_labels=images.test_labels,
+            weights=by_neuron(list(self.state.weights.values())[1]),
+            classes=images.classes,
+            threshold=float(np.mean(np.asarray(conv.threshold))),
+            gap=rule.gap,
+            rates=(rule.ltp, rule.ltd),
+            non_targets=rule.non_targets,
+            competition=rule.competition,
+            ranges=rule.one_sided,
+            rescaled=rule.normalise,
+            threshold_rate=rule.threshold_rate if rule.competition else 0.0,
+        )
+
+
+class SoftHebb(Program):
+    """Real-valued layers by SoftHebb: their learning in one pass from the initial weights, and the latencies behind."""
+
+    def phases(self, task: Given) -> dict[str, Work]:
+        """Learning and features; raises InputError where there are no such layers."""
+        network = task[0]
+        if not network.joint_stages:
+            raise InputError(f"`model` {network.name} has no SoftHebb layers")
+        self._begin(task)
+        pixels = self.training.cache.inputs("train", 0, [self.state])
+        self.works["learn"] = self._learn(0, self.training.plan[0], pixels, keep=False)
+        self._map("features", pixels, forward_batch, first=0, last=network.joint_stages[0][1], timed=True)
+        return self.works
+
+    def task(self) -> Deep:
+        """What PyTorch learns: the layers before the latency code."""
+        network = self.network
+        end = network.joint_stages[0][1]
+        layers = []
+        for number, name, conv in network.layers():
+            if number == end:
+                break
+            pool = network.stages[number].pool
+            assert pool is not None
+            rule = conv.each_learner[0]
+            weights = self.state.weights[name]
+            ones = np.ones(weights.shape[1], np.float32)
+            numbers = (rule.inverse_temperature, conv.activation.power, rule.rate)
+            window = (pool.window, pool.stride or pool.window, pool.padding)
+            layers.append(SoftLayer(weights, (0 * ones, ones), *numbers, *window, mean=pool.mean))
+        pixels = self.data.train_images.reshape(*self.data.train_images.shape[:3], -1)
+        pixels = np.moveaxis(pixels.astype(np.float32) / 255, -1, 1)
+        return Deep(np.ascontiguousarray(pixels), layers, rule.batch, network.time_steps)
+
+
+def by_neuron(weights: np.ndarray) -> np.ndarray:
+    """Weights of a readout as (neurons, inputs)."""
+    return weights.reshape(len(weights), -1)
 
 
 def shown(phase: str) -> str:

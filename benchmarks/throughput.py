@@ -1,8 +1,10 @@
-"""Measures the phases of a training in milliseconds an image, alone or beside the PyTorch reference and Spyker.
+"""Measures the phases of a training in milliseconds an image, alone or beside other programs, which take turns.
 
 $ python benchmarks/throughput.py --short                     one network, within a minute
 $ python benchmarks/throughput.py --reference DIR --spyker    all networks, with a checkout of github.com/aidinattar/snn
                                                             and Spyker: pip install 'snnjax[benchmark,spyker]'
+$ python benchmarks/throughput.py --study readout --spikenn DIR     a checkout of github.com/ggoupy/SpikeNN
+$ python benchmarks/throughput.py --study softhebb --pytorch        the same layers in PyTorch
 
 benchmarks/README.md explains what is measured and what is not like for like.
 """
@@ -13,11 +15,10 @@ import dataclasses
 import datetime
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import common
 import numpy as np
@@ -27,20 +28,36 @@ from programs import Worker
 from rich.console import Console
 from snnjax_program import shown
 
-from snnjax import NETWORKS, InputError, Network, data
-from snnjax.app import console, parts, plots
-from snnjax.app.main import parse, protected, user_errors
+from snnjax import InputError, Network, data
+from snnjax.app import console, parts
+from snnjax.app.main import fail, protected
 from snnjax.app.names import RECORDED
 from snnjax.app.options import option
 from snnjax.training.build import network_for
 from snnjax.training.state import Settings, plan
 
+
+class Study(NamedTuple):
+    """Networks that are measured in one way, and beside which programs."""
+
+    models: tuple[str, ...]
+    program: str  # snnjax's, which prepares the phases
+    options: tuple[str, ...]  # that are for this study alone
+
+
+STUDIES = {
+    "reward": Study(RECORDED, "Program", ("reference", "spyker", "protocol")),
+    "readout": Study(("goupy2024_ncg", "goupy2024_s2stdp"), "TargetTimeReadout", ("spikenn",)),
+    "softhebb": Study(("goupy2024_softhebb", "softhebb_narrow"), "SoftHebb", ("pytorch",)),
+}
+CHECKOUTS = dict(reference=("aidinattar/snn", "model/mozafari2018.py"), spikenn=("ggoupy/SpikeNN", "spikenn/snn.py"))
+"""By option, the repository on GitHub, and a file in it."""
 NATIVE = "snnjax, native"
 OWN = dict(xla="snnjax", native=NATIVE)
 """What snnjax is called by its kernels."""
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}  # batch size
 TRAINING = "whole training"
-ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "test")
+ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "features", "test")
 """First words of the phases, in the order of a training."""
 PAUSE = 0.3  # seconds between the turns of two programs: the threads of the last one may still spin
 ALIKE = 0.9  # minimum share of decisions that agree with the reference's
@@ -52,7 +69,9 @@ PROTOCOL = (6000, 2000, 20)  # images of the reference's recorded runs, and more
 class Options(common.Options):
     """What to measure, on what, and against what."""
 
-    model: Annotated[tuple[str, ...], option("NAME ...", "all six of the reference")] = RECORDED
+    study: Literal["reward", "readout", "softhebb"] = "reward"
+    """networks that learn by reward, or readouts on target-time features, or SoftHebb layers"""
+    model: Annotated[tuple[str, ...], option("NAME ...", "those of the study, of `reward` the reference's six")] = ()
     """the networks"""
     images: int = 300
     """number of training images, and of test images"""
@@ -62,42 +81,50 @@ class Options(common.Options):
     """checkout of github.com/aidinattar/snn, to measure side by side"""
     spyker: bool = False
     """measure Spyker side by side (mozafari2018 only, on the CPU)"""
+    spikenn: Annotated[Path | None, option("DIR", "none")] = None
+    """checkout of github.com/ggoupy/SpikeNN, to measure side by side"""
+    pytorch: bool = False
+    """measure the same layers in PyTorch side by side (on the CPU)"""
     kernels: tuple[Literal["xla", "native"], ...] = ("xla",)
     """snnjax's kernels, of XLA or compiled ones (native, on a CPU); all is compared with the first"""
     protocol: int = 0
     """number of whole trainings, up to two minutes each; 0 for none"""
     short: bool = False
-    """mozafari2018, 60 images and 2 repeats at most, no whole trainings"""
+    """the study's first network, 60 images and 2 repeats at most, no whole trainings"""
 
     def snnjax(self, program: str) -> Worker:
         """Starts one of our programs."""
-        return Worker(program, "snnjax_program", *(("cpu", True) if program == NATIVE else (self.device,)))
+        kind = f"snnjax_program:{STUDIES[self.study].program}"
+        return Worker(program, kind, *(("cpu", True) if program == NATIVE else (self.device,)))
 
 
-def prepare(options: Options) -> tuple[Options, data.Dataset, Path]:
-    """The options in force, all images and the output folder; InputError or OSError if options or data are bad."""
+def prepare(options: Options) -> tuple[Options, data.Dataset]:
+    """The options in force, and all images; InputError or OSError if options or data are bad."""
+    models = options.model or STUDIES[options.study].models
     if options.short:
         images = min(options.images, 60)
         repeats = min(options.repeats, 2)
-        options = dataclasses.replace(options, images=images, repeats=repeats, model=("mozafari2018",), protocol=0)
+        options = dataclasses.replace(options, images=images, repeats=repeats, protocol=0)
+        models = STUDIES[options.study].models[:1]
+    options = dataclasses.replace(options, model=models)
     parts.check_least(options, images=1, repeats=1, protocol=0)
-    check_kernels(options.kernels)
-    for name in options.model:
+    kernels = options.kernels
+    if not kernels or len(set(kernels)) < len(kernels):
+        raise InputError(f"`kernels` must be xla, native or both, got {' '.join(kernels) or 'none'}")
+    for name in models:
         parts.published(name)
-    if options.reference and not (options.reference / "model" / "mozafari2018.py").is_file():
-        raise InputError(f"`reference` {options.reference} is no checkout of aidinattar/snn (no model/mozafari2018.py)")
-    if options.spyker and "mozafari2018" not in options.model:
+    for study, its in STUDIES.items():
+        if study != options.study and (wrong := [name for name in its.options if getattr(options, name)]):
+            raise InputError(f"`{wrong[0]}` is for `study` {study}, got {options.study}")
+    for name, (repository, file) in CHECKOUTS.items():
+        if (folder := getattr(options, name)) and not (folder / file).is_file():
+            raise InputError(f"`{name}` {folder} is no checkout of {repository} (no {file})")
+    if options.spyker and "mozafari2018" not in models:
         raise InputError("`spyker` is measured with mozafari2018 only, which `model` does not name")
     source = data.load(options.dataset, options.data_dir)
     if (options.reference or options.spyker) and source.train_images.ndim > 3:
         raise InputError(f"other programs are measured on grey images only, those of {source.name} have colours")
-    return options, source, options.folder("throughput")
-
-
-def check_kernels(kernels: tuple[str, ...]) -> None:
-    """Raises InputError unless these are one or both kinds."""
-    if not kernels or len(set(kernels)) < len(kernels):
-        raise InputError(f"`kernels` must be xla, native or both, got {' '.join(kernels) or 'none'}")
+    return options, source
 
 
 def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[Worker]:
@@ -106,16 +133,20 @@ def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[W
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
-        others.append(("reference", "reference_program", options.reference, device))
+        others.append(("reference", "reference_program:Program", options.reference, device))
     if options.spyker and network == "mozafari2018":
-        others += [(name, "spyker_program", batch) for name, batch in SPYKER.items()]
+        others += [(name, "spyker_program:Program", batch) for name, batch in SPYKER.items()]
+    if options.spikenn:
+        others.append(("SpikeNN", "spikenn_program:Program", options.spikenn))
+    if options.pytorch:
+        others.append(("PyTorch", "torch_program:Program", len(os.sched_getaffinity(0))))
     return workers + [stack.enter_context(Worker(*each)) for each in others]
 
 
-def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray]) -> list[Row]:
+def measure(workers: list[Worker], repeats: int) -> list[Row]:
     """A row for each phase and program: milliseconds an image, ratio to snnjax, share of alike outcomes.
 
-    The programs, snnjax first, take turns phase by phase. Learning starts from the `initial` weights.
+    The programs, snnjax first, take turns phase by phase. Learning starts from the first one's weights.
     """
     times: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     taking_part = {phase: [each for each in workers if phase in each.phases] for phase in workers[0].phases}
@@ -128,13 +159,14 @@ def measure(workers: list[Worker], repeats: int, initial: dict[str, np.ndarray])
     rows: list[Row] = []
     for phase, turn in taking_part.items():
         expected = turn[0].ask("outcome", phase)
+        initial = turn[0].ask("initial", phase)
         ours = statistics.median(times[phase, turn[0].name][1:])
         for worker in turn:
             row: Row = dict(phase=phase, program=worker.name, ratio=None, alike=None, ms=times[phase, worker.name][1:])
             row |= common.summary("ms_per_image", row["ms"]) | worker.phases[phase]
             if worker is not turn[0]:
                 row["ratio"] = row["ms_per_image"] / ours
-                row["alike"] = alike(expected, worker.ask("outcome", phase), initial.get(phase))
+                row["alike"] = alike(expected, worker.ask("outcome", phase), initial)
             rows.append(row)
     return rows
 
@@ -183,7 +215,7 @@ def added_up(ms: dict[str, float], network: Network, epochs: tuple[int, ...], tr
 def measure_network(name: str, images: data.Dataset, options: Options, about: Row) -> Row:
     """The part of throughput.json about one network; adds versions and devices to `about`."""
     few = images.first(options.images, options.images)
-    network = network_for(NETWORKS[name], few)
+    network = network_for(parts.published(name), few)
     # Layers that learn by turns change places after a batch; else all images are one batch, at the first rates.
     batch_size = -(-len(few.train_images) // (2 if network.reward_by_turns else 1))
     with contextlib.ExitStack() as stack:
@@ -196,7 +228,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         task = first.ask("task")
         for worker in others:
             worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name in OWN.values() else task)
-        rows = measure(workers, options.repeats, {phase.name: task.weights[phase.layer] for phase in task.learning})
+        rows = measure(workers, options.repeats)
         memory = {worker.name: worker.ask("memory") for worker in workers}
     protocol = whole_training(network, images, rows, options) if options.protocol else []
     return dict(network=name, phases=rows, in_one_epoch=in_one_epoch(rows), protocol=protocol, memory=memory)
@@ -294,23 +326,9 @@ def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
 
 def draw(results: list[Row], title: str) -> Figure:
     """Times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
-    key = "ratio"
-    label = "times longer than snnjax"
-    if len(results[0]["memory"]) == 1:
-        key = "ms_per_image"
-        label = "ms an image"
-    figure, axes = plots.panels(len(results), label, columns=2, width=6.4, extra=0.8)
-    figure.suptitle(title, fontsize=9)
-    for axis, result in zip(axes, results, strict=True):
-        for program, values in values_of(result, key).items():
-            axis.plot(list(values), list(values.values()), "o", label=program)
-        axis.set_title(result["network"], fontsize=10)
-        axis.tick_params(axis="x", rotation=20, labelsize=8)
-        axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=8)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter("{x:g}")
-    return figure
+    alone = len(results[0]["memory"]) == 1
+    key, label = ("ms_per_image", "ms an image") if alone else ("ratio", "times longer than snnjax")
+    return common.draw({result["network"]: values_of(result, key) for result in results}, title, label, "o")
 
 
 def caption(about: Row) -> str:
@@ -324,8 +342,22 @@ def caption(about: Row) -> str:
     return "; ".join([f"{about['dataset']}, {counts}, {about['date']}, {processor}", *devices, f"{versions}."])
 
 
-def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> None:
+@contextlib.contextmanager
+def failing() -> Iterator[None]:
+    """Ends with a message where a measured program refuses, status 2, or fails, status 1."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        fail("throughput.py", error, 2 if isinstance(error, ValueError) else 1)
+
+
+@common.command(Options, __doc__, device=False)
+@failing()
+def main(options: Options) -> None:
     """Measures one network after the other; prints and writes all results after each."""
+    options, images = prepare(options)
+    out = options.folder("throughput")
+    screen = console.screen()
     counts = tuple(min(options.images, len(each)) for each in (images.train_images, images.test_images))
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
     about |= dict(load=os.getloadavg()[0], versions={}, devices={})
@@ -346,16 +378,6 @@ def run(options: Options, images: data.Dataset, out: Path, screen: Console) -> N
             if (row["phase"], row["program"]) == ("test", "reference") and row["alike"] < ALIKE:
                 text = f"{result['network']}: only {row['alike']:.1%} of the reference's decisions are alike"
                 raise RuntimeError(text)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Runs from the command line."""
-    options = parse(Options, sys.argv[1:] if arguments is None else arguments, common.script(), __doc__)
-    with user_errors(common.script()):
-        options, images, out = prepare(options)
-    stopped = user_errors(common.script(), lambda: f"Stopped; measurements of the finished networks are in {out}.")
-    with stopped, common.failing():
-        run(options, images, out, console.screen())
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Program(MeasuredProgram):
         features = functools.partial(self.features, images, layers, weights, steps=task.time_steps)
         fresh = functools.partial(map, self.torch.clone, weights)
         return {
-            "learning": Work(len(images), lambda *each: learn(list(each)), lambda: tuple(fresh())),
+            "learn": Work(len(images), lambda *each: learn(list(each)), lambda: tuple(fresh())),
             "features": Work(len(images), features),
         }
 

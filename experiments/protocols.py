@@ -20,6 +20,7 @@ class Row:
       native: compiled kernels rather than XLA's, where they can be had.
       epochs: of each stage; (): the network's own.
       patience: as the option of `snnjax train`; None: the network's own.
+      update_batch: as there.
       seeds: number of runs.
       least: what the mean test accuracy should reach, in %; None: as it comes.
     """
@@ -31,6 +32,7 @@ class Row:
     native: bool = True
     epochs: tuple[int, ...] = ()
     patience: int | None = None
+    update_batch: int = 1
     seeds: int = 5
     least: float | None = None
     folder: str = ""
@@ -40,6 +42,8 @@ NCG, PCN, S2STDP, SSTDP = (f"goupy2024_{rule}" for rule in ("ncg", "pcn", "s2std
 SOFTHEBB, NARROW = "goupy2024_softhebb", "softhebb_narrow"
 SIZES = (100, 1_000, 10_000, None)
 MORE_SIZES = (100, 1_000, 3_000, 10_000, 30_000, None)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+OF_BATCHES = Row("mozafari2018", "mnist", train_images=6_000, epochs=(2, 4, 10), patience=0, seeds=3)
 
 TABLES: dict[str, tuple[Row, ...]] = {
     "digits": (Row(NCG, "digits", least=97.0), Row(NCG, "digits", native=False, least=97.0)),
@@ -68,6 +72,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         *(Row(NARROW, "mnist", train_images=count) for count in SIZES),
         *(Row(NARROW, JPEG, train_images=count, mirror=True) for count in MORE_SIZES),
     ),
+    "batches": tuple(dataclasses.replace(OF_BATCHES, update_batch=size) for size in BATCHES),
 }
 
 

@@ -109,7 +109,7 @@ def folders_of(chosen: Results) -> dict[str, Path]:
 def name_of(row: Row, test_images: int | None = None) -> str:
     """A folder's name for all on which the runs of a row depend, but for their seeds; `test_images` as the option."""
     marks = [Path(row.model).name, Path(row.folder or row.dataset).name, row.train_images, row.mirror and "mirrored"]
-    marks += ["" if row.native else "xla", *row.epochs]
+    marks += ["" if row.native else "xla", *row.epochs, row.update_batch > 1 and f"batch{row.update_batch}"]
     marks += [row.patience is not None and f"patience{row.patience}", test_images and f"of{test_images}"]
     return joined(marks)
 
