@@ -1,4 +1,4 @@
-"""What several processes gain that train one network: the time of each phase with 1, 2 and 4, and on 8 by arithmetic.
+"""What several processes gain that train one network: the time of each phase with 1, 2 and 4.
 
 $ python benchmarks/processes.py
 
@@ -47,8 +47,8 @@ class Options(common.Options):
     """of a process that this program starts: as `--distributed` of `snnjax train`"""
 
 
-def measure(options: Options) -> tuple[list[common.Row], list[str]]:
-    """The records of the phases of a training that compiles nothing, one epoch each, and which of them learn."""
+def measure(options: Options) -> dict[str, float]:
+    """Milliseconds an image of each phase of a training that compiles nothing, one epoch each."""
     images = data.load(options.dataset, options.data_dir).first(options.train_images, options.test_images)
     network = network_for(parts.published(options.model), images)
     epochs = (1,) * len(network.stages)
@@ -59,71 +59,60 @@ def measure(options: Options) -> tuple[list[common.Row], list[str]]:
     clock = time.process_time if options.cpu_time else time.perf_counter
     with mock.patch("snnjax.training.placement.time.perf_counter", clock):
         state = trainer.run(trainer.initial_state())
-    return state.phases, [phase.name for phase in trainer.plan]
+    return {phase["name"]: 1e3 * phase["seconds"] / phase["images"] for phase in state.phases}
 
 
-def start(options: Options, count: int) -> list[tuple[list[common.Row], list[str]]]:
-    """What `measure` finds in each of so many processes."""
+def start(count: int) -> dict[str, float]:
+    """What `measure` finds in so many processes, of each phase that of the slowest."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, *sys.argv]
     cores = sorted(os.sched_getaffinity(0))
     started = []
-    for at in range(count):
-        pinned = ["taskset", "-c", str(cores[at % len(cores)])]
-        place = ["--place", f"localhost:{port}", str(count), str(at)]
-        started.append(subprocess.Popen([*pinned, *command, *place], stdout=subprocess.PIPE, text=True))
-    said = [each.communicate()[0] for each in started]
-    if any(each.returncode for each in started):
-        raise OSError(f"{count} processes ended with {[each.returncode for each in started]}")
-    return [json.loads(each.strip().split("\n")[-1]) for each in said]
+    for number in range(count):
+        pinned = ["taskset", "-c", str(cores[number % len(cores)])]
+        place = ["--place", f"localhost:{port}", str(count), str(number)]
+        command = [*pinned, sys.executable, *sys.argv, *place]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    said = [process.communicate()[0] for process in started]
+    statuses = [process.returncode for process in started]
+    if any(statuses):
+        raise OSError(f"{count} processes ended with {statuses}")
+    found = [json.loads(text.strip().split("\n")[-1]) for text in said]
+    return {phase: max(ms[phase] for ms in found) for phase in found[0]}
 
 
-def row_of(options: Options, count: int) -> common.Row:
-    """Milliseconds an image of each phase, those of the slowest process, and which phases learn."""
-    found = start(options, count)
-    spent = dict[str, float]()
-    for records, _ in found:
-        for each in records:
-            spent[each["name"]] = max(spent.get(each["name"], 0.0), 1000 * each["seconds"] / each["images"])
-    return dict(processes=count, ms_an_image=spent, learning=found[0][1])
-
-
-def cells(rows: list[common.Row], batched: bool) -> tuple[list[str], list[list[str]]]:
+def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
     """Head and lines of the table."""
     first, *others = rows
     head = ["phase", f"{first['processes']}: ms an image", *(f"{row['processes']}: faster" for row in others)]
     lines = []
-    for name, spent in first["ms_an_image"].items():
-        faster = [f"{spent / row['ms_an_image'][name]:.2f}" for row in others]
-        shared = name not in first["learning"] or (batched and not name.startswith("R-STDP"))
-        lines.append([name, f"{spent:.3g}", *faster, "8" if shared else "1"])
-    return [*head, "8, by arithmetic"], lines
-
-
-def compare(options: Options) -> None:
-    """Measures each number of processes, and writes after each."""
-    out = options.folder("processes")
-    screen = console.screen()
-    rows = list[common.Row]()
-    timed = "the processor's time" if options.cpu_time else "the clock's time"
-    chosen = dict(network=options.model, dataset=options.dataset, update_batch=f"batches of {options.update_batch}")
-    about, caption = common.about(**chosen, train=f"{options.train_images} training images", timed=timed)
-    for count in options.processes:
-        rows.append(row_of(options, count))
-        head, lines = cells(rows, options.update_batch > 1)
-        written = common.write(out, "processes", dict(about=about, rows=rows), common.markdown(head, lines, caption))
-    screen.print(console.table(head, [lines]), written, sep="\n")
+    for phase, ms in first["ms_per_image"].items():
+        lines.append([phase, f"{ms:.3g}", *(f"{ms / row['ms_per_image'][phase]:.2f}" for row in others)])
+    return head, lines
 
 
 @common.command(Options, __doc__)
 def main(options: Options) -> None:
-    """Measures, or is one of the processes that are measured."""
+    """Measures each number of processes, and writes after each; or is one of these processes."""
     if options.place:
         print(json.dumps(measure(options)))
-    else:
-        compare(options)
+        return
+    out = options.folder("processes")
+    screen = console.screen()
+    rows = list[common.Row]()
+    about, caption = common.about(
+        network=options.model,
+        dataset=options.dataset,
+        update_batch=f"batches of {options.update_batch}",
+        train=f"{options.train_images} training images",
+        timed="the processor's time" if options.cpu_time else "the clock's time",
+    )
+    for count in options.processes:
+        rows.append(dict(processes=count, ms_per_image=start(count)))
+        head, lines = cells(rows)
+        written = common.write(out, "processes", dict(about=about, rows=rows), common.markdown(head, lines, caption))
+    screen.print(console.table(head, [lines]), written, sep="\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -131,7 +132,6 @@ def joined(marks: Iterable[Any]) -> str:
 def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
     """The options of one run, as `snnjax train` has them; no layer of another run, so that it takes all its time."""
     pictures = dict(dataset="folder", colour=True) if row.dataset == JPEG else dict(dataset=row.dataset)
-    more: dict[str, Any] = dict(mirror=True) if row.mirror else {}
     return options.Train(
         network=options.Network(model=row.model),
         data=options.TrainData(
@@ -140,7 +140,14 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
             test_images=chosen.test_images,
             **pictures,
         ),
-        training=options.Training(epochs=row.epochs, patience=row.patience, seed=seed, reuse=False, **more),
+        training=options.Training(
+            epochs=row.epochs,
+            patience=row.patience,
+            seed=seed,
+            update_batch=row.update_batch,
+            mirror=row.mirror,
+            reuse=False,
+        ),
         machine=options.Machine(device=chosen.machine.device, kernels="native" if row.native else "xla"),
         run=options.Run(out=chosen.out / name_of(row, chosen.test_images) / f"seed{seed}", resume=True),
     )
@@ -157,12 +164,22 @@ def record_of(row: Row, results: list[dict[str, Any]], test_images: int | None =
         accuracies=accuracies[:, 0].tolist(),
         **found,
         seconds=[each["seconds"] for each in results],
+        images_per_second=rates_of(results),
         compile_seconds=[sum(phase["compile_seconds"] for phase in each["phases"]) for each in results],
         epochs=[len(each["epochs"]) for each in results],
         devices=sorted({each["device"] for each in results}),
         versions=results[-1]["versions"],
         published=[each._asdict() for each in protocols.published(row)],
     )
+
+
+def rates_of(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Images a second of each phase, the median of the runs."""
+    rates: dict[str, list[float]] = {}
+    for result in results:
+        for phase in result["phases"]:
+            rates.setdefault(phase["name"], []).append(phase["images_per_second"])
+    return {name: statistics.median(values) for name, values in rates.items()}
 
 
 def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
@@ -172,9 +189,14 @@ def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     interval = record["interval95"]
     accuracy = f"{100 * mean:.2f}" + (f" ± {100 * (interval[1] - mean):.2f}" if interval else "")
     published = [f"{each['accuracy']:g} [{sources.index(each['source']) + 1}]" for each in record["published"]]
+    dataset = row["folder"] or row["dataset"]
+    if row["mirror"]:
+        dataset += ", mirrored"
+    if row["update_batch"] > 1:
+        dataset += f", batches of {row['update_batch']}"
     return [
         row["model"],
-        (row["folder"] or row["dataset"]) + (", mirrored" if row["mirror"] else ""),
+        dataset,
         f"{record['train_images']:,}",
         accuracy,
         str(len(record["accuracies"])),
@@ -198,6 +220,10 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     ]
     if any(record["row"]["dataset"] == JPEG for record in records):
         notes.append(f"{JPEG} is a slightly lossy copy; the published figures are of the original images.")
+    if any(record["row"]["update_batch"] > 1 for record in records):
+        for record in records:
+            rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["images_per_second"].items())
+            notes.append(f"Images a second in batches of {record['row']['update_batch']}: {rates}.")
     for record in records:
         row = record["row"]
         least = record["row"]["least"]

@@ -22,17 +22,14 @@ from collections.abc import Callable
 from typing import Any
 
 import accelerators
-import batches
 import jax
 import made_events
 import numpy as np
 import processes
 import pytest
-import readout
 import replicate
 import results
 import scaling
-import softhebb
 import throughput
 from documents import (
     DOCUMENTS,
@@ -60,12 +57,9 @@ from snnjax.core import components
 
 BENCHMARKS: dict[str, Any] = dict(
     throughput=throughput,
-    readout=readout,
-    batches=batches,
     scaling=scaling,
     accelerators=accelerators,
     processes=processes,
-    softhebb=softhebb,
 )
 FEW = ["--train_images", "60", "--test_images", "30"]
 SHORTER: dict[str, list[str]] = {
@@ -74,10 +68,7 @@ SHORTER: dict[str, list[str]] = {
     "replicate": [*FEW, "--model", "mozafari2018", "--seeds", "1", "--reward_epochs", "1"],
     "results": ["--rows", "goupy2024_ncg:digits", "--seeds", "1", "--epochs", "1", "1", "--kernels", "xla", *FEW],
     "throughput": ["--short", "--images", "12", "--repeats", "1", "--device", "cpu"],
-    "readout": ["--images", "12", "--repeats", "1", "--device", "cpu", "--model", "goupy2024_ncg"],
-    "batches": ["--batches", "1", "2", *FEW, "--seeds", "1", "--epochs", "1"],
     "scaling": ["--axes", "images", "--points", "1", "--repeats", "1", "--images", "20"],
-    "softhebb": ["--model", "softhebb_narrow", "--images", "20", "--repeats", "1"],
     "processes": ["--processes", "1", *FEW, "--device", "cpu"],
     "accelerators": ["--model", "goupy2024_ncg", "--update_batch", "1", "--chips", "h100", "--device", "cpu"],
 }
@@ -104,7 +95,7 @@ def installation(words: list[str]) -> None:
 def clone(words: list[str]) -> None:
     """A repository that the recorded runs name, or the benchmark of readouts."""
     recorded = json.loads((ROOT / "experiments" / "reference.json").read_text())
-    named = f"{recorded['how']} {readout.__doc__}"
+    named = f"{recorded['how']} {throughput.__doc__}"
     assert re.search(re.escape(words[2].removeprefix("https://")) + r"\b", named)
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of readouts: its programs on a few digits, and what SpikeNN is asked to do."""
+"""The benchmark of readouts and of SoftHebb layers on a few digits, and what SpikeNN is asked to do."""
 
 import json
 import os
@@ -6,30 +6,40 @@ import pathlib
 
 import numpy as np
 import pytest
-import readout
 import spikenn_program
+import throughput
 from command import unboxed
-from protocols import NCG, S2STDP, SSTDP
-from readout_program import PHASES
+from protocols import NARROW, NCG, S2STDP, SSTDP
+from snnjax_program import TargetTimeReadout
 
 
 def measured(out: pathlib.Path, *arguments: str) -> list[dict]:
     """What is measured of a few digits, by network."""
-    readout.main(["--images", "40", "--repeats", "1", "--out", str(out), "--device", "cpu", *arguments])
-    return json.loads((out / "readout.json").read_text())["networks"]
+    few = ["--images", "40", "--repeats", "1", "--out", str(out), "--device", "cpu"]
+    throughput.main(["--study", "readout", *few, *arguments])
+    return json.loads((out / "throughput.json").read_text())["networks"]
 
 
 @pytest.mark.slow
 def test_phases_are_measured_on_both_kernels(tmp_path, capsys):
     (network,) = measured(tmp_path, "--model", NCG, "--kernels", "xla", "native")
     for program in ("snnjax", "snnjax, native"):
-        assert tuple(row["phase"] for row in network["phases"] if row["program"] == program) == PHASES
+        assert tuple(row["phase"] for row in network["phases"] if row["program"] == program) == TargetTimeReadout.PHASES
     alike = {row["phase"]: row["alike"] for row in network["phases"] if row["program"] != "snnjax"}
     assert min(alike[phase] for phase in ("encode", "outputs", "learn", "test")) > 0.9
-    table = (tmp_path / "readout.md").read_text()
+    table = (tmp_path / "throughput.md").read_text()
     assert "| network |  | encode | one patch | outputs | learn | test |" in table
     assert f"| {NCG} | snnjax, ms an image |" in table
     assert table in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_softhebb_layers_learn_in_one_pass(tmp_path):
+    few = ["--model", NARROW, "--images", "20", "--repeats", "1", "--device", "cpu"]
+    throughput.main(["--study", "softhebb", *few, "--out", str(tmp_path)])
+    (network,) = json.loads((tmp_path / "throughput.json").read_text())["networks"]
+    assert [row["phase"] for row in network["phases"]] == ["learn", "features"]
+    assert f"| {NARROW} | snnjax, ms an image |" in (tmp_path / "throughput.md").read_text()
 
 
 @pytest.mark.slow
@@ -68,6 +78,7 @@ def test_spikenn_gets_the_settings_of_the_readout():
         (["--images", "0"], "`images` must be at least 1, got 0"),
         (["--repeats", "0"], "`repeats` must be at least 1, got 0"),
         (["--spikenn", "."], "is no checkout of ggoupy/SpikeNN"),
+        (["--spyker"], "`spyker` is for `study` reward, got readout"),
         (["--model", "mozafari2018"], "mozafari2018 is no readout by SupervisedSTDP on features by TargetTime"),
         (["--quickly"], "Unrecognized options: --quickly"),
     ],
@@ -75,7 +86,7 @@ def test_spikenn_gets_the_settings_of_the_readout():
 def test_bad_options_give_one_clear_line(arguments, complaint, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        readout.main(arguments)
+        throughput.main(["--study", "readout", *arguments])
     assert stopped.value.code == 2
     assert complaint in unboxed(capsys.readouterr().err)
     assert not list(tmp_path.rglob("*.json"))

@@ -85,6 +85,8 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     assert (run.network.model, run.data.dataset, str(run.data.data_dir)) == (NCG, "folder", "pictures.zip")
     assert (run.data.colour, run.data.train_images, run.data.test_images) == (True, 100, 50)
     assert (run.training.epochs, run.training.seed, run.training.reuse) == ((3, 4), 3, False)
+    other = results.options_of(dataclasses.replace(row, mirror=True, update_batch=8), 0, given).training
+    assert (other.mirror, other.update_batch, run.training.mirror) == (True, 8, False)
     assert (run.machine.kernels, run.run.resume) == ("xla", True)
     names = {results.name_of(dataclasses.replace(row, **change)) for change in ({}, *CHANGES)}
     assert len(names) == 1 + len(CHANGES), "runs that differ have folders of their own"
@@ -102,6 +104,7 @@ CHANGES = [
     dict(epochs=(3, 5)),
     dict(patience=0),
     dict(patience=4),
+    dict(update_batch=8),
 ]
 
 
@@ -132,7 +135,10 @@ def record(row: Row, *accuracies: float) -> dict:
             settings=dict(train_images=54_000, validation_images=6_000, test_images=10_000),
             seconds=50.0 + at,
             epochs=[{}] * 7,
-            phases=[dict(compile_seconds=2.0), dict(compile_seconds=3.0 + at)],
+            phases=[
+                dict(name="encode", compile_seconds=2.0, images_per_second=50_000.0),
+                dict(name="R-STDP", compile_seconds=3.0 + at, images_per_second=10_000.0 * (1 + at)),
+            ],
             device="cpu: a processor, 2 cores",
             versions={},
         )
@@ -164,6 +170,29 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
     assert "NaN" not in (tmp_path / "table.json").read_text()
     assert "98.90" in (tmp_path / "table.txt").read_text()
     assert not (tmp_path / "table.png").exists()
+
+
+def test_batches_are_compared_by_accuracy_and_images_a_second(tmp_path):
+    batches = [record(Row(NCG, "mnist", update_batch=size), 0.5, 0.7) for size in (1, 8)]
+    assert batches[1]["images_per_second"] == {"encode": 50_000, "R-STDP": 15_000}
+    results.write(tmp_path, "batches", batches)
+    table = (tmp_path / "batches.md").read_text()
+    assert f"| {NCG} | mnist, batches of 8 | 54,000 | 60.00 ±" in table
+    assert "Images a second in batches of 1: encode 50,000, R-STDP 15,000.\n" in table
+    assert not (tmp_path / "batches.png").exists()
+
+
+@pytest.mark.slow
+def test_the_table_of_batches(tmp_path, monkeypatch):
+    rows = [dataclasses.replace(row, dataset="digits") for row in TABLES["batches"]]
+    monkeypatch.setitem(TABLES, "batches", (rows[0], rows[2]))
+    few = ["--train_images", "30", "--test_images", "20", "--epochs", "1", "1", "1", "--seeds", "1"]
+    COMMAND.main(["--table", "batches", *few, "--kernels", "xla", "--out", tmp_path])
+    (path,) = tmp_path.glob("batches*.json")
+    found = json.loads(path.read_text())["rows"]
+    assert [row["row"]["update_batch"] for row in found] == [1, 4]
+    for row in found:
+        assert {"STDP layer1", "STDP layer2", "R-STDP"} <= row["images_per_second"].keys()
 
 
 def test_accuracies_are_drawn_by_training_images(tmp_path):

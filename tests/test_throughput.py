@@ -6,7 +6,6 @@ import os
 import pathlib
 import time
 
-import batches
 import numpy as np
 import pytest
 import scaling
@@ -166,7 +165,7 @@ class Program(programs.MeasuredProgram):
 def toy(tmp_path, monkeypatch):
     (tmp_path / "toy.py").write_text(TOY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return "toy"
+    return "toy:Program"
 
 
 def test_a_worker_answers_and_measures(toy):
@@ -200,6 +199,8 @@ class Fake:
         self.phases = {phase: dict(compile_seconds=0.0, once=False) for phase in ms}
 
     def ask(self, question: str, phase: str) -> object:
+        if question == "initial":
+            return None
         if question == "outcome":
             return np.array([1, 2, 3, 4 if self.name == "snnjax" else 5])
         self.turns.append((self.name, phase))
@@ -210,7 +211,7 @@ def test_programs_take_turns_and_the_first_round_does_not_count(monkeypatch):
     monkeypatch.setattr(throughput, "PAUSE", 0)
     turns: list[tuple[str, str]] = []
     ours = Fake("snnjax", turns, test=[9, 1, 2, 4], once=[9, 1, 1, 1])
-    rows = throughput.measure([ours, Fake("other", turns, test=[90, 30, 10, 20])], 3, {})
+    rows = throughput.measure([ours, Fake("other", turns, test=[90, 30, 10, 20])], 3)
     assert [name for name, phase in turns if phase == "test"] == ["snnjax", "other", "other", "snnjax"] * 2
     ours, theirs, once = rows
     assert (ours["ms_per_image"], ours["min"], ours["max"], ours["ratio"]) == (2, 1, 4, None)
@@ -371,20 +372,17 @@ def test_scaling_varies_time_steps_with_the_encoder(model):
     assert network.time_steps == network.encoder.time_steps == 30
 
 
-@pytest.mark.parametrize(
-    ("exponent", "word"),
-    [(-1, "falling"), (0, "flat"), (0.5, "less than linear"), (1, "linear"), (1.5, "more than linear"), (2, "square")],
-)
-def test_scaling_says_how_a_phase_grows(exponent, word):
+@pytest.mark.parametrize("exponent", [-1, 0, 0.5, 1, 2])
+def test_scaling_says_how_a_phase_grows(exponent):
     points = [dict(row("test", "snnjax", value**exponent / 7), value=value) for value in (1, 8, 32, 128)]
-    found = scaling.growth(points)
-    assert found == (pytest.approx(exponent), word)
+    assert scaling.growth(points) == pytest.approx(exponent)
     points = [dict(point, label="neurons", model="goupy2024_ncg") for point in points]
     content = dict(points=points, compiled=dict(goupy2024_ncg=dict(first=6, later=0)))
     _, (first, *_, last), notes = scaling.table_of("goupy2024_ncg", content)
     assert "first training: 6, in a longer one after it: 0." in notes
     assert first == ["neurons", "1", "0.143 (1.0)"]
-    assert last == ["", "grows", f"{word}, {found[0]:.2f}"]
+    assert last[:2] == ["", "exponent"]
+    assert float(last[2]) == pytest.approx(exponent)
 
 
 @pytest.mark.parametrize(
@@ -403,27 +401,3 @@ def test_bad_options_of_scaling_give_one_clear_line(arguments, complaint, tmp_pa
     assert stopped.value.code == 2
     assert complaint in unboxed(capsys.readouterr().err)
     assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.slow
-def test_batches_are_measured_by_size(tmp_path):
-    few = ["--train_images", "24", "--test_images", "20", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path)]
-    batches.main(["--batches", "1", "4", "--seeds", "1", *few])
-    written = json.loads((tmp_path / "batches.json").read_text())
-    assert [row["update_batch"] for row in written["rows"]] == [1, 4]
-    for row in written["rows"]:
-        assert set(row["images_per_second"]) == {"STDP layer1", "STDP layer2", "R-STDP"}
-        assert min(row["images_per_second"].values()) > 0
-    assert len((tmp_path / "batches.md").read_text().splitlines()) == 6
-    assert (tmp_path / "batches.png").stat().st_size > 1000
-
-
-def test_the_accuracy_of_a_size_is_the_mean_over_its_seeds():
-    found = [
-        dict(update_batch=size, images_per_second={"R-STDP": rate}, test=[0.0, last])
-        for size, rate, last in ((1, 10.0, 0.5), (1, 30.0, 0.7), (2, 5.0, 0.4), (2, 7.0, 0.4))
-    ]
-    first, second = batches.rows_of(found)
-    assert (first["update_batch"], first["images_per_second"]) == (1, {"R-STDP": 20.0})
-    assert (first["accuracy"], first["sd"]) == (pytest.approx(0.6), pytest.approx(0.02**0.5))
-    assert batches.cells([first, second])[1][1] == ["2", "6", "40.0 ± 0.0", "-20.0"]
