@@ -61,6 +61,7 @@ class Work:
     outcome: Callable[[Any], Any] = np.asarray  # what all programs should agree on, from the result of `run`
     initial: Callable[[], Any] = lambda: None  # weights that have this outcome without learning
     compile_seconds: float = 0.0  # spent before
+    unit: int = 0  # images at a time of a phase of snnjax that learns
     once: bool = False  # the result serves all epochs; the other programs compute it anew for each image
     result: Any = None  # of the last run
 

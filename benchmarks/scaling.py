@@ -175,7 +175,8 @@ def count_compilations(model: str, source: data.Dataset, case: Case, native: boo
 
 def growth(points: list[common.Row]) -> float:
     """The exponent e of a power law through points of one phase, least ms an image ~ value^e."""
-    values, ms = (np.log([point[key] for point in points]) for key in ("value", "min"))
+    values = np.log([point["value"] for point in points])
+    ms = np.log([point["min"] for point in points])
     return float(np.polyfit(values, ms, 1)[0]) if len(points) > 1 else 0.0
 
 
@@ -230,7 +231,8 @@ def main(options: Options) -> None:
         case = study.usual(options.images)
         program = study.program(options.device, native)
         program.clock = CLOCKS[options.clock]
-        content["usual"][model], content["compiled"][model] = case, count_compilations(model, source, case, native)
+        content["usual"][model] = case
+        content["compiled"][model] = count_compilations(model, source, case, native)
         for name in (each for each in options.axes if each in study.axes):
             axis = study.axes[name]
             for value in axis.values[: options.points]:

@@ -35,6 +35,9 @@ Given = tuple[Network, data.Dataset, int, TrainState | None]
 class Program(MeasuredProgram):
     """snnjax on a kind of device, with the kernels of XLA or the native ones."""
 
+    networks = 1  # which train side by side, from the same state
+    update_batch = 1
+
     def __init__(self, device: str, native: bool = False):
         self.device = devices.choose(device)
         self.native = native
@@ -54,7 +57,7 @@ class Program(MeasuredProgram):
         count = len(images.train_images)
         stage = 0
         last = len(network.stages) - 1
-        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)
+        self.encoded = self._map("encode", self.images, encode_batch, native=self.native)[0]
         inputs = self.encoded[:count]
         for number, phase in enumerate(self.training.plan):
             for end in range(stage + 1, phase.stage + 1):
@@ -62,7 +65,8 @@ class Program(MeasuredProgram):
                     continue
                 timed = end < last or network.decision.timed
                 title = f"{'outputs of' if timed else 'who fires in'} stage {end}"
-                inputs = self._map(title, inputs, forward_batch, first=stage, last=end, timed=timed)
+                found = self._map(title, inputs, forward_batch, first=stage, last=end, timed=timed)
+                inputs = found if self.networks > 1 else found[0]
                 self.works[title].once = True
                 stage = end
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
@@ -73,11 +77,12 @@ class Program(MeasuredProgram):
         """A training whose encoders are fitted, without any phase."""
         self.network, self.data, self.batch_size, trained = task
         # No epochs are planned, so learners count the images that they have seen from 0 in every phase.
-        settings = Settings((0,) * len(self.network.stages), self.batch_size, patience=0, native=self.native)
-        self.training = Training([self.network], self.data, settings)
+        epochs = (0,) * len(self.network.stages)
+        settings = Settings(epochs, self.batch_size, 0, update_batch=self.update_batch, native=self.native)
+        self.training = Training([self.network] * self.networks, self.data, settings)
         self.works = dict[str, Work]()
         self.state = trained or self.training.initial_states()[0]
-        fitting.fit_encoders(self.training.cache, [self.state])
+        fitting.fit_encoders(self.training.cache, [self.state] * self.networks)
         self.images = np.concatenate([self.data.train_images, self.data.test_images])
 
     def _map(self, name: str, images: np.ndarray, kind: Any, forms: Any = None, **static: Any) -> Any:
@@ -85,14 +90,14 @@ class Program(MeasuredProgram):
         cache = self.training.cache
         placement = cache.placement
         timer = Timer(name)
-        model = cache.pack(cache.models([self.state]), forms)
+        model = cache.pack(cache.models([self.state] * self.networks), forms)
         placed = place(model, placement.mapping, NETWORKS)
         run = functools.partial(placement.map, timer, kind, placed, images, **static)
         found = run()
         work = Work(images.shape[int(has_own(images))], run, compile_seconds=timer.compile_seconds)
-        work.outcome = operator.itemgetter(0)  # of the only network
+        work.outcome = operator.itemgetter(0)  # of the first network
         self.works[name] = work
-        return found[0]
+        return found
 
     def _test(self, latencies: np.ndarray, first: int) -> None:
         """Adds decisions on what enters stage `first`."""
@@ -107,12 +112,13 @@ class Program(MeasuredProgram):
         """An epoch of a phase that learns; `keep`: it has learned first, and later phases start from that."""
 
         def prepare() -> tuple[EpochRunner]:
-            epoch = self.training.runners.of_phase(phase, [dataclasses.replace(self.state, phase=number)], inputs)
+            state = dataclasses.replace(self.state, phase=number)
+            epoch = self.training.runners.of_phase(phase, [state] * self.networks, inputs)
             epoch.is_in_bounds()  # a training finds that out once, not in each epoch
             return (epoch,)
 
         def learned(found: Any) -> dict[str, Layer]:
-            (carry,) = self.training.cache.placement.unstack(found[0])
+            carry = self.training.cache.placement.unstack(found[0])[0]
             return carry.layers
 
         (epoch,) = prepare()
@@ -125,6 +131,7 @@ class Program(MeasuredProgram):
         work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
         work.outcome = lambda found: list(learned(found).values())[-1].weights
         work.initial = lambda: self.state.weights[list(learned(found))[-1]]
+        work.unit = epoch.unit
         return work
 
     def task(self) -> Any:
@@ -177,7 +184,7 @@ class TargetTimeReadout(Program):
         learned = learn.outcome
         learn.outcome = lambda found: by_neuron(learned(found))
         learn.initial = lambda: self.task().weights
-        self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)
+        self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)[0]
         self._test(self.features[len(images.train_images) :], first=1)
         works = (encode, patch, self.works["outputs"], learn, self.works["test"])
         self.works = dict(zip(self.PHASES, works, strict=True))
@@ -188,7 +195,9 @@ class TargetTimeReadout(Program):
 
     def task(self) -> Readout:
         """What another program does on these features, from these weights."""
-        (_, conv), rule, images = [conv for _, _, conv in self.network.layers()], self.learners[1], self.data
+        *_, (_, _, conv) = self.network.layers()
+        rule = self.learners[1]
+        images = self.data
         return Readout(
             latencies=self.features.reshape(len(self.features), -1),
             time_steps=self.network.time_steps,

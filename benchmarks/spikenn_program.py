@@ -35,7 +35,8 @@ class Program(MeasuredProgram):
 
     def __init__(self, folder: Path):
         sys.path[:0] = [str(folder.resolve()), str(folder.resolve() / "app")]
-        self.readout, self.dataset = (importlib.import_module(name) for name in ("readout", "spikenn.dataset"))
+        self.readout = importlib.import_module("readout")
+        self.dataset = importlib.import_module("spikenn.dataset")
         versions = {name: importlib.metadata.version(name) for name in ("numba", "numpy")}
         self.about = dict(versions=versions, device="cpu: 1 thread")
 
@@ -84,12 +85,26 @@ class Program(MeasuredProgram):
 
 def configuration(task: Readout) -> dict[str, Any]:
     """The settings of one epoch in SpikeNN's own format."""
-    layer = dict(n_neurons=len(task.weights), firing_threshold=task.threshold, w_init_normal=True, w_init_mean=0.5)
-    layer |= dict(w_init_std=0.01, w_norm=task.rescaled, w_min=0, w_max=1)
-    rule = dict(method="s2stdp", stdp="additive", class_inhib=task.competition, use_time_ranges=task.ranges)
-    rule |= dict(t_gap=task.gap, ap=task.rates[0], am=task.rates[1], annealing=1.0)
-    found: dict[str, Any] = dict(network=[layer], optimizer=rule)
-    found["trainer"] = dict(epochs=1, early_stopping=0, nt_neurons=task.non_targets)
-    if task.threshold_rate:
-        found["regularizer"] = dict(thr_lr=task.threshold_rate, thr_anneal=1.0)
-    return found
+    layer = dict(
+        n_neurons=len(task.weights),
+        firing_threshold=task.threshold,
+        w_init_normal=True,
+        w_init_mean=0.5,
+        w_init_std=0.01,
+        w_norm=task.rescaled,
+        w_min=0,
+        w_max=1,
+    )
+    rule = dict(
+        method="s2stdp",
+        stdp="additive",
+        class_inhib=task.competition,
+        use_time_ranges=task.ranges,
+        t_gap=task.gap,
+        ap=task.rates[0],
+        am=task.rates[1],
+        annealing=1.0,
+    )
+    trainer = dict(epochs=1, early_stopping=0, nt_neurons=task.non_targets)
+    thresholds = dict(regularizer=dict(thr_lr=task.threshold_rate, thr_anneal=1.0)) if task.threshold_rate else {}
+    return dict(network=[layer], optimizer=rule, trainer=trainer, **thresholds)

@@ -12,7 +12,9 @@ sys.modules["torch"] = None  # type: ignore[assignment]  # Spyker would load it,
 spyker = importlib.import_module("spyker")
 
 # By layer; the third one decides, without threshold and pooling.
-PADDINGS, THRESHOLDS, POOLS = (2, 1, 2), (15.0, 10.0), (2, 3)
+PADDINGS = (2, 1, 2)
+THRESHOLDS = (15.0, 10.0)
+POOLS = (2, 3)
 WINNERS = ((5, 3), (8, 1), (1, 0))  # number and inhibition radius
 FAINT = 0.02  # filter outputs up to this do not spike, as in Spyker's own examples
 
@@ -78,7 +80,8 @@ def inputs(layers: list[Any], at: int, waves: np.ndarray) -> np.ndarray:
 
 def stdp(layers: list[Any], at: int, waves: np.ndarray, seen: int) -> None:
     """A batch of STDP, after this number of images; the rates double every 500 images."""
-    layer, (count, radius) = layers[at], WINNERS[at]
+    layer = layers[at]
+    count, radius = WINNERS[at]
     if (seen + len(waves)) // 500 > seen // 500:
         positive = min(2 * layer.stdpconfig[0].positive, 0.15)
         layer.stdpconfig = [spyker.STDPConfig(positive, -0.75 * positive)]
@@ -89,7 +92,8 @@ def stdp(layers: list[Any], at: int, waves: np.ndarray, seen: int) -> None:
 
 def decide(layers: list[Any], classes: int, waves: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Any], np.ndarray]:
     """Decisions, -1 where silent; the last layer's input, its winners (at most one an image) and potentials."""
-    waves, (count, radius) = inputs(layers, 2, waves), WINNERS[2]
+    waves = inputs(layers, 2, waves)
+    count, radius = WINNERS[2]
     potentials = spyker.infinite(layers[2](waves))
     winners = spyker.convwta(potentials, radius, count)
     features = potentials.shape[2] // classes

@@ -327,16 +327,18 @@ def longer(ratios: dict[str, dict[str, float]], program: str) -> dict[str, str]:
 def draw(results: list[Row], title: str) -> Figure:
     """Times relative to snnjax's by phase, a panel a network; snnjax's milliseconds if it was measured alone."""
     alone = len(results[0]["memory"]) == 1
-    key, label = ("ms_per_image", "ms an image") if alone else ("ratio", "times longer than snnjax")
+    key = "ms_per_image" if alone else "ratio"
+    label = "ms an image" if alone else "times longer than snnjax"
     return common.draw({result["network"]: values_of(result, key) for result in results}, title, label, "o")
 
 
 def caption(about: Row) -> str:
     """Data, repeats, date, devices and versions in a line."""
-    known, processor, (train, test) = about["versions"], about["processor"], about["images"]
-    versions = ", ".join(
-        f"{name} {known[name]}" for name in ("snnjax", "jax", "torch", "spyker", "numba") if name in known
-    )
+    known = about["versions"]
+    processor = about["processor"]
+    train, test = about["images"]
+    named = [name for name in ("snnjax", "jax", "torch", "spyker", "numba") if name in known]
+    versions = ", ".join(f"{name} {known[name]}" for name in named)
     devices = [f"{name} on {device.replace(f': {processor}', '')}" for name, device in about["devices"].items()]
     counts = f"{train} training and {test} test images, medians of {about['repeats']} repeats"
     return "; ".join([f"{about['dataset']}, {counts}, {about['date']}, {processor}", *devices, f"{versions}."])

@@ -84,7 +84,7 @@ class Program(MeasuredProgram):
             for start in range(0, len(images), 100):
                 inputs = images[start : start + 100]
                 for layer, weight in zip(layers, weights, strict=True):
-                    mean, variance = (torch.from_numpy(each) for each in layer.moments)
+                    mean, variance = map(torch.from_numpy, layer.moments)
                     seen = self.padded(inputs, mean, variance, weight.shape[2])
                     inputs = self.pooled(torch.nn.functional.conv2d(seen, weight), layer)
                 shares = inputs / inputs.amax((1, 2, 3), keepdim=True)

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pictures
-import tables
+from results import STOPPED, seed_statistics, write_text
 from rich.console import Console
 from rich.table import Table
 
 from snnjax import NETWORKS
-from snnjax.app import console, names, options, parts
+from snnjax.app import console, names, options, parts, plots
 from snnjax.app.commands import train
 from snnjax.app.main import call, protected
 from snnjax.app.options import option
 from snnjax.core import files
 
 REFERENCE = Path(__file__).parent / "reference.json"  # accuracies of the PyTorch code, and how they were obtained
-STOPPED = "Stopped; all but the last half minute is kept. The same command goes on."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ def compare(
         ours = np.array([[epoch[part]["accuracy"] for epoch in result["epochs"]] for result in results])
         theirs = np.array(recorded.get(part, []))
         epochs = min(len(theirs), ours.shape[1])
-        found = tables.statistics(ours)
+        found = seed_statistics(ours)
         gap = theirs[:epochs] - ours.mean(axis=0)[:epochs]
         row[part] = dict(reference=theirs.tolist(), seeds=ours.tolist(), **found, gap=gap.tolist())
         if found["sd"]:
@@ -122,6 +120,25 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return console.table(head, [lines], title, left=2)
 
 
+def replication_picture(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Draws for each network, a row of replication.json, the accuracies of all seeds, their mean, and the reference."""
+    figure, axes = plots.panels(len(rows), "accuracy", extra=0.6)
+    for axis, row in zip(axes, rows, strict=True):
+        for part, color in plots.PARTS:
+            curves = np.array(row[part]["seeds"])
+            theirs = row[part]["reference"]
+            epochs = np.arange(1, curves.shape[1] + 1)
+            axis.plot(epochs, curves.T, color=color, linewidth=0.6, alpha=0.5)
+            axis.plot(epochs, row[part]["mean"], color=color, linewidth=2, label=f"snnjax, {part}")
+            axis.plot(range(1, len(theirs) + 1), theirs, "o--", color="black", markerfacecolor=color, markersize=6)
+        axis.plot([], [], "o--", color="black", label="PyTorch, one run")
+        axis.set_title(row["network"], fontsize=10)
+        axis.set(xlabel="supervised epoch", xticks=epochs[:: -(-len(epochs) // 10)])
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8, loc="lower right")
+    plots.write(path, figure)
+
+
 def run(chosen: Replicate) -> None:
     """Trains all networks; after each, writes the table as text and JSON, and the figure."""
     parts.check_least(chosen, seeds=1, reward_epochs=1, update_batch=1)
@@ -134,8 +151,8 @@ def run(chosen: Replicate) -> None:
         rows.append(compare(network, results, reference, chosen))
         shown = table(rows)
         files.write_json(chosen.out / "replication.json", dict(reference=reference["how"], networks=rows))
-        tables.write_text(chosen.out / "replication.txt", shown)
-        pictures.replication_picture(chosen.out / "replication.png", rows)
+        write_text(chosen.out / "replication.txt", shown)
+        replication_picture(chosen.out / "replication.png", rows)
     Console(width=120).print(shown)
     print(f"{chosen.out}: replication.json, replication.png, replication.txt, and a folder for each run")
 

@@ -2,24 +2,29 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
-import pictures
 import protocols
-import tables
+import scipy.stats
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from protocols import JPEG, Row
+from rich.console import Console
+from rich.table import Table
 
 from snnjax import InputError, data
 from snnjax.app import console, options, parts, plots
 from snnjax.app.commands import train
+from snnjax.app.comparisons import colors, endings, logarithmic
 from snnjax.app.main import call, protected
 from snnjax.app.options import option
 from snnjax.core import files
@@ -153,10 +158,27 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
     )
 
 
+def seed_statistics(values: np.ndarray) -> dict[str, Any]:
+    """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs); None of one seed."""
+    count = len(values)
+    mean = values.mean(axis=0)
+    if count == 1:
+        return dict(mean=mean.tolist(), sd=None, interval95=None)
+    spread = values.std(axis=0, ddof=1)
+    half = scipy.stats.t.ppf(0.975, count - 1) * spread / math.sqrt(count)
+    return dict(mean=mean.tolist(), sd=spread.tolist(), interval95=np.stack([mean - half, mean + half], 1).tolist())
+
+
+def write_text(path: Path, shown: Table, *notes: str) -> None:
+    """Writes a table of the console and notes below it as text."""
+    with files.atomic_write(path) as temporary, temporary.open("w") as file:
+        Console(file=file, width=120).print(shown, *notes, sep="\n", markup=False, highlight=False)
+
+
 def record_of(row: Row, results: list[dict[str, Any]], test_images: int | None = None) -> dict[str, Any]:
     """What runs of a row have reached, as JSON data: accuracies as fractions, seconds of each whole run."""
     accuracies = np.array([[each["test"]["accuracy"]] for each in results])
-    found = {name: value and value[0] for name, value in tables.statistics(accuracies).items()}
+    found = {name: value and value[0] for name, value in seed_statistics(accuracies).items()}
     return dict(
         row=dataclasses.asdict(row),
         runs=name_of(row, test_images),
@@ -232,12 +254,40 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
 
 
-def courses_of(records: list[dict[str, Any]]) -> dict[str, pictures.ByImages]:
+class ByImages(NamedTuple):
+    """Test accuracies, fractions of one, against the number of training images."""
+
+    ours: list[tuple[int, float, Sequence[float] | None]]  # images, mean, and its 95 % interval; None: of one seed
+    published: list[tuple[int, float]]  # images, accuracy
+
+
+def images_picture(courses: Mapping[str, ByImages]) -> Figure:
+    """Test accuracies against the number of training images, with intervals; crosses are published."""
+    figure = Figure(figsize=(6.6, 4.2 + 0.2 * len(courses)), layout=plots.layout())
+    axis = figure.subplots()
+    lines = []
+    for color, course in zip(colors(len(courses)), courses.values(), strict=True):
+        counts, means, intervals = zip(*sorted(course.ours, key=lambda each: each[0]), strict=True)
+        ends = np.array([interval or (mean, mean) for mean, interval in zip(means, intervals, strict=True)])
+        bars = 100 * np.abs(ends - np.array(means)[:, None]).T
+        lines.append(axis.errorbar(counts, 100 * np.array(means), bars, fmt="-o", ms=4, capsize=3, color=color)[0])
+        if course.published:
+            counts, others = zip(*course.published, strict=True)
+            axis.plot(counts, 100 * np.array(others), "x", color=color)
+    logarithmic(axis)
+    axis.set(xlabel="training images", ylabel="test accuracy, %")
+    axis.grid(alpha=0.3)
+    cross = [Line2D([], [], color="0.3", linestyle="", marker="x")] * any(x.published for x in courses.values())
+    plots.legend(figure, [*lines, *cross], [*endings(courses), *["published"] * len(cross)], loc="outside lower left")
+    return figure
+
+
+def courses_of(records: list[dict[str, Any]]) -> dict[str, ByImages]:
     """What networks reach by the number of training images, where rows differ in it; and what is published of it.
 
     Rows of .npz files differ in it from file to file: files whose names differ in their digits alone are one course.
     """
-    found: dict[str, pictures.ByImages] = {}
+    found: dict[str, ByImages] = {}
     groups: dict[str, str] = {}  # of the courses whose files may differ in the number of images
     counts: dict[str, set[int]] = {}
     for record in records:
@@ -251,7 +301,7 @@ def courses_of(records: list[dict[str, Any]]) -> dict[str, pictures.ByImages]:
             group = f"{network}, .npz files{kernels}"
         groups[name] = group
         counts.setdefault(group, set()).add(images)
-        course = found.setdefault(name, pictures.ByImages([], []))
+        course = found.setdefault(name, ByImages([], []))
         course.ours.append((images, record["mean"], record["interval95"]))
         whole = images + record["validation_images"]
         course.published.extend((each["train_images"] or whole, each["accuracy"] / 100) for each in record["published"])
@@ -272,11 +322,11 @@ def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
     notes = notes_of(records, sources)
     files.write_json(out / f"{name}.json", dict(table=name, rows=records))
     if courses := courses_of(records):
-        plots.write(out / f"{name}.png", pictures.images_picture(courses))
+        plots.write(out / f"{name}.png", images_picture(courses))
     else:
         (out / f"{name}.png").unlink(missing_ok=True)
     files.write_text(out / f"{name}.md", console.markdown(HEAD, lines, *notes))
-    tables.write_text(out / f"{name}.txt", console.table(HEAD, [lines], left=2), *notes)
+    write_text(out / f"{name}.txt", console.table(HEAD, [lines], left=2), *notes)
 
 
 def run(chosen: Results) -> None:

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import replicate
-import tables
 from command import Command, refused
+from results import seed_statistics
 
 from snnjax.app import names
 from snnjax.networks import NETWORKS
@@ -52,7 +52,7 @@ class Asked(Exception):
 
 
 def test_statistics_by_hand():
-    found = tables.statistics(np.array([[0.5, 1], [0.7, 1], [0.9, 1]]))
+    found = seed_statistics(np.array([[0.5, 1], [0.7, 1], [0.9, 1]]))
     np.testing.assert_allclose(found["mean"], [0.7, 1])
     np.testing.assert_allclose(found["sd"], [0.2, 0])
     half = 4.302653 * 0.2 / 3**0.5  # of Student's t with two degrees of freedom

@@ -5,7 +5,6 @@ import json
 import re
 
 import numpy as np
-import pictures
 import protocols
 import pytest
 import results
@@ -208,7 +207,7 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
     assert name == f"{NCG}, mnist"
     assert [(count, round(mean, 3)) for count, mean, _ in course.ours] == [(54_000, 0.989), (9_000, 0.97)]
     assert course.published == [(60_000, pytest.approx(each)) for each in (0.9892, 0.967)] + [(10_000, 0.932)]
-    (axis,) = pictures.images_picture({name: course, "another": pictures.ByImages(course.ours, [])}).axes
+    (axis,) = results.images_picture({name: course, "another": results.ByImages(course.ours, [])}).axes
     line, _ = (each for each in axis.lines if each.get_linestyle() == "-")
     assert list(line.get_xdata()) == [9_000, 54_000]
     np.testing.assert_allclose(line.get_ydata(), [97.0, 98.9])

@@ -53,7 +53,8 @@ class PrincipalComponents(Learner):
         return Seen(layer.activated(sums), *(each.reshape(-1, each.shape[-1]) for each in (patches, sums)))
 
     def update(self, layer, state, latency, response, signal):
-        rows, (_, patches, sums) = layer.rows(), response
+        rows = layer.rows()
+        _, patches, sums = response
         change = (sums.T @ patches - jnp.tril(sums.T @ sums) @ rows) / len(sums)
         return layer.with_all_rows(rows + self.rate * change).with_moments_of(latency, 0.1), state, ()
 

@@ -34,7 +34,8 @@ network = Network(data.name, input_shape=data.input_shape, classes=data.classes,
 trainer = Trainer(network, data, Settings(epochs=(3, 10), batch_size=50, patience=0))
 state = trainer.run(trainer.initial_state())
 for record in state.epochs[::3]:
-    train, test = (record[part]["accuracy"] for part in ("train", "test"))
+    train = record["train"]["accuracy"]
+    test = record["test"]["accuracy"]
     print(f"epoch {record['epoch'] + 1}: training {train:.1%}, test {test:.1%}")
 
 chosen = np.concatenate([np.flatnonzero(data.test_labels == kind)[:2] for kind in (0, 1)])
