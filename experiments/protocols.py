@@ -9,33 +9,19 @@ JPEG = "cifar10-jpeg"  # a folder of pictures: slightly lossy copies of CIFAR-10
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Runs of one network on one data set, which differ in their seeds alone.
+    """Runs of one network on one data set, which differ in their seeds alone."""
 
-    Attributes:
-      model: as the option of `snnjax train`.
-      dataset: as there, or cifar10-jpeg.
-      folder: of the pictures where `dataset` is "folder"; "" elsewhere.
-      train_images: their number, of all classes alike, those held out included; None: all.
-      mirror: whether training images are mirrored at random.
-      native: compiled kernels rather than XLA's, where they can be had.
-      epochs: of each stage; (): the network's own.
-      patience: as the option of `snnjax train`; None: the network's own.
-      update_batch: as there.
-      seeds: number of runs.
-      least: what the mean test accuracy should reach, in %; None: as it comes.
-    """
-
-    model: str
-    dataset: str
-    train_images: int | None = None
-    mirror: bool = False
-    native: bool = True
-    epochs: tuple[int, ...] = ()
-    patience: int | None = None
-    update_batch: int = 1
-    seeds: int = 5
-    least: float | None = None
-    folder: str = ""
+    model: str  # as the option of `snnjax train`
+    dataset: str  # as there, or cifar10-jpeg
+    train_images: int | None = None  # of all classes alike, those held out included; None: all
+    mirror: bool = False  # training images at random
+    native: bool = True  # compiled kernels rather than XLA's, where they can be had
+    epochs: tuple[int, ...] = ()  # of each stage; (): the network's own
+    patience: int | None = None  # as the option of `snnjax train`; None: the network's own
+    update_batch: int = 1  # as there
+    seeds: int = 5  # number of runs
+    least: float | None = None  # what the mean test accuracy should reach, in %; None: as it comes
+    folder: str = ""  # of the pictures where `dataset` is "folder"; "" elsewhere
 
 
 NCG = "goupy2024_ncg"
@@ -47,7 +33,6 @@ NARROW = "softhebb_narrow"
 SIZES = (100, 1_000, 10_000, None)
 MORE_SIZES = (100, 1_000, 3_000, 10_000, 30_000, None)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-OF_BATCHES = Row("mozafari2018", "mnist", train_images=6_000, epochs=(2, 4, 10), patience=0, seeds=3)
 
 TABLES: dict[str, tuple[Row, ...]] = {
     "digits": (Row(NCG, "digits", least=97.0), Row(NCG, "digits", native=False, least=97.0)),
@@ -76,7 +61,10 @@ TABLES: dict[str, tuple[Row, ...]] = {
         *(Row(NARROW, "mnist", train_images=count) for count in SIZES),
         *(Row(NARROW, JPEG, train_images=count, mirror=True) for count in MORE_SIZES),
     ),
-    "batches": tuple(dataclasses.replace(OF_BATCHES, update_batch=size) for size in BATCHES),
+    "batches": tuple(
+        Row("mozafari2018", "mnist", train_images=6_000, epochs=(2, 4, 10), patience=0, update_batch=size, seeds=3)
+        for size in BATCHES
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -204,6 +204,16 @@ def rates_of(results: list[dict[str, Any]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
+def dataset_of(row: dict[str, Any]) -> str:
+    """The data of a row, and how the network sees them, in words."""
+    words = [row["folder"] or row["dataset"]]
+    if row["mirror"]:
+        words.append("mirrored")
+    if row["update_batch"] > 1:
+        words.append(f"batches of {row['update_batch']}")
+    return ", ".join(words)
+
+
 def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     """A line of the table; published figures bear the number of their source."""
     row = record["row"]
@@ -211,14 +221,9 @@ def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     interval = record["interval95"]
     accuracy = f"{100 * mean:.2f}" + (f" ± {100 * (interval[1] - mean):.2f}" if interval else "")
     published = [f"{each['accuracy']:g} [{sources.index(each['source']) + 1}]" for each in record["published"]]
-    dataset = row["folder"] or row["dataset"]
-    if row["mirror"]:
-        dataset += ", mirrored"
-    if row["update_batch"] > 1:
-        dataset += f", batches of {row['update_batch']}"
     return [
         row["model"],
-        dataset,
+        dataset_of(row),
         f"{record['train_images']:,}",
         accuracy,
         str(len(record["accuracies"])),
@@ -254,57 +259,50 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
     return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
 
 
-class ByImages(NamedTuple):
-    """Test accuracies, fractions of one, against the number of training images."""
-
-    ours: list[tuple[int, float, Sequence[float] | None]]  # images, mean, and its 95 % interval; None: of one seed
-    published: list[tuple[int, float]]  # images, accuracy
-
-
-def images_picture(courses: Mapping[str, ByImages]) -> Figure:
-    """Test accuracies against the number of training images, with intervals; crosses are published."""
+def images_picture(courses: Mapping[str, list[dict[str, Any]]]) -> Figure:
+    """Test accuracies of records against their training images, with intervals; crosses are published."""
     figure = Figure(figsize=(6.6, 4.2 + 0.2 * len(courses)), layout=plots.layout())
     axis = figure.subplots()
     lines = []
-    for color, course in zip(colors(len(courses)), courses.values(), strict=True):
-        counts, means, intervals = zip(*sorted(course.ours, key=lambda each: each[0]), strict=True)
-        ends = np.array([interval or (mean, mean) for mean, interval in zip(means, intervals, strict=True)])
-        bars = 100 * np.abs(ends - np.array(means)[:, None]).T
-        lines.append(axis.errorbar(counts, 100 * np.array(means), bars, fmt="-o", ms=4, capsize=3, color=color)[0])
-        if course.published:
-            counts, others = zip(*course.published, strict=True)
-            axis.plot(counts, 100 * np.array(others), "x", color=color)
+    crosses = 0
+    for color, records in zip(colors(len(courses)), courses.values(), strict=True):
+        records = sorted(records, key=lambda record: record["train_images"])
+        counts = [record["train_images"] for record in records]
+        means = 100 * np.array([record["mean"] for record in records])
+        ends = 100 * np.array([record["interval95"] or [record["mean"]] * 2 for record in records])
+        bars = np.abs(ends.T - means)
+        lines.append(axis.errorbar(counts, means, bars, fmt="-o", ms=4, capsize=3, color=color)[0])
+        for record in records:
+            whole = record["train_images"] + record["validation_images"]
+            for each in record["published"]:
+                axis.plot(each["train_images"] or whole, each["accuracy"], "x", color=color)
+                crosses = 1
     logarithmic(axis)
     axis.set(xlabel="training images", ylabel="test accuracy, %")
     axis.grid(alpha=0.3)
-    cross = [Line2D([], [], color="0.3", linestyle="", marker="x")] * any(x.published for x in courses.values())
-    plots.legend(figure, [*lines, *cross], [*endings(courses), *["published"] * len(cross)], loc="outside lower left")
+    lines += [Line2D([], [], color="0.3", linestyle="", marker="x")] * crosses
+    plots.legend(figure, lines, [*endings(courses), *["published"] * crosses], loc="outside lower left")
     return figure
 
 
-def courses_of(records: list[dict[str, Any]]) -> dict[str, ByImages]:
-    """What networks reach by the number of training images, where rows differ in it; and what is published of it.
+def courses_of(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The records that differ in the number of training images, by network and data.
 
     Rows of .npz files differ in it from file to file: files whose names differ in their digits alone are one course.
     """
-    found: dict[str, ByImages] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     groups: dict[str, str] = {}  # of the courses whose files may differ in the number of images
     counts: dict[str, set[int]] = {}
     for record in records:
         row = record["row"]
-        images = record["train_images"]
-        network, dataset, *_ = cells_of(record, [each["source"] for each in record["published"]])
         kernels = "" if row["native"] else ", XLA"
-        name = group = f"{network}, {dataset}{kernels}"
+        name = group = f"{row['model']}, {dataset_of(row)}{kernels}"
         if row["dataset"].endswith(".npz"):
-            name = f"{network}, {re.sub('[0-9]+', 'N', dataset)}{kernels}"
-            group = f"{network}, .npz files{kernels}"
+            name = f"{row['model']}, {re.sub('[0-9]+', 'N', dataset_of(row))}{kernels}"
+            group = f"{row['model']}, .npz files{kernels}"
         groups[name] = group
-        counts.setdefault(group, set()).add(images)
-        course = found.setdefault(name, ByImages([], []))
-        course.ours.append((images, record["mean"], record["interval95"]))
-        whole = images + record["validation_images"]
-        course.published.extend((each["train_images"] or whole, each["accuracy"] / 100) for each in record["published"])
+        counts.setdefault(group, set()).add(record["train_images"])
+        found.setdefault(name, []).append(record)
     return {name: course for name, course in found.items() if len(counts[groups[name]]) > 1}
 
 
