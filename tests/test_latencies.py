@@ -116,4 +116,4 @@ def test_a_window_that_does_not_fit_is_refused():
     settings = dict(features=2, threshold=1.0, time_steps=15)
     taps = native.arrange(jnp.ones((2, 2, 3, 3)))
     with pytest.raises(ValueError, match="`window` must fit into the map of 5x6, got 7x7"):
-        native.latencies(stimuli(15)[0], taps, window=7, **settings)
+        native.latencies(stimuli(15)[0], taps, pool=native.Pooling(7), **settings)

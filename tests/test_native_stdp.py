@@ -9,7 +9,7 @@ import pytest
 from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, TargetTime, Trainer, kernels, stage
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.data import digits
-from snnjax.kernels.native import reward, stdp
+from snnjax.kernels.native import Pooling, reward, stdp
 
 T = 15
 SHAPES = {
@@ -92,7 +92,7 @@ def test_a_deciding_layer_draws_its_weights_in(wrong):
     assert weights.max() <= 0.75
 
 
-@pytest.mark.parametrize("pool", [dict(), dict(window=2), dict(window=(3, 2), pool_stride=(2, 1), pool_padding=1)])
+@pytest.mark.parametrize("pool", [Pooling(), Pooling(2), Pooling((3, 2), (2, 1), 1)])
 @pytest.mark.parametrize("share", [-0.1, 0.0, 0.2, 0.4])
 @pytest.mark.parametrize("name", ["many inputs", "few channels"])
 def test_who_fires_is_that_of_the_kernels(name, share, pool):
@@ -101,15 +101,12 @@ def test_who_fires_is_that_of_the_kernels(name, share, pool):
     padding, stride = case.get("padding", 0), case.get("stride", 1)
     threshold = np.floor(share * weights[0].size)
     place = dict(threshold=float(threshold), time_steps=T, padding=padding, stride=stride)
-    found = reward.who_fires(latencies, as_taps(weights), **place, **pool)
+    found = reward.who_fires(latencies, as_taps(weights), **place, pool=pool)
     for image, latency in zip(found, latencies, strict=True):
         seen = kernels.pad(jnp.asarray(latency), padding, time_steps=T)
         potential = kernels.final_potentials(seen < T, jnp.asarray(weights), stride=stride)
         fired = jnp.where(potential > threshold, T - 1, T).astype(jnp.uint8)
-        window = pool.get("window", 1)
-        expected = kernels.pool(
-            fired, window, stride=pool.get("pool_stride"), padding=pool.get("pool_padding", 0), time_steps=T
-        )
+        expected = kernels.pool(fired, pool.window, stride=pool.stride, padding=pool.padding, time_steps=T)
         np.testing.assert_array_equal(image, expected)
 
 

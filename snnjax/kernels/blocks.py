@@ -13,19 +13,18 @@ from snnjax.kernels.spikes import output_size
 
 
 def place(
-    name: str, weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
-) -> tuple[tuple[int, int, int], dict[str, Any]]:
-    """(F, H', W') of a layer on inputs (..., C, H, W), and its settings; raises where weights do not fit."""
+    weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
+) -> tuple[tuple[int, int, int], np.ndarray]:
+    """(F, H', W') of a layer on inputs (..., C, H, W), and the setting of a call; raises where weights do not fit."""
     checks.array("weights", weights, "kh kw F C")
     if weights.dtype != jnp.float32:
         raise InputTypeError(f"`weights` must be float32 for native kernels, got {weights.dtype}")
     rows, columns, features, channels = weights.shape
-    (above, left), (down, right) = checks.pair("padding", padding, 0), checks.pair("stride", stride, 1)
-    size = shape[-2] + 2 * above, shape[-1] + 2 * left
+    margins = checks.pair("padding", padding, 0)
+    strides = checks.pair("stride", stride, 1)
+    size = shape[-2] + 2 * margins[0], shape[-1] + 2 * margins[1]
     checks.fits("latencies", (shape[-3], *size), "weights", (channels, rows, columns))
-    numbers = dict(above=above, left=left, down=down, right=right)
-    settings = {f"{name}_{key}": np.int64(number) for key, number in numbers.items()}
-    return (features, *output_size(size, (rows, columns), (down, right))), settings
+    return (features, *output_size(size, (rows, columns), strides)), np.array([*margins, *strides], np.int64)
 
 
 def check_latencies(latencies: jax.Array, time_steps: int) -> tuple[int, ...]:

@@ -69,21 +69,18 @@ def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Arra
     return native.latencies(latency, layer.stored, **limits, **_place(layer), **pool)
 
 
-def native_pooling(conv: Conv, pool: Pool | None) -> dict[str, Any]:
+def native_pooling(conv: Conv, pool: Pool | None) -> native.Pooling:
     """What `Layer.pooled` does, as the compiled kernels take it."""
     pool = pool or Pool(1)
-    margins = (checks.pair("padding", each, 0) for each in (conv.output_padding, pool.padding))
-    padding = tuple(map(sum, zip(*margins, strict=True)))
-    window, stride = (checks.pair("window", each, 1) for each in (pool.window, pool.stride or pool.window))
-    return dict(window=window, pool_stride=stride, pool_padding=padding)
+    rows, columns = checks.pair("padding", conv.output_padding, 0)
+    above, left = checks.pair("padding", pool.padding, 0)
+    return native.Pooling(pool.window, pool.stride, (rows + above, columns + left))
 
 
 def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.Array:
-    each = native_pooling(layer.conv, pool)
-    overlap = any(step < size for step, size in zip(each["pool_stride"], each["window"], strict=True))
-    if pool is None or overlap:  # positions of several windows are computed once
+    if pool is None or pool.overlaps:  # positions of several windows are computed once
         return layer.pooled(_native_latencies(layer, latency), pool)
-    return _native_latencies(layer, latency, **each)
+    return _native_latencies(layer, latency, pool=native_pooling(layer.conv, pool))
 
 
 def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:

@@ -28,6 +28,12 @@ class Pool:
         check_pairs(self, window=1, padding=0)
         checks.pair("stride", 1 if self.stride is None else self.stride, 1)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether windows overlap."""
+        steps = checks.pair("stride", self.stride or self.window, 1)
+        return any(step < size for step, size in zip(steps, checks.pair("window", self.window, 1), strict=True))
+
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the pooled map."""
         return map_size(size, "the pooling window", self.window, self.stride or self.window, self.padding)

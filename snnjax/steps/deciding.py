@@ -68,7 +68,7 @@ def _fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
         threshold=0.0 if conv.threshold is None else cast(Any, conv.threshold),
         padding=conv.padding,
         stride=conv.stride,
-        **native_pooling(conv, pool),
+        pool=native_pooling(conv, pool),
     )
 
 

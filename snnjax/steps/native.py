@@ -161,7 +161,7 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
         classes=layer.classes,
         time_steps=layer.time_steps,
         kept=carry.states[last].get("kept"),
-        **native_pooling(before.conv, rule.model.pools[rule.task.first]),
+        pool=native_pooling(before.conv, rule.model.pools[rule.task.first]),
     )
     layers = {
         earlier: dataclasses.replace(before, stored=weights),

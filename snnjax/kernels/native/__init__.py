@@ -25,7 +25,7 @@ import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,19 +41,24 @@ from snnjax.kernels.neurons import Spikes, spike_times
 from snnjax.kernels.spikes import output_size
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
 LANES = 16  # the number of features is filled up to a multiple of this
 STEPS = 255  # maximum number of time steps: latencies are bytes
 WIDE = 64  # features from which kernels that add up integers, 64 of them side by side, are the faster ones
 
 
 @functools.cache
-def load() -> None:
-    """Registers the kernels with XLA, once; compiles them if no earlier run has, or raises OSError."""
-    library = ctypes.CDLL(str(_library()))
-    for name in (*_OTHERS, *_ALIASES):
-        symbol = f"snnjax_{name}"
-        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+def load() -> ctypes.CDLL:
+    """The library of the kernels; compiles them if no earlier run has, or raises OSError."""
+    return ctypes.CDLL(str(_library()))
+
+
+@functools.cache
+def _registered(name: str) -> str:
+    """The name by which XLA knows a kernel from now on."""
+    symbol = f"snnjax_{name}"
+    jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(load(), symbol)), platform="cpu")
+    return symbol
 
 
 def check(time_steps: int = STEPS) -> None:
@@ -132,22 +137,11 @@ def restore(taps: jax.Array, features: int) -> jax.Array:
     return taps[..., :features].transpose(3, 1, 0, 2)[..., ::-1]
 
 
-def _call(name: str, results: Any, *args: jax.Array, **settings: Any) -> Any:
-    load()
-    aliases = _ALIASES.get(name)
-    call = jax.ffi.ffi_call(f"snnjax_{name}", results, vmap_method="sequential", input_output_aliases=aliases)
+def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, **settings: Any) -> Any:
+    """Calls a kernel; so many of its first results take the place of the first arguments."""
+    aliases = {at: at for at in range(replaced)}
+    call = jax.ffi.ffi_call(_registered(name), results, vmap_method="sequential", input_output_aliases=aliases)
     return call(*args, **settings)
-
-
-_FIRST, _BOTH = {0: 0}, {0: 0, 1: 1}
-_ALIASES = dict.fromkeys(("learn", "learn_by_reward", "learn_by_stdp"), _FIRST) | dict.fromkeys(
-    ("learn_deep_by_reward", "learn_readout", "target_time"), _BOTH
-)
-"""Arguments of kernels that results take the place of."""
-_OTHERS = (
-    *("winners", "latencies", "timed_spikes", "potentials", "rank_order", "who_fires"),
-    *("earliest_of_classes", "strongest_of_classes", "filter_sums", "neighbourhood_sums"),
-)
 
 
 def _steps(time_steps: int) -> np.int64:
@@ -215,29 +209,31 @@ def latencies(
     threshold: Number,
     time_steps: int,
     padding: Pair = 0,
-    window: Pair = 1,
-    pool_stride: Pair | None = None,
-    pool_padding: Pair = 0,
+    pool: "Pooling | None" = None,
 ) -> jax.Array:
-    """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8, pooled as by `kernels.pool`."""
+    """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8, pooled as by `kernels.pool` if at all."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
-    pool, pooled = pooling(shape, window, pool_stride, pool_padding)
+    pooled, numbers = (pool or Pooling()).of(shape)
     result = jax.ShapeDtypeStruct(pooled, jnp.uint8)
-    return _call("latencies", result, taps, latency, _limits(threshold, features), **settings, **pool)
+    return _call("latencies", result, taps, latency, _limits(threshold, features), **settings, pool=numbers)
 
 
-def pooling(
-    shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Pair
-) -> tuple[dict[str, np.int64], tuple[int, int, int]]:
-    """The settings of a call that pools maps (F, H, W), and their shape then."""
-    size = checks.pair("window", window, 1)
-    margins = checks.pair("pool_padding", padding, 0)
-    strides = checks.pair("pool_stride", size if stride is None else stride, 1)
-    padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
-    checks.window("`window`", size, padded)
-    pool = dict(rows=size[0], columns=size[1], down=strides[0], right=strides[1], above=margins[0], left=margins[1])
-    settings = {f"pool_{name}": np.int64(value) for name, value in pool.items()}
-    return settings, (shape[0], *output_size(padded, size, strides))
+class Pooling(NamedTuple):
+    """Max pooling as of `kernels.pool`, whose settings it has."""
+
+    window: Pair = 1
+    stride: Pair | None = None
+    padding: Pair = 0
+
+    def of(self, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], np.ndarray]:
+        """The shape of pooled maps (F, H, W), and the setting of a call that pools them."""
+        size = checks.pair("window", self.window, 1)
+        margins = checks.pair("pool padding", self.padding, 0)
+        strides = checks.pair("pool stride", size if self.stride is None else self.stride, 1)
+        padded = shape[1] + 2 * margins[0], shape[2] + 2 * margins[1]
+        checks.window("`window`", size, padded)
+        pooled = output_size(padded, size, strides)
+        return (shape[0], *pooled), np.array([*size, *strides, *margins, *pooled], np.int64)
 
 
 def timed_spikes(
@@ -291,7 +287,8 @@ def learn(
     limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
     rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
     result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
-    return _call("learn", result, taps, latency, *numbers, *rule, stabiliser=bool(stabiliser), **settings)
+    args = taps, latency, *numbers, *rule
+    return _call("learn", result, *args, replaced=1, stabiliser=bool(stabiliser), **settings)
 
 
 def learn_patches(
@@ -333,8 +330,8 @@ def learn_patches(
     limits = _limits(threshold, features)
     shape = jax.ShapeDtypeStruct
     results = shape(taps.shape, jnp.float32), shape(limits.shape, jnp.float32), found, found
-    settings = dict(steps=settings["steps"], features=np.int64(features))
-    learned = _call("target_time", results, taps, limits, images, corners.astype(jnp.int32), span, numbers, **settings)
+    args = taps, limits, images, corners.astype(jnp.int32), span, numbers
+    learned = _call("target_time", results, *args, replaced=2, steps=settings["steps"], features=np.int64(features))
     return Patches(learned[0], learned[1][:features], *learned[2:])
 
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -90,6 +92,30 @@ float largest(const float* values, int64_t count) {
 }
 
 int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
+
+auto numbers(const ffi::Dictionary& settings, const char* name) {
+  return settings.get<ffi::Span<const int64_t>>(name).value();
+}
+
+bool flag(const ffi::Dictionary& settings, const char* name) { return settings.get<bool>(name).value(); }
+
+// Max pooling of rows and columns, strides and padding into a map of a height and width.
+struct Pool {
+  int64_t rows, columns, down, right, above, left, height, width;
+
+  // Calls `each(position)` for those in a cell, of a layer of so many rows and columns of positions.
+  template <typename Each>
+  void in(int64_t cell, int64_t out_height, int64_t out_width, Each each) const {
+    const int64_t y0 = cell / width * down - above, x0 = cell % width * right - left;
+    for (int64_t y = std::max<int64_t>(0, y0); y < std::min(y0 + rows, out_height); ++y)
+      for (int64_t x = std::max<int64_t>(0, x0); x < std::min(x0 + columns, out_width); ++x) each(y * out_width + x);
+  }
+};
+
+Pool pool_of(const ffi::Dictionary& settings) {
+  const auto given = numbers(settings, "pool");
+  return {given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7]};
+}
 
 // How many cores this thread may use.
 int64_t cores() {

@@ -3,12 +3,6 @@
 // Values are split into parts of few bits, as `kernels.exact` does it. The sums of a part are exact in any order; those
 // of all parts are added up in the order of `exact.add`. So results are those of XLA's kernels, bit for bit.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <limits>
-
 #include "common.h"
 
 namespace {
@@ -22,14 +16,8 @@ Lanes& lanes(float* values) { return *reinterpret_cast<Lanes*>(values); }
 
 float largest_absolute(const float* values, int64_t count) {
   int32_t most = 0;  // absolute values order as the integers of their bits do, which are compared side by side
-  for (int64_t i = 0; i < count; ++i) {
-    int32_t bits;
-    std::memcpy(&bits, values + i, 4);
-    most = std::max(most, bits & 0x7fffffff);
-  }
-  float value;
-  std::memcpy(&value, &most, 4);
-  return value;
+  for (int64_t i = 0; i < count; ++i) most = std::max(most, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
+  return std::bit_cast<float>(most);
 }
 
 // `exact.split` of an array: its values are the sums of `count` parts, integers times a unit each.

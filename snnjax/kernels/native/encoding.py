@@ -37,6 +37,6 @@ def neighbourhood_sums(maps: jax.Array, radius: int, *, bits: int, parts: int) -
 
     Maps are split into `parts` of so many bits, each of which has exact sums.
     """
-    settings = dict(radius=min(radius, max(maps.shape[1:])), bits=bits, parts=parts)
-    numbers = {name: np.int64(value) for name, value in settings.items()}
-    return _call("neighbourhood_sums", jax.ShapeDtypeStruct(maps.shape, jnp.float32), maps, **numbers)
+    result = jax.ShapeDtypeStruct(maps.shape, jnp.float32)
+    reach = np.int64(min(radius, max(maps.shape[1:])))
+    return _call("neighbourhood_sums", result, maps, radius=reach, bits=np.int64(bits), parts=np.int64(parts))

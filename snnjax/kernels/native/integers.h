@@ -5,9 +5,6 @@
 
 #pragma once
 
-#include <cmath>
-#include <string>
-#include <type_traits>
 #include <utility>
 
 #include "common.h"
@@ -31,13 +28,12 @@ struct Layer {
   std::vector<int32_t> places;  // [positions, taps], the pixel where each tap lies, -1 on padding
   std::vector<uint8_t> used;  // [taps], whether any position has a pixel there
 
-  // On maps of `height` x `width`; the names of its padding and stride begin with `name` in the settings.
-  Layer(float* weights, const Floats& shape, const ffi::Dictionary& settings, std::string name, int64_t height,
+  // On maps of `height` x `width`; the setting `name` holds its padding and stride.
+  Layer(float* weights, const Floats& shape, const ffi::Dictionary& settings, const char* name, int64_t height,
         int64_t width)
       : weights(weights), rows(shape.dimensions()[0]), columns(shape.dimensions()[1]), features(shape.dimensions()[2]),
-        channels(shape.dimensions()[3]), height(height), width(width),
-        above(number(settings, (name + "above").c_str())), left(number(settings, (name + "left").c_str())),
-        down(number(settings, (name + "down").c_str())), right(number(settings, (name + "right").c_str())),
+        channels(shape.dimensions()[3]), height(height), width(width), above(numbers(settings, name)[0]),
+        left(numbers(settings, name)[1]), down(numbers(settings, name)[2]), right(numbers(settings, name)[3]),
         time_steps(number(settings, "steps")), used(taps()) {
     for (int64_t position = 0; position < positions(); ++position)
       for (int64_t tap = 0; tap < taps(); ++tap) {

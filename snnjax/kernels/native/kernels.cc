@@ -5,7 +5,6 @@
 // T where silent; padding never fires; the stride is 1. Python has checked all buffers.
 
 #include <array>
-#include <cstdlib>
 #include <tuple>
 
 #include "common.h"
@@ -203,9 +202,9 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   const int64_t rows = shape[0], channels = shape[1], columns = shape[2], stride = shape[3];
   const int64_t height = latency.dimensions()[1], width = latency.dimensions()[2];
   const int64_t above = number(settings, "above"), left = number(settings, "left"), last = number(settings, "steps") - 1;
-  const bool stabiliser = *settings.get<bool>("stabiliser");
+  const bool stabiliser = flag(settings, "stabiliser");
   float* out = result->typed_data();
-  if (out != weights.typed_data()) std::memcpy(out, weights.typed_data(), weights.size_bytes());
+  keep(weights, result);
   static thread_local std::vector<std::array<int64_t, 4>> winners;  // feature, top row, left column, latest step
   winners.clear();
   for (size_t at = 0; at < feature.element_count(); ++at) {
@@ -252,10 +251,8 @@ ffi::Error rank_order(Floats intensities, ffi::Dictionary settings, ffi::Result<
   uint64_t* keys = filled<3, uint64_t>(size, 0);
   int64_t count = 0;
   for (int64_t i = 0; i < size; ++i) {
-    const float value = intensities.typed_data()[i];
-    uint32_t bits;  // floats above 0 order as the integers of their bits do
-    std::memcpy(&bits, &value, 4);
-    keys[count] = static_cast<uint64_t>(~bits) << 32 | i;
+    const float value = intensities.typed_data()[i];  // floats above 0 order as the integers of their bits do
+    keys[count] = static_cast<uint64_t>(~std::bit_cast<uint32_t>(value)) << 32 | i;
     count += value > 0;
   }
   const int64_t bin = std::max<int64_t>(1, count / steps), shared = std::min(count, bin * steps);

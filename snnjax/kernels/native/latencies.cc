@@ -3,11 +3,6 @@
 // The potentials of a position stay in registers, and pooling costs nothing: a pooled neuron fires at the earliest step
 // of its positions. Weights are arranged as in kernels.cc.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <limits>
-
 #include "common.h"
 
 namespace {
@@ -120,36 +115,29 @@ int64_t enough_inputs(const Floats& taps, int64_t from, int64_t size, const floa
 ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> result) {
   const int64_t stride = weights.dimensions()[3], blocks = stride / kLanes;
-  const int64_t down = number(settings, "pool_down"), right = number(settings, "pool_right");
-  const int64_t top = number(settings, "pool_above"), side = number(settings, "pool_left");
-  const int64_t rows = number(settings, "pool_rows"), columns = number(settings, "pool_columns");
-  const int64_t out_height = result->dimensions()[1], out_width = result->dimensions()[2];
+  const Pool pool = pool_of(settings);
+  const int64_t cells = pool.height * pool.width;
   const int64_t chunks = (blocks + kRegisters - 1) / kRegisters, at_once = (blocks + chunks - 1) / chunks;
   const Inputs inputs(weights, latency, settings);
   const int32_t steps = number(settings, "steps");
   float* limits = filled<8, float>(stride, threshold.typed_data()[0]);
   if (threshold.element_count() > 1) std::copy_n(threshold.typed_data(), stride, limits);
-  int32_t* when = filled<9, int32_t>(out_height * out_width * stride, steps);
-  for (int64_t cell = 0; cell < out_height * out_width; ++cell)  // there is no need to wait for those that fill up F
+  int32_t* when = filled<9, int32_t>(cells * stride, steps);
+  for (int64_t cell = 0; cell < cells; ++cell)  // there is no need to wait for those that fill up F
     std::fill(when + cell * stride + result->dimensions()[0], when + (cell + 1) * stride, 0);
   for (int64_t block = 0; block < blocks; block += at_once) {
     const int64_t count = std::min(at_once, blocks - block), from = block * kLanes;
     const int64_t enough = enough_inputs(weights, from, count * kLanes, limits + from);
     const Features features{weights.typed_data() + from, reinterpret_cast<Lanes*>(limits + from), stride, enough};
     const Fire fire = kFire[count - 1];
-    for (int64_t row = 0; row < out_height; ++row)
-      for (int64_t column = 0; column < out_width; ++column) {
-        Steps* pooled = reinterpret_cast<Steps*>(when + (row * out_width + column) * stride + from);
-        const int64_t y0 = row * down - top, x0 = column * right - side;
-        const int64_t y1 = std::min(y0 + rows, inputs.height), x1 = std::min(x0 + columns, inputs.width);
-        for (int64_t y = std::max<int64_t>(0, y0); y < y1; ++y)
-          for (int64_t x = std::max<int64_t>(0, x0); x < x1; ++x) {
-            const int64_t position = y * inputs.width + x;
-            fire(features, inputs.begin(position), inputs.end(position), pooled);
-          }
-      }
+    for (int64_t cell = 0; cell < cells; ++cell) {
+      Steps* pooled = reinterpret_cast<Steps*>(when + cell * stride + from);
+      pool.in(cell, inputs.height, inputs.width, [&](int64_t position) {
+        fire(features, inputs.begin(position), inputs.end(position), pooled);
+      });
+    }
   }
-  turn(when, result->typed_data(), out_height * out_width, stride, result->dimensions()[0]);
+  turn(when, result->typed_data(), cells, stride, result->dimensions()[0]);
   return ffi::Error::Success();
 }
 

@@ -6,26 +6,6 @@
 
 namespace {
 
-// Max pooling.
-struct Pool {
-  int64_t rows, columns, down, right, above, left, height, width;
-
-  explicit Pool(const ffi::Dictionary& settings)
-      : rows(number(settings, "pool_rows")), columns(number(settings, "pool_columns")),
-        down(number(settings, "pool_down")), right(number(settings, "pool_right")),
-        above(number(settings, "pool_above")), left(number(settings, "pool_left")),
-        height(number(settings, "pool_height")), width(number(settings, "pool_width")) {}
-
-  // Calls `each(position)` for those of a layer in a cell.
-  template <typename Each>
-  void in(int64_t cell, const Layer& layer, Each each) const {
-    const int64_t y0 = cell / width * down - above, x0 = cell % width * right - left;
-    for (int64_t y = std::max<int64_t>(0, y0); y < std::min(y0 + rows, layer.out_height); ++y)
-      for (int64_t x = std::max<int64_t>(0, x0); x < std::min(x0 + columns, layer.out_width); ++x)
-        each(y * layer.out_width + x);
-  }
-};
-
 // The pooled outputs of a layer where neurons above a threshold fire.
 class Outputs {
  public:
@@ -59,7 +39,7 @@ class Outputs {
   void bound(Potentials& potentials, int64_t cell) {
     std::fill(lower_.begin(), lower_.end(), kSilent);
     std::fill(upper_.begin(), upper_.end(), kSilent);
-    pool_.in(cell, layer_, [&](int64_t p) {
+    pool_.in(cell, layer_.out_height, layer_.out_width, [&](int64_t p) {
       if (potentials.ceiling(p) > threshold_) potentials.look(p);
       if (!(potentials.ceiling(p) > threshold_)) return;
       const float *values = potentials.values(p), margin = potentials.margin(p);
@@ -73,7 +53,7 @@ class Outputs {
   // Whether any neuron of a cell exceeds the threshold.
   bool exceeds(const Potentials& potentials, int64_t cell, int64_t feature) const {
     bool found = false;
-    pool_.in(cell, layer_, [&](int64_t p) {
+    pool_.in(cell, layer_.out_height, layer_.out_width, [&](int64_t p) {
       if (!found && potentials.ceiling(p) > threshold_ && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
         found = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
     });

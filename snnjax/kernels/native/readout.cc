@@ -194,7 +194,7 @@ Layer layer_of(const Floats& weights, const Floats& thresholds, const float* sum
   const int64_t inputs = int64_t(weights.element_count()) / features;
   const int32_t classes = number(settings, "classes"), steps = number(settings, "steps");
   return {weights.typed_data(), thresholds.typed_data(), sums, inputs, classes,
-          int32_t(features / classes), steps, settings.get<bool>("fractional").value()};
+          int32_t(features / classes), steps, flag(settings, "fractional")};
 }
 
 // Images span[0]..span[1]-1 are learned; the results of the others are 0, their labels and neurons -1.
@@ -209,11 +209,10 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   silence(neuron), silence(label);
   Layer layer = layer_of(weights, thresholds, sums.typed_data(), settings);
   layer.weights = learned->typed_data();
-  auto flag = [&](const char* name) { return settings.get<bool>(name).value(); };
   const float* given = numbers.typed_data();
   const Numbers each = {given[0], given[1], given[2], given[3], given[4], given[5]};
-  const Rule rule = {each, int32_t(number(settings, "non_targets")), flag("competition"), flag("one_sided"),
-                     flag("normalise"), flag("fallback")};
+  const Rule rule = {each, int32_t(number(settings, "non_targets")), flag(settings, "competition"),
+                     flag(settings, "one_sided"), flag(settings, "normalise"), flag(settings, "fallback")};
   const int32_t first = span.typed_data()[0], end = span.typed_data()[1];
   Learning learning(layer, rule, learned->typed_data(), raised->typed_data(), sums.typed_data(), end - first < kFew);
   const Results results = {decision->typed_data(), neuron->typed_data(), label->typed_data(),
@@ -228,10 +227,7 @@ ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats threshold
   std::vector<float> sums(thresholds.element_count());
   const Layer layer = layer_of(weights, thresholds, sums.data(), settings);
   for (int64_t f = 0; f < sums.size(); ++f) sums[f] = sum_of(layer.weights + f * layer.inputs, layer.inputs);
-  const int64_t end = latencies.dimensions()[0];
-  Prepared prepared(Inputs(layer.inputs, layer.time_steps), layer.inputs, latencies.typed_data(), 0, end);
-  for (int64_t at = 0; at < end; ++at) {
-    const Inputs& inputs = prepared.of(at);
+  auto find = [&](int64_t at, const Inputs& inputs) {
     for (int64_t group = 0; group < layer.classes; ++group) {
       const Spike first = earliest(layer, inputs, group);
       const int64_t place = at * layer.classes + group;
@@ -239,7 +235,8 @@ ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats threshold
       potential->typed_data()[place] = first.potential;
       time->typed_data()[place] = first.time;
     }
-  }
+  };
+  each_image(Inputs(layer.inputs, layer.time_steps), latencies, 0, latencies.dimensions()[0], find);
   return ffi::Error::Success();
 }
 

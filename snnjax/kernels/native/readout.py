@@ -89,7 +89,7 @@ def learn(
     flags = dict(rule, competition=competition, fallback=fallback)
     settings |= {name: bool(value) for name, value in flags.items()} | dict(steps=_steps(time_steps))
     args = weights, excess, latencies, labels, span, limits, sums, numbers
-    return LearnedReadout(*_call("learn_readout", results, *args, **settings))
+    return LearnedReadout(*_call("learn_readout", results, *args, replaced=2, **settings))
 
 
 def earliest_of_classes(

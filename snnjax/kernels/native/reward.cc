@@ -66,10 +66,12 @@ class Search {
   int64_t bounded_ = 0;
 };
 
-// Rates after a right vote, then after a wrong one, and bounds.
+// A layer that learns by reward: its rates after a right vote, then after a wrong one, and bounds.
 struct Rewarded {
+  const Layer layer;
   const float *rates, *bounds;
   bool stabiliser;
+  Quantised quantised{layer, bounds[0], bounds[1]};
 
   Rule rule(bool right) const {
     const float* rate = rates + (right ? 0 : 2);
@@ -77,63 +79,27 @@ struct Rewarded {
   }
 };
 
-// A deciding layer that votes on one image after the other, and learns from them.
-class Deciding {
- public:
-  Deciding(const Layer& layer, const Rewarded& rewarded, const float* open, int64_t classes)
-      : layer_(layer), rewarded_(rewarded), quantised_(layer, rewarded.bounds[0], rewarded.bounds[1]),
-        search_(layer_, quantised_, 1, open), size_(layer.features / classes) {}
+// The vote of a deciding layer on one image after the other, and what it learns from that.
+struct Deciding {
+  Rewarded& own;
+  const float* open;
+  int64_t classes;
+  Search search{own.layer, own.quantised, 1, open};
+  Neuron won{};
 
   // The class of the strongest neuron, -1 if none is above 0.
   int32_t vote(const Inputs& inputs) {
-    won_ = search_.find(inputs)[0];
-    return won_.potential > 0 ? won_.feature / size_ : -1;
+    won = search.find(inputs)[0];
+    return won.potential > 0 ? won.feature / (own.layer.features / classes) : -1;
   }
 
   // The feature that has voted learns.
   int32_t learn(bool right) {
-    const Rule rule = rewarded_.rule(right);
-    update(layer_, quantised_, search_.inputs(), won_, layer_.time_steps - 1, rule);
-    quantised_.clip(layer_, rule.lower, rule.upper);
-    return won_.feature;
+    const Rule rule = own.rule(right);
+    update(own.layer, own.quantised, search.inputs(), won, own.layer.time_steps - 1, rule);
+    own.quantised.clip(own.layer, rule.lower, rule.upper);
+    return won.feature;
   }
-
- private:
-  const Layer& layer_;
-  const Rewarded rewarded_;
-  Quantised quantised_;
-  Search search_;
-  int64_t size_;  // of a class
-  Neuron won_;
-};
-
-// A layer before the deciding one, whose k earliest, strongest neurons of distinct features learn.
-class Earlier {
- public:
-  Earlier(const Layer& layer, const Rewarded& rewarded, float threshold, int64_t k, int64_t radius, const Pool& pool)
-      : layer_(layer), rewarded_(rewarded), quantised_(layer, rewarded.bounds[0], rewarded.bounds[1]),
-        competition_(layer_, quantised_, threshold, k, radius), outputs_(layer_, quantised_, threshold, pool, 0),
-        out_(outputs_.size()) {}
-
-  // Finds the winners; returns latencies of the pooled neurons, [F, pooled height, width]: 0, or T where silent.
-  const uint8_t* forward(const Inputs& inputs) {
-    competition_.find(inputs, true);
-    outputs_.write(competition_.potentials(), out_.data());
-    return out_.data();
-  }
-
-  // The winners learn; their features go to `out`, [k].
-  void learn(bool right, int32_t* out) {
-    ::learn(layer_, quantised_, competition_, rewarded_.rule(right), out);
-  }
-
- private:
-  const Layer& layer_;
-  const Rewarded rewarded_;
-  Quantised quantised_;
-  Competition competition_;
-  Outputs outputs_;
-  std::vector<uint8_t> out_;
 };
 
 // Images span[0]..span[1]-1 are voted on, and learned from if their label is not below 0; the votes and features of the
@@ -143,20 +109,20 @@ ffi::Error learn_by_reward(Floats weights, Bytes latencies, Integers labels, Int
                            ffi::Result<Integers> vote, ffi::Result<Integers> feature) {
   keep(weights, learned), silence(vote), silence(feature);
   const auto shape = latencies.dimensions();
-  const Layer layer(learned->typed_data(), weights, settings, "deciding_", shape[2], shape[3]);
-  const Rewarded rewarded = {rates.typed_data(), bounds.typed_data(), *settings.get<bool>("deciding_stabiliser")};
-  Deciding deciding(layer, rewarded, open.typed_data(), number(settings, "classes"));
-  const int64_t first = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
-  Prepared prepared(Inputs(layer, 1), layer.inputs(), latencies.typed_data(), first, end);
-  for (int64_t at = first; at < end; ++at) {
-    const int32_t label = labels.typed_data()[at], voted = deciding.vote(prepared.of(at));
+  Rewarded layer{{learned->typed_data(), weights, settings, "deciding", shape[2], shape[3]}, rates.typed_data(),
+                 bounds.typed_data(), flag(settings, "deciding_stabiliser")};
+  Deciding deciding{layer, open.typed_data(), number(settings, "classes")};
+  auto learn_from = [&](int64_t at, const Inputs& inputs) {
+    const int32_t label = labels.typed_data()[at], voted = deciding.vote(inputs);
     vote->typed_data()[at] = voted;
     if (voted >= 0 && label >= 0) feature->typed_data()[at] = deciding.learn(voted == label);
-  }
+  };
+  each_image(Inputs(layer.layer, 1), latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
   return ffi::Error::Success();
 }
 
-// As `learn_by_reward`, with a layer before, whose winners learn from the same vote; `turns` says which of them learns.
+// As `learn_by_reward`, with a layer before, whose k earliest, strongest neurons of distinct features learn from the
+// same vote; `turns` says which of them learns.
 ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, Integers labels, Integers span,
                                 Integers turns, Floats threshold, Integers radius, Floats earlier_rates,
                                 Floats earlier_bounds, Floats rates, Floats bounds, Floats open,
@@ -165,28 +131,31 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
                                 ffi::Result<Integers> feature) {
   keep(before, earlier_learned), keep(weights, learned), silence(vote), silence(winners), silence(feature);
   const auto shape = latencies.dimensions();
-  const Pool pool(settings);
-  const Layer first(earlier_learned->typed_data(), before, settings, "earlier_", shape[2], shape[3]);
-  const Layer last(learned->typed_data(), weights, settings, "deciding_", pool.height, pool.width);
-  auto rewarded = [&](const Floats& rates, const Floats& bounds, const char* stabiliser) {
-    return Rewarded{rates.typed_data(), bounds.typed_data(), *settings.get<bool>(stabiliser)};
-  };
+  const Pool pool = pool_of(settings);
+  Rewarded first{{earlier_learned->typed_data(), before, settings, "earlier", shape[2], shape[3]},
+                 earlier_rates.typed_data(), earlier_bounds.typed_data(), flag(settings, "earlier_stabiliser")};
+  Rewarded last{{learned->typed_data(), weights, settings, "deciding", pool.height, pool.width}, rates.typed_data(),
+                bounds.typed_data(), flag(settings, "deciding_stabiliser")};
+  const float limit = threshold.typed_data()[0];
   const int64_t k = winners->dimensions()[1];
-  Earlier earlier(first, rewarded(earlier_rates, earlier_bounds, "earlier_stabiliser"), threshold.typed_data()[0], k,
-                  radius.typed_data()[0], pool);
-  Deciding deciding(last, rewarded(rates, bounds, "deciding_stabiliser"), open.typed_data(),
-                    number(settings, "classes"));
-  const int64_t begin = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
-  Prepared prepared(Inputs(first, first.time_steps), first.inputs(), latencies.typed_data(), begin, end);
-  Inputs between(last, 1);
-  for (int64_t at = begin; at < end; ++at) {
-    between.read(earlier.forward(prepared.of(at)));
+  Competition competition(first.layer, first.quantised, limit, k, radius.typed_data()[0]);
+  Outputs outputs(first.layer, first.quantised, limit, pool, 0);
+  std::vector<uint8_t> pooled(outputs.size());
+  Inputs between(last.layer, 1);
+  Deciding deciding{last, open.typed_data(), number(settings, "classes")};
+  auto learn_from = [&](int64_t at, const Inputs& inputs) {
+    competition.find(inputs, true);
+    outputs.write(competition.potentials(), pooled.data());
+    between.read(pooled.data());
     const int32_t label = labels.typed_data()[at], voted = deciding.vote(between);
     vote->typed_data()[at] = voted;
-    if (voted < 0 || label < 0) continue;
-    if (turns.typed_data()[0]) earlier.learn(voted == label, winners->typed_data() + at * k);
+    if (voted < 0 || label < 0) return;
+    const Rule rule = first.rule(voted == label);
+    if (turns.typed_data()[0]) learn(first.layer, first.quantised, competition, rule, winners->typed_data() + at * k);
     if (turns.typed_data()[1]) feature->typed_data()[at] = deciding.learn(voted == label);
-  }
+  };
+  const Inputs seen(first.layer, first.layer.time_steps);
+  each_image(seen, latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
   return ffi::Error::Success();
 }
 
@@ -194,20 +163,19 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
 ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary settings,
                                 ffi::Result<Floats> potential) {
   const auto shape = latencies.dimensions();
-  const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "deciding_", shape[2], shape[3]);
+  const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer", shape[2], shape[3]);
   const Quantised quantised(layer);
   const int64_t classes = number(settings, "classes");
-  const int64_t groups = *settings.get<bool>("winner_only") ? 1 : classes, size = layer.features / classes;
+  const int64_t groups = flag(settings, "winner_only") ? 1 : classes, size = layer.features / classes;
   const std::vector<float> open(layer.features, 0.0f);
   Search search(layer, quantised, groups, open.data());
   std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);
-  Prepared prepared(Inputs(layer, 1), layer.inputs(), latencies.typed_data(), 0, shape[0]);
-  for (int64_t at = 0; at < shape[0]; ++at) {
-    const Neuron* found = search.find(prepared.of(at));
+  each_image(Inputs(layer, 1), latencies, 0, shape[0], [&](int64_t at, const Inputs& inputs) {
+    const Neuron* found = search.find(inputs);
     float* of_class = potential->typed_data() + at * classes;
     for (int64_t g = 0; g < groups; ++g)
       if (found[g].feature >= 0) of_class[found[g].feature / size] = found[g].potential;
-  }
+  });
   return ffi::Error::Success();
 }
 
@@ -215,16 +183,15 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
 ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> fired) {
   const auto shape = latencies.dimensions();
-  const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer_", shape[2], shape[3]);
+  const Layer layer(const_cast<float*>(weights.typed_data()), weights, settings, "layer", shape[2], shape[3]);
   const Quantised quantised(layer);
   Potentials potentials(layer, quantised);
-  Prepared prepared(Inputs(layer, 1), layer.inputs(), latencies.typed_data(), 0, shape[0]);
-  Outputs outputs(layer, quantised, threshold.typed_data()[0], Pool(settings), layer.time_steps - 1);
-  for (int64_t at = 0; at < shape[0]; ++at) {
-    potentials.begin(prepared.of(at));
+  Outputs outputs(layer, quantised, threshold.typed_data()[0], pool_of(settings), layer.time_steps - 1);
+  each_image(Inputs(layer, 1), latencies, 0, shape[0], [&](int64_t at, const Inputs& inputs) {
+    potentials.begin(inputs);
     potentials.arrive(0);
     outputs.write(potentials, fired->typed_data() + at * outputs.size());
-  }
+  });
   return ffi::Error::Success();
 }
 

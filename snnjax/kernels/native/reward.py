@@ -14,7 +14,7 @@ from snnjax.core import checks
 from snnjax.core.checks import Number, Pair
 from snnjax.core.errors import InputError
 from snnjax.kernels.blocks import check_latencies, check_shape, common_threshold, ends, limits, place
-from snnjax.kernels.native import _call, _steps, pooling
+from snnjax.kernels.native import Pooling, _call, _steps
 
 
 class Rewarded(NamedTuple):
@@ -84,14 +84,21 @@ def learn(
     """
     weights = layer.weights
     shape = check_latencies(latencies, time_steps)
-    _, settings = place("deciding", weights, shape, layer.padding, layer.stride)
-    settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
+    _, deciding = place(weights, shape, layer.padding, layer.stride)
     check_shape("labels", labels, shape[:1], "int32")
     check_shape("span", span, (2,), "int32")
     each = jax.ShapeDtypeStruct(labels.shape, jnp.int32)
-    results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), each, each
-    args = weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])
-    return Rewarded(*_call("learn_by_reward", results, *args, deciding_stabiliser=bool(layer.stabiliser), **settings))
+    found = _call(
+        "learn_by_reward",
+        (jax.ShapeDtypeStruct(weights.shape, jnp.float32), each, each),
+        *(weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])),
+        replaced=1,
+        deciding=deciding,
+        deciding_stabiliser=bool(layer.stabiliser),
+        steps=_steps(time_steps),
+        classes=_classes(weights, classes),
+    )
+    return Rewarded(*found)
 
 
 def learn_deep(
@@ -108,9 +115,7 @@ def learn_deep(
     classes: int,
     time_steps: int,
     kept: jax.Array | None = None,
-    window: Pair = 1,
-    pool_stride: Pair | None = None,
-    pool_padding: Pair = 0,
+    pool: Pooling | None = None,
 ) -> tuple[jax.Array, jax.Array, Rewarded]:
     """As `learn`, with a pooled layer before, whose winners, found as by `kernels.early_winners`, learn from that vote.
 
@@ -121,12 +126,9 @@ def learn_deep(
     shape = check_latencies(latencies, time_steps)
     weights = deciding.weights
     before = earlier.weights
-    size, settings = place("earlier", before, shape, earlier.padding, earlier.stride)
-    pool, pooled = pooling(size, window, pool_stride, pool_padding)
-    settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]))
-    settings |= place("deciding", weights, pooled, deciding.padding, deciding.stride)[1]
-    settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
-    settings |= dict(earlier_stabiliser=bool(earlier.stabiliser), deciding_stabiliser=bool(deciding.stabiliser))
+    size, first = place(before, shape, earlier.padding, earlier.stride)
+    pooled, pool_numbers = (pool or Pooling()).of(size)
+    _, last = place(weights, pooled, deciding.padding, deciding.stride)
     for name, array, wanted in (("labels", labels, shape[:1]), ("span", span, (2,)), ("turns", turns, (2,))):
         check_shape(name, array, wanted, "int32")
     places = shape[0], checks.integer("winners", winners, 1)
@@ -134,8 +136,19 @@ def learn_deep(
     results = *(jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in (before, weights)), each, many, each
     competing = limits(threshold, radius)
     args = before, weights, latencies, labels, span, turns, *competing, *earlier.arrays, *deciding.arrays
-    found = _call("learn_deep_by_reward", results, *args, _open(kept, weights.shape[2]), **settings)
-    before, weights, vote, won, feature = found
+    before, weights, vote, won, feature = _call(
+        "learn_deep_by_reward",
+        results,
+        *(*args, _open(kept, weights.shape[2])),
+        replaced=2,
+        earlier=first,
+        deciding=last,
+        pool=pool_numbers,
+        earlier_stabiliser=bool(earlier.stabiliser),
+        deciding_stabiliser=bool(deciding.stabiliser),
+        steps=_steps(time_steps),
+        classes=_classes(weights, classes),
+    )
     return before, won, Rewarded(weights, vote, feature)
 
 
@@ -153,10 +166,17 @@ def strongest_of_classes(
 
     With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
     """
-    _, settings = place("deciding", weights, check_latencies(latencies, time_steps), padding, stride)
-    settings |= dict(steps=_steps(time_steps), classes=_classes(weights, classes))
+    _, layer = place(weights, check_latencies(latencies, time_steps), padding, stride)
     result = jax.ShapeDtypeStruct((len(latencies), classes), jnp.float32)
-    return _call("strongest_of_classes", result, weights, latencies, winner_only=bool(winner_only), **settings)
+    return _call(
+        "strongest_of_classes",
+        result,
+        *(weights, latencies),
+        layer=layer,
+        steps=_steps(time_steps),
+        classes=_classes(weights, classes),
+        winner_only=bool(winner_only),
+    )
 
 
 def who_fires(
@@ -167,17 +187,15 @@ def who_fires(
     time_steps: int,
     padding: Pair = 0,
     stride: Pair = 1,
-    window: Pair = 1,
-    pool_stride: Pair | None = None,
-    pool_padding: Pair = 0,
+    pool: Pooling | None = None,
 ) -> jax.Array:
     """Neurons of (S, F, H', W'), pooled as by `kernels.pool`, that end above the threshold: uint8 latencies.
 
     They are of the last step, or `time_steps` where silent; weights are (kh, kw, F, C).
     """
     shape = check_latencies(latencies, time_steps)
-    size, settings = place("layer", weights, shape, padding, stride)
-    pool, pooled = pooling(size, window, pool_stride, pool_padding)
-    settings |= pool | dict(pool_height=np.int64(pooled[1]), pool_width=np.int64(pooled[2]), steps=_steps(time_steps))
+    size, layer = place(weights, shape, padding, stride)
+    pooled, numbers = (pool or Pooling()).of(size)
     result = jax.ShapeDtypeStruct((shape[0], *pooled), jnp.uint8)
-    return _call("who_fires", result, weights, latencies, common_threshold(threshold), **settings)
+    args = weights, latencies, common_threshold(threshold)
+    return _call("who_fires", result, *args, layer=layer, pool=numbers, steps=_steps(time_steps))

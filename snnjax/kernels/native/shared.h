@@ -3,10 +3,8 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <functional>
 #include <future>
-#include <mutex>
 #include <thread>
 
 #include "common.h"
@@ -24,21 +22,15 @@ class SharedTasks {
 
   ~SharedTasks() {
     --live_;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      ended_ = true;
-    }
-    begun_.notify_one();
+    open_ = kEnded;
+    open_.notify_one();
   }
 
   // Does tasks 0..count-1, and returns when all are done.
   void run(int32_t count) {
     left_ = count;
     open_ = uint64_t(count) << 32;
-    if (asleep_) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      begun_.notify_one();
-    }
+    open_.notify_one();
     for (int32_t at; (at = claim(false)) >= 0;) perform(at);
     for (int32_t turns = 0; left_ > 0;) {
       if (turns < kTurns) ++turns, pause();
@@ -48,6 +40,7 @@ class SharedTasks {
 
  private:
   static constexpr int32_t kTurns = 4000;  // at least some ten microseconds: longer than a task
+  static constexpr uint64_t kEnded = -1;  // instead of tasks: there will be no more
 
   static void pause() {
 #if defined(__SSE2__)
@@ -76,20 +69,16 @@ class SharedTasks {
   }
 
   void help() {
-    for (int32_t turns = 0; !ended_ && core_left();) {
+    for (int32_t turns = 0; core_left();) {
+      const uint64_t open = open_;
+      if (open == kEnded) return;
       if (const int32_t at = claim(true); at >= 0) {
         perform(at);
         turns = 0;
       } else if (turns < kTurns) {
         ++turns, pause();
       } else {
-        std::unique_lock<std::mutex> lock(mutex_);
-        asleep_ = true;
-        begun_.wait(lock, [this] {
-          const uint64_t open = open_;
-          return ended_ || uint32_t(open) != open >> 32;
-        });
-        asleep_ = false;
+        open_.wait(open);
         turns = 0;
       }
     }
@@ -100,9 +89,6 @@ class SharedTasks {
   const std::function<void(int32_t)> task_;
   alignas(64) std::atomic<uint64_t> open_{0};  // tasks that nobody has begun: their end and, in the lower half, begin
   alignas(64) std::atomic<int32_t> left_{0};
-  std::atomic<bool> ended_{false}, asleep_{false};
-  std::mutex mutex_;
-  std::condition_variable begun_;
   std::future<void> other_;
 };
 

@@ -12,18 +12,17 @@ ffi::Error learn_by_stdp(Floats weights, Bytes latencies, Integers span, Floats 
   keep(weights, learned), silence(winners);
   const auto shape = latencies.dimensions();
   const int64_t k = winners->dimensions()[1];
-  const bool stabiliser = *settings.get<bool>("layer_stabiliser");
+  const bool stabiliser = flag(settings, "stabiliser");
   const float lower = bounds.typed_data()[0], upper = bounds.typed_data()[1];
-  const Layer layer(learned->typed_data(), weights, settings, "layer_", shape[2], shape[3]);
+  const Layer layer(learned->typed_data(), weights, settings, "layer", shape[2], shape[3]);
   Quantised quantised(layer, lower, upper);
   Competition competition(layer, quantised, threshold.typed_data()[0], k, radius.typed_data()[0]);
-  const int64_t first = std::max(span.typed_data()[0], 0), end = std::min<int64_t>(span.typed_data()[1], shape[0]);
-  Prepared prepared(Inputs(layer, layer.time_steps), layer.inputs(), latencies.typed_data(), first, end);
-  for (int64_t at = first; at < end; ++at) {
+  auto learn_from = [&](int64_t at, const Inputs& inputs) {
     const float* rate = rates.typed_data() + 2 * at;
-    competition.find(prepared.of(at), false);
+    competition.find(inputs, false);
     learn(layer, quantised, competition, {rate[0], rate[1], lower, upper, stabiliser}, winners->typed_data() + at * k);
-  }
+  };
+  each_image(Inputs(layer, layer.time_steps), latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
   return ffi::Error::Success();
 }
 

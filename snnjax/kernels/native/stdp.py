@@ -44,11 +44,19 @@ def learn(
     of each image, weights (kh, kw, F, C) float32; those outside the bounds are drawn in by the first update.
     """
     shape = check_latencies(latencies, time_steps)
-    _, settings = place("layer", weights, shape, padding, stride)
+    _, layer = place(weights, shape, padding, stride)
     check_shape("span", span, (2,), "int32")
     check_shape("rates", rates, (shape[0], 2), "float32")
-    given = span, *limits(threshold, radius), rates, ends(bounds)
+    args = weights, latencies, span, *limits(threshold, radius), rates, ends(bounds)
     winners = jax.ShapeDtypeStruct((shape[0], checks.integer("k", k, 1)), jnp.int32)
     results = jax.ShapeDtypeStruct(weights.shape, jnp.float32), winners
-    settings |= dict(steps=_steps(time_steps), layer_stabiliser=bool(stabiliser))
-    return BlockResult(*_call("learn_by_stdp", results, weights, latencies, *given, **settings))
+    found = _call(
+        "learn_by_stdp",
+        results,
+        *args,
+        replaced=1,
+        layer=layer,
+        steps=_steps(time_steps),
+        stabiliser=bool(stabiliser),
+    )
+    return BlockResult(*found)

@@ -3,12 +3,6 @@
 // Weights are arranged as in kernels.cc: (kh, C, kw, F), columns reversed, F filled up to a multiple of kLanes by
 // features whose thresholds are infinite. Python has checked all buffers.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <vector>
-
 #include "common.h"
 
 namespace {
@@ -76,10 +70,8 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
   const float* n = numbers.typed_data();
   const float rate = n[0], threshold_rate = n[1], beta = n[2], target = n[3], least = n[4], lower = n[5], upper = n[6];
   float *taps_of = learned->typed_data(), *limits = moved->typed_data();
-  if (taps_of != weights.typed_data()) std::memcpy(taps_of, weights.typed_data(), weights.size_bytes());
-  if (limits != threshold.typed_data()) std::memcpy(limits, threshold.typed_data(), threshold.size_bytes());
+  keep(weights, learned), keep(threshold, moved), silence(feature);
   const float won = features > 1 ? threshold_rate : 0, lost = features > 1 ? threshold_rate / (features - 1) : 0;
-  std::fill_n(feature->typed_data(), feature->element_count(), -1);
   std::fill_n(when->typed_data(), when->element_count(), steps);
   std::vector<float> potential(stride);
   Lanes *sums = reinterpret_cast<Lanes*>(potential.data()), *own = reinterpret_cast<Lanes*>(limits);
