@@ -194,13 +194,9 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit
-    mode = "reflect" if bank.reflect else "constant"
-    if native:
-        grey, bits = _grey(image)
-        maps = _correlate_natively(jnp.pad(grey, bank.margin, mode=mode), image.dtype, bits, bank, scale)
-    else:
-        parts, largest = grey_parts(image)
-        maps = correlate([jnp.pad(part, bank.margin, mode=mode) for part in parts], largest, bank, scale)
+    grey, bits = grey_of(image)
+    padded = jnp.pad(grey, bank.margin, mode="reflect" if bank.reflect else "constant")
+    maps = correlate(padded, image.dtype, bits, bank, scale, native=native)
     if bank.threshold is not None:
         threshold = jnp.asarray(bank.threshold, jnp.float32).reshape(-1, 1, 1)
         maps = jnp.where(maps < threshold, 0, maps)
@@ -213,13 +209,7 @@ TILE = 32  # columns of the output that are computed by one product
 TAP_BITS = 24  # of the largest tap of a filter, as many as float32 has
 
 
-def grey_parts(image: jax.Array) -> tuple[list[jax.Array], int]:
-    """The sum of an image's planes as exact parts, (H, W) float32, and a power of two that bounds their integers."""
-    grey, bits = _grey(image)
-    return pixel_parts(grey, image.dtype, bits), 2**bits
-
-
-def _grey(image: jax.Array) -> tuple[jax.Array, int]:
+def grey_of(image: jax.Array) -> tuple[jax.Array, int]:
     """The sum of an image's planes, (H, W) float32, and the bits of a part of it."""
     colours = jnp.atleast_3d(image.astype(jnp.float32))
     grey = exact.add(colours[..., at] for at in range(colours.shape[2]))
@@ -231,28 +221,28 @@ def pixel_parts(pixels: jax.Array, dtype: jnp.dtype, bits: int = PIXEL_BITS) -> 
     return [pixels] if dtype == jnp.uint8 else exact.split(pixels, bits, PIXEL_PARTS)
 
 
-def correlate(images: Sequence[jax.Array], largest: int, bank: FilterBank, scale: float = 1.0) -> jax.Array:
-    """Valid cross-correlation of the sum of some images (H, W) with a bank's kernels, (F, H', W') float32, exactly.
+def correlate(
+    grey: jax.Array, dtype: jnp.dtype, bits: int, bank: FilterBank, scale: float, *, native: bool = False
+) -> jax.Array:
+    """Valid cross-correlation of an image (H, W) with a bank's kernels, times `scale`: (F, H', W') float32, exactly.
 
-    The images, of `grey_parts`, hold integers up to `largest` times a power of two. Outputs are multiplied by `scale`.
+    The image, of a `dtype` and then of `grey_of`, is split into parts of so many bits.
     """
-    groups, places, factors = _groups(bank, largest)
-    size = [length - bank.window + 1 for length in images[0].shape]
-    maps = []
-    for group in groups:
-        margin = (bank.window - group.window) // 2
-        inner = [image[margin : image.shape[0] - margin, margin : image.shape[1] - margin] for image in images]
-        parts = [_correlate(image, group, size) for image in inner]
-        maps.append(exact.add(part[:, at] for at in reversed(range(len(group.taps))) for part in reversed(parts)))
-    return jnp.concatenate(maps)[places] * (factors * np.float32(scale))[:, None, None]
-
-
-def _correlate_natively(grey: jax.Array, dtype: jnp.dtype, bits: int, bank: FilterBank, scale: float) -> jax.Array:
-    """`correlate` of the parts, of so many bits, of an image (H, W) float32 that was of a `dtype`."""
     groups, places, factors = _groups(bank, 2**bits)
-    parts = 1 if dtype == jnp.uint8 else PIXEL_PARTS
-    maps = filter_sums(grey, [group.taps for group in groups], bank.window, bits=bits, parts=parts)
+    if native:
+        parts = 1 if dtype == jnp.uint8 else PIXEL_PARTS
+        maps = filter_sums(grey, [group.taps for group in groups], bank.window, bits=bits, parts=parts)
+    else:
+        images = pixel_parts(grey, dtype, bits)
+        maps = jnp.concatenate([_group_sums(images, group, (bank.window - group.window) // 2) for group in groups])
     return maps[places] * (factors * np.float32(scale))[:, None, None]
+
+
+def _group_sums(images: Sequence[jax.Array], group: "_Group", margin: int) -> jax.Array:
+    """The sum of all parts of a group on all parts of an image less a `margin`, (F, H', W')."""
+    inner = [image[margin : image.shape[0] - margin, margin : image.shape[1] - margin] for image in images]
+    parts = [_correlate(image, group) for image in inner]
+    return exact.add(part[:, at] for at in reversed(range(len(group.taps))) for part in reversed(parts))
 
 
 class _Group(NamedTuple):
@@ -272,12 +262,12 @@ class _Group(NamedTuple):
         return self.taps.shape[2] < self.window
 
 
-def _correlate(image: jax.Array, group: _Group, size: Sequence[int]) -> jax.Array:
+def _correlate(image: jax.Array, group: _Group) -> jax.Array:
     """Valid cross-correlation of one image with all parts of the taps, (F, parts, H', W').
 
     As one product: a row of the output sees `window` rows of the image side by side.
     """
-    height, width = size
+    height, width = (length - group.window + 1 for length in image.shape)
     rows = [image[at : at + height] for at in range(group.window)]
     if group.folded:
         middle = group.window // 2

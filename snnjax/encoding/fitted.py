@@ -7,7 +7,8 @@ References:
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, TypeVar
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jax import lax
 from snnjax.core import checks, devices
 from snnjax.core.components import component, fitted, static
 from snnjax.core.errors import InputError, TooSmallError
-from snnjax.encoding.filters import PIXEL_BITS, FilterBank, correlate, grey_parts, pixel_parts, planes
+from snnjax.encoding.filters import PIXEL_BITS, FilterBank, correlate, grey_of, pixel_parts, planes
 from snnjax.kernels import exact
 from snnjax.kernels.spikes import linear_latency
 
@@ -26,7 +27,6 @@ PATCHES_AT_ONCE = 5_000
 ROUNDING = 1e-5
 MAPS_AT_ONCE = 1 << 24  # bytes of the maps of the images that are calibrated at once
 
-Fitted = TypeVar("Fitted", "OnOff", "Whitening")
 Numbers = float | np.ndarray
 
 
@@ -44,8 +44,86 @@ def calibrate(maps: jax.Array, minimum: jax.Array, maximum: jax.Array) -> jax.Ar
     return jnp.minimum(jnp.where(differ, above / jnp.where(differ, span, 1), 0), 1)
 
 
+class Calibrated:
+    """What both encoders do: latencies of their `maps`, each pixel calibrated to the training images."""
+
+    @property
+    def fitted(self: Any) -> bool:
+        """Whether it has been fitted."""
+        return np.ndim(self.maximum) > 0
+
+    def fit(self: Any, images: np.ndarray) -> Any:
+        """The same encoder, fitted to images (N, H, W) or (N, H, W, 3) of 0..255; raises InputError if all are alike.
+
+        The same images give the same encoder.
+        """
+        checks.array("images", images, None)
+        if not len(images):
+            raise InputError("`images` must be at least two that differ, got none")
+        bytes_each = 4 * math.prod(self._size(images.shape[1:]))
+        encoder = self._with_filters(images)
+        count = len(images)
+        at_once = min(count, max(1, MAPS_AT_ONCE // bytes_each))
+        parts = []
+        for at in range(0, count, at_once):
+            places = np.minimum(np.arange(at, at + at_once), count - 1)  # the last image again: no other program
+            parts.append(_extremes(encoder, images[places]))
+        minimum = np.min([low for low, _ in parts], axis=0)
+        maximum = np.max([high for _, high in parts], axis=0)
+        if not (maximum - minimum > ROUNDING).any():
+            raise InputError(
+                f"`images` must differ for an encoder to be fitted to them, got {count} that are all alike"
+            )
+        return dataclasses.replace(encoder, minimum=minimum, maximum=maximum)
+
+    def __call__(self: Any, image: jax.Array) -> jax.Array:
+        """From an image of 0..255, any real dtype, to unsigned integers, T where silent, of `output_shape`."""
+        checks.array("image", image, None)
+        if not self.fitted:
+            kind = type(self).__name__
+            raise InputError(f"`encoder` must be fitted to take images: train the network, or call {kind}.fit(images)")
+        self.output_shape(image.shape)
+        return _latencies(self, image)
+
+    def output_shape(self: Any, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """The shape of the latencies of images (H, W) or (H, W, 3).
+
+        Raises InputError for others, for those smaller than a patch, and for a size that it is not fitted to.
+        """
+        shape = self._size(image_shape)
+        if self.fitted and shape != np.shape(self.maximum):
+            fitted = f"that the encoder is fitted to, which become {np.shape(self.maximum)}"
+            raise InputError(
+                f"`image` must be as those {fitted}, got {image_shape}: resize it, or fit the encoder again"
+            )
+        return shape
+
+    def _check_extremes(self: Any, channels: int) -> None:
+        """Raises InputError unless minimum and maximum are numbers, or finite (channels, H, W)."""
+        shapes = np.shape(self.minimum), np.shape(self.maximum)
+        if shapes[0] != shapes[1] or (shapes[0] and (len(shapes[0]) != 3 or shapes[0][0] != channels)):
+            raise InputError(
+                f"`minimum` and `maximum` must have one shape ({channels}, H, W), got {shapes[0]}, {shapes[1]}"
+            )
+        if not (np.isfinite(self.minimum).all() and np.isfinite(self.maximum).all()):
+            raise InputError("`minimum` and `maximum` must be finite numbers, got NaN or infinity")
+
+
+@jax.jit
+def _latencies(encoder: Any, image: jax.Array) -> jax.Array:
+    values = calibrate(encoder.maps(image), encoder.minimum, encoder.maximum)
+    return linear_latency(values, time_steps=encoder.time_steps)
+
+
+@jax.jit
+def _extremes(encoder: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Minimum and maximum of the maps of images (N, ...), (C, H, W) each."""
+    maps = devices.map_each(encoder.maps, images)
+    return maps.min(axis=0), maps.max(axis=0)
+
+
 @component
-class OnOff:
+class OnOff(Calibrated):
     """On and off centre by a difference of Gaussians, each pixel calibrated to the training images, as latencies.
 
     `encoder.fit(images)` calibrates it; `encoder(image)` returns (2, H, W) `linear_latency` of the positive part of
@@ -73,31 +151,13 @@ class OnOff:
             got = f"{self.centre} and {self.surround}"
             raise InputError(f"`centre` and `surround` must be positive and differ, got {got}")
         checks.time_steps(self.time_steps)
-        _check_extremes(self, 2)
-
-    @property
-    def fitted(self) -> bool:
-        """Whether it has been calibrated."""
-        return _is_fitted(self)
-
-    def fit(self, images: np.ndarray) -> "OnOff":
-        """The same encoder, calibrated to images (N, H, W) or (N, H, W, 3) of 0..255; InputError if all are alike."""
-        _check_images(self, images)
-        return _calibrated(self, images)
-
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """From an image of 0..255, any real dtype, to (2, H, W) unsigned integers, T where silent."""
-        return _encoded(self, image)
-
-    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(2, H, W) for images (H, W) or (H, W, 3), of the size that it is fitted to; raises InputError for others."""
-        return _shape_of(self, image_shape)
+        self._check_extremes(2)
 
     def maps(self, image: jax.Array) -> jax.Array:
         """The positive and the negative part of the filtered image, (2, H, W) float32, not calibrated."""
-        parts, largest = grey_parts(image)
-        padded = [jnp.pad(part, self.window // 2, mode="edge") for part in parts]
-        return jnp.maximum(correlate(padded, largest, self.bank, 1 / (255 * planes(image.shape))), 0)
+        grey, bits = grey_of(image)
+        padded = jnp.pad(grey, self.window // 2, mode="edge")
+        return jnp.maximum(correlate(padded, image.dtype, bits, self.bank, 1 / (255 * planes(image.shape))), 0)
 
     def _taps(self) -> np.ndarray:
         """The rows and columns of the two Gaussians: (2, window), each with the sum 1."""
@@ -108,6 +168,9 @@ class OnOff:
     def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         planes(image_shape)
         return 2, image_shape[0], image_shape[1]
+
+    def _with_filters(self, images: np.ndarray) -> "OnOff":
+        return self
 
     @property
     def bank(self) -> FilterBank:
@@ -129,7 +192,7 @@ class Filters(NamedTuple):
 
 
 @component
-class Whitening:
+class Whitening(Calibrated):
     """Pixels decorrelated from their surroundings, each calibrated to the training images, as latencies.
 
     `encoder.fit(images)` finds the filters and calibrates it; `encoder(image)` returns (2 C, H, W) `linear_latency`,
@@ -171,32 +234,7 @@ class Whitening:
             raise InputError(f"`filters` must have shape (C, C, {self.window}, {self.window}), got {filters.shape}")
         if not np.isfinite(filters).all():
             raise InputError("`filters` must be finite numbers, got NaN or infinity")
-        _check_extremes(self, 2 * channels)
-
-    @property
-    def fitted(self) -> bool:
-        """Whether its filters have been found, and calibrated."""
-        return _is_fitted(self)
-
-    def fit(self, images: np.ndarray) -> "Whitening":
-        """The same encoder, fitted to images (N, H, W) or (N, H, W, 3) of 0..255; raises InputError if all are alike.
-
-        The patches are the same at each call.
-        """
-        _check_images(self, images)
-        filters = whitening_filters(images, self.window, float(self.epsilon), float(self.share))
-        return _calibrated(dataclasses.replace(self, filters=filters, minimum=0.0, maximum=0.0), images)
-
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """From an image of 0..255, any real dtype, to (2 C, H, W) unsigned integers, T where silent."""
-        return _encoded(self, image)
-
-    def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(2 C, H, W) for images (H, W) or (H, W, 3), of the size that it is fitted to; raises InputError for others.
-
-        They must be as large as a patch.
-        """
-        return _shape_of(self, image_shape)
+        self._check_extremes(2 * channels)
 
     def maps(self, image: jax.Array) -> jax.Array:
         """The positive and the negative parts of the filtered image, (2 C, H, W) float32, not calibrated."""
@@ -207,7 +245,8 @@ class Whitening:
         taps = exact.split(filters, bits, -(-exact.MANTISSA // bits))
         together = jnp.concatenate(taps[::-1])
         filtered = [jnp.split(_correlate(part, together), len(taps)) for part in reversed(images)]
-        return _parts(exact.add(piece for pieces in filtered for piece in pieces) / 255)
+        found = exact.add(piece for pieces in filtered for piece in pieces) / 255
+        return jnp.maximum(jnp.concatenate([found, -found]), 0)
 
     def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         channels = planes(image_shape)
@@ -216,6 +255,10 @@ class Whitening:
         if min(height, width) < self.window:
             raise TooSmallError(f"`image` must have at least {self.window} rows and columns, got shape {image_shape}")
         return 2 * channels, height, width
+
+    def _with_filters(self, images: np.ndarray) -> "Whitening":
+        filters = whitening_filters(images, self.window, float(self.epsilon), float(self.share))
+        return dataclasses.replace(self, filters=filters, minimum=0.0, maximum=0.0)
 
     @property
     def bank(self) -> Filters | None:
@@ -266,82 +309,9 @@ def _correlate(channels: jax.Array, taps: jax.Array) -> jax.Array:
     return functools.reduce(jnp.add, [rows[at, :, at : at + height] for at in range(n)])
 
 
-def _parts(filtered: jax.Array) -> jax.Array:
-    """Positive and negative parts of (C, H, W), (2 C, H, W)."""
-    return jnp.maximum(jnp.concatenate([filtered, -filtered]), 0)
-
-
-def _is_fitted(encoder: Any) -> bool:
-    return np.ndim(encoder.maximum) > 0
-
-
 def _check_window(name: str, value: int) -> None:
     if checks.integer(name, value, 3) % 2 == 0:
         raise InputError(f"`{name}` must be odd, got {value}")
-
-
-def _check_extremes(encoder: Any, channels: int) -> None:
-    """Raises InputError unless minimum and maximum are numbers, or finite (channels, H, W)."""
-    shapes = np.shape(encoder.minimum), np.shape(encoder.maximum)
-    if shapes[0] != shapes[1] or (shapes[0] and (len(shapes[0]) != 3 or shapes[0][0] != channels)):
-        raise InputError(
-            f"`minimum` and `maximum` must have one shape ({channels}, H, W), got {shapes[0]}, {shapes[1]}"
-        )
-    if not (np.isfinite(encoder.minimum).all() and np.isfinite(encoder.maximum).all()):
-        raise InputError("`minimum` and `maximum` must be finite numbers, got NaN or infinity")
-
-
-def _check_images(encoder: Any, images: np.ndarray) -> None:
-    checks.array("images", images, None)
-    if not len(images):
-        raise InputError("`images` must be at least two that differ, got none")
-    encoder._size(images.shape[1:])
-
-
-def _shape_of(encoder: Any, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    shape = encoder._size(image_shape)
-    if encoder.fitted and shape != np.shape(encoder.maximum):
-        fitted = f"that the encoder is fitted to, which become {np.shape(encoder.maximum)}"
-        raise InputError(f"`image` must be as those {fitted}, got {image_shape}: resize it, or fit the encoder again")
-    return shape
-
-
-def _encoded(encoder: Any, image: jax.Array) -> jax.Array:
-    checks.array("image", image, None)
-    if not encoder.fitted:
-        kind = type(encoder).__name__
-        raise InputError(f"`encoder` must be fitted to take images: train the network, or call {kind}.fit(images)")
-    encoder.output_shape(image.shape)
-    return _latencies(encoder, image)
-
-
-@jax.jit
-def _latencies(encoder: Any, image: jax.Array) -> jax.Array:
-    values = calibrate(encoder.maps(image), encoder.minimum, encoder.maximum)
-    return linear_latency(values, time_steps=encoder.time_steps)
-
-
-def _calibrated(encoder: Fitted, images: np.ndarray) -> Fitted:
-    """The encoder with the extremes of its maps over images (N, ...), of which few are in memory as maps."""
-    count = len(images)
-    bytes_each = 4 * int(np.prod(encoder._size(images.shape[1:])))
-    at_once = min(count, max(1, MAPS_AT_ONCE // bytes_each))
-    parts = []
-    for at in range(0, count, at_once):
-        places = np.minimum(np.arange(at, at + at_once), count - 1)  # the last image again: no other program
-        parts.append(_extremes(encoder, images[places]))
-    minimum = np.min([low for low, _ in parts], axis=0)
-    maximum = np.max([high for _, high in parts], axis=0)
-    if not (maximum - minimum > ROUNDING).any():
-        raise InputError(f"`images` must differ for an encoder to be fitted to them, got {count} that are all alike")
-    return dataclasses.replace(encoder, minimum=minimum, maximum=maximum)
-
-
-@jax.jit
-def _extremes(encoder: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Minimum and maximum of the maps of images (N, ...), (C, H, W) each."""
-    maps = devices.map_each(encoder.maps, images)
-    return maps.min(axis=0), maps.max(axis=0)
 
 
 ON_OFF = OnOff()
