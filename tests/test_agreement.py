@@ -20,7 +20,7 @@ from snnjax.app.names import RECORDED
 from snnjax.data import Dataset, load
 from snnjax.encoding import encode
 from snnjax.kernels import Winners
-from snnjax.kernels.native import reward
+from snnjax.kernels.native import blocks
 from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import STDP, Tally, winner_of_class
@@ -337,8 +337,8 @@ def test_integers_find_the_winners_of_floats(run, mnist, moment):
     for name, conv in zip(run.spec.names[last], run.spec.stages[last].branches, strict=True):
         each = weights[name]
         bounds = min(0.2, float(each.min())), max(0.8, float(each.max()))
-        layer = reward.Layer(each.transpose(2, 3, 0, 1), still, bounds, False, conv.padding)
-        found = reward.learn(layer, latencies, labels, span, classes=10, time_steps=T)
+        layer = blocks.Layer(each.transpose(2, 3, 0, 1), still, bounds, False, conv.padding)
+        found = blocks.learn_by_reward(layer, latencies, labels, span, classes=10, time_steps=T)
         padded = np.pad(latencies < T, ((0, 0), (0, 0), *((conv.padding, conv.padding),) * 2))
         fields = sliding_window_view(padded, each.shape[2:], axis=(2, 3))
         potential = np.einsum("schwij,fcij->sfhw", fields, np.float64(each), optimize=True)

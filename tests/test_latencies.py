@@ -7,7 +7,7 @@ import pytest
 
 from snnjax import RSTDP, STDP, Conv, Model, Network, Pool, kernels, stage
 from snnjax.kernels import native
-from snnjax.kernels.latencies import MANY_STEPS
+from snnjax.kernels.neurons import MANY_STEPS
 from snnjax.layers.layer_kernels import NATIVE, PLAIN, XLA, native_suits
 from snnjax.layers.spiking import Layer
 

@@ -8,7 +8,7 @@ import pytest
 from snnjax import kernels
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Winners
-from snnjax.kernels.native import reward
+from snnjax.kernels.native import blocks
 
 T = 15
 CLASSES = 5
@@ -60,12 +60,12 @@ def test_potentials_and_winners_are_exact(name, kind):
     taps = jnp.asarray(weights.transpose(2, 3, 0, 1))
     exact = potentials(images < T, weights, **case)
     near = 1e-6 * np.sum(images < T) / len(images) + 1e-4
-    found = reward.strongest_of_classes(images, taps, **place)
+    found = blocks.strongest_of_classes(images, taps, **place)
     strongest = exact.reshape(len(images), CLASSES, -1).max(2)
     np.testing.assert_allclose(found, strongest, rtol=1e-5, atol=near)
     labels, span, rates = np.zeros(len(images), np.int32), np.array([2, 38], np.int32), np.zeros((2, 2), np.float32)
-    layer = reward.Layer(taps, rates, (float(weights.min()), float(weights.max())), False, **case)
-    learned = reward.learn(layer, images, labels, span, classes=CLASSES, time_steps=T)
+    layer = blocks.Layer(taps, rates, (float(weights.min()), float(weights.max())), False, **case)
+    learned = blocks.learn_by_reward(layer, images, labels, span, classes=CLASSES, time_steps=T)
     np.testing.assert_array_equal(learned.weights, taps)
     of_feature = exact.reshape(len(images), features, -1).max(2)
     for at in range(len(images)):
@@ -93,9 +93,9 @@ def test_weights_are_those_of_the_kernels(name, stabiliser):
     labels, kept = rng.integers(-1, CLASSES, len(images), np.int32), rng.random(features) < 0.7
     rates = np.array([[0.3, -0.2], [-0.25, 0.125]], np.float32)
     bounds = 0.2, 0.8
-    layer = reward.Layer(jnp.asarray(weights.transpose(2, 3, 0, 1)), rates, bounds, stabiliser, **case)
+    layer = blocks.Layer(jnp.asarray(weights.transpose(2, 3, 0, 1)), rates, bounds, stabiliser, **case)
     span = np.array([0, len(images)], np.int32)
-    found = reward.learn(layer, images, labels, span, classes=CLASSES, time_steps=T, kept=kept)
+    found = blocks.learn_by_reward(layer, images, labels, span, classes=CLASSES, time_steps=T, kept=kept)
     pads = case.get("padding", 0)
     pads = pads if isinstance(pads, tuple) else (pads, pads)
     for at, image in enumerate(images):
@@ -119,10 +119,10 @@ def test_features_that_are_dropped_are_silent():
     """As many as are left win; none at all if all are dropped."""
     rng = np.random.default_rng(6)
     weights, images = rng.random((3, 3, 10, 4)).astype(np.float32), images_of((4, 6, 6), rng)
-    layer = reward.Layer(jnp.asarray(weights), np.ones((2, 2), np.float32), (0.0, 1.0), False)
+    layer = blocks.Layer(jnp.asarray(weights), np.ones((2, 2), np.float32), (0.0, 1.0), False)
     for kept in (np.zeros(10, bool), np.arange(10) == 7):
         span = np.array([-1, 99], np.int32)
-        found = reward.learn(layer, images, np.zeros(40, np.int32), span, classes=5, time_steps=T, kept=kept)
+        found = blocks.learn_by_reward(layer, images, np.zeros(40, np.int32), span, classes=5, time_steps=T, kept=kept)
         expected = 7 if kept.any() else -1
         assert {*found.feature.tolist()} <= {expected, -1}
         assert found.feature[-1] == expected
@@ -142,17 +142,19 @@ def test_bad_learning(change, message):
     images = images_of((4, 6, 6), np.random.default_rng(7))
     given = dict(labels=np.zeros(40, np.int32), span=np.array([0, 40], np.int32), kept=None) | change
     rates = given.pop("rates", np.ones((2, 2), np.float32))
-    layer = reward.Layer(jnp.zeros((3, 3, 10, 4)), rates, (0.0, 1.0), False)
+    layer = blocks.Layer(jnp.zeros((3, 3, 10, 4)), rates, (0.0, 1.0), False)
     with pytest.raises(InputError, match=message):
-        reward.learn(layer, images, given["labels"], given["span"], classes=5, time_steps=T, kept=given["kept"])
+        blocks.learn_by_reward(
+            layer, images, given["labels"], given["span"], classes=5, time_steps=T, kept=given["kept"]
+        )
 
 
 def test_it_is_the_same_under_jit_and_vmap():
     rng = np.random.default_rng(5)
     weights = np.stack([weights_of(kind, (10, 4, 3, 3), rng).transpose(2, 3, 0, 1) for kind in ("random", "learned")])
     images, settings = images_of((4, 6, 6), rng), dict(classes=CLASSES, time_steps=T)
-    each = [reward.strongest_of_classes(images, jnp.asarray(one), **settings) for one in weights]
-    both = jax.jit(jax.vmap(lambda one: reward.strongest_of_classes(images, one, **settings)))(weights)
+    each = [blocks.strongest_of_classes(images, jnp.asarray(one), **settings) for one in weights]
+    both = jax.jit(jax.vmap(lambda one: blocks.strongest_of_classes(images, one, **settings)))(weights)
     np.testing.assert_array_equal(both, each)
 
 
@@ -170,4 +172,4 @@ def test_it_is_the_same_under_jit_and_vmap():
 def test_bad_input(change, error, message):
     given = dict(images=np.zeros((2, 4, 6, 6), np.uint8), classes=CLASSES, time_steps=T) | change
     with pytest.raises(error, match=message):
-        reward.strongest_of_classes(given.pop("images"), jnp.zeros((3, 3, 10, 4)), **given)
+        blocks.strongest_of_classes(given.pop("images"), jnp.zeros((3, 3, 10, 4)), **given)

@@ -9,7 +9,7 @@ import pytest
 from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, TargetTime, Trainer, kernels, stage
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.data import digits
-from snnjax.kernels.native import Pooling, reward, stdp
+from snnjax.kernels.native import Pooling, blocks
 
 T = 15
 SHAPES = {
@@ -57,7 +57,7 @@ def test_it_learns_as_the_kernels(name, rule, bounds):
     rates = np.tile(np.float32([[1 / 64, -1 / 128], [1 / 32, -1 / 64]]), (6, 1))
     span = np.array([1, 11], np.int32)
     common = dict(time_steps=T, bounds=bounds, stabiliser=False)
-    found = stdp.learn(as_taps(weights), latencies, span, rates, **settings, **common, **case)
+    found = blocks.learn_by_stdp(as_taps(weights), latencies, span, rates, **settings, **common, **case)
     assert (np.asarray(found.feature[0]) == -1).all()
     assert (np.asarray(found.feature[11]) == -1).all()
     for at in range(1, 11):
@@ -74,9 +74,9 @@ def test_a_deciding_layer_draws_its_weights_in(wrong):
     """With the first image that it learns from, which decides before."""
     latencies, weights, case = made("many inputs", 0, 1)
     bounds, rates = (0.25, 0.75), np.float32([[1 / 64, -1 / 64], [-1 / 64, 1 / 128]])
-    layer = reward.Layer(as_taps(weights), rates, bounds, False, **case)
+    layer = blocks.Layer(as_taps(weights), rates, bounds, False, **case)
     labels = np.where(np.arange(12) < 4, -1, 0).astype(np.int32)
-    found = reward.learn(layer, latencies, labels, np.array([0, 12], np.int32), classes=5, time_steps=T)
+    found = blocks.learn_by_reward(layer, latencies, labels, np.array([0, 12], np.int32), classes=5, time_steps=T)
     for at, latency in enumerate(latencies):
         seen = kernels.pad(jnp.asarray(latency), case["padding"], time_steps=T)
         spikes = kernels.fire_at_last_step(kernels.final_potentials(seen < T, jnp.asarray(weights)), time_steps=T)
@@ -101,7 +101,7 @@ def test_who_fires_is_that_of_the_kernels(name, share, pool):
     padding, stride = case.get("padding", 0), case.get("stride", 1)
     threshold = np.floor(share * weights[0].size)
     place = dict(threshold=float(threshold), time_steps=T, padding=padding, stride=stride)
-    found = reward.who_fires(latencies, as_taps(weights), **place, pool=pool)
+    found = blocks.who_fires(latencies, as_taps(weights), **place, pool=pool)
     for image, latency in zip(found, latencies, strict=True):
         seen = kernels.pad(jnp.asarray(latency), padding, time_steps=T)
         potential = kernels.final_potentials(seen < T, jnp.asarray(weights), stride=stride)
@@ -116,7 +116,7 @@ def test_negative_weights_that_fire_are_no_longer_looked_at():
     latency[0, :, 0, 0] = 0, 1, 2
     weights = np.float32([[1.0, -2.0, 0.5], [0.25, 0.25, 0.25]])[:, :, None, None]
     rates, settings = np.float32([[0.5, -0.5]]), dict(threshold=0.5, radius=0, time_steps=T, stabiliser=False)
-    found = stdp.learn(
+    found = blocks.learn_by_stdp(
         as_taps(weights), latency, np.array([0, 1], np.int32), rates, k=2, bounds=(-2.0, 2.0), **settings
     )
     np.testing.assert_array_equal(found.feature, [[0, -1]])
@@ -144,13 +144,15 @@ def test_bad_input(change, error, message):
     span, rates = np.array([0, 12], np.int32), np.ones((12, 2), np.float32)
     given = dict(span=span, rates=rates, threshold=1.0, k=1, radius=0, time_steps=T) | case | change
     with pytest.raises(error, match=message):
-        stdp.learn(as_taps(weights), latencies, given.pop("span"), given.pop("rates"), **given)
+        blocks.learn_by_stdp(as_taps(weights), latencies, given.pop("span"), given.pop("rates"), **given)
 
 
 def test_one_time_step():
     latencies, weights, case = made("many inputs", 0, 1)
     rates, span, rule = np.ones((12, 2), np.float32), np.array([0, 12], np.int32), dict(k=2, radius=0, time_steps=1)
-    found = stdp.learn(as_taps(weights), np.minimum(latencies, 1), span, rates, threshold=10.0, **rule, **case)
+    found = blocks.learn_by_stdp(
+        as_taps(weights), np.minimum(latencies, 1), span, rates, threshold=10.0, **rule, **case
+    )
     seen = kernels.pad(jnp.asarray(np.minimum(latencies[11], 1)), 1, time_steps=1)
     won = kernels.early_winners(seen, jnp.asarray(found.weights).transpose(2, 3, 0, 1), threshold=10.0, **rule)
     assert (np.asarray(found.feature[11]) >= 0).sum() == won.valid.sum() == 2
@@ -160,10 +162,12 @@ def test_weights_that_are_no_numbers_fire_nowhere():
     """And touch no memory but their own."""
     latencies = np.zeros((3, 4, 2, 2), np.uint8)
     weights, place = jnp.full((2, 2, 64, 4), jnp.nan), dict(time_steps=T)
-    assert not np.nan_to_num(reward.strongest_of_classes(latencies, weights, classes=64, **place)).any()
-    assert (np.asarray(reward.who_fires(latencies, weights, threshold=1.0, **place)) == T).all()
+    assert not np.nan_to_num(blocks.strongest_of_classes(latencies, weights, classes=64, **place)).any()
+    assert (np.asarray(blocks.who_fires(latencies, weights, threshold=1.0, **place)) == T).all()
     rates, rule = np.ones((3, 2), np.float32), dict(threshold=1.0, k=2, radius=0)
-    assert (stdp.learn(weights, latencies, np.array([0, 3], np.int32), rates, **rule, **place).feature == -1).all()
+    assert (
+        blocks.learn_by_stdp(weights, latencies, np.array([0, 3], np.int32), rates, **rule, **place).feature == -1
+    ).all()
 
 
 WIDE = dict(kernel=3, padding=1, competition=WTA(4, 1))

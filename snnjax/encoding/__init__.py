@@ -25,7 +25,6 @@ from snnjax.encoding.encoder import (
     max_pooling,
     rank_order,
 )
-from snnjax.encoding.events import EVENTS, EventEncoder
 from snnjax.encoding.filters import (
     COLOURS,
     DIGITS,
@@ -37,8 +36,8 @@ from snnjax.encoding.filters import (
     gabor_kernel,
 )
 from snnjax.encoding.fitted import ON_OFF, WHITENING, Filters, OnOff, Whitening, calibrate
-from snnjax.encoding.pixels import PIXELS, Pixels
 from snnjax.encoding.protocol import FittedEncoder, ImageEncoder
+from snnjax.encoding.unfiltered import EVENTS, PIXELS, EventEncoder, Pixels
 
 ENCODERS: dict[str, Any] = dict(
     grey=GREY, colour=COLOUR, dog=DOG, gabor=GABOR, on_off=ON_OFF, whitening=WHITENING, pixels=PIXELS, events=EVENTS

@@ -1,7 +1,6 @@
 """From an image to latencies: filters, normalisation, pooling, inhibition, rank order; the encoder that does it all."""
 
 import dataclasses
-import functools
 import itertools
 import math
 from typing import Any
@@ -21,7 +20,7 @@ from snnjax.kernels import native as compiled
 from snnjax.kernels.competition import pointwise_inhibition
 from snnjax.kernels.native.encoding import neighbourhood_sums
 from snnjax.kernels.neurons import Spikes
-from snnjax.kernels.spikes import latency_dtype, windows
+from snnjax.kernels.spikes import join_windows, latency_dtype
 from snnjax.layers.pool import Pool
 
 
@@ -66,12 +65,11 @@ def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, pa
     it for latencies. The stride is the size of the window by default.
     """
     checks.array("maps", maps, "C H W", "floats")
-    (high, wide), (rows, columns) = checks.pair("window", window, 1), checks.pair("padding", padding, 0)
+    size = checks.pair("window", window, 1)
+    rows, columns = checks.pair("padding", padding, 0)
     padded = jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
-    checks.window("`window`", (high, wide), padded.shape[1:])
-    down, right = checks.pair("stride", (high, wide) if stride is None else stride, 1)
-    tallest = functools.reduce(jnp.maximum, windows(padded, (high, 1), (down, 1)))  # rows first: fewer comparisons
-    return functools.reduce(jnp.maximum, windows(tallest, (1, wide), (1, right)))
+    checks.window("`window`", size, padded.shape[1:])
+    return join_windows(jnp.maximum, padded, size, checks.pair("stride", size if stride is None else stride, 1))
 
 
 @jax.jit

@@ -37,7 +37,6 @@ from snnjax.kernels.hebbian import (
     triangle,
     weighted_sums,
 )
-from snnjax.kernels.latencies import latencies
 from snnjax.kernels.neurons import (
     PositionSpikes,
     Spikes,
@@ -47,6 +46,7 @@ from snnjax.kernels.neurons import (
     fire_at_last_step,
     first_spikes,
     integrate_and_fire,
+    latencies,
     potentials,
     timed_spikes,
 )

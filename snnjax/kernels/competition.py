@@ -163,8 +163,8 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
 
     # On an accelerator each kernel costs its launch, whatever it does: one finds a winner.
     at_once = unrolled if k <= _UNROLLED else functools.partial(compete, _first_at_once)
-    kinds = dict(cpu=functools.partial(compete, _first), default=at_once)
-    return lax.platform_dependent(spikes.latency, spikes.potential, place, **kinds)
+    on_cpu = functools.partial(compete, _first)
+    return lax.platform_dependent(spikes.latency, spikes.potential, place, cpu=on_cpu, default=at_once)
 
 
 _UNROLLED = 16
@@ -181,10 +181,6 @@ def _first_at_once(latency: jax.Array, potential: jax.Array, index: jax.Array) -
     """As `_first`, in one reduction, which takes twice as long on a CPU."""
     earliest, _, won = first_at_once((latency, -potential, index), axes=range(latency.ndim))
     return earliest, won
-
-
-_SCORES = 2048
-"""Potentials that `early_winners` computes at once: positions times features. Measured on two cores of a Xeon."""
 
 
 @checks.kernel("k", "time_steps", "stride")
@@ -206,65 +202,89 @@ def early_winners(
     """
     checks.integer("k", k, 1)
     checks.convolution(latency, weights, time_steps=checks.time_steps(time_steps))
-    features = weights.shape[0]
-    kernel = weights.shape[2:]
-    checks.threshold(threshold, features)
+    checks.threshold(threshold, len(weights))
     strides = checks.pair("stride", stride, 1)
-    height, width = output_size(latency.shape[1:], kernel, strides)
-    size = height * width
-    batch = min(size, max(8, _SCORES // features))
-    number = lax.iota(jnp.int32, size)
-    row, column = jnp.divmod(number, width)
-    first, threshold = (time_steps - 1, 0.0) if threshold is None else (0, threshold)
-    least = threshold if np.ndim(threshold) == 0 else jnp.min(threshold)
+    height, width = output_size(latency.shape[1:], weights.shape[2:], strides)
+    first = time_steps - 1 if threshold is None else 0
+    limit = 0.0 if threshold is None else threshold
     # Rounding never carries a sum of n weights <= 1 above n.
     largest = weights.max().astype(jnp.float32)
     largest = jnp.where(largest <= 1, 1, largest * (1 + 1e-4))
-    down, right = (_band(*sizes) for sizes in zip(latency.shape[1:], kernel, strides, (height, width), strict=True))
-    flat = weights.reshape(features, -1)
+    sizes = zip(latency.shape[1:], weights.shape[2:], strides, (height, width), strict=True)
+    down, right = (_band(*each) for each in sizes)
+
+    def advance(state: Any) -> Any:
+        step, alive, used, won, winners = state
+        now = step.astype(latency.dtype)
+        active = product(product(down, jnp.sum(latency <= now, axis=0, dtype=jnp.float32)), right.T)
+        enough = (active * largest > jnp.min(limit)).ravel()
+        potential, feature = _strongest_features(alive & enough, latency, now, weights, limit, strides, width)
+        fires = potential > (limit if np.ndim(limit) == 0 else -jnp.inf)
+        found = (fires & ~used[feature], alive & ~fires, used, won, winners)
+        return step + 1, *_take_winners(found, step, potential, feature, radius, width)
+
+    zeros = jnp.zeros(k, jnp.int32)
+    empty = Winners(jnp.full(k, -1, jnp.int32), zeros, zeros, jnp.full(k, time_steps, latency_dtype(time_steps)))
+    start = (jnp.int32(first), jnp.ones(height * width, bool), jnp.zeros(len(weights), bool), jnp.int32(0), empty)
+    return lax.while_loop(lambda state: (state[0] < time_steps) & (state[3] < k), advance, start)[-1]
+
+
+_SCORES = 2048
+"""Potentials that `early_winners` computes at once: positions times features. Measured on two cores of a Xeon."""
+
+
+def _strongest_features(
+    left: jax.Array,
+    latency: jax.Array,
+    now: jax.Array,
+    weights: jax.Array,
+    threshold: Any,
+    strides: tuple[int, int],
+    width: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The largest potential and its feature at the positions `left`, (P,), a few at a time; -inf elsewhere."""
+    size = left.size
+    batch = min(size, max(8, _SCORES // len(weights)))
+    number = lax.iota(jnp.int32, size)
+    flat = weights.reshape(len(weights), -1)
 
     def receptive_field(position: jax.Array) -> jax.Array:
         corner = (0, position // width * strides[0], position % width * strides[1])
         return lax.dynamic_slice(latency, corner, weights.shape[1:]).ravel()
 
-    def evaluate(step: jax.Array, found: Any) -> Any:
-        """The strongest feature of the next few positions."""
-        left, potential, feature = found
+    def evaluate(state: Any) -> Any:
+        left, potential, feature = state
         chosen = lax.sort(jnp.where(left, number, jnp.iinfo(jnp.int32).max))[:batch]
-        spiked = jax.vmap(receptive_field)(jnp.minimum(chosen, size - 1)) <= step
+        spiked = jax.vmap(receptive_field)(jnp.minimum(chosen, size - 1)) <= now
         tried, _ = above(product(flat, spiked.T), threshold)
         most, lowest = strongest(tried)
         potential = potential.at[chosen].set(most, mode="drop")
         return left & (number > chosen[-1]), potential, feature.at[chosen].set(lowest, mode="drop")
 
-    def take(step: jax.Array, potential: jax.Array, feature: jax.Array, state: Any) -> Any:
-        """The strongest of those that fire now wins."""
+    nothing = (left, jnp.full(size, -jnp.inf, weights.dtype), jnp.zeros(size, jnp.int32))
+    return lax.while_loop(lambda state: state[0].any(), evaluate, nothing)[1:]
+
+
+def _take_winners(
+    found: Any, step: jax.Array, potential: jax.Array, feature: jax.Array, radius: Number, width: int
+) -> Any:
+    """What `early_winners` has found after the strongest of the neurons that fire at a step, (P,), have won."""
+    size = potential.size
+    number = lax.iota(jnp.int32, size)
+    row, column = jnp.divmod(number, width)
+
+    def take(state: Any) -> Any:
         fires, alive, used, won, winners = state
         won_feature, position = jnp.divmod(strongest(potential, fires, feature * size + number)[1], size)
         won_row, won_column = jnp.divmod(position, width)
         near = (jnp.abs(row - won_row) <= radius) & (jnp.abs(column - won_column) <= radius) & (radius > 0)
-        winner = Winners(won_feature, won_row, won_column, step)
+        winner = Winners(won_feature, won_row, won_column, step.astype(winners.latency.dtype))
         winners = jax.tree.map(lambda places, place: places.at[won].set(place), winners, winner)
         fires &= ~near & (feature != won_feature)
         return fires, alive & ~near, used.at[won_feature].set(True), won + 1, winners
 
-    def advance(state: Any) -> Any:
-        step, alive, used, won, winners = state
-        now = step.astype(latency.dtype)
-        active = jnp.sum(latency <= now, axis=0, dtype=jnp.float32)
-        enough = (product(product(down, active), right.T) * largest > least).ravel()
-        nothing = (alive & enough, jnp.full(size, -jnp.inf, weights.dtype), jnp.zeros(size, jnp.int32))
-        _, potential, feature = lax.while_loop(lambda found: found[0].any(), functools.partial(evaluate, now), nothing)
-        fires = potential > (threshold if np.ndim(threshold) == 0 else -jnp.inf)
-        state = (fires & ~used[feature], alive & ~fires, used, won, winners)
-        one = functools.partial(take, step.astype(winners.latency.dtype), potential, feature)
-        state = lax.while_loop(lambda state: state[0].any() & (state[3] < k), one, state)
-        return step + 1, *state[1:]
-
-    zeros = jnp.zeros(k, jnp.int32)
-    empty = Winners(jnp.full(k, -1, jnp.int32), zeros, zeros, jnp.full(k, time_steps, latency_dtype(time_steps)))
-    start = (jnp.int32(first), jnp.ones(size, bool), jnp.zeros(features, bool), jnp.int32(0), empty)
-    return lax.while_loop(lambda state: (state[0] < time_steps) & (state[3] < k), advance, start)[-1]
+    k = len(found[-1].feature)
+    return lax.while_loop(lambda state: state[0].any() & (state[3] < k), take, found)[1:]
 
 
 def _band(size: int, kernel: int, stride: int, positions: int) -> jax.Array:

@@ -39,21 +39,18 @@ def _check_positions(latency: Any, positions: Any, kernel: Pair, stride: Pair) -
         checks.check_positions("positions", values, size, _PAD)
 
 
-def _check_fields(latency: Any, winners: Any, kernel: Pair, stride: Pair, **known: Any) -> None:
-    check_winners("winners", winners, _size(latency, kernel, stride), _PAD, **known)
-
-
-def _check_causal(
-    latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int, features: int | None = None
+def _check_winners(
+    latency: Any, winners: Any, kernel: Pair, stride: Pair, time_steps: int = 0, features: int | None = None
 ) -> None:
-    checks.latency("latency", latency, time_steps=checks.time_steps(time_steps))
-    _check_fields(latency, winners, kernel, stride, time_steps=time_steps, features=features)
+    checks.latency("latency", latency, time_steps=time_steps)
+    size = _size(latency, kernel, stride)
+    check_winners("winners", winners, size, _PAD, time_steps=time_steps, features=features)
 
 
 def _check_stdp(weights: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
     checks.convolution(latency, weights)
     checks.rates(rates)
-    _check_causal(latency, winners, weights.shape[2:], stride, time_steps, features=weights.shape[0])
+    _check_winners(latency, winners, weights.shape[2:], stride, time_steps, features=weights.shape[0])
 
 
 def _check_rows(rows: Any, latency: Any, winners: Any, rates: Any, stride: Pair, time_steps: int, **_: Any) -> None:
@@ -61,11 +58,11 @@ def _check_rows(rows: Any, latency: Any, winners: Any, rates: Any, stride: Pair,
     checks.array("rows", rows, "k C kh kw", "floats")
     checks.fits("latency", latency.shape, "rows", rows.shape[1:])
     checks.rates(rates)
-    _check_causal(latency, winners, rows.shape[2:], stride, time_steps)
+    _check_winners(latency, winners, rows.shape[2:], stride, time_steps)
     checks.shape("rows", rows, (*winners.feature.shape, *rows.shape[1:]), "`winners`")
 
 
-@checks.kernel("kernel", "stride", check=_check_fields)
+@checks.kernel("kernel", "stride", check=_check_winners)
 def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
     """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; those of empty places are arbitrary."""
     return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
@@ -103,8 +100,16 @@ def stdp(
       bounds: lower and upper bound of a weight, numbers or () float.
       stabiliser: multiplies each change by (w - lower)(upper - w), so that weights settle at the bounds.
     """
-    rule = dict(time_steps=time_steps, stabiliser=stabiliser, stride=stride)
-    rows = learned_rows(weights[winners.feature], latency, winners, rates, bounds=bounds, **rule)  # type: ignore
+    rows = learned_rows(
+        weights[winners.feature],
+        latency,
+        winners,
+        rates,
+        time_steps=time_steps,
+        bounds=bounds,
+        stabiliser=stabiliser,
+        stride=stride,
+    )
     clipped = jnp.where(winners.valid.any(), jnp.clip(weights, *bounds), weights)
     return set_rows(clipped, winners, rows)
 
@@ -131,7 +136,7 @@ def learned_rows(
     return _moved(rows, causal, rates, bounds, stabiliser)
 
 
-@checks.kernel("kernel", "stride", "time_steps", check=_check_causal)
+@checks.kernel("kernel", "stride", "time_steps", check=_check_winners)
 def causal_inputs(
     latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
 ) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 
 from snnjax import kernels
 from snnjax.kernels import Spikes
-from snnjax.kernels.native import STEPS, WIDE, readout, reward
+from snnjax.kernels.native import STEPS, WIDE, blocks, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import TAPS, XLA, native_pooling
@@ -61,7 +61,7 @@ def _suits(convs: Sequence[Conv], frozen: bool) -> bool:
 
 def _fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
     conv = layer.conv
-    return reward.who_fires(
+    return blocks.who_fires(
         latencies,
         layer.stored,
         time_steps=layer.time_steps,
@@ -73,7 +73,7 @@ def _fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:
 
 
 def _strongest(layer: Layer, latencies: jax.Array, winner_only: bool) -> Spikes:
-    potential = reward.strongest_of_classes(
+    potential = blocks.strongest_of_classes(
         latencies,
         layer.stored,
         winner_only=winner_only,

@@ -7,7 +7,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from snnjax.kernels.native import learn_patches, readout, reward, stdp
+from snnjax.kernels.native import blocks, learn_patches, readout
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer_kernels import native_pooling
 from snnjax.layers.spiking import Layer
@@ -26,7 +26,7 @@ def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tu
     learner = cast(STDP, conv.each_learner[task.learner])
     wta = cast(WTA, conv.competition)
     numbers = state + jnp.arange(len(part.inputs)) - part.start
-    result = stdp.learn(
+    result = blocks.learn_by_stdp(
         layer.stored,
         part.inputs,
         jnp.stack([part.start, part.stop]),
@@ -129,7 +129,7 @@ def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[C
 
 
 def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[Layer, jax.Array, jax.Array]:
-    result = reward.learn(
+    result = blocks.learn_by_reward(
         _described(layer, state),
         part.inputs,
         jnp.where(turn, part.labels, -1),
@@ -148,7 +148,7 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
     layer = carry.layers[last]
     wta = cast(WTA, before.conv.competition)
     turns = [jnp.asarray(turn, jnp.int32) for turn in rule.turns(carry.tally).values()]
-    weights, winners, result = reward.learn_deep(
+    first, result = blocks.learn_deep_by_reward(
         _described(before, carry.states[earlier]),
         _described(layer, carry.states[last]),
         part.inputs,
@@ -164,14 +164,14 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
         pool=native_pooling(before.conv, rule.model.pools[rule.task.first]),
     )
     layers = {
-        earlier: dataclasses.replace(before, stored=weights),
+        earlier: dataclasses.replace(before, stored=first.weights),
         last: dataclasses.replace(layer, stored=result.weights),
     }
-    infos = {earlier: dict(feature=winners), last: dict(feature=result.feature[:, None])}
+    infos = {earlier: dict(feature=first.feature), last: dict(feature=result.feature[:, None])}
     return layers, Found(infos, result.vote)
 
 
-def _described(layer: Layer, state: Any) -> reward.Layer:
+def _described(layer: Layer, state: Any) -> blocks.Layer:
     conv = layer.conv
     rule = cast(RSTDP, conv.supervised)
-    return reward.Layer(layer.stored, state["rates"], rule.bounds, rule.stabiliser, conv.padding, conv.stride)
+    return blocks.Layer(layer.stored, state["rates"], rule.bounds, rule.stabiliser, conv.padding, conv.stride)

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from snnjax.kernels.blocks import finite
+from snnjax.kernels.native.blocks import finite
 from snnjax.kernels.native import STEPS as MOST_STEPS
 from snnjax.kernels.native import WIDE
 from snnjax.layers.conv import WTA

@@ -137,17 +137,22 @@ def restore(taps: jax.Array, features: int) -> jax.Array:
     return taps[..., :features].transpose(3, 1, 0, 2)[..., ::-1]
 
 
+float_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+int_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
+byte_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.uint8)
+
+
 def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, **settings: Any) -> Any:
     """Calls a kernel; so many of its first results take the place of the first arguments."""
     aliases = {at: at for at in range(replaced)}
     call = jax.ffi.ffi_call(_registered(name), results, vmap_method="sequential", input_output_aliases=aliases)
-    return call(*args, **settings)
+    return call(*args, **{key: np.int64(x) if type(x) is int else x for key, x in settings.items()})
 
 
-def _steps(time_steps: int) -> np.int64:
+def _steps(time_steps: int) -> int:
     if checks.time_steps(time_steps) > STEPS:
         raise InputError(f"`time_steps` must be at most {STEPS} for native kernels, got {time_steps}")
-    return np.int64(time_steps)
+    return int(time_steps)
 
 
 def _layer(
@@ -167,8 +172,7 @@ def _layer(
     kernel = (taps.shape[0], taps.shape[2])
     checks.fits("latency", (channels, *size), "taps", (taps.shape[1], *kernel))
     checks.check_latency_range("latency", latency, time_steps)
-    settings = dict(steps=_steps(time_steps), above=np.int64(above), left=np.int64(left))
-    return (features, *output_size(size, kernel, (1, 1))), settings
+    return (features, *output_size(size, kernel, (1, 1))), dict(steps=_steps(time_steps), above=above, left=left)
 
 
 def winners(
@@ -185,8 +189,8 @@ def winners(
     """`kernels.early_winners`: `Winners` of (k,)."""
     _, settings = _layer(latency, taps, features, time_steps, padding)
     checks.radius(radius)
-    number = jax.ShapeDtypeStruct((checks.integer("k", k, 1),), jnp.int32)
-    results = (number, number, number, jax.ShapeDtypeStruct((k,), jnp.uint8))
+    places = (checks.integer("k", k, 1),)
+    results = [int_array(places)] * 3 + [byte_array(places)]
     limits = _limits(threshold, features), jnp.asarray(radius, jnp.int32).reshape(1)
     return Winners(*_call("winners", results, taps, latency, *limits, **settings))
 
@@ -214,8 +218,8 @@ def latencies(
     """The latencies of `kernels.integrate_and_fire`, (F, H', W') uint8, pooled as by `kernels.pool` if at all."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
     pooled, numbers = (pool or Pooling()).of(shape)
-    result = jax.ShapeDtypeStruct(pooled, jnp.uint8)
-    return _call("latencies", result, taps, latency, _limits(threshold, features), **settings, pool=numbers)
+    limits = _limits(threshold, features)
+    return _call("latencies", byte_array(pooled), taps, latency, limits, **settings, pool=numbers)
 
 
 class Pooling(NamedTuple):
@@ -248,9 +252,8 @@ def timed_spikes(
 ) -> Spikes:
     """`kernels.timed_spikes`, `Spikes` of (F, H', W')."""
     shape, settings = _layer(latency, taps, features, time_steps, padding)
-    floats = jax.ShapeDtypeStruct(shape, jnp.float32)
     limits = _limits(threshold, features)
-    results = jax.ShapeDtypeStruct(shape, jnp.uint8), floats, floats
+    results = byte_array(shape), float_array(shape), float_array(shape)
     found, potential, before = _call("timed_spikes", results, taps, latency, limits, **settings)
     fired = found < time_steps
     each = limits[0] if limits.size == 1 else limits[:features, None, None]
@@ -262,7 +265,7 @@ def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, paddi
     """`kernels.final_potentials` of (C, H, W) bool, (F, H', W') float32."""
     latency = jnp.where(spiked, 0, 1).astype(jnp.uint8)
     shape, settings = _layer(latency, taps, features, 1, padding)
-    return _call("potentials", jax.ShapeDtypeStruct(shape, jnp.float32), taps, latency, **settings)
+    return _call("potentials", float_array(shape), taps, latency, **settings)
 
 
 def learn(
@@ -286,9 +289,8 @@ def learn(
     numbers = (x.astype(jnp.int32) for x in (won.feature, won.row, won.column))
     limits = jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
     rule = (won.latency.astype(jnp.uint8), rates.astype(jnp.float32), limits)
-    result = jax.ShapeDtypeStruct(taps.shape, jnp.float32)
     args = taps, latency, *numbers, *rule
-    return _call("learn", result, *args, replaced=1, stabiliser=bool(stabiliser), **settings)
+    return _call("learn", float_array(taps.shape), *args, replaced=1, stabiliser=bool(stabiliser), **settings)
 
 
 def learn_patches(
@@ -326,17 +328,16 @@ def learn_patches(
     places = zip(strides, checks.pair("padding", padding, 0), strict=True)
     corners = jnp.stack([positions[..., at] * step - margin for at, (step, margin) in enumerate(places)], axis=-1)
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
-    found = jax.ShapeDtypeStruct(positions.shape[:2], jnp.int32)
+    found = int_array(positions.shape[:2])
     limits = _limits(threshold, features)
-    shape = jax.ShapeDtypeStruct
-    results = shape(taps.shape, jnp.float32), shape(limits.shape, jnp.float32), found, found
+    results = float_array(taps.shape), float_array(limits.shape), found, found
     args = taps, limits, images, corners.astype(jnp.int32), span, numbers
-    learned = _call("target_time", results, *args, replaced=2, steps=settings["steps"], features=np.int64(features))
+    learned = _call("target_time", results, *args, replaced=2, steps=settings["steps"], features=features)
     return Patches(learned[0], learned[1][:features], *learned[2:])
 
 
 def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     """`encoding.rank_order`: (...) float intensities, none negative, to (...) uint8 latencies, T where silent."""
     checks.array("intensities", intensities, None, "floats")
-    result = jax.ShapeDtypeStruct(intensities.shape, jnp.uint8)
-    return _call("rank_order", result, intensities.astype(jnp.float32), steps=_steps(time_steps))
+    floats = intensities.astype(jnp.float32)
+    return _call("rank_order", byte_array(floats.shape), floats, steps=_steps(time_steps))

@@ -91,6 +91,14 @@ float largest(const float* values, int64_t count) {
   return most;
 }
 
+// Calls `use` with a number that the compiler knows: that of some which `number` is, otherwise the last one.
+template <int64_t kFirst, int64_t... kOthers, typename Use>
+auto with_known(int64_t number, Use use) {
+  if constexpr (sizeof...(kOthers) > 0)
+    if (number != kFirst) return with_known<kOthers...>(number, use);
+  return use.template operator()<kFirst>();
+}
+
 int64_t number(const ffi::Dictionary& settings, const char* name) { return settings.get<int64_t>(name).value(); }
 
 auto numbers(const ffi::Dictionary& settings, const char* name) {

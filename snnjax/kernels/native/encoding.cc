@@ -108,20 +108,10 @@ void add_row(const Group& group, int64_t part, int64_t feature, const float* see
   }
 }
 
-using AddRow = void (*)(const Group&, int64_t, int64_t, const float*, int64_t, const float*, int64_t, float*);
-
-template <int64_t kPixels>
-AddRow how_to_add(int64_t taps, bool folded) {
-  constexpr AddRow kPlain[] = {add_row<1, kPixels, false>, add_row<2, kPixels, false>, add_row<3, kPixels, false>};
-  constexpr AddRow kFolded[] = {add_row<1, kPixels, true>, add_row<2, kPixels, true>, add_row<3, kPixels, true>};
-  return (folded ? kFolded : kPlain)[taps - 1];
-}
-
 // The maps (features, height, width) of a group for an image whose rows have `columns` pixels.
 void filter(const Parts& image, const Group& group, int64_t columns, int64_t height, int64_t width, float* maps) {
   const int64_t margin = (columns - width + 1 - group.window) / 2;  // around the group's windows
   const int64_t stride = filled_up(filled_up(width) + group.window - 1);
-  const auto kinds = image.count == 1 ? how_to_add<1> : how_to_add<kPixelParts>;
   float* seen = kept<1, float>(group.rows * image.count * stride);
   float units[kPixelParts];
   for (int64_t part = 0; part < image.count; ++part) units[part] = image.unit(part);
@@ -129,10 +119,14 @@ void filter(const Parts& image, const Group& group, int64_t columns, int64_t hei
     rows_seen(image, group, (y + margin) * columns + margin, columns, stride, seen);
     for (int64_t feature = 0; feature < group.features; ++feature) {
       float* row = filled<2, float>(filled_up(width), 0);
-      for (int64_t part = group.parts; part > 0; part -= kTapParts) {
-        const AddRow add = kinds(std::min(part, kTapParts), group.columns < group.window);
-        add(group, part, feature, seen, stride, units, width, row);
-      }
+      for (int64_t part = group.parts; part > 0; part -= kTapParts)
+        with_known<1, 2, kTapParts>(part, [&]<int64_t kTaps>() {
+          with_known<1, kPixelParts>(image.count, [&]<int64_t kPixels>() {
+            with_known<false, true>(group.columns < group.window, [&]<int64_t kFolded>() {
+              add_row<kTaps, kPixels, kFolded>(group, part, feature, seen, stride, units, width, row);
+            });
+          });
+        });
       std::copy_n(row, width, maps + (feature * height + y) * width);
     }
   }

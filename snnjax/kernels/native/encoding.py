@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.kernels.native import _call
+from snnjax.kernels.native import _call, float_array
 
 
 def filter_sums(image: jax.Array, groups: Sequence[np.ndarray], window: int, *, bits: int, parts: int) -> jax.Array:
@@ -17,11 +17,11 @@ def filter_sums(image: jax.Array, groups: Sequence[np.ndarray], window: int, *, 
     the middle of a `window`.
     """
     size = [length - window + 1 for length in image.shape]
-    result = jax.ShapeDtypeStruct((sum(group.shape[1] for group in groups), *size), jnp.float32)
+    result = float_array((sum(group.shape[1] for group in groups), *size))
     folded = [_folded(group) for group in groups]
     taps = jnp.asarray(np.concatenate([group.ravel() for group in folded]))
     shapes = jnp.asarray([(*few.shape, group.shape[3]) for few, group in zip(folded, groups, strict=True)], jnp.int32)
-    return _call("filter_sums", result, image, taps, shapes, bits=np.int64(bits), parts=np.int64(parts))
+    return _call("filter_sums", result, image, taps, shapes, bits=bits, parts=parts)
 
 
 def _folded(taps: np.ndarray) -> np.ndarray:
@@ -37,6 +37,5 @@ def neighbourhood_sums(maps: jax.Array, radius: int, *, bits: int, parts: int) -
 
     Maps are split into `parts` of so many bits, each of which has exact sums.
     """
-    result = jax.ShapeDtypeStruct(maps.shape, jnp.float32)
-    reach = np.int64(min(radius, max(maps.shape[1:])))
-    return _call("neighbourhood_sums", result, maps, radius=reach, bits=np.int64(bits), parts=np.int64(parts))
+    reach = min(radius, max(maps.shape[1:]))
+    return _call("neighbourhood_sums", float_array(maps.shape), maps, radius=reach, bits=bits, parts=parts)

@@ -31,16 +31,7 @@ struct Layer {
 
   // All inputs of one step fire.
   void advance(int64_t step) {
-    switch (stride / kLanes) {
-      case 1: return advance_by<1>(step);
-      case 2: return advance_by<2>(step);
-      case 5: return advance_by<5>(step);
-      case 7: return advance_by<7>(step);
-      case 10: return advance_by<10>(step);
-      case 13: return advance_by<13>(step);
-      case 16: return advance_by<16>(step);
-      default: return advance_by<0>(step);
-    }
+    with_known<1, 2, 5, 7, 10, 13, 16, 0>(stride / kLanes, [&]<int64_t kBlocks>() { advance_by<kBlocks>(step); });
   }
 
  private:

@@ -183,13 +183,9 @@ class Potentials {
   void add_runs(const Run* end, int64_t position) {
     for (int64_t block = 0; block < quantised_.blocks; block += 4) {
       uint16_t* sums = sums_.data() + position * quantised_.stride + block * kBlock;
-      auto add = [&](auto of_blocks) { of_blocks(runs_.data(), end, block * kBlock, quantised_.stride, sums); };
-      switch (std::min<int64_t>(4, quantised_.blocks - block)) {
-        case 1: add(::add<1>); break;
-        case 2: add(::add<2>); break;
-        case 3: add(::add<3>); break;
-        default: add(::add<4>);
-      }
+      with_known<1, 2, 3, 4>(quantised_.blocks - block, [&]<int64_t kBlocks>() {
+        add<kBlocks>(runs_.data(), end, block * kBlock, quantised_.stride, sums);
+      });
     }
   }
 

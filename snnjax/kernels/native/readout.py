@@ -4,17 +4,16 @@ Weights are (F, C, H, W) float32, those of one neuron a feature that sees the wh
 (S, C, H, W) uint8; the features fall into `classes` groups of one size, in order.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from snnjax.core import checks
 from snnjax.core.checks import Number
 from snnjax.core.errors import InputError, InputTypeError
 from snnjax.kernels import Spikes
-from snnjax.kernels.native import _call, _steps
+from snnjax.kernels.native import _call, _steps, byte_array, float_array, int_array
 
 
 class LearnedReadout(NamedTuple):
@@ -71,25 +70,42 @@ def learn(
     time_steps: int,
     competition: bool,
     fallback: bool,
-    **rule: bool,
+    one_sided: bool,
+    normalise: bool,
+    fractional: bool,
 ) -> LearnedReadout:
     """Learns from the images `span`, (2,) int32 start and end, one after the other, as `SupervisedSTDP` does.
 
-    `numbers` are a+, a-, the gap, the rate of training thresholds, and the bounds, (6,) float32; `rule` holds
-    `one_sided`, `normalise` and `fractional`; `fallback` is that of `Earliest`.
+    `numbers` are a+, a-, the gap, the rate of training thresholds, and the bounds, (6,) float32; `fallback` is that of
+    `Earliest`.
     """
     limits = _check(latencies, weights, threshold, classes, time_steps)
     images = len(latencies)
     features = len(weights)
     count = classes if competition else features
-    shapes = [weights.shape, (features,), (images,)] + [(images, count)] * 3 + [(images, competitors), (images,)]
-    dtypes = jnp.float32, jnp.float32, jnp.int32, jnp.int32, jnp.float32, jnp.float32, jnp.float32, jnp.int32
-    results = [jax.ShapeDtypeStruct(*each) for each in zip(shapes, dtypes, strict=True)]
-    settings: dict[str, Any] = dict(classes=np.int64(classes), non_targets=np.int64(non_targets))
-    flags = dict(rule, competition=competition, fallback=fallback)
-    settings |= {name: bool(value) for name, value in flags.items()} | dict(steps=_steps(time_steps))
-    args = weights, excess, latencies, labels, span, limits, sums, numbers
-    return LearnedReadout(*_call("learn_readout", results, *args, replaced=2, **settings))
+    learned = _call(
+        "learn_readout",
+        (
+            float_array(weights.shape),
+            float_array((features,)),
+            int_array((images,)),
+            int_array((images, count)),
+            *[float_array((images, count))] * 2,
+            float_array((images, competitors)),
+            int_array((images,)),
+        ),
+        *(weights, excess, latencies, labels, span, limits, sums, numbers),
+        replaced=2,
+        classes=classes,
+        non_targets=non_targets,
+        competition=bool(competition),
+        fallback=bool(fallback),
+        one_sided=bool(one_sided),
+        normalise=bool(normalise),
+        fractional=bool(fractional),
+        steps=_steps(time_steps),
+    )
+    return LearnedReadout(*learned)
 
 
 def earliest_of_classes(
@@ -104,6 +120,12 @@ def earliest_of_classes(
     """The earliest, then strongest neuron of each class of `kernels.timed_spikes`: `Spikes` of (S, classes, 1, 1)."""
     limits = _check(latencies, weights, threshold, classes, time_steps)
     shape = (len(latencies), classes, 1, 1)
-    results = [jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.uint8, jnp.float32, jnp.float32)]
-    settings: dict[str, Any] = dict(classes=np.int64(classes), steps=_steps(time_steps), fractional=bool(fractional))
-    return Spikes(*_call("earliest_of_classes", results, weights, latencies, limits, **settings))
+    spikes = _call(
+        "earliest_of_classes",
+        (byte_array(shape), float_array(shape), float_array(shape)),
+        *(weights, latencies, limits),
+        classes=classes,
+        steps=_steps(time_steps),
+        fractional=bool(fractional),
+    )
+    return Spikes(*spikes)

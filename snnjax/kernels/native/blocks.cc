@@ -1,10 +1,31 @@
-// Layers that learn by reward from the vote of a deciding layer's strongest neuron. Python has checked all buffers.
+// Layers that learn by STDP, or by reward from the vote of a deciding layer's strongest neuron: whole blocks of images in
+// one call. Python has checked all buffers.
 
 #include "competition.h"
-#include "outputs.h"
 #include "prepared.h"
 
 namespace {
+
+// Images span[0]..span[1]-1 are learned from, each with rates of its own; features of the others are -1.
+ffi::Error learn_by_stdp(Floats weights, Bytes latencies, Integers span, Floats threshold, Integers radius,
+                         Floats rates, Floats bounds, ffi::Dictionary settings, ffi::Result<Floats> learned,
+                         ffi::Result<Integers> winners) {
+  keep(weights, learned), silence(winners);
+  const auto shape = latencies.dimensions();
+  const int64_t k = winners->dimensions()[1];
+  const bool stabiliser = flag(settings, "stabiliser");
+  const float lower = bounds.typed_data()[0], upper = bounds.typed_data()[1];
+  const Layer layer(learned->typed_data(), weights, settings, "layer", shape[2], shape[3]);
+  Quantised quantised(layer, lower, upper);
+  Competition competition(layer, quantised, threshold.typed_data()[0], k, radius.typed_data()[0]);
+  auto learn_from = [&](int64_t at, const Inputs& inputs) {
+    const float* rate = rates.typed_data() + 2 * at;
+    competition.find(inputs, false);
+    learn(layer, quantised, competition, {rate[0], rate[1], lower, upper, stabiliser}, winners->typed_data() + at * k);
+  };
+  each_image(Inputs(layer, layer.time_steps), latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
+  return ffi::Error::Success();
+}
 
 // The strongest neurons after the last step, one of each group of features: when inputs fire does not matter.
 class Search {
@@ -64,6 +85,67 @@ class Search {
   std::vector<float> least_;  // [groups], a lower bound of the strongest potential
   std::vector<int64_t> order_, active_;  // positions, the fullest first, then those bounded; inputs that fire at each
   int64_t bounded_ = 0;
+};
+
+// The pooled outputs of a layer where neurons above a threshold fire.
+class Outputs {
+ public:
+  // `when`: the latency of those that fire.
+  Outputs(const Layer& layer, const Quantised& quantised, float threshold, const Pool& pool, int32_t when)
+      : layer_(layer), pool_(pool), threshold_(threshold), when_(when), lower_(quantised.stride),
+        upper_(quantised.stride) {}
+
+  int64_t size() const { return layer_.features * pool_.height * pool_.width; }
+
+  // Writes latencies [F, pooled height, width], T where silent.
+  void write(Potentials& potentials, uint8_t* out) {
+    const int64_t cells = pool_.height * pool_.width;
+    std::fill_n(out, size(), layer_.time_steps);
+    for (int64_t cell = 0; cell < cells; ++cell) {
+      bound(potentials, cell);
+      for (int64_t first = 0; first < layer_.features; first += kLanes) {
+        auto lanes = [&](const std::vector<float>& values) { return *reinterpret_cast<const Lanes*>(&values[first]); };
+        const Steps sure = lanes(lower_) > threshold_, possible = lanes(upper_) > threshold_;
+        auto fire = [&](int64_t lane) { out[(first + lane) * cells + cell] = when_; };
+        each_lane(sure, fire);
+        each_lane(possible & ~sure, [&](int64_t lane) {
+          if (exceeds(potentials, cell, first + lane)) fire(lane);
+        });
+      }
+    }
+  }
+
+ private:
+  // How large the largest potential in a cell is, at least and at most.
+  void bound(Potentials& potentials, int64_t cell) {
+    std::fill(lower_.begin(), lower_.end(), kSilent);
+    std::fill(upper_.begin(), upper_.end(), kSilent);
+    pool_.in(cell, layer_.out_height, layer_.out_width, [&](int64_t p) {
+      if (potentials.ceiling(p) > threshold_) potentials.look(p);
+      if (!(potentials.ceiling(p) > threshold_)) return;
+      const float *values = potentials.values(p), margin = potentials.margin(p);
+      for (int64_t f = 0; f < layer_.features; ++f) {
+        lower_[f] = std::max(lower_[f], values[f] - margin);
+        upper_[f] = std::max(upper_[f], values[f] + margin);
+      }
+    });
+  }
+
+  // Whether any neuron of a cell exceeds the threshold.
+  bool exceeds(const Potentials& potentials, int64_t cell, int64_t feature) const {
+    bool found = false;
+    pool_.in(cell, layer_.out_height, layer_.out_width, [&](int64_t p) {
+      if (!found && potentials.ceiling(p) > threshold_ && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
+        found = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
+    });
+    return found;
+  }
+
+  const Layer& layer_;
+  const Pool pool_;
+  float threshold_;
+  int32_t when_;
+  std::vector<float> lower_, upper_;  // [stride]
 };
 
 // A layer that learns by reward: its rates after a right vote, then after a wrong one, and bounds.
@@ -197,6 +279,7 @@ ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dic
 
 }  // namespace
 
+XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_by_stdp, learn_by_stdp);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_by_reward, learn_by_reward);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_learn_deep_by_reward, learn_deep_by_reward);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(snnjax_strongest_of_classes, strongest_of_classes);

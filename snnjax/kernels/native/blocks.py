@@ -1,0 +1,305 @@
+"""Layers that learn by STDP, or by reward up to the deciding one, in C++: whole blocks of images in one call.
+
+Latencies are (S, C, H, W) uint8, weights (kh, kw, F, C) float32. Of latencies that enter a deciding layer it matters
+who fires, not when. Its features fall into `classes` groups of one size, in order. Images `span`, (2,) int32 start and
+end, are learned from one after the other; the first update draws in weights outside the bounds.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from snnjax.core import checks
+from snnjax.core.checks import Bounds, Number, Pair
+from snnjax.core.errors import InputError, InputTypeError
+from snnjax.kernels.native import Pooling, _call, _steps, byte_array, float_array, int_array
+from snnjax.kernels.spikes import output_size
+
+
+class BlockResult(NamedTuple):
+    """What a block of S images has taught.
+
+    Attributes:
+      weights: (kh, kw, F, C) float32.
+      feature: (S, k) int32, the features that learned, -1 where none did and of images left out.
+    """
+
+    weights: jax.Array
+    feature: jax.Array
+
+
+class Rewarded(NamedTuple):
+    """What a block of S images has taught by reward.
+
+    Attributes:
+      weights: (kh, kw, F, C) float32.
+      vote: (S,) int32, the class of the strongest neuron, -1 where none is above 0 and of images left out.
+      feature: (S,) int32, the feature that learned, -1 where none did.
+    """
+
+    weights: jax.Array
+    vote: jax.Array
+    feature: jax.Array
+
+
+class Layer(NamedTuple):
+    """A layer that learns by reward, as `RSTDP` does.
+
+    Attributes:
+      weights: (kh, kw, F, C) float32.
+      rates: (2, 2) float32, (a+, a-) after a right and after a wrong vote.
+      bounds: lower and upper bound of a weight.
+      stabiliser: whether each change is multiplied by (w - lower)(upper - w).
+      padding, stride: rows and columns.
+    """
+
+    weights: jax.Array
+    rates: jax.Array
+    bounds: Bounds
+    stabiliser: bool
+    padding: Pair = 0
+    stride: Pair = 1
+
+    @property
+    def arrays(self) -> tuple[jax.Array, jax.Array]:
+        """The rates and the bounds, as the kernels take them."""
+        _check_shape("rates", self.rates, (2, 2))
+        return self.rates, _ends(self.bounds)
+
+
+def learn_by_stdp(
+    weights: jax.Array,
+    latencies: jax.Array,
+    span: jax.Array,
+    rates: jax.Array,
+    *,
+    threshold: Number,
+    k: int,
+    radius: Number,
+    time_steps: int,
+    bounds: Bounds = (0.0, 1.0),
+    stabiliser: bool = True,
+    padding: Pair = 0,
+    stride: Pair = 1,
+) -> BlockResult:
+    """A layer learns by `kernels.stdp`; its winners are those of `kernels.early_winners`.
+
+    `rates` are (S, 2) float32, (a+, a-) of each image, `threshold` one number.
+    """
+    count, *_ = shape = _check_latencies(latencies, time_steps)
+    _, layer = _place(weights, shape, padding, stride)
+    _check_shape("span", span, (2,), "int32")
+    _check_shape("rates", rates, (count, 2), "float32")
+    found = _call(
+        "learn_by_stdp",
+        (float_array(weights.shape), int_array((count, checks.integer("k", k, 1)))),
+        *(weights, latencies, span, *_limits(threshold, radius), rates, _ends(bounds)),
+        replaced=1,
+        layer=layer,
+        steps=_steps(time_steps),
+        stabiliser=bool(stabiliser),
+    )
+    return BlockResult(*found)
+
+
+def learn_by_reward(
+    layer: Layer,
+    latencies: jax.Array,
+    labels: jax.Array,
+    span: jax.Array,
+    *,
+    classes: int,
+    time_steps: int,
+    kept: jax.Array | None = None,
+) -> Rewarded:
+    """A deciding layer learns by its own votes.
+
+    Of an image with label -1 nothing is learned. `kept` is (F,) bool, the features that may win, or None for all.
+    """
+    weights = layer.weights
+    shape = _check_latencies(latencies, time_steps)
+    _, deciding = _place(weights, shape, layer.padding, layer.stride)
+    _check_shape("labels", labels, shape[:1], "int32")
+    _check_shape("span", span, (2,), "int32")
+    found = _call(
+        "learn_by_reward",
+        (float_array(weights.shape), int_array(labels.shape), int_array(labels.shape)),
+        *(weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])),
+        replaced=1,
+        deciding=deciding,
+        deciding_stabiliser=bool(layer.stabiliser),
+        steps=_steps(time_steps),
+        classes=_classes(weights, classes),
+    )
+    return Rewarded(*found)
+
+
+def learn_deep_by_reward(
+    earlier: Layer,
+    deciding: Layer,
+    latencies: jax.Array,
+    labels: jax.Array,
+    span: jax.Array,
+    turns: jax.Array,
+    *,
+    threshold: Number,
+    winners: int,
+    radius: Number,
+    classes: int,
+    time_steps: int,
+    kept: jax.Array | None = None,
+    pool: Pooling | None = None,
+) -> tuple[BlockResult, Rewarded]:
+    """As `learn_by_reward`, with a pooled layer before, whose `kernels.early_winners` learn from that vote.
+
+    `threshold`, `winners` and `radius` are those of the earlier layer, `threshold` one number; `turns`, (2,) int32,
+    says which of the two layers learns: 0 does not.
+    """
+    shape = _check_latencies(latencies, time_steps)
+    weights = deciding.weights
+    before = earlier.weights
+    size, first = _place(before, shape, earlier.padding, earlier.stride)
+    pooled, pool_numbers = (pool or Pooling()).of(size)
+    _, last = _place(weights, pooled, deciding.padding, deciding.stride)
+    _check_shape("labels", labels, shape[:1], "int32")
+    _check_shape("span", span, (2,), "int32")
+    _check_shape("turns", turns, (2,), "int32")
+    each = int_array(shape[:1])
+    many = int_array((shape[0], checks.integer("winners", winners, 1)))
+    before, weights, vote, won, feature = _call(
+        "learn_deep_by_reward",
+        (float_array(before.shape), float_array(weights.shape), each, many, each),
+        *(before, weights, latencies, labels, span, turns, *_limits(threshold, radius)),
+        *(*earlier.arrays, *deciding.arrays, _open(kept, weights.shape[2])),
+        replaced=2,
+        earlier=first,
+        deciding=last,
+        pool=pool_numbers,
+        earlier_stabiliser=bool(earlier.stabiliser),
+        deciding_stabiliser=bool(deciding.stabiliser),
+        steps=_steps(time_steps),
+        classes=_classes(weights, classes),
+    )
+    return BlockResult(before, won), Rewarded(weights, vote, feature)
+
+
+def strongest_of_classes(
+    latencies: jax.Array,
+    weights: jax.Array,
+    *,
+    classes: int,
+    time_steps: int,
+    padding: Pair = 0,
+    stride: Pair = 1,
+    winner_only: bool = False,
+) -> jax.Array:
+    """The largest of each class's `kernels.final_potentials`, (S, classes) float32.
+
+    With `winner_only` it is 0 but for the class of the strongest neuron, in half of the time.
+    """
+    _, layer = _place(weights, _check_latencies(latencies, time_steps), padding, stride)
+    return _call(
+        "strongest_of_classes",
+        float_array((len(latencies), classes)),
+        *(weights, latencies),
+        layer=layer,
+        steps=_steps(time_steps),
+        classes=_classes(weights, classes),
+        winner_only=bool(winner_only),
+    )
+
+
+def who_fires(
+    latencies: jax.Array,
+    weights: jax.Array,
+    *,
+    threshold: Number,
+    time_steps: int,
+    padding: Pair = 0,
+    stride: Pair = 1,
+    pool: Pooling | None = None,
+) -> jax.Array:
+    """Neurons of (S, F, H', W'), pooled as by `kernels.pool`, that end above the threshold: uint8 latencies.
+
+    They are of the last step, or `time_steps` where silent.
+    """
+    shape = _check_latencies(latencies, time_steps)
+    size, layer = _place(weights, shape, padding, stride)
+    pooled, numbers = (pool or Pooling()).of(size)
+    result = byte_array((shape[0], *pooled))
+    args = weights, latencies, _common_threshold(threshold)
+    return _call("who_fires", result, *args, layer=layer, pool=numbers, steps=_steps(time_steps))
+
+
+def finite(bounds: Bounds) -> bool:
+    """Whether integers can stand for weights between these bounds."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.float32(bounds[1]) - np.float32(bounds[0])))
+
+
+def _place(
+    weights: jax.Array, shape: tuple[int, ...], padding: Pair, stride: Pair
+) -> tuple[tuple[int, int, int], np.ndarray]:
+    """(F, H', W') of a layer on inputs (..., C, H, W), and the setting of a call; raises where weights do not fit."""
+    checks.array("weights", weights, "kh kw F C")
+    if weights.dtype != jnp.float32:
+        raise InputTypeError(f"`weights` must be float32 for native kernels, got {weights.dtype}")
+    rows, columns, features, channels = weights.shape
+    margins = checks.pair("padding", padding, 0)
+    strides = checks.pair("stride", stride, 1)
+    size = shape[-2] + 2 * margins[0], shape[-1] + 2 * margins[1]
+    checks.fits("latencies", (shape[-3], *size), "weights", (channels, rows, columns))
+    return (features, *output_size(size, (rows, columns), strides)), np.array([*margins, *strides], np.int64)
+
+
+def _check_latencies(latencies: jax.Array, time_steps: int) -> tuple[int, ...]:
+    """The shape of latencies; raises where they are not (S, C, H, W) uint8, or known to exceed the time steps."""
+    checks.array("latencies", latencies, "S C H W")
+    if latencies.dtype != jnp.uint8:
+        raise InputTypeError(f"`latencies` must be uint8 for native kernels, got {latencies.dtype}")
+    checks.check_latency_range("latencies", latencies, time_steps)
+    return latencies.shape
+
+
+def _check_shape(name: str, array: Any, shape: tuple[int, ...], dtype: str = "") -> None:
+    """Raises where an array is not of this shape, and of this dtype if one is given."""
+    if np.shape(array) != shape:
+        raise InputError(f"`{name}` must have shape {shape}, got {np.shape(array)}")
+    found = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    if dtype and found != dtype:
+        raise InputTypeError(f"`{name}` must be {dtype} for native kernels, got {found}")
+
+
+def _limits(threshold: Number, radius: Number) -> tuple[jax.Array, jax.Array]:
+    """A threshold of all features, (1,) float32, and the radius of inhibition, (1,) int32."""
+    checks.radius(radius)
+    return _common_threshold(threshold), jnp.asarray(radius, jnp.int32).reshape(1)
+
+
+def _common_threshold(threshold: Number) -> jax.Array:
+    """(1,) float32; raises where each feature has its own."""
+    if np.ndim(threshold):
+        raise InputError(f"`threshold` must be one number for native kernels, got shape {np.shape(threshold)}")
+    return jnp.asarray(threshold, jnp.float32).reshape(1)
+
+
+def _ends(bounds: Bounds) -> jax.Array:
+    """The bounds as an array, (2,) float32; raises where these are known and not `finite`."""
+    checks.bounds(bounds)
+    if all(isinstance(bound, int | float | np.number) for bound in bounds) and not finite(bounds):
+        raise InputError(f"`bounds` must be finite for native kernels, got {bounds}")
+    return jnp.stack([jnp.asarray(bound, jnp.float32) for bound in bounds])
+
+
+def _classes(weights: jax.Array, classes: int) -> int:
+    if weights.shape[2] % checks.integer("classes", classes, 1):
+        raise InputError(f"`weights` must have a multiple of {classes} features, got {weights.shape[2]}")
+    return int(classes)
+
+
+def _open(kept: jax.Array | None, features: int) -> jax.Array:
+    if kept is not None:
+        _check_shape("kept", kept, (features,))
+    return jnp.zeros(features) if kept is None else jnp.where(kept, 0.0, -jnp.inf)
