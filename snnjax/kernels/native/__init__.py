@@ -223,7 +223,11 @@ def latencies(
 
 
 class Pooling(NamedTuple):
-    """Max pooling as of `kernels.pool`, whose settings it has."""
+    """Max pooling as of `kernels.pool`.
+
+    Attributes:
+      window, stride, padding: its settings.
+    """
 
     window: Pair = 1
     stride: Pair | None = None

@@ -76,18 +76,16 @@ def learn(
 ) -> LearnedReadout:
     """Learns from the images `span`, (2,) int32 start and end, one after the other, as `SupervisedSTDP` does.
 
-    `numbers` are a+, a-, the gap, the rate of training thresholds, and the bounds, (6,) float32; `fallback` is that of
-    `Earliest`.
+    `numbers`, (6,) float32: a+, a-, the gap, the rate of training thresholds, bounds; `fallback` is that of `Earliest`.
     """
     limits = _check(latencies, weights, threshold, classes, time_steps)
     images = len(latencies)
-    features = len(weights)
-    count = classes if competition else features
+    count = classes if competition else len(weights)
     learned = _call(
         "learn_readout",
         (
             float_array(weights.shape),
-            float_array((features,)),
+            float_array(excess.shape),
             int_array((images,)),
             int_array((images, count)),
             *[float_array((images, count))] * 2,
