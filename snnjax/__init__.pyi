@@ -18,7 +18,7 @@ from .core.errors import InputError
 from .encoding import Encoder, encode
 from .layers import WTA, Conv, LatencyCode, Layer, Pool, Standardise, Triangle
 from .learners import RSTDP, STDP, Learner, Response, Signal, SoftHebb, SupervisedSTDP, Tally, TargetTime
-from .networks import NETWORKS, Earliest, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
+from .networks import NETWORKS, Earliest, Images, LinearSVM, Majority, Model, Network, SpikingNetwork, stage
 from .runs import load
 from .training.loop import Trainer
 from .training.state import Callback, Settings, TrainState
@@ -35,6 +35,7 @@ __all__ = [
     "Conv",
     "Earliest",
     "Encoder",
+    "Images",
     "InputError",
     "LatencyCode",
     "Layer",

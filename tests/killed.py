@@ -41,21 +41,21 @@ SWEPT = ["--vary", "layer1.winners=2,3", "--seeds", "2", "--model", "plain", "--
 SWEPT += ["--train_images", "60", "--test_images", "30", "--batch_size", "20"]
 
 
-def plain(input_shape, classes) -> Network:
+def plain(images) -> Network:
     """A small network."""
     first = Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP(doubling=50))
-    last = Conv(4 * classes, kernel=4, learners=RSTDP())
-    return Network("plain", input_shape, classes, (stage(first, pool=7), stage(last)), epochs=(1, 1))
+    last = Conv(4 * images.classes, kernel=4, learners=RSTDP())
+    return Network("plain", images.input_shape, images.classes, (stage(first, pool=7), stage(last)), epochs=(1, 1))
 
 
-def branches(input_shape, classes) -> Network:
+def branches(images) -> Network:
     """A small network with branches."""
     fast = STDP(doubling=50)
     first = stage(Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=fast), pool=7)
     one = Conv(10, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=fast)
     other = Conv(10, kernel=4, threshold=6, competition=WTA(4, radius=1), learners=fast, output_padding=1)
-    last = stage(Conv(4 * classes, kernel=3, learners=RSTDP()))
-    return Network("branches", input_shape, classes, (first, stage(one, other), last), epochs=(1, 1, 1))
+    last = stage(Conv(4 * images.classes, kernel=3, learners=RSTDP()))
+    return Network("branches", images.input_shape, images.classes, (first, stage(one, other), last), epochs=(1, 1, 1))
 
 
 NETWORKS |= dict(branches=branches, plain=plain)

@@ -18,8 +18,8 @@ class Early(snnjax.Learner):
         return layer.with_rows(winners, moved), state, winners.feature
 
 
-def network(input_shape, classes) -> Network:
+def network(images) -> Network:
     """A small network that learns by the rule, and then by reward."""
     first = Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=Early())
-    last = Conv(4 * classes, kernel=4, learners=RSTDP())
-    return Network("swept", input_shape, classes, (stage(first, pool=7), stage(last)), epochs=(1, 40))
+    last = Conv(4 * images.classes, kernel=4, learners=RSTDP())
+    return Network("swept", images.input_shape, images.classes, (stage(first, pool=7), stage(last)), epochs=(1, 40))

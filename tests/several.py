@@ -14,12 +14,13 @@ from snnjax.networks import Earliest, Network, stage
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def labelled(input_shape, classes) -> Network:
+def labelled(images) -> Network:
     """A small network with an STDP layer and a supervised one."""
     first = Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP(doubling=50))
-    last = Conv(2 * classes, kernel=4, threshold=8, weight_mean=0.5, learners=SupervisedSTDP(0.05, -0.1))
+    last = Conv(2 * images.classes, kernel=4, threshold=8, weight_mean=0.5, learners=SupervisedSTDP(0.05, -0.1))
     stages = stage(first, pool=7), stage(last)
-    return Network("labelled", input_shape, classes, stages, decision=Earliest(fallback=True), epochs=(1, 1))
+    decision = Earliest(fallback=True)
+    return Network("labelled", images.input_shape, images.classes, stages, decision=decision, epochs=(1, 1))
 
 
 def start(folders: Sequence[pathlib.Path], command: Sequence[object], each: Sequence[Sequence[object]] = ()):

@@ -28,7 +28,7 @@ def each_of(names: Iterable[str]) -> list[Any]:
 def shipped(name: str) -> Network:
     """A network by its name; those of the PyTorch code have six input maps and no encoder."""
     if name in RECORDED:
-        return NETWORKS[name]((6, 28, 28), 10)
+        return NETWORKS[name]()
     data = digits().first(60, 20)
     network = network_for(NETWORKS[name], data)
     if unfitted(network.encoder):

@@ -89,7 +89,7 @@ def mozafari(shared) -> Recorded:
 
 def recorded(shared: pathlib.Path, name: str) -> Recorded:
     with np.load(shared / "golden" / "networks" / f"{name}.npz") as file:
-        return Recorded(NETWORKS[name]((6, 28, 28), 10), dict(file))
+        return Recorded(NETWORKS[name](), dict(file))
 
 
 def winners_of(winners: Winners) -> list[tuple[int, ...]]:

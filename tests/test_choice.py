@@ -13,13 +13,13 @@ import pytest
 from command import Command, refused
 from documents import rows
 
-from snnjax import component, data
+from snnjax import Images, component, data
 from snnjax.app import options
 from snnjax.app.commands.train import prepare
 from snnjax.core.components import static
 from snnjax.core.errors import InputError, TooSmallError
 from snnjax.data import Dataset
-from snnjax.encoding import COLOUR, DOG, ENCODERS, EVENTS, GABOR, GREY, ON_OFF, PIXELS, WHITENING, Encoder
+from snnjax.encoding import COLOUR, DOG, ENCODERS, EVENTS, GABOR, GREY, ON_OFF, WHITENING, Encoder
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network, mozafari2018, stage
@@ -30,10 +30,10 @@ DIGITS = data.digits().first(40, 20)
 PICTURES = Dataset("pictures", *[np.zeros((12, 32, 30, 3), np.uint8), np.arange(12) % 3] * 2, classes=3)
 
 
-def tiny(input_shape, classes, **others) -> Network:
+def tiny(images, **others) -> Network:
     layer = Conv(4, kernel=5, padding=2, threshold=5, competition=WTA(2, radius=3), learners=STDP())
-    stages = (stage(layer, pool=5), stage(Conv(2 * classes, kernel=1, learners=RSTDP())))
-    return Network("tiny", input_shape, classes, stages, epochs=(1, 2), **others)
+    stages = (stage(layer, pool=5), stage(Conv(2 * images.classes, kernel=1, learners=RSTDP())))
+    return Network("tiny", images.input_shape, images.classes, stages, epochs=(1, 2), **others)
 
 
 @component
@@ -53,40 +53,41 @@ class Fixed:
         return (1, *image_shape)
 
 
-def test_a_function_is_given_what_it_names():
-    seen = {}
+def test_a_function_is_given_the_images():
+    seen = []
 
-    def make(images, image_shape, *, encoder, classes=10, width=3):
-        seen.update(images=images, image_shape=image_shape, encoder=encoder, classes=classes, width=width)
-        return tiny((18, 34, 32), classes)
+    def make(images, *, width=3):
+        seen.append(images)
+        return tiny(images)
 
     assert network_for(make, PICTURES).encoder == COLOUR
-    assert seen == dict(images=12, image_shape=(32, 30, 3), encoder=None, classes=3, width=3)
+    assert seen == [Images((32, 30, 3), 3, 12)] == [Images.of(PICTURES)]
+    assert seen[0].input_shape == PICTURES.input_shape == (18, 34, 32)
     network_for(make, PICTURES.hold_out(0.25, 0))
-    assert seen["images"] == 12, "those held out count too"
-    assert network_for(lambda image_shape: tiny((6, *image_shape), 10), DIGITS).input_shape == (6, 28, 28)
-    assert network_for(lambda classes, input_shape: tiny(input_shape, classes), DIGITS).classes == 10
-    network_for(lambda input_shape, encoder: tiny(seen.setdefault("shape", input_shape), 10), DIGITS, DOG)
-    assert seen["shape"] == (2, 28, 28), "that of the encoder chosen"
-
-
-def test_other_names_are_given_shape_and_classes_in_order():
-    seen = {}
-
-    def make(shape, count, encoder, images=0):
-        seen.update(shape=shape, count=count, encoder=encoder, images=images)
-        return tiny(shape, count)
-
-    network_for(make, DIGITS, GABOR)
-    assert seen == dict(shape=(4, 5, 5), count=10, encoder=GABOR, images=40)
-    assert network_for(lambda *sizes: tiny(*sizes), DIGITS).input_shape == (6, 28, 28)
+    assert seen[1].count == 12, "those held out count too"
+    network_for(make, PICTURES, count=5000)
+    assert seen[2].count == 5000
+    assert network_for(make, DIGITS, DOG).input_shape == (2, 28, 28)
+    assert seen[3] == Images((28, 28), 10, 40, DOG)
     assert network_for(functools.partial(tiny, time_steps=7), DIGITS).encoder == Encoder(time_steps=7)
-    assert network_for(mozafari2018, PICTURES).input_shape == (18, 34, 32)
 
 
-@pytest.mark.parametrize("make", [lambda: None, lambda a, b, c: None, lambda image_shape, c: None, lambda a: None, 3])
-def test_functions_of_something_else_are_refused(make):
-    with pytest.raises(InputError, match=r"^`model` .* must be a function of \(input_shape, classes\): "):
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda: None, r"<lambda>\(\): too many positional arguments"),
+        (lambda a, b, c: None, r"<lambda>\(a, b, c\): missing a required argument: 'b'"),
+        (
+            lambda input_shape, classes: None,
+            r"<lambda>\(input_shape, classes\): missing a required argument: 'classes'",
+        ),
+        (lambda images, *, width: None, r"<lambda>\(images, \*, width\): missing a required .*'width'"),
+        (3, "int: 3 is not a callable object"),
+    ],
+)
+def test_functions_of_something_else_are_refused(make, got):
+    expected = "a function of `Images`, with defaults for all other arguments"
+    with pytest.raises(InputError, match=f"^`model` must be {expected}, got {got}$"):
         network_for(make, DIGITS)
 
 
@@ -106,15 +107,19 @@ def test_functions_of_something_else_are_refused(make):
 )
 def test_encoders_and_time_steps(time_steps, encoder, chosen, expected):
     """Those chosen, else those of the network, else those of the data."""
-    shape = expected.output_shape((28, 28))
-    network = network_for(lambda *_: tiny(shape, 10, time_steps=time_steps, encoder=encoder), DIGITS, **chosen)
+
+    def make(images):
+        return tiny(dataclasses.replace(images, encoder=expected), time_steps=time_steps, encoder=encoder)
+
+    network = network_for(make, DIGITS, **chosen)
     assert (network.encoder, network.time_steps) == (expected, expected.time_steps)
 
 
 def test_a_network_with_an_encoder_of_its_own_may_depend_on_its_time_steps():
-    def make(image_shape, classes, encoder=None):
-        encoder = encoder or WHITENING
-        network = tiny(encoder.output_shape(image_shape), classes, encoder=encoder, time_steps=encoder.time_steps)
+    def make(images):
+        encoder = images.encoder or WHITENING
+        images = dataclasses.replace(images, encoder=encoder)
+        network = tiny(images, encoder=encoder, time_steps=encoder.time_steps)
         return network.vary("layer1.threshold", 0.1 * encoder.time_steps)
 
     for steps in (None, 31):
@@ -122,26 +127,6 @@ def test_a_network_with_an_encoder_of_its_own_may_depend_on_its_time_steps():
         assert network.time_steps == network.encoder.time_steps == (steps or 255)
         assert network.hyperparameters()["layer1.threshold"] == 0.1 * (steps or 255)
     assert network_for(make, PICTURES, GABOR).encoder == GABOR
-
-
-def test_a_function_gets_the_input_shape_of_its_networks_encoder():
-    """Not that of the encoder that the data have by default."""
-    seen = []
-
-    def make(input_shape, classes, encoder=None):
-        seen.append((input_shape, encoder))
-        return tiny(input_shape, classes, encoder=PIXELS, time_steps=255)
-
-    assert network_for(make, DIGITS).encoder == PIXELS
-    assert seen == [((6, 28, 28), None), ((1, 28, 28), None)]
-    assert network_for(make, PICTURES).input_shape == (3, 32, 30)
-    assert network_for(lambda *sizes: tiny(*sizes, encoder=PIXELS, time_steps=255), DIGITS).input_shape == (1, 28, 28)
-    assert network_for(make, DIGITS, time_steps=31).input_shape == (1, 28, 28)
-    chosen = network_for(make, DIGITS, DOG)
-    assert (chosen.encoder, chosen.input_shape) == (DOG, (2, 28, 28))
-    seen.clear()
-    network_for(lambda *sizes: seen.append(sizes) or tiny(*sizes, encoder=GREY), DIGITS)
-    assert len(seen) == 1, "of the same shape"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +148,7 @@ def test_a_function_gets_the_input_shape_of_its_networks_encoder():
 )
 def test_what_does_not_fit_is_refused(chosen, error, message):
     with pytest.raises(error, match=message):
-        network_for(lambda *_: tiny((6, 28, 28), 10), DIGITS, **chosen)
+        network_for(lambda _: tiny(Images()), DIGITS, **chosen)
 
 
 def test_images_that_are_too_small_want_a_larger_size():
@@ -186,16 +171,16 @@ def test_every_encoder_serves_grey_and_colour(name, images):
 
 
 TINY = """
-from snnjax import RSTDP, STDP, WTA, Conv, Network, stage
+from snnjax import RSTDP, STDP, WTA, Conv, Images, Network, stage
 from snnjax.encoding import DOG
 import dataclasses
 
-def tiny(input_shape, classes, **others):
+def tiny(images, **others):
     layer = Conv(4, kernel=5, padding=2, threshold=5, competition=WTA(2, radius=3), learners=STDP())
-    stages = (stage(layer, pool=5), stage(Conv(2 * classes, kernel=1, learners=RSTDP())))
-    return Network("tiny", input_shape, classes, stages, epochs=(1, 1), **others)
+    stages = (stage(layer, pool=5), stage(Conv(2 * images.classes, kernel=1, learners=RSTDP())))
+    return Network("tiny", images.input_shape, images.classes, stages, epochs=(1, 1), **others)
 
-READY = tiny((2, 28, 28), 10)
+READY = tiny(Images(encoder=DOG))
 SEVEN = dataclasses.replace(DOG, radius=2, time_steps=7)
 """
 FEW = ["--train_images", "40", "--test_images", "40", "--validation", "0", "--epochs", "1", "1", "--device", "cpu"]

@@ -80,10 +80,10 @@ def whole(script, tmp_path_factory):
     return folder
 
 
-def tiny(input_shape, classes) -> Network:
+def tiny(images) -> Network:
     layer = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
-    stages = (stage(layer, pool=7), stage(Conv(2 * classes, kernel=4, learners=RSTDP())))
-    return Network("tiny", input_shape, classes, stages, epochs=(1, 2))
+    stages = (stage(layer, pool=7), stage(Conv(2 * images.classes, kernel=4, learners=RSTDP())))
+    return Network("tiny", images.input_shape, images.classes, stages, epochs=(1, 2))
 
 
 TINY = ["--model", "tiny", "--train_images", "40", "--test_images", "40", "--epochs", "2", "3", "--batch_size", "20"]

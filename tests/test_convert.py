@@ -14,14 +14,14 @@ from command import Command, refused
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, GREY
 from snnjax.interop import pytorch
-from snnjax.networks import NETWORKS, SpikingNetwork
+from snnjax.networks import NETWORKS, Images, SpikingNetwork
 from snnjax.networks.model import rounded_weights
 from snnjax.runs.trained import Trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "convert.py"
 CONVERT = Command("convert")
-SPEC = dataclasses.replace(NETWORKS["deep2024"]((6, 28, 28), 10), encoder=GREY)
+SPEC = dataclasses.replace(NETWORKS["deep2024"](), encoder=GREY)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_as_a_person_starts_it(theirs, tmp_path, weights):
 def test_a_network_for_colour_is_carried_over_and_evaluated(tmp_path):
     """Its encoder, time steps and images come with it: it decides as the network that it came from."""
     spec = dataclasses.replace(
-        NETWORKS["mozafari2018"](COLOUR.output_shape((32, 32, 3)), 10), encoder=COLOUR, time_steps=COLOUR.time_steps
+        NETWORKS["mozafari2018"](Images((32, 32, 3))), encoder=COLOUR, time_steps=COLOUR.time_steps
     )
     draw = np.random.default_rng(0)
     weights = {name: draw.random(shape, np.float32) ** 3 for name, shape in spec.weight_shapes.items()}

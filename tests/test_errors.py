@@ -427,29 +427,32 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
 
 def test_a_network_keeps_its_own_encoder_and_time_steps():
     own_code, shape, classes = Encoder(time_steps=9, radius=3), (6, 28, 28), 10
-    assert network_for(lambda *_: changed(encoder=own_code, time_steps=9), DIGITS).encoder == own_code
-    slow = network_for(lambda *_: changed(time_steps=30), DIGITS)
+    assert network_for(lambda _: changed(encoder=own_code, time_steps=9), DIGITS).encoder == own_code
+    slow = network_for(lambda _: changed(time_steps=30), DIGITS)
     assert (slow.time_steps, slow.encoder) == (30, Encoder(time_steps=30))
-    usual = network_for(lambda *sizes: changed(input_shape=sizes[0], classes=sizes[1]), DIGITS)
+    usual = network_for(lambda images: changed(input_shape=images.input_shape, classes=images.classes), DIGITS)
     assert (usual.input_shape, usual.classes, usual.encoder) == (shape, classes, DIGITS.encoder)
     with pytest.raises(InputError, match=r"the network takes \(6, 28, 28\), images of \(28, 28\) become \(1, 28, 28\)"):
-        network_for(lambda *_: changed(encoder=Code()), DIGITS)
+        network_for(lambda _: changed(encoder=Code()), DIGITS)
 
 
 def test_only_maps_that_are_too_small_want_larger_images():
     with pytest.raises(InputError, match=r"the kernel must fit into .*: take a larger `size`$"):
-        network_for(lambda *_: changed(deciding=dataclasses.replace(DECIDING, kernel=8)), DIGITS)
+        network_for(lambda _: changed(deciding=dataclasses.replace(DECIDING, kernel=8)), DIGITS)
     with pytest.raises(InputError, match=r"^`threshold` must be finite, got nan$"):
-        network_for(lambda *_: changed(dataclasses.replace(FIRST, threshold=np.nan)), DIGITS)
+        network_for(lambda _: changed(dataclasses.replace(FIRST, threshold=np.nan)), DIGITS)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda *_: None, r"`<lambda>\(input_shape, classes\)` must be a Network, got None$"),
-        (lambda *_: 3, r"`<lambda>\(input_shape, classes\)` must be a Network, got 3$"),
-        (lambda: NETWORK, r"`model` <lambda> must be a function of \(input_shape, classes\): too many positional arg"),
-        (lambda a, b, c: NETWORK, r"`model` <lambda> must be a function .*: missing a required argument: 'c'$"),
+        (lambda _: None, r"`<lambda>\(images\)` must be a Network, got None$"),
+        (lambda _: 3, r"`<lambda>\(images\)` must be a Network, got 3$"),
+        (
+            lambda: NETWORK,
+            r"`model` must be a function of `Images`, with .*, got <lambda>\(\): too many positional arg",
+        ),
+        (lambda a, b: NETWORK, r"with defaults for .*, got <lambda>\(a, b\): missing a required argument: 'b'$"),
     ],
 )
 def test_functions_that_make_no_network_are_refused(make, message):

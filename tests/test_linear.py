@@ -15,7 +15,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
-from snnjax import STDP, WTA, Conv, InputError, LinearSVM, Network, Settings, Trainer, stage
+from snnjax import STDP, WTA, Conv, Images, InputError, LinearSVM, Network, Settings, Trainer, stage
 from snnjax.data import digits
 from snnjax.encoding import DOG
 from snnjax.kernels import Spikes
@@ -115,18 +115,18 @@ def test_of_warnings_only_that_it_has_not_converged_is_left_out(monkeypatch):
 
 
 def test_the_network_of_kheradpisheh():
-    network = kheradpisheh2018((28, 28), 10)
+    network = kheradpisheh2018()
     assert network.encoder == DOG
     assert network.shapes == ((2, 28, 28), (32, 15, 15), (150, 9, 9))
     assert [phase.name for phase in plan(network, network.epochs)] == ["STDP layer1", "STDP layer2", "fit LinearSVM"]
-    assert kheradpisheh2018((20, 24), 3).shapes[-1] == (150, 7, 8)
+    assert kheradpisheh2018(Images((20, 24), 3)).shapes[-1] == (150, 7, 8)
     coarse = dataclasses.replace(network.encoder, time_steps=8)
-    assert kheradpisheh2018(encoder=coarse).time_steps == 8
+    assert kheradpisheh2018(Images(encoder=coarse)).time_steps == 8
 
 
 @pytest.mark.slow
 def test_what_the_network_of_kheradpisheh_learns():
-    network = kheradpisheh2018((28, 28), 10)
+    network = kheradpisheh2018()
     images = digits().first(300, 200, in_order=True)
     trainer = Trainer(network, images, Settings((4, 10)))
     (record,) = trainer.run(trainer.initial_state()).epochs

@@ -17,11 +17,22 @@ from snnjax.app.names import RECORDED
 from snnjax.core import components, files
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
-from snnjax.encoding import ON_OFF, Encoder
+from snnjax.encoding import DOG, ON_OFF, Encoder
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Earliest, Majority, Model, Network, SpikingNetwork, Stage, mozafari2018, stage
+from snnjax.networks import (
+    NETWORKS,
+    Earliest,
+    Images,
+    Majority,
+    Model,
+    Network,
+    SpikingNetwork,
+    Stage,
+    mozafari2018,
+    stage,
+)
 from snnjax.networks.decision import majority
 from snnjax.runs.trained import Trained
 from snnjax.training.build import network_for
@@ -63,7 +74,7 @@ def test_shapes_of_mozafari2018():
     shapes = dict(layer1=(30, 6, 5, 5), layer2=(250, 30, 3, 3), layer3=(200, 250, 5, 5))
     assert spec.weight_shapes == shapes
     assert {name: each.shape for name, each in spec.initial_weights().items()} == shapes
-    assert mozafari2018(classes=7).stages[-1].branches[0].features == 140
+    assert mozafari2018(Images(classes=7)).stages[-1].branches[0].features == 140
 
 
 def predict(spec: Network) -> jax.Array:
@@ -83,15 +94,15 @@ def test_shipped_networks_know_their_name_and_decide(name):
 
 @pytest.mark.parametrize("name", each_of(RECORDED))
 def test_shipped_networks_take_other_channels_sizes_and_classes(name):
-    spec = NETWORKS[name]((2, 34, 30), 3)
+    spec = NETWORKS[name](Images((34, 30), 3, encoder=DOG))
     assert {layer.features for layer in spec.stages[-1].branches} == {60}
     assert int(predict(spec)) in (-1, 0, 1, 2)
     with pytest.raises(ValueError, match=rf"^{name} on input \(6, 5, 5\): stage \d: .* must fit into the map"):
-        NETWORKS[name]((6, 5, 5), 10)
+        NETWORKS[name](Images((5, 5)))
 
 
 def test_weights_are_drawn_by_seed():
-    spec = NETWORKS["inception2024"]((6, 28, 28), 10)
+    spec = NETWORKS["inception2024"]()
     first, again, other = (spec.initial_weights(seed) for seed in (3, 3, 4))
     for name, weights in first.items():
         np.testing.assert_array_equal(weights, again[name])
@@ -102,7 +113,7 @@ def test_weights_are_drawn_by_seed():
 def test_there_is_one_initialiser():
     """Of a description, of a module, and of a training."""
     for name in ("mozafari2018", "inception2024"):
-        spec = NETWORKS[name]((6, 28, 28), 10)
+        spec = NETWORKS[name]()
         module = SpikingNetwork(spec, seed=3).weights()
         trainer = Trainer(spec, digits().first(10, 2), Settings((0,) * len(spec.stages), seed=3))
         for weights in (module, trainer.initial_state().weights):
@@ -213,10 +224,10 @@ def test_features_are_what_stages_make_of_an_image(network):
 
 
 def test_features_of_real_valued_stages_and_of_networks_that_are_not_fitted():
-    deep = SpikingNetwork(NETWORKS["softhebb_narrow"]((8, 8), 10))
+    deep = SpikingNetwork(NETWORKS["softhebb_narrow"](Images((8, 8))))
     image = digits().test_images[0, 10:18, 10:18]
     assert [deep.features(image, stages).dtype.name for stages in (0, 1, 2, 3)] == ["uint8", *["float32"] * 2, "uint8"]
-    fitted = SpikingNetwork(NETWORKS["kheradpisheh2018"]((28, 28), 10))
+    fitted = SpikingNetwork(NETWORKS["kheradpisheh2018"]())
     assert fitted.features(digits().test_images[0]).shape == fitted.spec.shapes[-1]
     with pytest.raises(InputError, match="`decision` of kheradpisheh2018 must be fitted"):
         fitted(digits().test_images[0])
@@ -431,10 +442,10 @@ def test_initial_weights_below_the_bounds_are_refused_wherever_they_come_from(tm
 @pytest.mark.parametrize("name", [each for each in NAMES if each not in RECORDED])
 def test_networks_with_their_own_encoder_take_other_sizes_and_classes(name):
     shape = (34, 30, 3) if "goupy" in name else (34, 30)
-    spec = NETWORKS[name](image_shape=shape, classes=3)
+    spec = NETWORKS[name](Images(shape, 3))
     assert spec.input_shape == spec.encoder.output_shape(shape)
     assert all(layer.features % 3 == 0 for layer in spec.stages[-1].branches if spec.deciding)
-    again = NETWORKS[name](image_shape=shape, classes=3, encoder=dataclasses.replace(spec.encoder, time_steps=9))
+    again = NETWORKS[name](Images(shape, 3, encoder=dataclasses.replace(spec.encoder, time_steps=9)))
     assert again.time_steps == 9
     small = Dataset("small", *(np.arange(108, dtype=np.uint8).reshape(3, 6, 6), np.arange(3, dtype=np.int32)) * 2)
     if "goupy" in name:
@@ -453,38 +464,45 @@ def test_networks_with_their_own_encoder_take_other_sizes_and_classes(name):
 )
 def test_thresholds_of_readouts_belong_to_so_many_inputs(name, grey, colour, inputs):
     for shape, maps, threshold in (((28, 28), 6, grey), ((32, 32, 3), 7, colour * 12544 / inputs)):
-        readout = NETWORKS[name](shape).stages[-1].branches[0]
+        readout = NETWORKS[name](Images(shape)).stages[-1].branches[0]
         assert readout.kernel == (maps, maps)
         assert readout.threshold == pytest.approx(threshold)
 
 
 def test_few_colour_images_have_few_patches_and_a_low_threshold():
     for images, patches, threshold in ((50_000, 1, 660), (10_000, 6, 660), (1_000, 10, 300), (90, 10, 300)):
-        features, readout = (each.branches[0] for each in NETWORKS["goupy2024_ncg"]((32, 32, 3), images=images).stages)
+        network = NETWORKS["goupy2024_ncg"](Images((32, 32, 3), count=images))
+        features, readout = (each.branches[0] for each in network.stages)
         assert (features.each_learner[0].patches, readout.threshold) == (patches, threshold)
-    assert NETWORKS["goupy2024_ncg"](images=90).stages[0].branches[0].each_learner[0].patches == 667, (
-        "grey ones have all"
-    )
+    grey = NETWORKS["goupy2024_ncg"](Images(count=90))
+    assert grey.stages[0].branches[0].each_learner[0].patches == 667, "grey ones have all"
 
 
 def test_spikes_lie_within_steps_where_the_gap_is_below_three_steps():
     for shape, steps, within in (((28, 28), 255, False), ((28, 28), 101, False), ((28, 28), 99, True)):
         encoder = dataclasses.replace(ON_OFF, time_steps=steps)
-        assert NETWORKS["goupy2024_ncg"](shape, encoder=encoder).stages[1].branches[0].fractional == within
-    assert NETWORKS["goupy2024_ncg"]((32, 32, 3)).stages[1].branches[0].fractional
+        assert NETWORKS["goupy2024_ncg"](Images(shape, encoder=encoder)).stages[1].branches[0].fractional == within
+    assert NETWORKS["goupy2024_ncg"](Images((32, 32, 3))).stages[1].branches[0].fractional
 
 
 def test_shapes_that_are_none_of_images_are_refused():
     for shape in ((6, 28, 28), (28, 28, 4), (28,)):
         got = re.escape(str(shape))
-        with pytest.raises(InputError, match=rf"`image_shape` must be \(H, W\), .* or \(H, W, 2\), got {got}"):
-            NETWORKS["goupy2024_ncg"](shape)
-    with pytest.raises(InputError, match="`images` must be at least 1, got 0"):
-        NETWORKS["goupy2024_ncg"](images=0)
+        with pytest.raises(InputError, match=rf"`shape` of images must be \(H, W\), .* or \(H, W, 2\), got {got}"):
+            Images(shape)
+    for field in ("count", "classes"):
+        with pytest.raises(InputError, match=f"`{field}` must be at least 1, got 0"):
+            Images(**{field: 0})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_want_images_and_say_so(name):
+    with pytest.raises(InputError, match=r"`images` must be Images, got \(28, 28\): write Images\(\(28, 28\), classes"):
+        NETWORKS[name]((28, 28))
 
 
 def test_few_images_are_shown_in_more_patches():
     for images, patches, epochs in ((60_000, 1, 14), (54_000, 1, 14), (1_000, 60, 100), (100, 600, 100)):
-        spec = NETWORKS["goupy2024_ncg"](images=images)
+        spec = NETWORKS["goupy2024_ncg"](Images(count=images))
         assert spec.stages[0].branches[0].learners.patches == patches
         assert spec.epochs == (20, epochs)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from snnjax import Pool, Settings, Trainer
+from snnjax import Images, Pool, Settings, Trainer
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.encoding import DOG, GABOR
@@ -24,7 +24,7 @@ from snnjax.training.build import network_for
     ],
 )
 def test_pooling_kernel_and_threshold_grow_with_the_picture(size, map_size, kernel, threshold):
-    network = mozafari2018_objects(size, 3)
+    network = mozafari2018_objects(Images(size, 3))
     (conv,) = network.stages[0].branches
     assert network.input_shape == (4, *map_size)
     assert (conv.features, conv.kernel) == (30, kernel)
@@ -34,7 +34,7 @@ def test_pooling_kernel_and_threshold_grow_with_the_picture(size, map_size, kern
 
 @pytest.mark.parametrize(("size", "rows", "kernel", "threshold"), [((160, 250), 27, 17, 42), ((128, 128), 32, 31, 160)])
 def test_published_kernels_and_thresholds_can_be_had(size, rows, kernel, threshold):
-    network = mozafari2018_objects(size, 2, kernel=kernel / rows, threshold=threshold / kernel**2)
+    network = mozafari2018_objects(Images(size, 2), kernel=kernel / rows, threshold=threshold / kernel**2)
     (conv,) = network.stages[0].branches
     assert conv.kernel == kernel
     assert conv.threshold == pytest.approx(threshold)
@@ -43,7 +43,7 @@ def test_published_kernels_and_thresholds_can_be_had(size, rows, kernel, thresho
 @pytest.mark.parametrize(("size", "pool"), [((160, 250), GABOR.pool), ((128, 128), Pool(5, stride=4, padding=2))])
 def test_published_windows_are_in_use(size, pool):
     assert GABOR.pool == Pool(7, stride=6, padding=3)
-    assert mozafari2018_objects(size, 2).encoder == dataclasses.replace(GABOR, pool=pool)
+    assert mozafari2018_objects(Images(size, 2)).encoder == dataclasses.replace(GABOR, pool=pool)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_published_windows_are_in_use(size, pool):
 )
 def test_shares_that_cannot_be_are_refused(name, value):
     with pytest.raises(InputError, match=f"`{name}` must be above 0 and .*, got {value}"):
-        mozafari2018_objects((40, 40), 2, **{name: value})
+        mozafari2018_objects(Images((40, 40), 2), **{name: value})
 
 
 def pictures(size: tuple[int, int], classes: int = 2) -> Dataset:

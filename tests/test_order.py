@@ -209,26 +209,24 @@ def test_images_of_one_column_have_no_mirror_image():
         Trainer(network, data, Settings((1,), mirror=True))
 
 
-def test_few_images_take_more_epochs_unless_the_function_takes_their_number(monkeypatch):
+def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(monkeypatch):
     """Whatever the network's own patience, which stays."""
-    network, asked = dataclasses.replace(SHALLOW, name="own", patience=7, epochs=(1, 2)), []
+    network = dataclasses.replace(SHALLOW, name="own", patience=7, epochs=(1, 2))
 
-    def suited(shape, classes, images):
-        asked.append(images)
-        return network
+    def suited(images):
+        return dataclasses.replace(network, epochs=(1, 2 if images.count == 60 else 3))
 
-    for make, epochs, batch in ((lambda shape, classes: network, (167, 100), 100), (suited, (1, 2), 1000)):
+    for make, epochs, batch in ((lambda images: network, (167, 100), 100), (suited, (1, 2), 1000)):
         monkeypatch.setitem(NETWORKS, "own", make)
         settings = train.prepare(Named(model="own"), Data(train_images=60), Epochs(), Machine())[0].settings
         assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, 7)
-    assert asked == [60]
 
 
 @pytest.mark.parametrize(("own", "given", "expected"), [(True, None, True), (True, False, False), (False, True, True)])
 def test_a_network_has_an_order_and_a_patience_of_its_own(monkeypatch, own, given, expected):
     """Unless others are given; few images change neither."""
     network = dataclasses.replace(SHALLOW, name="own", shuffle=own, patience=7, epochs=(1, 2))
-    monkeypatch.setitem(NETWORKS, "own", lambda shape, classes: network)
+    monkeypatch.setitem(NETWORKS, "own", lambda images: network)
     trainer, *_ = train.prepare(Named(model="own"), Data(train_images=60), Epochs(shuffle=given), Machine())
     assert (trainer.settings.shuffle, trainer.settings.mirror, trainer.settings.patience) == (expected, False, 7)
     with pytest.raises(InputError, match="`patience` must be at least 0, got -1"):

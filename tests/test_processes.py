@@ -13,7 +13,7 @@ from command import Command, refused
 from jax.sharding import Mesh
 from several import ends, labelled, start
 
-from snnjax import Settings, data
+from snnjax import Images, Settings, data
 from snnjax.core import devices, files, processes
 from snnjax.training.loop import Training
 from snnjax.training.placement import SHARED
@@ -129,7 +129,7 @@ def test_a_process_alone_has_what_it_has():
 @pytest.mark.slow
 def test_learning_in_batches_is_shared_out_and_the_same(monkeypatch):
     images = data.digits().first(40, 20)
-    network, settings = labelled((6, 28, 28), 10), Settings((1, 2), 10, patience=0, update_batch=5)
+    network, settings = labelled(Images()), Settings((1, 2), 10, patience=0, update_batch=5)
     gather, gathered = jax.lax.all_gather, []
 
     def counted(values, *args, **kinds):

@@ -78,7 +78,7 @@ def built(layout: dict[str, tuple]) -> dict[str, np.ndarray]:
 
 
 def spec_of(name: str) -> Network:
-    return NETWORKS[name]((6, 28, 28), 10)
+    return NETWORKS[name]()
 
 
 def weights_of(entries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from markupsafe import escape
 from rich.console import Console
 from test_cli import tiny
 
-from snnjax import InputError, Settings, SpikingNetwork, Trainer, component, data, stage
+from snnjax import Images, InputError, Settings, SpikingNetwork, Trainer, component, data, stage
 from snnjax.app import comparisons, console, page, plots, report
 from snnjax.runs.results import misclassified, read_results
 from snnjax.runs.run_folder import RunFolder
@@ -26,7 +26,7 @@ from snnjax.training.state import FORMAT
 def test_spikes_have_the_colours_of_the_tutorial():
     """Early ones are dark."""
     image = data.digits().test_images[0]
-    network = dataclasses.replace(tiny((6, 28, 28), 10), encoder=data.digits().encoder)
+    network = dataclasses.replace(tiny(Images()), encoder=data.digits().encoder)
     seen = report.observe(SpikingNetwork(network).model, image)
     figure = plots.activity_picture(image, seen, network, "one")
     (maps,) = [axis for axis in figure.axes if axis.get_title().startswith("input: ")]
@@ -76,7 +76,7 @@ class Page(html.parser.HTMLParser):
 def run(tmp_path_factory) -> Path:
     """The folder of a short run, with a name that asks for care."""
     digits = data.digits().first(40, 40)
-    trainer = Trainer(tiny((6, 28, 28), 10), digits, Settings((1, 3), batch_size=40, patience=0))
+    trainer = Trainer(tiny(Images()), digits, Settings((1, 3), batch_size=40, patience=0))
     path = tmp_path_factory.mktemp("runs") / 'it\'s <b> & "more"'
     with RunFolder(path, trainer, dict(dataset="digits"), draw=report.draw_run) as folder:
         folder.run()
@@ -214,7 +214,7 @@ def test_numbers_that_training_has_changed_are_shown_twice(results, tmp_path):
     head, rows = report.numbers(results)
     assert head == ["number", "at the start"]
     assert ["layer1.threshold", "15"] in rows
-    network, digits = tiny((6, 28, 28), 10), data.digits().first(40, 40)
+    network, digits = tiny(Images()), data.digits().first(40, 40)
     first = dataclasses.replace(network.stages[0].branches[0], learners=Tiring())
     network = dataclasses.replace(network, stages=(stage(first, pool=7), network.stages[1]))
     with RunFolder(tmp_path / "run", Trainer(network, digits, Settings((2, 0))), draw=report.draw_run) as folder:

@@ -34,7 +34,7 @@ from snnjax.data import Dataset
 from snnjax.encoding import GABOR, PIXELS, Pixels
 from snnjax.layers.layer_kernels import ROWS
 from snnjax.layers.real import RealLayer
-from snnjax.networks import NETWORKS, Model
+from snnjax.networks import NETWORKS, Images, Model
 from snnjax.runs import RunFolder
 from snnjax.training import epoch
 from snnjax.training.state import plan
@@ -365,15 +365,13 @@ def test_images_too_small_are_refused():
     with pytest.raises(
         InputError, match="the padding that is reflected, and a row and column, must fit into the map of 1x1"
     ):
-        NETWORKS["softhebb_narrow"]((4, 4, 3))
-    with pytest.raises(InputError, match="axes"):
-        NETWORKS["softhebb_narrow"]((8,))
+        NETWORKS["softhebb_narrow"](Images((4, 4, 3)))
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (32, 32, 3), (17, 40, 3)])
 @pytest.mark.parametrize("name", ["goupy2024_softhebb", "softhebb_narrow"])
 def test_networks_are_made_for_any_images(name, shape):
-    spec = NETWORKS[name](shape, 3)
+    spec = NETWORKS[name](Images(shape, 3))
     assert spec.input_shape == (1 if len(shape) == 2 else 3, *shape[:2])
     assert spec.shapes[3][1:] == tuple(size // 4 // 2 for size in shape[:2])
     assert SpikingNetwork(spec).layer4[...].shape == (15, *spec.shapes[3])
@@ -482,7 +480,7 @@ def test_spiking_layers_may_come_before():
 def test_digits_are_learned():
     """Real data: far above chance, with features from one pass."""
     images = data.digits().first(1000, 300)
-    spec = NETWORKS["softhebb_narrow"](images.train_images.shape[1:], 10)
+    spec = NETWORKS["softhebb_narrow"](Images.of(images))
     trainer = Trainer(spec, images, Settings((1, 1, 1, 5), patience=0, shuffle=True))
     state = trainer.run(trainer.initial_state())
     assert state.epochs[-1]["test"]["accuracy"] > 0.85

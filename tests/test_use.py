@@ -17,7 +17,7 @@ from command import Command
 from PIL import Image
 from test_cli import TINY, script, snapshot, tiny, whole  # noqa: F401  (fixtures)
 
-from snnjax import InputError, data
+from snnjax import Images, InputError, data
 from snnjax.app import options, parts, report, tested
 from snnjax.app.commands import predict
 from snnjax.app.commands.predict import csv_text
@@ -393,7 +393,7 @@ def test_data_that_do_not_fit_are_refused(work, monkeypatch, capsys, shape, clas
 def test_a_run_made_in_python_is_evaluated_on_a_file(work, monkeypatch, capsys):
     """Its settings say nothing of where its data are."""
     images = dataclasses.replace(data.digits().first(40, 40), name="mine")
-    trainer = Trainer(tiny((6, 28, 28), 10), images, Settings((1, 1), batch_size=20))
+    trainer = Trainer(tiny(Images()), images, Settings((1, 1), batch_size=20))
     with RunFolder("runs/mine", trainer, {}) as run:
         results = run.finish(trainer.run(run.start(), run.save))
     for line in (
@@ -646,10 +646,10 @@ class Early(snnjax.Learner):
         return layer.with_rows(response.winners, old + self.rate * (early - old)), state, response.winners.feature
 
 
-def mine(input_shape, classes):
+def mine(images):
     features = Conv(4, kernel=5, padding=2, threshold=20, competition=WTA(2, radius=3), learners=Early())
-    deciding = Conv(2 * classes, 4, learners=RSTDP())
-    return Network("mine", input_shape, classes, (stage(features, pool=7), stage(deciding)))
+    deciding = Conv(2 * images.classes, 4, learners=RSTDP())
+    return Network("mine", images.input_shape, images.classes, (stage(features, pool=7), stage(deciding)))
 '''
 """But for the rule the network `tiny`, so that they share programs."""
 
@@ -669,7 +669,7 @@ def test_networks_and_rules_of_ones_own_are_named_on_the_command_line(work, monk
     assert "import the module that defines it" in refusal.stderr
     for model, words in {
         "rules.py:mime": "`model` rules.py:mime: rules.py has no 'mime': did you mean 'mine'?",
-        "rules.py:OWN": "must be a Network, or a function of (input_shape, classes), got 3",
+        "rules.py:OWN": "must be a Network, or a function of `Images`, got 3",
         "bad.py:mine": "bad.py, line 2: `threshold` must be",
         "rule.py:mine": "there is no file rule.py",
         "no.such:mine": "no.such",

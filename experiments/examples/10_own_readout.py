@@ -8,7 +8,7 @@ import sys
 
 import jax.numpy as jnp
 
-from snnjax import Settings, SupervisedSTDP, Sweep, Trainer, component, load, stage
+from snnjax import Images, Settings, SupervisedSTDP, Sweep, Trainer, component, load, stage
 from snnjax.app import draw_run, draw_sweep
 from snnjax.data import digits
 from snnjax.networks import goupy2024_pcn
@@ -26,9 +26,9 @@ class FixedTimes(SupervisedSTDP):
         return jnp.where(target, jnp.minimum(time, self.early), jnp.maximum(time, self.late))
 
 
-def network(image_shape=(28, 28), classes=10, *, images=1437):
+def network(images):
     """goupy2024_pcn with this rule: the same features, thresholds and encoder."""
-    known = goupy2024_pcn(image_shape, classes, images=images)
+    known = goupy2024_pcn(images)
     features, deciding = known.stages
     readout = dataclasses.replace(deciding.branches[0], learners=FixedTimes(ltp=0.02, ltd=-0.02))
     return dataclasses.replace(known, name="own_readout", stages=(features, stage(readout)))
@@ -37,7 +37,7 @@ def network(image_shape=(28, 28), classes=10, *, images=1437):
 def main(folder="runs/own_readout"):
     data = digits().first(400, 200)
     settings = Settings(epochs=(5, 10), patience=0, shuffle=True)
-    own = network(images=400)
+    own = network(Images.of(data))
     with RunFolder(f"{folder}/run", Trainer(own, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])

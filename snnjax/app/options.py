@@ -16,7 +16,7 @@ from snnjax.core.defaults import FEW
 
 SHOWN = 10_000  # images that a layer learns from by STDP, if there are few
 EPOCHS = (
-    f"the network's own; with fewer than {FEW:,} images, if its function takes no `images`: enough to show each layer "
+    f"the network's own; with fewer than {FEW:,} images, unless they depend on this number: enough to show each layer "
     f"{SHOWN:,}, then 100 of the last"
 )
 

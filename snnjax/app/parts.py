@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from snnjax import NETWORKS, InputError, Network, data
+from snnjax import NETWORKS, Images, InputError, Network, data
 from snnjax.app import options
 from snnjax.core import devices
 from snnjax.core.errors import nearest, shown, unknown
@@ -200,7 +200,7 @@ def check_images(numbers: Iterable[int], images: Dataset) -> None:
         raise InputError(f"`images` must lie in 0..{last}, got {wrong[0]}")
 
 
-def published(model: str, others: str = "") -> Callable[..., Network]:
+def published(model: str, others: str = "") -> Callable[[Images], Network]:
     """The function of a published network; raises InputError for another name, saying what `others` may be named."""
     if model not in NETWORKS:
         raise unknown("model", model, NETWORKS, others)
@@ -230,23 +230,20 @@ def name_of(encoder: Any) -> str:
     return type(encoder).__name__
 
 
-def maker(chosen: options.Network) -> Any:
-    """The function of a published network, or what the user's file has in its place."""
-    return named("model", chosen.model, NETWORKS)
+def network(chosen: options.Network, images: Dataset, count: int | None = None) -> Network:
+    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set.
 
-
-def network(chosen: options.Network, images: Dataset) -> Network:
-    """A published network by its name, or the user's as FILE.py:NAME, for the images of a data set."""
+    `count`: how many images to make it for, by default those of training.
+    """
     check_least(chosen, time_steps=1)
     encoder = None if chosen.encoder is None else named("encoder", chosen.encoder, ENCODERS)
-    make = maker(chosen)
+    make = named("model", chosen.model, NETWORKS)
     if isinstance(make, Network):
         unchanged = encoder is None and chosen.time_steps is None
         return make if unchanged else encoded_by(make, images, encoder, chosen.time_steps)
     if not callable(make):
-        model = chosen.model
-        raise InputError(f"`model` {model} must be a Network, or a function of (input_shape, classes), got {make!r}")
-    return network_for(make, images, encoder, chosen.time_steps)
+        raise InputError(f"`model` {chosen.model} must be a Network, or a function of `Images`, got {make!r}")
+    return network_for(make, images, encoder, chosen.time_steps, count=count)
 
 
 def use_native(chosen: str, time_steps: int = native.STEPS, path: Path | None = None) -> bool:

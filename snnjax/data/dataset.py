@@ -14,7 +14,8 @@ from snnjax.data.names import checked, numbered
 from snnjax.data.splits import hold_out, hold_out_groups, stratified_indices
 from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder, EventEncoder
 
-OF_CHANNELS: dict[int, Encoder | EventEncoder] = {2: EVENTS, 3: COLOUR}  # by the channels of an image
+DEFAULT_ENCODERS: dict[tuple[int, ...], Encoder | EventEncoder] = {(): GREY, (2,): EVENTS, (3,): COLOUR}
+"""By the axes of an image behind the second."""
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 VALIDATION = ("validation_images", "validation_labels")
 FILES = ("train_files", "test_files", "validation_files")
@@ -93,7 +94,7 @@ class Dataset:
         labels = getattr(self, f"{part}_labels")
         checks.array(f"{part}_images", images, None, "numbers")
         checks.array(f"{part}_labels", labels, "N", "integers")
-        if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in OF_CHANNELS):
+        if images.ndim < 3 or images.shape[3:] not in DEFAULT_ENCODERS:
             axes = "(N H W), (N H W 3) or (N H W 2)"
             raise InputError(f"`{part}_images` must have axes {axes}, got shape {images.shape}")
         if len(images) != len(labels):
@@ -157,7 +158,7 @@ class Dataset:
     @property
     def encoder(self) -> Encoder | EventEncoder:
         """The encoder for the images: `GREY`, `COLOUR` or `EVENTS`."""
-        return GREY if self.train_images.ndim == 3 else OF_CHANNELS[self.train_images.shape[-1]]
+        return DEFAULT_ENCODERS[self.train_images.shape[3:]]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

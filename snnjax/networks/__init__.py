@@ -2,6 +2,7 @@
 
 from snnjax.networks.decision import Decision, Earliest, FittedDecision, Majority
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp
+from snnjax.networks.images import Images
 from snnjax.networks.kheradpisheh2018 import kheradpisheh2018
 from snnjax.networks.linear import LinearSVM
 from snnjax.networks.model import Model, Observed, SpikingNetwork
@@ -15,13 +16,14 @@ _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg)
 _DEEP = (goupy2024_softhebb, softhebb_narrow)
 
 NETWORKS = {each.__name__: each for each in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}
-"""From a name to a function, called by the names of its parameters as `snnjax.training.build.network_for` has it."""
+"""From a name to a function of `Images`."""
 
 __all__ = [
     "NETWORKS",
     "Decision",
     "Earliest",
     "FittedDecision",
+    "Images",
     "LinearSVM",
     "Majority",
     "Model",

@@ -6,16 +6,15 @@ are those of Falez et al. 2019 (arXiv 1904.01908).
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from snnjax.core import checks
 from snnjax.core.defaults import FEW
-from snnjax.core.errors import InputError
 from snnjax.encoding import EventEncoder, ImageEncoder, OnOff, Whitening
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import SupervisedSTDP, TargetTime
 from snnjax.networks.decision import Earliest
+from snnjax.networks.images import MNIST, Images, check_images
 from snnjax.networks.network import Network, stage
 
 PATCHES = 60_000
@@ -79,77 +78,42 @@ NCG = SupervisedSTDP(0.05, -0.1, gap=0.03, threshold_rate=10.0, threshold_anneal
 NCG_COLOUR = SupervisedSTDP(0.1, -0.1, gap=0.005, threshold_rate=5.0, threshold_annealing=0.5)
 
 
-def goupy2024_sstdp(
-    image_shape: tuple[int, ...] = (28, 28),
-    classes: int = 10,
-    *,
-    images: int = PATCHES,
-    encoder: ImageEncoder | None = None,
-) -> Network:
+def goupy2024_sstdp(images: Images = MNIST) -> Network:
     """One neuron a class; the right one is to be early, all others late (SSTDP)."""
-    readout = Readout(1, 200, 0.3, SSTDP, 40)
-    return _network("goupy2024_sstdp", readout, image_shape, classes, images, encoder, features=LATER)
+    return _network("goupy2024_sstdp", Readout(1, 200, 0.3, SSTDP, 40), images, features=LATER)
 
 
-def goupy2024_s2stdp(
-    image_shape: tuple[int, ...] = (28, 28),
-    classes: int = 10,
-    *,
-    images: int = PATCHES,
-    encoder: ImageEncoder | None = None,
-) -> Network:
+def goupy2024_s2stdp(images: Images = MNIST) -> Network:
     """One neuron a class, each brought to its desired time (S2-STDP)."""
-    return _network("goupy2024_s2stdp", Readout(1, 250, 0.3, S2STDP, 40), image_shape, classes, images, encoder)
+    return _network("goupy2024_s2stdp", Readout(1, 250, 0.3, S2STDP, 40), images)
 
 
-def goupy2024_pcn(
-    image_shape: tuple[int, ...] = (28, 28),
-    classes: int = 10,
-    *,
-    images: int = PATCHES,
-    encoder: ImageEncoder | None = None,
-) -> Network:
+def goupy2024_pcn(images: Images = MNIST) -> Network:
     """A pair of competing neurons a class, one for its images and one for all others (PCN)."""
-    return _network("goupy2024_pcn", Readout(2, 250, 0.3, PCN, 40), image_shape, classes, images, encoder)
+    return _network("goupy2024_pcn", Readout(2, 250, 0.3, PCN, 40), images)
 
 
-def goupy2024_ncg(
-    image_shape: tuple[int, ...] = (28, 28),
-    classes: int = 10,
-    *,
-    images: int = PATCHES,
-    encoder: ImageEncoder | None = None,
-) -> Network:
+def goupy2024_ncg(images: Images = MNIST) -> Network:
     """Five competing neurons a class, four of which share its images by thresholds that adapt (NCG)."""
+    check_images(images)
     readout = Readout(5, 200, 0.3, NCG, 14)
-    if image_shape[2:] == (3,):
-        threshold = 300 if images < FEW else 660  # the fewer images features learn from, the fewer of them fire
+    if images.shape[2:] == (3,):
+        threshold = 300 if images.count < FEW else 660  # the fewer images features learn from, the fewer of them fire
         readout = Readout(5, threshold, 0.3, NCG_COLOUR, 60, inputs=12544)
-    return _network("goupy2024_ncg", readout, image_shape, classes, images, encoder)
+    return _network("goupy2024_ncg", readout, images)
 
 
-def _network(
-    name: str,
-    readout: Readout,
-    image_shape: tuple[int, ...],
-    classes: int,
-    images: int,
-    encoder: ImageEncoder | None,
-    features: Features = GREY,
-) -> Network:
+def _network(name: str, readout: Readout, images: Images, features: Features = GREY) -> Network:
     """Grey images are encoded as on and off centre, colour images are whitened, recordings show their first events."""
-    if len(image_shape) < 2 or image_shape[2:] not in OF_IMAGES:
-        raise InputError(f"`image_shape` must be (H, W), (H, W, 3) or (H, W, 2), got {image_shape}")
-    checks.integer("images", images, 1)
-    if encoder is None:
-        encoder = OF_IMAGES[image_shape[2:]]
-    shape = encoder.output_shape(image_shape)
-    seen = COLOUR if image_shape[2:] == (3,) else features
-    rule = dataclasses.replace(seen.learner, patches=min(max(1, round(PATCHES / images)), seen.patches))
+    check_images(images)
+    encoder = images.encoder or OF_IMAGES[images.shape[2:]]
+    shape = encoder.output_shape(images.shape)
+    seen = COLOUR if images.shape[2:] == (3,) else features
+    rule = dataclasses.replace(seen.learner, patches=min(max(1, round(PATCHES / images.count)), seen.patches))
     first = Conv(seen.number, 5, threshold=seen.threshold, weight_mean=0.5, weight_std=0.01, learners=rule)
     kernel = POOL.output_size(first.output_size(shape[1:]))
     deciding = Conv(
-        readout.neurons * classes,
+        readout.neurons * images.classes,
         kernel,
         threshold=readout.threshold * seen.number * kernel[0] * kernel[1] / readout.inputs,
         fractional=readout.learner.gap * encoder.time_steps < 3,  # a gap of a few steps needs times within them
@@ -157,9 +121,16 @@ def _network(
         weight_std=0.01,
         learners=readout.learner,
     )
-    stages = stage(first, pool=POOL), stage(deciding)
-    few = images < FEW
-    epochs = seen.epochs, 100 if few else readout.epochs
-    settings: dict[str, Any] = dict(epochs=epochs, patience=0 if few else 10, shuffle=True)
-    settings |= dict(time_steps=encoder.time_steps, encoder=encoder, decision=Earliest(fallback=True))
-    return Network(name, shape, classes, stages, **settings)
+    few = images.count < FEW
+    return Network(
+        name,
+        shape,
+        images.classes,
+        stages=(stage(first, pool=POOL), stage(deciding)),
+        time_steps=encoder.time_steps,
+        epochs=(seen.epochs, 100 if few else readout.epochs),
+        encoder=encoder,
+        decision=Earliest(fallback=True),
+        shuffle=True,
+        patience=0 if few else 10,
+    )

@@ -4,12 +4,11 @@ STDP-based spiking deep convolutional neural networks for object recognition. Th
 that of SpykeTorch who fired: see `LinearSVM`.
 """
 
-from typing import Any
-
-from snnjax.encoding import DOG, ImageEncoder
+from snnjax.encoding import DOG
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import STDP
+from snnjax.networks.images import MNIST, Images, check_images
 from snnjax.networks.linear import LinearSVM
 from snnjax.networks.network import Network, stage
 
@@ -18,13 +17,17 @@ FIRST = Conv(32, kernel=5, padding=2, threshold=10, competition=WTA(5, radius=2)
 SECOND = Conv(150, kernel=2, padding=1, threshold=1, competition=WTA(8, radius=1), learners=STDP(pointwise=True))
 
 
-def kheradpisheh2018(
-    image_shape: tuple[int, ...] = (28, 28), classes: int = 10, *, encoder: ImageEncoder | None = None
-) -> Network:
+def kheradpisheh2018(images: Images = MNIST) -> Network:
     """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given."""
-    if encoder is None:
-        encoder = DOG
-    shape = encoder.output_shape(image_shape)
-    stages = (stage(FIRST, pool=POOL), stage(SECOND, pool=POOL))
-    settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(2, 5), encoder=encoder)
-    return Network("kheradpisheh2018", shape, classes, stages, decision=LinearSVM(C=2.4), **settings)
+    check_images(images)
+    encoder = images.encoder or DOG
+    return Network(
+        "kheradpisheh2018",
+        encoder.output_shape(images.shape),
+        images.classes,
+        stages=(stage(FIRST, pool=POOL), stage(SECOND, pool=POOL)),
+        time_steps=encoder.time_steps,
+        epochs=(2, 5),
+        encoder=encoder,
+        decision=LinearSVM(C=2.4),
+    )

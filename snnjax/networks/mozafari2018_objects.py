@@ -5,16 +5,17 @@ First-spike-based visual categorization using reward-modulated STDP.
 
 import dataclasses
 import math
-from typing import Any
 
 from snnjax.core.errors import InputError
-from snnjax.encoding import GABOR, ImageEncoder
+from snnjax.encoding import GABOR
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP
 from snnjax.networks.decision import Earliest
+from snnjax.networks.images import Images, check_images
 from snnjax.networks.network import Network, stage
 
+PICTURES = Images((128, 128), classes=2)
 RULE = RSTDP(
     reward=(0.01, -0.0035),
     punish=(-0.01, 0.0006),
@@ -29,14 +30,7 @@ ROWS = 29
 """About so many rows or columns the shorter side has after pooling: 27 of 160, 32 of 128 as published."""
 
 
-def mozafari2018_objects(
-    image_shape: tuple[int, ...] = (128, 128),
-    classes: int = 2,
-    *,
-    encoder: ImageEncoder | None = None,
-    kernel: float = 0.9,
-    threshold: float = 0.4,
-) -> Network:
+def mozafari2018_objects(images: Images = PICTURES, *, kernel: float = 0.9, threshold: float = 0.4) -> Network:
     """One layer that learns by reward, ten features a class, each of which sees most of the picture.
 
     Its encoder is that of four Gabor filters unless another is given; pooling, kernel and threshold grow with the
@@ -49,16 +43,24 @@ def mozafari2018_objects(
     their times told little. The learning rates are those for ETH-80, the dropout is that for Caltech. Raises InputError
     unless `kernel` is above 0 and at most 1, and `threshold` above 0 and finite.
     """
+    check_images(images)
     if not 0 < kernel <= 1:
         raise InputError(f"`kernel` must be above 0 and at most 1, got {kernel}")
     if not 0 < threshold < math.inf:
         raise InputError(f"`threshold` must be above 0 and finite, got {threshold}")
-    step = max(1, round(min(image_shape[:2]) / ROWS))
+    step = max(1, round(min(images.shape[:2]) / ROWS))
     pool = Pool(step + 1, stride=step, padding=step // 2) if step > 1 else None
-    if encoder is None:
-        encoder = dataclasses.replace(GABOR, pool=pool)
-    shape = encoder.output_shape(image_shape)
+    encoder = images.encoder or dataclasses.replace(GABOR, pool=pool)
+    shape = encoder.output_shape(images.shape)
     rows = max(1, round(kernel * min(shape[1:])))
-    deciding = Conv(10 * classes, rows, threshold=threshold * rows**2, learners=RULE)
-    settings: dict[str, Any] = dict(time_steps=encoder.time_steps, epochs=(100,), encoder=encoder)
-    return Network("mozafari2018_objects", shape, classes, (stage(deciding),), decision=Earliest(), **settings)
+    deciding = Conv(10 * images.classes, rows, threshold=threshold * rows**2, learners=RULE)
+    return Network(
+        "mozafari2018_objects",
+        shape,
+        images.classes,
+        stages=(stage(deciding),),
+        time_steps=encoder.time_steps,
+        epochs=(100,),
+        encoder=encoder,
+        decision=Earliest(),
+    )

@@ -1,4 +1,4 @@
-"""Published digit networks, as functions of the shape (C, H, W) of encoded images and the number of classes.
+"""Published digit networks.
 
 mozafari2018 is that of Mozafari et al. 2019 (arXiv 1804.00227), the others are those of github.com/aidinattar/snn.
 """
@@ -8,9 +8,9 @@ from typing import Any
 
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP
+from snnjax.networks.images import MNIST, Images, check_images
 from snnjax.networks.network import Network, Stage, stage
 
-Shape = tuple[int, int, int]
 FIRST = stage(Conv(30, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP()), pool=2)
 SECOND = Conv(150, kernel=3, padding=1, threshold=10, competition=WTA(8, radius=1), learners=STDP())
 THIRD = Conv(250, kernel=3, padding=1, threshold=50, competition=WTA(15, radius=1), learners=STDP())
@@ -23,43 +23,45 @@ def _deciding(classes: int, *kernels: int) -> Stage:
     return stage(*(Conv(20 * classes, kernel, padding=2, learners=RSTDP()) for kernel in kernels))
 
 
-def _shallow(name: str, shape: Shape, classes: int, *kernels: int) -> Network:
-    second = stage(dataclasses.replace(SECOND, features=250), pool=3)
-    return Network(name, shape, classes, (FIRST, second, _deciding(classes, *kernels)), epochs=(2, 4, 100))
+def _shallow(name: str, images: Images, *kernels: int) -> Network:
+    check_images(images)
+    stages = (FIRST, stage(dataclasses.replace(SECOND, features=250), pool=3), _deciding(images.classes, *kernels))
+    return Network(name, images.input_shape, images.classes, stages, epochs=(2, 4, 100))
 
 
-def _deep(name: str, shape: Shape, classes: int, *third: Conv, second: Conv = SECOND, **settings: Any) -> Network:
-    stages = (FIRST, stage(second, pool=2), stage(*third, pool=3), _deciding(classes, 5))
-    return Network(name, shape, classes, stages, epochs=(2, 4, 4, 10), **settings)
+def _deep(name: str, images: Images, *third: Conv, second: Conv = SECOND, **settings: Any) -> Network:
+    check_images(images)
+    stages = (FIRST, stage(second, pool=2), stage(*third, pool=3), _deciding(images.classes, 5))
+    return Network(name, images.input_shape, images.classes, stages, epochs=(2, 4, 4, 10), **settings)
 
 
-def mozafari2018(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+def mozafari2018(images: Images = MNIST) -> Network:
     """Two STDP layers and one deciding layer."""
-    return _shallow("mozafari2018", input_shape, classes, 5)
+    return _shallow("mozafari2018", images, 5)
 
 
-def majority2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+def majority2024(images: Images = MNIST) -> Network:
     """As mozafari2018, with three deciding layers, each rewarded by its own vote: see `Majority`."""
-    return _shallow("majority2024", input_shape, classes, 3, 5, 7)
+    return _shallow("majority2024", images, 3, 5, 7)
 
 
-def deep2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+def deep2024(images: Images = MNIST) -> Network:
     """Three STDP layers and one deciding layer."""
-    return _deep("deep2024", input_shape, classes, THIRD)
+    return _deep("deep2024", images, THIRD)
 
 
-def deepr2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+def deepr2024(images: Images = MNIST) -> Network:
     """As deep2024; layers 3 and 4 learn by reward from every image, layer 3 with its own winners."""
-    return _deep("deepr2024", input_shape, classes, REWARDED)
+    return _deep("deepr2024", images, REWARDED)
 
 
-def deepr2024_2(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+def deepr2024_2(images: Images = MNIST) -> Network:
     """As deepr2024; layer 3 learns by reward in every other batch of the first epoch, layer 4 in all other batches."""
-    return _deep("deepr2024_2", input_shape, classes, REWARDED, reward_by_turns=True)
+    return _deep("deepr2024_2", images, REWARDED, reward_by_turns=True)
 
 
-def inception2024(input_shape: Shape = (6, 28, 28), classes: int = 10) -> Network:
+def inception2024(images: Images = MNIST) -> Network:
     """As deep2024, with three kernel sizes side by side in the third stage."""
     margins = {3: 0, 5: 1, 7: 2}  # output padding by kernel size, so that the maps are of one size
     third = (dataclasses.replace(THIRD, features=100, kernel=k, output_padding=m) for k, m in margins.items())
-    return _deep("inception2024", input_shape, classes, *third, second=dataclasses.replace(SECOND, features=75))
+    return _deep("inception2024", images, *third, second=dataclasses.replace(SECOND, features=75))

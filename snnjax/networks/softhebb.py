@@ -7,15 +7,15 @@ readout (NCG: Goupy et al. 2024). Spikes begin at these latencies.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from snnjax.core.errors import InputError
-from snnjax.encoding import PIXELS, ImageEncoder
+from snnjax.encoding import PIXELS
 from snnjax.layers.activations import LatencyCode, Standardise, Triangle
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
 from snnjax.learners import SoftHebb, SupervisedSTDP
 from snnjax.networks.decision import Earliest
+from snnjax.networks.images import CIFAR10, Images, check_images
 from snnjax.networks.network import Network, Stage, stage
 
 IMAGES = 15_000
@@ -31,18 +31,13 @@ READOUT = SupervisedSTDP(0.4, -0.2, gap=0.005, annealing=0.88, threshold_rate=10
 INPUTS, THRESHOLD = 24576, 800.0  # of a readout, on images of 32x32
 
 
-def goupy2024_softhebb(
-    image_shape: tuple[int, ...] = (32, 32, 3),
-    classes: int = 10,
-    *,
-    features: Sequence[int] = (96, 384, 1536),
-    encoder: ImageEncoder | None = None,
-) -> Network:
+def goupy2024_softhebb(images: Images = CIFAR10, *, features: Sequence[int] = (96, 384, 1536)) -> Network:
     """Three layers, each with its number of `features`, under neuronal competition groups."""
+    check_images(images)
     if not isinstance(features, Sequence) or len(features) != len(LAYERS):
         raise InputError(f"`features` must be {len(LAYERS)} numbers, those of each layer, got {features!r}")
-    encoder = encoder or PIXELS
-    shape = encoder.output_shape(image_shape)
+    encoder = images.encoder or PIXELS
+    shape = encoder.output_shape(images.shape)
     stages: list[Stage] = []
     channels = shape[0]
     size = shape[1:]
@@ -63,7 +58,7 @@ def goupy2024_softhebb(
         size = pool.output_size(conv.output_size(size))
     inputs = channels * size[0] * size[1]
     readout = Conv(
-        5 * classes,
+        5 * images.classes,
         size,
         threshold=THRESHOLD * inputs / INPUTS,
         fractional=True,
@@ -71,15 +66,21 @@ def goupy2024_softhebb(
         weight_std=0.01,
         learners=READOUT,
     )
-    settings: dict[str, Any] = dict(epochs=(1, 1, 1, 12), patience=0, shuffle=True, time_steps=encoder.time_steps)
     stages.append(stage(readout))
-    decision = Earliest(fallback=True)
-    return Network("goupy2024_softhebb", shape, classes, tuple(stages), encoder=encoder, decision=decision, **settings)
+    return Network(
+        "goupy2024_softhebb",
+        shape,
+        images.classes,
+        tuple(stages),
+        time_steps=encoder.time_steps,
+        epochs=(1, 1, 1, 12),
+        encoder=encoder,
+        decision=Earliest(fallback=True),
+        shuffle=True,
+        patience=0,
+    )
 
 
-def softhebb_narrow(
-    image_shape: tuple[int, ...] = (32, 32, 3), classes: int = 10, *, encoder: ImageEncoder | None = None
-) -> Network:
+def softhebb_narrow(images: Images = CIFAR10) -> Network:
     """As goupy2024_softhebb with 48, 96 and 384 features: a tenth of the work."""
-    wide = goupy2024_softhebb(image_shape, classes, features=(48, 96, 384), encoder=encoder)
-    return dataclasses.replace(wide, name="softhebb_narrow")
+    return dataclasses.replace(goupy2024_softhebb(images, features=(48, 96, 384)), name="softhebb_narrow")

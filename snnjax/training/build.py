@@ -12,20 +12,22 @@ from snnjax.core.components import check_component
 from snnjax.core.errors import InputError, TooSmallError, wrong_type
 from snnjax.data import Dataset
 from snnjax.encoding import ImageEncoder
-from snnjax.networks import Network
+from snnjax.networks import Images, Network
 from snnjax.training.contracts import check_encoder
 
 
 def network_for(
-    make: Callable[..., Network], data: Dataset, encoder: ImageEncoder | None = None, time_steps: int | None = None
+    make: Callable[[Images], Network],
+    data: Dataset,
+    encoder: ImageEncoder | None = None,
+    time_steps: int | None = None,
+    *,
+    count: int | None = None,
 ) -> Network:
     """A network made for the images of a data set, by a function such as those of `NETWORKS`, with an encoder.
 
-    The function is called with those of these arguments that it names: `input_shape`, (C, H, W) of the encoded images
-    (it is called again where the encoder of the network that it returns makes another shape of them); `image_shape`,
-    (H, W) or (H, W, 3); `classes`; `images`, the number of training images, those held out included, for
-    a network whose epochs depend on it (`snnjax train` then changes them no more); `encoder`, the one given here, or
-    None. If its first parameter has another name, the first two are `input_shape` and `classes`.
+    The function is called with `Images` alone: their `encoder` is the one given, or None, their `count` that of the
+    training images, unless one is given. It is called again where it chose an encoder and other `time_steps` are given.
 
     The network's encoder is the one given, or else its own, or else that of the data. Time steps are those given, or
     else those of the network, if it has an encoder or others than the default, or else those of the encoder.
@@ -34,15 +36,13 @@ def network_for(
     """
     if encoder is not None:
         encoder = with_time_steps(encoder, time_steps)
-    default = data.encoder if encoder is None else encoder
-    network = _made(make, data, default, encoder)
-    own = network.encoder
-    if encoder is None and own is not None:
-        if time_steps is not None:  # the network may depend on them
-            encoder = own = with_time_steps(own, time_steps)
-            network = _made(make, data, own, own)
-        elif _shape(own, data) != _shape(default, data):
-            network = _made(make, data, own, None)
+    images = Images.of(data, encoder)
+    if count is not None:
+        images = dataclasses.replace(images, count=count)
+    network = _made(make, images, data.name)
+    if encoder is None and network.encoder is not None and time_steps is not None:
+        encoder = with_time_steps(network.encoder, time_steps)  # the network may depend on them
+        network = _made(make, dataclasses.replace(images, encoder=encoder), data.name)
     return encoded_by(network, data, encoder, time_steps)
 
 
@@ -77,56 +77,21 @@ def with_time_steps(encoder: Any, time_steps: int | None) -> Any:
     return dataclasses.replace(encoder, time_steps=time_steps)
 
 
-def images_of(data: Dataset) -> int:
-    """The number of training images, those held out included."""
-    return len(data.train_images) + (0 if data.validation_images is None else len(data.validation_images))
-
-
-def takes_images(make: Any) -> bool:
-    """Whether a network's function names `images`, so that it chooses by their number how long it learns."""
-    try:
-        return callable(make) and "images" in inspect.signature(make).parameters
-    except ValueError:  # there is no signature
-        return False
-
-
-def _shape(encoder: Any, data: Dataset) -> tuple[int, int, int]:
-    """(C, H, W) of the images of a data set, encoded; raises InputError where the encoder names no shape."""
-    shape = encoder.output_shape(data.train_images.shape[1:])
-    if not isinstance(shape, tuple | list):
-        raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
-    return tuple(shape)
-
-
-def _made(make: Callable[..., Network], data: Dataset, shaping: Any, chosen: Any) -> Network:
-    """What a function makes of the arguments that it names, `shaping` the encoder that `input_shape` is of."""
+def _made(make: Callable[[Images], Network], images: Images, data_name: str) -> Network:
+    """The network that a function makes; raises InputError where it takes something else, or makes something else."""
     name = getattr(make, "__name__", type(make).__name__)
-    image_shape = data.train_images.shape[1:]
+    takes: Any = ""
     try:
-        input_shape = _shape(shaping, data)
-        sizes = dict(input_shape=input_shape, classes=data.classes)
-        known = sizes | dict(image_shape=image_shape, images=images_of(data), encoder=chosen)
-        in_order, by_name = _arguments(make, name, sizes, known)
-        network = make(*in_order, **by_name)
-    except TooSmallError as error:
-        size = "x".join(map(str, image_shape[:2]))
-        raise TooSmallError(f"{error}; images of {data.name} have {size} pixels: take a larger `size`") from error
-    if not isinstance(network, Network):
-        raise wrong_type(f"{name}(input_shape, classes)", "a Network", network)
-    return network
-
-
-def _arguments(
-    make: Callable[..., Network], name: str, sizes: dict[str, Any], known: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Those `known` that a function names, or first `sizes` in order; raises InputError if it takes others."""
-    try:
-        signature = inspect.signature(make)
-        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        names = [each.name for each in signature.parameters.values() if each.kind in kinds]
-        in_order = () if known.keys() & {*names[:1]} else tuple(sizes.values())
-        by_name = {each: known[each] for each in names[len(in_order) :] if each in known}
-        signature.bind(*in_order, **by_name)
+        takes = inspect.signature(make)
+        takes.bind(images)
     except (TypeError, ValueError) as error:  # a ValueError where there is no signature
-        raise InputError(f"`model` {name} must be a function of (input_shape, classes): {error}") from error
-    return in_order, by_name
+        expected = "a function of `Images`, with defaults for all other arguments"
+        raise InputError(f"`model` must be {expected}, got {name}{takes}: {error}") from error
+    try:
+        network = make(images)
+    except TooSmallError as error:
+        size = "x".join(map(str, images.shape[:2]))
+        raise TooSmallError(f"{error}; images of {data_name} have {size} pixels: take a larger `size`") from error
+    if not isinstance(network, Network):
+        raise wrong_type(f"{name}(images)", "a Network", network)
+    return network

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from snnjax import InputError
+from snnjax import Images, InputError
 from snnjax.app import options, parts
 from snnjax.core import files
 from snnjax.encoding import COLOUR, GREY
@@ -34,7 +34,7 @@ def run(chosen: options.Convert) -> None:
         raise InputError(f"`channels` must be one of {', '.join(map(str, OF_MAPS))}, got {chosen.channels}")
     parts.check_least(chosen, classes=1)
     encoder, shape = OF_MAPS[chosen.channels]
-    network = parts.published(chosen.model)(encoder.output_shape(shape), chosen.classes)
+    network = parts.published(chosen.model)(Images(shape, chosen.classes, encoder=encoder))
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
     Trained(network, pytorch.read(source, network), shape, dict(model=network.name)).save(destination)
     print(f"{destination}: weights of {network.name} for snnjax")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snnjax import InputError, Settings, Trainer
+from snnjax import Images, InputError, Settings, Trainer
 from snnjax.app import console, options, parts
 from snnjax.app.main import COMMAND
 from snnjax.app.report import draw_run
@@ -14,7 +14,6 @@ from snnjax.app.tracking import Tracker
 from snnjax.core import processes
 from snnjax.core.defaults import FEW
 from snnjax.runs.run_folder import RunFolder
-from snnjax.training.build import images_of, takes_images
 
 
 def prepare(
@@ -42,7 +41,7 @@ def prepare(
     about |= {name: vars(data)[name] for name in ("validation", "draw", "augment", "ratio") if name in vars(data)}
     images = parts.learned(images, about | dict(test_images=data.test_images, seed=getattr(training, "seed", 0)))
     spec = parts.network(network, images)
-    few = images_of(images) < FEW and not takes_images(parts.maker(network))
+    few = Images.of(images).count < FEW and spec.epochs == parts.network(network, images, FEW).epochs
     alone = -(-options.SHOWN // len(images.train_images))
     epochs = (*[alone] * (len(spec.stages) - 1), 100 if spec.deciding else alone) if few else spec.epochs
     settings = Settings(training.epochs or epochs, shuffle=spec.shuffle)

@@ -1,0 +1,58 @@
+"""What the function of a network is told of the images that the network is made for."""
+
+import dataclasses
+from typing import Any
+
+from snnjax.core import checks
+from snnjax.core.errors import InputError, wrong_type
+from snnjax.data.dataset import DEFAULT_ENCODERS, Dataset
+from snnjax.encoding import ImageEncoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images that a network is made for: the first argument of each function that makes one.
+
+    Raises InputError for a shape that no images have, and numbers below 1.
+
+    Attributes:
+      shape: (H, W) grey, (H, W, 3) colour or (H, W, 2) event pictures.
+      classes: number of classes.
+      count: number of training images, those held out included.
+      encoder: the one that the user chose; None: the network's own, or else one that suits the images.
+    """
+
+    shape: tuple[int, ...] = (28, 28)
+    classes: int = 10
+    count: int = 60_000
+    encoder: ImageEncoder | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple) or len(self.shape) < 2 or self.shape[2:] not in DEFAULT_ENCODERS:
+            raise InputError(f"`shape` of images must be (H, W), (H, W, 3) or (H, W, 2), got {self.shape}")
+        checks.integer("classes", self.classes, 1)
+        checks.integer("count", self.count, 1)
+
+    @classmethod
+    def of(cls, data: Dataset, encoder: ImageEncoder | None = None) -> "Images":
+        """The images of a data set."""
+        held_out = 0 if data.validation_images is None else len(data.validation_images)
+        return cls(data.train_images.shape[1:], data.classes, len(data.train_images) + held_out, encoder)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images, encoded by `encoder`, or else by the one that suits them."""
+        shape: Any = (self.encoder or DEFAULT_ENCODERS[self.shape[2:]]).output_shape(self.shape)
+        if not isinstance(shape, tuple | list):
+            raise wrong_type("encoder.output_shape(...)", "(C, H, W)", shape)
+        return tuple(shape)
+
+
+def check_images(images: Any) -> None:
+    """Raises InputError unless a network's function is given `Images`."""
+    if not isinstance(images, Images):
+        raise wrong_type("images", "Images", images, "Images((28, 28), classes=10)")
+
+
+MNIST = Images()
+CIFAR10 = Images((32, 32, 3), count=50_000)
