@@ -191,7 +191,7 @@ def _outputs(case: _Case) -> None:
     info = found.infos["layer1"]
     info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
     layer, state = jax.tree.map(np.asarray, (_layer(carry), carry.states["layer1"]))
-    contracts.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose("layer1", layer, info))
+    contracts.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose(layer, info))
     scalars = case.learner.scalars(state)
     plain = isinstance(scalars, dict) and all(isinstance(value, int | float) for value in scalars.values())
     assert plain, f"`scalars` must be a dict of numbers of Python, got {scalars}"

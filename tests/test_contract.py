@@ -197,7 +197,7 @@ class Undefined(Homeostatic):
 class Mute(Homeostatic):
     """Says nothing that can be saved."""
 
-    def diagnose(self, name, layer, info):
+    def diagnose(self, layer, info):
         return dict(learner=self)
 
 

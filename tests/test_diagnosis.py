@@ -25,7 +25,7 @@ def layer_of(conv: Conv, weights: np.ndarray) -> Layer:
 
 def sentences_of(conv: Conv, weights: np.ndarray, info: np.ndarray) -> list[str]:
     layer = layer_of(conv, weights)
-    return describe("layer1", layer, conv.learners, conv.learners.diagnose("layer1", layer, info))
+    return describe("layer1", layer, conv.learners, conv.learners.diagnose(layer, info))
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_a_threshold_that_is_too_low_is_named():
 def test_figures_of_stdp_by_hand():
     won = np.array([[0, 1], [0, -1], [0, 3], [-1, -1]])
     weights = np.array([0.0, 1.0, 0.5, 0.5]).reshape(4, 1, 1, 1)
-    found = CONV.learners.diagnose("layer1", layer_of(CONV, weights), won)
+    found = CONV.learners.diagnose(layer_of(CONV, weights), won)
     assert found["wins"] == [3, 1, 0, 1]
     assert (found["silent"], found["never_won"]) == (0.25, 1)
     assert found["convergence"] == pytest.approx(0.125)
@@ -99,7 +99,7 @@ def test_figures_of_reward_by_hand():
     conv = Conv(3, kernel=3, learners=RSTDP(bounds=(0.2, 0.8)))
     layer = layer_of(conv, np.array([0.2, 0.8, 0.5, 0.2]))
     info = dict(feature=np.zeros((4, 1), int))
-    found = conv.learners.diagnose("layer1", layer, info)
+    found = conv.learners.diagnose(layer, info)
     assert found["convergence"] == pytest.approx(0.0625)
     learners = {name: dict(layer1=figure) for name, figure in found.items()}
     learners["words"] = describe("layer1", layer, conv.learners, found)
@@ -112,7 +112,7 @@ def test_figures_of_reward_by_hand():
 
 def test_a_learner_that_says_nothing_shows_its_weights():
     layer = layer_of(CONV, np.array([0.25, 0.75]))
-    found = Learner().diagnose("layer1", layer, ())
+    found = Learner().diagnose(layer, ())
     assert found == dict(weights_mean=0.5)
     assert describe("layer1", layer, Learner(), found) == ["weights_mean of layer1 is 0.5"]
 
@@ -122,11 +122,11 @@ def test_a_subclass_keeps_the_sentences_unless_it_has_figures_of_its_own():
         pass
 
     class Other(STDP):
-        def diagnose(self, name, layer, info):
+        def diagnose(self, layer, info):
             return dict(spread=0.25)
 
     won = np.full((10, 2), -1)
     layer = layer_of(CONV, np.full((4, 6, 5, 5), 0.8))
-    found = STDP().diagnose("layer1", layer, won)
+    found = STDP().diagnose(layer, won)
     assert describe("layer1", layer, Slower(), found)[-1] == "the threshold 15 is too high: try a lower one"
     assert describe("layer1", layer, Other(), dict(spread=0.25)) == ["spread of layer1 is 0.25"]

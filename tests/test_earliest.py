@@ -254,7 +254,7 @@ def test_figures_by_hand():
 
     def diagnosed(feature, step):
         info = dict(feature=np.array(feature)[:, None], step=np.array(step)[:, None])
-        found = conv.learners.diagnose("layer1", layer, info)
+        found = conv.learners.diagnose(layer, info)
         return found, " ".join(describe("layer1", layer, conv.learners, found))
 
     found, words = diagnosed([0, 0, 2, -1, -1], [4, 6, 5, 9, T])

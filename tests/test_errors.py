@@ -298,12 +298,12 @@ class Rule(Learner):
     def end_epoch(self, state):
         return state[:1] if self.kind == "end" else state
 
-    def diagnose(self, name, layer, info):
+    def diagnose(self, layer, info):
         if self.kind == "nothing":
             return None
         if self.kind == "object":
             return dict(kind=Rule)
-        return dict(super().diagnose(name, layer, info), wins=np.bincount(info.ravel() + 1), last=np.float32(0.5))
+        return dict(super().diagnose(layer, info), wins=np.bincount(info.ravel() + 1), last=np.float32(0.5))
 
 
 @component

@@ -228,7 +228,7 @@ class Underived:
     def scalars(self, state):
         return {}
 
-    def diagnose(self, name, layer, info):
+    def diagnose(self, layer, info):
         return dict(wins=int(np.sum(info >= 0)))
 
 

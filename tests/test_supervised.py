@@ -21,6 +21,7 @@ from snnjax.kernels.readout import _of_earliest_at_once
 from snnjax.layers.layer_kernels import AT_ONCE, PLAIN, TAPS, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Tally
+from snnjax.networks.batches import decide_batch
 from snnjax.steps import accelerated, deciding, native, plain, registry
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case
@@ -329,9 +330,9 @@ def test_blocks_are_decided_as_single_images(features, fractional, fallback, com
     expected = jax.tree.map(lambda *x: np.stack(x), *expected)
     assert len(np.unique(expected.decision)) > 2
     for form in (XLA, TAPS, deciding.READOUT):
-        found = model.packed({"layer1": form}).decide_block(images)
-        np.testing.assert_array_equal(found.decision, expected.decision)
-        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-6)
+        decision, scores = decide_batch(model.packed({"layer1": form}), images, first=model.last)
+        np.testing.assert_array_equal(decision, expected.decision)
+        np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -495,7 +496,7 @@ def diagnosed(learner: SupervisedSTDP, features: int, **info) -> dict[str, Any]:
     network = Network("two", (3, 1, 1), 2, (stage(conv),), decision=Earliest())
     layer = Model.of(network, {"layer1": np.ones((features, 3, 1, 1), np.float32)}).layers["layer1"]
     state = learner.init(layer, np.zeros(2, np.uint32), 0)
-    found = learner.diagnose("layer1", layer, {key: np.array(value) for key, value in info.items()})
+    found = learner.diagnose(layer, {key: np.array(value) for key, value in info.items()})
     words = describe("layer1", layer, learner, found)
     return dict(found, scalars=learner.scalars(learner.end_epoch(state)), text=" | ".join(words))
 
@@ -588,7 +589,7 @@ def test_neurons_that_fire_at_once_are_said_to():
     info = dict(label=np.zeros(4, int), neuron=np.zeros((4, 2), int), error=np.zeros((4, 2)), threshold=np.ones((4, 4)))
 
     def words_at(time: float) -> str:
-        figures = rule.diagnose("layer2", layer, info | dict(time=np.full((4, 2), time)))
+        figures = rule.diagnose(layer, info | dict(time=np.full((4, 2), time)))
         return " ".join(describe("layer2", layer, rule, figures))
 
     assert "the threshold 2 is too low: neurons fire at the first steps" in words_at(0.02)

@@ -58,7 +58,7 @@ class PrincipalComponents(Learner):
         change = (sums.T @ patches - jnp.tril(sums.T @ sums) @ rows) / len(sums)
         return layer.with_all_rows(rows + self.rate * change).with_moments_of(latency, 0.1), state, ()
 
-    def diagnose(self, name, layer, info):
+    def diagnose(self, layer, info):
         rows = layer.weights.reshape(len(layer.weights), -1)
         oblique = float(np.abs(rows @ rows.T - np.eye(len(rows))).mean())
         return dict(oblique=oblique)

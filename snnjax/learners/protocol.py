@@ -138,7 +138,7 @@ class Learner:
         """Numbers of the state to log, such as rates."""
         return {}
 
-    def diagnose(self, name: str, layer: Any, info: Any) -> Diagnosis:
+    def diagnose(self, layer: Any, info: Any) -> Diagnosis:
         """Figures of an epoch by name, from NumPy arrays: the layer after it, its weights (F, C, kh, kw), and infos.
 
         Infos are (N, ...), in the order in which the images were shown. `snnjax.training.advice` has the sentences.
@@ -151,6 +151,12 @@ def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -
     lower, upper = map(float, bounds)
     place = (np.asarray(weights, np.float64) - lower) / (upper - lower)
     return float(np.mean(np.clip(place * (1 - place), 0, None)))  # initial weights may lie beyond the bounds
+
+
+def count_wins(features: np.ndarray, count: int) -> dict[str, Any]:
+    """Figures of the features of winners, -1 where nobody won: how often each of `count` features has won."""
+    wins = np.bincount(features[features >= 0], minlength=count)
+    return dict(never_won=int(np.sum(wins == 0)), wins=wins.tolist())
 
 
 def extremes(name: str, values: np.ndarray) -> dict[str, float]:

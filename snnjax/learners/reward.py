@@ -23,6 +23,7 @@ from snnjax.learners.protocol import (
     Tally,
     UpdateResult,
     convergence,
+    count_wins,
 )
 
 
@@ -62,7 +63,7 @@ class RSTDP(Learner):
         checks.bounds(self.bounds)
         for name, sign in (("reward", 1), ("punish", -1)):
             rates = getattr(self, name)
-            if len(rates) != 2 or not (0 <= sign * rates[0] < math.inf and -math.inf < sign * rates[1] <= 0):
+            if not (0 <= sign * rates[0] < math.inf and -math.inf < sign * rates[1] <= 0):
                 signs = "at least 0 and at most 0" if sign > 0 else "at most 0 and at least 0"
                 raise InputError(f"`{name}` must be (a+, a-), {signs}, got {rates}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
@@ -78,7 +79,7 @@ class RSTDP(Learner):
         """
         state: dict[str, Any] = dict(rates=np.array([self.reward, self.punish], np.float32))
         if self.floor is not None and layer.classes:
-            state = dict(rates=self._adapted(np.array([layer.classes - 1, 1, layer.classes], np.int32)))
+            state["rates"] = self._adapted(np.array([layer.classes - 1, 1, layer.classes], np.int32))
         if self.by_epoch:
             state["counts"] = np.zeros(3, np.int32)
         return state if self.dropout is None else self._redrawn(state, jnp.asarray(key), layer.conv.features)
@@ -148,14 +149,11 @@ class RSTDP(Learner):
         names = [f"rate_{rate}_after_{signal}" for signal in ("reward", "punishment") for rate in ("plus", "minus")]
         return dict(zip(names, map(float, np.ravel(state["rates"])), strict=True))
 
-    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+    def diagnose(self, layer: Layer, info: Any) -> Diagnosis:
         """How far the weights have converged, who has won, and where the decision is timed at which steps."""
-        won = info["feature"]
-        wins = np.bincount(won[won >= 0], minlength=layer.conv.features)
         figures: Diagnosis = dict(
             convergence=convergence(np.asarray(layer.weights), self.bounds),
-            wins=wins.tolist(),
-            never_won=int(np.sum(wins == 0)),
+            **count_wins(info["feature"], layer.conv.features),
         )
         if "step" not in info:
             return figures

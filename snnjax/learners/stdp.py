@@ -14,7 +14,7 @@ from snnjax.core.components import component, static
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.spiking import Layer
-from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, convergence
+from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, convergence, count_wins
 
 
 @component
@@ -80,19 +80,12 @@ class STDP(Learner):
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rate that the last image was learned with."""
-        return dict(rate_plus=float(_rates(self, jnp.int32(state - 1))[0]))
+        return dict(rate_plus=float(self.rates(jnp.int32(state - 1))[0]))
 
-    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+    def diagnose(self, layer: Layer, info: Any) -> Diagnosis:
         """Who has won, and how far the weights have converged."""
-        wins = np.bincount(info[info >= 0], minlength=layer.conv.features)
         return dict(
             silent=float(np.mean(np.all(info < 0, axis=1))),
-            never_won=int(np.sum(wins == 0)),
-            wins=wins.tolist(),
+            **count_wins(info, layer.conv.features),
             convergence=convergence(np.asarray(layer.weights), self.bounds),
         )
-
-
-@jax.jit
-def _rates(learner: STDP, image: jax.Array) -> jax.Array:
-    return learner.rates(image)

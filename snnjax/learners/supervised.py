@@ -15,7 +15,7 @@ from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes
 from snnjax.layers.conv import Conv
 from snnjax.layers.spiking import Layer
-from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, extremes
+from snnjax.learners.protocol import Diagnosis, Learner, Signal, UpdateResult, count_wins, extremes
 
 
 class TimedResponse(NamedTuple):
@@ -134,15 +134,19 @@ class SupervisedSTDP(Learner):
         """The spikes at the threshold, and those of the class `label` at the training thresholds."""
         assert label is not None
         spikes = layer.timed_spikes(latency, layer.conv.threshold)
-        training = None
-        if count := self.competitors(layer):
-            start = jnp.maximum(label, 0) * (count + self.non_targets) + self.non_targets
-            threshold = layer.conv.threshold + state["excess"]
-            own = [jax.lax.dynamic_slice_in_dim(x, start, count) for x in (layer.weights, threshold)]
-            conv = dataclasses.replace(layer.conv, features=count)
-            competing = dataclasses.replace(layer, conv=conv).with_weights(own[0])
-            training = jax.tree.map(jnp.ravel, competing.timed_spikes(latency, own[1]))
-        return TimedResponse(spikes, training)
+        count = self.competitors(layer)
+        if not count:
+            return TimedResponse(spikes, None)
+        start = self._first_target(layer, label)
+        weights = jax.lax.dynamic_slice_in_dim(layer.weights, start, count)
+        threshold = jax.lax.dynamic_slice_in_dim(layer.conv.threshold + state["excess"], start, count)
+        conv = dataclasses.replace(layer.conv, features=count)
+        competing = dataclasses.replace(layer, conv=conv).with_weights(weights)
+        return TimedResponse(spikes, jax.tree.map(jnp.ravel, competing.timed_spikes(latency, threshold)))
+
+    def _first_target(self, layer: Layer, label: jax.Array) -> jax.Array:
+        """The first target neuron of a class, () int32, of class 0 where there is no label."""
+        return jnp.maximum(label, 0) * (layer.conv.features // layer.classes) + self.non_targets
 
     def update(
         self, layer: Layer, state: Any, latency: jax.Array, response: Any, signal: Signal | None
@@ -166,30 +170,32 @@ class SupervisedSTDP(Learner):
         plain = layer.weights
         weights = plain.reshape(features, -1)
         old = weights if not self.competition else devices.map_each(lambda at: weights[at], group.neuron)
-        rule: dict[str, Any] = dict(bounds=self.bounds)
-        rows = kernels.error_stdp(old, seen.reshape(-1), group.spike, error, state["rates"], **rule)
+        rows = kernels.error_stdp(old, seen.reshape(-1), group.spike, error, state["rates"], bounds=self.bounds)
         if self.normalise:
-            rows = kernels.rescaled(rows, state["sums"][group.neuron], **rule)
+            rows = kernels.rescaled(rows, state["sums"][group.neuron], bounds=self.bounds)
         places = jnp.where(learns, group.neuron, features)  # those beyond the last are dropped
         weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
-        start = jnp.maximum(signal.label, 0) * (features // layer.classes) + self.non_targets
-        thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), features)
-        own_thresholds, own = (
-            jax.lax.dynamic_slice_in_dim(each, start, self.competitors(layer)) for each in (thresholds, state["excess"])
-        )
-        if response.training is not None:
-            winner = kernels.earliest(response.training.time, response.training.potential)
-            own = kernels.balanced(own, winner, state["threshold_rate"])
-        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], own, start, 0)
-        state = dict(state, excess=jnp.where(learns, excess, state["excess"]))
+        excess, threshold = self._balance(layer, state, response.training, signal.label)
         info = dict(
             neuron=jnp.where(learns, group.neuron, -1),
             time=jnp.where(learns, group.time, 0),
             error=jnp.where(learns, error, 0),
             label=jnp.where(learns, signal.label, -1),
-            threshold=jnp.where(learns, own_thresholds + own, 0),
+            threshold=jnp.where(learns, threshold, 0),
         )
+        state = dict(state, excess=jnp.where(learns, excess, state["excess"]))
         return layer.with_weights(weights.reshape(plain.shape)), state, info
+
+    def _balance(self, layer: Layer, state: Any, training: Any, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The excess (F,) once the winner of a class has raised its threshold, and the thresholds (m,) of the class."""
+        count = self.competitors(layer)
+        start = self._first_target(layer, label)
+        thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), layer.conv.features)
+        own = jax.lax.dynamic_slice_in_dim(state["excess"], start, count)
+        if training is not None:
+            own = kernels.balanced(own, kernels.earliest(training.time, training.potential), state["threshold_rate"])
+        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], own, start, 0)
+        return excess, jax.lax.dynamic_slice_in_dim(thresholds, start, count) + own
 
     def group(self, layer: Layer, spikes: Spikes, training: Spikes | None, label: jax.Array) -> Group:
         """The neurons that learn from an image of class `label`, () int32, given `Spikes` of (classes, M).
@@ -204,7 +210,7 @@ class SupervisedSTDP(Learner):
         known: Any = neuron, spikes.latency, spikes.time, target
         if not self.competition:
             return Group(*map(jnp.ravel, known))
-        return Group(*kernels.of_earliest(known[2], spikes.potential, known))
+        return Group(*kernels.of_earliest(spikes.time, spikes.potential, known))
 
     def errors(self, layer: Layer, group: Group) -> jax.Array:
         """Actual minus desired times of the neurons that learn, (n,) float32."""
@@ -221,8 +227,7 @@ class SupervisedSTDP(Learner):
         neurons of the label's class at their training thresholds; `target` (n,) bool are these target neurons, none
         where a non-target neuron of the class was earlier.
         """
-        settings: dict[str, Any] = dict(gap=self.gap, per_class=per_class, one_sided=self.one_sided)
-        return kernels.desired_times(time, target, **settings)
+        return kernels.desired_times(time, target, gap=self.gap, per_class=per_class, one_sided=self.one_sided)
 
     def end_epoch(self, state: Any) -> Any:
         """Anneals the rates; training thresholds begin anew."""
@@ -233,17 +238,17 @@ class SupervisedSTDP(Learner):
 
     def scalars(self, state: Any) -> dict[str, float]:
         """The rates."""
-        plus, minus = map(float, state["rates"])
-        rates = dict(rate_plus=plus, rate_minus=minus)
-        return rates | {name: float(state[name]) for name in ("threshold_rate",) if name in state}
+        rates = dict(rate_plus=float(state["rates"][0]), rate_minus=float(state["rates"][1]))
+        if "threshold_rate" in state:
+            rates["threshold_rate"] = float(state["threshold_rate"])
+        return rates
 
-    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+    def diagnose(self, layer: Layer, info: Any) -> Diagnosis:
         """Which neurons have learned how often, when they fired, how far from their desired times, and thresholds."""
         features = layer.conv.features
         learned = info["label"] >= 0
         neuron, time, error = (info[key][learned].ravel() for key in ("neuron", "time", "error"))
         fired = time < 1
-        wins = np.bincount(neuron, minlength=features)
         spikes = np.bincount(neuron[fired], minlength=features)
         sums = np.bincount(neuron[fired], time[fired], features)
         times = np.where(spikes > 0, sums / np.maximum(spikes, 1), 1.0)
@@ -252,22 +257,14 @@ class SupervisedSTDP(Learner):
             silent_neurons=float(np.mean(~fired)) if len(time) else 1.0,  # `silent` is the network's in this phase
             time_error=float(np.mean(np.abs(error))) if len(error) else 0.0,
             spike_time=float(np.mean(time[fired])) if fired.any() else 1.0,
-            never_won=int(np.sum(wins == 0)),
-            wins=wins.tolist(),
+            **count_wins(neuron, features),
             times=np.round(times, 5).tolist(),
         )
         if competitors := self.competitors(layer):
-            thresholds = self._thresholds(layer, info)
+            thresholds = np.broadcast_to(np.asarray(layer.conv.threshold, np.float64), features).copy()
             own = thresholds.reshape(layer.classes, -1)[:, -competitors:]
+            for label in np.unique(info["label"][learned]):
+                own[label] = info["threshold"][info["label"] == label][-1]
             figures |= extremes("training_threshold", own)
             figures["thresholds"] = np.round(thresholds, 5).tolist()
         return figures
-
-    def _thresholds(self, layer: Layer, info: Any) -> np.ndarray:
-        """The last training thresholds, (F,) float64; the layer's threshold where a neuron had none."""
-        thresholds = np.broadcast_to(np.asarray(layer.conv.threshold, np.float64), layer.conv.features).copy()
-        own = thresholds.reshape(layer.classes, -1)[:, -self.competitors(layer) :]
-        for label in range(layer.classes):
-            if len(at := np.flatnonzero(info["label"] == label)):
-                own[label] = info["threshold"][at[-1]]
-        return thresholds

@@ -19,6 +19,7 @@ from snnjax.learners.protocol import (
     Signal,
     UpdateResult,
     convergence,
+    count_wins,
     extremes,
 )
 
@@ -110,7 +111,8 @@ class TargetTime(Learner):
         threshold = cast(jax.Array, layer.conv.threshold)
         rule = self.rule(state, layer.time_steps)
         learned = kernels.learn_patches(patches.reshape(len(at), -1), flat, threshold, **rule)
-        return self.learned(layer.with_weights(learned.weights.reshape(weights.shape)), state, learned, 1)
+        layer = layer.with_weights(learned.weights.reshape(weights.shape))
+        return self.learned(layer, state, learned, 1)
 
     def learned(self, layer: Layer, state: Any, found: Any, shown: Any) -> UpdateResult:
         """The layer, which has its new weights, with new thresholds, the state after more images, and info."""
@@ -126,31 +128,27 @@ class TargetTime(Learner):
         """The rates of weights and thresholds."""
         return dict(rate=float(state["rates"][0]), threshold_rate=float(state["rates"][1]))
 
-    def diagnose(self, name: str, layer: Layer, info: Any) -> Diagnosis:
+    def diagnose(self, layer: Layer, info: Any) -> Diagnosis:
         """Who has won and when, whether thresholds still move, and how far the weights have converged."""
         features = layer.conv.features
         threshold = np.asarray(layer.conv.threshold)
         feature, latency = (np.ravel(info[each]) for each in ("feature", "latency"))
         fired = feature >= 0
-        wins = np.bincount(feature[fired], minlength=features)
-        silent = float(np.mean(~fired))
         time = latency[fired] / layer.time_steps
         target = float(self.target_time)
-        mean = float(time.mean()) if time.size else 1.0
         # Thresholds moved by this in the second half of the epoch, but for their least value.
         late = slice(len(feature) // 2, None)
         late_wins = np.bincount(feature[late][fired[late]], minlength=features)
         competed = (late_wins * features - late_wins.sum()) / max(features - 1, 1) * (features > 1)
         followed = np.sum(latency[late][fired[late]] / layer.time_steps - target)
         drift = float(np.mean(np.abs(info["threshold_rate"][-1] * (competed - followed))) / threshold.mean())
-        figures: Diagnosis = dict(
-            silent=silent,
-            never_won=int(np.sum(wins == 0)),
-            wins=wins.tolist(),
-            spike_time=mean,
+        return dict(
+            silent=float(np.mean(~fired)),
+            **count_wins(feature, features),
+            spike_time=float(time.mean()) if time.size else 1.0,
             target_time=target,
             threshold_drift=drift,
             convergence=convergence(np.asarray(layer.weights), self.bounds),
             thresholds=np.round(threshold.astype(float), 5).tolist(),
+            **extremes("threshold", threshold),
         )
-        return figures | extremes("threshold", threshold)

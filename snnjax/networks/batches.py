@@ -3,8 +3,13 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 
+from snnjax import kernels
 from snnjax.core import devices
+from snnjax.layers.layer_kernels import block_potentials
+from snnjax.layers.real import RealLayer
+from snnjax.networks.decision import Decided, decide, is_fitted
 from snnjax.networks.model import Model
 
 
@@ -14,8 +19,26 @@ def encode_batch(model: Model, images: jax.Array, *, native: bool) -> jax.Array:
 
 
 def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, timed: bool) -> jax.Array:
-    """`Model.forward` of latencies (B, C, H, W)."""
-    return model.forward_block(latencies, first, last, timed=timed)
+    """`Model.forward` of latencies (B, C, H, W): stage by stage where only who fires matters, if kernels compute it."""
+    for number in range(first, last):
+        layers = model.stage(number)
+        fires = [layer.kernels.fires for layer in layers]
+        if timed or None in fires or not all(layer.monotone for layer in model.layers_between(number, last)):
+            continue
+        latencies = _forward_each(model, latencies, first, number, timed)
+        outputs = [fire(layer, latencies, model.pools[number]) for fire, layer in zip(fires, layers, strict=True)]
+        latencies = jnp.concatenate(outputs, axis=1)
+        first = number + 1
+    return _forward_each(model, latencies, first, last, timed)
+
+
+def _forward_each(model: Model, latencies: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
+    if first == last:
+        return latencies
+    forward = functools.partial(model.forward, first=first, last=last, timed=timed)
+    if any(isinstance(layer, RealLayer) for layer in model.layers_between(first, last)):
+        return jax.vmap(forward)(latencies)
+    return devices.map_each(forward, latencies)
 
 
 def decide_batch(
@@ -26,6 +49,22 @@ def decide_batch(
     The inputs are latencies (B, C, H, W) that enter stage `first`; with `encode`, images as in `encode_batch`.
     """
     latencies = encode_batch(model, inputs, native=native) if encode else inputs
-    latencies = model.forward_block(latencies, first, model.last, timed=model.decision.timed)
-    decided = model.decide_block(latencies)
+    latencies = forward_batch(model, latencies, first=first, last=model.last, timed=model.decision.timed)
+    decided = _decide_each(model, latencies)
     return decided.decision, decided.scores
+
+
+def _decide_each(model: Model, latencies: jax.Array) -> Decided:
+    """`Model.decide` of what enters the deciding layers, by their own kernels for batches where they have some."""
+    if is_fitted(model.decision):
+        return jax.vmap(model.decide)(latencies)
+    layers = model.stage(model.last)
+    of_classes = [layer.kernels.of_classes for layer in layers]
+    if None not in of_classes:
+        spikes = [function(layer, latencies) for function, layer in zip(of_classes, layers, strict=True)]
+    elif model.decision.timed:
+        return devices.map_each(model.decide, latencies)
+    else:
+        fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.time_steps))
+        spikes = [fire(block_potentials(layer, latencies < model.time_steps)) for layer in layers]
+    return jax.vmap(lambda each: decide(model.decision, each, model.classes))(spikes)

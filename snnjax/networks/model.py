@@ -11,7 +11,6 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from snnjax import kernels
 from snnjax.core import checks, devices
 from snnjax.core.components import static
 from snnjax.core.errors import InputError, wrong_type
@@ -20,7 +19,7 @@ from snnjax.encoding import Encoder, ImageEncoder
 from snnjax.kernels import Spikes, exact
 from snnjax.layers.activations import LatencyCode
 from snnjax.layers.layer import LayerKernels
-from snnjax.layers.layer_kernels import XLA, block_potentials
+from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.pool import Pool
 from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer
@@ -70,9 +69,17 @@ class Model:
                 continue
             classes = network.classes if name in network.deciding else 0
             layers[name] = Layer(prepared, weights[name], steps, XLA, conv.monotone, classes, network.decision.timed)
-        pools, codes = (tuple(getattr(each, part) for each in network.stages) for part in ("pool", "code"))
-        sizes = network.input_shape, network.classes, steps
-        return cls(layers, network.encoder, network.decision, codes, network.names, pools, *sizes)
+        return cls(
+            layers,
+            network.encoder,
+            network.decision,
+            codes=tuple(each.code for each in network.stages),
+            names=network.names,
+            pools=tuple(each.pool for each in network.stages),
+            input_shape=network.input_shape,
+            classes=network.classes,
+            time_steps=steps,
+        )
 
     @property
     def last(self) -> int:
@@ -105,7 +112,7 @@ class Model:
         """
         last = self.last if last is None else last
         through = functools.partial(Model._through, first=first, last=last, timed=timed)
-        if not any(isinstance(layer, RealLayer) for number in range(first, last) for layer in self.stage(number)):
+        if not any(isinstance(layer, RealLayer) for layer in self.layers_between(first, last)):
             return through(self, latency)
         return devices.in_blocks(through, REAL)(jax.tree.map(jnp.asarray, self), latency)
 
@@ -114,7 +121,7 @@ class Model:
         for number in range(first, last):
             layers = self.stage(number)
             pool = self.pools[number]
-            if not timed and self._monotone(number, last):
+            if not timed and all(layer.monotone for layer in self.layers_between(number, last)):
                 latency = self.join(number, [layer.last_latencies(latency) for layer in layers])
             else:
                 latency = self.coded(number, jnp.concatenate([layer.outputs(latency, pool) for layer in layers]))
@@ -125,30 +132,9 @@ class Model:
         code = self.codes[number]
         return outputs if code is None else code(outputs, time_steps=self.time_steps)
 
-    def _monotone(self, first: int, last: int) -> bool:
-        return all(layer.monotone for number in range(first, last) for layer in self.stage(number))
-
-    def forward_block(self, latencies: jax.Array, first: int, last: int, *, timed: bool) -> jax.Array:
-        """`forward` of B inputs, (B, C, H, W): stage by stage where only who fires matters, if kernels compute it."""
-
-        def through(latencies: jax.Array, first: int, last: int) -> jax.Array:
-            if first == last:
-                return latencies
-            one = functools.partial(self.forward, first=first, last=last, timed=timed)
-            real = any(isinstance(layer, RealLayer) for number in range(first, last) for layer in self.stage(number))
-            return (jax.vmap(one) if real else functools.partial(devices.map_each, one))(latencies)
-
-        for number in range(first, last):
-            layers = self.stage(number)
-            known = [layer.kernels.fires for layer in layers if layer.kernels.fires is not None]
-            if len(known) < len(layers) or timed or not self._monotone(number, last):
-                continue
-            latencies = through(latencies, first, number)
-            pool = self.pools[number]
-            each = [fires(layer, latencies, pool) for fires, layer in zip(known, layers, strict=True)]
-            latencies = jnp.concatenate(each, axis=1)
-            first = number + 1
-        return through(latencies, first, last)
+    def layers_between(self, first: int, last: int) -> list[Any]:
+        """The layers of the stages from `first` to before `last`."""
+        return [layer for number in range(first, last) for layer in self.stage(number)]
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
         """What a stage passes on of the responses of its layers: side by side, pooled, coded."""
@@ -176,21 +162,6 @@ class Model:
         checks.latency("latency", latency, time_steps=self.time_steps)
         if latency.shape != self.input_shape:
             raise InputError(f"`latency` must have shape {self.input_shape}, got {latency.shape}")
-
-    def decide_block(self, latencies: jax.Array) -> Decided:
-        """`decide` for B inputs, (B, C, H, W), of a model whose deciding layers have kernels `TAPS`, or their own."""
-        if is_fitted(self.decision):
-            return jax.vmap(self.decide)(latencies)
-        layers = self.stage(self.last)
-        known = [layer.kernels.of_classes for layer in layers if layer.kernels.of_classes is not None]
-        if len(known) == len(layers):
-            spikes = [function(layer, latencies) for function, layer in zip(known, layers, strict=True)]
-            return jax.vmap(lambda each: decide(self.decision, each, self.classes))(spikes)
-        if self.decision.timed:
-            return devices.map_each(self.decide, latencies)
-        potentials = [block_potentials(layer, latencies < self.time_steps) for layer in self.stage(self.last)]
-        fire = functools.partial(kernels.fire_at_last_step, time_steps=self.time_steps)
-        return jax.vmap(lambda each: decide(self.decision, [fire(one) for one in each], self.classes))(potentials)
 
     def observe(self, latency: jax.Array) -> "Observed":
         """The network's response to the latencies (C, H, W) of one image, layer by layer."""

@@ -33,11 +33,11 @@ class Stage:
 
     def check(self) -> None:
         """Raises InputError unless it holds layers, and a `Pool` or None."""
-        for each in self.branches if isinstance(self.branches, tuple) else (self.branches,):
+        if not isinstance(self.branches, tuple) or not self.branches:
+            raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
+        for each in self.branches:
             if not isinstance(each, Conv):
                 raise wrong_type("branches", "Conv layers", each, "stage(Conv(...), Conv(...))")
-        if not self.branches or isinstance(self.branches, Conv):
-            raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "an integer, a Pool or None", self.pool)
         if len({each.real for each in self.branches}) > 1:
@@ -152,6 +152,7 @@ class Network:
         if conv.fractional and name not in self.deciding:
             raise InputError(f"`fractional` of {name}, which does not decide, must be False: True has no effect")
         supervised = [learner.supervised for learner in conv.each_learner]
+        kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
         if name in self.deciding:
             self._check_deciding(name, conv, supervised)
         elif not self.deciding and any(supervised):
@@ -161,12 +162,10 @@ class Network:
             give = "give it an `activation`, such as Triangle()"
             raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must be real-valued: {give}")
         if conv.joint and (len(supervised) > 1 or any(supervised)):
-            kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
             raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
         if conv.joint:
             check_component("learners", conv.joint, "batch", "images")
         if sum(supervised) > 1 or supervised != sorted(supervised):
-            kinds = ", ".join(type(learner).__name__ for learner in conv.each_learner)
             raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
 
     @property
@@ -180,17 +179,17 @@ class Network:
 
         Raises InputError where their learners differ in batch or images.
         """
-        kinds: dict[int, set[Any]] = {}
-        for number, _, conv in self.layers():
-            if conv.joint:
-                kinds.setdefault(number, set()).add((conv.joint.batch, conv.joint.images))
-        found: list[tuple[int, int]] = []
-        for number in sorted(kinds):
-            follows = found and found[-1][1] == number and self.stages[number - 1].activities
-            found.append((found.pop()[0] if follows else number, number + 1))
-        for first, end in found:
-            if len(alike := set().union(*(kinds[number] for number in range(first, end)))) > 1:
-                got = " and ".join(f"batch={batch}, images={images}" for batch, images in sorted(alike, key=str))
+        found: dict[tuple[int, int], set[str]] = {}
+        for number, each in enumerate(self.stages):
+            if batches := {f"batch={x.joint.batch}, images={x.joint.images}" for x in each.branches if x.joint}:
+                first, end = next(reversed(found), (-1, -1))
+                if end == number and self.stages[number - 1].activities:
+                    found[first, number + 1] = found.pop((first, end)) | batches
+                else:
+                    found[number, number + 1] = batches
+        for batches in found.values():
+            if len(batches) > 1:
+                got = " and ".join(sorted(batches))
                 raise InputError(f"layers of {self.name} that learn jointly must have one batch and images, got {got}")
         return tuple(found)
 
@@ -250,10 +249,7 @@ class Network:
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:
         """Names of the layers of each stage: layer1, layer2, layer3_1, layer3_2, ..."""
-        return tuple(
-            tuple(f"layer{n}" + (f"_{at}" if len(each.branches) > 1 else "") for at in range(1, len(each.branches) + 1))
-            for n, each in enumerate(self.stages, 1)
-        )
+        return tuple(_names(number, len(each.branches)) for number, each in enumerate(self.stages, 1))
 
     def layers(self) -> Iterator[tuple[int, str, Conv]]:
         """Number of the stage from 0, name and description of each layer, in order."""
@@ -292,26 +288,20 @@ class Network:
         Raises InputError where the path names none of them or several, or the number cannot have this value.
         """
         known = self.hyperparameters()
-        part, _, end = path.partition(".")
-        ending = [each for each in known if each.endswith(f".{path}")]
-        short = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
-        found = [path] if path in known else ending or short
-        if len(found) != 1:
-            few = [each for each in known if sum(place.isdigit() for place in each.split(".")) < 3]  # not all filters
-            few = [each for each in few if each.startswith(f"{part}.")] or few
-            meant = f"did you mean `{_meant(path, known)}`? " if not found and _meant(path, known) else ""
-            raise InputError(f"{meant}`{path}` must name one of {', '.join(found or few)}")
+        whole = _whole_path(path, known)
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise wrong_type(path, "a number", value)
-        kind = int if isinstance(known[found[0]], int) else float
+        kind = int if isinstance(known[whole], int) else float
         finite = abs(value) <= float(np.finfo(np.float32).max)
         if not finite or kind(value) != value:
             expected = "an integer" if finite else "a finite number of 32 bits"
             raise InputError(f"`{path}` must be {expected}, got {value:g}")
-        at = {name: f"stages.{n}.branches.{b}" for n, names in enumerate(self.names) for b, name in enumerate(names)}
-        part, _, rest = found[0].partition(".")
+        part, _, rest = whole.partition(".")
+        for number, names in enumerate(self.names):
+            if part in names:
+                part = f"stages.{number}.branches.{names.index(part)}"
         try:
-            return components.replace(self, f"{at.get(part, part)}.{rest}", kind(value))
+            return components.replace(self, f"{part}.{rest}", kind(value))
         except InputError as error:
             raise InputError(f"{path}={value:g}: {error}") from error
 
@@ -321,11 +311,30 @@ def _fitting(part: Any) -> tuple[str, ...]:
     return ("fitted",) if hasattr(part, "fit") else ()
 
 
-def _meant(path: str, known: Iterable[str]) -> str:
-    """The `known` path that is nearest to one that names none, in full or by its end; "" if none is near."""
+def _names(stage: int, branches: int) -> tuple[str, ...]:
+    """Names of the layers of stage `stage`, counted from 1."""
+    if branches == 1:
+        return (f"layer{stage}",)
+    return tuple(f"layer{stage}_{branch}" for branch in range(1, branches + 1))
+
+
+def _whole_path(path: str, known: Iterable[str]) -> str:
+    """The `known` path that a path or its unique end names; raises InputError where there is none, or several."""
+    part, _, end = path.partition(".")
+    ending = [each for each in known if each.endswith(f".{path}")]
+    short = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
+    found = [path] if path in known else ending or short
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"`{path}` must name one of {', '.join(found)}")
     ends = {f"{each.partition('.')[0]}.{each.rpartition('.')[2]}": each for each in known}
     ends |= {each: each for each in known}
-    return ends.get(nearest(path, ends), "")
+    meant = nearest(path, ends)
+    question = f"did you mean `{ends[meant]}`? " if meant else ""
+    few = [each for each in known if sum(place.isdigit() for place in each.split(".")) < 3]  # not all filters
+    few = [each for each in few if each.startswith(f"{part}.")] or few
+    raise InputError(f"{question}`{path}` must name one of {', '.join(few)}")
 
 
 def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:

@@ -145,7 +145,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
         _expect(f"end_batch(state, tally) of {kind}", _traced(learner, "end_batch", kind, state, tally), state)
     info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), returned[2])
     try:
-        diagnosis = learner.diagnose(name, layer, info)
+        diagnosis = learner.diagnose(layer, info)
     except Exception:  # it may reject placeholder values; those of an epoch are checked again
         return
     checked_diagnosis(kind, diagnosis)

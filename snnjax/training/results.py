@@ -48,7 +48,7 @@ def take_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) ->
         layer = dataclasses.replace(carry.layers[name], stored=state.weights[name], kernels=XLA)  # type: ignore[arg-type]
         learner = layer.conv.each_learner[phase.learner]
         kind = f"{type(learner).__name__} of {name}"
-        figures = contracts.checked_diagnosis(kind, learner.diagnose(name, layer, found.infos[name]))
+        figures = contracts.checked_diagnosis(kind, learner.diagnose(layer, found.infos[name]))
         scalars = contracts.checked_scalars(kind, learner.scalars(carry.states[name]))
         words += describe(name, layer, learner, figures)
         for figure, value in figures.items():
