@@ -175,7 +175,7 @@ def test_single_steps_of_stdp(run):
         latency = encode(run["steps/images"][int(image)])
         doubt = np.zeros(latency.shape, bool)
         for stage in range(model.last):
-            names = model.names[stage]
+            names = model.network.names[stage]
             for index, name in enumerate(names):
                 step = f"stdp{stage + 1}" + (f"_{index}" if len(names) > 1 else "")
                 if f"steps/{image}/{step}/winners" in run.arrays:
@@ -216,7 +216,7 @@ def test_single_steps_of_reward(run):
     @jax.jit
     def step(carry, latency: jax.Array, label: jax.Array) -> tuple[jax.Array, list[Winners], dict[str, jax.Array]]:
         passed = plain.Supervised(task, model, jnp.int32(1000)).respond(carry, latency, label)
-        found, votes = passed.responses, dict(zip(model.names[-1], passed.decided.votes, strict=True))
+        found, votes = passed.responses, dict(zip(model.network.names[-1], passed.decided.votes, strict=True))
         winners = [
             winner_of_class(layers[name], found[name].spikes, votes[name]) if name in votes else found[name].winners
             for name in names

@@ -293,7 +293,7 @@ def test_forms_are_the_plain_one(name, form, request):
     np.testing.assert_array_equal(layer.packed(PLAIN).weights, weights)
     how, learned = dict(bounds=rule.bounds, stabiliser=rule.stabiliser), 0
     for latency in LATENCIES:
-        for method in (Layer.latencies, Layer.potentials, Layer.spikes, Layer.last_spikes, timed_spikes):
+        for method in (Layer.responses, Layer.potentials, Layer.spikes, Layer.last_spikes, timed_spikes):
             found, expected = method(layer, latency), method(plain, latency)
             jax.tree.map(np.testing.assert_array_equal, found, expected)
         found, expected = layer.winners(latency), plain.winners(latency)

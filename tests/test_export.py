@@ -60,7 +60,7 @@ def model(request) -> Model:
 
 def entering(model: Model, number: int) -> np.ndarray:
     """Latencies, or activities, that enter a stage."""
-    found = jax.eval_shape(lambda x: model.forward(x, 0, number), np.zeros(model.input_shape, np.uint8))
+    found = jax.eval_shape(lambda x: model.forward(x, 0, number), np.zeros(model.network.input_shape, np.uint8))
     return np.zeros((IMAGES, *found.shape), found.dtype)
 
 
@@ -93,8 +93,8 @@ def carried(model: Model, form) -> Carry:
 def supervised_task(model: Model, batch: int = 1, by_turns: bool = False) -> Task:
     """That of all supervised layers."""
     layers = carried(model, XLA).layers
-    names = tuple(name for stage in model.names for name in stage if name in layers)
-    first = min(number for number, stage in enumerate(model.names) if any(name in names for name in stage))
+    names = tuple(name for stage in model.network.names for name in stage if name in layers)
+    first = min(number for number, stage in enumerate(model.network.names) if any(name in names for name in stage))
     return Task(names, first, batch=batch, by_turns=by_turns)
 
 
@@ -111,7 +111,7 @@ def test_forward(model, timed):
 
 
 def test_decisions(model):
-    packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.names[-1], TAPS)))
+    packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
     for number, encode in ((0, True), (model.last, False)):
         inputs = np.zeros((IMAGES, 28, 28), np.uint8) if encode else entering(model, number)
         assert_exported(functools.partial(batches.decide_batch, first=number, encode=encode), packed, inputs)
@@ -122,7 +122,7 @@ def test_learning_alone(model, within, batch):
     """The first layer that learns so, and the last."""
     found = [
         (number, name)
-        for number, names in enumerate(model.names)
+        for number, names in enumerate(model.network.names)
         for name in names
         if not (model.layers[name].conv.each_learner[0].supervised or model.layers[name].conv.joint)
     ]
@@ -138,7 +138,7 @@ def test_learning_jointly(model, rest):
     layers = {name: layer for name, layer in model.layers.items() if layer.conv.joint}
     if not layers:
         pytest.skip("no layers learn jointly")
-    stages = [number for number, names in enumerate(model.names) if layers.keys() & {*names}]
+    stages = [number for number, names in enumerate(model.network.names) if layers.keys() & {*names}]
     carry = Carry({name: layer.packed(ROWS) for name, layer in layers.items()}, dict.fromkeys(layers, ()))
     task = Task((*layers,), stages[0], learner=0, batch=IMAGES - rest, end=stages[-1] + 1, rest=rest)
     assert_step_exported(plain.learn_jointly, task, carry, model, alone(entering(model, stages[0])))
@@ -146,7 +146,7 @@ def test_learning_jointly(model, rest):
 
 @pytest.mark.parametrize(("by_turns", "batch"), [(False, 1), (True, 1), (False, BLOCK)])
 def test_learning_together(model, by_turns, batch):
-    if is_fitted(model.decision):
+    if is_fitted(model.network.decision):
         pytest.skip("nothing learns supervised")
     task = supervised_task(model, batch, by_turns)
     part = labelled(entering(model, task.first))
@@ -161,7 +161,7 @@ def fast_step(model: Model, task: Task) -> registry.Step | None:
 @pytest.mark.parametrize("batch", [1, BLOCK])
 def test_steps_of_accelerators(model, batch, monkeypatch):
     monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
-    for number, (name, *_) in enumerate(model.names):
+    for number, (name, *_) in enumerate(model.network.names):
         layer = dataclasses.replace(model.layers[name], in_bounds=True)
         learner = layer.conv.each_learner[0]
         task = Task((name,), number, learner=0, batch=batch)
@@ -169,7 +169,7 @@ def test_steps_of_accelerators(model, batch, monkeypatch):
             state = as_array(learner.init(layer, np.zeros(2, np.uint32), 0))
             carry = Carry({name: layer}, {name: state})
             assert_step_exported(found.run, task, carry, None, alone(entering(model, number)))
-    if is_fitted(model.decision):
+    if is_fitted(model.network.decision):
         return
     task = supervised_task(model, batch)
     if found := fast_step(model, task):
@@ -179,7 +179,7 @@ def test_steps_of_accelerators(model, batch, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_learning_in_blocks(model, at_once, monkeypatch):
-    if is_fitted(model.decision) or model.decision.timed:
+    if is_fitted(model.network.decision) or model.network.decision.timed:
         pytest.skip("nothing learns by reward at the last step")
     task = supervised_task(model)
     assert fast_step(model, task) is not None

@@ -52,9 +52,9 @@ def test_outputs_are_those_of_the_definition(name, form, time_steps, request):
     plain = layer(conv, time_steps)
     fired = 0
     for latency in stimuli(time_steps):
-        expected = plain.latencies(latency)
+        expected = plain.responses(latency)
         fired += (expected < time_steps).sum()
-        np.testing.assert_array_equal(plain.packed(form).latencies(latency), expected, strict=True)
+        np.testing.assert_array_equal(plain.packed(form).responses(latency), expected, strict=True)
         for pool in POOLS if name != "as large as the map" else [None, Pool(1), Pool(2, padding=1)]:
             found, pooled = (each.outputs(latency, pool) for each in (plain.packed(form), plain))
             np.testing.assert_array_equal(found, pooled, strict=True)

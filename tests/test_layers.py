@@ -76,7 +76,7 @@ def test_a_layer_fires_and_competes_as_the_judge_says(conv, form):
     for latency in LATENCIES:
         spikes, (expected, potential) = layer.spikes(latency), judged_spikes(layer, latency)
         np.testing.assert_array_equal(spikes.latency, expected)
-        np.testing.assert_array_equal(layer.latencies(latency), expected)
+        np.testing.assert_array_equal(layer.responses(latency), expected)
         np.testing.assert_allclose(spikes.potential, potential, rtol=1e-5)
         assert spikes.latency.shape[1:] == conv.output_size(latency.shape[1:])
         left = judge.pointwise_inhibition(expected, potential, T)
@@ -207,7 +207,7 @@ def test_a_layer_comes_back_from_a_device():
     for back in (jax.device_get(layer), jax.tree.map(np.asarray, layer)):
         for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(layer), strict=True):
             np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(back.latencies(LATENCIES[0]), layer.latencies(LATENCIES[0]))
+        np.testing.assert_array_equal(back.responses(LATENCIES[0]), layer.responses(LATENCIES[0]))
     with pytest.raises(ValueError, match="`threshold` must be finite, got nan"):
         dataclasses.replace(LAYERS[0], threshold=np.array(np.nan))
 

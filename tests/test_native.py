@@ -300,7 +300,7 @@ def test_a_layer_is_the_same_on_both_kernels(kernel, native_too, change):
     rule = conv.learners
     how = dict(bounds=rule.bounds, stabiliser=rule.stabiliser)
     for latency in BATCH:
-        np.testing.assert_array_equal(plain.latencies(latency), compiled.latencies(latency))
+        np.testing.assert_array_equal(plain.responses(latency), compiled.responses(latency))
         np.testing.assert_array_equal(plain.potentials(latency), compiled.potentials(latency))
         np.testing.assert_array_equal(plain.last_spikes(latency).latency, compiled.last_spikes(latency).latency)
         won = plain.winners(latency)

@@ -129,13 +129,13 @@ def test_stage_outputs_have_the_shapes_promised(network):
     for number, shape in enumerate(network.spec.shapes[1:-1]):
         latency = network.model.forward(latency, number, number + 1)
         assert latency.shape == shape
-    assert network.model.stage(2)[0].latencies(latency).shape == network.spec.shapes[-1]
+    assert network.model.stage(2)[0].responses(latency).shape == network.spec.shapes[-1]
 
 
 def test_branches_are_joined_in_order(network):
     model = network.model
     latency = model.forward(latencies(1)[0], 0, 1)
-    outputs = [layer.latencies(latency) for layer in model.stage(1)]
+    outputs = [layer.responses(latency) for layer in model.stage(1)]
     joined = model.forward(latency, 1, 2)
     np.testing.assert_array_equal(joined[:4, 0, 0], outputs[0][:, :2, :2].min(axis=(1, 2)))
     np.testing.assert_array_equal(joined[4:, 0, 0], outputs[1][:, 0, 0], "padded by one row and column")
@@ -148,7 +148,7 @@ def test_branches_are_joined_in_order(network):
 def test_the_deciding_layers_are_observed(network, decision):
     """The spikes that decide; where times do not matter, at the last step."""
     model = SpikingNetwork(dataclasses.replace(network.spec, decision=decision)).model
-    names = model.names[model.last]
+    names = model.network.names[model.last]
     seen = model.observe(latencies(1)[0])
     assert list(seen.latencies)[-len(names) :] == list(names)
     inputs = model.forward(latencies(1)[0])

@@ -630,7 +630,7 @@ def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
     assert {name: x.shape for name, x in seen.latencies.items()} == dict(
         input=(6, 28, 28), layer1=(4, 28, 28), layer2=(20, 1, 1)
     )
-    np.testing.assert_array_equal(seen.latencies["layer1"], network.model.layers["layer1"].latencies(latency))
+    np.testing.assert_array_equal(seen.latencies["layer1"], network.model.layers["layer1"].responses(latency))
     report = (folder / "report.html").read_text()
     assert "http" not in report, "it needs no network"
     assert report.count("data:image/png;base64,") == len(list((folder / "pictures").iterdir())) >= 6

@@ -1,7 +1,7 @@
 """Real-valued layers: what they make of sums of inputs, and how their activities become spikes."""
 
 import dataclasses
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,6 @@ class Standardise:
     variance: Numbers = learnable(default=1.0)
 
     def check(self) -> None:
-        """Raises TypeError or InputError for invalid settings."""
         checks.number("epsilon", self.epsilon, above=True)
         shapes = np.shape(self.mean), np.shape(self.variance)
         if shapes[0] != shapes[1] or len(shapes[0]) > 1:
@@ -45,18 +44,13 @@ class Standardise:
         """The same with moments of each channel, (C,) float32; raises InputError where it has those of others."""
         if np.shape(self.mean) not in ((), (channels,)):
             raise InputError(f"`mean` and `variance` must be of {channels} channels, got {np.shape(self.mean)}")
-        each = {name: np.ones(channels, np.float32) * getattr(self, name) for name in ("mean", "variance")}
-        return dataclasses.replace(self, **each)
+        ones = np.ones(channels, np.float32)
+        return dataclasses.replace(self, mean=ones * self.mean, variance=ones * self.variance)
 
     @property
     def moments(self) -> Moments:
         """The running moments."""
         return Moments(cast(jax.Array, self.mean), cast(jax.Array, self.variance))
-
-    def with_moments(self, moments: Moments) -> "Standardise":
-        """The same with other running moments."""
-        mean, variance = cast(Any, moments)
-        return dataclasses.replace(self, mean=mean, variance=variance)
 
     def __call__(self, values: jax.Array, moments: Moments | None = None) -> jax.Array:
         """Values (C, H, W) float32 by the moments given, of a batch, or by the running ones."""
@@ -74,7 +68,6 @@ class Triangle:
     power: float = 1.0
 
     def check(self) -> None:
-        """Raises TypeError or InputError for invalid settings."""
         checks.number("power", self.power, above=True)
 
     def __call__(self, sums: jax.Array) -> jax.Array:

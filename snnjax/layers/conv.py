@@ -83,8 +83,7 @@ class Conv:
         check_pairs(self, kernel=1, padding=0, stride=1, output_padding=0)
         if not math.isfinite(self.weight_mean):
             raise InputError(f"`weight_mean` must be finite, got {self.weight_mean}")
-        if not 0 <= self.weight_std < math.inf:
-            raise InputError(f"`weight_std` must be finite and at least 0, got {self.weight_std}")
+        checks.number("weight_std", self.weight_std)
         check_component("competition", self.competition, "__call__")
         if isinstance(self.competition, WTA) and self.competition.winners > self.features:
             got = f"{self.competition.winners} of {self.features}"
@@ -101,14 +100,19 @@ class Conv:
     def _check_real(self) -> None:
         """Raises InputError where a real-valued layer has what only spikes need."""
         check_component("activation", self.activation, "__call__")
-        for field, idle in dict(threshold=None, fractional=False, competition=Conv.competition).items():
-            value = getattr(self, field)
-            if isinstance(value, np.ndarray | jax.Array) or value != idle:
-                raise InputError(f"`{field}` of a layer with an `activation` must be {idle}: {value} has no effect")
+        self.check_idle("a layer with an `activation`", "threshold", "fractional", "competition")
         for learner in self.each_learner:
             if not getattr(learner, "joint", False):
                 got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
                 raise InputError(f"`learners` of a layer with an `activation` must be such as SoftHebb, {got}")
+
+    def check_idle(self, name: str, *fields: str) -> None:
+        """Raises InputError where a field that has no effect in a layer of this name does not have its default."""
+        defaults = {each.name: each.default for each in dataclasses.fields(self)}
+        for field in fields:
+            value = getattr(self, field)
+            if isinstance(value, np.ndarray | jax.Array) or value not in (defaults[field], (defaults[field],) * 2):
+                raise InputError(f"`{field}` of {name} must be {defaults[field]}: {value} has no effect")
 
     @property
     def each_learner(self) -> tuple[Any, ...]:

@@ -11,7 +11,6 @@ from snnjax.core.components import static
 from snnjax.core.errors import InputError
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.conv import Conv
-from snnjax.layers.pool import Pool
 
 
 class LayerKernels(NamedTuple):
@@ -24,7 +23,7 @@ class LayerKernels(NamedTuple):
       outputs: of (layer, latency, pool), of layers with a threshold.
       potentials: at the last step.
       winners: of layers with weights >= 0 and the competition `WTA`.
-      learn: of (..., winners, rates, rule): new weights of a layer `in_bounds`.
+      learn: of (..., winners, rates, bounds=..., stabiliser=...): new weights of a layer `in_bounds`.
       timed_spikes: of (..., threshold), for deciding layers with a threshold under a timed decision.
       fires: of (layer, B inputs, pool): who fires at all, pooled latencies of the last step, or T where silent.
       of_classes: of a deciding layer and B inputs: `Spikes` of (B, classes, 1, 1), those of the neuron of each class
@@ -79,15 +78,3 @@ class BaseLayer:
     def packed(self, kernels: LayerKernels) -> Self:
         """The same layer, computed by other kernels."""
         return dataclasses.replace(self, stored=kernels.pack(self.weights), kernels=kernels)
-
-    def responses(self, inputs: jax.Array) -> jax.Array:
-        """What its neurons put out, (F, H', W')."""
-        raise NotImplementedError
-
-    def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
-        """Responses of the layer, (F, H', W'), with its `output_padding`, then pooled."""
-        raise NotImplementedError
-
-    def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
-        """What its stage gets of this layer: `pooled` of `responses`."""
-        return self.pooled(self.responses(inputs), pool)

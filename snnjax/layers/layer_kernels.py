@@ -24,33 +24,33 @@ def _fast_latencies(layer: Layer, latency: jax.Array) -> jax.Array:
 def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     """By a search that stops early on a CPU, of all positions at once elsewhere."""
     firing = layer._firing()
-    places = dict(k=layer.conv.competition.winners, radius=layer.conv.competition.radius)
+    k = layer.conv.competition.winners
+    radius = layer.conv.competition.radius
 
     def at_once(latency: jax.Array, weights: jax.Array) -> Winners:
         spikes = kernels.first_spikes(latency, weights, **firing)
-        return kernels.k_winners(spikes, time_steps=layer.time_steps, **places)
+        return kernels.k_winners(spikes, k=k, radius=radius, time_steps=layer.time_steps)
 
-    early = functools.partial(kernels.early_winners, **firing, **places)
+    early = functools.partial(kernels.early_winners, k=k, radius=radius, **firing)
     return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=at_once)
 
 
-def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
+def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, **rule: Any) -> jax.Array:
     """Touches the winners' features alone."""
-    old = layer.stored[winners.feature]
-    seen = layer.padded(latency)
-    rows = kernels.learned_rows(old, seen, winners, rates, stride=layer.conv.stride, **rule)
+    learn = functools.partial(kernels.learned_rows, time_steps=layer.time_steps, stride=layer.conv.stride)
+    rows = learn(layer.stored[winners.feature], layer.padded(latency), winners, rates, **rule)
     return kernels.set_rows(layer.stored, winners, rows)
 
 
 def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = kernels.search_spikes) -> Spikes:
     """In two products, if there is one neuron a feature and potentials never fall."""
-    if not (layer.monotone and layer.one_neuron(latency)):
+    if not layer.monotone or layer.conv.output_size((latency.shape[1], latency.shape[2])) != (1, 1):
         return layer.spikes_by_step(latency, threshold)
     rows, columns = checks.pair("kernel", layer.conv.kernel, 1)
-    seen = layer.padded(latency)[:, :rows, :columns]
-    weights = layer.weights
-    settings: dict[str, Any] = dict(time_steps=layer.time_steps, fractional=layer.conv.fractional)
-    spikes = find(seen.reshape(-1), weights.reshape(len(weights), -1), threshold=threshold, **settings)
+    seen = layer.padded(latency)[:, :rows, :columns].reshape(-1)
+    weights = layer.weights.reshape(layer.conv.features, -1)
+    steps = layer.time_steps
+    spikes = find(seen, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional)
     return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
 
 
@@ -60,13 +60,13 @@ AT_ONCE = XLA._replace(timed_spikes=functools.partial(_fast_timed, find=kernels.
 """As `XLA`, timed spikes in one product: for one image at a time on an accelerator."""
 
 
-def _place(layer: Layer) -> dict[str, Any]:
-    return dict(features=layer.conv.features, padding=layer.conv.padding)
+def _settings(layer: Layer) -> dict[str, Any]:
+    return dict(features=layer.conv.features, padding=layer.conv.padding, time_steps=layer.time_steps)
 
 
 def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Array:
-    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, time_steps=layer.time_steps)
-    return native.latencies(latency, layer.stored, **limits, **_place(layer), **pool)
+    threshold: Any = layer.conv.threshold
+    return native.latencies(latency, layer.stored, threshold=threshold, **_settings(layer), **pool)
 
 
 def native_pooling(conv: Conv, pool: Pool | None) -> native.Pooling:
@@ -84,24 +84,26 @@ def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.
 
 
 def _native_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
-    return native.final_potentials(latency < layer.time_steps, layer.stored, **_place(layer))
+    spiked = latency < layer.time_steps
+    return native.final_potentials(spiked, layer.stored, features=layer.conv.features, padding=layer.conv.padding)
 
 
 def _native_winners(layer: Layer, latency: jax.Array) -> Winners:
-    if layer.conv.threshold is None:
+    threshold: Any = layer.conv.threshold
+    if threshold is None:
         return layer.packed(PLAIN).winners(latency)
     wta = layer.conv.competition
-    limits: dict[str, Any] = dict(threshold=layer.conv.threshold, k=wta.winners, radius=wta.radius)
-    return native.winners(latency, layer.stored, time_steps=layer.time_steps, **limits, **_place(layer))
+    compete = functools.partial(native.winners, k=wta.winners, radius=wta.radius)
+    return compete(latency, layer.stored, threshold=threshold, **_settings(layer))
 
 
-def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, rule: Any) -> jax.Array:
-    return native.learn(layer.stored, latency, winners, rates, **rule, **_place(layer))
+def _native_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, **rule: Any) -> jax.Array:
+    return native.learn(layer.stored, latency, winners, rates, **rule, **_settings(layer))
 
 
 def _native_timed_spikes(layer: Layer, latency: jax.Array, threshold: Any) -> Spikes:
-    limits: dict[str, Any] = dict(threshold=threshold, fractional=layer.conv.fractional)
-    return native.timed_spikes(latency, layer.stored, time_steps=layer.time_steps, **limits, **_place(layer))
+    fractional = layer.conv.fractional
+    return native.timed_spikes(latency, layer.stored, threshold=threshold, fractional=fractional, **_settings(layer))
 
 
 NATIVE = LayerKernels(
@@ -124,8 +126,8 @@ def native_suits(conv: Conv, time_steps: int) -> bool:
 
 def block_potentials(layer: Layer, spiked: jax.Array) -> jax.Array:
     """Last potentials of B images, (B, F, H', W') from bool (B, C, H, W), by `TAPS`; B decides how sums round."""
-    settings = dict(padding=layer.conv.padding, stride=layer.conv.stride)
-    return kernels.final_potentials_of_block(spiked, layer.stored, **settings)
+    padding = layer.conv.padding
+    return kernels.final_potentials_of_block(spiked, layer.stored, padding=padding, stride=layer.conv.stride)
 
 
 def _to_taps(weights: jax.Array) -> jax.Array:
@@ -139,7 +141,5 @@ def _taps_potentials(layer: Layer, latency: jax.Array) -> jax.Array:
 
 ROWS = LayerKernels(lambda w: w.transpose(0, 2, 3, 1), lambda w, _: w.transpose(0, 3, 1, 2))
 """Weights as (F, kh, kw, C), for the products of real-valued layers."""
-
-
 TAPS = LayerKernels(_to_taps, lambda weights, features: _to_taps(weights), potentials=_taps_potentials)
 """Weights as (kh, kw, F, C), for the products of deciding layers over blocks of images."""

@@ -47,7 +47,8 @@ def check_pairs(component: Any, **minimum: int) -> None:
 
 def map_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
     """Rows and columns of what a window named `name` makes of a map; raises TooSmallError where it does not fit."""
-    (rows, columns), kernel = checks.pair("padding", padding, 0), checks.pair("kernel", window, 1)
+    rows, columns = checks.pair("padding", padding, 0)
+    kernel = checks.pair("kernel", window, 1)
     padded = size[0] + 2 * rows, size[1] + 2 * columns
     checks.window(name, kernel, padded)
     return output_size(padded, kernel, checks.pair("stride", stride, 1))

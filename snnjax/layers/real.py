@@ -31,10 +31,11 @@ class RealLayer(BaseLayer):
         (H', W', K) and (H', W', F) float32, as of `kernels.reflected_patches` and `kernels.weighted_sums`; inputs are
         standardised by the `moments` given, if at all, or by running ones.
         """
+        conv = self.conv
         values = activities_of(inputs, self.time_steps)
-        standardise = self.conv.standardise
-        sizes = {name: getattr(self.conv, name) for name in ("kernel", "stride", "padding")}
-        patches = kernels.reflected_patches(standardise(values, moments) if standardise else values, **sizes)
+        if conv.standardise is not None:
+            values = conv.standardise(values, moments)
+        patches = kernels.reflected_patches(values, kernel=conv.kernel, stride=conv.stride, padding=conv.padding)
         return patches, kernels.weighted_sums(patches, self.rows())
 
     def batch_sums(self, batch: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -44,13 +45,13 @@ class RealLayer(BaseLayer):
 
     def with_moments_of(self, batch: jax.Array, momentum: float | jax.Array) -> "RealLayer":
         """The layer with running moments moved by this share of the way to those of a batch (B, C, H, W), if any."""
-        if (standardise := self.conv.standardise) is None:
+        standardise = self.conv.standardise
+        if standardise is None:
             return self
         values = activities_of(batch, self.time_steps)
         moved = kernels.moved_moments(standardise.moments, kernels.moments(values), values, momentum=momentum)
-        return dataclasses.replace(
-            self, conv=dataclasses.replace(self.conv, standardise=standardise.with_moments(moved))
-        )
+        standardise = dataclasses.replace(standardise, **moved._asdict())
+        return dataclasses.replace(self, conv=dataclasses.replace(self.conv, standardise=standardise))
 
     def rows(self) -> jax.Array:
         """The weights as a row for each feature, (F, K) float32, in the order of `kernels.reflected_patches`."""
@@ -64,17 +65,17 @@ class RealLayer(BaseLayer):
         weights = rows.reshape(features, *kernel, channels).transpose(0, 3, 1, 2)
         return self.with_weights(weights)
 
-    def activities(self, inputs: jax.Array) -> jax.Array:
-        """What the neurons of a real-valued layer put out, (F, H', W') float32."""
-        return self.activated(self.sums(inputs)[1])
-
     def activated(self, sums: jax.Array) -> jax.Array:
         """The activities, (..., F, H', W') float32, of weighted sums, (..., H', W', F)."""
         return jnp.moveaxis(self.conv.activation(sums), -1, -3)
 
     def responses(self, inputs: jax.Array) -> jax.Array:
-        """The activities."""
-        return self.activities(inputs)
+        """The activities of its neurons, (F, H', W') float32."""
+        return self.activated(self.sums(inputs)[1])
+
+    def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
+        """What its stage gets of this layer: `pooled` of `responses`."""
+        return self.pooled(self.responses(inputs), pool)
 
     def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:
         """Responses of the layer, (F, H', W'), with its `output_padding`, then pooled."""

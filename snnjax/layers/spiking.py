@@ -1,6 +1,7 @@
 """Layers of spiking neurons."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -39,7 +40,10 @@ class Layer(BaseLayer):
         checks.threshold(threshold, self.conv.features)
         return dataclasses.replace(self, conv=dataclasses.replace(self.conv, threshold=threshold))
 
-    def latencies(self, latency: jax.Array) -> jax.Array:
+    def _firing(self) -> dict[str, Any]:
+        return dict(threshold=self.conv.threshold, time_steps=self.time_steps, stride=self.conv.stride)
+
+    def responses(self, latency: jax.Array) -> jax.Array:
         """When each neuron fires: (F, H', W') latencies."""
         if self.kernels.latencies is None or self.conv.threshold is None:
             return self.spikes(latency).latency
@@ -62,7 +66,7 @@ class Layer(BaseLayer):
         return kernels.fire_at_last_step(self.potentials(latency), time_steps=self.time_steps)
 
     def last_latencies(self, latency: jax.Array) -> jax.Array:
-        """As `latencies`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
+        """As `responses`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
         threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
         each = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
         return at_last_step(self.potentials(latency) > each, self.time_steps)
@@ -82,10 +86,6 @@ class Layer(BaseLayer):
         firing = self._firing() | dict(threshold=threshold, fractional=self.conv.fractional)
         return kernels.timed_spikes(self.padded(latency), self.weights, **firing)
 
-    def one_neuron(self, latency: jax.Array) -> bool:
-        """Whether the kernel has one position on a (C, H, W) input: one neuron a feature."""
-        return self.conv.output_size((latency.shape[-2], latency.shape[-1])) == (1, 1)
-
     def winners(self, latency: jax.Array) -> Winners:
         """The neurons that may learn, by the layer's competition: `Winners` of (k,)."""
         if self.kernels.winners is None or not self.monotone or not isinstance(self.conv.competition, WTA):
@@ -99,12 +99,13 @@ class Layer(BaseLayer):
 
         `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
         """
-        rule: dict[str, Any] = dict(bounds=bounds, stabiliser=stabiliser, time_steps=self.time_steps)
         own = any(bounds is getattr(learner, "bounds", None) for learner in self.conv.each_learner)
         if self.in_bounds and own and self.kernels.learn is not None:
-            return dataclasses.replace(self, stored=self.kernels.learn(self, latency, winners, rates, rule))
+            stored = self.kernels.learn(self, latency, winners, rates, bounds=bounds, stabiliser=stabiliser)
+            return dataclasses.replace(self, stored=stored)
+        learn = functools.partial(kernels.stdp, time_steps=self.time_steps, stride=self.conv.stride)
         seen = self.padded(latency)
-        return self.with_weights(kernels.stdp(self.weights, seen, winners, rates, stride=self.conv.stride, **rule))
+        return self.with_weights(learn(self.weights, seen, winners, rates, bounds=bounds, stabiliser=stabiliser))
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
@@ -124,17 +125,10 @@ class Layer(BaseLayer):
         """The input with the layer's padding."""
         return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
 
-    def _firing(self) -> dict[str, Any]:
-        return dict(threshold=self.conv.threshold, time_steps=self.time_steps, stride=self.conv.stride)
-
-    def responses(self, inputs: jax.Array) -> jax.Array:
-        """The latencies."""
-        return self.latencies(inputs)
-
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
-        """What its stage gets of this layer: `pooled` of `latencies`."""
+        """What its stage gets of this layer: `pooled` of `responses`."""
         if self.kernels.outputs is None or self.conv.threshold is None:
-            return super().outputs(inputs, pool)
+            return self.pooled(self.responses(inputs), pool)
         return self.kernels.outputs(self, inputs, pool)
 
     def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:

@@ -145,7 +145,6 @@ class RSTDP(Learner):
         return dict(state, key=key, kept=~dropped)
 
     def scalars(self, state: Any) -> dict[str, float]:
-        """The rates."""
         names = [f"rate_{rate}_after_{signal}" for signal in ("reward", "punishment") for rate in ("plus", "minus")]
         return dict(zip(names, map(float, np.ravel(state["rates"])), strict=True))
 

@@ -59,7 +59,6 @@ class STDP(Learner):
         return np.int32(seen % int(self.doubling))
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
-        """The winners."""
         return super().forward(layer, state, self.seen(layer, latency), label)
 
     def update(

@@ -237,7 +237,6 @@ class SupervisedSTDP(Learner):
         return ended
 
     def scalars(self, state: Any) -> dict[str, float]:
-        """The rates."""
         rates = dict(rate_plus=float(state["rates"][0]), rate_minus=float(state["rates"][1]))
         if "threshold_rate" in state:
             rates["threshold_rate"] = float(state["threshold_rate"])
@@ -260,7 +259,8 @@ class SupervisedSTDP(Learner):
             **count_wins(neuron, features),
             times=np.round(times, 5).tolist(),
         )
-        if competitors := self.competitors(layer):
+        competitors = self.competitors(layer)
+        if competitors:
             thresholds = np.broadcast_to(np.asarray(layer.conv.threshold, np.float64), features).copy()
             own = thresholds.reshape(layer.classes, -1)[:, -competitors:]
             for label in np.unique(info["label"][learned]):

@@ -103,14 +103,16 @@ class TargetTime(Learner):
         Info is the winner's feature and step of each patch, (patches,) int32, -1 and T where no neuron fired, and the
         rate of the thresholds.
         """
-        seen = layer.padded(latency)
+        conv = layer.conv
         weights = layer.weights
-        at = self.positions(state, state["shown"], layer.conv.output_size((latency.shape[1], latency.shape[2])))
-        patches = kernels.patches(seen, at, kernel=layer.conv.kernel, stride=layer.conv.stride)
-        flat = weights.reshape(len(weights), -1)
-        threshold = cast(jax.Array, layer.conv.threshold)
-        rule = self.rule(state, layer.time_steps)
-        learned = kernels.learn_patches(patches.reshape(len(at), -1), flat, threshold, **rule)
+        at = self.positions(state, state["shown"], conv.output_size((latency.shape[1], latency.shape[2])))
+        patches = kernels.patches(layer.padded(latency), at, kernel=conv.kernel, stride=conv.stride)
+        learned = kernels.learn_patches(
+            patches.reshape(len(at), -1),
+            weights.reshape(len(weights), -1),
+            cast(jax.Array, conv.threshold),
+            **self.rule(state, layer.time_steps),
+        )
         layer = layer.with_weights(learned.weights.reshape(weights.shape))
         return self.learned(layer, state, learned, 1)
 
@@ -121,11 +123,9 @@ class TargetTime(Learner):
         return layer.with_threshold(found.threshold), counted, info
 
     def end_epoch(self, state: Any) -> Any:
-        """Anneals the rates."""
         return dict(state, rates=state["rates"] * jnp.float32(self.annealing))
 
     def scalars(self, state: Any) -> dict[str, float]:
-        """The rates of weights and thresholds."""
         return dict(rate=float(state["rates"][0]), threshold_rate=float(state["rates"][1]))
 
     def diagnose(self, layer: Layer, info: Any) -> Diagnosis:

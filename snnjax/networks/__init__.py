@@ -1,14 +1,20 @@
 """The networks, as data; `NETWORKS` holds them by name."""
 
-from snnjax.networks.decision import Decision, Earliest, FittedDecision, Majority
+from snnjax.networks.decision import Decision, Earliest, FittedDecision, LinearSVM, Majority
 from snnjax.networks.goupy2024 import goupy2024_ncg, goupy2024_pcn, goupy2024_s2stdp, goupy2024_sstdp
 from snnjax.networks.images import Images
-from snnjax.networks.kheradpisheh2018 import kheradpisheh2018
-from snnjax.networks.linear import LinearSVM
 from snnjax.networks.model import Model, Observed, SpikingNetwork
 from snnjax.networks.mozafari2018_objects import mozafari2018_objects
 from snnjax.networks.network import Network, Stage, stage
-from snnjax.networks.published import deep2024, deepr2024, deepr2024_2, inception2024, majority2024, mozafari2018
+from snnjax.networks.published import (
+    deep2024,
+    deepr2024,
+    deepr2024_2,
+    inception2024,
+    kheradpisheh2018,
+    majority2024,
+    mozafari2018,
+)
 from snnjax.networks.softhebb import goupy2024_softhebb, softhebb_narrow
 
 _RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majority2024)
@@ -31,19 +37,6 @@ __all__ = [
     "Observed",
     "SpikingNetwork",
     "Stage",
-    "deep2024",
-    "deepr2024",
-    "deepr2024_2",
-    "goupy2024_ncg",
-    "goupy2024_pcn",
-    "goupy2024_s2stdp",
-    "goupy2024_softhebb",
-    "goupy2024_sstdp",
-    "inception2024",
-    "kheradpisheh2018",
-    "majority2024",
-    "mozafari2018",
-    "mozafari2018_objects",
-    "softhebb_narrow",
     "stage",
+    *NETWORKS,
 ]

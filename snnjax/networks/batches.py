@@ -26,7 +26,8 @@ def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, 
         if timed or None in fires or not all(layer.monotone for layer in model.layers_between(number, last)):
             continue
         latencies = _forward_each(model, latencies, first, number, timed)
-        outputs = [fire(layer, latencies, model.pools[number]) for fire, layer in zip(fires, layers, strict=True)]
+        pool = model.network.stages[number].pool
+        outputs = [fire(layer, latencies, pool) for fire, layer in zip(fires, layers, strict=True)]
         latencies = jnp.concatenate(outputs, axis=1)
         first = number + 1
     return _forward_each(model, latencies, first, last, timed)
@@ -49,22 +50,22 @@ def decide_batch(
     The inputs are latencies (B, C, H, W) that enter stage `first`; with `encode`, images as in `encode_batch`.
     """
     latencies = encode_batch(model, inputs, native=native) if encode else inputs
-    latencies = forward_batch(model, latencies, first=first, last=model.last, timed=model.decision.timed)
+    latencies = forward_batch(model, latencies, first=first, last=model.last, timed=model.network.decision.timed)
     decided = _decide_each(model, latencies)
     return decided.decision, decided.scores
 
 
 def _decide_each(model: Model, latencies: jax.Array) -> Decided:
     """`Model.decide` of what enters the deciding layers, by their own kernels for batches where they have some."""
-    if is_fitted(model.decision):
+    if is_fitted(model.network.decision):
         return jax.vmap(model.decide)(latencies)
     layers = model.stage(model.last)
     of_classes = [layer.kernels.of_classes for layer in layers]
     if None not in of_classes:
         spikes = [function(layer, latencies) for function, layer in zip(of_classes, layers, strict=True)]
-    elif model.decision.timed:
+    elif model.network.decision.timed:
         return devices.map_each(model.decide, latencies)
     else:
-        fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.time_steps))
-        spikes = [fire(block_potentials(layer, latencies < model.time_steps)) for layer in layers]
-    return jax.vmap(lambda each: decide(model.decision, each, model.classes))(spikes)
+        fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.network.time_steps))
+        spikes = [fire(block_potentials(layer, latencies < model.network.time_steps)) for layer in layers]
+    return jax.vmap(lambda each: decide(model.network.decision, each, model.network.classes))(spikes)

@@ -12,18 +12,16 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from snnjax.core import checks, devices
-from snnjax.core.components import static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.data import names
-from snnjax.encoding import Encoder, ImageEncoder
+from snnjax.encoding import Encoder
 from snnjax.kernels import Spikes, exact
 from snnjax.layers.activations import LatencyCode
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import XLA
-from snnjax.layers.pool import Pool
 from snnjax.layers.real import RealLayer
 from snnjax.layers.spiking import Layer
-from snnjax.networks.decision import Decided, Decision, decide, is_fitted, unfitted
+from snnjax.networks.decision import Decided, decide, is_fitted, unfitted
 from snnjax.networks.network import Network
 
 Weights = Mapping[str, Any]
@@ -38,21 +36,12 @@ class Model:
     """A network with its weights. Its methods take one stimulus; batches come from `jax.vmap`.
 
     Attributes:
+      network: its description.
       layers: by name.
-      encoder, decision, input_shape, classes, time_steps: as of `Network`.
-      names: of the layers of each stage.
-      pools, codes: of each stage.
     """
 
+    network: Network
     layers: dict[str, Any]
-    encoder: ImageEncoder | None
-    decision: Decision
-    codes: tuple[Any, ...]
-    names: tuple[tuple[str, ...], ...] = static()
-    pools: tuple[Pool | None, ...] = static()
-    input_shape: tuple[int, int, int] = static()
-    classes: int = static()
-    time_steps: int = static()
 
     @classmethod
     def of(cls, network: Network, weights: Weights) -> "Model":
@@ -69,26 +58,16 @@ class Model:
                 continue
             classes = network.classes if name in network.deciding else 0
             layers[name] = Layer(prepared, weights[name], steps, XLA, conv.monotone, classes, network.decision.timed)
-        return cls(
-            layers,
-            network.encoder,
-            network.decision,
-            codes=tuple(each.code for each in network.stages),
-            names=network.names,
-            pools=tuple(each.pool for each in network.stages),
-            input_shape=network.input_shape,
-            classes=network.classes,
-            time_steps=steps,
-        )
+        return cls(network, layers)
 
     @property
     def last(self) -> int:
         """Number of the stage that decides; of all stages under a `FittedDecision`, which sees what they put out."""
-        return len(self.names) - (not is_fitted(self.decision))
+        return len(self.network.stages) - (not is_fitted(self.network.decision))
 
     def stage(self, number: int) -> list[Any]:
         """The layers of stage `number`, counted from 0."""
-        return [self.layers[name] for name in self.names[number]]
+        return [self.layers[name] for name in self.network.names[number]]
 
     def packed(self, kernels: Mapping[str, LayerKernels]) -> "Model":
         """The same model with other kernels of some of its layers, by name."""
@@ -98,12 +77,15 @@ class Model:
         """The model with some layers replaced, by name."""
         return dataclasses.replace(self, layers={**self.layers, **layers})
 
-    def encode(self, image: jax.Array, *, native: bool = False) -> jax.Array:
+    def encode(self, image: ArrayLike, *, native: bool = False) -> jax.Array:
         """The latencies (C, H, W) of an image; `native`: by compiled kernels where the encoder has them."""
-        if self.encoder is None:
+        encoder = self.network.encoder
+        if encoder is None:
             advice = "give the Network one, or call `predict` with latencies"
             raise InputError(f"`encoder` must be given to take images, got None: {advice}")
-        return self.encoder(image, native=True) if native and type(self.encoder) is Encoder else self.encoder(image)
+        check_image(encoder, self.network.input_shape, image)
+        image = jnp.asarray(image)
+        return encoder(image, native=True) if native and type(encoder) is Encoder else encoder(image)
 
     def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
         """The input of stage `last` (default: what the decision is made on) given that of stage `first`, (C, H, W).
@@ -120,7 +102,7 @@ class Model:
         """As `forward`, of one image or of those that `in_blocks` takes at a time."""
         for number in range(first, last):
             layers = self.stage(number)
-            pool = self.pools[number]
+            pool = self.network.stages[number].pool
             if not timed and all(layer.monotone for layer in self.layers_between(number, last)):
                 latency = self.join(number, [layer.last_latencies(latency) for layer in layers])
             else:
@@ -129,8 +111,8 @@ class Model:
 
     def coded(self, number: int, outputs: jax.Array) -> jax.Array:
         """What a stage passes on of its joined outputs, (F, H, W)."""
-        code = self.codes[number]
-        return outputs if code is None else code(outputs, time_steps=self.time_steps)
+        code = self.network.stages[number].code
+        return outputs if code is None else code(outputs, time_steps=self.network.time_steps)
 
     def layers_between(self, first: int, last: int) -> list[Any]:
         """The layers of the stages from `first` to before `last`."""
@@ -138,46 +120,46 @@ class Model:
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
         """What a stage passes on of the responses of its layers: side by side, pooled, coded."""
-        pool = self.pools[number]
+        pool = self.network.stages[number].pool
         each = zip(self.stage(number), responses, strict=True)
         return self.coded(number, jnp.concatenate([layer.pooled(response, pool) for layer, response in each]))
 
     def decide(self, latency: jax.Array) -> Decided:
         """The decision on the input of the last stage, or under a `FittedDecision` on its output."""
-        return decide(self.decision, self.decisive_spikes(latency), self.classes)
+        return decide(self.network.decision, self.decisive_spikes(latency), self.network.classes)
 
     def decisive_spikes(self, latency: jax.Array) -> list[Spikes]:
         """What the decision is made on: `Spikes` of each deciding layer; under a `FittedDecision` those given."""
-        if is_fitted(self.decision):
-            time = latency.astype(jnp.float32) / self.time_steps
+        if is_fitted(self.network.decision):
+            time = latency.astype(jnp.float32) / self.network.time_steps
             return [Spikes(latency, jnp.zeros_like(time), time)]
         return [layer.deciding_spikes(latency) for layer in self.stage(self.last)]
 
     def predict(self, latency: jax.Array) -> Decided:
         """The decision on one encoded image, (C, H, W) latencies."""
         self._check_input(latency)
-        return self.decide(self.forward(latency, timed=self.decision.timed))
+        return self.decide(self.forward(latency, timed=self.network.decision.timed))
 
     def _check_input(self, latency: jax.Array) -> None:
-        checks.latency("latency", latency, time_steps=self.time_steps)
-        if latency.shape != self.input_shape:
-            raise InputError(f"`latency` must have shape {self.input_shape}, got {latency.shape}")
+        checks.latency("latency", latency, time_steps=self.network.time_steps)
+        if latency.shape != self.network.input_shape:
+            raise InputError(f"`latency` must have shape {self.network.input_shape}, got {latency.shape}")
 
     def observe(self, latency: jax.Array) -> "Observed":
         """The network's response to the latencies (C, H, W) of one image, layer by layer."""
         self._check_input(latency)
+        network = self.network
         seen = {"input": latency}
         for number in range(self.last):
             outputs = [layer.responses(latency) for layer in self.stage(number)]
-            for name, each in zip(self.names[number], outputs, strict=True):
+            for name, each in zip(network.names[number], outputs, strict=True):
                 real = isinstance(self.layers[name], RealLayer)
-                seen[name] = LatencyCode()(each, time_steps=self.time_steps) if real else each
+                seen[name] = LatencyCode()(each, time_steps=network.time_steps) if real else each
             latency = self.join(number, outputs)
-        spikes = self.decisive_spikes(self.forward(seen["input"], timed=self.decision.timed))  # as `predict` has them
-        if not is_fitted(self.decision):
-            latencies = (each.latency for each in spikes)
-            seen |= zip(self.names[self.last], latencies, strict=True)
-        return Observed(seen, decide(self.decision, spikes, self.classes))
+        spikes = self.decisive_spikes(self.forward(seen["input"], timed=network.decision.timed))  # as `predict` does
+        for name, each in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
+            seen[name] = each.latency
+        return Observed(seen, decide(network.decision, spikes, network.classes))
 
 
 class Observed(NamedTuple):
@@ -203,8 +185,8 @@ def check_weights(network: Network, weights: Weights) -> None:
             raise InputError(f"`weights` must name layers of {network.name} ({', '.join(shapes)}), got {name!r}")
         if value.shape != shapes[name]:
             raise InputError(f"`weights[{name!r}]` must have shape {shapes[name]}, got {value.shape}")
-        abstract = isinstance(value, jax.core.Tracer)
-        if convs[name].monotone and not abstract and not (least := np.asarray(value).min()) >= 0:
+        if convs[name].monotone and not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) >= 0):
+            least = np.asarray(value).min()
             raise InputError(f"`weights[{name!r}]` must be at least 0 as the layer's bounds, got {least}")
 
 
@@ -238,25 +220,17 @@ def check_fitted(network: Network, *names: str) -> None:
 def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> None:
     """Raises InputError unless an encoder makes a network's input (C, H, W) of an image."""
     checks.array("image", image, None)
-    if (given := _encoded(encoder, image.shape)) == input_shape:
+    given = _encoded(encoder, image.shape)
+    if given == input_shape:
         return
     advice = f"got {image.shape}: resize it, for a batch use jax.vmap"
     for channels in (image.shape[-1:], (), (3,), (2,)):  # as the image has them, else of grey, colour, events
-        if len(same := _encoded(encoder, (*input_shape[1:], *channels))) != 3:
-            continue
-        rows, columns = (2 * size - made for size, made in zip(input_shape[1:], same[1:], strict=True))
-        shape = rows, columns, *channels
+        same = _encoded(encoder, (*input_shape[1:], *channels))
+        shape = *(2 * size - made for size, made in zip(input_shape[1:], same[1:], strict=False)), *channels
         if _encoded(encoder, shape) == input_shape:
             raise InputError(f"`image` must have shape {shape}, {advice}")
     becomes = f", which becomes {given}" if given else ""
     raise InputError(f"`image` must become an input of shape {input_shape}, got {image.shape}{becomes}")
-
-
-def _latency_of(model: Model, image: ArrayLike) -> jax.Array:
-    """The latencies of an image, once it is checked."""
-    if model.encoder is not None:
-        check_image(model.encoder, model.input_shape, image)
-    return model.encode(jnp.asarray(image))
 
 
 def _encoded(encoder: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -326,7 +300,7 @@ class SpikingNetwork(nnx.Module):
         """
         model = self.model
         check_fitted(self.spec)
-        return model.predict(_latency_of(model, image)).decision
+        return model.predict(model.encode(image)).decision
 
     def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
         """What the first stages make of an image, such as for a classifier of your own: (C, H, W).
@@ -339,7 +313,7 @@ class SpikingNetwork(nnx.Module):
         stages = model.last if stages is None else checks.integer("stages", stages, 0)
         if stages > model.last:
             raise InputError(f"`stages` must be at most {model.last}, those before the decision, got {stages}")
-        return model.forward(_latency_of(model, image), last=stages)
+        return model.forward(model.encode(image), last=stages)
 
     def class_name(self, decision: int | jax.Array) -> str:
         """The name of the class that was decided for, "(silent)" for -1; of one decision, outside of jit."""

@@ -4,9 +4,8 @@ First-spike-based visual categorization using reward-modulated STDP.
 """
 
 import dataclasses
-import math
 
-from snnjax.core.errors import InputError
+from snnjax.core import checks
 from snnjax.encoding import GABOR
 from snnjax.layers.conv import Conv
 from snnjax.layers.pool import Pool
@@ -44,10 +43,8 @@ def mozafari2018_objects(images: Images = PICTURES, *, kernel: float = 0.9, thre
     unless `kernel` is above 0 and at most 1, and `threshold` above 0 and finite.
     """
     check_images(images)
-    if not 0 < kernel <= 1:
-        raise InputError(f"`kernel` must be above 0 and at most 1, got {kernel}")
-    if not 0 < threshold < math.inf:
-        raise InputError(f"`threshold` must be above 0 and finite, got {threshold}")
+    checks.number("kernel", kernel, most=1, above=True)
+    checks.number("threshold", threshold, above=True)
     step = max(1, round(min(images.shape[:2]) / ROWS))
     pool = Pool(step + 1, stride=step, padding=step // 2) if step > 1 else None
     encoder = images.encoder or dataclasses.replace(GABOR, pool=pool)

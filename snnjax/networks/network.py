@@ -1,6 +1,5 @@
 """A network as data."""
 
-import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,7 +31,6 @@ class Stage:
     code: Any = None
 
     def check(self) -> None:
-        """Raises InputError unless it holds layers, and a `Pool` or None."""
         if not isinstance(self.branches, tuple) or not self.branches:
             raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
         for each in self.branches:
@@ -99,9 +97,9 @@ class Network:
     patience: int | None = static(default=None)
 
     def check(self) -> None:
-        """Raises TypeError or InputError where a part is wrong, is no component or has no effect."""
         self._check_fields()
-        if (pool := self.stages[-1].pool) is not None and self.deciding:
+        pool = self.stages[-1].pool
+        if pool is not None and self.deciding:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
         for number, each in enumerate(self.stages, 1):
             if each.activities and (number == len(self.stages) or not self.stages[number].real):
@@ -179,15 +177,15 @@ class Network:
 
         Raises InputError where their learners differ in batch or images.
         """
-        found: dict[tuple[int, int], set[str]] = {}
+        found: list[tuple[int, int]] = []
         for number, each in enumerate(self.stages):
-            if batches := {f"batch={x.joint.batch}, images={x.joint.images}" for x in each.branches if x.joint}:
-                first, end = next(reversed(found), (-1, -1))
-                if end == number and self.stages[number - 1].activities:
-                    found[first, number + 1] = found.pop((first, end)) | batches
-                else:
-                    found[number, number + 1] = batches
-        for batches in found.values():
+            if any(conv.joint for conv in each.branches):
+                follows = found and found[-1][1] == number and self.stages[number - 1].activities
+                first = found.pop()[0] if follows else number
+                found.append((first, number + 1))
+        for first, end in found:
+            learners = [conv.joint for each in self.stages[first:end] for conv in each.branches if conv.joint]
+            batches = {f"batch={each.batch}, images={each.images}" for each in learners}
             if len(batches) > 1:
                 got = " and ".join(sorted(batches))
                 raise InputError(f"layers of {self.name} that learn jointly must have one batch and images, got {got}")
@@ -200,15 +198,11 @@ class Network:
             got = f"{learners} and {conv.features} features"
             advice = "" if any(supervised) else "; or give the Network a `decision` that is fitted, such as LinearSVM()"
             raise InputError(f"{name}, which decides, must have {needs}, got {got}{advice}")
-        idle: dict[str, tuple[Any, ...]] = dict(output_padding=(0, (0, 0)))
+        conv.check_idle(f"{name}, which decides,", "output_padding")
         if all(supervised):
-            idle["competition"] = (Conv.competition,)
-            if not self.decision.timed:
-                idle |= dict(threshold=(None,), fractional=(False,))
-        for field, values in idle.items():
-            value = getattr(conv, field)
-            if isinstance(value, np.ndarray | jax.Array) or value not in values:
-                raise InputError(f"`{field}` of {name}, which decides, must be {values[0]}: {value} has no effect")
+            conv.check_idle(f"{name}, which decides,", "competition")
+        if all(supervised) and not self.decision.timed:
+            conv.check_idle(f"{name}, which decides,", "threshold", "fractional")
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -227,8 +221,8 @@ class Network:
     def weight_shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """(F, C, kh, kw) of the weights of each layer, by name."""
         shapes = self.shapes
-        pair = functools.partial(checks.pair, "kernel", minimum=1)
-        return {name: (conv.features, shapes[at][0], *pair(conv.kernel)) for at, name, conv in self.layers()}
+        kernels = {name: checks.pair("kernel", conv.kernel, 1) for _, name, conv in self.layers()}
+        return {name: (conv.features, shapes[at][0], *kernels[name]) for at, name, conv in self.layers()}
 
     @property
     def structure(self) -> Any:

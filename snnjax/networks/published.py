@@ -1,13 +1,19 @@
-"""Published digit networks.
+"""Published digit networks of spikes alone.
 
-mozafari2018 is that of Mozafari et al. 2019 (arXiv 1804.00227), the others are those of github.com/aidinattar/snn.
+kheradpisheh2018 is that of Kheradpisheh et al. 2018 (Neural Networks 99), STDP-based spiking deep convolutional neural
+networks for object recognition, as SpykeTorch has it but for its decision: the machine sees when neurons fire, that of
+SpykeTorch who fired. mozafari2018 is that of Mozafari et al. 2019 (arXiv 1804.00227), the others are those of
+github.com/aidinattar/snn.
 """
 
 import dataclasses
 from typing import Any
 
+from snnjax.encoding import DOG
 from snnjax.layers.conv import WTA, Conv
+from snnjax.layers.pool import Pool
 from snnjax.learners import RSTDP, STDP
+from snnjax.networks.decision import LinearSVM
 from snnjax.networks.images import MNIST, Images, check_images
 from snnjax.networks.network import Network, Stage, stage
 
@@ -65,3 +71,22 @@ def inception2024(images: Images = MNIST) -> Network:
     margins = {3: 0, 5: 1, 7: 2}  # output padding by kernel size, so that the maps are of one size
     third = (dataclasses.replace(THIRD, features=100, kernel=k, output_padding=m) for k, m in margins.items())
     return _deep("inception2024", images, *third, second=dataclasses.replace(SECOND, features=75))
+
+
+def kheradpisheh2018(images: Images = MNIST) -> Network:
+    """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given."""
+    check_images(images)
+    encoder = images.encoder or DOG
+    pool = Pool(2, stride=2, padding=1)
+    first = Conv(32, kernel=5, padding=2, threshold=10, competition=WTA(5, radius=2), learners=STDP())
+    second = Conv(150, kernel=2, padding=1, threshold=1, competition=WTA(8, radius=1), learners=STDP(pointwise=True))
+    return Network(
+        "kheradpisheh2018",
+        encoder.output_shape(images.shape),
+        images.classes,
+        stages=(stage(first, pool=pool), stage(second, pool=pool)),
+        time_steps=encoder.time_steps,
+        epochs=(2, 5),
+        encoder=encoder,
+        decision=LinearSVM(C=2.4),
+    )

@@ -57,7 +57,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
         images, labels, valid = images
         winners = {name: _strongest(layers[name], states[name].get("kept"), images) for name in names}
         votes = {name: class_of(layers[name], each.feature[:, 0]) for name, each in winners.items()}
-        decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.classes)
+        decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.network.classes)
 
         def count_one(inner: Any, image: Any) -> Any:
             states, tally = inner
@@ -75,7 +75,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
             won = outcome(votes[name], labels) * (valid & turns[name])
             feature = jnp.where(won == 0, -1, winners[name].feature[:, 0])[:, None]
             rate = jax.vmap(kernels.reward_rates)(won, rates[name][:, 0], rates[name][:, 1])
-            seen = at_last_step(images < model.time_steps, model.time_steps)
+            seen = at_last_step(images < model.network.time_steps, model.network.time_steps)
             learned[name] = _learned(layer, seen, winners[name], feature, rate, layer.conv.supervised)
             infos[name] = dict(feature=feature)
         return Carry(learned, *counted), Found(infos, decisions)
@@ -132,7 +132,7 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     state = carry.states[name]
     shown = part.shown
     labels = jnp.maximum(part.labels, 0)
-    learns = shown & (part.labels >= 0) & jnp.any(part.inputs < model.time_steps, axis=(1, 2, 3))
+    learns = shown & (part.labels >= 0) & jnp.any(part.inputs < model.network.time_steps, axis=(1, 2, 3))
     images = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (part.inputs, labels, learns))
     # XLA makes fewer kernels of weights (F, K), and shares some between single images.
     begin = layer.stored.reshape(layer.conv.features, -1), state["excess"]
@@ -141,7 +141,9 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     result = _Results(*(x.reshape(-1, *x.shape[2:]) for x in results))
 
     def decided(time: jax.Array, potential: jax.Array) -> jax.Array:
-        return decide(model.decision, [Spikes(time, potential, time)], model.classes).decision  # by times alone
+        return decide(
+            model.network.decision, [Spikes(time, potential, time)], model.network.classes
+        ).decision  # by times alone
 
     decisions = jnp.where(shown, jax.vmap(decided)(result.times, result.potentials), 0)
     infos = {name: _infos(layer, result, shown, learns, labels)}

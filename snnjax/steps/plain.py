@@ -158,7 +158,7 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
         inputs = jax.lax.dynamic_slice_in_dim(part.inputs, start, size)
         for stage in range(task.first, task.end):
             outputs = []
-            for name in model.names[stage]:
+            for name in model.network.names[stage]:
                 if name not in layers:
                     outputs.append(jax.vmap(model.layers[name].responses)(inputs))
                     continue
@@ -241,15 +241,15 @@ class Supervised(NamedTuple):
         responses: dict[str, Any] = {}
         for stage in range(self.task.first, model.last + 1):
             # Times matter up to the last of the earlier layers that learn, from there on only which neurons fire.
-            timed = stage < model.last or model.decision.timed
-            for name in (each for each in model.names[stage] if each in self.task.names):
+            timed = stage < model.last or model.network.decision.timed
+            for name in (each for each in model.network.names[stage] if each in self.task.names):
                 latency = model.forward(latency, at, stage, timed=timed)
                 at = stage
                 inputs[name] = latency
                 layer = carry.layers[name]
                 responses[name] = layer.conv.supervised.forward(layer, carry.states[name], latency, label)
-        spikes = [responses[name].spikes for name in model.names[model.last]]
-        return _Passed(inputs, responses, decide(model.decision, spikes, model.classes))
+        spikes = [responses[name].spikes for name in model.network.names[model.last]]
+        return _Passed(inputs, responses, decide(model.network.decision, spikes, model.network.classes))
 
     def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: _Passed) -> tuple[Carry, Found]:
         """Learns from it."""
@@ -260,7 +260,7 @@ class Supervised(NamedTuple):
 
     def teach(self, carry: Carry, label: jax.Array, passed: _Passed, taught: Any = True) -> tuple[Any, Any, Any]:
         """New layers, states and infos, all by name, without counting the decision; only images `taught` change any."""
-        votes = dict(zip(self.model.names[self.model.last], passed.decided.votes, strict=True))
+        votes = dict(zip(self.model.network.names[self.model.last], passed.decided.votes, strict=True))
         layers: dict[str, Layer] = {}
         states: dict[str, Any] = {}
         infos: dict[str, Any] = {}

@@ -48,7 +48,7 @@ Condition = Callable[[Case], bool]
 
 
 def _compiled(case: Case) -> bool:
-    return case.native and case.model.time_steps <= MOST_STEPS
+    return case.native and case.model.network.time_steps <= MOST_STEPS
 
 
 def _accelerator(case: Case) -> bool:
@@ -73,13 +73,13 @@ def _wide_stdp(case: Case) -> bool:
 
 
 def _by_majority(case: Case) -> bool:
-    return case.only_deciding and type(case.model.decision) is Majority
+    return case.only_deciding and type(case.model.network.decision) is Majority
 
 
 def _compiled_reward(case: Case) -> bool:
     """Whether deciding layers learn under `Majority`, or a single one and the single one before."""
     bounded = all(finite(layer.conv.supervised.bounds) for layer in case.layers)
-    return bounded and type(case.model.decision) is Majority and (case.only_deciding or _two_layers(case))
+    return bounded and type(case.model.network.decision) is Majority and (case.only_deciding or _two_layers(case))
 
 
 def _two_layers(case: Case) -> bool:
@@ -95,7 +95,7 @@ def _two_layers(case: Case) -> bool:
 def _readout(case: Case) -> bool:
     """Whether a single deciding layer learns, under `Earliest`."""
     single = case.only_deciding and len(case.layers) == 1 and not case.task.by_turns
-    return single and type(case.model.decision) is Earliest
+    return single and type(case.model.network.decision) is Earliest
 
 
 def _plain_readout(case: Case) -> bool:

@@ -155,7 +155,7 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, F
     block = unit(task)
 
     def learn_block(carry: Carry, span: Slice) -> tuple[Carry, Found]:
-        spiked = span.inputs < model.time_steps
+        spiked = span.inputs < model.network.time_steps
         stale = {}
         unchanged = {}
         for name, layer in carry.layers.items():
@@ -178,8 +178,8 @@ def _learn_image(rule: Supervised, layers: dict[str, Layer], inner: Any, image: 
     """Learns from one image of a block at whose beginning `layers` were."""
     states, tally, changed = inner
     index, stale, latency, label, shown = image
-    spiked = latency < rule.model.time_steps
-    collapsed = at_last_step(spiked, rule.model.time_steps)
+    spiked = latency < rule.model.network.time_steps
+    collapsed = at_last_step(spiked, rule.model.network.time_steps)
     votes: list[jax.Array] = []
     learned: dict[str, Changed] = {}
     infos: dict[str, Any] = {}
@@ -193,7 +193,7 @@ def _learn_image(rule: Supervised, layers: dict[str, Layer], inner: Any, image: 
         won = outcome(votes[-1], label) * (shown & turn)
         learned[name] = _update(layer, states[name]["rates"], changed[name], index, collapsed, winner, won)
         infos[name] = dict(feature=jnp.where(won == 0, -1, winner.feature))
-    decision = majority(jnp.stack(votes), rule.model.classes)
+    decision = majority(jnp.stack(votes), rule.model.network.classes)
     counted = rule.count_outcomes(Carry(layers, states, tally), outcome(decision, label), 1)
     return (*where(shown, counted, (states, tally)), learned), Found(infos, decision)
 
@@ -236,7 +236,7 @@ def teach_deciding(
         layers[name], vote, feature = learn_layer(carry.layers[name], carry.states[name], part, turn)
         votes.append(vote)
         infos[name] = dict(feature=feature[:, None])
-    return layers, Found(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.classes))
+    return layers, Found(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.network.classes))
 
 
 def _each_block(

@@ -46,7 +46,7 @@ def check_parts(network: Network, images: np.ndarray) -> None:
             for field in ("feature", "row", "column"):
                 _expect(f"{what}.{field}", getattr(winners, field), _array(winners.feature.shape[:1], np.int32))
         if _is_own(conv.activation):
-            activities = jax.eval_shape(lambda layer, inputs: layer.activities(inputs), layer, inputs)
+            activities = jax.eval_shape(lambda layer, inputs: layer.responses(inputs), layer, inputs)
             sums = _array((conv.features, *conv.output_size(inputs.shape[1:])), np.float32)
             _expect(f"activation(...) of {name}", activities, sums)
         for learner in filter(_is_own, conv.each_learner):

@@ -176,7 +176,7 @@ class EpochRunner:
         """How many decisions on images of these numbers are correct; 0 where there are no decisions."""
         if self.images.labels is None:
             return 0
-        check_decisions(found.decisions, self.model.classes)
+        check_decisions(found.decisions, self.model.network.classes)
         return int(np.sum(found.decisions == self.images.labels[numbers]))
 
     def _in_order_of_data(self, found: Found, numbers: np.ndarray) -> Found:

@@ -132,7 +132,7 @@ class StageCache:
     def _key(self, states: Sequence[TrainState], stage: int) -> str:
         """What the latencies before a stage depend on: the encoder, which may be fitted, and the layers before."""
         names = [name for names in self.network.names[:stage] for name in names]
-        leaves = jax.tree.leaves([(x.encoder, [x.layers[name] for name in names]) for x in self.models(states)])
+        leaves = jax.tree.leaves([(x.network.encoder, [x.layers[name] for name in names]) for x in self.models(states)])
         return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
     def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
