@@ -278,7 +278,7 @@ def test_bad_variants(variants, message):
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """The command in a folder of its own, with a small network."""
-    monkeypatch.setitem(NETWORKS, "tiny", lambda shape, classes: dataclasses.replace(network("one"), epochs=(1, 1)))
+    monkeypatch.setitem(NETWORKS, "tiny", lambda images: dataclasses.replace(network("one"), epochs=(1, 1)))
     monkeypatch.chdir(tmp_path)
     small = ["--model", "tiny", "--epochs", "1", "1", "--train_images", "40", "--test_images", "30", "--device", "cpu"]
     return lambda *arguments: Command("sweep").main([*small, "--out", "swept", *arguments])
@@ -513,7 +513,7 @@ def test_a_network_that_cannot_be_kept_is_not_done(tmp_path, monkeypatch):
 
 def test_the_command_says_which_networks_are_invalid(monkeypatch, tmp_path, capsys):
     """And goes on; the best combination is one without such networks."""
-    monkeypatch.setitem(NETWORKS, "growing", lambda shape, classes: growing(rewarded=False))
+    monkeypatch.setitem(NETWORKS, "growing", lambda images: growing(rewarded=False))
     monkeypatch.chdir(tmp_path)
     small = ["--model", "growing", "--epochs", "1", "1", "--train_images", "40", "--test_images", "30"]
     small += ["--device", "cpu", "--out", "swept"]
