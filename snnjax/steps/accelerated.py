@@ -141,9 +141,8 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     result = _Results(*(x.reshape(-1, *x.shape[2:]) for x in results))
 
     def decided(time: jax.Array, potential: jax.Array) -> jax.Array:
-        return decide(
-            model.network.decision, [Spikes(time, potential, time)], model.network.classes
-        ).decision  # by times alone
+        spikes = Spikes(time, potential, time)  # the decision is by times alone
+        return decide(model.network.decision, [spikes], model.network.classes).decision
 
     decisions = jnp.where(shown, jax.vmap(decided)(result.times, result.potentials), 0)
     infos = {name: _infos(layer, result, shown, learns, labels)}
