@@ -89,7 +89,7 @@ class StageCache:
         """What enters the first stage; the other part is encoded too, and kept, unless something of it is kept."""
         images = {each: self._shown(each) for each in self.images if each == part or each not in self._kept}
         models = self.models(states)
-        codes = [jax.tree.leaves(model.encoder) for model in models]
+        codes = [jax.tree.leaves(model.network.encoder) for model in models]
         shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
         placement = Placement(1) if shared else self.placement
         timer = Timer("encode")
