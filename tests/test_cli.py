@@ -440,7 +440,7 @@ def test_standard_output_may_be_closed(arguments, status):
 def test_bad_arguments_end_in_one_line(train, capsys, tmp_path, arguments, message):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    (tmp_path / "truncated").mkdir()
+    write_idx(tmp_path / "truncated", np.zeros((1, 10, 10), np.uint8), np.zeros(1, np.uint8))
     (tmp_path / "truncated" / "train-images-idx3-ubyte").write_bytes(
         bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 10, 0, 0, 0, 10]) + bytes(99)
     )

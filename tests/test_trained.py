@@ -15,7 +15,6 @@ import pytest
 import snnjax
 from snnjax import component, data
 from snnjax.core import files
-from snnjax.core.components import from_data
 from snnjax.data import Dataset
 from snnjax.encoding import COLOUR, Encoder
 from snnjax.encoding.filters import FilterBank
@@ -218,12 +217,27 @@ def test_weights_that_are_no_numbers_are_refused(saved, tmp_path, bad):
         snnjax.load(tmp_path)
 
 
-def test_data_nested_deeply_are_no_component():
+def test_networks_with_data_nested_deeply_are_refused(saved, tmp_path):
+    arrays, meta = files.load_checkpoint(saved[0] / "own" / "weights.npz")
+    for _ in range(200):
+        meta["network"] = [meta["network"]]
+    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
+    with pytest.raises(snnjax.InputError, match="nested more than 100 deep"):
+        snnjax.load(tmp_path)
+
+
+@pytest.mark.parametrize(("depth", "message"), [(200, "nested more than 100 deep"), (10**5, "is damaged")])
+def test_json_data_nested_deeply_are_refused(tmp_path, depth, message):
+    path = tmp_path / "nested.json"
+    path.write_text("[" * depth + "]" * depth)
+    with pytest.raises(snnjax.InputError, match=message):
+        files.read_json(path)
+
+
+def test_states_with_lists_in_the_place_of_numbers_are_none():
     data: list = []
     for _ in range(10**4):
         data = [data]
-    with pytest.raises(snnjax.InputError, match="nested too deeply"):
-        from_data(data, {})
     with pytest.raises(snnjax.InputError, match="the state of a training holds `phase`, int, got list"):
         TrainState.unflatten({}, dict(phase=data))
     with pytest.raises(snnjax.InputError, match="this is no state of a sweep"):
