@@ -83,6 +83,23 @@ def test_a_class_may_compare_as_it_likes():
     assert hash(Nameless("a")) == 7
 
 
+def test_only_floats_become_floats():
+    """Where the annotation allows integers, they remain."""
+
+    @component
+    class Numbers:
+        whole: int = 1
+        real: float = 2
+        perhaps: float | None = 3
+        pair: tuple[float, float] = (4, 5)
+        array: "float | np.ndarray" = 6
+        mixed: tuple[int, float] = (7, 0.5)
+        either: int | float = 8
+
+    found = dataclasses.astuple(Numbers())
+    assert repr(found) == "(1, 2.0, 3.0, (4.0, 5.0), 6.0, (7, 0.5), 8)"
+
+
 @pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
 def test_equal_thresholds_are_one_threshold(compiled):
     states = []

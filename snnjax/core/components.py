@@ -7,6 +7,7 @@ and loaded by any program that has imported them.
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
@@ -42,10 +43,11 @@ def component(cls: type[T]) -> type[T]:
 
     Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
 
-    Lists become tuples, numbers of NumPy those of Python. New values are checked: the types of numbers and strings by
-    the annotations, the rest by the class's method `check` if it has one; not those whose numbers are JAX arrays, nor
-    those that JAX rebuilds from leaves. Raises InputError if another module has a component of this name, a text of a
-    rule is no `static` field, or a base class that is no component has fields.
+    Lists become tuples, numbers of NumPy those of Python, integers floats where the annotation has `float` and no
+    `int`. New values are checked: the types of numbers and strings by the annotations, the rest by the class's method
+    `check` if it has one; not those whose numbers are JAX arrays, nor those that JAX rebuilds from leaves. Raises
+    InputError if another module has a component of this name, a text of a rule is no `static` field, or a base class
+    that is no component has fields.
     """
     known = _TYPES.get(cls.__name__, cls)
     origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
@@ -55,7 +57,8 @@ def component(cls: type[T]) -> type[T]:
 
     def __post_init__(self: Any) -> None:
         for each in dataclasses.fields(self):
-            floats = "float" in str(each.type)  # so that 15 and 15.0 are the same leaf
+            kinds = re.findall(r"\w+", str(each.type))
+            floats = "float" in kinds and "int" not in kinds  # so that 15 and 15.0 are the same leaf
             object.__setattr__(self, each.name, _plain(getattr(self, each.name), floats))
         if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
             _check(self)
