@@ -73,8 +73,6 @@ class EventEncoder:
     def check(self) -> None:
         """Raises TypeError or InputError for invalid settings."""
         checks.time_steps(self.time_steps)
-        if not isinstance(self.equal_counts, bool):
-            raise TypeError(f"`equal_counts` must be True or False, got {self.equal_counts!r}")
 
     def __call__(self, image: jax.Array) -> jax.Array:
         """From an event picture of any real dtype to (2, H, W) unsigned integers, T where silent."""
