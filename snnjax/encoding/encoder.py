@@ -18,9 +18,10 @@ from snnjax.encoding.filters import COLOURS, DIGITS, GABORS, ON_OFF_DOGS, Filter
 from snnjax.kernels import exact
 from snnjax.kernels import native as compiled
 from snnjax.kernels.competition import pointwise_inhibition
+from snnjax.kernels.hebbian import pool_activities
 from snnjax.kernels.native.encoding import neighbourhood_sums
 from snnjax.kernels.neurons import Spikes
-from snnjax.kernels.spikes import join_windows, latency_dtype
+from snnjax.kernels.spikes import latency_dtype
 from snnjax.layers.pool import Pool
 
 
@@ -65,11 +66,7 @@ def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, pa
     it for latencies. The stride is the size of the window by default.
     """
     checks.array("maps", maps, "C H W", "floats")
-    size = checks.pair("window", window, 1)
-    rows, columns = checks.pair("padding", padding, 0)
-    padded = jnp.pad(maps, ((0, 0), (rows, rows), (columns, columns)))
-    checks.window("`window`", size, padded.shape[1:])
-    return join_windows(jnp.maximum, padded, size, checks.pair("stride", size if stride is None else stride, 1))
+    return pool_activities(maps, window, stride=stride, padding=padding)
 
 
 @jax.jit

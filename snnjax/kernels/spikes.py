@@ -5,7 +5,7 @@ spike, or `time_steps` where the neuron stays silent. The *wave* of SpykeTorch h
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -53,14 +53,6 @@ def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -
             yield lax.slice(maps, (0, row, column), (channels, row + bottom, column + right), (1, *stride))
 
 
-def join_windows(
-    join: Callable[[jax.Array, jax.Array], jax.Array], maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]
-) -> jax.Array:
-    """All that a sliding window sees of (C, H, W), joined, rows first, which is less work: (C, H', W')."""
-    tall = functools.reduce(join, windows(maps, (kernel[0], 1), (stride[0], 1)))
-    return functools.reduce(join, windows(tall, (1, kernel[1]), (1, stride[1])))
-
-
 @checks.kernel("window", "stride", "padding", "time_steps")
 def pool(
     latency: jax.Array, window: Pair, *, time_steps: int, stride: Pair | None = None, padding: Pair = 0
@@ -74,7 +66,8 @@ def pool(
     padded = pad(latency, padding, time_steps=time_steps)
     checks.window("`window`", size, padded.shape[1:])
     strides = checks.pair("stride", size if stride is None else stride, 1)
-    return join_windows(jnp.minimum, padded, size, strides)
+    tall = functools.reduce(jnp.minimum, windows(padded, (size[0], 1), (strides[0], 1)))  # rows first: less work
+    return functools.reduce(jnp.minimum, windows(tall, (1, size[1]), (1, strides[1])))
 
 
 def output_size(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, int]:
