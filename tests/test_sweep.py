@@ -695,7 +695,8 @@ def test_a_folder_holds_one_sweep_at_a_time(run, capsys):
         (["--vary", "layer1.kernels=3"], "`layer1.kernels` must name one of layer1.features, "),
         (["--seeds", "0"], "`seeds` must be at least 1, got 0"),
         (["--at_once", "0"], "`at_once` must be at least 1, got 0"),
-        (["--at_once", str(2**31)], "`at_once` must lie in -2147483648..2147483647, got 2147483648"),
+        (["--at_once", str(2**31)], "`at_once` must be at most 2147483647, got 2147483648"),
+        (["--workers", str(2**31)], "`workers` must be at most 2147483647, got 2147483648"),
         (["--seeds", "60000", "--vary", "layer1.radius=1,2"], "must make at most 100,000 networks, got 120,000"),
         (["--workers", "0"], "`workers` must be at least 1, got 0"),
         (

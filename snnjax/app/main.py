@@ -5,7 +5,6 @@ Nothing heavy is imported before the options are read.
 
 import _thread
 import contextlib
-import dataclasses
 import importlib
 import os
 import shlex
@@ -21,7 +20,6 @@ import tyro
 
 from snnjax import __version__
 from snnjax.app import options
-from snnjax.core.defaults import LARGEST, LARGEST_SEED
 from snnjax.core.errors import InputError, printable, unknown
 
 T = TypeVar("T")
@@ -90,19 +88,6 @@ def open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
-def check_numbers(chosen: Any) -> None:
-    """Raises InputError where an option is an integer beyond 32 bits, or a seed that is negative or beyond 64 bits."""
-    for each in dataclasses.fields(chosen):
-        value = getattr(chosen, each.name)
-        if dataclasses.is_dataclass(value):
-            check_numbers(value)
-        for number in value if isinstance(value, tuple) else (value,):
-            least = 0 if each.name == "seed" else -LARGEST - 1
-            most = LARGEST_SEED if each.name == "seed" else LARGEST
-            if isinstance(number, int) and not least <= number <= most:
-                raise InputError(f"`{each.name}` must lie in {least}..{most}, got {number}")
-
-
 def protected(work: Callable[[], None]) -> None:
     """Calls a program's work, which SIGTERM stops as Ctrl-C does: at once, without waiting for JAX's threads."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -166,14 +151,16 @@ def call(
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen: Any = parse(kind, given, program)
     COMMAND.set(shlex.join([*program.split(), *given]))
-    with user_errors(program):
-        check_numbers(chosen)
-        with started(program, chosen) as called, user_errors(called, lambda: stopped or "Stopped."):
-            if machine := getattr(chosen, "machine", None):
-                if stopped:
-                    print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
-                importlib.import_module("snnjax.core.devices").choose(machine.device)
-            work(chosen)
+    with (
+        user_errors(program),
+        started(program, chosen) as called,
+        user_errors(called, lambda: stopped or "Stopped."),
+    ):
+        if machine := getattr(chosen, "machine", None):
+            if stopped:
+                print(f"snnjax {__version__}", flush=True)  # a sign of life: JAX takes a while to import
+            importlib.import_module("snnjax.core.devices").choose(machine.device)
+        work(chosen)
 
 
 def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]:

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core.defaults import LARGEST, LARGEST_SEED
 from snnjax.core.errors import InputError, InputTypeError, TooSmallError, no_integer, shown, wrong_type
 
 Pair = int | tuple[int, int]
@@ -22,6 +21,9 @@ Number = float | np.ndarray | jax.Array
 Bounds = tuple[Number, Number]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+LARGEST = 2**31 - 1
+"""The largest integer that programs compute with: theirs have 32 bits."""
+LARGEST_SEED = 2**64 - 1
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _KINDS: dict[str, tuple[Any, ...]] = {
     "integer time steps": (jnp.integer,),

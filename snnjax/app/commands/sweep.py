@@ -18,7 +18,7 @@ from snnjax.app import console, options, parts, report
 from snnjax.app.commands import train
 from snnjax.app.comparisons import draw_sweep
 from snnjax.app.main import COMMAND
-from snnjax.core import devices
+from snnjax.core import checks, devices
 from snnjax.core.metrics import ranking, tested_part
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.training import workers
@@ -86,7 +86,7 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
         return contextlib.nullcontext(workers.SERIAL)
     if (platform := devices.peers()[0].platform) != "cpu":
         raise InputError(f"`workers` share the cores of a CPU, got the device {platform}: take 1, or `device` cpu")
-    return workers.processes(chosen.workers or 1, ready)
+    return workers.processes(checks.integer("workers", chosen.workers, 1), ready)
 
 
 def train_left(folder: SweepFolder, given: workers.Workers) -> list[dict[str, Any]]:
