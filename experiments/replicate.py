@@ -56,15 +56,32 @@ class Replicate:
     """folder of all runs, the table and the figure"""
 
 
-def options_of(chosen: Replicate, network: str, seed: int) -> options.Train:
+def images_of(chosen: Replicate) -> Path:
+    """Writes the first images into the folder, as they come and not of all classes alike; returns the file."""
+    data = parts.load(vars(chosen.data))
+    for note in console.notes(data):
+        print(note)
+    train = chosen.data.train_images
+    test = chosen.data.test_images
+    path = chosen.out / f"{data.name}_{train}_{test}.npz"
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    data.first(train, test, in_order=True).save(path)
+    return path
+
+
+def options_of(chosen: Replicate, images: Path, network: str, seed: int) -> options.Train:
     """One run under the protocol: two epochs of the first layer, four of each other, no early stop."""
-    data = {field.name: getattr(chosen.data, field.name) for field in dataclasses.fields(chosen.data)}
     return options.Train(
         network=options.Network(model=network),
-        data=options.TrainData(**data, validation=0),  # the reference tests each epoch on the test images
+        data=options.TrainData(
+            dataset=str(images),
+            train_images=chosen.data.train_images,
+            test_images=chosen.data.test_images,
+            validation=0,  # the reference tests each epoch on the test images
+        ),
         training=options.Training(
             epochs=(*NETWORKS[network]().epochs[:-1], chosen.reward_epochs),
-            batch_size=min(1000, chosen.data.train_images or 1000),
+            batch_size=min(1000, chosen.data.train_images),
             patience=0,
             seed=seed,
             update_batch=chosen.update_batch,
@@ -145,9 +162,10 @@ def run(chosen: Replicate) -> None:
     parts.check_least(chosen.data, train_images=1, test_images=1)
     networks = {name: parts.published(name) for name in chosen.model}
     reference = json.loads(REFERENCE.read_text())
+    images = images_of(chosen)
     rows = []
     for network in networks:
-        results = [train.train(options_of(chosen, network, seed), in_order=True) for seed in range(chosen.seeds)]
+        results = [train.train(options_of(chosen, images, network, seed)) for seed in range(chosen.seeds)]
         rows.append(compare(network, results, reference, chosen))
         shown = table(rows)
         files.write_json(chosen.out / "replication.json", dict(reference=reference["how"], networks=rows))

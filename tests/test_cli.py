@@ -543,27 +543,25 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
     assert recorded.items() >= dict(model="mozafari2018", dataset="digits", ratio=1.0).items()
 
 
-def prepared(**given) -> tuple[data.Dataset, dict, data.Dataset]:
+def prepared(draw: bool) -> tuple[data.Dataset, dict, data.Dataset]:
     """The data of a training with so many images, its settings, and the test images that `evaluate` takes for it."""
-    chosen = options.TrainData(train_images=50, test_images=20, validation=0, **given.pop("chosen", {}))
+    chosen = options.TrainData(train_images=50, test_images=20, validation=0, draw=draw)
     network = options.Network(model="mozafari2018")
-    trainer, about, _ = prepare(network, chosen, options.Training(seed=1), options.Machine(kernels="xla"), **given)
+    trainer, about, _ = prepare(network, chosen, options.Training(seed=1), options.Machine(kernels="xla"))
     settings = about | dict(test_images=len(trainer.data.test_images))
     return trainer.data, about, tested.load(options.TestData(), settings, (28, 28), "RUN").images
 
 
-def test_fewer_images_of_all_classes_drawn_or_in_order():
+def test_fewer_images_of_all_classes_or_drawn():
     whole = data.digits()
-    for how, found in (
-        ({}, whole.first(50, 20)),
-        (dict(chosen=dict(draw=True)), whole.first(50, None, seed=1).first(None, 20)),
-        (dict(in_order=True), whole.first(50, 20, in_order=True)),
+    for draw, found in (
+        (False, whole.first(50, 20)),
+        (True, whole.first(50, None, seed=1).first(None, 20)),
     ):
-        images, about, tested = prepared(**how)
+        images, about, tested = prepared(draw)
         assert images.digest == found.digest
         np.testing.assert_array_equal(tested.test_images, images.test_images)
-        assert about.get("in_order", False) == how.get("in_order", False)
-        assert about["draw"] == bool(how.get("chosen"))
+        assert about["draw"] == draw
 
 
 def test_drawing_without_a_number_is_refused(train, capsys):

@@ -9,6 +9,7 @@ import replicate
 from command import Command, refused
 from results import seed_statistics
 
+from snnjax import data
 from snnjax.app import names
 from snnjax.networks import NETWORKS
 
@@ -39,16 +40,14 @@ def test_runs_are_compared_and_kept(tmp_path, capsys):
     assert again["test"] == row["test"]
 
 
-def test_the_images_are_those_of_the_recorded_run(monkeypatch):
+def test_the_images_are_those_of_the_recorded_run(tmp_path):
     """The first ones as they come, and not of all classes alike."""
-    monkeypatch.setattr(replicate.train, "train", lambda *given, **how: (_ for _ in ()).throw(Asked(how)))
-    with pytest.raises(Asked) as caught:
-        replicate.run(replicate.Replicate())
-    assert caught.value.args == (dict(in_order=True),)
-
-
-class Asked(Exception):
-    """What was asked for."""
+    images = replicate.ReplicateData(dataset="digits", train_images=40, test_images=20)
+    chosen = replicate.Replicate(data=images, out=tmp_path / "out")
+    options = replicate.options_of(chosen, replicate.images_of(chosen), "mozafari2018", 0)
+    found = data.load(options.data.dataset)
+    assert found.digest == data.digits().first(40, 20, in_order=True).digest
+    assert (options.data.train_images, options.data.test_images) == (40, 20), "none of them is left out"
 
 
 def test_statistics_by_hand():

@@ -92,13 +92,13 @@ _imported: dict[Path, ModuleType] = {}
 def learned(images: Dataset, known: Mapping[str, Any]) -> Dataset:
     """A data set as a run with these settings learns it, given as it was read.
 
-    Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set;
-    with `in_order`, the first of all. Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
+    Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set.
+    Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
     """
     taken = known["images_taken"]
     if known.get("draw", False):
         images = images.first(taken, None, seed=known["seed"])
-    images = images.first(taken, known["test_images"], in_order=known.get("in_order", False))
+    images = images.first(taken, known["test_images"])
     if "validation" in known:
         images = split(images, known["validation"])
     if "ratio" in known:

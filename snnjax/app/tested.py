@@ -61,7 +61,7 @@ def load(chosen: options.TestData, known: Json, shape: tuple[int, ...], run: Pat
         own = in_place or is_own(images, known)
     images = parts.note_fewer(images, test=chosen.test_images)
     count = chosen.test_images or (known.get("test_images") if own else None)
-    return Tested(images.first(None, count, in_order=own and known.get("in_order", False)), own)
+    return Tested(images.first(None, count), own)
 
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:

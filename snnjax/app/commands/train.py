@@ -23,11 +23,10 @@ def prepare(
     machine: options.Machine,
     path: Path | None = None,
     kind: str = "",
-    in_order: bool = False,
 ) -> tuple[Trainer, dict[str, Any], Path]:
     """The trainer of a run, what is kept of the options with its results, and its folder, `path` if given.
 
-    Otherwise `kind`, network and data name the folder. With `in_order`, fewer images are the first ones of all.
+    Otherwise `kind`, network and data name the folder.
     """
     parts.import_all(network.modules)
     parts.check_least(data, train_images=1, test_images=1)
@@ -36,8 +35,6 @@ def prepare(
     images = parts.note_fewer(parts.load(vars(data)), train=data.train_images, test=data.test_images)
     there = len(images.train_images)
     about = parts.source(network, data) | dict(images_taken=min(data.train_images or there, there))
-    if in_order:
-        about |= dict(in_order=True)
     about |= {name: vars(data)[name] for name in ("validation", "draw", "augment", "ratio") if name in vars(data)}
     images = parts.learned(images, about | dict(test_images=data.test_images, seed=getattr(training, "seed", 0)))
     spec = parts.network(network, images)
@@ -60,15 +57,10 @@ def prepare(
     return trainer, about, path
 
 
-def train(chosen: options.Train, in_order: bool = False) -> dict[str, Any]:
-    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read.
-
-    With `in_order`, `train_images` and `test_images` are the first ones of all, instead of each class.
-    """
+def train(chosen: options.Train) -> dict[str, Any]:
+    """Trains to the end and leaves a run folder; returns its results.json. A finished run is only read."""
     begin = time.perf_counter()
-    trainer, about, path = prepare(
-        chosen.network, chosen.data, chosen.training, chosen.machine, chosen.run.out, in_order=in_order
-    )
+    trainer, about, path = prepare(chosen.network, chosen.data, chosen.training, chosen.machine, chosen.run.out)
     with RunFolder(
         path, trainer, resume=chosen.run.resume, about=about, command=COMMAND.get(), draw=draw_run
     ) as folder:
