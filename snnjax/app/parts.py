@@ -246,7 +246,7 @@ def network(chosen: options.Network, images: Dataset, count: int | None = None) 
     return network_for(make, images, encoder, chosen.time_steps, count=count)
 
 
-def use_native(chosen: str, time_steps: int = native.STEPS, path: Path | None = None) -> bool:
+def use_native(chosen: str, time_steps: int = native.MOST_STEPS, path: Path | None = None) -> bool:
     """Whether to take the compiled kernels: as `chosen` or, by "auto", as the run in a folder does, if there is one.
 
     Otherwise "auto" takes them where they can be had, and prints why not. Raises InputError where such a run needs

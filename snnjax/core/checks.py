@@ -21,7 +21,7 @@ Number = float | np.ndarray | jax.Array
 Bounds = tuple[Number, Number]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-LARGEST = 2**31 - 1
+LARGEST_INTEGER = 2**31 - 1
 """The largest integer that programs compute with: theirs have 32 bits."""
 LARGEST_SEED = 2**64 - 1
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -174,7 +174,7 @@ def latency(name: str, value: Any, axes: str | None = "C H W", *, time_steps: in
         raise InputError(f"`{name}` must be of a type that can hold {time_steps}, got dtype {value.dtype}")
 
 
-def integer(name: str, value: Any, minimum: int, most: int = LARGEST) -> int:
+def integer(name: str, value: Any, minimum: int, most: int = LARGEST_INTEGER) -> int:
     """An integer of `minimum` to `most`, which it returns."""
     if isinstance(value, jax.Array | np.ndarray):
         raise _not_plain(name, value)
@@ -197,11 +197,11 @@ def fits_32_bits(name: str, value: Any) -> None:
     if isinstance(value, tuple):
         for each in value:
             fits_32_bits(name, each)
-    elif isinstance(value, int) and not -LARGEST - 1 <= value <= LARGEST:
+    elif isinstance(value, int) and not -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER:
         raise InputError(f"`{name}` must fit into int32, got {shown(value)}")
     elif isinstance(value, float | np.ndarray) and (array := np.asarray(value)).dtype.kind in "iuf":
         whole = array.dtype.kind != "f"
-        lowest, largest = (-LARGEST - 1, LARGEST) if whole else (-LARGEST_FLOAT, LARGEST_FLOAT)
+        lowest, largest = (-LARGEST_INTEGER - 1, LARGEST_INTEGER) if whole else (-LARGEST_FLOAT, LARGEST_FLOAT)
         if np.any(((array < lowest) | (array > largest)) & np.isfinite(array)):
             raise InputError(f"`{name}` must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
 
@@ -221,7 +221,7 @@ def number(name: str, value: Any, least: float = 0, most: float = math.inf, *, a
     raise InputError(f"`{name}` must {expected}, got {value}")
 
 
-def pair(name: str, value: Pair, minimum: int, most: int = LARGEST) -> tuple[int, int]:
+def pair(name: str, value: Pair, minimum: int, most: int = LARGEST_INTEGER) -> tuple[int, int]:
     """One integer of `minimum` to `most` or two; returns (rows, columns)."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:

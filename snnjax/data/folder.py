@@ -20,12 +20,13 @@ from snnjax.data.layout import Layout, Part, Source, arranged, opened
 from snnjax.data.names import composed, natural, some
 from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
 
-SIZE, LARGEST = 32, 4096  # rows and columns, by default and at most
+SIZE = 32  # rows and columns by default
+LARGEST_SIZE = 4096  # rows and columns
 OTHER_SIZE = "`size` (--size) sets another"
 MOST_OWN = 512  # rows and columns of pictures that keep their size unasked
 SAMPLE = 100  # pictures by which size and colour are chosen
 THREADS = 8
-AT_ONCE = 16  # pictures, at most, that a thread decodes in a row: handing a small one over costs as much as decoding it
+LARGEST_BATCH = 16  # pictures that a thread decodes in a row: handing a small one over costs as much as decoding it
 
 WORDS = dict(train="training", test="test", validation="validation")
 
@@ -69,7 +70,7 @@ def picture_folder(
     `group` is no regular expression or matches no picture.
     """
     path = Path(data_dir)
-    known = None if size is None else checks.pair("size", size, 1, LARGEST)
+    known = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)
     pattern = None if group is None else _compiled(group)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
@@ -226,6 +227,6 @@ def _decoded(source: Source, names: list[str], shape: tuple[int, ...]) -> Genera
             return f"{name} cannot be read: {error}"
 
     threads = min(THREADS, os.cpu_count() or 1)  # PIL releases the GIL
-    size = max(1, min(AT_ONCE, len(names) // THREADS))
+    size = max(1, min(LARGEST_BATCH, len(names) // THREADS))
     pool = joblib.Parallel(threads, backend="threading", batch_size=size, return_as="generator")
     return pool(joblib.delayed(one)(name) for name in names)

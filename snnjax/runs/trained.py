@@ -18,7 +18,7 @@ from snnjax.networks.size import bytes_of_one_image
 
 WEIGHTS, SWEEP = "weights.npz", "sweep.json"  # in the folder of a run, and of a sweep
 FORMAT = 3  # version of the file
-LARGEST = 4096  # rows and columns of an image, and time steps, that a file may ask for
+LARGEST_AXIS = 4096  # rows and columns of an image, and time steps, that a file may ask for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Trained:
                 raise InputError("it holds no network with an encoder")
             image_shape = tuple(map(int, meta["image_shape"]))
             shapes = network.weight_shapes
-            if max(*image_shape, *network.input_shape[1:], network.time_steps) > LARGEST:
-                raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST}")
+            if max(*image_shape, *network.input_shape[1:], network.time_steps) > LARGEST_AXIS:
+                raise InputError(f"images of {image_shape} or {network.time_steps} steps are more than {LARGEST_AXIS}")
             if tuple(network.encoder.output_shape(image_shape)) != network.input_shape:
                 raise InputError("its encoder does not make what its network takes")
             _check_memory(network, image_shape, arrays)

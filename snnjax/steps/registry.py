@@ -4,8 +4,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from snnjax.kernels.native import STEPS as MOST_STEPS
-from snnjax.kernels.native import WIDE
+from snnjax.kernels.native import MOST_STEPS, WIDE
 from snnjax.kernels.native.blocks import finite
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels

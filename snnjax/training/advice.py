@@ -11,7 +11,7 @@ from snnjax.networks import Network
 
 Figures = Mapping[str, Any]
 
-SILENT = 0.5  # a larger share of images without spikes means that the threshold is too high
+SILENT_SHARE = 0.5  # a larger share of images without spikes means that the threshold is too high
 CROWDED = 0.9  # a larger share of neurons that fire means that the threshold is too low
 CONVERGED = 0.05  # mean w(1-w) below which weights count as converged; 0.16 at the initial 0.8, 0 at the bounds 0 and 1
 OFTEN = 5.0  # a feature with more than this multiple of the mean wins is too dominant
@@ -41,7 +41,7 @@ def _of_stdp(name: str, layer: Any, learner: STDP, figures: Figures) -> list[str
         f"{len(often)} won more than {OFTEN:g} times as often as the mean" + listed(often),
         _convergence(figures),
     ]
-    if silent > SILENT and layer.conv.threshold is not None:
+    if silent > SILENT_SHARE and layer.conv.threshold is not None:
         words.append(f"{_threshold(layer.conv)} is too high: try a lower one")
     elif figures["never_won"] > len(wins) / 2:
         words.append("most features never win: try fewer features, more winners or a smaller radius")
@@ -64,7 +64,7 @@ def _of_target_time(name: str, layer: Any, learner: TargetTime, figures: Figures
         f"thresholds lie in {span}, {moving}",
         _convergence(figures),
     ]
-    if figures["silent"] > SILENT:
+    if figures["silent"] > SILENT_SHARE:
         words.append(f"thresholds of {name} are too high for most patches: start from a lower one")
     elif sum(figures["wins"]) and abs(mean - target) > OFF_TARGET:
         stuck = mean > target and np.median(threshold) < 1.05 * learner.threshold_min
@@ -110,7 +110,7 @@ def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[
     if silent < 1:
         step = figures["spike_time"] * layer.time_steps
         words.append(f"the first one fired at step {step:.1f} of {layer.time_steps} on average, counted from 0")
-    if layer.conv.threshold is not None and silent > SILENT:
+    if layer.conv.threshold is not None and silent > SILENT_SHARE:
         words.append(f"{_threshold(layer.conv)} of {name} is too high: try a lower one")
     elif layer.conv.threshold is not None and early > AT_FIRST_STEP:
         come = f"{percent(early)} of the first spikes come at the first step"
@@ -133,7 +133,7 @@ def _of_supervised(name: str, layer: Any, learner: SupervisedSTDP, figures: Figu
     if "training_threshold_min" in figures:
         least, average, largest = (figures[f"training_threshold_{kind}"] for kind in ("min", "mean", "max"))
         words.append(f"training thresholds of {name} end at {least:.4g}..{largest:.4g}, mean {average:.4g}")
-    if silent > SILENT:
+    if silent > SILENT_SHARE:
         words.append(f"{_threshold(layer.conv)} is too high: try a lower one")
     elif taught and mean < EARLY:
         fire = "neurons fire at the first steps, whatever comes later: try a higher one"
@@ -184,7 +184,7 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
             if open_.get(name, 0.0) >= CONVERGED:
                 cause = f"{name} has learned too little yet, or {_threshold(conv)} is too low"
             words.append(f"{cause}: nearly every neuron fires")
-        elif silent > SILENT:
+        elif silent > SILENT_SHARE:
             words.append(f"{_threshold(conv)} of {name} is too high: try a lower one")
     for number, name, conv in network.layers():
         if number <= stage and conv.standardise and np.all(conv.standardise.variance == 1):
@@ -205,7 +205,7 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Di
         f"{len(never)} of {len(names)} classes were never predicted" + listed(never),
         *learners.get("words", []),
     ]
-    if silent > SILENT:
+    if silent > SILENT_SHARE:
         words.append("too little reaches the deciding layer: see whether the layers before fire")
     elif len(never) and learners:
         words.append("some classes are never chosen: more epochs, or more features a class, may help")

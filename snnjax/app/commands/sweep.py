@@ -22,7 +22,7 @@ from snnjax.core import checks, devices
 from snnjax.core.metrics import ranking, tested_part
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.training import workers
-from snnjax.training.advice import SILENT
+from snnjax.training.advice import SILENT_SHARE
 from snnjax.training.groups import Group, Outcome, Variant
 
 MOST = 100_000  # networks of a sweep
@@ -187,7 +187,7 @@ def problems(networks: list[dict[str, Any]]) -> list[str]:
     for network in networks:
         if "error" in network:
             lines.append(f"{network['error']}; another folder (`out`) trains it anew")
-        elif found := [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT]:
+        elif found := [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT_SHARE]:
             variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
             lines.append(f"{variant}: {'; '.join(dict.fromkeys(each['words'][-1] for each in found))}")
     return lines

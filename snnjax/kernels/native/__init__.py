@@ -43,7 +43,7 @@ from snnjax.kernels.spikes import output_size
 SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
 LANES = 16  # the number of features is filled up to a multiple of this
-STEPS = 255  # maximum number of time steps: latencies are bytes
+MOST_STEPS = 255  # maximum number of time steps: latencies are bytes
 WIDE = 64  # features from which kernels that add up integers, 64 of them side by side, are the faster ones
 
 
@@ -61,16 +61,16 @@ def _registered(name: str) -> str:
     return symbol
 
 
-def check(time_steps: int = STEPS) -> None:
+def check(time_steps: int = MOST_STEPS) -> None:
     """Compiles and loads the kernels; raises InputError where they cannot run, OSError where they do not compile."""
     if (platform := devices.peers()[0].platform) != "cpu":
         raise InputError(f"`native` kernels run on a CPU, got the device {platform}")
-    if time_steps > STEPS:
-        raise InputError(f"`native` kernels take at most {STEPS} time steps, got {time_steps}")
+    if time_steps > MOST_STEPS:
+        raise InputError(f"`native` kernels take at most {MOST_STEPS} time steps, got {time_steps}")
     load()
 
 
-def unavailable(time_steps: int = STEPS) -> str:
+def unavailable(time_steps: int = MOST_STEPS) -> str:
     """Why `check` fails, in a line; "" if it passes."""
     try:
         check(time_steps)
@@ -150,8 +150,8 @@ def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, **settin
 
 
 def _steps(time_steps: int) -> int:
-    if checks.time_steps(time_steps) > STEPS:
-        raise InputError(f"`time_steps` must be at most {STEPS} for native kernels, got {time_steps}")
+    if checks.time_steps(time_steps) > MOST_STEPS:
+        raise InputError(f"`time_steps` must be at most {MOST_STEPS} for native kernels, got {time_steps}")
     return int(time_steps)
 
 
