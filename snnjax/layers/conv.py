@@ -14,7 +14,6 @@ from snnjax.core.components import check_component, component, static
 from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import Spikes, Winners
 from snnjax.layers.activations import Standardise
-from snnjax.layers.pool import Pool as Pool
 from snnjax.layers.pool import check_pairs, map_size
 
 
