@@ -1,4 +1,4 @@
-"""What compares runs: a page, and figures by epoch and time, and in a sweep."""
+"""Comparisons of runs: a page, and figures by epoch and time, and in a sweep."""
 
 import functools
 import math
@@ -159,7 +159,7 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
 
 
 def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
-    """What differs in the networks, settings, devices and versions of several results.json: rows of a table."""
+    """Differences in networks, settings, devices and versions of several results.json: rows of a table."""
     parameters = [found.get("hyperparameters", {}) for found in results.values()]
     shared = set(parameters[0]).intersection(*parameters)
     known = list[dict[str, Any]]()

@@ -1,4 +1,4 @@
-"""What the features of a layer are selective to, drawn back into the image through all layers before it."""
+"""The stimuli that features of a layer are selective to, drawn back into the image through all layers before it."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from snnjax.core.checks import Pair
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """What each feature map of a layer is selective to, in pixels of the image."""
+    """The stimulus that each feature map of a layer is selective to, in pixels of the image."""
 
     images: np.ndarray  # (F, h, w[, 3]), light where the feature wants light; each of Euclidean norm 1
     origin: np.ndarray  # (2,) row and column in the image of `images[:, 0, 0]` for the neuron at row 0, column 0

@@ -138,7 +138,7 @@ _STOPPED = dict(
     sweep=f"{_KEPT} The same command goes on.",
     data="Stopped; what has been downloaded is kept. The same command goes on.",
 )
-"""What commands say when Ctrl-C has stopped them."""
+"""Last lines of commands that Ctrl-C has stopped."""
 
 
 def call(
@@ -164,7 +164,7 @@ def call(
 
 
 def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]:
-    """What messages call this program; with `--distributed`, one of several processes, which it brings together."""
+    """The name of this program in messages; with `--distributed`, joins its processes."""
     place = getattr(getattr(chosen, "processes", None), "distributed", None)
     if place is None:
         return contextlib.nullcontext(program)
@@ -175,10 +175,10 @@ def started(program: str, chosen: Any) -> contextlib.AbstractContextManager[str]
 
 
 def program() -> None:
-    """What the installed command runs."""
+    """Runs the installed command."""
     protected(main)
 
 
 def script(path: str) -> None:
-    """What a script of the same name as a command runs."""
+    """Runs the script of the same name as a command."""
     protected(lambda: main([Path(path).stem, *sys.argv[1:]]))

@@ -22,7 +22,7 @@ EPOCHS = (
 
 
 def option(metavar: str, default: str | None = None, **rest: Any) -> Any:
-    """How the help shows an option: the name of its value, and the default in words where it depends on others."""
+    """An option in the help: the name of its value, and the default in words where it depends on others."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else default, **rest)
 
 
@@ -194,7 +194,7 @@ class Train:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfRun:
-    """What commands need that use a trained network."""
+    """Options of commands that use a trained network."""
 
     data: TestData = field(default_factory=TestData)
     parts: Imports = field(default_factory=Imports)

@@ -177,7 +177,7 @@ def load_options(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
-    """What a run keeps of where its network and data come from, so that other commands find them from any folder."""
+    """The origin of a run's network and data, by which other commands find them from any folder."""
     name = chosen.dataset
     folder = chosen.data_dir
     files = [named.rpartition(":")[0] for named in (network.model, network.encoder or "")]
@@ -208,7 +208,7 @@ def published(model: str, others: str = "") -> Callable[[Images], Network]:
 
 
 def named(option: str, name: str, known: Mapping[str, Any]) -> Any:
-    """What a table has by a name, or a file of the user's, as FILE.py:NAME; raises InputError where there is none."""
+    """An entry of a table by its name, or of a file of the user's, as FILE.py:NAME; raises InputError without one."""
     file, _, own = name.rpartition(":")
     if not file:
         if name not in known:

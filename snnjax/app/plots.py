@@ -174,7 +174,7 @@ CURVES = dict(
     norm_distance="mean distance of norms from 1",
     moved="sum of relative changes, in an epoch",
 )
-"""What some figures of learners are called where they are drawn; others by their names."""
+"""Titles of some figures of learners; others have their names."""
 
 
 def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
@@ -193,7 +193,7 @@ def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
 
 
 def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Figure:
-    """How often each feature won: sorted bars; of a deciding layer, with names of its classes, neuron by neuron."""
+    """The wins of each feature: sorted bars; of a deciding layer, with names of its classes, neuron by neuron."""
     if not classes:
         figure, (axis,) = grid(1, 1, WIDTH / 2, 2.6)
         axis.bar(range(len(wins)), np.sort(wins)[::-1], width=1)

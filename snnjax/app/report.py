@@ -235,12 +235,12 @@ def order(settings: Mapping[str, Any]) -> str:
 
 
 def kernels(settings: Mapping[str, Any]) -> str:
-    """Which kernels a run computes with, in words."""
+    """The kernels that a run computes with, in words."""
     return "compiled kernels" if settings.get("native") else "XLA's kernels"
 
 
 def usage(settings: Mapping[str, Any], run: Path) -> Markup:
-    """How to use the network of a run with these settings, as HTML."""
+    """Instructions to use the network of a run with these settings, as HTML."""
     known = settings.get("dataset")
     modules = settings.get("imports", [])
     imports = "".join(f" --import {shlex.quote(each)}" for each in modules)
@@ -285,7 +285,7 @@ def numbers(results: dict[str, Any]) -> Rows:
 
 
 def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
-    """What `metrics.report` found of each class, given their names: the heads of a table and its rows."""
+    """Figures of each class by `metrics.report`, given their names: the heads of a table and its rows."""
     columns = [test["classes"][name] for name in ("precision", "recall", "f1", "roc_auc")]
     cells = [["" if value is None else f"{value:.3f}" for value in column] for column in columns]
     rows = zip([f"{count:,}" for count in test["classes"]["images"]], *cells, strict=True)
@@ -303,7 +303,7 @@ def errors(found: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def phases(results: dict[str, Any]) -> Rows:
-    """What a results.json holds of each phase: the heads of a table and its rows."""
+    """Figures of each phase in a results.json: the heads of a table and its rows."""
     keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
     rows = [[each["name"], *(format(each[key], spec) for key, spec in keys.items())] for each in results["phases"]]
     return ["phase", "images", "compiling s", "running s", "images/s"], rows

@@ -65,7 +65,7 @@ def load(chosen: options.TestData, known: Json, shape: tuple[int, ...], run: Pat
 
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
-    """Where a run says that its data are, which is printed if it is a path; raises InputError, FileNotFoundError."""
+    """The origin of the data that a run names, printed if it is a path; raises InputError, FileNotFoundError."""
     kinds = dict(size=list, colour=bool)  # of others, str
     for name, value in source.items():
         if not isinstance(value, kinds.get(name, str) | None):

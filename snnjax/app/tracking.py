@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars and histograms after each epoch, pictures at its end."""
+"""A run in TensorBoard: scalars and histograms after each epoch, pictures at its end."""
 
 import contextlib
 import json

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, checks, files, components, devices, processes, metrics."""
+"""The foundations of all rooms: errors, checks, files, components, devices, processes, metrics."""

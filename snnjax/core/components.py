@@ -1,4 +1,4 @@
-"""What networks are made of: frozen dataclasses that are pytrees of numbers and can be saved.
+"""The parts of networks: frozen dataclasses that are pytrees of numbers and can be saved.
 
 A component's numbers (thresholds, rates, radii, bounds) are pytree leaves: changing one compiles nothing. Its structure
 (kernel sizes, numbers of features) is marked by `static`. Files name the classes of components: your own can be saved,
@@ -139,7 +139,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "float | None": (_NUMBER | None, "a number or None"),
     "tuple[float, float]": (tuple, "two numbers"),
 }
-"""What fields with these annotations must be, and words for it."""
+"""The types of fields with these annotations, and words for them."""
 
 
 def _check(value: Any) -> None:

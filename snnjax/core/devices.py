@@ -1,4 +1,4 @@
-"""Where programs run: one device for sequences, all of its kind for independent images."""
+"""Devices of programs: one for sequences, all of its kind for independent images."""
 
 import contextlib
 import functools

@@ -258,7 +258,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def kept(array: np.ndarray) -> str:
-    """Where an array of `empty` lies, in words."""
+    """The place of an array of `empty`, in words."""
     return "of memory" if array.nbytes <= LARGE else f"in a temporary file in {_large_folder()}"
 
 

@@ -29,14 +29,14 @@ def index() -> int:
 
 
 def gather(tree: Any) -> Any:
-    """What all processes have of a tree of arrays of the same shapes, NumPy (processes, ...)."""
+    """Collects a tree of arrays, of the same shapes in all processes, from all: NumPy (processes, ...)."""
     if count() == 1:
         return jax.tree.map(lambda own: np.asarray(own)[None], tree)
     return _exchange(tree, _all)
 
 
 def share(value: T) -> T:
-    """What the first process has in place of `value`."""
+    """The `value` of the first process."""
     if count() == 1:
         return value
     own = np.frombuffer(pickle.dumps(value) if index() == 0 else b"", np.uint8)
@@ -45,7 +45,7 @@ def share(value: T) -> T:
 
 
 def share_arrays(tree: Any) -> Any:
-    """What the first process has of a tree of arrays, whose shapes are the same in all: NumPy, of several processes."""
+    """The tree of arrays of the first process, of the same shapes in all: NumPy, of several processes."""
     if count() == 1:
         return tree
     own = tree if index() == 0 else jax.tree.map(np.zeros_like, tree)

@@ -1,4 +1,4 @@
-"""What the data sets hold, and where their files are published: sizes, checksums and mirrors."""
+"""Contents of the data sets, and addresses of their files, with sizes, checksums and mirrors."""
 
 import string
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Published(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a data set holds, and where it comes from.
+    """Contents and origin of a data set.
 
     Attributes:
       train_images, test_images: their numbers.

@@ -141,7 +141,7 @@ class Dataset:
 
     @property
     def counts(self) -> str:
-        """How many images there are, in words."""
+        """Numbers of images, in words."""
         held_out = "" if self.validation_images is None else f", {len(self.validation_images):,} validation"
         return f"{len(self.train_images):,} training{held_out} and {len(self.test_images):,} test images"
 

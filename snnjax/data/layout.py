@@ -1,4 +1,4 @@
-"""Which pictures a folder or .zip file holds, of which classes, and which of them are for testing."""
+"""Pictures of a folder or .zip file, their classes, and those for testing."""
 
 import contextlib
 import functools
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What the pictures are for."""
+    """Pictures by part and group."""
 
     classes: list[str]
     parts: list[Part]  # training, test and perhaps validation; or test alone

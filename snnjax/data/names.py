@@ -8,7 +8,7 @@ from typing import Any
 from snnjax.core.errors import InputError, printable
 
 SILENT = "(silent)"
-"""What stands for a class where a network decides for none, -1; no class has this name."""
+"""The name in place of a class where a network decides for none, -1; no class has it."""
 
 
 def numbered(classes: int) -> tuple[str, ...]:

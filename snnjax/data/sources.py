@@ -69,7 +69,7 @@ def _refuse(name: str, **options: Any) -> None:
 
 
 class Found(NamedTuple):
-    """Where a data set is at hand.
+    """The place of a data set at hand.
 
     Attributes:
       kind: "built in", "cache", "tensorflow-datasets" or "absent".
@@ -81,7 +81,7 @@ class Found(NamedTuple):
 
 
 def find(name: str) -> Found:
-    """Where `load` would take a set of `DATASETS` from without a download, in that order; reads and imports nothing.
+    """The place from which `load` takes a set of `DATASETS` without a download; reads and imports nothing.
 
     Raises InputError for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""Which images of a data set are taken or held out: of all classes alike, and groups of images together."""
+"""Images to take or hold out of a data set: of all classes alike, and groups of images together."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
 
 
 def hold_out(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Which images are held out, (N,) booleans: of each class about that share, never all of one.
+    """Images to hold out, (N,) booleans: of each class about that share, never all of one.
 
     None are if no class has two images.
     """

@@ -45,7 +45,7 @@ def calibrate(maps: jax.Array, minimum: jax.Array, maximum: jax.Array) -> jax.Ar
 
 
 class Calibrated:
-    """What both encoders do: latencies of their `maps`, each pixel calibrated to the training images."""
+    """Base class of both encoders: latencies of their `maps`, each pixel calibrated to the training images."""
 
     @property
     def fitted(self: Any) -> bool:
@@ -174,13 +174,13 @@ class OnOff(Calibrated):
 
     @property
     def bank(self) -> FilterBank:
-        """What the two maps show, as filters."""
+        """The filters of the two maps."""
         centre, surround = (np.outer(taps, taps) for taps in self._taps())
         return FilterBank.of([centre - surround, surround - centre])
 
 
 class Filters(NamedTuple):
-    """What the maps of an encoder show.
+    """The filters of an encoder's maps.
 
     Attributes:
       weights: of each map, (F, n, n) or in colour (F, n, n, 3).
@@ -262,7 +262,7 @@ class Whitening(Calibrated):
 
     @property
     def bank(self) -> Filters | None:
-        """What the maps show, grey or in colour; None until fitted."""
+        """The filters of the maps, grey or in colour; None until fitted."""
         if not self.fitted:
             return None
         filters = np.moveaxis(np.asarray(self.filters), 1, -1)

@@ -1,4 +1,4 @@
-"""What a network needs of an encoder."""
+"""Protocols of encoders."""
 
 from typing import Protocol
 

@@ -42,7 +42,7 @@ class Pixels:
         return latency.astype(latency_dtype(self.time_steps))
 
     def bank(self, channels: int) -> Filters:
-        """What each of the maps shows: grey pixels, or red, green and blue ones."""
+        """A filter of one pixel for each map: grey, or red, green and blue."""
         return Filters(np.ones((1, 1, 1)) if channels == 1 else np.eye(channels)[:, None, None], 0)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -88,7 +88,7 @@ class EventEncoder:
 
     @property
     def bank(self) -> FilterBank:
-        """What the two maps show, as filters of one pixel: something darker, something brighter."""
+        """The filters of the two maps, of one pixel: something darker, something brighter."""
         return FilterBank.of([np.full((1, 1), sign) for sign in (-1.0, 1.0)])
 
 

@@ -69,7 +69,7 @@ def standardised(values: jax.Array, given: Moments, *, epsilon: Number = 1e-5) -
 
 @checks.kernel("kernel", "stride", "padding")
 def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padding: Pair = 0) -> jax.Array:
-    """What each position sees of values (C, H, W): (H', W', K), K row by row, column by column, channel by channel.
+    """The patch of values (C, H, W) at each position: (H', W', K), K row by row, column by column, channel by channel.
 
     The map continues beyond its borders by reflection; padding must be smaller than the map.
     """
@@ -98,7 +98,7 @@ def weighted_sums(patches: jax.Array, weights: jax.Array) -> jax.Array:
 
 @jax.jit
 def soft_competition(sums: jax.Array, *, inverse_temperature: Number) -> jax.Array:
-    """Who learns from a position, and how much: a, (N, F) float32, from u, (N, F).
+    """The share of each feature in learning from a position: a, (N, F) float32, from u, (N, F).
 
     a = softmax(inverse_temperature u) over the features, negative for all but the one of the largest u, the lowest
     among equals: it moves towards the patch, the others away from it.

@@ -70,7 +70,7 @@ def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stri
 
 @checks.kernel("kernel", "stride", check=_check_positions)
 def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
-    """What neurons at some `positions`, (N, 2) integers: row, column, see of the padded `latency`: (N, C, kh, kw)."""
+    """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of the padded `latency`."""
     size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
     down, right = checks.pair("stride", stride, 1)
     return jax.vmap(lambda at: lax.dynamic_slice(latency, (0, at[0] * down, at[1] * right), size))(positions)
@@ -140,7 +140,7 @@ def learned_rows(
 def causal_inputs(
     latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
 ) -> jax.Array:
-    """Which inputs of each winner are causal, (k, C, kh, kw) bool: those that fired no later than it did."""
+    """The causal inputs of each winner, (k, C, kh, kw) bool: those that fired no later than it did."""
     fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
     fired = fields < time_steps
     return fired & (fields <= winners.latency.astype(fields.dtype)[:, None, None, None])

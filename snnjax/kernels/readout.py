@@ -105,7 +105,7 @@ def earliest(time: jax.Array, potential: jax.Array) -> jax.Array:
 
 @jax.jit
 def of_earliest(time: jax.Array, potential: jax.Array, values: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """What the `earliest` neuron along the last axis has of some values, each of the shape of `time`."""
+    """Values of the `earliest` neuron along the last axis, each given in the shape of `time`."""
 
     def taken(time: jax.Array, potential: jax.Array, *values: jax.Array) -> tuple[jax.Array, ...]:
         first = earliest(time, potential)[..., None]

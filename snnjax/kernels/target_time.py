@@ -16,7 +16,7 @@ from snnjax.kernels.neurons import product, strongest
 
 
 class Patches(NamedTuple):
-    """What was learned from N patches, one after the other.
+    """The results of learning from N patches, one after the other.
 
     Attributes:
       weights: (F, K) float32, those after the last patch.

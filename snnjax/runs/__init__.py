@@ -1,4 +1,4 @@
-"""What trainings leave on the disk: folders of runs and of sweeps, and the trained networks in them."""
+"""Trainings on the disk: folders of runs and of sweeps, and the trained networks in them."""
 
 import lazy_loader
 

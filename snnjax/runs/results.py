@@ -1,4 +1,4 @@
-"""What a finished run leaves in its results.json."""
+"""The results.json of a finished run."""
 
 import hashlib
 import importlib.metadata
@@ -19,13 +19,13 @@ from snnjax.training.state import FORMAT
 
 RESULTS = "results.json"
 PICTURES, PAGE = "pictures", "report.html"
-"""What the report of a run is called, whoever draws it."""
+"""Names of the report of a run, whoever draws it."""
 
 Json = dict[str, Any]
 
 
 def read_results(run: Path) -> Json:
-    """What a run's results.json holds.
+    """Reads a run's results.json.
 
     Raises FileNotFoundError without one, InputError if it is damaged, or of another version.
     """

@@ -23,7 +23,7 @@ LARGEST_AXIS = 4096  # rows and columns of an image, and time steps, that a file
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a run folder's weights.npz holds.
+    """The contents of a run folder's weights.npz.
 
     Attributes:
       network: the description, with its encoder.

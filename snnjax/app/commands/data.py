@@ -12,7 +12,7 @@ MOST = 30  # classes that are counted one by one
 
 
 def at_hand(name: str) -> str:
-    """Where a data set is, in words."""
+    """The place of a data set, in words."""
     found, path = data.find(name)
     return f"{found}: {path}" if path else found
 
@@ -33,7 +33,7 @@ def listing() -> None:
 
 
 def counted(images: data.Dataset) -> Table:
-    """How many images each class has; the last of many classes in one row."""
+    """Numbers of images of each class; the last of many classes in one row."""
     labels = dict(training=images.train_labels, test=images.test_labels)
     if images.validation_labels is not None:
         labels["validation"] = images.validation_labels

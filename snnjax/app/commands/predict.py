@@ -28,7 +28,7 @@ ROWS = 20  # of the table of spikes, at most
 DETAILED = 4  # pictures of which scores and spikes are printed; of more, a line each
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a cell begins with that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
+"""First characters of cells that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
 
 
 def csv_text(text: str) -> str:

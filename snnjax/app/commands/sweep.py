@@ -49,7 +49,7 @@ def variants(chosen: options.Sweep) -> list[dict[str, float]]:
 
 
 def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
-    """What the variants of a group have in common and not all others have."""
+    """Numbers that the variants of a group have in common and not all others have."""
     first = variants[group[0]]
     alike = [name for name in first if all(variants[at][name] == first[name] for at in group)]
     return [f"{name}={first[name]:g}" for name in alike if any(each[name] != first[name] for each in variants)]
@@ -158,7 +158,7 @@ def spread(values: np.ndarray) -> str:
 
 
 def times(networks: list[dict[str, Any]]) -> list[str]:
-    """How long the networks took side by side, and how long one by one."""
+    """The time of the networks side by side, and one by one."""
     networks = [network for network in networks if "error" not in network]
     if not networks:
         return []
@@ -176,13 +176,13 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
 
 
 def shares(diagnosis: dict[str, Any]) -> list[float]:
-    """How many images left silent each layer that learned, or a stage or the network as a whole."""
+    """Shares of images that leave silent each layer that learned, or a stage or the network as a whole."""
     found = diagnosis.get("silent", 0.0)
     return [*found.values()] if isinstance(found, dict) else [found]
 
 
 def problems(networks: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with networks that learning left invalid or silent at most images, a line for each."""
+    """Lines on networks that learning left invalid or silent at most images, one for each."""
     lines = []
     for network in networks:
         if "error" in network:

@@ -19,7 +19,7 @@ from snnjax.kernels.spikes import output_size
 
 
 class BlockResult(NamedTuple):
-    """What a block of S images has taught.
+    """The results of learning from a block of S images.
 
     Attributes:
       weights: (kh, kw, F, C) float32.
@@ -31,7 +31,7 @@ class BlockResult(NamedTuple):
 
 
 class Rewarded(NamedTuple):
-    """What a block of S images has taught by reward.
+    """The results of learning by reward from a block of S images.
 
     Attributes:
       weights: (kh, kw, F, C) float32.

@@ -17,7 +17,7 @@ from snnjax.kernels.native import _call, _steps, byte_array, float_array, int_ar
 
 
 class LearnedReadout(NamedTuple):
-    """What a block of S images has taught n neurons each, with m training thresholds.
+    """The results of learning from a block of S images, by n neurons each, with m training thresholds.
 
     Attributes:
       weights: (F, C, H, W) float32.
