@@ -1,6 +1,7 @@
 """Trained networks as files: they decide after loading as before, in this process and in others."""
 
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
@@ -24,6 +25,7 @@ from snnjax.networks import Majority, Network, stage
 from snnjax.networks.size import bytes_of_one_image
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.trained import Trained
+from snnjax.training import cache_key
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import SweepState
@@ -338,6 +340,35 @@ def test_a_network_with_parts_of_ones_own_is_trained_saved_and_reused(tmp_path):
         assert run.start(reuse=True).phase == 0, "the arrays of its encoder are others"
     with pytest.raises(ValueError, match="is of another network"):
         RunFolder(tmp_path / "one", Trainer(other, images, trainer.settings), {}, resume=True)
+
+
+SOURCES = dict(
+    edited_base="import snnjax\n\n\n@snnjax.component\nclass EditedBase(snnjax.learners.STDP):\n    pass\n",
+    edited_part="import snnjax\n\n\n@snnjax.component\nclass EditedPart:\n    rate: float = 0.5\n",
+    edited_rule="""import snnjax
+from edited_base import EditedBase
+
+
+@snnjax.component
+class EditedRule(EditedBase):
+    part: object = None
+""",
+)
+
+
+def test_layers_are_not_reused_once_a_base_class_or_a_part_of_a_rule_was_edited(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, source in SOURCES.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    rule = importlib.import_module("edited_rule").EditedRule(part=importlib.import_module("edited_part").EditedPart())
+    spec = with_first(learners=rule)
+    known = {cache_key.fingerprint(spec, "cpu")}
+    assert cache_key.fingerprint(spec, "cpu") in known
+    for name in SOURCES:
+        with (tmp_path / f"{name}.py").open("a") as file:
+            file.write("# edited\n")
+        known.add(cache_key.fingerprint(spec, "cpu"))
+    assert len(known) == 4
 
 
 @pytest.mark.parametrize("size", [210, 300])

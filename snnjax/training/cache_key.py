@@ -1,10 +1,11 @@
 """Keys of trained layers: digests of all that their weights depend on, so that a later run may use them again."""
 
+import dataclasses
 import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,24 @@ def _library() -> str:
 
 
 def _own_sources(network: Network) -> set[str]:
-    """Digests of the files that define a network's components, where they are not the library's."""
-    parts = [network.encoder, network.decision]
-    files = set()
-    for _, _, conv in network.layers():
-        parts += [conv.competition, conv.activation, *conv.each_learner]
-    parts += [each.code for each in network.stages]
-    for kind in {type(x) for x in parts if x is not None and not type(x).__module__.startswith("snnjax.")}:
+    """Digests of the files of a network's components and of their base classes, those of the library left out."""
+    digests = set()
+    for kind in {base for each in _classes(network) for base in each.__mro__}:
+        if kind.__module__ == "builtins" or kind.__module__.startswith("snnjax."):
+            continue
         try:
-            files.add(hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest())
+            digests.add(hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest())
         except (OSError, TypeError):  # defined in an interactive session: its source is unknown
-            files.add(f"{kind.__name__} {id(kind)}")
-    return files
+            digests.add(f"{kind.__name__} {id(kind)}")
+    return digests
+
+
+def _classes(value: Any) -> Iterator[type]:
+    """The classes of a component and of all components in it."""
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _classes(each)
+    elif dataclasses.is_dataclass(value):
+        yield type(value)
+        for field in dataclasses.fields(value):
+            yield from _classes(getattr(value, field.name))
