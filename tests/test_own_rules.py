@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from snnjax import (
+    NETWORKS,
     RSTDP,
     STDP,
     WTA,
@@ -33,6 +34,8 @@ from snnjax.layers.layer_kernels import NATIVE, PLAIN, TAPS, XLA
 from snnjax.learners import Response
 from snnjax.runs import RunFolder
 from snnjax.testing import check_learner
+from snnjax.training import build
+from snnjax.training.sweep import Sweep
 
 T, STRIDE, PADDING = 15, (2, 1), (1, 2)
 WINNERS = Winners(*(jnp.array(x) for x in ([2, -1, 0], [1, 0, 2], [0, 3, 5], [4, 15, 7])))
@@ -200,8 +203,17 @@ def test_a_run_says_which_rules_compiled_kernels_leave_to_xla(rule, native, tmp_
     network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
     trainer = Trainer(network, digits().first(20, 10), Settings((1, 1), native=native))
     with RunFolder(tmp_path, trainer) as run:
-        said = ["layer1 (Inherited): rules without a compiled form, which learn on XLA's kernels"]
+        said = ["layer1 (Inherited): learning on XLA's kernels, no compiled ones fit rule and settings"]
         assert run.notes == said * (native and rule is Inherited)
+
+
+@pytest.mark.parametrize(("update_batch", "left"), [(1, []), (4, ["layer2 (SupervisedSTDP)"])])
+def test_it_is_said_where_compiled_kernels_do_not_fit_the_settings(update_batch, left, compiler):
+    data = digits().first(20, 10)
+    network = build.network_for(NETWORKS["goupy2024_ncg"], data)
+    settings = Settings((1, 1), update_batch=update_batch, patience=0, native=True)
+    assert Trainer(network, data, settings).uncompiled() == left
+    assert Sweep(network, data, settings, [dict(seed=1)]).uncompiled() == left
 
 
 @component
@@ -237,7 +249,7 @@ def test_a_rule_need_not_derive_from_another(tmp_path, compiler):
     network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
     trainer = Trainer(network, digits().first(20, 10), Settings((1, 1), native=True))
     with RunFolder(tmp_path, trainer) as run:
-        assert run.notes == ["layer1 (Underived): rules without a compiled form, which learn on XLA's kernels"]
+        assert run.notes == ["layer1 (Underived): learning on XLA's kernels, no compiled ones fit rule and settings"]
         assert run.run()["epochs"]
     check_learner(Underived())
 

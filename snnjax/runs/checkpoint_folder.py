@@ -17,7 +17,6 @@ from snnjax.core import devices, files, processes
 from snnjax.core.components import completed, to_data
 from snnjax.core.errors import InputError
 from snnjax.runs.results import versions
-from snnjax.steps import registry
 from snnjax.training.loop import Trainer
 from snnjax.training.state import FORMAT
 from snnjax.training.sweep import Sweep
@@ -43,8 +42,8 @@ class CheckpointFolder:
         self.command = command
         data = work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
-        if work.settings.native and (left := registry.left_out(work.network)):
-            self.notes.append(f"{', '.join(left)}: rules without a compiled form, which learn on XLA's kernels")
+        if work.settings.native and (left := work.uncompiled()):
+            self.notes.append(f"{', '.join(left)}: learning on XLA's kernels, no compiled ones fit rule and settings")
         self.since = time.perf_counter()  # when this command began
         self._spent = 0.0  # seconds of the commands before it
         images = dict(train=data.train_images, validation=data.validation_images, test=data.test_images)

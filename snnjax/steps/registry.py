@@ -11,7 +11,7 @@ from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import AT_ONCE, NATIVE, TAPS, XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, TargetTime
-from snnjax.networks import Earliest, Majority, Model, Network
+from snnjax.networks import Earliest, Majority, Model
 from snnjax.steps import accelerated, native, reward_in_blocks
 from snnjax.steps.deciding import STRONGEST, suits_readout
 from snnjax.steps.plain import Task
@@ -120,6 +120,11 @@ class Step(NamedTuple):
     unit: Callable[[Task], int] = operator.attrgetter("batch")
     clips: bool = False
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it learns by compiled kernels."""
+        return _compiled in self.conditions
+
 
 _UNIT = reward_in_blocks.unit
 STEPS = (
@@ -145,14 +150,3 @@ def fast_step(case: Case) -> Step | None:
         if learners == {step.learner} and all(condition(case) for condition in step.conditions):
             return step
     return None
-
-
-def left_out(network: Network) -> list[str]:
-    """Layers with a rule that has no compiled form: "layer1 (Rule)", ..."""
-    known = {step.learner for step in STEPS}
-    left = []
-    for _, name, conv in network.layers():
-        for rule in () if conv.real else conv.each_learner:
-            if type(rule) not in known and not getattr(rule, "native", False):
-                left.append(f"{name} ({type(rule).__name__})")
-    return left

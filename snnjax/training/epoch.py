@@ -14,6 +14,7 @@ from snnjax.core import files
 from snnjax.core.components import leaves, with_leaves
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset
+from snnjax.layers.layer_kernels import XLA
 from snnjax.layers.spiking import Layer
 from snnjax.learners import Tally
 from snnjax.networks import Model
@@ -254,12 +255,33 @@ class EpochRunners:
         turns = not phase.layers and self.cache.network.reward_by_turns
         return Task(names, phase.stage, phase.learner, self.settings.update_batch, turns)
 
+    def fast_step(self, task: Task, model: Model) -> registry.Step | None:
+        """The fast step of a task, if there is one."""
+        return registry.fast_step(registry.Case(task, model, self.settings.native, self.cache.placement.platform))
+
+    def uncompiled(self) -> list[str]:
+        """Spiking layers that learn without compiled kernels: "layer1 (Rule)", ..."""
+        network = self.cache.network
+        zeros = {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()}
+        model = Model.of(network, zeros)  # shapes alone matter
+        left = []
+        for phase in self.plan:
+            if phase.fits:
+                continue
+            task = self.task(phase)
+            fast = self.fast_step(task, model)
+            for name in task.names:
+                layer = model.layers[name]
+                compiled = fast.compiled if fast else self.cache.kernels(layer, phase.learner) is not XLA
+                if not compiled:
+                    left.append(f"{name} ({type(layer.conv.each_learner[phase.learner]).__name__})")
+        return left
+
     def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: np.ndarray) -> EpochRunner:
         """The runner of a phase's epochs, given what enters the first of the layers that learn in it."""
         task = self.task(phase)
         models = self.cache.models(states)
-        platform = self.cache.placement.platform
-        fast = registry.fast_step(registry.Case(task, models[0], self.settings.native, platform))
+        fast = self.fast_step(task, models[0])
         carries = []
         for index, (model, state) in enumerate(zip(models, states, strict=True)):
             layers = {}

@@ -275,6 +275,10 @@ class Trainer:
         network = best.network(self.network)
         return SpikingNetwork(network, weights=rounded_weights(network, best.weights))
 
+    def uncompiled(self) -> list[str]:
+        """Layers that learn without compiled kernels, with their rules."""
+        return self.training.runners.uncompiled()
+
     def reuse(self, state: TrainState, weights: Arrays, numbers: Arrays, diagnosis: Diagnosis, origin: str) -> None:
         """Takes the layers of the current phase from an earlier run, named `origin`, instead of training them.
 

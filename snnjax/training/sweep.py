@@ -93,6 +93,10 @@ class Sweep:
         if patience := self.settings.patience:
             raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")
 
+    def uncompiled(self) -> list[str]:
+        """Layers that learn without compiled kernels, with their rules, of the first variant."""
+        return Training(self.networks[:1], self.data, self.settings).runners.uncompiled()
+
     def groups(self, done: Collection[int] = (), folder: Path | None = None, workers: int = 1) -> list[Group]:
         """The groups that are still to be trained: first those that have left states in a folder, then all others.
 
