@@ -65,6 +65,16 @@ def test_nobody_decides_for_an_image_without_spikes():
         assert int(machine.decide(scores[None])) == decision
 
 
+def test_the_largest_margin_decides_where_all_are_far_below_zero():
+    """Where log(1 + exp(margin)) is 0 for all classes."""
+    time = jnp.zeros((1, 1, 1), jnp.float32)
+    intercepts = np.array([-300.0, -200.0, -400.0, -200.0], np.float32)
+    machine = LinearSVM(coefficients=np.zeros((4, 1, 1, 1), np.float32), intercepts=intercepts)
+    scores = jax.jit(lambda time: machine.scores(Spikes(time, time, time), 4))(time)
+    assert (int(machine.decide(scores[None])), int(machine.decide(scores[None, ::-1]))) == (1, 0)
+    assert scores[2] < scores[0] < scores[1] == scores[3]
+
+
 def test_a_network_under_a_linear_machine_is_used_without_scikit_learn(tmp_path):
     network = Network("machine", (6, 28, 28), 10, (stage(FEATURES, pool=4),), decision=LinearSVM(C=0.1))
     trainer = Trainer(network, IMAGES, Settings((1,), patience=0))

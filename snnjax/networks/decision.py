@@ -182,11 +182,16 @@ class LinearSVM:
         return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
-        """(classes,) float32, above 0 unless all are silent."""
+        """(classes,) float32, the largest above 0 unless all are silent."""
         time: jax.Array = spikes.time  # type: ignore[assignment]
         # The same margins whatever the order in which a device adds them up.
         sums = exact.product(jnp.asarray(self.coefficients).reshape(classes, -1), (1 - time).ravel())
-        return jnp.where(time.min() < 1, jax.nn.softplus(sums + self.intercepts), 0).astype(jnp.float32)
+        margins = sums + self.intercepts
+        scores = jax.nn.softplus(margins)
+        # Margins below some -100 give 0; where all do, their order decides.
+        order = 1 + jnp.sum(margins[:, None] > margins[None], axis=1)
+        scores = jnp.where(scores.max() > 0, scores, order * jnp.finfo(jnp.float32).tiny)
+        return jnp.where(time.min() < 1, scores, 0).astype(jnp.float32)
 
     def decide(self, scores: jax.Array) -> jax.Array:
         """The class of the largest score, () int32."""
