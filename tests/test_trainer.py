@@ -3,12 +3,14 @@
 import collections
 import copy
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from snnjax import Learner, component
 from snnjax.core import devices, files, metrics
 from snnjax.core.components import leaves
 from snnjax.core.errors import InputError
@@ -346,10 +348,39 @@ def test_bad_settings_are_named(little, change, message):
 def test_seeds_of_up_to_64_bits_draw_keys_that_differ():
     """Those below 2**32 are the keys that they were before."""
     assert key_of(3, 2**32 - 1).tolist() == [3, 2**32 - 1]
-    keys = [key_of(number, seed) for number in (0, 1) for seed in (0, 1, 2**32, 2**32 + 1, 2**64 - 1)]
+    seeds = (0, 1, 2**32, 2**32 + 1, 2**64 - 1)
+    keys = [key_of(*each) for each in itertools.product((0, 1), seeds, (0, 1))]
     assert {key.dtype for key in keys} == {np.dtype(np.uint32)}
     assert {key.shape for key in keys} == {(2,)}
     assert len({(*key.tolist(),) for key in keys}) == len(keys)
+
+
+@component
+class Keyed(Learner):
+    """Its state is its key."""
+
+    def init(self, layer, key, seen):
+        return key
+
+    def update(self, layer, state, latency, response, signal):
+        return layer, state, ()
+
+
+@component
+class KeyedTeacher(Keyed):
+    supervised = True
+
+
+def test_each_learner_of_a_layer_has_a_key_of_its_own(little):
+    conv = dataclasses.replace(FIRST, learners=(Keyed(), KeyedTeacher()))
+    trainer = Trainer(Network("keyed", SHAPE, 10, (stage(conv, pool=4), stage(DECIDING))), little, Settings((1, 1)))
+    state = trainer.initial_state()
+    keys = []
+    for phase in range(2):
+        state.phase = phase
+        keys.append(trainer.training.runners.fresh(state, 0)[0]["layer1"].tolist())
+    assert keys[0] == [0, 0]
+    assert keys[0] != keys[1]
 
 
 def test_the_largest_seed_begins_alike_alone_and_in_a_sweep(little):

@@ -334,14 +334,16 @@ class EpochRunners:
         seen = phase.branch * phase.epochs * len(self.data.train_images)
         states = {}
         for name in self.layers(phase):
-            key = key_of(list(layers).index(name), self.seeds[index])
-            learner = layers[name].conv.each_learner[phase.learner]
+            learners = layers[name].conv.each_learner
+            learner = learners[phase.learner]
+            key = key_of(list(layers).index(name), self.seeds[index], phase.learner % len(learners))
             states[name] = jax.tree.map(as_array, learner.init(layers[name], key, seen))
         return states, None if phase.layers else Tally(*np.zeros(5, np.int32))
 
 
-def key_of(number: int, seed: int) -> np.ndarray:
-    """The key of what layer `number` draws, (2,) uint32."""
+def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
+    """The key of what learner number `learner` of layer `number` draws, (2,) uint32."""
+    number += learner << 16
     if seed < 1 << 32:
         return np.array([number, seed], np.uint32)
     return np.random.SeedSequence((number, seed)).generate_state(2)
