@@ -116,6 +116,28 @@ def test_learning_is_that_of_the_judge(conv, rule):
         np.testing.assert_array_equal(within.weights, learned, "only the winners' features are touched")
 
 
+def test_only_the_winners_weights_are_computed_whatever_tuple_the_bounds_are_given_in():
+    layer = dataclasses.replace(layer_of(LAYERS[0]), in_bounds=True)
+    winners = layer.winners(LATENCIES[0])
+    asked = []
+
+    def learn(layer, latency, winners, rates, **rule):
+        asked.append(rule)
+        return layer.stored
+
+    layer = dataclasses.replace(layer, kernels=XLA._replace(learn=learn))
+
+    def update(layer, lower, upper):
+        return layer.learn(LATENCIES[0], winners, np.float32([0.1, -0.1]), bounds=(lower, upper)).weights
+
+    own = jax.jit(lambda layer: update(layer, *layer.conv.learners.bounds))
+    for compute in (own, lambda layer: update(layer, 0.0, 1.0)):
+        compute(layer)
+        assert asked.pop()
+    update(layer, 0.0, 0.5)
+    assert not asked, "bounds that are not those of its learner may change other weights"
+
+
 def test_the_largest_potential_decides():
     """The strongest neuron of all, image by image and in blocks, and the strongest of a class."""
     layer = dataclasses.replace(layer_of(Conv(4, kernel=1, learners=RSTDP())), classes=1)

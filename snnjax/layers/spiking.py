@@ -99,7 +99,7 @@ class Layer(BaseLayer):
 
         `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
         """
-        own = any(bounds is getattr(learner, "bounds", None) for learner in self.conv.each_learner)
+        own = any(_same(bounds, getattr(learner, "bounds", None)) for learner in self.conv.each_learner)
         if self.in_bounds and own and self.kernels.learn is not None:
             stored = self.kernels.learn(self, latency, winners, rates, bounds=bounds, stabiliser=stabiliser)
             return dataclasses.replace(self, stored=stored)
@@ -137,6 +137,14 @@ class Layer(BaseLayer):
         if pool is None:
             return padded
         return kernels.pool(padded, pool.window, stride=pool.stride, padding=pool.padding, time_steps=self.time_steps)
+
+
+def _same(bounds: Any, others: Any) -> bool:
+    """Whether pairs of bounds are the same numbers. Within a compiled program they are if they are the same objects."""
+    if others is None:
+        return False
+    traced = any(isinstance(each, jax.core.Tracer) for each in (*bounds, *others))
+    return all(one is other if traced else one == other for one, other in zip(bounds, others, strict=True))
 
 
 def at_last_step(spiked: jax.Array, time_steps: int) -> jax.Array:
