@@ -8,7 +8,7 @@ import jax
 
 from snnjax import kernels
 from snnjax.kernels import Spikes
-from snnjax.kernels.native import MOST_STEPS, WIDE, blocks, readout
+from snnjax.kernels.native import WIDE, blocks, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import TAPS, XLA, native_pooling
@@ -26,11 +26,10 @@ def deciding_kernels(network: Network, *, native: bool, scores: bool) -> dict[st
     timed = network.decision.timed
     convs = network.stages[-1].branches if network.deciding else ()
     learners = {type(conv.supervised) for conv in convs}
-    compiled = native and network.time_steps <= MOST_STEPS
     last = None if timed else TAPS
-    if compiled and learners == {RSTDP} and type(network.decision) is Majority:
+    if native and learners == {RSTDP} and type(network.decision) is Majority:
         last = SCORED if scores else STRONGEST
-    elif compiled and learners == {SupervisedSTDP} and type(network.decision) is Earliest and suits_readout(convs):
+    elif native and learners == {SupervisedSTDP} and type(network.decision) is Earliest and suits_readout(convs):
         last = READOUT
     before = {} if timed else kernels_before(network, native)
     return before | (dict.fromkeys(network.deciding, last) if last else {})
@@ -44,7 +43,7 @@ def suits_readout(convs: Sequence[Conv]) -> bool:
 def kernels_before(network: Network, native: bool) -> dict[str, LayerKernels]:
     """Kernels of the layers before a decision that asks only who fires, by name; the others are left out."""
     convs = {name: conv for _, name, conv in network.layers() if name not in network.deciding}
-    if not native or network.time_steps > MOST_STEPS or not all(conv.monotone for conv in convs.values()):
+    if not native or not all(conv.monotone for conv in convs.values()):
         return {}
     suit: list[str] = []
     for number, names in enumerate(network.names):

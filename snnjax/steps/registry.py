@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from snnjax.kernels.native import MOST_STEPS, WIDE
+from snnjax.kernels.native import WIDE
 from snnjax.kernels.native.blocks import finite
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels
@@ -47,7 +47,7 @@ Condition = Callable[[Case], bool]
 
 
 def _compiled(case: Case) -> bool:
-    return case.native and case.model.network.time_steps <= MOST_STEPS
+    return case.native
 
 
 def _accelerator(case: Case) -> bool:
