@@ -114,7 +114,7 @@ class Program(MeasuredProgram):
         def prepare() -> tuple[EpochRunner]:
             state = dataclasses.replace(self.state, phase=number)
             epoch = self.training.runners.of_phase(phase, [state] * self.networks, inputs)
-            epoch.is_in_bounds()  # a training finds that out once, not in each epoch
+            epoch.mark_bounded()  # a training does that once, not in each epoch
             return (epoch,)
 
         def learned(found: Any) -> dict[str, Layer]:

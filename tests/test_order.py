@@ -19,7 +19,7 @@ from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, SupervisedSTDP, TargetTime
 from snnjax.networks import NETWORKS, Earliest, Network, stage
 from snnjax.training import epoch as epoch_module
-from snnjax.training.epoch import shown_order
+from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import Sweep

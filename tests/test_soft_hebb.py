@@ -36,7 +36,7 @@ from snnjax.layers.layer_kernels import ROWS
 from snnjax.layers.real import RealLayer
 from snnjax.networks import NETWORKS, Images, Model
 from snnjax.runs import RunFolder
-from snnjax.training import epoch
+from snnjax.training import draws, epoch
 from snnjax.training.state import plan
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "softhebb.npz")
@@ -192,7 +192,7 @@ def test_layers_learn_jointly_each_from_the_one_before():
     trainer, state = trained(spec)
     assert [phase.name for phase in plan(spec, spec.epochs)] == [LEARNED, "SupervisedSTDP"]
     model = Model.of(spec, spec.initial_weights(0))
-    order = epoch.shown_order(trainer.settings, [0], 0, 53, 0)
+    order = draws.shown_order(trainer.settings, [0], 0, 53, 0)
     layers = dict(model.layers)
     for at in range(0, 53, 4):
         inputs = jax.vmap(PIXELS)(jnp.asarray(COLOURS.train_images[order[at : at + 4]]))
@@ -212,7 +212,7 @@ def test_layers_learn_from_the_images_shown_first():
     """Up to a number of them; the readout learns from all."""
     _, state = trained(network(images=9))
     assert [each["images"] for each in state.phases if each["name"] in (LEARNED, "SupervisedSTDP")] == [9, 3 * 53]
-    order = epoch.shown_order(Settings((1, 1, 3), shuffle=True), [0], 0, 53, 0)[:9]
+    order = draws.shown_order(Settings((1, 1, 3), shuffle=True), [0], 0, 53, 0)[:9]
     alone = dataclasses.replace(COLOURS, train_images=COLOURS.train_images[order], train_labels=np.arange(9) % 2)
     _, expected = trained(network(), alone, shuffle=False)
     for name in ("layer1", "layer2"):

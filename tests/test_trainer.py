@@ -24,7 +24,7 @@ from snnjax.networks import Model, Network, stage
 from snnjax.steps import plain
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.training import results
-from snnjax.training.epoch import key_of
+from snnjax.training.draws import key_of
 from snnjax.training.groups import named
 from snnjax.training.loop import Trainer, Training
 from snnjax.training.placement import Placement

@@ -23,6 +23,7 @@ from snnjax.steps import deciding, plain, registry
 from snnjax.steps.plain import Carry, Found, Task
 from snnjax.training import arguments, results
 from snnjax.training.contracts import check_decisions
+from snnjax.training.draws import key_of, shown_order
 from snnjax.training.placement import NETWORKS, Placement, Timer, has_own, learning_program, place
 from snnjax.training.stage_cache import StageCache, as_array
 from snnjax.training.state import Phase, Settings, TrainState
@@ -161,7 +162,9 @@ class EpochRunner:
         """The images of each program: all that are left; few by the plain step, while weights lie out of bounds."""
         size = self.task.batch
         while first < stop:
-            fast = self._clips or self.is_in_bounds()
+            if not self._clips:
+                self.mark_bounded()
+            fast = self._clips or self._in_bounds
             end = stop if fast else min(first + size, stop)
             yield first, end, self._fast if fast else self._plain
             first = end
@@ -187,18 +190,18 @@ class EpochRunner:
         back = np.broadcast_to(np.argsort(numbers, axis=-1), found.decisions.shape)
         return found._replace(decisions=np.take_along_axis(found.decisions, back, axis=1))
 
-    def is_in_bounds(self) -> bool:
-        """Whether all weights lie within their bounds. Initial ones may not; the first update of any pulls them in."""
+    def mark_bounded(self) -> None:
+        """Marks the layers where all weights lie within their bounds; the first update clips initial ones."""
         layers = self.carry.layers
         learner = self.task.learner
-        if not self._in_bounds and not any(outside(each, learner) for each in self.placement.unstack(layers)):
-            marked = {
-                name: dataclasses.replace(layer, in_bounds=_bounds(layer, learner) is not None)
-                for name, layer in layers.items()
-            }
-            self.carry = self.carry._replace(layers=marked)
-            self._in_bounds = True
-        return self._in_bounds
+        if self._in_bounds or any(outside(each, learner) for each in self.placement.unstack(layers)):
+            return
+        marked = {
+            name: dataclasses.replace(layer, in_bounds=_bounds(layer, learner) is not None)
+            for name, layer in layers.items()
+        }
+        self.carry = self.carry._replace(layers=marked)
+        self._in_bounds = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,14 +344,6 @@ class EpochRunners:
         return states, None if phase.layers else Tally(*np.zeros(5, np.int32))
 
 
-def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
-    """The key of what learner number `learner` of layer `number` draws, (2,) uint32."""
-    number += learner << 16
-    if seed < 1 << 32:
-        return np.array([number, seed], np.uint32)
-    return np.random.SeedSequence((number, seed)).generate_state(2)
-
-
 def _without_weights(model: Model, names: Iterable[str]) -> Model:
     """The model without the weights of layers that learn, which are in the carry of their program."""
     nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
@@ -373,25 +368,6 @@ def _joined(pieces: Sequence[Found], before: Sequence[Mapping[str, np.ndarray]])
         earlier = jax.tree.map(lambda *own: np.stack(own), *before)
         pieces = [with_leaves(pieces[0], earlier), *pieces]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
-
-
-def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:
-    """Which image is shown when: (images,) integers, (networks, images) if seeds differ; None: all in their order.
-
-    A number from `images` on stands for a mirror image. It depends on nothing but the seed, the numbers of phase and
-    epoch, and of images, so that a resumed training continues in the same order.
-    """
-    if not (settings.shuffle or settings.mirror):
-        return None
-
-    def of_seed(seed: int) -> np.ndarray:
-        random = np.random.default_rng((seed, phase, epoch))
-        order = random.permutation(images)
-        mirrored = random.integers(2, size=images)
-        return (order if settings.shuffle else np.arange(images)) + images * settings.mirror * mirrored
-
-    orders = {seed: of_seed(seed) for seed in seeds}
-    return np.stack([orders[seed] for seed in seeds]) if len(orders) > 1 else orders[seeds[0]]
 
 
 def outside(layers: Mapping[str, Layer], learner: int) -> bool:
