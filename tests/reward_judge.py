@@ -218,7 +218,7 @@ def carry_of(network: SpikingNetwork, model: Model) -> Carry:
     """The start of a step."""
     layers = {name: model.layers[name] for name in task_of(network).names}
     key = np.zeros(2, np.uint32)
-    states = {name: jax.tree.map(jnp.asarray, x.conv.supervised.init(x, key, 0)) for name, x in layers.items()}
+    states = {name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, key, 0)) for name, x in layers.items()}
     return Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)))
 
 

@@ -84,7 +84,7 @@ def test_reward_in_batches(learner, branches, by_turns, start, count, last):
     spec = network(learner, branches)
     made = model(spec)
     layers = {name: dataclasses.replace(made.layers[name].packed(XLA), in_bounds=True) for name in spec.names[1]}
-    states = {name: x.conv.supervised.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
+    states = {name: x.conv.last_learner.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
     carry = jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
     labels = jax.numpy.asarray(np.random.default_rng(2).integers(0, 10, IMAGES).astype(np.int32))
     span = np.int32(start), np.int32(count), np.bool_(last)

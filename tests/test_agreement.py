@@ -210,7 +210,9 @@ def test_single_steps_of_reward(run):
     model, first = run.model(), run.spec.first_supervised
     names = tuple(name for _, name, conv in run.spec.layers() if any(each.supervised for each in conv.each_learner))
     layers = {name: model.layers[name] for name in names}
-    states = {name: jax.tree.map(jnp.asarray, x.conv.supervised.init(x, np.zeros(2), 0)) for name, x in layers.items()}
+    states = {
+        name: jax.tree.map(jnp.asarray, x.conv.last_learner.init(x, np.zeros(2), 0)) for name, x in layers.items()
+    }
     carry, task = Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32))), Task(names, first)
 
     @jax.jit

@@ -52,13 +52,13 @@ WHOLE = 64  # images, a power of two: fractions of an epoch are exact
 
 
 def with_rule(conv: Conv, **settings) -> Conv:
-    return dataclasses.replace(conv, learners=dataclasses.replace(conv.supervised, **settings))
+    return dataclasses.replace(conv, learners=dataclasses.replace(conv.last_learner, **settings))
 
 
 def both(network: SpikingNetwork, form=XLA, block=None, batch_size=8, epochs=3):
     """What is learned, and what the judge learns with the same features dropped."""
     inputs, labels = (each[:WHOLE] for each in images_of(network))
-    kept = [] if any(conv.supervised.dropout is not None for _, _, conv in network.spec.layers()) else None
+    kept = [] if any(conv.last_learner.dropout is not None for _, _, conv in network.spec.layers()) else None
     result = learn(network, inputs, labels, batch_size, epochs, block, form, kept)
     return result, judged(network, inputs, labels, batch_size, epochs, kept=kept)
 
@@ -148,7 +148,7 @@ def test_dropped_features_of_an_earlier_layer_cannot_win(form, threshold, reques
     conv = with_rule(dataclasses.replace(EARLIER, threshold=threshold), dropout=0.5)
     weights = np.float32(np.random.default_rng(0).integers(20, 60, (5, 2, 3, 3)) / 64)
     layer = Layer(conv, jnp.asarray(weights), T, XLA, conv.monotone)
-    rule, fewer, dropped = conv.supervised, 0, 0
+    rule, fewer, dropped = conv.last_learner, 0, 0
     for seed in range(6):
         state = rule.init(layer, np.array([0, seed], np.uint32), 0)
         latency = np.random.default_rng(seed).integers(0, 2 * T, (2, 6, 6)).clip(max=T).astype(np.uint8)
@@ -217,7 +217,7 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 def test_sweeps_vary_them_in_one_program():
     network = small(dropout=0.5, floor=0.2, by_epoch=True)
-    assert network.vary("dropout", 0.25).stages[0].branches[0].supervised.dropout == 0.25
+    assert network.vary("dropout", 0.25).stages[0].branches[0].last_learner.dropout == 0.25
     assert network.vary("floor", 0).structure == network.structure
     assert {"layer1.learners.dropout", "layer1.learners.floor"} <= network.hyperparameters().keys()
     data, settings = two_digits(), Settings((2,), batch_size=10, patience=0)

@@ -84,9 +84,9 @@ def carried(model: Model, form) -> Carry:
     layers = {
         name: dataclasses.replace(layer.packed(form), in_bounds=True)
         for name, layer in model.layers.items()
-        if layer.conv.supervised.supervised
+        if layer.conv.last_learner.supervised
     }
-    states = {name: x.conv.supervised.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
+    states = {name: x.conv.last_learner.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
     return jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
 
 

@@ -207,7 +207,7 @@ def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, mon
 
 def test_base_rates_and_bounds():
     model = network_of(*DEEP).model
-    rates = {name: model.layers[name].conv.supervised.init(None, None, 0)["rates"] for name in ("layer2", "layer3")}
+    rates = {name: model.layers[name].conv.last_learner.init(None, None, 0)["rates"] for name in ("layer2", "layer3")}
     np.testing.assert_array_equal(rates["layer2"], np.float32([QUICK.reward, QUICK.punish]))
     np.testing.assert_array_equal(rates["layer3"], np.float32([RULE.reward, RULE.punish]))
     assert not outside({name: model.layers[name] for name in rates}, -1)

@@ -77,7 +77,7 @@ class Recorded(NamedTuple):
 def carry_of(model: Model) -> Carry:
     """What learns of a model, as the steps take it."""
     states = {
-        name: jax.tree.map(as_array, layer.conv.supervised.init(layer, np.zeros(2, np.uint32), 0))
+        name: jax.tree.map(as_array, layer.conv.last_learner.init(layer, np.zeros(2, np.uint32), 0))
         for name, layer in model.layers.items()
     }
     return Carry(model.layers, states, Tally(*jnp.zeros(5, jnp.int32)))

@@ -119,8 +119,8 @@ class Conv:
         return self.learners if isinstance(self.learners, tuple) else (self.learners,)
 
     @property
-    def supervised(self) -> Any:
-        """The supervised learner, which is the last."""
+    def last_learner(self) -> Any:
+        """The last learner: the supervised one, where a layer has one."""
         return self.each_learner[-1]
 
     @property

@@ -154,7 +154,7 @@ class Network:
         if name in self.deciding:
             self._check_deciding(name, conv, supervised)
         elif not self.deciding and any(supervised):
-            got = f"{type(conv.supervised).__name__} under {type(self.decision).__name__}, which is fitted"
+            got = f"{type(conv.last_learner).__name__} under {type(self.decision).__name__}, which is fitted"
             raise InputError(f"`learners` of {name} must be unsupervised, got {got}: take another `decision`")
         if conv.joint and not conv.real:
             give = "give it an `activation`, such as Triangle()"

@@ -76,7 +76,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
             feature = jnp.where(won == 0, -1, winners[name].feature[:, 0])[:, None]
             rate = jax.vmap(kernels.reward_rates)(won, rates[name][:, 0], rates[name][:, 1])
             seen = at_last_step(images < model.network.time_steps, model.network.time_steps)
-            learned[name] = _learned(layer, seen, winners[name], feature, rate, layer.conv.supervised)
+            learned[name] = _learned(layer, seen, winners[name], feature, rate, layer.conv.last_learner)
             infos[name] = dict(feature=feature)
         return Carry(learned, *counted), Found(infos, decisions)
 
@@ -167,7 +167,7 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
     """Weights (F, K) and excess (F,) after a batch: latencies, labels, whether each is learned."""
     rows, excess = carry
     latency, label, learns = images
-    learner = cast(SupervisedSTDP, layer.conv.supervised)
+    learner = cast(SupervisedSTDP, layer.conv.last_learner)
     batch = len(label)
     classes = layer.classes
     now = dataclasses.replace(layer, stored=rows.reshape(layer.stored.shape))
@@ -211,7 +211,7 @@ def _infos(
     layer: Layer, result: _Results, shown: jax.Array, learns: jax.Array, label: jax.Array
 ) -> dict[str, jax.Array]:
     """The infos of `SupervisedSTDP`, 0 of images that were not shown."""
-    learner = cast(SupervisedSTDP, layer.conv.supervised)
+    learner = cast(SupervisedSTDP, layer.conv.last_learner)
     nothing = -shown.astype(jnp.int32)
     own = learns[:, None]
     thresholds = (result.excess + jnp.asarray(layer.conv.threshold, jnp.float32)).reshape(len(label), layer.classes, -1)

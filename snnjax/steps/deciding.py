@@ -25,7 +25,7 @@ def deciding_kernels(network: Network, *, native: bool, scores: bool) -> dict[st
     """
     timed = network.decision.timed
     convs = network.stages[-1].branches if network.deciding else ()
-    learners = {type(conv.supervised) for conv in convs}
+    learners = {type(conv.last_learner) for conv in convs}
     last = None if timed else TAPS
     if native and learners == {RSTDP} and type(network.decision) is Majority:
         last = SCORED if scores else STRONGEST
@@ -55,7 +55,7 @@ def kernels_before(network: Network, native: bool) -> dict[str, LayerKernels]:
 def _suits(convs: Sequence[Conv], frozen: bool) -> bool:
     """Whether the kernels are faster for a stage of these layers; beside one that learns, times may be needed."""
     wide = all(conv.features >= WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
-    return wide and (frozen or all(conv.supervised.supervised for conv in convs))
+    return wide and (frozen or all(conv.last_learner.supervised for conv in convs))
 
 
 def _fires(layer: Layer, latencies: jax.Array, pool: Pool | None) -> jax.Array:

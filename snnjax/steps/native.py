@@ -77,7 +77,7 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     (name,) = task.names
     layer = carry.layers[name]
     state = carry.states[name]
-    learner = cast(SupervisedSTDP, layer.conv.supervised)
+    learner = cast(SupervisedSTDP, layer.conv.last_learner)
     numbers = learner.gap, state.get("threshold_rate", 0), *learner.bounds
     rates = jnp.concatenate([state["rates"], jnp.stack([jnp.asarray(number, jnp.float32) for number in numbers])])
     result = readout.learn(
@@ -173,5 +173,5 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
 
 def _described(layer: Layer, state: Any) -> blocks.Layer:
     conv = layer.conv
-    rule = cast(RSTDP, conv.supervised)
+    rule = cast(RSTDP, conv.last_learner)
     return blocks.Layer(layer.stored, state["rates"], rule.bounds, rule.stabiliser, conv.padding, conv.stride)

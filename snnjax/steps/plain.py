@@ -247,7 +247,7 @@ class Supervised(NamedTuple):
                 at = stage
                 inputs[name] = latency
                 layer = carry.layers[name]
-                responses[name] = layer.conv.supervised.forward(layer, carry.states[name], latency, label)
+                responses[name] = layer.conv.last_learner.forward(layer, carry.states[name], latency, label)
         spikes = [responses[name].spikes for name in model.network.names[model.last]]
         return _Passed(inputs, responses, decide(model.network.decision, spikes, model.network.classes))
 
@@ -270,7 +270,7 @@ class Supervised(NamedTuple):
             signal = Signal(outcome(vote, label) * turn, jnp.where(turn, label, -1), vote)
             before = carry.layers[name]
             given = (carry.states[name], passed.inputs[name], passed.responses[name])
-            layer, states[name], infos[name] = before.conv.supervised.update(before, *given, signal)
+            layer, states[name], infos[name] = before.conv.last_learner.update(before, *given, signal)
             layers[name] = marked_as(before, layer)
         return layers, states, infos
 
@@ -295,7 +295,7 @@ class Supervised(NamedTuple):
         adapted = {}
         for name, turn in self.turns(tally, ahead=1).items():
             state = carry.states[name]
-            learner = carry.layers[name].conv.supervised
+            learner = carry.layers[name].conv.last_learner
             adapted[name] = where(turn, learner.end_batch(state, tally), state)
         after = adapted, Tally(zero, zero, zero, tally.batch + 1, tally.epoch)
         return where(last, after, (carry.states, tally))

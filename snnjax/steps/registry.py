@@ -77,7 +77,7 @@ def _by_majority(case: Case) -> bool:
 
 def _compiled_reward(case: Case) -> bool:
     """Whether deciding layers learn under `Majority`, or a single one and the single one before."""
-    bounded = all(finite(layer.conv.supervised.bounds) for layer in case.layers)
+    bounded = all(finite(layer.conv.last_learner.bounds) for layer in case.layers)
     return bounded and type(case.model.network.decision) is Majority and (case.only_deciding or _two_layers(case))
 
 
@@ -88,7 +88,7 @@ def _two_layers(case: Case) -> bool:
         return False
     layer = stages[0][0]
     conv = layer.conv
-    return type(conv.competition) is WTA and conv.supervised.dropout is None and layer.monotone and conv.one_threshold
+    return type(conv.competition) is WTA and conv.last_learner.dropout is None and layer.monotone and conv.one_threshold
 
 
 def _readout(case: Case) -> bool:

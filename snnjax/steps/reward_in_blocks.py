@@ -87,7 +87,7 @@ def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.
     """
     active = jnp.sum(spiked)
     known = changed.slot < 0
-    bounds = layer.conv.supervised.bounds
+    bounds = layer.conv.last_learner.bounds
     margin = _ROUNDING * jnp.maximum(jnp.abs(bounds[0]), jnp.abs(bounds[1]))
     most = jnp.where(known, stale.potential, stale.potential + (changed.rise + margin) * active)
 
@@ -110,7 +110,7 @@ def _update(
     layer: Layer, rates: jax.Array, changed: Changed, at: jax.Array, latency: jax.Array, winner: Winners, won: jax.Array
 ) -> Changed:
     """The update of `RSTDP` after outcome `won` of image `at`; `layer` at the block's start, `rates` are (2, 2)."""
-    rule = layer.conv.supervised
+    rule = layer.conv.last_learner
     feature = winner.feature[0]
     rate = kernels.reward_rates(won, rates[0], rates[1])
     slot = changed.slot[feature]
@@ -127,7 +127,7 @@ def _update(
 
 def learned_row(layer: Layer, row: jax.Array, latency: jax.Array, winner: Winners, rate: jax.Array) -> jax.Array:
     """The weights of the winner's feature, (kh, kw, C), after the update of `RSTDP` with rates (2,)."""
-    rule = layer.conv.supervised
+    rule = layer.conv.last_learner
     learned = kernels.learned_rows(
         jnp.moveaxis(row, 2, 0)[None],
         layer.padded(latency),

@@ -112,7 +112,7 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
                 phases.append(Phase(f"{_title(learner)} {name}", stage, (name,), epochs[stage], index, branch))
     if is_fitted(network.decision):
         return *phases, Phase(f"fit {type(network.decision).__name__}", stages, (), 1, fits=True)
-    title = _title(network.stages[-1].branches[0].supervised)
+    title = _title(network.stages[-1].branches[0].last_learner)
     return *phases, Phase(title, network.first_supervised, (), epochs[-1])
 
 
