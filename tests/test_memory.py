@@ -74,7 +74,16 @@ def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
     """Where as many are aligned for JAX, they are; batches come first."""
     inputs = Images(np.zeros((images, 1, 2, 2), np.uint8))
     task = Task(("layer1",), batch=batch)
-    runner = EpochRunner("STDP", Placement(1), task, plain.learn_unsupervised, None, Carry({}, {}), None, inputs)
+    runner = EpochRunner(
+        name="STDP",
+        placement=Placement(1),
+        task=task,
+        step=plain.learn_unsupervised,
+        fast=None,
+        carry=Carry({}, {}),
+        model=None,
+        images=inputs,
+    )
     assert runner.size == slice_
 
 

@@ -67,6 +67,7 @@ class EpochRunner:
 
     def __init__(
         self,
+        *,
         name: str,
         placement: Placement,
         task: Task,
@@ -205,7 +206,7 @@ class EpochRunner:
 
 
 @dataclasses.dataclass(frozen=True)
-class EpochRunners:
+class PhaseRunners:
     """Makes the runner of each phase of networks of one structure.
 
     Attributes:
@@ -299,19 +300,27 @@ class EpochRunners:
         order = functools.partial(shown_order, self.settings, self.seeds, self.plan.index(phase), shown)
         labels = None
         if phase.end:
-            learn = plain.learn_jointly
+            step = plain.learn_jointly
             frozen: Any = self.cache.pack(others)
         elif phase.layers:
-            learn = plain.learn_unsupervised
+            step = plain.learn_unsupervised
             frozen = None
         else:
-            learn = plain.learn_supervised
+            step = plain.learn_supervised
             frozen = self.cache.pack(others, self.testing_kernels)
             labels = self.data.train_labels.astype(np.int32)
         most = self.images(phase) if phase.end else None
         images = Images(inputs, labels, order, most, self.settings.batch_size)
-        carry = self.cache.placement.stack(carries)
-        return EpochRunner(phase.name, self.cache.placement, task, learn, fast, carry, frozen, images)
+        return EpochRunner(
+            name=phase.name,
+            placement=self.cache.placement,
+            task=task,
+            step=step,
+            fast=fast,
+            carry=self.cache.placement.stack(carries),
+            model=frozen,
+            images=images,
+        )
 
     def test(self, timer: Timer, runner: EpochRunner, inputs: np.ndarray) -> np.ndarray:
         """Decisions on the tested images, of which `inputs` enter the supervised layers, as these are now."""

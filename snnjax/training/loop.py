@@ -18,7 +18,7 @@ from snnjax.networks.model import check_fitted, rounded_weights
 from snnjax.steps import deciding
 from snnjax.steps.plain import Carry
 from snnjax.training import arguments, cache_key, contracts, fitting, results
-from snnjax.training.epoch import EpochRunner, EpochRunners
+from snnjax.training.epoch import EpochRunner, PhaseRunners
 from snnjax.training.placement import Timer
 from snnjax.training.stage_cache import StageCache
 from snnjax.training.state import Arrays, Callback, Phase, Settings, States, TrainState, plan
@@ -57,7 +57,7 @@ class Training:
         self.settings = dataclasses.replace(settings, update_batch=batch)
         self.plan = plan(self.network, settings.epochs)
         self.cache = StageCache(self.networks, data, self.settings, callback or Callback())
-        self.runners = EpochRunners(self.cache, data, self.settings, self.seeds, self.plan)
+        self.runners = PhaseRunners(self.cache, data, self.settings, self.seeds, self.plan)
 
     def initial_states(self) -> States:
         """The states before the first image."""
