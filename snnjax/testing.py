@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, wrong_type
 from snnjax.kernels import native
 from snnjax.layers.activations import LatencyCode, Standardise, Triangle
 from snnjax.layers.conv import WTA, Conv
@@ -56,6 +56,8 @@ def check_learner(
       images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`. A learner
         that is `joint` gets as many batches, and the `update_batch` is none of its.
     """
+    if not isinstance(learner, Learner):
+        raise wrong_type("learner", "an instance of a class that derives from snnjax.Learner", learner)
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
     case = _Case(conv, deciding, decision, input_shape, images, seed)
     try:
@@ -70,10 +72,10 @@ def check_learner(
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
     """A layer that learners of this kind can train."""
-    if getattr(learner, "joint", False):
+    if learner.joint:
         return Conv(2 * CLASSES, 3, padding=1, activation=Triangle(), standardise=Standardise())
     if not deciding:
-        competition = Conv.competition if getattr(learner, "own_thresholds", False) else RIVALS
+        competition = Conv.competition if learner.own_thresholds else RIVALS
         return Conv(2 * CLASSES, 3, threshold=4.0, competition=competition)
     return Conv(3 * CLASSES, input_shape[1:], threshold=8.0) if decision.timed else Conv(2 * CLASSES, 3)
 
@@ -97,7 +99,7 @@ class _Case:
         self.network = Network("check", input_shape, CLASSES, tuple(stages), decision=decision)
         self.learner = conv.each_learner[0]
         steps = self.network.time_steps
-        self.joint = getattr(self.learner, "joint", False)
+        self.joint = self.learner.joint
         self.few = self.learner.batch if self.joint else 2  # images that a check learns from
         images *= self.learner.batch if self.joint else 1
         latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps)
@@ -126,7 +128,7 @@ class _Case:
         """A model, and what learns of it, as the programs take it."""
         weights = {}
         for _, name, conv in self.network.layers():
-            lower, upper = getattr(conv.learners, "bounds", (0.0, 1.0))
+            lower, upper = conv.learners.bounds or (0.0, 1.0)
             place = random.integers(13, 52, self.network.weight_shapes[name]) / 64  # so that sums are exact
             weights[name] = np.float32(lower + (upper - lower) * place)
         model = _arrays(Model.of(self.network, weights))
@@ -218,7 +220,7 @@ def _vmap(case: _Case) -> None:
 
 
 def _bounds(case: _Case) -> None:
-    if (bounds := getattr(case.learner, "bounds", None)) is not None:
+    if (bounds := case.learner.bounds) is not None:
         after, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), True)
         weights = _layer(after).weights
         inside = bounds[0] - 1e-6 <= weights.min() and weights.max() <= bounds[1] + 1e-6
@@ -265,12 +267,12 @@ def _numbers(case: _Case) -> None:
 def _kernels(case: _Case) -> None:
     """It learns the same by all kernels that the trainer may take."""
     expected = _learned(case, XLA, in_bounds=False)
-    in_bounds = getattr(case.learner, "bounds", None) is not None
+    in_bounds = case.learner.bounds is not None
     if in_bounds:
         clip = "by `layer.learn` with its own `bounds`, or keep weights within them in other ways"
         _same(_learned(case, XLA, in_bounds), expected, False, f"where all weights lie within bounds, learn {clip}")
     (conv,) = case.network.stages[0].branches
-    if not (getattr(case.learner, "native", False) and native_suits(conv, case.network.time_steps)):
+    if not (case.learner.native and native_suits(conv, case.network.time_steps)):
         return
     try:
         native.check()

@@ -27,7 +27,7 @@ from snnjax import (
     stage,
     static,
 )
-from snnjax.core.errors import InputError
+from snnjax.core.errors import InputError, InputTypeError
 from snnjax.data import digits
 from snnjax.kernels import Winners
 from snnjax.layers.layer_kernels import NATIVE, PLAIN, TAPS, XLA
@@ -218,40 +218,28 @@ def test_it_is_said_where_compiled_kernels_do_not_fit_the_settings(update_batch,
 
 @component
 class Underived:
-    """A rule that keeps the protocol without deriving from `Learner`: the winner's weights grow."""
+    """Has the methods of a rule, but does not derive from `Learner`."""
 
     supervised = False
-    rate: float = 0.1
+    joint = False
+    bounds = None
 
     def init(self, layer, key, seen):
-        return jnp.int32(0)
+        return ()
 
     def forward(self, layer, state, latency, label):
         return Response(layer.winners(latency))
 
     def update(self, layer, state, latency, response, signal):
-        winners = response.winners
-        rows = jnp.minimum(layer.rows_of(winners) + self.rate, 1)
-        return layer.with_rows(winners, rows), state + 1, winners.feature
-
-    def end_epoch(self, state):
-        return state
-
-    def scalars(self, state):
-        return {}
-
-    def diagnose(self, layer, info):
-        return dict(wins=int(np.sum(info >= 0)))
+        return layer, state, ()
 
 
-def test_a_rule_need_not_derive_from_another(tmp_path, compiler):
-    conv = Conv(16, 16, threshold=15, competition=WTA(2), learners=Underived())
-    network = Network("own", (6, 28, 28), 10, (stage(conv), stage(Conv(20, 3, learners=RSTDP()))))
-    trainer = Trainer(network, digits().first(20, 10), Settings((1, 1), native=True))
-    with RunFolder(tmp_path, trainer) as run:
-        assert run.notes == ["layer1 (Underived): learning on XLA's kernels, no compiled ones fit rule and settings"]
-        assert run.run()["epochs"]
-    check_learner(Underived())
+def test_a_rule_must_derive_from_learner():
+    message = r"must be .* derive from snnjax.Learner, got .*Underived.*: write class Underived\(snnjax.Learner\)"
+    with pytest.raises(InputTypeError, match="`learners` " + message):
+        Conv(16, 16, threshold=15, learners=Underived())
+    with pytest.raises(InputTypeError, match=r"`learner` must be .* derives"):
+        check_learner(Underived())
 
 
 def test_a_subclass_says_anew_whether_it_is_for_compiled_kernels():

@@ -576,20 +576,6 @@ def test_nothing_invalid_is_saved_within_an_epoch(monkeypatch):
 
 
 @snnjax.component
-class Batchless:
-    """A joint learner that is not derived from `Learner`, without a batch."""
-
-    supervised = False
-    joint = True
-    init = forward = update = SoftHebb.update
-
-
-def test_a_joint_learner_must_have_a_batch():
-    with pytest.raises(InputError, match="`learners` must have batch, images: Batchless lacks batch, images"):
-        with_first(learners=Batchless())
-
-
-@snnjax.component
 class Summed:
     """Returns one activity for all features."""
 

@@ -39,6 +39,10 @@ class WTA:
         return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
 
 
+OF_LEARNERS = ("supervised", "bounds", "own_thresholds", "native", "joint", "batch", "images", "init", "update")
+"""Some of what learners have from `snnjax.Learner`, which layers do not import."""
+
+
 @component
 class Conv:
     """A convolutional layer of spiking neurons or, with an `activation`, of real-valued ones.
@@ -88,7 +92,11 @@ class Conv:
             got = f"{self.competition.winners} of {self.features}"
             raise InputError(f"`winners` of the competition must be at most the layer's features, got {got}")
         for learner in self.each_learner:
-            check_component("learners", learner, "init", "forward", "update", "supervised")
+            check_component("learners", learner)
+            if not all(hasattr(learner, name) for name in OF_LEARNERS):
+                kind = type(learner).__name__
+                expected = "instances of classes that derive from snnjax.Learner"
+                raise wrong_type("learners", expected, learner, f"class {kind}(snnjax.Learner)")
         if not isinstance(self.standardise, Standardise | None):
             raise wrong_type("standardise", "Standardise(...) or None", self.standardise)
         if self.real:
@@ -101,7 +109,7 @@ class Conv:
         check_component("activation", self.activation, "__call__")
         self.check_idle("a layer with an `activation`", "threshold", "fractional", "competition")
         for learner in self.each_learner:
-            if not getattr(learner, "joint", False):
+            if not learner.joint:
                 got = f"got {type(learner).__name__}, which learns from spikes (`joint = True`: from batches)"
                 raise InputError(f"`learners` of a layer with an `activation` must be such as SoftHebb, {got}")
 
@@ -131,7 +139,7 @@ class Conv:
     @property
     def joint(self) -> Any:
         """The learner that learns from whole batches, jointly with neighbouring stages; None: there is none."""
-        return next((learner for learner in self.each_learner if getattr(learner, "joint", False)), None)
+        return next((learner for learner in self.each_learner if learner.joint), None)
 
     def prepared(self, channels: int) -> "Conv":
         """The layer on `channels` maps with arrays for the numbers that learn.
@@ -147,7 +155,7 @@ class Conv:
     @property
     def own_thresholds(self) -> bool:
         """Whether a learner needs a threshold for each feature."""
-        return any(getattr(learner, "own_thresholds", False) for learner in self.each_learner)
+        return any(learner.own_thresholds for learner in self.each_learner)
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the output map, without `output_padding`."""
@@ -166,5 +174,5 @@ class Conv:
         """Whether it spikes and all learners keep weights >= 0, so that the last step decides who fires."""
         if self.real:
             return False
-        bounds = [getattr(learner, "bounds", None) for learner in self.each_learner]
+        bounds = [learner.bounds for learner in self.each_learner]
         return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)

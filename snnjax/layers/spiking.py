@@ -99,7 +99,7 @@ class Layer(BaseLayer):
 
         `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
         """
-        own = any(_same(bounds, getattr(learner, "bounds", None)) for learner in self.conv.each_learner)
+        own = any(_same(bounds, learner.bounds) for learner in self.conv.each_learner)
         if self.in_bounds and own and self.kernels.learn is not None:
             stored = self.kernels.learn(self, latency, winners, rates, bounds=bounds, stabiliser=stabiliser)
             return dataclasses.replace(self, stored=stored)

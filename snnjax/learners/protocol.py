@@ -88,6 +88,7 @@ class Learner:
     title: ClassVar[str] = ""
     native: ClassVar[bool] = False
     joint: ClassVar[bool] = False
+    bounds: tuple[float, float] | None = None
     batch: int = 1
     images: int | None = None
 

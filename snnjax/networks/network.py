@@ -113,8 +113,7 @@ class Network:
             output = conv.output_size(shapes[number][1:])
             classes = self.classes if name in self.deciding else 0
             for learner in conv.each_learner:
-                if check := getattr(learner, "check_layer", None):  # learners need not be derived from `Learner`
-                    check(name, conv, output, classes, self.decision.timed)
+                learner.check_layer(name, conv, output, classes, self.decision.timed)
 
     def _check_fields(self) -> None:
         """Raises TypeError or InputError where a field is of a wrong type or out of range."""
@@ -161,8 +160,6 @@ class Network:
             raise InputError(f"{name}, which learns by {type(conv.joint).__name__}, must be real-valued: {give}")
         if conv.joint and (len(supervised) > 1 or any(supervised)):
             raise InputError(f"`learners` of {name} must be one alone where it learns from batches, got {kinds}")
-        if conv.joint:
-            check_component("learners", conv.joint, "batch", "images")
         if sum(supervised) > 1 or supervised != sorted(supervised):
             raise InputError(f"`learners` of {name} must be unsupervised but for the last, got {kinds}")
 

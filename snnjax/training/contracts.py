@@ -117,7 +117,7 @@ def checked_fit(part: Any, *data: Any) -> Any:
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str) -> None:
     """Raises InputError unless a learner of a layer keeps shapes and dtypes, and its diagnosis can be saved."""
     kind = f"{type(learner).__name__} of {name}"
-    if getattr(type(learner), "update", None) is Learner.update:
+    if type(learner).update is Learner.update:
         needs = "`update(self, layer, state, latency, response, signal)`, which returns (layer, state, info)"
         raise InputError(f"{type(learner).__name__} must have a method {needs}")
     joint = layer.conv.joint is not None
@@ -254,7 +254,7 @@ def check_learned(network: Network, name: str, state: TrainState, learner: Learn
     `state` is that after epoch `state.done`, counted from 0, `before` the weights before it.
     """
     weights = state.weights[name]
-    lower, upper = getattr(learner, "bounds", None) or (-np.inf, np.inf)
+    lower, upper = learner.bounds or (-np.inf, np.inf)
     least = lower - 1e-6 * max(1.0, abs(lower))
     most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
     try:

@@ -198,7 +198,7 @@ class EpochRunner:
         if self._in_bounds or any(outside(each, learner) for each in self.placement.unstack(layers)):
             return
         marked = {
-            name: dataclasses.replace(layer, in_bounds=_bounds(layer, learner) is not None)
+            name: dataclasses.replace(layer, in_bounds=layer.conv.each_learner[learner].bounds is not None)
             for name, layer in layers.items()
         }
         self.carry = self.carry._replace(layers=marked)
@@ -382,11 +382,7 @@ def _joined(pieces: Sequence[Found], before: Sequence[Mapping[str, np.ndarray]])
 def outside(layers: Mapping[str, Layer], learner: int) -> bool:
     """Whether weights of layers lie outside the bounds of their learner number `learner`."""
     for layer in layers.values():
-        bounds = _bounds(layer, learner)
+        bounds = layer.conv.each_learner[learner].bounds
         if bounds is not None and np.any((layer.weights < bounds[0]) | (layer.weights > bounds[1])):
             return True
     return False
-
-
-def _bounds(layer: Layer, learner: int) -> Any:
-    return getattr(layer.conv.each_learner[learner], "bounds", None)

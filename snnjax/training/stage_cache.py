@@ -50,7 +50,7 @@ class StageCache:
             return ROWS
         suits = self.native and native_suits(layer.conv, layer.time_steps)
         rule = None if learner is None else layer.conv.each_learner[learner]
-        return NATIVE if suits and (rule is None or getattr(rule, "native", False)) else XLA
+        return NATIVE if suits and (rule is None or rule.native) else XLA
 
     def pack(self, models: Sequence[Model], kernels: Mapping[str, LayerKernels] | None = None) -> Any:
         """Models that do not learn, stacked, with their fastest kernels or those named."""

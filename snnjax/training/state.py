@@ -128,7 +128,7 @@ def _joint(network: Network, first: int, end: int, epochs: tuple[int, ...]) -> P
 
 
 def _title(learner: Any) -> str:
-    return getattr(learner, "title", "") or type(learner).__name__  # it need not be derived from `Learner`
+    return learner.title or type(learner).__name__
 
 
 @dataclasses.dataclass
