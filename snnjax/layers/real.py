@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,8 @@ class RealLayer(BaseLayer):
     Joint learners use `batch_sums`, `activated`, `with_all_rows` and `with_moments_of`.
     """
 
-    monotone = False
-    classes = 0
+    monotone: ClassVar[bool] = False
+    classes: ClassVar[int] = 0
 
     def sums(self, inputs: jax.Array, moments: Moments | None = None) -> tuple[jax.Array, jax.Array]:
         """What each position of a real-valued layer sees of its inputs (C, H, W), and its sums.

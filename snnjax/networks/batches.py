@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from snnjax import kernels
 from snnjax.core import devices
 from snnjax.layers.layer_kernels import block_potentials
-from snnjax.layers.real import RealLayer
 from snnjax.networks.decision import Decided, decide, is_fitted
 from snnjax.networks.model import Model
 
@@ -37,7 +36,7 @@ def _forward_each(model: Model, latencies: jax.Array, first: int, last: int, tim
     if first == last:
         return latencies
     forward = functools.partial(model.forward, first=first, last=last, timed=timed)
-    if any(isinstance(layer, RealLayer) for layer in model.layers_between(first, last)):
+    if any(layer.conv.real for layer in model.layers_between(first, last)):
         return jax.vmap(forward)(latencies)
     return devices.map_each(forward, latencies)
 

@@ -94,7 +94,7 @@ class Model:
         """
         last = self.last if last is None else last
         through = functools.partial(Model._through, first=first, last=last, timed=timed)
-        if not any(isinstance(layer, RealLayer) for layer in self.layers_between(first, last)):
+        if not any(layer.conv.real for layer in self.layers_between(first, last)):
             return through(self, latency)
         return devices.in_blocks(through, REAL)(jax.tree.map(jnp.asarray, self), latency)
 
@@ -153,7 +153,7 @@ class Model:
         for number in range(self.last):
             outputs = [layer.responses(latency) for layer in self.stage(number)]
             for name, each in zip(network.names[number], outputs, strict=True):
-                real = isinstance(self.layers[name], RealLayer)
+                real = self.layers[name].conv.real
                 seen[name] = LatencyCode()(each, time_steps=network.time_steps) if real else each
             latency = self.join(number, outputs)
         spikes = self.decisive_spikes(self.forward(seen["input"], timed=network.decision.timed))  # as `predict` does

@@ -12,7 +12,6 @@ from snnjax.core.errors import InputError
 from snnjax.data import Dataset
 from snnjax.layers.layer import BaseLayer, LayerKernels
 from snnjax.layers.layer_kernels import NATIVE, ROWS, XLA, native_suits
-from snnjax.layers.real import RealLayer
 from snnjax.networks import Model, Network
 from snnjax.networks.batches import encode_batch, forward_batch
 from snnjax.steps import deciding
@@ -46,7 +45,7 @@ class StageCache:
 
     def kernels(self, layer: BaseLayer, learner: int | None = None) -> LayerKernels:
         """The kernels of a layer, which learns by its learner number `learner` if given."""
-        if isinstance(layer, RealLayer):
+        if layer.conv.real:
             return ROWS
         suits = self.native and native_suits(layer.conv, layer.time_steps)
         rule = None if learner is None else layer.conv.each_learner[learner]
