@@ -25,7 +25,7 @@ from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, Learner, Tally
 from snnjax.networks import Decision, Majority, Model, Network, stage
 from snnjax.steps import plain
-from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task
+from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task
 from snnjax.training import contracts
 from snnjax.training.stage_cache import as_array
 
@@ -141,7 +141,7 @@ class _Case:
 
     def learn(
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
-    ) -> tuple[Carry, Found]:
+    ) -> tuple[Carry, StepResult]:
         """The carry after learning from the images from number `start` to before `stop`, and what is found of each."""
         task = self.task._replace(rest=rest) if self.joint else self.task._replace(batch=batch)
         span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)

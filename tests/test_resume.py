@@ -314,6 +314,13 @@ def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
     assert contents(folder) == before
 
 
+def test_files_call_the_results_of_an_unfinished_epoch_as_they_did():
+    state = TrainState({}, results={"infos.layer1": np.ones(3)})
+    arrays, meta = state.flatten()
+    assert [*arrays] == ["found/infos.layer1"]
+    assert [*TrainState.unflatten(arrays, meta).results] == ["infos.layer1"]
+
+
 @pytest.mark.parametrize("found", [1, None, FORMAT + 1])
 def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, found):
     """As earlier versions have left them: some said no format at all."""

@@ -21,11 +21,11 @@ from snnjax.networks import Model
 from snnjax.networks.decision import decide, majority
 from snnjax.steps import reward_in_blocks
 from snnjax.steps.native import count_slice
-from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, end_epoch, outcome, where
+from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome, where
 from snnjax.steps.reward_in_blocks import Strongest, class_of, learn_within_batches, learned_row, teach_deciding
 
 
-def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `XLA` within its bounds."""
     (name,) = task.names
     batch = task.batch
@@ -43,10 +43,10 @@ def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -
 
     begin = carry.layers[name], carry.states[name]
     (layer, state), feature = _each_batch(one_batch, begin, (part.inputs,), part, batch)
-    return end_epoch(task, Carry({name: layer}, {name: state}), part.last), Found({name: feature})
+    return end_epoch(task, Carry({name: layer}, {name: state}), part.last), StepResult({name: feature})
 
 
-def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, of deciding `RSTDP` layers with the kernels `XLA` within their bounds."""
     rule = Supervised(task, model, part.batch_size)
     names = task.names
@@ -78,49 +78,49 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
             seen = at_last_step(images < model.network.time_steps, model.network.time_steps)
             learned[name] = _learned(layer, seen, winners[name], feature, rate, layer.conv.last_learner)
             infos[name] = dict(feature=feature)
-        return Carry(learned, *counted), Found(infos, decisions)
+        return Carry(learned, *counted), StepResult(infos, decisions)
 
-    carry, found = _each_batch(one_batch, carry, (part.inputs, part.labels), part, batch)
-    return rule.end_epoch(carry, part.last), found
+    carry, result = _each_batch(one_batch, carry, (part.inputs, part.labels), part, batch)
+    return rule.end_epoch(carry, part.last), result
 
 
-def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `reward_in_blocks.learn`, one image at a time."""
     teach = functools.partial(teach_deciding, _learn_deciding)
     return learn_within_batches(teach, reward_in_blocks.BLOCK, Supervised(task, model, part.batch_size), carry, part)
 
 
-def learn_deep_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_deep_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, one image at a time, of `RSTDP` layers with the kernels `XLA` in their bounds."""
     rule = Supervised(task, model, part.batch_size)
     return learn_within_batches(_teach_deep, reward_in_blocks.BLOCK, rule, carry, part)
 
 
-def _teach_deep(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], Found]:
+def _teach_deep(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
     def one(layers: Any, image: Any) -> Any:
         latency, label, shown = image
         now = carry._replace(layers=layers)
         passed = rule.respond(now, latency, label)
         layers, _, infos = rule.teach(now, label, passed, shown)
-        return layers, Found(infos, passed.decided.decision)
+        return layers, StepResult(infos, passed.decided.decision)
 
     return _scan_packed(one, carry.layers, (part.inputs, part.labels, part.shown))
 
 
 def _scan_packed(function: Any, carry: Any, each: Any, unroll: int = 1) -> Any:
     """`jax.lax.scan`, whose results travel as one array, which is one kernel."""
-    _, found = jax.eval_shape(function, carry, jax.tree.map(lambda x: x[0], each))
-    _, unpack = ravel_pytree(jax.tree.map(jnp.zeros_like, found))
+    _, result = jax.eval_shape(function, carry, jax.tree.map(lambda x: x[0], each))
+    _, unpack = ravel_pytree(jax.tree.map(jnp.zeros_like, result))
 
     def packed(carry: Any, one: Any) -> Any:
-        carry, found = function(carry, one)
-        return carry, ravel_pytree(found)[0]
+        carry, result = function(carry, one)
+        return carry, ravel_pytree(result)[0]
 
-    carry, found = jax.lax.scan(packed, carry, each, unroll=unroll)
-    return carry, jax.vmap(unpack)(found)
+    carry, result = jax.lax.scan(packed, carry, each, unroll=unroll)
+    return carry, jax.vmap(unpack)(result)
 
 
-def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, of a layer with the kernels `XLA` or `AT_ONCE` within its bounds.
 
     The slice starts at a multiple of the batch, and so does the number of images. What learning does not need is
@@ -149,7 +149,7 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     tally = count_slice(carry.tally, outcome(decisions, part.labels), part)
     layers = {name: dataclasses.replace(layer, stored=rows.reshape(layer.stored.shape))}
     carry = Carry(layers, {name: dict(state, excess=excess)}, tally)
-    return Supervised(task, model, part.batch_size).end_epoch(carry, part.last), Found(infos, decisions)
+    return Supervised(task, model, part.batch_size).end_epoch(carry, part.last), StepResult(infos, decisions)
 
 
 class _Results(NamedTuple):
@@ -266,16 +266,16 @@ _UNROLLED = 16
 
 
 def _each_batch(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part: Slice, batch: int) -> Any:
-    """The carry after all batches, and what was found of each image, 0 of those not shown.
+    """The carry after all batches, and the results for each image, 0 for those not shown.
 
     `one_batch` gets the arrays `images` of B images, and which of them are shown. The slice starts at a multiple of B,
     and so does the number of all images. A loop of known length needs no kernel that says when it ends.
     """
     shown = part.shown
     batches = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (*images, shown))
-    carry, found = jax.lax.scan(one_batch, carry, batches, unroll=4 if batch == 1 else 1)
-    found = jax.tree.map(lambda x: x.reshape(len(shown), *x.shape[2:]), found)
-    return carry, jax.vmap(where)(shown, found, jax.tree.map(jnp.zeros_like, found))
+    carry, result = jax.lax.scan(one_batch, carry, batches, unroll=4 if batch == 1 else 1)
+    result = jax.tree.map(lambda x: x.reshape(len(shown), *x.shape[2:]), result)
+    return carry, jax.vmap(where)(shown, result, jax.tree.map(jnp.zeros_like, result))
 
 
 def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winners:

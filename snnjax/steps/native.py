@@ -13,11 +13,11 @@ from snnjax.layers.layer_kernels import native_pooling
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, STDP, SupervisedSTDP, Tally
 from snnjax.networks import Earliest, Model
-from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, end_epoch, outcome
+from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, end_epoch, outcome
 from snnjax.steps.reward_in_blocks import learn_within_batches, teach_deciding
 
 
-def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_unsupervised`, by `STDP`, of a layer with the kernels `TAPS`."""
     (name,) = task.names
     layer = carry.layers[name]
@@ -42,10 +42,10 @@ def learn_stdp(task: Task, carry: Carry, model: Model | None, part: Slice) -> tu
     )
     layers = {name: dataclasses.replace(layer, stored=result.weights)}
     states = {name: state + part.stop - part.start}
-    return end_epoch(task, Carry(layers, states), part.last), Found({name: result.feature})
+    return end_epoch(task, Carry(layers, states), part.last), StepResult({name: result.feature})
 
 
-def learn_target_time(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_target_time(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_unsupervised`, by `TargetTime`, of a layer with the kernels `NATIVE` within its bounds."""
     (name,) = task.names
     layer = carry.layers[name]
@@ -69,10 +69,10 @@ def learn_target_time(task: Task, carry: Carry, model: Model | None, part: Slice
     layer = dataclasses.replace(layer, stored=patches.weights)
     layer, state, info = learner.learned(layer, state, patches, part.stop - part.start)
     info["threshold_rate"] = jnp.full(len(part.inputs), info["threshold_rate"])
-    return end_epoch(task, Carry({name: layer}, {name: state}), part.last), Found({name: info})
+    return end_epoch(task, Carry({name: layer}, {name: state}), part.last), StepResult({name: info})
 
 
-def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, by `SupervisedSTDP`, of a single deciding layer with the kernels `XLA`."""
     (name,) = task.names
     layer = carry.layers[name]
@@ -104,7 +104,7 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     infos = {key: getattr(result, key) for key in ("neuron", "time", "error", "label", "threshold")}
     carry = Carry(layers, states, count_slice(carry.tally, outcome(result.decision, part.labels), part))
     carry = Supervised(task, model, part.batch_size).end_epoch(carry, part.last)
-    return carry, Found({name: infos}, result.decision)
+    return carry, StepResult({name: infos}, result.decision)
 
 
 def count_slice(tally: Any, outcomes: jax.Array, part: Slice) -> Tally:
@@ -119,7 +119,7 @@ def count_slice(tally: Any, outcomes: jax.Array, part: Slice) -> Tally:
     return Tally(right + old * tally.correct, wrong + old * tally.wrong, rest, tally.batch + ended, tally.epoch)
 
 
-def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_reward(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, by `RSTDP`: of deciding layers, or of one and the one before, with kernels `TAPS`.
 
     Rates change after a batch only, so that layers learn from the rest of a batch in one call.
@@ -141,7 +141,7 @@ def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[L
     return dataclasses.replace(layer, stored=result.weights), result.vote, result.feature
 
 
-def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], Found]:
+def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, Layer], StepResult]:
     """A layer and the deciding one learn, by the votes of the latter."""
     earlier, last = rule.task.names
     before = carry.layers[earlier]
@@ -168,7 +168,7 @@ def _teach_two(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, L
         last: dataclasses.replace(layer, stored=result.weights),
     }
     infos = {earlier: dict(feature=first.feature), last: dict(feature=result.feature[:, None])}
-    return layers, Found(infos, result.vote)
+    return layers, StepResult(infos, result.vote)
 
 
 def _described(layer: Layer, state: Any) -> blocks.Layer:

@@ -1,6 +1,7 @@
 """The steps that define learning: what a slice of an epoch does to layers, image by image or batch by batch.
 
-Every step, plain or fast, is a pure function `step(task, carry, model, part)` that returns a new `Carry` and `Found`.
+Every step, plain or fast, is a pure function `step(task, carry, model, part)` from which come a new `Carry` and a
+`StepResult`.
 """
 
 import dataclasses
@@ -79,8 +80,8 @@ class Slice(NamedTuple):
         return (numbers >= self.start) & (numbers < self.stop)
 
 
-class Found(NamedTuple):
-    """What a step reports of S images, 0 of those that it has not learned from.
+class StepResult(NamedTuple):
+    """The results of a step for S images, 0 for those that it has not learned from.
 
     Attributes:
       infos: the info of each learner by the name of its layer, (S, ...); of joint learners, of batches.
@@ -91,35 +92,35 @@ class Found(NamedTuple):
     decisions: Any = None
 
 
-def learn_unsupervised(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, Found]:
+def learn_unsupervised(task: Task, carry: Carry, model: Model | None, part: Slice) -> tuple[Carry, StepResult]:
     """One layer learns without labels."""
     respond = functools.partial(respond_unsupervised, task)
     update = functools.partial(update_unsupervised, task)
-    carry, found = _learn_each(respond, update, carry, part, task.batch)
-    return end_epoch(task, carry, part.last), found
+    carry, result = _learn_each(respond, update, carry, part, task.batch)
+    return end_epoch(task, carry, part.last), result
 
 
-def learn_supervised(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_supervised(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """All supervised layers learn, from labels and from the network's decisions."""
     rule = Supervised(task, model, part.batch_size)
-    carry, found = _learn_each(rule.respond, rule.update, carry, part, task.batch)
-    return rule.end_epoch(carry, part.last), found
+    carry, result = _learn_each(rule.respond, rule.update, carry, part, task.batch)
+    return rule.end_epoch(carry, part.last), result
 
 
 def _learn_each(
-    respond: Callable[..., Any], update: Callable[..., tuple[Carry, Found]], carry: Carry, part: Slice, batch: int
-) -> tuple[Carry, Found]:
+    respond: Callable[..., Any], update: Callable[..., tuple[Carry, StepResult]], carry: Carry, part: Slice, batch: int
+) -> tuple[Carry, StepResult]:
     """Learns from the images of a slice in their order, of which `batch` are passed forward with the same weights."""
 
     def image_of(index: jax.Array) -> tuple[jax.Array, Any]:
         return part.inputs[index], None if part.labels is None else part.labels[index]
 
-    def learn_one(index: jax.Array, learned: tuple[Carry, Found], response: Any) -> tuple[Carry, Found]:
+    def learn_one(index: jax.Array, learned: tuple[Carry, StepResult], response: Any) -> tuple[Carry, StepResult]:
         carry, info = update(learned[0], *image_of(index), response)
         put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=0)
         return carry, jax.tree.map(put, learned[1], info)
 
-    def learn_next(index: jax.Array, learned: tuple[Carry, Found]) -> tuple[Carry, Found]:
+    def learn_next(index: jax.Array, learned: tuple[Carry, StepResult]) -> tuple[Carry, StepResult]:
         return learn_one(index, learned, respond(learned[0], *image_of(index)))
 
     def learn_batch(batches: Any) -> Any:
@@ -130,7 +131,7 @@ def _learn_each(
 
         responses = devices.share_out(functools.partial(devices.map_each, answer), start + jnp.arange(batch))
 
-        def learn_at(place: jax.Array, learned: tuple[Carry, Found]) -> tuple[Carry, Found]:
+        def learn_at(place: jax.Array, learned: tuple[Carry, StepResult]) -> tuple[Carry, StepResult]:
             return learn_one(start + place, learned, jax.tree.map(lambda x: x[place], responses))
 
         return start + batch, jax.lax.fori_loop(0, jnp.minimum(batch, part.stop - start), learn_at, learned)
@@ -145,7 +146,7 @@ def _learn_each(
     return learned
 
 
-def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """Layers of neighbouring stages learn without labels, from whole batches."""
     batch = task.batch
     rest = task.rest
@@ -185,7 +186,7 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     if rest:
         short = functools.partial(learn, start=whole, size=rest)
         learned = jax.lax.cond(whole < part.stop, short, lambda each: each, learned)
-    return end_epoch(task, learned[0], part.last), Found(learned[1])
+    return end_epoch(task, learned[0], part.last), StepResult(learned[1])
 
 
 def end_epoch(task: Task, carry: Carry, last: jax.Array) -> Carry:
@@ -202,13 +203,15 @@ def respond_unsupervised(task: Task, carry: Carry, image: jax.Array, label: None
     return layer.conv.each_learner[task.learner].forward(layer, carry.states[name], image, None)
 
 
-def update_unsupervised(task: Task, carry: Carry, image: jax.Array, label: None, response: Any) -> tuple[Carry, Found]:
+def update_unsupervised(
+    task: Task, carry: Carry, image: jax.Array, label: None, response: Any
+) -> tuple[Carry, StepResult]:
     """Learns from it."""
     (name,) = task.names
     layer = carry.layers[name]
     learner = layer.conv.each_learner[task.learner]
     learned, state, info = learner.update(layer, carry.states[name], image, response, None)
-    return Carry({name: marked_as(layer, learned)}, {name: state}), Found({name: info})
+    return Carry({name: marked_as(layer, learned)}, {name: state}), StepResult({name: info})
 
 
 class _Passed(NamedTuple):
@@ -251,12 +254,12 @@ class Supervised(NamedTuple):
         spikes = [responses[name].spikes for name in model.network.names[model.last]]
         return _Passed(inputs, responses, decide(model.network.decision, spikes, model.network.classes))
 
-    def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: _Passed) -> tuple[Carry, Found]:
+    def update(self, carry: Carry, image: jax.Array, label: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
         """Learns from it."""
         layers, states, infos = self.teach(carry, label, passed)
         decision = passed.decided.decision
         states, tally = self.count_outcomes(Carry(layers, states, carry.tally), outcome(decision, label), 1)
-        return Carry(layers, states, tally), Found(infos, decision)
+        return Carry(layers, states, tally), StepResult(infos, decision)
 
     def teach(self, carry: Carry, label: jax.Array, passed: _Passed, taught: Any = True) -> tuple[Any, Any, Any]:
         """New layers, states and infos, all by name, without counting the decision; only images `taught` change any."""

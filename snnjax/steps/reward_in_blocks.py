@@ -19,7 +19,7 @@ from snnjax.layers.layer_kernels import block_potentials
 from snnjax.layers.spiking import Layer, at_last_step
 from snnjax.networks import Model
 from snnjax.networks.decision import majority
-from snnjax.steps.plain import Carry, Found, Slice, Supervised, Task, outcome, where
+from snnjax.steps.plain import Carry, Slice, StepResult, Supervised, Task, outcome, where
 
 BLOCK = 32
 """Images whose potentials are computed at once where deciding layers learn; it affects near-ties alone."""
@@ -92,16 +92,16 @@ def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.
     most = jnp.where(known, stale.potential, stale.potential + (changed.rise + margin) * active)
 
     def unknown(search: Any) -> jax.Array:
-        found, known = search
-        return ~known[jnp.argmax(found.potential)]
+        strongest, known = search
+        return ~known[jnp.argmax(strongest.potential)]
 
     def compute(search: Any) -> tuple[Strongest, jax.Array]:
-        found, known = search
-        feature = jnp.argmax(found.potential)
+        strongest, known = search
+        feature = jnp.argmax(strongest.potential)
         row = changed.rows[changed.slot[feature]]
         exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=row[:, :, None]), spiked[None]))
-        found = jax.tree.map(lambda old, new: old.at[feature].set(new[0, 0]), found, exact)
-        return found, known.at[feature].set(True)
+        strongest = jax.tree.map(lambda old, new: old.at[feature].set(new[0, 0]), strongest, exact)
+        return strongest, known.at[feature].set(True)
 
     return jax.lax.while_loop(unknown, compute, (Strongest(most, stale.place), known))[0]
 
@@ -146,7 +146,7 @@ def unit(task: Task) -> int:
     return BLOCK if task.batch == 1 else task.batch
 
 
-def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, Found]:
+def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, of deciding layers with the kernels `TAPS` and weights within the bounds.
 
     There must be as many images as in a block. The result depends on the size of the block in batches alone.
@@ -154,7 +154,7 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, F
     rule = Supervised(task, model, part.batch_size)
     block = unit(task)
 
-    def learn_block(carry: Carry, span: Slice) -> tuple[Carry, Found]:
+    def learn_block(carry: Carry, span: Slice) -> tuple[Carry, StepResult]:
         spiked = span.inputs < model.network.time_steps
         stale = {}
         unchanged = {}
@@ -165,13 +165,13 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, F
             unchanged[name] = Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
         each = (jnp.arange(block), stale, span.inputs, span.labels, span.shown)
         learn_image = functools.partial(_learn_image, rule, carry.layers)
-        after, found = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), each)
+        after, result = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), each)
         states, tally, changed = after
         layers = {name: _merged(layer, changed[name]) for name, layer in carry.layers.items()}
-        return Carry(layers, states, tally), found
+        return Carry(layers, states, tally), result
 
-    carry, found = _each_block(learn_block, carry, part, block)
-    return rule.end_epoch(carry, part.last), found
+    carry, result = _each_block(learn_block, carry, part, block)
+    return rule.end_epoch(carry, part.last), result
 
 
 def _learn_image(rule: Supervised, layers: dict[str, Layer], inner: Any, image: Any) -> Any:
@@ -195,35 +195,35 @@ def _learn_image(rule: Supervised, layers: dict[str, Layer], inner: Any, image: 
         infos[name] = dict(feature=jnp.where(won == 0, -1, winner.feature))
     decision = majority(jnp.stack(votes), rule.model.network.classes)
     counted = rule.count_outcomes(Carry(layers, states, tally), outcome(decision, label), 1)
-    return (*where(shown, counted, (states, tally)), learned), Found(infos, decision)
+    return (*where(shown, counted, (states, tally)), learned), StepResult(infos, decision)
 
 
 def learn_within_batches(
-    teach: Callable[[Supervised, Carry, Slice], tuple[dict[str, Layer], Found]],
+    teach: Callable[[Supervised, Carry, Slice], tuple[dict[str, Layer], StepResult]],
     block: int,
     rule: Supervised,
     carry: Carry,
     part: Slice,
-) -> tuple[Carry, Found]:
+) -> tuple[Carry, StepResult]:
     """Learns block by block: decisions are counted after each, which ends where a batch does, since rates change there.
 
-    `teach`, of (rule, carry, slice), gives the layers after a block, and what is found of its images.
+    `teach`, of (rule, carry, slice), gives the layers after a block, and the results for its images.
     """
 
-    def learn_block(carry: Carry, span: Slice) -> tuple[Carry, Found]:
-        layers, found = teach(rule, carry, span)
-        outcomes = jnp.where(span.shown, outcome(found.decisions, span.labels), 0)
+    def learn_block(carry: Carry, span: Slice) -> tuple[Carry, StepResult]:
+        layers, result = teach(rule, carry, span)
+        outcomes = jnp.where(span.shown, outcome(result.decisions, span.labels), 0)
         carry = Carry(layers, carry.states, carry.tally)
         states, tally = rule.count_outcomes(carry, outcomes, span.stop - span.start)
-        return Carry(layers, states, tally), found
+        return Carry(layers, states, tally), result
 
-    carry, found = _each_block(learn_block, carry, part, block, within_batches=True)
-    return rule.end_epoch(carry, part.last), found
+    carry, result = _each_block(learn_block, carry, part, block, within_batches=True)
+    return rule.end_epoch(carry, part.last), result
 
 
 def teach_deciding(
     learn_layer: Callable[..., tuple[Layer, jax.Array, jax.Array]], rule: Supervised, carry: Carry, part: Slice
-) -> tuple[dict[str, Layer], Found]:
+) -> tuple[dict[str, Layer], StepResult]:
     """Deciding layers learn, each by its own votes, if it is their turn.
 
     `learn_layer`, of (layer, state, slice, turn), gives the layer, its votes (S,), and the feature that learned from
@@ -236,24 +236,24 @@ def teach_deciding(
         layers[name], vote, feature = learn_layer(carry.layers[name], carry.states[name], part, turn)
         votes.append(vote)
         infos[name] = dict(feature=feature[:, None])
-    return layers, Found(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.network.classes))
+    return layers, StepResult(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.network.classes))
 
 
 def _each_block(
-    learn_block: Callable[[Carry, Slice], tuple[Carry, Found]],
+    learn_block: Callable[[Carry, Slice], tuple[Carry, StepResult]],
     carry: Carry,
     part: Slice,
     block: int,
     within_batches: bool = False,
-) -> tuple[Carry, Found]:
-    """The carry after all blocks of a slice, and what was found of its images, of which there must be B at least.
+) -> tuple[Carry, StepResult]:
+    """The carry after all blocks of a slice, and the results for its images, of which there must be B at least.
 
     `within_batches`: no block reaches beyond the end of a batch.
     """
     size = len(part.inputs)
 
     def one_block(state: Any) -> Any:
-        start, carry, found = state
+        start, carry, result = state
         stop = jnp.minimum(start + block, part.stop)
         if within_batches:
             stop = jnp.minimum(stop, start + part.batch_size - carry.tally.seen)
@@ -261,12 +261,12 @@ def _each_block(
         cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=base, slice_size=block)
         span = Slice(cut(part.inputs), start - base, stop - base, part.last, cut(part.labels), part.batch_size)
         carry, new = learn_block(carry, span)
-        new = jax.vmap(where)(span.shown, new, jax.tree.map(cut, found))
+        new = jax.vmap(where)(span.shown, new, jax.tree.map(cut, result))
         put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=base, axis=0)
-        return stop, carry, jax.tree.map(put, found, new)
+        return stop, carry, jax.tree.map(put, result, new)
 
     first = part._replace(inputs=part.inputs[:block], labels=part.labels[:block])
     _, new = jax.eval_shape(learn_block, carry, first)
     nothing = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), new)
-    _, carry, found = jax.lax.while_loop(lambda state: state[0] < part.stop, one_block, (part.start, carry, nothing))
-    return carry, found
+    _, carry, result = jax.lax.while_loop(lambda state: state[0] < part.stop, one_block, (part.start, carry, nothing))
+    return carry, result

@@ -20,7 +20,7 @@ from snnjax.learners import Tally
 from snnjax.networks import Model
 from snnjax.networks.batches import decide_batch
 from snnjax.steps import deciding, plain, registry
-from snnjax.steps.plain import Carry, Found, Task
+from snnjax.steps.plain import Carry, StepResult, Task
 from snnjax.training import arguments, results
 from snnjax.training.contracts import check_decisions
 from snnjax.training.draws import key_of, shown_order
@@ -121,14 +121,14 @@ class EpochRunner:
         done: int = 0,
         before: Sequence[Mapping[str, np.ndarray]] = (),
         report: Callable[[int, int], None] = lambda images, correct: None,
-        keep: Callable[[int, dict[str, np.ndarray]], None] = lambda done, found: None,
-    ) -> tuple[Carry, Found]:
-        """Learns in epoch `number`: the carry, and what the step found of each image, NumPy (networks, N, ...).
+        keep: Callable[[int, dict[str, np.ndarray]], None] = lambda done, results: None,
+    ) -> tuple[Carry, StepResult]:
+        """Learns in epoch `number`: the carry, and the results for each image, NumPy (networks, N, ...).
 
         Infos are in the order in which the images were shown, decisions in that of the data. An interrupted epoch
-        continues after `done` images, of which it had found `before`, by network and path. `report` gets the numbers of
+        continues after `done` images, whose results are `before`, by network and path. `report` gets the numbers of
         images done and of correct decisions among them; `keep` is called every `EVERY` seconds, between slices, with
-        how many are done and what was found of them.
+        how many are done and their results.
         """
         before = before if done else ()
         batch = self.task.batch
@@ -136,7 +136,7 @@ class EpochRunner:
             raise InputError(f"`shown` must be a multiple of {batch} below {self._total}, got {done}")
         places = self.images.order(number)
         numbers = np.arange(self._count) if places is None else places % self._count
-        pieces: list[Found] = []
+        pieces: list[StepResult] = []
         kept = time.monotonic()
         for start in self._starts:
             stop = min(start + self.size, self._total)
@@ -149,15 +149,15 @@ class EpochRunner:
                 here = slice(first - start, end - start)
                 span = dict(start=np.int32(here.start), stop=np.int32(here.stop), last=np.bool_(end == self._total))
                 images = (end - first) * self.placement.count
-                result = self.timer.run(images, program, self.carry, self.model, own, shared | span)
-                self.carry, found = self.timer.call(0, self.placement.agreed, *result, self.mesh)
-                pieces.append(self._learned(found, here))
+                returned = self.timer.run(images, program, self.carry, self.model, own, shared | span)
+                self.carry, result = self.timer.call(0, self.placement.agreed, *returned, self.mesh)
+                pieces.append(self._learned(result, here))
                 report(images, self._correct(pieces[-1], numbers[..., first:end]))
             if stop < self._total and time.monotonic() - kept >= EVERY:
                 keep(stop, leaves(_joined(pieces, before)))
                 kept = time.monotonic()
-        found = _joined(pieces, before)
-        return self.carry, found if places is None else self._in_order_of_data(found, numbers)
+        result = _joined(pieces, before)
+        return self.carry, result if places is None else self._in_order_of_data(result, numbers)
 
     def _spans(self, first: int, stop: int) -> Iterator[tuple[int, int, Any]]:
         """The images of each program: all that are left; few by the plain step, while weights lie out of bounds."""
@@ -171,25 +171,25 @@ class EpochRunner:
             first = end
             size *= 2
 
-    def _learned(self, found: Found, here: slice) -> Found:
-        """What was found of some images of a slice, of all that a program returns."""
+    def _learned(self, result: StepResult, here: slice) -> StepResult:
+        """The results for some images of a slice, of all that a program returns."""
         each = self.task.batch if self.task.end else 1  # joint learners report of batches
         part = slice(here.start // each, -(-here.stop // each))
-        return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, part], found)
+        return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, part], result)
 
-    def _correct(self, found: Found, numbers: np.ndarray) -> int:
+    def _correct(self, result: StepResult, numbers: np.ndarray) -> int:
         """How many decisions on images of these numbers are correct; 0 where there are no decisions."""
         if self.images.labels is None:
             return 0
-        check_decisions(found.decisions, self.model.network.classes)
-        return int(np.sum(found.decisions == self.images.labels[numbers]))
+        check_decisions(result.decisions, self.model.network.classes)
+        return int(np.sum(result.decisions == self.images.labels[numbers]))
 
-    def _in_order_of_data(self, found: Found, numbers: np.ndarray) -> Found:
+    def _in_order_of_data(self, result: StepResult, numbers: np.ndarray) -> StepResult:
         """Decisions from the order in which the images of these numbers were shown to that of the data."""
         if self.images.labels is None:
-            return found
-        back = np.broadcast_to(np.argsort(numbers, axis=-1), found.decisions.shape)
-        return found._replace(decisions=np.take_along_axis(found.decisions, back, axis=1))
+            return result
+        back = np.broadcast_to(np.argsort(numbers, axis=-1), result.decisions.shape)
+        return result._replace(decisions=np.take_along_axis(result.decisions, back, axis=1))
 
     def mark_bounded(self) -> None:
         """Marks the layers where all weights lie within their bounds; the first update clips initial ones."""
@@ -367,13 +367,13 @@ def _slice_size(total: int, unit: int) -> int:
     return -(-total // (count * unit)) * unit
 
 
-def _joined(pieces: Sequence[Found], before: Sequence[Mapping[str, np.ndarray]]) -> Found:
-    """What was found of the images of several pieces of an epoch, and `before` them, by path for each network."""
+def _joined(pieces: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
+    """The results for the images of several pieces of an epoch, and `before` them, by path for each network."""
     if before:
         expected = leaves(pieces[0]).keys()
         for each in before:
             if each.keys() != expected:
-                raise InputError(f"`found` must hold {', '.join(expected)}, got {', '.join(each)}")
+                raise InputError(f"`results` must hold {', '.join(expected)}, got {', '.join(each)}")
         earlier = jax.tree.map(lambda *own: np.stack(own), *before)
         pieces = [with_leaves(pieces[0], earlier), *pieces]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)

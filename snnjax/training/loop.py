@@ -86,10 +86,10 @@ class Training:
                 if runner is None:
                     timers = fitting.fit_decisions(cache, self.data, phase, states, inputs)
                 else:
-                    before = [state.found for state in states]
+                    before = [state.results for state in states]
                     keep = functools.partial(self._save_within, phase, states, runner, save)
-                    result = runner.run(states[0].done, states[0].shown, before, cache.callback.advanced, keep)
-                    timers = self._take_epoch(phase, states, runner, result, inputs)
+                    learned = runner.run(states[0].done, states[0].shown, before, cache.callback.advanced, keep)
+                    timers = self._take_epoch(phase, states, runner, learned, inputs)
                 self._report(phase, states, timers)
                 save(states)
             for state in states:
@@ -126,28 +126,30 @@ class Training:
         return runner
 
     def _save_within(
-        self, phase: Phase, states: States, runner: EpochRunner, save: Callable[[States], None], shown: int, found: Any
+        self, phase: Phase, states: States, runner: EpochRunner, save: Callable[[States], None], shown: int, result: Any
     ) -> None:
-        """Saves where an epoch stands, after `shown` images, of which `found` is known."""
-        self._take_learned(phase, states, runner.carry, shown, found)
+        """Saves where an epoch stands, after `shown` images, with their `result`."""
+        self._take_learned(phase, states, runner.carry, shown, result)
         self.cache.finish(runner.timer, states, over=False)
         save(states)
 
-    def _take_learned(self, phase: Phase, states: States, carry: Carry, shown: int = 0, found: Any = ()) -> list[Carry]:
-        """Takes what networks have learned into their states, and what an epoch that goes on has found; unstacked."""
+    def _take_learned(
+        self, phase: Phase, states: States, carry: Carry, shown: int = 0, result: Any = ()
+    ) -> list[Carry]:
+        """Takes what networks have learned into their states, with the results of an unfinished epoch; unstacked."""
         carries = self.cache.placement.unstack(carry)
         results.take_learned(phase, states, self.networks, carries)
-        for state, own in zip(states, self.cache.placement.unstack(found), strict=True):
+        for state, own in zip(states, self.cache.placement.unstack(result), strict=True):
             state.shown = shown
-            state.found = dict(own)
+            state.results = dict(own)
         return carries
 
-    def _take_epoch(self, phase: Phase, states: States, runner: EpochRunner, result: Any, inputs: Any) -> list[Timer]:
+    def _take_epoch(self, phase: Phase, states: States, runner: EpochRunner, learned: Any, inputs: Any) -> list[Timer]:
         """Ends an epoch of each network; tests supervised layers. Returns the timers of both."""
         timers = [runner.timer]
-        carries = self._take_learned(phase, states, result[0])
-        founds = self.cache.placement.unstack(result[1])
-        diagnoses = [results.take_figures(phase, *each) for each in zip(states, carries, founds, strict=True)]
+        carries = self._take_learned(phase, states, learned[0])
+        step_results = self.cache.placement.unstack(learned[1])
+        diagnoses = [results.take_figures(phase, *each) for each in zip(states, carries, step_results, strict=True)]
         if phase.layers:
             for state, diagnosis in zip(states, diagnoses, strict=True):
                 state.diagnoses[phase.name] = diagnosis
@@ -155,8 +157,8 @@ class Training:
             return timers
         timers.append(Timer(self.data.tested))
         tested = self.cache.placement.unstack(self.runners.test(timers[1], runner, inputs[self.data.tested]))
-        for state, found, decisions, diagnosis in zip(states, founds, tested, diagnoses, strict=True):
-            results.take_decisions(phase, state, self.data, found.decisions, decisions, diagnosis)
+        for state, result, decisions, diagnosis in zip(states, step_results, tested, diagnoses, strict=True):
+            results.take_decisions(phase, state, self.data, result.decisions, decisions, diagnosis)
         return timers
 
     def _report(self, phase: Phase, states: States, timers: list[Timer]) -> None:

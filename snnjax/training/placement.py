@@ -155,12 +155,12 @@ class Placement:
         """What the first process has in place of `value`."""
         return processes.share(value)
 
-    def agreed(self, carry: Any, found: Any, mesh: Mesh) -> tuple[Any, Any]:
+    def agreed(self, carry: Any, result: Any, mesh: Mesh) -> tuple[Any, Any]:
         """What a learning program has returned; of several processes, which may round differently, the first one's."""
         if processes.count() == 1:
-            return carry, found
-        carry, found = processes.share_arrays((carry, found))
-        return place(carry, mesh, NETWORKS), found
+            return carry, result
+        carry, result = processes.share_arrays((carry, result))
+        return place(carry, mesh, NETWORKS), result
 
     def map(
         self,

@@ -14,7 +14,7 @@ from snnjax.data import Dataset
 from snnjax.layers.layer_kernels import XLA
 from snnjax.learners import Diagnosis
 from snnjax.networks import Network
-from snnjax.steps.plain import Carry, Found
+from snnjax.steps.plain import Carry, StepResult
 from snnjax.training import contracts
 from snnjax.training.advice import describe, diagnose_decisions
 from snnjax.training.state import Phase, States, TrainState
@@ -39,7 +39,7 @@ def take_learned(phase: Phase, states: States, networks: Sequence[Network], carr
         raise DivergedError(errors) from cause
 
 
-def take_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) -> Diagnosis:
+def take_figures(phase: Phase, state: TrainState, carry: Carry, result: StepResult) -> Diagnosis:
     """Takes the figures of each layer's learner into the curves; returns them by layer, with sentences about them."""
     diagnosis: Diagnosis = {}
     words: list[str] = []
@@ -48,7 +48,7 @@ def take_figures(phase: Phase, state: TrainState, carry: Carry, found: Found) ->
         layer = dataclasses.replace(carry.layers[name], stored=state.weights[name], kernels=XLA)  # type: ignore[arg-type]
         learner = layer.conv.each_learner[phase.learner]
         kind = f"{type(learner).__name__} of {name}"
-        figures = contracts.checked_diagnosis(kind, learner.diagnose(layer, found.infos[name]))
+        figures = contracts.checked_diagnosis(kind, learner.diagnose(layer, result.infos[name]))
         scalars = contracts.checked_scalars(kind, learner.scalars(carry.states[name]))
         words += describe(name, layer, learner, figures)
         for figure, value in figures.items():
@@ -79,5 +79,5 @@ def take_decisions(
 
 def learning_arrays(states: Any, tally: Any) -> dict[str, np.ndarray]:
     """The states of learners, by name of the layer, and the network's decisions, as arrays by path."""
-    found = leaves(states) | leaves(tally, "tally")
-    return {path: np.asarray(leaf) for path, leaf in found.items()}
+    arrays = leaves(states) | leaves(tally, "tally")
+    return {path: np.asarray(leaf) for path, leaf in arrays.items()}

@@ -142,7 +142,7 @@ class TrainState:
       phase: index of the current phase in `plan`.
       done: its completed epochs.
       shown: images of the next epoch that have been learned from already.
-      found: what was found of these, by path.
+      results: of these, by path.
       learning: the states of its learners, and the tally, once it has begun.
       best: `weights` of the best network so far; empty before the first supervised epoch.
       best_numbers: its `numbers`.
@@ -161,7 +161,7 @@ class TrainState:
     phase: int = 0
     done: int = 0
     shown: int = 0
-    found: Arrays = field(default_factory=dict)
+    results: Arrays = field(default_factory=dict)
     learning: Arrays = field(default_factory=dict)
     best: Arrays = field(default_factory=dict)
     best_numbers: Arrays = field(default_factory=dict)
@@ -173,22 +173,31 @@ class TrainState:
     keys: dict[str, str] = field(default_factory=dict)
     origin: str = ""
 
-    _ARRAYS: ClassVar = ("weights", "numbers", "found", "learning", "best", "best_numbers")
+    _GROUPS: ClassVar = {  # of arrays: what files call them, and the fields
+        "weights": "weights",
+        "numbers": "numbers",
+        "found": "results",
+        "learning": "learning",
+        "best": "best",
+        "best_numbers": "best_numbers",
+    }
 
     def flatten(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
-        arrays = {f"{group}/{name}": value for group in self._ARRAYS for name, value in getattr(self, group).items()}
-        return arrays, {name: value for name, value in vars(self).items() if name not in self._ARRAYS}
+        arrays: Arrays = {}
+        for group, own in self._GROUPS.items():
+            arrays |= {f"{group}/{name}": value for name, value in getattr(self, own).items()}
+        return arrays, {name: value for name, value in vars(self).items() if name not in self._GROUPS.values()}
 
     @classmethod
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "TrainState":
         """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
-        parts: dict[str, Any] = {group: {} for group in cls._ARRAYS}
+        parts: dict[str, Any] = {own: {} for own in cls._GROUPS.values()}
         for path, array in arrays.items():
             group, _, name = path.partition("/")
-            if group not in cls._ARRAYS:
+            if group not in cls._GROUPS:
                 raise InputError(f"the state of a training holds no array {path!r}")
-            parts[group][name] = array
+            parts[cls._GROUPS[group]][name] = array
         for each in dataclasses.fields(cls):
             value = parts.setdefault(each.name, meta.get(each.name))
             kind: Any = get_origin(each.type) or each.type
