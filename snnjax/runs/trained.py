@@ -78,8 +78,7 @@ class Trained:
             weights = {name: arrays[name] for name in shapes}
             if (sizes := {name: each.shape for name, each in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
-            names = meta.get("class_names", ())  # older files have none
-            trained = cls(network, weights, image_shape, dict(meta["settings"]), names)
+            trained = cls(network, weights, image_shape, dict(meta["settings"]), meta["class_names"])
             trained.spiking_network()
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise InputError(f"{path} holds no trained network: {error}") from error

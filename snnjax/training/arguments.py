@@ -37,7 +37,7 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     if not networks or len(seeds) != len(networks):
         raise InputError(f"`seeds` must be one for each network, got {len(seeds)} of {len(networks)}")
     network = networks[0]
-    network.check()
+    network.check()  # JAX rebuilds components without it
     to_data(network, {})  # what cannot be saved is refused before training
     if len({each.structure for each in networks}) > 1:
         raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
