@@ -86,7 +86,7 @@ class LatencyCode:
 
 
 def activities_of(inputs: jax.Array, time_steps: int) -> jax.Array:
-    """What a real-valued layer sees: activities as they are, latencies as 1 - latency / T, 0 of silence; float32."""
+    """The input of a real-valued layer: activities as they are, latencies as 1 - latency / T, 0 of silence; float32."""
     if jnp.issubdtype(inputs.dtype, jnp.floating):
         return inputs
     return 1 - inputs.astype(jnp.float32) / time_steps

@@ -27,7 +27,7 @@ class RealLayer(BaseLayer):
     classes: ClassVar[int] = 0
 
     def sums(self, inputs: jax.Array, moments: Moments | None = None) -> tuple[jax.Array, jax.Array]:
-        """What each position of a real-valued layer sees of its inputs (C, H, W), and its sums.
+        """The patches of the inputs (C, H, W) at each position of a real-valued layer, and its sums.
 
         (H', W', K) and (H', W', F) float32, as of `kernels.reflected_patches` and `kernels.weighted_sums`; inputs are
         standardised by the `moments` given, if at all, or by running ones.
@@ -75,7 +75,7 @@ class RealLayer(BaseLayer):
         return self.activated(self.sums(inputs)[1])
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
-        """What its stage gets of this layer: `pooled` of `responses`."""
+        """The part of its stage's output that is this layer's: `pooled` of `responses`."""
         return self.pooled(self.responses(inputs), pool)
 
     def pooled(self, responses: jax.Array, pool: Pool | None) -> jax.Array:

@@ -108,7 +108,7 @@ class Layer(BaseLayer):
         return self.with_weights(learn(self.weights, seen, winners, rates, bounds=bounds, stabiliser=stabiliser))
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
-        """What each winner sees of the (C, H, W) input: (k, C, kh, kw) latencies."""
+        """The part of the (C, H, W) input that each winner sees: (k, C, kh, kw) latencies."""
         seen = self.padded(latency)
         kernel = self.conv.kernel
         return kernels.receptive_fields(seen, winners, kernel=kernel, stride=self.conv.stride)
@@ -126,7 +126,7 @@ class Layer(BaseLayer):
         return kernels.pad(latency, self.conv.padding, time_steps=self.time_steps)
 
     def outputs(self, inputs: jax.Array, pool: Pool | None) -> jax.Array:
-        """What its stage gets of this layer: `pooled` of `responses`."""
+        """The part of its stage's output that is this layer's: `pooled` of `responses`."""
         if self.kernels.outputs is None or self.conv.threshold is None:
             return self.pooled(self.responses(inputs), pool)
         return self.kernels.outputs(self, inputs, pool)

@@ -1,4 +1,4 @@
-"""How layers learn: by `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, your own; see `Learner`."""
+"""Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, your own; see `Learner`."""
 
 from snnjax.learners.protocol import (
     Diagnosis,

@@ -27,7 +27,7 @@ class Response(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What a supervised learner receives about one stimulus.
+    """The teaching signal of a supervised learner for one stimulus.
 
     Attributes:
       reward: () int32: 1 the decision was right, -1 wrong, 0 silent or nothing to be learned.

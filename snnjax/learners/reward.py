@@ -149,7 +149,7 @@ class RSTDP(Learner):
         return dict(zip(names, map(float, np.ravel(state["rates"])), strict=True))
 
     def diagnose(self, layer: Layer, info: Any) -> Diagnosis:
-        """How far the weights have converged, who has won, and where the decision is timed at which steps."""
+        """Convergence of the weights, winners, and the steps of their spikes where the decision is timed."""
         figures: Diagnosis = dict(
             convergence=convergence(np.asarray(layer.weights), self.bounds),
             **count_wins(info["feature"], layer.conv.features),

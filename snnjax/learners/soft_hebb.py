@@ -88,7 +88,7 @@ class SoftHebb(Learner):
         return layer.with_all_rows(new).with_moments_of(latency, self.momentum), state, info
 
     def diagnose(self, layer: RealLayer, info: Any) -> Diagnosis:
-        """How far the norms are from 1, how evenly positions are won, and whether the layer has moved."""
+        """Distance of the norms from 1, how evenly positions are won, and whether the layer has moved."""
         norms = np.linalg.norm(layer.weights.reshape(len(layer.weights), -1), axis=1)
         distances = np.abs(norms - 1)
         wins = info["wins"].sum(axis=0, dtype=np.int64)

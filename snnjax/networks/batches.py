@@ -1,4 +1,4 @@
-"""What is computed of many images at once by a network that does not learn: latencies, outputs, decisions."""
+"""Computations on many images at once by a network that does not learn: latencies, outputs, decisions."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""How a network decides, given the spikes of its last stage."""
+"""Decisions of a network, from the spikes of its last stage."""
 
 import dataclasses
 import warnings

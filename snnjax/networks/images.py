@@ -1,4 +1,4 @@
-"""What the function of a network is told of the images that the network is made for."""
+"""Images that a network is made for, as far as the function that makes it must know them."""
 
 import dataclasses
 from typing import Any

@@ -110,7 +110,7 @@ class Model:
         return latency
 
     def coded(self, number: int, outputs: jax.Array) -> jax.Array:
-        """What a stage passes on of its joined outputs, (F, H, W)."""
+        """The joined outputs of a stage, (F, H, W), as the next one takes them."""
         code = self.network.stages[number].code
         return outputs if code is None else code(outputs, time_steps=self.network.time_steps)
 
@@ -119,7 +119,7 @@ class Model:
         return [layer for number in range(first, last) for layer in self.stage(number)]
 
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
-        """What a stage passes on of the responses of its layers: side by side, pooled, coded."""
+        """The output of a stage from the responses of its layers: side by side, pooled, coded."""
         pool = self.network.stages[number].pool
         each = zip(self.stage(number), responses, strict=True)
         return self.coded(number, jnp.concatenate([layer.pooled(response, pool) for layer, response in each]))
@@ -129,7 +129,7 @@ class Model:
         return decide(self.network.decision, self.decisive_spikes(latency), self.network.classes)
 
     def decisive_spikes(self, latency: jax.Array) -> list[Spikes]:
-        """What the decision is made on: `Spikes` of each deciding layer; under a `FittedDecision` those given."""
+        """The evidence for the decision: `Spikes` of each deciding layer; under a `FittedDecision` those given."""
         if is_fitted(self.network.decision):
             time = latency.astype(jnp.float32) / self.network.time_steps
             return [Spikes(latency, jnp.zeros_like(time), time)]
@@ -303,7 +303,7 @@ class SpikingNetwork(nnx.Module):
         return model.predict(model.encode(image)).decision
 
     def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
-        """What the first stages make of an image, such as for a classifier of your own: (C, H, W).
+        """The output of the first stages for an image, such as for a classifier of your own: (C, H, W).
 
         Latencies, unsigned integers, the number of time steps where silent; float32 behind real-valued stages without
         a latency code. `stages` are all before the decision by default. Raises InputError as a call does.

@@ -223,7 +223,7 @@ class Network:
 
     @property
     def structure(self) -> Any:
-        """What programs are compiled for: networks of the same structure differ in numbers alone."""
+        """The part that programs are compiled for: networks of the same structure differ in numbers alone."""
         return jax.tree.structure(self), tuple(conv.monotone for _, _, conv in self.layers())
 
     @property

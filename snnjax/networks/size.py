@@ -1,4 +1,4 @@
-"""How much memory one image needs on its way through a network."""
+"""Memory that one image needs on its way through a network."""
 
 import math
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from snnjax.networks.decision import Decided, decide
 
 
 class Task(NamedTuple):
-    """What a step is compiled for.
+    """The settings that a step is compiled for.
 
     Attributes:
       names: of the layers that learn, in order.
@@ -42,7 +42,7 @@ class Task(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What learns, and goes from slice to slice.
+    """Layers that learn and states of learners, which go from slice to slice.
 
     Attributes:
       layers: those that learn, by name.
@@ -223,7 +223,7 @@ class _Passed(NamedTuple):
 
 
 class Supervised(NamedTuple):
-    """How supervised layers learn.
+    """Learning of supervised layers.
 
     Attributes:
       task: names them.

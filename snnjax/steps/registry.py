@@ -18,7 +18,7 @@ from snnjax.steps.plain import Task
 
 
 class Case(NamedTuple):
-    """What is to be learned, as each condition of a fast step gets it.
+    """A task with its model and settings: the argument of each condition of a fast step.
 
     Attributes:
       task: which layers learn, and how.

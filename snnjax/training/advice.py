@@ -1,4 +1,4 @@
-"""What the figures of a phase mean, in sentences, and what to try where they are bad."""
+"""Meaning of a phase's figures, in sentences, and advice where they are bad."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -97,7 +97,7 @@ def check_decision(network: Network) -> None:
 
 
 def checked_fit(part: Any, *data: Any) -> Any:
-    """What `fit` of an encoder or a decision returns; raises InputError unless it is the same part, now fitted."""
+    """The result of `fit` of an encoder or a decision; raises InputError unless it is the same part, now fitted."""
     kind = type(part).__name__
     returned = part.fit(*data)
     structure: Any = jax.tree.structure(returned)
@@ -223,7 +223,7 @@ def check_scores(scores: np.ndarray) -> None:
 
 
 def checked_diagnosis(kind: str, returned: Any) -> Diagnosis:
-    """What `diagnose` of a learner returned, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
+    """The result of `diagnose` of a learner, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
     if not isinstance(returned, dict):
         raise wrong_type(f"diagnose of {kind}", "a dict of figures", returned, "dict(wins=[...])")
     if "words" in returned:
@@ -235,7 +235,7 @@ def checked_diagnosis(kind: str, returned: Any) -> Diagnosis:
 
 
 def checked_scalars(kind: str, returned: Any) -> dict[str, float]:
-    """What `scalars` of a learner returned; raises InputError unless it is a dict of numbers."""
+    """The result of `scalars` of a learner; raises InputError unless it is a dict of numbers."""
     try:
         return {name: float(value) for name, value in returned.items()}
     except (AttributeError, TypeError, ValueError) as error:

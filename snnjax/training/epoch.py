@@ -38,7 +38,7 @@ ALIGNED = 64
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """What an epoch learns from.
+    """The images that an epoch learns from.
 
     Attributes:
       inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`.
@@ -340,7 +340,7 @@ class PhaseRunners:
         return deciding.deciding_kernels(self.cache.network, native=self.settings.native, scores=False)
 
     def fresh(self, state: TrainState, index: int) -> tuple[dict[str, Any], Tally | None]:
-        """What follows the layers in the carry of network `index`, before the first image of a phase."""
+        """States of learners and the tally of network `index`, before the first image of a phase."""
         phase = self.plan[state.phase]
         layers = self.cache.model(state, index).layers
         seen = phase.branch * phase.epochs * len(self.data.train_images)

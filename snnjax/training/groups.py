@@ -53,7 +53,7 @@ class Group:
         return Training(networks, data, settings, seeds, callback)
 
     def load(self) -> "Progress":
-        """What the file holds; the beginning where there is none, or a damaged one."""
+        """The states in the file; the beginning where there is none, or a damaged one."""
         with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError, AttributeError):
             if self.file:
                 arrays, meta = files.load_checkpoint(self.file)
@@ -114,7 +114,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a group.
+    """The outcome of a group's training.
 
     Attributes:
       group: it.
@@ -183,7 +183,7 @@ def parted(arrays: Mapping[str, np.ndarray], metas: Sequence[Any]) -> list[Train
 
 
 def named(variant: Variant) -> str:
-    """What is special about a network, in words; a seed with all its digits."""
+    """The values of a network's variant, in words; a seed with all its digits."""
     return ", ".join(f"{name}={value:{'d' if name == 'seed' else 'g'}}" for name, value in variant.items())
 
 

@@ -113,7 +113,7 @@ class Training:
         return inputs
 
     def supervised_inputs(self, part: str, states: States) -> np.ndarray:
-        """What enters the first supervised stage, of "train" or the tested images."""
+        """The inputs of the first supervised stage, of "train" or the tested images."""
         first = self.network.first_supervised
         timed = first < len(self.network.stages) - 1 or self.network.decision.timed
         return self.cache.inputs(part, first, states, timed)

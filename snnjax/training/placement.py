@@ -1,4 +1,4 @@
-"""How programs run: spread over devices by networks, or by the images of one network; compiled, and timed."""
+"""Placement of programs: spread over devices by networks, or by the images of one network; compiled, and timed."""
 
 import functools
 import time
@@ -152,11 +152,11 @@ class Placement:
         return place(values, mesh, NETWORKS if own else SHARED)  # all devices see what they learn from
 
     def of_first_process(self, value: T) -> T:
-        """What the first process has in place of `value`."""
+        """The `value` of the first process."""
         return processes.share(value)
 
     def agreed(self, carry: Any, result: Any, mesh: Mesh) -> tuple[Any, Any]:
-        """What a learning program has returned; of several processes, which may round differently, the first one's."""
+        """The `carry` and `result` of a learning program, those of the first process: others may round differently."""
         if processes.count() == 1:
             return carry, result
         carry, result = processes.share_arrays((carry, result))
@@ -204,7 +204,7 @@ def has_own(images: np.ndarray) -> bool:
 
 
 def gathered(tree: Any) -> Any:
-    """What all processes have of a tree of (networks, N, ...), one after the other, (networks, processes * N, ...)."""
+    """A tree of (networks, N, ...) from all processes, one after the other: (networks, processes * N, ...)."""
     return jax.tree.map(lambda x: np.concatenate(list(x), axis=1), processes.gather(tree))
 
 

@@ -1,4 +1,4 @@
-"""What enters each stage: a function of the weights before it, computed once and kept compactly on the host."""
+"""The inputs of each stage: a function of the weights before it, computed once and kept compactly on the host."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a training depends on, and where it stands."""
+"""Settings of a training, its plan, and its state."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the result of a training depends on, besides network and data.
+    """Settings that the result of a training depends on, besides network and data.
 
     Attributes:
       epochs: of each stage, in order; where layers decide, the last number is that of supervised learning.
@@ -246,7 +246,7 @@ class TrainState:
 
 
 States = list[TrainState]
-"""Those of several networks, in the same phase."""
+"""States of several networks, in the same phase."""
 
 
 class Callback:
@@ -274,4 +274,4 @@ class Callback:
         """A `snnjax.training.groups.Group` of a sweep is handed to a worker."""
 
     def group_ended(self, outcome: Any) -> None:
-        """What became of a group of a sweep: a `snnjax.training.groups.Outcome`."""
+        """The outcome of a group of a sweep: a `snnjax.training.groups.Outcome`."""
