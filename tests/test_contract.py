@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnjax import Earliest, component
+import snnjax
+from snnjax import Earliest, component, learners
 from snnjax.layers.conv import WTA, Conv
 from snnjax.layers.layer_kernels import NATIVE, PLAIN, TAPS, XLA, native_suits
 from snnjax.layers.spiking import Layer
@@ -60,6 +62,7 @@ class ThresholdsOnly(Homeostatic):
     rate: float = 0.0
 
 
+ROOT = pathlib.Path(__file__).parents[1]
 LEARNERS = {
     "STDP": (STDP(ltp=0.04, ltd=-0.03, doubling=3), dict()),
     "signed STDP": (
@@ -309,3 +312,12 @@ def test_forms_are_the_plain_one(name, form, request):
                 np.testing.assert_allclose(each.weights, after, rtol=0, atol=1e-6)
             learned += int((after != weights).sum())
     assert learned > 100, "hardly anything is learned"
+
+
+def test_rules_of_the_library_are_public_explained_and_held_to_the_contract():
+    rules = [kind for kind in vars(learners).values() if isinstance(kind, type) and issubclass(kind, Learner)]
+    explained = (ROOT / "experiments" / "rules.md").read_text()
+    for rule in set(rules) - {Learner}:
+        assert getattr(snnjax, rule.__name__) is rule
+        assert f"`{rule.__name__}`" in explained
+        assert any(type(learner) is rule for learner, _ in LEARNERS.values())

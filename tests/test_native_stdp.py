@@ -170,18 +170,18 @@ def test_weights_that_are_no_numbers_fire_nowhere():
     ).all()
 
 
-WIDE = dict(kernel=3, padding=1, competition=WTA(4, 1))
+LARGE = dict(kernel=3, padding=1, competition=WTA(4, 1))
 LAYERS = {
-    "one threshold": Conv(64, threshold=6.0, learners=STDP(), **WIDE),
-    "a threshold of each feature": Conv(64, threshold=np.linspace(4, 6, 64), learners=STDP(), **WIDE),
-    "target times": Conv(64, threshold=6.0, learners=TargetTime(), kernel=3, padding=1),
-    "no upper bound": Conv(64, threshold=6.0, learners=STDP(bounds=(0.0, np.inf), stabiliser=False), **WIDE),
-    "inputs that pass one spike": Conv(64, threshold=2.0, learners=STDP(pointwise=True), **WIDE),
+    "one threshold": Conv(400, threshold=6.0, learners=STDP(), **LARGE),
+    "a threshold of each feature": Conv(400, threshold=np.linspace(4, 6, 400), learners=STDP(), **LARGE),
+    "target times": Conv(400, threshold=6.0, learners=TargetTime(), kernel=3, padding=1),
+    "no upper bound": Conv(400, threshold=6.0, learners=STDP(bounds=(0.0, np.inf), stabiliser=False), **LARGE),
+    "inputs that pass one spike": Conv(400, threshold=2.0, learners=STDP(pointwise=True), **LARGE),
 }
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_wide_layers_of_all_kinds_learn(kind):
+def test_large_layers_of_all_kinds_learn(kind):
     """As with XLA's kernels: sums of these few inputs are nearly those of floats, so that most weights agree."""
     decision = Conv(20, kernel=3, padding=1, learners=RSTDP())
     network = Network("wide", (6, 28, 28), 10, stages=(stage(LAYERS[kind], pool=4), stage(decision)))
@@ -198,7 +198,7 @@ def test_wide_layers_of_all_kinds_learn(kind):
 def test_a_stage_beside_one_that_learns_by_reward(learns):
     """Branches of which one learns alone, one by reward: both kernels decide alike."""
     place = dict(kernel=3, padding=1, threshold=6.0, competition=WTA(4, 1))
-    both = Conv(64, learners=STDP(), **place), Conv(64 if learns else 30, learners=RSTDP(), **place)
+    both = Conv(400, learners=STDP(), **place), Conv(64 if learns else 30, learners=RSTDP(), **place)
     decision = Conv(20, kernel=3, padding=1, learners=RSTDP())
     network = Network("branches", (6, 28, 28), 10, stages=(stage(*both, pool=4), stage(decision)))
     data, settings = digits().first(30, 20), Settings((1, 1), 10, patience=0)

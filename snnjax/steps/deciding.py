@@ -8,7 +8,7 @@ import jax
 
 from snnjax import kernels
 from snnjax.kernels import Spikes
-from snnjax.kernels.native import WIDE, blocks, readout
+from snnjax.kernels.native import blocks, readout
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer import LayerKernels
 from snnjax.layers.layer_kernels import TAPS, XLA, native_pooling
@@ -16,6 +16,8 @@ from snnjax.layers.pool import Pool
 from snnjax.layers.spiking import Layer
 from snnjax.learners import RSTDP, SupervisedSTDP
 from snnjax.networks import Earliest, Majority, Network
+
+_WIDE = 64  # features from which kernels that add up integers, 64 of them side by side, are the faster ones
 
 
 def deciding_kernels(network: Network, *, native: bool, scores: bool) -> dict[str, LayerKernels]:
@@ -54,7 +56,7 @@ def kernels_before(network: Network, native: bool) -> dict[str, LayerKernels]:
 
 def _suits(convs: Sequence[Conv], frozen: bool) -> bool:
     """Whether the kernels are faster for a stage of these layers; beside one that learns, times may be needed."""
-    wide = all(conv.features >= WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
+    wide = all(conv.features >= _WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
     return wide and (frozen or all(conv.last_learner.supervised for conv in convs))
 
 

@@ -4,7 +4,6 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from snnjax.kernels.native import WIDE
 from snnjax.kernels.native.blocks import finite
 from snnjax.layers.conv import WTA
 from snnjax.layers.layer import LayerKernels
@@ -44,6 +43,7 @@ class Case(NamedTuple):
 
 
 Condition = Callable[[Case], bool]
+_LARGE = 2048  # features times input channels: with fewer, the plain step with compiled kernels is faster
 
 
 def _compiled(case: Case) -> bool:
@@ -62,13 +62,13 @@ def _one_by_one(case: Case) -> bool:
     return case.task.batch == 1
 
 
-def _wide_stdp(case: Case) -> bool:
-    """Whether the compiled kernels can compute a layer, and are faster."""
+def _large_stdp(case: Case) -> bool:
+    """Whether the compiled step can learn a layer, and is faster than the plain one with compiled kernels."""
     (layer,) = case.layers
     conv = layer.conv
     rule = conv.each_learner[case.task.learner]
-    plain = type(conv.competition) is WTA and conv.one_threshold and finite(rule.bounds)
-    return plain and conv.features >= WIDE and not rule.pointwise  # one input a position: too few to gain
+    plain = type(conv.competition) is WTA and conv.one_threshold and finite(rule.bounds) and not rule.pointwise
+    return plain and conv.features * layer.weights.shape[1] >= _LARGE
 
 
 def _by_majority(case: Case) -> bool:
@@ -104,11 +104,15 @@ def _plain_readout(case: Case) -> bool:
 class Step(NamedTuple):
     """A fast step: it computes what a plain one defines, where all weights lie within their bounds.
 
+    It learns from images `start` to `stop` of a slice, and says of the others that no feature has won (-1). Each
+    learner's state goes on by as many images. It ends the epoch (`plain.end_epoch`) and returns the infos of the plain
+    step, by layer.
+
     Attributes:
       learner: the type of all learners; a subclass may learn otherwise.
       conditions: of the cases that it can learn, all of them.
       run: the step, of (task, carry, model, slice).
-      kernels: of the layers that learn.
+      kernels: of the layers that learn; they say how weights are stored.
       unit: of a task: the number of images of a slice is a multiple of it.
       clips: whether it takes weights outside of their bounds too, which the first update clips.
     """
@@ -128,7 +132,7 @@ class Step(NamedTuple):
 
 _UNIT = reward_in_blocks.unit
 STEPS = (
-    Step(STDP, (_compiled, _one_by_one, _wide_stdp), native.learn_stdp, TAPS, clips=True),
+    Step(STDP, (_compiled, _one_by_one, _large_stdp), native.learn_stdp, TAPS, clips=True),
     Step(STDP, (_accelerator,), accelerated.learn_features, XLA),
     Step(TargetTime, (_compiled,), native.learn_target_time, NATIVE),
     Step(RSTDP, (_compiled, _one_by_one, _compiled_reward), native.learn_reward, STRONGEST, clips=True),

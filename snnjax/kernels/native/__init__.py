@@ -44,7 +44,6 @@ SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-w")
 LANES = 16  # the number of features is filled up to a multiple of this
 MOST_STEPS = 255  # maximum number of time steps: latencies are bytes
-WIDE = 64  # features from which kernels that add up integers, 64 of them side by side, are the faster ones
 
 
 @functools.cache
