@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-if not any(found for kind in ("nvidia[0-9]*", "accel*", "vfio/[0-9]*") for found in Path("/dev").glob(kind)):
+if not any(card for kind in ("nvidia[0-9]*", "accel*", "vfio/[0-9]*") for card in Path("/dev").glob(kind)):
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the compilers' wheels look for cards otherwise, and complain
 
 import common
@@ -54,9 +54,9 @@ class Options(common.Options):
 
 def counted(chip: str, program: Program, task: Given) -> Iterator[tuple[str, Work, common.Row]]:
     """By phase, kernels launched for an image of all networks, and mebibytes."""
-    with executables.compiled_only(executables.device(chip)) as found:
+    with executables.compiled_only(executables.device(chip)) as programs:
         program.prepare(task)
-    for (phase, work), compiled in zip(program.works.items(), found.values(), strict=True):
+    for (phase, work), compiled in zip(program.works.items(), programs.values(), strict=True):
         images = IMAGES if work.unit else CHUNK["gpu"]  # of one call
         together = work.unit or images
         kernels = executables.kernels(compiled.as_text(), (images / together, together))
@@ -72,15 +72,15 @@ def measured(program: Program, task: Given) -> Iterator[tuple[str, Work, common.
 
 def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
     """Head and lines of the table: a line for each phase, N and number of images at a time."""
-    found = dict[tuple[str, ...], dict[str, str]]()
+    entries = dict[tuple[str, ...], dict[str, str]]()
     columns = dict[str, None]()
     for row in rows:
         place = (row["network"], row["phase"], f"{row['together']}", f"{row['networks']:,}")
         for key, unit in (("kernels", "kernels an image"), ("mebibytes", "MiB"), ("ms_per_image", "ms an image")):
             if key in row:
                 columns[column := f"{row['device']}, {unit}"] = None
-                found.setdefault(place, {})[column] = f"{row[key]:,.{0 if key == 'mebibytes' else 2}f}"
-    lines = [[*place, *(values.get(each, "") for each in columns)] for place, values in found.items()]
+                entries.setdefault(place, {})[column] = f"{row[key]:,.{0 if key == 'mebibytes' else 2}f}"
+    lines = [[*place, *(values.get(column, "") for column in columns)] for place, values in entries.items()]
     return ["network", "phase", "images at a time", "networks", *columns], lines
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, the output folder, tables, plots."""
+"""Shared by the benchmarks: options, the output folder, tables, plots."""
 
 import dataclasses
 import datetime
@@ -20,7 +20,7 @@ from snnjax.runs.results import versions
 
 T = TypeVar("T")
 
-Row = dict[str, Any]  # JSON data of what is measured
+Row = dict[str, Any]  # JSON data of a measurement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Options:
 
 
 def command(kind: type[T], description: str | None, device: bool = True) -> Callable[..., Callable[..., None]]:
-    """Decorator: makes a function of options the `main` of a script, which chooses the `device` unless others do."""
+    """Decorator: makes a function of options the `main` of a script, which chooses the device if `device`."""
 
     def decorate(work: Callable[[T], None]) -> Callable[..., None]:
         def main(arguments: list[str] | None = None) -> None:
@@ -62,7 +62,7 @@ def command(kind: type[T], description: str | None, device: bool = True) -> Call
 
 
 def write(out: Path, name: str, content: Row, table: str, figure: Figure | None = None) -> str:
-    """Writes NAME.json, NAME.md and, with a figure, NAME.png; says so."""
+    """Writes NAME.json, NAME.md and, with a figure, NAME.png; returns a line that names them."""
     files.write_json(out / f"{name}.json", content)
     files.write_text(out / f"{name}.md", table)
     if figure is None:

@@ -32,14 +32,14 @@ CHIPS: dict[str, tuple[str, dict[str, Any]]] = {
     "h100": ("cuda", dict(topology_name="h100", topology="1x1x1", target_config=_H100)),
     "v5e": ("tpu", dict(topology_name="v5e:1x1x1", chips_per_host_bounds=(1, 1, 1))),
 }
-"""Accelerators by name: JAX's platform, and what its compiler must know of them."""
-_ALONE = dict(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-1", TPU_WORKER_HOSTNAMES="localhost")
+"""Accelerators by name: JAX's platform, and the description that its compiler needs."""
+_TPU_HOST = dict(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-1", TPU_WORKER_HOSTNAMES="localhost")
 
 
 def device(chip: str) -> Any:
-    """Such an accelerator, to compile for; InputError where its compiler is not installed."""
+    """The accelerator of this name, to compile for; InputError if its compiler is not installed."""
     platform, topology = CHIPS[chip]
-    with mock.patch.dict(os.environ, _ALONE):  # otherwise the compiler for TPUs asks the network which one this is
+    with mock.patch.dict(os.environ, _TPU_HOST):  # otherwise the compiler for TPUs asks the network which one this is
         try:
             return topologies.get_topology_desc(platform=platform, **topology).devices[0]
         except (RuntimeError, NotImplementedError) as error:
@@ -48,25 +48,25 @@ def device(chip: str) -> Any:
 
 @contextlib.contextmanager
 def compiled_only(device: Any) -> Iterator[dict[str, Any]]:
-    """The training's programs are compiled for this device, by phase; running them gives zeros."""
-    found = dict[str, Any]()
+    """Programs of a training by phase, compiled for this device; running them gives zeros."""
+    programs = dict[str, Any]()
 
     def compile_once(timer: placement.Timer, images: int, program: Any, *arguments: Any) -> Any:
-        if timer.name not in found:
+        if timer.name not in programs:
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
-            found[timer.name] = program.lower(*shapes).compile()
-        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), found[timer.name].out_info)
+            programs[timer.name] = program.lower(*shapes).compile()
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), programs[timer.name].out_info)
 
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(devices, "peers", return_value=np.array([device])))
         patches.enter_context(mock.patch.object(placement.Timer, "run", compile_once))
         for module in (placement, epoch, snnjax_program):
             patches.enter_context(mock.patch.object(module, "place", lambda values, *_: values))
-        yield found
+        yield programs
 
 
 def memory(program: Any) -> int:
-    """Bytes that a compiled program needs: arguments, results that are not in their place, and what lies between."""
+    """Bytes that a compiled program needs: arguments, results that do not reuse their memory, and temporaries."""
     sizes = program.memory_analysis()
     needed = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
     return needed - sizes.alias_size_in_bytes
@@ -81,9 +81,9 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "afte
 def kernels(text: str, loops: Sequence[float]) -> float:
     """How many kernels an executable launches, from its text after all optimisation.
 
-    Each instruction outside of fusions is one, but for those that only name memory. A loop of known length counts as
-    often as it runs; `loops` says how often those run whose length depends on data, first outermost ones, then those
-    within one such loop, and so on: with each turn of theirs their condition is computed too.
+    Each instruction outside of fusions is one, except those that only name memory. A loop of known length counts as
+    often as it runs. `loops` gives the iterations of loops whose length depends on data, the outermost first, then
+    those within one such loop, and so on; each of their iterations computes the condition too.
     """
     bodies = dict[str, list[str]]()
     entry = ""
@@ -95,32 +95,32 @@ def kernels(text: str, loops: Sequence[float]) -> float:
         else:
             current.append(line)
 
-    def of(name: str, depth: int) -> float:
-        return sum(launched(line, depth) for line in bodies[name])
+    def in_computation(name: str, depth: int) -> float:
+        return sum(in_line(line, depth) for line in bodies[name])
 
-    def launched(line: str, depth: int) -> float:
-        if not (found := _INSTRUCTION.search(line)) or found[1] in _FREE or found[1].endswith("-done"):
+    def in_line(line: str, depth: int) -> float:
+        if not (opcode := _INSTRUCTION.search(line)) or opcode[1] in _FREE or opcode[1].endswith("-done"):
             return 0
         called = {kind: re.findall(r"[\w.-]+", names) for kind, names in _CALLED.findall(line)}
-        if found[1] == "while":
+        if opcode[1] == "while":
             (condition,) = called["condition"]
             (body,) = called["body"]
             if (length := _length(line, bodies[condition])) is not None:
-                return length * of(body, depth)
-            return loops[depth] * (of(body, depth + 1) + of(condition, depth + 1))
-        if found[1] == "conditional":
-            return 1 + max(of(name, depth) for names in called.values() for name in names)
-        return of(called["to_apply"][0], depth) if found[1] == "call" else 1
+                return length * in_computation(body, depth)
+            return loops[depth] * (in_computation(body, depth + 1) + in_computation(condition, depth + 1))
+        if opcode[1] == "conditional":
+            return 1 + max(in_computation(name, depth) for names in called.values() for name in names)
+        return in_computation(called["to_apply"][0], depth) if opcode[1] == "call" else 1
 
-    return of(entry, 0)
+    return in_computation(entry, 0)
 
 
 def _length(line: str, condition: Sequence[str]) -> int | None:
-    """How often a loop runs, if that is known: the compiler says so, or it counts up to a constant."""
-    if found := re.search(r"known_trip_count\W+n\W+(\d+)", line):
-        return int(found[1])
-    root = next(each for each in condition if "ROOT" in each)
-    constants = {name: int(value) for each in condition for name, value in _CONSTANT.findall(each)}
+    """The number of iterations of a loop, if known: the compiler notes it, or the loop counts up to a constant."""
+    if trips := re.search(r"known_trip_count\W+n\W+(\d+)", line):
+        return int(trips[1])
+    root = next(instruction for instruction in condition if "ROOT" in instruction)
+    constants = {name: int(value) for instruction in condition for name, value in _CONSTANT.findall(instruction)}
     bound = re.search(r"compare\(%?[\w.-]+, %?([\w.-]+)\), direction=LT", root)
     return constants.get(bound[1]) if bound else None
 

@@ -63,7 +63,7 @@ def measure(options: Options) -> dict[str, float]:
 
 
 def start(count: int) -> dict[str, float]:
-    """What `measure` finds in so many processes, of each phase that of the slowest."""
+    """The results of `measure` in `count` processes: for each phase, that of the slowest."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -74,12 +74,12 @@ def start(count: int) -> dict[str, float]:
         place = ["--place", f"localhost:{port}", str(count), str(number)]
         command = [*pinned, sys.executable, *sys.argv, *place]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate()[0] for process in started]
+    outputs = [process.communicate()[0] for process in started]
     statuses = [process.returncode for process in started]
     if any(statuses):
         raise OSError(f"{count} processes ended with {statuses}")
-    found = [json.loads(text.strip().split("\n")[-1]) for text in said]
-    return {phase: max(ms[phase] for ms in found) for phase in found[0]}
+    measured = [json.loads(text.strip().split("\n")[-1]) for text in outputs]
+    return {phase: max(ms[phase] for ms in measured) for phase in measured[0]}
 
 
 def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
@@ -94,7 +94,7 @@ def cells(rows: list[common.Row]) -> tuple[list[str], list[list[str]]]:
 
 @common.command(Options, __doc__)
 def main(options: Options) -> None:
-    """Measures each number of processes, and writes after each; or is one of these processes."""
+    """Measures each number of processes, and writes after each; with `place`, is one of these processes."""
     if options.place:
         print(json.dumps(measure(options)))
         return

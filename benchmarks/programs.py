@@ -1,4 +1,4 @@
-"""Measured programs, each in a process of its own, so that peak memory is its own and thread pools are apart.
+"""Measured programs, each in a separate process, so that peak memory and thread pools are separate too.
 
 Such a process runs this file (a `multiprocessing.Process` would import the parent's main module, and JAX with it) and
 loads only the program that it measures.
@@ -36,7 +36,7 @@ class Learning(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What the other programs do after snnjax, on the same images and from the weights that snnjax has learned."""
+    """The task of the other programs after snnjax: the same images, and the weights that snnjax has learned."""
 
     network: str
     classes: int
@@ -75,7 +75,7 @@ class MeasuredProgram:
     clock = staticmethod(time.perf_counter)
 
     def prepare(self, task: Any) -> dict[str, dict[str, Any]]:
-        """Prepares the phases: images, compile_seconds and once of each."""
+        """Prepares the phases; returns their images, compile_seconds and once."""
         self.works = self.phases(task)
         keys = ("images", "compile_seconds", "once")
         return {phase: {key: getattr(work, key) for key in keys} for phase, work in self.works.items()}
@@ -117,7 +117,7 @@ def peak() -> int:
 
 
 class Worker(contextlib.AbstractContextManager["Worker"]):
-    """The parent's end of a program; ValueError if it refuses what it is asked, RuntimeError if it fails or ends.
+    """The parent's end of a program; ValueError if it refuses a request, RuntimeError if it fails or ends.
 
     `kind` is "MODULE:CLASS", a `MeasuredProgram` of these arguments.
     """
@@ -139,7 +139,7 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
             raise
 
     def prepare(self, task: Any) -> None:
-        """Prepares the phases: `phases` then says of each images, compile_seconds and once."""
+        """Prepares the phases: `phases` then holds their images, compile_seconds and once."""
         self.phases = self.ask("prepare", task)
 
     def ask(self, question: str, *arguments: Any) -> Any:

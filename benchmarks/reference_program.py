@@ -31,7 +31,7 @@ class Program(MeasuredProgram):
 
     def phases(self, task: Task) -> dict[str, Work]:
         """The phases by their names in snnjax, with the weights of our network."""
-        filters = self.utils.Filter([self.utils.DoGKernel(*each) for each in DOG], padding=6, thresholds=50)
+        filters = self.utils.Filter([self.utils.DoGKernel(*kernel) for kernel in DOG], padding=6, thresholds=50)
         encode = self.s1c1.S1C1(filters, timesteps=task.time_steps)
         count = len(task.labels)
         pixels = task.images if task.images.dtype == np.uint8 else task.images / 255
@@ -57,7 +57,7 @@ class Program(MeasuredProgram):
         def decisions(_: Any) -> np.ndarray:
             outcomes = (model.eval()(wave.to(self.device), task.stages) for wave in test)
             # majority2024 also returns the votes of its branches
-            return np.array([int(each[0] if isinstance(each, tuple) else each) for each in outcomes])
+            return np.array([int(outcome[0] if isinstance(outcome, tuple) else outcome) for outcome in outcomes])
 
         def fresh(rewarded: bool = False) -> tuple[Any]:
             copied = copy.deepcopy(model)

@@ -31,11 +31,11 @@ Case = dict[str, int]
 
 
 class Axis(NamedTuple):
-    """One thing that grows."""
+    """A quantity that grows."""
 
     label: str
     values: tuple[int, ...]
-    usual: int  # where another thing grows
+    usual: int  # where another quantity grows
     vary: Callable[[Network, int], Network] = lambda network, value: network
 
 
@@ -47,19 +47,19 @@ class Study(NamedTuple):
     axes: dict[str, Axis]
 
     def usual(self, images: int) -> Case:
-        """The case that one axis varies."""
+        """The case from which each axis departs."""
         return {name: axis.usual for name, axis in self.axes.items()} | dict(images=images)
 
 
 def parameter(path: str, times: int = 1) -> Callable[[Network, int], Network]:
-    """Varies a parameter of a network; it is so many times the value."""
+    """Sets a parameter of a network to `times` the value."""
     return lambda network, value: network.vary(path, times * value)
 
 
 def inputs_of_readout(network: Network, features: int) -> Network:
     """Varies the features that a readout sees, and its threshold in proportion."""
-    known = network.hyperparameters()
-    threshold = known["layer2.threshold"] * features / known["layer1.features"]
+    values = network.hyperparameters()
+    threshold = values["layer2.threshold"] * features / values["layer1.features"]
     return network.vary("layer1.features", features).vary("layer2.threshold", threshold)
 
 
@@ -93,8 +93,8 @@ STUDIES = {
         ),
     ),
 }
-"""By model, what is measured and what grows. Images train and test alike, in blocks and chunks of so many `together`:
-those of the reward phase on XLA's kernels, and those of phases that do not learn (128, where another thing grows)."""
+"""By model, the phases that are measured and the axes. The same images train and test. `together` is the size of blocks
+(reward phase on XLA's kernels) and of chunks (phases that do not learn; 128 where another quantity grows)."""
 AXES = tuple(dict.fromkeys(name for study in STUDIES.values() for name in study.axes))
 TITLE = "least milliseconds an image (compiling s)"
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
@@ -119,7 +119,7 @@ class Options(common.Options):
 
 
 def images_of(case: Case, source: data.Dataset) -> data.Dataset:
-    """`source` in this number (repeated if there are too few) and size."""
+    """Images of `source` in the case's number (repeated if there are too few) and size."""
     source = source.first(case["images"], None)
     size = source.train_images.shape[1]
     nearest = np.arange(case["map_size"]) * size // case["map_size"]
@@ -129,7 +129,7 @@ def images_of(case: Case, source: data.Dataset) -> data.Dataset:
 
 
 def network_of(model: str, case: Case, images: data.Dataset) -> Network:
-    """The network, varied."""
+    """The network with the values of this case."""
     network = network_for(parts.published(model), images, time_steps=case["time_steps"])
     for name, axis in STUDIES[model].axes.items():
         network = axis.vary(network, case[name])
@@ -144,12 +144,12 @@ def measure(model: str, program: snnjax_program.Program, source: data.Dataset, r
     chunks = {} if together == TOGETHER.usual else dict.fromkeys(placement.CHUNK, together)
     with mock.patch.object(reward_in_blocks, "BLOCK", together), mock.patch.dict(placement.CHUNK, chunks):
         program.prepare((network_of(model, case, images), images, case["images"], None))
-        found = {}
+        results = {}
         for phase in STUDIES[model].phases:
             ms = [program.measure(phase) for _ in range(repeats + 1)][1:]  # the first does not count
             compiling = dict(compile_seconds=program.works[phase].compile_seconds)
-            found[phase] = common.summary("ms_per_image", ms) | compiling
-    return found
+            results[phase] = common.summary("ms_per_image", ms) | compiling
+    return results
 
 
 def count_compilations(model: str, source: data.Dataset, case: Case, native: bool) -> dict[str, int]:
@@ -184,10 +184,10 @@ def table_of(model: str, content: common.Row) -> tuple[list[str], list[list[str]
     """Head, lines and notes: for each axis a line a value, the least of all repeats, then how each phase grows."""
     lines = list[list[str]]()
     counts = content["compiled"][model]
-    for label, of_axis in grouped(grouped(content["points"], "model")[model], "label").items():
-        for value, row in grouped(of_axis, "value").items():
+    for label, points in grouped(grouped(content["points"], "model")[model], "label").items():
+        for value, row in grouped(points, "value").items():
             lines.append([label, str(value), *(f"{x['min']:.3g} ({x['compile_seconds']:.1f})" for x in row)])
-        lines.append(["", "exponent", *(f"{growth(rows):.2f}" for rows in grouped(of_axis, "phase").values())])
+        lines.append(["", "exponent", *(f"{growth(rows):.2f}" for rows in grouped(points, "phase").values())])
     compiled = f"Programs compiled in a first training: {counts['first']}, in a longer one after it: {counts['later']}."
     return [model, "value", *STUDIES[model].phases], lines, f"{TITLE}. {compiled}"
 
@@ -198,7 +198,7 @@ def grouped(rows: list[common.Row], key: str) -> dict[str, list[common.Row]]:
 
 
 def draw(rows: list[common.Row], title: str) -> Figure:
-    """Milliseconds an image by what grows, a panel for each axis of each model."""
+    """Milliseconds an image by the value that grows, a panel for each axis of each model."""
     panels = dict[str, dict[str, dict[str, float]]]()
     for row in rows:
         curves = panels.setdefault(f"{row['model']}, {row['label']}", {})
@@ -210,10 +210,10 @@ def draw(rows: list[common.Row], title: str) -> Figure:
 def main(options: Options) -> None:
     """For each network counts compilations, then measures each point of each axis; writes all results after each."""
     parts.check_least(options, points=1, repeats=1, images=1)
-    for name, known in (("model", STUDIES), ("axes", AXES)):
-        for each in getattr(options, name):
-            if each not in known:
-                raise unknown(name, each, known)
+    for name, choices in (("model", STUDIES), ("axes", AXES)):
+        for choice in getattr(options, name):
+            if choice not in choices:
+                raise unknown(name, choice, choices)
     source = data.load(options.dataset, options.data_dir)
     if not any(name in STUDIES[model].axes for model in options.model for name in options.axes):
         raise InputError(f"`axes` must name some of {', '.join(options.model)}, got {', '.join(options.axes)}")
@@ -233,7 +233,7 @@ def main(options: Options) -> None:
         program.clock = CLOCKS[options.clock]
         content["usual"][model] = case
         content["compiled"][model] = count_compilations(model, source, case, native)
-        for name in (each for each in options.axes if each in study.axes):
+        for name in (name for name in options.axes if name in study.axes):
             axis = study.axes[name]
             for value in axis.values[: options.points]:
                 varied = case | {name: value}
@@ -241,7 +241,7 @@ def main(options: Options) -> None:
                 measured[key] = measured.get(key) or measure(model, program, source, options.repeats, varied)
                 where = dict(model=model, axis=name, label=axis.label, value=value)
                 content["points"] += [where | dict(phase=phase) | row for phase, row in measured[key].items()]
-            tables = [common.markdown(*table_of(each, content)) for each in grouped(content["points"], "model")]
+            tables = [common.markdown(*table_of(network, content)) for network in grouped(content["points"], "model")]
             figure = draw(content["points"], caption)
             written = common.write(out, "scaling", content, "\n".join([*tables, caption, ""]), figure)
     for model in grouped(content["points"], "model"):

@@ -29,7 +29,7 @@ from snnjax.training.state import Phase, Settings, TrainState
 
 PREPARED = 3000  # images that each layer learns from first: the given ones repeatedly, up to ten times
 Given = tuple[Network, data.Dataset, int, TrainState | None]
-"""What is measured: network, images, batch size of the reward phase, and what the network has learned, if anything."""
+"""Task: network, images, batch size of the reward phase, and the state of the trained network, if any."""
 
 
 class Program(MeasuredProgram):
@@ -65,8 +65,8 @@ class Program(MeasuredProgram):
                     continue
                 timed = end < last or network.decision.timed
                 title = f"{'outputs of' if timed else 'who fires in'} stage {end}"
-                found = self._map(title, inputs, forward_batch, first=stage, last=end, timed=timed)
-                inputs = found if self.networks > 1 else found[0]
+                outputs = self._map(title, inputs, forward_batch, first=stage, last=end, timed=timed)
+                inputs = outputs if self.networks > 1 else outputs[0]
                 self.works[title].once = True
                 stage = end
             self.works[shown(phase.name)] = self._learn(number, phase, inputs, keep=not trained)
@@ -86,30 +86,30 @@ class Program(MeasuredProgram):
         self.images = np.concatenate([self.data.train_images, self.data.test_images])
 
     def _map(self, name: str, images: np.ndarray, kind: Any, forms: Any = None, **static: Any) -> Any:
-        """Adds a phase that does not learn; returns what it computes."""
+        """Adds a phase that does not learn; returns its outputs."""
         cache = self.training.cache
         placement = cache.placement
         timer = Timer(name)
         model = cache.pack(cache.models([self.state] * self.networks), forms)
         placed = place(model, placement.mapping, NETWORKS)
         run = functools.partial(placement.map, timer, kind, placed, images, **static)
-        found = run()
+        outputs = run()
         work = Work(images.shape[int(has_own(images))], run, compile_seconds=timer.compile_seconds)
         work.outcome = operator.itemgetter(0)  # of the first network
         self.works[name] = work
-        return found
+        return outputs
 
     def _test(self, latencies: np.ndarray, first: int) -> None:
-        """Adds decisions on what enters stage `first`."""
+        """Adds decisions on the inputs of stage `first`."""
         self._map("test", latencies, decide_batch, self.training.runners.testing_kernels, first=first)
-        self.works["test"].outcome = lambda found: found[0][0]  # the decisions
+        self.works["test"].outcome = lambda result: result[0][0]  # the decisions
 
     def epochs(self, phase: Phase) -> int:
-        """How many epochs the network learns in a phase first."""
+        """Number of epochs that the network first learns in a phase."""
         return min(10, -(-PREPARED // len(self.data.train_images)))
 
     def _learn(self, number: int, phase: Phase, inputs: np.ndarray, keep: bool) -> Work:
-        """An epoch of a phase that learns; `keep`: it has learned first, and later phases start from that."""
+        """An epoch of a phase that learns; with `keep`, it learns before, and later phases start from the result."""
 
         def prepare() -> tuple[EpochRunner]:
             state = dataclasses.replace(self.state, phase=number)
@@ -117,25 +117,25 @@ class Program(MeasuredProgram):
             epoch.mark_bounded()  # a training does that once, not in each epoch
             return (epoch,)
 
-        def learned(found: Any) -> dict[str, Layer]:
-            carry = self.training.cache.placement.unstack(found[0])[0]
+        def learned(result: Any) -> dict[str, Layer]:
+            carry = self.training.cache.placement.unstack(result[0])[0]
             return carry.layers
 
         (epoch,) = prepare()
         for _ in range(self.epochs(phase) if keep else 1):
-            found = epoch.run()
+            last_result = epoch.run()
         if keep:
             convs = {name: conv for _, name, conv in self.network.layers()}
-            for name, layer in learned(found).items():
+            for name, layer in learned(last_result).items():
                 self.state.keep_layer(name, convs[name], np.asarray(layer.weights), jax.tree.leaves(layer.conv))
         work = Work(len(self.data.train_images), EpochRunner.run, prepare, compile_seconds=epoch.timer.compile_seconds)
-        work.outcome = lambda found: list(learned(found).values())[-1].weights
-        work.initial = lambda: self.state.weights[list(learned(found))[-1]]
+        work.outcome = lambda result: list(learned(result).values())[-1].weights
+        work.initial = lambda: self.state.weights[list(learned(last_result))[-1]]
         work.unit = epoch.unit
         return work
 
     def task(self) -> Any:
-        """What the other programs do, now that the network has learned."""
+        """The task of the other programs, after the network has learned."""
         network = self.network
         images = self.data
         last = list(self.state.weights)[-1]
@@ -150,7 +150,7 @@ class Program(MeasuredProgram):
         return Task(*described, *stimuli, self.state.weights, self.batch_size)
 
     def trained(self) -> TrainState:
-        """What the network has learned, from which all programs start."""
+        """The state of the trained network, from which all programs start."""
         return self.state
 
     def train(self, network: Network, images: data.Dataset, settings: Settings) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Program(MeasuredProgram):
         state = trainer.run(trainer.initial_state())
         seconds = time.perf_counter() - start
         compiling = sum(phase["compile_seconds"] for phase in state.phases)
-        ms = {shown(each["name"]): 1e3 * each["seconds"] / each["images"] for each in state.phases}
+        ms = {shown(phase["name"]): 1e3 * phase["seconds"] / phase["images"] for phase in state.phases}
         accuracy = state.epochs[-1]["test"]["accuracy"]
         return dict(seconds=seconds, compile_seconds=compiling, accuracy=accuracy, ms_per_image=ms)
 
@@ -169,7 +169,7 @@ class Program(MeasuredProgram):
 
 
 class TargetTimeReadout(Program):
-    """Target-time features, which learn for as many epochs as in a training, and a readout, tested behind them."""
+    """Target-time features, which learn for as many epochs as in a training, and a readout, tested on them."""
 
     PHASES = ("encode", "one patch", "outputs", "learn", "test")
 
@@ -177,12 +177,12 @@ class TargetTimeReadout(Program):
         """The compiled phases, by `PHASES`; raises InputError unless the network is a readout on such features."""
         network, images, *_ = task
         self.learners = [learner for _, _, conv in network.layers() for learner in conv.each_learner]
-        if [type(each) for each in self.learners] != [TargetTime, SupervisedSTDP]:
+        if [type(learner) for learner in self.learners] != [TargetTime, SupervisedSTDP]:
             raise InputError(f"`model` {network.name} is no readout by SupervisedSTDP on features by TargetTime")
         encode, patch, _, learn, _ = super().phases(task).values()
         patch.images *= self.learners[0].patches
         learned = learn.outcome
-        learn.outcome = lambda found: by_neuron(learned(found))
+        learn.outcome = lambda result: by_neuron(learned(result))
         learn.initial = lambda: self.task().weights
         self.features = self._map("outputs", self.encoded, forward_batch, first=0, last=1, timed=True)[0]
         self._test(self.features[len(images.train_images) :], first=1)
@@ -194,7 +194,7 @@ class TargetTimeReadout(Program):
         return self.network.epochs[phase.stage] if phase.layers else super().epochs(phase)
 
     def task(self) -> Readout:
-        """What another program does on these features, from these weights."""
+        """The task of another program, on these features and from these weights."""
         *_, (_, _, conv) = self.network.layers()
         rule = self.learners[1]
         images = self.data
@@ -217,7 +217,7 @@ class TargetTimeReadout(Program):
 
 
 class SoftHebb(Program):
-    """Real-valued layers by SoftHebb: their learning in one pass from the initial weights, and the latencies behind."""
+    """Real-valued layers by SoftHebb: their learning in one pass from the initial weights, and the latencies after."""
 
     def phases(self, task: Given) -> dict[str, Work]:
         """Learning and features; raises InputError where there are no such layers."""
@@ -231,7 +231,7 @@ class SoftHebb(Program):
         return self.works
 
     def task(self) -> Deep:
-        """What PyTorch learns: the layers before the latency code."""
+        """The task of PyTorch: the layers before the latency code."""
         network = self.network
         end = network.joint_stages[0][1]
         layers = []

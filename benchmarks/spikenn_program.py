@@ -12,13 +12,13 @@ from programs import MeasuredProgram, Work
 
 
 class Readout(NamedTuple):
-    """A readout that learns: what enters it, its weights at the start, and its rule."""
+    """A readout that learns: its inputs, its weights at the start, and its rule."""
 
     latencies: np.ndarray  # (N + M, inputs) uint8, training images, then test images
     time_steps: int
     labels: np.ndarray  # (N,)
     test_labels: np.ndarray  # (M,)
-    weights: np.ndarray  # (neurons, inputs), those of a class side by side
+    weights: np.ndarray  # (neurons, inputs), neurons of a class side by side
     classes: int
     threshold: float
     gap: float
@@ -31,7 +31,7 @@ class Readout(NamedTuple):
 
 
 class Program(MeasuredProgram):
-    """SpikeNN on the sparse spikes that it is made for; its functions are compiled before anything is measured."""
+    """SpikeNN on sparse spikes, for which it is made; its functions are compiled before anything is measured."""
 
     def __init__(self, folder: Path):
         sys.path[:0] = [str(folder.resolve()), str(folder.resolve() / "app")]
@@ -77,10 +77,10 @@ class Program(MeasuredProgram):
         }
 
     def spikes(self, times: np.ndarray, labels: np.ndarray) -> Any:
-        """Images as its sparse data set; it numbers the classes that occur, so all must."""
-        found = self.dataset.SpikingDataset.from_numpy(times, labels, max_time=1)
-        found.labels = labels.astype(found.labels.dtype)
-        return found
+        """Images as SpikeNN's sparse data set; all classes must occur, since it numbers only those that do."""
+        dataset = self.dataset.SpikingDataset.from_numpy(times, labels, max_time=1)
+        dataset.labels = labels.astype(dataset.labels.dtype)
+        return dataset
 
 
 def configuration(task: Readout) -> dict[str, Any]:

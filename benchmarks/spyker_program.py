@@ -37,11 +37,11 @@ class Program(MeasuredProgram):
         filters = spyker.DoG(6, [spyker.DoGFilter(*sigmas) for _, *sigmas in DOG], pad=6)
 
         def batches(images: np.ndarray) -> list[np.ndarray]:
-            return [images[at : at + self.batch] for at in range(0, len(images), self.batch)]
+            return [images[start : start + self.batch] for start in range(0, len(images), self.batch)]
 
         def encode() -> np.ndarray:
             filtered = (spyker.threshold(filters(batch), FAINT) for batch in batches(pixels))
-            return np.concatenate([spyker.code(each, steps) for each in filtered])
+            return np.concatenate([spyker.code(batch, steps) for batch in filtered])
 
         def test_all(layers: list[Any]) -> np.ndarray:
             return np.concatenate([decide(layers, task.classes, batch)[0] for batch in batches(test)])
@@ -62,7 +62,7 @@ class Program(MeasuredProgram):
                 layer.stdpconfig = [spyker.STDPConfig(0.004, -0.003)]
                 layers.append(layer)
             rates = ((0.004, -0.003), (-0.004, 0.0005))  # reward, punishment
-            layers[2].stdpconfig = [spyker.STDPConfig(*each, False, 0.2, 0.8) for each in rates]
+            layers[2].stdpconfig = [spyker.STDPConfig(*pair, False, 0.2, 0.8) for pair in rates]
             return (layers,)
 
         works = {"encode": Work(len(pixels), encode, outcome=lambda waves: steps - waves.sum(1, dtype=int))}
@@ -71,22 +71,22 @@ class Program(MeasuredProgram):
         return works | {"test": Work(len(test), test_all, fresh)}
 
 
-def inputs(layers: list[Any], at: int, waves: np.ndarray) -> np.ndarray:
+def inputs(layers: list[Any], index: int, waves: np.ndarray) -> np.ndarray:
     """The input of a layer."""
-    for layer, threshold, pool in zip(layers[:at], THRESHOLDS, POOLS, strict=False):
+    for layer, threshold, pool in zip(layers[:index], THRESHOLDS, POOLS, strict=False):
         waves = spyker.pool(spyker.fire(layer(waves), threshold), pool)
     return waves
 
 
-def stdp(layers: list[Any], at: int, waves: np.ndarray, seen: int) -> None:
-    """A batch of STDP, after this number of images; the rates double every 500 images."""
-    layer = layers[at]
-    count, radius = WINNERS[at]
-    if (seen + len(waves)) // 500 > seen // 500:
+def stdp(layers: list[Any], index: int, waves: np.ndarray, offset: int) -> None:
+    """A batch of STDP, after `offset` images; the rates double every 500 images."""
+    layer = layers[index]
+    count, radius = WINNERS[index]
+    if (offset + len(waves)) // 500 > offset // 500:
         positive = min(2 * layer.stdpconfig[0].positive, 0.15)
         layer.stdpconfig = [spyker.STDPConfig(positive, -0.75 * positive)]
-    waves = inputs(layers, at, waves)
-    potentials = spyker.inhibit(spyker.threshold(layer(waves), THRESHOLDS[at]))
+    waves = inputs(layers, index, waves)
+    potentials = spyker.inhibit(spyker.threshold(layer(waves), THRESHOLDS[index]))
     layer.stdp(waves, spyker.convwta(potentials, radius, count), spyker.fire(potentials))
 
 
@@ -104,6 +104,6 @@ def reward(layers: list[Any], classes: int, waves: np.ndarray, labels: np.ndarra
     """A batch of R-STDP: a winner's `c` selects the rates of reward or punishment."""
     decisions, waves, winners, potentials = decide(layers, classes, waves)
     for won, wrong in zip(winners, decisions != labels, strict=True):
-        for each in won:
-            each.c = int(wrong)
+        for winner in won:
+            winner.c = int(wrong)
     layers[2].stdp(waves, winners, spyker.fire(potentials))

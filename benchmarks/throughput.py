@@ -38,11 +38,11 @@ from snnjax.training.state import Settings, plan
 
 
 class Study(NamedTuple):
-    """Networks that are measured in one way, and beside which programs."""
+    """Networks that are measured in one way, and the programs to compare."""
 
     models: tuple[str, ...]
     program: str  # snnjax's, which prepares the phases
-    options: tuple[str, ...]  # that are for this study alone
+    options: tuple[str, ...]  # for this study alone
 
 
 STUDIES = {
@@ -53,8 +53,8 @@ STUDIES = {
 CHECKOUTS = dict(reference=("aidinattar/snn", "model/mozafari2018.py"), spikenn=("ggoupy/SpikeNN", "spikenn/snn.py"))
 """By option, the repository on GitHub, and a file in it."""
 NATIVE = "snnjax, native"
-OWN = dict(xla="snnjax", native=NATIVE)
-"""What snnjax is called by its kernels."""
+SNNJAX = dict(xla="snnjax", native=NATIVE)
+"""Names of snnjax in the tables, by kernels."""
 SPYKER = {"Spyker, batches of 1": 1, "Spyker, batches of 64": 64}  # batch size
 TRAINING = "whole training"
 ORDER = ("encode", "STDP", "TargetTime", "one", "outputs", "R-STDP", "SupervisedSTDP", "learn", "features", "test")
@@ -129,7 +129,7 @@ def prepare(options: Options) -> tuple[Options, data.Dataset]:
 
 def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[Worker]:
     """Starts the programs, snnjax first; `stack` ends them."""
-    workers = [stack.enter_context(options.snnjax(name)) for name in map(OWN.__getitem__, options.kernels)]
+    workers = [stack.enter_context(options.snnjax(name)) for name in map(SNNJAX.__getitem__, options.kernels)]
     others: list[tuple[Any, ...]] = []
     if options.reference:
         device = "cuda" if workers[0].about["platform"] == "gpu" else "cpu"
@@ -140,16 +140,16 @@ def start(options: Options, network: str, stack: contextlib.ExitStack) -> list[W
         others.append(("SpikeNN", "spikenn_program:Program", options.spikenn))
     if options.pytorch:
         others.append(("PyTorch", "torch_program:Program", len(os.sched_getaffinity(0))))
-    return workers + [stack.enter_context(Worker(*each)) for each in others]
+    return workers + [stack.enter_context(Worker(*arguments)) for arguments in others]
 
 
 def measure(workers: list[Worker], repeats: int) -> list[Row]:
-    """A row for each phase and program: milliseconds an image, ratio to snnjax, share of alike outcomes.
+    """A row for each phase and program: milliseconds an image, ratio to snnjax, share of equal outcomes.
 
     The programs, snnjax first, take turns phase by phase. Learning starts from the first one's weights.
     """
     times: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
-    taking_part = {phase: [each for each in workers if phase in each.phases] for phase in workers[0].phases}
+    taking_part = {phase: [worker for worker in workers if phase in worker.phases] for phase in workers[0].phases}
     for repeat in range(repeats + 1):  # the first does not count
         for phase, turn in taking_part.items():
             first = repeat % len(turn)
@@ -186,11 +186,11 @@ def whole_training(network: Network, images: data.Dataset, rows: list[Row], opti
     *most, reward = PROTOCOL
     images = images.first(*most)
     epochs = (*network.epochs[:-1], reward)
-    found = list[Row]()
+    trainings = list[Row]()
     count = dict(train_images=len(images.train_images), test_images=len(images.test_images))
     settings = Settings(epochs, batch_size=min(1000, count["train_images"]), patience=0)
     for program in dict.fromkeys(row["program"] for row in rows):
-        if program in OWN.values():
+        if program in SNNJAX.values():
             runs = []
             for _ in range(options.protocol):
                 with options.snnjax(program) as worker:  # in a new process, so that nothing is compiled yet
@@ -201,9 +201,9 @@ def whole_training(network: Network, images: data.Dataset, rows: list[Row], opti
         else:
             ms = {row["phase"]: row["ms_per_image"] for row in rows if row["program"] == program}
             row = dict(how="added up", seconds=added_up(ms, network, epochs, *count.values()))
-        ratio = row["seconds"] / found[0]["seconds"] if found else None
-        found.append(dict(row, program=program, ratio=ratio, epochs=epochs, **count))
-    return found
+        ratio = row["seconds"] / trainings[0]["seconds"] if trainings else None
+        trainings.append(dict(row, program=program, ratio=ratio, epochs=epochs, **count))
+    return trainings
 
 
 def added_up(ms: dict[str, float], network: Network, epochs: tuple[int, ...], train: int, test: int) -> float:
@@ -227,7 +227,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
         first.prepare((network, few, batch_size, None))
         task = first.ask("task")
         for worker in others:
-            worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name in OWN.values() else task)
+            worker.prepare((network, few, batch_size, first.ask("trained")) if worker.name in SNNJAX.values() else task)
         rows = measure(workers, options.repeats)
         memory = {worker.name: worker.ask("memory") for worker in workers}
     protocol = whole_training(network, images, rows, options) if options.protocol else []
@@ -237,7 +237,7 @@ def measure_network(name: str, images: data.Dataset, options: Options, about: Ro
 def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
     """By program and phase, the ratios if a single epoch had to pay for the outputs of frozen layers."""
     once: collections.Counter[str] = collections.Counter()
-    found: dict[str, dict[str, float]] = {}
+    ratios: dict[str, dict[str, float]] = {}
     for row in rows:
         program = row["program"]
         total = row["ms_per_image"] + once[row["program"]]
@@ -246,8 +246,8 @@ def in_one_epoch(rows: list[Row]) -> dict[str, dict[str, float]]:
         elif program == rows[0]["program"]:
             ours = total
         elif once[rows[0]["program"]] and row["phase"] != "test":
-            found.setdefault(program, {})[row["phase"]] = total / ours
-    return found
+            ratios.setdefault(program, {})[row["phase"]] = total / ours
+    return ratios
 
 
 def show(result: Row, screen: Console) -> None:
@@ -283,13 +283,13 @@ def markdown(results: list[Row], about: Row) -> str:
     columns += [TRAINING] * any(result["protocol"] for result in results)
     lines = []
     for result in results:
-        for at, (label, cells) in enumerate(entries(result)):
-            lines.append(["" if at else result["network"], label, *(cells.get(column, "") for column in columns)])
+        for index, (label, cells) in enumerate(entries(result)):
+            lines.append(["" if index else result["network"], label, *(cells.get(column, "") for column in columns)])
     notes = []
-    if set(about["devices"]) - set(OWN.values()):
+    if set(about["devices"]) - set(SNNJAX.values()):
         if any(result["in_one_epoch"] for result in results):
             notes.append("One epoch alone: it has to pay for the outputs of frozen layers, computed once for all.")
-        if set(OWN.values()) <= set(about["devices"]):
+        if set(SNNJAX.values()) <= set(about["devices"]):
             notes.append(f"After a slash, how many times longer than {NATIVE}.")
     return common.markdown(["network", "", *columns], lines, caption(about), *notes)
 
@@ -301,7 +301,7 @@ def entries(result: Row) -> Iterator[tuple[str, dict[str, str]]]:
     single = result["in_one_epoch"]
     trainings = {row["program"]: row for row in result["protocol"]}
     for program in result["memory"]:
-        if program in OWN.values():
+        if program in SNNJAX.values():
             training = trainings.get(program, {})
             cells = {phase: f"{ms:.3g}" for phase, ms in times[program].items()}
             if training:
@@ -334,14 +334,14 @@ def draw(results: list[Row], title: str) -> Figure:
 
 def caption(about: Row) -> str:
     """Data, repeats, date, devices and versions in a line."""
-    known = about["versions"]
+    versions = about["versions"]
     processor = about["processor"]
     train, test = about["images"]
-    named = [name for name in ("snnjax", "jax", "torch", "spyker", "numba") if name in known]
-    versions = ", ".join(f"{name} {known[name]}" for name in named)
+    named = [name for name in ("snnjax", "jax", "torch", "spyker", "numba") if name in versions]
+    listed = ", ".join(f"{name} {versions[name]}" for name in named)
     devices = [f"{name} on {device.replace(f': {processor}', '')}" for name, device in about["devices"].items()]
     counts = f"{train} training and {test} test images, medians of {about['repeats']} repeats"
-    return "; ".join([f"{about['dataset']}, {counts}, {about['date']}, {processor}", *devices, f"{versions}."])
+    return "; ".join([f"{about['dataset']}, {counts}, {about['date']}, {processor}", *devices, f"{listed}."])
 
 
 @contextlib.contextmanager
@@ -360,7 +360,7 @@ def main(options: Options) -> None:
     options, images = prepare(options)
     out = options.folder("throughput")
     screen = console.screen()
-    counts = tuple(min(options.images, len(each)) for each in (images.train_images, images.test_images))
+    counts = tuple(min(options.images, len(part)) for part in (images.train_images, images.test_images))
     about: Row = dict(date=str(datetime.date.today()), dataset=images.name, images=counts, repeats=options.repeats)
     about |= dict(load=os.getloadavg()[0], versions={}, devices={})
     if about["load"] > 1:

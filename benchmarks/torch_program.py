@@ -22,7 +22,7 @@ class SoftLayer(NamedTuple):
 
 
 class Deep(NamedTuple):
-    """What is learned: images in 0..1, (N, C, H, W), the layers at the start, images of a batch, and T of the code."""
+    """The task: images in 0..1, (N, C, H, W), the layers at the start, images of a batch, and T of the code."""
 
     images: np.ndarray
     layers: list[SoftLayer]
@@ -44,12 +44,12 @@ class Program(MeasuredProgram):
         """Learning in one pass, and the latencies of all images."""
         images = self.torch.from_numpy(task.images)
         layers = task.layers
-        weights = [self.torch.from_numpy(each.weights) for each in layers]
+        weights = [self.torch.from_numpy(layer.weights) for layer in layers]
         learn = functools.partial(self.learn, images, layers, batch=task.batch)
         features = functools.partial(self.features, images, layers, weights, steps=task.time_steps)
         fresh = functools.partial(map, self.torch.clone, weights)
         return {
-            "learn": Work(len(images), lambda *each: learn(list(each)), lambda: tuple(fresh())),
+            "learn": Work(len(images), lambda *tensors: learn(list(tensors)), lambda: tuple(fresh())),
             "features": Work(len(images), features),
         }
 
@@ -62,13 +62,13 @@ class Program(MeasuredProgram):
                 for layer, weight in zip(layers, weights, strict=True):
                     mean = inputs.mean((0, 2, 3))
                     variance = inputs.var((0, 2, 3), correction=0)
-                    seen = self.padded(inputs, mean, variance, weight.shape[2])
-                    sums = torch.nn.functional.conv2d(seen, weight)
+                    padded = self.padded(inputs, mean, variance, weight.shape[2])
+                    sums = torch.nn.functional.conv2d(padded, weight)
                     shares = torch.softmax(layer.inverse_temperature * sums, dim=1)
                     winner = sums.argmax(dim=1, keepdim=True)
                     signed = -shares
                     signed.scatter_(1, winner, shares.gather(1, winner))
-                    pulled = torch.nn.grad.conv2d_weight(seen, weight.shape, signed)
+                    pulled = torch.nn.grad.conv2d_weight(padded, weight.shape, signed)
                     change = pulled - (signed * sums).sum((0, 2, 3))[:, None, None, None] * weight
                     change /= change.abs().max() + 1e-30
                     norm = weight.flatten(1).norm(dim=1)
@@ -79,18 +79,18 @@ class Program(MeasuredProgram):
     def features(self, images: Any, layers: list[SoftLayer], weights: list[Any], steps: int) -> Any:
         """Latencies of all images, in blocks of 100."""
         torch = self.torch
-        found = []
+        latencies = []
         with torch.inference_mode():
             for start in range(0, len(images), 100):
                 inputs = images[start : start + 100]
                 for layer, weight in zip(layers, weights, strict=True):
                     mean, variance = map(torch.from_numpy, layer.moments)
-                    seen = self.padded(inputs, mean, variance, weight.shape[2])
-                    inputs = self.pooled(torch.nn.functional.conv2d(seen, weight), layer)
+                    padded = self.padded(inputs, mean, variance, weight.shape[2])
+                    inputs = self.pooled(torch.nn.functional.conv2d(padded, weight), layer)
                 shares = inputs / inputs.amax((1, 2, 3), keepdim=True)
                 step = ((1 - shares) * steps).floor().clamp(max=steps - 1)
-                found.append(torch.where(shares > 0, step, steps).to(torch.uint8))
-        return torch.cat(found).numpy()
+                latencies.append(torch.where(shares > 0, step, steps).to(torch.uint8))
+        return torch.cat(latencies).numpy()
 
     def padded(self, inputs: Any, mean: Any, variance: Any, kernel: int) -> Any:
         """Standardised inputs, reflected at the border."""

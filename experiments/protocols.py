@@ -1,4 +1,4 @@
-"""The tables of results as data: their rows, and the figures that others have published."""
+"""The tables of results as data: their rows, and published figures."""
 
 import dataclasses
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class Row:
 
     model: str  # as the option of `snnjax train`
     dataset: str  # as there, or cifar10-jpeg
-    train_images: int | None = None  # of all classes alike, those held out included; None: all
+    train_images: int | None = None  # equally many of each class, held-out ones included; None: all
     mirror: bool = False  # training images at random
     native: bool = True  # compiled kernels rather than XLA's, where they can be had
     epochs: tuple[int, ...] = ()  # of each stage; (): the network's own
@@ -69,7 +69,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
 
 
 class Published(NamedTuple):
-    """A test accuracy in %, of one of our networks or of another that stands beside it."""
+    """A test accuracy in %, of one of our networks or of another to compare with it."""
 
     beside: str
     dataset: str
@@ -108,6 +108,6 @@ PUBLISHED = (
 
 
 def published(row: Row) -> list[Published]:
-    """What is published beside a row; of JPEG copies the figures are those of the original images."""
+    """The published accuracies to compare with a row; for JPEG copies, those of the original images."""
     key = (row.model, {JPEG: "cifar10"}.get(row.dataset, row.dataset), row.train_images)
-    return [each for each in PUBLISHED if each[:3] == key]
+    return [entry for entry in PUBLISHED if entry[:3] == key]

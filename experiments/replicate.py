@@ -57,7 +57,7 @@ class Replicate:
 
 
 def images_of(chosen: Replicate) -> Path:
-    """Writes the first images into the folder, as they come and not of all classes alike; returns the file."""
+    """Writes the first images into the folder, in order and not balanced by class; returns the file."""
     data = parts.load(vars(chosen.data))
     for note in console.notes(data):
         print(note)
@@ -109,11 +109,11 @@ def compare(
         ours = np.array([[epoch[part]["accuracy"] for epoch in result["epochs"]] for result in results])
         theirs = np.array(recorded.get(part, []))
         epochs = min(len(theirs), ours.shape[1])
-        found = seed_statistics(ours)
+        summary = seed_statistics(ours)
         gap = theirs[:epochs] - ours.mean(axis=0)[:epochs]
-        row[part] = dict(reference=theirs.tolist(), seeds=ours.tolist(), **found, gap=gap.tolist())
-        if found["sd"]:
-            row[part]["within_3_sd"] = (np.abs(gap) <= 3 * np.array(found["sd"])[:epochs]).tolist()
+        row[part] = dict(reference=theirs.tolist(), seeds=ours.tolist(), **summary, gap=gap.tolist())
+        if summary["sd"]:
+            row[part]["within_3_sd"] = (np.abs(gap) <= 3 * np.array(summary["sd"])[:epochs]).tolist()
     return row
 
 

@@ -1,4 +1,4 @@
-"""Trains the networks of a table from several seeds, and writes the table with what is published."""
+"""Trains the networks of a table from several seeds, and writes the table with published figures."""
 
 import dataclasses
 import hashlib
@@ -75,10 +75,10 @@ def rows_of(chosen: Results) -> list[Row]:
     given = dict(seeds=chosen.seeds, train_images=chosen.train_images, epochs=chosen.epochs or None)
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if chosen.train_images or chosen.test_images or chosen.epochs:
-        changes["least"] = None  # which is for the row as it is
+        changes["least"] = None  # which holds for the unchanged row
     if chosen.machine.kernels != "auto" or not parts.use_native("auto"):
         changes["native"] = chosen.machine.kernels == "native"
-    rows = [row_of(each) for each in chosen.rows] or protocols.TABLES[chosen.table]
+    rows = [row_of(text) for text in chosen.rows] or protocols.TABLES[chosen.table]
     folders = folders_of(chosen)
     folder = str(folders.get("folder", ""))
     placed = (dataclasses.replace(row, folder=folder) if row.dataset == "folder" else row for row in rows)
@@ -86,9 +86,9 @@ def rows_of(chosen: Results) -> list[Row]:
     for row in rows:
         if not row.model.rpartition(":")[0]:
             parts.published(row.model, ", or FILE.py:NAME")
-        known = (*data.DATASETS, *data.RECORDINGS, JPEG, "folder")
-        if row.dataset not in known and not row.dataset.endswith(".npz"):
-            raise unknown("rows", row.dataset, known, ", or an .npz file, behind MODEL:")
+        names = (*data.DATASETS, *data.RECORDINGS, JPEG, "folder")
+        if row.dataset not in names and not row.dataset.endswith(".npz"):
+            raise unknown("rows", row.dataset, names, ", or an .npz file, behind MODEL:")
         if row.dataset in (JPEG, "folder") and row.dataset not in folders:
             wanted = f"{row.dataset}=DIR, a folder of pictures or a .zip file of one"
             raise InputError(f"`data_dir` must say where {row.dataset} is, as {wanted}")
@@ -100,20 +100,20 @@ def row_of(text: str) -> Row:
     model, _, dataset = text.rpartition(":")
     if not model or not dataset:
         raise InputError(f"`rows` must be MODEL:DATASET, got {text!r}")
-    known = (row for rows in protocols.TABLES.values() for row in rows if (row.model, row.dataset) == (model, dataset))
-    return next(known, Row(model, dataset))
+    named = (row for rows in protocols.TABLES.values() for row in rows if (row.model, row.dataset) == (model, dataset))
+    return next(named, Row(model, dataset))
 
 
 def folders_of(chosen: Results) -> dict[str, Path]:
     """The folder of each data set that `data_dir` names."""
-    pairs = [each.partition("=") for each in chosen.data_dir]
-    if wrong := ["".join(each) for each in pairs if not each[0] or not each[2]]:
+    pairs = [text.partition("=") for text in chosen.data_dir]
+    if wrong := ["".join(pair) for pair in pairs if not pair[0] or not pair[2]]:
         raise InputError(f"`data_dir` must be SET=DIR, as mnist=DIR, got {wrong[0]!r}")
     return {name: Path(folder) for name, _, folder in pairs}
 
 
 def name_of(row: Row, test_images: int | None = None) -> str:
-    """A folder's name for all on which the runs of a row depend, but for their seeds; `test_images` as the option."""
+    """Folder name of a row's runs, from all that they depend on but their seeds; `test_images` as the option."""
     marks = [Path(row.model).name, Path(row.folder or row.dataset).name, row.train_images, row.mirror and "mirrored"]
     marks += ["" if row.native else "xla", *row.epochs, row.update_batch > 1 and f"batch{row.update_batch}"]
     marks += [row.patience is not None and f"patience{row.patience}", test_images and f"of{test_images}"]
@@ -121,7 +121,7 @@ def name_of(row: Row, test_images: int | None = None) -> str:
 
 
 def table_of(chosen: Results, rows: Sequence[Row]) -> str:
-    """The name of a table's files: of the table or its rows, and of the options that change them."""
+    """The name of a table's files: from the table or its rows, and from the options that change them."""
     marks: list[Any] = [f"{row.model}-{row.folder or row.dataset}" for row in rows] if chosen.rows else [chosen.table]
     marks += [chosen.train_images, "" if chosen.machine.kernels == "auto" else chosen.machine.kernels, *chosen.epochs]
     marks += [chosen.test_images and f"of{chosen.test_images}", chosen.seeds and f"seeds{chosen.seeds}"]
@@ -130,12 +130,12 @@ def table_of(chosen: Results, rows: Sequence[Row]) -> str:
 
 
 def joined(marks: Iterable[Any]) -> str:
-    """Those of the marks that are not empty, as one name of a file."""
-    return re.sub(r"[^\w-]+", "-", "_".join(str(each) for each in marks if each))
+    """The non-empty marks, joined into a file name."""
+    return re.sub(r"[^\w-]+", "-", "_".join(str(mark) for mark in marks if mark))
 
 
 def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
-    """The options of one run, as `snnjax train` has them; no layer of another run, so that it takes all its time."""
+    """The options of one run, as `snnjax train` has them; it reuses no layers, so that its time is complete."""
     pictures = dict(dataset="folder", colour=True) if row.dataset == JPEG else dict(dataset=row.dataset)
     return options.Train(
         network=options.Network(model=row.model),
@@ -159,7 +159,7 @@ def options_of(row: Row, seed: int, chosen: Results) -> options.Train:
 
 
 def seed_statistics(values: np.ndarray) -> dict[str, Any]:
-    """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs); None of one seed."""
+    """Mean, standard deviation and 95 % interval of the mean over the seeds, (seeds, epochs); None for one seed."""
     count = len(values)
     mean = values.mean(axis=0)
     if count == 1:
@@ -176,22 +176,22 @@ def write_text(path: Path, shown: Table, *notes: str) -> None:
 
 
 def record_of(row: Row, results: list[dict[str, Any]], test_images: int | None = None) -> dict[str, Any]:
-    """What runs of a row have reached, as JSON data: accuracies as fractions, seconds of each whole run."""
-    accuracies = np.array([[each["test"]["accuracy"]] for each in results])
-    found = {name: value and value[0] for name, value in seed_statistics(accuracies).items()}
+    """Results of a row's runs, as JSON data: accuracies as fractions, seconds of each whole run."""
+    accuracies = np.array([[result["test"]["accuracy"]] for result in results])
+    summary = {name: value and value[0] for name, value in seed_statistics(accuracies).items()}
     return dict(
         row=dataclasses.asdict(row),
         runs=name_of(row, test_images),
         **{name: results[0]["settings"].get(name, 0) for name in COUNTS},
         accuracies=accuracies[:, 0].tolist(),
-        **found,
-        seconds=[each["seconds"] for each in results],
+        **summary,
+        seconds=[result["seconds"] for result in results],
         images_per_second=rates_of(results),
-        compile_seconds=[sum(phase["compile_seconds"] for phase in each["phases"]) for each in results],
-        epochs=[len(each["epochs"]) for each in results],
-        devices=sorted({each["device"] for each in results}),
+        compile_seconds=[sum(phase["compile_seconds"] for phase in result["phases"]) for result in results],
+        epochs=[len(result["epochs"]) for result in results],
+        devices=sorted({result["device"] for result in results}),
         versions=results[-1]["versions"],
-        published=[each._asdict() for each in protocols.published(row)],
+        published=[entry._asdict() for entry in protocols.published(row)],
     )
 
 
@@ -220,7 +220,7 @@ def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
     mean = record["mean"]
     interval = record["interval95"]
     accuracy = f"{100 * mean:.2f}" + (f" ± {100 * (interval[1] - mean):.2f}" if interval else "")
-    published = [f"{each['accuracy']:g} [{sources.index(each['source']) + 1}]" for each in record["published"]]
+    published = [f"{entry['accuracy']:g} [{sources.index(entry['source']) + 1}]" for entry in record["published"]]
     return [
         row["model"],
         dataset_of(row),
@@ -234,7 +234,7 @@ def cells_of(record: dict[str, Any], sources: list[str]) -> list[str]:
 
 
 def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
-    """What stands below the table."""
+    """The notes below the table."""
     interval = "mean and 95 % interval over the seeds (Student's t)"
     compiling = [seconds for record in records for seconds in record["compile_seconds"]]
     few = ", none of one seed and wide of two" * any(len(record["accuracies"]) < 3 for record in records)
@@ -256,7 +256,7 @@ def notes_of(records: list[dict[str, Any]], sources: list[str]) -> list[str]:
         least = record["row"]["least"]
         if least is not None and 100 * record["mean"] < least:
             notes.append(f"{row['model']} on {row['dataset']} is below the {least:g} % that it should reach.")
-    return notes + [f"[{at}] {source}." for at, source in enumerate(sources, 1)]
+    return notes + [f"[{number}] {source}." for number, source in enumerate(sources, 1)]
 
 
 def images_picture(courses: Mapping[str, list[dict[str, Any]]]) -> Figure:
@@ -274,8 +274,8 @@ def images_picture(courses: Mapping[str, list[dict[str, Any]]]) -> Figure:
         lines.append(axis.errorbar(counts, means, bars, fmt="-o", ms=4, capsize=3, color=color)[0])
         for record in records:
             whole = record["train_images"] + record["validation_images"]
-            for each in record["published"]:
-                axis.plot(each["train_images"] or whole, each["accuracy"], "x", color=color)
+            for entry in record["published"]:
+                axis.plot(entry["train_images"] or whole, entry["accuracy"], "x", color=color)
                 crosses = 1
     logarithmic(axis)
     axis.set(xlabel="training images", ylabel="test accuracy, %")
@@ -290,7 +290,7 @@ def courses_of(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 
     Rows of .npz files differ in it from file to file: files whose names differ in their digits alone are one course.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    courses: dict[str, list[dict[str, Any]]] = {}
     groups: dict[str, str] = {}  # of the courses whose files may differ in the number of images
     counts: dict[str, set[int]] = {}
     for record in records:
@@ -302,12 +302,12 @@ def courses_of(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
             group = f"{row['model']}, .npz files{kernels}"
         groups[name] = group
         counts.setdefault(group, set()).add(record["train_images"])
-        found.setdefault(name, []).append(record)
-    return {name: course for name, course in found.items() if len(counts[groups[name]]) > 1}
+        courses.setdefault(name, []).append(record)
+    return {name: course for name, course in courses.items() if len(counts[groups[name]]) > 1}
 
 
 def chosen_by(records: list[dict[str, Any]]) -> str:
-    """Which images have chosen the best epochs, in a sentence."""
+    """A sentence that says which images have chosen the best epochs."""
     if all(record["validation_images"] for record in records):
         return "Held-out training images choose the best epoch; the test images are tested once."
     return "In some runs the test images choose the best epoch, which flatters."
@@ -315,8 +315,8 @@ def chosen_by(records: list[dict[str, Any]]) -> str:
 
 def write(out: Path, name: str, records: list[dict[str, Any]]) -> None:
     """Writes the table as text, Markdown and JSON, and a picture where rows differ in their training images."""
-    sources = list(dict.fromkeys(each["source"] for record in records for each in record["published"]))
-    lines = [cells_of(each, sources) for each in records]
+    sources = list(dict.fromkeys(entry["source"] for record in records for entry in record["published"]))
+    lines = [cells_of(record, sources) for record in records]
     notes = notes_of(records, sources)
     files.write_json(out / f"{name}.json", dict(table=name, rows=records))
     if courses := courses_of(records):

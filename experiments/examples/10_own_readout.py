@@ -28,23 +28,23 @@ class FixedTimes(SupervisedSTDP):
 
 def network(images):
     """goupy2024_pcn with this rule: the same features, thresholds and encoder."""
-    known = goupy2024_pcn(images)
-    features, deciding = known.stages
+    published = goupy2024_pcn(images)
+    features, deciding = published.stages
     readout = dataclasses.replace(deciding.branches[0], learners=FixedTimes(ltp=0.02, ltd=-0.02))
-    return dataclasses.replace(known, name="own_readout", stages=(features, stage(readout)))
+    return dataclasses.replace(published, name="own_readout", stages=(features, stage(readout)))
 
 
 def main(folder="runs/own_readout"):
     data = digits().first(400, 200)
     settings = Settings(epochs=(5, 10), patience=0, shuffle=True)
-    own = network(Images.of(data))
-    with RunFolder(f"{folder}/run", Trainer(own, data, settings), resume=True, draw=draw_run) as run:
+    pcn = network(Images.of(data))
+    with RunFolder(f"{folder}/run", Trainer(pcn, data, settings), resume=True, draw=draw_run) as run:
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"layer2.late": late} for late in (0.7, 0.9, 0.95)]
-    with SweepFolder(f"{folder}/sweep", Sweep(own, data, settings, variants), draw=draw_sweep) as sweep:
-        for each in sweep.run():
-            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+    with SweepFolder(f"{folder}/sweep", Sweep(pcn, data, settings, variants), draw=draw_sweep) as sweep:
+        for result in sweep.run():
+            print(result["variant"], f"{result['epochs'][-1]['test']['accuracy']:.1%}")
 
 
 if __name__ == "__main__":

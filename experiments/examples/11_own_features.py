@@ -1,7 +1,7 @@
 """Real-valued features by a rule of your own, which learns from whole batches like `SoftHebb`.
 
-Each feature moves towards the patches that it responds to, less what it and those before it stand for already, so that
-the features become the principal components of patches (Sanger 1989).
+Each feature moves towards the patches that it responds to, minus the part that it and earlier features explain,
+so that the features become the principal components of patches (Sanger 1989).
 
 python experiments/examples/11_own_features.py
 """
@@ -31,8 +31,8 @@ from snnjax.data import digits
 from snnjax.encoding import PIXELS
 
 
-class Seen(NamedTuple):
-    """The response to a batch of B images: what the next stage gets of it, and what the rule learns from."""
+class BatchResponse(NamedTuple):
+    """The response to a batch of B images: inputs of the next stage, and what the rule learns from."""
 
     outputs: jax.Array  # (B, F, H', W')
     patches: jax.Array  # (positions of all images, K)
@@ -50,7 +50,7 @@ class PrincipalComponents(Learner):
 
     def forward(self, layer, state, latency, label):
         patches, sums = layer.batch_sums(latency)  # standardised by the moments of the batch
-        return Seen(layer.activated(sums), *(each.reshape(-1, each.shape[-1]) for each in (patches, sums)))
+        return BatchResponse(layer.activated(sums), *(x.reshape(-1, x.shape[-1]) for x in (patches, sums)))
 
     def update(self, layer, state, latency, response, signal):
         rows = layer.rows()

@@ -20,7 +20,7 @@ from snnjax.runs import RunFolder, SweepFolder
 
 @component
 class AdamInputs(Learner):
-    """Winners move towards the inputs that fired early, by Adam; the state is that of optax, of each feature."""
+    """Winners move towards the inputs that fired early, by Adam; the state is optax's, one per feature."""
 
     rate: float = 0.1  # at first; in `update` a tracer, so that a sweep can vary it
     halving: int = static(default=50)  # wins after which the rate is half; static, since optax asks for its value
@@ -38,10 +38,10 @@ class AdamInputs(Learner):
         winners = response.winners
         old = layer.rows_of(winners)
         early = layer.receptive_fields(latency, winners) < layer.time_steps // 3
-        own = jax.tree.map(lambda each: each[winners.feature], state)
-        change, own = jax.vmap(self.optimiser().update)(old - early, own)
+        adam = jax.tree.map(lambda x: x[winners.feature], state)
+        change, adam = jax.vmap(self.optimiser().update)(old - early, adam)
         place = jnp.where(winners.valid, winners.feature, layer.conv.features)  # nowhere, if nobody won
-        state = jax.tree.map(lambda each, new: each.at[place].set(new, mode="drop"), state, own)
+        state = jax.tree.map(lambda x, new: x.at[place].set(new, mode="drop"), state, adam)
         return layer.with_rows(winners, jnp.clip(old + change, *self.bounds)), state, winners.feature
 
 
@@ -56,8 +56,8 @@ def main(folder="runs/optax_rule"):
         print(f"best test accuracy {run.run()['test']['accuracy']:.1%}, see {run.path}/report.html")
     variants = [{"layer1.rate": rate} for rate in (0.03, 0.1, 0.3)]
     with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants), draw=draw_sweep) as sweep:
-        for each in sweep.run():
-            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+        for result in sweep.run():
+            print(result["variant"], f"{result['epochs'][-1]['test']['accuracy']:.1%}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def learn(key):
 # Eight networks at once: nothing but `vmap` over their keys.
 weights, won = jax.vmap(learn)(jax.random.split(jax.random.key(0), 8))
 print(f"weights of {weights.shape[0]} networks: {weights.shape}, winners: {won.shape}")
-for number, (each, features) in enumerate(zip(np.asarray(weights), np.asarray(won), strict=True)):
-    spread = float(np.mean(each * (1 - each)))
+for number, (learned, features) in enumerate(zip(np.asarray(weights), np.asarray(won), strict=True)):
+    spread = float(np.mean(learned * (1 - learned)))
     used = len(np.unique(features[features >= 0]))
     print(f"network {number}: mean w(1-w) {spread:.3f}, {used} of 16 features have won")

@@ -50,8 +50,8 @@ def main(folder="runs/own_rule"):
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"layer1.rate": rate} for rate in (0.05, 0.2, 0.5)]
     with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants), draw=draw_sweep) as sweep:
-        for each in sweep.run():
-            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+        for result in sweep.run():
+            print(result["variant"], f"{result['epochs'][-1]['test']['accuracy']:.1%}")
 
 
 if __name__ == "__main__":

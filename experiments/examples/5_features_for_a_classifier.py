@@ -1,7 +1,7 @@
 """STDP layers as a feature extractor under a classifier of scikit-learn, as in Kheradpisheh et al. 2018.
 
 DoG filters, two layers that learn by STDP without labels, and a linear SVM on their outputs, as a part of the network:
-it is saved with it, and decides for one image or many as all networks do.
+it is saved with the network, which decides for one image or many like any other.
 
 python experiments/examples/5_features_for_a_classifier.py
 """

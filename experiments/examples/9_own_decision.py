@@ -43,8 +43,8 @@ def main(folder="runs/own_decision"):
     print("decision and label:", load(f"{folder}/run")(data.test_images[0]), data.test_labels[0])
     variants = [{"decision.power": power} for power in (1, 8, 64)]
     with SweepFolder(f"{folder}/sweep", Sweep(NETWORK, data, settings, variants), draw=draw_sweep) as sweep:
-        for each in sweep.run():
-            print(each["variant"], f"{each['epochs'][-1]['test']['accuracy']:.1%}")
+        for result in sweep.run():
+            print(result["variant"], f"{result['epochs'][-1]['test']['accuracy']:.1%}")
 
 
 if __name__ == "__main__":
