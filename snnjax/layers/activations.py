@@ -1,4 +1,4 @@
-"""Real-valued layers: what they make of sums of inputs, and how their activities become spikes."""
+"""Real-valued layers: their activities from sums of inputs, and spikes from activities."""
 
 import dataclasses
 from typing import cast
@@ -41,7 +41,7 @@ class Standardise:
             raise InputError("`mean` must be finite and `variance` at least 0, got others")
 
     def prepared(self, channels: int) -> "Standardise":
-        """The same with moments of each channel, (C,) float32; raises InputError where it has those of others."""
+        """The same with moments of each channel, (C,) float32; raises InputError if their number differs."""
         if np.shape(self.mean) not in ((), (channels,)):
             raise InputError(f"`mean` and `variance` must be of {channels} channels, got {np.shape(self.mean)}")
         ones = np.ones(channels, np.float32)

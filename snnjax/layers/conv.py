@@ -40,7 +40,7 @@ class WTA:
 
 
 OF_LEARNERS = ("supervised", "bounds", "own_thresholds", "native", "joint", "batch", "images", "init", "update")
-"""Some of what learners have from `snnjax.Learner`, which layers do not import."""
+"""Some attributes of `snnjax.Learner`, which layers do not import."""
 
 
 @component
@@ -61,7 +61,7 @@ class Conv:
       weight_mean, weight_std: mean and standard deviation of the initial weights, normally distributed.
       activation: makes the layer real-valued: a component called as `Triangle`, from sums to activities; None: it
         spikes.
-      standardise: `Standardise`, of what a real-valued layer sees; None: nothing is standardised.
+      standardise: `Standardise`, of the inputs of a real-valued layer; None: they are not standardised.
     """
 
     features: int = static()
@@ -105,7 +105,7 @@ class Conv:
             raise InputError("`standardise` of a layer without an `activation` must be None: it has no effect")
 
     def _check_real(self) -> None:
-        """Raises InputError where a real-valued layer has what only spikes need."""
+        """Raises InputError where a real-valued layer has settings for spikes."""
         check_component("activation", self.activation, "__call__")
         self.check_idle("a layer with an `activation`", "threshold", "fractional", "competition")
         for learner in self.each_learner:
@@ -115,7 +115,7 @@ class Conv:
 
     def check_idle(self, name: str, *fields: str) -> None:
         """Raises InputError where a field that has no effect in a layer of this name does not have its default."""
-        defaults = {each.name: each.default for each in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for field in fields:
             value = getattr(self, field)
             if isinstance(value, np.ndarray | jax.Array) or value not in (defaults[field], (defaults[field],) * 2):
@@ -175,4 +175,4 @@ class Conv:
         if self.real:
             return False
         bounds = [learner.bounds for learner in self.each_learner]
-        return bool(bounds) and all(each is not None and each[0] >= 0 for each in bounds)
+        return bool(bounds) and all(pair is not None and pair[0] >= 0 for pair in bounds)

@@ -1,4 +1,4 @@
-"""A layer with its weights, and the kernels that compute it; what spiking and real-valued layers share."""
+"""A layer with its weights, and the kernels that compute it: the base of spiking and real-valued layers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class BaseLayer:
       conv: the description; its numbers may be arrays, () each, but for a `threshold` of (F,).
       stored: the weights, float32, in the layout of `kernels`, which alone read it.
       time_steps: T.
-      kernels: the layout of the weights, and what computes the layer.
+      kernels: the layout of the weights, and the functions that compute the layer.
       in_bounds: whether all weights lie within the learner's bounds, so that `learn` changes winners' weights only.
     """
 

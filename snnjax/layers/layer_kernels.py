@@ -27,12 +27,12 @@ def _fast_winners(layer: Layer, latency: jax.Array) -> Winners:
     k = layer.conv.competition.winners
     radius = layer.conv.competition.radius
 
-    def at_once(latency: jax.Array, weights: jax.Array) -> Winners:
+    def search_all(latency: jax.Array, weights: jax.Array) -> Winners:
         spikes = kernels.first_spikes(latency, weights, **firing)
         return kernels.k_winners(spikes, k=k, radius=radius, time_steps=layer.time_steps)
 
     early = functools.partial(kernels.early_winners, k=k, radius=radius, **firing)
-    return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=at_once)
+    return jax.lax.platform_dependent(layer.padded(latency), layer.stored, cpu=early, default=search_all)
 
 
 def _fast_learn(layer: Layer, latency: jax.Array, winners: Winners, rates: jax.Array, **rule: Any) -> jax.Array:
@@ -47,10 +47,10 @@ def _fast_timed(layer: Layer, latency: jax.Array, threshold: Any, find: Any = ke
     if not layer.monotone or layer.conv.output_size((latency.shape[1], latency.shape[2])) != (1, 1):
         return layer.spikes_by_step(latency, threshold)
     rows, columns = checks.pair("kernel", layer.conv.kernel, 1)
-    seen = layer.padded(latency)[:, :rows, :columns].reshape(-1)
+    inputs = layer.padded(latency)[:, :rows, :columns].reshape(-1)
     weights = layer.weights.reshape(layer.conv.features, -1)
     steps = layer.time_steps
-    spikes = find(seen, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional)
+    spikes = find(inputs, weights, threshold=threshold, time_steps=steps, fractional=layer.conv.fractional)
     return jax.tree.map(lambda x: x.reshape(-1, 1, 1), spikes)
 
 
@@ -70,11 +70,11 @@ def _native_latencies(layer: Layer, latency: jax.Array, **pool: Any) -> jax.Arra
 
 
 def native_pooling(conv: Conv, pool: Pool | None) -> native.Pooling:
-    """What `Layer.pooled` does, as the compiled kernels take it."""
+    """The settings of `Layer.pooled` for the compiled kernels."""
     pool = pool or Pool(1)
     rows, columns = checks.pair("padding", conv.output_padding, 0)
-    above, left = checks.pair("padding", pool.padding, 0)
-    return native.Pooling(pool.window, pool.stride, (rows + above, columns + left))
+    top, left = checks.pair("padding", pool.padding, 0)
+    return native.Pooling(pool.window, pool.stride, (rows + top, columns + left))
 
 
 def _native_outputs(layer: Layer, latency: jax.Array, pool: Pool | None) -> jax.Array:

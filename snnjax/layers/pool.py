@@ -1,4 +1,4 @@
-"""Windows that slide over maps: pooling, and the sizes of what comes out."""
+"""Windows that slide over maps: pooling, and the sizes of the outputs."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def check_pairs(component: Any, **minimum: int) -> None:
 
 
 def map_size(size: tuple[int, int], name: str, window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
-    """Rows and columns of what a window named `name` makes of a map; raises TooSmallError where it does not fit."""
+    """Rows and columns of a map after a window named `name`; raises TooSmallError where the window does not fit."""
     rows, columns = checks.pair("padding", padding, 0)
     kernel = checks.pair("kernel", window, 1)
     padded = size[0] + 2 * rows, size[1] + 2 * columns

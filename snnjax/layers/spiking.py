@@ -68,8 +68,8 @@ class Layer(BaseLayer):
     def last_latencies(self, latency: jax.Array) -> jax.Array:
         """As `responses`, of a monotone layer, but all that fire do so at the last step; input times do not matter."""
         threshold = 0.0 if self.conv.threshold is None else self.conv.threshold
-        each = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
-        return at_last_step(self.potentials(latency) > each, self.time_steps)
+        thresholds = threshold if np.ndim(threshold) == 0 else threshold[:, None, None]  # type: ignore[index]
+        return at_last_step(self.potentials(latency) > thresholds, self.time_steps)
 
     def deciding_spikes(self, latency: jax.Array) -> Spikes:
         """`Spikes` of (F, H', W') of a deciding layer, as the network's `Decision` needs them."""
@@ -99,19 +99,19 @@ class Layer(BaseLayer):
 
         `winners` are `Winners` of (k,), of distinct features; a winner of feature -1 learns nothing.
         """
-        own = any(_same(bounds, learner.bounds) for learner in self.conv.each_learner)
-        if self.in_bounds and own and self.kernels.learn is not None:
+        same_bounds = any(_same(bounds, learner.bounds) for learner in self.conv.each_learner)
+        if self.in_bounds and same_bounds and self.kernels.learn is not None:
             stored = self.kernels.learn(self, latency, winners, rates, bounds=bounds, stabiliser=stabiliser)
             return dataclasses.replace(self, stored=stored)
         learn = functools.partial(kernels.stdp, time_steps=self.time_steps, stride=self.conv.stride)
-        seen = self.padded(latency)
-        return self.with_weights(learn(self.weights, seen, winners, rates, bounds=bounds, stabiliser=stabiliser))
+        padded = self.padded(latency)
+        return self.with_weights(learn(self.weights, padded, winners, rates, bounds=bounds, stabiliser=stabiliser))
 
     def receptive_fields(self, latency: jax.Array, winners: Winners) -> jax.Array:
         """The part of the (C, H, W) input that each winner sees: (k, C, kh, kw) latencies."""
-        seen = self.padded(latency)
+        padded = self.padded(latency)
         kernel = self.conv.kernel
-        return kernels.receptive_fields(seen, winners, kernel=kernel, stride=self.conv.stride)
+        return kernels.receptive_fields(padded, winners, kernel=kernel, stride=self.conv.stride)
 
     def rows_of(self, winners: Winners) -> jax.Array:
         """The weights of the winners' features, (k, C, kh, kw) float32; arbitrary ones for a winner of feature -1."""
@@ -143,7 +143,7 @@ def _same(bounds: Any, others: Any) -> bool:
     """Whether pairs of bounds are the same numbers. Within a compiled program they are if they are the same objects."""
     if others is None:
         return False
-    traced = any(isinstance(each, jax.core.Tracer) for each in (*bounds, *others))
+    traced = any(isinstance(bound, jax.core.Tracer) for bound in (*bounds, *others))
     return all(one is other if traced else one == other for one, other in zip(bounds, others, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, your own; see `Learner`."""
+"""Rules by which layers learn: `STDP`, `TargetTime`, `SoftHebb`, `RSTDP`, `SupervisedSTDP`, custom; see `Learner`."""
 
 from snnjax.learners.protocol import (
     Diagnosis,

@@ -1,4 +1,4 @@
-"""The protocol of learners, and what their diagnoses share."""
+"""The protocol of learners, and functions for their diagnoses."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +18,7 @@ class Response(NamedTuple):
     """A layer's response to one stimulus, before anything is learned from it.
 
     Attributes:
-      winners: `Winners` of (k,): who may learn; None of a deciding layer, unless `forward` is your own.
+      winners: `Winners` of (k,): who may learn; None of a deciding layer with the default `forward`.
       spikes: `Spikes` of (F, H', W') of a deciding layer, which the decision is made from; None elsewhere.
     """
 
@@ -66,7 +66,7 @@ class Learner:
 
     A learner that is `joint` needs its `batch` of B stimuli as a whole: `forward` and `update` get (B, C, H, W), in an
     epoch's last batch fewer, and its `info` is of a batch. Layers of neighbouring stages with such learners learn in
-    one phase, each from what the one before makes of a batch before its update: the response has `outputs`,
+    one phase, each from the outputs of the one before, prior to its update: the response has `outputs`,
     (B, F, H', W'), for the next stage. `RealLayer` has `batch_sums`, `activated`, `with_all_rows` and
     `with_moments_of` for them.
 
@@ -75,12 +75,12 @@ class Learner:
         then all supervised ones at once.
       bounds: (lower, upper), if it keeps weights within bounds; lower >= 0 allows faster kernels.
       own_thresholds: whether it needs a threshold for each feature: a single one is then that of all at first.
-      title: what its phase is called; "": by its class.
+      title: name of its phase; "": that of its class.
       native: whether it accesses the weights by the methods of `Layer` alone, so that compiled kernels may hold them. A
         subclass with a `forward` or an `update` of its own must say so anew.
       joint: whether it learns from whole batches, together with neighbouring stages.
       batch: B of a joint learner.
-      images: of an epoch from which a joint learner learns at most, those shown first; None: all.
+      images: the most that a joint learner learns from in an epoch, the first shown; None: all.
     """
 
     supervised: ClassVar[bool] = False
@@ -155,7 +155,7 @@ def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -
 
 
 def count_wins(features: np.ndarray, count: int) -> dict[str, Any]:
-    """Figures of the features of winners, -1 where nobody won: how often each of `count` features has won."""
+    """Figures of the features of winners, -1 where no neuron won: how often each of `count` features has won."""
     wins = np.bincount(features[features >= 0], minlength=count)
     return dict(never_won=int(np.sum(wins == 0)), wins=wins.tolist())
 

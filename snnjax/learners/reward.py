@@ -72,7 +72,7 @@ class RSTDP(Learner):
             raise InputError(f"`floor` must be None, or lie in 0..1, got {self.floor}")
 
     def init(self, layer: Layer, key: np.ndarray, seen: int) -> Any:
-        """`rates` (a+, a-) after reward, then after punishment, (2, 2) float32, and what else the settings need.
+        """`rates` (a+, a-) after reward, then after punishment, (2, 2) float32, and more as the settings need.
 
         With `by_epoch` that is `counts`, (3,) int32, wrong and right decisions, and images, of the epoch so far; with
         `dropout` it is `kept`, (F,) bool, the features that may fire in this epoch, and the `key` of later draws.
@@ -177,15 +177,15 @@ def winner_of_class(layer: Layer, spikes: Spikes, vote: jax.Array) -> Winners:
     when = jnp.where((group == vote)[:, None, None], when, jnp.inf)
     flat = jnp.arange(spikes.latency.size, dtype=jnp.int32).reshape(spikes.latency.shape)
 
-    def one_after_the_other(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
+    def stepwise(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
         most, index = strongest(potential, when == when.min(), flat)
         return most, index, latency.ravel()[index]
 
-    def at_once(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
+    def fused(when: jax.Array, potential: jax.Array, latency: jax.Array) -> tuple[jax.Array, ...]:
         _, least, index, step = first_at_once((when, -potential, flat), (latency,), axes=range(3))
         return -least, index, step
 
-    ways = dict(cpu=one_after_the_other, default=at_once)  # on an accelerator each kernel costs its launch
+    ways = dict(cpu=stepwise, default=fused)  # on an accelerator each kernel costs its launch
     potential, index, latency = jax.lax.platform_dependent(when, spikes.potential, spikes.latency, **ways)
     latency = jnp.where(vote < 0, layer.time_steps, latency).astype(spikes.latency.dtype)
     feature, position = jnp.divmod(index, rows * columns)

@@ -20,7 +20,7 @@ class SoftResponse(NamedTuple):
 
     Attributes:
       outputs: (B, F, H', W') float32, for the next stage.
-      patches: (N, K) float32, what each position sees, standardised.
+      patches: (N, K) float32, the inputs of each position, standardised.
       sums: (N, F) float32.
     """
 
@@ -33,7 +33,7 @@ class SoftResponse(NamedTuple):
 class SoftHebb(Learner):
     """Soft winner-take-all Hebbian learning (SoftHebb: Moraitis et al. 2022, Journé et al. 2023), of a batch at once.
 
-    At each position the features compete by a softmax of their weighted sums u; the winner moves towards what it sees,
+    At each position the features compete by a softmax of their weighted sums u; the winner moves towards its input,
     all others away from it, and weight vectors settle at a norm of 1:
 
       a = +-softmax(inverse_temperature u), + of the largest u; change = sum of a (patch - u w), its largest entry 1;
@@ -69,7 +69,7 @@ class SoftHebb(Learner):
     def forward(self, layer: RealLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> SoftResponse:
         """The response to a batch (B, C, H, W), standardised by its own moments."""
         patches, sums = layer.batch_sums(latency)
-        flat = [each.reshape(-1, each.shape[-1]) for each in (patches, sums)]
+        flat = [x.reshape(-1, x.shape[-1]) for x in (patches, sums)]
         return SoftResponse(layer.activated(sums), *flat)
 
     def update(

@@ -54,7 +54,7 @@ class SupervisedSTDP(Learner):
     For a deciding layer of M neurons a class that see the whole input, under a decision with times such as `Earliest`.
     Target neurons of the label's class are to fire earlier than the mean time of those that learn, all others later, as
     in `kernels.desired_times`. The defaults are NCG (M = 5). PCN is M = 2 (then there are no training thresholds);
-    S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is one-sided besides, and does not normalise.
+    S2-STDP has neither competition nor non-target neurons (M = 1); SSTDP is also one-sided, and does not normalise.
 
     Attributes:
       ltp: a+ of inputs up to the spike, above 0.
@@ -160,20 +160,20 @@ class SupervisedSTDP(Learner):
         and the training thresholds `threshold` (m,) of its class.
         """
         assert signal is not None
-        seen = layer.padded(latency)
+        inputs = layer.padded(latency)
         features = layer.conv.features
-        learns = (signal.label >= 0) & jnp.any(seen < layer.time_steps)
+        learns = (signal.label >= 0) & jnp.any(inputs < layer.time_steps)
         spikes = jax.tree.map(lambda x: x.reshape(layer.classes, -1), response.spikes)
         training = jax.tree.map(lambda x: jnp.pad(x[None], ((0, 0), (self.non_targets, 0))), response.training)
         group = self.group(layer, spikes, training, jnp.maximum(signal.label, 0))
         error = self.errors(layer, group)
         plain = layer.weights
         weights = plain.reshape(features, -1)
-        old = weights if not self.competition else devices.map_each(lambda at: weights[at], group.neuron)
-        rows = kernels.error_stdp(old, seen.reshape(-1), group.spike, error, state["rates"], bounds=self.bounds)
+        old = weights if not self.competition else devices.map_each(lambda neuron: weights[neuron], group.neuron)
+        rows = kernels.error_stdp(old, inputs.reshape(-1), group.spike, error, state["rates"], bounds=self.bounds)
         if self.normalise:
             rows = kernels.rescaled(rows, state["sums"][group.neuron], bounds=self.bounds)
-        places = jnp.where(learns, group.neuron, features)  # those beyond the last are dropped
+        places = jnp.where(learns, group.neuron, features)  # indices beyond the last are dropped
         weights = weights.at[places].set(rows, mode="drop", unique_indices=True)
         excess, threshold = self._balance(layer, state, response.training, signal.label)
         info = dict(
@@ -191,26 +191,27 @@ class SupervisedSTDP(Learner):
         count = self.competitors(layer)
         start = self._first_target(layer, label)
         thresholds = jnp.broadcast_to(jnp.asarray(layer.conv.threshold, jnp.float32), layer.conv.features)
-        own = jax.lax.dynamic_slice_in_dim(state["excess"], start, count)
+        class_excess = jax.lax.dynamic_slice_in_dim(state["excess"], start, count)
         if training is not None:
-            own = kernels.balanced(own, kernels.earliest(training.time, training.potential), state["threshold_rate"])
-        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], own, start, 0)
-        return excess, jax.lax.dynamic_slice_in_dim(thresholds, start, count) + own
+            winner = kernels.earliest(training.time, training.potential)
+            class_excess = kernels.balanced(class_excess, winner, state["threshold_rate"])
+        excess = jax.lax.dynamic_update_slice_in_dim(state["excess"], class_excess, start, 0)
+        return excess, jax.lax.dynamic_slice_in_dim(thresholds, start, count) + class_excess
 
     def group(self, layer: Layer, spikes: Spikes, training: Spikes | None, label: jax.Array) -> Group:
         """The neurons that learn from an image of class `label`, () int32, given `Spikes` of (classes, M).
 
-        `training`: those at the training thresholds, of (classes or 1, M); those of target neurons of the label matter.
+        `training`: spikes at the training thresholds, of (classes or 1, M); only target neurons of the label matter.
         """
         neuron = jnp.arange(layer.conv.features, dtype=jnp.int32).reshape(layer.classes, -1)
         place = jnp.arange(neuron.shape[1])[None] >= self.non_targets
         target = (jnp.arange(layer.classes)[:, None] == label) & place
         if training is not None:
-            spikes = jax.tree.map(lambda x, own: jnp.where(target, own, x), spikes, training)
-        known: Any = neuron, spikes.latency, spikes.time, target
+            spikes = jax.tree.map(lambda usual, trained: jnp.where(target, trained, usual), spikes, training)
+        fields: Any = neuron, spikes.latency, spikes.time, target
         if not self.competition:
-            return Group(*map(jnp.ravel, known))
-        return Group(*kernels.of_earliest(spikes.time, spikes.potential, known))
+            return Group(*map(jnp.ravel, fields))
+        return Group(*kernels.of_earliest(spikes.time, spikes.potential, fields))
 
     def errors(self, layer: Layer, group: Group) -> jax.Array:
         """Actual minus desired times of the neurons that learn, (n,) float32."""
@@ -230,7 +231,7 @@ class SupervisedSTDP(Learner):
         return kernels.desired_times(time, target, gap=self.gap, per_class=per_class, one_sided=self.one_sided)
 
     def end_epoch(self, state: Any) -> Any:
-        """Anneals the rates; training thresholds begin anew."""
+        """Anneals the rates; resets training thresholds."""
         ended = dict(state, rates=state["rates"] * self.annealing, excess=jnp.zeros_like(state["excess"]))
         if "threshold_rate" in state:
             ended["threshold_rate"] = state["threshold_rate"] * self.threshold_annealing
@@ -262,9 +263,9 @@ class SupervisedSTDP(Learner):
         competitors = self.competitors(layer)
         if competitors:
             thresholds = np.broadcast_to(np.asarray(layer.conv.threshold, np.float64), features).copy()
-            own = thresholds.reshape(layer.classes, -1)[:, -competitors:]
+            training = thresholds.reshape(layer.classes, -1)[:, -competitors:]
             for label in np.unique(info["label"][learned]):
-                own[label] = info["threshold"][info["label"] == label][-1]
-            figures |= extremes("training_threshold", own)
+                training[label] = info["threshold"][info["label"] == label][-1]
+            figures |= extremes("training_threshold", training)
             figures["thresholds"] = np.round(thresholds, 5).tolist()
         return figures

@@ -29,7 +29,7 @@ class TargetTime(Learner):
     """Features with target times (Falez et al. 2019): all see a patch of the input, the first to fire wins and learns.
 
     A patch is what one of the layer's positions sees, padding included; all positions are equally likely. Each neuron
-    has a threshold of its own. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
+    has its own threshold. While it learns, it fires as soon as its potential reaches that (>=); afterwards it must
     exceed it (>), as in all layers. Thresholds adapt so that winners fire at the target time and all win equally often;
     the winner's weights change by multiplicative STDP. The equations are those of `kernels.learn_patches`. If nobody
     fires, nothing changes. Patches are learned from one by one, whatever the `update_batch`. The layer's `competition`
@@ -92,7 +92,7 @@ class TargetTime(Learner):
         return dict(settings, rate=state["rates"][0], threshold_rate=state["rates"][1], time_steps=time_steps)
 
     def forward(self, layer: Layer, state: Any, latency: jax.Array, label: jax.Array | None) -> Any:
-        """Nothing: who fires at a patch depends on what was learned from the one before."""
+        """Nothing: the neuron that fires at a patch depends on learning from the patch before."""
         return Response()
 
     def update(
@@ -105,10 +105,10 @@ class TargetTime(Learner):
         """
         conv = layer.conv
         weights = layer.weights
-        at = self.positions(state, state["shown"], conv.output_size((latency.shape[1], latency.shape[2])))
-        patches = kernels.patches(layer.padded(latency), at, kernel=conv.kernel, stride=conv.stride)
+        positions = self.positions(state, state["shown"], conv.output_size((latency.shape[1], latency.shape[2])))
+        patches = kernels.patches(layer.padded(latency), positions, kernel=conv.kernel, stride=conv.stride)
         learned = kernels.learn_patches(
-            patches.reshape(len(at), -1),
+            patches.reshape(len(positions), -1),
             weights.reshape(len(weights), -1),
             cast(jax.Array, conv.threshold),
             **self.rule(state, layer.time_steps),
@@ -132,7 +132,7 @@ class TargetTime(Learner):
         """Who has won and when, whether thresholds still move, and how far the weights have converged."""
         features = layer.conv.features
         threshold = np.asarray(layer.conv.threshold)
-        feature, latency = (np.ravel(info[each]) for each in ("feature", "latency"))
+        feature, latency = (np.ravel(info[key]) for key in ("feature", "latency"))
         fired = feature >= 0
         time = latency[fired] / layer.time_steps
         target = float(self.target_time)

@@ -21,7 +21,7 @@ _RECORDED = (mozafari2018, deep2024, deepr2024, deepr2024_2, inception2024, majo
 _SUPERVISED = (goupy2024_sstdp, goupy2024_s2stdp, goupy2024_pcn, goupy2024_ncg)
 _DEEP = (goupy2024_softhebb, softhebb_narrow)
 
-NETWORKS = {each.__name__: each for each in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}
+NETWORKS = {make.__name__: make for make in (*_RECORDED, *_SUPERVISED, kheradpisheh2018, mozafari2018_objects, *_DEEP)}
 """From a name to a function of `Images`."""
 
 __all__ = [

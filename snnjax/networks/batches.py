@@ -24,15 +24,15 @@ def forward_batch(model: Model, latencies: jax.Array, *, first: int, last: int, 
         fires = [layer.kernels.fires for layer in layers]
         if timed or None in fires or not all(layer.monotone for layer in model.layers_between(number, last)):
             continue
-        latencies = _forward_each(model, latencies, first, number, timed)
+        latencies = _forward_images(model, latencies, first, number, timed)
         pool = model.network.stages[number].pool
         outputs = [fire(layer, latencies, pool) for fire, layer in zip(fires, layers, strict=True)]
         latencies = jnp.concatenate(outputs, axis=1)
         first = number + 1
-    return _forward_each(model, latencies, first, last, timed)
+    return _forward_images(model, latencies, first, last, timed)
 
 
-def _forward_each(model: Model, latencies: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
+def _forward_images(model: Model, latencies: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
     if first == last:
         return latencies
     forward = functools.partial(model.forward, first=first, last=last, timed=timed)
@@ -50,12 +50,12 @@ def decide_batch(
     """
     latencies = encode_batch(model, inputs, native=native) if encode else inputs
     latencies = forward_batch(model, latencies, first=first, last=model.last, timed=model.network.decision.timed)
-    decided = _decide_each(model, latencies)
+    decided = _decide_images(model, latencies)
     return decided.decision, decided.scores
 
 
-def _decide_each(model: Model, latencies: jax.Array) -> Decided:
-    """`Model.decide` of what enters the deciding layers, by their own kernels for batches where they have some."""
+def _decide_images(model: Model, latencies: jax.Array) -> Decided:
+    """`Model.decide` of the inputs of the deciding layers, by their kernels for batches where they have some."""
     if is_fitted(model.network.decision):
         return jax.vmap(model.decide)(latencies)
     layers = model.stage(model.last)
@@ -67,4 +67,4 @@ def _decide_each(model: Model, latencies: jax.Array) -> Decided:
     else:
         fire = jax.vmap(functools.partial(kernels.fire_at_last_step, time_steps=model.network.time_steps))
         spikes = [fire(block_potentials(layer, latencies < model.network.time_steps)) for layer in layers]
-    return jax.vmap(lambda each: decide(model.network.decision, each, model.network.classes))(spikes)
+    return jax.vmap(lambda x: decide(model.network.decision, x, model.network.classes))(spikes)

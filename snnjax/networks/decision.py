@@ -17,7 +17,7 @@ from snnjax.kernels import Spikes, exact
 class Decision(Protocol):
     """A component of two pure functions. Each layer of the last stage has equally many features per class, in order.
 
-    One that also has `fit` is fitted to what the stages put out: see `FittedDecision`.
+    One that also has `fit` is fitted to the outputs of the stages: see `FittedDecision`.
 
     Attributes:
       timed: whether it needs to know when neurons fire: `Spikes` then have times, and the last potentials of silent
@@ -122,13 +122,13 @@ _NEVER = np.finfo(np.float32).min  # margin of a class without images
 
 @component
 class LinearSVM:
-    """The class of the largest margin of a linear support vector machine, fitted to what the last stage puts out.
+    """The class of the largest margin of a linear support vector machine, fitted to the outputs of the last stage.
 
     A neuron counts as 1 - t, t = latency / T: the mean over the T steps of its spike wave, which is 1 from its spike
     on; 0 where silent. SpykeTorch gives the machine who fired instead, the maximum of the wave over time. `LinearSVC`
     of scikit-learn fits it, each class against the rest, with a squared hinge loss, from sparse inputs: some 28 bytes
-    for each spike of the training images. The score of a class is log(1 + exp(margin)); those of an image without any
-    spike are 0, and they count for no class. C = 2.4 is that of SpykeTorch.
+    for each spike of the training images. The score of a class is log(1 + exp(margin)); for an image without any
+    spike all are 0: no class. C = 2.4 is that of SpykeTorch.
 
     Attributes:
       C: how much errors count against the size of the coefficients.
@@ -166,19 +166,19 @@ class LinearSVM:
 
         coefficients = np.zeros((classes, *latencies.shape[1:]), np.float32)
         intercepts = np.full(classes, _NEVER, np.float32)
-        known = np.unique(labels)
-        if len(known) == 1:
-            intercepts[known] = 0
+        present = np.unique(labels)
+        if len(present) == 1:
+            intercepts[present] = 0
             return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
         flat = latencies.reshape(len(latencies), -1)
-        pieces = (1 - flat[at : at + _ROWS] / time_steps for at in range(0, len(flat), _ROWS))
-        inputs = sparse.vstack([sparse.csr_array(each) for each in pieces], format="csr")
+        pieces = (1 - flat[start : start + _ROWS] / time_steps for start in range(0, len(flat), _ROWS))
+        inputs = sparse.vstack([sparse.csr_array(piece) for piece in pieces], format="csr")
         machine = LinearSVC(C=self.C, tol=self.tolerance, max_iter=self.iterations, dual=True, random_state=0)
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             machine.fit(inputs, labels)
-        signs = np.array([[-1], [1]]) if len(known) == 2 else np.ones((1, 1))  # one machine tells two classes apart
-        coefficients[known] = (signs * machine.coef_).reshape(-1, *latencies.shape[1:])
-        intercepts[known] = (signs[:, 0] if len(known) == 2 else 1) * machine.intercept_
+        signs = np.array([[-1], [1]]) if len(present) == 2 else np.ones((1, 1))  # one machine separates two classes
+        coefficients[present] = (signs * machine.coef_).reshape(-1, *latencies.shape[1:])
+        intercepts[present] = (signs[:, 0] if len(present) == 2 else 1) * machine.intercept_
         return dataclasses.replace(self, coefficients=coefficients, intercepts=intercepts)
 
     def scores(self, spikes: Spikes, classes: int) -> jax.Array:
@@ -226,5 +226,5 @@ class Decided(NamedTuple):
 
 def decide(decision: Decision, spikes: list[Spikes], classes: int) -> Decided:
     """The decision on one stimulus from the `Spikes` of each deciding layer."""
-    scores = jnp.stack([decision.scores(each, classes) for each in spikes])
+    scores = jnp.stack([decision.scores(layer_spikes, classes) for layer_spikes in spikes])
     return Decided(decision.decide(scores), votes_of(scores), scores.sum(axis=0))

@@ -91,9 +91,9 @@ def _network(
     few = images.count < FEW
     encoder = images.encoder or OF_IMAGES[images.shape[2:]]
     shape = encoder.output_shape(images.shape)
-    seen = COLOUR if colour else features
-    patches = min(max(1, round(PATCHES / images.count)), seen.learners.patches)
-    first = dataclasses.replace(seen, learners=dataclasses.replace(seen.learners, patches=patches))
+    template = COLOUR if colour else features
+    patches = min(max(1, round(PATCHES / images.count)), template.learners.patches)
+    first = dataclasses.replace(template, learners=dataclasses.replace(template.learners, patches=patches))
     kernel = POOL.output_size(first.output_size(shape[1:]))
     deciding = Conv(
         neurons * images.classes,

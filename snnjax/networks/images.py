@@ -18,7 +18,7 @@ class Images:
     Attributes:
       shape: (H, W) grey, (H, W, 3) colour or (H, W, 2) event pictures.
       classes: number of classes.
-      count: number of training images, those held out included.
+      count: number of training images, including those held out.
       encoder: the one that the user chose; None: the network's own, or else one that suits the images.
     """
 

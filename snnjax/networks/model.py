@@ -62,7 +62,7 @@ class Model:
 
     @property
     def last(self) -> int:
-        """Number of the stage that decides; of all stages under a `FittedDecision`, which sees what they put out."""
+        """Index of the stage that decides; the number of stages under a `FittedDecision`, which takes their output."""
         return len(self.network.stages) - (not is_fitted(self.network.decision))
 
     def stage(self, number: int) -> list[Any]:
@@ -71,7 +71,7 @@ class Model:
 
     def packed(self, kernels: Mapping[str, LayerKernels]) -> "Model":
         """The same model with other kernels of some of its layers, by name."""
-        return self.updated({name: self.layers[name].packed(each) for name, each in kernels.items()})
+        return self.updated({name: self.layers[name].packed(layer_kernels) for name, layer_kernels in kernels.items()})
 
     def updated(self, layers: Mapping[str, Layer]) -> "Model":
         """The model with some layers replaced, by name."""
@@ -88,7 +88,7 @@ class Model:
         return encoder(image, native=True) if native and type(encoder) is Encoder else encoder(image)
 
     def forward(self, latency: jax.Array, first: int = 0, last: int | None = None, *, timed: bool = True) -> jax.Array:
-        """The input of stage `last` (default: what the decision is made on) given that of stage `first`, (C, H, W).
+        """The input of stage `last` (default: the input of the decision) given the input of stage `first`, (C, H, W).
 
         Without `timed` only who fires matters: where weights are never negative, in 1/T of the work, at the last step.
         """
@@ -99,7 +99,7 @@ class Model:
         return devices.in_blocks(through, REAL)(jax.tree.map(jnp.asarray, self), latency)
 
     def _through(self, latency: jax.Array, first: int, last: int, timed: bool) -> jax.Array:
-        """As `forward`, of one image or of those that `in_blocks` takes at a time."""
+        """As `forward`, of one image, or of a block of images from `in_blocks`."""
         for number in range(first, last):
             layers = self.stage(number)
             pool = self.network.stages[number].pool
@@ -121,15 +121,15 @@ class Model:
     def join(self, number: int, responses: Sequence[jax.Array]) -> jax.Array:
         """The output of a stage from the responses of its layers: side by side, pooled, coded."""
         pool = self.network.stages[number].pool
-        each = zip(self.stage(number), responses, strict=True)
-        return self.coded(number, jnp.concatenate([layer.pooled(response, pool) for layer, response in each]))
+        pairs = zip(self.stage(number), responses, strict=True)
+        return self.coded(number, jnp.concatenate([layer.pooled(response, pool) for layer, response in pairs]))
 
     def decide(self, latency: jax.Array) -> Decided:
         """The decision on the input of the last stage, or under a `FittedDecision` on its output."""
         return decide(self.network.decision, self.decisive_spikes(latency), self.network.classes)
 
     def decisive_spikes(self, latency: jax.Array) -> list[Spikes]:
-        """The evidence for the decision: `Spikes` of each deciding layer; under a `FittedDecision` those given."""
+        """The evidence for the decision: `Spikes` of each deciding layer, or of the input of a `FittedDecision`."""
         if is_fitted(self.network.decision):
             time = latency.astype(jnp.float32) / self.network.time_steps
             return [Spikes(latency, jnp.zeros_like(time), time)]
@@ -149,17 +149,18 @@ class Model:
         """The network's response to the latencies (C, H, W) of one image, layer by layer."""
         self._check_input(latency)
         network = self.network
-        seen = {"input": latency}
+        latencies = {"input": latency}
         for number in range(self.last):
             outputs = [layer.responses(latency) for layer in self.stage(number)]
-            for name, each in zip(network.names[number], outputs, strict=True):
+            for name, output in zip(network.names[number], outputs, strict=True):
                 real = self.layers[name].conv.real
-                seen[name] = LatencyCode()(each, time_steps=network.time_steps) if real else each
+                latencies[name] = LatencyCode()(output, time_steps=network.time_steps) if real else output
             latency = self.join(number, outputs)
-        spikes = self.decisive_spikes(self.forward(seen["input"], timed=network.decision.timed))  # as `predict` does
-        for name, each in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
-            seen[name] = each.latency
-        return Observed(seen, decide(network.decision, spikes, network.classes))
+        last_input = self.forward(latencies["input"], timed=network.decision.timed)  # as in `predict`
+        spikes = self.decisive_spikes(last_input)
+        for name, layer_spikes in zip(network.deciding, spikes, strict=False):  # none decides under a `FittedDecision`
+            latencies[name] = layer_spikes.latency
+        return Observed(latencies, decide(network.decision, spikes, network.classes))
 
 
 class Observed(NamedTuple):
@@ -199,8 +200,8 @@ def rounded_weights(network: Network, weights: Weights) -> dict[str, np.ndarray]
     """
     check_weights(network, weights)
     rounded = {}
-    for name, each in weights.items():
-        weight = np.asarray(each)
+    for name, value in weights.items():
+        weight = np.asarray(value)
         if not np.isfinite(weight).all():
             raise InputError(f"`weights[{name!r}]` must be finite, got {weight[~np.isfinite(weight)][0]}")
         rounded[name] = weight if name in network.real_valued else exact.round_for_exact_sums(weight)
@@ -234,10 +235,10 @@ def check_image(encoder: Any, input_shape: tuple[int, int, int], image: Any) -> 
 
 
 def _encoded(encoder: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what an encoder makes of an image, () if it takes none of this shape."""
+    """The shape of an encoder's output for an image of this shape, () if it takes none."""
     try:
         return tuple(encoder.output_shape(shape))
-    except (ValueError, TypeError, IndexError):  # an encoder of the user's may raise any of these
+    except (ValueError, TypeError, IndexError):  # custom encoders may raise any of these
         return ()
 
 
@@ -303,7 +304,7 @@ class SpikingNetwork(nnx.Module):
         return model.predict(model.encode(image)).decision
 
     def features(self, image: ArrayLike, stages: int | None = None) -> jax.Array:
-        """The output of the first stages for an image, such as for a classifier of your own: (C, H, W).
+        """The output of the first stages for an image, such as for a custom classifier: (C, H, W).
 
         Latencies, unsigned integers, the number of time steps where silent; float32 behind real-valued stages without
         a latency code. `stages` are all before the decision by default. Raises InputError as a call does.

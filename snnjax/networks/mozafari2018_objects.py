@@ -39,7 +39,7 @@ def mozafari2018_objects(images: Images = PICTURES, *, kernel: float = 0.9, thre
     positions in a kernel, at each of which one map fires at most. The defaults are not those of the paper, which has a
     kernel of 17 of 27 rows and a threshold of 42 for Caltech (0.63 and 0.15), 31 of 32 rows and 160 for ETH-80 (0.97
     and 0.17): with these thresholds neurons fired at step 0 to 0.3 of 15 in the mean on held-out photographs, so that
-    their times told little. The learning rates are those for ETH-80, the dropout is that for Caltech. Raises InputError
+    their times said little. The learning rates are those for ETH-80, the dropout is that for Caltech. Raises InputError
     unless `kernel` is above 0 and at most 1, and `threshold` above 0 and finite.
     """
     check_images(images)

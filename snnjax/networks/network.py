@@ -33,12 +33,12 @@ class Stage:
     def check(self) -> None:
         if not isinstance(self.branches, tuple) or not self.branches:
             raise wrong_type("branches", "one Conv layer or several", self.branches, "stage(Conv(...))")
-        for each in self.branches:
-            if not isinstance(each, Conv):
-                raise wrong_type("branches", "Conv layers", each, "stage(Conv(...), Conv(...))")
+        for conv in self.branches:
+            if not isinstance(conv, Conv):
+                raise wrong_type("branches", "Conv layers", conv, "stage(Conv(...), Conv(...))")
         if not isinstance(self.pool, Pool | None):
             raise wrong_type("pool", "an integer, a Pool or None", self.pool)
-        if len({each.real for each in self.branches}) > 1:
+        if len({conv.real for conv in self.branches}) > 1:
             raise InputError("`branches` of a stage must all have an `activation`, or none, got both kinds")
         if self.code is not None:
             check_component("code", self.code, "__call__")
@@ -72,7 +72,7 @@ class Network:
       name: as on the command line; runs are named after it.
       input_shape: (C, H, W) of the encoded image.
       classes: number of classes; each deciding layer has the same number of features for each, in order.
-      stages: the last one decides, or is what a `FittedDecision` sees.
+      stages: the last one decides, or feeds a `FittedDecision`.
       time_steps: T.
       epochs: default epochs of each stage, in order; where layers decide, the last number is that of supervised
         learning.
@@ -101,8 +101,8 @@ class Network:
         pool = self.stages[-1].pool
         if pool is not None and self.deciding:
             raise InputError(f"`pool` of the last stage of {self.name} must be None, it has no effect: got {pool}")
-        for number, each in enumerate(self.stages, 1):
-            if each.activities and (number == len(self.stages) or not self.stages[number].real):
+        for number, stage in enumerate(self.stages, 1):
+            if stage.activities and (number == len(self.stages) or not self.stages[number].real):
                 give = "a `code` that makes spikes of its activities: stage(..., code=LatencyCode())"
                 raise InputError(f"stage {number} of {self.name} must have {give}")
         for _, name, conv in self.layers():
@@ -127,9 +127,9 @@ class Network:
             checks.integer("input_shape", size, 1)
         if not isinstance(self.stages, tuple) or not self.stages:
             raise wrong_type("stages", "a tuple of stages", self.stages, "(stage(...),)")
-        for each in self.stages:
-            if not isinstance(each, Stage):
-                raise wrong_type("stages", "a tuple of stages", each, "(stage(Conv(...)), ...)")
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                raise wrong_type("stages", "a tuple of stages", stage, "(stage(Conv(...)), ...)")
         check_component("decision", self.decision, "timed", "scores", "decide", *_fitting(self.decision))
         if self.encoder is not None:
             check_component("encoder", self.encoder, "__call__", "output_shape", "time_steps", *_fitting(self.encoder))
@@ -174,24 +174,24 @@ class Network:
 
         Raises InputError where their learners differ in batch or images.
         """
-        found: list[tuple[int, int]] = []
-        for number, each in enumerate(self.stages):
-            if any(conv.joint for conv in each.branches):
-                follows = found and found[-1][1] == number and self.stages[number - 1].activities
-                first = found.pop()[0] if follows else number
-                found.append((first, number + 1))
-        for first, end in found:
-            learners = [conv.joint for each in self.stages[first:end] for conv in each.branches if conv.joint]
-            batches = {f"batch={each.batch}, images={each.images}" for each in learners}
+        spans: list[tuple[int, int]] = []
+        for number, stage in enumerate(self.stages):
+            if any(conv.joint for conv in stage.branches):
+                follows = spans and spans[-1][1] == number and self.stages[number - 1].activities
+                first = spans.pop()[0] if follows else number
+                spans.append((first, number + 1))
+        for first, end in spans:
+            learners = [conv.joint for stage in self.stages[first:end] for conv in stage.branches if conv.joint]
+            batches = {f"batch={learner.batch}, images={learner.images}" for learner in learners}
             if len(batches) > 1:
                 got = " and ".join(sorted(batches))
                 raise InputError(f"layers of {self.name} that learn jointly must have one batch and images, got {got}")
-        return tuple(found)
+        return tuple(spans)
 
     def _check_deciding(self, name: str, conv: Conv, supervised: list[bool]) -> None:
         if not any(supervised) or conv.features % self.classes:
             needs = f"a supervised learner, such as RSTDP, and a multiple of {self.classes} features"
-            learners = " and ".join(type(each).__name__ for each in conv.each_learner) or "no learner"
+            learners = " and ".join(type(learner).__name__ for learner in conv.each_learner) or "no learner"
             got = f"{learners} and {conv.features} features"
             advice = "" if any(supervised) else "; or give the Network a `decision` that is fitted, such as LinearSVM()"
             raise InputError(f"{name}, which decides, must have {needs}, got {got}{advice}")
@@ -205,10 +205,10 @@ class Network:
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(C, H, W) of the input, then of the output of each stage."""
         shapes = [self.input_shape]
-        for number, each in enumerate(self.stages, 1):
+        for number, stage in enumerate(self.stages, 1):
             try:
                 joined = number < len(self.stages) or not self.deciding
-                shapes.append(_output_shape(each, shapes[-1], joined=joined))
+                shapes.append(_output_shape(stage, shapes[-1], joined=joined))
             except ValueError as error:
                 kind = TooSmallError if isinstance(error, TooSmallError) else InputError
                 raise kind(f"{self.name} on input {self.input_shape}: stage {number}: {error}") from error
@@ -219,7 +219,7 @@ class Network:
         """(F, C, kh, kw) of the weights of each layer, by name."""
         shapes = self.shapes
         kernels = {name: checks.pair("kernel", conv.kernel, 1) for _, name, conv in self.layers()}
-        return {name: (conv.features, shapes[at][0], *kernels[name]) for at, name, conv in self.layers()}
+        return {name: (conv.features, shapes[number][0], *kernels[name]) for number, name, conv in self.layers()}
 
     @property
     def structure(self) -> Any:
@@ -240,12 +240,12 @@ class Network:
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:
         """Names of the layers of each stage: layer1, layer2, layer3_1, layer3_2, ..."""
-        return tuple(_names(number, len(each.branches)) for number, each in enumerate(self.stages, 1))
+        return tuple(_names(number, len(stage.branches)) for number, stage in enumerate(self.stages, 1))
 
     def layers(self) -> Iterator[tuple[int, str, Conv]]:
         """Number of the stage from 0, name and description of each layer, in order."""
-        for number, (names, each) in enumerate(zip(self.names, self.stages, strict=True)):
-            for name, branch in zip(names, each.branches, strict=True):
+        for number, (names, stage) in enumerate(zip(self.names, self.stages, strict=True)):
+            for name, branch in zip(names, stage.branches, strict=True):
                 yield number, name, branch
 
     def initial_weights(self, seed: int = 0) -> dict[str, np.ndarray]:
@@ -265,10 +265,10 @@ class Network:
         parts: dict[str, Any] = {name: conv for _, name, conv in self.layers()}
         parts |= dict(encoder=self.encoder, decision=self.decision)
         return {
-            f"{part}.{path}": value
-            for part, each in parts.items()
-            for path, value in components.numbers(each)
-            if not (getattr(each, "real", False) and path.startswith("competition."))  # without effect
+            f"{name}.{path}": value
+            for name, part in parts.items()
+            for path, value in components.numbers(part)
+            if not (getattr(part, "real", False) and path.startswith("competition."))  # without effect
         }
 
     def vary(self, path: str, value: float) -> "Network":
@@ -278,11 +278,11 @@ class Network:
 
         Raises InputError where the path names none of them or several, or the number cannot have this value.
         """
-        known = self.hyperparameters()
-        whole = _whole_path(path, known)
+        numbers = self.hyperparameters()
+        whole = _whole_path(path, numbers)
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise wrong_type(path, "a number", value)
-        kind = int if isinstance(known[whole], int) else float
+        kind = int if isinstance(numbers[whole], int) else float
         finite = abs(value) <= float(np.finfo(np.float32).max)
         if not finite or kind(value) != value:
             expected = "an integer" if finite else "a finite number of 32 bits"
@@ -298,7 +298,7 @@ class Network:
 
 
 def _fitting(part: Any) -> tuple[str, ...]:
-    """What a part must have besides, if it is fitted."""
+    """The further attribute of a part that is fitted."""
     return ("fitted",) if hasattr(part, "fit") else ()
 
 
@@ -309,32 +309,32 @@ def _names(stage: int, branches: int) -> tuple[str, ...]:
     return tuple(f"layer{stage}_{branch}" for branch in range(1, branches + 1))
 
 
-def _whole_path(path: str, known: Iterable[str]) -> str:
-    """The `known` path that a path or its unique end names; raises InputError where there is none, or several."""
+def _whole_path(path: str, paths: Iterable[str]) -> str:
+    """The one of `paths` that a path or its unique end names; raises InputError where there is none, or several."""
     part, _, end = path.partition(".")
-    ending = [each for each in known if each.endswith(f".{path}")]
-    short = [each for each in known if each.startswith(f"{part}.") and each.endswith(f".{end}")]
-    found = [path] if path in known else ending or short
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"`{path}` must name one of {', '.join(found)}")
-    ends = {f"{each.partition('.')[0]}.{each.rpartition('.')[2]}": each for each in known}
-    ends |= {each: each for each in known}
+    ending = [full for full in paths if full.endswith(f".{path}")]
+    short = [full for full in paths if full.startswith(f"{part}.") and full.endswith(f".{end}")]
+    matches = [path] if path in paths else ending or short
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise InputError(f"`{path}` must name one of {', '.join(matches)}")
+    ends = {f"{full.partition('.')[0]}.{full.rpartition('.')[2]}": full for full in paths}
+    ends |= {full: full for full in paths}
     meant = nearest(path, ends)
     question = f"did you mean `{ends[meant]}`? " if meant else ""
-    few = [each for each in known if sum(place.isdigit() for place in each.split(".")) < 3]  # not all filters
-    few = [each for each in few if each.startswith(f"{part}.")] or few
+    few = [full for full in paths if sum(piece.isdigit() for piece in full.split(".")) < 3]  # not all filters
+    few = [full for full in few if full.startswith(f"{part}.")] or few
     raise InputError(f"{question}`{path}` must name one of {', '.join(few)}")
 
 
-def _output_shape(each: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:
+def _output_shape(stage: Stage, shape: tuple[int, int, int], *, joined: bool) -> tuple[int, int, int]:
     sizes = set()
-    for branch in each.branches:
+    for branch in stage.branches:
         output = branch.output_size((shape[1], shape[2]))
         padding = checks.pair("output_padding", branch.output_padding, 0)
         sizes.add((output[0] + 2 * padding[0], output[1] + 2 * padding[1]))
     if joined and len(sizes) > 1:
         raise InputError(f"branches must be joined with maps of one size, got {sorted(sizes)}")
     size = sizes.pop()
-    return sum(branch.features for branch in each.branches), *(each.pool.output_size(size) if each.pool else size)
+    return sum(branch.features for branch in stage.branches), *(stage.pool.output_size(size) if stage.pool else size)

@@ -44,14 +44,14 @@ def _of_products(window: int, kernels: int, size: Sequence[int], bits: int) -> i
     """
     column = window * (TILE + window - 1)
     tiles = size[0] * -(-size[1] // TILE)
-    left = exact.MANTISSA - bits - math.ceil(2 * math.log2(window))
-    parts = -(-TAP_BITS // max(left, 1))
+    free = exact.MANTISSA - bits - math.ceil(2 * math.log2(window))
+    parts = -(-TAP_BITS // max(free, 1))
     return column * (2 * tiles + kernels * parts * TILE)
 
 
 def _of_stages(network: Network) -> int:
     """Numbers of the largest stage: padded input, patches and outputs of each layer, and the map that is pooled."""
-    found = [0]
+    counts = [0]
     for shape, stage in zip(network.shapes, network.stages, strict=False):
         joined = 0
         for conv in stage.branches:
@@ -60,9 +60,9 @@ def _of_stages(network: Network) -> int:
             outputs = _padded(_padded(size, conv.output_padding), 0 if stage.pool is None else stage.pool.padding)
             joined += conv.features * math.prod(outputs)
             inputs = shape[0] * math.prod(_padded(shape[1:], conv.padding))
-            found.append(inputs + (taps + conv.features) * math.prod(size))
-        found.append(joined)
-    return max(found)
+            counts.append(inputs + (taps + conv.features) * math.prod(size))
+        counts.append(joined)
+    return max(counts)
 
 
 def _padded(size: tuple[int, ...] | list[int], padding: checks.Pair) -> tuple[int, int]:

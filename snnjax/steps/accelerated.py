@@ -1,7 +1,7 @@
-"""Steps on an accelerator, where what costs time is the number of kernels launched.
+"""Steps on an accelerator, where launching kernels takes most of the time.
 
 The winners of a batch depend on the weights at its start alone, so that all updates are known before the first is made.
-Image by image, what each must wait for is little: the potentials of the features that have changed within its block.
+Image by image, each waits for little: the potentials of the features that have changed within its block.
 """
 
 import dataclasses
@@ -37,12 +37,12 @@ def learn_features(task: Task, carry: Carry, model: Model | None, part: Slice) -
         winners = jax.vmap(lambda image: learner.forward(layer, state, image, None).winners)(images)
         feature = jnp.where(shown[:, None], winners.feature, -1)
         rates = jax.vmap(learner.rates)(state + jnp.arange(batch))
-        seen = jax.vmap(learner.seen, (None, 0))(layer, images)
-        layer = _learned(layer, seen, winners, feature, rates, learner)
+        inputs = jax.vmap(learner.seen, (None, 0))(layer, images)
+        layer = _learned(layer, inputs, winners, feature, rates, learner)
         return (layer, state + jnp.sum(shown, dtype=state.dtype)), feature
 
     begin = carry.layers[name], carry.states[name]
-    (layer, state), feature = _each_batch(one_batch, begin, (part.inputs,), part, batch)
+    (layer, state), feature = _run_batches(one_batch, begin, (part.inputs,), part, batch)
     return end_epoch(task, Carry({name: layer}, {name: state}), part.last), StepResult({name: feature})
 
 
@@ -56,7 +56,7 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
         layers, states, tally = carry
         images, labels, valid = images
         winners = {name: _strongest(layers[name], states[name].get("kept"), images) for name in names}
-        votes = {name: class_of(layers[name], each.feature[:, 0]) for name, each in winners.items()}
+        votes = {name: class_of(layers[name], winner.feature[:, 0]) for name, winner in winners.items()}
         decisions = jax.vmap(majority, (1, None))(jnp.stack(list(votes.values())), model.network.classes)
 
         def count_one(inner: Any, image: Any) -> Any:
@@ -75,12 +75,12 @@ def learn_reward_batches(task: Task, carry: Carry, model: Model, part: Slice) ->
             won = outcome(votes[name], labels) * (valid & turns[name])
             feature = jnp.where(won == 0, -1, winners[name].feature[:, 0])[:, None]
             rate = jax.vmap(kernels.reward_rates)(won, rates[name][:, 0], rates[name][:, 1])
-            seen = at_last_step(images < model.network.time_steps, model.network.time_steps)
-            learned[name] = _learned(layer, seen, winners[name], feature, rate, layer.conv.last_learner)
+            collapsed = at_last_step(images < model.network.time_steps, model.network.time_steps)
+            learned[name] = _learned(layer, collapsed, winners[name], feature, rate, layer.conv.last_learner)
             infos[name] = dict(feature=feature)
         return Carry(learned, *counted), StepResult(infos, decisions)
 
-    carry, result = _each_batch(one_batch, carry, (part.inputs, part.labels), part, batch)
+    carry, result = _run_batches(one_batch, carry, (part.inputs, part.labels), part, batch)
     return rule.end_epoch(carry, part.last), result
 
 
@@ -107,24 +107,24 @@ def _teach_deep(rule: Supervised, carry: Carry, part: Slice) -> tuple[dict[str, 
     return _scan_packed(one, carry.layers, (part.inputs, part.labels, part.shown))
 
 
-def _scan_packed(function: Any, carry: Any, each: Any, unroll: int = 1) -> Any:
+def _scan_packed(function: Any, carry: Any, xs: Any, unroll: int = 1) -> Any:
     """`jax.lax.scan`, whose results travel as one array, which is one kernel."""
-    _, result = jax.eval_shape(function, carry, jax.tree.map(lambda x: x[0], each))
+    _, result = jax.eval_shape(function, carry, jax.tree.map(lambda x: x[0], xs))
     _, unpack = ravel_pytree(jax.tree.map(jnp.zeros_like, result))
 
     def packed(carry: Any, one: Any) -> Any:
         carry, result = function(carry, one)
         return carry, ravel_pytree(result)[0]
 
-    carry, result = jax.lax.scan(packed, carry, each, unroll=unroll)
+    carry, result = jax.lax.scan(packed, carry, xs, unroll=unroll)
     return carry, jax.vmap(unpack)(result)
 
 
 def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """As `plain.learn_supervised`, of a layer with the kernels `XLA` or `AT_ONCE` within its bounds.
 
-    The slice starts at a multiple of the batch, and so does the number of images. What learning does not need is
-    computed after all images: decisions and infos.
+    The slice starts at a multiple of the batch, and so does the number of images. Decisions and infos, which
+    learning does not need, are computed after all images.
     """
     (name,) = task.names
     batch = task.batch
@@ -153,7 +153,7 @@ def learn_readout(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
 
 
 class _Results(NamedTuple):
-    """What is known of B images after they were learned."""
+    """The results for B images after they were learned."""
 
     neuron: jax.Array  # [B, n], of the neurons that learn
     time: jax.Array  # [B, n]
@@ -184,9 +184,9 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
         neuron = jnp.broadcast_to(jnp.arange(training.time.shape[2]), training.time.shape)
         time = jnp.where(neuron >= learner.non_targets, training.time, jnp.inf)
         (winner,) = kernels.of_earliest(time, training.potential, (neuron - learner.non_targets,))
-        own = (label[:, None] == jnp.arange(classes)[None]) & learns[:, None]
+        competing = (label[:, None] == jnp.arange(classes)[None]) & learns[:, None]
         before = excess.reshape(classes, -1)[:, learner.non_targets :]
-        after = kernels.balanced_in_order(before, own, winner, state["threshold_rate"])
+        after = kernels.balanced_in_order(before, competing, winner, state["threshold_rate"])
         after = jnp.pad(after, ((0, 0), (0, 0), (learner.non_targets, 0))).reshape(batch, -1)
     group = jax.vmap(functools.partial(learner.group, layer))(spikes, training, label)
     error = jax.vmap(functools.partial(learner.errors, layer))(group)
@@ -199,10 +199,10 @@ def _learn_batch(layer: Layer, state: Any, carry: Any, images: Any) -> tuple[Any
     place = jnp.arange(layer.conv.features).reshape(1, *of_all(group.spike).shape[1:])
     moved = (of_all(group.neuron) == place) & learns[:, None, None]
     errors, moved, after = jax.lax.optimization_barrier((of_all(error), moved, after))  # together they are one kernel
-    seen = jax.vmap(layer.padded)(latency)
-    seen, step, errors, moved = (x.reshape(batch, -1) for x in (seen, step, errors, moved))
+    inputs = jax.vmap(layer.padded)(latency)
+    inputs, step, errors, moved = (x.reshape(batch, -1) for x in (inputs, step, errors, moved))
     sums = state["sums"] if learner.normalise else None
-    rows = kernels.corrected_in_order(rows, seen, step, errors, moved, state["rates"], sums, bounds=learner.bounds)
+    rows = kernels.corrected_in_order(rows, inputs, step, errors, moved, state["rates"], sums, bounds=learner.bounds)
     times, potentials = (x.reshape(batch, -1) for x in (spikes.time, spikes.potential))
     return (rows, after[-1]), _Results(group.neuron, group.time, error, after, times, potentials)
 
@@ -213,15 +213,15 @@ def _infos(
     """The infos of `SupervisedSTDP`, 0 of images that were not shown."""
     learner = cast(SupervisedSTDP, layer.conv.last_learner)
     nothing = -shown.astype(jnp.int32)
-    own = learns[:, None]
+    mask = learns[:, None]
     thresholds = (result.excess + jnp.asarray(layer.conv.threshold, jnp.float32)).reshape(len(label), layer.classes, -1)
     thresholds = jnp.take_along_axis(thresholds, label[:, None, None], axis=1)[:, 0, learner.non_targets :]
     return dict(
-        neuron=jnp.where(own, result.neuron, nothing[:, None]),
-        time=jnp.where(own, result.time, 0),
-        error=jnp.where(own, result.error, 0),
+        neuron=jnp.where(mask, result.neuron, nothing[:, None]),
+        time=jnp.where(mask, result.time, 0),
+        error=jnp.where(mask, result.error, 0),
         label=jnp.where(learns, label, nothing),
-        threshold=jnp.where(own, thresholds[:, : learner.competitors(layer)], 0),
+        threshold=jnp.where(mask, thresholds[:, : learner.competitors(layer)], 0),
     )
 
 
@@ -235,7 +235,7 @@ def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[L
 
     def one(carry: Any, image: Any) -> Any:
         rows, marks = carry
-        at, stale, spiked, label, learns = image
+        index, stale, spiked, label, learns = image
         slot = marks[:features]
         exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=rows), spiked[None]))
         now = jax.tree.map(lambda new, old: jnp.where(slot < 0, old, new[0, slot]), exact, stale)
@@ -243,18 +243,18 @@ def _learn_deciding(layer: Layer, state: Any, part: Slice, turn: Any) -> tuple[L
         feature = winner.feature[0]
         won = outcome(class_of(layer, feature), label) * learns
         old = jnp.where(slot[feature] < 0, layer.stored[:, :, feature], rows[:, :, slot[feature]])
-        seen = at_last_step(spiked, layer.time_steps)
-        row = learned_row(layer, old, seen, winner, kernels.reward_rates(won, *state["rates"]))
-        rows = jnp.where((jnp.arange(size) == at)[:, None], row[:, :, None], rows)
-        marks = jnp.where(places == features + at, feature, marks)
-        return (rows, jnp.where(places == jnp.where(won == 0, -1, feature), at, marks)), None
+        collapsed = at_last_step(spiked, layer.time_steps)
+        row = learned_row(layer, old, collapsed, winner, kernels.reward_rates(won, *state["rates"]))
+        rows = jnp.where((jnp.arange(size) == index)[:, None], row[:, :, None], rows)
+        marks = jnp.where(places == features + index, feature, marks)
+        return (rows, jnp.where(places == jnp.where(won == 0, -1, feature), index, marks)), None
 
     # Rows are weights as each image has changed them, (kh, kw, B, C). Marks are the image that has changed each feature
     # last, then the feature that has won in each image; -1 for none.
     rows = jnp.zeros((*layer.stored.shape[:2], size, layer.stored.shape[3]))
     begin = (rows, jnp.full(features + size, -1))
-    each = (jnp.arange(size), before, spiked, part.labels, taught)
-    (rows, marks), _ = jax.lax.scan(one, begin, each, unroll=4)  # a loop copies what it changes
+    xs = (jnp.arange(size), before, spiked, part.labels, taught)
+    (rows, marks), _ = jax.lax.scan(one, begin, xs, unroll=4)  # a loop copies the arrays that it changes
     slot = marks[:features]
     weights = jnp.where((slot < 0)[:, None], layer.stored, rows[:, :, slot])
     won = marks[features:]
@@ -265,7 +265,7 @@ _UNROLLED = 16
 """Images whose outcomes are counted at once."""
 
 
-def _each_batch(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part: Slice, batch: int) -> Any:
+def _run_batches(one_batch: Any, carry: Any, images: tuple[jax.Array, ...], part: Slice, batch: int) -> Any:
     """The carry after all batches, and the results for each image, 0 for those not shown.
 
     `one_batch` gets the arrays `images` of B images, and which of them are shown. The slice starts at a multiple of B,
@@ -287,13 +287,13 @@ def _strongest(layer: Layer, kept: jax.Array | None, images: jax.Array) -> Winne
 def _learned(
     layer: Layer, images: jax.Array, winners: Winners, feature: jax.Array, rates: jax.Array, learner: Any
 ) -> Layer:
-    """The layer after the updates of B images in their order, of which those of `feature` -1 do nothing."""
+    """The layer after the updates of B images in their order; those with `feature` -1 do nothing."""
 
     def causal(image: jax.Array, winners: Winners) -> jax.Array:
-        seen = layer.padded(image)
+        padded = layer.padded(image)
         kernel = layer.conv.kernel
         return kernels.causal_inputs(
-            seen, winners, kernel=kernel, time_steps=layer.time_steps, stride=layer.conv.stride
+            padded, winners, kernel=kernel, time_steps=layer.time_steps, stride=layer.conv.stride
         )
 
     weights = kernels.learned_in_order(

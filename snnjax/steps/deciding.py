@@ -1,4 +1,4 @@
-"""Kernels of layers that do not learn: of those that decide, and of those before, where only who fires matters."""
+"""Kernels of layers that do not learn: of deciding layers, and of earlier ones where only who fires matters."""
 
 import functools
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _WIDE = 64  # features from which kernels that add up integers, 64 of them side 
 def deciding_kernels(network: Network, *, native: bool, scores: bool) -> dict[str, LayerKernels]:
     """Kernels of layers by which a network decides, none of which learns, by name; others have their usual ones.
 
-    Without `scores` they may be those of layers whose decisions alone are right.
+    Without `scores` they may compute decisions without right scores.
     """
     timed = network.decision.timed
     convs = network.stages[-1].branches if network.deciding else ()
@@ -55,7 +55,7 @@ def kernels_before(network: Network, native: bool) -> dict[str, LayerKernels]:
 
 
 def _suits(convs: Sequence[Conv], frozen: bool) -> bool:
-    """Whether the kernels are faster for a stage of these layers; beside one that learns, times may be needed."""
+    """Whether the kernels are faster for a stage of these layers; next to a layer that learns, times may be needed."""
     wide = all(conv.features >= _WIDE and (conv.one_threshold or conv.threshold is None) for conv in convs)
     return wide and (frozen or all(conv.last_learner.supervised for conv in convs))
 
@@ -102,6 +102,6 @@ FIRES = TAPS._replace(fires=_fires)
 SCORED = TAPS._replace(of_classes=functools.partial(_strongest, winner_only=False))
 """As `TAPS`; decisions of `Majority` by compiled kernels."""
 STRONGEST = TAPS._replace(of_classes=functools.partial(_strongest, winner_only=True))
-"""The same decisions and votes; of the scores each layer gives only that of its own vote."""
+"""The same decisions and votes; each layer gives only the score of its own vote."""
 READOUT = XLA._replace(of_classes=_earliest)
 """As `XLA`; decisions of `Earliest` by compiled kernels."""

@@ -1,4 +1,4 @@
-"""The steps that define learning: what a slice of an epoch does to layers, image by image or batch by batch.
+"""The steps that define learning: the effect of a slice of an epoch on layers, image by image or batch by batch.
 
 Every step, plain or fast, is a pure function `step(task, carry, model, part)` from which come a new `Carry` and a
 `StepResult`.
@@ -59,7 +59,7 @@ class Slice(NamedTuple):
     """Images of an epoch that enter a program at once, some of which are learned from.
 
     Attributes:
-      inputs: (S, C, H, W), what enters the task's first stage.
+      inputs: (S, C, H, W), the inputs of the task's first stage.
       start, stop: () int32, the images from number `start` to before `stop` are learned from.
       last: () bool, whether the epoch ends with them.
       labels: (S,) int32, where layers learn supervised.
@@ -81,7 +81,7 @@ class Slice(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """The results of a step for S images, 0 for those that it has not learned from.
+    """The results of a step for S images, 0 for images that it has not learned from.
 
     Attributes:
       infos: the info of each learner by the name of its layer, (S, ...); of joint learners, of batches.
@@ -96,18 +96,18 @@ def learn_unsupervised(task: Task, carry: Carry, model: Model | None, part: Slic
     """One layer learns without labels."""
     respond = functools.partial(respond_unsupervised, task)
     update = functools.partial(update_unsupervised, task)
-    carry, result = _learn_each(respond, update, carry, part, task.batch)
+    carry, result = _learn_in_order(respond, update, carry, part, task.batch)
     return end_epoch(task, carry, part.last), result
 
 
 def learn_supervised(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, StepResult]:
     """All supervised layers learn, from labels and from the network's decisions."""
     rule = Supervised(task, model, part.batch_size)
-    carry, result = _learn_each(rule.respond, rule.update, carry, part, task.batch)
+    carry, result = _learn_in_order(rule.respond, rule.update, carry, part, task.batch)
     return rule.end_epoch(carry, part.last), result
 
 
-def _learn_each(
+def _learn_in_order(
     respond: Callable[..., Any], update: Callable[..., tuple[Carry, StepResult]], carry: Carry, part: Slice, batch: int
 ) -> tuple[Carry, StepResult]:
     """Learns from the images of a slice in their order, of which `batch` are passed forward with the same weights."""
@@ -131,10 +131,10 @@ def _learn_each(
 
         responses = devices.share_out(functools.partial(devices.map_each, answer), start + jnp.arange(batch))
 
-        def learn_at(place: jax.Array, learned: tuple[Carry, StepResult]) -> tuple[Carry, StepResult]:
+        def learn_response(place: jax.Array, learned: tuple[Carry, StepResult]) -> tuple[Carry, StepResult]:
             return learn_one(start + place, learned, jax.tree.map(lambda x: x[place], responses))
 
-        return start + batch, jax.lax.fori_loop(0, jnp.minimum(batch, part.stop - start), learn_at, learned)
+        return start + batch, jax.lax.fori_loop(0, jnp.minimum(batch, part.stop - start), learn_response, learned)
 
     image = jax.eval_shape(image_of, jnp.int32(0))
     response = jax.eval_shape(respond, carry, *image)
@@ -170,7 +170,7 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
                 after, states[name], infos[name] = learner.update(layer, state, inputs, response, None)
                 layers[name] = marked_as(layer, after)
                 outputs.append(response.outputs)
-            inputs = jax.vmap(lambda *each, stage=stage: model.join(stage, each))(*outputs)
+            inputs = jax.vmap(lambda *responses, stage=stage: model.join(stage, responses))(*outputs)
         if all_infos is None:
             return Carry(layers, states), infos
         put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=start // batch, axis=0)
@@ -181,11 +181,11 @@ def learn_jointly(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[
     learned = carry, jax.tree.map(lambda x: jnp.zeros((batches, *x.shape), x.dtype), info)
     whole = part.stop - (part.stop - part.start) % batch
     learned = jax.lax.fori_loop(
-        part.start // batch, whole // batch, lambda number, each: learn(each, number * batch, batch), learned
+        part.start // batch, whole // batch, lambda number, x: learn(x, number * batch, batch), learned
     )
     if rest:
         short = functools.partial(learn, start=whole, size=rest)
-        learned = jax.lax.cond(whole < part.stop, short, lambda each: each, learned)
+        learned = jax.lax.cond(whole < part.stop, short, lambda x: x, learned)
     return end_epoch(task, learned[0], part.last), StepResult(learned[1])
 
 
@@ -215,7 +215,7 @@ def update_unsupervised(
 
 
 class _Passed(NamedTuple):
-    """What one image becomes on its way through the supervised layers."""
+    """The inputs and responses of the supervised layers for one image, and its decision."""
 
     inputs: dict[str, jax.Array]  # of each layer that learns, by name
     responses: dict[str, Any]  # of their learners, by name
@@ -239,15 +239,15 @@ class Supervised(NamedTuple):
         """Passes an image (C, H, W) forward."""
         model = self.model.updated(carry.layers)
         latency = image
-        at = self.task.first
+        current = self.task.first
         inputs: dict[str, jax.Array] = {}
         responses: dict[str, Any] = {}
         for stage in range(self.task.first, model.last + 1):
             # Times matter up to the last of the earlier layers that learn, from there on only which neurons fire.
             timed = stage < model.last or model.network.decision.timed
-            for name in (each for each in model.network.names[stage] if each in self.task.names):
-                latency = model.forward(latency, at, stage, timed=timed)
-                at = stage
+            for name in (x for x in model.network.names[stage] if x in self.task.names):
+                latency = model.forward(latency, current, stage, timed=timed)
+                current = stage
                 inputs[name] = latency
                 layer = carry.layers[name]
                 responses[name] = layer.conv.last_learner.forward(layer, carry.states[name], latency, label)

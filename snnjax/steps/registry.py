@@ -1,4 +1,4 @@
-"""Which step learns what: fast steps by learner and platform, and the plain ones that define them."""
+"""The choice of a step: fast ones by learner and platform, and the plain ones that define them."""
 
 import operator
 from collections.abc import Callable
@@ -102,10 +102,10 @@ def _plain_readout(case: Case) -> bool:
 
 
 class Step(NamedTuple):
-    """A fast step: it computes what a plain one defines, where all weights lie within their bounds.
+    """A fast step: it computes the result of a plain one, where all weights lie within their bounds.
 
-    It learns from images `start` to `stop` of a slice, and says of the others that no feature has won (-1). Each
-    learner's state goes on by as many images. It ends the epoch (`plain.end_epoch`) and returns the infos of the plain
+    It learns from images `start` to `stop` of a slice, and reports of the others that no feature has won (-1). Each
+    learner's state advances by as many images. It ends the epoch (`plain.end_epoch`) and returns the infos of the plain
     step, by layer.
 
     Attributes:

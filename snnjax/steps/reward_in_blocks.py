@@ -60,7 +60,7 @@ def class_of(layer: Layer, feature: jax.Array) -> jax.Array:
 class Changed(NamedTuple):
     """The features of one layer that have changed within a block of B images.
 
-    They are kept beside the weights: a scan that both read and wrote these would copy all of them for every image.
+    They are kept apart from the weights: a scan that both read and wrote these would copy all of them for every image.
     """
 
     slot: jax.Array  # [F] int32, the image whose row holds the feature's weights, -1 where they have not changed
@@ -79,37 +79,37 @@ def _merged(layer: Layer, changed: Changed) -> Layer:
 
 
 def _where_needed(layer: Layer, changed: Changed, stale: Strongest, spiked: jax.Array) -> Strongest:
-    """The strongest neuron of each feature for one image now, (F,), given those when the block began.
+    """The strongest neuron of each feature for one image now, (F,), given the ones at the block's start.
 
     It computes the features that have changed only where they may have become the strongest.
 
     A potential grows at most by the growth of a weight, times the inputs that fired.
     """
     active = jnp.sum(spiked)
-    known = changed.slot < 0
+    current = changed.slot < 0
     bounds = layer.conv.last_learner.bounds
     margin = _ROUNDING * jnp.maximum(jnp.abs(bounds[0]), jnp.abs(bounds[1]))
-    most = jnp.where(known, stale.potential, stale.potential + (changed.rise + margin) * active)
+    most = jnp.where(current, stale.potential, stale.potential + (changed.rise + margin) * active)
 
-    def unknown(search: Any) -> jax.Array:
-        strongest, known = search
-        return ~known[jnp.argmax(strongest.potential)]
+    def outdated(search: Any) -> jax.Array:
+        strongest, current = search
+        return ~current[jnp.argmax(strongest.potential)]
 
     def compute(search: Any) -> tuple[Strongest, jax.Array]:
-        strongest, known = search
+        strongest, current = search
         feature = jnp.argmax(strongest.potential)
         row = changed.rows[changed.slot[feature]]
         exact = Strongest.of(block_potentials(dataclasses.replace(layer, stored=row[:, :, None]), spiked[None]))
         strongest = jax.tree.map(lambda old, new: old.at[feature].set(new[0, 0]), strongest, exact)
-        return strongest, known.at[feature].set(True)
+        return strongest, current.at[feature].set(True)
 
-    return jax.lax.while_loop(unknown, compute, (Strongest(most, stale.place), known))[0]
+    return jax.lax.while_loop(outdated, compute, (Strongest(most, stale.place), current))[0]
 
 
 def _update(
-    layer: Layer, rates: jax.Array, changed: Changed, at: jax.Array, latency: jax.Array, winner: Winners, won: jax.Array
+    layer: Layer, rates: jax.Array, changed: Changed, i: jax.Array, latency: jax.Array, winner: Winners, won: jax.Array
 ) -> Changed:
-    """The update of `RSTDP` after outcome `won` of image `at`; `layer` at the block's start, `rates` are (2, 2)."""
+    """The update of `RSTDP` after outcome `won` of image `i`; `layer` at the block's start, `rates` are (2, 2)."""
     rule = layer.conv.last_learner
     feature = winner.feature[0]
     rate = kernels.reward_rates(won, rates[0], rates[1])
@@ -119,9 +119,9 @@ def _update(
     largest = (rule.bounds[1] - rule.bounds[0]) ** 2 / 4 if rule.stabiliser else 1.0  # of the stabiliser's factors
     target = jnp.where((won == 0) | (feature < 0), len(changed.slot), feature)  # one beyond the last is dropped
     return Changed(
-        changed.slot.at[target].set(at, mode="drop"),
+        changed.slot.at[target].set(i, mode="drop"),
         changed.rise.at[target].add(jnp.maximum(rate.max(), 0) * largest, mode="drop"),
-        jax.lax.dynamic_update_index_in_dim(changed.rows, learned, at, 0),
+        jax.lax.dynamic_update_index_in_dim(changed.rows, learned, i, 0),
     )
 
 
@@ -163,14 +163,14 @@ def learn(task: Task, carry: Carry, model: Model, part: Slice) -> tuple[Carry, S
             rows, columns, features, channels = layer.stored.shape
             slot = jnp.full(features, -1, jnp.int32)
             unchanged[name] = Changed(slot, jnp.zeros(features), jnp.zeros((block, rows, columns, channels)))
-        each = (jnp.arange(block), stale, span.inputs, span.labels, span.shown)
+        xs = (jnp.arange(block), stale, span.inputs, span.labels, span.shown)
         learn_image = functools.partial(_learn_image, rule, carry.layers)
-        after, result = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), each)
+        after, result = jax.lax.scan(learn_image, (carry.states, carry.tally, unchanged), xs)
         states, tally, changed = after
         layers = {name: _merged(layer, changed[name]) for name, layer in carry.layers.items()}
         return Carry(layers, states, tally), result
 
-    carry, result = _each_block(learn_block, carry, part, block)
+    carry, result = _run_blocks(learn_block, carry, part, block)
     return rule.end_epoch(carry, part.last), result
 
 
@@ -217,7 +217,7 @@ def learn_within_batches(
         states, tally = rule.count_outcomes(carry, outcomes, span.stop - span.start)
         return Carry(layers, states, tally), result
 
-    carry, result = _each_block(learn_block, carry, part, block, within_batches=True)
+    carry, result = _run_blocks(learn_block, carry, part, block, within_batches=True)
     return rule.end_epoch(carry, part.last), result
 
 
@@ -239,7 +239,7 @@ def teach_deciding(
     return layers, StepResult(infos, jax.vmap(majority, (1, None))(jnp.stack(votes), rule.model.network.classes))
 
 
-def _each_block(
+def _run_blocks(
     learn_block: Callable[[Carry, Slice], tuple[Carry, StepResult]],
     carry: Carry,
     part: Slice,
