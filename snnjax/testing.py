@@ -1,4 +1,4 @@
-"""A check that a learner of your own keeps the contract of `snnjax.Learner`; it needs no test framework.
+"""A check that a custom learner keeps the contract of `snnjax.Learner`; it needs no test framework.
 
 from snnjax.testing import check_learner
 
@@ -49,12 +49,12 @@ def check_learner(
     """Trains small layers by the programs of the trainer; raises AssertionError that names the clause not kept.
 
     Args:
-      conv: a layer that suits the learner, whose own learners do not matter; by default one of four features or,
+      conv: a layer that suits the learner; its `learners` are replaced. By default one of four features or,
         deciding by times, of six that see the whole input.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
       decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
       images: number of stimuli, (C, H, W) latencies of `input_shape`; a multiple of twice the `update_batch`. A learner
-        that is `joint` gets as many batches, and the `update_batch` is none of its.
+        that is `joint` gets as many batches, and ignores the `update_batch`.
     """
     if not isinstance(learner, Learner):
         raise wrong_type("learner", "an instance of a class that derives from snnjax.Learner", learner)
@@ -125,7 +125,7 @@ class _Case:
             self.update = functools.partial(plain.update_unsupervised, self.task)
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
-        """A model, and what learns of it, as the programs take it."""
+        """A model, and the carry of its learning layers, as the programs take them."""
         weights = {}
         for _, name, conv in self.network.layers():
             lower, upper = conv.learners.bounds or (0.0, 1.0)
@@ -135,14 +135,14 @@ class _Case:
         supervised = self.learner.supervised
         layers = model.layers if supervised else {"layer1": model.layers["layer1"]}
         states = {}
-        for at, (name, layer) in enumerate(layers.items()):
-            states[name] = _arrays(layer.conv.learners.init(layer, np.array([at, 0], np.uint32), 0))
+        for index, (name, layer) in enumerate(layers.items()):
+            states[name] = _arrays(layer.conv.learners.init(layer, np.array([index, 0], np.uint32), 0))
         return model, Carry(layers, states, Tally(*jnp.zeros(5, jnp.int32)) if supervised else None)
 
     def learn(
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, batch: int = 1, rest: int = 0
     ) -> tuple[Carry, StepResult]:
-        """The carry after learning from the images from number `start` to before `stop`, and what is found of each."""
+        """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
         task = self.task._replace(rest=rest) if self.joint else self.task._replace(batch=batch)
         span = jnp.int32(start), jnp.int32(stop), jnp.bool_(last)
         part = Slice(jnp.asarray(latencies), *span, jnp.asarray(self.labels), BATCH_SIZE)
@@ -158,8 +158,8 @@ def _arrays(tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(as_array(x)), tree)
 
 
-def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
-    """Raises AssertionError unless two trees are the same: floats too if `exact`, else but for rounding."""
+def _same(result: Any, expected: Any, exact: bool, words: str) -> None:
+    """Raises AssertionError unless two trees are the same: floats exactly if `exact`, otherwise up to rounding."""
 
     def compare(path: Any, one: Any, other: Any) -> None:
         one = np.asarray(one)
@@ -170,19 +170,19 @@ def _same(found: Any, expected: Any, exact: bool, words: str) -> None:
         else:
             np.testing.assert_allclose(one, other, 1e-5, 1e-5, equal_nan=False, err_msg=message, strict=True)
 
-    jax.tree_util.tree_map_with_path(compare, found, expected)
+    jax.tree_util.tree_map_with_path(compare, result, expected)
 
 
 def _shapes(case: _Case) -> None:
-    """What the learner returns has the shapes and dtypes that the trainer needs."""
+    """The learner's results have the shapes and dtypes that the trainer needs."""
     latency = jax.ShapeDtypeStruct(case.latencies.shape[1:], case.latencies.dtype)
     contracts.check_learner(case.learner, _layer(case.carries[0]), latency, "layer1")
 
 
 def _outputs(case: _Case) -> None:
-    """Nothing is NaN, and what the learner says of itself can be saved and drawn."""
+    """No number is NaN, and the learner's diagnosis and scalars can be saved and drawn."""
     try:
-        carry, found = case.compiled(case.carries[0], case.latencies, 0, case.few, False)
+        carry, result = case.compiled(case.carries[0], case.latencies, 0, case.few, False)
         fewer = case.few - 1 if case.joint else 0  # an epoch's last batch
         short = case.compiled(case.carries[0], case.latencies, 0, fewer, True, rest=fewer)[0] if fewer else carry
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError) as error:
@@ -190,7 +190,7 @@ def _outputs(case: _Case) -> None:
     for path, leaf in (*jax.tree.leaves_with_path(carry), *jax.tree.leaves_with_path(short)):
         wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
         assert not wrong, f"numbers must be finite, {contracts.path_text(path)} holds NaN or infinity"
-    info = found.infos["layer1"]
+    info = result.infos["layer1"]
     info = jax.tree.map(lambda x: np.asarray(x)[: 1 if case.joint else case.few], info)
     layer, state = jax.tree.map(np.asarray, (_layer(carry), carry.states["layer1"]))
     contracts.checked_diagnosis(type(case.learner).__name__, case.learner.diagnose(layer, info))
@@ -201,22 +201,23 @@ def _outputs(case: _Case) -> None:
 
 def _jit(case: _Case) -> None:
     part = case.carries[0], case.latencies, 0, case.few, False
-    found = case.compiled(*part)
+    result = case.compiled(*part)
     with jax.disable_jit():
         expected = case.learn(*part)
-    _same(found, expected, False, "with `jax.jit` it learns otherwise than without")
+    _same(result, expected, False, "with `jax.jit` it learns otherwise than without")
 
 
 def _vmap(case: _Case) -> None:
     epoch = case.latencies, 0, len(case.latencies), True
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *case.carries)
-    found = jax.jit(jax.vmap(lambda carry: case.learn(carry, *epoch)))(stacked)
-    for at, carry in enumerate(case.carries):
+    result = jax.jit(jax.vmap(lambda carry: case.learn(carry, *epoch)))(stacked)
+    for index, carry in enumerate(case.carries):
         expected = case.compiled(carry, *epoch)
-        _same(jax.tree.map(lambda x, at=at: x[at], found), expected, False, "under `jax.vmap` it learns otherwise")
-        before, after = (jax.tree.leaves(_layer(each)) for each in (carry, expected[0]))
-        alike = all(map(np.array_equal, before, after))
-        assert not alike, "nothing is learned, neither weights nor numbers: the check needs another `conv`"
+        mapped = jax.tree.map(lambda x, index=index: x[index], result)
+        _same(mapped, expected, False, "under `jax.vmap` it learns otherwise")
+        before, after = (jax.tree.leaves(_layer(x)) for x in (carry, expected[0]))
+        unchanged = all(map(np.array_equal, before, after))
+        assert not unchanged, "nothing is learned, neither weights nor numbers: the check needs another `conv`"
 
 
 def _bounds(case: _Case) -> None:
@@ -236,7 +237,7 @@ def _silence(case: _Case) -> None:
         before = _layer(carry)
         layer = _layer(after)
         _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
-        if not case.joint:  # which may follow the moments of what it sees
+        if not case.joint:  # which may follow the moments of its inputs
             _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
 
 
@@ -259,8 +260,8 @@ def _numbers(case: _Case) -> None:
         return case.learn(carry, case.latencies, 0, case.few, False)
 
     smaller = jax.tree.map(lambda x: as_array(x * 0.75) if x.dtype.kind == "f" else x, carry)
-    for each in (carry, smaller, counted(carry)[0]):
-        counted(each)
+    for argument in (carry, smaller, counted(carry)[0]):
+        counted(argument)
     assert traces == 1, "with other numbers, or what it has learned itself, it is compiled anew"
 
 
@@ -280,10 +281,10 @@ def _kernels(case: _Case) -> None:
         warnings.warn(f"`native` of {type(case.learner).__name__} is not checked: {error}", stacklevel=4)
         return
     try:
-        found = _learned(case, NATIVE, in_bounds)
+        result = _learned(case, NATIVE, in_bounds)
     except Exception as error:  # a rule that reads the compiled layout may fail in any way
         raise AssertionError(f"with `native = True` it fails on compiled kernels, {_METHODS}: {error}") from error
-    _same(found, expected, False, f"on compiled kernels it learns otherwise, {_METHODS}")
+    _same(result, expected, False, f"on compiled kernels it learns otherwise, {_METHODS}")
 
 
 _METHODS = "where a rule reads and changes weights by `weights`, `rows_of`, `with_rows` and `with_weights` alone"
@@ -304,8 +305,8 @@ def _resume(case: _Case, batch: int) -> None:
     whole, _ = case.compiled(carry, case.latencies, 0, images, True, batch=batch)
     half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, batch=batch)
     stored = jax.tree.map(np.array, half)
-    found, _ = case.compiled(stored, case.latencies, images // 2, images, True, batch=batch)
-    _same(found, whole, True, "stopped in the middle of an epoch, it goes on otherwise than if it had not stopped")
+    resumed, _ = case.compiled(stored, case.latencies, images // 2, images, True, batch=batch)
+    _same(resumed, whole, True, "stopped in the middle of an epoch, it goes on otherwise than if it had not stopped")
 
 
 def _order(case: _Case, batch: int) -> None:
@@ -316,10 +317,10 @@ def _order(case: _Case, batch: int) -> None:
     images = list(zip(case.latencies, case.labels, strict=True))
     respond = jax.jit(case.respond)
     update = jax.jit(case.update)
-    found, _ = case.compiled(carry, case.latencies, 0, len(images), False, batch=batch)
+    result, _ = case.compiled(carry, case.latencies, 0, len(images), False, batch=batch)
     for start in range(0, len(images), batch):
         group = images[start : start + batch]
         responses = [respond(carry, *image) for image in group]
         for image, response in zip(group, responses, strict=True):
             carry, _ = update(carry, *image, response)
-    _same(found, carry, False, f"with `update_batch` {batch} it is not `forward`, then `update`")
+    _same(result, carry, False, f"with `update_batch` {batch} it is not `forward`, then `update`")

@@ -34,7 +34,7 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     """The weights in a file, .npz, .pth or .pt, of a network `spec`: (F, C, kh, kw) float32 for each layer by name.
 
     The file holds a whole state_dict or its convolution weights alone. Learning rates in it are ignored: it lacks the
-    counters that they go with, and a network decides without them.
+    counters that they belong to, and a network decides without them.
 
     Raises OSError if the file cannot be opened, InputError if it is damaged, no state_dict or another network's, or
     weights are wrong as in `state_dict`; ImportError if it needs torch, and that is missing or too old to be safe.
@@ -42,13 +42,13 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
     path = Path(path)
     # Until October 2024 a rule's layer was called conv_layer.
     entries = {name.replace("stdp.conv_layer.", "stdp.layer."): value for name, value in _entries(path).items()}
-    found = entries.keys()
+    actual = entries.keys()
     shapes = spec.weight_shapes
     expected = set(state_dict(spec, {layer: np.zeros(shape, np.float32) for layer, shape in shapes.items()}))
     if entries and all(name.endswith(_WEIGHT) for name in entries):
         expected = {name for name in expected if name.endswith(_WEIGHT)}
-    differ = {"it lacks": expected - found, "it has the unknown": found - expected}
-    reasons = [f"{what} {_some(names)}" for what, names in differ.items() if names]
+    differences = {"it lacks": expected - actual, "it has the unknown": actual - expected}
+    reasons = [f"{problem} {_some(names)}" for problem, names in differences.items() if names]
     if reasons:
         raise InputError(f"{path} is no state_dict of {spec.name}: {', '.join(reasons)}")
     weights = {}
@@ -57,9 +57,9 @@ def read(path: Path | str, spec: Network) -> dict[str, np.ndarray]:
         name = block + _WEIGHT
         weights[layer] = _checked(f"{path}: {name}", entries[name], shapes[layer], conv)
         for rule in _rules(conv):
-            again = f"{block}.{rule}.layer.weight"
-            if again in entries and not np.array_equal(entries[again], entries[name]):
-                raise InputError(f"{path}: {again} must be the same as {name}, got other weights")
+            duplicate = f"{block}.{rule}.layer.weight"
+            if duplicate in entries and not np.array_equal(entries[duplicate], entries[name]):
+                raise InputError(f"{path}: {duplicate} must be the same as {name}, got other weights")
     return weights
 
 
@@ -130,7 +130,7 @@ def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.nd
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first names of many; those of convolution weights say most, so they come first."""
+    """The first names of many; names of convolution weights say most, so they come first."""
     return some(sorted(names, key=lambda name: (not name.endswith(_WEIGHT), name))) or "none"
 
 
@@ -151,8 +151,8 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:  # which would advise to load the file with all code in it
-            found = re.search(r"GLOBAL ([\w.]+)", str(error))
-            code = found[1] if found else "something"
+            match = re.search(r"GLOBAL ([\w.]+)", str(error))
+            code = match[1] if match else "something"
             raise InputError(f"it holds {code}, which torch does not load as weights") from error
         if not isinstance(loaded, dict):
             raise InputError(f"it must hold arrays by name, got {type(loaded).__name__}")

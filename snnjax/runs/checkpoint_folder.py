@@ -42,26 +42,26 @@ class CheckpointFolder:
         self.command = command
         data = work.data
         self.notes: list[str] = []  # messages about how the run or sweep begins
-        if work.settings.native and (left := work.uncompiled()):
-            self.notes.append(f"{', '.join(left)}: learning on XLA's kernels, no compiled ones fit rule and settings")
+        if work.settings.native and (names := work.uncompiled()):
+            self.notes.append(f"{', '.join(names)}: learning on XLA's kernels, no compiled ones fit rule and settings")
         self.since = time.perf_counter()  # when this command began
         self._spent = 0.0  # seconds of the commands before it
         images = dict(train=data.train_images, validation=data.validation_images, test=data.test_images)
-        sizes = {f"{part}_images": 0 if each is None else len(each) for part, each in images.items()}
-        own = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
+        sizes = {f"{part}_images": 0 if array is None else len(array) for part, array in images.items()}
+        fixed = dataclasses.asdict(work.settings) | sizes | dict(data=f"sha256:{data.digest}")
         arrays: Arrays = {}
         network = to_data(work.network, arrays)
         digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
         self.device = devices.name_of(devices.peers()[0])
-        known = dict(
-            settings=(settings or {}) | own,
+        identity = dict(
+            settings=(settings or {}) | fixed,
             network=dict(data=network, arrays=digests),
             format=FORMAT,
             versions=versions(),
             device=self.device,
         )
-        self._known: Json = json.loads(json.dumps(known))
-        self.settings: Json = self._known["settings"] | json.loads(json.dumps(about or {}))
+        self._identity: Json = json.loads(json.dumps(identity))
+        self.settings: Json = self._identity["settings"] | json.loads(json.dumps(about or {}))
         self._sound = True  # whether the last checkpoint is
         self.writes = processes.index() == 0
         self._compare_processes()
@@ -78,10 +78,10 @@ class CheckpointFolder:
 
     def _compare_processes(self) -> None:
         """Raises InputError where this process has another network, other settings or data than the first."""
-        first = processes.share(self._known)
-        if changes := _changes(self._known["settings"], first["settings"]):
+        first = processes.share(self._identity)
+        if changes := _changes(self._identity["settings"], first["settings"]):
             raise InputError(f"all processes must have the same settings and data: the first has {changes}")
-        if self._known["network"] != first["network"]:
+        if self._identity["network"] != first["network"]:
             raise InputError("all processes must train the same network: the first has another one")
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class CheckpointFolder:
 
     @property
     def saved(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to continue from."""
         return any((self.path / name).exists() for name in (CHECKPOINT, PREVIOUS))
 
     def _save_checkpoint(self, arrays: Arrays, meta: Json) -> None:
@@ -107,7 +107,7 @@ class CheckpointFolder:
             with contextlib.suppress(OSError), files.atomic_write(self.path / PREVIOUS) as temporary:
                 temporary.unlink()
                 os.link(current, temporary)  # not on every file system
-        files.save_checkpoint(current, arrays, meta | self._known | dict(spent=self.seconds))
+        files.save_checkpoint(current, arrays, meta | self._identity | dict(spent=self.seconds))
         self._sound = True
 
     def _restore(self, arrays: Arrays, meta: Json) -> None:
@@ -141,17 +141,17 @@ class CheckpointFolder:
 
     def _check(self, path: Path, meta: Json) -> None:
         """Raises InputError where a checkpoint is of another run; notes other versions or another device."""
-        known = self._known
+        expected = self._identity
         settings = meta.get("settings", {})
         files.check_format(path, meta, FORMAT, "finish the run with that version, or name another folder")
-        if changes := _changes(known["settings"], settings):
+        if changes := _changes(expected["settings"], settings):
             raise InputError(f"the run in {self.path} cannot be resumed with other settings or data: it had {changes}")
         network = meta.get("network", {})
-        if differ := list(_differences(known["network"], network | dict(data=completed(network.get("data"))))):
-            more = f" and {len(differ) - MOST_DIFFERENCES} more" if len(differ) > MOST_DIFFERENCES else ""
-            first = ", ".join(differ[:MOST_DIFFERENCES])
+        if differences := list(_differences(expected["network"], network | dict(data=completed(network.get("data"))))):
+            more = f" and {len(differences) - MOST_DIFFERENCES} more" if len(differences) > MOST_DIFFERENCES else ""
+            first = ", ".join(differences[:MOST_DIFFERENCES])
             raise InputError(f"{path} is of another network: name another folder, it has {first}{more}")
-        now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (known, meta))
+        now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (expected, meta))
         if changes := _changes(now, was):
             self.notes.append(f"the run began with {changes}: results may differ slightly")
 
@@ -161,21 +161,21 @@ def _changes(now: Json, was: Json) -> str:
 
 
 def _differences(now: Any, was: Any, path: str = "") -> Iterator[str]:
-    """What differs in nested JSON data, by its path."""
+    """The differences of nested JSON data, by path."""
     if isinstance(now, dict) and isinstance(was, dict):
         for key in {**was, **now}:
             yield from _differences(now.get(key), was.get(key), f"{path}.{key}")
     elif isinstance(now, list) and isinstance(was, list) and len(now) == len(was):
-        for at, both in enumerate(zip(now, was, strict=True)):
-            yield from _differences(*both, f"{path}.{at}")
+        for index, pair in enumerate(zip(now, was, strict=True)):
+            yield from _differences(*pair, f"{path}.{index}")
     elif now != was:
-        then, here = (textwrap.shorten(str(each), 40, placeholder="...") for each in (was, now))
-        yield f"{path.removeprefix('.data')[1:]} {then} (now {here})"
+        old, new = (textwrap.shorten(str(value), 40, placeholder="...") for value in (was, now))
+        yield f"{path.removeprefix('.data')[1:]} {old} (now {new})"
 
 
 def kernels_of(path: Path) -> str:
     """The kernels of the run or sweep that a folder holds, "native" or "xla"; "auto" where there is none."""
-    for each in (path / CHECKPOINT, path / PREVIOUS):
+    for checkpoint in (path / CHECKPOINT, path / PREVIOUS):
         with contextlib.suppress(OSError, InputError, LookupError, TypeError):
-            return "native" if files.load_checkpoint(each)[1]["settings"]["native"] else "xla"
+            return "native" if files.load_checkpoint(checkpoint)[1]["settings"]["native"] else "xla"
     return "auto"

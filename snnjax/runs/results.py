@@ -45,7 +45,7 @@ def read_results(run: Path) -> Json:
 
 
 def write_results(run: Path, results: Json) -> None:
-    """Writes results.json, with a digest that tells a damaged one."""
+    """Writes results.json, with a digest that reveals damage."""
     plain = json.loads(json.dumps(results))
     files.write_json(run / RESULTS, plain | dict(digest=_digest(plain)))
 
@@ -57,7 +57,7 @@ def _digest(results: Json) -> str:
 def misclassified(decisions: np.ndarray, data: Dataset) -> list[Json]:
     """The test images that are decided wrongly or not at all, given all decisions, (N,) integers.
 
-    Of each its number, its file (None where unknown), and its label and the decision by name.
+    Each record has its number, its file (None where unknown), and its label and the decision by name.
     """
     files = data.test_files
     names = data.names
@@ -75,5 +75,5 @@ def misclassified(decisions: np.ndarray, data: Dataset) -> list[Json]:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-    found = {package: importlib.metadata.version(package) for package in packages}
-    return dict(python=platform.python_version(), snnjax=snnjax.__version__, **found)
+    installed = {package: importlib.metadata.version(package) for package in packages}
+    return dict(python=platform.python_version(), snnjax=snnjax.__version__, **installed)

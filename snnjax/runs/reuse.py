@@ -46,25 +46,25 @@ def load(path: Path, key: str, layers: Sequence[str]) -> tuple[Arrays, Arrays, d
 def reason_not_owned(path: Path, run: Path) -> str:
     """Why a file in a run's folder may be someone else's, in words.
 
-    "" where the file, the folder, and those between, are this user's, and can be changed by nobody else.
+    "" where the file, the folder and all between them are this user's, and nobody else can change them.
     """
     if not path.resolve().is_relative_to(run.parent.resolve() / run.name):
         return "is a link out of its run folder"
     if not hasattr(os, "geteuid"):
         return "is of an owner that this system does not tell"
-    between = [each for each in reversed(path.parents) if each.is_relative_to(run)]
-    for each in (*between, path):
-        found = each.stat()
-        if found.st_uid != os.geteuid():
-            return "belongs to another user" if each == path else f"lies in {each}, which belongs to another user"
-        others = found.st_mode & stat.S_IWOTH
-        if others or (found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid, each)):
-            return f"can be changed by others (chmod go-w {each})"
+    folders = [folder for folder in reversed(path.parents) if folder.is_relative_to(run)]
+    for entry in (*folders, path):
+        status = entry.stat()
+        if status.st_uid != os.geteuid():
+            return "belongs to another user" if entry == path else f"lies in {entry}, which belongs to another user"
+        others = status.st_mode & stat.S_IWOTH
+        if others or (status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid, entry)):
+            return f"can be changed by others (chmod go-w {entry})"
     return ""
 
 
 def _is_private(group: int, path: Path) -> bool:
-    """Whether what a group may do to a path this user alone may: the group is the user's own, and no list adds others.
+    """Whether a group's rights to a path are this user's alone: the group is the user's own, and no list adds others.
 
     Such a group has the user's name, is the user's primary one, and has no other members.
     """
@@ -77,7 +77,7 @@ def _is_private(group: int, path: Path) -> bool:
     except KeyError:
         return False
     listed = hasattr(os, "listxattr") and "system.posix_acl_access" in os.listxattr(path)
-    primary = [each.pw_name for each in pwd.getpwall() if each.pw_gid == group]
+    primary = [entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group]
     members = {user.pw_name, *of_group.gr_mem, *primary}
     return not listed and (user.pw_gid, of_group.gr_name, members) == (group, user.pw_name, {user.pw_name})
 

@@ -1,4 +1,4 @@
-"""The folders of runs: what they leave, and how they resume."""
+"""The folders of runs: their files, and how they resume."""
 
 import datetime
 from collections.abc import Callable
@@ -43,18 +43,18 @@ class RunFolder(CheckpointFolder):
         self._resume = resume
         self._draw = draw
         self.state: TrainState | None = None  # where the run stopped earlier, if it is resumed
-        self.results: Json = {}  # what results.json holds, once the run is finished
+        self.results: Json = {}  # contents of results.json, once the run is finished
         super().__init__(path, trainer, settings, about, command)
         self.results = processes.share(self.results)
 
     def _read(self) -> None:
-        found = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
-        if found and not self._resume:
-            names = ", ".join(found)
+        existing = [name for name in (RESULTS, CHECKPOINT, PREVIOUS) if (self.path / name).exists()]
+        if existing and not self._resume:
+            names = ", ".join(existing)
             raise FileExistsError(
                 f"{self.path} already holds a run ({names}): `resume` (--resume) it, or name another folder"
             )
-        if found == [RESULTS]:
+        if existing == [RESULTS]:
             raise FileExistsError(f"{self.path} holds results but no {CHECKPOINT} to go on from: name another folder")
         super()._read()
         if all((self.path / name).exists() for name in (RESULTS, WEIGHTS, *([PAGE] if self._draw else []))):
@@ -76,8 +76,8 @@ class RunFolder(CheckpointFolder):
         state = self.state or self.trainer.initial_state()
         plan = self.trainer.plan
         if self.state and not self.results and state.phase < len(plan):
-            within = f", after {state.shown:,} of its images" if state.shown else ""
-            self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{within}")
+            progress = f", after {state.shown:,} of its images" if state.shown else ""
+            self.notes.append(f"going on with epoch {state.done + 1} of {plan[state.phase].name}{progress}")
             if state.origin not in ("", self.trainer.training.fingerprint):
                 self.notes.append("its phase began with other sources, versions or another device")
         while reuse is not False and self.writes and not self.state and state.phase < len(plan) - 1:
@@ -108,7 +108,7 @@ class RunFolder(CheckpointFolder):
         return False
 
     def run(self) -> Json:
-        """Trains what is left and finishes; returns what results.json holds. A finished run is only read."""
+        """Trains to the end and finishes; returns the contents of results.json. A finished run is only read."""
         return self.results or self.finish(self.trainer.run(self.start(), self.save))
 
     def save(self, state: TrainState) -> None:
@@ -147,7 +147,7 @@ class RunFolder(CheckpointFolder):
         return self.results
 
     def _write(self, state: TrainState, decisions: np.ndarray, scores: np.ndarray) -> None:
-        """What `finish` leaves, given decisions and scores of the test images; results.json last."""
+        """Writes the files of `finish`, given decisions and scores of the test images; results.json last."""
         trainer = self.trainer
         data = trainer.data
         network = trainer.trained(state)

@@ -1,4 +1,4 @@
-"""The folders of sweeps: what they leave, and how they resume."""
+"""The folders of sweeps: their files, and how they resume."""
 
 import itertools
 from collections.abc import Callable
@@ -61,14 +61,14 @@ class SweepFolder(CheckpointFolder):
                     record.pop("test", None)  # the best combination of these variants alone has one
 
     def groups(self, workers: int = 1) -> list[Group]:
-        """The groups that are left to be trained, by so many workers."""
+        """The groups that remain to be trained, by this number of workers."""
         return self.sweep.groups(self.state.done, self.path / GROUPS, workers)
 
     def run(self, workers: Workers = SERIAL) -> list[Json]:
-        """Trains what is left, and returns `networks`."""
+        """Trains the remaining groups, and returns `networks`."""
         used = {record.get("weights") for record in [*self.others, *self.state.done.values()]}
         free = (name for name in map("weights_{:03d}.npz".format, itertools.count()) if name not in used)
-        self._names = {at: next(free) for at in range(len(self.sweep.variants)) if at not in self.state.done}
+        self._names = {index: next(free) for index in range(len(self.sweep.variants)) if index not in self.state.done}
         if not (self.path / CHECKPOINT).exists():
             self.save()  # groups that leave their states are those of these settings
         self.sweep.run(self.state, lambda state: self.save(), self._keep, self._load, self.path / GROUPS, workers)
@@ -78,22 +78,22 @@ class SweepFolder(CheckpointFolder):
     @property
     def networks(self) -> list[Json]:
         """The record of each trained network, in the order of the variants."""
-        return [self.state.done[at] for at in sorted(self.state.done)]
+        return [self.state.done[index] for index in sorted(self.state.done)]
 
-    def _keep(self, at: int, network: Network, state: TrainState) -> Json:
+    def _keep(self, index: int, network: Network, state: TrainState) -> Json:
         """Writes the weights of a network; returns the file's name for its record."""
         data = self.sweep.data
         best = state.trained
         shape = data.train_images.shape[1:]
         names = data.class_names
-        settings = self.settings | self.sweep.variants[at]
+        settings = self.settings | self.sweep.variants[index]
         trained = Trained(best.network(network), best.weights, shape, settings, names)
-        trained.save(self.path / self._names[at])
-        return dict(weights=self._names[at])
+        trained.save(self.path / self._names[index])
+        return dict(weights=self._names[index])
 
-    def _load(self, at: int) -> tuple[Network, TrainState]:
+    def _load(self, index: int) -> tuple[Network, TrainState]:
         """The network that `_keep` has written."""
-        trained = Trained.read(self.path / self.state.done[at]["weights"])
+        trained = Trained.read(self.path / self.state.done[index]["weights"])
         return trained.network, TrainState(trained.weights)
 
     def save(self) -> None:

@@ -28,7 +28,7 @@ class Trained:
     Attributes:
       network: the description, with its encoder.
       weights: (F, C, kh, kw) float32 by layer, those of spiking layers as `rounded_weights` has them: so all programs
-        decide alike, whatever the device if no layer is real-valued.
+        decide the same, on any device if no layer is real-valued.
       image_shape: (H, W), (H, W, 3) in colour, (H, W, 2) of events.
       settings: of the run, as in its results.json.
       class_names: one for each class; "0", "1", ... where none are given.
@@ -76,7 +76,7 @@ class Trained:
                 raise InputError("its encoder does not make what its network takes")
             _check_memory(network, image_shape, arrays)
             weights = {name: arrays[name] for name in shapes}
-            if (sizes := {name: each.shape for name, each in weights.items()}) != shapes:
+            if (sizes := {name: value.shape for name, value in weights.items()}) != shapes:
                 raise InputError(f"`weights` must be {shapes}, got {sizes}")  # before anything is made in these shapes
             trained = cls(network, weights, image_shape, dict(meta["settings"]), meta["class_names"])
             trained.spiking_network()
@@ -106,12 +106,12 @@ class Trained:
 
 
 def _check_memory(network: Network, image_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:
-    """Raises InputError where a network of a file, and one image in it, need more than the memory that there is."""
-    needed = bytes_of_one_image(network, image_shape) + sum(each.nbytes for each in arrays.values())
+    """Raises InputError where a network of a file, and one image in it, need more than the available memory."""
+    needed = bytes_of_one_image(network, image_shape) + sum(array.nbytes for array in arrays.values())
     if needed > files.MEMORY:
-        there = f"{files.MEMORY / 1e9:,.1f}"
-        raise InputError(f"one image takes {needed / 1e9:,.1f} GB of memory, of which there are {there}")
-    if network.classes > (numbers := sum(each.size for each in arrays.values())):
+        available = f"{files.MEMORY / 1e9:,.1f}"
+        raise InputError(f"one image takes {needed / 1e9:,.1f} GB of memory, of which there are {available}")
+    if network.classes > (numbers := sum(array.size for array in arrays.values())):
         raise InputError(f"it has {network.classes} classes, but {numbers} numbers in all")
 
 
@@ -133,8 +133,8 @@ def _best(sweep: Path) -> str:
     """The file of the best network in the folder of a sweep, for a message."""
     try:
         networks = files.read_json(sweep / SWEEP)["networks"]
-        tested = [each for each in networks if "test" in each]  # the best combination
-        best = max(tested or [each for each in networks if "error" not in each], key=ranking_accuracy)
+        tested = [record for record in networks if "test" in record]  # the best combination
+        best = max(tested or [record for record in networks if "error" not in record], key=ranking_accuracy)
         return f"such as {sweep / best['weights']}, the best"
     except (OSError, ValueError, LookupError, TypeError):  # the sweep has trained none, or is damaged
         return f"such as {sweep / 'weights_000.npz'}"

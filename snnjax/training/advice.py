@@ -195,7 +195,7 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
 def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Diagnosis) -> Diagnosis:
     """Findings on the decisions of a supervised epoch, (N,), -1 where silent, with those of its `learners`.
 
-    `names` are those of the classes.
+    `names` are the classes' names.
     """
     silent = float(np.mean(decisions < 0))
     counts = np.bincount(decisions[decisions >= 0], minlength=len(names))
@@ -219,5 +219,5 @@ def percent(share: float) -> str:
 
 def listed(things: Sequence[Any] | np.ndarray) -> str:
     """The first of some numbers or names in parentheses."""
-    shown = ", ".join(map(str, things[:8]))
-    return f" ({shown}{', ...' if len(things) > 8 else ''})" if len(things) else ""
+    first = ", ".join(map(str, things[:8]))
+    return f" ({first}{', ...' if len(things) > 8 else ''})" if len(things) else ""

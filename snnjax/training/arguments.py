@@ -1,4 +1,4 @@
-"""Checks of what a training is given: networks, data and settings that fit each other, states to continue from."""
+"""Checks of the arguments of a training: networks, data and settings that fit each other, states to continue from."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     network = networks[0]
     network.check()  # JAX rebuilds components without it
     to_data(network, {})  # what cannot be saved is refused before training
-    if len({each.structure for each in networks}) > 1:
+    if len({x.structure for x in networks}) > 1:
         raise InputError("`networks` must differ in numbers alone, got several structures: train them by a Sweep")
     if data.classes != network.classes:
         problem = f"the network has {network.classes} classes, {data.name} has {data.classes}"
@@ -65,9 +65,9 @@ def check_state(network: Network, phases: int, state: TrainState) -> None:
         check_shapes(network, state, "best", network.weight_shapes)
     numbered: dict[str, Any] = {name: conv for _, name, conv in network.layers()}
     numbered |= dict(encoder=network.encoder, decision=network.decision)
-    known = {path for name, part in numbered.items() for path in leaves(part, name)}
+    paths = {path for name, part in numbered.items() for path in leaves(part, name)}
     for path in (*state.numbers, *state.best_numbers):
-        if path not in known:
+        if path not in paths:
             raise InputError(f"`numbers` must be of {network.name}, got {path}")
     if not 0 <= state.phase <= phases or min(state.done, state.shown) < 0:
         raise InputError(f"`phase` must lie in 0..{phases}, got {state.phase}; `done` {state.done}")
@@ -75,9 +75,9 @@ def check_state(network: Network, phases: int, state: TrainState) -> None:
 
 def check_shapes(network: Network, state: TrainState, group: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises InputError unless a group of a state's arrays has these shapes."""
-    found = {name: array.shape for name, array in getattr(state, group).items()}
-    if found != shapes:
-        raise InputError(f"`{group}` must hold {shapes} for {network.name}, got {found}")
+    actual = {name: array.shape for name, array in getattr(state, group).items()}
+    if actual != shapes:
+        raise InputError(f"`{group}` must hold {shapes} for {network.name}, got {actual}")
 
 
 def check_reused(
@@ -91,13 +91,13 @@ def check_reused(
         if name in weights:
             prepared = conv.prepared(weights[name].shape[1])
             sizes |= {path: np.shape(leaf) for path, leaf in leaves(prepared, name).items()}
-    for name, each in weights.items():
-        if each.dtype != np.float32 or not np.isfinite(each).all():
-            raise InputError(f"`weights` of {name} must be finite numbers of float32, got {each.dtype}")
+    for name, array in weights.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise InputError(f"`weights` of {name} must be finite numbers of float32, got {array.dtype}")
     if wrong := {name: x.shape for name, x in numbers.items() if sizes.get(name) != x.shape}:
         raise InputError(f"`numbers` of {names} must be some of {sizes}, got {wrong}")
-    for name, each in diagnosis.items():
-        if name != "words" and not (isinstance(each, dict) and each.keys() <= {*layers}):
-            raise InputError(f"`diagnosis` must be by layer of {names}, got {name}: {each}")
+    for name, figures in diagnosis.items():
+        if name != "words" and not (isinstance(figures, dict) and figures.keys() <= {*layers}):
+            raise InputError(f"`diagnosis` must be by layer of {names}, got {name}: {figures}")
     if "words" not in diagnosis:
         raise InputError(f"`diagnosis` of {names} must have words, got {', '.join(diagnosis)}")

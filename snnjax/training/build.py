@@ -54,8 +54,8 @@ def encoded_by(
         encoder = network.encoder
         if encoder is None:
             encoder = data.encoder
-            own = network.time_steps
-            time_steps = own if time_steps is None and own != Network.time_steps else time_steps
+            steps = network.time_steps
+            time_steps = steps if time_steps is None and steps != Network.time_steps else time_steps
     encoder = with_time_steps(encoder, time_steps)
     network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
     images = data.train_images
@@ -68,11 +68,11 @@ def with_time_steps(encoder: Any, time_steps: int | None) -> Any:
     check_component("encoder", encoder, "__call__", "output_shape", "time_steps")
     if time_steps is None or checks.time_steps(time_steps) == encoder.time_steps:
         return encoder
-    if "time_steps" not in (each.name for each in dataclasses.fields(encoder)):
+    if "time_steps" not in (field.name for field in dataclasses.fields(encoder)):
         kind = type(encoder).__name__
-        own = encoder.time_steps
+        steps = encoder.time_steps
         raise InputError(
-            f"`time_steps` must be {own}, those of the encoder {kind}, which takes no others: {time_steps}"
+            f"`time_steps` must be {steps}, those of the encoder {kind}, which takes no others: {time_steps}"
         )
     return dataclasses.replace(encoder, time_steps=time_steps)
 

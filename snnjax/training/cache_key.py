@@ -22,7 +22,7 @@ from snnjax.training.state import Phase, Settings
 def fingerprint(network: Network, device: str) -> str:
     """Digest of the library's and the components' sources, the versions, and the device's name (rounding differs)."""
     versions = (jax.__version__, jaxlib.__version__, np.__version__)
-    return _hash(_library(), sorted(_own_sources(network)), versions, device)
+    return _hash(_library(), sorted(_custom_sources(network)), versions, device)
 
 
 def layer_key(origin: str, network: Network, phase: Phase, settings: Settings, data: str, before: Sequence[str]) -> str:
@@ -56,10 +56,10 @@ def _library() -> str:
     return hashed.hexdigest()
 
 
-def _own_sources(network: Network) -> set[str]:
-    """Digests of the files of a network's components and of their base classes, those of the library left out."""
+def _custom_sources(network: Network) -> set[str]:
+    """Digests of the files of a network's components and of their base classes, without the library's."""
     digests = set()
-    for kind in {base for each in _classes(network) for base in each.__mro__}:
+    for kind in {base for cls in _classes(network) for base in cls.__mro__}:
         if kind.__module__ == "builtins" or kind.__module__.startswith("snnjax."):
             continue
         try:
@@ -72,8 +72,8 @@ def _own_sources(network: Network) -> set[str]:
 def _classes(value: Any) -> Iterator[type]:
     """The classes of a component and of all components in it."""
     if isinstance(value, tuple):
-        for each in value:
-            yield from _classes(each)
+        for item in value:
+            yield from _classes(item)
     elif dataclasses.is_dataclass(value):
         yield type(value)
         for field in dataclasses.fields(value):

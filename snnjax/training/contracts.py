@@ -1,6 +1,6 @@
-"""Checks of parts that are a user's own: of what they return, before training, and of what they have learned.
+"""Checks of custom parts: of their results, before training, and of what they have learned.
 
-Before training `jax.eval_shape` traces their functions, which computes nothing; those of the library are left out.
+Before training `jax.eval_shape` traces their functions, which computes nothing; the library's parts are left out.
 """
 
 import dataclasses
@@ -27,44 +27,44 @@ _INTEGER = _array((), np.int32)
 
 
 def check_parts(network: Network, images: np.ndarray) -> None:
-    """Raises InputError where a part of a network returns what the others cannot take, given images (N, ...)."""
+    """Raises InputError where a part of a network returns values that the others cannot take, given images (N, ...)."""
     check_encoder(network, _array(images.shape[1:], images.dtype))
     check_decision(network)
     timed = latency_dtype(network.time_steps)
     for number, name, conv in network.layers():
-        if not any(map(_is_own, (conv.competition, conv.activation, *conv.each_learner))):
+        if not any(map(_is_custom, (conv.competition, conv.activation, *conv.each_learner))):
             continue
         real = number and network.stages[number - 1].activities
         inputs = _array(network.shapes[number], np.float32 if real else timed)
-        zeros = {each: np.zeros(shape, np.float32) for each, shape in network.weight_shapes.items()}
+        zeros = {key: np.zeros(shape, np.float32) for key, shape in network.weight_shapes.items()}
         layer: Any = jax.tree.map(as_array, Model.of(network, zeros).layers[name])  # shapes alone matter
-        if _is_own(conv.competition):
-            what = f"competition(...) of {name}"
+        if _is_custom(conv.competition):
+            subject = f"competition(...) of {name}"
             winners = jax.eval_shape(lambda layer, inputs: layer.winners(inputs), layer, inputs)
             if not isinstance(winners, Winners):
-                raise wrong_type(what, "kernels.Winners", winners)
+                raise wrong_type(subject, "kernels.Winners", winners)
             for field in ("feature", "row", "column"):
-                _expect(f"{what}.{field}", getattr(winners, field), _array(winners.feature.shape[:1], np.int32))
-        if _is_own(conv.activation):
+                _expect(f"{subject}.{field}", getattr(winners, field), _array(winners.feature.shape[:1], np.int32))
+        if _is_custom(conv.activation):
             activities = jax.eval_shape(lambda layer, inputs: layer.responses(inputs), layer, inputs)
             sums = _array((conv.features, *conv.output_size(inputs.shape[1:])), np.float32)
             _expect(f"activation(...) of {name}", activities, sums)
-        for learner in filter(_is_own, conv.each_learner):
+        for learner in filter(_is_custom, conv.each_learner):
             check_learner(learner, layer, inputs, name)
-    for number, each in enumerate(network.stages, 1):
-        if _is_own(each.code):
-            code = functools.partial(each.code, time_steps=network.time_steps)
+    for number, stage in enumerate(network.stages, 1):
+        if _is_custom(stage.code):
+            code = functools.partial(stage.code, time_steps=network.time_steps)
             activities = _array(network.shapes[number], np.float32)
             expected = _array(activities.shape, timed)
             _expect(f"code(...) of stage {number}", jax.eval_shape(code, activities), expected)
 
 
-def _is_own(part: object) -> bool:
+def _is_custom(part: object) -> bool:
     return part is not None and not type(part).__module__.startswith("snnjax.")
 
 
 def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
-    """Raises InputError unless the network's encoder makes of an image what the network takes."""
+    """Raises InputError unless the network's encoder turns an image into the network's input."""
     encoder: Any = network.encoder
     expected = _array(network.input_shape, latency_dtype(network.time_steps))
     shape = encoder.output_shape(image.shape)
@@ -73,16 +73,16 @@ def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
     if tuple(shape) != network.input_shape:
         problem = f"the network takes {network.input_shape}, images of {image.shape} become {tuple(shape)}"
         raise InputError(f"{problem}: make it with input_shape={tuple(shape)}, or with another `encoder`")
-    if _is_own(encoder) and not unfitted(encoder):
+    if _is_custom(encoder) and not unfitted(encoder):
         _expect("encoder(image)", jax.eval_shape(encoder, image), expected)
 
 
 def check_decision(network: Network) -> None:
-    """Raises InputError unless the network's decision, if it is a user's own, returns scores and a class."""
+    """Raises InputError unless the network's decision, if it is custom, returns scores and a class."""
     decision = network.decision
     classes = network.classes
     fits = is_fitted(network.decision)
-    if not _is_own(decision) or unfitted(decision):
+    if not _is_custom(decision) or unfitted(decision):
         return
     deciding = network.stages[-1].branches
     shapes = [(conv.features, *conv.output_size(network.shapes[-2][1:])) for conv in deciding]
@@ -104,8 +104,8 @@ def checked_fit(part: Any, *data: Any) -> Any:
     if type(returned) is not type(part) or structure != jax.tree.structure(part) or unfitted(returned):
         write = f"dataclasses.replace(self, ...) with NumPy arrays in place of numbers, {kind} that is `fitted`"
         raise InputError(f"`fit` of {kind} must return {write}, got {shown(returned)}")
-    for name in sorted(each.name for each in dataclasses.fields(part) if not each.metadata.get("fitted")):
-        if not all(map(np.array_equal, *(jax.tree.leaves(getattr(each, name)) for each in (part, returned)))):
+    for name in sorted(field.name for field in dataclasses.fields(part) if not field.metadata.get("fitted")):
+        if not all(map(np.array_equal, *(jax.tree.leaves(getattr(x, name)) for x in (part, returned)))):
             write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.fitted(default=0.0)"
             raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {write}")
     for path, leaf in jax.tree.leaves_with_path(returned):
@@ -146,7 +146,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     info = jax.tree.map(lambda x: np.zeros((2, *x.shape), x.dtype), returned[2])
     try:
         diagnosis = learner.diagnose(layer, info)
-    except Exception:  # it may reject placeholder values; those of an epoch are checked again
+    except Exception:  # it may reject placeholder values; the values of an epoch are checked again
         return
     checked_diagnosis(kind, diagnosis)
 
@@ -164,12 +164,12 @@ HINTS = {
 
 
 def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
-    """What a method of a learner returns, as shapes and dtypes; its numbers are traced, as they are in training.
+    """The result of a learner's method, as shapes and dtypes; its numbers are traced, as they are in training.
 
-    Raises InputError where the method does, where it treats what is traced as plain numbers, and as of `HINTS`.
+    Raises InputError where the method does, where it treats traced values as plain numbers, and by `HINTS`.
     """
     try:
-        return jax.eval_shape(lambda own, *given: getattr(own, method)(*given), learner, *arguments)
+        return jax.eval_shape(lambda traced, *given: getattr(traced, method)(*given), learner, *arguments)
     except InputError as error:
         raise InputError(f"`{method}` of {kind}: {error}") from error
     except (AttributeError, IndexError, TypeError) as error:
@@ -183,15 +183,15 @@ def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
         raise InputTypeError(f"`{method}` of {kind} fails: {first}: {hints[0]}") from error
 
 
-def _expect(what: str, returned: Any, expected: Any) -> None:
+def _expect(subject: str, returned: Any, expected: Any) -> None:
     """Raises InputError unless a tree has the structure, the shapes and the dtypes of another."""
     structure: Any = jax.tree.structure(returned)
     if structure != jax.tree.structure(expected):
-        raise InputError(f"`{what}` must be {_kinds(expected)}, got {_kinds(returned)}")
+        raise InputError(f"`{subject}` must be {_kinds(expected)}, got {_kinds(returned)}")
     for (path, one), other in zip(jax.tree.leaves_with_path(returned), jax.tree.leaves(expected), strict=True):
         if (one.shape, one.dtype) != (other.shape, other.dtype):
             write = f": write .astype(jnp.{other.dtype})" if one.shape == other.shape else ""
-            raise InputError(f"`{what}{path_text(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
+            raise InputError(f"`{subject}{path_text(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
 
 
 def path_text(path: Any) -> str:
@@ -249,7 +249,7 @@ def _plain(value: Any) -> Any:
 
 
 def check_learned(network: Network, name: str, state: TrainState, learner: Learner, before: np.ndarray) -> None:
-    """Raises InputError where a learner has led a layer's weights out of its bounds, or left what no file could hold.
+    """Raises InputError where a learner has led a layer's weights out of its bounds, or left values no file could hold.
 
     `state` is that after epoch `state.done`, counted from 0, `before` the weights before it.
     """
@@ -265,7 +265,7 @@ def check_learned(network: Network, name: str, state: TrainState, learner: Learn
             raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")
         check_weights(network, {name: weights})
         if any(path.startswith(f"{name}.") for path in state.numbers):
-            learned = {each: conv for _, each, conv in state.network(network).layers()}
+            learned = {key: conv for _, key, conv in state.network(network).layers()}
             check_again(learned[name])
     except InputError as error:
         where = f"`update` of {type(learner).__name__} left {name} invalid in epoch {state.done + 1}"

@@ -8,7 +8,7 @@ from snnjax.training.state import Settings
 
 
 def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
-    """The key of what learner number `learner` of layer `number` draws, (2,) uint32."""
+    """The random key of learner number `learner` of layer `number`, (2,) uint32."""
     number += learner << 16
     if seed < 1 << 32:
         return np.array([number, seed], np.uint32)
@@ -16,7 +16,7 @@ def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
 
 
 def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray | None:
-    """Which image is shown when: (images,) integers, (networks, images) if seeds differ; None: all in their order.
+    """The order of images: (images,) integers, (networks, images) if seeds differ; None: all in their order.
 
     A number from `images` on stands for a mirror image. It depends on nothing but the seed, the numbers of phase and
     epoch, and of images, so that a resumed training continues in the same order.

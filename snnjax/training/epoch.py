@@ -56,11 +56,11 @@ class Images:
 
 
 class EpochRunner:
-    """Runs epochs over the same images; what learns goes on from one to the next.
+    """Runs epochs over the same images; an epoch continues from the carry of the one before.
 
     Attributes:
-      carry: what learns, stacked.
-      model: the network without what learns, stacked; None where its layer is all that is needed.
+      carry: of the layers that learn, stacked.
+      model: the network without their weights, stacked; None where the layer alone is needed.
       timer: of the programs.
       unit: the size of a slice is a multiple of it.
     """
@@ -77,11 +77,11 @@ class EpochRunner:
         model: Any,
         images: Images,
     ):
-        """`step` defines what is learned, `fast` computes the same, if there is such a one; trees are stacked."""
+        """`step` defines the learning, `fast` computes the same faster, if given; trees are stacked."""
         self.placement = placement
         self.task = task
         self.images = images
-        # Those that share batches learn from them, but for fast steps, which take a batch in one product.
+        # Processes share the images of a batch, except in fast steps, which take a batch in one product.
         self.mesh = placement.batched if task.batch > 1 and not fast and not task.end else placement.learning
         self._plain = learning_program(step, task, self.mesh)
         self._fast = learning_program(fast.run, task, self.mesh) if fast else self._plain
@@ -100,20 +100,20 @@ class EpochRunner:
         self._kept = {start: self.place_slice(start) for start in self._starts} if once else {}
 
     def place_slice(self, start: int, places: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The images from number `start` of those at `places`, as fields of a `Slice`: own ones, and shared ones."""
-        own: dict[str, Any] = {}
+        """The images from number `start` in the order of `places`, as fields of a `Slice`: per network, and shared."""
+        per_network: dict[str, Any] = {}
         shared: dict[str, Any] = {}
         several = places is not None and places.ndim == 2
 
         def put(name: str, values: np.ndarray, places: np.ndarray | None) -> None:
             placed = self.placement.place_images(values, start, self.size, self.mesh, places)
-            (own if several or has_own(values) else shared)[name] = placed
+            (per_network if several or has_own(values) else shared)[name] = placed
 
         put("inputs", self.images.inputs, places)
         if self.images.labels is not None:
             put("labels", self.images.labels, None if places is None else places % self._count)
             shared["batch_size"] = np.int32(self.images.batch_size)
-        return own, shared
+        return per_network, shared
 
     def run(
         self,
@@ -143,15 +143,15 @@ class EpochRunner:
             if stop <= done:
                 continue
             begin = time.perf_counter()
-            own, shared = self._kept.get(start) or self.place_slice(start, places)
+            per_network, shared = self._kept.get(start) or self.place_slice(start, places)
             self.timer.seconds += time.perf_counter() - begin
             for first, end, program in self._spans(max(start, done), stop):  # `done` may lie within a slice
-                here = slice(first - start, end - start)
-                span = dict(start=np.int32(here.start), stop=np.int32(here.stop), last=np.bool_(end == self._total))
+                part = slice(first - start, end - start)
+                span = dict(start=np.int32(part.start), stop=np.int32(part.stop), last=np.bool_(end == self._total))
                 images = (end - first) * self.placement.count
-                returned = self.timer.run(images, program, self.carry, self.model, own, shared | span)
+                returned = self.timer.run(images, program, self.carry, self.model, per_network, shared | span)
                 self.carry, result = self.timer.call(0, self.placement.agreed, *returned, self.mesh)
-                pieces.append(self._learned(result, here))
+                pieces.append(self._learned(result, part))
                 report(images, self._correct(pieces[-1], numbers[..., first:end]))
             if stop < self._total and time.monotonic() - kept >= EVERY:
                 keep(stop, leaves(_joined(pieces, before)))
@@ -160,7 +160,7 @@ class EpochRunner:
         return self.carry, result if places is None else self._in_order_of_data(result, numbers)
 
     def _spans(self, first: int, stop: int) -> Iterator[tuple[int, int, Any]]:
-        """The images of each program: all that are left; few by the plain step, while weights lie out of bounds."""
+        """The images of each program: all that remain; few by the plain step, while weights lie out of bounds."""
         size = self.task.batch
         while first < stop:
             if not self._clips:
@@ -171,11 +171,11 @@ class EpochRunner:
             first = end
             size *= 2
 
-    def _learned(self, result: StepResult, here: slice) -> StepResult:
+    def _learned(self, result: StepResult, part: slice) -> StepResult:
         """The results for some images of a slice, of all that a program returns."""
-        each = self.task.batch if self.task.end else 1  # joint learners report of batches
-        part = slice(here.start // each, -(-here.stop // each))
-        return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, part], result)
+        size = self.task.batch if self.task.end else 1  # joint learners report on batches
+        rows = slice(part.start // size, -(-part.stop // size))
+        return jax.tree.map(lambda x: np.asarray(x)[: self.placement.count, rows], result)
 
     def _correct(self, result: StepResult, numbers: np.ndarray) -> int:
         """How many decisions on images of these numbers are correct; 0 where there are no decisions."""
@@ -195,7 +195,7 @@ class EpochRunner:
         """Marks the layers where all weights lie within their bounds; the first update clips initial ones."""
         layers = self.carry.layers
         learner = self.task.learner
-        if self._in_bounds or any(outside(each, learner) for each in self.placement.unstack(layers)):
+        if self._in_bounds or any(outside(x, learner) for x in self.placement.unstack(layers)):
             return
         marked = {
             name: dataclasses.replace(layer, in_bounds=layer.conv.each_learner[learner].bounds is not None)
@@ -210,7 +210,7 @@ class PhaseRunners:
     """Makes the runner of each phase of networks of one structure.
 
     Attributes:
-      cache: of what enters their stages.
+      cache: of the inputs of their stages.
       data: the data set.
       settings: of the training.
       seeds: of each network.
@@ -236,7 +236,7 @@ class PhaseRunners:
         if phase.layers:
             return phase.layers
         layers = self.cache.network.layers()
-        return tuple(name for _, name, conv in layers if any(each.supervised for each in conv.each_learner))
+        return tuple(name for _, name, conv in layers if any(learner.supervised for learner in conv.each_learner))
 
     def joint(self, phase: Phase) -> Any:
         """The joint learner of a phase, None where layers learn alone."""
@@ -268,7 +268,7 @@ class PhaseRunners:
         network = self.cache.network
         zeros = {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()}
         model = Model.of(network, zeros)  # shapes alone matter
-        left = []
+        names = []
         for phase in self.plan:
             if phase.fits:
                 continue
@@ -278,11 +278,11 @@ class PhaseRunners:
                 layer = model.layers[name]
                 compiled = fast.compiled if fast else self.cache.kernels(layer, phase.learner) is not XLA
                 if not compiled:
-                    left.append(f"{name} ({type(layer.conv.each_learner[phase.learner]).__name__})")
-        return left
+                    names.append(f"{name} ({type(layer.conv.each_learner[phase.learner]).__name__})")
+        return names
 
     def of_phase(self, phase: Phase, states: Sequence[TrainState], inputs: np.ndarray) -> EpochRunner:
-        """The runner of a phase's epochs, given what enters the first of the layers that learn in it."""
+        """The runner of a phase's epochs, given the inputs of the first stage that learns in it."""
         task = self.task(phase)
         models = self.cache.models(states)
         fast = self.fast_step(task, models[0])
@@ -323,13 +323,13 @@ class PhaseRunners:
         )
 
     def test(self, timer: Timer, runner: EpochRunner, inputs: np.ndarray) -> np.ndarray:
-        """Decisions on the tested images, of which `inputs` enter the supervised layers, as these are now."""
+        """Decisions on the tested images, given the `inputs` of the supervised layers, by their present weights."""
         placement = self.cache.placement
         learned = {}
         for name, layer in runner.carry.layers.items():
             kernels = runner.model.layers[name].kernels
             if layer.kernels is not kernels:
-                layer = placement.stack([each.packed(kernels) for each in placement.unstack(layer)])
+                layer = placement.stack([x.packed(kernels) for x in placement.unstack(layer)])
             learned[name] = dataclasses.replace(layer, in_bounds=False)
         model = runner.model.updated(learned)
         return placement.map(timer, decide_batch, model, inputs, first=self.cache.network.first_supervised)[0]
@@ -343,13 +343,13 @@ class PhaseRunners:
         """States of learners and the tally of network `index`, before the first image of a phase."""
         phase = self.plan[state.phase]
         layers = self.cache.model(state, index).layers
-        seen = phase.branch * phase.epochs * len(self.data.train_images)
+        shown = phase.branch * phase.epochs * len(self.data.train_images)
         states = {}
         for name in self.layers(phase):
             learners = layers[name].conv.each_learner
             learner = learners[phase.learner]
             key = key_of(list(layers).index(name), self.seeds[index], phase.learner % len(learners))
-            states[name] = jax.tree.map(as_array, learner.init(layers[name], key, seen))
+            states[name] = jax.tree.map(as_array, learner.init(layers[name], key, shown))
         return states, None if phase.layers else Tally(*np.zeros(5, np.int32))
 
 
@@ -371,10 +371,10 @@ def _joined(pieces: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarr
     """The results for the images of several pieces of an epoch, and `before` them, by path for each network."""
     if before:
         expected = leaves(pieces[0]).keys()
-        for each in before:
-            if each.keys() != expected:
-                raise InputError(f"`results` must hold {', '.join(expected)}, got {', '.join(each)}")
-        earlier = jax.tree.map(lambda *own: np.stack(own), *before)
+        for arrays in before:
+            if arrays.keys() != expected:
+                raise InputError(f"`results` must hold {', '.join(expected)}, got {', '.join(arrays)}")
+        earlier = jax.tree.map(lambda *values: np.stack(values), *before)
         pieces = [with_leaves(pieces[0], earlier), *pieces]
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
 

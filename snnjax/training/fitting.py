@@ -17,21 +17,21 @@ from snnjax.training.state import Phase, TrainState
 
 
 def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
-    """Fits encoders that are not fitted yet, those that agree once; whether there were any."""
+    """Fits encoders that are not fitted yet, equal ones once; returns whether there were any."""
     images = cache.images["train"]
     networks = cache.networks
     fitted = dict[Any, Any]()
     encoders = [state.network(network).encoder for state, network in zip(states, networks, strict=True)]
-    left = {index: encoder for index, encoder in enumerate(encoders) if unfitted(encoder)}
-    if not left:
+    remaining = {index: encoder for index, encoder in enumerate(encoders) if unfitted(encoder)}
+    if not remaining:
         return False
     timer = Timer("fit encoder")
     image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    cache.callback.started(timer.name, len(images) * len(set(left.values())))
-    for index, encoder in left.items():
+    cache.callback.started(timer.name, len(images) * len(set(remaining.values())))
+    for index, encoder in remaining.items():
         if encoder not in fitted:
-            found = timer.call(len(images), contracts.checked_fit, encoder, images)
-            fitted[encoder] = cache.placement.of_first_process(jax.tree.leaves(found))
+            result = timer.call(len(images), contracts.checked_fit, encoder, images)
+            fitted[encoder] = cache.placement.of_first_process(jax.tree.leaves(result))
             cache.callback.advanced(len(images), 0)
         states[index].keep_numbers("encoder", encoder, fitted[encoder])
         contracts.check_encoder(states[index].network(networks[index]), image)
@@ -42,20 +42,20 @@ def fit_encoders(cache: StageCache, states: Sequence[TrainState]) -> bool:
 def fit_decisions(
     cache: StageCache, data: Dataset, phase: Phase, states: Sequence[TrainState], inputs: Mapping[str, np.ndarray]
 ) -> list[Timer]:
-    """Fits the decision of each network to what its stages put out, then tests it; returns the timers of this.
+    """Fits the decision of each network to its stages' outputs, then tests it; returns the timers.
 
     `inputs` are outputs of the last stage, (networks, N, F, H, W), for the training images and for those tested.
     """
     fit = Timer(phase.name)
     labels = data.train_labels
-    shown = np.tile(labels, len(inputs["train"][0]) // len(labels))  # mirror images come after the images
-    cache.callback.started(fit.name, len(shown) * len(states))
-    for state, network, own in zip(states, cache.networks, inputs["train"], strict=True):
-        about = own, shown.astype(np.int32), network.classes, network.time_steps
-        fitted = fit.call(len(shown), contracts.checked_fit, network.decision, *about)
+    all_labels = np.tile(labels, len(inputs["train"][0]) // len(labels))  # mirror images come after the images
+    cache.callback.started(fit.name, len(all_labels) * len(states))
+    for state, network, outputs in zip(states, cache.networks, inputs["train"], strict=True):
+        about = outputs, all_labels.astype(np.int32), network.classes, network.time_steps
+        fitted = fit.call(len(all_labels), contracts.checked_fit, network.decision, *about)
         state.keep_numbers("decision", network.decision, cache.placement.of_first_process(jax.tree.leaves(fitted)))
         contracts.check_decision(state.network(network))
-        cache.callback.advanced(len(shown), 0)
+        cache.callback.advanced(len(all_labels), 0)
     model = cache.pack(cache.models(states))
     parts = {"train": inputs["train"][:, : len(labels)], data.tested: inputs[data.tested]}
     timers = {"train": Timer("decisions, train"), data.tested: Timer(data.tested)}

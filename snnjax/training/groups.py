@@ -30,7 +30,7 @@ class Group:
       variants: what is special about each, with its seed.
       network: what they have in common, as data of `components.to_data`.
       arrays: its arrays.
-      file: what keeps their states while they train, in processes that see its folder; None: nothing does.
+      file: keeps their states while they train, in processes that see its folder; None: nothing does.
     """
 
     places: tuple[int, ...]
@@ -48,7 +48,7 @@ class Group:
         """
         network = from_data(self.network, self.arrays)
         variants = [self.variants[index] for index in numbers]
-        networks = [varied(network, each) for each in variants]
+        networks = [varied(network, variant) for variant in variants]
         seeds = [int(x["seed"]) for x in variants]
         return Training(networks, data, settings, seeds, callback)
 
@@ -71,11 +71,11 @@ class Group:
 
 @dataclasses.dataclass
 class Progress:
-    """Where the training of a group stands.
+    """The progress of a group's training.
 
     Attributes:
       states: of the networks that are in training, in order; none before it has begun.
-      errors: what is wrong with the others, which learning has left invalid, by number in the group.
+      errors: messages about the others, which learning has left invalid, by number in the group.
     """
 
     states: list[TrainState] = dataclasses.field(default_factory=list)
@@ -92,7 +92,7 @@ class Progress:
         saved last.
         """
         numbers = self.in_training(group)
-        if len(self.states) != len(numbers) or not all(_fits(training, each) for each in self.states):
+        if len(self.states) != len(numbers) or not all(_fits(training, state) for state in self.states):
             self.states = training.initial_states()  # it has not begun, or the file was damaged
         saved = copy.deepcopy(self.states)
 
@@ -104,7 +104,7 @@ class Progress:
         try:
             training.run(self.states, save)
         except DivergedError as error:
-            self.states = [each for index, each in enumerate(saved) if index not in error.errors]
+            self.states = [state for index, state in enumerate(saved) if index not in error.errors]
             for index, problem in error.errors.items():
                 words = f"{named(group.variants[numbers[index]])}: {problem}"
                 self.errors[numbers[index]] = words
@@ -117,9 +117,9 @@ class Outcome:
     """The outcome of a group's training.
 
     Attributes:
-      group: it.
+      group: the group.
       records: of its networks: epochs, best_epoch, diagnoses, seconds, and test where the test images choose the epoch;
-        or error, what of those that learning has left invalid.
+        or error, of networks that learning has left invalid.
       states: where the training of each ended, or None.
       error: what stopped the training: wrong input, or a file that could not be written.
     """
@@ -133,7 +133,7 @@ class Outcome:
 def train(data: Dataset, settings: Settings, group: Group, callback: Callback | None = None) -> Outcome:
     """Trains the networks of a group to the end, from the states in its file if there are any.
 
-    Where learning leaves some invalid, the others go on without them.
+    Where learning leaves some invalid, the others continue without them.
     """
     states: dict[int, TrainState] = {}
     try:
@@ -149,8 +149,8 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
     records = {index: dict[str, Any](epochs=[], diagnoses={}, error=words) for index, words in progress.errors.items()}
     for index, state in states.items():
         record = dict[str, Any](epochs=state.epochs, best_epoch=state.best_epoch, diagnoses=state.diagnoses)
-        for name in ("seconds", "compile_seconds"):  # a network's share of what all took together
-            record[name] = sum(each[name] for each in state.phases) / len(states)
+        for name in ("seconds", "compile_seconds"):  # a network's share of the time of all
+            record[name] = sum(phase[name] for phase in state.phases) / len(states)
         records[index] = record
     for index, tested in zip(states, tests, strict=False):
         records[index]["test"] = tested
@@ -169,7 +169,7 @@ def _fits(training: Training, state: TrainState) -> bool:
 def joined(states: Sequence[TrainState]) -> tuple[dict[str, np.ndarray], list[Any]]:
     """Arrays and JSON data of several states."""
     parts = [state.flatten() for state in states]
-    arrays = {f"{index}/{name}": value for index, (own, _) in enumerate(parts) for name, value in own.items()}
+    arrays = {f"{index}/{name}": value for index, (part, _) in enumerate(parts) for name, value in part.items()}
     return arrays, [meta for _, meta in parts]
 
 

@@ -32,7 +32,7 @@ class Training:
     Attributes:
       networks: the descriptions, with their encoders.
       plan: the phases of the training, in order.
-      cache: of what enters each stage; its `callback` receives the training's events.
+      cache: of the inputs of each stage; its `callback` receives the training's events.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Training:
     ):
         """Raises InputError if networks, data and settings do not fit, OSError if native kernels cannot be compiled.
 
-        `seeds` are those of the initial weights of each network, by default the one in `settings`.
+        `seeds` are for the initial weights of each network, by default the one in `settings`.
         """
         arguments.check_types(networks, data, settings, callback)
         self.seeds = [settings.seed] * len(networks) if seeds is None else list(seeds)
@@ -61,7 +61,7 @@ class Training:
 
     def initial_states(self) -> States:
         """The states before the first image."""
-        return [TrainState(each.initial_weights(seed)) for each, seed in zip(self.networks, self.seeds, strict=True)]
+        return [TrainState(x.initial_weights(seed)) for x, seed in zip(self.networks, self.seeds, strict=True)]
 
     def run(self, states: States, save: Callable[[States], None] = lambda states: None) -> States:
         """Trains all networks, which are in the same phase, to the end; changes and returns the states.
@@ -71,7 +71,7 @@ class Training:
         where a learner has led weights or numbers out of their range, InputError where another component is wrong.
         """
         cache = self.cache
-        cache.clear()  # what an interrupted run has left: these states lack its diagnoses
+        cache.clear()  # of an interrupted run's inputs: these states lack their diagnoses
         for state, first in zip(states, cache.placement.of_first_process(states), strict=True):
             vars(state).update(vars(first))
         if states[0].phase < len(self.plan) and fitting.fit_encoders(cache, states):
@@ -105,7 +105,7 @@ class Training:
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def _inputs(self, phase: Phase, states: States) -> dict[str, np.ndarray]:
-        """What enters the layers that learn in a phase, by part; of layers that learn without labels "train" alone."""
+        """The inputs of the layers that learn in a phase, by part; "train" alone where they learn without labels."""
         if phase.layers:
             return dict(train=self.cache.inputs("train", phase.stage, states))
         inputs = {part: self.supervised_inputs(part, states) for part in ("train", self.data.tested)}
@@ -120,15 +120,15 @@ class Training:
 
     def _runner(self, phase: Phase, states: States, inputs: np.ndarray) -> EpochRunner:
         """The runner of a phase's epochs, which begins."""
-        left = self.runners.images(phase) * (phase.epochs - states[0].done) - states[0].shown
+        remaining = self.runners.images(phase) * (phase.epochs - states[0].done) - states[0].shown
         runner = self.runners.of_phase(phase, states, inputs)
-        self.cache.callback.started(phase.name, left * len(states))
+        self.cache.callback.started(phase.name, remaining * len(states))
         return runner
 
     def _save_within(
         self, phase: Phase, states: States, runner: EpochRunner, save: Callable[[States], None], shown: int, result: Any
     ) -> None:
-        """Saves where an epoch stands, after `shown` images, with their `result`."""
+        """Saves an unfinished epoch, after `shown` images, with their `result`."""
         self._take_learned(phase, states, runner.carry, shown, result)
         self.cache.finish(runner.timer, states, over=False)
         save(states)
@@ -139,9 +139,9 @@ class Training:
         """Takes what networks have learned into their states, with the results of an unfinished epoch; unstacked."""
         carries = self.cache.placement.unstack(carry)
         results.take_learned(phase, states, self.networks, carries)
-        for state, own in zip(states, self.cache.placement.unstack(result), strict=True):
+        for state, arrays in zip(states, self.cache.placement.unstack(result), strict=True):
             state.shown = shown
-            state.results = dict(own)
+            state.results = dict(arrays)
         return carries
 
     def _take_epoch(self, phase: Phase, states: States, runner: EpochRunner, learned: Any, inputs: Any) -> list[Timer]:
@@ -149,7 +149,7 @@ class Training:
         timers = [runner.timer]
         carries = self._take_learned(phase, states, learned[0])
         step_results = self.cache.placement.unstack(learned[1])
-        diagnoses = [results.take_figures(phase, *each) for each in zip(states, carries, step_results, strict=True)]
+        diagnoses = [results.take_figures(phase, *args) for args in zip(states, carries, step_results, strict=True)]
         if phase.layers:
             for state, diagnosis in zip(states, diagnoses, strict=True):
                 state.diagnoses[phase.name] = diagnosis
@@ -165,7 +165,7 @@ class Training:
         over = self._is_over(phase, states)
         if not phase.layers:
             records = [state.epochs[-1] for state in states]
-            mean = jax.tree.map(lambda *each: float(np.mean(each)), *records)
+            mean = jax.tree.map(lambda *values: float(np.mean(values)), *records)
             self.cache.callback.tested(dict(mean, epoch=records[0]["epoch"]))
         for timer in timers:
             self.cache.finish(timer, states, over)
@@ -192,9 +192,9 @@ class Training:
     def key(self, state: TrainState) -> str:
         """A hash of all that the layers of a state's phase depend on once they have learned; "" if that is unknown."""
         phase = self.plan[state.phase]
-        before = [state.keys.get(name, "") for each in self.plan[: state.phase] for name in each.layers]
-        known = all(before) and state.origin in ("", self.fingerprint) and len(self.networks) == 1
-        if not phase.layers or not known:
+        before = [state.keys.get(name, "") for earlier in self.plan[: state.phase] for name in earlier.layers]
+        complete = all(before) and state.origin in ("", self.fingerprint) and len(self.networks) == 1
+        if not phase.layers or not complete:
             return ""
         digest = self.data.train_digest if phase.epochs else ""
         return cache_key.layer_key(self.fingerprint, self.network, phase, self.settings, digest, before)
@@ -202,8 +202,8 @@ class Training:
     def predict(self, states: Sequence[TrainState], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decisions, (networks, N) int32, -1 where silent, and scores, (networks, N, classes) float32, on images.
 
-        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where a decision of a user's
-        own returns what it may not.
+        Those of the networks with `rounded_weights`, as they are saved. Raises InputError where a custom decision
+        returns invalid values.
         """
         rounded = []
         for state, network in zip(states, self.networks, strict=True):
@@ -223,7 +223,7 @@ class Training:
     def test_best(self, states: Sequence[TrainState]) -> list[dict[str, float]]:
         """`fractions` of the best network of each state on the test images."""
         decisions, _ = self.predict([state.trained for state in states], self.data.test_images)
-        return [fractions(each, self.data.test_labels) for each in decisions]
+        return [fractions(x, self.data.test_labels) for x in decisions]
 
 
 class Trainer:

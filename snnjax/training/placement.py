@@ -69,7 +69,7 @@ class Timer:
 
     def add_to(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Adds to the record of this name, which a resumed phase continues; returns it."""
-        record = next((each for each in records if each["name"] == self.name), None)
+        record = next((x for x in records if x["name"] == self.name), None)
         if record is None:
             record = dict[str, Any](name=self.name)
             records.append(record)
@@ -104,20 +104,20 @@ class Placement:
     """
 
     def __init__(self, count: int):
-        found = devices.peers()
+        peers = devices.peers()
         axes = ("networks", "images")
         self.count = count
-        self.platform = found[0].platform
-        self.learning = Mesh(found[:count, None], axes)
-        self.devices = int(processes.gather(np.int64(found.size)).min())  # chunks are the same in all processes
-        self.mapping = self.learning if count > 1 else Mesh(found[None, : self.devices], axes)
+        self.platform = peers[0].platform
+        self.learning = Mesh(peers[:count, None], axes)
+        self.devices = int(processes.gather(np.int64(peers.size)).min())  # chunks are the same in all processes
+        self.mapping = self.learning if count > 1 else Mesh(peers[None, : self.devices], axes)
         shared = count == 1 and processes.count() > 1
         self.batched = Mesh(devices.sharers()[None], axes) if shared else self.learning
 
     def stack(self, trees: Sequence[Any]) -> Any:
         """The trees of all networks as one; the last one is repeated to fill the devices."""
         padded = [*trees, *[trees[-1]] * (-len(trees) % self.learning.size)]
-        leaves = [np.stack(each) for each in zip(*map(jax.tree.leaves, padded), strict=True)]
+        leaves = [np.stack(arrays) for arrays in zip(*map(jax.tree.leaves, padded), strict=True)]
         return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
 
     def unstack(self, tree: Any) -> list[Any]:
@@ -130,33 +130,33 @@ class Placement:
     ) -> Any:
         """Puts `size` images from number `start` on the devices of a mesh, filled up with zeros.
 
-        They come in the order of `places`, if given: (N,), or (networks, N) where each network has an order of its own.
+        They come in the order of `places`, if given: (N,), or (networks, N) where orders differ.
         """
-        own = has_own(values)
-        here = slice(start, start + size)
+        per_network = has_own(values)
+        part = slice(start, start + size)
         if places is not None and places.ndim == 2:
-            each = values if own else [values] * len(places)
-            values = np.stack([x[row] for x, row in zip(each, places[:, here], strict=True)])
-            own = True
+            arrays = values if per_network else [values] * len(places)
+            values = np.stack([x[row] for x, row in zip(arrays, places[:, part], strict=True)])
+            per_network = True
         else:
-            chosen = here if places is None else places[here]
-            values = values[:, chosen] if own else values[chosen]
+            chosen = part if places is None else places[part]
+            values = values[:, chosen] if per_network else values[chosen]
         shape = list(values.shape)
-        shape[int(own)] = size
-        if own:
+        shape[int(per_network)] = size
+        if per_network:
             shape[0] += -shape[0] % self.learning.size
         if shape != list(values.shape):
             values = np.pad(values, [(0, new - old) for old, new in zip(values.shape, shape, strict=True)])
         if mesh is self.mapping:
-            return place(values, mesh, BOTH if own else IMAGES)
-        return place(values, mesh, NETWORKS if own else SHARED)  # all devices see what they learn from
+            return place(values, mesh, BOTH if per_network else IMAGES)
+        return place(values, mesh, NETWORKS if per_network else SHARED)  # all devices learn from all images
 
     def of_first_process(self, value: T) -> T:
         """The `value` of the first process."""
         return processes.share(value)
 
     def agreed(self, carry: Any, result: Any, mesh: Mesh) -> tuple[Any, Any]:
-        """The `carry` and `result` of a learning program, those of the first process: others may round differently."""
+        """The `carry` and `result` of a learning program, from the first process: others may round differently."""
         if processes.count() == 1:
             return carry, result
         carry, result = processes.share_arrays((carry, result))
@@ -175,12 +175,12 @@ class Placement:
 
         Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0.
         """
-        own = has_own(images)
-        total = images.shape[int(own)]
+        per_network = has_own(images)
+        total = images.shape[int(per_network)]
         chunks = -(-total // (CHUNK.get(self.platform, CHUNK["gpu"]) * self.devices))
-        each = -(-total // (chunks * self.devices))  # images a device, so that few are padded
-        chunk = each * self.mapping.shape["images"]
-        program = mapping_program(function, self.mapping, own, **static)
+        share = -(-total // (chunks * self.devices))  # images a device, so that few are padded
+        chunk = share * self.mapping.shape["images"]
+        program = mapping_program(function, self.mapping, per_network, **static)
         models = place(models, self.mapping, NETWORKS)
         whole = None
         several = processes.count()
@@ -192,8 +192,8 @@ class Placement:
                 result = timer.call(0, gathered, result)
             if whole is None:
                 whole = jax.tree.map(lambda x: files.empty((self.count, total, *x.shape[2:]), x.dtype), result)
-            for values, found in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
-                values[:, start : start + count] = np.asarray(found)[: self.count, :count]
+            for values, part in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
+                values[:, start : start + count] = np.asarray(part)[: self.count, :count]
             report(count * self.count, 0)
         return whole
 
@@ -223,20 +223,20 @@ def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def learning_program(step: Callable[..., Any], task: Task, mesh: Mesh) -> Any:
-    """A jitted function of (carry, model, own, shared): for each network `step(task, carry, model, slice)`.
+    """A jitted function of (carry, model, per_network, shared): for each network `step(task, carry, model, slice)`.
 
-    `own` are the fields of its `Slice` that each network has for itself, `shared` the others.
+    `per_network` are the fields of its `Slice` that differ between networks, `shared` the others.
     """
 
-    def of_device(carry: Any, model: Any, own: dict[str, Any], shared: dict[str, Any]) -> Any:
-        def of_network(each: Any) -> Any:
-            carry, model, own = each
-            return step(task, carry, model, Slice(**own, **shared))
+    def of_device(carry: Any, model: Any, per_network: dict[str, Any], shared: dict[str, Any]) -> Any:
+        def of_network(item: Any) -> Any:
+            carry, model, per_network = item
+            return step(task, carry, model, Slice(**per_network, **shared))
 
         if len(jax.tree.leaves(carry)[0]) > 1:
-            return devices.map_each(of_network, (carry, model, own))
-        carry, model, own = jax.tree.map(lambda x: x[0], (carry, model, own))
-        return jax.tree.map(lambda x: x[None], step(task, carry, model, Slice(**own, **shared)))
+            return devices.map_each(of_network, (carry, model, per_network))
+        carry, model, per_network = jax.tree.map(lambda x: x[0], (carry, model, per_network))
+        return jax.tree.map(lambda x: x[None], step(task, carry, model, Slice(**per_network, **shared)))
 
     specs = (NETWORKS, NETWORKS, NETWORKS, SHARED)
     spread = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=NETWORKS, check_vma=False)
@@ -244,19 +244,19 @@ def learning_program(step: Callable[..., Any], task: Task, mesh: Mesh) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def mapping_program(function: Callable[..., Any], mesh: Mesh, own: bool, **static: Any) -> Any:
+def mapping_program(function: Callable[..., Any], mesh: Mesh, per_network: bool, **static: Any) -> Any:
     """A jitted function of (models, images): for each network, `function(model, images, **static)`."""
 
     def of_device(models: Any, images: Any) -> Any:
-        trees = (models, images) if own else (models, None)
+        trees = (models, images) if per_network else (models, None)
 
-        def of_network(each: Any) -> Any:
-            model, own_images = each
-            return function(model, own_images if own else images, **static)
+        def of_network(item: Any) -> Any:
+            model, network_images = item
+            return function(model, network_images if per_network else images, **static)
 
         if len(jax.tree.leaves(trees)[0]) > 1:
             return devices.map_each(of_network, trees)
         return jax.tree.map(lambda x: x[None], of_network(jax.tree.map(lambda x: x[0], trees)))
 
-    specs = (NETWORKS, BOTH if own else IMAGES)
+    specs = (NETWORKS, BOTH if per_network else IMAGES)
     return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=BOTH, check_vma=False))

@@ -21,7 +21,7 @@ from snnjax.training.state import Phase, States, TrainState
 
 
 def take_learned(phase: Phase, states: States, networks: Sequence[Network], carries: Sequence[Carry]) -> None:
-    """Takes what networks have learned, given as first described; raises DivergedError where some are invalid."""
+    """Takes what `networks`, as first described, have learned; raises DivergedError where some are invalid."""
     errors: dict[int, str] = {}
     cause = None
     for index, (state, network, carry) in enumerate(zip(states, networks, carries, strict=True)):

@@ -23,7 +23,7 @@ SAID = 1e9  # bytes of latencies from which it is said where they are kept
 
 
 class StageCache:
-    """Models of networks of one structure, and what enters their stages; `callback` receives the training's events."""
+    """Models of networks of one structure, and their stages' inputs; `callback` receives the training's events."""
 
     def __init__(self, networks: Sequence[Network], data: Dataset, settings: Settings, callback: Callback):
         self.networks = networks
@@ -33,7 +33,7 @@ class StageCache:
         self.placement = Placement(len(networks))
         self.images = {part: getattr(data, f"{part}_images") for part in ("train", data.tested)}
         self._mirror = settings.mirror
-        self._kept: dict[str, tuple[int, str, np.ndarray]] = {}  # by part: stage, key and values of what enters it
+        self._kept: dict[str, tuple[int, str, np.ndarray]] = {}  # by part: stage, key and values of its inputs
 
     def model(self, state: TrainState, index: int = 0) -> Model:
         """Network number `index` with the weights of a state, all numbers of 32 bits."""
@@ -61,32 +61,32 @@ class StageCache:
         self._kept = {}
 
     def inputs(self, part: str, stage: int, states: Sequence[TrainState], timed: bool = True) -> np.ndarray:
-        """The latencies that enter a stage, of "train" or the tested images; if not `timed`, only who fires counts.
+        """The latencies that enter a stage, of "train" or the tested images; if not `timed`, only firing counts.
 
         They are (N, C, H, W) before the first stage if encoders agree, (networks, N, C, H, W) otherwise. With `mirror`
-        there are 2N of "train": those of the images, then those of their mirror images.
+        there are 2N of "train": of the images, then of their mirror images.
         """
         stages = self.network.stages
         if stage and not timed:
             starts = [number for number in range(stage) if not (number and stages[number - 1].activities)]
             first = starts[-1] if part == "train" else 0
             return self._forward(part, states, self.inputs(part, first, states), first, stage, timed=False)
-        known, key, values = self._kept.get(part, (stage + 1, "", np.zeros(0)))
-        if known > stage or key != self._key(states, known):
-            known = 0
+        current, key, values = self._kept.get(part, (stage + 1, "", np.zeros(0)))
+        if current > stage or key != self._key(states, current):
+            current = 0
             values = self._encoded(part, states)
-        for number in range(known + 1, stage + 1):
+        for number in range(current + 1, stage + 1):
             if number < stage and stages[number - 1].activities:
-                continue  # what they become is kept alone: it is far smaller
-            values = self._forward(part, states, values, known, number, timed=True)
-            known = number
+                continue  # activities are not kept: the latencies that they become are far smaller
+            values = self._forward(part, states, values, current, number, timed=True)
+            current = number
             if part == "train":
-                self._kept[part] = (known, self._key(states, known), values)
+                self._kept[part] = (current, self._key(states, current), values)
         return values
 
     def _encoded(self, part: str, states: Sequence[TrainState]) -> np.ndarray:
-        """What enters the first stage; the other part is encoded too, and kept, unless something of it is kept."""
-        images = {each: self._shown(each) for each in self.images if each == part or each not in self._kept}
+        """The inputs of the first stage; the other part is encoded too, and kept, unless some inputs of it are kept."""
+        images = {name: self._shown(name) for name in self.images if name == part or name not in self._kept}
         models = self.models(states)
         codes = [jax.tree.leaves(model.network.encoder) for model in models]
         shared = all(np.array_equal(a, b) for code in codes for a, b in zip(code, codes[0], strict=True))
@@ -94,11 +94,11 @@ class StageCache:
         timer = Timer("encode")
         stacked = placement.stack(models[: placement.count])
         self.callback.started("encode", sum(map(len, images.values())) * placement.count)
-        for name, each in images.items():
-            found = placement.map(timer, encode_batch, stacked, each, self.callback.advanced, native=self.native)
-            if (largest := found.max()) > (steps := self.network.time_steps):
+        for name, values in images.items():
+            latencies = placement.map(timer, encode_batch, stacked, values, self.callback.advanced, native=self.native)
+            if (largest := latencies.max()) > (steps := self.network.time_steps):
                 raise InputError(f"`encoder(image)` must be 0..{steps - 1}, or {steps} where silent, got {largest}")
-            self._kept[name] = (0, self._key(states, 0), found[0] if shared else found)
+            self._kept[name] = (0, self._key(states, 0), latencies[0] if shared else latencies)
         self.finish(timer, states)
         return self._kept[part][2]
 
@@ -115,7 +115,7 @@ class StageCache:
     def _forward(
         self, part: str, states: Sequence[TrainState], values: np.ndarray, first: int, last: int, timed: bool
     ) -> np.ndarray:
-        """What enters stage `last`, given what enters stage `first`."""
+        """The inputs of stage `last`, given the inputs of stage `first`."""
         name = f"{'outputs of' if timed else 'who fires in'} stage {last}"
         timer = Timer(name if part == "train" else f"{name}, {part}")
         self.callback.started(timer.name, values.shape[int(has_own(values))] * self.placement.count)
@@ -129,24 +129,24 @@ class StageCache:
         return values
 
     def _key(self, states: Sequence[TrainState], stage: int) -> str:
-        """What the latencies before a stage depend on: the encoder, which may be fitted, and the layers before."""
+        """A digest of all that a stage's inputs depend on: the encoder, which may be fitted, and the layers before."""
         names = [name for names in self.network.names[:stage] for name in names]
         leaves = jax.tree.leaves([(x.network.encoder, [x.layers[name] for name in names]) for x in self.models(states)])
         return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
     def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
-        """Records what a timer has measured since, and resets it; reports the phase if it is over."""
+        """Records a timer's measurements, and resets it; reports the phase if it is over."""
         records = [timer.add_to(state.phases) for state in states]
         timer.reset()
         if over:
             self.callback.finished(records[0])
 
     def _diagnose_outputs(self, stage: int, values: np.ndarray, states: Sequence[TrainState]) -> None:
-        """Records what the first images show of a stage's outputs; reports it if there is one network."""
+        """Records a diagnosis of a stage's outputs for the first images; reports it if there is one network."""
         name = f"outputs of stage {stage}"
         for index, state in enumerate(states):
-            found = (each.get("convergence", {}) for each in state.diagnoses.values())
-            open_ = {layer: convergence for each in found for layer, convergence in each.items()}
+            convergences = (diagnosis.get("convergence", {}) for diagnosis in state.diagnoses.values())
+            open_ = {layer: convergence for figures in convergences for layer, convergence in figures.items()}
             count = min(1000, values.shape[1] // (1 + self._mirror))  # mirror images come after the images
             network = state.network(self.networks[index])
             fired = values[index][:count] < self.network.time_steps

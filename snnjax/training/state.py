@@ -17,7 +17,7 @@ from snnjax.networks import Network
 from snnjax.networks.decision import is_fitted
 
 FORMAT = 5
-"""Of what `TrainState.flatten` gives, and of the results made of it: another one is refused."""
+"""Of the data of `TrainState.flatten`, and of the results made of it: another one is refused."""
 
 Arrays = dict[str, np.ndarray]
 """Arrays by name."""
@@ -69,7 +69,7 @@ class Settings:
 
 
 class Phase(NamedTuple):
-    """The unsupervised learning of one layer, or of several jointly; or, last, without layers, what needs labels.
+    """The unsupervised learning of one layer, or of several jointly; or, last, without layers, the part with labels.
 
     That is the learning of all supervised layers, or the fit of the decision, in one epoch.
 
@@ -117,8 +117,8 @@ def plan(network: Network, epochs: tuple[int, ...]) -> tuple[Phase, ...]:
 
 
 def _joint(network: Network, first: int, end: int, epochs: tuple[int, ...]) -> Phase:
-    if len(known := {*epochs[first:end]}) > 1:
-        got = f"{sorted(known)} for stages {first + 1} to {end}"
+    if len(counts := {*epochs[first:end]}) > 1:
+        got = f"{sorted(counts)} for stages {first + 1} to {end}"
         raise InputError(f"`epochs` must be the same for stages that learn jointly, got {got}")
     learners = {
         name: conv.each_learner[0] for stage, name, conv in network.layers() if first <= stage < end and conv.learners
@@ -133,16 +133,16 @@ def _title(learner: Any) -> str:
 
 @dataclasses.dataclass
 class TrainState:
-    """Where the training of one network stands.
+    """The state of one network's training.
 
     Attributes:
       weights: (F, C, kh, kw) float32, by layer name.
-      numbers: those that learners have changed, and the arrays of an encoder or a decision that is fitted, by path:
+      numbers: numbers that learners have changed, and the arrays of an encoder or a decision that is fitted, by path:
         "layer1.threshold", "encoder.maximum".
       phase: index of the current phase in `plan`.
       done: its completed epochs.
       shown: images of the next epoch that have been learned from already.
-      results: of these, by path.
+      results: of these images, by path.
       learning: the states of its learners, and the tally, once it has begun.
       best: `weights` of the best network so far; empty before the first supervised epoch.
       best_numbers: its `numbers`.
@@ -173,7 +173,7 @@ class TrainState:
     keys: dict[str, str] = field(default_factory=dict)
     origin: str = ""
 
-    _GROUPS: ClassVar = {  # of arrays: what files call them, and the fields
+    _GROUPS: ClassVar = {  # of arrays: their names in files, and the fields
         "weights": "weights",
         "numbers": "numbers",
         "found": "results",
@@ -185,24 +185,24 @@ class TrainState:
     def flatten(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and JSON data, for a checkpoint."""
         arrays: Arrays = {}
-        for group, own in self._GROUPS.items():
-            arrays |= {f"{group}/{name}": value for name, value in getattr(self, own).items()}
+        for group, attribute in self._GROUPS.items():
+            arrays |= {f"{group}/{name}": value for name, value in getattr(self, attribute).items()}
         return arrays, {name: value for name, value in vars(self).items() if name not in self._GROUPS.values()}
 
     @classmethod
     def unflatten(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "TrainState":
         """The inverse of `flatten`; raises InputError where arrays or data are wrong."""
-        parts: dict[str, Any] = {own: {} for own in cls._GROUPS.values()}
+        parts: dict[str, Any] = {attribute: {} for attribute in cls._GROUPS.values()}
         for path, array in arrays.items():
             group, _, name = path.partition("/")
             if group not in cls._GROUPS:
                 raise InputError(f"the state of a training holds no array {path!r}")
             parts[cls._GROUPS[group]][name] = array
-        for each in dataclasses.fields(cls):
-            value = parts.setdefault(each.name, meta.get(each.name))
-            kind: Any = get_origin(each.type) or each.type
+        for item in dataclasses.fields(cls):
+            value = parts.setdefault(item.name, meta.get(item.name))
+            kind: Any = get_origin(item.type) or item.type
             if not isinstance(value, kind):
-                raise InputError(f"the state of a training holds `{each.name}`, {kind.__name__}, got {shown(value)}")
+                raise InputError(f"the state of a training holds `{item.name}`, {kind.__name__}, got {shown(value)}")
         return cls(**parts)
 
     @property
@@ -265,7 +265,7 @@ class Callback:
         """A supervised epoch has ended: see `TrainState.epochs`; of many networks, the mean accuracies."""
 
     def invalid(self, problem: str) -> None:
-        """Learning has left one of several networks invalid, whose training ends; the others go on as saved last."""
+        """Learning has left one of several networks invalid, whose training ends; the others continue as saved last."""
 
     def diagnosed(self, phase: str, diagnosis: Diagnosis) -> None:
         """The diagnosis of a phase that has ended: see `TrainState.diagnoses`."""

@@ -1,4 +1,4 @@
-"""The training of many networks of one kind: those that differ in numbers alone train in one program."""
+"""The training of many networks of one kind; networks that differ in numbers alone share a program."""
 
 import contextlib
 import dataclasses
@@ -26,10 +26,10 @@ from snnjax.training.workers import SERIAL, Workers
 
 @dataclasses.dataclass
 class SweepState:
-    """Where a sweep stands; networks go by their places among the variants.
+    """The state of a sweep; networks go by their places among the variants.
 
     Attributes:
-      done: records of the trained networks, and of those that learning has left invalid, by place.
+      done: records of the trained networks, and of networks that learning has left invalid, by place.
       trained: the best network of each trained one, by place, unless it is kept elsewhere: weights and numbers alone.
     """
 
@@ -65,7 +65,7 @@ class Sweep:
       data: the data set that all learn.
       settings: of all networks; `patience` must be 0, and a variant's own "seed" replaces the one here.
       variants: what is special about each network.
-      callback: receives the start and the end of each group, and the events of those that train in this process.
+      callback: receives the start and the end of each group, and the events of groups trained in this process.
       at_once: networks of one program at most.
       networks: the descriptions of the variants, in order.
       seeds: of the variants.
@@ -82,14 +82,14 @@ class Sweep:
         """Raises InputError where a variant names what cannot vary, or a value that it cannot have."""
         check_types([self.network], self.data, self.settings)
         checks.integer("at_once", self.at_once, 1)
-        if not isinstance(self.variants, Sequence) or not all(isinstance(each, Mapping) for each in self.variants):
+        if not isinstance(self.variants, Sequence) or not all(isinstance(x, Mapping) for x in self.variants):
             raise wrong_type("variants", "a list of dicts", self.variants, '[{"layer1.threshold": 15.0}, ...]')
         if not self.variants:
             raise InputError("`variants` must be at least one dict, got none")
-        self.variants = [dict(each) for each in self.variants]
-        self.networks = [with_encoder(varied(self.network, each), self.data) for each in self.variants]
-        self.seeds = [int(each.get("seed", self.settings.seed)) for each in self.variants]
-        self._seeded = [each | dict(seed=seed) for each, seed in zip(self.variants, self.seeds, strict=True)]
+        self.variants = [dict(variant) for variant in self.variants]
+        self.networks = [with_encoder(varied(self.network, variant), self.data) for variant in self.variants]
+        self.seeds = [int(variant.get("seed", self.settings.seed)) for variant in self.variants]
+        self._seeded = [variant | dict(seed=seed) for variant, seed in zip(self.variants, self.seeds, strict=True)]
         if patience := self.settings.patience:
             raise InputError(f"`patience` must be 0 in a sweep, which compares whole trainings, got {patience}")
 
@@ -109,16 +109,16 @@ class Sweep:
             file = None if folder is None else folder.resolve() / self._file_name(variants)
             return Group(tuple(places), variants, *self._described, file)
 
-        found = list[Group]()
-        alike = dict[Any, list[int]]()
-        left = {*range(len(self.variants))} - {*done}
+        groups = list[Group]()
+        by_structure = dict[Any, list[int]]()
+        remaining = {*range(len(self.variants))} - {*done}
         for path, places in self._started(folder) if folder else ():
-            if path.name == self._file_name([self._seeded[index] for index in places]) and left.issuperset(places):
-                found.append(group(places))
-                left -= {*places}
-        for index in sorted(left):
-            alike.setdefault(self.networks[index].structure, []).append(index)
-        return [*found, *map(group, _cut([*alike.values()], self.at_once, workers - len(found)))]
+            if path.name == self._file_name([self._seeded[index] for index in places]) and remaining.issuperset(places):
+                groups.append(group(places))
+                remaining -= {*places}
+        for index in sorted(remaining):
+            by_structure.setdefault(self.networks[index].structure, []).append(index)
+        return [*groups, *map(group, _cut([*by_structure.values()], self.at_once, workers - len(groups)))]
 
     @functools.cached_property
     def _described(self) -> tuple[Any, dict[str, np.ndarray]]:
@@ -127,20 +127,20 @@ class Sweep:
 
     @functools.cached_property
     def _common(self) -> list[Any]:
-        """What all states depend on, as JSON data."""
+        """All that the states depend on, as JSON data."""
         network, arrays = self._described
-        digests = {name: hashlib.sha256(np.ascontiguousarray(each).data).hexdigest() for name, each in arrays.items()}
+        digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest() for name, x in arrays.items()}
         return [FORMAT, network, digests, dataclasses.asdict(self.settings), self.data.digest]
 
     def _file_name(self, variants: Sequence[Variant]) -> str:
-        """The name of a group's file says all that its states depend on."""
+        """The name of a group's file: a digest of all that its states depend on."""
         return hashlib.sha256(json.dumps([self._common, *variants]).encode()).hexdigest()[:16] + ".npz"
 
     def _started(self, folder: Path) -> Iterator[tuple[Path, list[int]]]:
         """Files of groups in training, and the places of these."""
         for path in sorted(folder.glob("*.npz")):
             with contextlib.suppress(FileNotFoundError, InputError, LookupError, TypeError, ValueError):
-                places = [self._seeded.index(each) for each in files.load_checkpoint(path)[1]["variants"]]
+                places = [self._seeded.index(x) for x in files.load_checkpoint(path)[1]["variants"]]
                 if len({*places}) == len(places):
                     yield path, places
 
@@ -157,8 +157,8 @@ class Sweep:
 
         `keep` is called with place, description and state of each trained network; it returns more for its record.
         `load` gives description and best weights of a place again; without it, `SweepState.trained` keeps them.
-        `folder` is one, created if need be, where groups in training keep their states, to go on from. Raises what
-        has stopped a group first, once the others that were handed out have ended.
+        `folder` is one, created if need be, where groups in training keep their states, to continue from. Raises the
+        error that stopped a group first, once the others that were handed out have ended.
         """
         sweep = state or SweepState()
         errors = list[Exception]()
@@ -199,7 +199,7 @@ class Sweep:
         save: Callable[[SweepState], None],
         load: Callable[[int], tuple[Network, TrainState]],
     ) -> None:
-        """Tests the networks of the best combination that are not yet; one that was the best before loses its test."""
+        """Tests the networks of the best combination that are untested; a former best one loses its test."""
         best = next(iter(ranking([sweep.done[index] for index in range(len(self.variants))])), [])
         for index in sweep.done.keys() - best:
             sweep.done[index].pop("test", None)
@@ -210,11 +210,11 @@ class Sweep:
                 save(sweep)
 
 
-def _cut(alike: Sequence[list[int]], most: int, least: int) -> list[list[int]]:
+def _cut(lists: Sequence[list[int]], most: int, least: int) -> list[list[int]]:
     """Cuts lists of places into even groups of at most `most`, and of fewer where that makes less than `least` groups.
 
     Groups of one size share a compiled program.
     """
-    sizes = range(min(most, max(map(len, alike), default=1)), 1, -1)
-    size = next((size for size in sizes if sum(-(-len(each) // size) for each in alike) >= least), 1)
-    return [part.tolist() for each in alike for part in np.array_split(each, -(-len(each) // size))]
+    sizes = range(min(most, max(map(len, lists), default=1)), 1, -1)
+    size = next((size for size in sizes if sum(-(-len(places) // size) for places in lists) >= least), 1)
+    return [part.tolist() for places in lists for part in np.array_split(places, -(-len(places) // size))]

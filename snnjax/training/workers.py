@@ -1,6 +1,6 @@
 """The workers that train the groups of a sweep: an executor of `concurrent.futures`, or this process.
 
-Those of one machine (`processes`, by loky) and of a cluster (`cluster`, by Dask) are for `Sweep.run` and
+The workers of one machine (`processes`, by loky) or of a cluster (`cluster`, by Dask) are for `Sweep.run` and
 `SweepFolder.run`, until the `with` block ends, which stops what is unfinished:
 
 ```python
@@ -49,7 +49,7 @@ class Workers:
     Attributes:
       executor: trains groups elsewhere; None: this process trains one after the other.
       count: groups that are trained at a time.
-      share: makes of the work, which holds the data, what each of the executor's tasks is given in its place.
+      share: turns the work, which holds the data, into the value that each task of the executor receives.
       task: of the work and a group, carried out by the executor.
     """
 
@@ -92,7 +92,7 @@ class Unwanted(Exception):
 
 
 class Watch(Callback):
-    """Ends a training that nobody waits for: there `check` raises an error, or ends the process."""
+    """Ends a training that nobody waits for: `check` then raises an error, or ends the process."""
 
     def __init__(self, check: Callable[[], None]):
         self.check = check
@@ -116,9 +116,9 @@ def _train(
 
 @contextlib.contextmanager
 def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterator[Workers]:
-    """So many processes, each on its own share of the cores that this one may use; raises OSError if one is killed.
+    """`count` processes, each on its own share of the cores that this one may use; raises OSError if one is killed.
 
-    Those of an accelerator would share its memory, so take one process there.
+    Processes on an accelerator would share its memory, so take one there.
     """
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -170,7 +170,7 @@ def _end_orphan(parent: int) -> None:
 
 @contextlib.contextmanager
 def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: float = 10.0) -> Iterator[Workers]:
-    """The workers of a Dask scheduler, those that come later too; Dask trains elsewhere what a lost one was training.
+    """The workers of a Dask scheduler, later ones too; Dask trains the group of a lost worker elsewhere.
 
     Raises MissingPackageError without distributed, OSError where no scheduler answers within `patience` seconds, has no
     workers, or goes away, InputError where a worker takes several groups at a time.
@@ -199,7 +199,7 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keeps a logger from printing tracebacks where a connection is lost: one line says it."""
+    """Keeps a logger from printing tracebacks where a connection is lost: one line is enough."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
