@@ -35,7 +35,7 @@ _KINDS: dict[str, tuple[Any, ...]] = {
 
 
 def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[Function], Function]:
-    """Decorator: `jax.jit` with `static` arguments, after checks of what is known before tracing hides it.
+    """Decorator: `jax.jit` with `static` arguments, after checks of the values known before tracing.
 
     Static arguments are plain, threshold, radius and bounds lie in their ranges, latencies in 0..`time_steps`; `check`
     is a function of all arguments by name. Values that are traced already, or lie on an accelerator, are left out. The
@@ -45,14 +45,14 @@ def kernel(*static: str, check: Callable[..., None] | None = None) -> Callable[[
     def decorate(function: Function) -> Function:
         compiled = jax.jit(function, static_argnames=static)
         parameters = inspect.signature(function).parameters
-        defaults = {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
         by_value = {name: _BY_VALUE[name] for name in parameters if name in _BY_VALUE and name not in static}
         latencies = [name for name in parameters if name in _LATENCIES] if "time_steps" in static else []
 
         @functools.wraps(function)
         def call(*args: Any, **settings: Any) -> Any:
             given = defaults | dict(zip(parameters, args, strict=False)) | settings
-            if given.keys() == parameters.keys():  # otherwise `compiled` says what is missing
+            if given.keys() == parameters.keys():  # otherwise `compiled` names the missing argument
                 for name in static:
                     check_static(name, given[name])
                 for name, check_value in by_value.items():
@@ -127,7 +127,7 @@ def check_latency_range(name: str, value: Any, silence: Any) -> None:
 
 
 def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write: str) -> None:
-    """Known positions (N, 2), row and column, on a map of `size`; `write` says what to give instead."""
+    """Known positions (N, 2), row and column, on a map of `size`; `write` is the remedy in the message."""
     outside = ((positions < 0) | (positions >= np.asarray(size))).any(axis=1)
     if outside.any():
         got = ", ".join(map(str, positions[outside][0]))
@@ -138,11 +138,11 @@ def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write
 def pixels(name: str, value: Any, scale: float = 1.0) -> None:
     """An array of numbers; if they are known and floats, finite, and not of 0..1 where 0..255 is expected."""
     array(name, value, None)
-    known = concrete_values(value, jnp.floating)
-    if known is None or not known.size:
+    values = concrete_values(value, jnp.floating)
+    if values is None or not values.size:
         return
-    largest = known.max()
-    if not np.isfinite(known).all():
+    largest = values.max()
+    if not np.isfinite(values).all():
         raise InputError(f"`{name}` must be finite, got NaN or infinite values")
     if scale == 1 and 0 < largest <= 1:
         raise InputError(f"`{name}` must be of 0..255, got values up to {largest:g}: multiply it by 255")
@@ -157,7 +157,7 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
         raise InputTypeError(f"`{name}` must be a plain array, got a masked one: fill it, as by `.filled(0)`")
     if axes is not None and value.ndim != len(axes.split()):
         raise InputError(f"`{name}` must have axes ({axes}), got shape {value.shape}")
-    if kind and not any(jnp.issubdtype(value.dtype, each) for each in _KINDS[kind]):
+    if kind and not any(jnp.issubdtype(value.dtype, dtype) for dtype in _KINDS[kind]):
         raise InputTypeError(f"`{name}` must hold {kind}, got dtype {value.dtype}")
 
 
@@ -195,8 +195,8 @@ def seed(value: Any) -> int:
 def fits_32_bits(name: str, value: Any) -> None:
     """Numbers, also in a tuple or an array, that int32 or float32 can hold; infinity may be one."""
     if isinstance(value, tuple):
-        for each in value:
-            fits_32_bits(name, each)
+        for item in value:
+            fits_32_bits(name, item)
     elif isinstance(value, int) and not -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER:
         raise InputError(f"`{name}` must fit into int32, got {shown(value)}")
     elif isinstance(value, float | np.ndarray) and (array := np.asarray(value)).dtype.kind in "iuf":
@@ -245,8 +245,8 @@ def threshold(value: Any, features: int | None = None) -> None:
     kind = type(value) if isinstance(value, int | float) else getattr(value, "dtype", bool)
     real = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.floating)
     if value is not None and not real:
-        each = "np.array([...])" if isinstance(value, tuple | list) else ""
-        raise wrong_type("threshold", "a number, an array (F,) or None", value, each)
+        write = "np.array([...])" if isinstance(value, tuple | list) else ""
+        raise wrong_type("threshold", "a number, an array (F,) or None", value, write)
     if np.ndim(value) > 1 or (np.ndim(value) and np.shape(value) != (features or len(value),)):
         raise InputError(f"`threshold` must have shape () or ({features or 'F'},), got shape {np.shape(value)}")
     fits_32_bits("threshold", value)
@@ -258,8 +258,8 @@ def bounds(value: Bounds, least: float | None = None) -> None:
     """(lower, upper), numbers of at least `least` if that is given; the order of arrays is not known yet."""
     if not isinstance(value, tuple | list):
         raise wrong_type("bounds", "(lower, upper)", value)
-    known = all(isinstance(bound, int | float | np.number) for bound in value)
-    if len(value) != 2 or (known and not value[0] < value[1]):
+    plain = all(isinstance(bound, int | float | np.number) for bound in value)
+    if len(value) != 2 or (plain and not value[0] < value[1]):
         raise InputError(f"`bounds` must be (lower, upper) with lower < upper, got {value}")
     if least is not None and not value[0] >= least:
         raise InputError(f"`bounds` must be at least {least:g}, so that potentials never fall, got {value}")

@@ -1,7 +1,7 @@
 """The parts of networks: frozen dataclasses that are pytrees of numbers and can be saved.
 
 A component's numbers (thresholds, rates, radii, bounds) are pytree leaves: changing one compiles nothing. Its structure
-(kernel sizes, numbers of features) is marked by `static`. Files name the classes of components: your own can be saved,
+(kernel sizes, numbers of features) is marked by `static`. Files name classes: custom components can be saved,
 and loaded by any program that has imported them.
 """
 
@@ -43,28 +43,28 @@ def component(cls: type[T]) -> type[T]:
 
     Components are compared and hashed by their class and fields, arrays by their shapes and numbers.
 
-    Lists become tuples, numbers of NumPy those of Python, integers floats where the annotation has `float` and no
+    Lists become tuples, NumPy numbers become Python's, integers floats where the annotation has `float` and no
     `int`. New values are checked: the types of numbers and strings by the annotations, the rest by the class's method
-    `check` if it has one; not those whose numbers are JAX arrays, nor those that JAX rebuilds from leaves. Raises
-    InputError if another module has a component of this name, a text of a rule is no `static` field, or a base class
-    that is no component has fields.
+    `check` if it has one; except where numbers are JAX arrays, or JAX rebuilds it from leaves. Raises InputError if
+    another module has a component of this name, a text of a rule is no `static` field, or a base class that is no
+    component has fields.
     """
-    known = _TYPES.get(cls.__name__, cls)
-    origins = [(each.__module__, each.__qualname__) for each in (known, cls)]
-    if origins[0] != origins[1] and "__main__" not in (known.__module__, cls.__module__):
-        raise InputError(f"`{cls.__name__}` is a component of {known.__module__} already: take another name")
+    registered = _TYPES.get(cls.__name__, cls)
+    origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
+    if origins[0] != origins[1] and "__main__" not in (registered.__module__, cls.__module__):
+        raise InputError(f"`{cls.__name__}` is a component of {registered.__module__} already: take another name")
     _check_bases(cls)
 
     def __post_init__(self: Any) -> None:
-        for each in dataclasses.fields(self):
-            kinds = re.findall(r"\w+", str(each.type))
+        for field in dataclasses.fields(self):
+            kinds = re.findall(r"\w+", str(field.type))
             floats = "float" in kinds and "int" not in kinds  # so that 15 and 15.0 are the same leaf
-            object.__setattr__(self, each.name, _plain(getattr(self, each.name), floats))
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name), floats))
         if not any(isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(_fields(self))):
             _check(self)
 
     def key(self: Any) -> Any:
-        return tuple(_comparable(getattr(self, each.name)) for each in dataclasses.fields(self) if each.compare)
+        return tuple(_comparable(getattr(self, field.name)) for field in dataclasses.fields(self) if field.compare)
 
     def __eq__(self: Any, other: object) -> bool:
         return key(self) == key(other) if type(other) is type(self) else NotImplemented
@@ -75,10 +75,10 @@ def component(cls: type[T]) -> type[T]:
             setattr(cls, name, method)
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    for each in fields:
-        if each.type in (str, "str") and not each.metadata.get("static") and hasattr(cls, "update"):  # a rule
+    for field in fields:
+        if field.type in (str, "str") and not field.metadata.get("static") and hasattr(cls, "update"):  # a rule
             raise InputError(
-                f"`{each.name}` of {cls.__name__} must be `static`, as it is text: {each.name}: str = static()"
+                f"`{field.name}` of {cls.__name__} must be `static`, as it is text: {field.name}: str = static()"
             )
     _register(cls)
     _TYPES[cls.__name__] = cls
@@ -86,9 +86,9 @@ def component(cls: type[T]) -> type[T]:
 
 
 def _register(cls: Any) -> None:
-    """Makes a component a pytree: what is not `static` are leaves."""
-    structure = [each.name for each in dataclasses.fields(cls) if each.metadata.get("static")]
-    leaves = [each.name for each in dataclasses.fields(cls) if not each.metadata.get("static")]
+    """Makes a component a pytree: fields that are not `static` are leaves."""
+    structure = [field.name for field in dataclasses.fields(cls) if field.metadata.get("static")]
+    leaves = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("static")]
 
     def flatten(value: Any) -> tuple[Any, Any]:
         parts = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
@@ -115,14 +115,14 @@ def _check_bases(cls: type) -> None:
 
 def _plain(value: Any, floats: bool) -> Any:
     if type(value) in (tuple, list):
-        return tuple(_plain(each, floats) for each in value)
+        return tuple(_plain(item, floats) for item in value)
     if isinstance(value, np.generic):
         value = value.item()
     return float(value) if floats and type(value) is int and abs(value) <= checks.LARGEST_FLOAT else value
 
 
 def _comparable(value: Any) -> Any:
-    """What a field is compared and hashed by: of an array its shape and numbers, as tuples."""
+    """A field's key for comparing and hashing: of an array its shape and numbers, as tuples."""
     if isinstance(value, tuple):
         return tuple(map(_comparable, value))
     if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, jax.core.Tracer):
@@ -144,34 +144,34 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 def _check(value: Any) -> None:
     """Raises InputError unless the fields of a component are of their types, and as its `check` wants them."""
-    for each in dataclasses.fields(value):
-        annotation = inspect.formatannotation(each.type).strip("'")
-        part = getattr(value, each.name)
+    for field in dataclasses.fields(value):
+        annotation = inspect.formatannotation(field.type).strip("'")
+        part = getattr(value, field.name)
         kind, words = _KINDS.get(annotation, (object, ""))
         fits = isinstance(part, kind) and (annotation == "bool" or not words or not isinstance(part, bool))
         if annotation == "tuple[float, float]":
             fits = fits and len(part) == 2 and all(isinstance(number, _NUMBER) for number in part)
         if not fits:
-            raise no_integer(each.name, part) if annotation == "int" else wrong_type(each.name, words, part)
-        if words or not each.metadata.get("static"):
-            checks.fits_32_bits(each.name, part)
+            raise no_integer(field.name, part) if annotation == "int" else wrong_type(field.name, words, part)
+        if words or not field.metadata.get("static"):
+            checks.fits_32_bits(field.name, part)
     if check := getattr(value, "check", None):
         check()
 
 
 def check_again(value: Any) -> None:
-    """Checks a component and those in it as when they were made; raises InputError."""
+    """Checks a component and its nested ones as when they were made; raises InputError."""
     if isinstance(value, tuple):
-        for each in value:
-            check_again(each)
+        for item in value:
+            check_again(item)
     elif _TYPES.get(type(value).__name__) is type(value):
-        for each in _fields(value).values():
-            check_again(each)
+        for part in _fields(value).values():
+            check_again(part)
         _check(value)
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def check_component(name: str, value: object, *needs: str) -> None:
@@ -181,7 +181,7 @@ def check_component(name: str, value: object, *needs: str) -> None:
     kind = type(value).__qualname__
     if _TYPES.get(type(value).__name__) is not type(value):
         raise InputError(f"`{name}` must be a component, an instance of a class with @snnjax.component, got {kind}")
-    if lacks := [each for each in needs if not hasattr(value, each)]:
+    if lacks := [attribute for attribute in needs if not hasattr(value, attribute)]:
         raise InputError(f"`{name}` must have {', '.join(needs)}: {kind} lacks {', '.join(lacks)}")
 
 
@@ -190,10 +190,10 @@ def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
     if dataclasses.is_dataclass(value):
         check_component(path or "value", value)
         prefix = f"{path}." if path else ""
-        parts = {name: to_data(each, arrays, prefix + name) for name, each in _fields(value).items()}
+        parts = {name: to_data(part, arrays, prefix + name) for name, part in _fields(value).items()}
         return dict(type=type(value).__name__, **parts)
     if isinstance(value, tuple):
-        return [to_data(each, arrays, f"{path}.{at}") for at, each in enumerate(value)]
+        return [to_data(item, arrays, f"{path}.{index}") for index, item in enumerate(value)]
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         if value.ndim == 0:
             return value.item()
@@ -208,7 +208,7 @@ def to_data(value: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
 def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
     """The inverse of `to_data`, executing no code but that of imported components; raises InputError if it is none."""
     if isinstance(data, list):
-        return tuple(from_data(each, arrays) for each in data)
+        return tuple(from_data(item, arrays) for item in data)
     if not isinstance(data, dict):
         return data
     if data.keys() == {"array"}:
@@ -230,26 +230,26 @@ def from_data(data: Any, arrays: dict[str, np.ndarray]) -> Any:
 def completed(data: Any) -> Any:
     """Data of `to_data` with the defaults of the fields that components lacked in the version that wrote it."""
     if isinstance(data, list):
-        return [completed(each) for each in data]
+        return [completed(item) for item in data]
     if not isinstance(data, dict) or data.get("type") not in _TYPES:
         return data
-    fields = [each for each in dataclasses.fields(_TYPES[data["type"]]) if each.default is not dataclasses.MISSING]
-    defaults = {each.name: to_data(each.default, {}) for each in fields if each.name not in data}
-    return defaults | {name: completed(each) for name, each in data.items()}
+    fields = [field for field in dataclasses.fields(_TYPES[data["type"]]) if field.default is not dataclasses.MISSING]
+    defaults = {field.name: to_data(field.default, {}) for field in fields if field.name not in data}
+    return defaults | {name: completed(part) for name, part in data.items()}
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
     """All numbers that may vary in a component, by path: "competition.radius", "reward.0"; no nested ones."""
     parts: dict[Any, Any] = {}
     if dataclasses.is_dataclass(value):
-        varying = [each for each in dataclasses.fields(value) if not {"learnable", "fitted"} & each.metadata.keys()]
-        parts = {each.name: getattr(value, each.name) for each in varying}
-    elif isinstance(value, tuple) and not any(isinstance(each, tuple) for each in value):
+        varying = [field for field in dataclasses.fields(value) if not {"learnable", "fitted"} & field.metadata.keys()]
+        parts = {field.name: getattr(value, field.name) for field in varying}
+    elif isinstance(value, tuple) and not any(isinstance(item, tuple) for item in value):
         parts = dict(enumerate(value))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path, value
-    for name, each in parts.items():
-        yield from numbers(each, f"{path}.{name}" if path else str(name))
+    for name, part in parts.items():
+        yield from numbers(part, f"{path}.{name}" if path else str(name))
 
 
 def leaves(tree: Any, name: str = "") -> dict[str, Any]:
@@ -257,13 +257,13 @@ def leaves(tree: Any, name: str = "") -> dict[str, Any]:
 
     All files, states and options name a number by such a path. Raises InputError where two have the same.
     """
-    found: dict[str, Any] = {}
+    by_path: dict[str, Any] = {}
     for keys, leaf in jax.tree.leaves_with_path(tree):
         path = ".".join(filter(None, (name, jax.tree_util.keystr(keys, simple=True, separator="."))))
-        if path in found:
+        if path in by_path:
             raise InputError(f"`{path}` must name one number, got two: keys may hold no points")
-        found[path] = leaf
-    return found
+        by_path[path] = leaf
+    return by_path
 
 
 def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
@@ -278,5 +278,5 @@ def replace(value: Any, path: str, new: Any) -> Any:
     if not path:
         return new
     if isinstance(value, tuple):
-        return tuple(replace(each, rest, new) if str(at) == name else each for at, each in enumerate(value))
+        return tuple(replace(item, rest, new) if str(index) == name else item for index, item in enumerate(value))
     return dataclasses.replace(value, **{name: replace(getattr(value, name), rest, new)})

@@ -1,4 +1,4 @@
 """Defaults that depend on the number of training images; importing them costs nothing."""
 
 FEW = 5_000
-"""Training images, those held out included, below which networks learn for more epochs and never stop early."""
+"""Training images, held-out ones included, below which networks learn for more epochs and never stop early."""

@@ -27,18 +27,18 @@ def choose(name: str) -> jax.Device:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", cores)
     try:
-        found = jax.local_devices(backend=None if name == "auto" else name)
+        devices = jax.local_devices(backend=None if name == "auto" else name)
     except RuntimeError as error:
-        kinds = ", ".join(sorted({each.platform for each in jax.devices()}))
+        kinds = ", ".join(sorted({device.platform for device in jax.devices()}))
         raise InputError(f"`device` {name} is not available; jax sees: {kinds}") from error
-    jax.config.update("jax_default_device", found[0])
+    jax.config.update("jax_default_device", devices[0])
     if jax.config.values["jax_compilation_cache_dir"] is None:
         kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]  # a program runs on its processor alone
         with contextlib.suppress(OSError):
             jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / f"programs-{kind}"))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return found[0]
+    return devices[0]
 
 
 @functools.cache  # holds the lock until the process ends
@@ -64,19 +64,19 @@ def peers() -> np.ndarray:
     """All devices of this process of the kind that arrays live on by default, first the one that they live on."""
     with jax.ensure_compile_time_eval():
         first = next(iter(jnp.zeros(()).devices()))
-    return np.array(sorted(jax.local_devices(backend=first.platform), key=lambda each: each != first))
+    return np.array(sorted(jax.local_devices(backend=first.platform), key=lambda device: device != first))
 
 
 def firsts() -> np.ndarray:
     """A device of each process, in order, of the kind of `peers`."""
-    by_process = {each.process_index: each for each in reversed(jax.devices(peers()[0].platform))}
-    return np.array([by_process[at] for at in sorted(by_process)])
+    by_process = {device.process_index: device for device in reversed(jax.devices(peers()[0].platform))}
+    return np.array([by_process[process] for process in sorted(by_process)])
 
 
 def sharers() -> np.ndarray:
     """The devices of all processes that share a batch of images: accelerators, or one CPU core of each process.
 
-    What cores exchange costs them more than the few images of a batch that each would have.
+    Exchange between cores costs more than computing the few images of a batch that each core would have.
     """
     platform = peers()[0].platform
     return firsts() if platform == "cpu" else np.array(jax.devices(platform))
@@ -85,8 +85,8 @@ def sharers() -> np.ndarray:
 def map_each(function: Callable[[Any], Any], items: Any) -> Any:
     """`function` of each item in a tree of (B, ...): all at once on an accelerator, one by one on a CPU.
 
-    The patches of one image stay in the cache of a core, those of several do not (measured: 3 times slower with 32);
-    and XLA spreads what it computes at once over the cores, which costs small items more than it saves.
+    The patches of one image stay in the cache of a core, patches of several do not (measured: 3 times slower with 32);
+    and XLA spreads a batched computation over the cores, which costs small items more than it saves.
     """
     alone = peers()[0].platform == "cpu"
     return jax.lax.map(function, items, batch_size=None if alone else len(jax.tree.leaves(items)[0]))
@@ -104,31 +104,31 @@ def in_blocks(function: Callable[[Any, jax.Array], jax.Array], size: int) -> Cal
 
     @jax.custom_batching.sequential_vmap
     def block(shared: Any, items: jax.Array) -> jax.Array:
-        found = jax.vmap(lambda item: function(shared, item))(jax.lax.optimization_barrier(items))
-        return jax.lax.optimization_barrier(found)
+        results = jax.vmap(lambda item: function(shared, item))(jax.lax.optimization_barrier(items))
+        return jax.lax.optimization_barrier(results)
 
-    def each_block(shared: Any, items: jax.Array) -> jax.Array:
+    def map_blocks(shared: Any, items: jax.Array) -> jax.Array:
         count = max(2, -(-len(items) // size))  # XLA makes no loop of a single one
         places = jnp.minimum(jnp.arange(count * size), len(items) - 1).reshape(count, size)
         blocks = jax.lax.optimization_barrier(items[places])  # XLA would take equal blocks out of the loop
-        found = jax.lax.map(functools.partial(block, shared), blocks)
-        return found.reshape(-1, *found.shape[2:])[: len(items)]
+        results = jax.lax.map(functools.partial(block, shared), blocks)
+        return results.reshape(-1, *results.shape[2:])[: len(items)]
 
     @jax.custom_batching.custom_vmap
     def one(shared: Any, item: jax.Array) -> jax.Array:
-        return each_block(shared, item[None])[0]
+        return map_blocks(shared, item[None])[0]
 
     @one.def_vmap
     def several(count: int, batched: Any, shared: Any, items: jax.Array) -> tuple[jax.Array, bool]:
-        own, many = batched
-        if any(jax.tree.leaves(own)):  # such as networks side by side
+        shared_batched, items_batched = batched
+        if any(jax.tree.leaves(shared_batched)):  # such as networks side by side
 
-            def of_place(at: jax.Array) -> jax.Array:
-                taken = jax.tree.map(lambda x, is_own: x[at] if is_own else x, shared, own)
-                return one(taken, items[at] if many else items)
+            def one_at(index: jax.Array) -> jax.Array:
+                taken = jax.tree.map(lambda x, is_batched: x[index] if is_batched else x, shared, shared_batched)
+                return one(taken, items[index] if items_batched else items)
 
-            return jax.lax.map(of_place, jnp.arange(count)), True
-        return each_block(shared, items), True
+            return jax.lax.map(one_at, jnp.arange(count)), True
+        return map_blocks(shared, items), True
 
     @jax.custom_jvp
     def call(shared: Any, item: jax.Array) -> jax.Array:
@@ -148,9 +148,9 @@ def share_out(function: Callable[[Any], Any], items: Any, axis: str = "images") 
     if shares == 1:
         return function(items)
     share = -(-size // shares)
-    own = jnp.minimum(jax.lax.axis_index(axis) * share + jnp.arange(share), size - 1)  # the last again where B is short
-    found = function(jax.tree.map(lambda x: x[own], items))
-    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True)[:size], found)
+    indices = jnp.minimum(jax.lax.axis_index(axis) * share + jnp.arange(share), size - 1)  # the last one repeated
+    results = function(jax.tree.map(lambda x: x[indices], items))
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True)[:size], results)
 
 
 def name_of(device: jax.Device) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 
 class InputError(ValueError):
-    """The user's input is wrong: the message names the argument, what came and what was expected.
+    """The user's input is wrong: the message names the argument, the value given and the value expected.
 
     Commands show it as one line. Any other exception is a fault of the library and keeps its traceback.
     """
@@ -28,7 +28,7 @@ class DivergedError(InputError):
     """Learning has left networks that are invalid, such as weights that are no numbers.
 
     Attributes:
-      errors: what is wrong with each, by its place among the networks that train.
+      errors: the fault of each invalid network, by its index among the networks that train.
     """
 
     def __init__(self, errors: Mapping[int, str]):
@@ -40,28 +40,28 @@ class DivergedError(InputError):
 
 
 class DownloadError(OSError):
-    """No mirror gave a file: the message says in one line what each answered, and what to do."""
+    """No mirror gave a file: the message gives in one line the answer of each mirror and a remedy."""
 
 
 def nearest(got: object, known: Iterable[str]) -> str:
-    """The known name that is spelt most like what came, in letters of any size, or "" where none is near."""
-    names = {str(each).lower(): str(each) for each in known}
-    return next((names[each] for each in difflib.get_close_matches(str(got).lower(), names, n=1)), "")
+    """The known name spelt most like the given one, ignoring case, or "" where none is near."""
+    names = {str(x).lower(): str(x) for x in known}
+    return next((names[match] for match in difflib.get_close_matches(str(got).lower(), names, n=1)), "")
 
 
 def unknown(name: str, got: object, known: Iterable[str], others: str = "") -> InputError:
     """The error for an argument that must be one of the `known` names, with the one that may be meant.
 
-    `others` is what else the argument may be, such as ", or an .npz file".
+    `others` names other possible values, such as ", or an .npz file".
     """
-    names = [str(each) for each in known]
+    names = [str(x) for x in known]
     meant = nearest(got, names)
     question = f": did you mean {meant!r}?" if meant else ""
     return InputError(f"`{name}` must be one of {', '.join(names)}{others}, got {got!r}{question}")
 
 
 def wrong_type(name: str, expected: str, got: object, write: str = "") -> InputTypeError:
-    """The error for an argument of a wrong type; `write` is what to write instead, if that is known."""
+    """The error for an argument of a wrong type; `write` is the text to write instead, if known."""
     return InputTypeError(f"`{name}` must be {expected}, got {shown(got)}" + (f": write {write}" if write else ""))
 
 
@@ -80,7 +80,7 @@ def shown(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     for kind, word in _ARRAYS.items():
-        if any(each.__name__ == kind for each in type(value).__mro__) and hasattr(value, "dtype"):
+        if any(base.__name__ == kind for base in type(value).__mro__) and hasattr(value, "dtype"):
             return f"{word} {value.dtype}[{','.join(map(str, getattr(value, 'shape', ())))}]"
     plain = value is None or isinstance(value, bool | int | float | str | tuple | list)
     try:
@@ -91,5 +91,5 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """A text with "?" for characters that terminals would obey, and for those that UTF-8 does not hold."""
-    return "".join(each if each.isprintable() or unicodedata.category(each) == "Zs" else "?" for each in text)
+    """A text with "?" for control characters of terminals, and for characters that UTF-8 cannot encode."""
+    return "".join(char if char.isprintable() or unicodedata.category(char) == "Zs" else "?" for char in text)

@@ -153,7 +153,7 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np
         raise InputError(f"it holds {held} bytes for an array of {dtype} {shape}")
     if _is_mapped(info, held) and not fortran and not dtype.hasobject:
         with path.open("rb") as raw:
-            raw.seek(info.header_offset + 26)  # the lengths of the name and of what follows it
+            raw.seek(info.header_offset + 26)  # the lengths of the name and the extra field
             start += info.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4)))
         return np.memmap(path, dtype, "r", start, shape)
     with archive.open(info) as file:  # from the start again, as a seek would skip the checksum
@@ -187,7 +187,7 @@ def check_ordinary(path: Path) -> None:
 
 
 def _lies_in(real: Path, folders: tuple[str, ...]) -> bool:
-    return any(real.is_relative_to(Path(each).resolve()) for each in folders)
+    return any(real.is_relative_to(Path(folder).resolve()) for folder in folders)
 
 
 def read_json(path: Path) -> Any:
@@ -201,34 +201,34 @@ def _parse_json(size: int, read: Callable[[], bytes]) -> Any:
     """JSON data of a text of `size` bytes; raises InputError where it is too large or nested too deeply."""
     if size * _BYTES_OF_JSON > MEMORY:
         raise InputError(f"it holds {size} bytes of JSON data, which may not fit into memory")
-    found = json.loads(read())
-    _check_depth(found, _DEEPEST)
-    return found
+    data = json.loads(read())
+    _check_depth(data, _DEEPEST)
+    return data
 
 
-def _check_depth(data: Any, left: int) -> None:
+def _check_depth(data: Any, levels: int) -> None:
     if not isinstance(data, dict | list):
         return
-    if left == 0:
+    if levels == 0:
         raise InputError(f"its JSON data are nested more than {_DEEPEST} deep")
-    for each in data.values() if isinstance(data, dict) else data:
-        _check_depth(each, left - 1)
+    for item in data.values() if isinstance(data, dict) else data:
+        _check_depth(item, levels - 1)
 
 
 def _memory() -> int:
     """Bytes of memory that there are for this program."""
-    found = [1 << 34]
+    sizes = [1 << 34]
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
-        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+        sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with contextlib.suppress(ImportError):
         import resource
 
-        limits = [resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-        found += [each for each in limits if each != resource.RLIM_INFINITY]
+        limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        sizes += [limit for limit in limits if limit != resource.RLIM_INFINITY]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
-            found.append(int(Path(path).read_text()))
-    return min(found)
+            sizes.append(int(Path(path).read_text()))
+    return min(sizes)
 
 
 MEMORY = _memory()
@@ -294,9 +294,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def check_format(path: Path, meta: Mapping[str, Any], now: int, advice: str) -> None:
-    """Raises InputError unless a file's data say that it is of this format, with advice on what to do then."""
-    if (found := meta.get("format")) != now:
-        raise InputError(f"{path} was written by another version of snnjax (format {found}, now {now}): {advice}")
+    """Raises InputError unless a file's data say that it is of this format, with advice."""
+    if (version := meta.get("format")) != now:
+        raise InputError(f"{path} was written by another version of snnjax (format {version}, now {now}): {advice}")
 
 
 def is_checkpoint(path: Path) -> bool:

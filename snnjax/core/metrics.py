@@ -31,22 +31,23 @@ def ranking_accuracy(network: Mapping[str, Any]) -> float:
 
 
 def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """The places of the networks of each combination, which differ in their seeds alone, given the records of a sweep.
+    """The indices of the networks of each combination, which differ in their seeds alone, given the records of a sweep.
 
     The combination with the best mean `ranking_accuracy` comes first, the earlier one among equals. Networks without
     supervised epochs have no place, and combinations with networks that learning left invalid come last.
     """
     combinations: dict[Any, list[int]] = {}
     invalid = set()
-    for at, network in enumerate(networks):
+    for index, network in enumerate(networks):
         numbers = frozenset((name, value) for name, value in network["variant"].items() if name != "seed")
         if network["epochs"]:
-            combinations.setdefault(numbers, []).append(at)
+            combinations.setdefault(numbers, []).append(index)
         elif "error" in network:
             invalid.add(numbers)
 
     def rank(numbers: Any) -> tuple[bool, float]:
-        return numbers in invalid, -float(np.mean([ranking_accuracy(networks[at]) for at in combinations[numbers]]))
+        accuracies = [ranking_accuracy(networks[index]) for index in combinations[numbers]]
+        return numbers in invalid, -float(np.mean(accuracies))
 
     return [combinations[numbers] for numbers in sorted(combinations, key=rank)]
 
@@ -69,14 +70,14 @@ def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dic
     images = np.bincount(labels, minlength=len(classes))
     ranked = comparable_scores(decisions, scores)
     areas = [
-        float(roc_auc_score(labels == each, ranked[:, each])) if 0 < images[each] < len(labels) else None
-        for each in classes
+        float(roc_auc_score(labels == label, ranked[:, label])) if 0 < images[label] < len(labels) else None
+        for label in classes
     ]
-    known = [area for area in areas if area is not None]
+    defined = [area for area in areas if area is not None]
     return dict(
         **fractions(decisions, labels),
         **{name: float(rate[images > 0].mean()) for name, rate in named.items()},
-        roc_auc=float(np.mean(known)) if known else None,
+        roc_auc=float(np.mean(defined)) if defined else None,
         classes={name: rate.tolist() for name, rate in named.items()} | dict(images=images.tolist(), roc_auc=areas),
         confusion_matrix=confusion_matrix(labels, decisions, labels=[-1, *classes])[1:, 1:].tolist(),
     )
@@ -85,7 +86,7 @@ def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dic
 def comparable_scores(decisions: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Scores (N, classes) of N images on one scale, float64, given their decisions, (N,) integers.
 
-    A score s, beside the largest score m of the image's other classes, becomes s / (s + m) for the class of the
+    A score s, given the largest score m of the image's other classes, becomes s / (s + m) for the class of the
     decision and -m / (s + m) for all others, so that the images decided for a class come before all other images.
     Where both are 0 it becomes 1/2 or -1/2, at silent images 0.
     """

@@ -1,7 +1,7 @@
-"""The processes of one training: those that `jax.distributed` has brought together, on one machine or on several.
+"""The processes of one training run, connected by `jax.distributed`, on one machine or on several.
 
-Each runs the same program on devices of its own. What images do not share, they share out, and `gather` what they have
-found; what comes one after the other they all do, and take the first one's result by `share`. Only the first writes.
+Each runs the same program on separate devices. Independent images are divided among them, and `gather` collects the
+results; sequential work is done by all, and `share` takes the first one's result. Only the first writes.
 """
 
 import functools
@@ -31,7 +31,7 @@ def index() -> int:
 def gather(tree: Any) -> Any:
     """Collects a tree of arrays, of the same shapes in all processes, from all: NumPy (processes, ...)."""
     if count() == 1:
-        return jax.tree.map(lambda own: np.asarray(own)[None], tree)
+        return jax.tree.map(lambda x: np.asarray(x)[None], tree)
     return _exchange(tree, _all)
 
 
@@ -39,17 +39,17 @@ def share(value: T) -> T:
     """The `value` of the first process."""
     if count() == 1:
         return value
-    own = np.frombuffer(pickle.dumps(value) if index() == 0 else b"", np.uint8)
-    size = int(share_arrays(np.int64(own.size)))
-    return pickle.loads(share_arrays(np.resize(own, size)).tobytes())  # from the same program
+    content = np.frombuffer(pickle.dumps(value) if index() == 0 else b"", np.uint8)
+    size = int(share_arrays(np.int64(content.size)))
+    return pickle.loads(share_arrays(np.resize(content, size)).tobytes())  # from the same program
 
 
 def share_arrays(tree: Any) -> Any:
     """The tree of arrays of the first process, of the same shapes in all: NumPy, of several processes."""
     if count() == 1:
         return tree
-    own = tree if index() == 0 else jax.tree.map(np.zeros_like, tree)
-    return jax.tree.map(lambda rows: rows[0, ...], _exchange(own, _sum))
+    masked = tree if index() == 0 else jax.tree.map(np.zeros_like, tree)
+    return jax.tree.map(lambda rows: rows[0, ...], _exchange(masked, _sum))
 
 
 def _exchange(tree: Any, function: Callable[[jax.Array], jax.Array]) -> Any:
@@ -62,13 +62,13 @@ def _exchange(tree: Any, function: Callable[[jax.Array], jax.Array]) -> Any:
     rows = NamedSharding(mesh, PartitionSpec("processes"))
     all_rows = jax.make_array_from_single_device_arrays((mesh.size, words.size), rows, [row])
     result = np.asarray(_jitted(function, mesh)(all_rows).addressable_data(0)).view(np.uint8)
-    found = []
+    arrays = []
     start = 0
     for leaf in leaves:
         part = np.ascontiguousarray(result[:, start : start + leaf.nbytes])
-        found.append(part.view(leaf.dtype).reshape(len(result), *leaf.shape))
+        arrays.append(part.view(leaf.dtype).reshape(len(result), *leaf.shape))
         start += leaf.nbytes
-    return jax.tree.unflatten(structure, found)
+    return jax.tree.unflatten(structure, arrays)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from snnjax.data.events import RECORDINGS, event_picture, recordings
 from snnjax.data.folder import picture_folder
 from snnjax.data.pictures import read_picture
 from snnjax.data.readers import read_cifar, read_idx
-from snnjax.data.sources import Found, digits, fetch, find, load
+from snnjax.data.sources import Location, digits, fetch, find, load
 from snnjax.data.splits import relabel
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "DATASETS",
     "RECORDINGS",
     "Dataset",
-    "Found",
+    "Location",
     "digits",
     "event_picture",
     "fetch",

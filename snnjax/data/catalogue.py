@@ -9,7 +9,7 @@ Progress = Callable[[str, int, int], object]
 
 
 class File(NamedTuple):
-    """A published file; of an archive, `members` are the paths of what is kept of it."""
+    """A published file; of an archive, `members` are the paths of the files kept."""
 
     name: str
     size: int  # bytes
@@ -76,7 +76,7 @@ _CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_b
 
 def _zipped(*facts: tuple[int, str]) -> tuple[File, ...]:
     """The four files of MNIST or a set like it, from their sizes and checksums."""
-    return tuple(File(f"{name}.gz", *each) for name, each in zip(_MNIST_FILES, facts, strict=True))
+    return tuple(File(f"{name}.gz", *fact) for name, fact in zip(_MNIST_FILES, facts, strict=True))
 
 
 _MNIST = Published(

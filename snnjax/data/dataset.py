@@ -33,8 +33,8 @@ class Dataset:
         from 0 without gaps.
       classes: their number. None: that of `class_names`, or else the highest training label + 1.
       class_names: one for each class, in order; or none.
-      notes: what was left out or altered when the images were read.
-      validation_images, validation_labels: as those of training, to choose the best epoch by and to stop early; None:
+      notes: sentences on data left out or altered when the images were read.
+      validation_images, validation_labels: as in training, to choose the best epoch by and to stop early; None:
         the test images serve for this too.
       train_files, test_files, validation_files: the name of each image's file, relative to the folder; or None.
       train_groups: (N,) integers, the same for training images that `hold_out` must keep together; or None.
@@ -70,10 +70,10 @@ class Dataset:
             if labels.min() < 0 or labels.max() >= classes:
                 got = f"{labels.min()}..{labels.max()}"
                 raise InputError(f"{self.name}: {part} labels must lie in 0..{classes - 1}, got {got}")
-            own = f"{images.dtype} of {images.shape[1:]}"
-            kind = kind or own
-            if kind != own:
-                raise InputError(f"{self.name}: training images are {kind}, {part} images {own}")
+            part_kind = f"{images.dtype} of {images.shape[1:]}"
+            kind = kind or part_kind
+            if kind != part_kind:
+                raise InputError(f"{self.name}: training images are {kind}, {part} images {part_kind}")
             if part == "train":
                 self._check_classes(labels, classes, names)
             object.__setattr__(self, f"{part}_images", images)
@@ -130,10 +130,10 @@ class Dataset:
         names: Any = getattr(self, name)
         labels = getattr(self, name.replace("files", "labels"))
         count = 0 if labels is None else len(labels)
-        found = () if isinstance(names, str) else tuple(names)
-        if len(found) != count or not all(isinstance(each, str) for each in found):
+        given = () if isinstance(names, str) else tuple(names)
+        if len(given) != count or not all(isinstance(x, str) for x in given):
             raise InputError(f"`{name}` must be the file name of each of {count} images, got {shown(names)}")
-        return tuple(map(str, found))
+        return tuple(map(str, given))
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.train_images.shape[1:]))
@@ -176,7 +176,7 @@ class Dataset:
         return _digest(self.train_images)
 
     def _take(self, part: str, places: np.ndarray, into: str = "") -> dict[str, Any]:
-        """The fields of a part, of the images at these places alone, as those of the part `into`, by default itself."""
+        """The fields of a part, of the images at these places, as fields of the part `into`, by default itself."""
         into = into or part
         files: tuple[str, ...] | None = getattr(self, f"{part}_files")
         taken: dict[str, Any] = {f"{into}_files": files and tuple(files[place] for place in places)}
@@ -224,7 +224,7 @@ class Dataset:
         return dataclasses.replace(self, **changes)
 
     def share(self, ratio: float, seed: int) -> "Dataset":
-        """A random share of the training images, of each class alike, in order.
+        """A random share of the training images, the same for each class, in order.
 
         Raises InputError if `ratio` is not in (0, 1] or leaves a class without images.
         """
@@ -237,7 +237,7 @@ class Dataset:
         return dataclasses.replace(self, **self._take("train", places))
 
     def _draw(self, ratio: float, seed: int) -> np.ndarray:
-        """The places of a random share of the training images, of each class alike, in order."""
+        """The indices of a random share of the training images, the same for each class, in order."""
         total = len(self.train_labels)
         count = int(ratio * total) if 0 < ratio <= 1 else 0
         if count == 0:
@@ -274,7 +274,7 @@ class Dataset:
         return dataclasses.replace(self, **kept, **held, notes=(*self.notes, note))
 
     def augment(self, ratio: float, seed: int) -> "Dataset":
-        """Adds altered copies of a random share of the training images, of each class alike, and shuffles.
+        """Adds altered copies of a random share of the training images, the same for each class, and shuffles.
 
         A copy is rotated by up to 30 degrees either way (nearest pixel, black beyond the border), then mirrored left to
         right and top to bottom, each with probability 1/2; it keeps file name and group. Raises InputError if `ratio`

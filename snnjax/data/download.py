@@ -41,16 +41,16 @@ class _Refused(Exception):
 def download(
     published: Published, folder: Path, *, mirror: str | None = None, progress: Progress | None = None
 ) -> None:
-    """Downloads what a folder lacks of a set's files, and extracts what is wanted of archives.
+    """Downloads a set's files that a folder lacks, and extracts the wanted members of archives.
 
-    A file gets its name when it is whole and its checksum is right; what arrived before a break stays as .NAME.part and
-    is continued. Other processes that download into the folder at the same time wait for this one. Arguments and errors
-    are those of `snnjax.data.fetch`.
+    A file gets its name when it is whole and its checksum is right; after a break, .NAME.part is continued. Other
+    processes that download into the folder at the same time wait for this one. Arguments and errors are as in
+    `snnjax.data.fetch`.
     """
     mirror = mirror or os.environ.get("SNNJAX_MIRROR")
     if mirror and urlsplit(mirror).scheme not in ("http", "https", "file"):
         raise InputError(f"`mirror` (SNNJAX_MIRROR) must begin with https://, http:// or file://, got {mirror!r}")
-    own = (f"{mirror.rstrip('/')}/{published.folder}/",) if mirror else ()
+    preferred = (f"{mirror.rstrip('/')}/{published.folder}/",) if mirror else ()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         report = progress or _bars(stack)
@@ -62,7 +62,7 @@ def download(
             if all((folder / name).is_file() for name in names):
                 part.unlink(missing_ok=True)  # of a process killed right after it had extracted all
                 continue
-            _receive(file, [*own, *published.mirrors], part, report)
+            _receive(file, [*preferred, *published.mirrors], part, report)
             if file.members:
                 _extract(part, file.members, folder)
                 part.unlink()
@@ -96,7 +96,7 @@ def _receive(file: File, mirrors: list[str], part: Path, report: Progress) -> No
 
 
 def _append(address: str, file: File, part: Path, report: Progress) -> None:
-    """Adds to `part` what it lacks, or all of the file if the server gives no rest."""
+    """Adds the missing bytes to `part`, or the whole file if the server sends no range."""
     start = _size(part)
     if start >= file.size:
         return

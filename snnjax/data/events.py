@@ -18,11 +18,11 @@ from snnjax.data.dataset import Dataset
 
 
 class _Recordings(NamedTuple):
-    """A data set of tonic's, and what is taken of its recordings if nothing else is asked for."""
+    """A data set of tonic's, and the default part of its recordings that is read."""
 
     kind: str  # its class in tonic.datasets
     sensor: tuple[int, int]  # rows and columns
-    counts: tuple[int, ...]  # of its recordings: those for training and those for testing, or all
+    counts: tuple[int, ...]  # of its recordings: for training and for testing, or all
     window: float  # microseconds
     size: tuple[int, int]  # rows and columns of the pictures
 
@@ -54,14 +54,14 @@ def recordings(
     It reads some 8,000 recordings of N-MNIST a second; `Dataset.save` keeps the pictures in a file.
 
     Args:
-      data_dir: the folder that tonic has downloaded into, its `save_to`, with a folder such as NMNIST; what is there
-        is read, be it a part of each class, which `notes` then say. None: downloads into the cache folder, once.
-      size: rows and columns of the pictures, by default those in `RECORDINGS`; pixels of the sensor are joined.
+      data_dir: the folder that tonic has downloaded into, its `save_to`, with a folder such as NMNIST; the files there
+        are read, be it a part of each class, with a note in `notes`. None: downloads into the cache folder, once.
+      size: rows and columns of the pictures, by default as in `RECORDINGS`; pixels of the sensor are joined.
       window: how much of each recording counts, in microseconds from its first event; by default as in `RECORDINGS`.
 
-    Where a set has no test recordings of its own, a fifth of each class becomes those. Raises MissingPackageError
-    without tonic, FileNotFoundError if `data_dir` has no recordings, DownloadError if they cannot be downloaded,
-    InputError if one is damaged.
+    Where a set has no test recordings, a fifth of each class is for testing. Raises MissingPackageError without tonic,
+    FileNotFoundError if `data_dir` has no recordings, DownloadError if they cannot be downloaded, InputError if one is
+    damaged.
     """
     if name not in RECORDINGS:
         raise unknown("name", name, RECORDINGS)
@@ -84,17 +84,17 @@ def recordings(
 
 
 def _dataset(name: str, source: _Recordings, readers: list[Any], named: Iterable[Any]) -> Dataset:
-    """What tonic's readers give: of training and test recordings, or of all; `named` are the classes, if known."""
+    """The data set of tonic's readers: of training and test recordings, or all; `named` are the classes, if known."""
     notes = []
     for purpose, reader, count in zip(("training ", "test "), readers, source.counts, strict=False):
-        if (there := len(reader.targets)) < count:
-            notes.append(f"{there:,} of {count:,} {purpose if len(readers) > 1 else ''}recordings are there")
-    classes = [str(each) for each in named] or sorted({*readers[0].targets})
+        if (present := len(reader.targets)) < count:
+            notes.append(f"{present:,} of {count:,} {purpose if len(readers) > 1 else ''}recordings are there")
+    classes = [str(label) for label in named] or sorted({*readers[0].targets})
     arrays = [array for reader in readers for array in _read(reader, classes, source)]
     if len(readers) == 1:
         arrays = _divided(*arrays)
     train_images, train_labels, test_images, test_labels = arrays
-    names = tuple(each.partition(" - ")[0] for each in classes)  # those of N-MNIST are "0 - zero"
+    names = tuple(label.partition(" - ")[0] for label in classes)  # names in N-MNIST are "0 - zero"
     return Dataset(name, train_images, train_labels, test_images, test_labels, len(classes), names, tuple(notes))
 
 
@@ -108,7 +108,7 @@ def event_picture(
       sensor, size: rows and columns of sensor and picture; of a picture's pixel the first event of several counts.
       window: in microseconds from the first event; if infinite, as long as the recording.
 
-    So recordings of your own become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError where
+    So custom recordings become a `Dataset`: `tonic.io` reads files of several cameras. Raises InputError where
     events lie outside the sensor.
     """
     if not window > 0:
@@ -117,15 +117,15 @@ def event_picture(
     if len(events) == 0:
         return picture
     x, y, t, p = (np.ravel(events[name]).astype(np.int64) for name in "xytp")
-    for axis, found, limit in (("x", x, sensor[1]), ("y", y, sensor[0]), ("p", p, 2)):
-        if found.min() < 0 or found.max() >= limit:
-            raise InputError(f"`{axis}` of events must lie in 0..{limit - 1}, got {found.min()}..{found.max()}")
+    for axis, values, limit in (("x", x, sensor[1]), ("y", y, sensor[0]), ("p", p, 2)):
+        if values.min() < 0 or values.max() >= limit:
+            raise InputError(f"`{axis}` of events must lie in 0..{limit - 1}, got {values.min()}..{values.max()}")
     t -= t.min()
     duration = t.max() + 1 if math.isinf(window) else window
     place = (y * size[0] // sensor[0], x * size[1] // sensor[1], p)
     value = 255 - np.floor(255 * t / duration)
     kept = t < duration
-    np.maximum.at(picture, tuple(each[kept] for each in place), value[kept].astype(np.uint8))
+    np.maximum.at(picture, tuple(indices[kept] for indices in place), value[kept].astype(np.uint8))
     return picture
 
 
@@ -155,15 +155,15 @@ def _downloaded(name: str, kind: Any, folder: Path, parts: list[dict[str, bool]]
     waiting = functools.cache(lambda: print(f"waiting for another download of {name}", file=sys.stderr))  # said once
     with files.lock(folder, waiting):
         if not marker.exists():
-            for each in unpacked.glob("*/"):  # but not the archives, which tonic checks
-                shutil.rmtree(each)
+            for path in unpacked.glob("*/"):  # but not the archives, which tonic checks
+                shutil.rmtree(path)
         readers = [_tonic(name, kind, folder, part) for part in parts]
         marker.touch()
     return readers
 
 
 def _tonic(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
-    """Tonic's reader, which downloads and unpacks what it does not find."""
+    """Tonic's reader, which downloads and unpacks missing files."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return kind(str(folder), **part)
@@ -176,15 +176,15 @@ def _tonic(name: str, kind: Any, folder: Path, part: dict[str, bool]) -> Any:
 
 def _read(reader: Any, classes: list[str], source: _Recordings) -> tuple[np.ndarray, np.ndarray]:
     """All pictures, (N, H, W, 2) uint8, and labels, (N,) int32, mixed."""
-    labels = np.array([classes.index(each) if isinstance(each, str) else each for each in reader.targets], np.int32)
-    names = [each if isinstance(each, str) else f"recording {at}" for at, each in enumerate(reader.data)]
-    alike = sorted(range(len(names)), key=lambda at: (labels[at], names[at]))  # folders are listed in any order
-    order = np.random.default_rng(0).permutation(alike)
+    labels = np.array([classes.index(x) if isinstance(x, str) else x for x in reader.targets], np.int32)
+    names = [x if isinstance(x, str) else f"recording {index}" for index, x in enumerate(reader.data)]
+    fixed = sorted(range(len(names)), key=lambda index: (labels[index], names[index]))  # folders come in any order
+    order = np.random.default_rng(0).permutation(fixed)
     pictures = np.zeros((len(order), *source.size, 2), np.uint8)
-    for at, number in enumerate(tqdm(order, f"reading {reader!r}", unit=" recordings", leave=False, disable=None)):
+    for index, number in enumerate(tqdm(order, f"reading {reader!r}", unit=" recordings", leave=False, disable=None)):
         try:
             with files.refuse_damaged(f"{names[number]} is damaged or no recording of {reader!r}"):
-                pictures[at] = event_picture(reader[number][0], source.sensor, source.size, source.window)
+                pictures[index] = event_picture(reader[number][0], source.sensor, source.size, source.window)
         except ImportError as error:
             raise MissingPackageError(f"{reader!r} needs {error.name} too: pip install {error.name}") from error
     return pictures, labels[order]

@@ -23,7 +23,7 @@ from snnjax.data.pictures import MUCH, Picture, cut, decode, has_colour
 SIZE = 32  # rows and columns by default
 LARGEST_SIZE = 4096  # rows and columns
 OTHER_SIZE = "`size` (--size) sets another"
-MOST_OWN = 512  # rows and columns of pictures that keep their size unasked
+LARGEST_KEPT = 512  # rows and columns of pictures that keep their size unasked
 SAMPLE = 100  # pictures by which size and colour are chosen
 THREADS = 8
 LARGEST_BATCH = 16  # pictures that a thread decodes in a row: handing a small one over costs as much as decoding it
@@ -49,34 +49,33 @@ def picture_folder(
     Pictures may lie in folders within a class's. Classes are sorted as people do, 2 before 10. Files of other kinds and
     hidden ones are left out; pictures that cannot be read too, with a note.
 
-    Learning goes picture after picture, so they are shuffled, always alike: each class is spread evenly over the whole
-    set.
+    Learning takes pictures one by one, so they are shuffled, always the same: each class is spread evenly over the set.
 
     Args:
       data_dir: the folder or .zip file.
       size: rows and columns of the images, or one number for both. Pictures are resized keeping their proportions and
-        cropped to their middle. None: as the pictures are, if all are alike and at most 512; else 32.
+        cropped to their middle. None: the pictures' own, if all are equal and at most 512; else 32.
       colour: whether images have colour, (H, W, 3), or are grey, (H, W). None: as most pictures.
       group: a regular expression that finds in the name of a picture's file, without folders, the group that it is of,
         such as an object or a person: its first group in parentheses, or else all that it matches. Pictures with the
         same text there are one group, also where they are of several classes, and are all for training, all for
         testing, or all held out by `Dataset.hold_out`.
       test_only: for a network trained on other pictures: without a test folder all are for testing. No others are read,
-        and the training images are those for testing.
+        and the training images are the test images.
 
-    The data set is named as the folder and has the names of the files; its `notes` say what was left out or altered.
+    The data set is named as the folder and has the names of the files; its `notes` report omissions and changes.
     Raises FileNotFoundError if there is nothing at `data_dir`; InputError if it holds no pictures of at least two
     classes, other classes for testing than for training, or no training picture of a class that can be read, or where
     `group` is no regular expression or matches no picture.
     """
     path = Path(data_dir)
-    known = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)
+    pair = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)
     pattern = None if group is None else _compiled(group)
     with opened(path) as source, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(PIL|joblib)\.")  # of oddities in files; unused pictures
         try:
             layout = arranged(source.names, test_only, pattern)
-            return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, known, colour)
+            return _dataset(composed(path.resolve().name).removesuffix(".zip"), source, layout, pair, colour)
         except InputError as error:
             raise InputError(f"`data_dir` {path}: {error}") from error
 
@@ -88,8 +87,8 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
     if colour is None:
         colour = _is_coloured(sample, notes)
     planes: tuple[int, ...] = (3,) if colour else ()
-    own = _common_size(sample) if size is None else None
-    read = _read(source, layout.parts, (*own, *planes), notes, alike=True) if own else []
+    common = _common_size(sample) if size is None else None
+    read = _read(source, layout.parts, (*common, *planes), notes, same_size=True) if common else []
     if not read:
         if size is None:
             notes.append(f"pictures of several sizes or large ones are taken as {SIZE}x{SIZE}: {OTHER_SIZE}")
@@ -116,12 +115,12 @@ def _dataset(name: str, source: Source, layout: Layout, size: Size | None, colou
 
 def _grouped(numbers: list[int], names: dict[int, str]) -> str:
     """A note on the groups of the pictures that were read, given the number of each one's, and the groups' names."""
-    found = sorted({names[number] for number in numbers if number in names}, key=natural)
+    texts = sorted({names[number] for number in numbers if number in names}, key=natural)
     alone = len(np.setdiff1d(numbers, [*names]))
-    examples = " and ".join(f"'{printable(name)}'" for name in found[:2])
+    examples = " and ".join(f"'{printable(name)}'" for name in texts[:2])
     ending = f"; {alone:,} that `group` does not match are groups of their own" if alone else ""
     such = f", such as {examples}" if examples else ""
-    return f"{len(numbers) - alone:,} pictures are of {len(found):,} group{'s' * (len(found) != 1)}{such}{ending}"
+    return f"{len(numbers) - alone:,} pictures are of {len(texts):,} group{'s' * (len(texts) != 1)}{such}{ending}"
 
 
 def _compiled(group: Any) -> re.Pattern[str]:
@@ -137,12 +136,12 @@ def _sample(source: Source, parts: list[Part]) -> list[Picture]:
     """Some of the pictures, in colour."""
     names = [name for part in parts for name in part.names]
     pictures = _decoded(source, names[:: -(-len(names) // SAMPLE)], (SIZE, SIZE, 3))
-    return [each for each in pictures if isinstance(each, Picture)]
+    return [picture for picture in pictures if isinstance(picture, Picture)]
 
 
 def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
     """Whether most pictures have colour; notes if any have."""
-    count = sum(has_colour(each.pixels) for each in sample)
+    count = sum(has_colour(picture.pixels) for picture in sample)
     colour = 2 * count > len(sample)
     option = "`colour=False` (--no_colour) takes them as grey" if colour else "`colour=True` (--colour) keeps it"
     if 0 < count < len(sample):
@@ -155,16 +154,16 @@ def _is_coloured(sample: list[Picture], notes: list[str]) -> bool:
 
 def _common_size(sample: list[Picture]) -> Size | None:
     """The size of all pictures of a sample; None if they have several, or one too large for a network."""
-    sizes = {each.size for each in sample}
-    return sizes.pop() if len(sizes) == 1 and max(map(max, sizes)) <= MOST_OWN else None
+    sizes = {picture.size for picture in sample}
+    return sizes.pop() if len(sizes) == 1 and max(map(max, sizes)) <= LARGEST_KEPT else None
 
 
 def _read(
-    source: Source, parts: list[Part], shape: tuple[int, ...], notes: list[str], alike: bool = False
+    source: Source, parts: list[Part], shape: tuple[int, ...], notes: list[str], same_size: bool = False
 ) -> list[Part]:
-    """What can be read of each part, with its images; the last of the notes is on what cannot be read.
+    """The readable pictures of each part, with their images; the last of the notes is on unreadable ones.
 
-    If pictures are to be `alike`, gives nothing once one has not the size of `shape`.
+    With `same_size`, returns nothing once a picture has another size than `shape`.
     """
     read = []
     sizes: list[Size] = []
@@ -180,15 +179,15 @@ def _read(
                 raise InputError(f"{count} pictures of {shape} need too much memory: choose a `size`") from error
             places: list[int] = []
             with contextlib.closing(_decoded(source, part.names, shape)) as pictures:
-                for at, picture in enumerate(pictures):
+                for index, picture in enumerate(pictures):
                     bar.update()
                     if isinstance(picture, str):
                         faults.append(picture)
                         continue
-                    if alike and picture.size != shape[:2]:
+                    if same_size and picture.size != shape[:2]:
                         return []
                     images[len(places)] = picture.pixels
-                    places.append(at)
+                    places.append(index)
                     sizes.append(picture.size)
                     changes += picture.notes
             kept = [part.names[place] for place in places]
@@ -198,7 +197,7 @@ def _read(
 
 
 def _notes(shape: tuple[int, ...], sizes: list[Size], changes: list[str], faults: list[str]) -> list[str]:
-    """What was altered of pictures of these sizes to fit into `shape`, and which others could not be read."""
+    """Notes on changes to pictures of these sizes to fit into `shape`, and on unreadable pictures."""
     count = len(sizes)
     notes = [f"{times} of {count} pictures: {change}" for change, times in Counter(changes).items()]
     if enlarged := [size for size in sizes if size[0] < shape[0] or size[1] < shape[1]]:

@@ -1,4 +1,4 @@
-"""Pictures of a folder or .zip file, their classes, and those for testing."""
+"""Pictures of a folder or .zip file, their classes, and the test pictures."""
 
 import contextlib
 import functools
@@ -27,13 +27,13 @@ TRAIN, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "v
 MOST_ENTRIES = 5_000_000  # files and folders, at all depths
 MOST_BYTES = 1 << 28  # of a picture in a zip file, unzipped
 UTF_8, UNIX = 0x800, 3  # in a zip file: the flag that a name is UTF-8, and the system that it was written on
-MOST_RATIO, FREE = 50, 1 << 30  # bytes, unzipped, for each byte of a zip file, and those that any may hold
+MOST_RATIO, FREE = 50, 1 << 30  # bytes, unzipped, for each byte of a zip file, and bytes that any may hold
 
 
 class Source(NamedTuple):
     """The files of a folder or .zip file, hidden ones left out."""
 
-    names: list[str]  # with / between folders; those of folders end in it
+    names: list[str]  # with / between folders; names of folders end in it
     open: Callable[[str], Path | io.BytesIO]
 
 
@@ -52,8 +52,8 @@ class Layout(NamedTuple):
     classes: list[str]
     parts: list[Part]  # training, test and perhaps validation; or test alone
     groups: dict[str, int]  # by a picture's name the number of its group, of pictures that stay together
-    group_names: dict[int, str]  # what the pictures of a group have in common, by its number
-    notes: list[str]  # on what is left out, and what is for testing without a test folder
+    group_names: dict[int, str]  # the text that the pictures of a group share, by its number
+    notes: list[str]  # on pictures left out, and the test pictures without a test folder
 
 
 @contextlib.contextmanager
@@ -89,12 +89,12 @@ def _file_name(info: zipfile.ZipInfo) -> str:
 
 
 def _walk(folder: Path, above: str = "", outer: tuple[Path, ...] = ()) -> Iterator[str]:
-    """The names of what a folder holds, links followed unless they lead to a folder that they lie in."""
+    """The names of a folder's entries, links followed unless they lead to a folder that contains them."""
     if (real := folder.resolve()) in outer:
         return
     with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not _is_hidden(entry.name)]
-    for entry in found:
+        visible = [entry for entry in entries if not _is_hidden(entry.name)]
+    for entry in visible:
         name = above + entry.name
         if entry.is_dir():
             yield f"{name}/"
@@ -141,24 +141,24 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
     notes = list[str]()
     depth, used = _folders(files, notes)
     if used:
-        found = [_by_class([each for each in files if each.path[depth - 1] == top], depth, notes) for top in used]
+        sets = [_by_class([file for file in files if file.path[depth - 1] == top], depth, notes) for top in used]
     else:
-        found = [_by_class(files, depth, notes)]
-    classes = sorted(checked(found[0]), key=natural)
-    for top, part in zip(used[1:], found[1:], strict=True):
-        _check_same_classes(used[0], found[0], top, part)
+        sets = [_by_class(files, depth, notes)]
+    classes = sorted(checked(sets[0]), key=natural)
+    for top, part in zip(used[1:], sets[1:], strict=True):
+        _check_same_classes(used[0], sets[0], top, part)
     if len(classes) < 2:
         got = f"those of one: {classes[0]}" if classes else "pictures in no class's folder"
         raise InputError(f"it must hold a folder of pictures for each of several classes, got {got}")
     folders = (composed(name[:-1]).split("/") for name in names if name.endswith("/"))
-    if empty := sorted({each[depth] for each in folders if len(each) == depth + 1} - {*classes}, key=natural):
+    if empty := sorted({path[depth] for path in folders if len(path) == depth + 1} - {*classes}, key=natural):
         notes.append(f"folders without pictures are left out: {some(empty)}")
     groups: dict[str, int] = {}
     group_names: dict[int, str] = {}
     if group is not None and not test_only:
         groups, group_names = _number_groups(files, group)
     rng = np.random.default_rng(0)
-    shuffled = [[[part[name][at] for at in rng.permutation(len(part[name]))] for name in classes] for part in found]
+    shuffled = [[[part[name][i] for i in rng.permutation(len(part[name]))] for name in classes] for part in sets]
     if len(shuffled) == 1 and test_only:
         notes.append("no test folder: all pictures are for testing")
         shuffled *= 2
@@ -176,15 +176,15 @@ def arranged(names: list[str], test_only: bool = False, group: re.Pattern[str] |
 
 
 def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
-    """How many folders lie above those of the classes, and the lowest of them: none, or training, test, validation."""
+    """The number of folders above the classes' folders, and the lowest of them: none, or training, test, validation."""
     depth = 0
-    while len({each.path[depth] for each in files}) == 1 and any(len(each.path) > depth + 2 for each in files):
+    while len({file.path[depth] for file in files}) == 1 and any(len(file.path) > depth + 2 for file in files):
         depth += 1  # one folder holds all
-    tops = sorted({each.path[depth] for each in files if len(each.path) > depth + 1})
+    tops = sorted({file.path[depth] for file in files if len(file.path) > depth + 1})
     train, test, validation = (
         next((top for name in part for top in tops if top.lower() == name), "") for part in (TRAIN, TEST, VALIDATION)
     )
-    if not any(each.path[depth] == train and len(each.path) > depth + 2 for each in files):
+    if not any(file.path[depth] == train and len(file.path) > depth + 2 for file in files):
         return depth, []
     if validation and not test:
         notes.append(f"without a test folder, {validation}/ is for testing, not for validation")
@@ -199,10 +199,10 @@ def _folders(files: list[_File], notes: list[str]) -> tuple[int, list[str]]:
 def _by_class(files: list[_File], depth: int, notes: list[str]) -> dict[str, list[str]]:
     """The names of pictures by the folder at a depth, the name of their class."""
     classes: dict[str, list[str]] = {}
-    for each in files:
-        if len(each.path) > depth + 1:
-            classes.setdefault(each.path[depth], []).append(each.name)
-    if strays := [each.name for each in files if len(each.path) == depth + 1]:
+    for file in files:
+        if len(file.path) > depth + 1:
+            classes.setdefault(file.path[depth], []).append(file.name)
+    if strays := [file.name for file in files if len(file.path) == depth + 1]:
         notes.append(f"pictures in no class's folder are left out: {some(strays)}")
     return classes
 
@@ -225,17 +225,17 @@ def _number_groups(files: list[_File], group: re.Pattern[str]) -> tuple[dict[str
     A picture whose file name does not match is a group of its own, without a text.
     """
     numbers: dict[tuple[bool, str], int] = {}
-    found: dict[str, int] = {}
-    for each in files:
-        match = group.search(each.path[-1])
+    by_name: dict[str, int] = {}
+    for file in files:
+        match = group.search(file.path[-1])
         text = match and match[1 if group.groups else 0]
-        key = (False, each.name) if text is None else (True, text)
-        found[each.name] = numbers.setdefault(key, len(numbers))
+        key = (False, file.name) if text is None else (True, text)
+        by_name[file.name] = numbers.setdefault(key, len(numbers))
     texts = {number: text for (matches, text), number in numbers.items() if matches}
     if not texts:
         name = printable(files[0].path[-1])
         raise InputError(f"`group` '{group.pattern}' matches no picture's file name, such as '{name}'")
-    return found, texts
+    return by_name, texts
 
 
 def _set_fifth_apart(classes: list[str], pictures: list[list[str]], groups: dict[str, int]) -> list[list[list[str]]]:
@@ -248,19 +248,19 @@ def _set_fifth_apart(classes: list[str], pictures: list[list[str]], groups: dict
         held = {name for name, is_held in zip(names, chosen, strict=True) if is_held}
     else:
         held = {name for part in pictures for name in part[: max(1, round(len(part) / 5))]}
-    left = [[name for name in part if name not in held] for part in pictures]
+    train = [[name for name in part if name not in held] for part in pictures]
     test = [[name for name in part if name in held] for part in pictures]
-    if few := [name for name, *parts in zip(classes, left, test, strict=True) if not all(parts)]:
+    if few := [name for name, *parts in zip(classes, train, test, strict=True) if not all(parts)]:
         unit = "groups of pictures" if groups else "pictures"
         raise InputError(f"a class must have at least 2 {unit}, one of them for testing, got 1 of {some(few)}")
-    return [left, test]
+    return [train, test]
 
 
 def _spread(purpose: str, pictures: list[list[str]], rng: np.random.Generator) -> Part:
-    """All pictures, those of each class spread evenly in random distances; the first of each come first."""
+    """All pictures, each class spread evenly at random distances; the first of each come first."""
     labels = np.repeat(np.arange(len(pictures), dtype=np.int32), list(map(len, pictures)))
-    ranks = np.concatenate([np.arange(len(each)) for each in pictures])
+    ranks = np.concatenate([np.arange(len(part)) for part in pictures])
     sizes = np.array([len(pictures[label]) for label in labels])
     order = np.argsort((ranks + rng.random(len(ranks)) * (ranks > 0)) / sizes, kind="stable")
-    every = [name for part in pictures for name in part]
-    return Part(purpose, [every[at] for at in order], labels[order])
+    names = [name for part in pictures for name in part]
+    return Part(purpose, [names[index] for index in order], labels[order])

@@ -24,16 +24,16 @@ def checked(names: Iterable[str], classes: int | None = None) -> tuple[str, ...]
     if isinstance(names, str):
         raise InputError(f"`class_names` must be a tuple of names, got the text {names!r}")
     given: tuple[Any, ...] = tuple(names)
-    if wrong := [each for each in given if not isinstance(each, str) or not each.isprintable() or not each.strip()]:
+    if wrong := [name for name in given if not isinstance(name, str) or not name.isprintable() or not name.strip()]:
         raise InputError(f"`class_names` must be of printable characters, got {wrong[0]!r}")
-    found = tuple(map(composed, given))
-    if found and classes is not None and len(found) != classes:
-        raise InputError(f"`class_names` must be one for each of {classes} classes, got {len(found)}")
-    if twice := [each for at, each in enumerate(found) if each in found[:at]]:
+    result = tuple(map(composed, given))
+    if result and classes is not None and len(result) != classes:
+        raise InputError(f"`class_names` must be one for each of {classes} classes, got {len(result)}")
+    if twice := [name for index, name in enumerate(result) if name in result[:index]]:
         raise InputError(f"`class_names` must differ, got {twice[0]!r} twice")
-    if SILENT in found:
+    if SILENT in result:
         raise InputError(f"`class_names` must not hold {SILENT!r}, which says that a network decides for none")
-    return found
+    return result
 
 
 def composed(text: str) -> str:
@@ -47,7 +47,7 @@ def name_of(decision: int, names: tuple[str, ...]) -> str:
 
 
 def natural(name: str) -> list[Any]:
-    """A key that sorts names as people do: "2" before "10", "a" beside "A"."""
+    """A key that sorts names as people do: "2" before "10", "a" next to "A"."""
     parts: list[Any] = re.split("([0-9]+)", name.casefold())
     for place in range(1, len(parts), 2):
         digits = parts[place].lstrip("0")

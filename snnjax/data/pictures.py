@@ -18,7 +18,7 @@ class Picture(NamedTuple):
 
     pixels: np.ndarray  # (H, W) or (H, W, 3) uint8
     size: tuple[int, int]  # rows and columns that it had, upright
-    notes: list[str]  # what was done to its pixels
+    notes: list[str]  # on changes to its pixels
 
 
 def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
@@ -66,7 +66,7 @@ def decode(file: Path | io.BytesIO, shape: tuple[int, ...]) -> Picture:
 
 
 def read_picture(path: Path, shape: tuple[int, ...], invert: bool = False) -> tuple[np.ndarray, list[str]]:
-    """An image file as uint8 of a shape, (H, W) or (H, W, 3), and notes on what was done to it.
+    """An image file as uint8 of a shape, (H, W) or (H, W, 3), and notes on the changes to it.
 
     It is made to fit as `decode` says, then inverted if asked to. Raises InputError if it cannot be read.
     """

@@ -32,9 +32,9 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
     header = 4 + 4 * rank
     magic = bytes([0, 0, 8, rank])
     if raw[:4] != magic:
-        found = raw[:4].hex() or "nothing"
-        raise InputError(f"{path} must begin with the IDX magic number {magic.hex()}, got {found}")
-    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, header, 4))
+        got = raw[:4].hex() or "nothing"
+        raise InputError(f"{path} must begin with the IDX magic number {magic.hex()}, got {got}")
+    shape = tuple(int.from_bytes(raw[start : start + 4], "big") for start in range(4, header, 4))
     try:
         return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
     except ValueError as error:

@@ -34,11 +34,11 @@ def load(
       data_dir: folder of the set's own files: IDX, gzipped or not (EMNIST's begin with emnist-), or for cifar10 the
         binary version's; or one that tensorflow-datasets has prepared sets in, in another order. None takes what `find`
         finds, else downloads the set into the cache. For "folder" the folder or .zip file of the pictures (see
-        `picture_folder`), for recordings what `recordings` takes.
+        `picture_folder`), for recordings as in `recordings`.
       size, colour, group: of the images of a "folder", as `picture_folder` takes them; `size` also of recordings.
 
     Raises InputError for an unknown name, or files that are damaged or do not fit together; FileNotFoundError if
-    `data_dir` has none, DownloadError if they cannot be downloaded, saying what to do.
+    `data_dir` has none, DownloadError if they cannot be downloaded, with a remedy.
     """
     if not isinstance(name, str | os.PathLike):
         raise wrong_type("dataset", "a name, or the path of an .npz file", name)
@@ -68,8 +68,8 @@ def _refuse(name: str, **options: Any) -> None:
             raise InputError(f"`{option}` (--{option}) is for {kinds}, not for `dataset` {name}")
 
 
-class Found(NamedTuple):
-    """The place of a data set at hand.
+class Location(NamedTuple):
+    """The location of a data set on this machine.
 
     Attributes:
       kind: "built in", "cache", "tensorflow-datasets" or "absent".
@@ -80,29 +80,29 @@ class Found(NamedTuple):
     path: Path | None = None
 
 
-def find(name: str) -> Found:
-    """The place from which `load` takes a set of `DATASETS` without a download; reads and imports nothing.
+def find(name: str) -> Location:
+    """The location from which `load` takes a set of `DATASETS` without a download; reads and imports nothing.
 
     Raises InputError for an unknown name.
     """
     _check(name)
     published = CATALOGUE[name].published
     if published is None:
-        return Found("built in")
+        return Location("built in")
     with contextlib.suppress(OSError):  # without a cache there may still be a prepared set
         folder = _cached(published)
-        if all(_find(folder, each) for each in CATALOGUE[name].files):
-            return Found("cache", folder)
+        if all(_find(folder, file) for file in CATALOGUE[name].files):
+            return Location("cache", folder)
     folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    return Found("tensorflow-datasets", folder) if _is_prepared(name, folder) else Found("absent")
+    return Location("tensorflow-datasets", folder) if _is_prepared(name, folder) else Location("absent")
 
 
 def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
-    """Downloads what the cache lacks of a set's files, each checked by SHA-256, and gives their folder.
+    """Downloads a set's files that the cache lacks, each checked by SHA-256, and returns their folder.
 
     Args:
       name: one of `DATASETS` but digits.
-      mirror: address tried before the published ones: mnist's files lie at MIRROR/mnist/, those of EMNIST's sets at
+      mirror: address tried before the published ones: mnist's files lie at MIRROR/mnist/, EMNIST's at
         MIRROR/emnist/. By default that in the environment variable SNNJAX_MIRROR.
       progress: receives a file's name, the bytes received so far, and all its bytes; by default there are bars on the
         error stream if that is a terminal.
@@ -153,7 +153,7 @@ def _read_folder(name: str, folder: Path) -> Dataset:
     """A set from the folder that a user names."""
     if not folder.is_dir():
         raise FileNotFoundError(f"`data_dir` {folder} is no folder")
-    if any(_find(folder, each) for each in CATALOGUE[name].files):
+    if any(_find(folder, file) for file in CATALOGUE[name].files):
         return _own_files(name, folder)
     return _prepared(name, folder)
 
@@ -181,8 +181,8 @@ def _npz_file(path: Path) -> Dataset:
     arrays = files.read_npz(path, ".npz file", readers.MOST_BYTES)
     if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"{path} must hold {', '.join(ARRAYS)}, it lacks {', '.join(lacking)}")
-    known = (*ARRAYS, *VALIDATION, "classes", "class_names", *FILES, "train_groups")
-    parts: dict[str, Any] = {name: arrays[name] for name in known if name in arrays}
+    fields = (*ARRAYS, *VALIDATION, "classes", "class_names", *FILES, "train_groups")
+    parts: dict[str, Any] = {name: arrays[name] for name in fields if name in arrays}
     for name, array in parts.items():
         if name == "classes":
             parts[name] = array.tolist()
@@ -199,15 +199,15 @@ def _npz_file(path: Path) -> Dataset:
 def _find(folder: Path, name: str) -> Path | None:
     """A file of a data set, also gzipped, also with .idx for -idx; None if there is none."""
     names = (stem + suffix for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz"))
-    return next((folder / each for each in names if (folder / each).is_file()), None)
+    return next((folder / candidate for candidate in names if (folder / candidate).is_file()), None)
 
 
 def _own_files(name: str, folder: Path) -> Dataset:
     """A set from its own files; raises FileNotFoundError if one is missing."""
     paths = []
-    for each in CATALOGUE[name].files:
-        if (path := _find(folder, each)) is None:
-            raise FileNotFoundError(f"{folder} lacks {each} (or the same with .gz)")
+    for file in CATALOGUE[name].files:
+        if (path := _find(folder, file)) is None:
+            raise FileNotFoundError(f"{folder} lacks {file} (or the same with .gz)")
         paths.append(path)
     if name != "cifar10":
         return _dataset(name, list(map(read_idx, paths, (3, 1, 3, 1))))

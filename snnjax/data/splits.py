@@ -1,4 +1,4 @@
-"""Images to take or hold out of a data set: of all classes alike, and groups of images together."""
+"""Images to take or hold out of a data set: the same share of each class, and groups kept together."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     """Numbers the classes of labels from 0 without gaps.
 
     Args:
-      labels: (N,) integers or text; the first are those of training, which have all classes.
+      labels: (N,) integers or text; the first array is of training and has all classes.
 
     Returns them as int32 of 0..C-1 in the order of the old labels, and the names of the C classes, the old labels as
     text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises InputError where
     others have classes that the first have not.
     """
-    arrays = [_label_array(each) for each in labels]
+    arrays = [_label_array(x) for x in labels]
     if not arrays or len(arrays[0]) == 0:
         raise InputError("`labels` must be of at least one image, got none")
     if len({array.dtype.kind == "U" for array in arrays}) > 1:
@@ -27,7 +27,7 @@ def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     if values.dtype.kind == "U":
         values = np.array(sorted(values.tolist(), key=natural))
     for array in arrays[1:]:
-        if unknown := [str(each) for each in np.setdiff1d(array, values)]:
+        if unknown := [str(label) for label in np.setdiff1d(array, values)]:
             raise InputError(f"`labels` of training must have all classes, they lack {some(unknown)}")
     sorting = np.argsort(values)
     numbers = (sorting[np.searchsorted(values, array, sorter=sorting)].astype(np.int32) for array in arrays)
@@ -86,7 +86,7 @@ def hold_out(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.n
 
 
 def _pick(ordered: np.ndarray, count: int, total: int) -> np.ndarray:
-    """Which of `total` places are chosen: `count` of those `ordered`, at even distances."""
+    """Which of `total` places are chosen: `count` of the `ordered` ones, at even distances."""
     chosen = np.zeros(total, bool)
     count = min(count, len(ordered))
     chosen[ordered[(2 * np.arange(count) + 1) * len(ordered) // (2 * max(count, 1))]] = True
@@ -102,7 +102,7 @@ def hold_out_groups(labels: np.ndarray, groups: np.ndarray, share: float, rng: n
     pairs, counts = np.unique(np.stack([group_of, labels]), axis=1, return_counts=True)
     sizes = np.bincount(labels)
     starts = np.searchsorted(pairs[0], np.arange(len(names) + 1))
-    left = sizes.copy()
+    kept = sizes.copy()
     held = np.zeros(len(sizes))
     chosen = np.zeros(len(names), bool)
     order = rng.permutation(len(names))
@@ -114,13 +114,13 @@ def hold_out_groups(labels: np.ndarray, groups: np.ndarray, share: float, rng: n
 
     def take(group: int) -> None:
         classes, count = of(group)
-        left[classes] -= count
+        kept[classes] -= count
         held[classes] += count
         chosen[group] = True
 
     def is_free(group: int) -> bool:
         classes, count = of(group)
-        return not chosen[group] and bool(np.all(left[classes] > count))
+        return not chosen[group] and bool(np.all(kept[classes] > count))
 
     for group in order:
         classes, count = of(group)
