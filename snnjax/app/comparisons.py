@@ -59,23 +59,23 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
     Some of the networks have epochs.
     """
     variants = [network["variant"] for network in networks]
-    shared = [name for name in variants[0] if all(name in each for each in variants)]
-    varied = [name for name in shared if len({each[name] for each in variants}) > 1] or shared[-1:] or ["network"]
+    shared = [name for name in variants[0] if all(name in variant for variant in variants)]
+    varied = [name for name in shared if len({variant[name] for variant in variants}) > 1] or shared[-1:] or ["network"]
     done = np.array([bool(network["epochs"]) for network in networks])
     part = tested_part(networks[int(done.argmax())]["epochs"][0])
     figure, axes = panels(len(varied), f"{part} accuracy, %")
-    accuracy = np.array([ranking_accuracy(each) if each["epochs"] else 0.0 for each in networks])
+    accuracy = np.array([ranking_accuracy(network) if network["epochs"] else 0.0 for network in networks])
     for axis, name in zip(axes, varied, strict=True):
-        values = [each.get(name, at) for at, each in enumerate(variants)]
-        known, places = np.unique(values, return_inverse=True)
+        values = [variant.get(name, index) for index, variant in enumerate(variants)]
+        distinct, places = np.unique(values, return_inverse=True)
         axis.plot(places[done], accuracy[done], "o", alpha=0.5, markersize=5, label="one network")
         if not done.all():
             lowest = np.full(np.sum(~done), accuracy[done].min())
             axis.plot(places[~done], lowest, "x", color="tab:red", label="invalid")
         if name != "seed":
             shown = np.unique(places[done])
-            axis.plot(shown, [accuracy[done & (places == at)].mean() for at in shown], "-", label="mean")
-        axis.set_xticks(range(len(known)), [f"{value:g}" for value in known])
+            axis.plot(shown, [accuracy[done & (places == place)].mean() for place in shown], "-", label="mean")
+        axis.set_xticks(range(len(distinct)), [f"{value:g}" for value in distinct])
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
@@ -84,7 +84,7 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
 
 def colors(count: int) -> Iterable[Any]:
     """A colour for each of so many courses."""
-    return (colormaps["tab10"](at) if count <= 10 else colormaps["turbo"](at / (count - 1)) for at in range(count))
+    return (colormaps["tab10"](i) if count <= 10 else colormaps["turbo"](i / (count - 1)) for i in range(count))
 
 
 def endings(names: Iterable[str]) -> list[str]:
@@ -113,37 +113,37 @@ def course(results: dict[str, Any]) -> Course:
         return Course([0], [total], [math.nan], [results["test"]["accuracy"]], "test")
     seconds = np.linspace(total - learning, total, len(epochs) + 1)[1:]
     part = tested_part(epochs[0])
-    train = [each["train"]["accuracy"] for each in epochs]
-    tested = [each[part]["accuracy"] for each in epochs]
+    train = [epoch["train"]["accuracy"] for epoch in epochs]
+    tested = [epoch[part]["accuracy"] for epoch in epochs]
     return Course([*range(1, len(epochs) + 1)], seconds.tolist(), train, tested, part)
 
 
 _COMPARED: dict[str, tuple[Any, str, Callable[[dict[str, Any]], float | None]]] = {
-    "test accuracy, %": (max, ".2f", lambda found: 100 * found["test"]["accuracy"]),
-    "best epoch": (None, "d", lambda found: found["best_epoch"] + 1),
-    "supervised epochs": (None, "d", lambda found: len(found["epochs"])),
-    "validation accuracy of the best epoch, %": (max, ".2f", lambda found: _at(found, "validation", "best_epoch")),
-    "test accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "test")),
-    "training accuracy of the last epoch, %": (max, ".2f", lambda found: _at(found, "train")),
-    "silent, %": (min, ".2f", lambda found: 100 * found["test"]["silent"]),
-    "macro F1": (max, ".4f", lambda found: found["test"]["f1"]),
-    "running, s": (min, ".1f", lambda found: sum(phase["seconds"] for phase in found["phases"])),
-    "compiling, s": (min, ".1f", lambda found: sum(phase["compile_seconds"] for phase in found["phases"])),
+    "test accuracy, %": (max, ".2f", lambda run: 100 * run["test"]["accuracy"]),
+    "best epoch": (None, "d", lambda run: run["best_epoch"] + 1),
+    "supervised epochs": (None, "d", lambda run: len(run["epochs"])),
+    "validation accuracy of the best epoch, %": (max, ".2f", lambda run: _accuracy(run, "validation", "best_epoch")),
+    "test accuracy of the last epoch, %": (max, ".2f", lambda run: _accuracy(run, "test")),
+    "training accuracy of the last epoch, %": (max, ".2f", lambda run: _accuracy(run, "train")),
+    "silent, %": (min, ".2f", lambda run: 100 * run["test"]["silent"]),
+    "macro F1": (max, ".4f", lambda run: run["test"]["f1"]),
+    "running, s": (min, ".1f", lambda run: sum(phase["seconds"] for phase in run["phases"])),
+    "compiling, s": (min, ".1f", lambda run: sum(phase["compile_seconds"] for phase in run["phases"])),
 }
-"""The rows of a comparison: which is the best, how it is written, and what it is in a results.json."""
+"""The rows of a comparison: how the best is chosen, the format, and the value in a results.json."""
 
 
-def _at(results: dict[str, Any], part: str, epoch: str = "") -> float | None:
+def _accuracy(results: dict[str, Any], part: str, epoch: str = "") -> float | None:
     """The accuracy in % of a part in an epoch, by default the last one; None if it was not tested."""
     epochs = results["epochs"]
-    found = epochs[results[epoch] if epoch else -1] if epochs else {}
-    return 100 * found[part]["accuracy"] if part in found else None
+    record = epochs[results[epoch] if epoch else -1] if epochs else {}
+    return 100 * record[part]["accuracy"] if part in record else None
 
 
 def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], list[list[int]]]:
     """The figures of several results.json by name: rows of a table, and the places of the best cells in each row.
 
-    Where all are alike, none is the best.
+    Where all are equal, none is the best.
     """
     rows = []
     best = []
@@ -151,39 +151,39 @@ def compared(results: Mapping[str, dict[str, Any]]) -> tuple[list[list[str]], li
         cells = ["" if number is None else format(number, form) for number in map(value, results.values())]
         if not any(cells):
             continue
-        known = {float(cell) for cell in cells if cell}
-        top = choose(known) if choose and len(known) > 1 else None
+        numbers = {float(cell) for cell in cells if cell}
+        top = choose(numbers) if choose and len(numbers) > 1 else None
         rows.append([name, *cells])
-        best.append([at for at, cell in enumerate(cells, 1) if cell and float(cell) == top])
+        best.append([column for column, cell in enumerate(cells, 1) if cell and float(cell) == top])
     return rows, best
 
 
 def differing(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """Differences in networks, settings, devices and versions of several results.json: rows of a table."""
-    parameters = [found.get("hyperparameters", {}) for found in results.values()]
+    parameters = [run.get("hyperparameters", {}) for run in results.values()]
     shared = set(parameters[0]).intersection(*parameters)
-    known = list[dict[str, Any]]()
-    for found, numbers in zip(results.values(), parameters, strict=True):
-        settings = {"digest of the data" if key == "data" else key: value for key, value in found["settings"].items()}
-        about = {name: found[name] for name in ("network", "data", "device")} | settings | found["versions"]
-        known.append(about | {name: value for name, value in numbers.items() if name in shared})
-    names = dict.fromkeys(name for each in known for name in each)
-    rows = [[name, *(report.plain_text(each.get(name, "")) for each in known)] for name in names]
+    columns = list[dict[str, Any]]()
+    for run, numbers in zip(results.values(), parameters, strict=True):
+        settings = {"digest of the data" if key == "data" else key: value for key, value in run["settings"].items()}
+        about = {name: run[name] for name in ("network", "data", "device")} | settings | run["versions"]
+        columns.append(about | {name: value for name, value in numbers.items() if name in shared})
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(report.plain_text(column.get(name, "")) for column in columns)] for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
 def comparison_page(results: Mapping[str, dict[str, Any]]) -> str:
     """The page that compares several runs, given their results.json by name."""
     head = ["", *results]
-    courses = {name: course(found) for name, found in results.items()}
+    courses = {name: course(run) for name, run in results.items()}
     figure = comparison_picture(courses)
-    tested = dict.fromkeys(each.part for each in courses.values())
+    tested = dict.fromkeys(x.part for x in courses.values())
     caption = (
         f"Accuracy on the {' or '.join(tested)} images, and dashed on the training images while the network learned, "
         "by supervised epoch and by time. The time is that of all phases of a run, compilation included; "
         "its epochs count as equally long."
     )
-    if any(found.get("reused") for found in results.values()):
+    if any(run.get("reused") for run in results.values()):
         caption += " Layers taken from another run cost no time here."
     sections = {
         "Figures": page.html.compared(head, *compared(results)),

@@ -33,7 +33,7 @@ def table(head: Iterable[str], sections: Iterable[Iterable[Iterable[str]]], titl
 
     On a narrow screen, long words continue on the next line: nothing is cut.
     """
-    columns = [Column(name, justify="left" if at < left else "right", overflow="fold") for at, name in enumerate(head)]
+    columns = [Column(name, justify="left" if i < left else "right", overflow="fold") for i, name in enumerate(head)]
     shown = Table(*columns, title=title or None, title_justify="left")
     for rows in sections:
         shown.add_section()
@@ -162,7 +162,7 @@ class Programs(Bars):
 
 
 def header(run: RunFolder) -> None:
-    """Prints what is trained, on which data, where, and how it begins."""
+    """Prints the network, data, device and folder of a run, and how it begins."""
     console = screen()
     data = run.trainer.data
     settings = run.trainer.settings
@@ -186,8 +186,8 @@ def summary(run: RunFolder) -> None:
     weights = network.weight_shapes
     best = results["best_epoch"]
     layers = []
-    for at, name, _ in network.layers():
-        sizes = ("x".join(map(str, shape)) for shape in (shapes[at], weights[name], shapes[at + 1]))
+    for stage, name, _ in network.layers():
+        sizes = ("x".join(map(str, shape)) for shape in (shapes[stage], weights[name], shapes[stage + 1]))
         layers.append([name, *sizes, f"{math.prod(weights[name]):,}"])
     console.print(table(("layer", "input", "weights", "output of stage", "parameters"), [layers], "layers", left=4))
     head, phases = report.phases(results)
@@ -211,7 +211,7 @@ def summary(run: RunFolder) -> None:
 
 
 def scores(test: dict[str, Any], note: str = "") -> None:
-    """Prints what `metrics.report` found, in two lines."""
+    """Prints the results of `metrics.report`, in two lines."""
     area = "" if test["roc_auc"] is None else f", ROC AUC {test['roc_auc']:.4f}"
     screen().print(
         f"[bold]test accuracy {test['accuracy']:.2%}[/], wrong {test['wrong']:.2%}, silent {test['silent']:.2%}{note}\n"

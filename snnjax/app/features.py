@@ -21,17 +21,17 @@ class Drawn:
 
 
 def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
-    """Every layer's features as images: each weight adds what its input is selective to, at its place.
+    """Every layer's features as images: each weight adds the stimulus of its input, at its place.
 
-    A weight counts by its contrast, its difference from the mean of its feature: weights that are all alike show
-    nothing. In layers that decide, whose features are much alike, the mean feature is subtracted first. What passes a
-    pooling window is spread over all places in it. Compare Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
+    A weight counts by its contrast, its difference from the mean of its feature: equal weights show nothing. In
+    layers that decide, whose features are similar, the mean feature is subtracted first. The input of a pooling window
+    is spread over all places in it. Compare Kheradpisheh et al. 2018, Neural Networks 99, Fig. 4.
 
     Where the encoder has no `bank` of filters, or no method of that name that makes one of so many maps, each of its
     maps is drawn as the pixel at the same place. Filters with colours, (F, n, n, 3), make coloured images.
     """
     spec = network.spec
-    weights = {name: np.asarray(each) for name, each in network.weights().items()}
+    weights = {name: np.asarray(x) for name, x in network.weights().items()}
     bank = getattr(spec.encoder, "bank", None)
     bank = bank(spec.input_shape[0]) if callable(bank) else bank
     filters = np.ones((spec.input_shape[0], 1, 1)) if bank is None else bank.weights
@@ -44,9 +44,9 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
             if number and name in spec.deciding:
                 weights[name] = weights[name] - weights[name].mean(axis=0)
             contrasts = weights[name] - weights[name].mean(axis=(1, 2, 3), keepdims=True)
-            drawn[name] = each = _through(inputs, contrasts, conv.padding, conv.stride)
-            margin = np.multiply(conv.output_padding, each.pitch)
-            outputs.append(dataclasses.replace(each, origin=each.origin - margin))
+            drawn[name] = layer = _through(inputs, contrasts, conv.padding, conv.stride)
+            margin = np.multiply(conv.output_padding, layer.pitch)
+            outputs.append(dataclasses.replace(layer, origin=layer.origin - margin))
         inputs = _joined(outputs)
         if pool := stage.pool:
             _check_size(len(inputs.images), len(inputs.images), *checks.pair("window", pool.window, 1))
@@ -56,7 +56,7 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
 
 
 def _through(inputs: Drawn, weights: np.ndarray, padding: Pair, stride: Pair) -> Drawn:
-    """What features of weights (F, C, kh, kw) are selective to, given what their C input maps are."""
+    """The stimuli of features of weights (F, C, kh, kw), given the stimuli of their C input maps."""
     features, channels, rows, columns = weights.shape
     if len(inputs.images) != channels:
         raise InputError(f"`weights` must have {len(inputs.images)} channels, got {channels}")

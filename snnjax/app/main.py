@@ -93,7 +93,7 @@ def protected(work: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.unraisablehook = _unraisable
     try:
-        with user_errors(Path(sys.argv[0]).name):  # what is not caught nearer to its cause
+        with user_errors(Path(sys.argv[0]).name):  # errors that are not caught nearer to their cause
             work()
     except SystemExit as end:
         if end.code != STOPPED:
@@ -146,7 +146,7 @@ def call(
 ) -> None:
     """Reads options of a kind, by default from the command line, chooses the device and calls a program's work.
 
-    `stopped` is what long work prints after Ctrl-C.
+    `stopped` is the line that long work prints after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen: Any = parse(kind, given, program)

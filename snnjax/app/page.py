@@ -1,6 +1,6 @@
 """HTML pages that are one file each: a style, sections with links to them, tables and pictures.
 
-All HTML is in the templates of this folder; what Jinja2 puts into it is escaped.
+All HTML is in the templates of this folder; values that Jinja2 inserts are escaped.
 """
 
 import base64
@@ -37,7 +37,7 @@ html: Any = _TEMPLATES.get_template("parts.html").module
 
 
 def page(title: str, sections: Mapping[str, Markup]) -> str:
-    """A whole HTML file with links to its sections, HTML by heading; those without content are left out."""
+    """A whole HTML file with links to its sections, HTML by heading; empty ones are left out."""
     filled = {heading: content for heading, content in sections.items() if content}
     return _TEMPLATES.get_template("page.html").render(title=title, sections=filled)
 
@@ -48,6 +48,6 @@ def is_ours(path: Path) -> bool:
 
 
 def picture(png: bytes, caption: str, description: str) -> Markup:
-    """A PNG file as HTML that holds it, with a description for those who do not see it."""
+    """A PNG file as HTML that holds it, with a description for readers who do not see it."""
     width, height = (round(pixels / OVERSAMPLING) for pixels in struct.unpack(">2I", png[16:24]))
     return html.picture(base64.b64encode(png).decode(), width, height, caption, description)

@@ -71,38 +71,38 @@ def import_one(module: str, option: str = "import") -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
-        sys.modules[name] = found = importlib.util.module_from_spec(spec)
-        sys.path.append(str(path.parent))  # for modules beside it
+        sys.modules[name] = loaded = importlib.util.module_from_spec(spec)
+        sys.path.append(str(path.parent))  # for modules in the same folder
         try:
-            spec.loader.exec_module(found)
+            spec.loader.exec_module(loaded)
         except BaseException as error:
             del sys.modules[name]
             if isinstance(error, InputError):
                 frames = traceback.extract_tb(error.__traceback__)
-                line = max((each.lineno or 0 for each in frames if each.filename == str(path)), default=0)
+                line = max((frame.lineno or 0 for frame in frames if frame.filename == str(path)), default=0)
                 raise InputError(f"{module}, line {line}: {error}") from error
             raise
-        _imported[path] = found
+        _imported[path] = loaded
     return _imported[path]
 
 
 _imported: dict[Path, ModuleType] = {}
 
 
-def learned(images: Dataset, known: Mapping[str, Any]) -> Dataset:
+def learned(images: Dataset, settings: Mapping[str, Any]) -> Dataset:
     """A data set as a run with these settings learns it, given as it was read.
 
     Of `images_taken` for training the first of each class are taken, or some that `seed` draws where `draw` is set.
     Raises as `Dataset.first`, `split`, `Dataset.augment` and `Dataset.share`.
     """
-    taken = known["images_taken"]
-    if known.get("draw", False):
-        images = images.first(taken, None, seed=known["seed"])
-    images = images.first(taken, known["test_images"])
-    if "validation" in known:
-        images = split(images, known["validation"])
-    if "ratio" in known:
-        images = (images.augment if known["augment"] else images.share)(known["ratio"], known["seed"])
+    taken = settings["images_taken"]
+    if settings.get("draw", False):
+        images = images.first(taken, None, seed=settings["seed"])
+    images = images.first(taken, settings["test_images"])
+    if "validation" in settings:
+        images = split(images, settings["validation"])
+    if "ratio" in settings:
+        images = (images.augment if settings["augment"] else images.share)(settings["ratio"], settings["seed"])
     return images
 
 
@@ -151,7 +151,7 @@ def is_fast(pattern: str) -> bool:
 
 
 def split(images: Dataset, validation: float) -> Dataset:
-    """A data set with a share of its training images held out; 0: none. Validation images of its own are kept."""
+    """A data set with a share of its training images held out; 0: none. Existing validation images are kept."""
     if not validation:
         return dataclasses.replace(images, validation_images=None, validation_labels=None, validation_files=None)
     if images.validation_images is not None:
@@ -181,10 +181,10 @@ def source(network: options.Network, chosen: options.Data) -> dict[str, Any]:
     name = chosen.dataset
     folder = chosen.data_dir
     files = [named.rpartition(":")[0] for named in (network.model, network.encoder or "")]
-    imported = [each for each in (*network.modules, *files) if each]
+    imported = [module for module in (*network.modules, *files) if module]
     return dict(
         model=network.model,
-        imports=[str(Path(each).resolve()) if each.endswith(".py") else each for each in dict.fromkeys(imported)],
+        imports=[str(Path(path).resolve()) if path.endswith(".py") else path for path in dict.fromkeys(imported)],
         dataset=str(Path(name).resolve()) if name.endswith(".npz") else name,
         data_dir=folder and str(folder.resolve()),
         size=list(chosen.size),
@@ -207,25 +207,25 @@ def published(model: str, others: str = "") -> Callable[[Images], Network]:
     return NETWORKS[model]
 
 
-def named(option: str, name: str, known: Mapping[str, Any]) -> Any:
+def named(option: str, name: str, table: Mapping[str, Any]) -> Any:
     """An entry of a table by its name, or of a file of the user's, as FILE.py:NAME; raises InputError without one."""
-    file, _, own = name.rpartition(":")
+    file, _, attribute = name.rpartition(":")
     if not file:
-        if name not in known:
-            raise unknown(option, name, known, ", or FILE.py:NAME")
-        return known[name]
+        if name not in table:
+            raise unknown(option, name, table, ", or FILE.py:NAME")
+        return table[name]
     module = import_one(file, option)
-    if (found := getattr(module, own, None)) is None:
-        meant = nearest(own, vars(module))
+    if (part := getattr(module, attribute, None)) is None:
+        meant = nearest(attribute, vars(module))
         question = f": did you mean {meant!r}?" if meant else ""
-        raise InputError(f"`{option}` {name}: {file} has no {own!r}{question}")
-    return found
+        raise InputError(f"`{option}` {name}: {file} has no {attribute!r}{question}")
+    return part
 
 
 def name_of(encoder: Any) -> str:
     """The name of an encoder, whatever its time steps, or that of its class."""
-    for name, each in ENCODERS.items():
-        if type(each) is type(encoder) and dataclasses.replace(each, time_steps=encoder.time_steps) == encoder:
+    for name, other in ENCODERS.items():
+        if type(other) is type(encoder) and dataclasses.replace(other, time_steps=encoder.time_steps) == encoder:
             return name
     return type(encoder).__name__
 

@@ -1,4 +1,4 @@
-"""Figures of one network: how it learned, what its features are selective to, and what it makes of an image."""
+"""Figures of one network: how it learned, the preferred stimuli of its features, and its response to an image."""
 
 import functools
 import io
@@ -87,7 +87,7 @@ def features_picture(drawn: Drawn, title: str, rows: Sequence[str] = ()) -> Figu
     figure, (axis,) = grid(1, 1, columns * size + margin, lines * size * height / width + 0.7)
     axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     _label(axis.yaxis, np.arange(lines) * height + (height - 1) / 2, names)
-    axis.set_xticks(np.arange(columns) * width + (width - 1) / 2, [f"+{at}" for at in range(columns)], fontsize=7)
+    axis.set_xticks(np.arange(columns) * width + (width - 1) / 2, [f"+{i}" for i in range(columns)], fontsize=7)
     axis.set_xlabel("feature", fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -107,15 +107,15 @@ def tiled(images: np.ndarray, columns: int) -> tuple[np.ndarray, tuple[int, int]
     return rows.reshape(lines * high, columns * wide, *colours)[:-gap, :-gap], (high, wide)
 
 
-def misclassified_picture(images: np.ndarray, found: Sequence[Mapping[str, Any]]) -> Figure:
+def misclassified_picture(images: np.ndarray, records: Sequence[Mapping[str, Any]]) -> Figure:
     """The first of the `misclassified` test images of a results.json, each with its name, label and decision."""
-    shown = found[:MISCLASSIFIED]
+    shown = records[:MISCLASSIFIED]
     figure, axes = grid(len(shown), 6, WIDTH / 6, 2.2)
-    for axis, each in zip(axes, shown, strict=True):
+    for axis, record in zip(axes, shown, strict=True):
         axis.axis("off")
-        draw_image(axis, images[each["image"]])
-        name = each["file"] or f"test image {each['image']}"
-        words = (shortened(printable(text), 24) for text in (name, each["label"], f"as {each['decision']}"))
+        draw_image(axis, images[record["image"]])
+        name = record["file"] or f"test image {record['image']}"
+        words = (shortened(printable(text), 24) for text in (name, record["label"], f"as {record['decision']}"))
         axis.set_title("\n".join(words), fontsize=7, parse_math=False)
     return figure
 
@@ -178,7 +178,7 @@ CURVES = dict(
 
 
 def curves_picture(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Each figure of a layer over the epochs of a phase, in a panel of its own."""
+    """Each figure of a layer over the epochs of a phase, in a separate panel."""
     figure, axes = grid(len(curves), 4, WIDTH / 4, 1.7, 0.5)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
     for axis, (name, values) in zip(axes, curves.items(), strict=True):
@@ -216,7 +216,7 @@ def wins_picture(wins: Sequence[int], classes: Sequence[str], title: str) -> Fig
 
 
 def confusion_picture(test: dict[str, Any], names: Sequence[str]) -> Figure:
-    """The confusion matrix that `metrics.report` found, and the silent images of each class, given its name."""
+    """The confusion matrix of `metrics.report`, and the silent images of each class, given its name."""
     matrix = np.array(test["confusion_matrix"])
     images = np.array(test["classes"]["images"])
     classes = len(matrix)
@@ -269,12 +269,12 @@ def polarities(image: np.ndarray) -> np.ndarray:
 
 
 def activity_picture(
-    image: np.ndarray, seen: Observed, network: Network, title: str, names: Sequence[str] = ()
+    image: np.ndarray, response: Observed, network: Network, title: str, names: Sequence[str] = ()
 ) -> Figure:
     """A network's response to one image, (H, W), (H, W, 3) or (H, W, 2): latencies, and scores of classes by name."""
-    layers = {name: np.where(np.asarray(x) < network.time_steps, x, np.nan) for name, x in seen.latencies.items()}
+    layers = {name: np.where(np.asarray(x) < network.time_steps, x, np.nan) for name, x in response.latencies.items()}
     real_valued = network.real_valued
-    steps = int(max(np.nanmax(each, initial=0) for each in layers.values())) + 1  # those with spikes
+    steps = int(max(np.nanmax(x, initial=0) for x in layers.values())) + 1  # up to the last spike
     sheets = {name: tiled(x, len(x) if len(x) <= 8 else round(np.sqrt(3.2 * len(x))))[0] for name, x in layers.items()}
     heights = [2.0, *(0.6 + np.clip(6.4 * len(x) / x.shape[1], 1.3, 3) for x in sheets.values())]
     figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout=layout())
@@ -284,7 +284,7 @@ def activity_picture(
     draw_image(picture, image)
     picture.set_title("first events: on red, off blue, early ones bright" if events else "image", fontsize=9)
     picture.axis("off")
-    _draw_scores(classes, np.asarray(seen.decided.scores), names)
+    _draw_scores(classes, np.asarray(response.decided.scores), names)
     for (maps, counts), (name, latency) in zip(rows, layers.items(), strict=True):
         drawn = maps.imshow(sheets[name], cmap="viridis", vmin=0, vmax=steps - 1, interpolation="nearest")
         maps.set(facecolor="0.93", xticks=[], yticks=[])
@@ -307,7 +307,7 @@ def _draw_scores(axis: Axes, scores: np.ndarray, names: Sequence[str]) -> None:
     axis.plot(winner, scores[winner], "o", color="tab:orange")
     axis.grid(alpha=0.3)
     places = range(0, len(scores), 1 if len(scores) <= 20 else 5)
-    shown = [shortened(names[at] if names else str(at), 10) for at in places]
+    shown = [shortened(names[place] if names else str(place), 10) for place in places]
     _label(axis.xaxis, places, shown, fontsize=7, rotation=90 if max(map(len, shown)) > 3 else 0)
     axis.tick_params(axis="y", labelsize=7)
     axis.set_title("score of each class", fontsize=9)

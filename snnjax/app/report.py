@@ -35,9 +35,9 @@ def observe(model: Model, image: jax.Array) -> Observed:
     return model.observe(model.encode(image))
 
 
-def decided(found: Decided, names: Sequence[str]) -> str:
+def decided(outcome: Decided, names: Sequence[str]) -> str:
     """The decision in words, given the name of each class."""
-    decision = int(found.decision)
+    decision = int(outcome.decision)
     return "the network stays silent" if decision < 0 else f"class {names[decision]}"
 
 
@@ -47,9 +47,9 @@ def figures(
     data: Dataset | None = None,
     images: Iterable[int] = (),
     *,
-    own: bool = True,
+    of_run: bool = True,
 ) -> Iterator[Named]:
-    """Figures: results of a run, what features are selective to, responses to test images, its `own` or others."""
+    """Figures: results of a run, preferred stimuli of features, responses to test images, `of_run` or others."""
     if results["epochs"]:
         yield "history", plots.history_picture(results["epochs"], results["best_epoch"])
     spec = network.spec
@@ -60,22 +60,22 @@ def figures(
         for name, curves in layers.items():
             if curves:
                 yield f"curves_{name}", plots.curves_picture(curves, f"{rule}: {name}")
-    for found in results["diagnoses"].values():
-        for name, wins in found.get("wins", {}).items():
+    for diagnosis in results["diagnoses"].values():
+        for name, wins in diagnosis.get("wins", {}).items():
             yield f"wins_{name}", plots.wins_picture(wins, names if name in spec.deciding else [], f"wins of {name}")
     for name, drawn in features.drawn_back(network).items():
-        rows = [f"class {each}" for each in names] if name in spec.deciding else []
+        rows = [f"class {x}" for x in names] if name in spec.deciding else []
         yield f"features_{name}", plots.features_picture(drawn, f"{spec.name}, features of {name}", rows)
     if data is not None:
-        of_others = "" if own else f" of {shortened(printable(data.name), 60)}"
-        prefix = "" if own else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
+        of_others = "" if of_run else f" of {shortened(printable(data.name), 60)}"
+        prefix = "" if of_run else re.sub(r"[^\w.-]", "_", data.name)[:60] + "_"
         for number in images:
             image = data.test_images[number]
             label = data.test_labels[number]
-            seen = observe(network.model, image)
+            response = observe(network.model, image)
             file = f" ({shortened(printable(data.test_files[number]), 60)})" if data.test_files else ""
-            title = f"test image {number}{of_others}{file}, label {names[label]}: {decided(seen.decided, names)}"
-            yield f"image_{prefix}{number:05}", plots.activity_picture(image, seen, spec, title, names)
+            title = f"test image {number}{of_others}{file}, label {names[label]}: {decided(response.decided, names)}"
+            yield f"image_{prefix}{number:05}", plots.activity_picture(image, response, spec, title, names)
 
 
 _KINDS = {
@@ -120,7 +120,7 @@ _KINDS = {
         "The image, the score of each class, and maps of the spikes of each layer",
     ),
 }
-"""By the first word of a picture's file name: its section, what its caption says, and what it looks like."""
+"""By the first word of a picture's file name: its section, its caption, and a description of its looks."""
 
 
 def draw_run(
@@ -161,12 +161,12 @@ def write(run: Path, results: dict[str, Any], figures: Iterable[Named]) -> None:
 def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] | None = None) -> str:
     """The page of a run in a folder, with pictures as HTML by section.
 
-    Raises errors of many kinds if `results` are not those of a results.json.
+    Raises errors of many kinds if `results` do not come from a results.json.
     """
-    known = results["settings"] | dict(device=results["device"]) | results["versions"]
+    settings = results["settings"] | dict(device=results["device"]) | results["versions"]
     shown = dict(pictures or {})
     words = {layer: f"taken from {origin}." for layer, origin in results.get("reused", {}).items()}
-    words |= {phase: f"{'; '.join(found['words'])}." for phase, found in results["diagnoses"].items()}
+    words |= {phase: f"{'; '.join(diagnosis['words'])}." for phase, diagnosis in results["diagnoses"].items()}
     sections = {
         "Result": result(results),
         "Use the network": usage(results["settings"], run),
@@ -178,7 +178,7 @@ def run_page(results: dict[str, Any], run: Path, pictures: Mapping[str, Markup] 
         "Phases and time": page.html.table(*phases(results)),
         "Numbers of the network": page.html.table(*numbers(results)),
         "Settings and versions": page.html.table(
-            ["name", "value"], [[name, plain_text(value)] for name, value in known.items()]
+            ["name", "value"], [[name, plain_text(value)] for name, value in settings.items()]
         ),
     }
     return page.page(f"{results['network']} on {results['data']}", sections)
@@ -218,9 +218,9 @@ def result(results: dict[str, Any]) -> Markup:
     }
     places = {best: "best"}
     places[len(epochs) - 1] = "best and last" if best == len(epochs) - 1 else "last"
-    head = ["accuracy", *(f"epoch {at + 1}, {which}" for at, which in places.items())]
+    head = ["accuracy", *(f"epoch {epoch + 1}, {which}" for epoch, which in places.items())]
     rows = [
-        [f"{name} images", *(f"{epochs[at][part]['accuracy']:.2%}" for at in places)]
+        [f"{name} images", *(f"{epochs[epoch][part]['accuracy']:.2%}" for epoch in places)]
         for part, name in (("train", "training"), (tested, tested))
         if epochs
     ]
@@ -228,7 +228,7 @@ def result(results: dict[str, Any]) -> Markup:
 
 
 def order(settings: Mapping[str, Any]) -> str:
-    """In which order images were shown, and whether mirrored, in words; "" where in their own order, as they are."""
+    """In which order images were shown, and whether mirrored, in words; "" where neither."""
     shuffled = "images come in a new order each epoch" * settings.get("shuffle", False)
     mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
     return ", ".join(filter(None, (shuffled, mirrored)))
@@ -241,17 +241,17 @@ def kernels(settings: Mapping[str, Any]) -> str:
 
 def usage(settings: Mapping[str, Any], run: Path) -> Markup:
     """Instructions to use the network of a run with these settings, as HTML."""
-    known = settings.get("dataset")
+    dataset = settings.get("dataset")
     modules = settings.get("imports", [])
-    imports = "".join(f" --import {shlex.quote(each)}" for each in modules)
+    imports = "".join(f" --import {shlex.quote(module)}" for module in modules)
     folder = settings.get("data_dir")
-    named = [json.dumps(each) for each in (known or "DATA.npz", folder) if each]
+    named = [json.dumps(x) for x in (dataset or "DATA.npz", folder) if x]
     loaded = [f"{name}={value!r}" for name, value in parts.load_options(settings).items()]
     return page.html.usage(
         run=shlex.quote(str(run)),
         imports=imports,
-        options=imports if known else f"{imports} --dataset DATA.npz",
-        modules={each: Path(each).stem for each in modules},
+        options=imports if dataset else f"{imports} --dataset DATA.npz",
+        modules={module: Path(module).stem for module in modules},
         path=json.dumps(str(run)),
         source=", ".join([*named, *loaded]),
     )
@@ -281,7 +281,7 @@ def numbers(results: dict[str, Any]) -> Rows:
     columns = {"at the start": start}
     if end := results.get("trained_hyperparameters"):
         columns["after training"] = start | end
-    return ["number", *columns], [[name, *(f"{each[name]:g}" for each in columns.values())] for name in start]
+    return ["number", *columns], [[name, *(f"{column[name]:g}" for column in columns.values())] for name in start]
 
 
 def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
@@ -293,17 +293,17 @@ def classes(test: dict[str, Any], names: Sequence[str]) -> Rows:
     return head, [[name, *row] for name, row in zip(names, rows, strict=True)]
 
 
-def errors(found: Sequence[Mapping[str, Any]]) -> Markup:
+def errors(records: Sequence[Mapping[str, Any]]) -> Markup:
     """A table of the first misclassified test images of a results.json, as HTML."""
     keys = ["image", "file", "label", "decision"]
-    if all(each["file"] is None for each in found):
+    if all(record["file"] is None for record in records):
         keys.remove("file")
-    rows = [[printable(str(each[key])) for key in keys] for each in found[:LISTED]]
-    return page.html.misclassified([f"test {keys[0]}", *keys[1:]], rows, len(found))
+    rows = [[printable(str(record[key])) for key in keys] for record in records[:LISTED]]
+    return page.html.misclassified([f"test {keys[0]}", *keys[1:]], rows, len(records))
 
 
 def phases(results: dict[str, Any]) -> Rows:
     """Figures of each phase in a results.json: the heads of a table and its rows."""
     keys = dict(images=",", compile_seconds=".1f", seconds=".1f", images_per_second=",.0f")
-    rows = [[each["name"], *(format(each[key], spec) for key, spec in keys.items())] for each in results["phases"]]
+    rows = [[phase["name"], *(format(phase[key], spec) for key, spec in keys.items())] for phase in results["phases"]]
     return ["phase", "images", "compiling s", "running s", "images/s"], rows

@@ -27,7 +27,7 @@ def join(place: Sequence[str]) -> None:
     wanted = "nothing (under Slurm, MPI, Kubernetes, on TPUs) or HOST:PORT N ID, with ID from 0 to N - 1"
     try:
         address, total, number = place or (None, None, None)
-        count, index = (None if each is None else int(each) for each in (total, number))
+        count, index = (None if x is None else int(x) for x in (total, number))
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
         jax.distributed.initialize(address, count, index, heartbeat_timeout_seconds=HEARTBEAT)
@@ -52,7 +52,7 @@ def one_of_several(program: str) -> Iterator[str]:
             _end(int(end.code))
     except BaseException as error:
         lost = isinstance(error, ValueError | RuntimeError)
-        if lost and any(each in str(error) for each in ("Gloo", "NCCL", "RCCL")):
+        if lost and any(name in str(error) for name in ("Gloo", "NCCL", "RCCL")):
             print(f"{named}: {LOST} ({' '.join(str(error).split())})", file=sys.stderr)
         else:
             traceback.print_exc()

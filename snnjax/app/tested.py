@@ -1,4 +1,4 @@
-"""The data that a trained network is tested on: those of its training, or others."""
+"""The data that a trained network is tested on: the data of its training, or others."""
 
 import contextlib
 from collections.abc import Mapping
@@ -22,46 +22,46 @@ class Tested(NamedTuple):
     """Test images."""
 
     images: Dataset
-    own: bool  # whether they are those that the run was tested on, or the first of them
+    of_run: bool  # whether they are the run's test images, or the first of them
 
 
 def prepare(chosen: options.OfRun, trained: Trained, run: Path) -> Tested:
     """The images to test a run's network on; prints the notes on them. Raises as `load` and `Trained.check_data`."""
-    found = load(chosen.data, trained.settings, trained.image_shape, run)
-    trained.check_data(found.images)
-    for note in console.notes(found.images):
+    tested = load(chosen.data, trained.settings, trained.image_shape, run)
+    trained.check_data(tested.images)
+    for note in console.notes(tested.images):
         print(note)
-    return found
+    return tested
 
 
-def load(chosen: options.TestData, known: Json, shape: tuple[int, ...], run: Path | str) -> Tested:
-    """The test images that options name, or those of a run's `known` settings where they name none, as the run's.
+def load(chosen: options.TestData, settings: Json, shape: tuple[int, ...], run: Path | str) -> Tested:
+    """The test images that options name, or the ones in a run's `settings` where they name none.
 
     The run's file may be anyone's: where its data lie must be a file or folder, and no device or folder of the system,
     and is printed. Pictures and recordings become images of `shape`, (H, W, ...). The data are the run's where they lie
-    in the same place, or have the same digest; then those images are tested which the run was tested on. Of other
-    folders of pictures without a test folder all are. Raises as `data.load`.
+    in the same place, or have the same digest; then the images of the run's test are tested. Of other folders of
+    pictures without a test folder, all pictures are. Raises as `data.load`.
     """
     parts.check_least(chosen, test_images=1)
     given: dict[str, Any] = {name: getattr(chosen, name, None) for name in parts.SOURCE}
     if chosen.dataset is None:
-        given |= source_of_run({name: known.get(name) for name in parts.SOURCE if not given[name]}, run)
+        given |= source_of_run({name: settings.get(name) for name in parts.SOURCE if not given[name]}, run)
         if given["dataset"] is None:
             names = f"one of {', '.join((*data.DATASETS, *data.RECORDINGS))}, folder, or an .npz file"
             raise InputError(f"`dataset` must be named, since the run does not say what it was trained on: {names}")
     pictures = given["dataset"] == "folder"
     given["size"] = shape[:2] if pictures or given["dataset"] in data.RECORDINGS else ()
     given["colour"] = shape[2:] == (3,) if pictures else None
-    in_place = _same(given["dataset"], known.get("dataset")) and _same(given["data_dir"], known.get("data_dir"))
-    given["group"] = parts.trusted_group(known.get("group"), run, needed=in_place) if pictures else None
+    in_place = _same(given["dataset"], settings.get("dataset")) and _same(given["data_dir"], settings.get("data_dir"))
+    given["group"] = parts.trusted_group(settings.get("group"), run, needed=in_place) if pictures else None
     if pictures and given["data_dir"]:
-        images, own = _pictures(given, known, in_place)
+        images, of_run = _pictures(given, settings, in_place)
     else:
         images = parts.load(given)
-        own = in_place or is_own(images, known)
+        of_run = in_place or is_own(images, settings)
     images = parts.note_fewer(images, test=chosen.test_images)
-    count = chosen.test_images or (known.get("test_images") if own else None)
-    return Tested(images.first(None, count), own)
+    count = chosen.test_images or (settings.get("test_images") if of_run else None)
+    return Tested(images.first(None, count), of_run)
 
 
 def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
@@ -86,19 +86,19 @@ def source_of_run(source: dict[str, Any], run: Path | str) -> dict[str, Any]:
     return source
 
 
-def _pictures(given: dict[str, Any], known: Json, in_place: bool) -> tuple[Dataset, bool]:
+def _pictures(given: dict[str, Any], settings: Json, in_place: bool) -> tuple[Dataset, bool]:
     """The images of a folder of pictures, and whether they are the run's; `in_place`: it is that of the run."""
     folder = given["data_dir"]
     if in_place:
         images = parts.load(given)
-        if "data" not in known or is_own(images, known):
+        if "data" not in settings or is_own(images, settings):
             return images, True
         return parts.noted(images, f"{printable(str(folder))} has changed since the training: {LEAK}"), False
-    learned_pictures = known.get("dataset") not in (*data.DATASETS, *data.RECORDINGS)
+    learned_pictures = settings.get("dataset") not in (*data.DATASETS, *data.RECORDINGS)
     if learned_pictures:
-        with contextlib.suppress(InputError):  # what cannot be split is not the run's
+        with contextlib.suppress(InputError):  # a data set that cannot be split is not the run's
             images = parts.load(given)
-            if is_own(images, known):
+            if is_own(images, settings):
                 return parts.noted(images, AS_TRAINED), True
     images = data.picture_folder(folder, **parts.load_options(given), test_only=True)
     if learned_pictures:
@@ -106,17 +106,17 @@ def _pictures(given: dict[str, Any], known: Json, in_place: bool) -> tuple[Datas
     return images, False
 
 
-def is_own(images: Dataset, known: Json) -> bool:
+def is_own(images: Dataset, settings: Json) -> bool:
     """Whether a data set, as it was read, is the one that a run with these settings has learned from, by its digest."""
     try:
-        held_out = known["validation_images"] if images.validation_images is None else 0
-        taken = known.get("images_taken", known["train_images"] + held_out)
-        learned = parts.learned(images, {**known, "images_taken": taken})
+        held_out = settings["validation_images"] if images.validation_images is None else 0
+        taken = settings.get("images_taken", settings["train_images"] + held_out)
+        learned = parts.learned(images, {**settings, "images_taken": taken})
     except (ValueError, TypeError, LookupError, ArithmeticError):  # other data, or a file that says anything
         return False
     sizes = {f"{part}_images": len(getattr(learned, f"{part}_labels")) for part in ("train", "test")}
-    alike = all(known[name] == size for name, size in sizes.items())  # digests of large sets take long
-    return alike and known.get("data") == f"sha256:{learned.digest}"
+    same_sizes = all(settings[name] == size for name, size in sizes.items())  # digests of large sets take long
+    return same_sizes and settings.get("data") == f"sha256:{learned.digest}"
 
 
 def _same(one: Path | str | None, other: Any) -> bool:

@@ -12,7 +12,7 @@ from snnjax.runs.run_folder import RunFolder
 from snnjax.training.state import TrainState
 
 FOLDER = "tensorboard"
-DRAWN = 1_000_000  # winners in a histogram, about; of more each stands for several
+DRAWN = 1_000_000  # winners in a histogram, about; of more, one stands for several
 
 
 class Tracker(contextlib.AbstractContextManager["Tracker"]):
@@ -26,42 +26,42 @@ class Tracker(contextlib.AbstractContextManager["Tracker"]):
             raise MissingPackageError("--tensorboard needs tensorboardX: pip install 'snnjax[tensorboard]'") from error
         self._run = run
         self._trainer = run.trainer
-        self._known = set[str]()
+        self._noted = set[str]()
         self._writer = SummaryWriter(str(run.path / FOLDER))
         self._writer.add_text("settings", "\n".join(f"    {k}: {json.dumps(v)}" for k, v in run.settings.items()))
         self._note(state)
 
     def __exit__(self, *_: object) -> None:
-        """Writes the pictures of the run, and what it has tested last, if it is finished."""
-        if (found := self._run.results) and self._trainer.data.tested != "test":
-            test = {f"{name}/test": found["test"][name] for name in ("accuracy", "wrong", "silent")}
-            self._scalars(test, found["best_epoch"] + 1)
+        """Writes the pictures of the run, and its final test, if it is finished."""
+        if (results := self._run.results) and self._trainer.data.tested != "test":
+            test = {f"{name}/test": results["test"][name] for name in ("accuracy", "wrong", "silent")}
+            self._scalars(test, results["best_epoch"] + 1)
         for path in sorted((self._run.path / PICTURES).glob("[!.]*.png")):
             self._writer.add_image(f"pictures/{path.stem}", imread(path)[..., :3], 0, dataformats="HWC")
         self._writer.close()
 
     def save(self, state: TrainState) -> None:
-        """Saves a state of the run, and writes what its last epoch and the phases before have shown."""
+        """Saves a state of the run, and writes the results of its last epoch and of earlier phases."""
         self._run.save(state)
         self._note(state)
 
     def _note(self, state: TrainState) -> None:
         if state.done and not state.shown:
             self._note_epoch(state)
-        for name, found in state.diagnoses.items():
-            if name not in self._known and not (state.done and name == self._trainer.plan[state.phase].name):
-                self._known.add(name)
-                self._scalars({f"{layer}/spike_density": x for layer, x in found.get("firing", {}).items()}, 0)
-                self._writer.add_text("diagnosis/" + name.replace(" ", "_"), "; ".join(found["words"]))
+        for name, diagnosis in state.diagnoses.items():
+            if name not in self._noted and not (state.done and name == self._trainer.plan[state.phase].name):
+                self._noted.add(name)
+                self._scalars({f"{layer}/spike_density": x for layer, x in diagnosis.get("firing", {}).items()}, 0)
+                self._writer.add_text("diagnosis/" + name.replace(" ", "_"), "; ".join(diagnosis["words"]))
         self._writer.flush()
 
     def _note_epoch(self, state: TrainState) -> None:
         phase = self._trainer.plan[state.phase]
-        found = state.diagnoses[phase.name]
+        diagnosis = state.diagnoses[phase.name]
         for name, curves in state.curves.get(phase.name, {}).items():
             self._scalars({f"{name}/{key}": values[-1] for key, values in curves.items()}, state.done)
             self._writer.add_histogram(f"{name}/weights", state.weights[name], state.done, bins="auto")
-        for name, wins in found.get("wins", {}).items():
+        for name, wins in diagnosis.get("wins", {}).items():
             total = int(np.sum(wins))
             per_image = total / self._trainer.training.runners.images(phase)
             self._scalars({f"{name}/winners_per_image": per_image}, state.done)

@@ -1,1 +1,1 @@
-"""The work of the commands: a module each, with a function `run` of the options."""
+"""The work of the commands: one module per command, with a function `run` of the options."""

@@ -9,7 +9,7 @@ from snnjax.encoding import COLOUR, GREY
 from snnjax.interop import pytorch
 from snnjax.runs.trained import Trained
 
-OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # those of the PyTorch code by maps, and their images
+OF_MAPS = {6: (GREY, (28, 28)), 18: (COLOUR, (32, 32, 3))}  # encoders of the PyTorch code by maps, and image shapes
 
 
 def run(chosen: options.Convert) -> None:

@@ -13,8 +13,8 @@ MOST = 30  # classes that are counted one by one
 
 def at_hand(name: str) -> str:
     """The place of a data set, in words."""
-    found, path = data.find(name)
-    return f"{found}: {path}" if path else found
+    kind, path = data.find(name)
+    return f"{kind}: {path}" if path else kind
 
 
 def listing() -> None:
@@ -37,7 +37,7 @@ def counted(images: data.Dataset) -> Table:
     labels = dict(training=images.train_labels, test=images.test_labels)
     if images.validation_labels is not None:
         labels["validation"] = images.validation_labels
-    counts = np.transpose([np.bincount(each, minlength=images.classes) for each in labels.values()])
+    counts = np.transpose([np.bincount(x, minlength=images.classes) for x in labels.values()])
     lines = [(escape(printable(name)), *count) for name, count in zip(images.names, counts, strict=True)]
     if len(lines) > MOST:
         lines[MOST:] = [(f"{len(lines) - MOST} more", *counts[MOST:].sum(axis=0))]

@@ -27,9 +27,9 @@ EXTRAS = {
     "native": ("ziglang", "a C++ compiler, where the system has none"),
     "docs": ("pdoc", "the reference of the library as web pages"),
 }
-"""By the name of an extra: the package it brings, and what for."""
+"""By the name of an extra: the package it installs, and its purpose."""
 
-Line = tuple[str, bool | None, str]  # what is looked at, whether it is well (None: optional and absent), what is found
+Line = tuple[str, bool | None, str]  # what is checked, whether it works (None: optional and absent), the result
 
 
 def device() -> str:
@@ -58,7 +58,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def findings() -> Iterator[Line]:
-    """All that is looked at."""
+    """The results of all checks."""
     for name, check in CHECKS.items():
         try:
             yield name, True, check()
@@ -69,7 +69,7 @@ def findings() -> Iterator[Line]:
         yield "kernels", None, f"auto takes XLA's: {why}"
     else:
         yield "kernels", True, f"auto takes the compiled ones, which load in {time.perf_counter() - begin:.1f} s"
-    if all(each.platform == "cpu" for each in jax.devices()):
+    if all(x.platform == "cpu" for x in jax.devices()):
         card = "there is an NVIDIA card" if shutil.which("nvidia-smi") else "for an NVIDIA card"
         yield "accelerator", None, f"JAX sees none; {card}: pip install 'snnjax[cuda]'"
     for extra, (package, purpose) in EXTRAS.items():
@@ -87,11 +87,11 @@ MARKS = {True: "[green]ok[/]", False: "[red]FAILS[/]", None: "[yellow]absent[/]"
 
 
 def run(_: options.Doctor) -> None:
-    """Prints a line for each thing looked at; the exit status is 1 if something that is needed fails."""
+    """Prints a line for each check; the exit status is 1 if a required one fails."""
     shown = Table.grid(padding=(0, 2))
     failed = False
-    for name, well, found in findings():
-        shown.add_row(MARKS[well], name, escape(found))
+    for name, well, result in findings():
+        shown.add_row(MARKS[well], name, escape(result))
         failed |= well is False
     screen = console.screen()
     screen.print(f"[bold]snnjax {snnjax.__version__}[/] in {escape(str(Path(snnjax.__file__).parent))}")

@@ -25,7 +25,7 @@ from snnjax.runs.trained import Trained
 
 BLOCK = 256  # pictures that are read, classified and written together
 ROWS = 20  # of the table of spikes, at most
-DETAILED = 4  # pictures of which scores and spikes are printed; of more, a line each
+DETAILED = 4  # pictures of which scores and spikes are printed; of more, one line per picture
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters of cells that a spreadsheet runs, the last four in full width: see OWASP, CSV Injection."""
@@ -37,11 +37,11 @@ def csv_text(text: str) -> str:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder and those below it; raises FileNotFoundError if there are none."""
-    found = [path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in READ and path.is_file()]
-    if not found:
+    """The picture files in a folder and its subfolders; raises FileNotFoundError if there are none."""
+    paths = [path for path in sorted(folder.rglob("[!.]*")) if path.suffix.lower() in READ and path.is_file()]
+    if not paths:
         raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(READ)})")
-    return found
+    return paths
 
 
 Read = tuple[np.ndarray, list[str]]
@@ -60,8 +60,8 @@ class Source(NamedTuple):
 
 
 def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
-    """The images that options name, not read yet; of several pictures those that cannot be read are left out."""
-    found = list[Source]()
+    """The images that options name, not read yet; of several pictures unreadable ones are left out."""
+    entries = list[Source]()
     if chosen.images:
         images = tested.prepare(chosen, trained, chosen.run).images
         parts.check_images(chosen.images, images)
@@ -70,8 +70,8 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
             file = printable(images.test_files[number]) if images.test_files else ""
             name = printable(f"test image {number} of {images.name}{f' ({file})' if file else ''}, label {label}")
             read: Callable[[], Read | None] = partial(tuple, (images.test_images[number], []))
-            drawn = chosen.out and chosen.out / f"{len(found)}_image_{number:05}.png"
-            found.append(Source(name, str(number), file, label, drawn, read))
+            drawn = chosen.out and chosen.out / f"{len(entries)}_image_{number:05}.png"
+            entries.append(Source(name, str(number), file, label, drawn, read))
     if chosen.pictures and trained.image_shape[2:] == (2,):
         raise InputError(f"`PICTURE` {chosen.pictures[0]}: the network takes recordings, name test ones by --images")
     for named in chosen.pictures:
@@ -83,10 +83,10 @@ def sources(chosen: options.Predict, trained: Trained) -> list[Source]:
         for path in pictures_in(named) if many else [named]:
             name = printable(str(path))
             label = label_of(path, trained.class_names)
-            drawn = chosen.out and chosen.out / f"{len(found)}_{path.stem}.png"
+            drawn = chosen.out and chosen.out / f"{len(entries)}_{path.stem}.png"
             read = partial(reader, path, trained.image_shape, chosen.invert)
-            found.append(Source(name, name, name, label, drawn, read))
-    return found
+            entries.append(Source(name, name, name, label, drawn, read))
+    return entries
 
 
 def label_of(path: Path, names: Sequence[str]) -> str:
@@ -110,7 +110,7 @@ class Classified(NamedTuple):
     source: Source
     pixels: np.ndarray
     notes: list[str]
-    seen: Observed  # of the layers only where they were asked for
+    response: Observed  # of the layers only where they were asked for
 
 
 @jax.jit
@@ -120,7 +120,7 @@ def predict(model: Model, images: jax.Array) -> Decided:
 
 
 def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterator[list[Classified]]:
-    """The images that can be read, by blocks; `closely`: with the responses of all layers, one by one."""
+    """The images that can be read, by blocks; `closely`: with the responses of all layers, image by image."""
     size = min(len(images), DETAILED if closely else BLOCK)
     for start in range(0, len(images), size):
         block = []
@@ -128,20 +128,20 @@ def classified(model: Model, images: Sequence[Source], closely: bool) -> Iterato
             if read := source.read():
                 block.append((source, *read))
         if closely:
-            yield [Classified(*each, report.observe(model, each[1])) for each in block]
+            yield [Classified(*entry, report.observe(model, entry[1])) for entry in block]
         elif block:
             same = np.resize([pixels for _, pixels, _ in block], (size, *block[0][1].shape))  # one program for all
-            found = zip(*map(np.asarray, predict(model, same)), strict=True)
-            yield [Classified(*each, Observed({}, Decided(*one))) for each, one in zip(block, found, strict=False)]
+            responses = (Observed({}, Decided(*x)) for x in zip(*map(np.asarray, predict(model, same)), strict=True))
+            yield [Classified(*entry, response) for entry, response in zip(block, responses, strict=False)]
 
 
 def show(image: Classified, network: Network, names: Sequence[str]) -> None:
-    """Prints the decision on one image, the scores and the spikes, or what activities would be coded as."""
-    latencies, found = image.seen
-    print(f"{image.source.name}: {report.decided(found, names)}", *image.notes, sep="\n  ")
+    """Prints the decision on one image, the scores and the spikes, or the spikes that activities would be coded as."""
+    latencies, decided = image.response
+    print(f"{image.source.name}: {report.decided(decided, names)}", *image.notes, sep="\n  ")
     steps = network.time_steps
-    decision = int(found.decision)
-    scores = [[escape(each), f"{value:.4g}"] for each, value in zip(names, np.asarray(found.scores), strict=True)]
+    decision = int(decided.decision)
+    scores = [[escape(name), f"{value:.4g}"] for name, value in zip(names, np.asarray(decided.scores), strict=True)]
     if decision >= 0:
         scores[decision] = [f"[bold]{cell}" for cell in scores[decision]]
     counts = np.transpose([np.bincount(np.asarray(x).ravel(), minlength=steps + 1) for x in latencies.values()])
@@ -161,16 +161,16 @@ def show(image: Classified, network: Network, names: Sequence[str]) -> None:
 
 
 def append(path: Path, block: Sequence[Classified], names: tuple[str, ...]) -> None:
-    """Adds decisions and scores to a CSV file, so that a command that is stopped leaves those before."""
+    """Adds decisions and scores to a CSV file, so that a stopped command leaves the earlier ones."""
     new = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         if new:
-            writer.writerow(["image", "file", "label", "class", "number", *(f"score {each}" for each in names)])
-        for each in block:
-            decision = int(each.seen.decided.decision)
-            scores = np.asarray(each.seen.decided.scores).tolist()
-            texts = map(csv_text, (each.source.image, each.source.file, each.source.label, name_of(decision, names)))
+            writer.writerow(["image", "file", "label", "class", "number", *(f"score {name}" for name in names)])
+        for image in block:
+            decision = int(image.response.decided.decision)
+            scores = np.asarray(image.response.decided.scores).tolist()
+            texts = map(csv_text, (image.source.image, image.source.file, image.source.label, name_of(decision, names)))
             writer.writerow([*texts, decision, *scores])
 
 
@@ -185,7 +185,7 @@ def run(chosen: options.Predict) -> None:
         parts.check_new(chosen.csv)
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
-    for drawn in filter(None, (each.drawn for each in images)):
+    for drawn in filter(None, (source.drawn for source in images)):
         parts.check_new(drawn)
     few = len(images) <= DETAILED
     done = 0
@@ -194,21 +194,22 @@ def run(chosen: options.Predict) -> None:
     names = trained.class_names
     network = trained.network
     for block in classified(trained.spiking_network().model, images, few or chosen.out is not None):
-        for each in block:
-            decided = report.decided(each.seen.decided, names)
+        for image in block:
+            decided = report.decided(image.response.decided, names)
             if few:
-                show(each, network, names)
+                show(image, network, names)
             else:
-                print("; ".join([f"{each.source.name}: {decided}", *each.notes]))
-            if each.source.drawn:
-                title = f"{Path(each.source.name).name}: {decided}"
-                plots.write(each.source.drawn, plots.activity_picture(each.pixels, each.seen, network, title, names))
-                print(f"  drawn into {printable(str(each.source.drawn))}")
+                print("; ".join([f"{image.source.name}: {decided}", *image.notes]))
+            if image.source.drawn:
+                title = f"{Path(image.source.name).name}: {decided}"
+                figure = plots.activity_picture(image.pixels, image.response, network, title, names)
+                plots.write(image.source.drawn, figure)
+                print(f"  drawn into {printable(str(image.source.drawn))}")
         if chosen.csv is not None and block:
             append(chosen.csv, block, names)
         done += len(block)
-        light += sum(is_light(each.pixels) for each in block)
-        decisions = ((each.source.label, name_of(int(each.seen.decided.decision), names)) for each in block)
+        light += sum(is_light(image.pixels) for image in block)
+        decisions = ((image.source.label, name_of(int(image.response.decided.decision), names)) for image in block)
         labelled += [(label, decision) for label, decision in decisions if label]
     if not done:
         raise InputError(f"none of {len(images):,} pictures can be read")

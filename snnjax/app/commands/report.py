@@ -16,11 +16,11 @@ def renew(run: Path, chosen: options.Report) -> None:
     results = read_results(run)
     trained = Trained.read(run)
     images = None
-    own = True
+    of_run = True
     if chosen.images:
-        images, own = tested.prepare(chosen, trained, run)
+        images, of_run = tested.prepare(chosen, trained, run)
         parts.check_images(chosen.images, images)
-    figures = report.figures(results, trained.spiking_network(), images, chosen.images, own=own)
+    figures = report.figures(results, trained.spiking_network(), images, chosen.images, of_run=of_run)
     report.write(run, results, figures)
     pictures = run / PICTURES
     print(f"{run / PAGE}, {len(list(pictures.glob('*.png')))} pictures in {pictures}")
@@ -35,12 +35,12 @@ def compare(chosen: options.Report) -> None:
         out.parent.mkdir(exist_ok=True)
     if not page.is_ours(out):
         parts.check_new(out)
-    found = {str(run): read_results(run) for run in chosen.runs}
-    if len(found) < len(chosen.runs):
+    results = {str(run): read_results(run) for run in chosen.runs}
+    if len(results) < len(chosen.runs):
         raise InputError(f"`RUN` must name runs that differ, got {', '.join(map(str, chosen.runs))}")
-    rows = [comparisons.differing(found), comparisons.compared(found)[0]]
-    console.screen().print(console.table(["", *found], rows, "runs", len(found) + 1), markup=False)
-    files.write_text(out.absolute(), comparisons.comparison_page(found))
+    rows = [comparisons.differing(results), comparisons.compared(results)[0]]
+    console.screen().print(console.table(["", *results], rows, "runs", len(results) + 1), markup=False)
+    files.write_text(out.absolute(), comparisons.comparison_page(results))
     print(out)
 
 

@@ -31,28 +31,28 @@ MOST = 100_000  # networks of a sweep
 def variants(chosen: options.Sweep) -> list[dict[str, float]]:
     """Every combination of the values to vary, each with every seed; raises InputError where they are too many."""
     values: dict[str, list[float]] = {}
-    for each in chosen.vary:
-        name, _, listed = each.partition("=")
+    for option in chosen.vary:
+        name, _, listed = option.partition("=")
         if name in ("seed", *values):
-            raise InputError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {each!r}")
+            raise InputError(f"`vary` must name each hyperparameter once, and no seed (--seeds does), got {option!r}")
         try:
             values[name] = [float(value) for value in listed.split(",")]
         except ValueError:
             wanted = "a name and its values, numbers without blanks, as layer1.threshold=10,15"
-            raise InputError(f"`vary` must be {wanted}, got {each!r}") from None
+            raise InputError(f"`vary` must be {wanted}, got {option!r}") from None
         if len(set(values[name])) < len(values[name]):
-            raise InputError(f"`vary` must give values that differ, got {each!r}")
+            raise InputError(f"`vary` must give values that differ, got {option!r}")
     if (count := chosen.seeds * math.prod(map(len, values.values()))) > MOST:
         raise InputError(f"`seeds` and `vary` must make at most {MOST:,} networks, got {count:,}")
     values["seed"] = list(range(chosen.seeds))
-    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    return [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
 
 
 def shared(variants: Sequence[Variant], group: Sequence[int]) -> list[str]:
     """Numbers that the variants of a group have in common and not all others have."""
     first = variants[group[0]]
-    alike = [name for name in first if all(variants[at][name] == first[name] for at in group)]
-    return [f"{name}={first[name]:g}" for name in alike if any(each[name] != first[name] for each in variants)]
+    common = [name for name in first if all(variants[index][name] == first[name] for index in group)]
+    return [f"{name}={first[name]:g}" for name in common if any(variant[name] != first[name] for variant in variants)]
 
 
 def counted(networks: int) -> str:
@@ -61,14 +61,14 @@ def counted(networks: int) -> str:
 
 
 def accuracy_of(outcome: Outcome) -> str:
-    """The mean accuracy of a group's best epochs, in words, and how many networks are invalid, or what stopped it."""
+    """The mean accuracy of a group's best epochs, in words, the number of invalid networks, or what stopped it."""
     if outcome.error:
         return f"stopped: {outcome.error}"
     best = [record["epochs"][record["best_epoch"]] for record in outcome.records if record["epochs"]]
     words = list[str]()
     if best:
         part = tested_part(best[0])
-        words.append(f"{part} {np.mean([each[part]['accuracy'] for each in best]):.1%}")
+        words.append(f"{part} {np.mean([epoch[part]['accuracy'] for epoch in best]):.1%}")
     if invalid := sum("error" in record for record in outcome.records):
         words.append(f"{invalid} invalid")
     return f"done: {', '.join(words)}"
@@ -89,11 +89,11 @@ def workers_of(chosen: options.Sweep, modules: Sequence[str]) -> contextlib.Abst
     return workers.processes(checks.integer("workers", chosen.workers, 1), ready)
 
 
-def train_left(folder: SweepFolder, given: workers.Workers) -> list[dict[str, Any]]:
-    """Trains what is left of a sweep while its progress is shown; returns the records of all networks."""
+def train_remaining(folder: SweepFolder, given: workers.Workers) -> list[dict[str, Any]]:
+    """Trains the remaining networks of a sweep while progress is shown; returns the records of all networks."""
     groups = folder.groups(given.count)
     sweep = folder.sweep
-    names = {each.places: f"program {number} of {len(groups)}" for number, each in enumerate(groups, 1)}
+    names = {group.places: f"program {number} of {len(groups)}" for number, group in enumerate(groups, 1)}
 
     def heading(group: Group) -> str:
         special = [counted(len(group.places)), *shared(sweep.variants, group.places)]
@@ -109,7 +109,7 @@ def train_left(folder: SweepFolder, given: workers.Workers) -> list[dict[str, An
 
 
 def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any], Path]:
-    """The sweep, what is kept of the options with its results, and its folder."""
+    """The sweep, the options that are stored with its results, and its folder."""
     parts.check_least(chosen, seeds=1, at_once=1, workers=1, alone=0)
     varied = variants(chosen)
     what = chosen.network, chosen.data, chosen.training, chosen.machine
@@ -120,29 +120,29 @@ def prepare(chosen: options.Sweep) -> tuple[Sweep, dict[str, Any], Path]:
     return Sweep(trainer.network, trainer.data, settings, varied, at_once=chosen.at_once), about, path
 
 
-def train_alone(sweep: Sweep, at: int, record: dict[str, Any]) -> None:
+def train_alone(sweep: Sweep, index: int, record: dict[str, Any]) -> None:
     """Trains one of the networks by itself; records its time, and whether its accuracies are the same."""
     begin = time.perf_counter()
     with console.Bars() as bars:
-        settings = dataclasses.replace(sweep.settings, seed=sweep.seeds[at])
-        single = Trainer(sweep.networks[at], sweep.data, settings, bars)
+        settings = dataclasses.replace(sweep.settings, seed=sweep.seeds[index])
+        single = Trainer(sweep.networks[index], sweep.data, settings, bars)
         epochs = single.run(single.initial_state()).epochs
     record |= dict(alone_seconds=time.perf_counter() - begin, alone_same=epochs == record["epochs"])
 
 
 def table(networks: list[dict[str, Any]]) -> Table:
-    """Accuracies of each combination over its seeds, the best first; those that are not tested have none in test."""
+    """Accuracies of each combination over its seeds, the best first; untested networks have none in test."""
     names = [name for name in networks[0]["variant"] if name != "seed"]
     combinations = ranking(networks)
     lines = []
     part = tested_part(networks[combinations[0][0]]["epochs"][0])
     for places in combinations:
         accuracies = []
-        for network in (networks[at] for at in places):
+        for network in (networks[index] for index in places):
             last = network["epochs"][-1]
             best = network["epochs"][network["best_epoch"]]
-            found = last["train"], last[part], best.get("validation"), network.get("test")
-            accuracies.append([100 * each["accuracy"] for each in found if each])
+            records = last["train"], last[part], best.get("validation"), network.get("test")
+            accuracies.append([100 * record["accuracy"] for record in records if record])
         values = (f"{networks[places[0]]['variant'][name]:g}" for name in names)
         lines.append([*values, str(len(places)), *map(spread, np.array(accuracies).T)])
     head = [*names, "seeds", "training, last epoch", f"{part}, last epoch"]
@@ -164,37 +164,37 @@ def times(networks: list[dict[str, Any]]) -> list[str]:
         return []
     compiling = sum(network["compile_seconds"] for network in networks)
     total = compiling + sum(network["seconds"] for network in networks)
-    each = total / len(networks)
-    took = f"{total:.1f} s, of which compiling {compiling:.1f}; {each:.2f} s each"
+    seconds = total / len(networks)
+    took = f"{total:.1f} s, of which compiling {compiling:.1f}; {seconds:.2f} s each"
     lines = [f"{counted(len(networks))} side by side: {took}"]
     if single := [network for network in networks if "alone_seconds" in network]:
         alone = sum(network["alone_seconds"] for network in single) / len(single)
         same = sum(network["alone_same"] for network in single)
-        took = f"{alone:.2f} s each, {alone / each:.1f} times as long"
+        took = f"{alone:.2f} s each, {alone / seconds:.1f} times as long"
         lines.append(f"{len(single)} of them one by one: {took}; {same} reached exactly the same accuracies")
     return lines
 
 
 def shares(diagnosis: dict[str, Any]) -> list[float]:
-    """Shares of images that leave silent each layer that learned, or a stage or the network as a whole."""
-    found = diagnosis.get("silent", 0.0)
-    return [*found.values()] if isinstance(found, dict) else [found]
+    """Shares of images that leave each learning layer silent, or a stage or the whole network."""
+    silent = diagnosis.get("silent", 0.0)
+    return [*silent.values()] if isinstance(silent, dict) else [silent]
 
 
 def problems(networks: list[dict[str, Any]]) -> list[str]:
-    """Lines on networks that learning left invalid or silent at most images, one for each."""
+    """Lines on networks that learning left invalid or silent at most images, one per network."""
     lines = []
     for network in networks:
         if "error" in network:
             lines.append(f"{network['error']}; another folder (`out`) trains it anew")
-        elif found := [each for each in network["diagnoses"].values() if max(shares(each)) > SILENT_SHARE]:
+        elif silent := [x for x in network["diagnoses"].values() if max(shares(x)) > SILENT_SHARE]:
             variant = ", ".join(f"{name} {value:g}" for name, value in network["variant"].items())
-            lines.append(f"{variant}: {'; '.join(dict.fromkeys(each['words'][-1] for each in found))}")
+            lines.append(f"{variant}: {'; '.join(dict.fromkeys(x['words'][-1] for x in silent))}")
     return lines
 
 
 def run(chosen: options.Sweep) -> None:
-    """Trains what is left of a sweep, and prints its accuracies and times."""
+    """Trains the remaining networks of a sweep, and prints its accuracies and times."""
     screen = console.screen()
     sweep, about, path = prepare(chosen)
     with contextlib.ExitStack() as stack:
@@ -206,16 +206,16 @@ def run(chosen: options.Sweep) -> None:
         order = [report.order(folder.settings)] * bool(report.order(folder.settings))
         screen.print(head, *console.notes(sweep.data), *order, *folder.notes, sep="\n", markup=False)
         try:
-            networks = train_left(folder, given)
+            networks = train_remaining(folder, given)
         except OSError as error:
             if folder.saved:
                 raise
             raise OSError(f"{error}; nothing was kept") from error
-        for at, record in enumerate(networks[: chosen.alone]):
+        for index, record in enumerate(networks[: chosen.alone]):
             if "alone_seconds" not in record and "error" not in record:
-                words = ", ".join(f"{name}={value:g}" for name, value in sweep.variants[at].items())
-                screen.print(f"alone: network {at + 1} of {min(chosen.alone, len(networks))}, {words}", markup=False)
-                train_alone(sweep, at, record)
+                words = ", ".join(f"{name}={value:g}" for name, value in sweep.variants[index].items())
+                screen.print(f"alone: network {index + 1} of {min(chosen.alone, len(networks))}, {words}", markup=False)
+                train_alone(sweep, index, record)
                 folder.save()
     if all("error" in network for network in networks):
         raise InputError("; ".join(["learning left all networks invalid", *problems(networks)]))

@@ -24,7 +24,7 @@ def prepare(
     path: Path | None = None,
     kind: str = "",
 ) -> tuple[Trainer, dict[str, Any], Path]:
-    """The trainer of a run, what is kept of the options with its results, and its folder, `path` if given.
+    """The trainer of a run, the options that are stored with its results, and its folder, `path` if given.
 
     Otherwise `kind`, network and data name the folder.
     """
