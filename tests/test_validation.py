@@ -478,5 +478,5 @@ def test_copies_are_made_of_training_images_alone(command):
 
 
 def test_replications_do_as_the_reference_does():
-    chosen = replicate.options_of(replicate.Replicate(), "mozafari2018", 0)
+    chosen = replicate.options_of(replicate.Replicate(), pathlib.Path("images.npz"), "mozafari2018", 0)
     assert (chosen.data.validation, chosen.training.shuffle, chosen.training.mirror) == (0, False, False)
