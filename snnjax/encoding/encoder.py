@@ -55,7 +55,7 @@ def _neighbourhoods(maps: jax.Array, radius: int) -> jax.Array:
 
 
 _RANGE_BITS = 40
-"""From the largest intensity of an image to those that the means of `local_normalization` neglect."""
+"""Bits between the largest intensity of an image and those that the means of `local_normalization` neglect."""
 
 
 @checks.kernel("window", "stride", "padding")
@@ -112,16 +112,16 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     greater, at_least = (size - jnp.searchsorted(ascending, boundaries, side=side) for side in ("right", "left"))
 
     def by_position() -> jax.Array:
-        """Bins where a boundary splits equal values: those from position `first` on come after it."""
+        """Bins where a boundary splits equal values: the values from position `first` on come after it."""
         below = keys[None] < boundaries[:, None]
         equal = keys[None] == boundaries[:, None]
         boundary = jnp.arange(time_steps, dtype=jnp.int32)
-        alike = jnp.argmax(boundaries[:, None] == boundaries[None], axis=1)  # the first boundary of the same value
+        first_equal = jnp.argmax(boundaries[:, None] == boundaries[None], axis=1)  # the first of the same value
         group = jnp.where(equal, boundary[:, None], time_steps).min(axis=0)
         positions = lax.iota(jnp.int32, size)
         grouped = lax.sort(group * size + positions, is_stable=False)
-        members = jnp.where(alike == boundary, at_least - greater, 0)
-        start = (jnp.cumsum(members) - members)[alike]
+        members = jnp.where(first_equal == boundary, at_least - greater, 0)
+        start = (jnp.cumsum(members) - members)[first_equal]
         first = grouped[jnp.clip(start + ranks - greater, 0, size - 1)] % size
         return jnp.sum(below | (equal & (positions[None] >= first[:, None])), axis=0, dtype=jnp.int32)
 
@@ -154,9 +154,9 @@ def encode(
     scale: float = 1.0,
     native: bool = False,
 ) -> jax.Array:
-    """Encodes an image as latencies: `filter_image`, then what is chosen of the next three, `rank_order` over all maps.
+    """Encodes an image as latencies: `filter_image`, the chosen ones of three steps, `rank_order` over all maps.
 
-    These are `local_normalization` unless `radius` is None, `max_pooling`, and `lateral_inhibition` by percents.
+    The steps are `local_normalization` unless `radius` is None, `max_pooling`, and `lateral_inhibition` by percents.
     Filters' outputs below 0 are silent. With `pointwise` only the first, then strongest spike of each position is left.
 
     From (H, W) or (H, W, 3) of 0..255, any real dtype, times `scale`, to (F, H', W') unsigned integers, T where silent;
@@ -186,7 +186,7 @@ class Encoder:
       pool: max pooling of intensities, or None.
       inhibition: percents of the lateral inhibition among intensities at distance 1, 2, ...; () for none.
       pointwise: whether only one map, that of the first, then strongest spike, fires at each position.
-      scale: what pixels of 0..255 are multiplied by before thresholds apply; of colour images, planes are added up.
+      scale: factor of pixels of 0..255, applied before thresholds; of colour images, planes are added up.
     """
 
     bank: FilterBank = static(default=DIGITS)
@@ -209,7 +209,7 @@ class Encoder:
         if self.pool is not None and self.pool.mean:
             raise InputError(f"`pool` of an encoder must be of the largest, mean=False, got {self.pool}")
         percents = self.inhibition
-        if not isinstance(percents, tuple) or not all(isinstance(each, float) for each in percents):
+        if not isinstance(percents, tuple) or not all(isinstance(x, float) for x in percents):
             raise wrong_type("inhibition", "a tuple of numbers", percents, "inhibition=(0.15, ...)")
         if not np.isfinite(percents).all():
             raise InputError(f"`inhibition` must be finite numbers, got {percents}")
@@ -218,7 +218,7 @@ class Encoder:
 
     def __call__(self, image: jax.Array, *, native: bool = False) -> jax.Array:
         """Encodes an image as `encode` does."""
-        settings: dict[str, Any] = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        settings: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return encode(image, native=native, **settings)
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -73,9 +73,9 @@ class FilterBank:
       kernels: the filters, (n, n) each with n odd and at most 127; smaller ones are zero-padded to the largest.
       threshold: outputs below it become 0; one number, one for each kernel, or None for no threshold.
       absolute: takes the absolute value of the outputs, after the threshold.
-      padding: rows and columns added on each side of the image; by default those that keep the image's size.
+      padding: rows and columns added on each side of the image; by default as many as keep the image's size.
       copies: how many times each output is repeated, side by side.
-      reflect: whether what is added reflects the image, rather than zeros, which filters see as an edge.
+      reflect: whether the padding reflects the image, rather than zeros, which filters see as an edge.
     """
 
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
@@ -120,7 +120,7 @@ class FilterBank:
         copies: int = 1,
         reflect: bool = False,
     ) -> "FilterBank":
-        """A bank of (n, n) arrays, such as those of `dog_kernel`."""
+        """A bank of (n, n) arrays, such as `dog_kernel` returns."""
         for kernel in kernels:
             checks.array("kernels", kernel, "n n")
         rows = tuple(tuple(map(tuple, kernel.tolist())) for kernel in kernels)
@@ -212,12 +212,12 @@ TAP_BITS = 24  # of the largest tap of a filter, as many as float32 has
 def grey_of(image: jax.Array) -> tuple[jax.Array, int]:
     """The sum of an image's planes, (H, W) float32, and the bits of a part of it."""
     colours = jnp.atleast_3d(image.astype(jnp.float32))
-    grey = exact.add(colours[..., at] for at in range(colours.shape[2]))
+    grey = exact.add(colours[..., plane] for plane in range(colours.shape[2]))
     return grey, PIXEL_BITS + (colours.shape[2] - 1).bit_length()
 
 
 def pixel_parts(pixels: jax.Array, dtype: jnp.dtype, bits: int = PIXEL_BITS) -> list[jax.Array]:
-    """Pixels (...) float32, which were of a `dtype`, as exact parts of so many bits; those of uint8 are one part."""
+    """Pixels (...) float32, which were of a `dtype`, as exact parts of so many bits; pixels of uint8 are one part."""
     return [pixels] if dtype == jnp.uint8 else exact.split(pixels, bits, PIXEL_PARTS)
 
 
@@ -242,7 +242,7 @@ def _group_sums(images: Sequence[jax.Array], group: "_Group", margin: int) -> ja
     """The sum of all parts of a group on all parts of an image less a `margin`, (F, H', W')."""
     inner = [image[margin : image.shape[0] - margin, margin : image.shape[1] - margin] for image in images]
     parts = [_correlate(image, group) for image in inner]
-    return exact.add(part[:, at] for at in reversed(range(len(group.taps))) for part in reversed(parts))
+    return exact.add(part[:, index] for index in reversed(range(len(group.taps))) for part in reversed(parts))
 
 
 class _Group(NamedTuple):
@@ -268,10 +268,10 @@ def _correlate(image: jax.Array, group: _Group) -> jax.Array:
     As one product: a row of the output sees `window` rows of the image side by side.
     """
     height, width = (length - group.window + 1 for length in image.shape)
-    rows = [image[at : at + height] for at in range(group.window)]
+    rows = [image[row : row + height] for row in range(group.window)]
     if group.folded:
         middle = group.window // 2
-        rows = [*(rows[at] + rows[-1 - at] for at in range(middle)), rows[middle]]
+        rows = [*(rows[row] + rows[-1 - row] for row in range(middle)), rows[middle]]
     tile = min(TILE, width)
     count = -(-width // tile)
     parts, features, _, window = group.taps.shape
@@ -281,12 +281,12 @@ def _correlate(image: jax.Array, group: _Group) -> jax.Array:
     spare = count * tile - width
     padded = [jnp.pad(row, ((0, 0), (0, spare))) for row in rows]
     starts = range(0, count * tile, tile)
-    tiles = [jnp.concatenate([row[:, at : at + len(band[0])] for row in padded], axis=1) for at in starts]
-    found = jnp.matmul(
+    tiles = [jnp.concatenate([row[:, start : start + len(band[0])] for row in padded], axis=1) for start in starts]
+    sums = jnp.matmul(
         jnp.concatenate(tiles), band.reshape(-1, features * parts * tile), precision=lax.Precision.HIGHEST
     )
-    found = found.reshape(count, height, features, parts, tile).transpose(2, 3, 1, 0, 4)
-    return found.reshape(features, parts, height, -1)[..., :width]
+    sums = sums.reshape(count, height, features, parts, tile).transpose(2, 3, 1, 0, 4)
+    return sums.reshape(features, parts, height, -1)[..., :width]
 
 
 _ROUNDING = 1e-6  # differences to ignore, relative to a kernel's largest value: from its rounding to float32
@@ -302,25 +302,27 @@ def _groups(bank: FilterBank, largest: int) -> tuple[list[_Group], np.ndarray, n
     firsts: list[int] = []
     kept = np.zeros(len(kernels), int)
     factors = np.ones(len(kernels))
-    for at, kernel in enumerate(kernels):
-        known = kernels[firsts]
-        factor = np.tensordot(known, kernel, 2) / np.maximum(np.square(known).sum(axis=(1, 2)), np.finfo(float).tiny)
-        differences = np.abs(kernel - factor[:, None, None] * known).max(axis=(1, 2))
+    for index, kernel in enumerate(kernels):
+        earlier = kernels[firsts]
+        squares = np.maximum(np.square(earlier).sum(axis=(1, 2)), np.finfo(float).tiny)
+        factor = np.tensordot(earlier, kernel, 2) / squares
+        differences = np.abs(kernel - factor[:, None, None] * earlier).max(axis=(1, 2))
         same = np.flatnonzero(differences <= _ROUNDING * np.abs(kernel).max())
         if len(same):
-            kept[at] = same[0]
-            factors[at] = factor[same[0]]
+            kept[index] = same[0]
+            factors[index] = factor[same[0]]
         else:
-            kept[at] = len(firsts)
-            firsts.append(at)
+            kept[index] = len(firsts)
+            firsts.append(index)
     sizes = [_size(kernels[first]) for first in firsts]
     groups = []
     order = []
     for size in sorted(set(sizes)):
-        alike = [at for at, each in enumerate(sizes) if each == size]
-        order += alike
+        members = [index for index, other in enumerate(sizes) if other == size]
+        order += members
         margin = (bank.window - size) // 2
-        inner = [kernels[firsts[at]][margin : bank.window - margin, margin : bank.window - margin] for at in alike]
+        inside = slice(margin, bank.window - margin)
+        inner = [kernels[firsts[index]][inside, inside] for index in members]
         groups.append(_group(np.stack([_rounded(kernel) for kernel in inner]), largest))
     places = np.argsort(order)[kept]
     return groups, places, factors.astype(np.float32)

@@ -53,7 +53,7 @@ class Calibrated:
         return np.ndim(self.maximum) > 0
 
     def fit(self: Any, images: np.ndarray) -> Any:
-        """The same encoder, fitted to images (N, H, W) or (N, H, W, 3) of 0..255; raises InputError if all are alike.
+        """The same encoder, fitted to images (N, H, W) or (N, H, W, 3) of 0..255; raises InputError if all are equal.
 
         The same images give the same encoder.
         """
@@ -65,8 +65,8 @@ class Calibrated:
         count = len(images)
         at_once = min(count, max(1, MAPS_AT_ONCE // bytes_each))
         parts = []
-        for at in range(0, count, at_once):
-            places = np.minimum(np.arange(at, at + at_once), count - 1)  # the last image again: no other program
+        for start in range(0, count, at_once):
+            places = np.minimum(np.arange(start, start + at_once), count - 1)  # the last image again: no other program
             parts.append(_extremes(encoder, images[places]))
         minimum = np.min([low for low, _ in parts], axis=0)
         maximum = np.max([high for _, high in parts], axis=0)
@@ -88,7 +88,7 @@ class Calibrated:
     def output_shape(self: Any, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """The shape of the latencies of images (H, W) or (H, W, 3).
 
-        Raises InputError for others, for those smaller than a patch, and for a size that it is not fitted to.
+        Raises InputError for other shapes, images smaller than a patch, and a size that it is not fitted to.
         """
         shape = self._size(image_shape)
         if self.fitted and shape != np.shape(self.maximum):
@@ -245,8 +245,8 @@ class Whitening(Calibrated):
         taps = exact.split(filters, bits, -(-exact.MANTISSA // bits))
         together = jnp.concatenate(taps[::-1])
         filtered = [jnp.split(_correlate(part, together), len(taps)) for part in reversed(images)]
-        found = exact.add(piece for pieces in filtered for piece in pieces) / 255
-        return jnp.maximum(jnp.concatenate([found, -found]), 0)
+        responses = exact.add(piece for pieces in filtered for piece in pieces) / 255
+        return jnp.maximum(jnp.concatenate([responses, -responses]), 0)
 
     def _size(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         channels = planes(image_shape)
@@ -277,8 +277,8 @@ def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: flo
     values = views[0, 0, 0].size
     total = np.zeros(values)
     products = np.zeros((values, values))
-    for at in range(0, PATCHES, PATCHES_AT_ONCE):
-        drawn = views[tuple(places[at : at + PATCHES_AT_ONCE].T)]
+    for start in range(0, PATCHES, PATCHES_AT_ONCE):
+        drawn = views[tuple(places[start : start + PATCHES_AT_ONCE].T)]
         flat = drawn.reshape(-1, values).astype(np.float64) / 255
         total += flat.sum(axis=0)
         products += flat.T @ flat
@@ -303,10 +303,10 @@ def _correlate(channels: jax.Array, taps: jax.Array) -> jax.Array:
     (features, count, n, _), (_, height, width) = taps.shape, channels.shape
     margin = n // 2
     padded = jnp.pad(channels, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
-    shifted = jnp.concatenate([padded[:, :, at : at + width] for at in range(n)]).reshape(n * count, -1)
+    shifted = jnp.concatenate([padded[:, :, column : column + width] for column in range(n)]).reshape(n * count, -1)
     columns = taps.transpose(2, 0, 3, 1).reshape(n * features, n * count)
     rows = jnp.matmul(columns, shifted, precision=lax.Precision.HIGHEST).reshape(n, features, -1, width)
-    return functools.reduce(jnp.add, [rows[at, :, at : at + height] for at in range(n)])
+    return functools.reduce(jnp.add, [rows[row, :, row : row + height] for row in range(n)])
 
 
 def _check_window(name: str, value: int) -> None:

@@ -64,7 +64,7 @@ class EventEncoder:
     Attributes:
       time_steps: T.
       equal_counts: the same number of spikes at each step, as `rank_order` has it; otherwise, steps of equal duration.
-        Both train equally well on windows of 50 ms of N-MNIST, equal counts better on those of 105 ms.
+        Both train equally well on windows of 50 ms of N-MNIST, equal counts better on windows of 105 ms.
     """
 
     time_steps: int = static(default=15)

@@ -12,7 +12,7 @@ Arguments, unless a function says otherwise:
 
 A wrong type or dtype raises TypeError; a wrong shape, a kernel or window larger than the (padded) map and a number out
 of range raise InputError, a ValueError. So do latencies beyond `time_steps` and winners beyond the positions of the
-layer, where their values are known: those of arrays on an accelerator, and under `jax.jit` and `jax.vmap`, are not
+layer, where their values are known: values on an accelerator, and under `jax.jit` and `jax.vmap`, are not
 checked. Positions of a layer are H' = (H - kh) // stride + 1 rows, and W' columns.
 """
 

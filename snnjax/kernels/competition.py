@@ -50,18 +50,18 @@ def check_winners(
 ) -> None:
     """Raises InputError unless it holds `Winners` of (k,), as far as known on a map of `size`, in `time_steps`.
 
-    `write` says what to give instead where the map is too small; `features` is the number of the layer, if known.
+    `write` is the advice in the message where the map is too small; `features` is the number of the layer, if known.
     """
     if not isinstance(winners, Winners):
         raise wrong_type(name, "Winners", winners)
     for field in ("feature", "row", "column", "latency"):
-        each = getattr(winners, field)
-        checks.array(f"{name}.{field}", each, "k", "integers")
-        checks.shape(f"{name}.{field}", each, winners.feature.shape, f"`{name}.feature`")
+        array = getattr(winners, field)
+        checks.array(f"{name}.{field}", array, "k", "integers")
+        checks.shape(f"{name}.{field}", array, winners.feature.shape, f"`{name}.feature`")
     values = [checks.concrete_values(x) for x in (winners.feature, winners.row, winners.column, winners.latency)]
-    if any(each is None for each in values):
+    if any(x is None for x in values):
         return
-    feature, *position, step = (np.asarray(each) for each in values)
+    feature, *position, step = (np.asarray(x) for x in values)
     if features is not None and (feature >= features).any():
         raise InputError(f"`{name}.feature` must lie below {features}, the features of `weights`, got {feature.max()}")
     if size is None:
@@ -100,7 +100,7 @@ def pointwise_inhibition(spikes: Spikes, *, time_steps: int) -> Spikes:
 
 @checks.kernel("time_steps")
 def feature_inhibition(spikes: Spikes, inhibited: jax.Array, *, time_steps: int) -> Spikes:
-    """`Spikes` (F, H, W) without those of the `inhibited` features, (F,) bool."""
+    """`Spikes` (F, H, W) without the spikes of the `inhibited` features, (F,) bool."""
     _check(spikes)
     checks.array("inhibited", inhibited, "F")
     if inhibited.shape[0] != spikes.latency.shape[0]:
@@ -137,31 +137,31 @@ def k_winners(spikes: Spikes | PositionSpikes, *, k: int, radius: Number, time_s
         rows = (1 << (shift[0] - shift[1])) - 1
         return place >> shift[0], (place >> shift[1]) & rows, place & ((1 << shift[1]) - 1)
 
-    def without(left: jax.Array, won: jax.Array) -> jax.Array:
+    def without(remaining: jax.Array, won: jax.Array) -> jax.Array:
         won_feature, won_row, won_column = parts(won)
         near = (jnp.abs(row - won_row) <= radius) & (jnp.abs(column - won_column) <= radius) & (radius > 0)
-        return jnp.where((feature == won_feature) | near, silent, left)
+        return jnp.where((feature == won_feature) | near, silent, remaining)
 
     def winners(earliest: jax.Array, won: jax.Array) -> Winners:
         won_feature, won_row, won_column = parts(won)
         return Winners(jnp.where(earliest < time_steps, won_feature, -1), won_row, won_column, earliest)
 
     def compete(first: Any, latency: jax.Array, *neurons: jax.Array) -> Winners:
-        def take(left: jax.Array, _: None) -> tuple[jax.Array, Any]:
-            earliest, won = first(left, *neurons)
-            return without(left, won), (earliest, won)
+        def take(remaining: jax.Array, _: None) -> tuple[jax.Array, Any]:
+            earliest, won = first(remaining, *neurons)
+            return without(remaining, won), (earliest, won)
 
         return winners(*lax.scan(take, latency, length=k)[1])
 
     def unrolled(latency: jax.Array, *neurons: jax.Array) -> Winners:
-        found: list[tuple[jax.Array, jax.Array]] = []
+        results: list[tuple[jax.Array, jax.Array]] = []
         for _ in range(k):
             # XLA would share the work between winners, but launch two kernels for each.
-            latency, found = lax.optimization_barrier((latency, found))
-            found.append(_first_at_once(functools.reduce(without, [won for _, won in found], latency), *neurons))
-        return winners(*map(jnp.stack, zip(*found, strict=True)))
+            latency, results = lax.optimization_barrier((latency, results))
+            results.append(_first_at_once(functools.reduce(without, [won for _, won in results], latency), *neurons))
+        return winners(*map(jnp.stack, zip(*results, strict=True)))
 
-    # On an accelerator each kernel costs its launch, whatever it does: one finds a winner.
+    # On an accelerator each kernel costs its launch, however small it is: one finds a winner.
     at_once = unrolled if k <= _UNROLLED else functools.partial(compete, _first_at_once)
     on_cpu = functools.partial(compete, _first)
     return lax.platform_dependent(spikes.latency, spikes.potential, place, cpu=on_cpu, default=at_once)
@@ -211,7 +211,7 @@ def early_winners(
     largest = weights.max().astype(jnp.float32)
     largest = jnp.where(largest <= 1, 1, largest * (1 + 1e-4))
     sizes = zip(latency.shape[1:], weights.shape[2:], strides, (height, width), strict=True)
-    down, right = (_band(*each) for each in sizes)
+    down, right = (_band(*axis) for axis in sizes)
 
     def advance(state: Any) -> Any:
         step, alive, used, won, winners = state
@@ -220,8 +220,8 @@ def early_winners(
         enough = (active * largest > jnp.min(limit)).ravel()
         potential, feature = _strongest_features(alive & enough, latency, now, weights, limit, strides, width)
         fires = potential > (limit if np.ndim(limit) == 0 else -jnp.inf)
-        found = (fires & ~used[feature], alive & ~fires, used, won, winners)
-        return step + 1, *_take_winners(found, step, potential, feature, radius, width)
+        state = (fires & ~used[feature], alive & ~fires, used, won, winners)
+        return step + 1, *_take_winners(state, step, potential, feature, radius, width)
 
     zeros = jnp.zeros(k, jnp.int32)
     empty = Winners(jnp.full(k, -1, jnp.int32), zeros, zeros, jnp.full(k, time_steps, latency_dtype(time_steps)))
@@ -234,7 +234,7 @@ _SCORES = 2048
 
 
 def _strongest_features(
-    left: jax.Array,
+    candidates: jax.Array,
     latency: jax.Array,
     now: jax.Array,
     weights: jax.Array,
@@ -242,8 +242,8 @@ def _strongest_features(
     strides: tuple[int, int],
     width: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The largest potential and its feature at the positions `left`, (P,), a few at a time; -inf elsewhere."""
-    size = left.size
+    """The largest potential and its feature at the candidate positions, (P,) bool, a few at a time; -inf elsewhere."""
+    size = candidates.size
     batch = min(size, max(8, _SCORES // len(weights)))
     number = lax.iota(jnp.int32, size)
     flat = weights.reshape(len(weights), -1)
@@ -253,22 +253,22 @@ def _strongest_features(
         return lax.dynamic_slice(latency, corner, weights.shape[1:]).ravel()
 
     def evaluate(state: Any) -> Any:
-        left, potential, feature = state
-        chosen = lax.sort(jnp.where(left, number, jnp.iinfo(jnp.int32).max))[:batch]
+        candidates, potential, feature = state
+        chosen = lax.sort(jnp.where(candidates, number, jnp.iinfo(jnp.int32).max))[:batch]
         spiked = jax.vmap(receptive_field)(jnp.minimum(chosen, size - 1)) <= now
         tried, _ = above(product(flat, spiked.T), threshold)
         most, lowest = strongest(tried)
         potential = potential.at[chosen].set(most, mode="drop")
-        return left & (number > chosen[-1]), potential, feature.at[chosen].set(lowest, mode="drop")
+        return candidates & (number > chosen[-1]), potential, feature.at[chosen].set(lowest, mode="drop")
 
-    nothing = (left, jnp.full(size, -jnp.inf, weights.dtype), jnp.zeros(size, jnp.int32))
+    nothing = (candidates, jnp.full(size, -jnp.inf, weights.dtype), jnp.zeros(size, jnp.int32))
     return lax.while_loop(lambda state: state[0].any(), evaluate, nothing)[1:]
 
 
 def _take_winners(
-    found: Any, step: jax.Array, potential: jax.Array, feature: jax.Array, radius: Number, width: int
+    start: Any, step: jax.Array, potential: jax.Array, feature: jax.Array, radius: Number, width: int
 ) -> Any:
-    """What `early_winners` has found after the strongest of the neurons that fire at a step, (P,), have won."""
+    """The state of `early_winners`, from `start`, after the strongest neurons that fire at a step, (P,), have won."""
     size = potential.size
     number = lax.iota(jnp.int32, size)
     row, column = jnp.divmod(number, width)
@@ -283,8 +283,8 @@ def _take_winners(
         fires &= ~near & (feature != won_feature)
         return fires, alive & ~near, used.at[won_feature].set(True), won + 1, winners
 
-    k = len(found[-1].feature)
-    return lax.while_loop(lambda state: state[0].any() & (state[3] < k), take, found)[1:]
+    k = len(start[-1].feature)
+    return lax.while_loop(lambda state: state[0].any() & (state[3] < k), take, start)[1:]
 
 
 def _band(size: int, kernel: int, stride: int, positions: int) -> jax.Array:

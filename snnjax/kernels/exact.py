@@ -2,7 +2,7 @@
 
 Floats are split into parts of few bits (Ozaki et al. 2012, Error-free transformations of matrix multiplication by using
 fast routines of matrix multiplication). Products and sums of such parts are integers up to 2^24 times a power of two,
-which float32 holds exactly. What several parts make is added up in a fixed order.
+which float32 holds exactly. The sums of the parts are added up in a fixed order.
 """
 
 import functools
@@ -36,7 +36,7 @@ def round_for_exact_sums(values: np.ndarray, largest: float = 1) -> np.ndarray:
     """The nearest values whose products with integers up to `largest` add up exactly in float32, in any order.
 
     Values are finite floats (F, ...): the products of any entries of a row are added up. They become multiples of the
-    least power of two that allows it, at most 2^-23 of the largest sum; what is rounded already stays as it is.
+    least power of two that allows it, at most 2^-23 of the largest sum; rounded values remain as they are.
     """
     axes = tuple(range(1, values.ndim))
 
@@ -67,13 +67,13 @@ def split(values: jax.Array, bits: int, parts: int) -> list[jax.Array]:
     """
     largest = jnp.max(jnp.abs(values), initial=_LEAST)
     unit = jnp.ldexp(jnp.float32(1), jnp.frexp(largest)[1] - bits)
-    found = []
+    pieces = []
     for _ in range(parts):
         part = jnp.round(values / unit) * unit
-        found.append(part)
+        pieces.append(part)
         values = values - part
         unit = unit * 2.0**-bits
-    return found
+    return pieces
 
 
 def add(parts: Iterable[jax.Array]) -> jax.Array:

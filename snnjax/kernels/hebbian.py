@@ -63,7 +63,7 @@ def moved_moments(running: Moments, batch: Moments, values: jax.Array, *, moment
 def standardised(values: jax.Array, given: Moments, *, epsilon: Number = 1e-5) -> jax.Array:
     """Values (C, H, W) float less the mean of their channel, by the root of its variance plus `epsilon` > 0."""
     checks.array("values", values, "C H W", "floats")
-    mean, variance = (jnp.asarray(each)[:, None, None] for each in given)
+    mean, variance = (jnp.asarray(moment)[:, None, None] for moment in given)
     return (values - mean) * lax.rsqrt(variance + epsilon)
 
 
@@ -87,7 +87,7 @@ def reflected_patches(values: jax.Array, *, kernel: Pair, stride: Pair = 1, padd
 
 def _windows(maps: jax.Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Iterator[jax.Array]:
     """As `windows`, of maps (H, W, C), of which C values in a row are copied at once."""
-    return (each.transpose(1, 2, 0) for each in windows(maps.transpose(2, 0, 1), kernel, stride))
+    return (view.transpose(1, 2, 0) for view in windows(maps.transpose(2, 0, 1), kernel, stride))
 
 
 @jax.jit
@@ -150,4 +150,4 @@ def pool_activities(
     if mean:
         pooled = pooled / (size[0] * size[1])
     # XLA for CPUs would pool anew wherever the values are used, in each window of the next layer.
-    return lax.platform_dependent(pooled, cpu=lax.optimization_barrier, default=lambda each: each).transpose(2, 0, 1)
+    return lax.platform_dependent(pooled, cpu=lax.optimization_barrier, default=lambda x: x).transpose(2, 0, 1)

@@ -79,15 +79,15 @@ def first_at_once(
         return tuple(jnp.where(wins, a, b) for a, b in zip(one, other, strict=True))
 
     last = [jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).max for x in keys]
-    worst = [jnp.asarray(x, each.dtype) for x, each in zip(last, keys, strict=True)]
+    worst = [jnp.asarray(x, key.dtype) for x, key in zip(last, keys, strict=True)]
     worst += [jnp.zeros((), x.dtype) for x in values]
     return tuple(lax.reduce((*keys, *values), tuple(worst), better, axes))
 
 
 def above(potential: jax.Array, threshold: Any) -> tuple[jax.Array, Any]:
-    """Potentials (F, P) and the one number that those of neurons that fire exceed.
+    """Potentials (F, P) and the one number that potentials of neurons that fire exceed.
 
-    It is the threshold; if each feature has its own, (F,), those below theirs become -inf, which is that number.
+    It is the threshold; for thresholds (F,), potentials not above theirs become -inf, and the number is -inf.
     """
     if np.ndim(threshold) == 0:
         return potential, threshold
@@ -165,8 +165,8 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
 
     if math.prod(kernel) > _MANY_TAPS:
         return in_one_product(spiked, taps)
-    # The taps that lie on the map at some position: row and column, those positions, and the inputs below it there.
-    reached = [tuple(zip(*each, strict=True)) for each in itertools.product(*map(_spans, below, size, strides))]
+    # The taps that lie on the map at some position: row and column, the positions, and the inputs below it there.
+    reached = [tuple(zip(*spans, strict=True)) for spans in itertools.product(*map(_spans, below, size, strides))]
 
     if len(spiked) == 1:
         return _all_taps_at_once(spiked[0], taps, reached, positions)[None]
@@ -175,9 +175,9 @@ def final_potentials_of_block(spiked: jax.Array, taps: jax.Array, *, padding: Pa
         maps = jnp.transpose(spiked, (1, 2, 3, 0)).astype(taps.dtype)  # C H W B
         total = jnp.zeros((taps.shape[2], *positions, len(spiked)), taps.dtype)
         for tap, to, inputs in reached:
-            seen = maps[:, *inputs]
-            part = product(taps[tap], seen.reshape(len(seen), -1))
-            total = total.at[:, *to].add(part.reshape(-1, *seen.shape[1:]))
+            pixels = maps[:, *inputs]
+            part = product(taps[tap], pixels.reshape(len(pixels), -1))
+            total = total.at[:, *to].add(part.reshape(-1, *pixels.shape[1:]))
         return jnp.moveaxis(total, 3, 0)
 
     # An accelerator multiplies by silent padding faster than it launches a product for each tap.
@@ -202,7 +202,7 @@ def _spans(below: np.ndarray, size: int, stride: int) -> list[tuple[int, slice, 
     """Along one axis, for each tap that lies on the map somewhere: the positions there, and the inputs below it."""
     spans = []
     for tap, inputs in enumerate(below.T.tolist()):
-        on_map = [position for position, at in enumerate(inputs) if 0 <= at < size]
+        on_map = [position for position, index in enumerate(inputs) if 0 <= index < size]
         if on_map:
             first = on_map[0]
             last = on_map[-1]
@@ -240,7 +240,7 @@ def _first_crossings(potential_at: Callable[[Any], jax.Array], threshold: Any, t
 
 
 def fire_at_last_step(potential: jax.Array, *, time_steps: int) -> Spikes:
-    """Neurons without a threshold, of any shape: those above 0 at the last step fire there."""
+    """Neurons without a threshold, of any shape: neurons above 0 at the last step fire there."""
     fired = potential > 0
     latency = jnp.where(fired, time_steps - 1, time_steps).astype(latency_dtype(time_steps))
     return Spikes(latency, jnp.where(fired, potential, 0))
@@ -252,7 +252,7 @@ def integrate_and_fire(
 ) -> Spikes:
     """`fire(potentials(...))` of a layer, `Spikes` of (F, H', W'), with one step in memory at a time."""
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
-    spikes = _first_crossings(lambda at: product(flat, taps <= jnp.asarray(at, taps.dtype)), threshold, time_steps)
+    spikes = _first_crossings(lambda step: product(flat, taps <= jnp.asarray(step, taps.dtype)), threshold, time_steps)
     return jax.tree.map(lambda x: x.reshape(shape), spikes)
 
 
@@ -282,11 +282,11 @@ def latencies(
     gains = flat.T
     silent = jnp.asarray(time_steps, latency_dtype(time_steps))
 
-    def fire(at: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        first, potential = found
-        now = step[:, at]
-        last = (at == size - 1) | (step[:, jnp.minimum(at + 1, size - 1)] > step[:, at])
-        potential += gains[tap[:, at]]
+    def fire(index: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        first, potential = state
+        now = step[:, index]
+        last = (index == size - 1) | (step[:, jnp.minimum(index + 1, size - 1)] > step[:, index])
+        potential += gains[tap[:, index]]
         fires = (potential > limits) & (last & (now < time_steps))[:, None]
         return jnp.where(fires, jnp.minimum(first, now.astype(first.dtype)[:, None]), first), potential
 
@@ -317,8 +317,8 @@ def timed_spikes(
     limits = limits[:, None] if limits.ndim else limits
     first = time_steps - 1 if threshold is None else 0
 
-    def cross(step: jax.Array, found: Any) -> Any:
-        before, spikes = found
+    def cross(step: jax.Array, state: Any) -> Any:
+        before, spikes = state
         potential = product(flat, taps <= jnp.asarray(step, taps.dtype))
         fires = (potential > limits) & (spikes.latency == time_steps)
         silent = spikes.latency == time_steps
@@ -346,7 +346,7 @@ def spike_times(
 ) -> jax.Array:
     """Times as of `timed_spikes`, float32, of neurons that fire at `step`, from potentials `before` it and at it."""
     late = step + (limits - before) / jnp.where(fires, potential - before, 1) if fractional else step
-    # A product, which XLA makes of a division by a constant anyway: so compiled kernels can round alike.
+    # A product, which XLA makes of a division by a constant anyway: so compiled kernels can round the same way.
     time = jnp.asarray(late, jnp.float32) * (np.float32(1) / np.float32(time_steps))
     # Rounding must not make silence of a spike at the end of the last step.
     return jnp.minimum(time, np.nextafter(np.float32(1), np.float32(0)))
@@ -363,7 +363,7 @@ def first_spikes(
     """
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
     checks.threshold(threshold, len(flat))
-    # Each round leaves as many steps from `first` on as lie between two of those that the round before has tried.
+    # Each round leaves as many steps from `first` on as lie between two steps that the round before has tried.
     first = jnp.zeros(taps.shape[1], jnp.int32)
     gap = 1
     if threshold is None:
@@ -386,8 +386,8 @@ def first_spikes(
         first = first + gap * passed
         gap = gap // _TRIED
     fires = passed < len(places)
-    at = jnp.minimum(passed, len(places) - 1)[None]
-    largest, feature = (jnp.take_along_axis(x, at, axis=0)[0] for x in (largest, feature))
+    index = jnp.minimum(passed, len(places) - 1)[None]
+    largest, feature = (jnp.take_along_axis(x, index, axis=0)[0] for x in (largest, feature))
     latency = jnp.where(fires, jnp.minimum(first + passed, time_steps - 1), time_steps)
     spikes = PositionSpikes(
         feature.astype(jnp.int32), latency.astype(latency_dtype(time_steps)), jnp.where(fires, largest, 0)

@@ -64,7 +64,7 @@ def _check_rows(rows: Any, latency: Any, winners: Any, rates: Any, stride: Pair,
 
 @checks.kernel("kernel", "stride", check=_check_winners)
 def receptive_fields(latency: jax.Array, winners: Winners, *, kernel: Pair, stride: Pair = 1) -> jax.Array:
-    """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; those of empty places are arbitrary."""
+    """The inputs of each winner, (k, C, kh, kw) of the padded `latency`; arbitrary for empty places."""
     return patches(latency, jnp.stack([winners.row, winners.column], axis=1), kernel=kernel, stride=stride)
 
 
@@ -73,7 +73,7 @@ def patches(latency: jax.Array, positions: jax.Array, *, kernel: Pair, stride: P
     """The inputs of neurons at `positions`, (N, 2) integers: row, column; (N, C, kh, kw) of the padded `latency`."""
     size = (latency.shape[0], *checks.pair("kernel", kernel, 1))
     down, right = checks.pair("stride", stride, 1)
-    return jax.vmap(lambda at: lax.dynamic_slice(latency, (0, at[0] * down, at[1] * right), size))(positions)
+    return jax.vmap(lambda place: lax.dynamic_slice(latency, (0, place[0] * down, place[1] * right), size))(positions)
 
 
 @checks.kernel("stabiliser", "stride", "time_steps", check=_check_stdp)
@@ -88,7 +88,7 @@ def stdp(
     stabiliser: bool = True,
     stride: Pair = 1,
 ) -> jax.Array:
-    """The weights after one STDP update: every winner moves those of its feature towards the inputs that made it fire.
+    """The weights after one STDP update: each winner moves its feature's weights towards the inputs that made it fire.
 
     A synapse is causal if its input fired at all and no later than the winner: its weight changes by a+, others by a-.
     If there is any winner, all weights are clipped to the bounds.
@@ -140,7 +140,7 @@ def learned_rows(
 def causal_inputs(
     latency: jax.Array, winners: Winners, *, kernel: Pair, time_steps: int, stride: Pair = 1
 ) -> jax.Array:
-    """The causal inputs of each winner, (k, C, kh, kw) bool: those that fired no later than it did."""
+    """The causal inputs of each winner, (k, C, kh, kw) bool: inputs that fired no later than the winner."""
     fields = receptive_fields(latency, winners, kernel=kernel, stride=stride)
     fired = fields < time_steps
     return fired & (fields <= winners.latency.astype(fields.dtype)[:, None, None, None])

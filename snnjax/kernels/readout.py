@@ -30,7 +30,7 @@ def search_spikes(
     """`timed_spikes` of (K,) latencies and weights (F, K) >= 0: `Spikes` of (F,), found in two products instead of T.
 
     With such weights potentials never fall. One product gives the potentials after each of about sqrt(T) intervals of
-    steps, the other those after each step of the interval in which the neuron crosses its threshold.
+    steps, the other the potentials after each step of the interval in which the neuron crosses its threshold.
     """
     _check(latency, weights, threshold, time_steps)
     size = math.isqrt(time_steps - 1) + 1  # steps in an interval, and intervals
@@ -38,18 +38,18 @@ def search_spikes(
     spiked = latency < time_steps
     places = jnp.arange(size, dtype=latency.dtype)[:, None]
     interval = latency // size
-    within = latency % size
+    offsets = latency % size
     ends = _product(weights, (interval[None] <= places) & spiked[None])  # [F, intervals]
     passed = jnp.sum(~(ends > limits), axis=1)  # intervals
     fires = passed < size
     crossed = jnp.minimum(passed, size - 1)
     before = jnp.where(passed > 0, _taken(ends, jnp.maximum(passed - 1, 0)), 0)
     inside = (interval[None] == crossed[:, None].astype(latency.dtype)) & spiked[None]
-    steps = before[:, None] + _product(jnp.where(inside, weights, 0), within[None] <= places)
-    at = jnp.minimum(jnp.sum(~(steps > limits), axis=1), size - 1)
-    now = _taken(steps, at)
-    step = jnp.minimum(crossed * size + at, time_steps - 1)
-    before = jnp.where(at > 0, _taken(steps, jnp.maximum(at - 1, 0)), before)
+    steps = before[:, None] + _product(jnp.where(inside, weights, 0), offsets[None] <= places)
+    offset = jnp.minimum(jnp.sum(~(steps > limits), axis=1), size - 1)
+    now = _taken(steps, offset)
+    step = jnp.minimum(crossed * size + offset, time_steps - 1)
+    before = jnp.where(offset > 0, _taken(steps, jnp.maximum(offset - 1, 0)), before)
     time = spike_times(step, fires, before, now, limits[:, 0], time_steps=time_steps, fractional=fractional)
     spike = jnp.where(fires, step, time_steps).astype(latency_dtype(time_steps))
     return Spikes(spike, jnp.where(fires, now, ends[:, -1]), jnp.where(fires, time, 1))
@@ -89,8 +89,8 @@ def _product(weights: jax.Array, spiked: jax.Array) -> jax.Array:
     return lax.dot_general(weights, spiked.astype(weights.dtype), sides, precision=lax.Precision.HIGHEST)
 
 
-def _taken(values: jax.Array, at: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(values, at[:, None], axis=1)[:, 0]
+def _taken(values: jax.Array, index: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(values, index[:, None], axis=1)[:, 0]
 
 
 @checks.kernel()
@@ -111,7 +111,7 @@ def of_earliest(time: jax.Array, potential: jax.Array, values: tuple[jax.Array, 
         first = earliest(time, potential)[..., None]
         return tuple(jnp.take_along_axis(x, first, axis=-1)[..., 0] for x in values)
 
-    # On an accelerator each kernel costs its launch, whatever it does.
+    # On an accelerator each kernel costs its launch, however small it is.
     return lax.platform_dependent(time, potential, *values, cpu=taken, default=_of_earliest_at_once)
 
 
@@ -210,14 +210,14 @@ def corrected_in_order(
 
     def one(weights: jax.Array, stimulus: Any) -> jax.Array:
         latency, spike, error, learns = stimulus
-        causal = lax.optimization_barrier(latency[None] <= spike[:, None])  # XLA makes one kernel of what follows only
+        causal = lax.optimization_barrier(latency[None] <= spike[:, None])  # XLA makes one kernel of the rest only
         rows = _corrected(weights, causal, error, rates, bounds)
         rows = rows if sums is None else _rescaled_at_once(rows, sums, bounds)
         return jnp.where(learns[:, None], rows, weights)
 
     def several(weights: jax.Array, stimuli: Any) -> tuple[jax.Array, None]:
-        for at in range(size):
-            weights = one(weights, jax.tree.map(lambda x, at=at: x[at], stimuli))
+        for index in range(size):
+            weights = one(weights, jax.tree.map(lambda x, index=index: x[index], stimuli))
         return lax.optimization_barrier(weights), None
 
     size = math.gcd(len(learns), _AT_ONCE)
@@ -228,11 +228,11 @@ def corrected_in_order(
 _AT_ONCE = 4
 """Stimuli of one kernel of `corrected_in_order`: to compile it for an H100 takes a second, with 16 a minute."""
 _UNROLLED = 16
-"""Steps of a loop over stimuli that are unrolled: a loop copies what it changes."""
+"""Steps of a loop over stimuli that are unrolled: a loop copies the arrays that it changes."""
 
 
 def _rescaled_at_once(rows: jax.Array, sums: jax.Array, bounds: Bounds) -> jax.Array:
-    """As `rescaled`; what XLA makes one kernel of, as of a softmax: each row is divided by its sum."""
+    """As `rescaled`, but each row is divided by its sum: XLA makes one kernel of it, as of a softmax."""
     total = jnp.maximum(rows.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return jnp.clip(rows / total * sums[:, None], bounds[0], bounds[1])
 
@@ -260,8 +260,8 @@ def balanced_in_order(excess: jax.Array, own: jax.Array, winner: jax.Array, rate
     checks.array("own", own, "B classes", "booleans")
 
     def one(excess: jax.Array, stimulus: Any) -> tuple[jax.Array, jax.Array]:
-        own, winner = stimulus
-        excess = jnp.where(own[:, None], jax.vmap(balanced, (0, 0, None))(excess, winner, rate), excess)
+        competing, winner = stimulus
+        excess = jnp.where(competing[:, None], jax.vmap(balanced, (0, 0, None))(excess, winner, rate), excess)
         return excess, excess
 
     return lax.scan(one, excess, (own, winner), unroll=min(len(own), _UNROLLED))[1]

@@ -44,7 +44,7 @@ def pad(latency: jax.Array, padding: Pair, *, time_steps: int) -> jax.Array:
 
 
 def windows(maps: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Iterator[jax.Array]:
-    """For each tap of a sliding window, row by row, what it sees at every position: (C, H', W') views of (C, H, W)."""
+    """For each tap of a sliding window, row by row, its inputs at every position: (C, H', W') views of (C, H, W)."""
     channels, height, width = maps.shape
     bottom = (height - kernel[0]) // stride[0] * stride[0] + 1
     right = (width - kernel[1]) // stride[1] * stride[1] + 1

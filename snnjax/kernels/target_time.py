@@ -19,8 +19,8 @@ class Patches(NamedTuple):
     """The results of learning from N patches, one after the other.
 
     Attributes:
-      weights: (F, K) float32, those after the last patch.
-      threshold: (F,) float32, those after the last patch.
+      weights: (F, K) float32, after the last patch.
+      threshold: (F,) float32, after the last patch.
       feature: (N,) int32, the winner of each patch, -1 where no neuron fired.
       latency: (N,) int32, the step of the winner's spike, T where no neuron fired.
     """

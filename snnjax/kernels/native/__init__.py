@@ -82,8 +82,8 @@ def compiler() -> list[str]:
     """The command of a C++ compiler: $CXX, one of the system's, or that of the package ziglang, or raises OSError."""
     for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
         program, *options = shlex.split(name)
-        if found := shutil.which(program):
-            return [found, *options]
+        if path := shutil.which(program):
+            return [path, *options]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "c++"]
     raise OSError("the native kernels need a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
@@ -143,7 +143,7 @@ byte_array = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.uint8)
 
 def _call(name: str, results: Any, *args: jax.Array, replaced: int = 0, **settings: Any) -> Any:
     """Calls a kernel; so many of its first results take the place of the first arguments."""
-    aliases = {at: at for at in range(replaced)}
+    aliases = {index: index for index in range(replaced)}
     call = jax.ffi.ffi_call(_registered(name), results, vmap_method="sequential", input_output_aliases=aliases)
     return call(*args, **{key: np.int64(x) if type(x) is int else x for key, x in settings.items()})
 
@@ -157,7 +157,7 @@ def _steps(time_steps: int) -> int:
 def _layer(
     latency: jax.Array, taps: jax.Array, features: int, time_steps: int, padding: Pair
 ) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """(F, H', W') of what `taps` make of `latency`, and the settings of a call; raises where they do not fit."""
+    """The shape (F, H', W') of the layer's output, and the settings of a call; raises where they do not fit."""
     checks.integer("features", features, 1)
     checks.array("taps", taps, "kh C kw F")
     checks.array("latency", latency, "C H W")
@@ -257,11 +257,11 @@ def timed_spikes(
     shape, settings = _layer(latency, taps, features, time_steps, padding)
     limits = _limits(threshold, features)
     results = byte_array(shape), float_array(shape), float_array(shape)
-    found, potential, before = _call("timed_spikes", results, taps, latency, limits, **settings)
-    fired = found < time_steps
-    each = limits[0] if limits.size == 1 else limits[:features, None, None]
-    time = spike_times(found, fired, before, potential, each, time_steps=int(time_steps), fractional=fractional)
-    return Spikes(found, potential, jnp.where(fired, time, 1))
+    step, potential, before = _call("timed_spikes", results, taps, latency, limits, **settings)
+    fired = step < time_steps
+    limit = limits[0] if limits.size == 1 else limits[:features, None, None]
+    time = spike_times(step, fired, before, potential, limit, time_steps=int(time_steps), fractional=fractional)
+    return Spikes(step, potential, jnp.where(fired, time, 1))
 
 
 def final_potentials(spiked: jax.Array, taps: jax.Array, *, features: int, padding: Pair = 0) -> jax.Array:
@@ -329,11 +329,11 @@ def learn_patches(
         reached = [(count - 1) // step + 1 for count, step in zip(size, strides, strict=True)]
         checks.check_positions("positions", given.reshape(-1, 2), reached, "give the `padding` of the layer")
     places = zip(strides, checks.pair("padding", padding, 0), strict=True)
-    corners = jnp.stack([positions[..., at] * step - margin for at, (step, margin) in enumerate(places)], axis=-1)
+    corners = jnp.stack([positions[..., axis] * step - margin for axis, (step, margin) in enumerate(places)], axis=-1)
     numbers = jnp.stack([jnp.float32(x) for x in (rate, threshold_rate, beta, target_time, threshold_min, *bounds)])
-    found = int_array(positions.shape[:2])
+    per_patch = int_array(positions.shape[:2])
     limits = _limits(threshold, features)
-    results = float_array(taps.shape), float_array(limits.shape), found, found
+    results = float_array(taps.shape), float_array(limits.shape), per_patch, per_patch
     args = taps, limits, images, corners.astype(jnp.int32), span, numbers
     learned = _call("target_time", results, *args, replaced=2, steps=settings["steps"], features=features)
     return Patches(learned[0], learned[1][:features], *learned[2:])

@@ -18,10 +18,11 @@ ffi::Error learn_by_stdp(Floats weights, Bytes latencies, Integers span, Floats 
   const Layer layer(learned->typed_data(), weights, settings, "layer", shape[2], shape[3]);
   Quantised quantised(layer, lower, upper);
   Competition competition(layer, quantised, threshold.typed_data()[0], k, radius.typed_data()[0]);
-  auto learn_from = [&](int64_t at, const Inputs& inputs) {
-    const float* rate = rates.typed_data() + 2 * at;
+  auto learn_from = [&](int64_t image, const Inputs& inputs) {
+    const float* rate = rates.typed_data() + 2 * image;
     competition.find(inputs, false);
-    learn(layer, quantised, competition, {rate[0], rate[1], lower, upper, stabiliser}, winners->typed_data() + at * k);
+    learn(layer, quantised, competition, {rate[0], rate[1], lower, upper, stabiliser},
+          winners->typed_data() + image * k);
   };
   each_image(Inputs(layer, layer.time_steps), latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
   return ffi::Error::Success();
@@ -90,7 +91,7 @@ class Search {
 // The pooled outputs of a layer where neurons above a threshold fire.
 class Outputs {
  public:
-  // `when`: the latency of those that fire.
+  // `when`: the latency of neurons that fire.
   Outputs(const Layer& layer, const Quantised& quantised, float threshold, const Pool& pool, int32_t when)
       : layer_(layer), pool_(pool), threshold_(threshold), when_(when), lower_(quantised.stride),
         upper_(quantised.stride) {}
@@ -133,12 +134,12 @@ class Outputs {
 
   // Whether any neuron of a cell exceeds the threshold.
   bool exceeds(const Potentials& potentials, int64_t cell, int64_t feature) const {
-    bool found = false;
+    bool any = false;
     pool_.in(cell, layer_.out_height, layer_.out_width, [&](int64_t p) {
-      if (!found && potentials.ceiling(p) > threshold_ && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
-        found = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
+      if (!any && potentials.ceiling(p) > threshold_ && potentials.values(p)[feature] + potentials.margin(p) > threshold_)
+        any = potentials.exact(feature, p, layer_.time_steps - 1) > threshold_;
     });
-    return found;
+    return any;
   }
 
   const Layer& layer_;
@@ -161,25 +162,25 @@ struct Rewarded {
   }
 };
 
-// The vote of a deciding layer on one image after the other, and what it learns from that.
+// The vote of a deciding layer on one image after the other, and its learning from that.
 struct Deciding {
-  Rewarded& own;
+  Rewarded& rewarded;
   const float* open;
   int64_t classes;
-  Search search{own.layer, own.quantised, 1, open};
+  Search search{rewarded.layer, rewarded.quantised, 1, open};
   Neuron won{};
 
   // The class of the strongest neuron, -1 if none is above 0.
   int32_t vote(const Inputs& inputs) {
     won = search.find(inputs)[0];
-    return won.potential > 0 ? won.feature / (own.layer.features / classes) : -1;
+    return won.potential > 0 ? won.feature / (rewarded.layer.features / classes) : -1;
   }
 
   // The feature that has voted learns.
   int32_t learn(bool right) {
-    const Rule rule = own.rule(right);
-    update(own.layer, own.quantised, search.inputs(), won, own.layer.time_steps - 1, rule);
-    own.quantised.clip(own.layer, rule.lower, rule.upper);
+    const Rule rule = rewarded.rule(right);
+    update(rewarded.layer, rewarded.quantised, search.inputs(), won, rewarded.layer.time_steps - 1, rule);
+    rewarded.quantised.clip(rewarded.layer, rule.lower, rule.upper);
     return won.feature;
   }
 };
@@ -194,10 +195,10 @@ ffi::Error learn_by_reward(Floats weights, Bytes latencies, Integers labels, Int
   Rewarded layer{{learned->typed_data(), weights, settings, "deciding", shape[2], shape[3]}, rates.typed_data(),
                  bounds.typed_data(), flag(settings, "deciding_stabiliser")};
   Deciding deciding{layer, open.typed_data(), number(settings, "classes")};
-  auto learn_from = [&](int64_t at, const Inputs& inputs) {
-    const int32_t label = labels.typed_data()[at], voted = deciding.vote(inputs);
-    vote->typed_data()[at] = voted;
-    if (voted >= 0 && label >= 0) feature->typed_data()[at] = deciding.learn(voted == label);
+  auto learn_from = [&](int64_t image, const Inputs& inputs) {
+    const int32_t label = labels.typed_data()[image], voted = deciding.vote(inputs);
+    vote->typed_data()[image] = voted;
+    if (voted >= 0 && label >= 0) feature->typed_data()[image] = deciding.learn(voted == label);
   };
   each_image(Inputs(layer.layer, 1), latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
   return ffi::Error::Success();
@@ -225,19 +226,20 @@ ffi::Error learn_deep_by_reward(Floats before, Floats weights, Bytes latencies, 
   std::vector<uint8_t> pooled(outputs.size());
   Inputs between(last.layer, 1);
   Deciding deciding{last, open.typed_data(), number(settings, "classes")};
-  auto learn_from = [&](int64_t at, const Inputs& inputs) {
+  auto learn_from = [&](int64_t image, const Inputs& inputs) {
     competition.find(inputs, true);
     outputs.write(competition.potentials(), pooled.data());
     between.read(pooled.data());
-    const int32_t label = labels.typed_data()[at], voted = deciding.vote(between);
-    vote->typed_data()[at] = voted;
+    const int32_t label = labels.typed_data()[image], voted = deciding.vote(between);
+    vote->typed_data()[image] = voted;
     if (voted < 0 || label < 0) return;
     const Rule rule = first.rule(voted == label);
-    if (turns.typed_data()[0]) learn(first.layer, first.quantised, competition, rule, winners->typed_data() + at * k);
-    if (turns.typed_data()[1]) feature->typed_data()[at] = deciding.learn(voted == label);
+    if (turns.typed_data()[0])
+      learn(first.layer, first.quantised, competition, rule, winners->typed_data() + image * k);
+    if (turns.typed_data()[1]) feature->typed_data()[image] = deciding.learn(voted == label);
   };
-  const Inputs seen(first.layer, first.layer.time_steps);
-  each_image(seen, latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
+  const Inputs inputs(first.layer, first.layer.time_steps);
+  each_image(inputs, latencies, span.typed_data()[0], span.typed_data()[1], learn_from);
   return ffi::Error::Success();
 }
 
@@ -252,11 +254,11 @@ ffi::Error strongest_of_classes(Floats weights, Bytes latencies, ffi::Dictionary
   const std::vector<float> open(layer.features, 0.0f);
   Search search(layer, quantised, groups, open.data());
   std::fill_n(potential->typed_data(), potential->element_count(), 0.0f);
-  each_image(Inputs(layer, 1), latencies, 0, shape[0], [&](int64_t at, const Inputs& inputs) {
-    const Neuron* found = search.find(inputs);
-    float* of_class = potential->typed_data() + at * classes;
+  each_image(Inputs(layer, 1), latencies, 0, shape[0], [&](int64_t image, const Inputs& inputs) {
+    const Neuron* strongest = search.find(inputs);
+    float* of_class = potential->typed_data() + image * classes;
     for (int64_t g = 0; g < groups; ++g)
-      if (found[g].feature >= 0) of_class[found[g].feature / size] = found[g].potential;
+      if (strongest[g].feature >= 0) of_class[strongest[g].feature / size] = strongest[g].potential;
   });
   return ffi::Error::Success();
 }
@@ -269,10 +271,10 @@ ffi::Error who_fires(Floats weights, Bytes latencies, Floats threshold, ffi::Dic
   const Quantised quantised(layer);
   Potentials potentials(layer, quantised);
   Outputs outputs(layer, quantised, threshold.typed_data()[0], pool_of(settings), layer.time_steps - 1);
-  each_image(Inputs(layer, 1), latencies, 0, shape[0], [&](int64_t at, const Inputs& inputs) {
+  each_image(Inputs(layer, 1), latencies, 0, shape[0], [&](int64_t image, const Inputs& inputs) {
     potentials.begin(inputs);
     potentials.arrive(0);
-    outputs.write(potentials, fired->typed_data() + at * outputs.size());
+    outputs.write(potentials, fired->typed_data() + image * outputs.size());
   });
   return ffi::Error::Success();
 }

@@ -84,7 +84,7 @@ def learn_by_stdp(
     padding: Pair = 0,
     stride: Pair = 1,
 ) -> BlockResult:
-    """A layer learns by `kernels.stdp`; its winners are those of `kernels.early_winners`.
+    """A layer learns by `kernels.stdp`; its winners are as of `kernels.early_winners`.
 
     `rates` are (S, 2) float32, (a+, a-) of each image, `threshold` one number.
     """
@@ -92,7 +92,7 @@ def learn_by_stdp(
     _, layer = _place(weights, shape, padding, stride)
     _check_shape("span", span, (2,), "int32")
     _check_shape("rates", rates, (count, 2), "float32")
-    found = _call(
+    results = _call(
         "learn_by_stdp",
         (float_array(weights.shape), int_array((count, checks.integer("k", k, 1)))),
         *(weights, latencies, span, *_limits(threshold, radius), rates, _ends(bounds)),
@@ -101,7 +101,7 @@ def learn_by_stdp(
         steps=_steps(time_steps),
         stabiliser=bool(stabiliser),
     )
-    return BlockResult(*found)
+    return BlockResult(*results)
 
 
 def learn_by_reward(
@@ -123,7 +123,7 @@ def learn_by_reward(
     _, deciding = _place(weights, shape, layer.padding, layer.stride)
     _check_shape("labels", labels, shape[:1], "int32")
     _check_shape("span", span, (2,), "int32")
-    found = _call(
+    results = _call(
         "learn_by_reward",
         (float_array(weights.shape), int_array(labels.shape), int_array(labels.shape)),
         *(weights, latencies, labels, span, *layer.arrays, _open(kept, weights.shape[2])),
@@ -133,7 +133,7 @@ def learn_by_reward(
         steps=_steps(time_steps),
         classes=_classes(weights, classes),
     )
-    return Rewarded(*found)
+    return Rewarded(*results)
 
 
 def learn_deep_by_reward(
@@ -166,11 +166,11 @@ def learn_deep_by_reward(
     _check_shape("labels", labels, shape[:1], "int32")
     _check_shape("span", span, (2,), "int32")
     _check_shape("turns", turns, (2,), "int32")
-    each = int_array(shape[:1])
-    many = int_array((shape[0], checks.integer("winners", winners, 1)))
+    per_image = int_array(shape[:1])
+    per_winner = int_array((shape[0], checks.integer("winners", winners, 1)))
     before, weights, vote, won, feature = _call(
         "learn_deep_by_reward",
-        (float_array(before.shape), float_array(weights.shape), each, many, each),
+        (float_array(before.shape), float_array(weights.shape), per_image, per_winner, per_image),
         *(before, weights, latencies, labels, span, turns, *_limits(threshold, radius)),
         *(*earlier.arrays, *deciding.arrays, _open(kept, weights.shape[2])),
         replaced=2,
@@ -267,9 +267,9 @@ def _check_shape(name: str, array: Any, shape: tuple[int, ...], dtype: str = "")
     """Raises where an array is not of this shape, and of this dtype if one is given."""
     if np.shape(array) != shape:
         raise InputError(f"`{name}` must have shape {shape}, got {np.shape(array)}")
-    found = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
-    if dtype and found != dtype:
-        raise InputTypeError(f"`{name}` must be {dtype} for native kernels, got {found}")
+    actual = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    if dtype and actual != dtype:
+        raise InputTypeError(f"`{name}` must be {dtype} for native kernels, got {actual}")
 
 
 def _limits(threshold: Number, radius: Number) -> tuple[jax.Array, jax.Array]:

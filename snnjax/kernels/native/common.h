@@ -1,4 +1,4 @@
-// What the kernels share: buffers, lanes, settings and memory.
+// Shared by the kernels: buffers, lanes, settings and memory.
 
 #pragma once
 
@@ -48,10 +48,10 @@ uint32_t bits(const Steps& mask) {
 #endif
 }
 
-// Calls `each(lane)` for the lanes of a mask that are set.
-template <typename Each>
-void each_lane(const Steps& mask, Each each) {
-  for (uint32_t set = bits(mask); set; set &= set - 1) each(__builtin_ctz(set));
+// Calls `use(lane)` for the lanes of a mask that are set.
+template <typename Use>
+void each_lane(const Steps& mask, Use use) {
+  for (uint32_t set = bits(mask); set; set &= set - 1) use(__builtin_ctz(set));
 }
 
 // Asks for the lines of a row that is to be read soon.
@@ -111,12 +111,12 @@ bool flag(const ffi::Dictionary& settings, const char* name) { return settings.g
 struct Pool {
   int64_t rows, columns, down, right, above, left, height, width;
 
-  // Calls `each(position)` for those in a cell, of a layer of so many rows and columns of positions.
-  template <typename Each>
-  void in(int64_t cell, int64_t out_height, int64_t out_width, Each each) const {
+  // Calls `use(position)` for positions in a cell, of a layer of so many rows and columns of positions.
+  template <typename Use>
+  void in(int64_t cell, int64_t out_height, int64_t out_width, Use use) const {
     const int64_t y0 = cell / width * down - above, x0 = cell % width * right - left;
     for (int64_t y = std::max<int64_t>(0, y0); y < std::min(y0 + rows, out_height); ++y)
-      for (int64_t x = std::max<int64_t>(0, x0); x < std::min(x0 + columns, out_width); ++x) each(y * out_width + x);
+      for (int64_t x = std::max<int64_t>(0, x0); x < std::min(x0 + columns, out_width); ++x) use(y * out_width + x);
   }
 };
 
@@ -134,7 +134,7 @@ int64_t cores() {
   return std::thread::hardware_concurrency();
 }
 
-// Memory that a thread keeps from call to call, an array for each slot; what it holds is arbitrary.
+// Memory that a thread keeps from call to call, an array for each slot; its content is arbitrary.
 template <int kSlot, typename T>
 T* kept(int64_t size) {
   static thread_local std::vector<T> memory;

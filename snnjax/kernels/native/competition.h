@@ -18,13 +18,13 @@ class Competition {
       : layer_(layer), potentials_(layer, quantised), threshold_(threshold), k_(k), radius_(radius),
         fired_(layer.positions()), used_(layer.features) {}
 
-  // The winners; with `whole` all inputs arrive, otherwise only those that matter to the winners.
+  // The winners; with `whole` all inputs arrive, otherwise only inputs that matter to the winners.
   const std::vector<Winner>& find(const Inputs& inputs, bool whole) {
     potentials_.begin(inputs);
     std::fill(fired_.begin(), fired_.end(), 0);
     std::fill(used_.begin(), used_.end(), 0);
     won_.clear();
-    for (int32_t step = 0; step < layer_.time_steps && !known(); ++step) {
+    for (int32_t step = 0; step < layer_.time_steps && !complete(); ++step) {
       potentials_.arrive(step);
       for (int64_t p = 0; p < layer_.positions(); ++p)
         if (!fired_[p] && potentials_.ceiling(p) > threshold_) spike(p, step);
@@ -40,7 +40,7 @@ class Competition {
  private:
   static constexpr int64_t kUnknown = -1;  // the feature of a neuron whose potential is an upper bound
 
-  bool known() const { return int64_t(won_.size()) == k_; }
+  bool complete() const { return int64_t(won_.size()) == k_; }
 
   // The strongest neuron of a position fires if it is above the threshold; which one is found out when that matters.
   void spike(int64_t position, int32_t step) {
@@ -64,7 +64,7 @@ class Competition {
 
   // The strongest first, until there are k winners.
   void choose(int32_t step) {
-    for (; !spikes_.empty() && !known();) {
+    for (; !spikes_.empty() && !complete();) {
       auto next = std::min_element(spikes_.begin(), spikes_.end(),
                                    [](const Neuron& a, const Neuron& b) { return a.precedes(b); });
       if (!inhibited(next->position)) {

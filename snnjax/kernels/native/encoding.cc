@@ -1,7 +1,7 @@
 // The exact sums of the encoding: of a bank of filters, and of the neighbourhoods of a local normalisation.
 //
-// Values are split into parts of few bits, as `kernels.exact` does it. The sums of a part are exact in any order; those
-// of all parts are added up in the order of `exact.add`. So results are those of XLA's kernels, bit for bit.
+// Values are split into parts of few bits, as `kernels.exact` does it. The sums of a part are exact in any order; the
+// parts are added up in the order of `exact.add`. So results are the same as XLA's, bit for bit.
 
 #include "common.h"
 
@@ -26,10 +26,10 @@ class Parts {
   Parts(const Floats& array, const ffi::Dictionary& settings)
       : count(number(settings, "parts")), size_(array.element_count()), bits_(number(settings, "bits")) {
     const float* values = array.typed_data();
-    float* at = kept<0, float>((count + 1) * size_ + 2 * kLanes);
-    integers_ = at;
+    float* out = kept<0, float>((count + 1) * size_ + 2 * kLanes);
+    integers_ = out;
     if (count == 1) {  // the values are integers
-      std::copy_n(values, size_, at);
+      std::copy_n(values, size_, out);
       return;
     }
     const float most = std::max(largest_absolute(values, size_), kLeast);  // NaN if that is the first
@@ -37,12 +37,12 @@ class Parts {
     std::frexp(most, &exponent);
     const float inverse = std::ldexp(1.0f, bits_ - exponent), finer = std::ldexp(1.0f, bits_);
     first_ = std::isfinite(most) ? 1 / inverse : std::numeric_limits<float>::quiet_NaN();
-    for (int64_t i = 0; i < size_; ++i) at[i] = values[i] * inverse;
-    for (int64_t part = 0; part < count; ++part, at += size_)
+    for (int64_t i = 0; i < size_; ++i) out[i] = values[i] * inverse;
+    for (int64_t part = 0; part < count; ++part, out += size_)
       for (int64_t i = 0; i < size_; ++i) {
-        const float rest = at[i], integer = std::rint(rest);
-        at[i] = integer;
-        at[size_ + i] = (rest - integer) * finer;
+        const float rest = out[i], integer = std::rint(rest);
+        out[i] = integer;
+        out[size_ + i] = (rest - integer) * finer;
       }
   }
 
@@ -59,7 +59,7 @@ class Parts {
 };
 
 constexpr int64_t kPixelParts = 3;  // of pixels that are no integers
-constexpr int64_t kTapParts = 3;    // at most, of those that are applied at once
+constexpr int64_t kTapParts = 3;    // at most, applied at once
 
 // Kernels of one size, as parts: `taps` are (parts, features, rows, columns). Of kernels that are the same upside down
 // there are only the rows up to the middle; of those that are the same from right to left only the columns, the taps
@@ -72,22 +72,22 @@ struct Group {
   int64_t parts, features, rows, columns, window;
 };
 
-// Rows of an image, from `corner` of each part on, that a row of the output sees: (rows, parts, stride). Those that
+// Rows of an image, from `corner` of each part on, that a row of the output sees: (rows, parts, stride). Rows that
 // share taps are added up.
-void rows_seen(const Parts& image, const Group& group, int64_t corner, int64_t width, int64_t stride, float* seen) {
+void rows_seen(const Parts& image, const Group& group, int64_t corner, int64_t width, int64_t stride, float* rows) {
   for (int64_t row = 0; row < group.rows; ++row)
-    for (int64_t part = 0; part < image.count; ++part, seen += stride) {
+    for (int64_t part = 0; part < image.count; ++part, rows += stride) {
       const float* upper = image.integers(part) + corner + row * width;
       const float* lower = upper + (group.window - 1 - 2 * row) * width;
       const bool shared = group.rows < group.window && lower != upper;
       for (int64_t x = 0; x < stride; x += kLanes)
-        lanes(seen + x) = shared ? lanes(upper + x) + lanes(lower + x) : lanes(upper + x);
+        lanes(rows + x) = shared ? lanes(upper + x) + lanes(lower + x) : lanes(upper + x);
     }
 }
 
-// Adds to a row of a map what the last `kTaps` parts up to `part` of a feature's taps make of the rows seen.
+// Adds to a row of a map the sums of `rows`, weighted by the last `kTaps` parts up to `part` of a feature's taps.
 template <int64_t kTaps, int64_t kPixels, bool kFolded>
-void add_row(const Group& group, int64_t part, int64_t feature, const float* seen, int64_t stride, const float* units,
+void add_row(const Group& group, int64_t part, int64_t feature, const float* rows, int64_t stride, const float* units,
              int64_t width, float* map) {
   const int64_t apart = group.features * group.size();
   for (int64_t x = 0; x < width; x += kLanes) {
@@ -95,7 +95,7 @@ void add_row(const Group& group, int64_t part, int64_t feature, const float* see
     const float* tap = group.kernel(part - kTaps, feature);
     for (int64_t row = 0; row < group.rows; ++row)
       for (int64_t column = 0; column < group.columns; ++column, ++tap) {
-        const float* left = seen + row * kPixels * stride + x + column;
+        const float* left = rows + row * kPixels * stride + x + column;
         const float* right = left + group.window - 1 - 2 * column;
         for (int64_t p = 0; p < kPixels; ++p) {
           Lanes values = lanes(left + p * stride);
@@ -112,18 +112,18 @@ void add_row(const Group& group, int64_t part, int64_t feature, const float* see
 void filter(const Parts& image, const Group& group, int64_t columns, int64_t height, int64_t width, float* maps) {
   const int64_t margin = (columns - width + 1 - group.window) / 2;  // around the group's windows
   const int64_t stride = filled_up(filled_up(width) + group.window - 1);
-  float* seen = kept<1, float>(group.rows * image.count * stride);
+  float* rows = kept<1, float>(group.rows * image.count * stride);
   float units[kPixelParts];
   for (int64_t part = 0; part < image.count; ++part) units[part] = image.unit(part);
   for (int64_t y = 0; y < height; ++y) {
-    rows_seen(image, group, (y + margin) * columns + margin, columns, stride, seen);
+    rows_seen(image, group, (y + margin) * columns + margin, columns, stride, rows);
     for (int64_t feature = 0; feature < group.features; ++feature) {
       float* row = filled<2, float>(filled_up(width), 0);
       for (int64_t part = group.parts; part > 0; part -= kTapParts)
         with_known<1, 2, kTapParts>(part, [&]<int64_t kTaps>() {
           with_known<1, kPixelParts>(image.count, [&]<int64_t kPixels>() {
             with_known<false, true>(group.columns < group.window, [&]<int64_t kFolded>() {
-              add_row<kTaps, kPixels, kFolded>(group, part, feature, seen, stride, units, width, row);
+              add_row<kTaps, kPixels, kFolded>(group, part, feature, rows, stride, units, width, row);
             });
           });
         });
@@ -138,8 +138,8 @@ ffi::Error filter_sums(Floats image, Floats taps, Integers shapes, ffi::Dictiona
   const int64_t height = maps->dimensions()[1], width = maps->dimensions()[2];
   const float* next = taps.typed_data();
   float* map = maps->typed_data();
-  for (int64_t at = 0; at < shapes.dimensions()[0]; ++at) {
-    const int32_t* shape = shapes.typed_data() + 5 * at;
+  for (int64_t i = 0; i < shapes.dimensions()[0]; ++i) {
+    const int32_t* shape = shapes.typed_data() + 5 * i;
     const Group group{next, shape[0], shape[1], shape[2], shape[3], shape[4]};
     filter(pixels, group, image.dimensions()[1], height, width, map);
     next += group.parts * group.features * group.size();

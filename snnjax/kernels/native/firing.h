@@ -11,7 +11,7 @@
 namespace {
 
 constexpr int kRows = 8;  // neurons whose potentials are added up side by side
-// Where to begin following neurons, as shares of the inputs that reach a threshold if all weights are alike. The image,
+// Where to begin following neurons, as shares of the inputs that reach a threshold if all weights are equal. The image,
 // the weights and the sums that a learner keeps decide it, so that a run that was stopped rounds as one that was not.
 constexpr float kBegin[] = {0.95f, 0.85f, 0.7f, 0.5f};
 constexpr float kNever = std::numeric_limits<float>::infinity();
@@ -43,17 +43,17 @@ struct Inputs {
     for (int64_t i = 0; i < size; ++i) ++counts[i % kApart][latency[i]];
     for (int32_t step = 0; step < 256; ++step) {
       int32_t count = 0;
-      for (const auto& each : counts) count += each[step];
+      for (const auto& part : counts) count += part[step];
       place[step] = end;
       end += count;
       if (count && step < time_steps) steps.push_back({step, end});
     }
-    for (int64_t i = 0; i < size; ++i) inputs[place[latency[i]]++] = i;  // those that are silent come last
+    for (int64_t i = 0; i < size; ++i) inputs[place[latency[i]]++] = i;  // silent inputs come last
   }
 
   // How many steps pass before more than `count` inputs have fired.
   int64_t steps_within(float count) const {
-    auto fewer = [](float count, const Step& each) { return count < each.end; };
+    auto fewer = [](float count, const Step& step) { return count < step.end; };
     return std::upper_bound(steps.begin(), steps.end(), count, fewer) - steps.begin();
   }
 };
@@ -94,9 +94,9 @@ void potentials(const Layer& layer, const Inputs& in, int32_t first, int32_t ste
   Lanes sums[kCount] = {};
   int64_t i = 0;
   for (; i + kLanes <= stride; i += kLanes) {
-    const Steps seen = steps_of(in.when + i) <= last;
+    const Steps fired = steps_of(in.when + i) <= last;
     const float* here = row + i;
-    for (int r = 0; r < kCount; ++r) sums[r] += seen ? *reinterpret_cast<const Lanes*>(here + r * stride) : Lanes{};
+    for (int r = 0; r < kCount; ++r) sums[r] += fired ? *reinterpret_cast<const Lanes*>(here + r * stride) : Lanes{};
   }
   for (int r = 0; r < kCount; ++r) {
     sum[r] = sum_of(sums[r]);
@@ -137,8 +137,8 @@ bool integrate(const Layer& layer, const Inputs& in, int32_t first, int32_t last
   bool stopped = false;
   const int64_t passed = begin_late<kCount>(layer, in, first, limits, sum);
   const int32_t* input = in.inputs.data() + (passed ? in.steps[passed - 1].end : 0);
-  for (auto each = in.steps.begin() + passed; each != in.steps.end() && each->step <= last; ++each) {
-    const auto [step, end] = *each;
+  for (auto it = in.steps.begin() + passed; it != in.steps.end() && it->step <= last; ++it) {
+    const auto [step, end] = *it;
     for (int r = 0; r < kCount; ++r) before[r] = sum[r];
     for (const int32_t* stop = in.inputs.data() + end; input != stop; ++input) {
       const float* weight = row + *input;
@@ -199,7 +199,7 @@ void all_of(const Layer& layer, const Inputs& in, int32_t group, const float* ex
     const int32_t first = group * layer.size + place, count = std::min(kRows, layer.size - place);
     float limits[kRows], higher[kRows], now[kRows];
     bool fired[kRows] = {};
-    int left = count;
+    int remaining = count;
     for (int r = 0; r < count; ++r) {
       limits[r] = layer.thresholds[first + r];
       higher[r] = limits[r] + (excess ? excess[place + r] : 0.0f);
@@ -215,9 +215,9 @@ void all_of(const Layer& layer, const Inputs& in, int32_t group, const float* ex
         }
         raised[place + r] = layer.fired(first + r, step, before[r], sum[r], limits[r]);
         limits[r] = kNever;
-        --left;
+        --remaining;
       }
-      return left == 0;
+      return remaining == 0;
     };
     integrate(count, layer, in, first, layer.time_steps, limits, now, crossed);
     for (int r = 0; r < count; ++r) {

@@ -115,21 +115,21 @@ class Inputs {
 
 // The least and the largest weight.
 std::pair<float, float> range(const Layer& layer) {
-  const float *at = layer.weights, *end = layer.end();
-  Lanes least = Lanes{} + *at, most = least;
-  for (; at + kLanes <= end; at += kLanes) {
-    const Lanes& here = *reinterpret_cast<const Lanes*>(at);
+  const float *weight = layer.weights, *end = layer.end();
+  Lanes least = Lanes{} + *weight, most = least;
+  for (; weight + kLanes <= end; weight += kLanes) {
+    const Lanes& here = *reinterpret_cast<const Lanes*>(weight);
     least = here < least ? here : least;
     most = here > most ? here : most;
   }
-  std::pair<float, float> found = {least[0], most[0]};
-  auto widen = [&](float low, float high) { found = {std::min(found.first, low), std::max(found.second, high)}; };
+  std::pair<float, float> bounds = {least[0], most[0]};
+  auto widen = [&](float low, float high) { bounds = {std::min(bounds.first, low), std::max(bounds.second, high)}; };
   for (int64_t lane = 1; lane < kLanes; ++lane) widen(least[lane], most[lane]);
-  for (; at < end; ++at) widen(*at, *at);
-  return found;
+  for (; weight < end; ++weight) widen(*weight, *weight);
+  return bounds;
 }
 
-// What integers stand for: weight = lower + step * integer, give or take half a step.
+// The meaning of integers: weight = lower + step * integer, give or take half a step.
 struct Scale {
   float lower, step, inverse;
 
@@ -185,9 +185,9 @@ class Quantised {
   // Of kLanes channels from `c`.
   void fill_lanes(const Layer& layer, int64_t tap, int64_t c) {
     for (int64_t f = 0; f < layer.features; ++f) {
-      const Steps found = scale.of(*reinterpret_cast<const Lanes*>(layer.row(tap, f) + c));
+      const Steps integers = scale.of(*reinterpret_cast<const Lanes*>(layer.row(tap, f) + c));
       uint8_t* value = &at(f, tap, c);
-      for (int64_t lane = 0; lane < kLanes; ++lane) value[lane * stride] = found[lane];
+      for (int64_t lane = 0; lane < kLanes; ++lane) value[lane * stride] = integers[lane];
     }
   }
 

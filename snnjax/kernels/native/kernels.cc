@@ -40,17 +40,17 @@ struct Layer {
   void advance_by(int64_t step) {
     const int64_t size = height * width, count = channels * size;
     const uint64_t same = 0x0101010101010101u * step;
-    int64_t at = 0;
-    for (; at + 8 <= count; at += 8) {
+    int64_t index = 0;
+    for (; index + 8 <= count; index += 8) {
       uint64_t eight;
-      std::memcpy(&eight, latency + at, 8);
+      std::memcpy(&eight, latency + index, 8);
       eight ^= same;  // a byte is zero where the input fires
       if (!((eight - 0x0101010101010101u) & ~eight & 0x8080808080808080u)) continue;
-      for (int64_t i = at; i < at + 8; ++i)
+      for (int64_t i = index; i < index + 8; ++i)
         if (latency[i] == step) excite<kBlocks>(i / size, i % size / width, i % width);
     }
-    for (; at < count; ++at)
-      if (latency[at] == step) excite<kBlocks>(at / size, at % size / width, at % width);
+    for (; index < count; ++index)
+      if (latency[index] == step) excite<kBlocks>(index / size, index % size / width, index % width);
   }
 
   template <int64_t kBlocks>
@@ -148,8 +148,8 @@ ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Di
   limits.begin(layer);
   const int32_t steps = number(settings, "steps");
   const int64_t blocks = layer.stride / kLanes, size = layer.positions * layer.stride;
-  float* own = filled<4, float>(layer.stride, limits.values[0]);
-  if (limits.count > 1) std::copy_n(limits.values, layer.stride, own);
+  float* thresholds = filled<4, float>(layer.stride, limits.values[0]);
+  if (limits.count > 1) std::copy_n(limits.values, layer.stride, thresholds);
   int32_t* first = filled<2, int32_t>(size, steps);
   float *latest = filled<5, float>(size, 0), *earlier = filled<6, float>(size, 0);
   for (int32_t step = 0; step < steps; ++step) {
@@ -158,11 +158,11 @@ ffi::Error timed_spikes(Floats weights, Bytes latency, Floats threshold, ffi::Di
     for (int64_t position = 0; position < layer.positions; ++position) {
       if (layer.state[position] != Layer::kTouched) continue;
       layer.state[position] = Layer::kQuiet;
-      const int64_t at = position * blocks;
-      const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential) + at;
-      const Lanes* threshold_of = reinterpret_cast<const Lanes*>(own);
-      Steps* fired = reinterpret_cast<Steps*>(first) + at;
-      Lanes *last = reinterpret_cast<Lanes*>(latest) + at, *old = reinterpret_cast<Lanes*>(earlier) + at;
+      const int64_t offset = position * blocks;
+      const Lanes* sums = reinterpret_cast<const Lanes*>(layer.potential) + offset;
+      const Lanes* threshold_of = reinterpret_cast<const Lanes*>(thresholds);
+      Steps* fired = reinterpret_cast<Steps*>(first) + offset;
+      Lanes *last = reinterpret_cast<Lanes*>(latest) + offset, *old = reinterpret_cast<Lanes*>(earlier) + offset;
       for (int64_t b = 0; b < blocks; ++b) {
         const Steps open = fired[b] == never;
         old[b] = open ? last[b] : old[b];
@@ -198,10 +198,10 @@ ffi::Error learn(Floats weights, Bytes latency, Integers feature, Integers row, 
   keep(weights, result);
   static thread_local std::vector<std::array<int64_t, 4>> winners;  // feature, top row, left column, latest step
   winners.clear();
-  for (size_t at = 0; at < feature.element_count(); ++at) {
-    const int64_t won = feature.typed_data()[at], top = row.typed_data()[at] - above;
-    const int64_t latest = std::min<int64_t>(when.typed_data()[at], last);
-    if (won >= 0 && won < stride) winners.push_back({won, top, column.typed_data()[at] - left, latest});
+  for (size_t i = 0; i < feature.element_count(); ++i) {
+    const int64_t won = feature.typed_data()[i], top = row.typed_data()[i] - above;
+    const int64_t latest = std::min<int64_t>(when.typed_data()[i], last);
+    if (won >= 0 && won < stride) winners.push_back({won, top, column.typed_data()[i] - left, latest});
   }
   const float gain = rates.typed_data()[0], loss = rates.typed_data()[1];
   const float lower = bounds.typed_data()[0], upper = bounds.typed_data()[1];

@@ -30,8 +30,8 @@ class Inputs {
     for (int64_t i = 0; i < inputs; ++i)
       if (when[i] < steps) order[end[when[i]]++] = i;
     const int64_t fired = steps > 0 ? end[steps - 1] : 0;
-    for (int64_t at = 0; at < fired; ++at) {
-      const int32_t input = order[at], channel = input / size, row = input % size / width, column = input % width;
+    for (int64_t i = 0; i < fired; ++i) {
+      const int32_t input = order[i], channel = input / size, row = input % size / width, column = input % width;
       const uint32_t step = when[input];
       const int64_t first = std::max<int64_t>(0, column + left - columns + 1);
       const int64_t last = std::min(this->width - 1, column + left);
@@ -65,7 +65,7 @@ struct Features {
   int64_t enough;
 };
 
-// Lowers `when`, the steps of `kBlocks` x kLanes pooled neurons, to those at which neurons of one position fire.
+// Lowers `when`, the steps of `kBlocks` x kLanes pooled neurons, to the steps at which neurons of one position fire.
 template <int64_t kBlocks>
 void fire(const Features& features, const uint32_t* input, const uint32_t* end, Steps* when) {
   if (end - input < features.enough) return;
@@ -111,7 +111,7 @@ int64_t enough_inputs(const Floats& taps, int64_t from, int64_t size, const floa
   return static_cast<int64_t>(std::min(std::floor(least / largest), 1e9)) + 1;
 }
 
-// `kernels.pool` of the latencies of `kernels.integrate_and_fire`; `settings` are those of the padding and the pooling.
+// `kernels.pool` of the latencies of `kernels.integrate_and_fire`; `settings`: the padding and the pooling.
 ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dictionary settings,
                      ffi::Result<Bytes> result) {
   const int64_t stride = weights.dimensions()[3], blocks = stride / kLanes;
@@ -123,7 +123,7 @@ ffi::Error latencies(Floats weights, Bytes latency, Floats threshold, ffi::Dicti
   float* limits = filled<8, float>(stride, threshold.typed_data()[0]);
   if (threshold.element_count() > 1) std::copy_n(threshold.typed_data(), stride, limits);
   int32_t* when = filled<9, int32_t>(cells * stride, steps);
-  for (int64_t cell = 0; cell < cells; ++cell)  // there is no need to wait for those that fill up F
+  for (int64_t cell = 0; cell < cells; ++cell)  // there is no need to wait for features that fill up F
     std::fill(when + cell * stride + result->dimensions()[0], when + (cell + 1) * stride, 0);
   for (int64_t block = 0; block < blocks; block += at_once) {
     const int64_t count = std::min(at_once, blocks - block), from = block * kLanes;

@@ -1,4 +1,4 @@
-// Potentials that are known from sums of integers, exactly where that matters, and what a winner learns.
+// Potentials that are known from sums of integers, exactly where that matters, and the learning of a winner.
 
 #pragma once
 
@@ -71,7 +71,7 @@ class Potentials {
     return ceiling_[position] + upper_bound(reached_[position] - active_[position]);
   }
 
-  // Those that have reached a position fire; its potentials, [stride], give or take its `margin`.
+  // Inputs that have reached a position fire; its potentials, [stride], give or take its `margin`.
   float* look(int64_t position) {
     if (active_[position] < reached_[position]) fire(position);
     const int64_t from = position * quantised_.stride;
@@ -85,7 +85,7 @@ class Potentials {
 
   const float* values(int64_t position) const { return values_.data() + position * quantised_.stride; }
   float margin(int64_t position) const { return half_ * active_[position]; }
-  // What no potential of a position with so many inputs exceeds.
+  // An upper bound of the potentials of a position with so many inputs.
   float upper_bound(int64_t active) const { return active * (quantised_.scale.top() + half_); }
 
   // The exact potential of a neuron from inputs up to step `last`.
@@ -94,7 +94,7 @@ class Potentials {
     float rest = 0;
     const int64_t channels = layer_.channels;
     const Steps latest = Steps{} + last, all = Steps{} - 1;
-    const Steps tail = kNumbers >= int32_t(kLanes - channels % kLanes);  // of the last lanes, those not yet counted
+    const Steps tail = kNumbers >= int32_t(kLanes - channels % kLanes);  // the last lanes that are not yet counted
     for (int64_t tap = 0; tap < layer_.taps(); ++tap) {
       const int64_t pixel = layer_.pixel(position, tap);
       if (pixel < 0) continue;
@@ -179,7 +179,7 @@ class Potentials {
     room_[position] = kMaxAdds;
   }
 
-  // Adds up those before `end`.
+  // Adds up the runs before `end`.
   void add_runs(const Run* end, int64_t position) {
     for (int64_t block = 0; block < quantised_.blocks; block += 4) {
       uint16_t* sums = sums_.data() + position * quantised_.stride + block * kBlock;
@@ -199,7 +199,7 @@ class Potentials {
   std::vector<uint16_t> sums_;  // [positions, stride]
   std::vector<float> totals_, values_;  // [positions, stride]
   std::vector<int64_t> seen_;  // by pixel: the positions that see it
-  std::vector<int64_t> first_;  // [pixels + 1], where those of a pixel begin
+  std::vector<int64_t> first_;  // [pixels + 1], where the entries of a pixel begin
   std::vector<Run> runs_;  // of one position, the inputs that fire now
   std::vector<float> ceiling_;  // [positions], of the potentials when they were last looked at
   float half_, rounding_;  // how far the potentials of integers and of floats may be off, for each input
@@ -239,12 +239,12 @@ void update(const Layer& layer, Quantised& quantised, const Inputs& inputs, cons
       const Steps now = scale.of(weight);
       each_lane(now != scale.of(old), [&](int64_t lane) { values[(c + lane) * stride] = now[lane]; });
     };
-    auto at = [&](int64_t c) -> Lanes& { return *reinterpret_cast<Lanes*>(weights + c); };
+    auto lanes = [&](int64_t c) -> Lanes& { return *reinterpret_cast<Lanes*>(weights + c); };
     int64_t c = 0;
-    for (; c + kLanes <= layer.channels; c += kLanes) move(at(c), c, all);
+    for (; c + kLanes <= layer.channels; c += kLanes) move(lanes(c), c, all);
     if (c == layer.channels) continue;
     if (const int64_t last_ones = layer.channels - kLanes; last_ones >= 0) {
-      move(at(last_ones), last_ones, tail);
+      move(lanes(last_ones), last_ones, tail);
     } else {
       Lanes few = {};
       std::memcpy(&few, weights, 4 * layer.channels);

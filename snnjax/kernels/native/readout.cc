@@ -40,7 +40,7 @@ void scale(float* row, int64_t size, float factor, float lower, float upper) {
   for (int64_t i = 0; i < size; ++i) row[i] = std::min(std::max(row[i] * factor, lower), upper);
 }
 
-// What learning depends on: a+, a-, gap, the rate of thresholds, and the bounds of weights.
+// The numbers of a rule: a+, a-, gap, the rate of thresholds, and the bounds of weights.
 struct Numbers {
   float plus, minus, gap, rate, lower, upper;
 };
@@ -52,7 +52,7 @@ struct Rule {
   bool competition, one_sided, normalise, fallback;
 };
 
-// What images leave: of each the n neurons that learn, the m thresholds of its class, the decision and the label.
+// The results of images: of each the n neurons that learn, the m thresholds of its class, the decision and the label.
 struct Results {
   int32_t *decision, *neuron, *label;
   float *time, *error, *threshold;
@@ -65,7 +65,7 @@ class Learning {
  public:
   Learning(const Layer& layer, const Rule& rule, float* weights, float* excess, const float* sums, bool alone)
       : layer_(layer), rule_(rule), weights_(weights), excess_(excess), sums_(sums),
-        own_(rule.competition ? 1 : layer.size), count_(layer.classes * own_),
+        per_class_(rule.competition ? 1 : layer.size), count_(layer.classes * per_class_),
         competitors_(rule.competition && layer.size - rule.others > 1 ? layer.size - rule.others : 0),
         inputs_(3, Inputs(layer.inputs, layer.time_steps)), spikes_(layer.classes * layer.size), raised_(spikes_),
         first_(layer.classes), group_(count_), errors_(count_),
@@ -78,7 +78,7 @@ class Learning {
     read();
     for (now_ = first; now_ < end; ++now_) {
       label_ = labels[now_];
-      learns_ = label_ >= 0 && !at(now_).steps.empty();
+      learns_ = label_ >= 0 && !inputs_of(now_).steps.empty();
       tasks_.run(layer_.classes + (now_ + 1 < end));
       results.decision[now_] = decision();
       results.label[now_] = learns_ ? label_ : -1;
@@ -89,27 +89,28 @@ class Learning {
   }
 
  private:
-  Inputs& at(int64_t image) { return inputs_[image % 3]; }
+  Inputs& inputs_of(int64_t image) { return inputs_[image % 3]; }
 
   // The inputs of the next image.
-  void read() { at(now_ + 1).read(latencies_ + (now_ + 1) * layer_.inputs); }
+  void read() { inputs_of(now_ + 1).read(latencies_ + (now_ + 1) * layer_.inputs); }
 
   void perform(int32_t task) {
     if (task == layer_.classes) return read();
     const int32_t group = label_ < 0 ? task : task == 0 ? label_ : task == label_ ? 0 : task;
-    for (int32_t i = group * own_; moves_ && i < (group + 1) * own_; ++i) move(at(now_ - 1), group_[i], errors_[i]);
-    if (now_ < end_) follow(at(now_), group);
+    for (int32_t i = group * per_class_; moves_ && i < (group + 1) * per_class_; ++i)
+      move(inputs_of(now_ - 1), group_[i], errors_[i]);
+    if (now_ < end_) follow(inputs_of(now_), group);
   }
 
-  // Finds the earliest neuron of a class, and those that learn.
+  // Finds the earliest neuron of a class, and the neurons that learn.
   void follow(const Inputs& inputs, int32_t group) {
-    const bool own = learns_ && group == label_;
-    if (rule_.competition && !own) {
+    const bool labelled = learns_ && group == label_;
+    if (rule_.competition && !labelled) {
       group_[group] = first_[group] = earliest(layer_, inputs, group);
       return;
     }
     const int32_t first = group * layer_.size, target = first + rule_.others, end = first + layer_.size;
-    const bool balances = own && competitors_;
+    const bool balances = labelled && competitors_;
     all_of(layer_, inputs, group, balances ? excess_ + first : nullptr, &spikes_[first], &raised_[first]);
     auto of = [](const std::vector<Spike>& spikes, int32_t begin, int32_t end) {
       return *std::min_element(spikes.begin() + begin, spikes.begin() + end,
@@ -134,8 +135,8 @@ class Learning {
   // The class of the earliest neuron, -1 where none counts.
   int32_t decision() const {
     const Spike* best = &first_[0];
-    for (const Spike& each : first_)
-      if (each.precedes(*best)) best = &each;
+    for (const Spike& spike : first_)
+      if (spike.precedes(*best)) best = &spike;
     const bool decides = best->time < 1 || (rule_.fallback && best->potential > 0);
     return decides ? best->neuron / layer_.size : -1;
   }
@@ -143,17 +144,18 @@ class Learning {
   // Finds the errors of the neurons that learn from this image.
   void learn(const Results& results) {
     const Numbers& numbers = rule_.numbers;
-    const float count = count_, own = own_;
+    const float count = count_, per_class = per_class_;
     float sum = 0;
     int32_t fired = 0;
-    for (const Spike& each : group_)
-      if (each.time < 1) sum += each.time, ++fired;
-    const float latest = 1 - numbers.gap * own / count;
+    for (const Spike& spike : group_)
+      if (spike.time < 1) sum += spike.time, ++fired;
+    const float latest = 1 - numbers.gap * per_class / count;
     const float base = fired ? std::min(sum / fired, latest) : latest;
     for (int32_t i = 0; i < count_; ++i) {
       const auto& [neuron, step, time, potential] = group_[i];
       const bool target = neuron / layer_.size == label_ && neuron % layer_.size >= rule_.others;
-      float desired = target ? base - numbers.gap * (count - own) / count : base + numbers.gap * own / count;
+      float desired =
+          target ? base - numbers.gap * (count - per_class) / count : base + numbers.gap * per_class / count;
       if (rule_.one_sided) desired = target ? std::min(time, desired) : std::max(time, desired);
       errors_[i] = time - desired;
       const int64_t place = now_ * count_ + i;
@@ -178,7 +180,7 @@ class Learning {
   const Rule rule_;
   float *weights_, *excess_;
   const float* sums_;
-  const int32_t own_, count_, competitors_;  // neurons that learn, of a class and in all; with training thresholds
+  const int32_t per_class_, count_, competitors_;  // learning neurons, of a class and in all; with training thresholds
   const uint8_t* latencies_ = nullptr;
   int64_t now_ = 0, end_ = 0;
   int32_t label_ = -1;
@@ -210,8 +212,8 @@ ffi::Error learn_readout(Floats weights, Floats excess, Bytes latencies, Integer
   Layer layer = layer_of(weights, thresholds, sums.typed_data(), settings);
   layer.weights = learned->typed_data();
   const float* given = numbers.typed_data();
-  const Numbers each = {given[0], given[1], given[2], given[3], given[4], given[5]};
-  const Rule rule = {each, int32_t(number(settings, "non_targets")), flag(settings, "competition"),
+  const Numbers rule_numbers = {given[0], given[1], given[2], given[3], given[4], given[5]};
+  const Rule rule = {rule_numbers, int32_t(number(settings, "non_targets")), flag(settings, "competition"),
                      flag(settings, "one_sided"), flag(settings, "normalise"), flag(settings, "fallback")};
   const int32_t first = span.typed_data()[0], end = span.typed_data()[1];
   Learning learning(layer, rule, learned->typed_data(), raised->typed_data(), sums.typed_data(), end - first < kFew);
@@ -227,10 +229,10 @@ ffi::Error earliest_of_classes(Floats weights, Bytes latencies, Floats threshold
   std::vector<float> sums(thresholds.element_count());
   const Layer layer = layer_of(weights, thresholds, sums.data(), settings);
   for (int64_t f = 0; f < sums.size(); ++f) sums[f] = sum_of(layer.weights + f * layer.inputs, layer.inputs);
-  auto find = [&](int64_t at, const Inputs& inputs) {
+  auto find = [&](int64_t image, const Inputs& inputs) {
     for (int64_t group = 0; group < layer.classes; ++group) {
       const Spike first = earliest(layer, inputs, group);
-      const int64_t place = at * layer.classes + group;
+      const int64_t place = image * layer.classes + group;
       step->typed_data()[place] = first.step;
       potential->typed_data()[place] = first.potential;
       time->typed_data()[place] = first.time;

@@ -1,6 +1,6 @@
 """Readouts that learn by supervised STDP, in C++: whole blocks of images in one call.
 
-Weights are (F, C, H, W) float32, those of one neuron a feature that sees the whole input, none negative; latencies
+Weights are (F, C, H, W) float32, one neuron a feature that sees the whole input, none negative; latencies
 (S, C, H, W) uint8; the features fall into `classes` groups of one size, in order.
 """
 
@@ -23,7 +23,7 @@ class LearnedReadout(NamedTuple):
       weights: (F, C, H, W) float32.
       excess: (F,) float32, of training thresholds over the layer's.
       decision: (S,) int32.
-      neuron: (S, n) int32, those that learned; -1 where nothing was learned.
+      neuron: (S, n) int32, the neurons that learned; -1 where nothing was learned.
       time, error: (S, n) float32, their times and errors; 0 where nothing was learned.
       threshold: (S, m) float32, the training thresholds of the image's class.
       label: (S,) int32, -1 where nothing was learned.

@@ -12,7 +12,7 @@
 namespace {
 
 // Tasks by number, which are done by this thread from the first on and, where a core is left for it, by a second thread
-// from the last on. They may not throw, and only read what they share.
+// from the last on. They may not throw, and only read shared data.
 class SharedTasks {
  public:
   SharedTasks(std::function<void(int32_t)> task, bool alone) : task_(std::move(task)) {
@@ -31,7 +31,7 @@ class SharedTasks {
     left_ = count;
     open_ = uint64_t(count) << 32;
     open_.notify_one();
-    for (int32_t at; (at = claim(false)) >= 0;) perform(at);
+    for (int32_t task; (task = claim(false)) >= 0;) perform(task);
     for (int32_t turns = 0; left_ > 0;) {
       if (turns < kTurns) ++turns, pause();
       else std::this_thread::yield();
@@ -58,13 +58,13 @@ class SharedTasks {
     for (uint64_t open = open_;;) {
       const uint32_t begin = open, end = open >> 32;
       if (begin == end) return -1;
-      const uint64_t left = last ? open - (uint64_t{1} << 32) : open + 1;
-      if (open_.compare_exchange_weak(open, left)) return last ? end - 1 : begin;
+      const uint64_t remaining = last ? open - (uint64_t{1} << 32) : open + 1;
+      if (open_.compare_exchange_weak(open, remaining)) return last ? end - 1 : begin;
     }
   }
 
-  void perform(int32_t at) noexcept {
-    task_(at);
+  void perform(int32_t task) noexcept {
+    task_(task);
     --left_;
   }
 
@@ -72,8 +72,8 @@ class SharedTasks {
     for (int32_t turns = 0; core_left();) {
       const uint64_t open = open_;
       if (open == kEnded) return;
-      if (const int32_t at = claim(true); at >= 0) {
-        perform(at);
+      if (const int32_t task = claim(true); task >= 0) {
+        perform(task);
         turns = 0;
       } else if (turns < kTurns) {
         ++turns, pause();

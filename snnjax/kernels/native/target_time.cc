@@ -8,10 +8,10 @@
 namespace {
 
 bool any(const Steps& flags) {
-  uint64_t parts[kLanes / 2], found = 0;
+  uint64_t parts[kLanes / 2], joined = 0;
   std::memcpy(parts, &flags, sizeof parts);
-  for (uint64_t part : parts) found |= part;
-  return found;
+  for (uint64_t part : parts) joined |= part;
+  return joined;
 }
 
 // The inputs of a patch that fire, step by step.
@@ -42,8 +42,8 @@ class Events {
   template <typename Fire, typename End>
   bool play(Fire fire, End end) const {
     for (int64_t word = 0; word < 4; ++word)
-      for (uint64_t left = used_[word]; left; left &= left - 1) {
-        const int64_t step = 64 * word + __builtin_ctzll(left);
+      for (uint64_t remaining = used_[word]; remaining; remaining &= remaining - 1) {
+        const int64_t step = 64 * word + __builtin_ctzll(remaining);
         for (int32_t tap = first_[step]; tap >= 0; tap = next_[tap]) fire(tap);
         if (end(step)) return true;
       }
@@ -74,12 +74,12 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
   const float won = features > 1 ? threshold_rate : 0, lost = features > 1 ? threshold_rate / (features - 1) : 0;
   std::fill_n(when->typed_data(), when->element_count(), steps);
   std::vector<float> potential(stride);
-  Lanes *sums = reinterpret_cast<Lanes*>(potential.data()), *own = reinterpret_cast<Lanes*>(limits);
+  Lanes *sums = reinterpret_cast<Lanes*>(potential.data()), *thresholds = reinterpret_cast<Lanes*>(limits);
   Events events(taps, steps);
   for (int64_t patch = span.typed_data()[0] * patches; patch < span.typed_data()[1] * patches; ++patch) {
-    const int32_t* at = positions.typed_data() + 2 * patch;
+    const int32_t* corner = positions.typed_data() + 2 * patch;
     events.read(latency.typed_data() + patch / patches * size, images[1], images[2], images[3], shape[0], shape[2],
-                at[0], at[1]);
+                corner[0], corner[1]);
     std::fill(potential.begin(), potential.end(), 0);
     const auto fire = [&](int64_t tap) {
       const Lanes* gain = reinterpret_cast<const Lanes*>(taps_of + tap * stride);
@@ -87,8 +87,8 @@ ffi::Error target_time(Floats weights, Floats threshold, Bytes latency, Integers
     };
     int64_t step = steps;
     const auto crossed = [&](int64_t now) {
-      Steps reached = sums[0] >= own[0];
-      for (int64_t b = 1; b < blocks; ++b) reached |= sums[b] >= own[b];
+      Steps reached = sums[0] >= thresholds[0];
+      for (int64_t b = 1; b < blocks; ++b) reached |= sums[b] >= thresholds[b];
       step = now;
       return any(reached);
     };
