@@ -63,3 +63,8 @@ def test_a_product_is_the_same_in_any_order():
     order = RANDOM.permutation(2000)
     np.testing.assert_array_equal(jax.jit(exact.product)(left[:, order], right[order]), found)
     np.testing.assert_array_equal(jax.vmap(exact.product)(np.stack([left, left]), np.stack([right, right]))[1], found)
+
+
+@pytest.mark.filterwarnings("error")
+def test_zeros_remain_as_they_are():
+    np.testing.assert_array_equal(exact.round_for_exact_sums(np.zeros((2, 3), np.float32)), np.zeros((2, 3)))

@@ -45,8 +45,8 @@ def round_for_exact_sums(values: np.ndarray, largest: float = 1) -> np.ndarray:
 
     if not np.isfinite(values).all():
         raise ValueError(f"`values` must be finite, got {values[~np.isfinite(values)][0]}")
-    total = max(largest_sum(values), float(np.finfo(np.float32).tiny))
-    unit = 2.0 ** np.floor(np.log2(total * largest) - MANTISSA)
+    tiny = float(np.finfo(np.float32).tiny)
+    unit = max(2.0 ** np.floor(np.log2(max(largest_sum(values), tiny) * largest) - MANTISSA), tiny)
     while True:
         rounded = np.round(values / values.dtype.type(unit)) * values.dtype.type(unit)
         if largest_sum(rounded) * largest <= unit * 2.0**MANTISSA:

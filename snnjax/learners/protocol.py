@@ -22,8 +22,8 @@ class Response(NamedTuple):
       spikes: `Spikes` of (F, H', W') of a deciding layer, which the decision is made from; None elsewhere.
     """
 
-    winners: Winners | None = None
-    spikes: Spikes | None = None
+    winners: Winners = None  # type: ignore[assignment]  # a rule knows which of them its `forward` gives
+    spikes: Spikes = None  # type: ignore[assignment]
 
 
 class Signal(NamedTuple):
