@@ -212,13 +212,16 @@ def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     """Puts arrays where a program takes them; those of several processes are not compared."""
     sharding = NamedSharding(mesh, spec)
 
-    def put(array: Any) -> jax.Array:
-        if sharding.is_fully_addressable and getattr(array, "is_fully_addressable", True):
-            return jax.device_put(array, sharding)
+    def local(array: Any) -> Any:
+        return array if getattr(array, "is_fully_addressable", True) else np.asarray(array)
+
+    def put_everywhere(array: Any) -> jax.Array:
         array = np.asarray(array)
         return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
-    return jax.tree.map(put, values)
+    if sharding.is_fully_addressable:
+        return jax.device_put(jax.tree.map(local, values), sharding)
+    return jax.tree.map(put_everywhere, values)
 
 
 @functools.lru_cache(maxsize=256)
