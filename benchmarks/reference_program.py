@@ -36,7 +36,8 @@ class Program(MeasuredProgram):
         count = len(task.labels)
         pixels = task.images if task.images.dtype == np.uint8 else task.images / 255
         train, test = self.torch.stack([encode(image) for image in pixels]).tensor_split([count])
-        labels, test_labels = map(self.torch.tensor, (task.labels, task.test_labels))
+        labels = self.torch.tensor(task.labels)
+        test_labels = self.torch.tensor(task.test_labels)
         module = importlib.import_module(f"model.{task.network.removesuffix('_2')}")
         build = getattr(module, CLASSES[task.network])
         model = build(task.latencies.shape[1], task.classes, device=self.device, tensorboard=False)

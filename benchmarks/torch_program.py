@@ -84,7 +84,8 @@ class Program(MeasuredProgram):
             for start in range(0, len(images), 100):
                 inputs = images[start : start + 100]
                 for layer, weight in zip(layers, weights, strict=True):
-                    mean, variance = map(torch.from_numpy, layer.moments)
+                    mean = torch.from_numpy(layer.moments[0])
+                    variance = torch.from_numpy(layer.moments[1])
                     padded = self.padded(inputs, mean, variance, weight.shape[2])
                     inputs = self.pooled(torch.nn.functional.conv2d(padded, weight), layer)
                 shares = inputs / inputs.amax((1, 2, 3), keepdim=True)

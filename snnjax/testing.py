@@ -306,7 +306,7 @@ def _resume(case: _Case, batch: int) -> None:
     half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, batch=batch)
     stored = jax.tree.map(np.array, half)
     resumed, _ = case.compiled(stored, case.latencies, images // 2, images, True, batch=batch)
-    _same(resumed, whole, True, "stopped in the middle of an epoch, it goes on otherwise than if it had not stopped")
+    _same(resumed, whole, True, "resumed in the middle of an epoch, it learns otherwise than without the interruption")
 
 
 def _order(case: _Case, batch: int) -> None:

@@ -198,7 +198,7 @@ def test_memory_does_not_grow_with_a_set_in_files(tmp_path):
 def test_large_outputs_are_said_to_be_kept(tmp_path, monkeypatch):
     """In memory, or in a file where that is small."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(stage_cache, "SAID", 0)
+    monkeypatch.setattr(stage_cache, "REPORTED_SIZE", 0)
     for large, words in ((files.LARGE, "GB of memory"), (0, f"GB in a temporary file in {tmp_path}")):
         monkeypatch.setattr(files, "LARGE", large)
         trainer = Trainer(SHALLOW, IMAGES, Settings((1, 1), batch_size=20, patience=0))

@@ -27,7 +27,8 @@ def join(place: Sequence[str]) -> None:
     wanted = "nothing (under Slurm, MPI, Kubernetes, on TPUs) or HOST:PORT N ID, with ID from 0 to N - 1"
     try:
         address, total, number = place or (None, None, None)
-        count, index = (None if x is None else int(x) for x in (total, number))
+        count = None if total is None else int(total)
+        index = None if number is None else int(number)
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
         jax.distributed.initialize(address, count, index, heartbeat_timeout_seconds=HEARTBEAT)

@@ -201,7 +201,8 @@ def fits_32_bits(name: str, value: Any) -> None:
         raise InputError(f"`{name}` must fit into int32, got {shown(value)}")
     elif isinstance(value, float | np.ndarray) and (array := np.asarray(value)).dtype.kind in "iuf":
         whole = array.dtype.kind != "f"
-        lowest, largest = (-LARGEST_INTEGER - 1, LARGEST_INTEGER) if whole else (-LARGEST_FLOAT, LARGEST_FLOAT)
+        lowest = -LARGEST_INTEGER - 1 if whole else -LARGEST_FLOAT
+        largest = LARGEST_INTEGER if whole else LARGEST_FLOAT
         if np.any(((array < lowest) | (array > largest)) & np.isfinite(array)):
             raise InputError(f"`{name}` must fit into {'int32' if whole else 'float32'}, got {shown(value)}")
 

@@ -223,8 +223,9 @@ class Encoder:
 
     def output_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """As `FilterBank.output_shape`, of the latencies."""
-        maps, *size = self.bank.output_shape(image_shape)
-        rows, columns = size if self.pool is None else self.pool.output_size((size[0], size[1]))
+        maps, rows, columns = self.bank.output_shape(image_shape)
+        if self.pool is not None:
+            rows, columns = self.pool.output_size((rows, columns))
         return maps, rows, columns
 
 

@@ -39,8 +39,8 @@ class WTA:
         return kernels.k_winners(strongest, k=self.winners, radius=self.radius, time_steps=time_steps)
 
 
-OF_LEARNERS = ("supervised", "bounds", "own_thresholds", "native", "joint", "batch", "images", "init", "update")
-"""Some attributes of `snnjax.Learner`, which layers do not import."""
+class LayerLearner:
+    """The base of `snnjax.Learner`, which layers cannot import."""
 
 
 @component
@@ -93,7 +93,7 @@ class Conv:
             raise InputError(f"`winners` of the competition must be at most the layer's features, got {got}")
         for learner in self.each_learner:
             check_component("learners", learner)
-            if not all(hasattr(learner, name) for name in OF_LEARNERS):
+            if not isinstance(learner, LayerLearner):
                 kind = type(learner).__name__
                 expected = "instances of classes that derive from snnjax.Learner"
                 raise wrong_type("learners", expected, learner, f"class {kind}(snnjax.Learner)")

@@ -132,7 +132,8 @@ class TargetTime(Learner):
         """Who has won and when, whether thresholds still move, and how far the weights have converged."""
         features = layer.conv.features
         threshold = np.asarray(layer.conv.threshold)
-        feature, latency = (np.ravel(info[key]) for key in ("feature", "latency"))
+        feature = np.ravel(info["feature"])
+        latency = np.ravel(info["latency"])
         fired = feature >= 0
         time = latency[fired] / layer.time_steps
         target = float(self.target_time)

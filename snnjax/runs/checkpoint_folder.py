@@ -151,9 +151,12 @@ class CheckpointFolder:
             more = f" and {len(differences) - MOST_DIFFERENCES} more" if len(differences) > MOST_DIFFERENCES else ""
             first = ", ".join(differences[:MOST_DIFFERENCES])
             raise InputError(f"{path} is of another network: name another folder, it has {first}{more}")
-        now, was = (x.get("versions", {}) | dict(device=x.get("device")) for x in (expected, meta))
-        if changes := _changes(now, was):
+        if changes := _changes(_versions(expected), _versions(meta)):
             self.notes.append(f"the run began with {changes}: results may differ slightly")
+
+
+def _versions(about: Json) -> Json:
+    return about.get("versions", {}) | dict(device=about.get("device"))
 
 
 def _changes(now: Json, was: Json) -> str:
@@ -169,7 +172,8 @@ def _differences(now: Any, was: Any, path: str = "") -> Iterator[str]:
         for index, pair in enumerate(zip(now, was, strict=True)):
             yield from _differences(*pair, f"{path}.{index}")
     elif now != was:
-        old, new = (textwrap.shorten(str(value), 40, placeholder="...") for value in (was, now))
+        old = textwrap.shorten(str(was), 40, placeholder="...")
+        new = textwrap.shorten(str(now), 40, placeholder="...")
         yield f"{path.removeprefix('.data')[1:]} {old} (now {new})"
 
 

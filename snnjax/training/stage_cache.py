@@ -19,7 +19,7 @@ from snnjax.training.advice import diagnose_outputs
 from snnjax.training.placement import Placement, Timer, has_own
 from snnjax.training.state import Callback, Settings, TrainState
 
-SAID = 1e9  # bytes of latencies from which it is said where they are kept
+REPORTED_SIZE = 1e9  # bytes of latencies from which a diagnosis names their place
 
 
 class StageCache:
@@ -151,7 +151,7 @@ class StageCache:
             network = state.network(self.networks[index])
             fired = values[index][:count] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)
-            if values.nbytes >= SAID:
+            if values.nbytes >= REPORTED_SIZE:
                 state.diagnoses[name]["words"].append(f"they take {values.nbytes / 1e9:.1f} GB {files.kept(values)}")
         if len(states) == 1:
             self.callback.diagnosed(name, states[0].diagnoses[name])

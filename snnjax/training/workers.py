@@ -59,7 +59,7 @@ class Workers:
     task: Callable[[Any, Group], Outcome] = _call
 
     def map(self, work: Work, groups: Sequence[Group], callback: Callback) -> Iterator[Outcome]:
-        """The outcomes of groups, as they end; this process begins no further one after an error."""
+        """The outcomes of groups, in the order in which they end; after an error this process starts no other group."""
         if self.executor is None:
             for group in groups:
                 callback.group_started(group)
@@ -88,11 +88,11 @@ SERIAL = Workers()
 
 
 class Unwanted(Exception):
-    """Nobody waits for the result any more."""
+    """The result is no longer needed."""
 
 
 class Watch(Callback):
-    """Ends a training that nobody waits for: `check` then raises an error, or ends the process."""
+    """Ends a training whose result is no longer needed: `check` then raises an error, or ends the process."""
 
     def __init__(self, check: Callable[[], None]):
         self.check = check
