@@ -9,19 +9,23 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import filelock
 import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
+
+from snnjax.core import files
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # so that images are really spread over devices
 
-# What is compiled is kept, for this session and the next ones, and for programs that tests start.
+# What is compiled is kept outside the checkout: for all workers, later sessions, and programs that tests start.
 for name, value in dict(
     jax_compilation_cache_dir=os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    or str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+    or str(files.cache_folder() / "programs-tests"),
     jax_persistent_cache_min_compile_time_secs=0,
     jax_persistent_cache_min_entry_size_bytes=-1,
 ).items():
@@ -49,9 +53,14 @@ jax.monitoring.register_event_duration_secs_listener(
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten() -> Iterator[None]:
-    """What a module has compiled is let go after it: XLA aborts the process once its code fills all memory maps."""
+    """Lets go what is compiled before the process has all its memory maps: XLA aborts it then.
+
+    Each program takes some; Linux gives 65,530 to a process.
+    """
     yield
-    jax.clear_caches()
+    maps = pathlib.Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +79,22 @@ def compiler() -> None:
         native.load()
     except OSError as error:
         pytest.skip(f"no compiler: {error}")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder of a finished run of `snnjax train`, made once for all workers: to be read, or copied."""
+    from snnjax.app.main import main  # its imports take a second
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "finished"
+    with filelock.FileLock(root / "finished.lock"):
+        if not (folder / "results.json").exists():
+            main(["train", *tiny.TRAIN, "--out", str(folder)])
+            jax.config.update("jax_default_device", None)
+    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""Networks and images that take little time, the same for all tests that train: what one compiles, others use.
+
+Also named on the command line, as `--model tests/tiny.py:plain`.
+"""
+
+import pathlib
+
+from snnjax.data import Dataset, digits
+from snnjax.layers.conv import WTA, Conv
+from snnjax.learners import RSTDP, STDP, SupervisedSTDP
+from snnjax.networks import Earliest, Images, Network, stage
+
+FIRST = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP(doubling=50))
+
+TRAIN = ["--model", f"{pathlib.Path(__file__)}:plain", "--train_images", "40", "--test_images", "40"]
+TRAIN += ["--epochs", "2", "3", "--batch_size", "20", "--validation", "0", "--device", "cpu"]
+"""What `snnjax train` is given for the run of the fixture `finished`."""
+
+
+def images() -> Dataset:
+    """Forty training images and forty test images of scikit-learn's digits."""
+    return digits().first(40, 40)
+
+
+def plain(images: Images) -> Network:
+    """A layer that learns by STDP, and a decision layer that learns by R-STDP."""
+    last = Conv(2 * images.classes, kernel=4, learners=RSTDP())
+    return Network("plain", images.input_shape, images.classes, (stage(FIRST, pool=7), stage(last)), epochs=(2, 3))
+
+
+def labelled(images: Images) -> Network:
+    """A layer that learns by STDP, and a readout that learns from labels."""
+    last = Conv(2 * images.classes, kernel=4, threshold=8, weight_mean=0.5, learners=SupervisedSTDP(0.05, -0.1))
+    stages = stage(FIRST, pool=7), stage(last)
+    decision = Earliest(fallback=True)
+    return Network("labelled", images.input_shape, images.classes, stages, decision=decision, epochs=(2, 3))
+
+
+def branches(images: Images) -> Network:
+    """Two layers side by side between the first and the decision layer."""
+    fast = STDP(doubling=50)
+    one = Conv(6, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=fast)
+    other = Conv(6, kernel=4, threshold=6, competition=WTA(4, radius=1), learners=fast, output_padding=1)
+    last = Conv(2 * images.classes, kernel=3, learners=RSTDP())
+    stages = stage(FIRST, pool=7), stage(one, other), stage(last)
+    return Network("branches", images.input_shape, images.classes, stages, epochs=(1, 1, 3))
