@@ -35,6 +35,20 @@ for name, value in dict(
 hypothesis.settings.register_profile("snnjax", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.load_profile("snnjax")
 
+CHEAP = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+)
+"""What the fast tests tell XLA: compiling takes nearly all of their time. The slow tests run what users run."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets how XLA compiles, here and in programs that tests start."""
+    if config.option.markexpr == "not slow" and "XLA_FLAGS" not in os.environ:
+        os.environ["XLA_FLAGS"] = " ".join(CHEAP)
+
+
 LONG = ("docs", "examples", "trainer", "cli", "native", "contract", "sweep", "resume", "agreement", "reward", "use")
 """Files that take long: they begin first, so that no core waits for another at the end."""
 
