@@ -297,6 +297,7 @@ class Geometry:
     time_steps: int
     stride: Size = (1, 1)
     padding: Size = (0, 0)
+    thresholds: str = "own"  # of each feature; or "one", or "none"
 
     @property
     def output_size(self) -> Size:
@@ -310,8 +311,8 @@ class Geometry:
 
 GEOMETRIES = (
     Geometry(2, (6, 5), 4, (3, 3), time_steps=5),
-    Geometry(1, (4, 7), 5, (2, 3), time_steps=15, padding=(0, 1)),
-    Geometry(2, (7, 6), 3, (3, 2), time_steps=5, stride=(2, 2)),
+    Geometry(1, (4, 7), 5, (2, 3), time_steps=15, stride=(1, 2), padding=(0, 1), thresholds="one"),
+    Geometry(2, (7, 6), 3, (3, 2), time_steps=5, stride=(2, 1), thresholds="none"),
     Geometry(3, (3, 4), 6, (3, 4), time_steps=1),
 )
 
@@ -349,6 +350,10 @@ def layers(draw: st.DrawFn, low: int = 0, high: int = 64) -> Layer:
     latency = draw(latencies((geometry.channels, *geometry.size), geometry.time_steps))
     weights = draw(dyadic((geometry.features, geometry.channels, *geometry.kernel), low, high))
     quarters = st.integers(-1, 16)
-    each = arrays((geometry.features,), quarters, np.int64).map(lambda numbers: np.float32(numbers) / 4)
-    threshold = draw(st.none() | quarters.map(lambda number: number / 4) | each)
+    thresholds = dict(
+        own=arrays((geometry.features,), quarters, np.int64).map(lambda numbers: np.float32(numbers) / 4),
+        one=quarters.map(lambda number: number / 4),
+        none=st.none(),
+    )
+    threshold = draw(thresholds[geometry.thresholds])
     return Layer(geometry, pad(latency, geometry.padding, geometry.time_steps), weights, threshold)
