@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reward_judge import (
+    ALL,
     AT_ONCE,
     CLASSES,
     COMPILED,
@@ -24,7 +25,6 @@ from reward_judge import (
     carry_of,
     images_of,
     judged,
-    judged_decision,
     learn,
     model_of,
     network_of,
@@ -36,7 +36,7 @@ from reward_judge import (
 from snnjax.data import Dataset
 from snnjax.layers.conv import Conv
 from snnjax.layers.layer_kernels import TAPS, XLA
-from snnjax.learners import RSTDP
+from snnjax.learners import RSTDP, Tally
 from snnjax.networks import stage
 from snnjax.steps import accelerated, reward_in_blocks
 from snnjax.steps.plain import Slice
@@ -46,42 +46,49 @@ from snnjax.training.epoch import outside
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings
 
+DROPPED = stage(dataclasses.replace(ONE.branches[0], learners=dataclasses.replace(RULE, dropout=0.25)))
+THREE_WITH_ALL = stage(
+    *(dataclasses.replace(conv, learners=dataclasses.replace(RULE, **ALL)) for conv in THREE.branches)
+)
+
 
 @pytest.mark.parametrize(
-    ("decision", "blocks"),
-    [(ONE, (None, 1, 24, AT_ONCE, FEW_KERNELS)), (THREE, (None, 16, AT_ONCE, FEW_KERNELS))],
-    ids=["one branch", "three branches"],
+    ("deciding", "by_turns", "block_size", "batch_sizes", "images"),
+    [
+        pytest.param(ONE, False, 24, (4, 16), IMAGES, id="one branch"),
+        pytest.param(DROPPED, False, 24, (8,), IMAGES, id="one branch with dropout"),
+        pytest.param(THREE_WITH_ALL, False, 16, (8,), 64, id="three branches with dropout, a floor, rates of epochs"),
+        pytest.param(THREE, True, 16, (8,), IMAGES, id="three branches by turns"),
+    ],
 )
-def test_images_one_by_one_and_in_blocks_are_the_judges(decision, blocks):
-    network = network_of(decision)
-    inputs, labels = images_of(network)
-    for batch_size in (4, 16):
-        expected = judged(network, inputs, labels, batch_size, epochs=2)
-        for block in blocks:
+def test_images_one_by_one_and_in_blocks_are_the_judges(deciding, by_turns, block_size, batch_sizes, images):
+    """Fractions of an epoch are exact if its images are a power of two."""
+    network = network_of(deciding, by_turns=by_turns)
+    inputs, labels = (each[:images] for each in images_of(network))
+    dropout = deciding.branches[0].last_learner.dropout is not None
+    for batch_size in batch_sizes:
+        kept = [] if dropout else None
+        result = learn(network, inputs, labels, batch_size, epochs=2, kept=kept)
+        expected = judged(network, inputs, labels, batch_size, epochs=2, kept=kept)
+        assert_judged(result, expected)
+        for block in (block_size, AT_ONCE, FEW_KERNELS):
             assert_judged(learn(network, inputs, labels, batch_size, epochs=2, block=block), expected)
+    made = np.array(expected.decisions[0])
+    assert min(np.sum(made == labels), np.sum((made >= 0) & (made != labels))) >= 8, "the case tells nothing"
+    assert np.sum(made < 0) >= 4
 
 
-def test_the_cases_tell_something():
-    """Correct, wrong and silent decisions; features that change more than once in a block; votes that differ."""
-    for decision in (ONE, THREE):
-        network = network_of(decision)
-        inputs, labels = images_of(network)
-        made = np.array(judged(network, inputs, labels, 4, epochs=1).decisions[0])
-        assert min(np.sum(made == labels), np.sum((made >= 0) & (made != labels))) >= 8
-        assert np.sum(made < 0) == 4
-    winners = [plastic[0][3][0][0][0] for _, plastic in (judged_decision(*case) for case in decided_cases(ONE))]
-    assert len(set(winners[:16])) < 12
-    votes = [
-        [layer[4] for layer in plastic] for _, plastic in (judged_decision(*case) for case in decided_cases(THREE))
-    ]
-    assert {len(set(vote)) for vote in votes} == {1, 2, 3}
-
-
-def decided_cases(decision):
-    network = network_of(decision)
-    inputs, _ = images_of(network, silent=slice(0))
-    weights = {name: np.float64(w) for name, w in network.weights().items()}
-    return [(network.spec, weights, latency) for latency in inputs]
+def test_no_dropout_is_a_dropout_of_0():
+    """To the last bit, in blocks too, as is a floor of 0 once rates have adapted."""
+    network = network_of(ONE)
+    zero = dataclasses.replace(DROPPED.branches[0], learners=dataclasses.replace(RULE, dropout=0.0))
+    inputs, labels = images_of(network)
+    for block in (None, 24, AT_ONCE):
+        expected = learn(network, inputs, labels, 16, 2, block)
+        assert_judged(learn(network_of(stage(zero)), inputs, labels, 16, 2, block), expected)
+    tally = Tally(*jnp.int32([3, 5, 11, 1, 0]))
+    none, floor = (rule.end_batch({}, tally)["rates"] for rule in (RULE, dataclasses.replace(RULE, floor=0.0)))
+    np.testing.assert_array_equal(none, floor)
 
 
 ROUGH = {
@@ -123,21 +130,20 @@ def test_a_feature_that_may_have_become_the_strongest_is_looked_at(name):
     assert changes > 50, "the cases tell nothing"
 
 
-@pytest.mark.parametrize("block", [16, AT_ONCE, FEW_KERNELS])
-def test_decision_layers_take_turns_in_blocks_too(block):
-    network = network_of(THREE, by_turns=True)
-    inputs, labels = images_of(network)
-    expected = judged(network, inputs, labels, 8, epochs=2)
-    assert_judged(learn(network, inputs, labels, 8, epochs=2, block=block), expected)
-
-
-@pytest.mark.parametrize(("stages", "by_turns"), [(DEEP, False), (DEEP, True), (WIDE, False), (WIDE, True)])
-def test_earlier_layers_learn_by_the_decision(stages, by_turns):
+@pytest.mark.parametrize(
+    ("stages", "by_turns", "blocks"),
+    [
+        pytest.param(DEEP, False, (None, FEW_KERNELS, AT_ONCE), id="one"),
+        pytest.param(DEEP, True, (None, AT_ONCE), id="one by turns"),
+        pytest.param(WIDE, True, (None, FEW_KERNELS), id="two side by side by turns"),
+    ],
+)
+def test_earlier_layers_learn_by_the_decision(stages, by_turns, blocks):
     """Each of those side by side learns once from an image, by winners of its own; the last from its own winner."""
     network = network_of(*stages, by_turns=by_turns)
     inputs, labels = images_of(network)
     expected = judged(network, inputs, labels, 8, epochs=2)
-    for block in (None, FEW_KERNELS, AT_ONCE) if stages is DEEP else (None, FEW_KERNELS):
+    for block in blocks:
         result = learn(network, inputs, labels, 8, epochs=2, block=block)
         assert set(result.weights) == set(network.weights()) - {"layer1"}
         assert_judged(result, expected)
@@ -170,11 +176,10 @@ def test_by_turns_the_first_layer_learns_in_every_other_batch_of_the_first_epoch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batched", [1, 6])
 @pytest.mark.parametrize(
-    "stages",
-    [(ONE,), (THREE,), DEEP, WIDE],
-    ids=["one branch", "three branches", "earlier layer", "two earlier layers"],
+    ("stages", "batched"),
+    [((ONE,), 6), ((THREE,), 1), (DEEP, 1), (WIDE, 6)],
+    ids=["one branch, batches", "three branches", "earlier layer", "two earlier layers, batches"],
 )
 def test_epochs_of_the_trainer_are_the_judges(stages, batched, compilations, monkeypatch):
     """Weights out of bounds are pulled in by the first update, which here comes only in the second block of images.
