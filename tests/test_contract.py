@@ -100,157 +100,99 @@ def test_learners_keep_the_contract(name):
     check_learner(learner, **settings)
 
 
-@component
-class Forgetful(Homeostatic):
-    """Weights decay, by silence too."""
-
-    def update(self, layer, state, latency, response, signal):
-        layer, state, won = super().update(layer, state, latency, response, signal)
-        return layer.with_weights(layer.weights * 0.875), state, won
+def after(change):
+    """An `update` that returns what `change` makes of the layer, state and info that `Homeostatic` has learned."""
+    return dict(update=lambda self, *given: change(*Homeostatic.update(self, *given)))
 
 
-@component
-class Unbounded(Homeostatic):
-    """Says that it keeps bounds."""
-
-    def update(self, layer, state, latency, response, signal):
-        won = response.winners.feature >= 0
-        layer = layer.with_weights(layer.weights + jnp.where(won.any(), 1.0, 0.0))
-        return layer, state, won
+def moved(layer, more):
+    return dataclasses.replace(layer, conv=dataclasses.replace(layer.conv, threshold=layer.conv.threshold + more))
 
 
-@component
-class Methodless(Learner):
-    """Does not learn yet."""
-
-
-@component
-class Returned(Homeostatic):
-    """Says nothing of what it has learned."""
-
-    def update(self, layer, state, latency, response, signal):
-        return super().update(layer, state, latency, response, signal)[:2]
-
-
-@component
-class Choosy(Homeostatic):
-    """Asks for the value of a number."""
-
-    def update(self, layer, state, latency, response, signal):
-        if self.rate > 0:
-            return super().update(layer, state, latency, response, signal)
-        return layer, state, response.winners.feature
-
-
-@component
-class Growing(Homeostatic):
-    """Its state changes its type."""
-
-    def update(self, layer, state, latency, response, signal):
-        layer, state, won = super().update(layer, state, latency, response, signal)
-        return layer, dict(state, fired=state["fired"] * 1.0), won
-
-
-@component
-class Global(Homeostatic):
-    """Keeps what belongs into its state elsewhere."""
-
-    def forward(self, layer, state, latency, label):
-        COUNT.append(0)
-        threshold = layer.conv.threshold + len(COUNT) % 7
-        return Response(
-            dataclasses.replace(layer, conv=dataclasses.replace(layer.conv, threshold=threshold)).winners(latency)
-        )
-
-
-COUNT: list[int] = []
-
-
-@component
-class Earlier(Homeostatic):
-    """Written for 0.3."""
-
-    def forward(self, layer, state, latency):
-        return super().forward(layer, state, latency, None)
-
-
-@component
-class Restless(Homeostatic):
-    """Its threshold falls while nothing fires."""
-
-    def update(self, layer, state, latency, response, signal):
-        layer, state, won = super().update(layer, state, latency, response, signal)
-        conv = dataclasses.replace(layer.conv, threshold=layer.conv.threshold - 0.125)
-        return dataclasses.replace(layer, conv=conv), state, won
-
-
-@component
-class Undefined(Homeostatic):
-    """Divides by the number of images without spikes."""
-
-    def update(self, layer, state, latency, response, signal):
-        layer, state, won = super().update(layer, state, latency, response, signal)
-        return layer.with_weights(layer.weights / jnp.float32(won < 0)), state, won
-
-
-@component
-class Mute(Homeostatic):
-    """Says nothing that can be saved."""
-
-    def diagnose(self, layer, info):
-        return dict(learner=self)
-
-
-@component
-class Array(Homeostatic):
-    """Gives an array to log."""
-
-    def scalars(self, state):
-        return dict(fired=np.zeros(3))
-
-
-@component
-class Cheating(RSTDP):
+def cheat(self, layer, state, latency, label):
     """Decides by the label."""
+    spikes = layer.deciding_spikes(latency)
+    own = jnp.arange(layer.conv.features) // (layer.conv.features // layer.classes) == label
+    potential = jnp.where(own[:, None, None], spikes.potential, 0)
+    return Response(spikes=dataclasses.replace(spikes, potential=potential))
+
+
+def forward(self, layer, state, latency):
+    """Written for 0.3."""
+    return Response(layer.winners(latency))
+
+
+TRACED: list[int] = []
+BROKEN = [  # methods, and the message
+    (dict(update=Learner.update), "Broken must have a method `update"),
+    (
+        dict(forward=forward),
+        r"^`forward` of Broken of layer1 fails: .* positional .*: write forward\(",
+    ),
+    (
+        after(lambda layer, state, info: (layer, state)),
+        r"^`update of Broken of layer1` must be \(layer, state, info\), got a tuple of 2$",
+    ),
+    (
+        dict(update=lambda self, *given: Homeostatic.update(self, *given) if self.rate > 0 else given),
+        "^`update` of Broken of layer1 fails under `jax.jit`: ",
+    ),
+    (
+        after(lambda layer, state, info: (layer, dict(state, fired=state["fired"] * 1.0), info)),
+        r"of Broken of layer1, the state,\['fired'\]` must be int32 of shape \(\), got float32",
+    ),
+    (
+        after(lambda layer, state, won: (layer.with_weights(layer.weights / jnp.float32(won < 0)), state, won)),
+        r"numbers must be finite, \.layers\['layer1'\]\.weights holds NaN or infinity",
+    ),
+    (
+        dict(diagnose=lambda self, layer, info: dict(learner=self)),
+        "`diagnose` of Broken of layer1 must be JSON data .*: got Broken",
+    ),
+    (
+        dict(scalars=lambda self, state: dict(fired=np.zeros(3))),
+        "`scalars` must be a dict of numbers of Python, got {'fired': array",
+    ),
+    (
+        after(lambda layer, state, won: (layer.with_weights(layer.weights + (won > 0)), state, won)),
+        r"`bounds` are \(0.0, 1.0\), but weights lie in",
+    ),
+    (
+        after(lambda layer, state, info: (layer.with_weights(layer.weights * 0.875), state, info)),
+        "a silent stimulus changes the weights",
+    ),
+    (
+        after(lambda layer, state, info: (moved(layer, -0.125), state, info)),
+        r"a silent stimulus changes numbers of the layer: \.threshold",
+    ),
+]
+
+
+@pytest.mark.parametrize(("methods", "message"), BROKEN, ids=[message for _, message in BROKEN])
+def test_learners_that_break_the_contract_are_found(methods, message, monkeypatch):
+    """Each by the check of its clause: those of `jax.jit` and `jax.vmap`, which take long, are left out."""
+    for check in ("_jit", "_vmap"):
+        monkeypatch.setattr(testing, check, lambda case: None)
+    broken = component(type("Broken", (Homeostatic,), methods | dict(__module__=__name__)))
+    with pytest.raises(AssertionError, match=message):
+        check_learner(broken())
+
+
+def test_learners_that_learn_otherwise_are_found(monkeypatch):
+    """One with a state elsewhere; one that learns nothing; one that decides by the label."""
 
     def forward(self, layer, state, latency, label):
-        spikes = layer.deciding_spikes(latency)
-        own = jnp.arange(layer.conv.features) // (layer.conv.features // layer.classes) == label
-        potential = jnp.where(own[:, None, None], spikes.potential, 0)
-        return Response(spikes=dataclasses.replace(spikes, potential=potential))
+        TRACED.append(0)
+        return Response(moved(layer, -(len(TRACED) % 3)).winners(latency))
 
-
-@pytest.mark.parametrize(
-    ("learner", "settings", "message"),
-    [
-        (Methodless(), {}, "Methodless must have a method `update"),
-        (Earlier(), {}, r"^`forward` of Earlier of layer1 fails: .* positional .*: write forward\("),
-        (Returned(), {}, r"^`update of Returned of layer1` must be \(layer, state, info\), got a tuple of 2$"),
-        (Choosy(), {}, "^`update` of Choosy of layer1 fails under `jax.jit`: "),
-        (Growing(), {}, r"of Growing of layer1, the state,\['fired'\]` must be int32 of shape \(\), got float32"),
-        (Undefined(), {}, r"numbers must be finite, \.layers\['layer1'\]\.weights holds NaN or infinity"),
-        (Mute(), {}, "`diagnose` of Mute of layer1 must be JSON data .*: got Mute"),
-        (Array(), {}, "`scalars` must be a dict of numbers of Python, got {'fired': array"),
-        (STDP(), dict(conv=Conv(4, 3, threshold=1e6)), "nothing is learned, .*: the check needs another `conv`"),
-        (Unbounded(), {}, r"`bounds` are \(0.0, 1.0\), but weights lie in"),
-        (Forgetful(), {}, "a silent stimulus changes the weights"),
-        (Restless(), {}, r"a silent stimulus changes numbers of the layer: \.threshold"),
-        (Cheating(), dict(deciding=True), "`forward` lets the decision depend on the label"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Learner) else "",
-)
-def test_learners_that_break_the_contract_are_found(learner, settings, message, monkeypatch):
-    """Each by the check of its clause: that of `jax.jit`, which takes long, is left out."""
     monkeypatch.setattr(testing, "_jit", lambda case: None)
-    if type(learner) is not STDP:
-        monkeypatch.setattr(testing, "_vmap", lambda case: None)
-    with pytest.raises(AssertionError, match=message):
-        check_learner(learner, **settings)
-
-
-def test_a_learner_with_a_state_elsewhere_is_found():
     with pytest.raises(AssertionError, match=r"otherwise|is not `forward`, then `update`"):
-        check_learner(Global())
+        check_learner(component(type("Global", (Homeostatic,), dict(forward=forward)))())
+    with pytest.raises(AssertionError, match=r"nothing is learned, .*: the check needs another `conv`"):
+        check_learner(STDP(), Conv(4, kernel=3, threshold=1e6))
+    monkeypatch.setattr(testing, "_vmap", lambda case: None)
+    with pytest.raises(AssertionError, match="`forward` lets the decision depend on the label"):
+        check_learner(component(type("Cheating", (RSTDP,), dict(forward=cheat)))(), deciding=True)
 
 
 def timed_spikes(layer: Layer, latency: np.ndarray):
