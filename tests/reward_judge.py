@@ -95,13 +95,7 @@ class Judged:
 
 
 def judged(
-    network: SpikingNetwork,
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int,
-    epochs: int,
-    batched: int = 1,
-    kept: list[dict[str, np.ndarray]] | None = None,
+    network: SpikingNetwork, inputs, labels, batch_size: int, epochs: int, batched: int = 1, kept=None
 ) -> Judged:
     """The reward phase as described: image after image, batch after batch; so many are decided by the same weights.
 

@@ -125,10 +125,7 @@ def forward(self, layer, state, latency):
 TRACED: list[int] = []
 BROKEN = [  # methods, and the message
     (dict(update=Learner.update), "Broken must have a method `update"),
-    (
-        dict(forward=forward),
-        r"^`forward` of Broken of layer1 fails: .* positional .*: write forward\(",
-    ),
+    (dict(forward=forward), r"^`forward` of Broken of layer1 fails: .* positional .*: write forward\("),
     (
         after(lambda layer, state, info: (layer, state)),
         r"^`update of Broken of layer1` must be \(layer, state, info\), got a tuple of 2$",

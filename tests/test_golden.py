@@ -7,20 +7,9 @@ import judge
 import numpy as np
 import pytest
 
+from snnjax import kernels
 from snnjax.encoding import COLOUR, DIGITS, dog_kernel, encode, gabor_kernel, lateral_inhibition, local_normalization
-from snnjax.kernels import (
-    PositionSpikes,
-    Spikes,
-    Winners,
-    early_winners,
-    final_potentials,
-    first_spikes,
-    integrate_and_fire,
-    k_winners,
-    pointwise_inhibition,
-    pool,
-    stdp,
-)
+from snnjax.kernels import PositionSpikes, Spikes, Winners
 
 DOGS = [(n, first / 9, second / 9) for n in (3, 7, 13) for first, second in ((n, 2 * n), (2 * n, n))]
 ANGLES = [22.5, 67.5, 112.5, 157.5]
@@ -75,21 +64,23 @@ def assert_winners(winners, expected):
 def test_kernels(layer):
     steps, firing = layer.time_steps, dict(threshold=layer.threshold, time_steps=layer.time_steps)
     inputs, weights = embedded(layer.latency_in, (6, 16, 16), steps), embedded(layer.weights, (20, 6, 5, 5))
-    spikes = integrate_and_fire(inputs, weights, **firing)
+    spikes = kernels.integrate_and_fire(inputs, weights, **firing)
     np.testing.assert_array_equal(corner(spikes.latency, layer.latency_out), layer.latency_out)
     assert_close(corner(spikes.potential, layer.latency_out), layer.potential_at_spike)
-    potentials = final_potentials(inputs < steps, weights)
+    potentials = kernels.final_potentials(inputs < steps, weights)
     assert_close(corner(potentials, layer.final_potentials), layer.final_potentials)
 
     spikes = Spikes(*embedded_spikes(layer.latency_out, layer.potential_at_spike, steps))
-    inhibited = pointwise_inhibition(spikes, time_steps=steps)
+    inhibited = kernels.pointwise_inhibition(spikes, time_steps=steps)
     np.testing.assert_array_equal(corner(inhibited.latency, layer.latency_inhibited), layer.latency_inhibited)
-    first = (corner(array, layer.latency_out) for array in vars(first_spikes(inputs, weights, **firing)).values())
+    first = (
+        corner(array, layer.latency_out) for array in vars(kernels.first_spikes(inputs, weights, **firing)).values()
+    )
     feature, latency, potential = first
     places = PositionSpikes(embedded(feature, (12, 12)), *embedded_spikes(latency, potential, steps))
     number = len(layer.winners)
     for left in (inhibited, places):
-        winners = k_winners(left, k=MOST, radius=layer.radius, time_steps=steps)
+        winners = kernels.k_winners(left, k=MOST, radius=layer.radius, time_steps=steps)
         assert_winners(winners, layer.winners)
         assert number == min(layer.k, int(winners.valid.sum()))
 
@@ -97,21 +88,21 @@ def test_kernels(layer):
         (2, {}, layer.pooled2),
         (3, dict(stride=2, padding=1), layer.pooled3_stride2_pad1),
     ):
-        pooled = pool(spikes.latency, window, time_steps=steps, **settings)
+        pooled = kernels.pool(spikes.latency, window, time_steps=steps, **settings)
         np.testing.assert_array_equal(corner(pooled, expected), expected)
 
     feature, row, column = np.pad(layer.winners, ((0, MOST - number), (0, 0))).T
     learning = Winners(
         np.where(np.arange(MOST) < number, feature, -1), row, column, layer.latency_out[feature, row, column]
     )
-    learned = stdp(weights, inputs, learning, layer.rates, time_steps=steps, **layer.rule)
+    learned = kernels.stdp(weights, inputs, learning, layer.rates, time_steps=steps, **layer.rule)
     assert_close(corner(learned, layer.weights_after), layer.weights_after)
 
 
 @pytest.mark.parametrize("layer", [0, 15], indirect=True)
 def test_early_winners(layer):
     settings = dict(threshold=layer.threshold, k=layer.k, radius=layer.radius, time_steps=layer.time_steps)
-    winners = early_winners(layer.latency_in, layer.weights, **settings)
+    winners = kernels.early_winners(layer.latency_in, layer.weights, **settings)
     assert_winners(winners, layer.winners)
     assert winners.valid.sum() == len(layer.winners)
 

@@ -5,15 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from snnjax.kernels import (
-    final_potentials,
-    final_potentials_of_block,
-    fire,
-    first_spikes,
-    integrate_and_fire,
-    potentials,
-    timed_spikes,
-)
+from snnjax import kernels
 
 
 def settings_of(layer, threshold):
@@ -32,13 +24,15 @@ def test_potentials_and_spikes_are_those_of_the_judge(layer):
     """Neurons fire at the first crossing; the threshold is often hit exactly, and potentials may fall."""
     steps, stride = layer.geometry.time_steps, layer.geometry.stride
     movie = judge.potentials(layer.latency, layer.weights, steps, stride)
-    np.testing.assert_array_equal(potentials(layer.latency, layer.weights, time_steps=steps, stride=stride), movie)
-    final = final_potentials(layer.latency < steps, layer.weights, stride=stride)
+    np.testing.assert_array_equal(
+        kernels.potentials(layer.latency, layer.weights, time_steps=steps, stride=stride), movie
+    )
+    final = kernels.final_potentials(layer.latency < steps, layer.weights, stride=stride)
     np.testing.assert_array_equal(final, movie[-1])
     expected = judge.fire(movie, layer.threshold)
-    assert_spikes(fire(np.float32(movie), threshold=layer.threshold), expected)
+    assert_spikes(kernels.fire(np.float32(movie), threshold=layer.threshold), expected)
     settings = settings_of(layer, layer.threshold)
-    assert_spikes(integrate_and_fire(layer.latency, layer.weights, **settings), expected)
+    assert_spikes(kernels.integrate_and_fire(layer.latency, layer.weights, **settings), expected)
 
 
 @given(judge.layers(low=-64))
@@ -48,7 +42,7 @@ def test_timed_spikes(layer):
     threshold = np.abs(layer.threshold) if fractional else layer.threshold
     movie = judge.potentials(layer.latency, layer.weights, steps, layer.geometry.stride)
     latency, potential = judge.fire(movie, threshold)
-    found = timed_spikes(layer.latency, layer.weights, **settings_of(layer, threshold), fractional=fractional)
+    found = kernels.timed_spikes(layer.latency, layer.weights, **settings_of(layer, threshold), fractional=fractional)
     assert_spikes(found, (latency, np.where(latency < steps, potential, movie[-1])))
     within = np.zeros(latency.shape)
     for place in zip(*np.nonzero((latency < steps) & fractional), strict=True):
@@ -65,7 +59,7 @@ def test_first_spikes_are_what_pointwise_inhibition_leaves(layer):
     steps = layer.geometry.time_steps
     spikes = judge.fire(judge.potentials(layer.latency, layer.weights, steps, layer.geometry.stride), layer.threshold)
     latency, potential = judge.pointwise_inhibition(*spikes, steps)
-    first = first_spikes(layer.latency, layer.weights, **settings_of(layer, layer.threshold))
+    first = kernels.first_spikes(layer.latency, layer.weights, **settings_of(layer, layer.threshold))
     assert_spikes(first, (latency.min(axis=0), potential.max(axis=0)))
     fired = latency.min(axis=0) < steps
     np.testing.assert_array_equal(np.asarray(first.feature)[fired], latency.argmin(axis=0)[fired])
@@ -76,7 +70,7 @@ def test_large_kernels_are_those_of_the_judge():
     rng = np.random.default_rng(0)
     latency = rng.integers(0, 7, (2, 14, 13)).clip(max=5).astype(np.uint8)
     weights = np.float32(rng.integers(0, 65, (3, 2, 11, 9)) / 64)
-    movie = potentials(latency, weights, time_steps=5, stride=(3, 2))
+    movie = kernels.potentials(latency, weights, time_steps=5, stride=(3, 2))
     np.testing.assert_array_equal(movie, judge.potentials(latency, weights, 5, (3, 2)))
 
 
@@ -94,7 +88,7 @@ def test_final_potentials_of_a_block(images, size, kernel, padding, stride):
     rng = np.random.default_rng(0)
     spiked = rng.random((images, 3, *size)) < 0.5
     weights = np.float32(rng.integers(0, 65, (4, 3, *kernel)) / 64)
-    block = final_potentials_of_block(spiked, weights.transpose(2, 3, 0, 1), padding=padding, stride=stride)
+    block = kernels.final_potentials_of_block(spiked, weights.transpose(2, 3, 0, 1), padding=padding, stride=stride)
     for image, potential in zip(spiked, block, strict=True):
         padded = judge.pad(np.uint8(~image), padding, 1)
         np.testing.assert_array_equal(potential, judge.potentials(padded, weights, 1, stride)[0])
@@ -105,7 +99,7 @@ def test_the_search_reaches_every_step(time_steps):
     """Settings may be NumPy's numbers."""
     latency = np.arange(time_steps + 1, dtype=np.uint16)[None, None]
     settings = dict(threshold=np.float64(0.5), time_steps=np.int64(time_steps))
-    first = first_spikes(latency, np.ones((1, 1, 1, 1), np.float32), **settings)
+    first = kernels.first_spikes(latency, np.ones((1, 1, 1, 1), np.float32), **settings)
     np.testing.assert_array_equal(first.latency, latency[0])
     np.testing.assert_array_equal(first.potential, latency[0] < time_steps)
 
@@ -113,7 +107,7 @@ def test_the_search_reaches_every_step(time_steps):
 def test_spikes_by_hand():
     """A threshold must be exceeded; a spike stays though the potential falls; without one the last step counts."""
     movie = np.float32([[1, 2, 3, 4], [0, 5, -1, 9], [7, 0, 7, 0]]).T.reshape(4, 3, 1, 1)
-    spikes = fire(movie, threshold=np.float32([2, 1, 7]))
+    spikes = kernels.fire(movie, threshold=np.float32([2, 1, 7]))
     assert (spikes.latency.ravel().tolist(), spikes.potential.ravel().tolist()) == ([2, 1, 4], [3, 5, 0])
-    spikes = fire(movie, threshold=None)
+    spikes = kernels.fire(movie, threshold=None)
     assert (spikes.latency.ravel().tolist(), spikes.potential.ravel().tolist()) == ([3, 3, 4], [4, 9, 0])

@@ -12,19 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnjax
-from snnjax import (
-    RSTDP,
-    STDP,
-    WTA,
-    Conv,
-    Network,
-    Settings,
-    TargetTime,
-    Trainer,
-    TrainState,
-    kernels,
-    stage,
-)
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, TargetTime, Trainer, TrainState, kernels, stage
 from snnjax.kernels import native
 from snnjax.layers.layer_kernels import XLA
 from snnjax.runs import RunFolder
