@@ -65,14 +65,6 @@ def test_rows_within_the_bounds_learn_alone(case):
     np.testing.assert_array_equal(set_rows(jnp.asarray(layer.weights), winners, rows), expected)
 
 
-def test_a_synapse_is_causal_up_to_the_step_of_the_winner():
-    latency = np.array([[[0, 2, 3, 4, 5]]], np.uint8)
-    winners = Winners(*np.zeros((3, 1), np.int32), np.uint8([3]))
-    weights = np.full((1, 1, 1, 5), 0.5, np.float32)
-    learned = stdp(weights, latency, winners, np.float32([0.25, -0.25]), time_steps=5, stabiliser=False)
-    np.testing.assert_array_equal(learned.ravel(), [0.75, 0.75, 0.75, 0.25, 0.25])
-
-
 @pytest.mark.parametrize(("outcome", "rates"), [(1, [0.004, -0.003]), (-1, [-0.004, 0.0005]), (0, [0, 0])])
 def test_reward_rates(outcome, rates):
     reward, punish = np.float32([0.004, -0.003]), np.float32([-0.004, 0.0005])

@@ -9,9 +9,8 @@ import pytest
 import tiny
 
 import snnjax
-from snnjax import WTA, Conv, Encoder, Model, Network, Settings, Trainer, component, kernels, stage
+from snnjax import WTA, Conv, Encoder, Model, Network, Settings, Trainer, component, stage
 from snnjax.core.components import to_data
-from snnjax.kernels import native
 from snnjax.layers.layer_kernels import NATIVE
 from snnjax.learners import Learner
 from snnjax.networks import Images
@@ -165,15 +164,3 @@ def test_who_has_fired_at_the_last_step():
         fired.append(np.asarray(timed).mean(axis=(1, 2)))
     shares = np.mean(fired, axis=0)
     assert shares[0] > shares[1] > shares[2] > shares[3] == 0, shares
-
-
-def test_the_earliest_winner_is_above_its_own_threshold():
-    """Not the strongest neuron, whose threshold is out of reach, nor one that waits for the largest threshold."""
-    latency, weights = np.zeros((1, 1, 1), np.uint8), np.float32([9, 5, 7]).reshape(3, 1, 1, 1)
-    limits = dict(threshold=np.float32([10, 4, 6]), time_steps=15)
-    for won in (
-        kernels.early_winners(latency, weights, k=3, radius=0, **limits),
-        kernels.k_winners(kernels.first_spikes(latency, weights, **limits), k=3, radius=0, time_steps=15),
-        native.winners(latency, native.arrange(weights), features=3, k=3, radius=0, **limits),
-    ):
-        assert won.feature.tolist() == [2, -1, -1]
