@@ -111,3 +111,10 @@ def test_spikes_by_hand():
     assert (spikes.latency.ravel().tolist(), spikes.potential.ravel().tolist()) == ([2, 1, 4], [3, 5, 0])
     spikes = kernels.fire(movie, threshold=None)
     assert (spikes.latency.ravel().tolist(), spikes.potential.ravel().tolist()) == ([3, 3, 4], [4, 9, 0])
+
+
+def test_a_spike_at_the_end_of_the_last_step_is_no_silence():
+    almost = np.nextafter(np.float32(1), np.float32(0))
+    latency, weights = np.full((1, 1, 1), 14, np.uint8), np.ones((1, 1, 1, 1), np.float32)
+    found = kernels.timed_spikes(latency, weights, threshold=almost, time_steps=15, fractional=True)
+    assert (found.latency.item(), found.time.item()) == (14, almost)
