@@ -1,4 +1,4 @@
-"""A slow judge in plain NumPy: one neuron, one step, one synapse at a time, in float64.
+"""A slow judge in plain NumPy: one position or one step at a time, in float64.
 
 Written from the description of the networks and sharing nothing with `snnjax`, so that both can only agree by being
 right. Layouts are those of the kernels: latencies (C, H, W), weights (F, C, kh, kw); strides and paddings are pairs.
@@ -6,7 +6,7 @@ At the end stand the hypothesis strategies that draw cases for it.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from hypothesis import strategies as st
@@ -26,33 +26,22 @@ def wave(latency: np.ndarray, time_steps: int) -> np.ndarray:
 
 def first_steps(wave: np.ndarray) -> np.ndarray:
     """The first step of each neuron of a wave, T where it is silent."""
-    time_steps = len(wave)
-    latency = np.full(wave.shape[1:], time_steps)
-    for neuron in np.ndindex(latency.shape):
-        latency[neuron] = next((step for step in range(time_steps) if wave[step][neuron]), time_steps)
-    return latency
+    return np.where(wave.any(axis=0), wave.argmax(axis=0), len(wave))
 
 
 def pad(latency: np.ndarray, padding: Size, time_steps: int) -> np.ndarray:
     """Silent rows and columns on each side."""
-    (rows, columns), (channels, height, width) = padding, latency.shape
-    padded = np.full((channels, height + 2 * rows, width + 2 * columns), time_steps, latency.dtype)
-    padded[:, rows : rows + height, columns : columns + width] = latency
-    return padded
-
-
-def places(size: Size, window: Size, stride: Size) -> Iterator[tuple[Size, tuple[slice, slice]]]:
-    """Each position (row, column) of a sliding window with the part of the map that it sees."""
-    for row, top in enumerate(range(0, size[0] - window[0] + 1, stride[0])):
-        for column, left in enumerate(range(0, size[1] - window[1] + 1, stride[1])):
-            yield (row, column), (slice(top, top + window[0]), slice(left, left + window[1]))
+    margins = [(0, 0), *((margin, margin) for margin in padding)]
+    return np.pad(latency, margins, constant_values=time_steps)
 
 
 def slide(maps: np.ndarray, window: Size, stride: Size, see: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """What `see` makes of each window of (..., H, W), as maps (..., H', W')."""
-    seen = {place: see(maps[..., rows, columns]) for place, (rows, columns) in places(maps.shape[-2:], window, stride)}
-    height, width = max(seen)
-    return np.stack([np.stack([seen[i, j] for j in range(width + 1)], axis=-1) for i in range(height + 1)], axis=-2)
+    rows, columns = (
+        range(0, length - taken + 1, step) for length, taken, step in zip(maps.shape[-2:], window, stride, strict=True)
+    )
+    seen = [[see(maps[..., i : i + window[0], j : j + window[1]]) for j in columns] for i in rows]
+    return np.stack([np.stack(row, axis=-1) for row in seen], axis=-2)
 
 
 def pool(latency: np.ndarray, window: Size, time_steps: int, stride: Size | None = None, padding: Size = (0, 0)):
@@ -80,15 +69,14 @@ def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[
 
     Features may have a threshold each, (F,).
     """
-    time_steps, *shape = potentials.shape
-    limits = np.broadcast_to(0 if threshold is None else threshold, shape[:1])
-    latency, potential = np.full(shape, time_steps), np.zeros(shape)
-    for neuron in np.ndindex(*shape):
-        for step in range(time_steps) if threshold is not None else [time_steps - 1]:
-            if potentials[step][neuron] > limits[neuron[0]]:
-                latency[neuron], potential[neuron] = step, potentials[step][neuron]
-                break
-    return latency, potential
+    time_steps = len(potentials)
+    limits = np.broadcast_to(0 if threshold is None else threshold, potentials.shape[1])[:, None, None]
+    crossed = potentials > limits
+    if threshold is None:
+        crossed[:-1] = False
+    latency = first_steps(crossed)
+    at_spike = np.take_along_axis(potentials, latency[None].clip(max=time_steps - 1), axis=0)[0]
+    return latency, np.where(latency < time_steps, at_spike, 0)
 
 
 # Competition
@@ -96,14 +84,9 @@ def fire(potentials: np.ndarray, threshold: float | np.ndarray | None) -> tuple[
 
 def pointwise_inhibition(latency: np.ndarray, potential: np.ndarray, time_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """At each position only the earliest, then strongest, then lowest feature keeps its spike."""
-    latency, potential = latency.copy(), potential.copy()
-    features, height, width = latency.shape
-    for row, column in np.ndindex(height, width):
-        here = (slice(None), row, column)
-        order = sorted(range(features), key=lambda f, here=here: (latency[here][f], -potential[here][f], f))
-        for loser in order[1:]:
-            latency[loser, row, column], potential[loser, row, column] = time_steps, 0
-    return latency, potential
+    first = np.lexsort((-potential, latency), axis=0)[:1]  # among equals the lowest feature
+    wins = np.arange(len(latency))[:, None, None] == first
+    return np.where(wins, latency, time_steps).astype(latency.dtype), np.where(wins, potential, 0)
 
 
 def k_winners(latency: np.ndarray, potential: np.ndarray, k: int, radius: int, time_steps: int) -> list[Neuron]:
@@ -139,11 +122,10 @@ def stdp(
     new = weights.astype(np.float64)
     lower, upper = bounds
     for (feature, row, column), spike in winners:
-        for c, i, j in np.ndindex(*weights.shape[1:]):
-            arrival = latency[c, row * stride[0] + i, column * stride[1] + j]
-            rate = rates[0] if arrival < time_steps and arrival <= spike else rates[1]
-            weight = new[feature, c, i, j]
-            new[feature, c, i, j] += rate * (weight - lower) * (upper - weight) if stabiliser else rate
+        top, left = row * stride[0], column * stride[1]
+        field = latency[:, top : top + weights.shape[2], left : left + weights.shape[3]]
+        rate = np.where((field < time_steps) & (field <= spike), *rates)
+        new[feature] += rate * (new[feature] - lower) * (upper - new[feature]) if stabiliser else rate
     return np.clip(new, lower, upper) if winners else new
 
 
@@ -196,16 +178,15 @@ def local_normalization(maps: np.ndarray, radius: int) -> np.ndarray:
 def lateral_inhibition(maps: np.ndarray, percents: np.ndarray) -> np.ndarray:
     """Each value times 1 + the sum of percent[distance - 1] over its smaller neighbours."""
     radius = len(percents)
+    offsets = np.abs(np.arange(-radius, radius + 1))
+    share = np.append(0, percents)[np.maximum.outer(offsets, offsets)]
     padded = np.pad(maps.astype(np.float64), ((0, 0), (radius, radius), (radius, radius)))
-    out = maps.astype(np.float64)
-    for c, row, column in np.ndindex(*maps.shape):
-        factor = 1.0
-        for i, j in np.ndindex(2 * radius + 1, 2 * radius + 1):
-            far = max(abs(i - radius), abs(j - radius))
-            if far and padded[c, row + i, column + j] < maps[c, row, column]:
-                factor += percents[far - 1]
-        out[c, row, column] *= factor
-    return out
+
+    def factor(seen: np.ndarray) -> np.ndarray:
+        smaller = seen < seen[:, radius, radius, None, None]
+        return 1 + (smaller * share).sum(axis=(1, 2))
+
+    return maps * slide(padded, share.shape, (1, 1), factor)
 
 
 def rank_order(intensities: np.ndarray, time_steps: int) -> np.ndarray:
@@ -266,21 +247,14 @@ def whitening(patches: np.ndarray, epsilon: float, share: float = 1.0) -> np.nda
 
 def linear_latency(values: np.ndarray, time_steps: int) -> np.ndarray:
     """min(floor((1 - v) T), T - 1) of values of 0..1, T where they are 0."""
-    latency = np.full(values.shape, time_steps)
-    for place in np.ndindex(values.shape):
-        if values[place] > 0:
-            latency[place] = min(int((1 - values[place]) * time_steps), time_steps - 1)
-    return latency
+    step = np.floor((1 - values) * time_steps).astype(int)
+    return np.where(values > 0, np.minimum(step, time_steps - 1), time_steps)
 
 
 def calibrate(maps: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Maps (C, H, W) by the minimum and maximum over those of training images (N, C, H, W)."""
-    values = np.zeros(maps.shape)
-    for place in np.ndindex(maps.shape):
-        low, high = (float(extreme) for extreme in (train[:, *place].min(), train[:, *place].max()))
-        if high > low:
-            values[place] = min(max((maps[place] - low) / (high - low), 0), 1)
-    return values
+    low, high = train.min(axis=0).astype(float), train.max(axis=0).astype(float)
+    return np.where(high > low, np.clip((maps - low) / np.where(high > low, high - low, 1), 0, 1), 0)
 
 
 # Cases
@@ -297,6 +271,7 @@ class Geometry:
     time_steps: int
     stride: Size = (1, 1)
     padding: Size = (0, 0)
+    thresholds: str = "own"  # of each feature; or "one", or "none"
 
     @property
     def output_size(self) -> Size:
@@ -310,8 +285,8 @@ class Geometry:
 
 GEOMETRIES = (
     Geometry(2, (6, 5), 4, (3, 3), time_steps=5),
-    Geometry(1, (4, 7), 5, (2, 3), time_steps=15, padding=(0, 1)),
-    Geometry(2, (7, 6), 3, (3, 2), time_steps=5, stride=(2, 2)),
+    Geometry(1, (4, 7), 5, (2, 3), time_steps=15, stride=(1, 2), padding=(0, 1), thresholds="one"),
+    Geometry(2, (7, 6), 3, (3, 2), time_steps=5, stride=(2, 1), thresholds="none"),
     Geometry(3, (3, 4), 6, (3, 4), time_steps=1),
 )
 
@@ -349,6 +324,10 @@ def layers(draw: st.DrawFn, low: int = 0, high: int = 64) -> Layer:
     latency = draw(latencies((geometry.channels, *geometry.size), geometry.time_steps))
     weights = draw(dyadic((geometry.features, geometry.channels, *geometry.kernel), low, high))
     quarters = st.integers(-1, 16)
-    each = arrays((geometry.features,), quarters, np.int64).map(lambda numbers: np.float32(numbers) / 4)
-    threshold = draw(st.none() | quarters.map(lambda number: number / 4) | each)
+    thresholds = dict(
+        own=arrays((geometry.features,), quarters, np.int64).map(lambda numbers: np.float32(numbers) / 4),
+        one=quarters.map(lambda number: number / 4),
+        none=st.none(),
+    )
+    threshold = draw(thresholds[geometry.thresholds])
     return Layer(geometry, pad(latency, geometry.padding, geometry.time_steps), weights, threshold)

@@ -39,6 +39,8 @@ WIDE = (
     ONE,
 )
 """Two layers side by side learn by reward, one of them by reward alone."""
+ALL = dict(dropout=0.25, floor=0.25, by_epoch=True)
+"""All settings of a rule that are off by default."""
 IMAGES = 68  # in batches of 8 or 16, the last batch is one of 4
 
 
@@ -93,13 +95,7 @@ class Judged:
 
 
 def judged(
-    network: SpikingNetwork,
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int,
-    epochs: int,
-    batched: int = 1,
-    kept: list[dict[str, np.ndarray]] | None = None,
+    network: SpikingNetwork, inputs, labels, batch_size: int, epochs: int, batched: int = 1, kept=None
 ) -> Judged:
     """The reward phase as described: image after image, batch after batch; so many are decided by the same weights.
 
@@ -272,7 +268,7 @@ def learn(network, inputs, labels, batch_size: int, epochs: int, block=None, for
     for _ in range(epochs):
         decisions.append([])
         if kept is not None:
-            kept.append({name: np.asarray(state.get("kept")) for name, state in carry.states.items()})
+            kept.append({name: np.asarray(state["kept"]) for name, state in carry.states.items() if "kept" in state})
         for at in range(0, len(labels), 24):
             part = slice(at, at + 24)
             count, start = len(labels[part]), int(rng.integers(0, 8))

@@ -7,28 +7,17 @@ import judge
 import numpy as np
 import pytest
 
+from snnjax import kernels
 from snnjax.encoding import COLOUR, DIGITS, dog_kernel, encode, gabor_kernel, lateral_inhibition, local_normalization
-from snnjax.kernels import (
-    PositionSpikes,
-    Spikes,
-    Winners,
-    early_winners,
-    final_potentials,
-    first_spikes,
-    integrate_and_fire,
-    k_winners,
-    pointwise_inhibition,
-    pool,
-    stdp,
-)
+from snnjax.kernels import PositionSpikes, Spikes, Winners
 
-LAYERS = range(40)
 DOGS = [(n, first / 9, second / 9) for n in (3, 7, 13) for first, second in ((n, 2 * n), (2 * n, n))]
 ANGLES = [22.5, 67.5, 112.5, 157.5]
 PARAMS = ("time_steps", "kernel", "threshold", "k", "radius", "ltp", "ltd", "stabiliser", "lower", "upper")
+MOST = 6  # winners of any layer
 
 
-@pytest.fixture(params=LAYERS)
+@pytest.fixture(params=range(40))
 def layer(request, golden):
     """Layer number NNN: its arrays and its settings, by name."""
     prefix = f"layer/{request.param:03d}/"
@@ -39,9 +28,8 @@ def layer(request, golden):
     return types.SimpleNamespace(
         **arrays,
         **settings,
-        rates=(settings["ltp"], settings["ltd"]),
+        rates=np.float32((settings["ltp"], settings["ltd"])),
         rule=dict(bounds=(settings["lower"], settings["upper"]), stabiliser=bool(settings["stabiliser"])),
-        competition={name: settings[name] for name in ("k", "radius", "time_steps")},
     )
 
 
@@ -52,11 +40,6 @@ def embedded(array, shape, fill=0):
     """
     margins = [(0, more - size) for more, size in zip(shape, array.shape, strict=True)]
     return np.pad(array, margins, constant_values=fill)
-
-
-def embedded_inputs(layer):
-    latency = embedded(layer.latency_in, (6, 14, 14), layer.time_steps)
-    return latency, embedded(layer.weights, (20, 6, *layer.weights.shape[2:]))
 
 
 def embedded_spikes(latency, potential, time_steps):
@@ -75,97 +58,92 @@ def assert_close(values, expected):
 
 def assert_winners(winners, expected):
     places = np.stack([winners.feature, winners.row, winners.column], axis=-1)
-    np.testing.assert_array_equal(places[np.asarray(winners.valid)], expected)
+    np.testing.assert_array_equal(places[np.asarray(winners.valid)][: len(expected)], expected)
 
 
-def test_spikes(layer):
-    latency, weights = embedded_inputs(layer)
-    spikes = integrate_and_fire(latency, weights, threshold=layer.threshold, time_steps=layer.time_steps)
+def test_kernels(layer):
+    steps, firing = layer.time_steps, dict(threshold=layer.threshold, time_steps=layer.time_steps)
+    inputs, weights = embedded(layer.latency_in, (6, 16, 16), steps), embedded(layer.weights, (20, 6, 5, 5))
+    spikes = kernels.integrate_and_fire(inputs, weights, **firing)
     np.testing.assert_array_equal(corner(spikes.latency, layer.latency_out), layer.latency_out)
     assert_close(corner(spikes.potential, layer.latency_out), layer.potential_at_spike)
-
-
-def test_final_potentials(layer):
-    latency, weights = embedded_inputs(layer)
-    potentials = final_potentials(latency < layer.time_steps, weights)
+    potentials = kernels.final_potentials(inputs < steps, weights)
     assert_close(corner(potentials, layer.final_potentials), layer.final_potentials)
 
-
-def test_inhibition_and_winners(layer):
-    spikes = Spikes(*embedded_spikes(layer.latency_out, layer.potential_at_spike, layer.time_steps))
-    inhibited = pointwise_inhibition(spikes, time_steps=layer.time_steps)
+    spikes = Spikes(*embedded_spikes(layer.latency_out, layer.potential_at_spike, steps))
+    inhibited = kernels.pointwise_inhibition(spikes, time_steps=steps)
     np.testing.assert_array_equal(corner(inhibited.latency, layer.latency_inhibited), layer.latency_inhibited)
-    assert_winners(k_winners(inhibited, **layer.competition), layer.winners)
+    first = (
+        corner(array, layer.latency_out) for array in vars(kernels.first_spikes(inputs, weights, **firing)).values()
+    )
+    feature, latency, potential = first
+    places = PositionSpikes(embedded(feature, (12, 12)), *embedded_spikes(latency, potential, steps))
+    number = len(layer.winners)
+    for left in (inhibited, places):
+        winners = kernels.k_winners(left, k=MOST, radius=layer.radius, time_steps=steps)
+        assert_winners(winners, layer.winners)
+        assert number == min(layer.k, int(winners.valid.sum()))
+
+    for window, settings, expected in (
+        (2, {}, layer.pooled2),
+        (3, dict(stride=2, padding=1), layer.pooled3_stride2_pad1),
+    ):
+        pooled = kernels.pool(spikes.latency, window, time_steps=steps, **settings)
+        np.testing.assert_array_equal(corner(pooled, expected), expected)
+
+    feature, row, column = np.pad(layer.winners, ((0, MOST - number), (0, 0))).T
+    learning = Winners(
+        np.where(np.arange(MOST) < number, feature, -1), row, column, layer.latency_out[feature, row, column]
+    )
+    learned = kernels.stdp(weights, inputs, learning, layer.rates, time_steps=steps, **layer.rule)
+    assert_close(corner(learned, layer.weights_after), layer.weights_after)
 
 
-def test_winners_of_first_spikes(layer):
-    latency, weights = embedded_inputs(layer)
-    first = first_spikes(latency, weights, threshold=layer.threshold, time_steps=layer.time_steps)
-    feature, latency, potential = (corner(array, layer.latency_out) for array in vars(first).values())
-    first = PositionSpikes(embedded(feature, (12, 12)), *embedded_spikes(latency, potential, layer.time_steps))
-    assert_winners(k_winners(first, **layer.competition), layer.winners)
-
-
-@pytest.mark.parametrize("layer", range(0, 40, 5), indirect=True)
+@pytest.mark.parametrize("layer", [0, 15], indirect=True)
 def test_early_winners(layer):
-    settings = dict(threshold=layer.threshold, **layer.competition)
-    assert_winners(early_winners(layer.latency_in, layer.weights, **settings), layer.winners)
-
-
-def test_learning(layer):
-    feature, row, column = layer.winners.T
-    winners = Winners(feature, row, column, layer.latency_out[feature, row, column])
-    rates, settings = np.float32(layer.rates), dict(time_steps=layer.time_steps, **layer.rule)
-    assert_close(stdp(layer.weights, layer.latency_in, winners, rates, **settings), layer.weights_after)
-
-
-def test_pooling(layer):
-    pooled = pool(layer.latency_out, 2, time_steps=layer.time_steps)
-    np.testing.assert_array_equal(pooled, layer.pooled2)
-    pooled = pool(layer.latency_out, 3, stride=2, padding=1, time_steps=layer.time_steps)
-    np.testing.assert_array_equal(pooled, layer.pooled3_stride2_pad1)
+    settings = dict(threshold=layer.threshold, k=layer.k, radius=layer.radius, time_steps=layer.time_steps)
+    winners = kernels.early_winners(layer.latency_in, layer.weights, **settings)
+    assert_winners(winners, layer.winners)
+    assert winners.valid.sum() == len(layer.winners)
 
 
 def test_judge(layer):
-    movie = judge.potentials(layer.latency_in, layer.weights, layer.time_steps)
+    steps = layer.time_steps
+    movie = judge.potentials(layer.latency_in, layer.weights, steps)
     assert_close(movie[-1], layer.final_potentials)
     latency, potential = judge.fire(movie, layer.threshold)
     np.testing.assert_array_equal(latency, layer.latency_out)
     assert_close(potential, layer.potential_at_spike)
-    inhibited = judge.pointwise_inhibition(latency, potential, layer.time_steps)
+    inhibited = judge.pointwise_inhibition(latency, potential, steps)
     np.testing.assert_array_equal(inhibited[0], layer.latency_inhibited)
-    winners = judge.k_winners(*inhibited, **layer.competition)
+    winners = judge.k_winners(*inhibited, layer.k, layer.radius, steps)
     np.testing.assert_array_equal(winners, layer.winners)
     won = [(winner, latency[winner]) for winner in winners]
-    settings = dict(time_steps=layer.time_steps, **layer.rule)
-    assert_close(judge.stdp(layer.weights, layer.latency_in, won, layer.rates, **settings), layer.weights_after)
-    np.testing.assert_array_equal(judge.pool(latency, (2, 2), layer.time_steps), layer.pooled2)
-    pooled = judge.pool(latency, (3, 3), layer.time_steps, stride=(2, 2), padding=(1, 1))
+    learned = judge.stdp(layer.weights, layer.latency_in, won, layer.rates, steps, **layer.rule)
+    assert_close(learned, layer.weights_after)
+    np.testing.assert_array_equal(judge.pool(latency, (2, 2), steps), layer.pooled2)
+    pooled = judge.pool(latency, (3, 3), steps, stride=(2, 2), padding=(1, 1))
     np.testing.assert_array_equal(pooled, layer.pooled3_stride2_pad1)
 
 
-@pytest.mark.parametrize("number", range(6))
-@pytest.mark.parametrize("dog", [dog_kernel, judge.dog_kernel])
-def test_dog_kernels(golden, number, dog):
-    assert_close(dog(*DOGS[number]), golden[f"filters/dog{number}"])
-
-
-@pytest.mark.parametrize("angle", ANGLES)
-@pytest.mark.parametrize("gabor", [gabor_kernel, judge.gabor_kernel])
-def test_gabor_kernels(golden, angle, gabor):
-    assert_close(gabor(5, angle, 4.0), golden[f"filters/gabor5_{angle}"])
-
-
-def test_the_filters_of_digits(golden):
-    for number, weights in enumerate(DIGITS.weights):
-        kernel = golden[f"filters/dog{number}"]
-        margin = (13 - len(kernel)) // 2
-        assert_close(weights, np.pad(kernel, margin))
+def test_filters(golden):
+    for number, (dog, weights) in enumerate(zip(DOGS, DIGITS.weights, strict=True)):
+        expected = golden[f"filters/dog{number}"]
+        assert_close(dog_kernel(*dog), expected)
+        assert_close(judge.dog_kernel(*dog), expected)
+        assert_close(weights, np.pad(expected, (13 - len(expected)) // 2))
+    for angle in ANGLES:
+        for gabor in (gabor_kernel, judge.gabor_kernel):
+            assert_close(gabor(5, angle, 4.0), golden[f"filters/gabor5_{angle}"])
 
 
 @pytest.mark.parametrize("number", range(24))
 def test_encoding(golden, number):
-    np.testing.assert_array_equal(encode(golden["encode/images"][number]), golden["encode/latency"][number])
+    image, expected = golden["encode/images"][number], golden["encode/latency"][number]
+    np.testing.assert_array_equal(encode(image), expected)
+    filtered = judge.filter_image(image, [judge.dog_kernel(*dog) for dog in DOGS], [50] * 6)
+    latency = judge.rank_order(judge.local_normalization(filtered, radius=8), time_steps=15)
+    np.testing.assert_array_equal(latency, expected)
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -175,20 +153,9 @@ def test_encoding_of_colour(number):
         np.testing.assert_array_equal(COLOUR(recorded["images"][number]), recorded["latency"][number])
 
 
-@pytest.mark.parametrize("number", range(24))
-def test_encoding_of_the_judge(golden, number):
-    filtered = judge.filter_image(golden["encode/images"][number], [judge.dog_kernel(*dog) for dog in DOGS], [50] * 6)
-    latency = judge.rank_order(judge.local_normalization(filtered, radius=8), time_steps=15)
-    np.testing.assert_array_equal(latency, golden["encode/latency"][number])
-
-
-def test_local_normalization(golden):
-    maps, expected = golden["local_normalization/input"][0], golden["local_normalization/radius3"][0]
-    assert_close(local_normalization(maps, radius=3), expected)
-    assert_close(judge.local_normalization(maps, radius=3), expected)
-
-
-def test_lateral_inhibition(golden):
+def test_normalization_and_lateral_inhibition(golden):
     maps, percents = golden["local_normalization/input"][0], golden["lateral_inhibition/percents"]
-    assert_close(lateral_inhibition(maps, percents), golden["lateral_inhibition/output"][0])
-    assert_close(judge.lateral_inhibition(maps, percents), golden["lateral_inhibition/output"][0])
+    for normalize in (local_normalization, judge.local_normalization):
+        assert_close(normalize(maps, radius=3), golden["local_normalization/radius3"][0])
+    for inhibit in (lateral_inhibition, judge.lateral_inhibition):
+        assert_close(inhibit(maps, percents), golden["lateral_inhibition/output"][0])

@@ -7,31 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 import snnjax
-from snnjax import (
-    RSTDP,
-    STDP,
-    WTA,
-    Conv,
-    Network,
-    Settings,
-    Sweep,
-    TargetTime,
-    Trainer,
-    TrainState,
-    data,
-    kernels,
-    stage,
-)
+from snnjax import RSTDP, STDP, WTA, Conv, Network, Settings, TargetTime, Trainer, TrainState, kernels, stage
 from snnjax.kernels import native
 from snnjax.layers.layer_kernels import XLA
 from snnjax.runs import RunFolder
 
 T = 15
-DIGITS = data.digits().first(60, 20)
+DIGITS = tiny.images()
 RULE = dict(rate=0.1, threshold_rate=0.5, target_time=0.6, threshold_min=1.0, beta=1.5, bounds=(0.0, 1.0))
 RNG = np.random.default_rng(0)
 
@@ -64,7 +51,7 @@ def judge(patch, weights, threshold, time_steps, *, rate, threshold_rate, target
 @st.composite
 def cases(draw):
     """A patch, weights whose sums are exact, thresholds that they reach exactly, T, bounds."""
-    steps, features, inputs = draw(st.sampled_from([1, 2, 15, 255])), draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    steps, features, inputs = draw(st.sampled_from([(15, 4, 6), (1, 1, 3), (255, 3, 5)]))
     patch = draw(st.lists(st.integers(0, steps), min_size=inputs, max_size=inputs))
     quarters = st.lists(st.integers(1, 4), min_size=features * inputs, max_size=features * inputs)
     threshold = draw(st.lists(st.integers(1, 12), min_size=features, max_size=features))
@@ -85,8 +72,11 @@ def test_one_patch_is_that_of_the_judge(case):
         np.testing.assert_array_equal(found.threshold, np.float32(threshold))
 
 
-@pytest.mark.parametrize(("features", "steps"), [(6, T), (1, T), (20, 255), (3, 1)])
-@pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
+@pytest.mark.parametrize(
+    ("features", "steps", "compiled"),
+    [(6, T, False), (6, T, True), (1, T, True), (20, 255, True), (3, 1, True)],
+    ids=["xla", "native", "one feature", "many features", "one step"],
+)
 def test_many_patches_are_those_of_the_judge(features, steps, compiled, request):
     """Of two images with two patches each, many times; the compiled form with padding and strides."""
     if compiled:
@@ -135,33 +125,32 @@ def network(learner=None, **settings):
     return Network("target", (6, 28, 28), 10, (stage(Conv(**conv), pool=4), stage(deciding)), T)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [dict(), dict(learner=TargetTime(patches=3)), dict(padding=2, stride=2, threshold=np.float32([2, 3, 4, 3, 2, 5]))],
-    ids=["one patch", "three patches", "strided"],
-)
+def trained(spec, epochs, **settings):
+    """The state after epochs of the first layer alone."""
+    trainer = Trainer(spec, DIGITS, Settings((epochs, 0), **settings))
+    return trainer.run(trainer.initial_state())
+
+
+STRIDED = dict(learner=TargetTime(patches=3), padding=2, stride=2, threshold=np.float32([2, 3, 4, 3, 2, 5]))
+
+
+@pytest.mark.parametrize("settings", [dict(), STRIDED], ids=["one patch", "three patches, strided"])
 def test_compiled_kernels_learn_the_same(settings, compiler):
-    states, spec = [], network(**settings)
-    for compiled in (False, True):
-        trainer = Trainer(spec, DIGITS, Settings((3, 0), native=compiled))
-        states.append(trainer.run(trainer.initial_state()))
-    plain, fast = states
+    spec = network(**settings)
+    plain, fast = (trained(spec, 2, native=compiled) for compiled in (False, True))
     np.testing.assert_allclose(fast.weights["layer1"], plain.weights["layer1"], atol=1e-5)
     (path,) = plain.numbers
     np.testing.assert_allclose(fast.numbers[path], plain.numbers[path], rtol=1e-4)
     found, expected = (state.diagnoses["TargetTime layer1"] for state in (fast, plain))
     assert found["wins"] == expected["wins"]
-    shown = 60 * spec.stages[0].branches[0].learners.patches
+    shown = 40 * spec.stages[0].branches[0].learners.patches
     assert sum(found["wins"]["layer1"]) + round(found["silent"]["layer1"] * shown) == shown
 
 
 def test_update_batch_changes_nothing():
     """Each patch is learned from by what was learned from the one before."""
-    states = []
-    for batch in (1, 4):
-        trainer = Trainer(network(), DIGITS, Settings((2, 0), update_batch=batch))
-        states.append(trainer.run(trainer.initial_state()))
-    np.testing.assert_allclose(states[0].weights["layer1"], states[1].weights["layer1"], atol=1e-6)
+    one, four = (trained(network(), 2, update_batch=batch).weights["layer1"] for batch in (1, 4))
+    np.testing.assert_allclose(one, four, atol=1e-6)
 
 
 def test_patches_lie_everywhere_equally_often():
@@ -176,64 +165,40 @@ def test_patches_lie_everywhere_equally_often():
     assert (drawn != np.asarray(other).reshape(-1, 2)).any(axis=1).mean() > 0.8
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["xla", "native"])
 @pytest.mark.slow
-def test_one_threshold_becomes_one_for_each_feature(compiled, tmp_path, request):
-    """It can be swept, is kept as numbers, resumed from and saved."""
-    if compiled:
-        request.getfixturevalue("compiler")
-    spec, settings = network(), Settings((4, 1), batch_size=10, native=compiled)
+def test_one_threshold_becomes_one_for_each_feature(tmp_path, compiler):
+    """It is kept as numbers, resumed from and saved."""
+    spec, settings, kept = network(), Settings((4, 1), batch_size=10, native=True), []
     whole = Trainer(spec, DIGITS, settings)
-    expected = whole.run(whole.initial_state())
-    kept = []
-
-    def stop(state):
-        kept.append(TrainState.unflatten(*copy.deepcopy(state.flatten())))
-        if len(kept) == 2:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        Trainer(spec, DIGITS, settings).run(whole.initial_state(), stop)
-    state = Trainer(spec, DIGITS, settings).run(kept[-1])
+    save = lambda state: kept.append(TrainState.unflatten(*copy.deepcopy(state.flatten())))  # noqa: E731
+    expected = whole.run(whole.initial_state(), save)
+    state = Trainer(spec, DIGITS, settings).run(kept[1])
+    np.testing.assert_array_equal(state.weights["layer1"], expected.weights["layer1"])
     with RunFolder(tmp_path / "run", Trainer(spec, DIGITS, settings)) as run:
         run.run()
-    np.testing.assert_array_equal(state.weights["layer1"], expected.weights["layer1"])
     learned = np.asarray(snnjax.load(tmp_path / "run").spec.stages[0].branches[0].threshold)
-    assert learned.shape == (6,)
     assert len(set(learned.tolist())) == 6
     np.testing.assert_array_equal(learned, whole.trained(expected).spec.stages[0].branches[0].threshold)
 
 
-def test_thresholds_and_rates_are_swept():
+def test_thresholds_and_rates_are_hyperparameters():
     numbers = network().hyperparameters()
     assert numbers["layer1.threshold"] == 3.0
     assert numbers["layer1.learners.target_time"] == 0.75
-    variants = [{"layer1.threshold": 3.0}, {"layer1.threshold": 4.0}, {"layer1.learners.target_time": 0.5}]
-    sweep = Sweep(network(), DIGITS, Settings((2, 0), patience=0), variants)
-    states: dict[int, TrainState] = {}
-    sweep.run(keep=lambda at, network, state: states.update({at: state}) or {})
-    alone = Trainer(network(threshold=4.0), DIGITS, Settings((2, 0)))
-    expected = alone.run(alone.initial_state())
-    np.testing.assert_allclose(states[1].weights["layer1"], expected.weights["layer1"], atol=1e-6)
-    assert len({state.weights["layer1"].tobytes() for state in states.values()}) == 3
 
 
-def test_winners_learn_to_fire_at_the_target():
-    for target in (0.4, 0.7):
-        learner = TargetTime(target_time=target, threshold_min=0.5, annealing=0.8, patches=10)
-        trainer = Trainer(network(learner), DIGITS, Settings((20, 0)))
-        state = trainer.run(trainer.initial_state())
-        found = state.diagnoses["TargetTime layer1"]
-        assert abs(found["spike_time"]["layer1"] - target) < 0.06
-        assert found["threshold_drift"]["layer1"] < 0.05
-        assert min(found["wins"]["layer1"]) > np.mean(found["wins"]["layer1"]) / 3
+@pytest.mark.parametrize("target", [0.4, 0.7])
+def test_winners_learn_to_fire_at_the_target(target, compiler):
+    learner = TargetTime(target_time=target, threshold_min=0.5, annealing=0.8, patches=10)
+    found = trained(network(learner), 20, native=True).diagnoses["TargetTime layer1"]
+    assert abs(found["spike_time"]["layer1"] - target) < 0.06
+    assert found["threshold_drift"]["layer1"] < 0.05
+    assert min(found["wins"]["layer1"]) > np.mean(found["wins"]["layer1"]) / 3
 
 
 def diagnosis(**settings):
     """Figures of the only layer, and words."""
-    spec = network(**settings)
-    trainer = Trainer(spec, DIGITS, Settings((1, 0)))
-    found = trainer.run(trainer.initial_state()).diagnoses["TargetTime layer1"]
+    found = trained(network(**settings), 1).diagnoses["TargetTime layer1"]
     return {key: value if key == "words" else value["layer1"] for key, value in found.items()}
 
 
@@ -247,52 +212,37 @@ def test_a_diagnosis_says_what_is_wrong():
     moving = diagnosis(learner=TargetTime(threshold_rate=0.5, target_time=0.5, threshold_min=0.1))
     assert any("still moving" in word for word in moving["words"])
     assert len(moving["thresholds"]) == 6
-    ends = [moving[f"threshold_{kind}"] for kind in ("min", "mean", "max")]
-    expected = [kind(moving["thresholds"]) for kind in (np.min, np.mean, np.max)]
-    np.testing.assert_allclose(ends, expected, rtol=1e-5)
+    for kind in (np.min, np.mean, np.max):
+        expected = kind(moving["thresholds"])
+        np.testing.assert_allclose(moving[f"threshold_{kind.__name__.removeprefix('a')}"], expected, rtol=1e-5)
     words = diagnosis(learner=TargetTime(threshold_rate=0.0, threshold_min=0.1))["words"]
     assert any(word.startswith("thresholds lie in 3.00..3.00, mean 3.00, settled") for word in words)
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("make", "message"),
     [
-        (dict(target_time=1.5), "`target_time` must lie in 0..1, got 1.5"),
-        (dict(rate=-0.1), "`rate` must be finite and at least 0, got -0.1"),
-        (dict(threshold_min=0.0), "`threshold_min` must be finite and above 0, got 0"),
-        (dict(annealing=0.0), "`annealing` must lie above 0 and up to 1, got 0"),
-        (dict(bounds=(-1.0, 1.0)), "`bounds` must be at least 0, so that potentials never fall"),
-        (dict(patches=0), "`patches` must be at least 1, got 0"),
-        (dict(patches=1.5), "`patches` must be an integer"),
-    ],
-)
-def test_wrong_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        TargetTime(**settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (dict(threshold=None), "`threshold` of layer1 must be above 0 for TargetTime, got None: start where"),
-        (dict(threshold=-1.0), "`threshold` of layer1 must be above 0 for TargetTime, got -1"),
+        (lambda: TargetTime(target_time=1.5), "`target_time`.*got 1.5"),
+        (lambda: TargetTime(rate=-0.1), "`rate`.*got -0.1"),
+        (lambda: TargetTime(beta=-1.0), "`beta`.*got -1"),
+        (lambda: TargetTime(threshold_rate=-1.0), "`threshold_rate`.*got -1"),
+        (lambda: TargetTime(threshold_min=0.0), "`threshold_min`.*above 0, got 0"),
+        (lambda: TargetTime(annealing=0.0), "`annealing`.*above 0.*got 0"),
+        (lambda: TargetTime(bounds=(-1.0, 1.0)), "`bounds` must be at least 0"),
+        (lambda: TargetTime(patches=0), "`patches`.*got 0"),
+        (lambda: TargetTime(patches=1.5), "`patches` must be an integer"),
+        (lambda: network(threshold=None), "`threshold` of layer1.*got None: start where"),
+        (lambda: network(threshold=-1.0), "`threshold` of layer1.*got -1"),
+        (lambda: network(competition=WTA(3)), "`competition` of layer1.*WTA.*has no effect"),
         (
-            dict(competition=WTA(3)),
-            r"`competition` of layer1 must be WTA.*: WTA.* has no effect, TargetTime has its own",
+            lambda: kernels.first_to_fire(np.zeros(3, np.uint8), np.ones((2, 4)), np.ones(2), time_steps=T),
+            r"`weights`.*\(2, 3\) of `threshold` and `patch`, got \(2, 4\)",
         ),
     ],
 )
-def test_layers_that_do_not_suit_are_refused(settings, message):
+def test_what_does_not_suit_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
-        network(**settings).check()
-    network(learner=(STDP(), TargetTime()), competition=WTA(3)).check()
-
-
-def test_a_patch_of_another_size_is_refused():
-    with pytest.raises(
-        ValueError, match=r"`weights` must have shape \(2, 3\) of `threshold` and `patch`, got \(2, 4\)"
-    ):
-        kernels.first_to_fire(np.zeros(3, np.uint8), np.ones((2, 4)), np.ones(2), time_steps=T)
+        make()
 
 
 def test_a_layer_keeps_its_own_description():
@@ -303,19 +253,18 @@ def test_a_layer_keeps_its_own_description():
     plain = dataclasses.replace(spec.stages[0].branches[0], learners=STDP())
     assert plain.prepared(2) is plain
     assert snnjax.Model.of(spec, spec.initial_weights()).layers["layer1"].kernels is XLA
+    network(learner=(STDP(), TargetTime()), competition=WTA(3))
 
 
-@pytest.mark.parametrize(
-    ("threshold", "won"),
-    [([2.0, 1.0, 1.0], (1, 5)), ([1.0, 1.0, 2.0], (0, 5)), ([2.25, 1.5, 1.75], (2, 7)), ([2.25, 2.25, 2.25], (-1, T))],
-    ids=["lowest index", "threshold reached exactly", "largest potential", "nobody"],
-)
-def test_compiled_kernels_resolve_ties(threshold, won, compiler):
+def test_compiled_kernels_resolve_ties(compiler):
+    """The lowest index; a threshold is reached exactly; the largest potential; nobody."""
     weights = np.float32([[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.25], [0.5, 0.5, 0.5, 0.5]]).reshape(3, 1, 2, 2)
     image, rule = np.uint8([5, 7, 5, 7]).reshape(1, 1, 2, 2), dict(RULE, time_steps=T)
-    expected = judge(image.ravel(), np.float64(weights.reshape(3, 4)), np.float64(threshold), T, **RULE)
-    assert expected[2:] == won
     place = np.zeros((1, 1, 2), np.int32), np.array([0, 1], np.int32)
-    found = native.learn_patches(image, *place, native.arrange(weights), np.float32(threshold), features=3, **rule)
-    assert (int(found.feature[0, 0]), int(found.latency[0, 0])) == won
-    np.testing.assert_allclose(found.threshold, expected[1], atol=1e-6)
+    thresholds = [2.0, 1.0, 1.0], [1.0, 1.0, 2.0], [2.25, 1.5, 1.75], [2.25, 2.25, 2.25]
+    for threshold, won in zip(thresholds, ((1, 5), (0, 5), (2, 7), (-1, T)), strict=True):
+        expected = judge(image.ravel(), np.float64(weights.reshape(3, 4)), np.float64(threshold), T, **RULE)
+        assert expected[2:] == won, threshold
+        found = native.learn_patches(image, *place, native.arrange(weights), np.float32(threshold), features=3, **rule)
+        assert (int(found.feature[0, 0]), int(found.latency[0, 0])) == won, threshold
+        np.testing.assert_allclose(found.threshold, expected[1], atol=1e-6)

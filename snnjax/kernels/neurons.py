@@ -313,6 +313,7 @@ def timed_spikes(
     rises evenly from V(s-1) to V(s) crosses the threshold: (s + (threshold - V(s-1)) / (V(s) - V(s-1))) / T.
     """
     taps, flat, shape = unfold(latency, weights, stride, time_steps=checks.time_steps(time_steps))
+    checks.threshold(threshold, len(flat))
     limits = jnp.asarray(0.0 if threshold is None else threshold, jnp.float32)
     limits = limits[:, None] if limits.ndim else limits
     first = time_steps - 1 if threshold is None else 0

@@ -1,0 +1,170 @@
+"""What is true of every kernel: the same without `jax.jit`, mapped as in a loop, compiled once, and refusing errors."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snnjax import kernels
+from snnjax.kernels import PositionSpikes, Spikes, Winners
+
+RNG = np.random.default_rng(0)
+T = 5
+LATENCY = RNG.integers(0, T + 1, (2, 2, 6, 5), np.uint8)
+RESPONSE = RNG.integers(0, T + 1, (2, 4, 4, 3), np.uint8)
+AT_SPIKE = np.float32(RNG.integers(1, 9, RESPONSE.shape) / 4 * (RESPONSE < T))
+WEIGHTS = np.float32(RNG.integers(0, 65, (2, 4, 2, 3, 3)) / 64)
+
+BATCHES = dict(
+    latency=LATENCY,
+    wave=LATENCY[:, None] <= np.arange(T).reshape(T, 1, 1, 1),
+    spiked=LATENCY < T,
+    weights=WEIGHTS,
+    rows=WEIGHTS[:, :3],
+    threshold=np.float32([[2, 2.5, 3, 1], [3, 2, 1.5, 2]]),
+    potentials=np.float32(RNG.integers(-2, 4, (2, T, 4, 4, 3))),
+    spikes=Spikes(RESPONSE, AT_SPIKE),
+    places=PositionSpikes(RNG.integers(0, 4, (2, 4, 3), np.int32), RESPONSE[:, 0], AT_SPIKE[:, 0]),
+    inhibited=np.array([[True, False, False, True], [False] * 4]),
+    winners=Winners(
+        feature=np.int32([[2, 0, -1], [1, 3, 0]]),
+        row=np.int32([[3, 0, 0], [1, 2, 3]]),
+        column=np.int32([[0, 2, 0], [1, 2, 0]]),
+        latency=np.uint8([[2, 3, T], [0, 1, 4]]),
+    ),
+    rates=np.float32([[0.5, -0.375], [0.25, -0.125]]),
+    bounds=(np.float32([0, 0.25]), np.float32([1, 0.75])),
+    outcome=np.int32([1, -1]),
+    reward=np.float32([[0.5, -0.375], [0.25, -0.125]]),
+    punish=np.float32([[-0.5, 0.25], [-0.125, 0.5]]),
+    base=np.float32([[0.5, -0.375], [0.25, -0.125]]),
+    fraction=np.float32([0.5, 0.25]),
+)
+"""Valid arguments of kernels, two of each."""
+STEPS = dict(time_steps=T)
+COMPETITION = dict(k=3, radius=1, time_steps=T)
+LEARNING = dict(time_steps=T, stabiliser=True)
+KERNELS = {
+    "latency_to_wave": (kernels.latency_to_wave, "latency", STEPS),
+    "wave_to_latency": (kernels.wave_to_latency, "wave", {}),
+    "pad": (kernels.pad, "latency", dict(padding=(1, 2), **STEPS)),
+    "pool": (kernels.pool, "latency", dict(window=(2, 3), stride=(1, 2), padding=1, **STEPS)),
+    "potentials": (kernels.potentials, "latency weights", STEPS),
+    "final_potentials": (kernels.final_potentials, "spiked weights", dict(stride=(1, 2))),
+    "fire": (kernels.fire, "potentials threshold", {}),
+    "fire at the last step": (kernels.fire, "potentials", dict(threshold=None)),
+    "integrate_and_fire": (kernels.integrate_and_fire, "latency weights threshold", STEPS),
+    "first_spikes": (kernels.first_spikes, "latency weights threshold", STEPS),
+    "timed_spikes": (kernels.timed_spikes, "latency weights threshold", dict(fractional=True, **STEPS)),
+    "strongest_feature": (kernels.strongest_feature, "spikes", STEPS),
+    "pointwise_inhibition": (kernels.pointwise_inhibition, "spikes", STEPS),
+    "feature_inhibition": (kernels.feature_inhibition, "spikes inhibited", STEPS),
+    "k_winners": (kernels.k_winners, "spikes", COMPETITION),
+    "k_winners of places": (lambda places: kernels.k_winners(places, **COMPETITION), "places", {}),
+    "stdp": (kernels.stdp, "weights latency winners rates bounds", LEARNING),
+    "learned_rows": (kernels.learned_rows, "rows latency winners rates bounds", LEARNING),
+    "set_rows": (kernels.set_rows, "weights winners rows", {}),
+    "reward_rates": (kernels.reward_rates, "outcome reward punish", {}),
+    "adapted_rates": (kernels.adapted_rates, "base fraction", {}),
+}
+"""Kernels with the arguments that come in batches, and settings."""
+
+
+def arguments_of(name, index):
+    """The arguments of a kernel, number `index` of each batch."""
+    batches = {argument: BATCHES[argument] for argument in KERNELS[name][1].split()}
+    return jax.tree.map(lambda x: jnp.asarray(x[index]), batches)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_contract(name, compilations):
+    """The same without `jax.jit`; under `jax.vmap` a loop; other numbers compile nothing."""
+    kernel, batched, settings = KERNELS[name]
+    results = [kernel(**arguments_of(name, 0), **settings)]
+    assert compilations(lambda: results.append(kernel(**arguments_of(name, 1), **settings))) == 0
+    with jax.disable_jit():
+        plain = kernel(**arguments_of(name, 0), **settings)
+    batch = {argument: BATCHES[argument] for argument in batched.split()}
+    mapped = jax.vmap(lambda arguments: kernel(**arguments, **settings))(batch)
+    of_each = [jax.tree.map(lambda x: np.asarray(x)[index], mapped) for index in range(2)]
+    for found, expected in ((plain, results[0]), *zip(of_each, results, strict=True)):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 0, 1e-6, strict=True), found, expected)
+
+
+WRONG = [  # the arguments that a kernel has, a wrong one made of the last of them, the error, words of its message
+    ("latency", lambda x: x[0], ValueError, r"`latency`.*shape \(6, 5\)"),
+    ("latency", lambda x: x / 2, TypeError, "`latency`.*dtype float"),
+    ("latency", lambda x: x.tolist(), TypeError, "`latency`.*list"),
+    ("latency", lambda x: x + 1, ValueError, "`latency`.*got 6"),
+    ("latency time_steps", lambda x: 300, ValueError, "`latency`.*300.*dtype uint8"),
+    ("spiked", lambda x: x[0], ValueError, r"`spiked`.*shape \(6, 5\)"),
+    ("spiked", lambda x: x.astype(int), TypeError, "`spiked`.*dtype int"),
+    ("spiked", lambda x: x[:1], ValueError, "`spiked`.*got 1"),
+    ("weights", lambda x: x[0], ValueError, r"`weights`.*shape \(2, 3, 3\)"),
+    ("weights", lambda x: x.astype(int), TypeError, "`weights`.*dtype int"),
+    ("weights", lambda x: x[:, :1], ValueError, "channels of `weights`, got 2"),
+    ("weights", lambda x: np.tile(x, 2), ValueError, "`weights`.*6x5, got 3x6"),
+    ("rows", lambda x: x[0], ValueError, r"`rows`.*shape \(2, 3, 3\)"),
+    ("rows", lambda x: x.astype(int), TypeError, "`rows`.*dtype int"),
+    ("rows", lambda x: x[:, :1], ValueError, "channels of `rows`, got 2"),
+    ("rows", lambda x: np.tile(x, 2), ValueError, "`rows`.*6x5, got 3x6"),
+    ("rows", lambda x: x[:2], ValueError, r"`rows`.*`winners`, got \(2, 2, 3, 3\)"),
+    ("potentials", lambda x: x[0], ValueError, r"`potentials`.*shape \(4, 4, 3\)"),
+    ("potentials", lambda x: x.astype(int), TypeError, "`potentials`.*dtype int"),
+    ("potentials", lambda x: x.tolist(), TypeError, "`potentials`.*list"),
+    ("potentials", lambda x: x[:0], ValueError, "`time_steps`.*got 0"),
+    ("wave", lambda x: x[:0], ValueError, "`time_steps`.*got 0"),
+    ("threshold", lambda x: float("nan"), ValueError, "`threshold`.*got nan"),
+    ("threshold", lambda x: float("inf"), ValueError, "`threshold`.*got inf"),
+    ("threshold", lambda x: np.float32([1, np.nan, 1, 1]), ValueError, "`threshold`.*nan"),
+    ("threshold", lambda x: "15", TypeError, "`threshold`.*got '15'"),
+    ("threshold", lambda x: True, TypeError, "`threshold`.*got True"),
+    ("threshold", lambda x: [1.0], TypeError, r"`threshold`.*got \[1.0\]"),
+    ("threshold", lambda x: np.ones(5, np.float32), ValueError, r"`threshold`.*shape \(5,\)"),
+    ("threshold", lambda x: np.ones((4, 1), np.float32), ValueError, r"`threshold`.*shape \(4, 1\)"),
+    ("spikes", lambda x: x.latency, TypeError, "`spikes`.* Spikes"),
+    ("spikes", lambda x: Spikes(x.latency[0], x.potential), ValueError, r"`spikes.latency`.*shape \(4, 3\)"),
+    ("spikes", lambda x: Spikes(x.latency / 2, x.potential), TypeError, "`spikes.latency`.*dtype float"),
+    ("spikes", lambda x: Spikes(x.latency, x.potential[0]), ValueError, r"`spikes.potential`.*shape \(4, 3\)"),
+    ("spikes", lambda x: Spikes(x.latency, x.latency), TypeError, "`spikes.potential`.*dtype uint8"),
+    ("places", lambda x: PositionSpikes(x.feature, x.latency[0], x.potential), ValueError, r"`spikes.latency`.*\(3,\)"),
+    ("places", lambda x: PositionSpikes(x.feature, x.latency, x.latency), TypeError, "`spikes.potential`.*dtype uint8"),
+    ("inhibited", lambda x: x[:3], ValueError, "`inhibited`.*got 3"),
+    ("rates", lambda x: x[0], ValueError, r"`rates`.*shape \(\)"),
+    ("rates", lambda x: np.ones(3, np.float32), ValueError, r"`rates`.*shape \(3,\)"),
+    ("rates", lambda x: (1.0, 2.0), TypeError, "`rates`.*tuple"),
+    ("bounds", lambda x: (1.0, 0.0), ValueError, r"`bounds`.*got \(1.0, 0.0\)"),
+    ("bounds", lambda x: (0.5, 0.5), ValueError, r"`bounds`.*got \(0.5, 0.5\)"),
+    ("bounds", lambda x: (0.0, float("nan")), ValueError, r"`bounds`.*got \(0.0, nan\)"),
+    ("time_steps", lambda x: 0, ValueError, "`time_steps`.*got 0"),
+    ("time_steps", lambda x: 2.5, TypeError, "`time_steps`.*got 2.5"),
+    ("time_steps", lambda x: True, TypeError, "`time_steps`.*got True"),
+    ("padding", lambda x: -1, ValueError, "`padding`.*got -1"),
+    ("padding", lambda x: 0.5, TypeError, "`padding`.*got 0.5"),
+    ("padding", lambda x: (1, 2, 3), ValueError, r"`padding`.*got \(1, 2, 3\)"),
+    ("window", lambda x: 0, ValueError, "`window`.*got 0"),
+    ("window", lambda x: (2, 8), ValueError, "`window`.*got 2x8"),
+    ("stride", lambda x: 0, ValueError, "`stride`.*got 0"),
+    ("k", lambda x: 0, ValueError, "`k`.*got 0"),
+    ("k", lambda x: 2.0, TypeError, "`k`.*got 2.0"),
+    ("radius", lambda x: -1, ValueError, "`radius`.*got -1"),
+    ("radius", lambda x: 1.5, TypeError, "`radius`.*got 1.5"),
+]
+ANY = {("latency_to_wave", WRONG[0]), *(("set_rows", case) for case in WRONG)}
+"""Kernels that take other shapes too."""
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_wrong_arguments_are_refused(name):
+    kernel, _, settings = KERNELS[name]
+    parameters = inspect.signature(kernel).parameters
+    for case in WRONG:
+        arguments, wrong, error, message = case
+        if not parameters.keys() >= {*arguments.split()} or (name, case) in ANY:
+            continue
+        given = settings | arguments_of(name, 0)
+        argument = arguments.split()[-1]
+        with pytest.raises(error, match=message):
+            kernel(**given | {argument: wrong(given.get(argument))})
