@@ -26,11 +26,7 @@ from snnjax.learners import RSTDP, STDP
 pytestmark = pytest.mark.usefixtures("compiler")
 STEPS = 5
 RNG = np.random.default_rng(0)
-GEOMETRIES = [
-    ((2, 6, 5), (4, 3, 2), (0, 0), 3),
-    ((1, 5, 7), (20, 2, 3), (1, 2), 8),
-    ((3, 4, 4), (17, 4, 1), (2, 0), 1),
-]
+GEOMETRIES = [((2, 6, 5), (4, 3, 2), (0, 0), 3), ((1, 5, 7), (20, 2, 3), (1, 2), 8), ((3, 4, 4), (17, 4, 1), (2, 0), 1)]
 """Inputs, features and kernel, padding, winners: few, so that few programs are compiled."""
 
 

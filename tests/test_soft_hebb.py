@@ -484,10 +484,7 @@ NARROW, WIDE = NETWORKS["softhebb_narrow"], NETWORKS["goupy2024_softhebb"]
         (lambda: WIDE(features=5), "`features` must be 3 numbers, .* got 5"),
         (lambda: WIDE(features=(3, 0, 5)), "`features` must be at least 1, got 0"),
         (lambda: trained(with_first(activation=Summed())), r"`activation\(...\) of layer1` .* shape \(6, 8, 8\)"),
-        (
-            lambda: trained(with_first(learners=Outputless(batch=4))),
-            r"`forward\(...\).outputs of Outputless",
-        ),
+        (lambda: trained(with_first(learners=Outputless(batch=4))), r"`forward\(...\).outputs of Outputless"),
         (lambda: trained(with_first(learners=Spiking(batch=4))), "'winners': real-valued layers lack it"),
         (lambda: trained(with_stage(1, code=Floating())), r"`code\(...\) of stage 2` must be uint8 .* got float32"),
     ],
