@@ -348,6 +348,14 @@ def test_without_training_thresholds_there_are_no_figures_of_them(learner, featu
     assert set(found["scalars"]) == {"rate_plus", "rate_minus"}
 
 
+def test_an_epoch_anneals_rates_and_resets_training_thresholds():
+    rule = SupervisedSTDP(annealing=0.5, threshold_annealing=0.25)
+    ones = np.ones(4, np.float32)
+    state = dict(rates=np.float32([0.5, -1]), excess=ones, sums=ones, threshold_rate=np.float32(8))
+    ended = {key: np.asarray(value).tolist() for key, value in rule.end_epoch(state).items()}
+    assert ended == dict(rates=[0.25, -0.5], excess=[0] * 4, sums=[1] * 4, threshold_rate=2)
+
+
 TIMED = Earliest(fallback=True)
 
 
