@@ -120,6 +120,15 @@ def test_learning_is_that_of_the_golden_data(case):
         close(np.stack([outputs(layer, x) for x in images]), expected)
 
 
+def test_without_a_pool_activities_are_padded_alone():
+    conv = Conv(2, 3, padding=1, activation=Triangle(), output_padding=(1, 0), weight_mean=0.0)
+    layer = RealLayer(conv, ROWS.pack(np.float32(RNG.normal(size=(2, 3, 3, 3)))), 255, ROWS)
+    maps = np.float32(RNG.random((3, 4, 5)))
+    padded = np.pad(layer.responses(maps), ((0, 0), (1, 1), (0, 0)))
+    np.testing.assert_allclose(layer.outputs(maps, None), padded, rtol=1e-6)
+    assert padded.any()
+
+
 def test_by_hand():
     """One position that sees one value, and two features: the stronger one moves towards it."""
     patch, weights = np.float32([[2.0]]), np.float32([[1.0], [0.5]])
