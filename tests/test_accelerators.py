@@ -12,63 +12,44 @@ COMPILERS = {"h100": "jax_plugins.xla_cuda13", "v5e": "libtpu"}
 TEXT = """
 HloModule jit_learn, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
 
-%add (x.1: f32[], y.1: f32[]) -> f32[] {
-  %x.1 = f32[] parameter(0)
-  %y.1 = f32[] parameter(1)
-  ROOT %sum = f32[] add(%x.1, %y.1)
-}
-
 %fused (p: f32[8]) -> f32[8] {
   %p = f32[8]{0} parameter(0)
-  %twice = f32[8]{0} add(%p, %p)
-  ROOT %more = f32[8]{0} multiply(%twice, %p)
+  ROOT %more = f32[8]{0} multiply(%p, %p)
 }
 
 %known_body (c: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %c = (s32[], f32[8]{0}) parameter(0)
-  %at = s32[] get-tuple-element(%c), index=0
-  %x = f32[8]{0} get-tuple-element(%c), index=1
   %next = s32[] fusion(%at), kind=kLoop, calls=%fused
   %y = f32[8]{0} fusion(%x), kind=kLoop, calls=%fused, metadata={op_name="while/body (add)"}
   ROOT %both = (s32[], f32[8]{0}) tuple(%next, %y)
 }
 
 %known_condition (c.1: (s32[], f32[8])) -> pred[] {
-  %c.1 = (s32[], f32[8]{0}) parameter(0)
   %at.1 = s32[] get-tuple-element(%c.1), index=0
   %five = s32[]{:T(128)} constant(5)
   ROOT %less = pred[] compare(%at.1, %five), direction=LT
 }
 
 %inner_body (d: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %d = (s32[], f32[8]{0}) parameter(0)
-  %z = f32[8]{0} get-tuple-element(%d), index=1
   %product = (f32[8,8]{1,0:T(8,128)(2,1)S(1)}, s8[128]{0}) custom-call(%z, %z), custom_call_target="__cublas$gemm"
   ROOT %out = (s32[], f32[8]{0}) tuple(%z, %z)
 }
 
 %data_condition (e: (s32[], f32[8])) -> pred[] {
-  %e = (s32[], f32[8]{0}) parameter(0)
   %i = s32[] get-tuple-element(%e), index=0
   %n = s32[] get-tuple-element(%e), index=1
   ROOT %fewer = pred[] compare(%i, %n), direction=LT
 }
 
 %outer_body (g: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %g = (s32[], f32[8]{0}) parameter(0)
-  %h = f32[8]{0} get-tuple-element(%g), index=1
   %total = f32[] reduce(%h, %h), dimensions={0}, to_apply=%add
   %w.0 = (s32[], f32[8]{0}) while(%g), condition=%known_condition, body=%known_body
   ROOT %w.1 = (s32[], f32[8]{0}) while(%w.0), condition=%data_condition, body=%inner_body
 }
 
 ENTRY %main (a: f32[8]) -> f32[8] {
-  %a = f32[8]{0} parameter(0)
-  %zero = s32[] constant(0)
   %b = f32[8]{0} bitcast(%a)
   %copy-start = (f32[8]{0}, f32[8]{0}, u32[]) copy-start(%b)
   %copy-done = f32[8]{0} copy-done(%copy-start)
-  %t = (s32[], f32[8]{0}) tuple(%zero, %copy-done)
   %w.2 = (s32[], f32[8]{0}) while(%t), condition=%any, body=%known_body, backend_config={"known_trip_count":{"n":"7"}}
   %w.3 = (s32[], f32[8]{0}) while(%w.2), condition=%data_condition, body=%outer_body
   ROOT %r = f32[8]{0} get-tuple-element(%w.3), index=1

@@ -76,7 +76,6 @@ def test_spikenn_gets_the_settings_of_the_readout():
     [
         (["--model", "vgg"], "`model` must be one of mozafari2018, "),
         (["--images", "0"], "`images` must be at least 1, got 0"),
-        (["--repeats", "0"], "`repeats` must be at least 1, got 0"),
         (["--spikenn", "."], "is no checkout of ggoupy/SpikeNN"),
         (["--spyker"], "`spyker` is for `study` reward, got readout"),
         (["--model", "mozafari2018"], "mozafari2018 is no readout by SupervisedSTDP on features by TargetTime"),
