@@ -23,7 +23,7 @@ from PIL import Image
 import snnjax
 from snnjax.app import console, options, parts, report, tested
 from snnjax.app.commands.train import prepare
-from snnjax.data import Dataset, digits, folder, layout, load, picture_folder, pictures, read_picture
+from snnjax.data import Dataset, folder, layout, load, picture_folder, pictures, read_picture
 from snnjax.data.names import natural
 from snnjax.runs.run_folder import RunFolder
 from snnjax.training.build import network_for
@@ -451,7 +451,7 @@ def test_a_bar_is_shown_on_a_terminal_alone(pets, monkeypatch, capfd):
 # What is left out
 
 
-def test_what_is_no_picture_is_left_out(pets):
+def test_what_is_no_picture_is_left_out(pets, tmp_path):
     expected = load("folder", pets).digest
     for name in ("Thumbs.db", ".DS_Store", "._0.png", "labels.txt", "no_suffix"):
         (pets / "Bee" / name).write_bytes(b"x")
@@ -461,23 +461,28 @@ def test_what_is_no_picture_is_left_out(pets):
     for path in (pets, packed(pets)):
         data = load("folder", path)
         assert (data.digest, data.notes) == (expected, (FIFTH,))
-
-
-def test_what_is_left_out_is_told(tmp_path):
     for part in ("train", "test", "other"):
-        fill(tmp_path / part, dict.fromkeys(CLASSES, 5))
-    (tmp_path / "train" / "cow").mkdir()
+        fill(tmp_path / "sets" / part, dict.fromkeys(CLASSES, 5))
+    (tmp_path / "sets" / "train" / "cow").mkdir()
     for number in range(5):
-        picture(1).save(tmp_path / "test" / f"{number}.png")
-    assert load("folder", tmp_path).notes == (
+        picture(1).save(tmp_path / "sets" / "test" / f"{number}.png")
+    assert load("folder", tmp_path / "sets").notes == (
         "train/ and test/ are used; left out: other/",
         "pictures in no class's folder are left out: test/0.png, test/1.png, test/2.png and 2 more",
         "folders without pictures are left out: cow",
     )
 
 
-def test_pictures_that_cannot_be_read_are_named(pets):
+def test_pictures_that_cannot_be_read_are_named(pets, monkeypatch):
     bad = pets / "ant 2"
+    picture(3, (11, 10)).save(bad / "large.png")
+    for most, count in ((110, 13), (109, 12)):
+        monkeypatch.setattr(pictures, "MOST_PIXELS", most)
+        data = load("folder", pets, size=9)
+        assert len(data.train_labels) == count
+    assert data.notes[-1].endswith("ant 2/large.png cannot be read: it has 10x11 pixels, at most 109 are read")
+    (bad / "large.png").unlink()
+    monkeypatch.undo()
     (bad / "a.jpg").write_bytes(b"")
     raw = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)).save(raw, "png")
@@ -506,15 +511,6 @@ def test_pictures_that_cannot_be_read_are_named(pets):
         (bad / f"{number}.png").write_bytes(raw.getvalue()[:40])
     with pytest.raises(snnjax.InputError, match=r": 10 of 20 pictures are left.*; no training picture of ant 2 can be"):
         load("folder", pets)
-
-
-def test_a_picture_of_too_many_pixels_is_named(pets, monkeypatch):
-    picture(3, (11, 10)).save(pets / "Bee" / "large.png")
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 109)
-    large = "1 of 16 pictures are left out: Bee/large.png cannot be read: it has 10x11 pixels, at most 109 are read"
-    assert load("folder", pets).notes[1] == large
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 110)
-    assert len(load("folder", pets, size=9).train_labels) == 13
 
 
 def test_a_class_without_test_pictures_is_told(tmp_path):
@@ -695,20 +691,3 @@ def test_damaged_zip_files(pets, tmp_path):
             load("folder", path)
         except snnjax.InputError as error:
             assert "cut.zip" in str(error) or "class_names" in str(error)
-
-
-@pytest.mark.slow
-def test_networks_learn_from_folders(tmp_path):
-    """The digits, in the colour of sand."""
-    known = digits()
-    for part in ("train", "test"):
-        images, labels = getattr(known, f"{part}_images"), getattr(known, f"{part}_labels")
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            path = tmp_path / part / f"digit {label}" / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((image[..., None] * np.array([1.0, 0.8, 0.3])).astype(np.uint8)).save(path)
-    data = load("folder", tmp_path, size=32, colour=True)
-    network = network_for(snnjax.NETWORKS["mozafari2018"], data)
-    trainer = snnjax.Trainer(network, data, snnjax.Settings((7, 7, 8), batch_size=100, patience=0))
-    state = trainer.run(trainer.initial_state())
-    assert state.epochs[-1]["test"]["accuracy"] > 0.35

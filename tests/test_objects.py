@@ -69,7 +69,7 @@ def pictures(size: tuple[int, int], classes: int = 2) -> Dataset:
 def test_it_learns_pictures_of_any_size(size, classes, encoder):
     data = pictures(size, classes)
     network = network_for(mozafari2018_objects, data, encoder)
-    trainer = Trainer(network, data, Settings((60,), patience=0))
+    trainer = Trainer(network, data, Settings((40,), patience=0))
     state = trainer.run(trainer.initial_state())
     found = state.diagnoses["R-STDP"]
     assert 0 < found["spike_time"]["layer1"] < 14 / 15, "it needs neither all spikes nor just the first"
