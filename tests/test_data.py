@@ -331,7 +331,6 @@ WRONG = {
     "float labels": (dict(test_labels=np.zeros(3)), "`test_labels` must hold integers, got dtype float64"),
     "no class": (dict(classes=0), "`classes` must be at least 1, got 0"),
     "masked images": (dict(train_images=np.ma.zeros((3, 4, 4))), "`train_images` must be a plain array", "masked"),
-    "masked labels": (dict(test_labels=np.ma.arange(3)), "`test_labels` must be a plain array", "masked"),
     "no rows": (dict(train_images=ZERO[:, :0]), "`train_images` must have rows and columns", "(3, 0, 4)"),
     "classes without images": (dict(classes=5), "small: there are no training images of class 3, 4: add some"),
     "named ones": (
@@ -347,9 +346,7 @@ WRONG = {
     "four groups": (dict(train_groups=np.arange(4)), "`train_groups` must have shape (3,)", "got (4,)"),
     "two names": (dict(class_names=("a", "b")), "`class_names` must be one for each of 3 classes, got 2"),
     "equal names": (dict(class_names=("a", "b", "a")), "`class_names` must differ, got 'a' twice"),
-    "unprintable name": (dict(class_names=("a", "b", "c\n")), r"`class_names` must be of printable", r"'c\n'"),
     "blank name": (dict(class_names=("a", "b", " ")), "`class_names` must be of printable characters, got ' '"),
-    "number as name": (dict(class_names=("a", "b", 3)), "`class_names` must be of printable characters, got 3"),
     "text as names": (dict(class_names="abc"), "`class_names` must be a tuple of names, got the text 'abc'"),
     "silent": (dict(class_names=("a", "b", "(silent)")), "`class_names` must not hold '(silent)'"),
     "equal when composed": (dict(class_names=("caf\u00e9", "b", "cafe\u0301")), "`class_names` must differ", "twice"),
@@ -469,6 +466,7 @@ def test_a_share_is_drawn_with_the_seed():
     np.testing.assert_array_equal(share.test_images, whole.test_images)
     assert len(whole.share(0.559, 0).train_labels) == 55
     assert whole.share(1, 0) is whole
+    assert digits().first(40, 10).augment(0.25, 0).train_images.dtype == np.float32
     assert len(whole.augment(0.02, 0).train_labels) == 102, "of the copies, a class may have none"
 
 
@@ -524,30 +522,23 @@ def test_copies_are_rotated_and_mirrored(planes, monkeypatch):
 
     monkeypatch.setattr(scipy.ndimage, "rotate", noted)
     both = data.augment(1.0, seed=0)
+    drawn = angles[:60]
+    assert both.digest == data.augment(1.0, 0).digest != data.augment(1.0, 1).digest
     assert (both.train_images.shape, both.train_images.dtype) == ((120, *images.shape[1:]), np.uint8)
     np.testing.assert_array_equal(both.test_images, images)
     flips, altered = [], []
     for image, label in zip(both.train_images, both.train_labels, strict=True):
         altered.append(bool((image != images[label]).any()))
         if altered[-1]:
-            rotated = Image.fromarray(images[label]).rotate(angles[label])
+            rotated = Image.fromarray(images[label]).rotate(drawn[label])
             apart = {flip: np.mean(np.flip(rotated, flip) != image) for flip in ((), (0,), (1,), (0, 1))}
             flips.append(min(apart, key=apart.get))
-            assert apart[flips[-1]] < 0.05, f"image {label} is not rotated by {angles[label]}"
+            assert apart[flips[-1]] < 0.05, f"image {label} is not rotated by {drawn[label]}"
     np.testing.assert_array_equal(np.bincount(both.train_labels[altered]), np.ones(60), "one copy of each")
     assert 20 <= sum(altered[:60]) <= 40, "originals and copies are mixed"
     assert min(map(flips.count, ((), (0,), (1,), (0, 1)))) >= 7, "about a quarter each"
-    assert (len(set(angles)), -30 <= min(angles) < -25, 25 < max(angles) <= 30) == (60, True, True)
-    assert not np.isin(angles, np.random.default_rng(0).uniform(-30, 30, 1000)).any(), "as what `share` draws"
-
-
-def test_copies_are_drawn_with_the_seed():
-    data = digits().first(40, 10)
-    some = data.augment(0.25, 0)
-    assert some.digest == data.augment(0.25, 0).digest != data.augment(0.25, 1).digest
-    assert (len(some.train_images), some.train_images.dtype) == (50, np.float32)
-    originals = [(some.train_images == image).all(axis=(1, 2)).any() for image in data.train_images]
-    assert all(originals), "no original is left out"
+    assert (len(set(drawn)), -30 <= min(drawn) < -25, 25 < max(drawn) <= 30) == (60, True, True)
+    assert not np.isin(drawn, np.random.default_rng(0).uniform(-30, 30, 1000)).any(), "as what `share` draws"
 
 
 # Files of one's own
@@ -594,12 +585,10 @@ def test_own_files_of_other_programs_are_read(tmp_path):
 TWELVE = (12, 5, 4)
 THEIRS = {
     "no labels": (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
-    "2.5 classes": (dict(classes=np.array(2.5)), "`classes` must be an integer, got 2.5"),
     "several classes": (dict(classes=np.zeros(2, int)), r"`classes` must be an integer, got \[0, 0\]"),
     "numbers as names": (dict(class_names=np.arange(12)), "`class_names` must be of printable characters, got 0"),
     "nested names": (dict(class_names=np.array([["a"]])), r"`class_names` must be .* got \['a'\]"),
     "numbers as files": (dict(train_files=np.arange(12)), "`train_files` must be the file name of each of 12 images"),
-    "one file": (dict(test_files=np.array(["a"])), "`test_files` must be the file name of each of 7 images"),
     "objects": (dict(train_labels=np.array([{}] * 12)), "is damaged or no .npz file: Object arrays cannot be loaded"),
     "half a validation": (dict(validation_images=np.zeros(TWELVE)), "`validation_labels` must both be given"),
     "a bomb": (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, at most 100000 are read"),

@@ -112,13 +112,6 @@ def wait(handler: Handler) -> None:
     handler.server_.released.wait(20)
 
 
-def slow(handler, content):
-    left = handler.start(content)
-    for at in range(0, len(left), 50_000):
-        handler.send(left[at : at + 50_000])
-        time.sleep(0.02)
-
-
 def status(code: int) -> Behaviour:
     return lambda handler, content: handler.send_error(code)
 
@@ -320,18 +313,6 @@ def test_a_killed_process_leaves_the_lock_and_what_it_had(serve, publish, folder
     assert server.has_sent(301_000 - had)
 
 
-def test_many_threads_download_once(serve, publish, folder):
-    server = serve(slow)
-    publish(server)
-    threads = [threading.Thread(target=fetch, args=("mnist",)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert held(folder) == CONTENT
-    assert server.paths == ["/one.gz", "/two.gz"]
-
-
 @pytest.mark.parametrize("named", ["argument", "variable"])
 def test_a_mirror_of_ones_own_is_tried_first(serve, publish, monkeypatch, folder, tmp_path, named):
     own, other = serve(), serve()
@@ -478,9 +459,6 @@ def test_sets_are_described():
     for name, about in CATALOGUE.items():
         assert find(name).kind == ("built in" if name == "digits" else "absent"), name
         assert len(about.class_names) in (0, about.classes), name
-
-
-def test_what_is_no_set_is_neither_found_nor_downloaded():
     for function in (find, fetch):
         with pytest.raises(InputError, match=r"`dataset` must be one of digits, .*, got 'cifar'"):
             function("cifar")

@@ -236,7 +236,6 @@ WIDE = random_events(10, 34, 40, seed=2)
 REFUSED = {
     "grey": (lambda: EVENTS(PICTURE[..., 0]), ValueError, r"`image` must .*\(H W 2\), got shape \(34, 34\)"),
     "colour": (lambda: EVENTS(np.zeros((34, 34, 3))), ValueError, r"`image` must .*\(H W 2\), got shape \(34, 34, 3\)"),
-    "its shape": (lambda: EVENTS.output_shape((5, 6)), ValueError, r"`image` must .*\(H W 2\), got shape \(5, 6\)"),
     "1 for True": (lambda: EventEncoder(15, 1), TypeError, "`equal_counts` must be True or False, got 1"),
     "no steps": (lambda: EventEncoder(0), ValueError, "`time_steps` must be at least 1, got 0"),
     "outside": (lambda: event_picture(WIDE, (34, 34), (34, 34)), ValueError, r"`x` of events .* 0\.\.33, got 0\.\.39"),
