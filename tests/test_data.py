@@ -1,5 +1,6 @@
 """Data sets: scikit-learn's digits, IDX and CIFAR files, .npz files, and what tensorflow-datasets has prepared."""
 
+import dataclasses
 import errno
 import gzip
 import io
@@ -479,6 +480,10 @@ PARTS = {
     "a share of 0": (lambda x: x.share(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
     "NaN": (lambda x: x.share(float("nan"), 0), r"`ratio` must lie in \(0, 1\], got nan, "),
     "no copies": (lambda x: x.augment(0, 0), r"`ratio` must lie in \(0, 1\], got 0, "),
+    "a class of one group": (
+        lambda x: dataclasses.replace(x, train_groups=x.train_labels).hold_out(0.2, 0),
+        "to hold out a share, a class must have at least 2 groups",
+    ),
     "a file of another kind": (lambda x: x.save("mine.npy"), "`path` must end in .npz, got mine.npy"),
 }
 

@@ -354,7 +354,7 @@ def test_without_a_network(served, place):
 
 
 def test_a_network_is_trained_and_tested(data, tmp_path):
-    trainer = snnjax.Trainer(network_for(tiny.plain, data), data, snnjax.Settings((1, 1), batch_size=20))
+    trainer = snnjax.Trainer(network_for(tiny.plain, data), data, snnjax.Settings((0, 1), batch_size=20))
     with RunFolder(tmp_path, trainer) as run:
         results = run.run()
     assert results["data"] == "nmnist"
