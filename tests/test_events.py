@@ -326,6 +326,8 @@ def test_what_was_unpacked_in_part_is_unpacked_again(served, data, place, monkey
     assert capsys.readouterr().out == "", "the output of commands is their own"
     served.shutdown()
     served.server_close()
+    for archive in (place / "NMNIST").glob("*.zip"):
+        archive.unlink()
     assert load("nmnist").digest == data.digest, "whole from now on"
 
 

@@ -370,6 +370,12 @@ def test_proportions_are_kept(tmp_path):
     seen, notes = read_picture(tmp_path / "wide.png", (20, 60, 3), invert=True)
     np.testing.assert_array_equal(seen, 255 - np.stack([pixels] * 3, axis=-1))
     assert notes == ["inverted"]
+    exif = Image.Exif()
+    for orientation in (5, 6, 7, 8):  # stored with rows and columns exchanged
+        exif[0x0112] = orientation
+        picture(9, (60, 20)).save(tmp_path / "turned.png", exif=exif)
+        seen, notes = read_picture(tmp_path / "turned.png", (20, 60))
+        assert (seen.shape, notes) == ((20, 60), []), orientation
     assert (pictures.is_light(pixels), pictures.is_light(255 - pixels)) == (False, True)
     with pytest.raises(snnjax.InputError, match=r"there is no file .*none\.png"):
         read_picture(tmp_path / "none.png", (10, 10))
@@ -423,6 +429,9 @@ def test_colour_is_as_most_pictures_are(pets, coloured):
     data = load("folder", pets)
     assert data.train_images.shape[1:] == (7, 9, *(3,) * (coloured >= 2))
     assert data.notes == (FIFTH, *COLOUR_NOTES[coloured])
+    if coloured == 1:
+        shutil.rmtree(pets / "Bee")
+        assert load("folder", pets).train_images.shape[1:] == (7, 9), "grey where half of them are"
     for asked in (True, False):
         chosen = options.Data(dataset="folder", data_dir=pets, colour=asked)
         read = parts.load(vars(chosen))
