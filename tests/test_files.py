@@ -5,8 +5,6 @@ import fcntl
 import os
 import pathlib
 import stat
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -17,19 +15,8 @@ from snnjax.core import files
 from snnjax.core.files import atomic_write, lock
 
 
-@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
-def test_the_umask_applies(tmp_path, umask):
-    before = os.umask(umask)
-    try:
-        with atomic_write(tmp_path / "file.txt") as temporary:
-            temporary.write_text("secret")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o666 & ~umask
-
-
-def test_content_and_name_are_on_the_disk_when_a_write_ends(tmp_path, monkeypatch):
-    """What was written is synced before it takes its name, and the folder after."""
+def test_what_was_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """And the folder after; the umask applies."""
     events, sync, rename = [], os.fsync, pathlib.Path.replace
 
     def fsync(handle):
@@ -38,9 +25,14 @@ def test_content_and_name_are_on_the_disk_when_a_write_ends(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(pathlib.Path, "replace", lambda *args: (events.append("rename"), rename(*args)))
-    with atomic_write(tmp_path / "file.txt") as temporary:
-        temporary.write_text("content")
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "file.txt") as temporary:
+            temporary.write_text("content")
+    finally:
+        os.umask(before)
     assert events == [len("content"), "rename", "folder"]
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -50,6 +42,16 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         temporary.write_bytes("new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writes_have_left_is_cleared(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "file.txt") as temporary:
+        temporary.rename(tmp_path / temporary.name.replace("file", "other"))
+    for name in ("file.txt", ".file.txt", ".file.txt.0123456.txt", ".file.txt.01234567.npz", "x.txt.01234567.txt"):
+        (tmp_path / name).touch()
+    files.clear(tmp_path)
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"file.txt", ".file.txt", ".file.txt.0123456.txt", ".file.txt.01234567.npz", "x.txt.01234567.txt"}
 
 
 def test_a_folder_is_of_one_run_at_a_time(tmp_path):
@@ -103,22 +105,14 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatc
         pytest.fail("it was taken")
 
 
-def test_the_commands_can_be_imported_without_fcntl():
-    script = "import sys; sys.modules['fcntl'] = None; import snnjax.runs.run_folder, snnjax.app.console"
-    subprocess.run(
-        [sys.executable, "-c", script], check=True, env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
-    )
-
-
-def nested(depth: int) -> str:
-    return "[" * depth + "]" * depth
-
-
-@pytest.mark.parametrize("depth", [200, 900, 100_000])
+@pytest.mark.parametrize("depth", [100, 900, 100_000])
 def test_deeply_nested_data_are_refused(tmp_path, depth):
     """Also those that Python's own reader takes, whose depth would stop what walks them."""
     path = tmp_path / "data.json"
-    path.write_text(f'{{"a": {nested(depth)}}}')
+    path.write_text(f'{{"a": {"[" * (depth - 1)}{"]" * (depth - 1)}}}')
+    if depth == 100:
+        assert files.read_json(path)
+        path.write_text(f"[{path.read_text()}]")
     with pytest.raises(InputError, match=r"data\.json is damaged: (it|maximum recursion)"):
         files.read_json(path)
     with zipfile.ZipFile(tmp_path / "checkpoint.npz", "w") as archive:
@@ -127,48 +121,39 @@ def test_deeply_nested_data_are_refused(tmp_path, depth):
         for name, array in entries.items():
             with archive.open(f"{name}.npy", "w") as file:
                 np.lib.format.write_array(file, array)
-    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged or no checkpoint: (it|maximum recursion)"):
+    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged or no checkpoint: "):
         files.load_checkpoint(tmp_path / "checkpoint.npz")
 
 
 def test_more_than_memory_holds_is_not_read(tmp_path, monkeypatch):
     files.write_json(tmp_path / "data.json", ["a" * 1000])
     files.save_checkpoint(tmp_path / "checkpoint.npz", dict(a=np.zeros(3000)), {})
-    assert files.read_json(tmp_path / "data.json")
     monkeypatch.setattr(files, "MEMORY", 20_000)
     with pytest.raises(InputError, match="bytes of JSON data, which may not fit into memory"):
         files.read_json(tmp_path / "data.json")
     with pytest.raises(InputError, match="bytes, more than the 20000 of memory"):
         files.load_checkpoint(tmp_path / "checkpoint.npz")
+    monkeypatch.setattr(files, "MEMORY", 40_000)
+    assert files.read_json(tmp_path / "data.json") == ["a" * 1000]
+    assert files.load_checkpoint(tmp_path / "checkpoint.npz")[0]["a"].shape == (3000,)
 
 
-def test_devices_and_pipes_are_not_read(tmp_path):
+def test_devices_and_folders_of_the_system_are_not_read(tmp_path):
     """Reading them might never end."""
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, target in dict(zero="/dev/zero", link="/proc", circle=tmp_path / "circle").items():
+        (tmp_path / name).symlink_to(target)
     for path in (tmp_path / "pipe", tmp_path / "zero"):
         for read in (files.read_json, files.load_checkpoint):
             with pytest.raises(InputError, match="must be a regular file, got a device, pipe or socket"):
                 read(path)
-
-
-def test_paths_of_the_system_are_not_ordinary(tmp_path):
-    (tmp_path / "link").symlink_to("/proc")
-    (tmp_path / "circle").symlink_to(tmp_path / "circle")
-    os.mkfifo(tmp_path / "pipe")
-    for path in ("/", "/dev", "/dev/stdin", "/proc/self", "/etc/hostname", "/tmp/../sys", tmp_path / "link" / "1"):
+    system = ("/", "/dev", "/dev/stdin", "/proc/self", "/etc/hostname", "/tmp/../sys", tmp_path / "link" / "1")
+    for path in (*system, "/run/lock", "/dev/shmem", "/run/mediator"):
         with pytest.raises(InputError, match="is the root folder or of the system"):
             files.check_ordinary(pathlib.Path(path))
     for path in (tmp_path / "pipe", tmp_path / "circle", pathlib.Path("a\0b")):
         with pytest.raises(InputError, match=r"must be a regular file|leads nowhere"):
             files.check_ordinary(path)
-    files.check_ordinary(tmp_path)
-    files.check_ordinary(tmp_path / "absent")
-
-
-@pytest.mark.parametrize("path", ["/run/media/me/disk/data", "/dev/shm/data.npz", "/dev/shm"])
-def test_disks_that_were_plugged_in_and_folders_in_memory_are_ordinary(path):
-    files.check_ordinary(pathlib.Path(path))
-    for other in ("/run/lock", "/dev/shmem", "/run/mediator"):
-        with pytest.raises(InputError, match="is the root folder or of the system"):
-            files.check_ordinary(pathlib.Path(other))
+    # Disks that were plugged in, and folders in memory.
+    for path in (tmp_path, tmp_path / "absent", "/run/media/me/disk/data", "/dev/shm/data.npz", "/dev/shm"):
+        files.check_ordinary(pathlib.Path(path))

@@ -12,18 +12,20 @@ import sys
 import jax
 import numpy as np
 import pytest
-from test_trainer import SHALLOW
+import tiny
 
 from snnjax import Settings, Trainer, data
 from snnjax.core import files
 from snnjax.data import digits
 from snnjax.steps import plain
 from snnjax.steps.plain import Carry, Task
-from snnjax.training import stage_cache
-from snnjax.training.epoch import SLICE, EpochRunner, Images
+from snnjax.training import epoch, stage_cache
+from snnjax.training.build import network_for
+from snnjax.training.epoch import EpochRunner, Images
 from snnjax.training.placement import Placement
 
-IMAGES = digits().first(None, 30)
+IMAGES = tiny.images()
+PLAIN = network_for(tiny.plain, IMAGES)
 
 
 @pytest.fixture
@@ -49,16 +51,17 @@ def in_a_file(array: object) -> bool:
     return isinstance(getattr(array, "obj", array), mmap.mmap)
 
 
-def test_a_large_array_is_in_a_file_that_goes_with_it(small):
+def test_a_large_array_is_in_a_file_that_goes_with_it(small, monkeypatch):
     array = files.empty((3, 5), np.float32)
     array[:] = np.arange(15).reshape(3, 5)
     assert in_a_file(array)
     assert array.sum() == 105
     assert np.array_equal(pickle.loads(pickle.dumps(array)), array), "other processes get a copy"
     assert not list(small.iterdir()), "nothing stays if the program is killed"
+    for limit, is_large in ((60, False), (59, True)):
+        monkeypatch.setattr(files, "LARGE", limit)
+        assert in_a_file(files.empty((3, 5), np.float32)) == is_large
 
-
-def test_a_full_disk_is_an_error_at_once(small, monkeypatch):
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -72,17 +75,15 @@ def test_a_full_disk_is_an_error_at_once(small, monkeypatch):
 )
 def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
     """Where as many are aligned for JAX, they are; batches come first."""
-    inputs = Images(np.zeros((images, 1, 2, 2), np.uint8))
-    task = Task(("layer1",), batch=batch)
     runner = EpochRunner(
         name="STDP",
         placement=Placement(1),
-        task=task,
+        task=Task(("layer1",), batch=batch),
         step=plain.learn_unsupervised,
         fast=None,
         carry=Carry({}, {}),
         model=None,
-        images=inputs,
+        images=Images(np.zeros((images, 1, 2, 2), np.uint8)),
     )
     assert runner.size == slice_
 
@@ -90,13 +91,12 @@ def test_slices_are_about_1000_images_whatever_the_batch(images, batch, slice_):
 @pytest.mark.parametrize("settings", [{}, dict(shuffle=True, mirror=True)], ids=["in order", "shuffled and mirrored"])
 def test_a_set_in_files_trains_as_one_in_memory(settings, tmp_path, monkeypatch):
     """Read from an .npz file, a share held out; in several slices."""
-    path = tmp_path / "many.npz"
-    np.savez(path, **{name: np.repeat(getattr(IMAGES, name), 2, axis=0) for name in data.dataset.ARRAYS})
+    IMAGES.save(tmp_path / "many.npz")
+    monkeypatch.setattr(epoch, "SLICE", 20)
 
     def trained() -> tuple[data.Dataset, list, dict]:
-        images = data.load(path).hold_out(0.1, seed=0)
-        assert len(images.train_images) > 2 * SLICE
-        trainer = Trainer(SHALLOW, images, Settings((1, 2), batch_size=20, patience=0, **settings))
+        images = data.load(tmp_path / "many.npz").hold_out(0.1, seed=0)
+        trainer = Trainer(PLAIN, images, Settings((1, 2), batch_size=20, patience=0, **settings))
         state = trainer.run(trainer.initial_state())
         return images, state.epochs, state.weights
 
@@ -116,9 +116,11 @@ def test_a_set_in_files_trains_as_one_in_memory(settings, tmp_path, monkeypatch)
 def test_packed_and_damaged_files_are_read_whole(tmp_path, small):
     np.savez_compressed(tmp_path / "packed.npz", images=np.arange(1000))
     assert type(files.read_npz(tmp_path / "packed.npz", "file", 10_000)["images"]) is np.ndarray
-    np.savez(tmp_path / "short.npz", images=np.arange(1000))
-    whole = (tmp_path / "short.npz").read_bytes()
-    (tmp_path / "short.npz").write_bytes(whole[:-4000])
+    np.savez(tmp_path / "short.npz", images=np.arange(1000), columns=np.asfortranarray(np.ones((3, 5))))
+    read = files.read_npz(tmp_path / "short.npz", "file")
+    assert (type(read["images"]), type(read["columns"])) == (np.memmap, np.ndarray)
+    np.testing.assert_array_equal(read["images"], np.arange(1000))
+    (tmp_path / "short.npz").write_bytes((tmp_path / "short.npz").read_bytes()[:-4000])
     with pytest.raises(ValueError, match="is damaged or no file"):
         files.read_npz(tmp_path / "short.npz", "file")
 
@@ -126,22 +128,17 @@ def test_packed_and_damaged_files_are_read_whole(tmp_path, small):
 @pytest.mark.parametrize("large", [False, True])
 def test_slices_stay_placed_unless_they_are_large(large, monkeypatch):
     """On a CPU they lie where the outputs of the stage before are, but for the last one, which is filled up."""
-    images = IMAGES.first(1400, 30)
-    twice = {name: np.repeat(getattr(images, name), 2, axis=0) for name in ("train_images", "train_labels")}
-    trainer = Trainer(
-        SHALLOW,
-        data.Dataset("twice", **twice, test_images=images.test_images, test_labels=images.test_labels),
-        Settings((1, 1), batch_size=20),
-    )
+    monkeypatch.setattr(epoch, "SLICE", 83)
+    trainer = Trainer(PLAIN, digits().first(250, 40), Settings((1, 1), batch_size=20))
     training, states = trainer.training, [trainer.initial_state()]
     inputs = training.cache.inputs("train", 0, states)
     monkeypatch.setattr(files, "LARGE", inputs.nbytes - large)
     runner = training.runners.of_phase(trainer.plan[0], states, inputs)
-    assert len(runner._kept) == (0 if large else len(runner._starts))
-    for start in runner._starts[:-1]:
-        (_, shared) = runner.place_slice(start)
-        (shard,) = shared["inputs"].addressable_shards
-        assert shard.data.unsafe_buffer_pointer() == inputs[start:].ctypes.data
+    assert [*runner._starts] == [0, 128]
+    assert len(runner._kept) == (0 if large else 2)
+    (_, shared) = runner.place_slice(0)
+    (shard,) = shared["inputs"].addressable_shards
+    assert shard.data.unsafe_buffer_pointer() == inputs.ctypes.data
 
 
 PROGRAM = """
@@ -179,17 +176,15 @@ print(*found)
 def test_memory_does_not_grow_with_a_set_in_files(tmp_path):
     """Anonymous memory; what of the files lies in the page cache, the system takes back when it needs it."""
     random, count = np.random.default_rng(0), 12_000
-    parts = {
-        name: random.integers(256, size=(n, 28, 28), dtype=np.uint8) for name, n in (("train", count), ("test", 100))
-    }
-    arrays = {f"{name}_images": np.where(x > 230, x, 0).astype(np.uint8) for name, x in parts.items()}
-    arrays |= {f"{name}_labels": random.integers(10, size=len(x)) for name, x in parts.items()}
+    arrays = {}
+    for name, number in (("train", count), ("test", 100)):
+        pixels = random.integers(256, size=(number, 28, 28), dtype=np.uint8)
+        arrays[f"{name}_images"] = np.where(pixels > 230, pixels, 0).astype(np.uint8)
+        arrays[f"{name}_labels"] = random.integers(10, size=number)
     np.savez(tmp_path / "many.npz", **arrays)
-    (tmp_path / "program.py").write_text(PROGRAM)
-
     environment = os.environ | dict(TMPDIR=str(tmp_path), PYTHONPATH=str(pathlib.Path(__file__).parents[1]))
-    command = [sys.executable, "program.py", "many.npz"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "many.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     few, many = map(float, re.findall(r"[\d.]+", done.stdout))
     outputs = count * (6 * 28 * 28 + 30 * 14 * 14) / 1e6  # MB of latencies that enter both stages
     assert many - few < 0.25 * outputs, "in memory it would be more than 0.7"
@@ -201,6 +196,6 @@ def test_large_outputs_are_said_to_be_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(stage_cache, "REPORTED_SIZE", 0)
     for large, words in ((files.LARGE, "GB of memory"), (0, f"GB in a temporary file in {tmp_path}")):
         monkeypatch.setattr(files, "LARGE", large)
-        trainer = Trainer(SHALLOW, IMAGES, Settings((1, 1), batch_size=20, patience=0))
+        trainer = Trainer(PLAIN, IMAGES, Settings((2, 3), batch_size=20, patience=0))
         state = trainer.run(trainer.initial_state())
         assert state.diagnoses["outputs of stage 1"]["words"][-1].endswith(words)
