@@ -186,7 +186,6 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
     ("call", "error", "argument"),
     [
         (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
-        (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS[0]), InputError, "rows"),
         (lambda: kernels.set_rows(WEIGHTS, SHORT, 0.5), InputTypeError, "rows"),
         (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), InputTypeError, "winners"),
         (lambda: kernels.set_rows(WEIGHTS[:1], SHORT, ROWS), InputError, "winners.feature"),
@@ -196,7 +195,6 @@ IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATE
         (lambda: kernels.learned_rows(ROWS[0], LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
         (lambda: kernels.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
         (lambda: kernels.learned_in_order(*IN_ORDER), InputError, "causal"),
-        (lambda: kernels.receptive_fields(LATENCY[0], SHORT, kernel=3), InputError, "latency"),
         (lambda: kernels.receptive_fields(LATENCY, SHORT, kernel=7), InputError, "kernel"),
         (lambda: kernels.patches(LATENCY, np.zeros((1, 3), int), kernel=3), InputError, "positions"),
         (lambda: kernels.k_winners(LATENCY, k=1, radius=0, **STEPS), InputTypeError, "spikes"),

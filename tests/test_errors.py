@@ -14,8 +14,8 @@ import snnjax
 from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, stage
 from snnjax.core import errors
 from snnjax.core.errors import InputError, InputTypeError
-from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder
-from snnjax.kernels import Winners, pad
+from snnjax.encoding import COLOUR, EVENTS, GREY
+from snnjax.kernels import Winners
 from snnjax.learners import Learner, Response
 from snnjax.networks import Images, SpikingNetwork
 from snnjax.runs.trained import Trained
@@ -35,40 +35,26 @@ def changed(first: Conv = tiny.FIRST, deciding: Conv = DECIDING, **changes) -> N
 WRONG_TYPES = [
     (lambda: stage(), "branches", "(): write stage(Conv("),
     (lambda: stage((DECIDING, DECIDING)), "branches", "tuple: write stage(Conv("),
-    (lambda: stage(DECIDING, pool="2"), "pool", "'2'"),
     (lambda: stage(DECIDING, pool=True), "pool", "True"),
     (lambda: Settings(epochs=3), "epochs", "3: write epochs=(3,)"),
-    (lambda: Settings((1, "2")), "epochs", "'2': write 2"),
-    (lambda: Settings((1,), seed=1.5), "seed", "1.5"),
     (lambda: Settings((1,), seed=True), "seed", "True"),
     (lambda: Settings((1,), native=1), "native", "1"),
-    (lambda: Conv(20.0, 5), "features", "20.0: write 20"),
     (lambda: Conv("-2", 5), "features", "'-2': write -2"),
-    (lambda: Conv(20, 5.5), "kernel", "5.5"),
     (lambda: Conv(2, 5, threshold=[1.0, 2.0]), "threshold", "(1.0, 2.0): write np.array([...])"),
-    (lambda: Conv(2, 5, threshold="15"), "threshold", "'15'"),
     (lambda: Conv(2, 5, weight_mean="0.8"), "weight_mean", "'0.8'"),
     (lambda: Conv(2, 5, learners=STDP), "learners", "the class STDP: write STDP(...)"),
-    (lambda: Conv(2, 5, competition=WTA), "competition", "the class WTA: write WTA(...)"),
-    (lambda: WTA(1, radius=True), "radius", "True"),
-    (lambda: changed(encoder=Encoder), "encoder", "the class Encoder: write Encoder(...)"),
     (lambda: changed(stages=stage(DECIDING)), "stages", "Stage: write (stage("),
     (lambda: changed(stages=(DECIDING,)), "stages", "Conv: write (stage(Conv("),
-    (lambda: changed(stages=()), "stages", "()"),
-    (lambda: changed(classes=10.0), "classes", "10.0: write 10"),
     (lambda: changed(name=2), "name", "2"),
     (lambda: changed(reward_by_turns="yes"), "reward_by_turns", "'yes'"),
     (lambda: changed(epochs=(1, "2")), "epochs", "'2': write 2"),
     (lambda: SpikingNetwork(NETWORKS["deep2024"]), "spec", "function: write deep2024(...)"),
     (lambda: SpikingNetwork(NETWORK).predict([1]), "latency", "list"),
-    (lambda: STDP(ltp="0.1"), "ltp", "'0.1'"),
     (lambda: STDP(ltp=True), "ltp", "True"),
     (lambda: STDP(doubling=500.0), "doubling", "500.0: write 500"),
     (lambda: STDP(bounds=0.5), "bounds", "0.5"),
     (lambda: RSTDP(reward=(0.1,)), "reward", "(0.1,)"),
-    (lambda: own.Hebb(rate="fast"), "rate", "'fast'"),
     (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), "data", "an array float32[40,28,28]: write snnjax."),
-    (lambda: Trainer(NETWORKS["deep2024"], DIGITS, SETTINGS), "network", "function: write deep2024("),
     (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "network", "SpikingNetwork: write network.spec"),
     (lambda: Trainer(NETWORK, DIGITS, (1, 1)), "settings", "(1, 1): write Settings("),
     (lambda: Trainer(NETWORK, DIGITS, SETTINGS, print), "callback", "builtin"),
@@ -87,26 +73,20 @@ WRONG_VALUES = [
     (lambda: Conv(2, 5, threshold=np.ones((2, 1))), "threshold", "shape (2, 1)"),
     (lambda: Settings((1,), seed=2**64), "seed", "18446744073709551616"),
     (lambda: Settings((1,), batch_size=2**31), "batch_size", "2147483648"),
-    (lambda: Settings((1,), update_batch=2**31), "update_batch", "2147483648"),
     (lambda: Settings((1,), patience=10**5000), "patience", "int"),
     (lambda: Settings((2**31,)), "epochs", "2147483648"),
     (lambda: WTA(2**31), "winners", "2147483648"),
     (lambda: WTA(1, radius=2**31), "radius", "2147483648"),
-    (lambda: STDP(doubling=2**31), "doubling", "2147483648"),
     (lambda: STDP(ltp=1e39), "ltp", "1e+39"),
-    (lambda: RSTDP(reward=(1e39, 0.1)), "reward", "1e+39"),
     (lambda: Conv(2, 5, threshold=10**400), "threshold", "int"),
     (lambda: Conv(2, 5, threshold=np.array([1.0, 1e39])), "threshold", "an array float64[2]"),
     (lambda: Conv(2, 5, threshold=np.array([1, -(2**31) - 1])), "threshold", "an array int64[2]"),
     (lambda: Conv(2, 5, padding=2**31), "padding", "2147483648"),
     (lambda: NETWORK.initial_weights(-1), "seed", "-1"),
-    (lambda: NETWORK.initial_weights(2**64), "seed", "18446744073709551616"),
     (lambda: DIGITS.share(0.5, -1), "seed", "-1"),
     (lambda: DIGITS.hold_out(0.5, 2**64), "seed", "18446744073709551616"),
     (lambda: DIGITS.augment(0.5, -1), "seed", "-1"),
-    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 2**64}]), "seed", "18446744073709551616"),
     (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": 1e10}]), "radius", "10000000000"),
-    (lambda: pad(np.zeros((1, 2, 2), np.uint8), 2**31, time_steps=3), "padding", "2147483648"),
 ]
 
 
@@ -138,26 +118,16 @@ def test_numbers_that_their_type_just_holds_are_taken():
 
 
 def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
-    found = Network(
-        "plain",
-        [np.int64(6), 28, 28],
-        np.int64(10),
-        [
-            stage(
-                Conv(
-                    np.uint8(4),
-                    np.int32(5),
-                    padding=[2, 2],
-                    threshold=np.float64(15),
-                    competition=WTA(np.int64(2), radius=np.int64(3)),
-                    learners=[STDP(doubling=np.int64(50)), RSTDP(bounds=[0, 1])],
-                ),
-                pool=np.int64(7),
-            ),
-            stage(DECIDING),
-        ],
-        epochs=[1, np.int64(2)],
+    first = Conv(
+        np.uint8(4),
+        np.int32(5),
+        padding=[2, 2],
+        threshold=np.float64(15),
+        competition=WTA(np.int64(2), radius=np.int64(3)),
+        learners=[STDP(doubling=np.int64(50)), RSTDP(bounds=[0, 1])],
     )
+    stages = [stage(first, pool=np.int64(7)), stage(DECIDING)]
+    found = Network("plain", [np.int64(6), 28, 28], np.int64(10), stages, epochs=[1, np.int64(2)])
     learners = STDP(doubling=50), RSTDP(bounds=(0.0, 1.0))
     expected = changed(dataclasses.replace(tiny.FIRST, padding=(2, 2), learners=learners), epochs=(1, 2))
     assert found == expected
@@ -199,7 +169,6 @@ def test_values_in_messages():
 ENCODED = {
     "float": lambda image: jnp.zeros((1, 28, 28)),
     "shape": lambda image: jnp.zeros((28, 28), jnp.uint8),
-    "two": lambda image: (jnp.zeros((1, 28, 28), jnp.uint8),) * 2,
 }
 
 
@@ -277,7 +246,7 @@ class Rule(Learner):
 
     def forward(self, layer, state, latency, label):
         winners = layer.winners(latency)
-        return dict(winners=winners, none=None, latency=latency).get(self.kind, Response(winners))
+        return dict(winners=winners, none=None).get(self.kind, Response(winners))
 
     def update(self, layer, state, latency, response, signal):
         info = response.winners.feature
@@ -324,7 +293,6 @@ def competing(kind: str) -> Network:
         (changed(dataclasses.replace(tiny.FIRST, learners=Unfinished())), "update(self, layer,", "which returns"),
         (encoded("float"), "encoder(image)", "got float32 of shape (1, 28, 28): write .astype(jnp.uint8)"),
         (encoded("shape"), "encoder(image)", "got uint8 of shape (28, 28)"),
-        (encoded("two"), "encoder(image)", "got uint8 of shape (1, 28, 28) and uint8"),
         (encoded("number"), "encoder.output_shape(...)`", "got 1"),
         (changed(encoder=Code()), "encoder", "takes (6, 28, 28), images of (28, 28) become (1, 28, 28)"),
         (decided("one"), "decision.scores(...)` must be float32 of shape (10,)", "got float32 of shape (1,)"),
@@ -335,7 +303,6 @@ def competing(kind: str) -> Network:
         (competing("rows"), "competition(...) of layer1.row`", "of shape (2,), got int32 of shape (3,)"),
         (rule("winners"), "forward` must return a Response", "write Response(winners)"),
         (rule("none"), "update` of Rule of layer1 fails: 'NoneType'", "`forward` must return a Response: write "),
-        (rule("latency"), "update` of Rule of layer1 fails", "write Response(winners)"),
         (rule("two"), "update of Rule of layer1`", "got a tuple of 2"),
         (rule("weights"), "weights` must have shape (4, C, 5, 5)", "got (1, 6, 5, 5)"),
         (rule("replaced"), "update` of Rule of layer1 fails", "write `layer.with_weights(...)` or "),
@@ -440,14 +407,12 @@ class Halved:
 @pytest.mark.parametrize(
     ("encoder", "right", "given", "words"),
     [
-        (GREY, (28, 28), (48, 48), "have shape (28, 28), got (48, 48): resize it, for a batch use jax.vmap"),
         (GREY, (28, 28), (5, 28, 28), "have shape (28, 28), got (5, 28, 28): resize it, for a batch use jax.vmap"),
-        (COLOUR, (26, 26, 3), (28, 28, 3), "have shape (26, 26, 3), got (28, 28, 3): "),
         (COLOUR, (26, 26, 3), (5, 26, 26, 3), "have shape (26, 26, 3), got (5, 26, 26, 3): "),
         (EVENTS, (28, 28, 2), (28, 28), "have shape (28, 28, 2), got (28, 28): "),
         (Halved(), (56, 56), (48, 48), "become an input of shape (1, 28, 28), got (48, 48), which becomes (1, 24, 24)"),
     ],
-    ids=["grey", "several grey", "colour", "several colour", "no events", "of its own"],
+    ids=["several grey", "several colour", "no events", "of its own"],
 )
 def test_images_of_another_shape_are_refused(encoder, right, given, words):
     """By the shape of an image, not of what becomes of it."""
