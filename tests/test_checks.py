@@ -69,11 +69,8 @@ CALLS = {
     "native.timed_spikes": (native.timed_spikes, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
     "native.learn": (native.learn, [TAPS, LATENCY, WINNERS, RATES], dict(features=3, padding=0, time_steps=T)),
 }  # fmt: skip
-NUMBERS = ("threshold", "gap", "rate", "threshold_rate", "target_time")
-PLAIN = {name: [setting for setting in settings if setting not in NUMBERS] for name, (_, _, settings) in CALLS.items()}
-for each in ("k_winners", "k_winners of positions", "early_winners", "native.winners"):
-    PLAIN[each].remove("radius")
-"""Settings that programs are compiled for: all but numbers that may be arrays."""
+NUMBERS = {"threshold", "gap", "rate", "threshold_rate", "target_time"}
+"""Settings that may be arrays, as the radius of winners may: programs are not compiled for them."""
 LATER = "which is known when the program is compiled, got a traced"
 STATIC = "make it a static argument of `jax.jit`, or a `static` field of its component"
 
@@ -82,7 +79,7 @@ STATIC = "make it a static argument of `jax.jit`, or a `static` field of its com
 def test_arrays_in_place_of_plain_settings_are_refused(name):
     """In one line, which says what to do, traced or not."""
     function, arrays, settings = CALLS[name]
-    for setting in PLAIN[name]:
+    for setting in settings.keys() - (NUMBERS | {"radius"} if "winners" in name else NUMBERS):
 
         def call(value, setting=setting):
             return function(*arrays, **settings | {setting: value})

@@ -19,12 +19,6 @@ ENCODER = Encoder(FilterBank.of([POINT]))
 """Sees the image as it is, one map."""
 
 
-def place(image: np.ndarray) -> tuple[int, int]:
-    """Where an image is brightest."""
-    row, column = np.unravel_index(np.argmax(image), image.shape)
-    return int(row), int(column)
-
-
 def single(shape: tuple[int, ...], *at: int) -> np.ndarray:
     """Weights of which one counts."""
     weights = np.zeros(shape)
@@ -37,12 +31,10 @@ def drawn_of(spec: Network, weights: dict[str, np.ndarray]) -> dict:
 
 
 def test_a_weight_of_the_first_layer_is_a_pixel():
-    layer = Conv(2, kernel=3, padding=1, learners=RSTDP())
-    spec = Network("one", (1, 9, 9), 2, (stage(layer),))
-    weights = single((2, 1, 3, 3), 0, 0, 2, 0)
-    drawn = drawn_of(spec, dict(layer1=weights))["layer1"]
-    row, column = place(drawn.images[0])
-    assert (row + drawn.origin[0], column + drawn.origin[1]) == (1, -1), "one row below the neuron, one column left"
+    spec = Network("one", (1, 9, 9), 2, (stage(Conv(2, kernel=3, padding=1, learners=RSTDP())),))
+    drawn = drawn_of(spec, dict(layer1=single((2, 1, 3, 3), 0, 0, 2, 0)))["layer1"]
+    brightest = np.unravel_index(np.argmax(drawn.images[0]), drawn.images[0].shape)
+    assert (brightest + drawn.origin).tolist() == [1, -1], "one row below the neuron, one column left"
     assert not drawn.images[1].any(), "weights that are all alike show nothing"
     assert tuple(drawn.pitch) == (1, 1)
 
