@@ -142,15 +142,15 @@ def test_what_is_right_passes(name, request):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), known) == jax.tree.map(lambda x: (x.shape, x.dtype), traced)
 
 
-PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([5]), np.uint8([2]))  # of a layer with a padding of 1
-PLACES = "must lie on the 4x4 positions of the layer, got row and column 4, 5: give the "
+PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([0]), np.uint8([2]))  # of a layer with a padding of 1
+PLACES = "must lie on the 4x4 positions of the layer, got row and column 4, 0: give the "
 
 
 @pytest.mark.parametrize(
     ("call", "argument"),
     [
         (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners"),
-        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 5]]), kernel=3), "positions"),
+        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 0]]), kernel=3), "positions"),
         (lambda x: kernels.causal_inputs(x, PADDED, kernel=3, time_steps=T), "winners"),
         (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners"),
         (lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners"),
@@ -168,7 +168,7 @@ def test_compiled_kernels_refuse_winners_beyond_the_map():
     """Which they would look for outside of the array."""
     with pytest.raises(InputError, match=f"^`won` {PLACES}`padding` of the layer"):
         native.learn(TAPS, LATENCY, PADDED, RATES, features=3, time_steps=T)
-    images, positions, limits = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 5]]]), np.ones(3, np.float32)
+    images, positions, limits = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 0]]]), np.ones(3, np.float32)
     with pytest.raises(InputError, match=f"^`positions` {PLACES}`padding` of the layer"):
         native.learn_patches(images, positions, np.int32([0, 2]), TAPS, limits, features=3, **RULE)
 
