@@ -247,7 +247,7 @@ def test_outputs_below_0_are_silent():
 
 
 def test_pixels_fire_in_the_order_of_their_brightness():
-    latency = Pixels(5)(np.float32([[255, 204, 203, 1], [0, -3, 300, 52]]))
+    latency = Pixels(5)(np.float32([[255, 204, 203, 1e-6], [0, -3, 300, 52]]))
     assert latency.tolist() == [[[0, 1, 1, 4], [5, 5, 0, 3]]]
 
 
