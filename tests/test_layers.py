@@ -155,6 +155,9 @@ def test_only_bounds_from_zero_up_are_monotone():
 def test_who_fired_as_latencies():
     latency = at_last_step(np.array([True, False]), time_steps=300)
     assert latency.tolist() == [299, 300]
+    layer = Layer(Conv(1, 1, threshold=1.0, learners=STDP()), np.ones((1, 2, 1, 1), np.float32), T, XLA, True)
+    fired = layer.last_latencies(np.uint8([[[0, 0]], [[T, 1]]]))
+    assert fired.tolist() == [[[T, T - 1]]], "the threshold must be exceeded"
 
 
 @pytest.mark.parametrize("pool", [Pool(2), Pool(3, stride=2, padding=1), Pool((2, 3), stride=(1, 2), padding=(0, 1))])
