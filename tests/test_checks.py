@@ -1,7 +1,6 @@
 """What kernels refuse before they compile anything: known values out of range, arrays in place of plain settings."""
 
 import functools
-import re
 import types
 
 import jax
@@ -70,56 +69,48 @@ CALLS = {
     "native.timed_spikes": (native.timed_spikes, [LATENCY, TAPS], LIMIT | dict(features=3, padding=1)),
     "native.learn": (native.learn, [TAPS, LATENCY, WINNERS, RATES], dict(features=3, padding=0, time_steps=T)),
 }  # fmt: skip
-SETTINGS = [
-    (name, setting)
-    for name, (function, _, settings) in CALLS.items()
-    for setting in settings
-    if setting not in ("threshold", "gap", "rate", "threshold_rate", "target_time")
-    and not (setting == "radius" and function in (kernels.k_winners, kernels.early_winners, native.winners))
-]
-"""Those that programs are compiled for: all but numbers that may be arrays."""
+NUMBERS = {"threshold", "gap", "rate", "threshold_rate", "target_time"}
+"""Settings that may be arrays, as the radius of winners may: programs are not compiled for them."""
+LATER = "which is known when the program is compiled, got a traced"
+STATIC = "make it a static argument of `jax.jit`, or a `static` field of its component"
 
 
-@pytest.mark.parametrize(("name", "setting"), SETTINGS)
-def test_arrays_in_place_of_plain_settings_are_refused(name, setting):
+@pytest.mark.parametrize("name", CALLS)
+def test_arrays_in_place_of_plain_settings_are_refused(name):
     """In one line, which says what to do, traced or not."""
     function, arrays, settings = CALLS[name]
+    for setting in settings.keys() - (NUMBERS | {"radius"} if "winners" in name else NUMBERS):
 
-    def call(value):
-        return function(*arrays, **settings | {setting: value})
+        def call(value, setting=setting):
+            return function(*arrays, **settings | {setting: value})
 
-    given = jnp.asarray(jax.tree.leaves(settings[setting])[0])
-    kind = "True or False" if given.dtype == bool else "a plain integer"
-    advice = "make it a static argument of `jax.jit`, or a `static` field of its component"
-    message = (
-        rf"`{setting}` must be {kind}, which is known when the program is compiled, got a traced \w+\[\]: {advice}"
-    )
-    for transformed in (jax.jit(call), lambda value: jax.vmap(call)(value[None])):
-        with pytest.raises(InputTypeError, match=f"^{message}"):
-            transformed(given)
-    with pytest.raises(
-        InputTypeError, match=rf"^`{setting}` must be {kind}, got an array \w+\[\]: write {setting}.item"
-    ):
-        call(given)
+        given = np.asarray(jax.tree.leaves(settings[setting])[0])
+        kind = "True or False" if given.dtype == bool else "a plain integer"
+        with pytest.raises(InputTypeError, match=rf"^`{setting}` must be {kind}, {LATER} \w+\[\]: {STATIC}"):
+            jax.eval_shape(call, given)
+        with pytest.raises(InputTypeError, match=rf"^`{setting}` must be {kind}, got an array .*{setting}.item"):
+            call(given)
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([1, 1], "`padding` must be hashable, since programs are compiled for it, got [1, 1]: write (1, 1)"),
-        ((jnp.int32(1), 1), "`padding` must be a plain integer, got an array int32[]: write padding.item()"),
-        (np.array([1, 2]), "`padding` must be a plain integer, got an array int64[2]: write tuple(padding.tolist())"),
-        ({}, "`padding` must be hashable, since programs are compiled for it, got dict"),
+        ([1, 1], "hashable, since programs are compiled for it, got [1, 1]: write (1, 1)"),
+        ((jnp.int32(1), 1), "a plain integer, got an array int32[]: write padding.item()"),
+        (np.array([1, 2]), "a plain integer, got an array int64[2]: write tuple(padding.tolist())"),
+        ({}, "hashable, since programs are compiled for it, got dict"),
     ],
+    ids=["list", "array in a tuple", "array", "dict"],
 )
 def test_settings_that_are_not_hashable_are_refused(value, message):
-    with pytest.raises(InputTypeError, match=f"^{re.escape(message)}"):
+    with pytest.raises(InputTypeError) as caught:
         kernels.pad(LATENCY, value, time_steps=T)
+    assert str(caught.value) == f"`padding` must be {message}"
 
 
 TIMED = [
     name
-    for name, (_, arrays, settings) in CALLS.items()
+    for name, (_, _, settings) in CALLS.items()
     if "time_steps" in settings and name not in ("encode", "rank_order")
 ]
 
@@ -129,23 +120,19 @@ def test_latencies_beyond_the_time_steps_are_refused(name):
     """Where they are known: traced ones cost nothing."""
     function, arrays, settings = CALLS[name]
     late = jax.tree.map(lambda x: x + (x == T).astype(x.dtype), arrays)
-    expected = (
-        r"^`(latency|spikes\.latency|patch|patches)` must hold steps 0\.\.4, and 5 where silent, got 6: give the "
-    )
+    argument = r"`(latency|spikes\.latency|patch|patches)`"
     for given in (late, jax.tree.map(jnp.asarray, late)):
-        with pytest.raises(InputError, match=expected):
+        with pytest.raises(InputError, match=rf"^{argument} must hold steps 0\.\.4, and 5 where silent, got 6: give"):
             function(*given, **settings)
 
 
 def test_latencies_below_0_are_refused():
-    with pytest.raises(
-        InputError, match=r"^`latency` must hold steps 0\.\.4, and 5 where silent, got -1: give the `time"
-    ):
+    with pytest.raises(InputError, match=r"^`latency` must hold steps 0\.\.4, and 5 where silent, got -1"):
         kernels.pad(LATENCY.astype(np.int32) - 1, 1, time_steps=T)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_right_or_traced_passes(name, request):
+def test_what_is_right_passes(name, request):
     """Even where places that nobody won hold arbitrary numbers."""
     function, arrays, settings = CALLS[name]
     if name.startswith("native"):
@@ -155,29 +142,24 @@ def test_what_is_right_or_traced_passes(name, request):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), known) == jax.tree.map(lambda x: (x.shape, x.dtype), traced)
 
 
-PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([5]), np.uint8([2]))  # of a layer with a padding of 1
-PLACES = "must lie on the 4x4 positions of the layer, got row and column 4, 5: give the "
+PADDED = Winners(np.int32([1]), np.int32([4]), np.int32([0]), np.uint8([2]))  # of a layer with a padding of 1
+PLACES = "must lie on the 4x4 positions of the layer, got row and column 4, 0: give the "
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "argument"),
     [
-        (
-            lambda x: kernels.receptive_fields(x, PADDED, kernel=3),
-            f"`winners` {PLACES}padded `latency`, by `kernels.pad`",
-        ),
-        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 5]]), kernel=3), f"`positions` {PLACES}padded `latency`"),
-        (lambda x: kernels.causal_inputs(x, PADDED, kernel=3, time_steps=T), f"`winners` {PLACES}padded `latency`"),
-        (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), f"`winners` {PLACES}padded `latency`"),
-        (
-            lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T),
-            f"`winners` {PLACES}padded `latency`",
-        ),
+        (lambda x: kernels.receptive_fields(x, PADDED, kernel=3), "winners"),
+        (lambda x: kernels.patches(x, np.int32([[0, 0], [4, 0]]), kernel=3), "positions"),
+        (lambda x: kernels.causal_inputs(x, PADDED, kernel=3, time_steps=T), "winners"),
+        (lambda x: kernels.stdp(WEIGHTS, x, PADDED, RATES, time_steps=T), "winners"),
+        (lambda x: kernels.learned_rows(ROWS[:1], x, PADDED, RATES, time_steps=T), "winners"),
     ],
+    ids=["receptive_fields", "patches", "causal_inputs", "stdp", "learned_rows"],
 )
-def test_winners_beyond_the_map_are_refused(call, message):
+def test_winners_beyond_the_map_are_refused(call, argument):
     """They would learn from the inputs of others, at the border."""
-    with pytest.raises(InputError, match=f"^{message}"):
+    with pytest.raises(InputError, match=f"^`{argument}` {PLACES}padded `latency`"):
         call(LATENCY)
     jax.eval_shape(call, np.pad(LATENCY, ((0, 0), (1, 1), (1, 1)), constant_values=T))
 
@@ -186,42 +168,40 @@ def test_compiled_kernels_refuse_winners_beyond_the_map():
     """Which they would look for outside of the array."""
     with pytest.raises(InputError, match=f"^`won` {PLACES}`padding` of the layer"):
         native.learn(TAPS, LATENCY, PADDED, RATES, features=3, time_steps=T)
-    images, positions, limits = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 5]]]), np.ones(3, np.float32)
+    images, positions, limits = np.stack([LATENCY] * 2), np.int32([[[0, 0]], [[4, 0]]]), np.ones(3, np.float32)
     with pytest.raises(InputError, match=f"^`positions` {PLACES}`padding` of the layer"):
         native.learn_patches(images, positions, np.int32([0, 2]), TAPS, limits, features=3, **RULE)
 
 
 SHORT = Winners(*(np.int32([0, 1]),) * 4)
 BEYOND = Winners(np.int32([3]), *(np.int32([0]),) * 3)
+NUMBERS_WON = Winners(0, 0, 0, 0)
+IN_ORDER = WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATES
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "error", "argument"),
     [
-        (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
-        (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS[0]), "`rows` must have shape (2, 2, 3, 3) of `winners` and"),
-        (lambda: kernels.set_rows(WEIGHTS[:1], SHORT, ROWS), "`winners.feature` must lie below 1, the features of"),
-        (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), "`winners.feature` must lie below 1, the"),
-        (lambda: native.learn(TAPS, LATENCY, BEYOND, RATES, features=3, **STEPS), "`won.feature` must lie below 3,"),
-        (lambda: encode(np.full((8, 8), np.nan)), "`image` must be finite, got NaN or infinite values"),
-        (lambda: encode(np.eye(8) * 0.5), "`image` must be of 0..255, got values up to 0.5: multiply it by 255"),
-        (lambda: kernels.set_rows(WEIGHTS, SHORT, 0.5), "`rows` must be an array, got float"),
-        (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), "`winners` must be Winners, got an array int32[2]"),
-        (lambda: kernels.learned_rows(ROWS[0], LATENCY, SHORT, RATES, **STEPS), "`rows` must have axes (k C kh kw)"),
-        (lambda: kernels.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), "`rows` must have shape (2, 2, 3, 3)"),
-        (lambda: kernels.receptive_fields(LATENCY[0], SHORT, kernel=3), "`latency` must have axes (C H W), got"),
-        (lambda: kernels.receptive_fields(LATENCY, SHORT, kernel=7), "`kernel` must fit into the map of 6x6, got 7x7"),
-        (lambda: kernels.stdp(WEIGHTS, LATENCY, Winners(*(0,) * 4), RATES, **STEPS), "`winners.feature` must be an"),
-        (lambda: kernels.patches(LATENCY, np.zeros((1, 3), int), kernel=3), "`positions` must be (row, column) each"),
-        (lambda: kernels.k_winners(LATENCY, k=1, radius=0, **STEPS), "`spikes` must be Spikes or PositionSpikes, got"),
-        (
-            lambda: kernels.learned_in_order(WEIGHTS, np.zeros((2, 1), int), np.zeros((2, 2, 2, 3, 3), bool), RATES),
-            "`causal` must have shape (2, 1, 2, 3, 3) of `winners` and `weights`, got (2, 2, 2, 3, 3)",
-        ),
+        (lambda: kernels.set_rows(WEIGHTS, SHORT, ROWS), InputError, "rows"),
+        (lambda: kernels.set_rows(WEIGHTS, SHORT, 0.5), InputTypeError, "rows"),
+        (lambda: kernels.set_rows(WEIGHTS, SHORT.feature, ROWS), InputTypeError, "winners"),
+        (lambda: kernels.set_rows(WEIGHTS[:1], SHORT, ROWS), InputError, "winners.feature"),
+        (lambda: kernels.stdp(WEIGHTS[:1], LATENCY, SHORT, RATES, **STEPS), InputError, "winners.feature"),
+        (lambda: kernels.stdp(WEIGHTS, LATENCY, NUMBERS_WON, RATES, **STEPS), InputTypeError, "winners.feature"),
+        (lambda: native.learn(TAPS, LATENCY, BEYOND, RATES, features=3, **STEPS), InputError, "won.feature"),
+        (lambda: kernels.learned_rows(ROWS[0], LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
+        (lambda: kernels.learned_rows(ROWS, LATENCY, SHORT, RATES, **STEPS), InputError, "rows"),
+        (lambda: kernels.learned_in_order(*IN_ORDER), InputError, "causal"),
+        (lambda: kernels.receptive_fields(LATENCY, SHORT, kernel=7), InputError, "kernel"),
+        (lambda: kernels.patches(LATENCY, np.zeros((1, 3), int), kernel=3), InputError, "positions"),
+        (lambda: kernels.k_winners(LATENCY, k=1, radius=0, **STEPS), InputTypeError, "spikes"),
+        (lambda: encode(np.full((8, 8), np.nan)), InputError, "image"),
+        (lambda: encode(np.eye(8)), InputError, "image"),
+        (lambda: encode(np.ma.masked_array(np.eye(8))), InputTypeError, "image"),
     ],
-)  # fmt: skip
-def test_wrong_rows_winners_and_images_are_refused(call, message):
-    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+)
+def test_wrong_rows_winners_and_images_are_refused(call, error, argument):
+    with pytest.raises(error, match=rf"^`{argument}` must "):
         call()
 
 

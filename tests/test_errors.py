@@ -1,170 +1,135 @@
-"""Error messages, read aloud: the argument, what came, what was expected, and what to write instead."""
+"""Errors that users see: each names the argument, what came, and what to write instead."""
 
 import dataclasses
 import json
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import own_classes as own
 import pytest
+import tiny
 
 import snnjax
-from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, data, stage
+from snnjax import NETWORKS, RSTDP, STDP, WTA, Conv, Network, Settings, Sweep, Trainer, component, stage
 from snnjax.core import errors
 from snnjax.core.errors import InputError, InputTypeError
-from snnjax.encoding import COLOUR, EVENTS, GREY, Encoder
-from snnjax.kernels import Winners, pad
+from snnjax.encoding import COLOUR, EVENTS, GREY
+from snnjax.kernels import Winners
 from snnjax.learners import Learner, Response
-from snnjax.networks import SpikingNetwork
+from snnjax.networks import Images, SpikingNetwork
 from snnjax.runs.trained import Trained
-from snnjax.training.build import network_for
 from snnjax.training.state import Callback
 
-DIGITS = data.digits().first(24, 24)
-FIRST = Conv(4, 5, padding=2, threshold=15.0, competition=WTA(2, radius=3), learners=STDP())
-DECIDING = Conv(20, 7, learners=RSTDP())
-NETWORK = Network("two", (6, 28, 28), 10, (stage(FIRST, pool=4), stage(DECIDING)))
-SETTINGS = Settings((1, 1), batch_size=12)
+DIGITS = tiny.images()
+NETWORK = tiny.plain(Images())
+DECIDING = NETWORK.stages[1].branches[0]
+SETTINGS = Settings((1, 1), batch_size=20)
 
 
-def changed(first: Conv = FIRST, deciding: Conv = DECIDING, **changes) -> Network:
-    stages = stage(first, pool=4), stage(deciding)
+def changed(first: Conv = tiny.FIRST, deciding: Conv = DECIDING, **changes) -> Network:
+    stages = stage(first, pool=7), stage(deciding)
     return dataclasses.replace(NETWORK, **dict(stages=stages) | changes)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: stage(), r"`branches` must be one Conv layer or several, got \(\): write stage\(Conv\(\.\.\.\)\)"),
-        (lambda: stage((FIRST, FIRST)), r"`branches` must be Conv layers, got tuple: write stage\(Conv\("),
-        (lambda: stage(STDP()), "`branches` must be Conv layers, got STDP"),
-        (lambda: stage(FIRST, pool="2"), "`pool` must be an integer, a Pool or None, got '2'"),
-        (lambda: stage(FIRST, pool=2.0), "`pool` must be an integer, a Pool or None, got 2.0"),
-        (lambda: Settings(epochs=3), r"`epochs` must be a tuple of integers, .*, got 3: write epochs=\(3,\)$"),
-        (lambda: Settings(epochs="3"), r"`epochs` must be a tuple of integers, .*, got '3': write epochs=\(3,\)$"),
-        (lambda: Settings((1, "2")), "`epochs` must be an integer, got '2': write 2$"),
-        (lambda: Settings((1,), seed=1.5), "`seed` must be an integer, got 1.5"),
-        (lambda: Settings((1,), seed=True), "`seed` must be an integer, got True"),
-        (lambda: Settings((1,), native=1), "`native` must be True or False, got 1"),
-        (lambda: Conv("20", 5), "`features` must be an integer, got '20': write 20$"),
-        (lambda: Conv(20.0, 5), "`features` must be an integer, got 20.0: write 20$"),
-        (lambda: Conv(20, 5.5), "`kernel` must be an integer, got 5.5$"),
-        (lambda: Conv(2, 5, threshold=[1.0, 2.0]), r"`threshold` must be a number, .*write np.array\(\[\.\.\.\]\)"),
-        (lambda: Conv(2, 5, threshold=np.ones(3)), r"`threshold` must have shape \(\) or \(2,\), got shape \(3,\)"),
-        (lambda: Conv(2, 5, weight_mean="0.8"), "`weight_mean` must be a number, got '0.8'"),
-        (lambda: Conv(2, 5, learners=STDP), r"`learners` must be an instance .*, got the class STDP: write STDP\("),
-        (lambda: Conv(2, 5, competition=WTA), "`competition` must be an instance .*, got the class WTA: write WTA"),
-        (lambda: changed(encoder=Encoder), "`encoder` must be an instance .*, got the class Encoder: write Encoder"),
-        (lambda: changed(stages=stage(DECIDING)), r"`stages` must be a tuple of stages, got Stage: write \(stage\("),
-        (lambda: changed(stages=(DECIDING,)), r"`stages` must be a tuple of stages, got Conv: write \(stage\(Conv\("),
-        (lambda: changed(stages=()), r"`stages` must be a tuple of stages, got \(\)"),
-        (lambda: changed(classes=10.0), "`classes` must be an integer, got 10.0: write 10$"),
-        (lambda: changed(classes="10"), "`classes` must be an integer, got '10': write 10$"),
-        (lambda: changed(deciding=Conv(4, 7)), "layer2, which decides, must have .*, got no learner and 4 features"),
-        (lambda: SpikingNetwork(NETWORKS["deep2024"]), r"`spec` must be a Network, got .* write deep2024\("),
-        (lambda: SpikingNetwork(NETWORK, seed=0.5), "`seed` must be an integer, got 0.5"),
-        (lambda: SpikingNetwork(NETWORK)(DIGITS.test_images[0]), "`encoder` must be given to take images, got None: "),
-        (lambda: SpikingNetwork(NETWORK).predict([1]), r"`latency` must be an array of axes \(C H W\), got list"),
-        (lambda: changed(name=2), "`name` must be a string, got 2"),
-        (lambda: changed(input_shape=(6, 28)), r"`input_shape` must be \(channels, rows, columns\), got \(6, 28\)"),
-        (lambda: changed(epochs=3), "`epochs` must be one for each of 2 stages, got 3"),
-        (lambda: changed(epochs=(1, "2")), "`epochs` must be an integer, got '2': write 2"),
-        (lambda: changed(reward_by_turns="yes"), "`reward_by_turns` must be True or False, got 'yes'"),
-        (lambda: STDP(ltp="0.1"), "`ltp` must be a number, got '0.1'"),
-        (lambda: STDP(ltp=True), "`ltp` must be a number, got True"),
-        (lambda: STDP(doubling=500.0), "`doubling` must be an integer, got 500.0: write 500"),
-        (lambda: STDP(bounds=0.5), "`bounds` must be two numbers, got 0.5"),
-        (lambda: RSTDP(reward=(0.1,)), r"`reward` must be two numbers, got \(0.1,\)"),
-        (lambda: own.Hebb(rate="fast"), "`rate` must be a number, got 'fast'"),
-        (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), r"`data` must be .*, got an array .*: write snn"),
-        (lambda: Trainer(NETWORKS["deep2024"], DIGITS, SETTINGS), r"`network` must be a Network, got .* deep2024\("),
-        (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "`network` must be .*: write network.spec"),
-        (lambda: Trainer(NETWORK, DIGITS, (1, 1)), r"`settings` must be Settings, got \(1, 1\): write Settings\("),
-        (lambda: Trainer(NETWORK, DIGITS, SETTINGS, print), "`callback` must be a Callback or None, got builtin"),
-        (lambda: Trainer(NETWORK, DIGITS, SETTINGS, Callback), "`callback` must be .*, got the class Callback"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, dict(seed=1)), "`variants` must be a list of dicts, got dict"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": "3"}]), "`layer1.radius` must be a number, .*'3'"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": "3"}]), "`seed` must be an integer, got '3'"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}], at_once="4"), "`at_once` must be an .*: write 4"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "`patience` must be 0 in a sweep, .* got 5"),
-    ],
-)  # fmt: skip
-def test_wrong_types_are_named(make, message):
-    """In one line for commands: as `InputError`."""
-    with pytest.raises(InputError, match=message):
-        make()
+WRONG_TYPES = [
+    (lambda: stage(), "branches", "(): write stage(Conv("),
+    (lambda: stage((DECIDING, DECIDING)), "branches", "tuple: write stage(Conv("),
+    (lambda: stage(DECIDING, pool=True), "pool", "True"),
+    (lambda: Settings(epochs=3), "epochs", "3: write epochs=(3,)"),
+    (lambda: Settings((1,), seed=True), "seed", "True"),
+    (lambda: Settings((1,), native=1), "native", "1"),
+    (lambda: Conv("-2", 5), "features", "'-2': write -2"),
+    (lambda: Conv(2, 5, threshold=[1.0, 2.0]), "threshold", "(1.0, 2.0): write np.array([...])"),
+    (lambda: Conv(2, 5, weight_mean="0.8"), "weight_mean", "'0.8'"),
+    (lambda: Conv(2, 5, learners=STDP), "learners", "the class STDP: write STDP(...)"),
+    (lambda: changed(stages=stage(DECIDING)), "stages", "Stage: write (stage("),
+    (lambda: changed(stages=(DECIDING,)), "stages", "Conv: write (stage(Conv("),
+    (lambda: changed(name=2), "name", "2"),
+    (lambda: changed(reward_by_turns="yes"), "reward_by_turns", "'yes'"),
+    (lambda: changed(epochs=(1, "2")), "epochs", "'2': write 2"),
+    (lambda: SpikingNetwork(NETWORKS["deep2024"]), "spec", "function: write deep2024(...)"),
+    (lambda: SpikingNetwork(NETWORK).predict([1]), "latency", "list"),
+    (lambda: STDP(ltp=True), "ltp", "True"),
+    (lambda: STDP(doubling=500.0), "doubling", "500.0: write 500"),
+    (lambda: STDP(bounds=0.5), "bounds", "0.5"),
+    (lambda: RSTDP(reward=(0.1,)), "reward", "(0.1,)"),
+    (lambda: Trainer(NETWORK, DIGITS.train_images, SETTINGS), "data", "an array float32[40,28,28]: write snnjax."),
+    (lambda: Trainer(SpikingNetwork(NETWORK), DIGITS, SETTINGS), "network", "SpikingNetwork: write network.spec"),
+    (lambda: Trainer(NETWORK, DIGITS, (1, 1)), "settings", "(1, 1): write Settings("),
+    (lambda: Trainer(NETWORK, DIGITS, SETTINGS, print), "callback", "builtin"),
+    (lambda: Trainer(NETWORK, DIGITS, SETTINGS, Callback), "callback", "the class Callback"),
+    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, dict(seed=1)), "variants", "dict"),
+    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": "3"}]), "layer1.radius", "'3'"),
+    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": "3"}]), "seed", "'3'"),
+    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}], at_once="4"), "at_once", "'4': write 4"),
+]
+WRONG_VALUES = [
+    (lambda: SpikingNetwork(NETWORK)(DIGITS.test_images[0]), "encoder", "None: give the Network one"),
+    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 1}]), "patience", "5"),
+    (lambda: changed(input_shape=(6, 28)), "input_shape", "(6, 28)"),
+    (lambda: changed(epochs=3), "epochs", "3"),
+    (lambda: Conv(2, 5, threshold=np.ones(3)), "threshold", "shape (3,)"),
+    (lambda: Conv(2, 5, threshold=np.ones((2, 1))), "threshold", "shape (2, 1)"),
+    (lambda: Settings((1,), seed=2**64), "seed", "18446744073709551616"),
+    (lambda: Settings((1,), batch_size=2**31), "batch_size", "2147483648"),
+    (lambda: Settings((1,), patience=10**5000), "patience", "int"),
+    (lambda: Settings((2**31,)), "epochs", "2147483648"),
+    (lambda: WTA(2**31), "winners", "2147483648"),
+    (lambda: WTA(1, radius=2**31), "radius", "2147483648"),
+    (lambda: STDP(ltp=1e39), "ltp", "1e+39"),
+    (lambda: Conv(2, 5, threshold=10**400), "threshold", "int"),
+    (lambda: Conv(2, 5, threshold=np.array([1.0, 1e39])), "threshold", "an array float64[2]"),
+    (lambda: Conv(2, 5, threshold=np.array([1, -(2**31) - 1])), "threshold", "an array int64[2]"),
+    (lambda: Conv(2, 5, padding=2**31), "padding", "2147483648"),
+    (lambda: NETWORK.initial_weights(-1), "seed", "-1"),
+    (lambda: DIGITS.share(0.5, -1), "seed", "-1"),
+    (lambda: DIGITS.hold_out(0.5, 2**64), "seed", "18446744073709551616"),
+    (lambda: DIGITS.augment(0.5, -1), "seed", "-1"),
+    (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": 1e10}]), "radius", "10000000000"),
+]
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("error", "make", "argument", "got"),
     [
-        (lambda: Settings((1,), seed=2**64), "`seed` must be at most 18446744073709551615, got 18446744073709551616"),
-        (lambda: Settings((1,), batch_size=2**31), "`batch_size` must be at most 2147483647, got 2147483648"),
-        (lambda: Settings((1,), update_batch=2**31), "`update_batch` must be at most 2147483647"),
-        (lambda: Settings((1,), patience=10**5000), "`patience` must be at most 2147483647, got int"),
-        (lambda: Settings((2**31,)), "`epochs` must be at most 2147483647"),
-        (lambda: WTA(2**31), "`winners` must fit into int32, got 2147483648"),
-        (lambda: WTA(1, radius=2**31), "`radius` must fit into int32"),
-        (lambda: STDP(doubling=2**31), "`doubling` must fit into int32"),
-        (lambda: STDP(ltp=1e39), r"`ltp` must fit into float32, got 1e\+39"),
-        (lambda: RSTDP(reward=(1e39, 0.1)), "`reward` must fit into float32"),
-        (lambda: Conv(2, 5, threshold=10**400), "`threshold` must fit into int32, got int"),
-        (lambda: Conv(2, 5, threshold=np.array([1.0, 1e39])), r"`threshold` must fit .*, got an array float64\[2\]"),
-        (lambda: Conv(2, 5, padding=2**31), "`padding` must be at most 2147483647"),
-        (lambda: Conv(2, 5, competition=WTA(3)), "`winners` of the competition must be at most .*, got 3 of 2"),
-        (lambda: NETWORK.initial_weights(-1), "`seed` must be at least 0, got -1"),
-        (lambda: NETWORK.initial_weights(2**64), "`seed` must be at most"),
-        (lambda: DIGITS.share(0.5, -1), "`seed` must be at least 0, got -1"),
-        (lambda: DIGITS.hold_out(0.5, 2**64), "`seed` must be at most"),
-        (lambda: DIGITS.augment(0.5, -1), "`seed` must be at least 0, got -1"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"seed": 2**64}]), "`seed` must be at most"),
-        (lambda: Sweep(NETWORK, DIGITS, SETTINGS, [{"layer1.radius": 1e10}]), "`radius` must fit into int32"),
-        (lambda: pad(np.zeros((1, 2, 2), np.uint8), 2**31, time_steps=3), "`padding` must be at most"),
+        *((InputTypeError, *row) for row in WRONG_TYPES),
+        *((InputError, *row) for row in WRONG_VALUES),
     ],
-)  # fmt: skip
-def test_numbers_that_their_type_does_not_hold_are_named(make, message):
-    with pytest.raises(InputError, match=message):
+)
+def test_wrong_arguments_are_named(error, make, argument, got):
+    """A wrong type is a TypeError too, and both are ValueErrors, which commands show as one line."""
+    with pytest.raises(error) as caught:
         make()
+    assert issubclass(InputTypeError, InputError)
+    assert issubclass(InputTypeError, TypeError)
+    assert (type(caught.value) is InputTypeError) == (error is InputTypeError)
+    assert f"`{argument}` must " in str(caught.value)
+    assert f"got {got}" in str(caught.value)
 
 
 def test_numbers_that_their_type_just_holds_are_taken():
     assert RSTDP(bounds=(0.0, np.inf)).bounds == (0.0, np.inf)
     assert WTA(1, radius=2**31 - 1).radius == 2**31 - 1
-    assert Settings((1,), seed=np.uint64(2**64 - 1)).seed == 2**64 - 1
-    assert len(DIGITS.share(0.5, 2**64 - 1).train_images) == len(DIGITS.augment(0.5, 2**64 - 1).train_images) // 3
-
-
-def test_wrong_types_are_type_errors_too():
-    with pytest.raises(TypeError):
-        Conv("20", 5)
-    assert issubclass(InputTypeError, InputError)
+    assert Settings((2**31 - 1,), seed=np.uint64(2**64 - 1)).seed == 2**64 - 1
+    assert Conv(2, 5, threshold=np.array([1, -(2**31)])).threshold[1] == -(2**31)
+    assert len(DIGITS.share(0.5, 2**64 - 1).train_images) == 20
+    assert len(DIGITS.augment(0.5, 2**64 - 1).train_images) == 60
 
 
 def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
-    found = Network(
-        "two",
-        [np.int64(6), 28, 28],
-        np.int64(10),
-        [
-            stage(
-                Conv(
-                    np.uint8(4),
-                    np.int32(5),
-                    padding=[2, 2],
-                    threshold=np.float64(15),
-                    competition=WTA(np.int64(2), radius=np.int64(3)),
-                    learners=[STDP(doubling=np.int64(50)), RSTDP(bounds=[0, 1])],
-                ),
-                pool=np.int64(4),
-            ),
-            stage(DECIDING),
-        ],
-        epochs=[1, np.int64(2)],
+    first = Conv(
+        np.uint8(4),
+        np.int32(5),
+        padding=[2, 2],
+        threshold=np.float64(15),
+        competition=WTA(np.int64(2), radius=np.int64(3)),
+        learners=[STDP(doubling=np.int64(50)), RSTDP(bounds=[0, 1])],
     )
+    stages = [stage(first, pool=np.int64(7)), stage(DECIDING)]
+    found = Network("plain", [np.int64(6), 28, 28], np.int64(10), stages, epochs=[1, np.int64(2)])
     learners = STDP(doubling=50), RSTDP(bounds=(0.0, 1.0))
-    expected = changed(dataclasses.replace(FIRST, padding=(2, 2), learners=learners), epochs=(1, 2))
+    expected = changed(dataclasses.replace(tiny.FIRST, padding=(2, 2), learners=learners), epochs=(1, 2))
     assert found == expected
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     assert type(found.classes) is int
@@ -175,29 +140,35 @@ def test_lists_and_numbers_of_numpy_are_as_good_as_pythons():
 
 
 def test_the_nearest_name_is_asked_for():
-    message = str(errors.unknown("dataset", "mnits", ("digits", "mnist"), ", or an .npz file"))
-    assert message == "`dataset` must be one of digits, mnist, or an .npz file, got 'mnits': did you mean 'mnist'?"
-    assert str(errors.unknown("dataset", "MNIST", ("digits", "mnist"))).endswith("got 'MNIST': did you mean 'mnist'?")
-    assert str(errors.unknown("dataset", 5, ["digits"])) == "`dataset` must be one of digits, got 5"
-    for path, meant in {
-        "layer1.treshold": "layer1.threshold",
-        "layer1.raduis": "layer1.competition.radius",
-        "layer1.competition.raduis": "layer1.competition.radius",
-        "layer2.rewrad.0": "layer2.learners.reward.0",
-    }.items():
-        with pytest.raises(InputError, match=f"^did you mean `{meant}`\\? `{path}` must name one of layer\\d.features"):
-            NETWORK.vary(path, 1.0)
-    with pytest.raises(InputError, match=r"must name one of layer1\.((?!layer2).)*$"):
-        NETWORK.vary("layer1.xyz", 1.0)
-    with pytest.raises(InputError, match=r"^`xyz` must name one of layer1\.features"):
-        NETWORK.vary("xyz", 1.0)
+    message = str(errors.unknown("dataset", "MNITS", ("digits", "mnist"), ", or an .npz file"))
+    assert message == "`dataset` must be one of digits, mnist, or an .npz file, got 'MNITS': did you mean 'mnist'?"
+    assert str(errors.unknown("dataset", "letters", ("digits", "mnist"))).endswith("got 'letters'")
 
 
-WRONG = {
+def test_values_in_messages():
+    """Arrays by dtype and shape, traced or not; long or deep values by their type."""
+    seen = []
+    jax.eval_shape(jax.vmap(lambda x: seen.append(errors.shown(x)) or x), jax.ShapeDtypeStruct((2, 3), np.float32))
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    values = np.zeros((3, 4)), jnp.zeros(3, jnp.int32), np.zeros((), bool), np.float32(1), np.ndarray, "x" * 60, deep
+    assert [*seen, *map(errors.shown, values)] == [
+        "a traced float32[3]",
+        "an array float64[3,4]",
+        "an array int32[3]",
+        "an array bool[]",
+        "float32",
+        "the class ndarray",
+        "str",
+        "list",
+    ]
+    assert errors.shown("x" * 58) == repr("x" * 58)
+
+
+ENCODED = {
     "float": lambda image: jnp.zeros((1, 28, 28)),
     "shape": lambda image: jnp.zeros((28, 28), jnp.uint8),
-    "wide": lambda image: jnp.zeros((1, 28, 28), jnp.int32),
-    "two": lambda image: (jnp.zeros((1, 28, 28), jnp.uint8),) * 2,
 }
 
 
@@ -209,7 +180,7 @@ class Code:
     time_steps: int = snnjax.static(default=15)
 
     def __call__(self, image):
-        return WRONG[self.kind](image) if self.kind else jnp.asarray(image, jnp.uint8)[None]
+        return ENCODED.get(self.kind, lambda image: jnp.asarray(image, jnp.uint8)[None])(image)
 
     def output_shape(self, image_shape):
         return 1 if self.kind == "number" else (1, *image_shape)
@@ -220,17 +191,18 @@ class Choice(own.First):
     """A decision of any kind."""
 
     kind: str = snnjax.static(default="")
+    amount: float = 0.0
+    decision: int = 0
     timed = True
 
     def scores(self, spikes, classes):
         if self.kind in ("one", "integers"):
             return jnp.zeros(1 if self.kind == "one" else classes, int if self.kind == "integers" else float)
-        amount = dict(negative=-1000.0, nan=jnp.nan).get(self.kind, 0.0)
-        return spikes.potential.reshape(classes, -1).max(axis=1) + amount
+        return spikes.potential.reshape(classes, -1).max(axis=1) + self.amount
 
     def decide(self, scores):
-        decided = dict(all=scores[0], float=scores.sum(), beyond=jnp.int32(10)).get(self.kind)
-        return jnp.int32(0) if decided is None else decided
+        decision = jnp.asarray(self.decision, jnp.int32)
+        return dict(all=scores[0], float=scores.sum()).get(self.kind, decision)
 
 
 @component
@@ -240,70 +212,58 @@ class Nobody:
     kind: str = snnjax.static(default="")
 
     def __call__(self, spikes, *, time_steps):
-        if self.kind == "latency":
-            return spikes.latency
-        return Winners(
-            jnp.zeros(2, jnp.int32), jnp.zeros(3, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.uint8)
-        )
+        sizes = 2, 3, 2, 2
+        return spikes.latency if self.kind == "latency" else Winners(*(jnp.zeros(size, jnp.int32) for size in sizes))
+
+
+UPDATED = {
+    "two": lambda layer, state, info: (layer, state),
+    "weights": lambda layer, state, info: (layer.with_weights(layer.weights[:1]), state, info),
+    "replaced": lambda layer, state, info: (dataclasses.replace(layer, weights=layer.weights), state, info),
+    "state": lambda layer, state, info: (layer, (state, state), info),
+    "dtype": lambda layer, state, info: (layer, state.astype(jnp.int32), info),
+}
 
 
 @component
 class Rule(Learner):
-    """A learner of any kind."""
+    """A learner of any kind; by its numbers it leaves the range of one or the other."""
 
     kind: str = snnjax.static(default="")
+    factor: float = 1.0
+    step: float = 0.0
+    rise: float = 1.0
     amount: float = 1.0
+    fall: float = 0.0
     bounds = (0.0, 1.0)
+
+    def check(self):
+        if self.amount < -20:
+            raise InputError(f"`amount` must be at least -20, got {self.amount}")
 
     def init(self, layer, key, seen):
         return np.zeros(3, np.float32)
 
     def forward(self, layer, state, latency, label):
         winners = layer.winners(latency)
-        return dict(winners=winners, none=None, latency=latency).get(self.kind, Response(winners))
+        return dict(winners=winners, none=None).get(self.kind, Response(winners))
 
     def update(self, layer, state, latency, response, signal):
-        conv, info = layer.conv, response.winners.feature
-        if self.kind == "two":
-            return layer, state
-        if self.kind == "weights":
-            return layer.with_weights(layer.weights[:1]), state, info
-        if self.kind == "replaced":
-            return dataclasses.replace(layer, weights=layer.weights), state, info
-        if self.kind == "state":
-            return layer, (state, state), info
-        if self.kind == "dtype":
-            return layer, state.astype(jnp.int32), info
-        if self.kind == "nan":
-            return layer.with_weights(layer.weights * jnp.nan), state, info
-        if self.kind == "below":
-            return layer.with_weights(layer.weights - self.amount), state, info
-        if self.kind == "above":
-            return layer.with_weights(layer.weights + 1 / 16), state, info
-        if self.kind == "threshold":
-            return (
-                dataclasses.replace(layer, conv=dataclasses.replace(conv, threshold=conv.threshold * 1e6)),
-                state,
-                info,
-            )
-        if self.kind == "amount":
-            learner = dataclasses.replace(self, amount=self.amount - 1)
-            return dataclasses.replace(layer, conv=dataclasses.replace(conv, learners=learner)), state, info
-        return layer, state, info
-
-    def check(self):
-        if self.amount < -20:
-            raise InputError(f"`amount` must be at least -20, got {self.amount}")
+        info = response.winners.feature
+        if self.kind in UPDATED:
+            return UPDATED[self.kind](layer, state, info)
+        learner = dataclasses.replace(self, amount=self.amount - self.fall)
+        conv = dataclasses.replace(layer.conv, threshold=layer.conv.threshold * self.rise, learners=learner)
+        layer = layer.with_weights(layer.weights * self.factor + self.step)
+        return dataclasses.replace(layer, conv=conv), state, info
 
     def end_epoch(self, state):
         return state[:1] if self.kind == "end" else state
 
     def diagnose(self, layer, info):
-        if self.kind == "nothing":
-            return None
-        if self.kind == "object":
-            return dict(kind=Rule)
-        return dict(super().diagnose(layer, info), wins=np.bincount(info.ravel() + 1), last=np.float32(0.5))
+        wins = np.bincount(info.ravel() + 1)
+        figures = super().diagnose(layer, info) | dict(wins=wins, last=np.float32(0.5))
+        return dict(nothing=None, object=dict(kind=Rule)).get(self.kind, figures)
 
 
 @component
@@ -311,96 +271,105 @@ class Unfinished(Learner):
     """A learner that does not learn yet."""
 
 
-def rule(kind: str) -> Network:
-    return changed(dataclasses.replace(FIRST, learners=Rule(kind)))
+def rule(kind: str = "", **numbers: float) -> Network:
+    return changed(dataclasses.replace(tiny.FIRST, learners=Rule(kind, **numbers)))
 
 
 def encoded(kind: str) -> Network:
-    return changed(dataclasses.replace(FIRST, threshold=3.0), input_shape=(1, 28, 28), encoder=Code(kind))
+    return changed(dataclasses.replace(tiny.FIRST, threshold=3.0), input_shape=(1, 28, 28), encoder=Code(kind))
 
 
-def decided(kind: str) -> Network:
-    return changed(deciding=dataclasses.replace(DECIDING, threshold=1.0), decision=Choice(kind))
+def decided(kind: str = "", **numbers: float) -> Network:
+    return changed(deciding=dataclasses.replace(DECIDING, threshold=1.0), decision=Choice(kind, **numbers))
 
 
-@pytest.mark.parametrize(
-    ("network", "message"),
-    [
-        (changed(dataclasses.replace(FIRST, learners=Unfinished())),
-         r"^Unfinished must have a method `update\(self, layer, state, latency, response, signal\)`, which returns "),
-        (encoded("float"), r"`encoder\(image\)` must be uint8 of shape \(1, 28, 28\), got float32 .*astype\("),
-        (encoded("shape"), r"`encoder\(image\)` must be uint8 of shape \(1, 28, 28\), got uint8 of shape \(28, 28\)"),
-        (encoded("wide"), r"`encoder\(image\)` must be uint8 .*, got int32 .*: write \.astype\(jnp\.uint8\)"),
-        (encoded("two"), r"`encoder\(image\)` must be uint8 .*, got uint8 .* and uint8"),
-        (encoded("number"), r"`encoder.output_shape\(\.\.\.\)` must be \(C, H, W\), got 1"),
-        (changed(encoder=Code()), r"the network takes \(6, 28, 28\), images of \(28, 28\) become \(1, 28, 28\): make"),
-        (decided("one"), r"`decision.scores\(\.\.\.\)` must be float32 of shape \(10,\), got float32 of shape \(1,\)"),
-        (decided("integers"), r"`decision.scores\(\.\.\.\)` must be float32 .*, got int32 .*astype\(jnp.float32\)"),
-        (decided("all"), r"`decision.decide\(scores\)` must be int32 of shape \(\), got float32 of shape \(10,\)"),
-        (decided("float"), r"`decision.decide\(scores\)` must be int32 of shape \(\), got float32 .*\(jnp.int32\)"),
-        (changed(dataclasses.replace(FIRST, competition=Nobody("latency"))),
-         r"`competition\(\.\.\.\) of layer1` must be kernels\.Winners, got "),
-        (changed(dataclasses.replace(FIRST, competition=Nobody())),
-         r"`competition\(\.\.\.\) of layer1\.row` must be int32 of shape \(2,\), got int32 of shape \(3,\)"),
-        (rule("winners"), r"'Winners' .* `forward` must return a Response: write Response\(winners\)$"),
-        (rule("none"), r"^`update` of Rule of layer1 fails: 'NoneType' .* `forward` must return a Response: write .*$"),
-        (rule("latency"), r"has no attribute winners: `forward` must return a Response: write Response\(winners\)$"),
-        (rule("two"), r"`update of Rule of layer1` must be \(layer, state, info\), got a tuple of 2$"),
-        (rule("weights"), r"`update` of Rule of layer1: `weights` must have shape \(4, C, 5, 5\), got \(1, 6, 5, 5\)"),
-        (rule("replaced"), r"`update` of Rule of layer1 fails: .* 'weights': write `layer.with_weights\(\.\.\.\)` or "),
-        (rule("state"), r"`update\(\.\.\.\)\[1\] of Rule of layer1, the state,` must be "),
-        (rule("dtype"), r"the state,` must be float32 of shape \(3,\), got int32 .*astype\(jnp.float32\)"),
-        (rule("end"), r"`end_epoch\(state\) of Rule of layer1` must be float32 of shape \(3,\), got .*\(1,\)"),
-        (rule("nothing"), "`diagnose of Rule of layer1` must be a dict of figures, got None"),
-        (rule("object"), "`diagnose` of Rule of layer1 must be JSON data .*: got the class Rule"),
-    ],
-)  # fmt: skip
-def test_own_parts_that_return_what_they_may_not_are_refused_before_training(network, message):
-    with pytest.raises(InputError, match=message):
-        Trainer(network, DIGITS, SETTINGS)
+def competing(kind: str) -> Network:
+    return changed(dataclasses.replace(tiny.FIRST, competition=Nobody(kind)))
 
 
 @pytest.mark.parametrize(
-    ("network", "message"),
+    ("network", "part", "got"),
     [
-        (encoded(""), r"`encoder\(image\)` must be 0\.\.14, or 15 where silent, got 2\d\d"),
-        (decided("beyond"), r"`decision.decide\(scores\)` must be 0\.\.9, or -1, got 10\.\.10"),
-        (
-            rule("nan"),
-            "`update` of Rule left layer1 invalid in epoch 1: `weights` must be finite, got nan: take smaller rates",
-        ),
-        (
-            rule("below"),
-            r"left layer1 invalid in epoch 1: `weights` must lie within its `bounds`, 0\.\.1, got -2\S*\.\.-2\S*: clip",
-        ),
-        (rule("above"), r"layer1 invalid .*: `weights` must lie within its `bounds`, 0\.\.1, got 2\S*\.\.2\S*: clip"),
-        (
-            rule("threshold"),
-            "`update` of Rule left layer1 invalid in epoch 1: `threshold` must be finite, got inf",
-        ),
-        (rule("amount"), "`update` of Rule left layer1 invalid in epoch 1: `amount` must be at least -20, got -23"),
+        (changed(dataclasses.replace(tiny.FIRST, learners=Unfinished())), "update(self, layer,", "which returns"),
+        (encoded("float"), "encoder(image)", "got float32 of shape (1, 28, 28): write .astype(jnp.uint8)"),
+        (encoded("shape"), "encoder(image)", "got uint8 of shape (28, 28)"),
+        (encoded("number"), "encoder.output_shape(...)`", "got 1"),
+        (changed(encoder=Code()), "encoder", "takes (6, 28, 28), images of (28, 28) become (1, 28, 28)"),
+        (decided("one"), "decision.scores(...)` must be float32 of shape (10,)", "got float32 of shape (1,)"),
+        (decided("integers"), "decision.scores(...)`", "got int32 of shape (10,): write .astype(jnp.float32)"),
+        (decided("all"), "decision.decide(scores)` must be int32 of shape ()", "got float32 of shape (10,)"),
+        (decided("float"), "decision.decide(scores)`", "got float32 of shape (): write .astype(jnp.int32)"),
+        (competing("latency"), "competition(...) of layer1`", "must be kernels.Winners, got "),
+        (competing("rows"), "competition(...) of layer1.row`", "of shape (2,), got int32 of shape (3,)"),
+        (rule("winners"), "forward` must return a Response", "write Response(winners)"),
+        (rule("none"), "update` of Rule of layer1 fails: 'NoneType'", "`forward` must return a Response: write "),
+        (rule("two"), "update of Rule of layer1`", "got a tuple of 2"),
+        (rule("weights"), "weights` must have shape (4, C, 5, 5)", "got (1, 6, 5, 5)"),
+        (rule("replaced"), "update` of Rule of layer1 fails", "write `layer.with_weights(...)` or "),
+        (rule("state"), "update(...)[1] of Rule of layer1, the state,`", "got "),
+        (rule("dtype"), "update(...)[1] of Rule of layer1, the state,`", "got int32 of shape (3,): write .astype("),
+        (rule("end"), "end_epoch(state) of Rule of layer1`", "got float32 of shape (1,)"),
+        (rule("nothing"), "diagnose of Rule of layer1`", "got None"),
+        (rule("object"), "diagnose` of Rule of layer1", "got the class Rule"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("native", [False, True], ids=["xla", "native"])
-def test_own_parts_that_leave_their_range_stop_the_training_before_it_is_saved(network, message, native):
-    trainer, saved = Trainer(network, DIGITS, dataclasses.replace(SETTINGS, native=native)), []
+def test_own_parts_that_return_what_they_may_not_are_refused_before_training(network, part, got):
+    with pytest.raises(InputError) as caught:
+        Trainer(network, DIGITS, SETTINGS)
+    assert f"`{part}" in str(caught.value)
+    assert got in str(caught.value)
+
+
+INVALID = "`update` of Rule left layer1 invalid in epoch 1: "
+
+
+@pytest.mark.parametrize(
+    ("network", "native", "message"),
+    [
+        (encoded(""), False, r"^`encoder\(image\)` must be 0\.\.14, or 15 where silent, got 2\d\d"),
+        (encoded(""), True, r"^`encoder\(image\)` must be 0\.\.14, or 15 where silent, got 2\d\d"),
+        (rule(factor=np.inf), False, rf"^{INVALID}`weights` must be finite, got (inf|nan): take smaller rates"),
+        (rule(step=-1), False, rf"^{INVALID}`weights` must lie within its `bounds`, 0\.\.1, got -39\.\S*\.\.-3\S*: cl"),
+        (rule(step=1 / 16), False, rf"^{INVALID}`weights` must lie within its `bounds`, 0\.\.1, got 3\S*\.\.3\S*: cl"),
+        (rule(step=-1), True, rf"^{INVALID}`weights` must lie within its `bounds`, 0\.\.1, got -39\.\S*\.\.-3\S*: cl"),
+        (rule(rise=1e6), False, f"^{INVALID}`threshold` must be finite, got inf"),
+        (rule(fall=1), False, f"^{INVALID}`amount` must be at least -20, got -39"),
+        (decided(decision=10), False, r"`decision\.decide\(scores\)` must be 0\.\.9, or -1, got 10\.\.10"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_own_parts_that_leave_their_range_stop_the_training_before_it_is_saved(network, native, message):
+    trainer = Trainer(network, DIGITS, dataclasses.replace(SETTINGS, native=native))
+    saved: list[int] = []
     with pytest.raises(InputError, match=message):
         trainer.run(trainer.initial_state(), lambda state: saved.append(state.phase))
     assert saved == ([0, 1] if "decide" in message else [])
 
 
-def test_initial_weights_may_lie_beyond_the_bounds_until_they_learn():
-    trainer = Trainer(changed(dataclasses.replace(FIRST, learners=Rule(), weight_mean=1.0)), DIGITS, SETTINGS)
-    weights = trainer.run(trainer.initial_state()).weights["layer1"]
-    assert weights.max() > 1.1
+@pytest.mark.parametrize(
+    ("amount", "message"),
+    [
+        (-1000.0, r"^`decision.scores\(\.\.\.\)` must be finite and at least 0, got -\d+.*: take jnp.maximum\("),
+        (np.nan, r"^`decision.scores\(\.\.\.\)` must be finite and at least 0, got nan: divide by no sum"),
+    ],
+    ids=["negative", "nan"],
+)
+def test_scores_that_metrics_cannot_compare_are_refused(amount, message):
+    trainer = Trainer(decided(amount=amount), DIGITS, SETTINGS)
+    with pytest.raises(InputError, match=message):
+        trainer.predict(trainer.initial_state(), DIGITS.test_images)
 
 
-def test_what_a_rule_says_of_itself_may_hold_numbers_of_numpy():
-    trainer = Trainer(rule(""), DIGITS, SETTINGS)
+def test_a_sound_rule_may_begin_beyond_its_bounds_and_say_numbers_of_numpy_of_itself():
+    network = rule()
+    first = dataclasses.replace(network.stages[0].branches[0], weight_mean=1.0)
+    trainer = Trainer(changed(first), DIGITS, dataclasses.replace(SETTINGS, epochs=(1, 0)))
     state = trainer.run(trainer.initial_state())
-    found = state.diagnoses["Rule layer1"]
-    assert (sum(found["wins"]["layer1"]), found["last"]) == (48, dict(layer1=0.5))
-    assert json.loads(json.dumps(found)) == found
+    assert state.weights["layer1"].max() > 1.1
+    diagnosis = state.diagnoses["Rule layer1"]
+    assert (sum(diagnosis["wins"]["layer1"]), diagnosis["last"]) == (80, dict(layer1=0.5))
+    assert json.loads(json.dumps(diagnosis)) == diagnosis
 
 
 def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
@@ -408,12 +377,9 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no run .*sweep$"):
         snnjax.load(path)
     path.mkdir()
-    with pytest.raises(
-        FileNotFoundError,
-        match=r"holds no weights\.npz: a run writes it last; `resume`, or its command with --resume, finishes one",
-    ):
+    with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz: .*--resume"):
         snnjax.load(path)
-    epochs = [[dict(test=dict(accuracy=x))] for x in (0.5, 0.9, 0.7)]
+    epochs = [[dict(test=dict(accuracy=accuracy))] for accuracy in (0.5, 0.9, 0.7)]
     networks = [dict(weights=f"weights_{at:03d}.npz", epochs=each, best_epoch=0) for at, each in enumerate(epochs)]
     for text, named in {
         json.dumps(dict(networks=networks)): r"weights_001\.npz, the best",
@@ -423,41 +389,6 @@ def test_the_folder_of_a_sweep_names_its_best_network(tmp_path):
         (path / "sweep.json").write_text(text)
         with pytest.raises(FileNotFoundError, match=f"is the folder of a sweep, .* take one of its files, .*{named}$"):
             Trained.read(path)
-
-
-def test_a_network_keeps_its_own_encoder_and_time_steps():
-    own_code, shape, classes = Encoder(time_steps=9, radius=3), (6, 28, 28), 10
-    assert network_for(lambda _: changed(encoder=own_code, time_steps=9), DIGITS).encoder == own_code
-    slow = network_for(lambda _: changed(time_steps=30), DIGITS)
-    assert (slow.time_steps, slow.encoder) == (30, Encoder(time_steps=30))
-    usual = network_for(lambda images: changed(input_shape=images.input_shape, classes=images.classes), DIGITS)
-    assert (usual.input_shape, usual.classes, usual.encoder) == (shape, classes, DIGITS.encoder)
-    with pytest.raises(InputError, match=r"the network takes \(6, 28, 28\), images of \(28, 28\) become \(1, 28, 28\)"):
-        network_for(lambda _: changed(encoder=Code()), DIGITS)
-
-
-def test_only_maps_that_are_too_small_want_larger_images():
-    with pytest.raises(InputError, match=r"the kernel must fit into .*: take a larger `size`$"):
-        network_for(lambda _: changed(deciding=dataclasses.replace(DECIDING, kernel=8)), DIGITS)
-    with pytest.raises(InputError, match=r"^`threshold` must be finite, got nan$"):
-        network_for(lambda _: changed(dataclasses.replace(FIRST, threshold=np.nan)), DIGITS)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda _: None, r"`<lambda>\(images\)` must be a Network, got None$"),
-        (lambda _: 3, r"`<lambda>\(images\)` must be a Network, got 3$"),
-        (
-            lambda: NETWORK,
-            r"`model` must be a function of `Images`, with .*, got <lambda>\(\): too many positional arg",
-        ),
-        (lambda a, b: NETWORK, r"with defaults for .*, got <lambda>\(a, b\): missing a required argument: 'b'$"),
-    ],
-)
-def test_functions_that_make_no_network_are_refused(make, message):
-    with pytest.raises(InputError, match=message):
-        network_for(make, DIGITS)
 
 
 @component
@@ -476,22 +407,21 @@ class Halved:
 @pytest.mark.parametrize(
     ("encoder", "right", "given", "words"),
     [
-        (GREY, (28, 28), (48, 48), "have shape (28, 28), got (48, 48): resize it, for a batch use jax.vmap"),
         (GREY, (28, 28), (5, 28, 28), "have shape (28, 28), got (5, 28, 28): resize it, for a batch use jax.vmap"),
-        (COLOUR, (26, 26, 3), (28, 28, 3), "have shape (26, 26, 3), got (28, 28, 3): "),
         (COLOUR, (26, 26, 3), (5, 26, 26, 3), "have shape (26, 26, 3), got (5, 26, 26, 3): "),
         (EVENTS, (28, 28, 2), (28, 28), "have shape (28, 28, 2), got (28, 28): "),
         (Halved(), (56, 56), (48, 48), "become an input of shape (1, 28, 28), got (48, 48), which becomes (1, 24, 24)"),
     ],
+    ids=["several grey", "several colour", "no events", "of its own"],
 )
 def test_images_of_another_shape_are_refused(encoder, right, given, words):
     """By the shape of an image, not of what becomes of it."""
     shape = encoder.output_shape(right)
     network = SpikingNetwork(changed(encoder=encoder, time_steps=encoder.time_steps, input_shape=shape))
-    with pytest.raises(InputError, match="^`image` must " + re.escape(words)):
+    with pytest.raises(InputError) as caught:
         network(np.zeros(given, np.uint8))
-    assert network(np.zeros(right, np.uint8)).shape == ()
-    assert jax.vmap(network)(np.zeros((2, *right), np.uint8)).shape == (2,)
+    assert str(caught.value).startswith(f"`image` must {words}")
+    assert jax.eval_shape(jax.vmap(network), np.zeros((2, *right), np.uint8)).shape == (2,)
 
 
 def test_the_unique_end_of_a_path_names_a_number():
@@ -507,40 +437,5 @@ def test_the_unique_end_of_a_path_names_a_number():
         assert NETWORK.vary(path, value).hyperparameters()[whole] == value
     with pytest.raises(InputError, match=r"^`competition\.radius` must name one of layer1\.\S+, layer2\.\S+radius$"):
         NETWORK.vary("competition.radius", 1)
-    with pytest.raises(InputError, match=r"^`bounds\.0` must name one of layer1\S+bounds\.0, layer2\S+bounds\.0$"):
-        NETWORK.vary("bounds.0", 0.1)
-
-
-def test_the_variants_of_a_sweep_whose_weights_leave_their_range_are_named():
-    settings, two = Settings((1, 1), patience=0), [{"layer1.amount": 0.0}, {"layer1.amount": 1e30, "seed": 2}]
-    for variants, name in ((two, "layer1.amount=1e+30, seed=2"), ([{}], "seed=0")):
-        records = Sweep(rule("below"), DIGITS, settings, variants).run().done
-        *others, last = (records[at] for at in range(len(variants)))
-        assert last["error"].startswith(f"{name}: `update` of Rule left layer1 invalid in epoch 1: ")
-        assert last["epochs"] == []
-        assert all(each["epochs"] for each in others)
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("negative", r"^`decision.scores\(\.\.\.\)` must be finite and at least 0, got -\d+.*: take jnp.maximum\("),
-        ("nan", r"^`decision.scores\(\.\.\.\)` must be finite and at least 0, got nan: divide by no sum"),
-    ],
-)
-def test_scores_that_metrics_cannot_compare_are_refused(kind, message):
-    trainer = Trainer(decided(kind), DIGITS, SETTINGS)
-    with pytest.raises(InputError, match=message):
-        trainer.predict(trainer.initial_state(), DIGITS.test_images)
-
-
-def test_arrays_in_messages():
-    """By dtype and shape, traced or not."""
-    seen = []
-    jax.jit(lambda x: seen.append(errors.shown(x)))(jnp.zeros(3, jnp.int32))
-    jax.vmap(lambda x: seen.append(errors.shown(x)) or x)(jnp.zeros((2, 3)))
-    assert seen == ["a traced int32[3]", "a traced float32[3]"]
-    assert errors.shown(jnp.zeros((3, 4))) == "an array float32[3,4]"
-    assert errors.shown(np.zeros((), bool)) == "an array bool[]"
-    assert errors.shown(np.float32(1)) == "float32"
-    assert errors.shown(np.ndarray) == "the class ndarray"
+    with pytest.raises(InputError, match=r"^did you mean `layer1\.learners\.ltp`\? `layer1\.lpt` must name"):
+        NETWORK.vary("layer1.lpt", 1)

@@ -8,17 +8,15 @@ from html import escape
 
 import numpy as np
 import pytest
+import tiny
 from command import Command
 from PIL import Image
 
 import snnjax
-from snnjax import data
 from snnjax.app import plots, report
 from snnjax.core.errors import printable
 from snnjax.data.names import shortened
-from snnjax.layers.conv import WTA, Conv
-from snnjax.learners import RSTDP, STDP
-from snnjax.networks import Network, stage
+from snnjax.networks import Images
 from snnjax.runs.results import read_results
 from snnjax.runs.run_folder import RunFolder
 from snnjax.runs.sweep_folder import SweepFolder
@@ -26,56 +24,40 @@ from snnjax.runs.trained import Trained
 from snnjax.training.loop import Trainer
 from snnjax.training.sweep import Sweep
 
-NAMES = ("<b>&", r"[red]$\x$", "cat 2", "cat 10", "one with a name that is longer than any picture has room for")
-
-
-def pictures(root, count: int = 4) -> data.Dataset:
-    for name in NAMES:
-        for part in ("train", "test"):
-            (root / part / name).mkdir(parents=True)
-            for number in range(count):
-                noise = np.random.default_rng([NAMES.index(name), number]).integers(0, 256, (12, 12), np.uint8)
-                Image.fromarray(noise).save(root / part / name / f"{number}.png")
-    return data.load("folder", root)
+NAMES = ("<b>&", r"[red]$\x$", "cat 2", "cat 10", "a name that is longer than any picture has room for", *"ABCDE")
+FILES = tuple(f"{number}.png" for number in range(40))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of a run and its images."""
-    root = tmp_path_factory.mktemp("named")
-    images = pictures(root / "pets")
-    first = Conv(4, kernel=5, padding=2, threshold=5, competition=WTA(2, radius=3), learners=STDP())
-    stages = (stage(first, pool=3), stage(Conv(10, kernel=4, learners=RSTDP())))
-    spec = Network("small", images.input_shape, 5, stages, encoder=images.encoder)
-    trainer = Trainer(spec, images, snnjax.Settings((1, 1), batch_size=10, patience=0))
-    with RunFolder(root / "run", trainer, {}, draw=report.draw_run) as run:
-        run.run()
-    return root / "run", images, trainer
+    """The folder of a run, its images as from a folder of pictures, and its trainer."""
+    images = dataclasses.replace(tiny.images(), class_names=NAMES, test_files=FILES)
+    spec = dataclasses.replace(tiny.plain(Images.of(images)), encoder=images.encoder)
+    trainer = Trainer(spec, images, snnjax.Settings((0, 0), patience=0))
+    run = tmp_path_factory.mktemp("named") / "run"
+    with RunFolder(run, trainer, {}, draw=report.draw_run) as folder:
+        folder.run()
+    return run, images, trainer
 
 
-def called(name: str, monkeypatch, capsys, *arguments) -> str:
+def called(name: str, capsys, *arguments) -> str:
     capsys.readouterr()
     Command(name).main(arguments)
     return capsys.readouterr().out
 
 
-def test_a_run_keeps_the_names(trained):
+def test_a_run_keeps_the_names(trained, tmp_path):
     run, images, trainer = trained
-    assert images.class_names == NAMES
     assert json.loads((run / "results.json").read_text())["class_names"] == list(NAMES)
     assert snnjax.load(run).class_names == NAMES
     page = (run / "report.html").read_text()
     assert [name for name in NAMES if escape(name) in page] == [*NAMES]
     assert "<b>&" not in page
-    sweep = Sweep(trainer.network, images, dataclasses.replace(trainer.settings, epochs=(0, 0)), [dict(seed=0)])
+    sweep = Sweep(trainer.network, images, trainer.settings, [dict(seed=0)])
     with SweepFolder(run.parent / "sweep", sweep) as folder:
         (record,) = folder.run()
     assert Trained.read(run.parent / "sweep" / record["weights"]).class_names == NAMES
-
-
-def test_results_without_a_name_for_each_class_are_damaged(trained, tmp_path):
-    results = read_results(trained[0])
-    (tmp_path / "results.json").write_text(json.dumps(results | dict(class_names=["a", "b"])))
+    (tmp_path / "results.json").write_text(json.dumps(read_results(run) | dict(class_names=["a", "b"])))
     with pytest.raises(snnjax.InputError, match=r"results\.json is damaged"):
         read_results(tmp_path)
 
@@ -98,13 +80,11 @@ def test_pictures_show_the_names(trained):
         seen = report.observe(network.model, images.test_images[number])
         decision = network.class_name(network(images.test_images[number]))
         named = f"test image {number} ({images.test_files[number]}), label {label}"
-        title = f"{named}: class {decision}"
-        silent = f"{named}: the network stays silent"
-        assert figure.get_suptitle() == (silent if decision == "(silent)" else title)
-        assert report.decided(seen.decided, NAMES) in title or decision == "(silent)"
+        silent = decision == "(silent)"
+        title = f"{named}: the network stays silent" if silent else f"{named}: class {decision}"
+        assert figure.get_suptitle() == title
+        assert report.decided(seen.decided, NAMES) in title
         assert labels(figure.axes[1].xaxis)[:2] == [*NAMES[:2]]
-    for figure in drawn.values():
-        assert len(plots.png(figure)) > 1000
 
 
 @pytest.mark.parametrize("names", [[f"class {n:03} of many" for n in range(60)], ["x" * 200] * 2, ["ÄÖ", "ß"]])
@@ -122,31 +102,28 @@ def test_names_fit_into_a_confusion_matrix(names):
     assert axis.get_window_extent().width > whole.width / 2
 
 
-def test_long_names_are_shortened():
+def test_long_names_are_shortened_and_all_are_printable():
     assert shortened("short") == "short"
     assert shortened("abcdefghijklmnopqrstuvwxyz", 9) == "abcd…wxyz"
     assert len(shortened("abcdefghijklmnopqrstuvwxyz", 10)) == 10
-
-
-def test_names_are_made_printable():
     assert printable("a\x1b[1m\n\x85\u202e\u2028\udcffz") == "a?[1m?????z"
     assert printable("Ä 猫\u202f\u3000.png") == "Ä 猫\u202f\u3000.png"
 
 
-def test_commands_print_the_names(trained, tmp_path, monkeypatch, capsys):
+def test_commands_print_the_names(trained, tmp_path, capsys):
     run, images, _ = trained
     images.save(tmp_path / "pets.npz")
-    out = called("evaluate", monkeypatch, capsys, run, "--dataset", tmp_path / "pets.npz", "--out", tmp_path / "e.json")
+    out = called("evaluate", capsys, run, "--dataset", tmp_path / "pets.npz", "--out", tmp_path / "e.json")
     assert [name for name in NAMES[:4] if re.search(rf"[|│] {re.escape(name)} +[|│]", out)] == [*NAMES[:4]]
     assert json.loads((tmp_path / "e.json").read_text())["class_names"] == list(NAMES)
-    Image.fromarray(images.test_images[0]).save(tmp_path / "0.png")
-    out = called("predict", monkeypatch, capsys, run, tmp_path / "0.png")
+    picture = images.test_images[0].astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "0.png")
+    out = called("predict", capsys, run, tmp_path / "0.png")
     network = snnjax.load(run)
-    decision = network.class_name(network(images.test_images[0]))
+    decision = network.class_name(network(picture))
     assert ("0.png: the network stays silent" if decision == "(silent)" else f"0.png: class {decision}\n") in out
     assert [name for name in NAMES[:4] if re.search(rf"[|│] {re.escape(name)} +[|│]", out)] == [*NAMES[:4]]
-    other = dataclasses.replace(images, class_names=NAMES[::-1])
-    other.save(tmp_path / "other.npz")
+    dataclasses.replace(images, class_names=NAMES[::-1]).save(tmp_path / "other.npz")
     with pytest.raises(SystemExit):
-        called("evaluate", monkeypatch, capsys, run, "--dataset", tmp_path / "other.npz")
+        called("evaluate", capsys, run, "--dataset", tmp_path / "other.npz")
     assert "the network's classes are <b>&, [red]$" in capsys.readouterr().err
