@@ -247,24 +247,6 @@ def test_a_finished_run_is_the_same_wherever_its_parts_come_from(run, train, cap
     assert snapshot(run) == before
 
 
-@pytest.mark.slow
-def test_a_run_on_colour_images(train, tmp_path):
-    """From CIFAR files, with altered copies of half of them: 18 channels and 20 time steps."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3, 8, 8), np.uint8)
-    planes = noise.repeat(4, axis=-2).repeat(4, axis=-1).reshape(6, 10, -1)
-    labels = np.tile(np.arange(10, dtype=np.uint8), (6, 1))[..., None]
-    names = [f"data_batch_{number}.bin" for number in range(1, 6)]
-    for name, records in zip([*names, "test_batch.bin"], np.concatenate([labels, planes], axis=-1), strict=True):
-        (tmp_path / name).write_bytes(records.tobytes())
-    options = ["--dataset", "cifar10", "--data_dir", str(tmp_path), "--augment", "--ratio", "0.5", "--out", "run"]
-    train.main([*TRAIN, *options])
-    results = read("run")
-    assert results["settings"].items() >= dict(augment=True, ratio=0.5, train_images=60, test_images=10).items()
-    assert Trained.read(tmp_path / "run").weights["layer1"].shape == (4, 18, 5, 5)
-    assert results["test"]["silent"] < 1
-    assert sorted(os.listdir(tmp_path / "run")) == LEFT
-
-
 def test_an_interrupt_leaves_a_checkpoint(tmp_path):
     """A real Ctrl-C in the middle of the last phase."""
     arguments = [*TRAIN, "--epochs", "1", "100000", "--patience", "0", "--out", str(tmp_path / "out")]
@@ -462,18 +444,27 @@ def test_the_defaults_are_those_the_help_names(monkeypatch, count, expected):
     assert recorded.items() >= dict(model="mozafari2018", dataset="digits", ratio=1.0).items()
 
 
-def test_fewer_images_of_all_classes_or_drawn():
-    """And `evaluate` takes the same test images for such a run."""
-    whole = data.digits()
-    for draw, expected in ((False, whole.first(50, 20)), (True, whole.first(50, None, seed=1).first(None, 20))):
-        chosen = options.TrainData(train_images=50, test_images=20, validation=0, draw=draw)
-        network = options.Network(model="mozafari2018")
-        trainer, about, _ = prepare(network, chosen, options.Training(seed=1), options.Machine(kernels="xla"))
-        assert about["draw"] == draw
-        assert trainer.data.digest == expected.digest
-        settings = about | dict(test_images=len(trainer.data.test_images))
-        images = tested.load(options.TestData(), settings, (28, 28), "RUN").images
-        np.testing.assert_array_equal(images.test_images, trainer.data.test_images)
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (dict(), lambda whole: whole.first(50, 20)),
+        (dict(draw=True), lambda whole: whole.first(50, None, seed=1).first(None, 20)),
+        (dict(ratio=0.5), lambda whole: whole.first(50, 20).share(0.5, 1)),
+        (dict(ratio=0.5, augment=True), lambda whole: whole.first(50, 20).augment(0.5, 1)),
+        (dict(validation=0.2), lambda whole: whole.first(50, 20).hold_out(0.2, seed=0)),
+    ],
+    ids=["the first", "drawn", "a share", "copies", "held out"],
+)
+def test_the_images_of_a_run(how, expected):
+    """Of all classes alike; and `evaluate` takes the same test images for such a run."""
+    chosen = options.TrainData(**dict(train_images=50, test_images=20, validation=0) | how)
+    network = options.Network(model="mozafari2018")
+    trainer, about, _ = prepare(network, chosen, options.Training(seed=1), options.Machine(kernels="xla"))
+    assert about.items() >= how.items()
+    assert trainer.data.digest == expected(data.digits()).digest
+    settings = about | dict(test_images=len(trainer.data.test_images))
+    images = tested.load(options.TestData(), settings, (28, 28), "RUN").images
+    np.testing.assert_array_equal(images.test_images, trainer.data.test_images)
 
 
 def missing() -> None:

@@ -82,23 +82,10 @@ def run_page(run: Path, results: dict, **changes) -> Page:
 def test_the_page_links_to_its_sections_and_describes_its_pictures(run):
     seen = Page((run / "report.html").read_text())
     assert seen.links == [f"#{name}" for name in seen.ids]
-    assert seen.ids == [
-        "result",
-        "use-the-network",
-        "accuracy-by-epoch",
-        "confusion",
-        "classes",
-        "misclassified",
-        "what-the-phases-show",
-        "learning-epoch-by-epoch",
-        "winners",
-        "features",
-        "weights",
-        "responses-to-images",
-        "phases-and-time",
-        "numbers-of-the-network",
-        "settings-and-versions",
-    ]
+    sections = "result use-the-network accuracy-by-epoch confusion classes misclassified what-the-phases-show"
+    sections += " learning-epoch-by-epoch winners features weights responses-to-images"
+    sections += " phases-and-time numbers-of-the-network settings-and-versions"
+    assert seen.ids == sections.split()
     names = [path.stem for path in (run / "pictures").iterdir()]
     assert len(seen.images) == len(names)
     for image in seen.images:
@@ -379,7 +366,7 @@ def test_the_summary_says_why_a_run_has_stopped(run, results, capsys):
     trainer = Trainer(plain(Images()), images(), Settings((2, 5)))
     folder = types.SimpleNamespace(path=run, trainer=trainer, results=results)
     console.summary(folder)
-    assert "stopped after 3 of 5 epochs: none was better since number 2 (--patience 0)" in (capsys.readouterr().out)
+    assert "stopped after 3 of 5 epochs: none was better since number 2 (--patience 0)" in capsys.readouterr().out
     for epoch in results["epochs"]:
         epoch["validation"] = epoch.pop("test")
     results["settings"]["validation_images"] = 4
