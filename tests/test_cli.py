@@ -149,7 +149,7 @@ def test_pictures_and_the_page_that_holds_them(finished):
 
 
 def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
-    """Ctrl-C in the first phase and in the last: the same command with --resume ends as if nothing had happened."""
+    """Ctrl-C in the first phase, at its end and in the last: with --resume it ends as if nothing had happened."""
     save = RunFolder.save
 
     def stop_after(count):
@@ -167,7 +167,8 @@ def test_a_stopped_run_goes_on(finished, train, monkeypatch, capsys):
     again = [*TRAIN, "--out", "stopped", "--resume"]
     for count, names, note in (
         (1, STATE[:1], "it holds no run yet: one begins"),
-        (3, STATE, "going on with epoch 2 of STDP layer1\n"),
+        (2, [*STATE[:2], "layers"], "going on with epoch 2 of STDP layer1\n"),
+        (1, STATE, "going on with epoch 1 of R-STDP\n"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(RunFolder, "save", stop_after(count))

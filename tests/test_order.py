@@ -131,6 +131,8 @@ def test_decisions_stay_with_their_images_and_labels():
         assert epoch["train"] == metrics.fractions(decisions, data.train_labels)
         assert round(epoch["train"]["accuracy"] * 40) in heard
     assert len({epoch["train"]["accuracy"] for epoch in state.epochs}) > 1, "mirrored alike in each epoch"
+    outputs = trained(network, LITTLE, settings_of((0, 1))).diagnoses["outputs of stage 1"]
+    assert state.diagnoses["outputs of stage 1"] == outputs, "of the images alone"
     (layer_inputs,) = trainer.training.supervised_inputs("train", [state])
     assert len(layer_inputs) == 80, "the images, then their mirror images"
 
@@ -172,8 +174,7 @@ class Gain:
     ("encoder", "others"),
     [
         pytest.param(None, dict(native=NATIVE), id="compiled"),
-        pytest.param(None, dict(native=False), id="of XLA", marks=pytest.mark.slow),
-        pytest.param(Gain(), {}, id="latencies of their own", marks=pytest.mark.slow),
+        pytest.param(Gain(), dict(native=False), id="of XLA, latencies of their own", marks=pytest.mark.slow),
     ],
 )
 def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(encoder, others, monkeypatch):

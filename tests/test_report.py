@@ -361,6 +361,13 @@ def test_the_comparison_marks_the_best_and_shows_what_differs(results):
     assert "Neither networks, settings nor devices." in comparisons.comparison_page(alike)
 
 
+def test_the_figures_of_each_class_are_listed():
+    figures = dict(images=[1200, 1], precision=[1.0, 0.5], recall=[0.25, None], f1=[0.4, None], roc_auc=[0.75, 0.625])
+    head, rows = report.classes(dict(classes=figures), ["a", "b"])
+    assert head == ["class", "images", "precision", "recall", "F1", "ROC AUC"]
+    assert rows == [["a", "1,200", "1.000", "0.250", "0.400", "0.750"], ["b", "1", "0.500", "", "", "0.625"]]
+
+
 def test_the_summary_says_why_a_run_has_stopped(run, results, capsys):
     """And by which images its best epoch was chosen."""
     trainer = Trainer(plain(Images()), images(), Settings((2, 5)))
@@ -370,9 +377,11 @@ def test_the_summary_says_why_a_run_has_stopped(run, results, capsys):
     for epoch in results["epochs"]:
         epoch["validation"] = epoch.pop("test")
     results["settings"]["validation_images"] = 4
+    folder.trainer = Trainer(plain(Images()), images(), Settings((2, 3)))
     console.summary(folder)
     accuracy = results["epochs"][1]["validation"]["accuracy"]
     out = capsys.readouterr().out
+    assert "stopped after" not in out
     assert f"validation accuracy {accuracy:.2%} of 4 images (best of 3 epochs: number 2)\ntest accuracy" in out
     _, *layers = [line.split("│")[1:-1] for line in re.sub("[┃]", "│", out).splitlines() if "│" in line][:3]
     assert [[cell.strip() for cell in row] for row in layers] == [

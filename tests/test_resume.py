@@ -161,6 +161,7 @@ def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, m
 
     with pytest.raises(Halted):
         made.run(states, save)
+    monkeypatch.setattr(epoch, "SLICE", 20)  # so that the state is from within a slice
     again = loop.Training(networks, images(), made.settings)
     for state in kept:
         again.runners.check(state)
@@ -233,6 +234,8 @@ def test_both_checkpoints_are_kept_one_epoch_apart(folder, trainer, layer):
     _, meta = files.load_checkpoint(folder / CHECKPOINT)
     assert state.keys == meta["keys"], "made when a layer is finished, not when it is stored"
     assert layer.name == f"layer1-{meta['keys']['layer1']}.npz"
+    for name, array in state.best.items():
+        np.testing.assert_array_equal(array, state.weights[name], "of equally good epochs the last one is the best")
     (folder / CHECKPOINT).unlink()
     state, _ = opened(folder, trainer)
     assert len(state.epochs) == 1
@@ -285,6 +288,7 @@ def test_going_on_from_the_one_before_ends_alike(folder, trainer, finished):
         np.testing.assert_array_equal(arrays[name], array, name)
     for name in ("epochs", "diagnoses", "curves", "keys", "phase", "done", "origin"):
         assert getattr(state, name) == expected_meta[name], name
+    assert state.origin == ""
     assert results["test"] == json.loads((finished / "results.json").read_text())["test"]
     assert snnjax.load(folder).spec == trainer.network
 

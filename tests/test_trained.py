@@ -216,6 +216,13 @@ def test_files_that_hold_no_network_are_refused(saved, tmp_path, change, message
         snnjax.load(spoil(saved, "grey", tmp_path, change))
 
 
+def test_the_memory_for_the_weights_counts(saved, monkeypatch):
+    spec, images = NETWORKS["grey"]
+    monkeypatch.setattr(files, "MEMORY", bytes_of_one_image(spec, images.test_images.shape[1:]) + 1)
+    with pytest.raises(snnjax.InputError, match=r"one image takes .* GB of memory"):
+        snnjax.load(saved[0] / "grey")
+
+
 def test_data_nested_deeply_are_refused(saved, tmp_path):
     arrays, meta = files.load_checkpoint(saved[0] / "own" / "weights.npz")
     for _ in range(200):

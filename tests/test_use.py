@@ -248,7 +248,9 @@ def test_pictures_are_decided_on(work, capsys):
     assert f"paper.png: {paper} resized from 300x300 to 28x28 inverted" in out
     assert "light" not in out
     assert os.listdir("drawn") == ["0_paper.png"]
-    assert "light" not in called(capsys, "predict", RUN, "paper.png", "digit.png")
+    out = called(capsys, "predict", RUN, "paper.png", "digit.png", "paper.png", "digit.png")
+    assert "light" not in out
+    assert out.count("time step") == 4
     out = called(capsys, "predict", RUN, "paper.png", "digit.png", "paper.png", "digit.png", "paper.png")
     assert out.endswith(f"light background: 3 of 5; {light}")
     assert out.count("digit.png: ") == 2
@@ -385,7 +387,8 @@ def test_a_run_on_data_of_ones_own_needs_no_options_afterwards(work, monkeypatch
         dataclasses.replace(Trained.read(run), settings=settings).save(f"{run}/weights.npz")
         assert message in refused(capsys, "evaluate", run)
         assert message in refused(capsys, "report", run, "--images", 2)
-        called(capsys, "evaluate", run, "--dataset", "moved.npz", "--out", f"{len(settings)}.json")
+        arguments = [run, "--dataset", "moved.npz", "--test_images", 41, "--out", f"{len(settings)}.json"]
+        assert "--test_images 41: there are only 40" in called(capsys, "evaluate", *arguments)
         assert json.loads(pathlib.Path(f"{len(settings)}.json").read_text()).items() >= expected.items()
 
 
