@@ -15,13 +15,12 @@ import threading
 import time
 import traceback
 
+from tiny import branches  # noqa: F401  (others train it as killed.py:branches)
+
 from snnjax.app import console, plots
 from snnjax.app.commands import sweep, train  # noqa: F401  (imported once, for all children)
 from snnjax.app.main import main as command
 from snnjax.core import files
-from snnjax.layers.conv import WTA, Conv
-from snnjax.learners import RSTDP, STDP
-from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training.loop import Training
 
 PHASES = [
@@ -34,31 +33,13 @@ PHASES = [
     "who fires in stage 2, validation",
     "R-STDP",
 ]
-OPTIONS = ["--model", "branches", "--train_images", "60", "--test_images", "30", "--epochs", "1", "1", "5"]
+TINY = f"{pathlib.Path(__file__).parent / 'tiny.py'}"
+OPTIONS = ["--model", f"{TINY}:branches", "--train_images", "40", "--test_images", "40", "--epochs", "1", "1", "5"]
 OPTIONS += ["--batch_size", "20", "--patience", "0", "--device", "cpu"]
 
-SWEPT = ["--vary", "layer1.winners=2,3", "--seeds", "2", "--model", "plain", "--epochs", "1", "3", "--device", "cpu"]
-SWEPT += ["--train_images", "60", "--test_images", "30", "--batch_size", "20"]
+SWEPT = ["--vary", "layer1.winners=2,3", "--seeds", "2", "--model", f"{TINY}:plain", "--epochs", "1", "3"]
+SWEPT += ["--train_images", "40", "--test_images", "40", "--batch_size", "20", "--device", "cpu"]
 
-
-def plain(images) -> Network:
-    """A small network."""
-    first = Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=STDP(doubling=50))
-    last = Conv(4 * images.classes, kernel=4, learners=RSTDP())
-    return Network("plain", images.input_shape, images.classes, (stage(first, pool=7), stage(last)), epochs=(1, 1))
-
-
-def branches(images) -> Network:
-    """A small network with branches."""
-    fast = STDP(doubling=50)
-    first = stage(Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=fast), pool=7)
-    one = Conv(10, kernel=2, threshold=2, competition=WTA(4, radius=1), learners=fast)
-    other = Conv(10, kernel=4, threshold=6, competition=WTA(4, radius=1), learners=fast, output_padding=1)
-    last = stage(Conv(4 * images.classes, kernel=3, learners=RSTDP()))
-    return Network("branches", images.input_shape, images.classes, (first, stage(one, other), last), epochs=(1, 1, 1))
-
-
-NETWORKS |= dict(branches=branches, plain=plain)
 plots.png = lambda figure: b"a picture, which takes longer to draw than all the rest"
 
 

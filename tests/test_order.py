@@ -6,40 +6,43 @@ import itertools
 
 import numpy as np
 import pytest
-from test_sweep import Gain, assert_as_alone
-from test_trainer import BRANCHES, DECIDING, LATE, SHALLOW, SINGLE, assert_same
+from tiny import FIRST, branches, images, labelled, plain
 
+from snnjax import Images, component
 from snnjax.app.commands import train
 from snnjax.app.options import Data, Epochs, Machine
 from snnjax.app.options import Network as Named
 from snnjax.core import files, metrics
+from snnjax.core.components import static
 from snnjax.core.errors import InputError
-from snnjax.data import Dataset, digits
+from snnjax.data import Dataset
+from snnjax.encoding import encode
+from snnjax.kernels import native
 from snnjax.layers.conv import Conv
-from snnjax.learners import RSTDP, SupervisedSTDP, TargetTime
-from snnjax.networks import NETWORKS, Earliest, Network, stage
+from snnjax.learners import RSTDP, TargetTime
+from snnjax.networks import NETWORKS, Network, stage
 from snnjax.training import epoch as epoch_module
 from snnjax.training.draws import shown_order
 from snnjax.training.loop import Trainer
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import Sweep
 
+NATIVE = not native.unavailable()
 BOTH = dict(shuffle=True, mirror=True)
-LITTLE = digits().first(60, 30)
-TIMED = Network(
-    "timed",
-    (6, 28, 28),
-    10,
-    (stage(Conv(4, kernel=5, threshold=5, weight_mean=0.5, learners=TargetTime()), pool=4), stage(DECIDING)),
+LITTLE = images()
+PLAIN = plain(Images())
+TIMED = dataclasses.replace(
+    PLAIN,
+    name="timed",
+    stages=(
+        stage(dataclasses.replace(FIRST, threshold=8.0, competition=Conv.competition, learners=TargetTime()), pool=7),
+        PLAIN.stages[1],
+    ),
 )
-READOUT = Network(
-    "readout",
-    (6, 28, 28),
-    10,
-    (stage(Conv(50, kernel=28, threshold=100, weight_mean=0.3, weight_std=0.01, learners=SupervisedSTDP())),),
-    decision=Earliest(fallback=True),
-)
-FROZEN = RSTDP(reward=(0, 0), punish=(0, 0), bounds=(0, 1))
+
+
+def settings_of(epochs: tuple[int, ...], **others) -> Settings:
+    return Settings(epochs, **dict(batch_size=20, patience=0, native=NATIVE) | others)
 
 
 def trained(network: Network, data: Dataset, settings: Settings) -> TrainState:
@@ -53,6 +56,15 @@ def shown(data: Dataset, places: np.ndarray) -> Dataset:
     return dataclasses.replace(
         data, train_images=both[places], train_labels=data.train_labels[places % len(data.train_labels)]
     )
+
+
+def assert_same(state: TrainState, expected: TrainState) -> None:
+    """To the last bit, in all but how long it took."""
+    (arrays, meta), (others, other_meta) = state.flatten(), expected.flatten()
+    assert arrays.keys() == others.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, others[name], name)
+    assert meta | dict(phases=[]) == other_meta | dict(phases=[])
 
 
 def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch():
@@ -73,45 +85,59 @@ def test_each_image_comes_once_in_an_order_of_the_seed_the_phase_and_the_epoch()
     assert shown_order(Settings((1,)), [0, 1], 0, 1000, 0) is None
 
 
-@pytest.mark.parametrize("how", [dict(shuffle=True), dict(mirror=True), BOTH], ids=str)
-@pytest.mark.parametrize("network", [SINGLE, SHALLOW, TIMED, READOUT], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    ("network", "how"),
+    [(PLAIN, BOTH), (PLAIN, dict(shuffle=True, native=False)), (TIMED, dict(mirror=True)), (labelled(Images()), BOTH)],
+    ids=["STDP and R-STDP", "STDP and R-STDP, of XLA", "TargetTime", "labels"],
+)
 def test_an_epoch_is_one_of_the_images_in_that_order(network, how, monkeypatch):
     """To the last bit, as if the data had come so; by each rule, in slices of which one is short."""
-    monkeypatch.setattr(epoch_module, "SLICE", 32)
-    epochs = (1,) if len(network.stages) == 1 else (1, 0)
-    settings = Settings(epochs, batch_size=20, patience=0, seed=3)
-    found = trained(network, LITTLE, dataclasses.replace(settings, **how))
-    places = shown_order(dataclasses.replace(settings, **how), [3], 0, 60, 0)
-    expected = trained(network, shown(LITTLE, places), settings)
+    monkeypatch.setattr(epoch_module, "SLICE", 12)
+    settings = settings_of((1, 0), seed=3, **how)
+    assert_learns_in_order(network, settings, 0)
+    if network is not TIMED:
+        assert_learns_in_order(network, dataclasses.replace(settings, epochs=(0, 1)), 1)
+
+
+def assert_learns_in_order(network: Network, settings: Settings, phase: int) -> None:
+    """That the only phase with an epoch learns what it learns from the images as they are shown."""
+    found = trained(network, LITTLE, settings)
+    in_order = dataclasses.replace(settings, shuffle=False, mirror=False)
+    places = shown_order(settings, [3], phase, 40, 0)
+    expected = trained(network, shown(LITTLE, places), in_order)
     for name, weights in expected.weights.items():
         np.testing.assert_array_equal(found.weights[name], weights)
     assert found.epochs == expected.epochs
-    assert np.any(found.weights["layer1"] != trained(network, LITTLE, settings).weights["layer1"])
+    layer = f"layer{phase + 1}"
+    assert np.any(found.weights[layer] != network.initial_weights(3)[layer])
     for name in set(expected.diagnoses) - {"outputs of stage 1"}:
         assert found.diagnoses[name] == expected.diagnoses[name]
 
 
 def test_decisions_stay_with_their_images_and_labels():
     """A network that does not learn decides as in any order; each image as it was shown in that epoch."""
-    network = Network("frozen", (6, 28, 28), 10, (stage(Conv(50, kernel=28, learners=FROZEN)),))
-    settings = Settings((3,), batch_size=20, patience=0, **BOTH)
+    frozen = RSTDP(reward=(0, 0), punish=(0, 0), bounds=(0, 1))
+    last = dataclasses.replace(PLAIN.stages[1].branches[0], learners=frozen)
+    network = dataclasses.replace(PLAIN, stages=(PLAIN.stages[0], stage(last)))
+    settings = settings_of((0, 3), **BOTH)
     trainer = Trainer(network, LITTLE, settings)
     state, heard = trainer.initial_state(), []
     trainer.callback.advanced = lambda images, correct: heard.append(correct)
     trainer.run(state)
     for number, epoch in enumerate(state.epochs):
-        places = shown_order(settings, [0], 0, 60, number)
+        places = shown_order(settings, [0], 1, 40, number)
         data = shown(LITTLE, places)
         decisions, _ = trainer.predict(TrainState(state.weights), data.train_images)
         assert epoch["train"] == metrics.fractions(decisions, data.train_labels)
-        assert epoch["train"]["accuracy"] * 60 in heard
+        assert round(epoch["train"]["accuracy"] * 40) in heard
     assert len({epoch["train"]["accuracy"] for epoch in state.epochs}) > 1, "mirrored alike in each epoch"
-    (layer_inputs,) = [trainer.training.supervised_inputs("train", [state])]
-    assert len(layer_inputs) == 120, "the images, then their mirror images"
+    outputs = trained(network, LITTLE, settings_of((0, 1))).diagnoses["outputs of stage 1"]
+    assert state.diagnoses["outputs of stage 1"] == outputs, "of the images alone"
+    (layer_inputs,) = trainer.training.supervised_inputs("train", [state])
+    assert len(layer_inputs) == 80, "the images, then their mirror images"
 
 
-@pytest.mark.parametrize(("network", "epochs"), [(BRANCHES, (2, 1, 2)), (LATE, (0, 2, 2))], ids=["branches", "late"])
-def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(network, epochs, tmp_path):
+def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(tmp_path):
     """From every file that was saved, by a new trainer, to the last bit."""
     saved = []
 
@@ -119,116 +145,120 @@ def test_a_run_resumed_in_the_middle_goes_on_in_the_same_order(network, epochs, 
         saved.append(tmp_path / f"{len(saved)}.npz")
         files.save_checkpoint(saved[-1], *state.flatten())
 
-    settings = Settings(epochs, batch_size=20, patience=0, **BOTH)
+    network, settings = branches(Images()), settings_of((2, 1, 2), **BOTH)
     first = Trainer(network, LITTLE, settings)
     whole = copy.deepcopy(first.run(first.initial_state(), save))
     for path in saved:
         state = TrainState.unflatten(*files.load_checkpoint(path))
         assert_same(Trainer(network, LITTLE, settings).run(state), whole)
-    assert len(saved) > 4
-    plain = trained(network, LITTLE, dataclasses.replace(settings, shuffle=False, mirror=False))
-    assert any(np.any(plain.weights[name] != weights) for name, weights in whole.weights.items())
+    assert len(saved) > 8
+    in_order = trained(network, LITTLE, dataclasses.replace(settings, shuffle=False, mirror=False))
+    assert any(np.any(in_order.weights[name] != weights) for name, weights in whole.weights.items())
 
 
-@pytest.mark.parametrize("native", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(native, monkeypatch):
-    """Different seeds have different orders; one network has latencies of its own besides."""
-    monkeypatch.setattr(epoch_module, "SLICE", 32)
-    settings = Settings((2, 2), batch_size=20, patience=0, native=native, **BOTH)
-    others = [dict(seed=2), {"layer1.threshold": 9.0, "seed": 2}, dict(seed=2)]  # as many, so that they share programs
-    for variants in ([dict(seed=3), dict(seed=1), dict(seed=3)], others):
-        check_sweep(Sweep(SHALLOW, LITTLE, settings, variants))
+@component
+class Gain:
+    """Encodes a darker image."""
 
+    gain: float = 1.0
+    time_steps: int = static(default=15)
 
-def check_sweep(sweep: Sweep) -> None:
-    """Each network ends with the weights that it ends with alone, to the last bit."""
-    weights: dict[int, dict[str, np.ndarray]] = {}
-    state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
-    assert len(sweep.groups()) == 1
-    assert_as_alone(sweep, state, weights, *range(len(sweep.networks)))
+    def __call__(self, image):
+        return encode(image * self.gain)
 
-
-@pytest.mark.slow
-def test_latencies_of_their_own_come_in_orders_of_their_own():
-    network = dataclasses.replace(SHALLOW, encoder=Gain())
-    variants = [dict(seed=1), {"seed": 2, "encoder.gain": 0.5}, {"seed": 1, "encoder.gain": 0.7}]
-    settings = Settings((1, 2), batch_size=20, patience=0, **BOTH)
-    check_sweep(Sweep(network, LITTLE, settings, variants))
-    check_sweep(Sweep(network, LITTLE, settings, variants[::2]))
-
-
-def test_more_epochs_in_new_orders_compile_nothing(compilations):
-    settings = Settings((1, 1), batch_size=20, patience=0, **BOTH)
-    trained(SHALLOW, LITTLE, settings)
-    longer = dataclasses.replace(settings, epochs=(3, 3), seed=1)
-    assert compilations(lambda: trained(SHALLOW, LITTLE, longer).epochs) == 0
-
-
-def test_layers_that_learned_in_another_order_are_not_reused():
-    keys = []
-    for how in ({}, dict(shuffle=True), dict(mirror=True), BOTH):
-        trainer = Trainer(SHALLOW, LITTLE, Settings((1, 1), **how))
-        keys.append(trainer.training.key(trainer.initial_state()))
-    assert len({*keys}) == 4
-    assert all(keys)
-
-
-def test_recordings_and_colour_are_mirrored_too():
-    """Left to right, whatever else an image holds."""
-    for channels in ((2,), (3,)):
-        images = np.random.default_rng(0).integers(0, 256, (6, 8, 9, *channels), np.uint8)
-        data = Dataset("odd", images, np.arange(6) % 2, images, np.arange(6) % 2, 2)
-        network = Network("n", data.input_shape, 2, (stage(Conv(4, kernel=3, learners=RSTDP())),))
-        network = dataclasses.replace(network, time_steps=data.encoder.time_steps)
-        trainer = Trainer(network, data, Settings((1,), mirror=True))
-        found = trainer.training.supervised_inputs("train", [trainer.initial_state()])
-        swapped = dataclasses.replace(data, train_images=images[:, :, ::-1])
-        other = Trainer(network, swapped, Settings((1,)))
-        np.testing.assert_array_equal(found[6:], other.training.supervised_inputs("train", [other.initial_state()]))
-        np.testing.assert_array_equal(other.training.supervised_inputs("test", [other.initial_state()]), found[:6])
+    def output_shape(self, image_shape):
+        return (6, *image_shape)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("encoder", "others"),
     [
-        (dict(shuffle=1), "`shuffle` must be True or False, got 1"),
-        (dict(mirror=None), "`mirror` must be True or False, got None"),
+        pytest.param(None, dict(native=NATIVE), id="compiled"),
+        pytest.param(Gain(), dict(native=False), id="of XLA, latencies of their own", marks=pytest.mark.slow),
     ],
 )
-def test_other_than_true_and_false_is_refused(change, message):
-    with pytest.raises(InputError, match=message):
-        Settings((1,), **change)
+def test_each_network_of_a_sweep_has_the_order_that_it_has_alone(encoder, others, monkeypatch):
+    """Different seeds have different orders. Each ends with the weights that it ends with alone, to the last bit."""
+    monkeypatch.setattr(epoch_module, "SLICE", 12)
+    settings = settings_of((2, 2), **others, **BOTH)
+    variants = [{"seed": 3}, {"seed": 1, "layer1.threshold": 40.0}, {"seed": 3, "layer1.threshold": 45.0}]
+    if encoder:
+        variants = [each | {"encoder.gain": gain} for each, gain in zip(variants, (1.0, 0.5, 0.7), strict=True)]
+    sweep = Sweep(dataclasses.replace(PLAIN, encoder=encoder), LITTLE, settings, variants)
+    weights: dict[int, dict[str, np.ndarray]] = {}
+    state = sweep.run(keep=lambda at, network, state: weights.update({at: state.weights}) or {})
+    assert len(sweep.groups()) == 1
+    for number, network in enumerate(sweep.networks):
+        expected = trained(network, LITTLE, dataclasses.replace(settings, seed=sweep.seeds[number]))
+        assert state.done[number]["epochs"] == expected.epochs
+        assert state.done[number]["diagnoses"] == expected.diagnoses
+        for layer, array in expected.weights.items():
+            np.testing.assert_array_equal(weights[number][layer], array)
 
 
-def test_images_of_one_column_have_no_mirror_image():
-    images = np.zeros((4, 9, 1), np.uint8)
-    data = Dataset("thin", images, np.arange(4) % 2, images, np.arange(4) % 2, 2)
+def test_more_epochs_in_new_orders_compile_nothing(compilations):
+    settings = settings_of((1, 1), **BOTH)
+    trained(PLAIN, LITTLE, settings)
+    longer = dataclasses.replace(settings, epochs=(3, 3), seed=1)
+    assert compilations(lambda: trained(PLAIN, LITTLE, longer).epochs) == 0
+
+
+@pytest.mark.parametrize("channels", [2, 3], ids=["recordings", "colour"])
+def test_recordings_and_colour_are_mirrored_too(channels):
+    """Left to right, whatever else an image holds; test images are not."""
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 9, channels), np.uint8)
+    data = Dataset("odd", pictures, np.arange(6) % 2, pictures, np.arange(6) % 2, 2)
+    network = Network("n", data.input_shape, 2, (stage(Conv(4, kernel=3, learners=RSTDP())),))
+    network = dataclasses.replace(network, time_steps=data.encoder.time_steps)
+    trainer = Trainer(network, data, Settings((1,), mirror=True))
+    found = trainer.training.supervised_inputs("train", [trainer.initial_state()])
+    swapped = Trainer(network, dataclasses.replace(data, test_images=pictures[:, :, ::-1]), Settings((1,)))
+    expected = [swapped.training.supervised_inputs(part, [swapped.initial_state()]) for part in ("train", "test")]
+    np.testing.assert_array_equal(found, np.concatenate(expected))
+    np.testing.assert_array_equal(
+        trainer.training.supervised_inputs("test", [trainer.initial_state()]), found[:6], "tested as they are"
+    )
+
+
+def test_settings_of_the_order_are_checked():
+    for change, message in (
+        (dict(shuffle=1), "`shuffle` must be True or False, got 1"),
+        (dict(mirror=None), "`mirror` must be True or False, got None"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Settings((1,), **change)
+    column = np.zeros((4, 9, 1), np.uint8)
+    data = Dataset("thin", column, np.arange(4) % 2, column, np.arange(4) % 2, 2)
     network = Network("n", (6, 9, 1), 2, (stage(Conv(4, kernel=(3, 1), learners=RSTDP())),))
     Trainer(network, data, Settings((1,), shuffle=True))
     with pytest.raises(InputError, match="`mirror` takes images of at least 2 columns, those of thin have 1"):
         Trainer(network, data, Settings((1,), mirror=True))
 
 
+def prepared(monkeypatch, make, **epochs) -> Settings:
+    """The settings of the command for a network and 60 images."""
+    monkeypatch.setitem(NETWORKS, "own", make)
+    return train.prepare(Named(model="own"), Data(train_images=60), Epochs(**epochs), Machine())[0].settings
+
+
 def test_few_images_take_more_epochs_unless_the_networks_depend_on_their_number(monkeypatch):
     """Whatever the network's own patience, which stays."""
-    network = dataclasses.replace(SHALLOW, name="own", patience=7, epochs=(1, 2))
+    network = dataclasses.replace(PLAIN, name="own", patience=7, epochs=(1, 2))
 
     def suited(images):
         return dataclasses.replace(network, epochs=(1, 2 if images.count == 60 else 3))
 
     for make, epochs, batch in ((lambda images: network, (167, 100), 100), (suited, (1, 2), 1000)):
-        monkeypatch.setitem(NETWORKS, "own", make)
-        settings = train.prepare(Named(model="own"), Data(train_images=60), Epochs(), Machine())[0].settings
+        settings = prepared(monkeypatch, make)
         assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, batch, 7)
 
 
 @pytest.mark.parametrize(("own", "given", "expected"), [(True, None, True), (True, False, False), (False, True, True)])
 def test_a_network_has_an_order_and_a_patience_of_its_own(monkeypatch, own, given, expected):
     """Unless others are given; few images change neither."""
-    network = dataclasses.replace(SHALLOW, name="own", shuffle=own, patience=7, epochs=(1, 2))
-    monkeypatch.setitem(NETWORKS, "own", lambda images: network)
-    trainer, *_ = train.prepare(Named(model="own"), Data(train_images=60), Epochs(shuffle=given), Machine())
-    assert (trainer.settings.shuffle, trainer.settings.mirror, trainer.settings.patience) == (expected, False, 7)
+    network = dataclasses.replace(PLAIN, name="own", shuffle=own, patience=7, epochs=(1, 2))
+    settings = prepared(monkeypatch, lambda images: network, shuffle=given)
+    assert (settings.shuffle, settings.mirror, settings.patience) == (expected, False, 7)
     with pytest.raises(InputError, match="`patience` must be at least 0, got -1"):
         dataclasses.replace(network, patience=-1).check()
     with pytest.raises(InputError, match="`shuffle` must be True or False, got 1"):

@@ -7,31 +7,23 @@ import html.parser
 import io
 import json
 import re
+import shutil
+import types
 from pathlib import Path
 
 import numpy as np
-import own_classes as own
 import pytest
 from markupsafe import escape
 from rich.console import Console
-from test_cli import tiny
+from tiny import images, plain
 
-from snnjax import Images, InputError, Settings, SpikingNetwork, Trainer, component, data, stage
+from snnjax import Images, InputError, Settings, Trainer, data
 from snnjax.app import comparisons, console, page, plots, report
+from snnjax.networks import Observed
+from snnjax.networks.decision import Decided
 from snnjax.runs.results import misclassified, read_results
 from snnjax.runs.run_folder import RunFolder
-from snnjax.training.state import FORMAT
-
-
-def test_spikes_have_the_colours_of_the_tutorial():
-    """Early ones are dark."""
-    image = data.digits().test_images[0]
-    network = dataclasses.replace(tiny(Images()), encoder=data.digits().encoder)
-    seen = report.observe(SpikingNetwork(network).model, image)
-    figure = plots.activity_picture(image, seen, network, "one")
-    (maps,) = [axis for axis in figure.axes if axis.get_title().startswith("input: ")]
-    notebook = (Path(__file__).parents[1] / "experiments" / "tutorial.ipynb").read_text()
-    assert f'TIME = dict(cmap=\\"{maps.images[0].get_cmap().name}\\"' in notebook
+from snnjax.training.state import FORMAT, TrainState
 
 
 class Page(html.parser.HTMLParser):
@@ -73,14 +65,9 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    """The folder of a short run, with a name that asks for care."""
-    digits = data.digits().first(40, 40)
-    trainer = Trainer(tiny(Images()), digits, Settings((1, 3), batch_size=40, patience=0))
-    path = tmp_path_factory.mktemp("runs") / 'it\'s <b> & "more"'
-    with RunFolder(path, trainer, dict(dataset="digits"), draw=report.draw_run) as folder:
-        folder.run()
-    return path
+def run(finished, tmp_path_factory) -> Path:
+    """A finished run, in a folder whose name asks for care."""
+    return Path(shutil.copytree(finished, tmp_path_factory.mktemp("runs") / 'it\'s <b> & "more"'))
 
 
 @pytest.fixture
@@ -88,20 +75,44 @@ def results(run) -> dict:
     return read_results(run)
 
 
-def test_the_page_links_to_its_sections(run):
+def run_page(run: Path, results: dict, **changes) -> Page:
+    return Page(report.run_page(results | changes, run))
+
+
+def test_the_page_links_to_its_sections_and_describes_its_pictures(run):
     seen = Page((run / "report.html").read_text())
     assert seen.links == [f"#{name}" for name in seen.ids]
-    assert seen.ids[:5] == ["result", "use-the-network", "accuracy-by-epoch", "confusion", "classes"]
-    assert len(seen.ids) == 15
+    sections = "result use-the-network accuracy-by-epoch confusion classes misclassified what-the-phases-show"
+    sections += " learning-epoch-by-epoch winners features weights responses-to-images"
+    sections += " phases-and-time numbers-of-the-network settings-and-versions"
+    assert seen.ids == sections.split()
+    names = [path.stem for path in (run / "pictures").iterdir()]
+    assert len(seen.images) == len(names)
+    for image in seen.images:
+        assert image["src"].startswith("data:image/png;base64,")
+        assert len(image["alt"]) > 10
+        assert 200 < int(image["width"]) <= 100 * plots.WIDTH
+        assert 100 < int(image["height"]) < 3000
+    assert len({image["alt"] for image in seen.images}) == len(names)
 
 
-def test_the_figures_of_each_epoch_are_kept_and_drawn(run, results):
+def test_the_first_image_of_each_kind_is_drawn(run, results):
+    """Right, wrong and silent."""
+    wrong = {each["image"]: each["decision"] for each in results["misclassified"]}
+    right = min({*range(40)} - {*wrong})
+    silent = min(image for image, decision in wrong.items() if decision == "(silent)")
+    others = min(image for image, decision in wrong.items() if decision != "(silent)")
+    drawn = {path.stem for path in (run / "pictures").iterdir() if path.stem.startswith("image_")}
+    assert drawn == {f"image_{number:05}" for number in (right, silent, others)}
+
+
+def test_the_figures_of_each_epoch_are_kept_and_drawn(results):
     (stdp,), (reward,) = results["curves"]["STDP layer1"].values(), results["curves"]["R-STDP"].values()
-    assert {name: len(values) for name, values in stdp.items()} == dict.fromkeys(stdp, 1)
+    assert {name: len(values) for name, values in stdp.items()} == dict.fromkeys(stdp, 2)
     assert {name: len(values) for name, values in reward.items()} == dict.fromkeys(reward, 3)
     last = results["diagnoses"]["R-STDP"]
     assert reward["convergence"][-1] == last["convergence"]["layer2"]
-    assert reward["rate_plus_after_reward"][-1] == pytest.approx(0.004 * results["epochs"][-1]["train"]["wrong"])
+    assert reward["rate_plus_after_reward"][-1] > 0
     figure = plots.curves_picture(reward, "R-STDP: layer2")
     drawn = {axis.get_title(): axis.lines[0].get_ydata().tolist() for axis in figure.axes if axis.lines}
     assert list(drawn.values()) == list(reward.values())
@@ -111,65 +122,110 @@ def test_the_figures_of_each_epoch_are_kept_and_drawn(run, results):
     assert axis.images[0].get_array().tolist() == np.reshape(wins, (10, -1)).tolist()
     wins = results["diagnoses"]["STDP layer1"]["wins"]["layer1"]
     bars = plots.wins_picture(wins, [], "wins of layer1").axes[0].patches
-    heights = [bar.get_height() for bar in bars]
-    assert heights == sorted(wins, reverse=True)
+    assert [bar.get_height() for bar in bars] == sorted(wins, reverse=True)
 
 
-def test_pictures_are_described_and_have_their_size(run):
-    images = Page((run / "report.html").read_text()).images
-    assert len(images) == len(list((run / "pictures").iterdir())) >= 6
-    for image in images:
-        assert image["src"].startswith("data:image/png;base64,")
-        assert len(image["alt"]) > 10
-        assert 200 < int(image["width"]) <= 100 * plots.WIDTH
-        assert 100 < int(image["height"]) < 3000
-    assert len({image["alt"] for image in images}) == len(images)
+def test_a_response_is_drawn_map_by_map(results):
+    """Early spikes in the colours of the tutorial, counted for each step, silence left blank; the largest score."""
+    network = dataclasses.replace(plain(Images()), encoder=data.digits().encoder)
+    latencies = dict(input=np.full((6, 28, 28), 15), layer1=np.full((4, 4, 4), 15), layer2=np.full((20, 1, 1), 15))
+    latencies["input"][0, :7] = 3
+    latencies["layer1"][2, 1, 1] = 9
+    scores = np.arange(10.0)[::-1]
+    response = Observed(latencies, Decided(np.int32(0), np.zeros(1), scores))
+    figure = plots.activity_picture(images().test_images[0], response, network, "one", list("abcdefghij"))
+    axes = {axis.get_title(): axis for axis in figure.axes}
+    assert {*axes} >= {
+        "input: 6 maps, spikes of 4% of the neurons",
+        "layer1: 4 maps, spikes of 2% of the neurons",
+        "layer2: 20 maps, spikes of 0% of the neurons",
+    }
+    maps = axes["input: 6 maps, spikes of 4% of the neurons"].images[0]
+    assert np.ma.filled(maps.get_array()[:8, 0], np.nan).tolist() == [*[3.0] * 7, pytest.approx(np.nan, nan_ok=True)]
+    notebook = (Path(__file__).parents[1] / "experiments" / "tutorial.ipynb").read_text()
+    assert f'TIME = dict(cmap=\\"{maps.get_cmap().name}\\"' in notebook
+    counts = [
+        axis.images[0].get_array() for axis in figure.axes if axis.get_title() == "spikes of each map at each step"
+    ]
+    assert [each.shape for each in counts] == [(6, 10), (4, 10), (20, 10)]
+    assert (counts[0][0, 3], counts[0].sum()) == (7 * 28, 7 * 28)
+    assert (counts[1][2, 9], counts[1].sum()) == (1, 1)
+    dots, best = axes["score of each class"].lines
+    assert dots.get_ydata().tolist() == scores.tolist()
+    assert (best.get_xdata(), best.get_ydata()) == ([0], [9])
+
+
+def test_confusion_and_weights_are_drawn_as_they_are():
+    test = dict(confusion_matrix=[[3, 1], [0, 2]], classes=dict(images=[5, 2]))
+    (axis,) = plots.confusion_picture(test, ["a", "b"]).axes
+    np.testing.assert_allclose(axis.images[0].get_array(), [[0.6, 0.2, 0.2], [0, 1, 0]])
+    written = {(text.get_position()): text.get_text() for text in axis.texts}
+    assert written == {(0, 0): "3", (1, 0): "1", (2, 0): "1", (1, 1): "2"}
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b", "(silent)"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("decision", "label")
+    (axis,) = plots.weights_picture(dict(layer1=np.full(3, 0.2)), dict(layer1=np.full(5, 0.9))).axes
+    for container, count, weight in zip(axis.containers, (3, 5), (0.2, 0.9), strict=True):
+        (bar,) = [bar for bar in container if bar.get_height() > 0]
+        assert bar.get_height() == count
+        assert bar.get_x() <= weight <= bar.get_x() + bar.get_width()
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["before", "after"]
 
 
 def test_misclassified_test_images_are_listed_and_drawn(run, results):
     """The silent ones too; all in results.json, the first on the page, and by file where that is known."""
     found = results["misclassified"]
     assert len(found) == round(40 * (1 - results["test"]["accuracy"])) > 0
-    labels = data.digits().first(40, 40).test_labels
+    assert sum(each["decision"] == "(silent)" for each in found) == round(40 * results["test"]["silent"]) > 0
+    labels = images().test_labels
     assert [each["label"] for each in found] == [str(labels[each["image"]]) for each in found]
     assert all(each["decision"] != each["label"] and each["file"] is None for each in found)
-    seen = Page((run / "report.html").read_text())
-    at = seen.ids.index("misclassified")
-    assert seen.ids[at - 1] == "classes"
     assert sum("misclassified" in path.name for path in (run / "pictures").iterdir()) == 1
     names = tuple(f"set/<b>{number}.png" for number in range(60))
-    images = np.zeros((60, 5, 4, 3), np.uint8)
-    shown = data.Dataset("set", images, np.arange(60) % 2, images, np.arange(60) % 2, test_files=names)
+    blank = np.zeros((60, 5, 4, 3), np.uint8)
+    shown = data.Dataset("set", blank, np.arange(60) % 2, blank, np.arange(60) % 2, test_files=names)
     listed = misclassified(np.full(60, -1), shown)
     assert listed[7] == dict(image=7, file="set/<b>7.png", label="1", decision="(silent)")
-    seen = Page(report.run_page(results | dict(misclassified=listed), run))
+    seen = run_page(run, results, misclassified=listed)
     assert "set/<b>49.png" in seen.text
     assert "set/<b>50.png" not in seen.text
     assert "The first 50 of 60; results.json has all." in seen.text
-    titles = [axis.get_title() for axis in plots.misclassified_picture(images, listed).axes if axis.images]
+    titles = [axis.get_title() for axis in plots.misclassified_picture(blank, listed).axes if axis.images]
     assert len(titles) == 24
     assert titles[1] == "set/<b>1.png\n1\nas (silent)"
-    assert "misclassified" not in Page(report.run_page(results | dict(misclassified=[]), run)).ids
+    assert "misclassified" not in run_page(run, results, misclassified=[]).ids
 
 
 def test_the_page_says_how_the_run_was_made(run, results):
-    seen = Page(report.run_page(results, run))
-    assert "The command that made this run" not in seen.text, "the library made it"
-    for text in ("40 test images", "1 3, by stage", results["device"], results["finished"][:16]):
+    seen = run_page(run, results)
+    best = results["epochs"][1]["test"]["accuracy"]
+    for text in (
+        "40 training, 40 test images",
+        "2 3, by stage",
+        results["device"],
+        results["finished"][:16],
+        f"The command that made this run\n{results['command']}",
+        "best epoch2 of 3",
+        f"test accuracy{best:.2%}",
+        f"silent{results['test']['silent']:.2%}",
+    ):
         assert text in seen.text
+    shown = [f"{results['epochs'][epoch][part]['accuracy']:.2%}" for part in ("train", "test") for epoch in (1, 2)]
+    assert "trainingimages{}{}testimages{}{}".format(*shown) in re.sub(r"\s", "", seen.text)
     ended = datetime.datetime.fromisoformat(results["finished"])
     assert abs((datetime.datetime.now(datetime.UTC) - ended).total_seconds()) < 3600
-    command = "snnjax train --out 'a<b>' --data_dir there"
-    seen = Page(report.run_page(results | dict(command=command), run))
-    assert f"The command that made this run\n{command}" in seen.text
+    by_library = {name: value for name, value in results.items() if name != "command"}
+    assert "The command that made this run" not in run_page(run, by_library).text
     source = dict(dataset="folder", data_dir="/there", size=[32], colour=False, imports=["/a b/rules.py"])
-    seen = Page(report.run_page(results | dict(settings=results["settings"] | source), run))
+    seen = run_page(run, results, settings=results["settings"] | source | dict(shuffle=True, mirror=True, native=False))
     assert "--import '/a b/rules.py'" in seen.text
     assert "import rules  # /a b/rules.py" in seen.text
     assert 'snnjax.data.load("folder", "/there", size=(32, 32), colour=False)' in seen.text
+    assert "images come in a new order each epoch, each image is mirrored left-right or not, at random" in seen.text
+    assert "XLA's kernels" in seen.text
 
 
 def test_the_page_says_how_to_use_the_network(run, results, capsys):
+    results["settings"]["imports"] = []
     text = report.run_page(results, run)
     commands, program = re.findall(r'<pre tabindex="0"><code>(.*?)</code>', text, re.S)
     quoted = "'" + str(run).replace("'", "'\"'\"'") + "'"
@@ -184,45 +240,40 @@ def test_the_page_says_how_to_use_the_network(run, results, capsys):
     assert "--images 3 --dataset DATA.npz" in report.run_page(results, run), "the run does not say where its data are"
 
 
-@pytest.mark.parametrize("found", [None, FORMAT - 1])
-def test_results_of_another_format_are_refused(results, tmp_path, found):
-    (tmp_path / "results.json").write_text(json.dumps(results | dict(format=found)))
-    line = rf"results\.json was written by another version of snnjax \(format {found}, now {FORMAT}\): read it"
-    with pytest.raises(InputError, match=line):
-        read_results(tmp_path)
+def test_results_are_read_as_written_or_refused(run, results, tmp_path):
+    written = json.loads((run / "results.json").read_text())
+    assert results.keys() ^ written.keys() == {"digest"}
+    assert all(written[name] == each for name, each in results.items())
+    line = r"results\.json was written by another version of snnjax \(format {}, now {}\): read it"
+    for change, message in (
+        (dict(format=None), line.format(None, FORMAT)),
+        (dict(format=FORMAT - 1), line.format(FORMAT - 1, FORMAT)),
+        (dict(seconds=1.0), r"results\.json is damaged, its digest is another: delete it"),
+    ):
+        (tmp_path / "results.json").write_text(json.dumps(written | change))
+        with pytest.raises(InputError, match=message):
+            read_results(tmp_path)
 
 
 def test_runs_without_epochs_or_diagnoses_have_a_page(run, results):
-    results |= dict(epochs=[], best_epoch=-1, diagnoses={})
-    seen = Page(report.run_page(results, run))
+    seen = run_page(run, results, epochs=[], best_epoch=-1, diagnoses={}, reused=dict(layer1="/another/run"))
     assert "best epochnone" in seen.text
-    assert "what-the-phases-show" not in seen.ids
-
-
-@component
-class Tiring(own.Hebb):
-    """Its layer gets a higher threshold with every image."""
-
-    def update(self, layer, state, latency, response, signal):
-        layer, state, info = super().update(layer, state, latency, response, signal)
-        conv = dataclasses.replace(layer.conv, threshold=layer.conv.threshold + 0.25)
-        return dataclasses.replace(layer, conv=conv), state, info
+    assert "layer1taken from /another/run." in seen.text
 
 
 def test_numbers_that_training_has_changed_are_shown_twice(results, tmp_path):
     assert results["trained_hyperparameters"] == {}, "these learners change none"
     head, rows = report.numbers(results)
     assert head == ["number", "at the start"]
-    assert ["layer1.threshold", "15"] in rows
-    network, digits = tiny(Images()), data.digits().first(40, 40)
-    first = dataclasses.replace(network.stages[0].branches[0], learners=Tiring())
-    network = dataclasses.replace(network, stages=(stage(first, pool=7), network.stages[1]))
-    with RunFolder(tmp_path / "run", Trainer(network, digits, Settings((2, 0))), draw=report.draw_run) as folder:
-        found = folder.run()
-    assert found["trained_hyperparameters"] == {"layer1.threshold": 15 + 2 * 40 / 4}
+    assert ["layer1.threshold", "50"] in rows
+    trainer = Trainer(plain(Images()), images(), Settings((0, 0)))
+    state = TrainState(trainer.initial_state().weights, {"layer1.threshold": np.float32(35)}, phase=2)
+    with RunFolder(tmp_path / "run", trainer) as folder:
+        found = folder.finish(state)
+    assert found["trained_hyperparameters"] == {"layer1.threshold": 35}
     head, rows = report.numbers(found)
     assert head == ["number", "at the start", "after training"]
-    assert ["layer1.threshold", "15", "35"] in rows
+    assert ["layer1.threshold", "50", "35"] in rows
     assert ["layer1.stride", "1", "1"] in rows
 
 
@@ -234,13 +285,12 @@ def test_durations(seconds, words):
 def test_the_course_of_a_run_ends_with_its_last_phase(results):
     course = comparisons.course(results)
     assert course.epochs == [1, 2, 3]
+    assert course.part == "test"
     assert course.tested == [epoch["test"]["accuracy"] for epoch in results["epochs"]]
     assert course.train == [epoch["train"]["accuracy"] for epoch in results["epochs"]]
     total = sum(phase["seconds"] + phase["compile_seconds"] for phase in results["phases"])
-    assert course.seconds[-1] == pytest.approx(total)
     reward = sum(phase["seconds"] for phase in results["phases"] if phase["name"] in ("R-STDP", "test"))
-    np.testing.assert_allclose(np.diff(course.seconds), reward / 3)
-    assert course.seconds[0] == pytest.approx(total - reward * 2 / 3)
+    np.testing.assert_allclose(course.seconds, [total - reward * 2 / 3, total - reward / 3, total])
 
 
 def variants(results: dict) -> dict[str, dict]:
@@ -269,13 +319,8 @@ def test_one_figure_shows_all_runs_over_epochs_and_time(results):
             np.testing.assert_array_equal(test.get_xdata(), getattr(course, over))
             np.testing.assert_allclose(test.get_ydata(), 100 * np.array(course.tested))
             np.testing.assert_allclose(train.get_ydata(), 100 * np.array(course.train))
-    assert courses["none"] == (
-        [0],
-        [courses["none"].seconds[0]],
-        [pytest.approx(np.nan, nan_ok=True)],
-        courses["none"].tested,
-        "test",
-    )
+    none = courses["none"]
+    assert none == ([0], [none.seconds[0]], [pytest.approx(np.nan, nan_ok=True)], none.tested, "test")
 
 
 def test_many_runs_have_colours_of_their_own(results):
@@ -298,17 +343,51 @@ def test_the_comparison_marks_the_best_and_shows_what_differs(results):
     names = [row[0] for row in rows]
     assert best[names.index("silent, %")] == [], "all alike"
     assert best[names.index("supervised epochs")] == [], "neither better nor worse"
+    assert rows[names.index("best epoch")][1:] == ["2", "1", "2", "0"]
     at = names.index("training accuracy of the last epoch, %")
     assert rows[at][-1] == ""
     assert best[at], "one of those that have epochs"
+    slow = copy.deepcopy(results)
+    slow["phases"][0]["seconds"] += 100
+    rows, best = comparisons.compared(dict(slow=slow, fast=results))
+    assert best[[row[0] for row in rows].index("running, s")] == [2]
     assert comparisons.differing(found) == [
-        ["network", "tiny", "tiny", "tiny", "other"],
+        ["network", "plain", "plain", "plain", "other"],
         ["seed", "0", "77", "0", "0"],
-        ["layer1.threshold", "15.0", "15.0", "15.0", "12.0"],
+        ["layer1.threshold", "50.0", "50.0", "50.0", "12.0"],
     ]
     alike = dict.fromkeys("ab", results)
     assert comparisons.differing(alike) == []
     assert "Neither networks, settings nor devices." in comparisons.comparison_page(alike)
+
+
+def test_the_figures_of_each_class_are_listed():
+    figures = dict(images=[1200, 1], precision=[1.0, 0.5], recall=[0.25, None], f1=[0.4, None], roc_auc=[0.75, 0.625])
+    head, rows = report.classes(dict(classes=figures), ["a", "b"])
+    assert head == ["class", "images", "precision", "recall", "F1", "ROC AUC"]
+    assert rows == [["a", "1,200", "1.000", "0.250", "0.400", "0.750"], ["b", "1", "0.500", "", "", "0.625"]]
+
+
+def test_the_summary_says_why_a_run_has_stopped(run, results, capsys):
+    """And by which images its best epoch was chosen."""
+    trainer = Trainer(plain(Images()), images(), Settings((2, 5)))
+    folder = types.SimpleNamespace(path=run, trainer=trainer, results=results)
+    console.summary(folder)
+    assert "stopped after 3 of 5 epochs: none was better since number 2 (--patience 0)" in capsys.readouterr().out
+    for epoch in results["epochs"]:
+        epoch["validation"] = epoch.pop("test")
+    results["settings"]["validation_images"] = 4
+    folder.trainer = Trainer(plain(Images()), images(), Settings((2, 3)))
+    console.summary(folder)
+    accuracy = results["epochs"][1]["validation"]["accuracy"]
+    out = capsys.readouterr().out
+    assert "stopped after" not in out
+    assert f"validation accuracy {accuracy:.2%} of 4 images (best of 3 epochs: number 2)\ntest accuracy" in out
+    _, *layers = [line.split("│")[1:-1] for line in re.sub("[┃]", "│", out).splitlines() if "│" in line][:3]
+    assert [[cell.strip() for cell in row] for row in layers] == [
+        ["layer1", "6x28x28", "4x6x5x5", "4x4x4", "600"],
+        ["layer2", "4x4x4", "20x4x4x4", "20x1x1", "1,280"],
+    ]
 
 
 def test_names_of_runs_stay_whole_in_narrow_tables():
@@ -321,15 +400,18 @@ def test_names_of_runs_stay_whole_in_narrow_tables():
 
 
 def test_history_of_any_length():
-    epoch = {part: dict(accuracy=0.5, wrong=0.3, silent=0.2) for part in ("train", "test")}
+    epochs = [{part: dict(accuracy=0.5, wrong=0.3, silent=0.2) for part in ("train", "test")} for _ in range(400)]
+    epochs[0]["test"]["accuracy"] = 0.6
     for length in (1, 5, 400):
-        figure = plots.history_picture([epoch] * length, length - 1)
+        figure = plots.history_picture(epochs[:length], 0)
         (axis,) = figure.axes
         figure.draw_without_rendering()
         shown = [tick for tick in axis.get_xticks() if axis.get_xlim()[0] <= tick <= axis.get_xlim()[1]]
         assert shown
         assert all(tick == round(tick) for tick in shown)
+        *_, best = axis.get_lines()
         assert len(axis.get_lines()) == 5
+        assert (best.get_xdata(), best.get_ydata()) == ([1], [60])
 
 
 def test_texts_of_all_kinds_are_only_texts():
@@ -339,10 +421,3 @@ def test_texts_of_all_kinds_are_only_texts():
     )
     assert Page(text).text.count(odd) == 10
     assert page.page("a", {"empty": ""}).count("empty") == 0
-
-
-def test_results_are_read_as_written(run, results):
-    written = json.loads((run / "results.json").read_text())
-    assert results.keys() ^ written.keys() == {"digest"}
-    assert all(written[name] == each for name, each in results.items())
-    assert [phase["name"] for phase in results["phases"]][-3:] == ["who fires in stage 1, test", "R-STDP", "test"]

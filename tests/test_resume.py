@@ -13,12 +13,13 @@ import types
 import jax
 import numpy as np
 import pytest
+from tiny import images, plain
 
 import snnjax
-from snnjax import data
-from snnjax.app import draw_run
+from snnjax import Images
 from snnjax.core import devices, files
 from snnjax.encoding import Encoder
+from snnjax.kernels import native
 from snnjax.layers.conv import WTA, Conv
 from snnjax.learners import RSTDP, STDP, TargetTime
 from snnjax.networks import Network, stage
@@ -32,6 +33,7 @@ from snnjax.training.state import FORMAT, Settings, TrainState
 
 KILLED = pathlib.Path(__file__).parent / "killed.py"
 ROOT = KILLED.parents[1]
+NATIVE = not native.unavailable()
 MOMENTS = [
     "encode:0",
     "STDP layer1:0.05",
@@ -50,7 +52,7 @@ MOMENTS = [
 
 def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
     """Runs trainings or sweeps into a folder that end at these moments, and one to the end: what became of each."""
-    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "experiments")]))
+    environment = os.environ | dict(PYTHONPATH=str(ROOT))
     process = subprocess.run(
         [sys.executable, str(KILLED), kind, str(folder), *moments], capture_output=True, text=True, env=environment
     )
@@ -61,6 +63,18 @@ def killed(kind: str, folder: pathlib.Path, *moments: str) -> list[str]:
     return [line.rpartition("=")[2] for line in lines[:-1]]
 
 
+def assert_same_files(path: pathlib.Path, expected: pathlib.Path) -> None:
+    """Checkpoints or weights are equal to the last bit, but for how long things took."""
+    (arrays, meta), (others, other_meta) = map(files.load_checkpoint, (path, expected))
+    assert arrays.keys() == others.keys()
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(array, others[key], f"{path.name} {key}")
+    for each in (meta, other_meta):
+        for name in ("phases", "spent"):
+            each.pop(name, None)
+    assert meta == other_meta
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
     whole, other = tmp_path / "one" / "whole", tmp_path / "two" / "killed"
@@ -68,60 +82,10 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path)
     ends = killed("run", other, *MOMENTS)
     assert set(ends) == {"-9"}, "every moment comes before the end"
     for name in ("checkpoint.npz", "weights.npz"):
-        (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(folder / name) for folder in (other, whole))
-        assert arrays.keys() == expected.keys()
-        for key, array in arrays.items():
-            np.testing.assert_array_equal(array, expected[key], f"{name} {key}")
-        for each in (meta, expected_meta):
-            for name in ("phases", "spent"):  # how long they took
-                each.pop(name, None)
-        assert meta == expected_meta
+        assert_same_files(other / name, whole / name)
     assert (other / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
     left = [path.name for path in other.iterdir() if path.name.startswith(".")]
     assert len(left) <= sum("step" in moment for moment in MOMENTS), "one temporary file a kill at most"
-
-
-class Halted(Exception):
-    """What a test raises."""
-
-
-@pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("learner", [STDP(doubling=20), TargetTime(threshold_min=0.5)], ids=["STDP", "TargetTime"])
-def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, monkeypatch, compiler):
-    """Of one network, and of several side by side."""
-    monkeypatch.setattr(epoch, "EVERY", 0.0)
-    monkeypatch.setattr(epoch, "SLICE", 12)
-    monkeypatch.setattr(epoch, "ALIGNED", 4)
-    competition = WTA(2, radius=3) if isinstance(learner, STDP) else Conv.competition
-    spec, images = small(40), data.digits().first(40, 20)
-    settings = dict(competition=competition, learners=learner)
-    convs = [dataclasses.replace(spec.stages[0].branches[0], threshold=8.0 + at, **settings) for at in range(count)]
-    networks = [dataclasses.replace(spec, stages=(stage(each, pool=7), spec.stages[1])) for each in convs]
-    made = loop.Training(networks, images, Settings((2, 0), batch_size=20, patience=0, native=native))
-    expected, states = made.run(made.initial_states()), made.initial_states()
-    kept = []
-
-    def save(states):
-        if states[0].done == 1 and states[0].shown:
-            kept[:] = [TrainState.unflatten(*json_of(each)) for each in states]
-            raise Halted
-
-    with pytest.raises(Halted):
-        made.run(states, save)
-    again = loop.Training(networks, images, made.settings)
-    for state in kept:
-        again.runners.check(state)
-    for found, state in zip(again.run(kept), expected, strict=True):
-        np.testing.assert_array_equal(found.weights["layer1"], state.weights["layer1"])
-        assert found.diagnoses == state.diagnoses
-        assert found.curves == state.curves
-
-
-def json_of(state):
-    """The parts of a checkpoint, as they come back from a file."""
-    arrays, meta = state.flatten()
-    return {name: np.array(each) for name, each in arrays.items()}, json.loads(json.dumps(meta))
 
 
 @pytest.mark.slow
@@ -151,29 +115,66 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     assert told(other) == told(tested) == told(whole)
     assert sorted("test" in each for each in told(other)["networks"]) == [False, False, True, True]
     for path in whole.glob("weights_*.npz"):
-        (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(each / path.name) for each in (other, whole))
-        assert meta == expected_meta
-        assert arrays.keys() == expected.keys() == {"layer1", "layer2"}
-        for name, array in arrays.items():
-            np.testing.assert_array_equal(array, expected[name], f"{path.name} {name}")
+        assert_same_files(other / path.name, path)
     assert {path.name for path in other.iterdir() if path.name[0] != "."} == {path.name for path in whole.iterdir()}
-
-
-def last(kernel: int):
-    return stage(Conv(20, kernel=kernel, learners=RSTDP()))
-
-
-def small(features: int = 4) -> Network:
-    layer = Conv(features, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=STDP())
-    return Network("small", (6, 28, 28), 10, (stage(layer, pool=7), last(4)))
 
 
 SETTINGS = dict(model="small", seed=0)
 
 
-def trainer_of(spec: Network | None = None, epochs=(1, 3), seed: int = 0, images: int = 40, **others) -> Trainer:
-    settings = Settings(epochs, batch_size=20, patience=0, seed=seed, **others)
-    return Trainer(spec or small(), data.digits().first(images, 40), settings)
+def small() -> Network:
+    return plain(Images())
+
+
+def trainer_of(spec: Network | None = None, epochs=(2, 3), seed: int = 0, **others) -> Trainer:
+    """By default that of the run `finished`."""
+    settings = Settings(epochs, **dict(batch_size=20, patience=0, seed=seed, native=NATIVE) | others)
+    return Trainer(spec or small(), images(), settings)
+
+
+class Halted(Exception):
+    """What a test raises."""
+
+
+@pytest.mark.parametrize(
+    ("learner", "count", "native"),
+    [(STDP(doubling=20), 1, True), (STDP(doubling=20), 2, False), (TargetTime(threshold_min=0.5), 2, True)],
+    ids=["STDP", "two STDP, of XLA", "two TargetTime"],
+)
+def test_layers_that_learn_alone_go_on_within_an_epoch(learner, count, native, monkeypatch, compiler):
+    """Of one network, and of several side by side."""
+    monkeypatch.setattr(epoch, "EVERY", 0.0)
+    monkeypatch.setattr(epoch, "SLICE", 12)
+    monkeypatch.setattr(epoch, "ALIGNED", 4)
+    first, last = small().stages
+    changes = dict(learners=learner) | (dict(competition=Conv.competition) if isinstance(learner, TargetTime) else {})
+    convs = [dataclasses.replace(first.branches[0], threshold=8.0 + number, **changes) for number in range(count)]
+    networks = [dataclasses.replace(small(), stages=(stage(each, pool=7), last)) for each in convs]
+    made = loop.Training(networks, images(), Settings((2, 0), batch_size=20, patience=0, native=native))
+    expected, states = made.run(made.initial_states()), made.initial_states()
+    kept = []
+
+    def save(states):
+        if states[0].done == 1 and states[0].shown:
+            kept[:] = [TrainState.unflatten(*json_of(each)) for each in states]
+            raise Halted
+
+    with pytest.raises(Halted):
+        made.run(states, save)
+    monkeypatch.setattr(epoch, "SLICE", 20)  # so that the state is from within a slice
+    again = loop.Training(networks, images(), made.settings)
+    for state in kept:
+        again.runners.check(state)
+    for found, state in zip(again.run(kept), expected, strict=True):
+        np.testing.assert_array_equal(found.weights["layer1"], state.weights["layer1"])
+        assert found.diagnoses == state.diagnoses
+        assert found.curves == state.curves
+
+
+def json_of(state):
+    """The parts of a checkpoint, as they come back from a file."""
+    arrays, meta = state.flatten()
+    return {name: np.array(each) for name, each in arrays.items()}, json.loads(json.dumps(meta))
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,18 @@ def stopped(trainer, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def folder(stopped, tmp_path) -> pathlib.Path:
-    return pathlib.Path(shutil.copytree(stopped, tmp_path / "runs" / "stopped"))
+    """A copy of that folder, which nobody else may write, whatever the umask."""
+    copy = pathlib.Path(shutil.copytree(stopped, tmp_path / "runs" / "stopped"))
+    for each in (copy, *copy.rglob("*")):
+        each.chmod(0o755 if each.is_dir() else 0o644)
+    return copy
+
+
+@pytest.fixture
+def layer(folder) -> pathlib.Path:
+    """The file of its first layer."""
+    (path,) = (folder / "layers").iterdir()
+    return path
 
 
 def opened(folder: pathlib.Path, trainer: Trainer, settings=SETTINGS) -> tuple[TrainState | None, list[str]]:
@@ -206,25 +218,36 @@ def opened(folder: pathlib.Path, trainer: Trainer, settings=SETTINGS) -> tuple[T
         return run.state, run.notes
 
 
+def started(folder: pathlib.Path, trainer: Trainer, reuse: bool | None = True) -> tuple[TrainState, list[str]]:
+    """The state with which a run beside one begins, and its notes."""
+    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
+        return run.start(reuse=reuse), run.notes
+
+
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_both_checkpoints_are_kept_one_epoch_apart(folder, trainer):
+def test_both_checkpoints_are_kept_one_epoch_apart(folder, trainer, layer):
     state, notes = opened(folder, trainer)
     assert (len(state.epochs), notes) == (2, [])
+    _, meta = files.load_checkpoint(folder / CHECKPOINT)
+    assert state.keys == meta["keys"], "made when a layer is finished, not when it is stored"
+    assert layer.name == f"layer1-{meta['keys']['layer1']}.npz"
+    for name, array in state.best.items():
+        np.testing.assert_array_equal(array, state.weights[name], "of equally good epochs the last one is the best")
     (folder / CHECKPOINT).unlink()
     state, _ = opened(folder, trainer)
     assert len(state.epochs) == 1
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer):
-    """200 damages: the last good state is used and said so, or the damage lies where nothing is; no file changes."""
+    """The last good state is used and said so, or the damage lies where nothing is; no file changes."""
     whole, random, used = (folder / CHECKPOINT).read_bytes(), np.random.default_rng(0), 0
     expected = {2: opened(folder, trainer)[0]}
     (folder / CHECKPOINT).unlink()
     expected[1] = opened(folder, trainer)[0]
-    for number in range(200):
+    for number in range(60):
         place = int(random.integers(len(whole)))
         damaged = whole[:place] if number % 2 else bytearray(whole)
         if number % 2 == 0:
@@ -243,49 +266,64 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, trainer):
             assert "going on from checkpoint.previous.npz" in notes[0]
         else:
             assert number % 2 == 0, "a truncated file is damaged"
-    assert used > 150
+    assert used > 45
     (folder / PREVIOUS).write_bytes(b"")
     (folder / CHECKPOINT).write_bytes(whole[:-1])
     with pytest.raises(ValueError, match=r"damaged.*damaged.*nothing to go on from, name another folder"):
         opened(folder, trainer)
 
 
-def test_going_on_from_the_one_before_ends_alike(folder, trainer):
+def test_going_on_from_the_one_before_ends_alike(folder, trainer, finished):
     """The epoch that the damaged checkpoint held is done again, to the last bit."""
-    whole = trainer.run(trainer.initial_state())
     (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
     with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
         state = trainer.run(run.start(reuse=True), run.save)
-    assert state.epochs == whole.epochs
-    for name, array in whole.weights.items():
-        np.testing.assert_array_equal(state.weights[name], array)
+        with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz"):
+            snnjax.load(folder)
+        results = run.finish(state)
+    arrays, _ = state.flatten()
+    expected, expected_meta = files.load_checkpoint(finished / CHECKPOINT)
+    assert arrays.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array, name)
+    for name in ("epochs", "diagnoses", "curves", "keys", "phase", "done", "origin"):
+        assert getattr(state, name) == expected_meta[name], name
+    assert state.origin == ""
+    assert results["test"] == json.loads((finished / "results.json").read_text())["test"]
+    assert snnjax.load(folder).spec == trainer.network
 
 
-FAULTS = [
-    (module, name, at)
-    for module, name in (
+def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, monkeypatch):
+    """Going on from the checkpoint before, and killed before the first new one is in place."""
+    (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
+    monkeypatch.setattr(files, "save_checkpoint", lambda *_: pytest.fail("killed here"))
+    with RunFolder(folder, trainer, SETTINGS, resume=True) as run, pytest.raises(pytest.fail.Exception):
+        run.save(run.start(reuse=False))
+    assert len(opened(folder, trainer)[0].epochs) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
         (files.np, "savez"),
         (os, "fsync"),
         (os, "link"),
         (os, "close"),
         (pathlib.Path, "replace"),
         (pathlib.Path, "touch"),
-    )
-    for at in range(3)
-]
-
-
-@pytest.mark.parametrize("message", ["No space left on device", "Read-only file system", "Input/output error"])
-def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, message):
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, module, name):
     """Wherever writing fails, a state that was there before or the new one can be gone on from; no file is half."""
     before, _ = opened(folder, trainer)
-    for module, name, at in FAULTS:
+    real = getattr(module, name)
+    for place in range(3):
         count = itertools.count()
-        real = getattr(module, name)
 
-        def fail(*args, real=real, count=count, at=at, **settings):
-            if next(count) == at:
-                raise OSError(28, message)
+        def fail(*args, count=count, place=place, **settings):
+            if next(count) == place:
+                raise OSError(28, "No space left on device")
             return real(*args, **settings)
 
         with RunFolder(folder, trainer, SETTINGS, resume=True) as run:
@@ -295,20 +333,28 @@ def test_a_disk_that_fails_loses_no_epoch(folder, trainer, monkeypatch, message)
                 try:
                     run.save(state)
                 except OSError as error:
-                    assert message in str(error)
+                    assert "No space left on device" in str(error)
         after, notes = opened(folder, trainer)
         assert notes == []
         assert after.epochs == before.epochs
         assert {path.name for path in folder.iterdir()} == {CHECKPOINT, PREVIOUS, "history.csv", "layers"}
 
 
-def test_foreign_checkpoints_are_refused_and_kept(folder, trainer, monkeypatch):
-    cases = [
-        (trainer_of(seed=1), SETTINGS, r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
-        (trainer_of(small(5)), SETTINGS, r"another network: .*, it has stages.0.branches.0.features 4 \(now 5\)"),
-    ]
+def test_foreign_checkpoints_are_refused_and_kept(folder, trainer):
     before = contents(folder)
-    for other, settings, message in cases:
+    first, last = small().stages
+    wider = dataclasses.replace(first.branches[0], features=5, competition=WTA(3))
+    network = dataclasses.replace(small(), stages=(stage(wider, pool=7), last))
+    for other, settings, message in (
+        (trainer_of(seed=1), SETTINGS, r"cannot be resumed with other settings or data: it had seed 0 \(now 1\)"),
+        (trainer, SETTINGS | dict(model="large"), r"settings or data: it had model small \(now large\)"),
+        (
+            trainer_of(small().vary("layer1.threshold", 14)),
+            SETTINGS,
+            r"it has stages.0.branches.0.threshold 50(.0)? .now 14",
+        ),
+        (trainer_of(network), SETTINGS, r"another network: .*features 4 \(now 5\)"),
+    ):
         with pytest.raises(ValueError, match=message):
             opened(folder, other, settings)
     assert contents(folder) == before
@@ -322,45 +368,31 @@ def test_files_call_the_results_of_an_unfinished_epoch_as_they_did():
 
 
 @pytest.mark.parametrize("found", [1, None, FORMAT + 1])
-def test_checkpoints_of_another_format_are_refused_and_kept(folder, trainer, found):
+def test_files_of_another_format_are_refused_and_kept(folder, trainer, tmp_path, found):
     """As earlier versions have left them: some said no format at all."""
-    arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
-    del meta["format"]
-    files.save_checkpoint(folder / CHECKPOINT, arrays, meta if found is None else meta | dict(format=found))
+    Trained(trainer.network, trainer.initial_state().weights, (28, 28)).save(tmp_path / "weights.npz")
+    for path in (folder / CHECKPOINT, tmp_path / "weights.npz"):
+        arrays, meta = files.load_checkpoint(path)
+        del meta["format"]
+        files.save_checkpoint(path, arrays, meta if found is None else meta | dict(format=found))
     before = contents(folder)
-    line = rf"checkpoint\.npz was written by another version of snnjax \(format {found}, now {FORMAT}\): finish"
-    with pytest.raises(ValueError, match=line):
+    line = r"{} was written by another version of snnjax \(format {}, now {}\)"
+    with pytest.raises(ValueError, match=line.format(r"checkpoint\.npz", found, FORMAT)):
         opened(folder, trainer)
     assert contents(folder) == before
-
-
-@pytest.mark.parametrize("found", [2, None, 4])
-def test_trained_networks_of_another_format_are_refused(trainer, tmp_path, found):
-    state, path = trainer.initial_state(), tmp_path / "weights.npz"
-    Trained(trainer.network, state.weights, (28, 28)).save(path)
-    arrays, meta = files.load_checkpoint(path)
-    del meta["format"]
-    files.save_checkpoint(path, arrays, meta if found is None else meta | dict(format=found))
-    line = rf"weights\.npz was written by another version of snnjax \(format {found}, now 3\)"
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(ValueError, match=line.format(r"weights\.npz", found, 3)):
         snnjax.load(tmp_path)
 
 
-def test_other_versions_of_packages_are_named(folder, trainer, monkeypatch):
-    monkeypatch.setattr(
-        checkpoint_folder, "versions", lambda real=checkpoint_folder.versions: real() | dict(jax="99.0")
-    )
-    state, notes = opened(folder, trainer)
-    assert len(state.epochs) == 2
-    assert notes == [f"the run began with jax {jax.__version__} (now 99.0): results may differ slightly"]
-
-
-def test_another_device_is_named(folder, trainer, monkeypatch):
+def test_other_versions_of_packages_and_another_device_are_named(folder, trainer, monkeypatch):
     was = devices.name_of(jax.devices()[0])
+    versions = checkpoint_folder.versions()
+    monkeypatch.setattr(checkpoint_folder, "versions", lambda: versions | dict(jax="99.0"))
     monkeypatch.setattr(devices, "name_of", lambda device: "gpu: another")
     state, notes = opened(folder, trainer)
     assert len(state.epochs) == 2
-    assert notes == [f"the run began with device {was} (now gpu: another): results may differ slightly"]
+    changes = f"jax {jax.__version__} (now 99.0), device {was} (now gpu: another)"
+    assert notes == [f"the run began with {changes}: results may differ slightly"]
 
 
 def test_states_that_are_none_are_refused(folder, trainer):
@@ -368,7 +400,7 @@ def test_states_that_are_none_are_refused(folder, trainer):
     arrays, meta = files.load_checkpoint(folder / CHECKPOINT)
     without = {name: array for name, array in arrays.items() if name != "weights/layer2"}
     old = {name.removesuffix(".rates"): array for name, array in arrays.items()}  # as 0.3 kept the rates of reward
-    cases = [
+    for changed, known, message in (
         (old, meta, "`learning` must hold"),
         (without, meta, "`weights` must hold"),
         (arrays | {"weights/layer1": arrays["weights/layer1"][:2]}, meta, "`weights` must hold"),
@@ -376,32 +408,31 @@ def test_states_that_are_none_are_refused(folder, trainer):
         (arrays | {"learning/layer2": np.zeros(3)}, meta, "`learning` must hold"),
         (arrays | {"learning/more": np.zeros(3)}, meta, "`learning` must hold"),
         (arrays | {"numbers/layer1.0": np.zeros(3)}, meta, "`numbers` must be of .*, got layer1.0"),
+        (arrays | {"best_numbers/layer1.0": np.zeros(3)}, meta, "`numbers` must be of .*, got layer1.0"),
         (arrays | {"../layer1": np.zeros(3)}, meta, r"holds no array '\.\./layer1'"),
-        (arrays, meta | dict(phase=9), "`phase` must lie in 0..2, got 9"),
+        (arrays, meta | dict(phase=3), "`phase` must lie in 0..2, got 3"),
+        (arrays, meta | dict(phase=-1), "`phase` must lie in 0..2, got -1"),
+        (arrays, meta | dict(done=-1), "`phase` must lie in 0..2, got 1; `done` -1"),
         (arrays, meta | dict(phase="1"), "holds `phase`, int, got '1'"),
         (arrays, {name: value for name, value in meta.items() if name != "epochs"}, "holds `epochs`, list, got None"),
-    ]
-    for changed, known, message in cases:
+    ):
         files.save_checkpoint(folder / CHECKPOINT, changed, known)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"holds no state to go on from: .*{message}"):
             opened(folder, trainer)
 
 
-def test_layers_of_a_run_beside_are_used_again(folder, trainer):
-    """Other reward settings, same images and seed: no STDP, the same weights, and it is said."""
-    other = Trainer(trainer.network, trainer.data, Settings((1, 2), batch_size=10, patience=0))
+def test_layers_of_a_run_beside_are_used_again(folder):
+    """Another number of reward epochs, same images and seed: no STDP, the same weights, and it is said."""
+    other = trainer_of(epochs=(2, 1))
     with RunFolder(folder.parent / "second", other, SETTINGS, resume=False) as run:
         start = run.start(reuse=True)
         assert run.notes == [f"layer1 is that of {folder}, trained from the same images, settings and seed"]
         assert start.phase == 1
         state = other.run(start, run.save)
-        run.finish(state)
-    alone = Trainer(trainer.network, trainer.data, Settings((1, 2), batch_size=10, patience=0))
-    expected = alone.run(alone.initial_state())
-    results = json.loads((folder.parent / "second" / "results.json").read_text())
+        results = run.finish(state)
+    expected = other.run(other.initial_state())
     assert results["reused"] == dict(layer1=str(folder))
     assert "STDP layer1" not in {phase["name"] for phase in results["phases"]}
-    assert results["diagnoses"]["STDP layer1"] == expected.diagnoses["STDP layer1"]
     assert state.diagnoses == expected.diagnoses
     assert state.epochs == expected.epochs
     for name, array in expected.weights.items():
@@ -409,53 +440,37 @@ def test_layers_of_a_run_beside_are_used_again(folder, trainer):
     assert not (folder.parent / "second" / "layers").exists()
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        lambda: trainer_of(seed=1),
-        lambda: trainer_of(images=39),
-        lambda: trainer_of(epochs=(2, 3)),
-        lambda: trainer_of(small(5)),
-        lambda: trainer_of(small().vary("layer1.ltp", 0.005)),
-        lambda: trainer_of(dataclasses.replace(small(), encoder=Encoder(radius=7))),
-        lambda: trainer_of(update_batch=2),
-        lambda: trainer_of(native=True),
-    ],
-    ids=["seed", "images", "epochs", "network", "rate", "encoder", "update_batch", "native"],
-)
-def test_layers_of_another_training_are_not(folder, other):
-    with RunFolder(folder.parent / "second", other(), SETTINGS, resume=False) as run:
-        assert run.start(reuse=True).phase == 0
-        assert run.notes == []
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "value"),
-    [
+def test_layers_of_another_training_are_not(folder, trainer, monkeypatch):
+    """Nor those that other programs or devices have trained: the key of the layer differs, which names its file."""
+    state, notes = started(folder, trainer_of(seed=1))
+    assert (state.phase, state.reused, notes) == (0, {}, [])
+    others = [
+        trainer_of(seed=1),
+        Trainer(small(), images().first(39, 40), trainer.settings),
+        trainer_of(epochs=(1, 3)),
+        trainer_of(small().vary("layer1.ltp", 0.005)),
+        trainer_of(dataclasses.replace(small(), encoder=Encoder(radius=7))),
+        trainer_of(update_batch=2),
+        trainer_of(shuffle=True),
+        trainer_of(mirror=True),
+        trainer_of(native=not NATIVE),
+    ]
+    keys = [each.training.key(each.initial_state()) for each in (trainer, *others)]
+    for module, name, value in (
         (cache_key, "_library", lambda: "of other sources"),
         (jax, "__version__", "99.0"),
         (cache_key.jaxlib, "__version__", "99.0"),
         (np, "__version__", "99.0"),
         (devices, "name_of", lambda device: "cpu: another"),
-        (cache_key, "_library", cache_key._library),
-    ],
-    ids=["sources", "jax", "jaxlib", "numpy", "device", "nothing"],
-)
-def test_layers_that_other_programs_or_devices_have_trained_are_not(folder, monkeypatch, module, name, value):
-    same = value is getattr(module, name)
-    monkeypatch.setattr(module, name, value)
-    with RunFolder(folder.parent / "second", trainer_of(), SETTINGS) as run:
-        assert run.start(reuse=True).phase == (1 if same else 0)
-        assert len(run.notes) == (1 if same else 0)
-
-
-def test_the_key_of_a_layer_is_kept_in_the_checkpoint(folder, trainer):
-    """Made when it is finished, not when it is stored: by then sources and device may be others."""
-    (path,) = (folder / "layers").iterdir()
-    _, meta = files.load_checkpoint(folder / CHECKPOINT)
-    assert path.name == f"layer1-{meta['keys']['layer1']}.npz"
-    state, _ = opened(folder, trainer)
-    assert state.keys == meta["keys"]
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            fresh = trainer_of()
+            keys.append(fresh.training.key(fresh.initial_state()))
+    assert all(keys)
+    assert len({*keys}) == len(keys) == 15
+    same = trainer_of(epochs=(2, 1), batch_size=10)
+    assert same.training.key(same.initial_state()) == keys[0], "what comes later does not matter"
 
 
 @pytest.mark.parametrize("other", [True, False], ids=["another device", "the same"])
@@ -466,34 +481,26 @@ def test_a_layer_that_two_devices_have_trained_is_not_stored(tmp_path, monkeypat
         run.save(state)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, trainer_of(epochs=(2, 1)), SETTINGS) as run:
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, trainer_of(epochs=(2, 0)), SETTINGS) as run:
         run.trainer.run(run.start(), stop)
     if other:
         monkeypatch.setattr(devices, "name_of", lambda device: "cpu: another")
-    trainer = trainer_of(epochs=(2, 1))
+    trainer = trainer_of(epochs=(2, 0))
     with RunFolder(tmp_path, trainer, SETTINGS, resume=True) as run:
         assert any("the run began with device" in note for note in run.notes) == other
         state = run.start()
         assert (state.phase, state.done) == (0, 1)
+        assert "going on with epoch 2 of STDP layer1" in run.notes
         assert any("its phase began with other sources" in note for note in run.notes) == other
         trainer.run(state, run.save)
     assert (tmp_path / "layers").exists() != other
     assert ("layer1" in state.keys) != other
     _, meta = files.load_checkpoint(tmp_path / CHECKPOINT)
     assert meta["keys"] == state.keys
-    two = stage(Conv(3, kernel=2, threshold=2.0, learners=STDP()))
-    deep = trainer_of(Network("deep", (6, 28, 28), 10, (*small().stages[:1], two, last(3))), epochs=(2, 2, 1))
+    two, last = stage(Conv(3, kernel=2, threshold=2.0, learners=STDP())), stage(Conv(20, kernel=3, learners=RSTDP()))
+    deep = trainer_of(Network("deep", (6, 28, 28), 10, (*small().stages[:1], two, last)), epochs=(2, 2, 1))
     after = TrainState(deep.initial_state().weights, phase=1, keys=state.keys)
     assert bool(deep.training.key(after)) != other
-
-
-def test_damaged_layers_are_trained_anew(folder, trainer):
-    (path,) = (folder / "layers").iterdir()
-    path.write_bytes(path.read_bytes()[:-3])
-    with RunFolder(folder.parent / "second", trainer, SETTINGS, resume=False) as run:
-        assert run.start(reuse=True).phase == 0
-        assert "layer1 is trained anew" in run.notes[0]
-        assert "damaged" in run.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -505,48 +512,41 @@ def test_damaged_layers_are_trained_anew(folder, trainer):
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"][:2]), "must have shape (4, 6, 5, 5), got (2,"),
         (lambda arrays, found: arrays.update(layer1=arrays["layer1"].astype(float)), "of float32, got float64"),
         (lambda arrays, found: arrays.update(layer1=-arrays["layer1"]), "must be at least 0"),
-        (
-            lambda arrays, found: arrays.update(layer1=arrays["layer1"] * np.float32(np.nan)),
-            "bounds, got nan",
-        ),
+        (lambda arrays, found: arrays.update(layer1=arrays["layer1"] * np.float32(np.nan)), "bounds, got nan"),
         (lambda arrays, found: arrays.update({"layer1.threshold": np.zeros(3)}), "`numbers` of layer1 must be some"),
         (lambda arrays, found: arrays.update({"layer9.threshold": np.zeros(())}), "`numbers` of layer1 must be some"),
     ],
 )
-def test_incomplete_layers_are_trained_anew(folder, trainer, change, message):
+def test_incomplete_layers_are_trained_anew(trainer, folder, layer, change, message):
     """With a sound checksum."""
-    (path,) = (folder / "layers").iterdir()
-    arrays, meta = files.load_checkpoint(path)
+    arrays, meta = files.load_checkpoint(layer)
     change(arrays, meta["diagnosis"])
-    reuse.save(path, meta["key"], arrays, meta["diagnosis"])
-    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
-        state = run.start(reuse=True)
+    reuse.save(layer, meta["key"], arrays, meta["diagnosis"])
+    state, (note,) = started(folder, trainer)
     assert (state.phase, state.keys, state.reused, state.numbers) == (0, {}, {}, {})
-    (note,) = run.notes
     assert "layer1 is trained anew" in note
     assert message in note
 
 
-def started(folder: pathlib.Path, trainer: Trainer, reuse: bool | None) -> tuple[int, list[str]]:
-    """The phase in which a run beside one begins, and its notes."""
-    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
-        return run.start(reuse=reuse).phase, run.notes
-
-
-def test_a_layer_file_says_what_it_is_of(folder, trainer):
-    """Another key in its place, and content that is another than the run wrote."""
-    (path,) = (folder / "layers").iterdir()
-    arrays, meta = files.load_checkpoint(path)
-    assert f"layer1-{meta['key']}.npz" == path.name
-    files.save_checkpoint(path, arrays, meta | dict(key="0" * 16))
-    phase, (note,) = started(folder, trainer, True)
-    assert phase == 0
-    assert "holds layers of another training (key 0000000000000000): it was renamed" in note
-    arrays["layer1"] = arrays["layer1"] + np.float32(0.01)
-    files.save_checkpoint(path, arrays, meta)
-    phase, (note,) = started(folder, trainer, True)
-    assert phase == 0
-    assert "holds other weights or another diagnosis than the run wrote" in note
+def test_a_layer_file_says_what_it_is_of(trainer, folder, layer):
+    """Damage, another key in its place, no diagnosis, and content that is another than the run wrote."""
+    arrays, meta = files.load_checkpoint(layer)
+    assert f"layer1-{meta['key']}.npz" == layer.name
+    weaker = arrays | dict(layer1=arrays["layer1"] * np.float32(0.99))
+    for changed, known, message in (
+        (arrays, meta | dict(key="0" * 16), "holds layers of another training (key 0000000000000000): it was renamed"),
+        (arrays, {}, "holds no layer1 with its diagnosis"),
+        (weaker, meta, "holds other weights or another diagnosis than the run wrote"),
+        (arrays, meta | dict(diagnosis=dict(words=[])), "holds other weights or another diagnosis than the run wrote"),
+    ):
+        files.save_checkpoint(layer, changed, known)
+        state, (note,) = started(folder, trainer)
+        assert state.phase == 0
+        assert f"layer1 is trained anew: {layer} {message}" in note
+    layer.write_bytes(layer.read_bytes()[:-3])
+    state, (note,) = started(folder, trainer)
+    assert state.phase == 0
+    assert "damaged" in note
 
 
 @pytest.mark.parametrize(
@@ -557,23 +557,25 @@ def test_a_layer_file_says_what_it_is_of(folder, trainer):
         (lambda run: os.chmod(next((run / "layers").iterdir()), 0o646), "can be changed by others (chmod go-w "),
         (lambda run: run.rename(run.parents[1] / "far") and run.symlink_to(run.parents[1] / "far"), "is a link out of"),
         (lambda run: None, "which belongs to another user"),
+        (lambda run: None, "is of an owner that this system does not tell"),
     ],
-    ids=["run", "folder", "file", "link", "user"],
+    ids=["run", "folder", "file", "link", "user", "system"],
 )
 def test_layers_that_may_be_of_others_are_reused_on_request_alone(folder, trainer, monkeypatch, change, words):
     """By default those of this user's folders, which nobody else can write."""
-    for each in (folder, folder / "layers", *(folder / "layers").iterdir()):
-        each.chmod(0o755 if each.is_dir() else 0o644)
-    assert started(folder, trainer, None)[0] == 1
+    assert started(folder, trainer, None)[0].phase == 1
     change(folder)
     if "user" in words:
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    phase, (note,) = started(folder, trainer, None)
-    assert phase == 0
+    if "system" in words:
+        monkeypatch.delattr(os, "geteuid")
+    state, (note,) = started(folder, trainer, None)
+    assert state.phase == 0
     assert words in note
     assert note.endswith("`reuse` (--reuse) takes it all the same")
-    assert started(folder, trainer, True)[0] == 1
-    assert started(folder, trainer, False) == (0, [])
+    assert started(folder, trainer, True)[0].phase == 1
+    state, notes = started(folder, trainer, False)
+    assert (state.phase, notes) == (0, [])
 
 
 def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
@@ -603,58 +605,10 @@ def test_a_group_of_this_user_alone_may_write(tmp_path, monkeypatch):
     assert reuse.reason_not_owned(path, tmp_path) == f"can be changed by others (chmod go-w {path})"
 
 
-def test_where_owners_are_not_known_layers_are_reused_on_request_alone(folder, trainer, monkeypatch):
-    monkeypatch.delattr(os, "geteuid")
-    phase, (note,) = started(folder, trainer, None)
-    assert phase == 0
-    assert "of an owner that this system does not tell" in note
-    assert started(folder, trainer, True)[0] == 1
-
-
-def test_a_layer_file_without_a_diagnosis_is_trained_anew(folder, trainer):
-    (path,) = (folder / "layers").iterdir()
-    files.save_checkpoint(path, files.load_checkpoint(path)[0], {})
-    with RunFolder(folder.parent / "second", trainer, SETTINGS) as run:
-        assert run.start(reuse=True).phase == 0
-    assert "holds no layer1 with its diagnosis" in run.notes[0]
-
-
-def test_a_finished_run_is_loaded_as_a_network(folder, trainer):
-    with RunFolder(folder, trainer, SETTINGS, resume=True, draw=draw_run) as run:
-        state = trainer.run(run.start(reuse=True), run.save)
-        with pytest.raises(FileNotFoundError, match=r"holds no weights\.npz"):
-            snnjax.load(folder)
-        run.finish(state)
-    network = snnjax.load(folder)
-    assert network.spec == trainer.network
-    images = trainer.data.test_images
-    decisions, scores = trainer.predict(state, images)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(network))(images), decisions)
-    latency = snnjax.encode(images[0])
-    seen = network.model.observe(latency)
-    assert int(seen.decided.decision) == decisions[0]
-    np.testing.assert_allclose(seen.decided.scores, scores[0], rtol=1e-5)
-    assert {name: x.shape for name, x in seen.latencies.items()} == dict(
-        input=(6, 28, 28), layer1=(4, 28, 28), layer2=(20, 1, 1)
-    )
-    np.testing.assert_array_equal(seen.latencies["layer1"], network.model.layers["layer1"].responses(latency))
-    report = (folder / "report.html").read_text()
-    assert "http" not in report, "it needs no network"
-    assert report.count("data:image/png;base64,") == len(list((folder / "pictures").iterdir())) >= 6
-
-
-def test_a_good_checkpoint_is_not_replaced_by_a_damaged_one(folder, trainer, monkeypatch):
-    """Going on from the checkpoint before, and killed before the first new one is in place."""
-    (folder / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:-5])
-    monkeypatch.setattr(files, "save_checkpoint", lambda *_: pytest.fail("killed here"))
-    with RunFolder(folder, trainer, SETTINGS, resume=True) as run, pytest.raises(pytest.fail.Exception):
-        run.save(run.start(reuse=False))
-    assert len(opened(folder, trainer)[0].epochs) == 1
-
-
 def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
     (folder / "pictures").mkdir()
-    halves = [folder / ".checkpoint.npz.x1b_c3d4.npz", folder / "pictures" / ".confusion.png.abcdefgh.png"]
+    places = [folder / name for name in ("", "pictures", "layers")]
+    halves = [place / ".checkpoint.npz.x1b_c3d4.npz" for place in places]
     others = [folder / name for name in (".gitignore", ".pre-commit-config.yaml", ".notes.txt", ".a.npz.b.npz")]
     for path in (*halves, *others):
         path.write_bytes(b"half")
@@ -670,7 +624,9 @@ def test_what_a_killed_run_was_writing_is_cleared_away(folder, trainer):
 def test_the_seconds_of_a_run_are_those_of_all_its_commands(trainer, tmp_path):
     with RunFolder(tmp_path, trainer) as folder:
         folder.since -= 1000  # as if it had begun then
-        folder.save(trainer.initial_state())
+        state = trainer.initial_state()
+        state.phase = 2
+        folder.save(state)
     with RunFolder(tmp_path, trainer, resume=True) as folder:
         assert 1000 < folder.seconds < 1500
         assert folder.run()["seconds"] > 1000

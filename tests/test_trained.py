@@ -68,7 +68,8 @@ import json, sys
 import numpy as np
 import jax, snnjax, own_classes
 with np.load(sys.argv[1]) as images:
-    decided = {name: jax.vmap(snnjax.load(f"{sys.argv[2]}/{name}"))(images[name]).tolist() for name in images}
+    loaded = {name: jax.jit(jax.vmap(snnjax.load(f"{sys.argv[2]}/{name}"))) for name in images}
+    decided = {name: network(images[name]).tolist() for name, network in loaded.items()}
 print(json.dumps(decided))
 """
 
@@ -98,40 +99,31 @@ def test_a_network_decides_after_loading_as_before(saved, name):
     loaded = snnjax.load(folder / name)
     assert jax.tree.structure(loaded.spec) == jax.tree.structure(networks[name].network)
     assert loaded.spec.time_steps == spec.time_steps
-    found = [int(loaded(image)) for image in images.test_images]
-    assert found == decisions[name]
-    assert len(set(found)) > 1
-    for image in images.test_images[:3]:
-        code, expected = loaded.model.encode(image), spec.encoder(image)
-        np.testing.assert_array_equal(code, expected)
-        assert 15 < code.max() == spec.time_steps or name == "own"
-        seen = networks[name].spiking_network().model.observe(expected)
-        for layer, latency in loaded.model.observe(code).latencies.items():
-            np.testing.assert_array_equal(latency, seen.latencies[layer])
+    assert len(set(decisions[name])) > 1
+    image = images.test_images[0]
+    assert int(loaded(image)) == decisions[name][0]
+    code = loaded.model.encode(image)
+    np.testing.assert_array_equal(code, spec.encoder(image))
+    assert 15 < code.max() == spec.time_steps or name == "own"
 
 
 def test_classes_have_names(saved, tmp_path):
-    trained = saved[1]["colour"]
     assert snnjax.load(saved[0] / "colour").class_names == tuple("0123456789")
     names = tuple("abcdefghij")
-    dataclasses.replace(trained, class_names=names).save(tmp_path / "weights.npz")
+    dataclasses.replace(saved[1]["colour"], class_names=names).save(tmp_path / "weights.npz")
     network = snnjax.load(tmp_path)
     assert Trained.read(tmp_path).class_names == network.class_names == names
     assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "(silent)"]
-    decisions = jax.jit(jax.vmap(network))(PICTURES.test_images)
-    assert {network.class_name(each) for each in decisions} <= {*names, "(silent)"}
     arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
     del meta["class_names"]
-    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    with pytest.raises(ValueError, match=r"weights\.npz holds no trained network: 'class_names'"):
-        Trained.read(tmp_path)
-    for wrong, message in (
-        (["a"], "one for each of 10"),
-        ([1] * 10, "printable"),
-        (3, "not iterable"),
-        ("abc", "tuple"),
+    for known, message in (
+        (meta, "'class_names'"),
+        (meta | dict(class_names=["a"]), "one for each of 10"),
+        (meta | dict(class_names=[1] * 10), "printable"),
+        (meta | dict(class_names=3), "not iterable"),
+        (meta | dict(class_names="abc"), "tuple"),
     ):
-        files.save_checkpoint(tmp_path / "weights.npz", arrays, meta | dict(class_names=wrong))
+        files.save_checkpoint(tmp_path / "weights.npz", arrays, known)
         with pytest.raises(ValueError, match=rf"weights\.npz holds no trained network: .*{message}"):
             snnjax.load(tmp_path)
 
@@ -165,75 +157,83 @@ def test_networks_decide_in_another_process_as_here(saved):
     assert json.loads(process.stdout) == decisions
 
 
-def test_wrong_values_in_a_file_are_named(saved, tmp_path):
-    arrays, meta = files.load_checkpoint(saved[0] / "colour" / "weights.npz")
-    layer = meta["network"]["stages"][0]["branches"][0]
-    for name, wrong in (("weight_mean", "much"), ("features", 2.5)):
-        right, layer[name] = layer[name], wrong
-        files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-        with pytest.raises(snnjax.InputError, match=f"holds no trained network: `{name}` must be"):
-            snnjax.load(tmp_path)
-        layer[name] = right
-    layer["unknown"] = 1
+def spoil(saved, name: str, tmp_path: pathlib.Path, change) -> pathlib.Path:
+    """The folder of a network whose file was changed, with a sound checksum."""
+    arrays, meta = files.load_checkpoint(saved[0] / name / "weights.npz")
+    change(arrays, meta["network"], meta["network"]["stages"][-1]["branches"][0])
     files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    with pytest.raises(snnjax.InputError, match="it holds a 'Conv' with other fields than this program's"):
-        snnjax.load(tmp_path)
+    return tmp_path
+
+
+def large_encoder(arrays, network, last) -> None:
+    network["encoder"] = dict(type="OnOff", window=2**31 - 1, centre=1.0, time_steps=network["encoder"]["time_steps"])
+    network["input_shape"] = [2, 28, 28]
+    arrays["layer1"] = arrays["layer1"][:, :2]
+
+
+def many_classes(arrays, network, last) -> None:
+    network.update(decision=dict(type="LinearSVM"), classes=10**9)
+    last["learners"] = []
+
+
+def bad_weight(number: float):
+    def change(arrays, network, last) -> None:
+        arrays["layer1"] = arrays["layer1"].copy()
+        arrays["layer1"][0, 0, 0, 0] = number
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda network, last: last.update(padding=10**6), "one image takes [0-9,.]+ GB of memory, of which there are"),
-        (lambda network, last: network["stages"][0]["branches"][0].update(padding=10**5), "GB of memory"),
-        (lambda network, last: network["stages"][0]["pool"].update(padding=10**6, stride=6 * 10**5), "GB of memory"),
-        (lambda network, last: network["encoder"].update(type="OnOff", window=2**31 - 1, centre=1.0), "GB of memory"),
-        (lambda network, last: last.update(padding=2**40), "`padding` must be at most 2147483647"),
-        (lambda network, last: network.update(decision=dict(type="LinearSVM"), classes=10**9), "10+ classes, but"),
+        (lambda arrays, network, last: last.update(weight_mean="much"), "`weight_mean` must be"),
+        (lambda arrays, network, last: last.update(features=2.5), "`features` must be"),
+        (lambda arrays, network, last: last.update(unknown=1), "a 'Conv' with other fields than this program's"),
+        (lambda arrays, network, last: last.update(padding=10**6), "takes [0-9,.]+ GB of memory, of which there are"),
+        (lambda arrays, network, last: network["stages"][0]["branches"][0].update(padding=10**5), "GB of memory"),
+        (lambda arrays, network, last: network["stages"][0]["pool"].update(padding=10**6, stride=6 * 10**5), "GB"),
+        (large_encoder, "GB of memory"),
+        (lambda arrays, network, last: last.update(padding=2**40), "`padding` must be at most 2147483647"),
+        (
+            lambda arrays, network, last: (network.update(time_steps=5000), network["encoder"].update(time_steps=5000)),
+            "5000 steps are more than 4096",
+        ),
+        (many_classes, "10+ classes, but"),
+        (lambda arrays, network, last: arrays.update(layer1=arrays["layer1"][:2]), "`weights` must be .*, got"),
+        (lambda arrays, network, last: network.update(input_shape=[6, 29, 29]), "does not make what its network takes"),
+        (bad_weight(np.nan), r"`weights\['layer1'\]` must be (finite|at least 0 .*), got nan"),
+        (bad_weight(np.inf), r"`weights\['layer1'\]` must be (finite|at least 0 .*), got inf"),
+        (
+            lambda arrays, network, last: network["encoder"].update(type="Strange"),
+            "'Strange', unknown to this program:",
+        ),
     ],
-    ids=["deciding", "first", "pool", "encoder", "integer", "classes"],
 )
-def test_networks_that_take_more_than_the_memory_are_refused(saved, tmp_path, change, message):
-    """Before anything is made in these shapes."""
-    arrays, meta = files.load_checkpoint(saved[0] / "grey" / "weights.npz")
-    network = meta["network"]
-    change(network, network["stages"][1]["branches"][0])
-    if network["encoder"]["type"] == "OnOff":
-        keep = {"type", "window", "centre", "time_steps"}
-        network["encoder"] = {name: value for name, value in network["encoder"].items() if name in keep}
-        network["input_shape"] = [2, 28, 28]
-        arrays["layer1"] = arrays["layer1"][:, :2]
-    if network["decision"]["type"] == "LinearSVM":
-        network["stages"][1]["branches"][0]["learners"] = []
-    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    with pytest.raises(snnjax.InputError, match=message):
-        snnjax.load(tmp_path)
+def test_files_that_hold_no_network_are_refused(saved, tmp_path, change, message):
+    """Wrong values by name; more than the memory before anything is made in these shapes; parts that are unknown."""
+    with pytest.raises(snnjax.InputError, match=f"holds no trained network: .*{message}"):
+        snnjax.load(spoil(saved, "grey", tmp_path, change))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_refused(saved, tmp_path, bad):
-    arrays, meta = files.load_checkpoint(saved[0] / "grey" / "weights.npz")
-    arrays["layer1"] = arrays["layer1"].copy()
-    arrays["layer1"][0, 0, 0, 0] = bad
-    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    with pytest.raises(snnjax.InputError, match=r"`weights\['layer1'\]` must be (finite|at least 0 .*), got (nan|inf)"):
-        snnjax.load(tmp_path)
+def test_the_memory_for_the_weights_counts(saved, monkeypatch):
+    spec, images = NETWORKS["grey"]
+    monkeypatch.setattr(files, "MEMORY", bytes_of_one_image(spec, images.test_images.shape[1:]) + 1)
+    with pytest.raises(snnjax.InputError, match=r"one image takes .* GB of memory"):
+        snnjax.load(saved[0] / "grey")
 
 
-def test_networks_with_data_nested_deeply_are_refused(saved, tmp_path):
+def test_data_nested_deeply_are_refused(saved, tmp_path):
     arrays, meta = files.load_checkpoint(saved[0] / "own" / "weights.npz")
     for _ in range(200):
         meta["network"] = [meta["network"]]
     files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
     with pytest.raises(snnjax.InputError, match="nested more than 100 deep"):
         snnjax.load(tmp_path)
-
-
-@pytest.mark.parametrize(("depth", "message"), [(200, "nested more than 100 deep"), (10**5, "is damaged")])
-def test_json_data_nested_deeply_are_refused(tmp_path, depth, message):
-    path = tmp_path / "nested.json"
-    path.write_text("[" * depth + "]" * depth)
-    with pytest.raises(snnjax.InputError, match=message):
-        files.read_json(path)
+    for depth, message in ((200, "nested more than 100 deep"), (10**5, "is damaged")):
+        (tmp_path / "nested.json").write_text("[" * depth + "]" * depth)
+        with pytest.raises(snnjax.InputError, match=message):
+            files.read_json(tmp_path / "nested.json")
 
 
 def test_states_with_lists_in_the_place_of_numbers_are_none():
@@ -246,40 +246,20 @@ def test_states_with_lists_in_the_place_of_numbers_are_none():
         SweepState.unflatten({}, dict(states=[dict(phase=data)], done={}, trained=[0]))
 
 
-def test_parts_that_a_program_does_not_know_are_named(saved, tmp_path):
-    """As in a process that has not imported the module that defines them."""
-    arrays, meta = files.load_checkpoint(saved[0] / "own" / "weights.npz")
-    meta["network"]["encoder"]["type"] = "Strange"
-    files.save_checkpoint(tmp_path / "weights.npz", arrays, meta)
-    with pytest.raises(ValueError, match="it holds a 'Strange', unknown to this program: import the module that"):
-        snnjax.load(tmp_path)
-
-
 class Unknown(Encoder):
-    """No component: not decorated."""
-
-
-class Plain:
-    time_steps = 15
-
-    def output_shape(self, shape):
-        return (6, *shape)
+    """No component: not decorated, as those that follow."""
 
 
 class PlainDecision(Majority):
-    """No component."""
+    pass
 
 
 class PlainCompetition(WTA):
-    """No component."""
+    pass
 
 
 class PlainLearner(STDP):
-    """No component."""
-
-
-class PlainTeacher:
-    supervised = True
+    pass
 
 
 @component
@@ -306,12 +286,11 @@ def with_first(**changes) -> Network:
     ("make", "message"),
     [
         (lambda: network((6, 28, 28), 4, encoder=Unknown()), "`encoder` must be a component, .* got Unknown"),
-        (lambda: network((6, 28, 28), 4, encoder=Plain()), "`encoder` must be a component, .* got Plain"),
         (lambda: network((6, 28, 28), 4, decision=PlainDecision()), "`decision` must be .* got PlainDecision"),
         (lambda: with_first(competition=PlainCompetition(2)), "`competition` must be .* got PlainCompetition"),
         (lambda: with_first(learners=PlainLearner()), "`learners` must be .* got PlainLearner"),
-        (lambda: with_first(learners=(STDP(), PlainTeacher())), "`learners` must be .* got PlainTeacher"),
-        (lambda: network((6, 28, 28), 4, decision=Held(Plain())), "`decision.inner` cannot be saved: .* got Plain"),
+        (lambda: with_first(learners=(STDP(), PlainLearner())), "`learners` must be .* got PlainLearner"),
+        (lambda: network((6, 28, 28), 4, decision=Held(set())), "`decision.inner` cannot be saved: .* got set"),
         (lambda: network((6, 28, 28), 4, decision=Held(PlainDecision())), "`decision.inner` must be .* got PlainDec"),
         (lambda: network((6, 28, 28), 4, decision=STDP()), "`decision` must have timed, scores, decide: STDP lacks"),
     ],
@@ -325,7 +304,7 @@ def test_parts_that_are_no_components_are_refused_at_once(make, message):
 def test_a_network_with_parts_of_ones_own_is_trained_saved_and_reused(tmp_path):
     """From first to last: its learners say of themselves what they like, and other runs take its layers."""
     spec, images = NETWORKS["own"]
-    trainer = Trainer(spec, images, Settings((1, 2), batch_size=10, patience=0))
+    trainer = Trainer(spec, images, Settings((1, 0), batch_size=10, patience=0))
     with RunFolder(tmp_path / "one", trainer, {}) as run:
         state = trainer.run(run.start(), run.save)
         run.finish(state)
