@@ -319,7 +319,7 @@ def test_swept_networks_end_as_they_end_alone(decision, variants, fits, tmp_path
         sweep = folder.sweep
     assert len(FITS) - before == fits, "encoders that agree are fitted once"
     assert bars.heard["fit encoder"] == [40 * fits, *[40] * fits]
-    assert len({json.dumps(each["epochs"]) for each in records}) > 1
+    assert len({json.dumps([each["epochs"], each["diagnoses"]]) for each in records}) == len(records)
     for at, record in enumerate(records):
         alone = trainer_of(sweep.networks[at], seed=sweep.seeds[at])
         state = trained(alone)

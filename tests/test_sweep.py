@@ -403,9 +403,9 @@ def test_states_of_other_groups_are_left_alone(tmp_path):
 def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_too(tmp_path, monkeypatch):
     """A disk is full where the second of three groups is trained; then other networks are asked for."""
 
-    def folder(name: str, *winners: float, at_once: int = 16) -> SweepFolder:
-        variants = [{"layer1.winners": each} for each in winners]
-        return SweepFolder(tmp_path / name, Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=at_once))
+    def folder(name: str, *thresholds: float) -> SweepFolder:
+        variants = [{"layer1.threshold": each} for each in thresholds]
+        return SweepFolder(tmp_path / name, Sweep(SHALLOW, IMAGES, SETTINGS, variants, at_once=1))
 
     save = Group.save
     load = Group.load
@@ -422,17 +422,17 @@ def test_an_error_of_one_group_loses_nothing_and_a_sweep_continues_with_others_t
         return progress
 
     monkeypatch.setattr(Group, "save", fail)
-    with ThreadPoolExecutor(1) as executor, folder("swept", 3, 2, 1, at_once=1) as failed:
+    with ThreadPoolExecutor(1) as executor, folder("swept", 9, 10, 11) as failed:
         with pytest.raises(OSError, match="No space left on device"):
             failed.run(Workers(executor, 3))
-        assert [each["variant"] for each in read(failed.path)] == [{"layer1.winners": 3}, {"layer1.winners": 1}]
+        assert [each["variant"]["layer1.threshold"] for each in read(failed.path)] == [9, 11]
     monkeypatch.setattr(Group, "save", save)
     monkeypatch.setattr(Group, "load", begin)
-    with folder("swept", 2, 4) as other:
+    with folder("swept", 10, 12) as other:
         other.run()
     assert begun == [[(1, 1)], []], "it continues in the epoch where it was"
     assert not (tmp_path / "swept" / GROUPS).exists()
-    with folder("swept", 3, 2, 1, 4) as again, folder("whole", 3, 2, 1, 4) as whole:
+    with folder("swept", 9, 10, 11, 12) as again, folder("whole", 9, 10, 11, 12) as whole:
         assert again.groups() == []
         again.run()
         whole.run()
