@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from unittest import mock
 
 import jax
 import judge
@@ -26,14 +27,21 @@ SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120)
 COLOURS = np.uint8(128 + SMOOTH)
 GREYS = COLOURS[..., 0]
 SMALL = Whitening(window=5, epsilon=0.02)
-FITTED = {
-    "on_off": (ON_OFF.fit(GREYS), GREYS),
-    "on_off of colours": (OnOff(window=5, centre=0.5, surround=3.0, time_steps=15).fit(COLOURS), COLOURS),
-    "whitening": (SMALL.fit(GREYS), GREYS),
-    "whitening of colours": (dataclasses.replace(SMALL, time_steps=300).fit(COLOURS), COLOURS),
-}
+PATCHES = 5_000
+with mock.patch.object(fitted, "PATCHES", PATCHES):
+    FITTED = {
+        "on_off": (ON_OFF.fit(GREYS), GREYS),
+        "on_off of colours": (OnOff(window=5, centre=0.5, surround=3.0, time_steps=15).fit(COLOURS), COLOURS),
+        "whitening": (SMALL.fit(GREYS), GREYS),
+        "whitening of colours": (dataclasses.replace(SMALL, time_steps=300).fit(COLOURS), COLOURS),
+    }
 ON, WHITE = FITTED["on_off"][0], FITTED["whitening"][0]
 maps = jax.jit(lambda encoder, image: encoder.maps(image))
+
+
+@pytest.fixture(autouse=True)
+def few_patches(monkeypatch):
+    monkeypatch.setattr(fitted, "PATCHES", PATCHES)
 
 
 @pytest.fixture(params=["on_off", "whitening of colours"])
@@ -58,7 +66,7 @@ def judged(encoder, image: np.ndarray) -> np.ndarray:
 def test_linear_latency():
     values = np.float32([1, 0.75, 0.74, 0.01, 1e-30, 0, -1, 7, np.nan])
     np.testing.assert_array_equal(linear_latency(values, time_steps=4), [0, 1, 1, 3, 3, 4, 4, 0, 4])
-    values = np.float32(np.arange(-1, 66) / 64)
+    values = np.float32(np.arange(65) / 64)
     for time_steps, dtype in ((1, np.uint8), (15, np.uint8), (255, np.uint8), (256, np.uint16)):
         latency = linear_latency(values, time_steps=time_steps)
         np.testing.assert_array_equal(latency, judge.linear_latency(values, time_steps))
