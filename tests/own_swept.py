@@ -20,6 +20,6 @@ class Early(snnjax.Learner):
 
 def network(images) -> Network:
     """A small network that learns by the rule, and then by reward."""
-    first = Conv(6, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=Early())
-    last = Conv(4 * images.classes, kernel=4, learners=RSTDP())
+    first = Conv(4, kernel=5, padding=2, threshold=15, competition=WTA(2, radius=3), learners=Early())
+    last = Conv(2 * images.classes, kernel=4, learners=RSTDP())
     return Network("swept", images.input_shape, images.classes, (stage(first, pool=7), stage(last)), epochs=(1, 40))

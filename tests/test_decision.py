@@ -1,16 +1,108 @@
-"""Decisions: what they are made from, in learning as in testing."""
+"""Decisions: what they are made from, and the same whatever computes them, and however many images at a time."""
 
+import dataclasses
+import functools
+import sys
+import warnings
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
 
 import snnjax
-from snnjax import RSTDP, Conv, Earliest, Majority, Model, Network, Settings, Trainer, stage
-from snnjax.data import digits
+from snnjax import Images, InputError, Settings, Trainer, TrainState
+from snnjax.core import devices
+from snnjax.data import Dataset, digits
+from snnjax.encoding import DOG, PIXELS
 from snnjax.kernels import Spikes
+from snnjax.layers import WTA, Conv, LatencyCode, Standardise, Triangle
+from snnjax.learners import RSTDP, STDP, SoftHebb, SupervisedSTDP
+from snnjax.networks import Earliest, LinearSVM, Majority, Network, kheradpisheh2018, stage
 from snnjax.networks.decision import decide, majority, votes_of
+from snnjax.networks.model import rounded_weights
+from snnjax.runs.trained import Trained
+from snnjax.training.state import plan
+
+RANDOM = np.random.default_rng(0)
+LABELS = np.arange(19, dtype=np.int32) % 2
+IMAGES = RANDOM.integers(0, 256, (19, 16, 16), np.uint8)
+DATA = Dataset("noise", IMAGES, LABELS, IMAGES, LABELS, classes=2)
+TIMED = dict(time_steps=255, encoder=PIXELS, decision=Earliest(fallback=True))
+FEATURES = Conv(20, 5, padding=2, threshold=6.0, competition=WTA(2), learners=STDP(), weight_mean=0.5, weight_std=0.1)
+REWARDED = Conv(10, 5, padding=1, learners=RSTDP(bounds=(0.0, 1.0)), weight_mean=0.5, weight_std=0.1)
+READOUT = Conv(10, 4, threshold=50.0, learners=SupervisedSTDP(), weight_mean=0.3, weight_std=0.05, fractional=True)
+REAL = Conv(12, 3, padding=1, learners=SoftHebb(), activation=Triangle(0.7), standardise=Standardise(), weight_mean=0.0)
+REAL_STAGES = (
+    stage(dataclasses.replace(REAL, weight_std=2.0), pool=2),
+    stage(dataclasses.replace(REAL, weight_std=0.6), pool=2, code=LatencyCode()),
+    stage(READOUT),
+)
+NETWORKS = [
+    Network("rewarded", (6, 16, 16), 2, (stage(dataclasses.replace(FEATURES, threshold=32.0)), stage(REWARDED))),
+    Network("timed", (1, 16, 16), 2, (stage(FEATURES, pool=4), stage(READOUT)), **TIMED),
+    Network("real", (1, 16, 16), 2, REAL_STAGES, **TIMED),
+]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_decisions_are_the_same_everywhere(network, compiler):
+    shown = {}
+    for native in (False, True):
+        trainer = Trainer(network, DATA, Settings((1,) * len(network.stages), native=native))
+        state = TrainState(trainer.network.initial_weights(3))
+        shown["compiled" if native else "XLA"] = trainer.predict(state, IMAGES)
+    decisions, scores = shown["XLA"]
+    assert len(np.unique(scores, axis=0)) > 10
+    model = trainer.trained(state).model
+
+    def predicted(image):
+        decided = model.predict(model.encode(image))
+        return decided.decision, decided.scores
+
+    def observed(image):
+        decided = model.observe(model.encode(image)).decided
+        return decided.decision[None], decided.scores[None]
+
+    shown["3 at a time"] = jax.jit(jax.vmap(predicted))(IMAGES[:3])
+    shown["observed"] = jax.jit(observed)(IMAGES[0])
+    for name, (others, other_scores) in shown.items():
+        np.testing.assert_array_equal(others, decisions[: len(others)], name)
+        np.testing.assert_array_equal(other_scores, scores[: len(others)], name)
+
+
+def test_rounded_weights_stay_as_they_are():
+    network = NETWORKS[1]
+    weights = network.initial_weights(0)
+    once = rounded_weights(network, weights)
+    for name, weight in weights.items():
+        largest = np.abs(weight).reshape(len(weight), -1).sum(axis=1).max()
+        np.testing.assert_allclose(once[name], weight, rtol=0, atol=largest * 2.0**-23)
+        np.testing.assert_array_equal(rounded_weights(network, once)[name], once[name])
+        total = np.cumsum(RANDOM.permutation(once[name][0].ravel()), dtype=np.float32)[-1]
+        assert total == np.float64(once[name][0]).sum()
+
+
+def test_what_is_computed_in_blocks_has_gradients():
+    weights = RANDOM.normal(0, 1, (2, 4, 5)).astype(np.float32)
+    items = RANDOM.normal(0, 1, (3, 5)).astype(np.float32)
+
+    def plain(weights, item):
+        return jnp.tanh(weights @ item)
+
+    def slope(function):
+        return jax.grad(lambda weights, item: function(weights, item).sum(), argnums=(0, 1))
+
+    blocks = devices.in_blocks(plain, 8)
+    of_items = functools.partial(jax.vmap, in_axes=(None, 0))
+    cases = (of_items, weights[0]), (lambda function: jax.vmap(of_items(function), (0, None)), weights)
+    for mapped, given in cases:
+        slopes, expected = (jax.jit(mapped(slope(function)))(given, items) for function in (blocks, plain))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), slopes, expected)
 
 
 @snnjax.component
@@ -26,54 +118,34 @@ class FirstToFire:
         return majority(votes_of(scores), scores.shape[1])
 
 
-def network(decision, threshold) -> Network:
-    conv = Conv(4, 6, stride=2, threshold=threshold, learners=RSTDP(punish=(0, 0), reward=(0, 0)))
-    return Network("one", (6, 28, 28), 2, (stage(conv),), decision=decision)
+def frozen(decision, threshold) -> Network:
+    """A network of one layer whose rates are 0."""
+    conv = Conv(20, 6, stride=2, threshold=threshold, learners=RSTDP(punish=(0, 0), reward=(0, 0)))
+    return Network("one", (6, 28, 28), 10, (stage(conv),), decision=decision)
 
 
-@pytest.mark.parametrize(
-    ("decision", "threshold"),
-    [(FirstToFire(), 20), (Earliest(), 20), (Majority(), None)],
-    ids=["own", "timed", "untimed"],
-)
+@pytest.mark.parametrize(("decision", "threshold"), [(FirstToFire(), 60), (Majority(), None)], ids=["timed", "untimed"])
 def test_learning_sees_what_testing_sees(decision, threshold):
     """With rates of 0 the decisions on the images learned from are those that the network takes on them later."""
-    data = digits()
-    few = np.flatnonzero(data.train_labels < 2)[:30]
-    images, labels = data.train_images[few], data.train_labels[few]
-    data = snnjax.data.Dataset("two", images, labels, images, labels, classes=2)
-    trainer = Trainer(network(decision, threshold), data, Settings((1,), patience=0))
+    images = tiny.images()
+    images = dataclasses.replace(images, test_images=images.train_images, test_labels=images.train_labels)
+    trainer = Trainer(frozen(decision, threshold), images, Settings((1,), patience=0))
     state = trainer.run(trainer.initial_state())
     (record,) = state.epochs
     assert record["train"] == record["test"]
-    decisions, _ = trainer.predict(state, images)
-    counts = np.bincount(decisions[decisions >= 0], minlength=2).tolist()
+    decisions, _ = trainer.predict(state, images.test_images)
+    counts = np.bincount(decisions[decisions >= 0], minlength=10).tolist()
+    assert np.count_nonzero(counts) > 1
     assert state.diagnoses["R-STDP"]["decided"] == counts
 
 
-def test_spikes_of_a_deciding_layer_come_with_times_where_they_matter():
-    latency = snnjax.encode(digits().train_images[0])
-    for decision, threshold, timed in ((Earliest(), 20, True), (Majority(), None, False)):
-        spec = network(decision, threshold)
-        (layer,) = Model.of(spec, spec.initial_weights(0)).layers.values()
-        state = RSTDP().init(layer, np.zeros(2, np.uint32), 0)
-        found = RSTDP().forward(layer, state, latency, np.int32(0)).spikes
-        expected = layer.spikes(latency) if timed else layer.last_spikes(latency)
-        np.testing.assert_array_equal(found.latency, expected.latency)
-        fired = found.latency < 15
-        np.testing.assert_array_equal(np.where(fired, found.potential, 0), expected.potential)
-        assert (len(np.unique(found.latency)) > 2) == timed
-        if timed:
-            np.testing.assert_allclose(found.time, np.float32(expected.latency) / 15, rtol=1e-6)
-            np.testing.assert_array_equal(
-                np.where(fired, 0, found.potential), np.where(fired, 0, layer.potentials(latency))
-            )
-
-
-def spikes(times, potentials) -> Spikes:
+def spikes_of(times, potentials) -> Spikes:
     """One neuron a feature; `Earliest` looks at times and potentials alone."""
     time, potential = (np.float32(x).reshape(-1, 1, 1) for x in (times, potentials))
     return Spikes(np.uint8(time), potential, time)
+
+
+DECIDED = jax.jit(decide, static_argnums=2)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +165,140 @@ def spikes(times, potentials) -> Spikes:
 )
 def test_the_earliest_neuron_decides_then_the_strongest_then_the_lowest(times, potentials, decision, fallback):
     for rule, expected in ((Earliest(), decision), (Earliest(fallback=True), fallback)):
-        decided = decide(rule, [spikes(times, potentials)], 3)
+        decided = DECIDED(rule, [spikes_of(times, potentials)], 3)
         assert decided.decision == decided.votes[0] == expected
         shown = [1 - time if time < 1 else 0 for time in times]
         np.testing.assert_allclose(decided.scores, shown, atol=1e-6)
     # two neurons a class: the better one counts
     worse = np.stack([times, np.ones(3)], 1), np.stack([potentials, np.zeros(3)], 1)
-    assert decide(Earliest(fallback=True), [spikes(*worse)], 3).decision == fallback
+    assert DECIDED(Earliest(fallback=True), [spikes_of(*worse)], 3).decision == fallback
 
 
 def test_the_earliest_of_several_layers_decides():
-    layers = [spikes([0.5, 0.75, 1], [1, 1, 1]), spikes([1, 0.25, 1], [1, 1, 1]), spikes([0.5, 1, 1], [9, 1, 1])]
-    assert decide(Earliest(), layers, 3).decision == 1
-    assert decide(Earliest(), layers[::2], 3).decision == 0
-    assert decide(Earliest(), layers, 3).votes.tolist() == [0, 1, 0]
+    layers = [*map(spikes_of, ([0.5, 0.75, 1], [1, 0.25, 1], [0.5, 1, 1]), ([1, 1, 1], [1, 1, 1], [9, 1, 1]))]
+    assert DECIDED(Earliest(), layers, 3).decision == 1
+    assert DECIDED(Earliest(), layers, 3).votes.tolist() == [0, 1, 0]
+    assert DECIDED(Earliest(), layers[::2], 3).decision == 0
+
+
+def test_the_majority_of_layers_decides_or_else_the_middle_one():
+    for votes, expected in (([1, 2, 2], 2), ([2, 1, 0], 1), ([0, -1, 0], 0), ([-1, -1, 2], -1), ([1, 0, 2, 2, 0], 0)):
+        scores = np.eye(3, dtype=np.float32)[votes] * (np.array(votes) >= 0)[:, None]
+        assert votes_of(scores).tolist() == votes
+        assert Majority().decide(scores) == expected, votes
+    potentials = np.arange(12, dtype=np.float32).reshape(6, 2, 1)
+    assert Majority().scores(Spikes(potentials, potentials, None), 3).tolist() == [3, 7, 11]
+
+
+# The linear support vector machine
+
+
+@jax.jit
+def machine_decides(machine: LinearSVM, latencies: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Scores and decisions on latencies of 15 steps."""
+
+    def scores(latency):
+        time = latency.astype(jnp.float32) / 15
+        return machine.scores(Spikes(latency, jnp.zeros_like(time), time), 10)
+
+    found = jax.vmap(scores)(latencies)
+    return found, jax.vmap(machine.decide)(found[:, None])
+
+
+@pytest.mark.parametrize("kept", [10, 2, 1])
+def test_the_linear_machine_is_that_of_scikit_learn(kept):
+    """The same margins and decisions as `LinearSVC` on 1 - t; classes without images are never decided for."""
+    latencies = np.random.default_rng(0).integers(0, 25, (80, 4, 3, 2)).clip(max=15).astype(np.uint8)
+    labels = np.arange(80) % kept
+    machine = LinearSVM(C=0.3, tolerance=0.01).fit(latencies, labels.astype(np.int32), 10, 15)
+    assert machine.fitted
+    scores, decisions = map(np.asarray, machine_decides(machine, latencies))
+    if kept == 1:
+        assert not decisions.any()
+        return
+    inputs = 1 - latencies.reshape(80, -1) / 15
+    known = LinearSVC(C=0.3, tol=0.01, max_iter=100, dual=True, random_state=0)
+    with warnings.catch_warnings(action="ignore"):
+        known.fit(inputs, labels)
+    margins = known.decision_function(inputs)
+    margins = np.stack([-margins, margins], axis=1) if kept == 2 else margins
+    np.testing.assert_allclose(scores[:, :kept], np.log1p(np.exp(margins)), rtol=1e-5)
+    assert (scores[:, kept:] == 0).all()
+    np.testing.assert_array_equal(decisions, known.predict(inputs))
+    silent = np.full_like(latencies, 15)
+    assert np.all(machine_decides(machine, silent)[1] == -1), "no class without spikes"
+    silent[:, 1, 0, 1] = 14
+    assert np.all(machine_decides(machine, silent)[1] >= 0)
+
+
+def test_the_largest_margin_decides_where_all_are_far_below_zero():
+    """Where log(1 + exp(margin)) is 0 for all classes."""
+    intercepts = np.full(10, -500, np.float32)
+    intercepts[:4] = -300, -200, -400, -200
+    machine = LinearSVM(coefficients=np.zeros((10, 4, 3, 2), np.float32), intercepts=intercepts)
+    scores, decisions = machine_decides(machine, np.zeros((80, 4, 3, 2), np.uint8))
+    assert np.all(np.asarray(decisions) == 1), "the lowest of equal classes"
+    assert scores[0, 2] < scores[0, 0] < scores[0, 1] == scores[0, 3]
+
+
+def test_a_network_under_a_linear_machine_is_used_without_scikit_learn(tmp_path, monkeypatch):
+    network = Network("machine", (6, 28, 28), 10, (stage(tiny.FIRST, pool=7),), decision=LinearSVM(C=0.1))
+    trainer = Trainer(network, tiny.images(), Settings((1,)))
+    state = trainer.run(trainer.initial_state())
+    Trained(trainer.trained(state).spec, state.trained.weights, (28, 28)).save(tmp_path / "weights.npz")
+    images = tiny.images().test_images
+    expected = trainer.predict(state, images)[0]
+    for name in [name for name in sys.modules if name.startswith(("sklearn", "scipy.sparse"))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(snnjax.load(tmp_path / "weights.npz")))(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(C=0.0), "`C` must be finite and above 0, got 0.0"),
+        (dict(tolerance=-1.0), "`tolerance` must be .*got -1.0"),
+        (dict(iterations=0), "`iterations` must be at least 1, got 0"),
+        (dict(coefficients=1.0, intercepts=np.zeros(2)), "`coefficients` must be"),
+    ],
+    ids=str,
+)
+def test_settings_that_are_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        LinearSVM(**settings)
+
+
+def test_of_warnings_only_that_it_has_not_converged_is_left_out(monkeypatch):
+    """Of scikit-learn's fit, which here stops after one pass."""
+    latencies = RANDOM.integers(0, 16, (40, 4, 3, 3)).astype(np.uint8)
+    labels = np.arange(40) % 4
+    fit = LinearSVC.fit
+
+    def warned(self, *data):
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        return fit(self, *data)
+
+    with pytest.warns(ConvergenceWarning):
+        LinearSVC(max_iter=1, dual=True).fit(latencies.reshape(40, -1), labels)
+    monkeypatch.setattr(LinearSVC, "fit", warned)
+    with pytest.warns(UserWarning, match="something else") as caught:
+        LinearSVM(tolerance=1e-6, iterations=1).fit(latencies, labels, 4, 15)
+    assert [each.category for each in caught] == [UserWarning]
+
+
+def test_the_network_of_kheradpisheh():
+    network = kheradpisheh2018()
+    assert network.encoder == DOG
+    assert network.shapes == ((2, 28, 28), (32, 15, 15), (150, 9, 9))
+    assert [phase.name for phase in plan(network, network.epochs)] == ["STDP layer1", "STDP layer2", "fit LinearSVM"]
+    assert kheradpisheh2018(Images((20, 24), 3)).shapes[-1] == (150, 7, 8)
+    coarse = dataclasses.replace(network.encoder, time_steps=8)
+    assert kheradpisheh2018(Images(encoder=coarse)).time_steps == 8
+
+
+@pytest.mark.slow
+def test_what_the_network_of_kheradpisheh_learns():
+    trainer = Trainer(kheradpisheh2018(), digits().first(300, 200, in_order=True), Settings((4, 10)))
+    (record,) = trainer.run(trainer.initial_state()).epochs
+    assert record["test"]["accuracy"] > 0.85
+    assert record["train"]["accuracy"] == 1

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
+from unittest import mock
 
 import jax
 import judge
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from snnjax.app.features import drawn_back
 from snnjax.app.plots import features_picture
@@ -28,15 +27,24 @@ SMOOTH = np.cumsum(RNG.integers(-9, 10, (7, 14, 11, 3)), axis=2).clip(-120, 120)
 COLOURS = np.uint8(128 + SMOOTH)
 GREYS = COLOURS[..., 0]
 SMALL = Whitening(window=5, epsilon=0.02)
-FITTED = {
-    "on_off": (ON_OFF.fit(GREYS), GREYS),
-    "on_off of colours": (OnOff(window=5, centre=0.5, surround=3.0, time_steps=15).fit(COLOURS), COLOURS),
-    "whitening": (SMALL.fit(GREYS), GREYS),
-    "whitening of colours": (dataclasses.replace(SMALL, time_steps=300).fit(COLOURS), COLOURS),
-}
+PATCHES = 5_000
+with mock.patch.object(fitted, "PATCHES", PATCHES):
+    FITTED = {
+        "on_off": (ON_OFF.fit(GREYS), GREYS),
+        "on_off of colours": (OnOff(window=5, centre=0.5, surround=3.0, time_steps=15).fit(COLOURS), COLOURS),
+        "whitening": (SMALL.fit(GREYS), GREYS),
+        "whitening of colours": (dataclasses.replace(SMALL, time_steps=300).fit(COLOURS), COLOURS),
+    }
+ON, WHITE = FITTED["on_off"][0], FITTED["whitening"][0]
+maps = jax.jit(lambda encoder, image: encoder.maps(image))
 
 
-@pytest.fixture(params=FITTED)
+@pytest.fixture(autouse=True)
+def few_patches(monkeypatch):
+    monkeypatch.setattr(fitted, "PATCHES", PATCHES)
+
+
+@pytest.fixture(params=["on_off", "whitening of colours"])
 def case(request):
     return FITTED[request.param]
 
@@ -55,48 +63,35 @@ def judged(encoder, image: np.ndarray) -> np.ndarray:
     return np.maximum(np.concatenate([filtered, -filtered]), 0)
 
 
-@given(judge.arrays((2, 3), st.sampled_from([0, 1, 2, 31, 62, 63, 64]), np.int64), st.sampled_from([1, 2, 15, 64, 255]))
-def test_linear_latency(numbers, time_steps):
-    values = np.float32(numbers / 64)
-    latency = linear_latency(values, time_steps=time_steps)
-    np.testing.assert_array_equal(latency, judge.linear_latency(values, time_steps))
-    assert latency.dtype == np.uint8
-
-
-def test_linear_latency_by_hand():
+def test_linear_latency():
     values = np.float32([1, 0.75, 0.74, 0.01, 1e-30, 0, -1, 7, np.nan])
     np.testing.assert_array_equal(linear_latency(values, time_steps=4), [0, 1, 1, 3, 3, 4, 4, 0, 4])
-    assert linear_latency(values, time_steps=256).dtype == np.uint16
+    values = np.float32(np.arange(65) / 64)
+    for time_steps, dtype in ((1, np.uint8), (15, np.uint8), (255, np.uint8), (256, np.uint16)):
+        latency = linear_latency(values, time_steps=time_steps)
+        np.testing.assert_array_equal(latency, judge.linear_latency(values, time_steps))
+        assert latency.dtype == dtype
 
 
 def test_calibration():
     train = np.float32(RNG.integers(0, 5, (4, 2, 3, 4)))
     train[:, 0, 1] = 3  # constant pixels: 0, whatever comes
-    maps = np.float32(RNG.integers(-2, 8, (2, 3, 4)))
-    found = calibrate(maps, train.min(axis=0), train.max(axis=0))
-    np.testing.assert_allclose(found, judge.calibrate(maps, train), rtol=1e-6)
-    assert np.all(found[0, 1] == 0)
-    assert {0.0, 1.0} <= {*np.ravel(found).tolist()}, "values out of range are clipped"
+    given_maps = np.float32(RNG.integers(-2, 8, (2, 3, 4)))
+    calibrated = calibrate(given_maps, train.min(axis=0), train.max(axis=0))
+    np.testing.assert_allclose(calibrated, judge.calibrate(given_maps, train), rtol=1e-6)
+    assert np.all(calibrated[0, 1] == 0)
+    assert {0.0, 1.0} <= {*np.ravel(calibrated).tolist()}, "values out of range are clipped"
 
 
-def test_maps_are_those_of_the_definition(case):
-    encoder, images = case
-    for image in images[:2]:
-        np.testing.assert_allclose(encoder.maps(image), judged(encoder, image), rtol=1e-4, atol=2e-6)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 30), (28, 28), (40, 3)])
-def test_borders_are_replicated(size):
-    image = RNG.integers(0, 256, size, np.uint8)
-    np.testing.assert_allclose(ON_OFF.maps(image), judged(ON_OFF, image), rtol=1e-4, atol=1e-6)
-
-
-def test_latencies_are_linear_in_the_range_of_the_training_images(case):
-    """Those of other images are clipped to it; near-ties may go either way."""
-    encoder, images = case
+@pytest.mark.parametrize("name", FITTED)
+def test_latencies_are_linear_in_the_range_of_the_training_images(name):
+    """Of the maps of the definition; those of other images are clipped; near-ties may go either way."""
+    encoder, images = FITTED[name]
     train = np.stack([judged(encoder, image) for image in images])
+    for image in images[:2]:
+        np.testing.assert_allclose(maps(encoder, image), judged(encoder, image), rtol=1e-4, atol=2e-6)
     for image in (images[0], images[-1], 255 - images[1], np.zeros_like(images[0])):
-        latency = encoder(image)
+        latency = np.asarray(encoder(image))
         values = judge.calibrate(judged(encoder, image), train)
         expected = judge.linear_latency(values, encoder.time_steps)
         place = (1 - values) * encoder.time_steps
@@ -107,70 +102,53 @@ def test_latencies_are_linear_in_the_range_of_the_training_images(case):
         assert latency.dtype == (np.uint8 if encoder.time_steps <= 255 else np.uint16)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.4])
-@pytest.mark.parametrize("images", [GREYS, COLOURS], ids=["grey", "colour"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 30), (40, 3)])
+def test_borders_are_replicated(size):
+    image = RNG.integers(0, 256, size, np.uint8)
+    np.testing.assert_allclose(maps(ON_OFF, image), judged(ON_OFF, image), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("share", "images"), [(0.4, GREYS), (1.0, COLOURS)], ids=["grey", "colour"])
 def test_whitening_filters(images, share, monkeypatch):
     """The impulse responses of the whitening of the patches drawn."""
     monkeypatch.setattr(fitted, "PATCHES", 2000)
     monkeypatch.setattr(fitted, "PATCHES_AT_ONCE", 300)
-    found = Whitening(window=5, epsilon=0.02, share=share).fit(images).filters
+    filters = fitted.whitening_filters(images, 5, 0.02, share)
     places = np.random.default_rng(0).integers(0, (7, 10, 7), (2000, 3))
     patches = np.stack([planes(images[at][row : row + 5, column : column + 5]) for at, row, column in places])
-    np.testing.assert_allclose(found, judge.whitening(255 * patches, 0.02, share), rtol=1e-3, atol=1e-4)
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(filters, judge.whitening(255 * patches, 0.02, share), rtol=1e-3, atol=1e-4)
+    assert filters.dtype == np.float32
 
 
-def test_whitening_decorrelates():
-    """Neighbours in smooth images are alike; in whitened ones much less."""
-    images = np.float32(COLOURS)
-    encoder = Whitening(window=5, epsilon=1e-4).fit(images)
-    maps = np.stack([encoder.maps(image) for image in images])
-    filtered = maps[:, :3] - maps[:, 3:]
-
-    def likeness(values):
-        return np.corrcoef(values[..., 1:].ravel(), values[..., :-1].ravel())[0, 1]
-
-    assert likeness(np.moveaxis(images, -1, 1)) > 0.9
-    assert abs(likeness(filtered)) < 0.4
-
-
-def test_images_are_calibrated_in_parts(case, monkeypatch):
-    """The last part is filled up, and nothing is different."""
+def test_a_fit_is_the_same_each_time_for_floats_and_in_parts(case, monkeypatch):
+    """The last part is filled up. Nothing but arrays changes."""
     encoder, images = case
+    assert encoder.fit(images) == encoder
+    assert encoder.fit(np.float32(images)) == encoder
     monkeypatch.setattr(fitted, "MAPS_AT_ONCE", 3 * encoder.maximum.nbytes)
     again = encoder.fit(images)
     for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(encoder), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+    plain = ON_OFF if isinstance(encoder, OnOff) else dataclasses.replace(SMALL, time_steps=300)
+    assert (plain.fitted, encoder.fitted) == (False, True)
+    assert jax.tree.structure(encoder) == jax.tree.structure(plain)
+    arrays = [leaf for leaf in jax.tree.leaves(encoder) if not isinstance(leaf, float)]
+    assert {(type(leaf), leaf.dtype) for leaf in arrays} == {(np.ndarray, np.dtype(np.float32))}
+    assert plain.output_shape(images.shape[1:]) == encoder.output_shape(images.shape[1:]) == encoder.maximum.shape
 
 
-def test_the_fit_is_the_same_each_time_and_for_floats(case):
-    encoder, images = case
-    assert encoder.fit(images) == encoder
-    assert encoder.fit(np.float32(images)) == encoder
-
-
-def test_fitting_changes_numbers_alone():
-    for plain, images in ((ON_OFF, GREYS), (SMALL, COLOURS)):
-        encoder = plain.fit(images)
-        assert (plain.fitted, encoder.fitted) == (False, True)
-        assert jax.tree.structure(encoder) == jax.tree.structure(plain)
-        assert all(isinstance(leaf, float) for leaf in jax.tree.leaves(plain))
-        arrays = [leaf for leaf in jax.tree.leaves(encoder) if not isinstance(leaf, float)]
-        assert {(type(leaf), leaf.dtype) for leaf in arrays} == {(np.ndarray, np.dtype(np.float32))}
-        assert plain.output_shape(images.shape[1:]) == encoder.output_shape(images.shape[1:]) == encoder.maximum.shape
-
-
-def test_fitted_encoders_can_be_saved(case):
-    encoder, images = case
-    arrays: dict[str, np.ndarray] = {}
-    again = from_data(json.loads(json.dumps(to_data(encoder, arrays))), arrays)
-    assert again == encoder
-    np.testing.assert_array_equal(again(images[0]), encoder(images[0]))
+def layers(encoder, shape: tuple[int, ...]) -> SpikingNetwork:
+    first = Conv(3, kernel=3, padding=1, threshold=1, learners=STDP())
+    stages = (stage(first, first, pool=Pool(2)), stage(Conv(2, kernel=3, learners=RSTDP())))
+    spec = Network("two", encoder.output_shape(shape), 2, stages, time_steps=encoder.time_steps, encoder=encoder)
+    return SpikingNetwork(spec)
 
 
 def test_a_network_keeps_its_fitted_encoder(case, tmp_path):
-    """In a file, and as a module that is jitted."""
+    """In a file, and as a module that is jitted; its features are drawn back in grey or colour."""
     encoder, images = case
+    arrays: dict[str, np.ndarray] = {}
+    assert from_data(json.loads(json.dumps(to_data(encoder, arrays))), arrays) == encoder
     network = layers(encoder, images.shape[1:])
     weights = {name: np.asarray(each) for name, each in network.weights().items()}
     Trained(network.spec, weights, images.shape[1:]).save(tmp_path / "weights.npz")
@@ -180,12 +158,24 @@ def test_a_network_keeps_its_fitted_encoder(case, tmp_path):
     np.testing.assert_array_equal(decisions, [network.predict(encoder(image)) for image in images])
     with pytest.raises(InputError, match=r"`image` must have shape .*, got \(7, 14, 11"):
         loaded(images)
+    for name, drawn in drawn_back(network).items():
+        assert drawn.images.shape[3:] == images.shape[3:]
+        np.testing.assert_allclose((drawn.images**2).reshape(len(drawn.images), -1).sum(axis=1), 1, rtol=1e-5)
+        features_picture(drawn, name)
+    if images.ndim == 4:
+        one = np.zeros((3, 6, 3, 3), np.float32)
+        one[0, 4, 1, 1] = 1  # the negative part of green
+        network.set_weights(dict(layer1_1=one))
+        drawn = drawn_back(network)["layer1_1"]
+        middle = -np.moveaxis(encoder.filters[1], 0, -1)
+        assert np.corrcoef(drawn.images[0][1:6, 1:6].ravel(), middle.ravel())[0, 1] > 0.95
+        assert tuple(drawn.origin) == (-3, -3)
 
 
 def test_contract(case, contract):
     """Of the maps before they become steps, of which rounding may make neighbours; it is that of images in 0..1."""
     encoder, images = case
-    contract(lambda image: 1 + encoder.maps(image), [images])
+    contract(lambda image: 1 + maps(encoder, image), [images[:3]])
 
 
 def test_batches_are_images_one_by_one(case, compilations):
@@ -196,117 +186,56 @@ def test_batches_are_images_one_by_one(case, compilations):
     assert compilations(lambda: encode(encoder.fit(images[:5]), images)) <= 2, "no program but those of the fit"
 
 
-@pytest.mark.parametrize("encoder", [ON_OFF, SMALL])
-def test_constant_images_among_others_are_silent(encoder):
-    """Whatever their brightness, and where all images are so: filters sum to 0, but for rounding."""
-    images = np.stack([GREYS[0], *(np.full((14, 11), level, np.uint8) for level in (90, 255, 31)), GREYS[1]])
+def test_constant_images_and_pixels_are_silent():
+    """Whatever their brightness: filters sum to 0, but for rounding."""
+    images = np.stack([GREYS[0], *(np.full((14, 11), level, np.uint8) for level in (90, 255, 31)), *GREYS[1:4]])
     images[:, 7:] = 77
-    found = encoder.fit(images)
-    encoded = np.stack([found(image) for image in images])
-    assert np.all(encoded[1:4, :, :3] == 255)
-    assert np.all(encoded[:, :, 11:] == 255)
-    assert np.any(encoded < 255)
-
-
-def test_constant_pixels_are_silent():
-    images = GREYS.copy()
-    images[:, :, :7] = RNG.integers(0, 256, (14, 7))
-    for encoder in (ON_OFF.fit(images), SMALL.fit(images)):
-        latency = np.stack([encoder(image) for image in images])
-        assert np.all(latency[:, :, :, :4] == 255)
-        assert np.any(latency < 255)
-
-
-def layers(encoder, shape: tuple[int, ...]) -> SpikingNetwork:
-    first = Conv(3, kernel=3, padding=1, threshold=1, learners=STDP())
-    stages = (stage(first, first, pool=Pool(2)), stage(Conv(2, kernel=3, learners=RSTDP())))
-    spec = Network("two", encoder.output_shape(shape), 2, stages, time_steps=encoder.time_steps, encoder=encoder)
-    return SpikingNetwork(spec)
-
-
-def test_features_are_drawn_back_in_grey_or_colour(case):
-    encoder, images = case
-    colours = (3,) if isinstance(encoder, Whitening) and images.ndim == 4 else ()
-    for name, drawn in drawn_back(layers(encoder, images.shape[1:])).items():
-        assert drawn.images.shape[3:] == colours
-        np.testing.assert_allclose((drawn.images**2).reshape(len(drawn.images), -1).sum(axis=1), 1, rtol=1e-5)
-        features_picture(drawn, name)
-
-
-def test_a_weight_shows_the_filter_of_its_map():
-    encoder, images = FITTED["whitening of colours"]
-    network = layers(encoder, images.shape[1:])
-    weights = np.zeros((3, 6, 3, 3), np.float32)
-    weights[0, 4, 1, 1] = 1  # the negative part of green
-    network.set_weights(dict(layer1_1=weights))
-    drawn = drawn_back(network)["layer1_1"]
-    middle = -np.moveaxis(encoder.filters[1], 0, -1)
-    shown = drawn.images[0][1:6, 1:6]
-    assert np.corrcoef(shown.ravel(), middle.ravel())[0, 1] > 0.95
-    assert tuple(drawn.origin) == (-3, -3)
+    others = GREYS.copy()
+    others[:, :, :7] = RNG.integers(0, 256, (14, 7))
+    for plain in (ON_OFF, SMALL):
+        encoder = plain.fit(images)
+        encoded = np.stack([encoder(image) for image in images])
+        assert np.all(encoded[1:4, :, :3] == 255)
+        assert np.all(encoded[:, :, 11:] == 255)
+        assert np.any(encoded < 255)
+        encoder = plain.fit(others)
+        encoded = np.stack([encoder(image) for image in others])
+        assert np.all(encoded[:, :, :, :4] == 255)
+        assert np.any(encoded < 255)
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("call", "error", "words"),
     [
         (lambda: OnOff(window=4), ValueError, "`window` must be odd, got 4"),
         (lambda: OnOff(window=1), ValueError, "`window` must be at least 3, got 1"),
         (lambda: OnOff(surround=1.0), ValueError, "`centre` and `surround` must .*differ, got 1.0 and 1.0"),
         (lambda: OnOff(time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
         (lambda: Whitening(window=8), ValueError, "`window` must be odd, got 8"),
-        (lambda: Whitening(epsilon=0), ValueError, "`epsilon` must be positive and finite, got 0"),
-        (lambda: Whitening(share=1.5), ValueError, "`share` must be above 0 and at most 1, got 1.5"),
-        (lambda: ON_OFF(GREYS[0]), ValueError, r"`encoder` must be fitted .*: train the network, or call OnOff.fit"),
-        (lambda: WHITENING(GREYS[0]), ValueError, r"`encoder` must be fitted .* Whitening.fit\(images\)"),
+        (lambda: Whitening(epsilon=0), ValueError, "`epsilon` .*got 0"),
+        (lambda: Whitening(share=1.5), ValueError, "`share` .*got 1.5"),
+        (lambda: ON_OFF(GREYS[0]), ValueError, "`encoder` must be fitted .* call OnOff.fit"),
+        (lambda: WHITENING(GREYS[0]), ValueError, "`encoder` must be fitted .* Whitening.fit"),
         (lambda: ON_OFF.fit(GREYS[:0]), ValueError, "`images` must be at least two that differ, got none"),
         (lambda: ON_OFF.fit(GREYS[:1]), ValueError, "`images` must differ .*, got 1 that are all alike"),
-        (lambda: SMALL.fit(np.zeros((5, 9, 9), np.uint8)), ValueError, "`images` must differ .*, got 5 that"),
-        (lambda: ON_OFF.fit(GREYS[0]), ValueError, r"`image` must have axes \(H W 3\) or \(H W\), got shape \(11,\)"),
+        (lambda: ON_OFF.fit(GREYS[0]), ValueError, r"`image` .*got shape \(11,\)"),
         (lambda: ON_OFF.fit(GREYS.tolist()), TypeError, "`images` must be an array, got list"),
-        (lambda: ON_OFF.fit(COLOURS[..., :2]), ValueError, r"`image` must have axes .*got shape \(14, 11, 2\)"),
-        (
-            lambda: WHITENING.fit(GREYS[:, :8]),
-            TooSmallError,
-            r"`image` must have at least 9 rows .*got shape \(8, 11\)",
-        ),
-        (
-            lambda: FITTED["on_off"][0](GREYS[0, 1:]),
-            ValueError,
-            r"`image` must be as those .*\(2, 14, 11\), got \(13, ",
-        ),
-        (
-            lambda: FITTED["whitening"][0](COLOURS[0]),
-            ValueError,
-            r"`image` must be as those .*\(2, 14, 11\), got \(14, ",
-        ),
-        (lambda: FITTED["on_off"][0]([[1]]), TypeError, "`image` must be an array, got list"),
+        (lambda: ON_OFF.fit(COLOURS[..., :2]), ValueError, r"`image` .*got shape \(14, 11, 2\)"),
+        (lambda: WHITENING.fit(GREYS[:, :8]), TooSmallError, r"`image` .*at least 9 rows .*got shape \(8, 11\)"),
+        (lambda: ON(GREYS[0, 1:]), ValueError, r"`image` .*\(2, 14, 11\), got \(13, "),
+        (lambda: WHITE(COLOURS[0]), ValueError, r"`image` .*\(2, 14, 11\), got \(14, "),
+        (lambda: ON([[1]]), TypeError, "`image` must be an array, got list"),
         (lambda: OnOff(minimum=np.zeros((2, 3, 3))), ValueError, "`minimum` and `maximum` must have one shape"),
-        (
-            lambda: dataclasses.replace(FITTED["whitening"][0], filters=np.zeros((3, 3, 5, 5))),
-            ValueError,
-            r"`minimum` and `maximum` must have one shape \(6, H, W\)",
-        ),
-        (
-            lambda: dataclasses.replace(FITTED["whitening"][0], filters=np.full((1, 1, 5, 5), np.nan)),
-            ValueError,
-            "`filters` must be finite numbers",
-        ),
-        (
-            lambda: dataclasses.replace(FITTED["whitening"][0], window=7),
-            ValueError,
-            r"`filters` must have shape \(C, C, 7, 7\), got \(1, 1, 5, 5\)",
-        ),
-        (
-            lambda: dataclasses.replace(FITTED["on_off"][0], maximum=np.full((2, 14, 11), np.inf)),
-            ValueError,
-            "`minimum` and `maximum` must be finite numbers",
-        ),
+        (lambda: dataclasses.replace(ON, maximum=np.full((2, 14, 11), np.inf)), ValueError, "`maximum` .*finite"),
+        (lambda: dataclasses.replace(WHITE, filters=np.zeros((3, 3, 5, 5))), ValueError, r"`maximum` .*\(6, H, W\)"),
+        (lambda: dataclasses.replace(WHITE, filters=np.full((1, 1, 5, 5), np.nan)), ValueError, "`filters` .*finite"),
+        (lambda: dataclasses.replace(WHITE, window=7), ValueError, r"`filters` .*7, 7\), got \(1, 1, 5, 5\)"),
         (lambda: linear_latency(GREYS, time_steps=5), TypeError, "`values` must hold floats, got dtype uint8"),
         (lambda: linear_latency(np.ones(3), time_steps=0), ValueError, "`time_steps` must be at least 1, got 0"),
         (lambda: calibrate(GREYS, 0, 1), TypeError, "`maps` must hold floats, got dtype uint8"),
     ],
 )
-def test_bad_input(call, error, message):
-    with pytest.raises(error, match=message) as caught:
+def test_bad_input(call, error, words):
+    with pytest.raises(error, match=words) as caught:
         call()
     assert isinstance(caught.value, InputError)

@@ -6,29 +6,33 @@ import signal
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from command import Command, refused
 from jax.sharding import Mesh
-from several import ends, labelled, start
+from several import ends, start
 
-from snnjax import Images, Settings, data
+from snnjax import Images, Settings
 from snnjax.core import devices, files, processes
 from snnjax.training.loop import Training
 from snnjax.training.placement import SHARED
 
-HERE = pathlib.Path(__file__).parent
-TRAIN = ["train", "--device", "cpu", "--train_images", 60, "--test_images", 30, "--batch_size", 20, "--out", "run"]
-TRAIN += ["--shuffle", "--patience", 1]
-LABELLED = ["--model", f"{HERE / 'several.py'}:labelled", "--epochs", 2, 6]
-REWARDED = ["--model", f"{HERE / 'killed.py'}:branches", "--epochs", 1, 2, 4]
-NATIVE = ["--kernels", "native"]
-XLA = ["--kernels", "xla"]
+TRAIN = ["train", *tiny.TRAIN[2:], "--validation", 0.1, "--out", "run", "--shuffle", "--patience", 1]
+LABELLED = ["--model", f"{tiny.__file__}:labelled"]
+REWARDED = ["--model", f"{tiny.__file__}:branches", "--epochs", 1, 2, 4]
 
 
-def same_runs(folder: pathlib.Path, other: pathlib.Path) -> None:
-    """Asserts that two runs have left the same, but for how long they took."""
+def alone(folder: pathlib.Path, monkeypatch, command: list[object]) -> None:
+    """Does the same command in this process."""
+    folder.mkdir(exist_ok=True)
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        Command(command[0]).main(command[1:])
+
+
+def assert_same_runs(folder: pathlib.Path, other: pathlib.Path) -> None:
+    """Two runs have left the same, but for how long they took."""
     for name in ("checkpoint.npz", "weights.npz"):
         (arrays, meta), (expected, expected_meta) = (files.load_checkpoint(each / name) for each in (folder, other))
         assert arrays.keys() == expected.keys()
@@ -45,56 +49,57 @@ def same_runs(folder: pathlib.Path, other: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        [*LABELLED, *XLA],
-        [*LABELLED, *XLA, "--update_batch", 5],
-        [*REWARDED, *XLA, "--update_batch", 4, "--validation", 0, "--mirror"],
-        [*REWARDED, *NATIVE],
-        [*LABELLED, *NATIVE, "--update_batch", 4],
+        [*LABELLED, "--kernels", "xla", "--update_batch", 5],
+        [*REWARDED, "--kernels", "xla", "--update_batch", 4, "--validation", 0, "--mirror"],
+        [*REWARDED, "--kernels", "native"],
+        [*LABELLED, "--kernels", "native", "--update_batch", 4],
     ],
+    ids=["labelled", "rewarded", "rewarded, native", "labelled, native"],
 )
-def test_two_processes_train_as_one_and_the_first_alone_writes(tmp_path, options, request):
+def test_two_processes_train_as_one_and_the_first_alone_writes(tmp_path, monkeypatch, options, request):
     if "native" in options:
         request.getfixturevalue("compiler")
     one, first, second = (tmp_path / name for name in ("one", "first", "second"))
-    said = [*ends(start([one], [*TRAIN, *options])), *ends(start([first, second], [*TRAIN, *options]))]
-    assert [status for status, _, _ in said] == [0, 0, 0], said
-    same_runs(first / "run", one / "run")
-    assert "the first of 2 processes" in said[1][1]
-    assert list(second.iterdir()) == []
-    assert said[2][1:] == ("", "")
-    evaluated = ends(start([first, second], ["evaluate", first / "run", "--device", "cpu", "--out", "figures.json"]))
-    assert [status for status, _, _ in evaluated] == [0, 0], evaluated
-    alone = ends(start([one], ["evaluate", one / "run", "--device", "cpu", "--out", "figures.json"]))
-    assert alone[0][0] == 0
-    figures = [(folder / "figures.json").read_text().replace("/first/", "/one/") for folder in (first, one)]
-    assert figures[0] == figures[1]
+    alone(one, monkeypatch, [*TRAIN, *options])
+    said = ends(start([first, second], [*TRAIN, *options]))
+    assert [status for status, _, _ in said] == [0, 0], said
+    assert_same_runs(first / "run", one / "run")
+    assert "the first of 2 processes" in said[0][1]
+    assert said[1][1:] == ("", "")
+    if "labelled" in request.node.name:
+        said = ends(start([first, second], ["evaluate", "../first/run", "--device", "cpu", "--out", "figures.json"]))
+        assert [status for status, _, _ in said] == [0, 0], said
+        alone(one, monkeypatch, ["evaluate", "../one/run", "--device", "cpu", "--out", "figures.json"])
+        figures = [(folder / "figures.json").read_text().replace("/first/", "/one/") for folder in (first, one)]
+        assert figures[0] == figures[1]
     assert list(second.iterdir()) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("lost", "then"), [(0, 1), (1, 2)])
-def test_where_one_process_is_killed_the_other_ends_and_the_run_goes_on(tmp_path, lost, then):
+def test_where_one_process_is_killed_the_other_ends_and_the_run_continues(tmp_path, monkeypatch):
+    """First the second process is killed, then the first one; one process alone trains to the end."""
     whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
-    command = [*TRAIN, *LABELLED[:-1], 40, "--patience", 0]
-    assert ends(start([whole], command))[0][0] == 0
-    both, history = start([first, second], command), first / "run" / "history.csv"
-    while not history.exists():
-        assert [each.poll() for each in both] == [None, None]
-        time.sleep(0.01)
-    both[lost].send_signal(signal.SIGKILL)
-    begin = time.monotonic()
-    status, _, said = ends(both)[1 - lost]
-    assert time.monotonic() - begin < 100
-    assert status == 1
-    line = said.strip().split("\n")[-1]
-    assert line.startswith(f"snnjax train, process {1 - lost} of 2: another process has ended or cannot be reached"), (
-        said
-    )
-    assert "--resume" in line
-    assert len(history.read_text().split("\n")) < 40, "the run was not over"
-    resumed = ends(start([first, second][:then], [*command, "--resume"]))
-    assert [status for status, _, _ in resumed] == [0] * then, resumed
-    same_runs(first / "run", whole / "run")
+    command = [*TRAIN, *LABELLED, "--patience", 0, "--epochs", 2, 60, "--resume"]
+    alone(whole, monkeypatch, command)
+    history = first / "run" / "history.csv"
+    for lost in (1, 0):
+        lines = history.read_text().count("\n") if history.exists() else 0
+        both = start([first, second], command)
+        while not history.exists() or history.read_text().count("\n") <= lines:
+            assert [each.poll() for each in both] == [None, None]
+            time.sleep(0.01)
+        both[lost].send_signal(signal.SIGKILL)
+        begin = time.monotonic()
+        status, _, said = ends(both)[1 - lost]
+        assert time.monotonic() - begin < 100
+        assert status == 1
+        line = said.strip().split("\n")[-1]
+        words = f"snnjax train, process {1 - lost} of 2: another process has ended or cannot be reached"
+        assert line.startswith(words), said
+        assert "--resume" in line
+        assert history.read_text().count("\n") < 60, "the run was not over"
+    alone(first, monkeypatch, command)
+    assert_same_runs(first / "run", whole / "run")
 
 
 @pytest.mark.slow
@@ -102,8 +107,8 @@ def test_processes_with_other_settings_are_refused(tmp_path):
     folders = [tmp_path / "first", tmp_path / "second"]
     first, second = ends(start(folders, [*TRAIN, *LABELLED], each=[[], ["--seed", 3]]))
     assert second[0] == 2
-    expected = "all processes must have the same settings and data: the first has seed 0 (now 3)"
-    assert f"snnjax train, process 1 of 2: {expected}" in second[2]
+    words = "all processes must have the same settings and data: the first has seed 0 (now 3)"
+    assert f"snnjax train, process 1 of 2: {words}" in second[2]
     assert first[0] == 1
     assert "snnjax train, process 0 of 2: another process has ended" in first[2]
 
@@ -119,48 +124,44 @@ def test_a_process_alone_has_what_it_has():
     assert processes.share(value) is value
     assert processes.share_arrays(value) is value
     tree = dict(a=np.arange(3, dtype=np.uint8), b=(np.float32(0.5), np.array([[True, False]])))
-    found = processes.gather(tree)
-    assert jax.tree.structure(found) == jax.tree.structure(tree)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
+    gathered = processes.gather(tree)
+    assert jax.tree.structure(gathered) == jax.tree.structure(tree)
+    for one, other in zip(jax.tree.leaves(gathered), jax.tree.leaves(tree), strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other[None])
 
 
 @pytest.mark.slow
 def test_learning_in_batches_is_shared_out_and_the_same(monkeypatch):
-    images = data.digits().first(40, 20)
-    network, settings = labelled(Images()), Settings((1, 2), 10, patience=0, update_batch=5)
-    gather, gathered = jax.lax.all_gather, []
+    settings = Settings((1, 2), 20, patience=0, update_batch=5)
+    gather = jax.lax.all_gather
+    gathered = []
 
     def counted(values, *args, **kinds):
         gathered.append(values.shape)
         return gather(values, *args, **kinds)
 
     monkeypatch.setattr(jax.lax, "all_gather", counted)
-    found = []
+    states = []
     for shared in (False, True):
-        training = Training([network], images, settings)
+        training = Training([tiny.labelled(Images())], tiny.images(), settings)
         if shared:
             training.cache.placement.batched = Mesh(np.array([jax.devices("cpu")[:2]]), ("networks", "images"))
-        (state,) = training.run(training.initial_states())
-        found.append(state)
+        states += training.run(training.initial_states())
         assert bool(gathered) == shared
     assert {shape[0] for shape in gathered} == {3}, "of 5 images"
-    alone, both = found
-    assert alone.epochs == both.epochs
-    for name, weights in alone.weights.items():
-        np.testing.assert_array_equal(weights, both.weights[name])
+    assert states[0].epochs == states[1].epochs
+    for name, weights in states[0].weights.items():
+        np.testing.assert_array_equal(weights, states[1].weights[name])
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("size", [1, 5, 8])
 def test_devices_share_a_batch(size):
-    mesh, items = Mesh(jax.devices("cpu")[:2], "images"), dict(x=jnp.arange(3.0 * size).reshape(size, 3))
-
-    def each(item):
-        return item["x"].sum(), item["x"][0]
-
-    function = functools.partial(devices.map_each, each)
+    mesh = Mesh(jax.devices("cpu")[:2], "images")
+    items = dict(x=np.arange(3 * size, dtype=np.float32).reshape(size, 3))
+    function = functools.partial(devices.map_each, lambda item: (item["x"].sum(), item["x"][0]))
     spread = functools.partial(devices.share_out, function)
     shared = jax.shard_map(spread, mesh=mesh, in_specs=SHARED, out_specs=SHARED, check_vma=False)
-    for found, expected in zip(jax.jit(shared)(items), spread(items), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    sums, firsts = jax.jit(shared)(items)
+    np.testing.assert_array_equal(sums, items["x"].sum(axis=1))
+    np.testing.assert_array_equal(firsts, items["x"][:, 0])

@@ -1,59 +1,49 @@
 """Validation images choose the best epoch, and the test images are used only once, at the end."""
 
+import contextlib
 import copy
 import csv
 import dataclasses
+import io
+import itertools
 import json
 import pathlib
-import re
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import replicate
+import tiny
 from command import Command, refused
-from test_cli import TINY as WHOLE
-from test_cli import tiny
-from test_report import Page
-from test_resume import SETTINGS, small
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_sweep import read, untimed
 from test_trainer import SHALLOW, assert_same, scripted
 
-from snnjax import STDP, WTA, Conv, LinearSVM, Network, Sweep, data, stage
-from snnjax.app import comparisons, plots, report
+from snnjax import LinearSVM, Network, Sweep, data, stage
+from snnjax.app import comparisons, options, plots, report
+from snnjax.app.commands import train
 from snnjax.app.commands.sweep import table
-from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.app.tracking import FOLDER
 from snnjax.core import metrics
 from snnjax.core.errors import InputError
 from snnjax.data import Dataset, digits
 from snnjax.encoding import ON_OFF
-from snnjax.networks import NETWORKS
-from snnjax.runs.run_folder import RunFolder
+from snnjax.runs.results import read_results
 from snnjax.runs.sweep_folder import SweepFolder
 from snnjax.runs.trained import Trained
 from snnjax.training.loop import Trainer, Training
 from snnjax.training.state import Settings, TrainState
 from snnjax.training.sweep import SweepState
 
-TINY = WHOLE[: WHOLE.index("--validation")]
-"""With what is held out by default."""
-HELD_OUT = digits().first(80, 30).hold_out(0.25, 0)
-QUICK = Settings((1, 4), batch_size=20, patience=0)
-
-
-FITTED = Network(
-    "fitted",
-    (2, 28, 28),
-    10,
-    (stage(Conv(4, kernel=5, threshold=8, competition=WTA(2, radius=3), learners=STDP()), pool=4),),
-    time_steps=255,
-    encoder=ON_OFF,
-    decision=LinearSVM(),
-)
+HELD_OUT = digits().first(80, 40).hold_out(0.5, 0)
+QUICK = Settings((1, 3), batch_size=20, patience=0)
+FIRST = stage(dataclasses.replace(tiny.FIRST, threshold=8), pool=7)
+FITTED = Network("fitted", (2, 28, 28), 10, (FIRST,), time_steps=255, encoder=ON_OFF, decision=LinearSVM())
 """An encoder and a machine that are fitted to the images."""
 
 
-def trained(images: Dataset, settings: Settings = QUICK, spec: Network = SHALLOW) -> TrainState:
-    trainer = Trainer(spec, images, settings)
+def trained(images: Dataset, spec: Network = SHALLOW) -> TrainState:
+    trainer = Trainer(spec, images, dataclasses.replace(QUICK, epochs=QUICK.epochs[: len(spec.stages)]))
     return trainer.run(trainer.initial_state())
 
 
@@ -70,13 +60,13 @@ def test_about_the_same_share_of_each_class_is_held_out():
     assert images.notes == ("144 of 1,437 training images are held out for validation",)
     counts = np.bincount(whole.train_labels)
     assert np.all(np.abs(np.bincount(images.validation_labels) - 0.1 * counts) <= 1)
-    parts = [(images.train_images, images.train_labels), (images.validation_images, images.validation_labels)]
     places = []
-    for pictures, labels in parts:
-        found = [np.flatnonzero((whole.train_images == image).all(axis=(1, 2)))[0] for image in pictures]
-        assert np.all(np.diff(found) > 0), "in their order, none twice"
-        np.testing.assert_array_equal(whole.train_labels[found], labels)
-        places += found
+    for part in ("train", "validation"):
+        pictures = getattr(images, f"{part}_images")
+        own = [np.flatnonzero((whole.train_images == image).all(axis=(1, 2)))[0] for image in pictures]
+        assert np.all(np.diff(own) > 0), "in their order, none twice"
+        np.testing.assert_array_equal(whole.train_labels[own], getattr(images, f"{part}_labels"))
+        places += own
     assert sorted(places) == [*range(1437)], "each image is in one part"
     np.testing.assert_array_equal(images.test_images, whole.test_images)
     assert images.digest == whole.hold_out(0.1, 0).digest
@@ -85,18 +75,14 @@ def test_about_the_same_share_of_each_class_is_held_out():
     assert (images.tested, whole.tested) == ("validation", "test")
 
 
-@pytest.mark.parametrize(("share", "total", "count"), [(0.001, 5, 1), (0.999, 5, 4), (0.5, 2, 1), (0.3, 10, 3)])
-def test_each_part_keeps_an_image(share, total, count):
-    images = of_labels(np.zeros(total, int)).hold_out(share, 0)
-    assert (len(images.validation_images), len(images.train_images)) == (count, total - count)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_each_class_keeps_a_training_image(share):
+def test_each_part_keeps_an_image_and_each_class_a_training_image():
+    for share, total, count in ((0.001, 5, 1), (0.999, 5, 4), (0.5, 2, 1), (0.3, 10, 3)):
+        images = of_labels(np.zeros(total, int)).hold_out(share, 0)
+        assert (len(images.validation_images), len(images.train_images)) == (count, total - count)
     labels = np.array([0, 0, 1, 2, 2, 2, 3, 1])
-    for seed in range(20):
+    for share, seed in itertools.product((0.1, 0.5, 0.9), range(9)):
         images = of_labels(labels).hold_out(share, seed)
-        assert {*images.train_labels} == {0, 1, 2, 3}
+        assert {*images.train_labels} == {0, 1, 2, 3}, (share, seed)
         assert len(images.train_labels) + len(images.validation_labels) == 8
         assert len(images.validation_labels) >= 1
 
@@ -111,152 +97,156 @@ def test_groups_are_held_out_as_a_whole(share):
     for seed in range(10):
         images = of_labels(labels, train_groups=groups).hold_out(share, seed)
         held = np.setdiff1d(groups, images.train_groups)
-        counts = np.bincount(labels, minlength=4)
-        found = np.bincount(images.validation_labels, minlength=4)
-        np.testing.assert_array_equal(found, np.bincount(labels[np.isin(groups, held)], minlength=4))
+        counts = np.bincount(images.validation_labels, minlength=4)
+        np.testing.assert_array_equal(counts, np.bincount(labels[np.isin(groups, held)], minlength=4))
         assert {*images.train_labels.tolist()} == {0, 1, 2, 3}
-        assert found.all()
-        np.testing.assert_allclose(found / counts, share, atol=0.12)
+        assert counts.all()
+        np.testing.assert_allclose(counts / np.bincount(labels), share, atol=0.12)
 
 
-def test_a_single_group_is_not_held_out():
-    labels = np.repeat(np.arange(2), 5)
-    with pytest.raises(InputError, match="a class must have at least 2 groups: take more, or hold out none"):
-        of_labels(labels, train_groups=labels).hold_out(0.2, 0)
+def changed(**parts) -> Dataset:
+    return dataclasses.replace(HELD_OUT, **parts)
 
 
 @pytest.mark.parametrize(
-    ("images", "share", "message"),
+    ("call", "words"),
     [
-        (digits(), 0, "`share` of the validation images must lie between 0 and 1, got 0"),
-        (digits(), 1.0, "must lie between 0 and 1, got 1.0"),
-        (digits(), float("nan"), "must lie between 0 and 1, got nan"),
-        (digits(), "0.1", "must lie between 0 and 1, got '0.1'"),
+        (lambda: digits().hold_out(0, 0), "`share` of the validation images must lie between 0 and 1, got 0"),
+        (lambda: digits().hold_out(1.0, 0), "got 1.0"),
+        (lambda: digits().hold_out(float("nan"), 0), "got nan"),
+        (lambda: digits().hold_out("0.1", 0), "got '0.1'"),
+        (lambda: of_labels(np.arange(3)).hold_out(0.1, 0), r"few: .* at least 2 training images: .*--validation 0"),
         (
-            of_labels(np.arange(3)),
-            0.1,
-            r"few: .* a class must have at least 2 training images: .* \(--validation 0\)",
+            lambda: of_labels(np.repeat([0, 1], 5), train_groups=np.repeat([0, 1], 5)).hold_out(0.2, 0),
+            "a class must have at least 2 groups: take more, or hold out none",
         ),
-        (HELD_OUT, 0.1, "digits has 20 validation images already"),
+        (lambda: HELD_OUT.hold_out(0.1, 0), "digits has 40 validation images already"),
+        (lambda: changed(validation_labels=None), "`validation_images` and `validation_labels` must both be given"),
+        (lambda: changed(validation_labels=np.arange(3)), "digits: 40 validation images but 3 labels"),
+        (
+            lambda: changed(validation_images=HELD_OUT.validation_images[:, 1:]),
+            r"training images are .* of \(28, 28\), validation images .* of \(27, 28\)",
+        ),
     ],
 )
-def test_what_cannot_be_held_out_is_refused(images, share, message):
-    with pytest.raises(InputError, match=message):
-        images.hold_out(share, 0)
+def test_what_cannot_be_held_out_is_refused(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
 
 
-def test_validation_images_are_checked_as_the_others():
-    with pytest.raises(InputError, match="`validation_images` and `validation_labels` must both be given"):
-        dataclasses.replace(HELD_OUT, validation_labels=None)
-    with pytest.raises(InputError, match="digits: 20 validation images but 3 labels"):
-        dataclasses.replace(HELD_OUT, validation_labels=np.arange(3))
-    with pytest.raises(InputError, match=r"training images are .* of \(28, 28\), validation images .* of \(27, 28\)"):
-        dataclasses.replace(HELD_OUT, validation_images=HELD_OUT.validation_images[:, 1:])
-
-
-def test_validation_images_are_kept_in_a_file(tmp_path):
-    HELD_OUT.save(tmp_path / "kept.npz")
-    loaded = data.load(tmp_path / "kept.npz")
-    assert loaded.digest == HELD_OUT.digest
-    np.testing.assert_array_equal(loaded.validation_labels, HELD_OUT.validation_labels)
-
-
-@pytest.mark.parametrize(("spec", "settings"), [(SHALLOW, QUICK), (FITTED, Settings((1,)))], ids=["learned", "fitted"])
-def test_the_test_images_have_no_influence(spec, settings):
-    """Neither on what is learned, nor on the epoch that counts as the best: all is the same but for the last test."""
-    expected = trained(HELD_OUT, settings, spec)
+@pytest.mark.parametrize("spec", [SHALLOW, FITTED], ids=lambda spec: spec.name)
+def test_the_test_images_have_no_influence(spec):
+    """Neither on what is learned and fitted, nor on the epoch that counts as the best."""
+    expected = trained(HELD_OUT, spec)
+    extremes = np.zeros_like(HELD_OUT.test_images)
+    extremes[::2] = 255
     labels = np.random.default_rng(0).permutation(HELD_OUT.test_labels)
-    assert_same(trained(dataclasses.replace(HELD_OUT, test_labels=labels), settings, spec), expected)
-    for level in (0, 255):  # which would be an extreme of each pixel
-        same = dataclasses.replace(HELD_OUT, test_images=np.full_like(HELD_OUT.test_images, level))
-        assert_same(trained(same, settings, spec), expected)
+    assert_same(trained(changed(test_images=extremes, test_labels=labels), spec), expected)
     assert [*expected.epochs[0]] == ["epoch", "train", "validation"]
-    others = dataclasses.replace(HELD_OUT, validation_labels=np.full_like(HELD_OUT.validation_labels, 3))
-    assert trained(others, settings, spec).epochs != expected.epochs
-
-
-def test_an_encoder_and_a_machine_are_fitted_to_the_images_learned_from_alone():
-    """Not to those held out either."""
-    state = trained(HELD_OUT, Settings((1,)), FITTED)
-    fitted = ON_OFF.fit(HELD_OUT.train_images)
-    np.testing.assert_array_equal(state.trained.network(FITTED).encoder.maximum, fitted.maximum)
-    images = np.full_like(HELD_OUT.validation_images, 255)
-    bright = trained(dataclasses.replace(HELD_OUT, validation_images=images), Settings((1,)), FITTED)
-    for path, numbers in state.numbers.items():
-        np.testing.assert_array_equal(bright.numbers[path], numbers, path)
-    assert any(path.startswith("decision.") for path in state.numbers)
+    brighter = trained(changed(validation_images=extremes), spec)
+    assert brighter.epochs != expected.epochs
+    for path, numbers in (expected.numbers | expected.weights).items():
+        np.testing.assert_array_equal((brighter.numbers | brighter.weights)[path], numbers, path)
+    if spec is FITTED:
+        assert {path.split(".")[0] for path in expected.numbers} == {"encoder", "decision"}
+        maximum = expected.network(FITTED).encoder.maximum
+        np.testing.assert_array_equal(maximum, ON_OFF.fit(HELD_OUT.train_images).maximum)
 
 
 def test_training_is_as_on_these_images_alone():
     """The validation images take the place of the test images, and are not learned from."""
     parts = dict(validation_images=None, validation_labels=None)
-    alone = dataclasses.replace(
-        HELD_OUT, test_images=HELD_OUT.validation_images, test_labels=HELD_OUT.validation_labels, **parts
-    )
-    found, expected = trained(HELD_OUT), trained(alone)
+    alone = changed(test_images=HELD_OUT.validation_images, test_labels=HELD_OUT.validation_labels, **parts)
+    state = trained(HELD_OUT)
+    expected = trained(alone)
     for name, weights in expected.best.items():
-        np.testing.assert_array_equal(found.best[name], weights)
-    assert [each["validation"] for each in found.epochs] == [each["test"] for each in expected.epochs]
-    assert [each["train"] for each in found.epochs] == [each["train"] for each in expected.epochs]
-    phases = [phase["name"] for phase in found.phases]
+        np.testing.assert_array_equal(state.best[name], weights)
+    for validated, tested in zip(state.epochs, expected.epochs, strict=True):
+        assert (validated["validation"], validated["train"]) == (tested["test"], tested["train"])
+    phases = [phase["name"] for phase in state.phases]
     assert phases[-3:] == ["who fires in stage 1, validation", "R-STDP", "validation"]
-    assert {phase["name"]: phase["images"] for phase in found.phases}["encode"] == 80, "test images are left alone"
+    assert {phase["name"]: phase["images"] for phase in state.phases}["encode"] == 80, "test images are left alone"
 
 
 def test_patience_and_the_best_epoch_go_by_validation(monkeypatch):
-    named = dataclasses.replace(HELD_OUT, test_labels=HELD_OUT.validation_labels[:1].repeat(30))
-    scripted(monkeypatch, named, [0.5, 0.7, 0.7, 0.6, 0.1, 0.2, 0.9, 0.9], part="validation")
-    state = trained(named, Settings((0, 8), batch_size=20, patience=2))
+    same = changed(test_labels=HELD_OUT.validation_labels[:1].repeat(40))
+    scripted(monkeypatch, same, [0.5, 0.7, 0.7, 0.6, 0.1, 0.2, 0.9, 0.9], part="validation")
+    trainer = Trainer(SHALLOW, same, dataclasses.replace(QUICK, epochs=(0, 8), patience=2))
+    state = trainer.run(trainer.initial_state())
     assert (len(state.epochs), state.best_epoch) == (6, 2)
 
 
+# Runs
+
+
+def prepared(**choices) -> Trainer:
+    """What `snnjax train` trains, given choices of data; nothing is trained."""
+    network = options.Network(model=f"{tiny.__file__}:plain")
+    return train.prepare(network, options.TrainData(train_images=40, **choices), options.Epochs(), options.Machine())[0]
+
+
+def test_the_command_holds_out_a_tenth_of_the_images_before_it_makes_copies():
+    for choices, counts in (({}, (36, 4)), (dict(validation=0.5), (20, 20)), (dict(augment=True), (72, 4))):
+        images = prepared(**choices).data
+        assert (len(images.train_images), len(images.validation_images)) == counts, choices
+    assert prepared(validation=0).data.validation_images is None
+    chosen = replicate.options_of(replicate.Replicate(), pathlib.Path("images.npz"), "mozafari2018", 0)
+    assert (chosen.data.validation, chosen.training.shuffle, chosen.training.mirror) == (0, False, False)
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> pathlib.Path:
-    """The folder of a run with validation images, watched."""
-    path = tmp_path_factory.mktemp("validated") / "run"
-    trainer = Trainer(small(), HELD_OUT, Settings((1, 3), batch_size=20, patience=0, shuffle=True, mirror=True))
-    with RunFolder(path, trainer, SETTINGS, draw=report.draw_run) as folder:
-        state = folder.start()
-        with Tracker(folder, state) as tracker:
-            folder.finish(trainer.run(state, tracker.save))
-    return path
+def run(tmp_path_factory) -> tuple[pathlib.Path, list[str], str]:
+    """The folder of a run with validation images from a file, watched, its command, and what it printed."""
+    path = tmp_path_factory.mktemp("validated")
+    HELD_OUT.save(path / "kept.npz")
+    command = [*tiny.TRAIN[:2], "--dataset", str(path / "kept.npz"), *tiny.TRAIN[6:], "--validation", "0.1"]
+    command += ["--shuffle", "--mirror", "--patience", "0", "--out", str(path / "run")]
+    with contextlib.redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "draw_run", lambda run, results, *_: report.write(run, results, []))
+        Command("train").main([*command, "--tensorboard"])
+    return path / "run", command, " ".join(out.getvalue().split())
 
 
-def test_a_run_keeps_what_it_has_validated_and_tested(run):
-    results = json.loads((run / "results.json").read_text())
-    counts = dict(train_images=60, validation_images=20, test_images=30, shuffle=True, mirror=True)
+def test_a_run_keeps_and_says_what_it_has_validated_and_tested(run, finished):
+    folder, _, printed = run
+    kept = data.load(folder.parent / "kept.npz")
+    assert kept.digest == HELD_OUT.digest
+    results = read_results(folder)
+    counts = dict(train_images=40, validation_images=40, test_images=40, shuffle=True, mirror=True)
     assert results["settings"].items() >= counts.items()
-    best = max(range(3), key=lambda at: (results["epochs"][at]["validation"]["accuracy"], at))
+    validated = [each["validation"] for each in results["epochs"]]
+    best = max(range(3), key=lambda at: (validated[at]["accuracy"], at))
     assert results["best_epoch"] == best
-    network = Trained.read(run).spiking_network()
+    network = Trained.read(folder).spiking_network()
     decisions = np.array([int(network(image)) for image in HELD_OUT.test_images])
     assert metrics.fractions(decisions, HELD_OUT.test_labels).items() <= results["test"].items()
-    with (run / "history.csv").open(newline="") as file:
+    with (folder / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == ["epoch", "train_acc", "train_loss", "validation_acc", "validation_loss"]
-    validated = [each["validation"] for each in results["epochs"]]
     assert [float(row["validation_acc"]) for row in rows] == [each["accuracy"] for each in validated]
     assert [float(row["validation_loss"]) for row in rows] == [each["wrong"] for each in validated]
-
-
-def test_the_page_tells_validation_and_test_apart(run):
-    results = json.loads((run / "results.json").read_text())
-    seen, best = Page((run / "report.html").read_text()), results["epochs"][results["best_epoch"]]
-    assert "60 training, 20 validation, 30 test images" in seen.text
-    assert f"validation accuracy{best['validation']['accuracy']:.2%}" in seen.text.replace("\n", "")
-    assert "validation images" in seen.text
-    assert "images come in a new order each epoch, each image is mirrored left-right or not, at random" in seen.text
-    figure = plots.history_picture(results["epochs"], results["best_epoch"])
-    names = [line.get_label() for line in figure.axes[0].get_lines()]
-    assert {"train, right", "validation, right"} <= {*names}
-    assert not any("test" in str(name) for name in names)
+    assert "40 training, 40 validation and 40 test images, epochs 2 3" in printed
+    assert "images come in a new order each epoch, each image is mirrored left-right or not, at random" in printed
+    assert f"{validated[best]['accuracy']:.2%} of 40 images (best of 3 epochs: number {best + 1})" in printed
+    assert f"test accuracy {results['test']['accuracy']:.2%}, wrong" in printed
+    page = (folder / "report.html").read_text()
+    assert "40 training, 40 validation, 40 test images" in page
+    assert f"{validated[best]['accuracy']:.2%}" in page
+    figure = plots.history_picture(results["epochs"], best)
+    names = {str(line.get_label()) for line in figure.axes[0].get_lines()}
+    assert {"train, right", "validation, right"} <= names
+    assert not any("test" in name for name in names)
+    without = read_results(finished)
+    assert without["test"].items() >= without["epochs"][without["best_epoch"]]["test"].items()
+    assert "validation accuracy" in page
+    assert "validation accuracy" not in (finished / "report.html").read_text()
 
 
 def test_runs_with_and_without_validation_are_compared(run):
-    validated = json.loads((run / "results.json").read_text())
-    tested = validated | dict(epochs=[dict(each, test=each["validation"]) for each in validated["epochs"]])
+    validated = read_results(run[0])
+    tested = copy.deepcopy(validated)
     for each in tested["epochs"]:
-        del each["validation"]
+        each["test"] = each.pop("validation")
     rows = {row[0]: row[1:] for row in comparisons.compared(dict(one=validated, other=tested))[0]}
     best = validated["epochs"][validated["best_epoch"]]["validation"]["accuracy"]
     assert rows["validation accuracy of the best epoch, %"] == [f"{100 * best:.2f}", ""]
@@ -268,9 +258,8 @@ def test_runs_with_and_without_validation_are_compared(run):
 
 
 def test_tensorboard_shows_validation_and_the_last_test(run):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = accumulator.EventAccumulator(str(run / FOLDER)).Reload()
-    results = json.loads((run / "results.json").read_text())
+    events = EventAccumulator(str(run[0] / FOLDER)).Reload()
+    results = read_results(run[0])
     for what in ("accuracy", "wrong", "silent"):
         values = [(event.step, pytest.approx(event.value)) for event in events.Scalars(f"{what}/validation")]
         assert values == [(each["epoch"] + 1, each["validation"][what]) for each in results["epochs"]]
@@ -278,17 +267,34 @@ def test_tensorboard_shows_validation_and_the_last_test(run):
         assert (last.step, last.value) == (results["best_epoch"] + 1, pytest.approx(results["test"][what]))
 
 
+def test_a_run_is_not_resumed_with_other_images_or_another_order(run, tmp_path, capsys):
+    folder, command, _ = run
+    before = (folder / "results.json").read_bytes()
+    command = [*command, "--resume"]
+    said = refused(Command("train"), capsys, *(each for each in command if each != "--mirror"))
+    assert "it had mirror True (now False)" in said
+    said = refused(Command("train"), capsys, *command, "--validation", 0)
+    assert "validation_images 40 (now 0)" in said
+    assert (folder / "results.json").read_bytes() == before
+    for share in ("1", "-0.1", "nan"):
+        said = refused(Command("train"), capsys, *tiny.TRAIN, "--validation", share, "--out", tmp_path / "run")
+        assert "`validation`: `share` of the validation images must lie between 0 and 1, got " in said
+    assert not (tmp_path / "run").exists()
+
+
+# Sweeps
+
 BEST = [dict(seed=1), dict(seed=2)]
 SILENT = [{"layer1.threshold": 1000.0, "seed": 1}, {"layer1.threshold": 1000.0, "seed": 2}]
 
 
 def sweep_of(variants: list[dict], images: Dataset = HELD_OUT) -> Sweep:
-    return Sweep(small(), images, Settings((1, 3), batch_size=20, patience=0), variants, at_once=3)
+    return Sweep(SHALLOW, images, QUICK, variants, at_once=3)
 
 
 def plain(networks: Iterable[dict]) -> list[dict]:
     """Records of a sweep, but for seconds and files."""
-    return [{key: x for key, x in each.items() if "seconds" not in key and key != "weights"} for each in networks]
+    return [{key: x for key, x in each.items() if key != "weights"} for each in untimed(networks)]
 
 
 def with_test(networks: Iterable[dict]) -> list[dict]:
@@ -306,12 +312,8 @@ def swept(tmp_path_factory) -> pathlib.Path:
     return path
 
 
-def told(path: pathlib.Path) -> list[dict]:
-    return json.loads((path / "sweep.json").read_text())["networks"]
-
-
 def test_a_sweep_ranks_by_validation_and_tests_the_best_combination_once(swept):
-    networks = told(swept)
+    networks = read(swept)
     assert with_test(networks) == BEST
     for record in networks:
         best = max(range(3), key=lambda at: (record["epochs"][at]["validation"]["accuracy"], at))
@@ -328,16 +330,16 @@ def test_a_sweep_ranks_by_validation_and_tests_the_best_combination_once(swept):
 
 
 def test_the_test_images_change_nothing_else_in_a_sweep(swept):
-    blank = dataclasses.replace(HELD_OUT, test_images=np.zeros_like(HELD_OUT.test_images))
-    state = sweep_of([*SILENT, *BEST], blank).run()
-    found, expected = plain(state.done[at] for at in range(4)), plain(told(swept))
-    assert with_test(found) == BEST
-    assert [each.pop("test")["silent"] for each in found[2:]] == [1, 1]
+    state = sweep_of([*SILENT, *BEST], changed(test_images=np.zeros_like(HELD_OUT.test_images))).run()
+    networks = plain(state.done[at] for at in range(4))
+    expected = plain(read(swept))
+    assert with_test(networks) == BEST
+    assert [each.pop("test")["silent"] for each in networks[2:]] == [1, 1]
     assert all(each.pop("test")["silent"] < 1 for each in expected[2:])
-    assert found == expected
+    assert networks == expected
 
 
-def test_a_sweep_without_a_folder_goes_on_from_each_state_before_and_amid_its_tests(swept):
+def test_a_sweep_without_a_folder_continues_from_each_state_before_and_amid_its_tests(swept):
     kept = []
     sweep = sweep_of([*SILENT, *BEST])
     sweep.run(save=lambda state: kept.append(copy.deepcopy(state.flatten())))
@@ -345,7 +347,7 @@ def test_a_sweep_without_a_folder_goes_on_from_each_state_before_and_amid_its_te
     assert [with_test(meta["done"].values()) for _, meta in ends] == [[], BEST[:1], BEST]
     for arrays, meta in ends:
         state = sweep.run(SweepState.unflatten(arrays, meta))
-        assert plain(state.done[at] for at in range(4)) == plain(told(swept))
+        assert plain(state.done[at] for at in range(4)) == plain(read(swept))
 
 
 @pytest.mark.parametrize("tests", [0, 1])
@@ -360,22 +362,22 @@ def test_the_folder_of_a_sweep_that_stops_before_or_amid_its_tests_ends_the_same
         patch.setattr(SweepFolder, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             folder.run()
-    assert with_test(told(tmp_path)) == BEST[:tests]
+    assert with_test(read(tmp_path)) == BEST[:tests]
     monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("trained again"))
     with SweepFolder(tmp_path, sweep_of([*SILENT, *BEST])) as folder:
-        assert plain(folder.run()) == plain(told(tmp_path)) == plain(told(swept))
+        assert plain(folder.run()) == plain(read(tmp_path)) == plain(read(swept))
 
 
 def test_another_combination_that_is_better_takes_the_test(swept, tmp_path):
     for variants, expected in ((SILENT, SILENT), (SILENT + BEST, BEST), (SILENT, SILENT), (SILENT + BEST, BEST)):
         with SweepFolder(tmp_path, sweep_of(variants)) as folder:
             networks = folder.run()
-        assert with_test(networks) == with_test(told(tmp_path)) == expected
-    assert plain(networks) == plain(told(swept))
+        assert with_test(networks) == with_test(read(tmp_path)) == expected
+    assert plain(networks) == plain(read(swept))
 
 
 def test_without_supervised_epochs_nothing_ranks_and_nothing_is_tested():
-    done = Sweep(small(), HELD_OUT, Settings((1, 0), patience=0), BEST).run().done
+    done = Sweep(SHALLOW, HELD_OUT, dataclasses.replace(QUICK, epochs=(1, 0)), BEST).run().done
     assert [done[at]["epochs"] for at in (0, 1)] == [[], []]
     assert with_test(done.values()) == []
 
@@ -384,8 +386,8 @@ def ranked(validation: float, test: float | None, threshold: float, part: str = 
     """The record of a network, as in sweep.json, whose last epoch is not its best."""
     scores = dict(train=dict(accuracy=0.9))
     epochs = [scores | {part: dict(accuracy=x)} for x in (validation, validation - 0.1)]
-    found = {} if test is None else dict(test=dict(accuracy=test))
-    return dict(variant=dict(threshold=threshold, seed=seed), epochs=epochs, best_epoch=0, **found)
+    tested = {} if test is None else dict(test=dict(accuracy=test))
+    return dict(variant=dict(threshold=threshold, seed=seed), epochs=epochs, best_epoch=0, **tested)
 
 
 def test_combinations_are_ranked_by_their_means():
@@ -409,74 +411,8 @@ def test_the_table_of_a_sweep_has_the_best_in_validation_first():
         ("3", "1", "90.0", "50.0", "60.0", ""),
         ("1", "1", "90.0", "40.0", "50.0", ""),
     ]
-    shown = table([ranked(0.5, 0.5, 1, "test"), ranked(0.6, 0.6, 2, "test")])
+    shown = table([ranked(0.5, 0.5, 1, "test"), ranked(0.6, 0.6, 2, "test"), ranked(0.8, 0.8, 2, "test", seed=1)])
     head = [str(column.header) for column in shown.columns]
     assert head[2:] == ["training, last epoch", "test, last epoch", "test, best epoch"]
-    assert [*shown.columns[4].cells] == ["60.0", "50.0"]
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path):
-    """`snnjax train` with a small network, in a folder of its own."""
-    monkeypatch.setitem(NETWORKS, "tiny", tiny)
-    monkeypatch.chdir(tmp_path)
-    return Command("train")
-
-
-def test_the_command_holds_out_a_tenth_and_says_so(command, capsys):
-    command.main([*TINY, "--shuffle", "--mirror", "--out", "run"])
-    out = " ".join(capsys.readouterr().out.split())
-    assert "tiny on digits: 36 training, 4 validation and 40 test images, epochs 2 3" in out
-    assert "4 of 40 training images are held out for validation" in out
-    assert "images come in a new order each epoch, each image is mirrored left-right or not, at random" in out
-    assert re.search(r"epoch 3: train \S+ validation \S+", out)
-    results = json.loads(pathlib.Path("run/results.json").read_text())
-    best = results["best_epoch"]
-    validated = (
-        f"{results['epochs'][best]['validation']['accuracy']:.2%} of 4 images (best of 3 epochs: number {best + 1})"
-    )
-    assert f"validation accuracy {validated} test accuracy {results['test']['accuracy']:.2%}, wrong" in out
-    assert results["settings"].items() >= dict(validation=0.1, train_images=36, validation_images=4).items()
-    before = pathlib.Path("run/results.json").read_bytes()
-    line = refused(command, capsys, *TINY, "--shuffle", "--out", "run", "--resume")
-    assert "it had mirror True (now False)" in line
-    line = refused(command, capsys, *TINY, "--shuffle", "--mirror", "--validation", 0, "--out", "run", "--resume")
-    assert "it had train_images 36 (now 40), validation_images 4 (now 0)" in line
-    assert pathlib.Path("run/results.json").read_bytes() == before
-
-
-def test_no_validation_is_as_before(command, capsys):
-    command.main([*TINY, "--validation", "0", "--out", "run"])
-    out = " ".join(capsys.readouterr().out.split())
-    assert "tiny on digits: 40 training and 40 test images, epochs 2 3" in out
-    assert "validation" not in out
-    results = json.loads(pathlib.Path("run/results.json").read_text())
-    assert results["test"].items() >= results["epochs"][results["best_epoch"]]["test"].items()
-
-
-@pytest.mark.parametrize("share", ["1", "-0.1", "nan"])
-def test_shares_that_are_none_are_refused(command, capsys, share):
-    line = refused(command, capsys, *TINY, "--validation", share, "--out", "run")
-    assert "`validation`: `share` of the validation images must lie between 0 and 1, got " in line
-    assert not pathlib.Path("run").exists()
-
-
-def test_validation_images_of_a_file_are_taken_as_they_are(command):
-    HELD_OUT.save("kept.npz")
-    options = ["--model", "tiny", "--dataset", "kept.npz", "--epochs", "0", "1"]
-    for name, extra, expected in (("own", [], (60, 20)), ("none", ["--validation", "0"], (60, 0))):
-        command.main([*options, *extra, "--out", name])
-        settings = json.loads(pathlib.Path(name, "results.json").read_text())["settings"]
-        assert (settings["train_images"], settings["validation_images"]) == expected
-
-
-def test_copies_are_made_of_training_images_alone(command):
-    """What is held out is held out first."""
-    command.main([*TINY, "--augment", "--out", "run"])
-    settings = json.loads(pathlib.Path("run/results.json").read_text())["settings"]
-    assert (settings["train_images"], settings["validation_images"]) == (72, 4)
-
-
-def test_replications_do_as_the_reference_does():
-    chosen = replicate.options_of(replicate.Replicate(), pathlib.Path("images.npz"), "mozafari2018", 0)
-    assert (chosen.data.validation, chosen.training.shuffle, chosen.training.mirror) == (0, False, False)
+    assert [*shown.columns[4].cells] == ["70.0 ± 14.1", "50.0"]
+    assert "±" in str(shown.title)

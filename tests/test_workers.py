@@ -14,19 +14,19 @@ from collections.abc import Callable, Iterator
 import jax
 import psutil
 import pytest
+import tiny
 from command import Command
-from test_sweep import IMAGES, assert_same_sweep, network
+from several import ROOT
+from test_sweep import IMAGES, SEEDS, SETTINGS, SHALLOW, assert_same_sweep
 
 from snnjax.core.errors import InputError
 from snnjax.runs.sweep_folder import GROUPS
-from snnjax.training.state import Settings
 from snnjax.training.sweep import Sweep
 from snnjax.training.workers import cluster, processes
 
-ROOT = pathlib.Path(__file__).parents[1]
-SWEEP = ["--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.rate=0.03,0.05", "--seeds", "2"]
-SWEEP += ["--train_images", "100", "--test_images", "40", "--batch_size", "20", "--device", "cpu", "--kernels", "xla"]
-SWEEP += ["--epochs", "4", "30"]
+SWEEP = [*tiny.TRAIN, "--model", f"{ROOT / 'tests' / 'own_swept.py'}:network", "--vary", "layer1.rate=0.03,0.05"]
+SWEEP += ["--seeds", "2", "--train_images", "100", "--validation", "0.1", "--kernels", "xla", "--epochs", "4", "30"]
+ENVIRONMENT = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 pytestmark = pytest.mark.slow
 
@@ -40,34 +40,37 @@ def whole(tmp_path_factory) -> pathlib.Path:
 
 
 class Started:
-    """The command in a process of its own."""
+    """The command in a process of its own, which trains: groups have left states since its start."""
 
-    def __init__(self, out: pathlib.Path, *arguments: str):
-        self.out = out
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    def __init__(self, out: pathlib.Path, *arguments: str, groups: int = 2):
+        begin = time.time()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "snnjax", "sweep", *SWEEP, *arguments, "--out", str(out)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | dict(PYTHONPATH=path),
+            env=ENVIRONMENT,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
         )
 
-    def trains(self, groups: int = 2) -> list[psutil.Process]:
-        """Waits until groups have left states; the processes below that of the command."""
-        wait(lambda: self.process.poll() is not None or len([*(self.out / GROUPS).glob("*.npz")]) >= groups)
+        def trains() -> bool:
+            saved = [each for each in (out / GROUPS).glob("*.npz") if each.stat().st_mtime > begin]
+            return self.process.poll() is not None or len(saved) >= groups
+
+        wait(trains)
         assert self.process.poll() is None, self.process.communicate()
-        return psutil.Process(self.process.pid).children(recursive=True)
+        self.children = psutil.Process(self.process.pid).children(recursive=True)
 
     def interrupt(self) -> None:
         """As Ctrl-C in a terminal, which interrupts all processes."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self) -> tuple[int, str, str]:
-        """Its exit status, and what it has printed."""
+        """Its exit status, and what it has printed; nobody trains on."""
         out, err = self.process.communicate(timeout=600)
+        _, alive = psutil.wait_procs(self.children, timeout=60)
+        assert not alive
         return self.process.returncode, out, err
 
 
@@ -78,9 +81,9 @@ def wait(until: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.02)
 
 
-def workers_in(found: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that train, not those that loky keeps beside them."""
-    return [each for each in found if "resource_tracker" not in " ".join(each.cmdline())]
+def assert_stopped(status: int, out: str, err: str) -> None:
+    assert (status, err) == (130, "")
+    assert "Stopped; all but the last half minute is kept. The same command goes on." in out
 
 
 def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
@@ -91,12 +94,14 @@ def cores_of(group, callback) -> tuple[int, tuple[int, ...], int]:
 
 def test_processes_share_the_cores():
     with processes(2) as workers:
-        found = {*workers.executor.map(functools.partial(workers.task, workers.share(cores_of)), range(4))}
+        given = {*workers.executor.map(functools.partial(workers.task, workers.share(cores_of)), range(4))}
     ours = os.sched_getaffinity(0)
-    assert len({pid for pid, *_ in found} - {os.getpid()}) == 2
-    assert {core for _, cores, _ in found for core in cores} == ours
-    assert sum(len(cores) for _, cores, _ in found) == max(len(ours), 2), "no core is in two shares"
-    assert all(devices == len(cores) for _, cores, devices in found)
+    assert len({pid for pid, *_ in given} - {os.getpid()}) == 2
+    assert {core for _, cores, _ in given for core in cores} == ours
+    assert sum(len(cores) for _, cores, _ in given) == max(len(ours), 2), "no core is in two shares"
+    assert all(devices == len(cores) for _, cores, devices in given)
+    with pytest.raises(InputError, match="`count` must be at least 1, got 0"), processes(0):
+        pass
 
 
 def test_two_processes_leave_what_one_does(whole, tmp_path, capsys):
@@ -112,29 +117,23 @@ def test_two_processes_leave_what_one_does(whole, tmp_path, capsys):
     assert_same_sweep(whole, tmp_path / "two")
 
 
-@pytest.mark.parametrize("whom", ["worker", "main", "all"])
-def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path, whom):
-    """After at least one epoch of each group; then the same command goes on."""
-    started = Started(tmp_path / "two", "--workers", "2")
-    children = started.trains()
-    dict(worker=workers_in(children)[-1].kill, main=started.process.kill, all=started.interrupt)[whom]()
-    status, out, err = started.end()
-    if whom == "worker":
-        assert (status, err.count("\n")) == (2, 1), err
-        assert "a worker was killed, perhaps because memory ran out: what was finished is kept" in err
-    elif whom == "all":
-        assert (status, err) == (130, "")
-        assert "Stopped; all but the last half minute is kept. The same command goes on." in out
-    _, alive = psutil.wait_procs(children, timeout=60)
-    assert not alive, "nobody trains on"
-    again = Started(tmp_path / "two", "--workers", "2")
-    assert again.end()[0] == 0
-    assert_same_sweep(whole, tmp_path / "two")
-
-
-def test_processes_are_counted_from_one():
-    with pytest.raises(InputError, match="`count` must be at least 1, got 0"), processes(0):
-        pass
+def test_a_sweep_by_processes_that_is_stopped_ends_the_same(whole, tmp_path):
+    """Each time after at least one epoch of each group: a worker is killed, then all stopped, then the main process."""
+    folder = tmp_path / "two"
+    started = Started(folder, "--workers", "2")
+    workers = [each for each in started.children if "resource_tracker" not in " ".join(each.cmdline())]
+    workers[-1].kill()
+    status, _, err = started.end()
+    assert (status, err.count("\n")) == (2, 1), err
+    assert "a worker was killed, perhaps because memory ran out: what was finished is kept" in err
+    started = Started(folder, "--workers", "2")
+    started.interrupt()
+    assert_stopped(*started.end())
+    started = Started(folder, "--workers", "2")
+    started.process.kill()
+    assert started.end()[0] == -signal.SIGKILL
+    Command("sweep").main([*SWEEP, "--out", folder])
+    assert_same_sweep(whole, folder)
 
 
 # On a cluster
@@ -148,14 +147,9 @@ def distributed():
 @contextlib.contextmanager
 def dask(*arguments: str) -> Iterator[subprocess.Popen]:
     """A scheduler or worker of Dask's, from the command line."""
-    environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    with subprocess.Popen(
-        [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    ) as process:
+    program = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
+    streams = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with subprocess.Popen(program, env=ENVIRONMENT, start_new_session=True, **streams) as process:
         try:
             yield process
         finally:
@@ -172,47 +166,37 @@ def local(distributed, tmp_path_factory):
         yield made
 
 
-def test_a_cluster_of_which_a_worker_is_killed_leaves_what_one_process_does(whole, local, distributed, tmp_path):
+def test_a_cluster_trains_nothing_for_a_command_that_stopped_and_outlives_a_worker(whole, local, distributed, tmp_path):
+    """Its workers are free for the same command, which continues; what a killed worker trained, another one trains."""
+    folder = tmp_path / "cluster"
+    started = Started(folder, "--scheduler", local.scheduler_address)
+    started.interrupt()
+    assert_stopped(*started.end())
+    wait(lambda: not any(worker.processing for worker in local.scheduler.workers.values()))
     with distributed.Client(local, set_as_default=False) as client:
         workers = client.run(os.getpid)
-        started = Started(tmp_path / "cluster", "--scheduler", local.scheduler_address)
-        started.trains()
+        started = Started(folder, "--scheduler", local.scheduler_address)
         os.kill(next(iter(workers.values())), signal.SIGKILL)
         assert started.end()[0] == 0
         assert {*client.run(os.getpid).values()} != {*workers.values()}
-    assert_same_sweep(whole, tmp_path / "cluster")
-
-
-def test_a_cluster_trains_nothing_for_a_command_that_stopped(whole, local, tmp_path):
-    """Its workers are free for the same command, which goes on."""
-    started = Started(tmp_path / "cluster", "--scheduler", local.scheduler_address)
-    started.trains()
-    started.interrupt()
-    status, out, err = started.end()
-    assert (status, err) == (130, "")
-    assert "Stopped; all but the last half minute is kept. The same command goes on." in out
-    wait(lambda: not any(worker.processing for worker in local.scheduler.workers.values()))
-    assert Started(tmp_path / "cluster", "--scheduler", local.scheduler_address).end()[0] == 0
-    assert_same_sweep(whole, tmp_path / "cluster")
+    assert_same_sweep(whole, folder)
 
 
 def test_a_scheduler_that_goes_away_loses_nothing(whole, distributed, tmp_path):
     port = "18786"
     address = f"tcp://127.0.0.1:{port}"
-    with dask("scheduler", "--host", "127.0.0.1", "--port", port) as scheduler:
-        how = ["--nthreads", "1", "--nworkers", "2", "--local-directory", str(tmp_path / "dask")]
-        with dask("worker", address, *how):
-            started = Started(tmp_path / "cluster", "--scheduler", address)
-            started.trains()
-            scheduler.kill()
-            status, _, err = started.end()
+    how = ["--nthreads", "1", "--nworkers", "2", "--local-directory", str(tmp_path / "dask")]
+    with dask("scheduler", "--host", "127.0.0.1", "--port", port) as scheduler, dask("worker", address, *how):
+        started = Started(tmp_path / "cluster", "--scheduler", address)
+        scheduler.kill()
+        status, _, err = started.end()
     assert (status, err.count("\n")) == (2, 1), err
     assert f"the Dask scheduler at {address} went away: what was finished is kept" in err
-    assert Started(tmp_path / "cluster").end()[0] == 0
+    Command("sweep").main([*SWEEP, "--out", tmp_path / "cluster"])
     assert_same_sweep(whole, tmp_path / "cluster")
 
 
-def test_clusters_that_are_none(distributed, capsys):
+def test_clusters_that_are_none(distributed):
     message = r"no Dask scheduler answers at tcp://127.0.0.1:9 .*: start one by `dask scheduler`, and"
     with pytest.raises(OSError, match=message), cluster("tcp://127.0.0.1:9", patience=1):
         pass
@@ -227,13 +211,13 @@ def test_clusters_that_are_none(distributed, capsys):
             stack.enter_context(cluster(made.scheduler_address, patience=1))
 
 
-def test_a_file_that_a_worker_lacks_is_named(local, tmp_path):
+def test_a_file_that_a_worker_lacks_is_named(local):
     """As on another machine."""
 
     def lacks():
         raise InputError("`import` must name a Python file or a module: there is no file own.py")
 
-    sweep = Sweep(network("one"), IMAGES, Settings((1, 1), patience=0), [{"seed": 0}])
+    sweep = Sweep(SHALLOW, IMAGES, SETTINGS, SEEDS[:1])
     with (
         cluster(local.scheduler_address, lacks) as workers,
         pytest.raises(InputError, match=r"there is no file own\.py"),
