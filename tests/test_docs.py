@@ -64,7 +64,7 @@ BENCHMARKS: dict[str, Any] = dict(
 FEW = ["--train_images", "60", "--test_images", "30"]
 SHORTER: dict[str, list[str]] = {
     "train": FEW,
-    "sweep": FEW,
+    "sweep": [*FEW, "--seeds", "2"],
     "replicate": [*FEW, "--model", "mozafari2018", "--seeds", "1", "--reward_epochs", "1"],
     "results": ["--rows", "goupy2024_ncg:digits", "--seeds", "1", "--epochs", "1", "1", "--kernels", "xla", *FEW],
     "throughput": ["--short", "--images", "12", "--repeats", "1", "--device", "cpu"],
@@ -133,7 +133,10 @@ def process(words: list[str]) -> None:
 
 
 def benchmark(words: list[str]) -> None:
-    """Without the programs that are not here: tests/test_throughput.py has them take part where they are."""
+    """Each study and kind of kernels once, without the programs that are not here.
+
+    tests/test_throughput.py has them take part where they are.
+    """
     for option in {"--reference", "--spikenn"} & {*words}:
         at = words.index(option)
         words = words[:at] + words[at + 2 :]
@@ -141,14 +144,25 @@ def benchmark(words: list[str]) -> None:
         words = [each for each in words if each != option or importlib.util.find_spec(module)]
     if words[1].endswith("accelerators.py") and not importlib.util.find_spec("jax_plugins"):
         return  # without their compilers
-    program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
+    if first_time(words[1], *(words[words.index(each) + 1] for each in ("--study", "--kernels") if each in words)):
+        program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
 
 
 def experiment(words: list[str]) -> None:
-    """In this process."""
+    """In this process, once: what makes it quick makes all tables the same."""
     name = pathlib.Path(words[1]).stem
-    module, _ = EXPERIMENTS[name]
-    module.main([*words[2:], *shorter(name, words)])
+    if first_time(name):
+        module, _ = EXPERIMENTS[name]
+        module.main([*words[2:], *shorter(name, words)])
+
+
+def first_time(*key: str) -> bool:
+    """Whether nothing of this name has run in the folder of the document."""
+    mark = pathlib.Path("ran", "-".join(key).replace("/", "-"))
+    fresh = not mark.exists()
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+    return fresh
 
 
 EXPERIMENTS = dict(results=(results, results.Results), replicate=(replicate, replicate.Replicate))
@@ -279,21 +293,21 @@ PREVIOUS = "checkpoint.previous.npz"
 # What holds without running anything.
 
 
-@pytest.mark.parametrize("line", dict.fromkeys(all_commands(*DOCUMENTS)))
-def test_each_command_is_one_that_there_is(line):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_command_is_one_that_there_is(document):
     """Exactly one rule runs it, and it takes the options."""
-    words = shlex.split(line)
-    what = rule(line)
-    if what is command:
-        parse(COMMANDS[words[1]], words[2:], line)
-    elif what is experiment:
-        parse(EXPERIMENTS[pathlib.Path(words[1]).stem][1], words[2:], line)
-    elif what is benchmark:
-        assert (ROOT / words[1]).is_file()
-        if words[2:]:
+    for line in all_commands(document):
+        words = shlex.split(line)
+        what = rule(line)
+        if what is command:
+            parse(COMMANDS[words[1]], words[2:], line)
+        elif what is experiment:
+            parse(EXPERIMENTS[pathlib.Path(words[1]).stem][1], words[2:], line)
+        elif what is benchmark:
+            assert (ROOT / words[1]).is_file(), line
             parse(BENCHMARKS[pathlib.Path(words[1]).stem].Options, words[2:], line)
-    elif what in (new_environment, installation, clone, process):
-        what(words)
+        elif what in (new_environment, installation, clone, process):
+            what(words)
 
 
 def test_a_command_that_no_rule_knows_fails():
@@ -309,9 +323,8 @@ def test_a_command_that_no_rule_knows_fails():
 def test_snippets_import_what_there_is(document):
     for block in blocks(document):
         if block.language == "python":
-            imports = [
-                each for each in ast.walk(ast.parse(block.text)) if isinstance(each, ast.Import | ast.ImportFrom)
-            ]
+            statements = ast.walk(ast.parse(block.text))
+            imports = [each for each in statements if isinstance(each, ast.Import | ast.ImportFrom)]
             exec(compile(ast.Module(imports, []), document, "exec"), {})
 
 
@@ -362,15 +375,14 @@ def test_links_and_pictures_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_extras_in_the_text_exist(document):
+def test_extras_and_programs_in_the_text_exist(document):
     text = prose(document)
     named = re.findall(r"extras?(?: such as)? `(\w+)`", text)
     named += [each for group in re.findall(r"pip install [^`]*\[([\w,]+)\]", text) for each in group.split(",")]
     assert {*named} <= EXTRAS
+    if document in PAGES:
+        paths = [name for name in file_names(document) if name.startswith(("tests/", "snnjax/", *BESIDE))]
+        assert [name for name in paths if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("document", PAGES)
-def test_programs_in_the_text_exist(document):
-    for name in file_names(document):
-        if name.startswith(("tests/", "snnjax/", "experiments/", "benchmarks/")):
-            assert (ROOT / name).exists(), name
+BESIDE = ("experiments/", "benchmarks/")

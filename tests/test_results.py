@@ -4,20 +4,17 @@ import dataclasses
 import json
 import re
 
+import jax
 import numpy as np
 import protocols
 import pytest
 import results
 from command import Command, refused
-from matplotlib import image
 from protocols import NCG, TABLES, Row
-from test_trainer import SHALLOW
 
-from snnjax import InputError, Settings, Trainer
 from snnjax.app import options
-from snnjax.data import digits
 from snnjax.kernels import native
-from snnjax.training.placement import forget_programs
+from snnjax.training import placement
 
 COMMAND = Command("results", results)
 
@@ -41,40 +38,31 @@ def chosen(*rows: str, **more) -> results.Results:
 @pytest.mark.slow
 def test_a_table_is_written_and_finished_runs_are_only_read(tmp_path, capsys):
     COMMAND.main([*TINY, "--out", tmp_path])
-    printed = capsys.readouterr().out
     name = "mozafari2018-digits_30_xla_1_1_2_of20_seeds2"
+    assert (tmp_path / f"{name}.txt").read_text() in capsys.readouterr().out
     (row,) = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
-    runs = [json.loads((tmp_path / row["runs"] / f"seed{n}" / "results.json").read_text()) for n in (0, 1)]
+    finished = [tmp_path / row["runs"] / f"seed{seed}" / "results.json" for seed in (0, 1)]
+    runs = [json.loads(path.read_text()) for path in finished]
+    assert [run["settings"]["seed"] for run in runs] == [0, 1]
     assert row["accuracies"] == [run["test"]["accuracy"] for run in runs]
-    assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
-    images = row["train_images"]
-    assert images + row["validation_images"] == 30
+    assert row["train_images"] + row["validation_images"] == 30
     assert all(seconds > 0 for seconds in row["compile_seconds"]), "each run compiles its own programs"
-    for seconds, run in zip(row["seconds"], runs, strict=True):
-        assert seconds > sum(phase["seconds"] + phase["compile_seconds"] for phase in run["phases"])
-        assert [run["settings"]["seed"] for run in runs] == [0, 1]
     table = (tmp_path / f"{name}.md").read_text()
-    assert table.startswith("| network | data | images | ")
-    assert f"| mozafari2018 | digits | {images} | {100 * row['mean']:.2f} ± " in table
-    assert row["devices"][0] in table
-    assert (tmp_path / f"{name}.txt").read_text() in printed
-    finished = sorted((tmp_path / row["runs"]).glob("*/results.json"))
+    assert f"| mozafari2018 | digits | {row['train_images']} | {100 * row['mean']:.2f} ± " in table
     before = [path.stat().st_mtime_ns for path in finished]
     COMMAND.main([*TINY, "--out", tmp_path])
     assert [path.stat().st_mtime_ns for path in finished] == before
     assert json.loads((tmp_path / f"{name}.json").read_text())["rows"] == [row]
 
 
-def test_programs_that_are_forgotten_are_compiled_again(compilations):
-    def trained() -> float:
-        trainer = Trainer(SHALLOW, digits().first(57, 31), Settings((1, 1), batch_size=20, patience=0))
-        return sum(each["compile_seconds"] for each in trainer.run(trainer.initial_state()).phases)
-
-    first = compilations(trained)
-    assert first > 3
-    assert compilations(trained) == 0
-    forget_programs()
-    assert compilations(trained) >= first
+def test_programs_that_are_forgotten_are_made_again(monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(placement, "_COMPILED", {"a program": 1})
+    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(True))
+    placement.forget_programs()
+    assert placement._COMPILED == {}
+    assert forgotten == [True]
+    assert placement.learning_program.cache_info().currsize == placement.mapping_program.cache_info().currsize == 0
 
 
 def test_each_option_of_a_row_reaches_its_runs(tmp_path):
@@ -178,20 +166,6 @@ def test_batches_are_compared_by_accuracy_and_images_a_second(tmp_path):
     table = (tmp_path / "batches.md").read_text()
     assert f"| {NCG} | mnist, batches of 8 | 54,000 | 60.00 ±" in table
     assert "Images a second in batches of 1: encode 50,000, R-STDP 15,000.\n" in table
-    assert not (tmp_path / "batches.png").exists()
-
-
-@pytest.mark.slow
-def test_the_table_of_batches(tmp_path, monkeypatch):
-    rows = [dataclasses.replace(row, dataset="digits") for row in TABLES["batches"]]
-    monkeypatch.setitem(TABLES, "batches", (rows[0], rows[2]))
-    few = ["--train_images", "30", "--test_images", "20", "--epochs", "1", "1", "1", "--seeds", "1"]
-    COMMAND.main(["--table", "batches", *few, "--kernels", "xla", "--out", tmp_path])
-    (path,) = tmp_path.glob("batches*.json")
-    found = json.loads(path.read_text())["rows"]
-    assert [row["row"]["update_batch"] for row in found] == [1, 4]
-    for row in found:
-        assert {"STDP layer1", "STDP layer2", "R-STDP"} <= row["images_per_second"].keys()
 
 
 def test_accuracies_are_drawn_by_training_images(tmp_path):
@@ -202,17 +176,12 @@ def test_accuracies_are_drawn_by_training_images(tmp_path):
         record(Row("deep2024", "mnist"), 0.9),
     ]
     results.write(tmp_path, "table", records)
-    assert image.imread(tmp_path / "table.png").ndim == 3
+    assert (tmp_path / "table.png").stat().st_size > 1000
     ((name, course),) = results.courses_of(records).items()
     assert name == f"{NCG}, mnist"
-    assert [(each["train_images"], round(each["mean"], 3)) for each in course] == [(54_000, 0.989), (9_000, 0.97)]
-    (axis,) = results.images_picture({name: course, "another": [each | dict(published=[]) for each in course]}).axes
-    line, _ = (each for each in axis.lines if each.get_linestyle() == "-")
-    assert list(line.get_xdata()) == [9_000, 54_000]
-    np.testing.assert_allclose(line.get_ydata(), [97.0, 98.9])
-    ((one, _), (several, _)), half = axis.containers[0].lines[2][0].get_segments(), 12.706205 * 0.1
-    assert list(one) == [9_000, pytest.approx(97.0)], "one seed has no interval"
-    assert list(several) == [54_000, pytest.approx(98.9 - half)]
+    (axis,) = results.images_picture({name: course}).axes
+    (line,) = (each for each in axis.lines if each.get_linestyle() == "-")
+    np.testing.assert_allclose(line.get_xydata(), [[9_000, 97.0], [54_000, 98.9]])
     crosses = [each.get_xydata()[0] for each in axis.lines if each.get_marker() == "x"]
     np.testing.assert_allclose(sorted(map(tuple, crosses)), [(10_000, 93.2), (60_000, 96.7), (60_000, 98.92)])
 
@@ -246,35 +215,27 @@ def test_rows_of_a_folder_of_pictures(tmp_path, capsys):
 
 def test_each_command_has_a_table_of_its_own():
     """In one folder; the same command finds its table again."""
-    same = [chosen("mozafari2018:digits"), chosen("mozafari2018:digits", out=results.Path("there"))]
+    row = "mozafari2018:digits"
+    same = [chosen(row), chosen(row, out=results.Path("there"))]
     others = [
         chosen("deep2024:digits"),
-        chosen("mozafari2018:digits", "deep2024:digits"),
-        chosen("mozafari2018:digits", seeds=2),
-        chosen("mozafari2018:digits", train_images=100),
-        chosen("mozafari2018:digits", test_images=100),
-        chosen("mozafari2018:digits", epochs=(1, 1)),
-        chosen("mozafari2018:digits", machine=XLA),
+        chosen(row, seeds=2),
+        chosen(row, train_images=100),
+        chosen(row, test_images=100),
+        chosen(row, epochs=(1, 1)),
+        chosen(row, machine=XLA),
         chosen("mozafari2018:folder", data_dir=("folder=one",)),
         chosen("mozafari2018:folder", data_dir=("folder=two",)),
         chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(9))),
         chosen(*(f"mozafari2018:pictures_{number}.npz" for number in range(10))),
         results.Results(table="mnist"),
-        results.Results(table="mnist", train_images=100),
     ]
     names = [results.table_of(each, results.rows_of(each)) for each in (*same, *others)]
     assert names[:2] == ["mozafari2018-digits"] * 2
-    assert "mnist" in names
     assert len({*names}) == len(others) + 1
     assert max(map(len, names)) < 120
-
-
-def test_the_rows_of_a_table_have_folders_of_their_own():
     for name, rows in TABLES.items():
-        folders = [results.name_of(row) for row in rows]
-        assert len({*folders}) == len(rows), name
-        given = results.Results(table=name, data_dir=("cifar10-jpeg=pictures.zip",))
-        assert results.rows_of(given) == list(rows)
+        assert len({results.name_of(row) for row in rows}) == len(rows), f"folders of {name}"
 
 
 def test_all_rows_are_on_kernels_of_xla_where_there_are_no_others(monkeypatch, capsys):
@@ -282,18 +243,6 @@ def test_all_rows_are_on_kernels_of_xla_where_there_are_no_others(monkeypatch, c
     (row,) = results.rows_of(results.Results(table="digits"))
     assert not row.native
     assert capsys.readouterr().out == "on XLA's kernels: no compiler\n"
-
-
-def test_published_figures_stand_beside_a_row():
-    known = {(row.model, row.dataset): row for rows in TABLES.values() for row in rows if row.train_images is None}
-    assert 98.92 in [each.accuracy for each in protocols.published(known[NCG, "mnist"])]
-    assert protocols.published(known["deep2024", "mnist"]) == []
-    for few in (row for row in TABLES["efficiency"] if row.model == NCG and row.train_images):
-        (figure,) = protocols.published(few)
-        assert "Attar" in figure.source
-    keys = [(*each[:3], each.source) for each in protocols.PUBLISHED]
-    assert len({*keys}) == len(keys)
-    assert all(10 < each.accuracy < 100 for each in protocols.PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -304,10 +253,7 @@ def test_published_figures_stand_beside_a_row():
         (["--rows", "mozafari2018:digit"], "`rows` must be one of digits, .*, got 'digit'"),
         (["--rows", "mozafari2018"], "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
         (["--rows", "mozafari2018:cifar10-jpeg"], "`data_dir` must say where cifar10-jpeg is"),
-        (
-            ["--rows", "mozafari2018:digits", "--data_dir", "here"],
-            "`data_dir` must be SET=DIR, as mnist=DIR, got 'here'",
-        ),
+        (["--rows", "mozafari2018:digits", "--data_dir", "here"], "`data_dir` must be SET=DIR, .*, got 'here'"),
         (["--rows", "mozafari2018:digits", "--seeds", "0"], "`seeds` must be at least 1, got 0"),
     ],
 )
@@ -315,9 +261,3 @@ def test_bad_options_end_with_one_line(tmp_path, capsys, wrong, message):
     out = tmp_path / "out"
     assert re.search(message, refused(COMMAND, capsys, *wrong, "--out", out))
     assert not out.exists()
-
-
-def test_data_dirs_are_folders_by_name():
-    assert results.folders_of(chosen(data_dir=("mnist=a/b=c",))) == {"mnist": results.Path("a/b=c")}
-    with pytest.raises(InputError, match="SET=DIR"):
-        results.folders_of(chosen(data_dir=("mnist=",)))
