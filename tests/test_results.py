@@ -159,15 +159,6 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
     assert not (tmp_path / "table.png").exists()
 
 
-def test_batches_are_compared_by_accuracy_and_images_a_second(tmp_path):
-    batches = [record(Row(NCG, "mnist", update_batch=size), 0.5, 0.7) for size in (1, 8)]
-    assert batches[1]["images_per_second"] == {"encode": 50_000, "R-STDP": 15_000}
-    results.write(tmp_path, "batches", batches)
-    table = (tmp_path / "batches.md").read_text()
-    assert f"| {NCG} | mnist, batches of 8 | 54,000 | 60.00 ±" in table
-    assert "Images a second in batches of 1: encode 50,000, R-STDP 15,000.\n" in table
-
-
 def test_accuracies_are_drawn_by_training_images(tmp_path):
     """Of rows that differ in nothing else; beside what is published."""
     records = [

@@ -1,10 +1,8 @@
 """The benchmarks: short forms from end to end, the programs in their processes, and what they write."""
 
-import contextlib
 import json
 import os
 import pathlib
-import types
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from command import unboxed
 from programs import MeasuredProgram, Work, Worker
 
 from snnjax import data
-from snnjax.networks import mozafari2018
 
 PHASES = ["encode", "STDP 1", "outputs of stage 1", "STDP 2", "who fires in stage 2", "R-STDP", "test"]
 
@@ -23,33 +20,6 @@ def short(out: pathlib.Path, *arguments: str) -> dict:
     """What the short form measures of a few digits."""
     throughput.main(["--short", "--images", "12", "--repeats", "1", "--out", str(out), *arguments])
     return json.loads((out / "throughput.json").read_text())
-
-
-def row(phase: str, program: str, ms: float, ratio: float | None = None, once: bool = False) -> dict:
-    times = dict(ms_per_image=ms, min=ms, max=ms, ms=[ms], compile_seconds=1.0)
-    return dict(phase=phase, program=program, ratio=ratio, alike=ratio and 1.0, once=once, **times)
-
-
-def result() -> dict:
-    """Of a network, as if measured beside the reference."""
-    phases = [
-        *(row("encode", "snnjax", 0.1), row("encode", "reference", 1.0, 10.0)),
-        *(row("STDP 1", "snnjax", 0.2), row("STDP 1", "reference", 3.0, 15.0)),
-        row("outputs of stage 1", "snnjax", 0.3, once=True),
-        *(row("STDP 2", "snnjax", 0.5), row("STDP 2", "reference", 4.0, 8.0)),
-        row("who fires in stage 2", "snnjax", 0.2, once=True),
-        *(row("R-STDP", "snnjax", 1.0), row("R-STDP", "reference", 12.0, 12.0)),
-        *(row("test", "snnjax", 2.0), row("test", "reference", 9.0, 4.5)),
-    ]
-    sizes = dict(peak_bytes=2**28, loaded_bytes=2**27, device_bytes=None)
-    training = dict(program="snnjax", how="measured", seconds=30.0, ratio=None, compile_seconds=9.0)
-    return dict(
-        network="mozafari2018",
-        phases=phases,
-        in_one_epoch=throughput.in_one_epoch(phases),
-        protocol=[training, dict(program="reference", how="added up", seconds=600.0, ratio=20.0)],
-        memory=dict(snnjax=sizes, reference=sizes),
-    )
 
 
 @pytest.mark.slow
@@ -207,35 +177,6 @@ def test_of_weights_only_those_that_changed_count():
     assert throughput.alike(ours, theirs) == 0.75
 
 
-def test_a_whole_training_is_measured_or_added_up_from_its_phases(monkeypatch):
-    ours = types.SimpleNamespace(ask=lambda *_: dict(seconds=30.0, compile_seconds=9.0))
-    monkeypatch.setattr(throughput.Options, "snnjax", lambda *_: contextlib.nullcontext(ours))
-    monkeypatch.setattr(throughput, "PROTOCOL", (60, 20, 20))
-    rows = result()["phases"]
-    measured, added = throughput.whole_training(mozafari2018(), data.digits(), rows, throughput.Options(protocol=2))
-    assert (measured["seconds"], measured["compile_seconds"], measured["epochs"]) == (30, 9, (2, 4, 20))
-    seconds = (80 * 1 + 2 * 60 * 3 + 4 * 60 * 4 + 20 * 60 * 12 + 20 * 20 * 9) / 1000
-    assert (added["seconds"], added["ratio"]) == pytest.approx((seconds, seconds / 30))
-
-
-def test_the_table_of_networks_by_phases():
-    found = result()
-    assert found["in_one_epoch"] == {"reference": {"STDP 2": 5.0, "R-STDP": 8.0}}
-    versions = dict(snnjax="0.1.0", jax="0.10")
-    devices = dict(snnjax="cpu", reference="cpu: 2 threads")
-    about = dict(dataset="digits", processor="a processor, 2 cores", date="2026-01-01", images=(60, 50), repeats=3)
-    table = throughput.markdown([found], about | dict(versions=versions, devices=devices)).splitlines()
-    assert table[2:5] == [
-        "| mozafari2018 | snnjax, ms an image | 0.1 | 0.2 | 0.5 | 1 | 2 | 30 s |",
-        "|  | reference, times longer | 10.0 | 15.0 | 8.0 | 12.0 | 4.5 | 20.0 |",
-        "|  | the same, one epoch alone |  |  | 5.0 | 8.0 |  |  |",
-    ]
-    for part in ("digits", "60 training and 50 test images", "3 repeats", "2 cores", "2026-01-01", "jax 0.10"):
-        assert part in table[-2]
-    figure = throughput.draw([found], "a title")
-    assert [axis.get_title() for axis in figure.axes] == ["mozafari2018"]
-
-
 def test_work_is_timed_to_the_end_of_what_the_device_does(monkeypatch):
     """By the clock of the program."""
     program = MeasuredProgram()
@@ -286,8 +227,3 @@ def test_scaling_varies_one_thing_of_a_network(model, axis, value, parameters):
     known = network.hyperparameters()
     assert {name: known[name] for name in parameters} == pytest.approx(parameters)
     assert network.time_steps == network.encoder.time_steps == case["time_steps"]
-
-
-def test_scaling_says_how_a_phase_grows():
-    points = [dict(row("test", "snnjax", value**0.5 / 7), value=value) for value in (1, 8, 32, 128)]
-    assert scaling.growth(points) == pytest.approx(0.5)
