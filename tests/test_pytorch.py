@@ -152,91 +152,6 @@ def test_other_floats_become_float32(tiny, dtype):
     assert_equal(weights_of(entries), {layer: x.astype(np.float32) for layer, x in weights.items()})
 
 
-WEIGHT, AGAIN = "block2_2.conv.weight", "block2_2.anti_stdp.layer.weight"
-
-
-def with_value(value: float) -> np.ndarray:
-    weight = np.ones((20, 4, 5, 5))
-    weight[3, 2, 1, 0] = value
-    return weight
-
-
-@pytest.mark.parametrize(
-    ("weight", "problem"),
-    [
-        (np.ones((20, 4, 3, 3), np.float32), "must have shape (20, 4, 5, 5), got (20, 4, 3, 3)"),
-        (np.ones((20, 4, 5, 5), int), "must hold floats, got dtype int64"),
-        (np.ones((20, 4, 5, 5), bool), "must hold floats, got dtype bool"),
-        (with_value(np.nan), "must be finite, got 1 values"),
-        (with_value(1e300), "must be finite, got 1 values"),
-        (with_value(-0.25), "must not be negative"),
-    ],
-)
-def test_bad_weights_are_refused(tmp_path, tiny, weight, problem):
-    np.savez(tmp_path / "tiny.npz", **tiny | {WEIGHT: weight})
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'tiny.npz'}: {WEIGHT} {problem}")):
-        pytorch.read(tmp_path / "tiny.npz", TINY)
-    with pytest.raises(InputError, match=re.escape(f"`weights['layer2_2']` {problem}")):
-        pytorch.write(tmp_path / "out.npz", TINY, weights_of(tiny) | dict(layer2_2=weight))
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny.npz"]
-
-
-def test_weights_that_contradict_each_other_are_refused(tmp_path, tiny):
-    np.savez(tmp_path / "tiny.npz", **tiny | {AGAIN: tiny[AGAIN] + 1})
-    with pytest.raises(ValueError, match=re.escape(f"{AGAIN} must be the same as {WEIGHT}")):
-        pytorch.read(tmp_path / "tiny.npz", TINY)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda x: [x.pop(WEIGHT)], f"it lacks {WEIGHT}$"),
-        (lambda x: [x.pop(n) for n in list(x) if "block2_2" in n], f"it lacks {WEIGHT}, .* and 80 more$"),
-        (lambda x: [x.pop("max_ap")], "it lacks max_ap$"),
-        (lambda x: x.update({"block3.conv.weight": x[WEIGHT]}), r"it has the unknown block3\.conv\.weight$"),
-        (lambda x: [x.clear(), x.update(weights=np.ones(3))], r"it lacks .*, it has the unknown weights$"),
-    ],
-)
-def test_other_names_are_refused(tmp_path, tiny, change, message):
-    change(tiny)
-    np.savez(tmp_path / "tiny.npz", **tiny)
-    with pytest.raises(ValueError, match=f"tiny.npz is no state_dict of tiny: {message}"):
-        pytorch.read(tmp_path / "tiny.npz", TINY)
-
-
-def test_another_network_is_refused(tmp_path):
-    np.savez(tmp_path / "theirs.npz", **built(LAYOUTS["deepr2024"][0]))
-    with pytest.raises(ValueError, match=r"is no state_dict of deep2024: it has the unknown block3\.anti_stdp"):
-        pytorch.read(tmp_path / "theirs.npz", NETWORKS["deep2024"]())
-
-
-def test_other_layers_are_refused(tmp_path, tiny):
-    expected = "`weights` must be those of layer1, layer2_1, layer2_2 in tiny, got "
-    for weights, got in ((dict(layer1=tiny["block1.conv.weight"]), "layer1"), (tiny, "block1.conv"), ({}, "none")):
-        with pytest.raises(ValueError, match=re.escape(expected + got)):
-            pytorch.write(tmp_path / "out.npz", TINY, weights)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["weights", "weights.onnx"])
-def test_other_kinds_of_file_are_refused(tmp_path, tiny, name):
-    with pytest.raises(ValueError, match=rf"`path` must end in \.npz, \.pth, \.pt, got .*{name}"):
-        pytorch.read(tmp_path / name, TINY)
-    with pytest.raises(ValueError, match=rf"`path` must end in \.npz, \.pth, \.pt, got .*{name}"):
-        pytorch.write(tmp_path / name, TINY, weights_of(tiny))
-
-
-def test_damaged_npz_files_are_refused(tmp_path, tiny):
-    path = tmp_path / "tiny.npz"
-    np.savez(path, **tiny)
-    whole = path.read_bytes()
-    damaged = [whole[:length] for length in np.linspace(0, len(whole) - 1, 10).astype(int)]
-    for content in (*damaged, b"weights"):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"tiny\.npz is damaged or no state_dict: \w+"):
-            pytorch.read(path, TINY)
-
-
 class Malicious:
     """Unpickled by a program that trusts its file, it creates another."""
 
@@ -247,14 +162,86 @@ class Malicious:
         return pathlib.Path.touch, (self.path,)
 
 
+def with_value(value: float) -> np.ndarray:
+    weight = np.ones((20, 4, 5, 5))
+    weight[3, 2, 1, 0] = value
+    return weight
+
+
+WEIGHT, AGAIN = "block2_2.conv.weight", "block2_2.anti_stdp.layer.weight"
+REFUSED = {
+    "shape": (lambda x: x | {WEIGHT: np.ones((20, 4, 3, 3))}, f"{WEIGHT} must have shape (20, 4, 5, 5), got (20, 4, 3"),
+    "integers": (lambda x: x | {WEIGHT: np.ones((20, 4, 5, 5), int)}, f"{WEIGHT} must hold floats, got dtype int64"),
+    "booleans": (lambda x: x | {WEIGHT: np.ones((20, 4, 5, 5), bool)}, f"{WEIGHT} must hold floats, got dtype bool"),
+    "no number": (lambda x: x | {WEIGHT: with_value(np.nan)}, f"{WEIGHT} must be finite, got 1 values"),
+    "too large": (lambda x: x | {WEIGHT: with_value(1e300)}, f"{WEIGHT} must be finite, got 1 values"),
+    "negative": (lambda x: x | {WEIGHT: with_value(-0.25)}, f"{WEIGHT} must not be negative"),
+    "contradiction": (lambda x: x | {AGAIN: x[AGAIN] + 1}, f"{AGAIN} must be the same as {WEIGHT}"),
+    "no weight": (lambda x: without(x, WEIGHT), f"it lacks {WEIGHT}"),
+    "no block": (lambda x: without(x, "block2_2"), f"it lacks {WEIGHT}, "),
+    "no limit": (lambda x: without(x, "max_ap"), "it lacks max_ap"),
+    "another block": (lambda x: x | {"block3.conv.weight": x[WEIGHT]}, "it has the unknown block3.conv.weight"),
+    "no block at all": (lambda x: dict(weights=np.ones(3)), "it has the unknown weights"),
+}
+"""What is no state_dict of the tiny network, made of one, and what is said of it."""
+
+
+def without(entries: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {each: x for each, x in entries.items() if not each.startswith(name)}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_other_state_dicts_are_refused(tmp_path, tiny, case):
+    change, message = REFUSED[case]
+    np.savez(tmp_path / "tiny.npz", **change(tiny))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        pytorch.read(tmp_path / "tiny.npz", TINY)
+    assert str(error.value).startswith(str(tmp_path / "tiny.npz"))
+
+
+def test_the_rules_of_another_network_are_refused(tmp_path):
+    np.savez(tmp_path / "theirs.npz", **built(LAYOUTS["deepr2024"][0]))
+    with pytest.raises(InputError, match=r"is no state_dict of deep2024: it has the unknown block3\.anti_stdp"):
+        pytorch.read(tmp_path / "theirs.npz", NETWORKS["deep2024"]())
+
+
+def test_other_weights_are_not_written(tmp_path, tiny):
+    expected = "`weights` must be those of layer1, layer2_1, layer2_2 in tiny, got "
+    for weights, message in (
+        (dict(layer1=tiny["block1.conv.weight"]), f"{expected}layer1"),
+        (tiny, f"{expected}block1.conv"),
+        ({}, f"{expected}none"),
+        (weights_of(tiny) | dict(layer2_2=with_value(-1)), "`weights['layer2_2']` must not be negative"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            pytorch.write(tmp_path / "out.npz", TINY, weights)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["weights", "weights.onnx"])
+def test_other_kinds_of_file_are_refused(tmp_path, tiny, name):
+    message = rf"`path` must end in \.npz, \.pth, \.pt, got .*{name}"
+    with pytest.raises(InputError, match=message):
+        pytorch.read(tmp_path / name, TINY)
+    with pytest.raises(InputError, match=message):
+        pytorch.write(tmp_path / name, TINY, weights_of(tiny))
+
+
+def test_damaged_npz_files_are_refused(tmp_path, tiny):
+    path = tmp_path / "tiny.npz"
+    np.savez(path, **tiny)
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in np.linspace(0, len(whole) - 1, 10).astype(int)]
+    for content in (*damaged, b"weights"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"tiny\.npz is damaged or no state_dict: \w+"):
+            pytorch.read(path, TINY)
+
+
 def test_nothing_in_an_npz_file_is_executed(tmp_path, tiny):
     np.savez(tmp_path / "tiny.npz", **tiny | {WEIGHT: np.array([Malicious(tmp_path / "touched")])})
-    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+    with pytest.raises(InputError, match="Object arrays cannot be loaded"):
         pytorch.read(tmp_path / "tiny.npz", TINY)
-    with (tmp_path / "single.npz").open("wb") as file:
-        np.save(file, tiny[WEIGHT])
-    with pytest.raises(ValueError, match=r"single\.npz is damaged or no state_dict: File is not a zip file"):
-        pytorch.read(tmp_path / "single.npz", TINY)
     assert not (tmp_path / "touched").exists()
 
 
