@@ -155,6 +155,16 @@ def test_300_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, s
     assert read < 270
 
 
+def test_sizes_beyond_reason_are_refused(tmp_path):
+    path = tmp_path / "weights.npz"
+    weights = {name: np.ones(shape, np.float32) for name, shape in SMALL.weight_shapes.items()}
+    Trained(dataclasses.replace(SMALL, encoder=GREY), weights, (9, 9), dict(model="small")).save(path)
+    arrays, meta = files.load_checkpoint(path)
+    files.save_checkpoint(path, arrays, meta | dict(image_shape=[9, 10**6]))
+    with pytest.raises(ValueError, match=r"images of \(9, 1000000\) or 15 steps are more than"):
+        Trained.read(path)
+
+
 OWN = Encoder(FilterBank.of([np.eye(3), np.ones((5, 5))], (1.0, 2.0)), radius=3)
 
 
