@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from shipped import NAMES, each_of, shipped
+from shipped import NAMES, shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
@@ -75,7 +75,18 @@ def labelled(inputs: np.ndarray) -> Slice:
     return unlabelled(inputs)._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3))
 
 
-@pytest.mark.parametrize("name", each_of(NAMES))
+KINDS = {
+    "mozafari2018",
+    "majority2024",
+    "goupy2024_ncg",
+    "kheradpisheh2018",
+    "mozafari2018_objects",
+    "softhebb_narrow",
+}
+"""A network of each kind of encoder, layers and decision; the others wait for the slow tests."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in KINDS)) for x in NAMES])
 def test_decisions_of_images(name):
     """By the encoder, all stages and the decision."""
     model = model_of(name)

@@ -75,24 +75,8 @@ def test_each_option_of_a_row_reaches_its_runs(tmp_path):
     other = results.options_of(dataclasses.replace(row, mirror=True, update_batch=8), 0, given).training
     assert (other.mirror, other.update_batch, run.training.mirror) == (True, 8, False)
     assert (run.machine.kernels, run.run.resume) == ("xla", True)
-    names = {results.name_of(dataclasses.replace(row, **change)) for change in ({}, *CHANGES)}
-    assert len(names) == 1 + len(CHANGES), "runs that differ have folders of their own"
     assert run.run.out == tmp_path / results.name_of(row, 50) / "seed3"
-    assert len({*names, results.name_of(row, 50), results.name_of(row, 60)}) == 3 + len(CHANGES)
     assert results.name_of(row) == f"{NCG}_cifar10-jpeg_100_xla_3_4", "folders of earlier versions are found"
-
-
-CHANGES = [
-    dict(model="nets/own.py:NETWORK"),
-    dict(dataset="mnist"),
-    dict(train_images=None),
-    dict(mirror=True),
-    dict(native=True),
-    dict(epochs=(3, 5)),
-    dict(patience=0),
-    dict(patience=4),
-    dict(update_batch=8),
-]
 
 
 def test_options_of_the_command_change_all_rows():
@@ -160,48 +144,22 @@ def test_the_table_shows_interval_figures_and_sources(tmp_path):
 
 
 def test_accuracies_are_drawn_by_training_images(tmp_path):
-    """Of rows that differ in nothing else; beside what is published."""
+    """Of rows, or .npz files of one name but for its number, that differ in nothing else; beside what is published."""
     records = [
         record(Row(NCG, "mnist"), 0.988, 0.990),
         record(Row(NCG, "mnist", train_images=10_000), 0.97) | dict(train_images=9_000),
         record(Row("deep2024", "mnist"), 0.9),
+        *(record(Row(NCG, f"digits_{count}.npz"), 0.9) | dict(train_images=count) for count in (90, 900)),
     ]
     results.write(tmp_path, "table", records)
     assert (tmp_path / "table.png").stat().st_size > 1000
-    ((name, course),) = results.courses_of(records).items()
-    assert name == f"{NCG}, mnist"
-    (axis,) = results.images_picture({name: course}).axes
+    courses = results.courses_of(records)
+    assert list(courses) == [f"{NCG}, mnist", f"{NCG}, digits_N.npz"]
+    (axis,) = results.images_picture({"mnist": courses[f"{NCG}, mnist"]}).axes
     (line,) = (each for each in axis.lines if each.get_linestyle() == "-")
     np.testing.assert_allclose(line.get_xydata(), [[9_000, 97.0], [54_000, 98.9]])
     crosses = [each.get_xydata()[0] for each in axis.lines if each.get_marker() == "x"]
     np.testing.assert_allclose(sorted(map(tuple, crosses)), [(10_000, 93.2), (60_000, 96.7), (60_000, 98.92)])
-
-
-def test_rows_of_several_files_are_drawn():
-    """One course of files whose names differ in their numbers, as points those of other names."""
-
-    def of_file(name: str, count: int, model: str = NCG) -> dict:
-        return record(Row(model, name), 0.9) | dict(train_images=count)
-
-    numbered = [of_file("sets/pictures_100.npz", 90), of_file("sets/pictures_1000.npz", 900)]
-    ((name, course),) = results.courses_of(numbered).items()
-    assert name == f"{NCG}, sets/pictures_N.npz"
-    assert [each["train_images"] for each in course] == [90, 900]
-    named = results.courses_of([of_file("few.npz", 90), of_file("many.npz", 900), of_file("few.npz", 90, "deep2024")])
-    assert list(named) == [f"{NCG}, few.npz", f"{NCG}, many.npz"]
-    assert results.courses_of([of_file("one.npz", 90), of_file("other.npz", 90)]) == {}
-    assert results.courses_of([of_file("one.npz", 90), record(Row(NCG, "mnist"), 0.9)]) == {}, "other images"
-
-
-def test_rows_of_a_folder_of_pictures(tmp_path, capsys):
-    given = chosen("mozafari2018:folder", data_dir=("folder=my/pictures",), out=tmp_path)
-    (row,) = results.rows_of(given)
-    run = results.options_of(row, 0, given)
-    assert (run.data.dataset, str(run.data.data_dir)) == ("folder", "my/pictures")
-    assert run.run.out == tmp_path / "mozafari2018_pictures" / "seed0", "another folder has other runs"
-    assert results.cells_of(record(row, 0.9), [])[1] == "my/pictures"
-    line = "`data_dir` must say where folder is, as folder=DIR, a folder of pictures or a .zip file of one"
-    assert line in refused(COMMAND, capsys, "--rows", "mozafari2018:folder", "--out", tmp_path)
 
 
 def test_each_command_has_a_table_of_its_own():
@@ -244,6 +202,7 @@ def test_all_rows_are_on_kernels_of_xla_where_there_are_no_others(monkeypatch, c
         (["--rows", "mozafari2018:digit"], "`rows` must be one of digits, .*, got 'digit'"),
         (["--rows", "mozafari2018"], "`rows` must be MODEL:DATASET, got 'mozafari2018'"),
         (["--rows", "mozafari2018:cifar10-jpeg"], "`data_dir` must say where cifar10-jpeg is"),
+        (["--rows", "mozafari2018:folder"], "`data_dir` must say where folder is, as folder=DIR"),
         (["--rows", "mozafari2018:digits", "--data_dir", "here"], "`data_dir` must be SET=DIR, .*, got 'here'"),
         (["--rows", "mozafari2018:digits", "--seeds", "0"], "`seeds` must be at least 1, got 0"),
     ],
