@@ -274,10 +274,9 @@ def torch():
     return pytest.importorskip("torch", minversion="2.10")
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt"])
-def test_torch_files(torch, tmp_path, tiny, suffix):
+def test_torch_files(torch, tmp_path, tiny):
     """As the PyTorch code saves them, and back: it loads all names strictly, the shared weights stored once."""
-    theirs, ours = tmp_path / f"theirs{suffix}", tmp_path / f"ours{suffix}"
+    theirs, ours = tmp_path / "theirs.pth", tmp_path / "ours.pt"
     tensors = {id(x): torch.nn.Parameter(torch.tensor(x), requires_grad=False) for x in tiny.values()}
     torch.save({name: tensors[id(x)] for name, x in tiny.items()}, theirs)
     weights = pytorch.read(theirs, TINY)
@@ -319,14 +318,10 @@ def test_nothing_in_a_torch_file_is_executed(torch, tmp_path, tiny, recwarn):
         (lambda x: {0: x}, "0 must be an array"),
     ],
 )
-def test_other_contents_of_torch_files_are_refused(torch, tmp_path, content, message):
+def test_other_contents_of_torch_files_are_refused(torch, tmp_path, monkeypatch, content, message):
     torch.save(content(torch.ones(3)), tmp_path / "tiny.pth")
-    with pytest.raises(ValueError, match=rf"tiny\.pth.*{re.escape(message)}"):
+    with pytest.raises(InputError, match=rf"tiny\.pth.*{re.escape(message)}"):
         pytorch.read(tmp_path / "tiny.pth", TINY)
-
-
-def test_an_old_torch_is_not_trusted_with_a_file(torch, tmp_path, tiny, monkeypatch):
-    pytorch.write(tmp_path / "tiny.pth", TINY, weights_of(tiny))
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     with pytest.raises(ImportError, match=r"torch must be 2\.10 or newer to load .*tiny\.pth safely, got 2\.9\.1"):
         pytorch.read(tmp_path / "tiny.pth", TINY)
