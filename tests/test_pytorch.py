@@ -123,6 +123,13 @@ def test_learning_rates_start_anew(name, block, rates, anti_rates):
             assert np.unique(found) == np.float32(expected[index]) if expected else not found
 
 
+def test_the_limit_of_rates_is_the_largest_of_all_layers():
+    first, second = (Conv(4, 3, threshold=1, learners=STDP(ltp_max=limit)) for limit in (0.3, 0.1))
+    network = Network("two", (6, 8, 8), 10, (stage(first), stage(second), stage(Conv(10, 3, learners=RSTDP()))))
+    weights = {name: np.ones(shape) for name, shape in network.weight_shapes.items()}
+    assert pytorch.state_dict(network, weights)["max_ap"] == np.float32(0.3)
+
+
 def test_weights_read_are_those_of_a_network(tmp_path, tiny):
     np.savez(tmp_path / "tiny.npz", **tiny)
     network = SpikingNetwork(TINY)
