@@ -1,6 +1,6 @@
-"""Runs the examples of parts of one's own as their users might: kills each, goes on with it, loads it elsewhere.
+"""Runs the examples of parts of one's own as their users might: kills some, goes on with them, loads them elsewhere.
 
-python own_parts.py FOLDER EXAMPLE...
+python own_parts.py FOLDER EXAMPLE:CHECKPOINTS...    after which a child is killed, 0: not at all
 
 Everything is imported once and then forked, before JAX starts, so that a child takes little time. Prints what became of
 each child, and what a program of its own finds in the folders that they leave, as JSON.
@@ -89,12 +89,13 @@ def forked(work: Callable[[], None]) -> int:
 
 def main() -> None:
     """Says what became of each child."""
-    root, *names = sys.argv[1:]
-    for name in names:
-        for moment in (5, 0):  # in the middle of learning by reward; not at all
-            with contextlib.redirect_stdout(sys.stderr):
-                status = forked(lambda name=name, moment=moment: run(name, root, moment))
-            print(f"{name} {moment} {status}", flush=True)
+    root, *words = sys.argv[1:]
+    runs = [word.split(":") for word in words]
+    for name, moment in runs:
+        with contextlib.redirect_stdout(sys.stderr):
+            status = forked(lambda name=name, moment=moment: run(name, root, int(moment)))
+        print(f"{name} {moment} {status}", flush=True)
+    names = list(dict.fromkeys(name for name, _ in runs))
     print(f"load 0 {forked(lambda: load(names, root))}", flush=True)
 
 

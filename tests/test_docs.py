@@ -14,7 +14,6 @@ import os
 import pathlib
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import types
@@ -61,10 +60,13 @@ BENCHMARKS: dict[str, Any] = dict(
     accelerators=accelerators,
     processes=processes,
 )
-FEW = ["--train_images", "60", "--test_images", "30"]
+EXPERIMENTS = dict(results=(results, results.Results), replicate=(replicate, replicate.Replicate))
+"""Scripts, and their options."""
+EXTRAS = {*PROJECT["optional-dependencies"]}
+FEW = ["--train_images", "40", "--test_images", "20"]
 SHORTER: dict[str, list[str]] = {
     "train": FEW,
-    "sweep": FEW,
+    "sweep": [*FEW, "--seeds", "2"],
     "replicate": [*FEW, "--model", "mozafari2018", "--seeds", "1", "--reward_epochs", "1"],
     "results": ["--rows", "goupy2024_ncg:digits", "--seeds", "1", "--epochs", "1", "1", "--kernels", "xla", *FEW],
     "throughput": ["--short", "--images", "12", "--repeats", "1", "--device", "cpu"],
@@ -78,16 +80,13 @@ SHORTER: dict[str, list[str]] = {
 # What is done about each command. A rule gets its words; the working folder is that of the document.
 
 
-def new_environment(words: list[str]) -> None:
-    """Not made here: CI makes one with the very line, before these tests run in it."""
-    assert words == ["python3", "-m", "venv", ".venv"]
+def nothing(words: list[str]) -> None:
+    """What CI does before these tests run, or other tests do: environments, Dask, web pages, programs of others."""
 
 
 def installation(words: list[str]) -> None:
     """Not repeated here: its extras exist, and its folder is that of the project."""
-    *start, what = words
-    assert start == ["pip", "install", "-q", "-e"]
-    path, _, extras = what.partition("[")
+    path, _, extras = words[-1].partition("[")
     assert (ROOT / path / "pyproject.toml").is_file()
     assert {*extras.removesuffix("]").split(",")} - {""} <= EXTRAS
 
@@ -99,41 +98,26 @@ def clone(words: list[str]) -> None:
     assert re.search(re.escape(words[2].removeprefix("https://")) + r"\b", named)
 
 
-def own_tests(words: list[str]) -> None:
-    """As collected: they are running just now."""
-    program([*words, "--collect-only", str(ROOT / "tests" / "test_spikes.py"), "-p", "no:cacheprovider"])
+def process(words: list[str]) -> None:
+    """Not run: each waits for the others. tests/test_processes.py has them meet."""
+    at = words.index("snnjax")
+    chosen = parse(COMMANDS[words[at + 1]], words[at + 2 :], "process")
+    assert chosen.processes.distributed is not None
 
 
 def command(words: list[str]) -> None:
     """In this process. Without torch weights travel as .npz, as the text says that they can."""
     if not importlib.util.find_spec("torch"):
         words = [each.replace(".pth", ".pth.npz") for each in words]
-    if "--scheduler" not in words or importlib.util.find_spec("distributed"):
+    if "--scheduler" not in words:  # tests/test_workers.py has one
         main([*words[1:], *shorter(words[1], words)])
 
 
-def dask(words: list[str]) -> None:
-    """A scheduler or workers, until the document is through; without distributed, none."""
-    if importlib.util.find_spec("distributed"):
-        environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        BEHIND.append(subprocess.Popen([sys.executable, "-m", *words], env=environment, **quiet))
-
-
-BEHIND: list[subprocess.Popen[bytes]] = []
-"""What runs until a document is through."""
-
-
-def process(words: list[str]) -> None:
-    """Not run: each waits for the others. tests/test_processes.py has them meet."""
-    at = words.index("snnjax")
-    assert words[:at] in (["taskset", "-c", "0"], ["taskset", "-c", "1"], ["srun", "-N", "8", "-n", "8"])
-    chosen = parse(COMMANDS[words[at + 1]], words[at + 2 :], "process")
-    assert chosen.processes.distributed is not None
-
-
 def benchmark(words: list[str]) -> None:
-    """Without the programs that are not here: tests/test_throughput.py has them take part where they are."""
+    """Each study and kind of kernels once, without the programs that are not here.
+
+    tests/test_throughput.py has them take part where they are.
+    """
     for option in {"--reference", "--spikenn"} & {*words}:
         at = words.index(option)
         words = words[:at] + words[at + 2 :]
@@ -141,52 +125,38 @@ def benchmark(words: list[str]) -> None:
         words = [each for each in words if each != option or importlib.util.find_spec(module)]
     if words[1].endswith("accelerators.py") and not importlib.util.find_spec("jax_plugins"):
         return  # without their compilers
-    program([*words, *shorter(pathlib.Path(words[1]).stem, words)])
+    if first_time(words[1], *(words[words.index(each) + 1] for each in ("--study", "--kernels") if each in words)):
+        program([*words[1:], *shorter(pathlib.Path(words[1]).stem, words)])
 
 
 def experiment(words: list[str]) -> None:
-    """In this process."""
+    """In this process, once: what makes it quick makes all tables the same."""
     name = pathlib.Path(words[1]).stem
-    module, _ = EXPERIMENTS[name]
-    module.main([*words[2:], *shorter(name, words)])
+    if first_time(name):
+        module, _ = EXPERIMENTS[name]
+        module.main([*words[2:], *shorter(name, words)])
 
 
-EXPERIMENTS = dict(results=(results, results.Results), replicate=(replicate, replicate.Replicate))
-"""Scripts, and their options."""
-
-
-def reference(words: list[str]) -> None:
-    """The web pages of the library."""
-    program(["python", "-m", *words])
-    assert (pathlib.Path(words[words.index("--output-directory") + 1]) / "snnjax.html").is_file()
-
-
-def tensorboard(words: list[str]) -> None:
-    """Until it serves."""
-    start = [sys.executable, "-m", "tensorboard.main", *words[1:], "--port", "0"]
-    with subprocess.Popen(start, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            assert any("http://localhost:" in line for line in process.stderr)
-        finally:
-            process.kill()
+def first_time(*key: str) -> bool:
+    """Whether nothing of this name has run in the folder of the document."""
+    mark = pathlib.Path("ran", "-".join(key).replace("/", "-"))
+    fresh = not mark.exists()
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+    return fresh
 
 
 RULES: dict[str, Callable[[list[str]], None]] = {
-    r"python3 -m venv .*": new_environment,
-    r"pip install .*": installation,
+    r"python3 -m venv \.venv|python -m pytest": nothing,
+    r"dask (scheduler|worker) .*|pdoc .*|tensorboard --logdir runs": nothing,
+    r"pip install -q -e \S+": installation,
     r"git clone .*": clone,
-    r"python -m pytest": own_tests,
     r"snnjax .*": command,
-    r"(taskset|srun) .*": process,
+    r"(taskset -c [01]|srun -N 8 -n 8) snnjax .*": process,
     r"python benchmarks/\w+\.py.*": benchmark,
     r"python experiments/\w+\.py.*": experiment,
-    r"dask (scheduler|worker) .*": dask,
-    r"pdoc .*": reference,
-    r"tensorboard --logdir runs": tensorboard,
 }
 """A pattern for whole commands, and what is done about them."""
-EXTRAS = {*PROJECT["optional-dependencies"]}
 
 
 def rule(line: str) -> Callable[[list[str]], None]:
@@ -196,9 +166,8 @@ def rule(line: str) -> Callable[[list[str]], None]:
 
 def program(words: list[str]) -> None:
     """Runs a Python program to its end."""
-    assert words[0] == "python"
     environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -242,9 +211,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "snippets", types.ModuleType("snippets"))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    while BEHIND:
-        os.killpg(BEHIND[-1].pid, signal.SIGKILL)
-        BEHIND.pop().wait()
     sys.modules.pop("3_own_rule", None)  # as its component is forgotten too
     jax.config.update("jax_default_device", None)
 
@@ -266,8 +232,7 @@ def test_commands_and_snippets_run(document, folder):
         network.initial_weights(0)  # which bounds may exclude
     left = {each for path in folder.rglob("*") for each in (path.name, str(path.relative_to(folder)))}
     there = left | {each for path in ROOT.glob("*/*") for each in (path.name, str(path.relative_to(ROOT)))}
-    for name in file_names(document):
-        assert name in there, f"{document} speaks of {name}"
+    assert [name for name in file_names(document) if name not in there] == []
     if document == "experiments/README.md":
         kept = {row[0].strip("`") for row in rows(document, "file")}
         assert kept == {each.name for each in (folder / "runs/goupy2024_ncg_digits").iterdir()} - {PREVIOUS}
@@ -279,21 +244,20 @@ PREVIOUS = "checkpoint.previous.npz"
 # What holds without running anything.
 
 
-@pytest.mark.parametrize("line", dict.fromkeys(all_commands(*DOCUMENTS)))
-def test_each_command_is_one_that_there_is(line):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_command_is_one_that_there_is(document):
     """Exactly one rule runs it, and it takes the options."""
-    words = shlex.split(line)
-    what = rule(line)
-    if what is command:
-        parse(COMMANDS[words[1]], words[2:], line)
-    elif what is experiment:
-        parse(EXPERIMENTS[pathlib.Path(words[1]).stem][1], words[2:], line)
-    elif what is benchmark:
-        assert (ROOT / words[1]).is_file()
-        if words[2:]:
+    for line in all_commands(document):
+        words = shlex.split(line)
+        what = rule(line)
+        if what is command:
+            parse(COMMANDS[words[1]], words[2:], line)
+        elif what is experiment:
+            parse(EXPERIMENTS[pathlib.Path(words[1]).stem][1], words[2:], line)
+        elif what is benchmark:
             parse(BENCHMARKS[pathlib.Path(words[1]).stem].Options, words[2:], line)
-    elif what in (new_environment, installation, clone, process):
-        what(words)
+        else:
+            what(words)
 
 
 def test_a_command_that_no_rule_knows_fails():
@@ -303,16 +267,6 @@ def test_a_command_that_no_rule_knows_fails():
     assert commands("a b  # c\nc \\\n  d && .venv/bin/e 'f g'\n") == ["a b", "c d", "e 'f g'"]
     assert shorter("train", ["train", "--model", "deep2024"]) == [*FEW, "--epochs", "1", "1", "1", "1"]
     assert shorter("train", ["train", "--epochs", "2", "4", "9", "--out", "x"]) == [*FEW, "--epochs", "1", "1", "1"]
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_snippets_import_what_there_is(document):
-    for block in blocks(document):
-        if block.language == "python":
-            imports = [
-                each for each in ast.walk(ast.parse(block.text)) if isinstance(each, ast.Import | ast.ImportFrom)
-            ]
-            exec(compile(ast.Module(imports, []), document, "exec"), {})
 
 
 @functools.cache
@@ -326,8 +280,8 @@ def options_of(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_and_options_in_the_text_exist(document):
-    """Also those that stand alone, which some command must have."""
+def test_what_the_text_names_exists(document):
+    """Commands and options, also those that stand alone, which some command must have; imports, extras, programs."""
     known = set().union(*map(options_of, [*COMMANDS, *BENCHMARKS, *EXPERIMENTS]))
     for each in code(document):
         named = {*re.findall(r"(?<![\w-])--[\w-]+", each)}
@@ -338,6 +292,17 @@ def test_commands_and_options_in_the_text_exist(document):
             assert named <= (options_of(found[2]) if named else set()), each
         elif not each.startswith(("pip ", "snnjax --help")):
             assert named <= known, each
+    for block in blocks(document):
+        if block.language == "python":
+            statements = ast.walk(ast.parse(block.text))
+            imports = [each for each in statements if isinstance(each, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.Module(imports, []), document, "exec"), {})
+    extras = re.findall(r"extras?(?: such as)? `(\w+)`", prose(document))
+    groups = re.findall(r"pip install [^`]*\[([\w,]+)\]", prose(document))
+    assert {*extras, *(each for group in groups for each in group.split(","))} <= EXTRAS
+    if document in PAGES:
+        rooms = ("tests/", "snnjax/", "experiments/", "benchmarks/")
+        assert [x for x in file_names(document) if x.startswith(rooms) and not (ROOT / x).exists()] == []
 
 
 def slug(heading: str) -> str:
@@ -347,8 +312,7 @@ def slug(heading: str) -> str:
 
 @pytest.mark.parametrize("document", LINKED)
 def test_links_and_pictures_exist(document):
-    text = text_of(document)
-    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text_of(document))
     assert links
     for link in map("".join, links):
         if re.match("https?://", link):
@@ -359,18 +323,3 @@ def test_links_and_pictures_exist(document):
         if section:
             headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
             assert section in map(slug, headings), link
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_extras_in_the_text_exist(document):
-    text = prose(document)
-    named = re.findall(r"extras?(?: such as)? `(\w+)`", text)
-    named += [each for group in re.findall(r"pip install [^`]*\[([\w,]+)\]", text) for each in group.split(",")]
-    assert {*named} <= EXTRAS
-
-
-@pytest.mark.parametrize("document", PAGES)
-def test_programs_in_the_text_exist(document):
-    for name in file_names(document):
-        if name.startswith(("tests/", "snnjax/", "experiments/", "benchmarks/")):
-            assert (ROOT / name).exists(), name

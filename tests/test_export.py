@@ -1,4 +1,4 @@
-"""Every program of a training is lowered for CPU, CUDA and TPU: no card is needed to see that it can be."""
+"""Programs of a training are lowered for CPU, CUDA and TPU: no card is needed to see that they can be."""
 
 import dataclasses
 import functools
@@ -9,30 +9,31 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from shipped import NAMES, each_of, shipped
+from shipped import NAMES, shipped
 
 from snnjax.core import devices
 from snnjax.encoding import GREY
 from snnjax.layers.layer_kernels import ROWS, TAPS, XLA
 from snnjax.learners import Tally
 from snnjax.networks import Model, batches
-from snnjax.networks.decision import is_fitted
-from snnjax.steps import plain, registry, reward_in_blocks
+from snnjax.steps import accelerated, plain, registry, reward_in_blocks
 from snnjax.steps.plain import Carry, Slice, Task
 from snnjax.steps.registry import Case
 from snnjax.training.stage_cache import as_array
 
 PLATFORMS = ["cpu", "cuda", "tpu"]
-IMAGES, BLOCK = 4, 2
+IMAGES = 4
+BLOCK = 2
 
 
 @pytest.fixture(autouse=True)
 def accelerator(monkeypatch):
     """Programs take the form that they have on an accelerator, where images are mapped all at once."""
     monkeypatch.setattr(devices, "peers", lambda: np.array([types.SimpleNamespace(platform="gpu")]))
+    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
 
 
-def assert_exported(function, *arguments, platforms=PLATFORMS) -> None:
+def assert_exported(function: Callable[..., Any], *arguments: Any, platforms: list[str] = PLATFORMS) -> None:
     """It is lowered for all platforms, and calls nothing back on the host."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), arguments)
     exported = jax.export.export(jax.jit(function), platforms=platforms)(*shapes)
@@ -49,143 +50,159 @@ def test_a_callback_would_be_seen():
         assert_exported(tells, np.float32(0), platforms=["cpu"])
 
 
-@pytest.fixture(scope="module", params=each_of(NAMES))
-def model(request) -> Model:
-    """A network with its encoder, and NumPy arrays as numbers."""
-    spec = shipped(request.param)
-    spec = spec if spec.encoder else dataclasses.replace(spec, encoder=GREY)
-    weights = {name: np.zeros(shape, np.float32) for name, shape in spec.weight_shapes.items()}
-    return jax.tree.map(as_array, Model.of(spec, weights))
+@functools.cache
+def model_of(name: str) -> Model:
+    """A shipped network with an encoder, and NumPy arrays as numbers."""
+    network = shipped(name)
+    network = network if network.encoder else dataclasses.replace(network, encoder=GREY)
+    weights = {layer: np.zeros(shape, np.float32) for layer, shape in network.weight_shapes.items()}
+    return jax.tree.map(as_array, Model.of(network, weights))
 
 
-def entering(model: Model, number: int) -> np.ndarray:
+def entering(model: Model, stage: int) -> np.ndarray:
     """Latencies, or activities, that enter a stage."""
-    found = jax.eval_shape(lambda x: model.forward(x, 0, number), np.zeros(model.network.input_shape, np.uint8))
-    return np.zeros((IMAGES, *found.shape), found.dtype)
+    shape = jax.eval_shape(lambda x: model.forward(x, 0, stage), np.zeros(model.network.input_shape, np.uint8))
+    return np.zeros((IMAGES, *shape.shape), shape.dtype)
 
 
-def alone(inputs: np.ndarray) -> Slice:
+def unlabelled(inputs: np.ndarray) -> Slice:
     """A slice of learning without labels."""
     return Slice(inputs, np.int32(0), np.int32(IMAGES), np.bool_(True))
 
 
 def labelled(inputs: np.ndarray) -> Slice:
     """A slice of supervised learning."""
-    return alone(inputs)._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3))
+    return unlabelled(inputs)._replace(labels=np.zeros(IMAGES, np.int32), batch_size=np.int32(3))
 
 
-def assert_step_exported(step: Callable[..., Any], task: Task, *arguments: Any, **how: Any) -> None:
-    """The same of a step, given what follows its task."""
-    assert_exported(functools.partial(step, task), *arguments, **how)
+KINDS = {
+    "mozafari2018",
+    "majority2024",
+    "goupy2024_ncg",
+    "kheradpisheh2018",
+    "mozafari2018_objects",
+    "softhebb_narrow",
+}
+"""A network of each kind of encoder, layers and decision; the others wait for the slow tests."""
 
 
-def carried(model: Model, form) -> Carry:
-    """What learns supervised, its learners' states, and the tally."""
-    layers = {
-        name: dataclasses.replace(layer.packed(form), in_bounds=True)
-        for name, layer in model.layers.items()
-        if layer.conv.last_learner.supervised
-    }
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in KINDS)) for x in NAMES])
+def test_decisions_of_images(name):
+    """By the encoder, all stages and the decision."""
+    model = model_of(name)
+    packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
+    decide = functools.partial(batches.decide_batch, first=0, encode=True)
+    assert_exported(decide, packed, np.zeros((IMAGES, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["mozafari2018", "inception2024", "kheradpisheh2018", "softhebb_narrow"])
+def test_times_of_all_stages(name):
+    model = model_of(name)
+    forward = functools.partial(batches.forward_batch, first=0, last=model.last, timed=True)
+    assert_exported(forward, model, entering(model, 0))
+
+
+def unsupervised(name: str, layer_name: str, batch: int, in_bounds: bool) -> tuple[Model, Task, Carry, Slice]:
+    """What a layer takes to learn without labels."""
+    model = model_of(name)
+    (stage,) = (number for number, names in enumerate(model.network.names) if layer_name in names)
+    layer = dataclasses.replace(model.layers[layer_name], in_bounds=in_bounds)
+    state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
+    task = Task((layer_name,), stage, learner=0, batch=batch)
+    return model, task, Carry({layer_name: layer}, {layer_name: state}), unlabelled(entering(model, stage))
+
+
+def supervised_task(model: Model, batch: int, by_turns: bool = False) -> Task:
+    """That of all layers that learn from labels."""
+    stages = {name: stage for stage, name, conv in model.network.layers() if conv.last_learner.supervised}
+    return Task(tuple(stages), min(stages.values()), batch=batch, by_turns=by_turns)
+
+
+def supervised_carry(model: Model, task: Task, kernels: Any) -> Carry:
+    """The layers of such a task, their learners' states, and the tally."""
+    layers = {name: dataclasses.replace(model.layers[name].packed(kernels), in_bounds=True) for name in task.names}
     states = {name: x.conv.last_learner.init(x, np.zeros(2, np.uint32), 0) for name, x in layers.items()}
     return jax.tree.map(as_array, Carry(layers, states, Tally(*[np.int32(0)] * 5)))
 
 
-def supervised_task(model: Model, batch: int = 1, by_turns: bool = False) -> Task:
-    """That of all supervised layers."""
-    layers = carried(model, XLA).layers
-    names = tuple(name for stage in model.network.names for name in stage if name in layers)
-    first = min(number for number, stage in enumerate(model.network.names) if any(name in names for name in stage))
-    return Task(names, first, batch=batch, by_turns=by_turns)
+@pytest.mark.parametrize(
+    ("name", "layer", "batch", "in_bounds"),
+    [
+        ("mozafari2018", "layer1", 1, False),
+        ("inception2024", "layer3_2", BLOCK, True),
+        ("goupy2024_ncg", "layer1", 1, True),
+    ],
+)
+def test_plain_steps_without_labels(name, layer, batch, in_bounds):
+    _, task, carry, part = unsupervised(name, layer, batch, in_bounds)
+    assert_exported(functools.partial(plain.learn_unsupervised, task), carry, None, part)
 
 
-def test_encoding(model):
-    function = functools.partial(batches.encode_batch, native=False)
-    assert_exported(function, model, np.zeros((IMAGES, 28, 28), np.uint8))
+def test_plain_steps_of_layers_that_learn_jointly():
+    """Of an epoch whose last batch is short."""
+    model = model_of("softhebb_narrow")
+    layers = {name: layer.packed(ROWS) for name, layer in model.layers.items() if layer.conv.joint}
+    carry = Carry(layers, dict.fromkeys(layers, ()))
+    task = Task((*layers,), 0, learner=0, batch=IMAGES - 1, end=len(layers), rest=1)
+    assert_exported(functools.partial(plain.learn_jointly, task), carry, model, unlabelled(entering(model, 0)))
 
 
-@pytest.mark.parametrize("timed", [True, False])
-def test_forward(model, timed):
-    for number in range(model.last):
-        function = functools.partial(batches.forward_batch, first=number, last=number + 1, timed=timed)
-        assert_exported(function, model, entering(model, number))
-
-
-def test_decisions(model):
-    packed = jax.tree.map(as_array, model.packed(dict.fromkeys(model.network.names[-1], TAPS)))
-    for number, encode in ((0, True), (model.last, False)):
-        inputs = np.zeros((IMAGES, 28, 28), np.uint8) if encode else entering(model, number)
-        assert_exported(functools.partial(batches.decide_batch, first=number, encode=encode), packed, inputs)
-
-
-@pytest.mark.parametrize(("within", "batch"), [(False, 1), (True, 1), (True, BLOCK)])
-def test_learning_alone(model, within, batch):
-    """The first layer that learns so, and the last."""
-    found = [
-        (number, name)
-        for number, names in enumerate(model.network.names)
-        for name in names
-        if not (model.layers[name].conv.each_learner[0].supervised or model.layers[name].conv.joint)
-    ]
-    for number, name in found[:1] + found[1:][-1:]:
-        layer = dataclasses.replace(model.layers[name], in_bounds=within)
-        state = as_array(layer.conv.each_learner[0].init(layer, np.zeros(2, np.uint32), 0))
-        task, carry = Task((name,), number, learner=0, batch=batch), Carry({name: layer}, {name: state})
-        assert_step_exported(plain.learn_unsupervised, task, carry, None, alone(entering(model, number)))
-
-
-@pytest.mark.parametrize("rest", [0, 1])
-def test_learning_jointly(model, rest):
-    layers = {name: layer for name, layer in model.layers.items() if layer.conv.joint}
-    if not layers:
-        pytest.skip("no layers learn jointly")
-    stages = [number for number, names in enumerate(model.network.names) if layers.keys() & {*names}]
-    carry = Carry({name: layer.packed(ROWS) for name, layer in layers.items()}, dict.fromkeys(layers, ()))
-    task = Task((*layers,), stages[0], learner=0, batch=IMAGES - rest, end=stages[-1] + 1, rest=rest)
-    assert_step_exported(plain.learn_jointly, task, carry, model, alone(entering(model, stages[0])))
-
-
-@pytest.mark.parametrize(("by_turns", "batch"), [(False, 1), (True, 1), (False, BLOCK)])
-def test_learning_together(model, by_turns, batch):
-    if is_fitted(model.network.decision):
-        pytest.skip("nothing learns supervised")
+@pytest.mark.parametrize(
+    ("name", "by_turns", "batch"),
+    [
+        ("deepr2024", True, 1),
+        ("majority2024", False, BLOCK),
+        ("goupy2024_ncg", False, 1),
+        ("mozafari2018_objects", False, 1),
+    ],
+)
+def test_plain_steps_with_labels(name, by_turns, batch):
+    model = model_of(name)
     task = supervised_task(model, batch, by_turns)
-    part = labelled(entering(model, task.first))
-    assert_step_exported(plain.learn_supervised, task, carried(model, XLA), model, part)
+    carry = supervised_carry(model, task, XLA)
+    assert_exported(
+        functools.partial(plain.learn_supervised, task), carry, model, labelled(entering(model, task.first))
+    )
 
 
-def fast_step(model: Model, task: Task) -> registry.Step | None:
+def fast_step(model: Model, task: Task) -> registry.Step:
     """The one taken on an accelerator."""
-    return registry.fast_step(Case(task, model, native=False, platform="gpu"))
+    found = registry.fast_step(Case(task, model, native=False, platform="gpu"))
+    assert found is not None
+    return found
 
 
-@pytest.mark.parametrize("batch", [1, BLOCK])
-def test_steps_of_accelerators(model, batch, monkeypatch):
-    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
-    for number, (name, *_) in enumerate(model.network.names):
-        layer = dataclasses.replace(model.layers[name], in_bounds=True)
-        learner = layer.conv.each_learner[0]
-        task = Task((name,), number, learner=0, batch=batch)
-        if not learner.supervised and (found := fast_step(model, task)):
-            state = as_array(learner.init(layer, np.zeros(2, np.uint32), 0))
-            carry = Carry({name: layer}, {name: state})
-            assert_step_exported(found.run, task, carry, None, alone(entering(model, number)))
-    if is_fitted(model.network.decision):
-        return
+@pytest.mark.parametrize(("name", "layer", "batch"), [("mozafari2018", "layer1", 1), ("deepr2024", "layer3", BLOCK)])
+def test_accelerated_steps_without_labels(name, layer, batch):
+    model, task, carry, part = unsupervised(name, layer, batch, in_bounds=True)
+    step = fast_step(model, task)
+    assert step.run is accelerated.learn_features
+    assert_exported(functools.partial(step.run, task), carry, None, part)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "run"),
+    [
+        ("mozafari2018", 1, accelerated.learn_reward),
+        ("majority2024", BLOCK, accelerated.learn_reward_batches),
+        ("deepr2024", 1, accelerated.learn_deep_reward),
+        ("goupy2024_ncg", 1, accelerated.learn_readout),
+        ("goupy2024_ncg", BLOCK, accelerated.learn_readout),
+    ],
+)
+def test_accelerated_steps_with_labels(name, batch, run):
+    model = model_of(name)
     task = supervised_task(model, batch)
-    if found := fast_step(model, task):
-        part = labelled(entering(model, task.first))
-        assert_step_exported(found.run, task, carried(model, found.kernels), model, part)
+    step = fast_step(model, task)
+    assert step.run is run
+    carry = supervised_carry(model, task, step.kernels)
+    assert_exported(functools.partial(step.run, task), carry, model, labelled(entering(model, task.first)))
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_learning_in_blocks(model, at_once, monkeypatch):
-    if is_fitted(model.network.decision) or model.network.decision.timed:
-        pytest.skip("nothing learns by reward at the last step")
-    task = supervised_task(model)
-    assert fast_step(model, task) is not None
-    if task.first < model.last:
-        pytest.skip("earlier layers learn image by image")
-    monkeypatch.setattr(reward_in_blocks, "BLOCK", BLOCK)
-    task = task._replace(batch=BLOCK if at_once else 1)
-    part = labelled(entering(model, task.first))
-    assert_step_exported(reward_in_blocks.learn, task, carried(model, TAPS), model, part, platforms=["cpu"])
+@pytest.mark.parametrize(("name", "batch"), [("mozafari2018", 1), ("majority2024", BLOCK)])
+def test_learning_in_blocks(name, batch):
+    model = model_of(name)
+    task = supervised_task(model, batch)
+    carry = supervised_carry(model, task, TAPS)
+    step = functools.partial(reward_in_blocks.learn, task)
+    assert_exported(step, carry, model, labelled(entering(model, task.first)), platforms=["cpu"])

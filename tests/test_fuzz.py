@@ -1,4 +1,4 @@
-"""Files from anywhere: 10,000 and more damaged or made-up ones are read or refused, in time and within memory."""
+"""Files from anywhere: thousands of damaged or made-up ones are read or refused, in time and within memory."""
 
 import dataclasses
 import gzip
@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnjax import data
-from snnjax.app.names import RECORDED
 from snnjax.core import files
 from snnjax.core.components import from_data, to_data
 from snnjax.encoding import COLOUR, GREY, Encoder, FilterBank, Whitening
@@ -59,10 +58,10 @@ def mutations(whole: bytes, count: int):
         yield bytes(changed)
 
 
-def test_4000_damaged_idx_files(tmp_path):
+def test_2000_damaged_idx_files(tmp_path):
     path, read = tmp_path / "images", 0
     for packed in (IMAGES, gzip.compress(IMAGES)):
-        for changed in mutations(packed, 2000):
+        for changed in mutations(packed, 1000):
             path.write_bytes(changed)
             try:
                 array = data.read_idx(path, 3)
@@ -71,18 +70,18 @@ def test_4000_damaged_idx_files(tmp_path):
             else:
                 read += 1
                 assert (array.dtype, array.ndim) == (np.uint8, 3)
-    assert 0 < read < 2000
+    assert 0 < read < 1000
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+@settings(max_examples=1500)
 @given(
     rank=st.integers(1, 4),
     sizes=st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 5), max_size=5),
     rest=st.binary(max_size=80),
     packed=st.booleans(),
 )
-def test_3000_made_up_idx_files(tmp_path_factory, rank, sizes, rest, packed):
+def test_1500_made_up_idx_files(tmp_path_factory, rank, sizes, rest, packed):
     path = tmp_path_factory.getbasetemp() / "made_up"
     raw = bytes([0, 0, 8, rank]) + b"".join(size.to_bytes(4, "big") for size in sizes) + rest
     path.write_bytes(gzip.compress(raw, 0) if packed else raw)
@@ -102,10 +101,10 @@ def sound(tmp_path):
     return path, arrays, meta
 
 
-def test_3000_damaged_checkpoints(sound):
+def test_1500_damaged_checkpoints(sound):
     path, *_ = sound
     whole, read = path.read_bytes(), 0
-    for changed in mutations(whole, 3000):
+    for changed in mutations(whole, 1500):
         path.write_bytes(changed)
         try:
             found, _ = files.load_checkpoint(path)
@@ -114,7 +113,7 @@ def test_3000_damaged_checkpoints(sound):
         else:
             read += 1
             assert found["weights/layer1"].tolist() == [[1, 1, 1], [1, 1, 1]]
-    assert read < 1000
+    assert read < 500
 
 
 def unwrapped(value):
@@ -133,7 +132,7 @@ FITTED = Whitening(window=3, time_steps=15).fit(COLOURS)
 
 
 @pytest.mark.parametrize(("encoder", "shape"), [(GREY, (9, 9)), (FITTED, (9, 9, 3))], ids=["grey", "fitted"])
-def test_500_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, shape):
+def test_300_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, shape):
     """With a right checksum: what describes no network is refused, and no weights of other shapes are taken."""
     path, read = tmp_path / "weights.npz", 0
     spec = dataclasses.replace(SMALL, encoder=encoder)
@@ -141,7 +140,7 @@ def test_500_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, s
     Trained(spec, weights, shape, dict(model="small")).save(path)
     assert Trained.read(path).network == spec
     arrays, meta = files.load_checkpoint(path)
-    for number in range(500):
+    for number in range(300):
         network, described = meta["network"], meta["network"]["encoder"]
         network = unwrapped(network) if number % 2 else dict(network, encoder=unwrapped(described))
         size = unwrapped(meta["image_shape"]) if number % 10 == 0 else meta["image_shape"]
@@ -153,23 +152,34 @@ def test_500_networks_that_are_none_in_files_that_are_sound(tmp_path, encoder, s
         else:
             read += 1
             assert {name: each.shape for name, each in trained.weights.items()} == trained.network.weight_shapes
-    assert read < 450
+    assert read < 270
+
+
+def test_sizes_beyond_reason_are_refused(tmp_path):
+    path = tmp_path / "weights.npz"
+    weights = {name: np.ones(shape, np.float32) for name, shape in SMALL.weight_shapes.items()}
+    Trained(dataclasses.replace(SMALL, encoder=GREY), weights, (9, 9), dict(model="small")).save(path)
+    arrays, meta = files.load_checkpoint(path)
+    files.save_checkpoint(path, arrays, meta | dict(image_shape=[9, 10**6]))
+    with pytest.raises(ValueError, match=r"images of \(9, 1000000\) or 15 steps are more than"):
+        Trained.read(path)
 
 
 OWN = Encoder(FilterBank.of([np.eye(3), np.ones((5, 5))], (1.0, 2.0)), radius=3)
 
 
-@pytest.mark.parametrize("encoder", [None, GREY, OWN], ids=["none", "grey", "own"])
-@pytest.mark.parametrize("name", [*RECORDED, "small"])
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [("small", None), ("small", OWN), ("deepr2024", GREY), ("inception2024", COLOUR), ("goupy2024_ncg", FITTED)],
+)
 def test_every_network_survives_its_description(name, encoder):
-    spec = SMALL if name == "small" else NETWORKS[name]()
-    spec, arrays = dataclasses.replace(spec, encoder=encoder), {}
-    data = json.loads(json.dumps(to_data(spec, arrays)))
-    found = from_data(data, arrays)
-    assert found == spec
-    assert jax.tree.structure(found) == jax.tree.structure(spec)
-    colour = dataclasses.replace(spec, encoder=COLOUR, time_steps=20)
-    assert from_data(to_data(colour, arrays), arrays) == colour != spec
+    network = SMALL if name == "small" else NETWORKS[name]()
+    if encoder:
+        network = dataclasses.replace(network, encoder=encoder, time_steps=encoder.time_steps)
+    arrays = {}
+    found = from_data(json.loads(json.dumps(to_data(network, arrays))), arrays)
+    assert found == network != dataclasses.replace(network, name="other")
+    assert jax.tree.structure(found) == jax.tree.structure(network)
 
 
 def test_states_that_are_none(sound):
@@ -199,9 +209,9 @@ def test_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, monke
     path = tmp_path / "bomb"
     monkeypatch.setattr(data.readers, "MOST_BYTES", 1 << 20)
     header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (1000, 30, 30))
-    path.write_bytes(gzip.compress(header + bytes(50 << 20)))
+    path.write_bytes(gzip.compress(header + bytes(50 << 20), 1))
     assert peak_of(data.read_idx, path, 3) < 6 << 20
-    path.write_bytes(gzip.compress(bytes(3073) + bytes(50 << 20)))
+    path.write_bytes(gzip.compress(bytes(3073) + bytes(50 << 20), 1))
     with pytest.raises(ValueError, match="must hold"):
         data.read_cifar(path)
     path.write_bytes(bytes([0, 0, 8, 3]) + b"\xff" * 12)
@@ -220,47 +230,36 @@ def npy(shape: str, kind: str = "<f4") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
-READERS = (files.load_checkpoint, data.load, lambda path: pytorch.read(path, SMALL))
-COMPRESSED = archive(npy("(13107200,)"), bytes(50 << 20), packed=True)
+BODY = bytes(50 << 20)
+COMPRESSED = archive(npy("(13107200,)"), BODY, packed=True)
+BOMBS = {
+    "promises": archive(npy("(1000000000000,)"), b"1234"),
+    "negative": archive(npy("(-1,)"), b"1234"),
+    "twice negative": archive(npy("(-1, -1)"), b"1234"),
+    "objects": archive(npy("(2,)", "|O"), b"12345678" * 2),
+    "version": archive(b"\x93NUMPY\x03\x00" + b"\xff" * 4, b""),
+    "axes": archive(npy("(" + "1," * 4000 + ")"), b""),
+    # In its local header and in the directory it promises 1,000 bytes.
+    "lies": COMPRESSED.replace(len(npy("(13107200,)") + BODY).to_bytes(4, "little"), b"\xe8\x03\0\0"),
+    "unpacks": COMPRESSED,
+    "flipped": archive(npy("(3,)"), b"123456789012").replace(b"123456789012", b"123456789013"),
+}
+READERS = {
+    "checkpoint": files.load_checkpoint,
+    "data": data.load,
+    "state_dict": lambda path: pytorch.read(path, SMALL),
+}
 
 
-@pytest.mark.parametrize("read", READERS, ids=["checkpoint", "data", "state_dict"])
-@pytest.mark.parametrize(
-    "raw",
-    [
-        archive(npy("(1000000000000,)"), b"1234"),
-        archive(npy("(-1,)"), b"1234"),
-        archive(npy("(-1, -1)"), b"1234"),
-        archive(npy("(2,)", "|O"), b"12345678" * 2),
-        archive(b"\x93NUMPY\x03\x00" + b"\xff" * 4, b""),
-        archive(npy("(" + "1," * 4000 + ")"), b""),
-        # In its local header and in the directory it promises 1,000 bytes.
-        COMPRESSED.replace(len(npy("(13107200,)") + bytes(50 << 20)).to_bytes(4, "little"), b"\xe8\x03\0\0"),
-    ],
-    ids=["promises", "negative", "twice negative", "objects", "version", "axes", "lies"],
-)
-def test_npz_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, raw, read):
-    path = tmp_path / "bomb.npz"
-    path.write_bytes(raw)
-    assert peak_of(read, path) < 4 << 20
-
-
-def test_checkpoints_that_unpack_to_much_are_refused(tmp_path):
-    path = tmp_path / "bomb.npz"
-    path.write_bytes(COMPRESSED)
-    assert peak_of(files.load_checkpoint, path) < 4 << 20
-
-
-@pytest.mark.parametrize("read", READERS, ids=["checkpoint", "data", "state_dict"])
-def test_a_flipped_bit_in_any_npz_file_is_noticed(tmp_path, read):
-    path = tmp_path / "flipped.npz"
-    path.write_bytes(archive(npy("(3,)"), b"123456789012").replace(b"123456789012", b"123456789013"))
-    with pytest.raises(ValueError, match=r"is damaged .*: Bad CRC-32"):
-        read(path)
-
-
-def test_state_dicts_that_unpack_to_much_are_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("reader", READERS)
+def test_npz_files_that_promise_or_unpack_to_much_take_little_memory(tmp_path, monkeypatch, bomb, reader):
+    if bomb == "unpacks" and reader == "data":
+        pytest.skip("data may be as large")
     monkeypatch.setattr(pytorch, "MOST_BYTES", 1 << 20)
     path = tmp_path / "bomb.npz"
-    path.write_bytes(archive(npy("(13107200,)"), bytes(50 << 20), packed=True))
-    assert peak_of(pytorch.read, path, NETWORKS["mozafari2018"]()) < 4 << 20
+    path.write_bytes(BOMBS[bomb])
+    assert peak_of(READERS[reader], path) < 4 << 20
+    if bomb == "flipped":
+        with pytest.raises(ValueError, match=r"is damaged .*: Bad CRC-32"):
+            READERS[reader](path)

@@ -24,17 +24,26 @@ def test_rooms_import_those_below_alone():
     assert "0 broken" in done.stdout
 
 
-def test_a_library_user_imports_nothing_of_the_commands():
-    """Neither what draws and prints, nor what only some data sets need."""
-    out = subprocess.run(
-        [sys.executable, "-c", "import sys; from snnjax import Trainer; print(*sys.modules)"],
-        check=True,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-    ).stdout.decode()
-    assert "snnjax.training.loop" in out.split()
-    strangers = {"snnjax.runs.run_folder", "matplotlib", "tyro", "tensorflow_datasets", "tensorboardX", "sklearn"}
-    assert not strangers & {*out.split()}
+def test_the_library_pulls_in_nothing_that_only_commands_need():
+    """Neither what draws and prints nor what only some data sets need, beyond what JAX, Flax and optax pull in."""
+    known = "import jax, flax.nnx, optax; sys.modules['matplotlib'] = None; known = {*sys.modules}"
+    lazy = "from snnjax import Trainer; assert 'snnjax.runs.run_folder' not in sys.modules; from snnjax import *"
+    loaded = printed(f"{known}; {lazy}; from snnjax.runs import RunFolder, SweepFolder, load", "{*sys.modules} - known")
+    heavy = {"rich", "tensorflow_datasets", "sklearn", "scipy", "tyro", "PIL", "tensorboardX"}
+    assert {"snnjax.training.loop", "snnjax.runs.run_folder"} <= {*loaded}
+    assert {name.split(".")[0] for name in loaded} & heavy == set()
+    assert [name for name in loaded if name.startswith("snnjax.app.")] == []
+
+
+def test_the_command_line_answers_before_jax_is_imported():
+    loaded = printed("from snnjax.app.main import main; main([]); main(['--version'])", "sys.modules")
+    assert {"jax", "numpy", "rich", "matplotlib"} & {*loaded} == set()
+
+
+def printed(code: str, names: str) -> list[str]:
+    """The words that a new Python prints of some names, after some code."""
+    program = [sys.executable, "-c", f"import sys; {code}; print(*({names}))"]
+    return subprocess.run(program, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
 
 
 @pytest.mark.slow
@@ -58,18 +67,6 @@ def test_the_reference_of_the_library_is_built_by_the_command_in_the_text(tmp_pa
     assert "over all maps" in (tmp_path / "snnjax" / "encoding.html").read_text()
 
 
-def test_the_library_pulls_in_nothing_that_only_commands_need():
-    """Beyond what JAX, Flax and optax pull in themselves; their time is nearly all that an import takes."""
-    heavy = {"matplotlib", "rich", "tensorflow_datasets", "sklearn", "scipy", "tyro", "PIL", "tensorboardX"}
-    code = (
-        "import sys, jax, flax.nnx, optax; known = {*sys.modules}; from snnjax import *; print(*{*sys.modules} - known)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    packages = {name.split(".")[0] for name in done.stdout.split()}
-    assert not packages & heavy
-    assert not [name for name in done.stdout.split() if name.startswith("snnjax.app.")]
-
-
 def test_the_package_says_that_it_is_typed():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     for package, files in settings.items():
@@ -81,17 +78,6 @@ def test_the_package_says_that_it_is_typed():
         "*.h",
         "templates/*.html",
     }
-
-
-def test_run_folders_need_no_matplotlib():
-    code = "import sys; sys.modules['matplotlib'] = None; from snnjax.runs import RunFolder, SweepFolder, load"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_the_command_line_answers_before_jax_is_imported():
-    code = "import sys; from snnjax.app.main import main; main([]); main(['--version']); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"jax", "numpy", "rich", "matplotlib"} & {*done.stdout.split()}
 
 
 def test_a_script_beside_a_checkout_imports_the_package(tmp_path):

@@ -18,6 +18,7 @@ import pytest
 from reference_program import CLASSES
 
 from snnjax.app.names import RECORDED
+from snnjax.core.errors import InputError
 from snnjax.data import digits
 from snnjax.encoding import encode
 from snnjax.interop import pytorch
@@ -25,7 +26,6 @@ from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import NETWORKS, Model, Network, SpikingNetwork, stage
 
-ROOT = pathlib.Path(__file__).parents[1]
 STDP_ONLY, REWARDED = ("stdp",), ("stdp", "anti_stdp")
 SHALLOW = {"block1": (30, 6, 5, STDP_ONLY), "block2": (250, 30, 3, STDP_ONLY)}
 DEEP = {
@@ -77,10 +77,6 @@ def built(layout: dict[str, tuple]) -> dict[str, np.ndarray]:
     return entries
 
 
-def spec_of(name: str) -> Network:
-    return NETWORKS[name]()
-
-
 def weights_of(entries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     ends = ".conv.weight"
     return {name.removesuffix(ends).replace("block", "layer"): x for name, x in entries.items() if name.endswith(ends)}
@@ -99,19 +95,15 @@ def tiny() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_every_network_reads_and_writes_the_names_and_shapes_of_the_pytorch_one(tmp_path, name):
+def test_every_network_has_the_names_and_shapes_of_the_pytorch_one(name):
     layout, count = LAYOUTS[name]
-    entries = built(layout)
-    assert len(entries) == count
-    np.savez(tmp_path / "theirs.npz", **entries)
-    weights = pytorch.read(tmp_path / "theirs.npz", spec_of(name))
-    assert_equal(weights, weights_of(entries))
-    pytorch.write(tmp_path / "ours.npz", spec_of(name), weights)
-    with np.load(tmp_path / "ours.npz") as ours:
-        assert {n: (x.shape, x.dtype) for n, x in ours.items()} == {n: (x.shape, x.dtype) for n, x in entries.items()}
-        for tensor, value in entries.items():
-            if tensor.endswith("weight"):
-                np.testing.assert_array_equal(ours[tensor], value, err_msg=tensor)
+    expected = built(layout)
+    assert len(expected) == count
+    entries = pytorch.state_dict(NETWORKS[name](), weights_of(expected))
+    assert {n: (x.shape, x.dtype) for n, x in entries.items()} == {n: (x.shape, x.dtype) for n, x in expected.items()}
+    for tensor, value in expected.items():
+        if tensor.endswith("weight"):
+            np.testing.assert_array_equal(entries[tensor], value, err_msg=tensor)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +112,10 @@ def test_every_network_reads_and_writes_the_names_and_shapes_of_the_pytorch_one(
         ("mozafari2018", "block1", (0.004, -0.003), None),
         ("mozafari2018", "block3", (0.004, -0.003), (-0.004, 0.0005)),
         ("deepr2024", "block3", (0.001, -0.00075), (-0.001, 0.000125)),
-        ("inception2024", "block3_2", (0.004, -0.003), None),
-        ("majority2024", "block3_3", (0.004, -0.003), (-0.004, 0.0005)),
     ],
 )
 def test_learning_rates_start_anew(name, block, rates, anti_rates):
-    layout, _ = LAYOUTS[name]
-    entries = pytorch.state_dict(spec_of(name), weights_of(built(layout)))
+    entries = pytorch.state_dict(NETWORKS[name](), weights_of(built(LAYOUTS[name][0])))
     assert entries["max_ap"] == np.float32(0.15)
     for rule, expected in (("stdp", rates), ("anti_stdp", anti_rates)):
         for index, rate in enumerate(("ltp", "ltd")):
@@ -134,21 +123,32 @@ def test_learning_rates_start_anew(name, block, rates, anti_rates):
             assert np.unique(found) == np.float32(expected[index]) if expected else not found
 
 
+def test_the_limit_of_rates_is_the_largest_of_all_layers():
+    first, second = (Conv(4, 3, threshold=1, learners=STDP(ltp_max=limit)) for limit in (0.3, 0.1))
+    network = Network("two", (6, 8, 8), 10, (stage(first), stage(second), stage(Conv(10, 3, learners=RSTDP()))))
+    weights = {name: np.ones(shape) for name, shape in network.weight_shapes.items()}
+    assert pytorch.state_dict(network, weights)["max_ap"] == np.float32(0.3)
+
+
 def test_weights_read_are_those_of_a_network(tmp_path, tiny):
     np.savez(tmp_path / "tiny.npz", **tiny)
     network = SpikingNetwork(TINY)
     network.set_weights(pytorch.read(str(tmp_path / "tiny.npz"), TINY))
     pytorch.write(tmp_path / "back.npz", TINY, network.weights())
+    with np.load(tmp_path / "back.npz") as back:
+        assert back.files == [*tiny]
     assert_equal(pytorch.read(tmp_path / "back.npz", TINY), weights_of(tiny))
 
 
-def test_convolution_weights_alone_are_enough(tmp_path, tiny):
-    np.savez(tmp_path / "tiny.npz", **{name: x for name, x in tiny.items() if name.endswith(".conv.weight")})
-    assert_equal(pytorch.read(tmp_path / "tiny.npz", TINY), weights_of(tiny))
-
-
-def test_names_of_before_october_2024_are_read(tmp_path, tiny):
-    np.savez(tmp_path / "tiny.npz", **{name.replace(".layer.", ".conv_layer."): x for name, x in tiny.items()})
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x: {n: a for n, a in x.items() if n.endswith(".conv.weight")}, id="convolutions alone"),
+        pytest.param(lambda x: {n.replace(".layer.", ".conv_layer."): a for n, a in x.items()}, id="old names"),
+    ],
+)
+def test_other_forms_of_a_state_dict_are_read(tmp_path, tiny, change):
+    np.savez(tmp_path / "tiny.npz", **change(tiny))
     assert_equal(pytorch.read(tmp_path / "tiny.npz", TINY), weights_of(tiny))
 
 
@@ -157,97 +157,6 @@ def test_other_floats_become_float32(tiny, dtype):
     weights = {layer: x.astype(dtype) for layer, x in weights_of(tiny).items()}
     entries = pytorch.state_dict(TINY, weights)
     assert_equal(weights_of(entries), {layer: x.astype(np.float32) for layer, x in weights.items()})
-
-
-WEIGHT, AGAIN = "block2_2.conv.weight", "block2_2.anti_stdp.layer.weight"
-
-
-def with_value(value: float) -> np.ndarray:
-    weight = np.ones((20, 4, 5, 5))
-    weight[3, 2, 1, 0] = value
-    return weight
-
-
-BAD_WEIGHTS = [
-    (np.ones((20, 4, 3, 3), np.float32), "must have shape (20, 4, 5, 5), got (20, 4, 3, 3)"),
-    (np.ones((20, 4, 5, 5), int), "must hold floats, got dtype int64"),
-    (np.ones((20, 4, 5, 5), bool), "must hold floats, got dtype bool"),
-    (with_value(np.nan), "must be finite, got 1 values that are not"),
-    (with_value(-np.inf), "must be finite, got 1 values that are not"),
-    (with_value(1e300), "must be finite, got 1 values that are not"),
-    (with_value(-0.25), "must not be negative, as its learning rule keeps it, got -0.25"),
-]
-
-
-@pytest.mark.parametrize(("weight", "message"), BAD_WEIGHTS)
-def test_bad_weights_are_refused(tmp_path, tiny, weight, message):
-    np.savez(tmp_path / "tiny.npz", **tiny | {WEIGHT: weight})
-    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'tiny.npz'}: {WEIGHT} {message}")):
-        pytorch.read(tmp_path / "tiny.npz", TINY)
-    with pytest.raises(ValueError, match=re.escape(f"`weights['layer2_2']` {message}")):
-        pytorch.write(tmp_path / "out.npz", TINY, weights_of(tiny) | dict(layer2_2=weight))
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny.npz"]
-
-
-def test_weights_that_contradict_each_other_are_refused(tmp_path, tiny):
-    np.savez(tmp_path / "tiny.npz", **tiny | {AGAIN: tiny[AGAIN] + 1})
-    with pytest.raises(ValueError, match=re.escape(f"{AGAIN} must be the same as {WEIGHT}")):
-        pytorch.read(tmp_path / "tiny.npz", TINY)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda x: [x.pop(WEIGHT)], f"it lacks {WEIGHT}$"),
-        (lambda x: [x.pop(n) for n in list(x) if "block2_2" in n], f"it lacks {WEIGHT}, .* and 80 more$"),
-        (lambda x: [x.pop("max_ap")], "it lacks max_ap$"),
-        (lambda x: x.update({"block3.conv.weight": x[WEIGHT]}), r"it has the unknown block3\.conv\.weight$"),
-        (lambda x: x.clear(), r"it lacks block1\.conv\.weight, "),
-        (lambda x: [x.clear(), x.update(weights=np.ones(3))], r"it lacks .*, it has the unknown weights$"),
-    ],
-)
-def test_other_names_are_refused(tmp_path, tiny, change, message):
-    change(tiny)
-    np.savez(tmp_path / "tiny.npz", **tiny)
-    with pytest.raises(ValueError, match=f"tiny.npz is no state_dict of tiny: {message}"):
-        pytorch.read(tmp_path / "tiny.npz", TINY)
-
-
-def test_another_network_is_refused(tmp_path):
-    for theirs, ours in (("mozafari2018", "majority2024"), ("deepr2024", "deep2024"), ("deep2024", "mozafari2018")):
-        np.savez(tmp_path / "theirs.npz", **built(LAYOUTS[theirs][0]))
-        with pytest.raises(ValueError, match=f"is no state_dict of {ours}: it "):
-            pytorch.read(tmp_path / "theirs.npz", spec_of(ours))
-
-
-def test_other_layers_are_refused(tmp_path, tiny):
-    expected = "`weights` must be those of layer1, layer2_1, layer2_2 in tiny, got "
-    for weights, got in ((dict(layer1=tiny["block1.conv.weight"]), "layer1"), (tiny, "block1.conv"), ({}, "none")):
-        with pytest.raises(ValueError, match=re.escape(expected + got)):
-            pytorch.write(tmp_path / "out.npz", TINY, weights)
-    assert not list(tmp_path.iterdir())
-
-
-def test_other_kinds_of_file_are_refused(tmp_path, tiny):
-    for path in (tmp_path / "weights", tmp_path / "weights.onnx"):
-        for act in (lambda p: pytorch.read(p, TINY), lambda p: pytorch.write(p, TINY, weights_of(tiny))):
-            with pytest.raises(ValueError, match=r"`path` must end in \.npz, \.pth, \.pt, got .*weights"):
-                act(path)
-    with pytest.raises(FileNotFoundError, match=r"nothing\.npz"):
-        pytorch.read(tmp_path / "nothing.npz", TINY)
-
-
-def test_damaged_npz_files_are_refused(tmp_path, tiny):
-    path = tmp_path / "tiny.npz"
-    np.savez(path, **tiny)
-    whole = path.read_bytes()
-    for length in np.linspace(0, len(whole) - 1, 30).astype(int):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"tiny\.npz is damaged or no state_dict: \w+"):
-            pytorch.read(path, TINY)
-    path.write_text("weights")
-    with pytest.raises(ValueError, match=r"tiny\.npz is damaged or no state_dict: \w+"):
-        pytorch.read(path, TINY)
 
 
 class Malicious:
@@ -260,14 +169,86 @@ class Malicious:
         return pathlib.Path.touch, (self.path,)
 
 
+def with_value(value: float) -> np.ndarray:
+    weight = np.ones((20, 4, 5, 5))
+    weight[3, 2, 1, 0] = value
+    return weight
+
+
+WEIGHT, AGAIN = "block2_2.conv.weight", "block2_2.anti_stdp.layer.weight"
+REFUSED = {
+    "shape": (lambda x: x | {WEIGHT: np.ones((20, 4, 3, 3))}, f"{WEIGHT} must have shape (20, 4, 5, 5), got (20, 4, 3"),
+    "integers": (lambda x: x | {WEIGHT: np.ones((20, 4, 5, 5), int)}, f"{WEIGHT} must hold floats, got dtype int64"),
+    "booleans": (lambda x: x | {WEIGHT: np.ones((20, 4, 5, 5), bool)}, f"{WEIGHT} must hold floats, got dtype bool"),
+    "no number": (lambda x: x | {WEIGHT: with_value(np.nan)}, f"{WEIGHT} must be finite, got 1 values"),
+    "too large": (lambda x: x | {WEIGHT: with_value(1e300)}, f"{WEIGHT} must be finite, got 1 values"),
+    "negative": (lambda x: x | {WEIGHT: with_value(-0.25)}, f"{WEIGHT} must not be negative"),
+    "contradiction": (lambda x: x | {AGAIN: x[AGAIN] + 1}, f"{AGAIN} must be the same as {WEIGHT}"),
+    "no weight": (lambda x: without(x, WEIGHT), f"it lacks {WEIGHT}"),
+    "no block": (lambda x: without(x, "block2_2"), f"it lacks {WEIGHT}, "),
+    "no limit": (lambda x: without(x, "max_ap"), "it lacks max_ap"),
+    "another block": (lambda x: x | {"block3.conv.weight": x[WEIGHT]}, "it has the unknown block3.conv.weight"),
+    "no block at all": (lambda x: dict(weights=np.ones(3)), "it has the unknown weights"),
+}
+"""What is no state_dict of the tiny network, made of one, and what is said of it."""
+
+
+def without(entries: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {each: x for each, x in entries.items() if not each.startswith(name)}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_other_state_dicts_are_refused(tmp_path, tiny, case):
+    change, message = REFUSED[case]
+    np.savez(tmp_path / "tiny.npz", **change(tiny))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        pytorch.read(tmp_path / "tiny.npz", TINY)
+    assert str(error.value).startswith(str(tmp_path / "tiny.npz"))
+
+
+def test_the_rules_of_another_network_are_refused(tmp_path):
+    np.savez(tmp_path / "theirs.npz", **built(LAYOUTS["deepr2024"][0]))
+    with pytest.raises(InputError, match=r"is no state_dict of deep2024: it has the unknown block3\.anti_stdp"):
+        pytorch.read(tmp_path / "theirs.npz", NETWORKS["deep2024"]())
+
+
+def test_other_weights_are_not_written(tmp_path, tiny):
+    expected = "`weights` must be those of layer1, layer2_1, layer2_2 in tiny, got "
+    for weights, message in (
+        (dict(layer1=tiny["block1.conv.weight"]), f"{expected}layer1"),
+        (tiny, f"{expected}block1.conv"),
+        ({}, f"{expected}none"),
+        (weights_of(tiny) | dict(layer2_2=with_value(-1)), "`weights['layer2_2']` must not be negative"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            pytorch.write(tmp_path / "out.npz", TINY, weights)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["weights", "weights.onnx"])
+def test_other_kinds_of_file_are_refused(tmp_path, tiny, name):
+    message = rf"`path` must end in \.npz, \.pth, \.pt, got .*{name}"
+    with pytest.raises(InputError, match=message):
+        pytorch.read(tmp_path / name, TINY)
+    with pytest.raises(InputError, match=message):
+        pytorch.write(tmp_path / name, TINY, weights_of(tiny))
+
+
+def test_damaged_npz_files_are_refused(tmp_path, tiny):
+    path = tmp_path / "tiny.npz"
+    np.savez(path, **tiny)
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in np.linspace(0, len(whole) - 1, 10).astype(int)]
+    for content in (*damaged, b"weights"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"tiny\.npz is damaged or no state_dict: \w+"):
+            pytorch.read(path, TINY)
+
+
 def test_nothing_in_an_npz_file_is_executed(tmp_path, tiny):
     np.savez(tmp_path / "tiny.npz", **tiny | {WEIGHT: np.array([Malicious(tmp_path / "touched")])})
-    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+    with pytest.raises(InputError, match="Object arrays cannot be loaded"):
         pytorch.read(tmp_path / "tiny.npz", TINY)
-    with (tmp_path / "single.npz").open("wb") as file:
-        np.save(file, tiny[WEIGHT])
-    with pytest.raises(ValueError, match=r"single\.npz is damaged or no state_dict: File is not a zip file"):
-        pytorch.read(tmp_path / "single.npz", TINY)
     assert not (tmp_path / "touched").exists()
 
 
@@ -288,12 +269,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, tiny, monkeypatch):
 def test_without_torch_it_says_what_to_install(tmp_path, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "tiny.pth").touch()
-    for path, act in (
-        ("tiny.pth", lambda p: pytorch.read(p, TINY)),
-        ("out.pth", lambda p: pytorch.write(p, TINY, weights_of(tiny))),
-    ):
-        with pytest.raises(ImportError, match=rf"{path} needs PyTorch .*pip install 'snnjax\[torch\]'"):
-            act(tmp_path / path)
+    with pytest.raises(ImportError, match=r"tiny.pth needs PyTorch .*pip install 'snnjax\[torch\]'"):
+        pytorch.read(tmp_path / "tiny.pth", TINY)
+    with pytest.raises(ImportError, match=r"out.pth needs PyTorch .*pip install 'snnjax\[torch\]'"):
+        pytorch.write(tmp_path / "out.pth", TINY, weights_of(tiny))
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.pth"]
 
 
@@ -302,10 +281,9 @@ def torch():
     return pytest.importorskip("torch", minversion="2.10")
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt"])
-def test_torch_files(torch, tmp_path, tiny, suffix):
+def test_torch_files(torch, tmp_path, tiny):
     """As the PyTorch code saves them, and back: it loads all names strictly, the shared weights stored once."""
-    theirs, ours = tmp_path / f"theirs{suffix}", tmp_path / f"ours{suffix}"
+    theirs, ours = tmp_path / "theirs.pth", tmp_path / "ours.pt"
     tensors = {id(x): torch.nn.Parameter(torch.tensor(x), requires_grad=False) for x in tiny.values()}
     torch.save({name: tensors[id(x)] for name, x in tiny.items()}, theirs)
     weights = pytorch.read(theirs, TINY)
@@ -316,28 +294,17 @@ def test_torch_files(torch, tmp_path, tiny, suffix):
     for name, x in pytorch.state_dict(TINY, weights).items():
         assert loaded[name].dtype == torch.float32
         np.testing.assert_array_equal(loaded[name].numpy(), x)
-    assert loaded[WEIGHT].data_ptr() == loaded[AGAIN].data_ptr()
     assert len({x.data_ptr() for x in loaded.values()}) == len(tiny) - 5
 
 
-def test_torch_floats_and_integers(torch, tmp_path, tiny):
-    for dtype in (torch.bfloat16, torch.float64, torch.float16):
-        torch.save({name: torch.tensor(x).to(dtype) for name, x in tiny.items()}, tmp_path / "tiny.pth")
-        expected = {layer: torch.tensor(x).to(dtype).float().numpy() for layer, x in weights_of(tiny).items()}
-        assert_equal(pytorch.read(tmp_path / "tiny.pth", TINY), expected)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64", "float16"])
+def test_torch_floats(torch, tmp_path, tiny, dtype):
+    torch.save({name: torch.tensor(x).to(getattr(torch, dtype)) for name, x in tiny.items()}, tmp_path / "tiny.pth")
+    expected = {n: torch.tensor(x).to(getattr(torch, dtype)).float().numpy() for n, x in weights_of(tiny).items()}
+    assert_equal(pytorch.read(tmp_path / "tiny.pth", TINY), expected)
     torch.save({name: torch.tensor(x).int() for name, x in tiny.items()}, tmp_path / "tiny.pth")
     with pytest.raises(ValueError, match="must hold floats, got dtype int32"):
         pytorch.read(tmp_path / "tiny.pth", TINY)
-
-
-def test_damaged_torch_files_are_refused(torch, tmp_path, tiny):
-    path = tmp_path / "tiny.pth"
-    pytorch.write(path, TINY, weights_of(tiny))
-    whole = path.read_bytes()
-    for length in np.linspace(0, len(whole) - 1, 30).astype(int):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"tiny\.pth is damaged or no state_dict: .+"):
-            pytorch.read(path, TINY)
 
 
 def test_nothing_in_a_torch_file_is_executed(torch, tmp_path, tiny, recwarn):
@@ -348,31 +315,20 @@ def test_nothing_in_a_torch_file_is_executed(torch, tmp_path, tiny, recwarn):
             pytorch.read(path, TINY)
     assert not (tmp_path / "touched").exists()
     assert not recwarn
-    torch.save(torch.nn.Linear(2, 2), path)
-    with pytest.raises(
-        ValueError, match=r"it holds torch\.nn\.modules\.linear\.Linear, which torch does not load"
-    ) as e:
-        pytorch.read(path, TINY)
-    assert "False" not in str(e.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (lambda x: x, "it must hold arrays by name, got Tensor"),
-        (lambda x: [x], "it must hold arrays by name, got list"),
         (lambda x: dict(epoch=3, model=dict(weight=x)), "'epoch' must be an array, got int"),
         (lambda x: {0: x}, "0 must be an array"),
     ],
 )
-def test_other_contents_of_torch_files_are_refused(torch, tmp_path, content, message):
+def test_other_contents_of_torch_files_are_refused(torch, tmp_path, monkeypatch, content, message):
     torch.save(content(torch.ones(3)), tmp_path / "tiny.pth")
-    with pytest.raises(ValueError, match=re.escape(f"tiny.pth is damaged or no state_dict: {message}")):
+    with pytest.raises(InputError, match=rf"tiny\.pth.*{re.escape(message)}"):
         pytorch.read(tmp_path / "tiny.pth", TINY)
-
-
-def test_an_old_torch_is_not_trusted_with_a_file(torch, tmp_path, tiny, monkeypatch):
-    pytorch.write(tmp_path / "tiny.pth", TINY, weights_of(tiny))
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     with pytest.raises(ImportError, match=r"torch must be 2\.10 or newer to load .*tiny\.pth safely, got 2\.9\.1"):
         pytorch.read(tmp_path / "tiny.pth", TINY)
@@ -411,7 +367,7 @@ def selective(spec: Network, latencies: jax.Array) -> SpikingNetwork:
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_pytorch_networks_decide_as_ours(reference, torch, tmp_path, name):
     """What ours writes theirs loads strictly and decides the same; what theirs saves ours reads back."""
-    spec = spec_of(name)
+    spec = NETWORKS[name]()
     latencies = jnp.stack([encode(image) for image in digits().test_images[:12]])
     network = selective(spec, latencies)
     pytorch.write(tmp_path / "ours.pth", spec, network.weights())

@@ -12,6 +12,7 @@ from documents import PROJECT, ROOT, blocks, prose, rows, text_of
 
 import snnjax
 from snnjax.app import names, options
+from snnjax.core import files
 
 
 def test_the_main_page_is_short():
@@ -41,7 +42,12 @@ def test_the_code_of_the_main_page_passes_a_type_checker(tmp_path):
     head = "from typing import Any\nfrom snnjax import Layer, Response, Signal\n"
     script = script.replace(f"({plain}):", f"(self, {types}) -> tuple[Layer, Any, Any]:")
     (tmp_path / "user.py").write_text(f"{head}{script}\none: jax.Array = trained(digits().test_images[0])\n")
-    options = ["--strict", "--config-file=", f"--cache-dir={tmp_path}", str(tmp_path / "user.py")]
+    options = [
+        "--strict",
+        "--config-file=",
+        f"--cache-dir={files.cache_folder() / 'mypy-tests'}",
+        str(tmp_path / "user.py"),
+    ]
     found, problems, status = mypy.api.run(options)
     assert status == 0, found + problems
 

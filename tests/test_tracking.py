@@ -1,37 +1,58 @@
 """Event files as TensorBoard itself reads them."""
 
-import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import SETTINGS, trainer_of
+import dataclasses
 
-from snnjax.app.report import draw_run
+import numpy as np
+import pytest
+import tiny
+from matplotlib.image import imsave
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from snnjax.app.tracking import FOLDER, Tracker
+from snnjax.core import files
+from snnjax.networks import Images
 from snnjax.runs.run_folder import RunFolder
+from snnjax.training.loop import Trainer
+from snnjax.training.state import Settings
+
+
+def draw(run, *_) -> None:
+    (run / "pictures").mkdir()
+    imsave(run / "pictures" / "one.png", np.zeros((4, 4, 3)))
 
 
 def test_what_tensorboard_reads_of_a_run(tmp_path):
-    trainer = trainer_of(epochs=(2, 3))
-    with RunFolder(tmp_path, trainer, SETTINGS, resume=False, draw=draw_run) as run:
+    """Whose epochs are tested on validation images, and whose best network on test images."""
+    images = tiny.images()
+    held_out = dict(validation_images=images.test_images[:20], validation_labels=images.test_labels[:20])
+    images = dataclasses.replace(images, **held_out)
+    trainer = Trainer(tiny.plain(Images.of(images)), images, Settings((2, 3), batch_size=20, patience=0))
+    with RunFolder(tmp_path, trainer, dict(model="plain", seed=0), resume=False, draw=draw) as run:
         start = run.start(reuse=False)
         with Tracker(run, start) as tracker:
             state = trainer.run(start, tracker.save)
-            run.finish(state)
+            _, saved = files.load_checkpoint(tmp_path / "checkpoint.npz")
+            results = run.finish(state)
     events = EventAccumulator(str(tmp_path / FOLDER), size_guidance=dict(scalars=0, images=0, histograms=0)).Reload()
     tags = events.Tags()
-    for part in ("train", "test"):
-        for what in ("accuracy", "wrong", "silent"):
+    assert len(saved["epochs"]) == 3
+    for what in ("accuracy", "wrong", "silent"):
+        for part in ("train", "validation"):
             values = [(event.step, pytest.approx(event.value)) for event in events.Scalars(f"{what}/{part}")]
             assert values == [(record["epoch"] + 1, record[part][what]) for record in state.epochs]
+        (test,) = events.Scalars(f"{what}/test")
+        assert (test.step, pytest.approx(test.value)) == (results["best_epoch"] + 1, results["test"][what])
     assert {"layer2/rate_plus_after_reward", "layer1/rate_plus", "layer1/spike_density"} <= set(tags["scalars"])
-    (_, last) = events.Scalars("layer1/convergence")
+    (first, last) = events.Scalars("layer1/convergence")
+    assert (first.step, last.step) == (1, 2)
     assert last.value == pytest.approx(state.diagnoses["STDP layer1"]["convergence"]["layer1"])
     (_, density) = events.Scalars("layer1/winners_per_image")
-    wins = sum(state.diagnoses["STDP layer1"]["wins"]["layer1"])
-    assert density.value == pytest.approx(wins / 40)
+    wins = state.diagnoses["STDP layer1"]["wins"]["layer1"]
+    assert density.value == pytest.approx(sum(wins) / 40)
     histogram = events.Histograms("layer1/winners_by_feature")[-1].histogram_value
-    assert histogram.num == wins
+    assert [count for count in histogram.bucket if count] == [count for count in wins if count]
     assert {"layer1/weights", "layer2/weights", "layer1/winners_by_feature"} <= set(tags["histograms"])
-    pictures = {path.stem for path in (tmp_path / "pictures").iterdir()}
-    assert set(tags["images"]) == {f"pictures/{name}" for name in pictures}
-    assert {"settings/text_summary", "diagnosis/STDP_layer1/text_summary"} <= set(tags["tensors"])
+    assert tags["images"] == ["pictures/one"]
+    assert len(events.Tensors("settings/text_summary")) == 1
+    assert len(events.Tensors("diagnosis/STDP_layer1/text_summary")) == 1, "each diagnosis is noted once"
     assert len(events.Histograms("layer2/weights")) == 3
