@@ -9,7 +9,7 @@ in a copy of the tracked files, where pytest stops at the first failure. `notice
 that noticed it. The file of that test runs first; if it passes, the fast suite, then the slow one. A test that fails
 without the mutant too notices nothing: the script stops. The exit status is 1 if a mutant goes unnoticed.
 
-To add a mutant, break a line as a contributor might, and look at no test while you do:
+To add a mutant, break a line as a contributor might, without a look at the tests, and count it in test_mutants.py:
 
     (echo "What is broken"; git diff snnjax) > tests/mutants/NAME.patch
     git checkout snnjax
