@@ -1,0 +1,120 @@
+"""Breaks the code, one line at a time, and says which test notices, and after how many seconds.
+
+    python tests/mutants/run.py                 all mutants, each by the test that noticed it last time
+    python tests/mutants/run.py NAME ...        some of them
+    python tests/mutants/run.py --whole         by the whole suites, the fast one first, in their usual order
+
+A mutant is a file NAME.patch in this folder: a line that says what is broken, then the diff of one line. It is applied
+in a copy of the tracked files, where pytest stops at the first failure. `noticed.csv` records for each mutant the test
+that noticed it. The file of that test runs first; if it passes, the fast suite, then the slow one. A test that fails
+without the mutant too notices nothing: the script stops. The exit status is 1 if a mutant goes unnoticed.
+
+To add a mutant, break a line as a contributor might, without a look at the tests, and count it in test_mutants.py:
+
+    (echo "What is broken"; git diff snnjax) > tests/mutants/NAME.patch
+    git checkout snnjax
+    python tests/mutants/run.py NAME
+"""
+
+import argparse
+import contextlib
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RECORD = HERE / "noticed.csv"
+UNNOTICED = "NOT NOTICED"
+LONGEST = 3 * 3600  # seconds of a suite: one that takes longer hangs
+FAST, SLOW = (), ("-m", "slow")  # arguments of pytest
+
+
+@contextlib.contextmanager
+def copied(patch: Path | None) -> Iterator[Path]:
+    """A temporary folder with the tracked files of this checkout, broken by a patch if one is given."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    with tempfile.TemporaryDirectory(prefix="mutant_") as folder:
+        copy = Path(folder)
+        for name in filter(None, tracked.split("\0")):
+            if (ROOT / name).exists():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, copy / name)
+        if patch:
+            outside = dict(os.environ, GIT_CEILING_DIRECTORIES=str(copy.parent))  # in no repository
+            done = subprocess.run(["git", "apply", str(patch)], cwd=copy, env=outside, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(f"{patch.name} does not apply, make it anew: {done.stderr.strip()}")
+        yield copy
+
+
+def first_failure(copy: Path, *arguments: str) -> str:
+    """The first test of a copy that fails, or how pytest ended without naming one; "" if all pass."""
+    command = [sys.executable, "-m", "pytest", "-x", "--ignore=tests/test_mutants.py", *arguments]
+    env = dict(JAX_COMPILATION_CACHE_DIR=str(ROOT / ".pytest_cache/jax")) | os.environ | dict(PYTHONPATH=str(copy))
+    try:
+        done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        return f"pytest {' '.join(arguments)} takes more than {LONGEST} s"
+    if done.returncode in (0, 5):  # 5: no tests
+        return ""
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    return failed[1] if failed else f"pytest {' '.join(arguments)} ends with status {done.returncode}"
+
+
+def noticed_by(patch: Path, recorded: str, whole: bool) -> str:
+    """The test that notices a mutant, "" if none does."""
+    file = recorded.partition("::")[0]
+    likely = [("-n", "0", file), ("-n", "0", file, *SLOW)] if (ROOT / file).is_file() and not whole else []
+    with copied(patch) as copy:
+        for arguments in (*likely, FAST, SLOW):
+            if test := first_failure(copy, *arguments):
+                return test
+    return ""
+
+
+def check_without_mutant(test: str) -> None:
+    """Ends the script where a test fails although nothing is broken."""
+    with copied(None) as copy:
+        if test.startswith("tests/") and first_failure(copy, "-n", "0", "-m", "", test):
+            sys.exit(f"{test} fails without a mutant too: mend it first")
+
+
+def main() -> None:
+    """Checks the mutants that are named, by default all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants, by default all")
+    parser.add_argument("--whole", action="store_true", help="run the whole suites, whatever the record says")
+    chosen = parser.parse_args()
+    patches = {path.stem: path for path in sorted(HERE.glob("*.patch"))}
+    if unknown := sorted({*chosen.names} - {*patches}):
+        parser.error(f"there is no {', '.join(unknown)}")
+    record: dict[str, tuple[str, str]] = {}
+    if RECORD.exists():
+        with RECORD.open(newline="") as file:
+            record = {name: (test, seconds) for name, test, seconds in csv.reader(file) if name in patches}
+    names = chosen.names or [*patches]
+    for name in names:
+        begin = time.perf_counter()
+        test = noticed_by(patches[name], record.get(name, ("", ""))[0], chosen.whole)
+        seconds = f"{time.perf_counter() - begin:.0f}"
+        print(f"{name:<30} {test or UNNOTICED}, {seconds} s", flush=True)
+        check_without_mutant(test)
+        record[name] = (test or UNNOTICED, seconds)
+        with RECORD.open("w", newline="") as file:
+            rows = sorted((mutant, *found) for mutant, found in record.items())
+            csv.writer(file, lineterminator="\n").writerows([("mutant", "test", "seconds"), *rows])
+    unnoticed = [name for name in names if record[name][0] == UNNOTICED]
+    print(f"{len(names) - len(unnoticed)} of {len(names)} noticed{'; not: ' * bool(unnoticed)}{', '.join(unnoticed)}")
+    sys.exit(bool(unnoticed))
+
+
+if __name__ == "__main__":
+    main()
