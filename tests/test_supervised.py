@@ -137,13 +137,13 @@ def test_it_keeps_the_contract(name):
 
 @st.composite
 def readouts(draw):
-    """Latencies (16,), weights (4, 16) whose sums are exact, T and thresholds."""
+    """Latencies (40,), weights (6, 40) whose sums are exact, T and thresholds."""
     steps = draw(st.sampled_from([1, 15, 255]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    latency = rng.integers(0, draw(st.sampled_from([steps, 2 * steps])) + 1, 16).clip(max=steps).astype(np.uint8)
-    latency[draw(st.integers(1, 16)) :] = steps
-    threshold = draw(st.sampled_from([0.0, 0.5, 2.25, 6.0, 100.0])) + rng.integers(0, 3, 4)
-    return latency, np.float32(rng.integers(0, 65, (4, 16)) / 64), steps, np.float32(threshold)
+    latency = rng.integers(0, draw(st.sampled_from([steps, 2 * steps])) + 1, 40).clip(max=steps).astype(np.uint8)
+    latency[draw(st.sampled_from([40, 20, 3])) :] = steps
+    threshold = draw(st.sampled_from([0.0, 0.5, 2.25, 6.0, 100.0])) + rng.integers(0, 3, 6)
+    return latency, np.float32(rng.integers(0, 65, (6, 40)) / 64), steps, np.float32(threshold)
 
 
 @given(readout=readouts(), fractional=st.booleans())
